@@ -1,0 +1,62 @@
+"""distill_at_scale: recommender logs become tiny datasets that train models as well as the full log does.
+
+    import distill_at_scale as das
+
+    data = das.prepare(input=["s3://bucket/log/"], output="s3://bucket/data", split="leave_2")
+    model = das.fit(data=data.uri, model="ease", output="s3://bucket/ease")
+    print(das.evaluate(data=data.uri, model=model.uri).metrics)
+
+Every verb of the command line is a function here and takes the same settings (see `distill_at_scale.config`).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from distill_at_scale.data.dataset import Dataset
+    from distill_at_scale.errors import DasError
+    from distill_at_scale.models import load_model
+    from distill_at_scale.pipelines.doctor import doctor
+    from distill_at_scale.pipelines.evaluate import evaluate
+    from distill_at_scale.pipelines.fetch import fetch
+    from distill_at_scale.pipelines.fit import fit
+    from distill_at_scale.pipelines.inspect import inspect
+    from distill_at_scale.pipelines.prepare import prepare
+    from distill_at_scale.pipelines.quickstart import quickstart
+
+_HOMES = {
+    "Dataset": "data.dataset",
+    "DasError": "errors",
+    "load_model": "models",
+    "doctor": "pipelines.doctor",
+    "evaluate": "pipelines.evaluate",
+    "fetch": "pipelines.fetch",
+    "fit": "pipelines.fit",
+    "inspect": "pipelines.inspect",
+    "prepare": "pipelines.prepare",
+    "quickstart": "pipelines.quickstart",
+}
+
+__all__ = [
+    "DasError",
+    "Dataset",
+    "doctor",
+    "evaluate",
+    "fetch",
+    "fit",
+    "inspect",
+    "load_model",
+    "prepare",
+    "quickstart",
+]
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded at first use: Ray and torch take seconds, and the core must be importable without Ray.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'distill_at_scale' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"distill_at_scale.{_HOMES[name]}"), name)

@@ -1,0 +1,172 @@
+"""The settings of every verb: a pydantic model each; every default lives here (or in the model it extends), once.
+
+The command line, the jobs' YAML files and the functions of the package all fill these models, so that an
+unknown or wrong setting gives the same sentence everywhere.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from distill_at_scale.data import storage
+from distill_at_scale.data.readers import LogOptions
+from distill_at_scale.data.splits import SplitRule
+from distill_at_scale.errors import DasError
+
+
+class _Verb(BaseModel):
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class ClusterConfig(_Verb):
+    """Where a verb runs."""
+
+    address: str | None = None
+    """an existing Ray cluster: auto, host:port or ray://host:port; default: the session that is there, else
+    this machine"""
+
+
+class FetchConfig(_Verb):
+    """Downloads a named public dataset, checks it, and says under which licence it comes."""
+
+    name: str
+    """a dataset of the catalog: ml-100k, ml-1m, ml-20m, amazon-beauty"""
+    output: str | None = None
+    """folder or storage URI for it; default: the cache, $DAS_HOME or ~/.cache/distill_at_scale"""
+
+
+class PrepareConfig(LogOptions, ClusterConfig):
+    """Turns raw logs into a Dataset: checked, de-duplicated, filtered, numbered, split and sharded."""
+
+    output: str
+    """folder or storage URI of the new dataset"""
+    split: SplitRule = "leave_2"
+    """leave_2 (by time: last row test, the one before validation), 20_percent_hist (per user shuffled 80/10/10),
+    temporal (by a global time), column (the log's own split column)"""
+    validation_share: float = Field(0.1, gt=0, lt=1)
+    """share of the rows that temporal gives to validation"""
+    test_share: float = Field(0.1, gt=0, lt=1)
+    """share of the rows, the latest, that temporal gives to test"""
+    min_rating: float | None = None
+    """drop rows rated lower, which makes implicit feedback of ratings"""
+    min_user: int = Field(1, ge=1)
+    """rows that each user must have (iterated with --min-item until both hold)"""
+    min_item: int = Field(1, ge=1)
+    """rows that each item must have"""
+    duplicates: Literal["last", "first", "all"] = "last"
+    """which rows of one user and item stay: the last by time, the first, or all"""
+    max_bad_share: float = Field(0.01, ge=0, le=1)
+    """share of rows that may go to quarantine before the job stops"""
+    shards: int | None = Field(None, ge=1, le=65536)
+    """number of shards; default: about a million rows in each, a power of two"""
+    seed: int = Field(0, ge=0)
+    """of the shuffle of 20_percent_hist"""
+    overwrite: bool = False
+    """replace a dataset that is at the output already"""
+
+    @model_validator(mode="after")
+    def _shares_leave_train_rows(self) -> PrepareConfig:
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("validation_share and test_share together must be below 1")
+        return self
+
+
+class InspectConfig(_Verb):
+    """Shows a dataset on one screen: counts, splits, shards, lineage, quarantine."""
+
+    data: str
+    """a dataset"""
+    verify: bool = False
+    """also compare every file with its checksum"""
+
+
+class FitConfig(ClusterConfig):
+    """Fits a recommender on a dataset's train rows; what is not set is chosen on its validation rows."""
+
+    data: str
+    """a dataset"""
+    model: str
+    """popularity, ease, svd_ae or infinite_ae"""
+    output: str
+    """folder or storage URI for the fitted model"""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """the model's own settings, as lam=5; an unknown one lists them all"""
+    gpu: bool = False
+    """fit on a GPU of the cluster"""
+    overwrite: bool = False
+    """replace a model that is at the output already"""
+
+
+class EvaluateConfig(ClusterConfig):
+    """Ranks all items for every user and compares with the rows held out."""
+
+    data: str
+    """a dataset"""
+    model: str
+    """a fitted model"""
+    split: Literal["validation", "test"] = "test"
+    """which rows to predict"""
+    output: str | None = None
+    """file for the metrics as JSON"""
+    ks: list[int] = Field(default_factory=lambda: [10, 100])
+    """cut-offs of the ranking metrics"""
+    seed: int = Field(0, ge=0)
+    """of the negatives drawn for auc"""
+
+
+class DoctorConfig(ClusterConfig):
+    """Says what is missing or wrong on this machine, the cluster and the storage, and the mend."""
+
+    storage: str | None = None
+    """a storage URI that must be readable and writable"""
+
+
+class QuickstartConfig(ClusterConfig):
+    """Real data, from nothing to a table: fetch, prepare, fit, evaluate."""
+
+    name: str = "ml-100k"
+    """a dataset of the catalog"""
+    output: str = "das-quickstart"
+    """folder for the log, the dataset, the models and the metrics"""
+
+
+def load(model: type[BaseModel], file: str | None = None, settings: dict[str, Any] | None = None) -> Any:
+    """A verb's settings out of a YAML file, overridden by ``settings``.
+
+    Raises:
+        DasError: when the file is no YAML mapping, or a setting is unknown, missing or wrong.
+    """
+    content: dict[str, Any] = {}
+    if file is not None:
+        try:
+            found = yaml.safe_load(storage.read_bytes(file) if "://" in file else Path(file).read_bytes())
+        except (FileNotFoundError, IsADirectoryError):
+            raise DasError(f"{file}: no such configuration file.") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise DasError(f"{file}: not valid YAML: {' '.join(str(error).split())}.") from None
+        if not isinstance(found, dict | None):
+            raise DasError(f"{file}: a mapping of settings was expected, as `output: s3://bucket/data`.")
+        content |= found or {}
+    content |= settings or {}
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        where = f"{file}: " if file and (settings is None or field not in settings) else ""
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(sorted(model.model_fields))
+            raise DasError(f"{where}unknown setting '{field}'; the settings are: {known}.") from None
+        if first["type"] == "missing":
+            raise DasError(f"{where}setting '{field}' is missing ({_describe(model, field)}).") from None
+        prefix = f"setting '{field}': " if field else ""
+        raise DasError(f"{where}{prefix}{first['msg'].removeprefix('Value error, ')}.") from None
+
+
+def _describe(model: type[BaseModel], field: str) -> str:
+    info = model.model_fields.get(field)
+    return (info.description if info else None) or "see --help"

@@ -1,0 +1,1 @@
+"""Logs, Datasets and the storage they lie on. No Ray here."""

@@ -1,0 +1,209 @@
+"""The public logs that ``das fetch`` knows: where each lies, under which licence, how it is checked and read.
+
+Nothing here touches the network or a disk (``pipelines/fetch.py`` does). Checksums are published ones: the
+SHA-256 of the MovieLens archives are those of TensorFlow Datasets' ``url_checksums/movielens.txt``, whose files
+also carry the MD5 that GroupLens prints beside each archive. Where nobody publishes one, ``sha256`` is None and
+the published number of rows is checked instead; ``das fetch`` says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from posixpath import basename
+from typing import Any
+
+from distill_at_scale.errors import DasError
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place that serves a log: a web address, or a wheel of the Python package registry.
+
+    Attributes:
+        name: what the user is told.
+        location: an https address; or a requirement such as ``recbole==1.2.1`` when ``wheel`` is true.
+        file: the name the log gets in the user's folder.
+        options: how ``prepare`` reads that file.
+        member: the log's path inside the zip or wheel; None when ``location`` is the log itself.
+        sha256: digest of what ``location`` serves (None: unpublished).
+        member_sha256: digest of the log itself, where that is what is pinned.
+        header_lines: lines of the log that are no rows.
+        limit: largest download, and largest log inside it, in bytes; more is refused.
+    """
+
+    name: str
+    location: str
+    file: str
+    options: Mapping[str, Any]
+    member: str | None = None
+    wheel: bool = False
+    sha256: str | None = None
+    member_sha256: str | None = None
+    header_lines: int = 0
+    limit: int = 1 << 30
+
+    @property
+    def download(self) -> str:
+        """The name of the file that ``location`` serves; a user may put that file into the folder by hand."""
+        return basename(self.location)
+
+    @property
+    def checked(self) -> bool:
+        """Whether a published or pinned checksum guards this source."""
+        return self.sha256 is not None or self.member_sha256 is not None
+
+
+@dataclass(frozen=True)
+class PublicLog:
+    """A named public log and its sources, in the order in which they are tried."""
+
+    name: str
+    title: str
+    rows: int
+    homepage: str
+    licence: str
+    sources: tuple[Source, ...] = field(repr=False)
+
+
+_MOVIELENS_LICENCE = (
+    "MovieLens (GroupLens, University of Minnesota): research use; cite Harper and Konstan 2015 "
+    "(doi:10.1145/2827872); no redistribution and no commercial use without GroupLens's permission."
+)
+_AMAZON_LICENCE = (
+    "Amazon review data (McAuley et al., UCSD, 2014): made public for research, without a formal licence; "
+    "cite McAuley et al. SIGIR 2015 and He and McAuley WWW 2016."
+)
+_COLUMNS = ["user_id", "item_id", "rating", "timestamp"]
+_TAB_SEPARATED = {"format": "csv", "delimiter": "\t", "columns": _COLUMNS}
+_RATINGS_CSV = {"format": "csv", "delimiter": ",", "columns": _COLUMNS}
+_MB = 1 << 20
+
+
+def _movielens(
+    archive: str, sha256: str, member: str, options: Mapping[str, Any], header_lines: int, limit: int
+) -> tuple[Source, ...]:
+    """GroupLens itself, then the Internet Archive's copy: the same bytes, or the checksum refuses them."""
+    original = f"https://files.grouplens.org/datasets/movielens/{archive}"
+    return tuple(
+        Source(
+            name=name,
+            location=location,
+            file=basename(member),
+            options=options,
+            member=member,
+            sha256=sha256,
+            header_lines=header_lines,
+            limit=limit,
+        )
+        for name, location in (
+            ("GroupLens", original),
+            ("the Internet Archive", f"https://web.archive.org/web/2024id_/{original}"),
+        )
+    )
+
+
+_LOGS = (
+    PublicLog(
+        name="ml-100k",
+        title="MovieLens 100K: 943 users, 1,682 films, ratings 1-5",
+        rows=100_000,
+        homepage="https://grouplens.org/datasets/movielens/100k/",
+        licence=_MOVIELENS_LICENCE,
+        sources=(
+            *_movielens(
+                "ml-100k.zip",
+                "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
+                member="ml-100k/u.data",
+                options=_TAB_SEPARATED,
+                header_lines=0,
+                limit=16 * _MB,
+            ),
+            Source(
+                name="the recbole wheel of the Python package registry",
+                location="recbole==1.2.1",
+                wheel=True,
+                file="ml-100k.inter",
+                options={"format": "inter"},
+                member="recbole/dataset_example/ml-100k/ml-100k.inter",
+                member_sha256="4edb74e2a81178c2ba9ff381495f754f996c4aea351b1272ca36b43da0935eff",
+                header_lines=1,
+                limit=16 * _MB,
+            ),
+        ),
+    ),
+    PublicLog(
+        name="ml-1m",
+        title="MovieLens 1M: 6,040 users, 3,706 rated films, ratings 1-5",
+        rows=1_000_209,
+        homepage="https://grouplens.org/datasets/movielens/1m/",
+        licence=_MOVIELENS_LICENCE,
+        sources=_movielens(
+            "ml-1m.zip",
+            "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
+            member="ml-1m/ratings.dat",
+            options={"format": "movielens"},
+            header_lines=0,
+            limit=64 * _MB,
+        ),
+    ),
+    PublicLog(
+        name="ml-20m",
+        title="MovieLens 20M: 138,493 users, 26,744 rated films, ratings 0.5-5",
+        rows=20_000_263,
+        homepage="https://grouplens.org/datasets/movielens/20m/",
+        licence=_MOVIELENS_LICENCE,
+        sources=_movielens(
+            "ml-20m.zip",
+            "96f243c338a8665f6bcc89c53edf6ee39162a846940de6b7c8c48aeada765ff3",
+            member="ml-20m/ratings.csv",
+            options={
+                "format": "csv",
+                "delimiter": ",",
+                "map": {"user_id": "userId", "item_id": "movieId"},
+            },
+            header_lines=1,
+            limit=1024 * _MB,
+        ),
+    ),
+    PublicLog(
+        name="amazon-beauty",
+        title="Amazon Beauty ratings 1996-2014: all rows, no k-core; the papers' version is its 5-core",
+        rows=2_023_070,
+        homepage="https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html",
+        licence=_AMAZON_LICENCE,
+        sources=tuple(
+            Source(
+                name=name,
+                location=f"https://{host}ratings_Beauty.csv",
+                file="ratings_Beauty.csv",
+                options=_RATINGS_CSV,
+                limit=256 * _MB,
+            )
+            for name, host in (
+                ("SNAP, Stanford", "snap.stanford.edu/data/amazon/productGraph/categoryFiles/"),
+                (
+                    "the Internet Archive",
+                    "web.archive.org/web/2020id_/http://snap.stanford.edu/data/amazon/productGraph/categoryFiles/",
+                ),
+            )
+        ),
+    ),
+)
+
+LOGS: Mapping[str, PublicLog] = {log.name: log for log in _LOGS}
+
+
+def find_log(name: str) -> PublicLog:
+    """The catalogue's entry of that name.
+
+    Raises:
+        DasError: for an unknown name; the sentence lists the known ones.
+    """
+    try:
+        return LOGS[name]
+    except KeyError:
+        raise DasError(
+            f"'{name}' is not in the catalogue of public logs; known are {', '.join(LOGS)}. "
+            f"For your own log run `das prepare --input URI`."
+        ) from None

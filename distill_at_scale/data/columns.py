@@ -1,0 +1,27 @@
+"""The column names of this project, fixed in one place."""
+
+from typing import Final
+
+
+class Columns:
+    """Names in raw logs (``user_id`` …), names once numbered (``user``, ``item``), and the split codes."""
+
+    USER_ID: Final = "user_id"
+    ITEM_ID: Final = "item_id"
+    RATING: Final = "rating"
+    TIMESTAMP: Final = "timestamp"
+    SPLIT: Final = "split"
+
+    USER: Final = "user"
+    ITEM: Final = "item"
+    TRAIN_COUNT: Final = "train_count"
+
+    LOG: Final = (USER_ID, ITEM_ID, RATING, TIMESTAMP, SPLIT)
+
+
+TRAIN: Final = 0
+VALIDATION: Final = 1
+TEST: Final = 2
+
+# Code of each split in a shard's `split` column, in the order in which they are read out.
+SPLITS: Final = {"train": TRAIN, "validation": VALIDATION, "test": TEST}

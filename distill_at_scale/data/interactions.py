@@ -1,0 +1,91 @@
+"""Rows of some users in memory: what models are fitted on and scored with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """The rows of ``b`` users, grouped by user and in time order within each.
+
+    The same arrays read as sequences (``items[offsets[k]:offsets[k+1]]`` is the history of the k-th
+    user, oldest first) and as a sparse matrix (:meth:`to_csr`), so that one object serves sequential
+    and matrix models alike.
+
+    Attributes:
+        users: int64 [b], the users' numbers in their Dataset, ascending.
+        offsets: int64 [b + 1], where each user's rows begin; a user may have none.
+        items: int32 [n], item numbers.
+        n_items: size of the item space.
+        ratings: float32 [n], or None where the log has none.
+        timestamps: int64 [n], milliseconds since 1970 UTC, or None where the log has none.
+    """
+
+    users: np.ndarray
+    offsets: np.ndarray
+    items: np.ndarray
+    n_items: int
+    ratings: np.ndarray | None = None
+    timestamps: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """The number of users."""
+        return len(self.users)
+
+    @property
+    def n_rows(self) -> int:
+        """The number of interactions."""
+        return len(self.items)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """int64 [b], rows of each user."""
+        return np.diff(self.offsets)
+
+    def item_counts(self) -> np.ndarray:
+        """int64 [n_items], rows of each item."""
+        return np.bincount(self.items, minlength=self.n_items).astype(np.int64)
+
+    def to_csr(self, values: str = "binary", dtype: np.dtype | type = np.float32) -> sp.csr_array:
+        """A [b, n_items] sparse matrix with sorted indices.
+
+        Args:
+            values: ``"binary"`` puts 1 at each interaction, ``"rating"`` its rating (1 where the log has none).
+            dtype: of the values.
+        """
+        if values == "rating" and self.ratings is not None:
+            data = self.ratings.astype(dtype)
+        else:
+            data = np.ones(self.n_rows, dtype=dtype)
+        matrix = sp.csr_array((data, self.items.astype(np.int32), self.offsets), shape=(len(self), self.n_items))
+        matrix.sort_indices()
+        return matrix
+
+    def slice(self, start: int, stop: int) -> Interactions:
+        """Users ``start:stop`` (positions in this object, not user numbers); views, no copies."""
+        start, stop, _ = slice(start, stop).indices(len(self))
+        first, last = int(self.offsets[start]), int(self.offsets[max(start, stop)])
+        return Interactions(
+            users=self.users[start:stop],
+            offsets=self.offsets[start : max(start, stop) + 1] - first,
+            items=self.items[first:last],
+            n_items=self.n_items,
+            ratings=None if self.ratings is None else self.ratings[first:last],
+            timestamps=None if self.timestamps is None else self.timestamps[first:last],
+        )
+
+    @staticmethod
+    def from_csr(matrix: sp.sparray | sp.spmatrix) -> Interactions:
+        """Wraps a [users, items] matrix, its stored values as ratings; "time" is then the item order."""
+        csr = sp.csr_array(matrix)
+        return Interactions(
+            users=np.arange(csr.shape[0], dtype=np.int64),
+            offsets=csr.indptr.astype(np.int64),
+            items=csr.indices.astype(np.int32),
+            n_items=int(csr.shape[1]),
+            ratings=csr.data.astype(np.float32),
+        )

@@ -1,0 +1,128 @@
+"""Second part of prepare: all rows of a bucket's users, sorted and de-duplicated."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from distill_at_scale.data import storage
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.preparation import parts
+from distill_at_scale.data.preparation.fragments import read_bucket
+from distill_at_scale.data.preparation.ordering import order_by
+
+FOLDER = "buckets"
+Keep = Literal["last", "first", "all"]
+
+
+def build_bucket(
+    work: str,
+    bucket: int,
+    n_buckets: int,
+    n_dealt: int,
+    n_fragments: int,
+    item_ids: pl.Series,
+    keep: Keep,
+    min_rating: float | None,
+) -> dict[str, Any]:
+    """Gathers bucket ``bucket`` of ``n_buckets`` from the fragments (dealt into ``n_dealt``) and orders it.
+
+    The rows are sorted by (user id, timestamp, item, rating): whatever order they came in, the result is the
+    same. Of several rows of one user and item ``keep`` says which stay: ``last`` (by time, then the highest
+    rating), ``first`` or ``all``. Rows below ``min_rating`` go after that, so a user's last word counts.
+
+    Writes user (int32, rank in this bucket) · item (int32, rank in ``item_ids``) · rating · timestamp
+    [· split], and beside it the users' ids in the order of their ranks.
+
+    Returns:
+        rows in, and counts of what went: duplicates, min_rating, split (rows marked −1).
+    """
+    folder = storage.join(work, FOLDER)
+
+    def build() -> dict[str, Any]:
+        frame = read_bucket(work, n_fragments, n_dealt, bucket, n_buckets)
+        return _order(folder, bucket, frame, item_ids, keep, min_rating)
+
+    return parts.once(parts.part(folder, bucket, ".json"), build)
+
+
+def _order(
+    folder: str, bucket: int, frame: pl.DataFrame, item_ids: pl.Series, keep: Keep, min_rating: float | None
+) -> dict[str, Any]:
+    rows = frame.height
+    if rows == 0:
+        return {"rows": 0, "kept": 0, "users": 0, "dropped": {"duplicates": 0, "min_rating": 0, "split": 0}}
+    users = frame[Columns.USER_ID].unique().sort()
+    columns = {
+        Columns.USER: _ranks(frame[Columns.USER_ID], users),
+        Columns.ITEM: _ranks(frame[Columns.ITEM_ID], item_ids),
+        **{c: frame[c].to_numpy() for c in (Columns.RATING, Columns.TIMESTAMP, Columns.SPLIT) if c in frame},
+    }
+    keys = (Columns.USER, Columns.TIMESTAMP, Columns.ITEM, Columns.RATING, Columns.SPLIT)
+    order = order_by(*(columns[c] for c in keys if c in columns))
+    columns = {name: values[order] for name, values in columns.items()}
+
+    stay = np.ones(rows, dtype=bool)
+    dropped = {}
+    # Only what the filters before it left counts as taken by a filter.
+    if keep != "all":
+        stay &= _one_of_each(columns[Columns.USER], columns[Columns.ITEM], keep)
+    dropped["duplicates"] = rows - int(stay.sum())
+    if Columns.SPLIT in columns:
+        stay &= columns[Columns.SPLIT] >= 0
+    dropped["split"] = rows - int(stay.sum()) - sum(dropped.values())
+    if min_rating is not None:
+        stay &= columns[Columns.RATING] >= min_rating
+    dropped["min_rating"] = rows - int(stay.sum()) - sum(dropped.values())
+
+    names = (Columns.USER, Columns.ITEM, Columns.RATING, Columns.TIMESTAMP, Columns.SPLIT)
+    table = pa.table({name: columns[name][stay] for name in names if name in columns})
+    parts.write_arrow(parts.part(folder, bucket, ".arrow"), table)
+    parts.write_arrow(
+        parts.part(folder, bucket, ".users.arrow"), parts.to_table(pl.DataFrame({Columns.USER_ID: users}))
+    )
+    return {"rows": rows, "kept": int(stay.sum()), "users": len(users), "dropped": dropped}
+
+
+def _one_of_each(user: np.ndarray, item: np.ndarray, keep: Keep) -> np.ndarray:
+    """bool [rows]: of rows with the same user and item only the first or last, in the order they are in."""
+    pair = user.astype(np.int64) << 32 | item
+    chosen = np.ones(len(pair), dtype=bool)
+    grouped = np.sort(pair)
+    if not (grouped[1:] == grouped[:-1]).any():
+        return chosen
+    order = np.argsort(pair, kind="stable")
+    grouped = pair[order]
+    same = grouped[1:] == grouped[:-1]
+    if keep == "last":
+        chosen[order[:-1][same]] = False
+    else:
+        chosen[order[1:][same]] = False
+    return chosen
+
+
+def _ranks(ids: pl.Series, sorted_ids: pl.Series) -> np.ndarray:
+    """int32 position of each id in ``sorted_ids``, which holds every one of them."""
+    # Ids repeat, so a search once a distinct id and a small hash join beat a search for every row.
+    distinct = ids.unique()
+    table = pl.DataFrame({"id": distinct, "rank": sorted_ids.search_sorted(distinct).cast(pl.Int32)})
+    return pl.DataFrame({"id": ids}).join(table, on="id", how="left", maintain_order="left")["rank"].to_numpy()
+
+
+def read_columns(work: str, bucket: int, columns: list[str] | None = None) -> tuple[pa.Table, int]:
+    """A bucket's rows (all columns or those named), and its number of users."""
+    folder = storage.join(work, FOLDER)
+    record = storage.read_json(parts.part(folder, bucket, ".json"))
+    if record["rows"] == 0:
+        none = pa.array([], pa.int32())
+        return pa.table({Columns.USER: none, Columns.ITEM: none}), 0
+    return parts.read_arrow(parts.part(folder, bucket, ".arrow"), columns), record["users"]
+
+
+def read_user_ids(work: str, bucket: int) -> pl.Series:
+    """The ids of a bucket's users, in the order of their ranks."""
+    table = parts.read_arrow(parts.part(storage.join(work, FOLDER), bucket, ".users.arrow"))
+    return pl.DataFrame(pl.from_arrow(table))[Columns.USER_ID]

@@ -1,0 +1,128 @@
+"""First part of prepare: a fragment of the log is read, checked, and dealt into buckets by user."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distill_at_scale.data import hashing, storage
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.preparation import parts
+from distill_at_scale.data.readers import Fragment, LogSchema, read_fragment
+
+FOLDER = "fragments"
+QUARANTINE = "quarantine"
+
+
+def partition(
+    output: str, work: str, index: int, fragment: Fragment, schema: LogSchema, n_buckets: int
+) -> dict[str, Any]:
+    """Reads fragment ``index`` and writes its good rows bucket by bucket, its item ids, and its bad rows.
+
+    The rows lie in one Arrow IPC file; of every batch of the fragment it holds ``n_buckets`` record batches
+    (empty ones too), so that bucket b is found as the record batches b, n_buckets + b, 2 n_buckets + b …
+
+    Returns:
+        rows, good, reasons (count of bad rows by reason), quarantine (path or None).
+    """
+    folder = storage.join(work, FOLDER)
+    return parts.once(
+        parts.part(folder, index, ".json"),
+        lambda: _partition(output, folder, index, fragment, schema, n_buckets),
+    )
+
+
+def _partition(
+    output: str, folder: str, index: int, fragment: Fragment, schema: LogSchema, n_buckets: int
+) -> dict[str, Any]:
+    rows = good = 0
+    reasons: dict[str, int] = {}
+    item_ids: list[pl.Series] = []
+    quarantine = parts.part(QUARANTINE, index, ".parquet")
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(storage.open_output(parts.part(folder, index, ".arrow")))
+        writer: pa.RecordBatchFileWriter | None = None
+        bad_writer: pq.ParquetWriter | None = None
+        for batch in read_fragment(fragment, schema):
+            rows += batch.rows
+            good += batch.good.height
+            for reason, count in batch.bad.group_by("reason").len().iter_rows():
+                reasons[reason] = reasons.get(reason, 0) + count
+            if batch.bad.height:
+                table = parts.to_table(batch.bad)
+                if bad_writer is None:
+                    bad_file = stack.enter_context(storage.open_output(storage.join(output, quarantine)))
+                    bad_writer = stack.enter_context(pq.ParquetWriter(bad_file, table.schema, compression="zstd"))
+                bad_writer.write_table(table)
+            item_ids.append(batch.good[Columns.ITEM_ID].unique())
+            for dealt in _deal(batch.good, n_buckets):
+                if writer is None:
+                    writer = stack.enter_context(pa.ipc.new_file(file, dealt.schema))
+                writer.write_batch(dealt)
+        if writer is None:
+            stack.enter_context(pa.ipc.new_file(file, pa.schema([])))
+    if item_ids:
+        distinct = pl.concat(item_ids).unique().sort()
+        parts.write_arrow(
+            parts.part(folder, index, ".items.arrow"),
+            parts.to_table(pl.DataFrame({Columns.ITEM_ID: distinct})),
+        )
+    return {
+        "rows": rows,
+        "good": good,
+        "reasons": dict(sorted(reasons.items())),
+        "quarantine": quarantine if reasons else None,
+        "has_items": bool(item_ids),
+    }
+
+
+def _deal(good: pl.DataFrame, n_buckets: int) -> list[pa.RecordBatch]:
+    """One record batch for each bucket, empty ones included."""
+    table = parts.to_table(good)
+    if n_buckets == 1:
+        ordered, bounds = table, np.array([0, table.num_rows])
+    else:
+        bucket = hashing.share(hashing.hash_ids(good[Columns.USER_ID]), n_buckets)
+        # Stable sorting of 16-bit keys is a radix sort: linear, and it keeps the rows' order.
+        key = bucket.astype(np.uint16 if n_buckets <= 1 << 16 else np.uint32)
+        order = np.argsort(key, kind="stable")
+        ordered = table.take(pa.array(order))
+        bounds = np.concatenate(([0], np.cumsum(np.bincount(bucket, minlength=n_buckets))))
+    whole = ordered.combine_chunks().to_batches()
+    batch = whole[0] if whole else pa.RecordBatch.from_pylist([], schema=table.schema)
+    return [batch.slice(int(bounds[b]), int(bounds[b + 1] - bounds[b])) for b in range(n_buckets)]
+
+
+def merge_item_ids(sources: list[str], target: str) -> int:
+    """Writes the sorted distinct item ids of several such files to ``target``; returns how many."""
+    distinct: pl.Series | None = None
+    for source in sources:
+        ids = pl.DataFrame(pl.from_arrow(parts.read_arrow(source)))[Columns.ITEM_ID]
+        distinct = ids if distinct is None else pl.concat([distinct, ids]).unique()
+    merged = pl.Series(Columns.ITEM_ID, [], dtype=pl.Int64) if distinct is None else distinct.sort()
+    parts.write_arrow(target, parts.to_table(pl.DataFrame({Columns.ITEM_ID: merged})))
+    return len(merged)
+
+
+def read_bucket(work: str, n_fragments: int, n_buckets: int, shard: int, n_shards: int) -> pl.DataFrame:
+    """The good rows of all fragments whose user falls in ``shard``; buckets need not match shards."""
+    first, last = shard * n_buckets // n_shards, -((-(shard + 1) * n_buckets) // n_shards)
+    batches: list[pa.RecordBatch] = []
+    for index in range(n_fragments):
+        with storage.open_input(parts.part(storage.join(work, FOLDER), index, ".arrow")) as file:
+            reader = pa.ipc.open_file(file)
+            for start in range(0, reader.num_record_batches, n_buckets):
+                batches += [reader.get_batch(start + bucket) for bucket in range(first, last)]
+    batches = [batch for batch in batches if batch.num_rows]
+    if not batches:
+        return pl.DataFrame()
+    frame = pl.DataFrame(pl.from_arrow(pa.Table.from_batches(batches)))
+    if n_buckets % n_shards:
+        mine = hashing.share(hashing.hash_ids(frame[Columns.USER_ID]), n_shards) == shard
+        frame = frame.filter(pl.Series(mine))
+    return frame

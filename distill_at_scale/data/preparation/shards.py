@@ -1,0 +1,203 @@
+"""Last part of prepare: a bucket's surviving rows get their numbers and splits and become a shard."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distill_at_scale.data import hashing, splits, storage
+from distill_at_scale.data.columns import SPLITS, Columns
+from distill_at_scale.data.dataset import SHARD_SCHEMA
+from distill_at_scale.data.preparation import parts, quantiles
+from distill_at_scale.data.preparation.buckets import read_columns, read_user_ids
+from distill_at_scale.data.preparation.core import Alive, alive_in_bucket
+
+FOLDER = "shards"
+USERS = "users"
+
+
+@dataclass(frozen=True)
+class Numbering:
+    """How surviving items are numbered, shared by all shards.
+
+    Attributes:
+        alive: bool [vocabulary], which item ids survive.
+        item_hash: uint64 [vocabulary], for the splits that shuffle (None for others).
+    """
+
+    alive: np.ndarray
+    item_hash: np.ndarray | None
+
+    @property
+    def item(self) -> np.ndarray:
+        """int32 [vocabulary], the number of each surviving item."""
+        return (np.cumsum(self.alive) - 1).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class SplitChoice:
+    """The rule and what it needs: a seed, or the two times of `temporal` (ms)."""
+
+    rule: splits.SplitRule
+    seed: int = 0
+    validation_from: int = 0
+    test_from: int = 0
+
+
+def _survivors(work: str, bucket: int, numbering: Numbering, min_user: int, short: int) -> tuple[pa.Table, Alive]:
+    table, n_users = read_columns(work, bucket)
+    user, item = table[Columns.USER].to_numpy(), table[Columns.ITEM].to_numpy()
+    return table, alive_in_bucket(user, item, n_users, numbering.alive, min_user, short)
+
+
+def times_histogram(
+    work: str, buckets: list[int], numbering: Numbering, min_user: int, ranges: list[tuple[int, int]]
+) -> list[np.ndarray]:
+    """Histograms (see quantiles) of the surviving rows' times over some buckets, one for each range."""
+    totals = [np.zeros(quantiles.BINS, dtype=np.int64) for _ in ranges]
+    for bucket in buckets:
+        rows, alive = _survivors(work, bucket, numbering, min_user, 1)
+        if not alive.users.any():
+            continue
+        times = rows[Columns.TIMESTAMP].to_numpy()[alive.rows]
+        for total, (low, high) in zip(totals, ranges):
+            total += quantiles.histogram(times, low, high)
+    return totals
+
+
+def build_shard(
+    output: str,
+    work: str,
+    bucket: int,
+    numbering: Numbering,
+    first_user: int,
+    split: SplitChoice,
+    min_user: int,
+) -> dict[str, Any]:
+    """Writes shard ``bucket`` and its users, and into ``work`` its train rows by item.
+
+    Returns:
+        shard: its record for the manifest, None when no user is left; lost: rows lost to min_item, min_user
+        and short_history.
+    """
+    folder = storage.join(work, FOLDER)
+
+    def build() -> dict[str, Any]:
+        raw, alive = _survivors(work, bucket, numbering, min_user, splits.SHORTEST_HISTORY[split.rule])
+        if not alive.users.any():
+            return {"shard": None, "lost": alive.lost}
+        ids = read_user_ids(work, bucket).filter(pl.Series(alive.users))
+        return _write(output, folder, bucket, raw, alive, ids, numbering, first_user, split)
+
+    return parts.once(parts.part(folder, bucket, ".json"), build)
+
+
+def _write(
+    output: str,
+    folder: str,
+    bucket: int,
+    raw: pa.Table,
+    alive: Alive,
+    ids: pl.Series,
+    numbering: Numbering,
+    first_user: int,
+    split: SplitChoice,
+) -> dict[str, Any]:
+    keep = np.flatnonzero(alive.rows)
+
+    def column(name: str) -> np.ndarray:
+        return raw[name].to_numpy()[keep]
+
+    n_users, n_items, rows = len(ids), int(numbering.alive.sum()), len(keep)
+    rank = (np.cumsum(alive.users) - 1)[column(Columns.USER)]
+    item = column(Columns.ITEM)
+    offsets = np.concatenate(([0], np.cumsum(np.bincount(rank, minlength=n_users)))).astype(np.int64)
+    if split.rule == "column":
+        code = column(Columns.SPLIT)
+    elif split.rule == "temporal":
+        code = splits.temporal(column(Columns.TIMESTAMP), split.validation_from, split.test_from)
+    elif split.rule == "leave_2":
+        code = splits.leave_2(offsets)
+    else:
+        assert numbering.item_hash is not None
+        code = splits.twenty_percent_hist(offsets, hashing.hash_ids(ids), numbering.item_hash[item], split.seed)
+    item = numbering.item[item]
+    names = raw.column_names
+    shard = pa.table(
+        [
+            rank + first_user,
+            item,
+            column(Columns.RATING) if Columns.RATING in names else np.ones(rows, np.float32),
+            column(Columns.TIMESTAMP) if Columns.TIMESTAMP in names else np.zeros(rows, np.int64),
+            code,
+        ],
+        schema=SHARD_SCHEMA,
+    )
+    per_split = {name: np.bincount(rank[code == value], minlength=n_users) for name, value in SPLITS.items()}
+    users = pa.table(
+        {
+            Columns.USER: np.arange(first_user, first_user + n_users, dtype=np.int64),
+            Columns.USER_ID: parts.to_table(pl.DataFrame({Columns.USER_ID: ids}))[Columns.USER_ID],
+            **per_split,
+        }
+    )
+    parts.write_counts(
+        parts.part(folder, bucket, ".counts.arrow"),
+        np.bincount(item[code == SPLITS["train"]], minlength=n_items),
+    )
+    return {
+        "shard": {
+            "data": write_parquet(output, parts.part(FOLDER, bucket, ".parquet"), shard),
+            "users": write_parquet(output, parts.part(USERS, bucket, ".parquet"), users),
+            "first_user": first_user,
+            "n_users": n_users,
+            "rows": rows,
+            "splits": {name: int(counts.sum()) for name, counts in per_split.items()},
+        },
+        "lost": alive.lost,
+    }
+
+
+def write_parquet(output: str, path: str, table: pa.Table) -> dict[str, Any]:
+    """Writes ``table`` to ``path`` inside ``output``; returns its FileRecord as a dict."""
+    sink = pa.BufferOutputStream()
+    # Sorted columns are small differences, and few distinct values a dictionary; item numbers are neither.
+    delta = [c for c in (Columns.USER, Columns.TIMESTAMP) if c in table.column_names]
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        compression_level=1,
+        row_group_size=1 << 20,
+        use_dictionary=[c for c in (Columns.RATING, Columns.SPLIT) if c in table.column_names],
+        column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
+    )
+    content = sink.getvalue()
+    storage.write_bytes(storage.join(output, path), content)
+    return {"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def write_items(output: str, item_ids: pl.Series, numbering: Numbering, train_counts: str) -> dict[str, Any]:
+    """Writes ``items.parquet``; returns its FileRecord as ``file``, ``n_items`` and ``item_space``."""
+    ids = item_ids.filter(pl.Series(numbering.alive))
+    counts = np.zeros(len(ids), dtype=np.int64)
+    parts.add_counts(train_counts, counts)
+    table = pa.table(
+        {
+            Columns.ITEM: np.arange(len(ids), dtype=np.int32),
+            Columns.ITEM_ID: parts.to_table(pl.DataFrame({Columns.ITEM_ID: ids}))[Columns.ITEM_ID],
+            Columns.TRAIN_COUNT: counts,
+        }
+    )
+    item_space = hashlib.sha256(hashing.hash_ids(ids).tobytes()).hexdigest()[:32]
+    return {
+        "file": write_parquet(output, "items.parquet", table),
+        "n_items": len(ids),
+        "item_space": item_space,
+    }

@@ -1,0 +1,119 @@
+"""Which column of a log is which: the user's ``--map``, else well-known names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.errors import DasError
+
+_ALIASES: Final = {
+    Columns.USER_ID: ("userid", "user", "uid", "visitorid", "customerid", "reviewerid", "memberid"),
+    Columns.ITEM_ID: (
+        "itemid",
+        "item",
+        "iid",
+        "movieid",
+        "productid",
+        "asin",
+        "parentasin",
+        "articleid",
+        "bookid",
+        "trackid",
+        "songid",
+    ),
+    Columns.RATING: ("rating", "ratings", "score", "stars", "overall"),
+    Columns.TIMESTAMP: (
+        "timestamp",
+        "time",
+        "ts",
+        "datetime",
+        "date",
+        "unixreviewtime",
+        "eventtime",
+        "createdat",
+    ),
+    Columns.SPLIT: ("split",),
+}
+_REQUIRED: Final = (Columns.USER_ID, Columns.ITEM_ID)
+
+
+def check_map(mapping: dict[str, str]) -> None:
+    """Refuses a ``--map`` that names unknown canonical columns or leaves out an id.
+
+    Raises:
+        DasError: naming the entry and what can stand there.
+    """
+    for name, source in mapping.items():
+        if name not in Columns.LOG:
+            known = ", ".join(Columns.LOG)
+            raise DasError(
+                f"--map {name}={source}: there is no column '{name}'; the left side is one of {known}."
+            )
+        if not source and name in _REQUIRED:
+            raise DasError(
+                f"--map {name}=: {name} is needed and cannot be ignored; give the column that holds it."
+            )
+
+
+def known_names(names: Sequence[str], mapping: dict[str, str]) -> int:
+    """How many of ``names`` are mapped or well known: tells a header from a line of data."""
+    wanted = set(mapping.values())
+    aliases = {alias for group in _ALIASES.values() for alias in group}
+    return sum(name in wanted or _plain(name) in aliases for name in names)
+
+
+def resolve(names: Sequence[str], mapping: dict[str, str], want_split: bool, source: str) -> dict[str, str]:
+    """Canonical name → the file's own name.
+
+    Args:
+        names: the file's columns.
+        mapping: the user's ``--map``.
+        want_split: whether ``split`` is read, and must be there.
+        source: the file, for the message.
+
+    Raises:
+        DasError: a needed column is missing or could be several; lists the columns and the ``--map``.
+    """
+    found: dict[str, str] = {}
+    listed = ", ".join(names)
+    for canonical in Columns.LOG:
+        if canonical == Columns.SPLIT and not want_split:
+            continue
+        if canonical in mapping:
+            wanted = mapping[canonical]
+            if not wanted:
+                continue
+            if wanted not in names:
+                raise DasError(
+                    f"{source}: there is no column '{wanted}' (from --map {canonical}={wanted}); "
+                    f"the file has the columns {listed}."
+                )
+            candidates = [wanted]
+        else:
+            taken = set(mapping.values()) | set(found.values())
+            candidates = [name for name in dict.fromkeys(names) if name == canonical and name not in taken]
+            candidates = candidates or [
+                name
+                for name in dict.fromkeys(names)
+                if _plain(name) in _ALIASES[canonical] and name not in taken
+            ]
+        if len(candidates) > 1:
+            choices = " or ".join(f"--map {canonical}={name}" for name in candidates)
+            raise DasError(f"{source}: several columns could be {canonical}; say which with {choices}.")
+        if candidates:
+            if list(names).count(candidates[0]) > 1:
+                raise DasError(f"{source}: the column '{candidates[0]}' is there twice; rename one of them.")
+            found[canonical] = candidates[0]
+        elif canonical in _REQUIRED or canonical == Columns.SPLIT:
+            raise DasError(
+                f"{source}: no column for {canonical}; the file has the columns {listed}: "
+                f"name the right one with --map {canonical}=COLUMN."
+            )
+    return found
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

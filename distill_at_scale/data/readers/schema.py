@@ -1,0 +1,135 @@
+"""What planning a log decides, handed to the workers as JSON: its schema and its fragments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from distill_at_scale.data.columns import Columns
+
+FileFormat = Literal["parquet", "csv", "jsonl", "inter", "movielens", "sequences"]
+TextType = Literal["int", "float", "string"]
+Compression = Literal["gzip", "zstd"]
+
+
+class LogSchema(BaseModel):
+    """How every fragment of a log is read; decided once, so that all workers agree."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    columns: dict[str, str]
+    """Canonical name → the log's own name, of the columns that are read."""
+
+    id_types: dict[str, Literal["int64", "string"]]
+    """Type of ``user_id`` and ``item_id`` in the good rows."""
+
+    time_unit: Literal["s", "ms", "us", "ns", "iso"] = "ms"
+    """Unit of timestamps that do not carry their own (as Arrow's do)."""
+
+    text_types: dict[str, TextType] = {}
+    """Canonical name → how the first rows of text files write it; what the fast path expects."""
+
+    @property
+    def has_rating(self) -> bool:
+        """Whether the good rows have ``rating``."""
+        return Columns.RATING in self.columns
+
+    @property
+    def has_timestamp(self) -> bool:
+        """Whether the good rows have ``timestamp``."""
+        return Columns.TIMESTAMP in self.columns
+
+    @property
+    def has_split(self) -> bool:
+        """Whether the good rows have ``split``."""
+        return Columns.SPLIT in self.columns
+
+    def good_schema(self) -> dict[str, pl.DataType]:
+        """Names and Polars types of the good rows, in order."""
+        types: dict[str, pl.DataType] = {
+            Columns.USER_ID: _id_dtype(self.id_types[Columns.USER_ID]),
+            Columns.ITEM_ID: _id_dtype(self.id_types[Columns.ITEM_ID]),
+            Columns.RATING: pl.Float32(),
+            Columns.TIMESTAMP: pl.Int64(),
+            Columns.SPLIT: pl.Int8(),
+        }
+        return {name: dtype for name, dtype in types.items() if name in self.columns}
+
+
+def _id_dtype(name: str) -> pl.DataType:
+    return pl.Int64() if name == "int64" else pl.String()
+
+
+class Fragment(BaseModel):
+    """One unit of work: a whole file, a run of Parquet row groups, or a byte range of a text file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    uri: str
+    format: FileFormat
+    version: str = ""
+    """Changes when the file's content does."""
+
+    rows: int
+    """Number of rows: exact for Parquet, an estimate for text."""
+
+    bytes: int
+    """Size on storage: of the byte range, or of the row groups as a share of the file."""
+
+    row_groups: tuple[int, ...] = ()
+    """Parquet: the row groups of this fragment."""
+
+    first_row: int | None = None
+    """Number in the file (from 1) of the first row or line read; None where it is not known."""
+
+    start: int = 0
+    """Text: the fragment holds the lines that begin at or after this byte …"""
+
+    end: int | None = None
+    """… and before this one; None: up to the end (always so for compressed files)."""
+
+    names: tuple[str, ...] = ()
+    """Text with fields: the file's columns in its own order."""
+
+    delimiter: str | None = None
+    compression: Compression | None = None
+
+
+@dataclass(frozen=True)
+class LogEstimate:
+    """Size of a log before it is read.
+
+    Attributes:
+        files: files that have rows.
+        rows: rows in them; ``exact`` when all are Parquet, else an estimate from the first lines.
+        bytes: size of those files on storage.
+        skipped: (uri without credentials, reason) of files without rows.
+    """
+
+    files: int
+    rows: int
+    exact: bool
+    bytes: int
+    skipped: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some consecutive rows of a fragment; each input row is in exactly one of ``good`` and ``bad``.
+
+    Attributes:
+        good: columns and types of :meth:`LogSchema.good_schema`.
+        bad: columns and types of :data:`distill_at_scale.data.cleaning.BAD_SCHEMA`.
+        rows: ``good.height + bad.height``.
+    """
+
+    good: pl.DataFrame
+    bad: pl.DataFrame
+
+    @property
+    def rows(self) -> int:
+        """Input rows of this batch."""
+        return self.good.height + self.bad.height

@@ -1,0 +1,245 @@
+"""Bytes of text files: heads for the driver, blocks of whole lines for the workers, compressed or not."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from distill_at_scale.data import storage
+from distill_at_scale.data.readers.schema import Compression, Fragment
+from distill_at_scale.errors import DasError
+
+HEAD_BYTES: Final = 1 << 16
+BLOCK_BYTES: Final = 8 << 20
+# A quoted field may hold line ends; past this size an odd number of quotes is a stray quote instead.
+_MAX_RECORD: Final = 64 << 20
+_MAX_LINE: Final = 256 << 20
+_BOM: Final = b"\xef\xbb\xbf"
+_MAGIC: Final[dict[bytes, Compression]] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_UNPACKING: Final = re.compile("compress|zlib|zstd", re.IGNORECASE)
+_REFUSED: Final = {
+    b"PK\x03\x04": "a zip archive (or a spreadsheet); unpack it (or save it as CSV) first",
+    b"BZh": "bzip2-compressed; unpack it first (gzip and zstd are read as they are)",
+    b"\xfd7zXZ\x00": "xz-compressed; unpack it first (gzip and zstd are read as they are)",
+    b"\xff\xfe": "UTF-16 text; convert it to UTF-8 first, e.g. with iconv -f UTF-16 -t UTF-8",
+    b"\xfe\xff": "UTF-16 text; convert it to UTF-8 first, e.g. with iconv -f UTF-16 -t UTF-8",
+}
+
+
+@dataclass(frozen=True)
+class TextHead:
+    """The first bytes of a text file, unpacked, without a byte order mark.
+
+    Attributes:
+        file: the file.
+        compression: how it is packed.
+        text: its first lines, whole ones only (with a last line that has no end where ``complete``).
+        complete: whether that is the whole file.
+        offset: bytes of the byte order mark before ``text``.
+        ratio: unpacked bytes for each byte on storage.
+    """
+
+    file: storage.FileInfo
+    compression: Compression | None
+    text: str
+    complete: bool
+    offset: int
+    ratio: float
+
+    @property
+    def name(self) -> str:
+        """The file for messages."""
+        return storage.redact(self.file.uri)
+
+
+def read_start(file: storage.FileInfo) -> bytes:
+    """The first ``HEAD_BYTES`` bytes as they lie on the storage.
+
+    Raises:
+        DasError: the file is gone or out of reach.
+    """
+    fs, path = storage.filesystem(file.uri)
+    with explain_text(file.uri):
+        return bytes(fs.cat_file(path, start=0, end=min(file.size, HEAD_BYTES)))
+
+
+def read_text_head(file: storage.FileInfo, raw: bytes) -> TextHead:
+    """Unpacks and checks the first bytes of a text file.
+
+    Raises:
+        DasError: packed in a way that is not read, cut off, binary, or not UTF-8.
+    """
+    place = storage.redact(file.uri)
+    for magic, what in _REFUSED.items():
+        if raw.startswith(magic):
+            raise DasError(f"{place}: the file is {what}.")
+    compression = next((codec for magic, codec in _MAGIC.items() if raw.startswith(magic)), None)
+    whole = len(raw) >= file.size
+    data, used = raw, len(raw)
+    if compression is not None:
+        data, whole = _unpack(raw, compression, whole, place)
+    ratio = len(data) / max(used, 1)
+    if b"\x00" in data:
+        raise DasError(
+            f"{place}: the file is binary, not text; give a text or Parquet file, or another --input."
+        )
+    offset = len(_BOM) if data.startswith(_BOM) else 0
+    data = data[offset:]
+    if not whole:
+        end = data.rfind(b"\n") + 1
+        if not end:
+            # Fields of the first line cannot be known, but a sequence of items may be this long.
+            end = max(data.rfind(b" "), data.rfind(b"\t")) + 1
+        data = data[:end]
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DasError(_not_utf8(place, data.count(b"\n", 0, error.start) + 1)) from error
+    return TextHead(file, compression, text, whole, offset, ratio)
+
+
+def _unpack(raw: bytes, compression: Compression, whole: bool, place: str) -> tuple[bytes, bool]:
+    parts: list[bytes] = []
+    try:
+        with pa.CompressedInputStream(pa.BufferReader(raw), compression) as stream:
+            while sum(map(len, parts)) < 4 * HEAD_BYTES:
+                part = stream.read(1 << 14)
+                if not part:
+                    return b"".join(parts), True
+                parts.append(part)
+    except (OSError, pa.ArrowException) as error:
+        # The head of a larger file always breaks off; there only the very beginning must be sound.
+        if whole or not parts:
+            raise DasError(_cut_off(place, compression)) from error
+    return b"".join(parts), False
+
+
+def blocks(fragment: Fragment, quoted: bool, size: int = BLOCK_BYTES) -> Iterator[tuple[bytes, int | None]]:
+    """Whole lines of a fragment, about ``size`` bytes at a time, with the number of the first line if known.
+
+    Args:
+        fragment: a text file or a byte range of one; a range holds the lines that begin in it.
+        quoted: whether a line end may lie inside quotes, where no block may end.
+        size: bytes read at a time.
+
+    Raises:
+        DasError: the file is gone, or its packed stream is cut off or damaged.
+    """
+    line = fragment.first_row
+    carry = b""
+    for chunk in _chunks(fragment, size):
+        carry += chunk
+        end = _block_end(carry, quoted)
+        if end:
+            block, carry = carry[:end], carry[end:]
+            yield block, line
+            if line is not None:
+                line += int(np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")))
+        elif len(carry) > _MAX_LINE:
+            raise DasError(
+                f"{storage.redact(fragment.uri)}: a line is longer than {_MAX_LINE >> 20} MiB; "
+                f"this is not a log in the format {fragment.format} (--format names another)."
+            )
+    if carry:
+        yield carry, line
+
+
+def _block_end(data: bytes, quoted: bool) -> int:
+    """Where the last whole record of ``data`` ends; 0 when there is none."""
+    end = data.rfind(b"\n") + 1
+    if not quoted or not end:
+        return end
+    last, inside = end, data.count(b'"', 0, end) % 2
+    while inside and end:
+        previous = data.rfind(b"\n", 0, end - 1) + 1
+        inside = (inside + data.count(b'"', previous, end)) % 2
+        end = previous
+    return end or (last if len(data) > _MAX_RECORD else 0)
+
+
+def _chunks(fragment: Fragment, size: int) -> Iterator[bytes]:
+    """Exactly the fragment's bytes: from its first line's beginning to its last line's end."""
+    with explain_text(fragment.uri, fragment.compression), storage.open_input(fragment.uri) as file:
+        stream = pa.CompressedInputStream(file, fragment.compression) if fragment.compression else file
+        position = fragment.start
+        chunk = b""
+        if fragment.first_row is not None:
+            if fragment.compression:
+                stream.read(position)
+            else:
+                stream.seek(position)
+        else:
+            # The byte before tells whether a line begins at `start`; if not, that line is not ours.
+            position -= 1
+            stream.seek(position)
+            while True:
+                chunk = stream.read(size)
+                found = chunk.find(b"\n")
+                if found >= 0:
+                    position += found + 1
+                    chunk = chunk[found + 1 :]
+                    break
+                position += len(chunk)
+                if not chunk or (fragment.end is not None and position >= fragment.end):
+                    return
+            if fragment.end is not None and position >= fragment.end:
+                return
+        while chunk := chunk or stream.read(size):
+            if fragment.end is not None and position + len(chunk) >= fragment.end:
+                last = chunk.find(b"\n", max(0, fragment.end - 1 - position))
+                if last >= 0:
+                    yield chunk[: last + 1]
+                    return
+            yield chunk
+            position += len(chunk)
+            chunk = b""
+
+
+@contextlib.contextmanager
+def explain_text(uri: str, compression: str | None = None) -> Iterator[None]:
+    """Turns what a damaged, missing or unreachable text file raises into one sentence."""
+    place = storage.redact(uri)
+    try:
+        with storage.explain(uri):
+            try:
+                yield
+            except (OSError, pa.ArrowException) as error:
+                if compression and _UNPACKING.search(str(error)):
+                    raise DasError(_cut_off(place, compression)) from error
+                raise
+    except FileNotFoundError as error:
+        raise DasError(f"{place}: the file is not there (any more).") from error
+    except (OSError, pa.ArrowException) as error:
+        raise DasError(f"{place}: reading failed: {error}") from error
+
+
+def check_utf8(block: bytes, uri: str, first_line: int | None) -> None:
+    """Refuses text that is not UTF-8: Arrow's parsers check it in part, and Polars relies on it.
+
+    Raises:
+        DasError: naming the file, and the line if known.
+    """
+    if block.isascii():
+        return
+    try:
+        block.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = None if first_line is None else first_line + block.count(b"\n", 0, error.start)
+        raise DasError(_not_utf8(storage.redact(uri), line)) from error
+
+
+def _not_utf8(place: str, line: int | None) -> str:
+    where = "" if line is None else f" (line {line})"
+    return (
+        f"{place}: the text is not valid UTF-8{where}; convert it first, e.g. with iconv -f LATIN1 -t UTF-8."
+    )
+
+
+def _cut_off(place: str, compression: str) -> str:
+    return f"{place}: the {compression} stream is cut off or damaged; fetch or pack the file again."

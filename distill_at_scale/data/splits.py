@@ -1,0 +1,76 @@
+"""Split rules: which rows of a user are for training, validation and test.
+
+Source: Sachdeva, Wu, McAuley, "On Sampling Collaborative Filtering Datasets" (WSDM 2022), section 4.1, and its
+reference code for `20_percent_hist` and `leave_2`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from distill_at_scale.data import hashing
+from distill_at_scale.data.columns import TEST, TRAIN, VALIDATION
+
+SplitRule = Literal["leave_2", "20_percent_hist", "temporal", "column"]
+
+SHORTEST_HISTORY: dict[SplitRule, int] = {"leave_2": 3, "20_percent_hist": 3, "temporal": 1, "column": 1}
+"""Users with fewer rows are dropped, as in the source."""
+
+
+def leave_2(offsets: np.ndarray) -> np.ndarray:
+    """A user's last row by time is test, the one before it validation, the rest train.
+
+    Args:
+        offsets: int64 [users + 1], where each user's rows begin; rows in time order.
+
+    Returns:
+        int8 [rows] of split codes.
+    """
+    code = np.full(offsets[-1], TRAIN, dtype=np.int8)
+    last = offsets[1:] - 1
+    code[last] = TEST
+    longer = np.diff(offsets) >= 2
+    code[last[longer] - 1] = VALIDATION
+    return code
+
+
+def twenty_percent_hist(offsets: np.ndarray, user_hash: np.ndarray, item_hash: np.ndarray, seed: int) -> np.ndarray:
+    """Per user, in shuffled order: the first 80 % train, the next 10 % validation, the rest test; the very
+    first is always test.
+
+    The shuffle is the order of a hash of (seed, user, item): rows keep their split whatever else is in the
+    log, and no generator has a state to carry.
+
+    Args:
+        offsets: int64 [users + 1].
+        user_hash: uint64 [users].
+        item_hash: uint64 [rows].
+        seed: of the shuffle.
+
+    Returns:
+        int8 [rows] of split codes.
+    """
+    counts = np.diff(offsets)
+    owner = np.repeat(np.arange(len(counts)), counts)
+    order = np.lexsort((hashing.combine(seed, user_hash[owner], item_hash), owner))
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order)) - np.repeat(offsets[:-1], counts)
+    size = counts[owner]
+    # Whole numbers, so that .8 n is never a rounding away from its rank.
+    code = np.where(10 * rank < 8 * size, TRAIN, np.where(10 * rank < 9 * size, VALIDATION, TEST))
+    code[rank == 0] = TEST
+    return code.astype(np.int8)
+
+
+def temporal(timestamps: np.ndarray, validation_from: int, test_from: int) -> np.ndarray:
+    """Rows before ``validation_from`` (ms) are train, those from ``test_from`` on test, the rest validation.
+
+    Returns:
+        int8 [rows] of split codes.
+    """
+    code = np.full(len(timestamps), TRAIN, dtype=np.int8)
+    code[timestamps >= validation_from] = VALIDATION
+    code[timestamps >= test_from] = TEST
+    return code

@@ -1,0 +1,306 @@
+"""How good are the scores of a model? Full ranking over all items, streamed over users, mergeable.
+
+A user's history is masked (never recommended); everything else in the catalogue competes. Equal scores are
+ordered by item number, the lower first, so that a ranking never depends on the batch or the machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.errors import DasError
+from distill_at_scale.evaluation.auc import N_NEGATIVES, ScoreHistogram, unseen_negatives
+from distill_at_scale.evaluation.metrics import inverse_propensities, ranking_metrics
+from distill_at_scale.evaluation.order import ordered_bits, sorted_unique
+
+DEFAULT_KS = (10, 100)
+
+# Scores of one batch in `evaluate` stay near this size.
+_BATCH_BYTES = 16 << 20
+
+
+def top_k(
+    scores: np.ndarray, mask_rows: np.ndarray, mask_items: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The k best items of each row, best first; equal scores in ascending order of items.
+
+    Args:
+        scores: float32 [b, n_items], finite.
+        mask_rows, mask_items: int64 [m], pairs that never enter a list.
+        k: length of the lists, cut to n_items.
+
+    Returns:
+        items: int64 [b, k]; valid: bool [b, k], False where a row has fewer unmasked items than places.
+    """
+    n_rows, n_items = scores.shape
+    k = min(k, n_items)
+    masked = scores.astype(np.float32, copy=True)
+    masked[mask_rows, mask_items] = -np.inf
+    threshold = np.partition(masked, n_items - k, axis=1)[:, n_items - k]
+    rows, items = np.divmod(np.flatnonzero(masked >= threshold[:, None]), n_items)
+    # One integer a candidate, descending score above ascending item: sorting it orders both at once.
+    keys = (~ordered_bits(masked[rows, items])).astype(np.uint64) << np.uint64(32) | items.astype(np.uint64)
+
+    counts = np.bincount(rows, minlength=n_rows)
+    starts = np.cumsum(counts) - counts
+    best = np.empty((n_rows, k), dtype=np.uint64)
+    exact = counts == k
+    best[exact] = keys[np.repeat(exact, counts)].reshape(-1, k)
+    for row in np.flatnonzero(~exact):  # ties at the threshold: rare, except for popularity-like scores
+        candidates = keys[starts[row] : starts[row] + counts[row]]
+        best[row] = np.partition(candidates, k - 1)[:k]
+    best.sort(axis=1)
+    chosen = (best & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    return chosen, masked[np.arange(n_rows)[:, None], chosen] > -np.inf
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Averages over users.
+
+    Attributes:
+        metrics: over the users who have held-out rows: ``ndcg@10``, …; ``auc`` and ``mse`` are over rows.
+        metrics_all_users: the same sums divided by all users, those without held-out rows counting 0 (the
+            denominator of the ∞-AE reference code); ``auc`` and ``mse`` as above.
+        standard_errors: of each average in ``metrics`` over users (not for ``auc`` and ``mse``).
+        n_users: users who have held-out rows.
+        n_users_all: users in all.
+        n_heldout: held-out (user, item) pairs.
+    """
+
+    metrics: dict[str, float]
+    metrics_all_users: dict[str, float]
+    standard_errors: dict[str, float]
+    n_users: int
+    n_users_all: int
+    n_heldout: int
+
+
+@dataclass
+class RankingEvaluator:
+    """Accumulates metrics batch by batch; :meth:`merge` joins what other workers accumulated.
+
+    The state is a few sums and one score histogram: its size depends on neither users nor items, except for
+    the inverse propensities, which are one number an item and the same on all workers. How users are cut into
+    batches and shards changes nothing but the last bits of the sums.
+
+    Attributes:
+        inverse_propensities: float64 [n_items].
+        ks: cut-offs of the ranking metrics.
+        seed: of the AUC's negatives.
+        n_negatives: unseen items drawn a user for the AUC; 0 leaves the AUC out.
+        ratings: whether scores predict ratings; adds ``mse``, over the held-out rows.
+        name: of the model, for messages.
+    """
+
+    inverse_propensities: np.ndarray
+    ks: tuple[int, ...] = DEFAULT_KS
+    seed: int = 0
+    n_negatives: int = N_NEGATIVES
+    ratings: bool = False
+    name: str = "the model"
+    sums: dict[str, float] = field(default_factory=dict)
+    squares: dict[str, float] = field(default_factory=dict)
+    histogram: ScoreHistogram = field(default_factory=ScoreHistogram)
+    squared_error: float = 0.0
+    n_rated: int = 0
+    n_users: int = 0
+    n_users_all: int = 0
+    n_heldout: int = 0
+
+    def __post_init__(self) -> None:
+        self.ks = tuple(int(k) for k in self.ks)
+        if not self.ks or min(self.ks) < 1:
+            raise DasError(f"ks={list(self.ks)}: give at least one cut-off, each at least 1.")
+
+    def add(self, scores: np.ndarray, histories: Interactions, heldout: Interactions) -> None:
+        """Counts a batch of users in.
+
+        Args:
+            scores: float32 [b, n_items]; not changed.
+            histories: the b users' input rows, masked in the ranking.
+            heldout: the same users' held-out rows; an item that is in the history too can never be hit.
+
+        Raises:
+            DasError: scores of another shape or not finite, other users in ``heldout``, no ratings to
+                compare with.
+        """
+        shape = (len(histories), histories.n_items)
+        if scores.shape != shape or len(self.inverse_propensities) != shape[1]:
+            raise DasError(f"{self.name}: scores of shape {scores.shape}, expected {shape} (users, items).")
+        if heldout.n_items != histories.n_items or not np.array_equal(histories.users, heldout.users):
+            raise DasError(
+                "Histories and held-out rows are not of the same users and items; take both from one Dataset."
+            )
+        if scores.size and not (np.isfinite(scores.min()) and np.isfinite(scores.max())):
+            raise DasError(
+                f"{self.name}: some scores are NaN or infinite, so the items cannot be ranked; "
+                "fit it with a larger regularisation (lam) or in float64."
+            )
+        self.n_users_all += len(histories)
+        if self.ratings:
+            self._add_squared_error(scores, heldout)
+        rows = np.flatnonzero(heldout.counts > 0)
+        if not len(rows):
+            return
+        if len(rows) < len(histories):
+            scores, histories, heldout = scores[rows], _take(histories, rows), _take(heldout, rows)
+        self._add_ranking(scores, histories, heldout)
+
+    def _add_ranking(self, scores: np.ndarray, histories: Interactions, heldout: Interactions) -> None:
+        n_users, n_items = scores.shape
+        target = sorted_unique(_pairs(heldout))  # T is a set
+        target_rows, target_items = np.divmod(target, n_items)
+        counts = np.bincount(target_rows, minlength=n_users)
+        history_rows = np.repeat(np.arange(n_users), histories.counts)
+        items, valid = top_k(scores, history_rows, histories.items, max(self.ks))
+
+        relevant = np.zeros((n_users, n_items), dtype=bool)
+        relevant[target_rows, target_items] = True
+        hits = np.take_along_axis(relevant, items, axis=1) & valid
+        weights = self.inverse_propensities
+        descending = np.lexsort((-weights[target_items], target_rows))
+        found = ranking_metrics(hits, weights[items], counts, weights[target_items[descending]], self.ks)
+        for metric, values in found.items():
+            self.sums[metric] = self.sums.get(metric, 0.0) + float(values.sum())
+            self.squares[metric] = self.squares.get(metric, 0.0) + float((values * values).sum())
+        self.n_users += n_users
+        self.n_heldout += len(target)
+
+        if self.n_negatives:
+            seen = sorted_unique(np.concatenate((_pairs(histories), target)))
+            offsets = np.searchsorted(seen, np.arange(n_users + 1) * n_items)
+            negative_rows, negative_items = unseen_negatives(
+                seen % n_items, offsets, histories.users, n_items, self.seed, self.n_negatives
+            )
+            self.histogram.add(scores[target_rows, target_items], scores[negative_rows, negative_items])
+
+    def _add_squared_error(self, scores: np.ndarray, heldout: Interactions) -> None:
+        if heldout.ratings is None:
+            raise DasError(
+                "The held-out rows have no ratings, so mse cannot be computed; evaluate without ratings."
+            )
+        rows = np.repeat(np.arange(len(heldout)), heldout.counts)
+        errors = scores[rows, heldout.items].astype(np.float64) - heldout.ratings
+        self.squared_error += float((errors * errors).sum())
+        self.n_rated += len(errors)
+
+    def merge(self, other: RankingEvaluator) -> None:
+        """Adds what another evaluator (same cut-offs, seed and propensities, other users) has accumulated.
+
+        Raises:
+            DasError: when the two measure different things.
+        """
+        mine = (self.ks, self.seed, self.n_negatives, self.ratings)
+        theirs = (other.ks, other.seed, other.n_negatives, other.ratings)
+        if mine != theirs or not np.array_equal(self.inverse_propensities, other.inverse_propensities):
+            raise DasError(f"Evaluations of different settings cannot be merged: {mine} and {theirs}.")
+        for metric, value in other.sums.items():
+            self.sums[metric] = self.sums.get(metric, 0.0) + value
+            self.squares[metric] = self.squares.get(metric, 0.0) + other.squares[metric]
+        self.histogram.merge(other.histogram)
+        self.squared_error += other.squared_error
+        self.n_rated += other.n_rated
+        self.n_users += other.n_users
+        self.n_users_all += other.n_users_all
+        self.n_heldout += other.n_heldout
+
+    def result(self) -> EvaluationResult:
+        """The averages so far.
+
+        Raises:
+            DasError: when no user had held-out rows.
+        """
+        if not self.n_users:
+            raise DasError(
+                "No user has held-out rows in this split, so nothing can be measured; choose another split."
+            )
+        n = self.n_users
+        metrics = {metric: value / n for metric, value in self.sums.items()}
+        everyone = {metric: value / self.n_users_all for metric, value in self.sums.items()}
+        errors = {
+            metric: math.sqrt(max(self.squares[metric] - n * mean * mean, 0.0) / (n - 1) / n)
+            if n > 1
+            else math.nan
+            for metric, mean in metrics.items()
+        }
+        over_rows = {}
+        if self.n_negatives:
+            over_rows["auc"] = self.histogram.auc()
+        if self.ratings:
+            over_rows["mse"] = self.squared_error / self.n_rated
+        return EvaluationResult(
+            metrics={**metrics, **over_rows},
+            metrics_all_users={**everyone, **over_rows},
+            standard_errors=errors,
+            n_users=n,
+            n_users_all=self.n_users_all,
+            n_heldout=self.n_heldout,
+        )
+
+
+def evaluate(
+    score: Callable[[Interactions], np.ndarray],
+    histories: Interactions,
+    heldout: Interactions,
+    item_counts: np.ndarray,
+    n_rows_train: int,
+    ks: Sequence[int] = DEFAULT_KS,
+    seed: int = 0,
+    batch_users: int | None = None,
+    *,
+    n_negatives: int = N_NEGATIVES,
+    ratings: bool = False,
+    name: str = "the model",
+) -> EvaluationResult:
+    """Scores all users in batches and measures the rankings.
+
+    Args:
+        score: from the histories of b users to float32 [b, n_items].
+        histories: every user's input rows (for the test split: train and validation rows).
+        heldout: the same users' rows of the split to be predicted.
+        item_counts: int64 [n_items], train rows of each item, for ``psp``.
+        n_rows_train: train rows in all.
+        ks: cut-offs.
+        seed: of the AUC's negatives.
+        batch_users: users scored at once; by default as many as make a few megabytes of scores.
+        n_negatives, ratings, name: as in :class:`RankingEvaluator`.
+
+    Raises:
+        DasError: as :meth:`RankingEvaluator.add` and :meth:`RankingEvaluator.result`.
+    """
+    weights = inverse_propensities(item_counts, n_rows_train)
+    evaluator = RankingEvaluator(weights, tuple(ks), seed, n_negatives, ratings, name)
+    step = batch_users or default_batch(histories.n_items)
+    for start in range(0, len(histories), step):
+        batch = histories.slice(start, start + step)
+        evaluator.add(score(batch), batch, heldout.slice(start, start + step))
+    return evaluator.result()
+
+
+def default_batch(n_items: int) -> int:
+    """Users whose scores are evaluated at once."""
+    return max(16, _BATCH_BYTES // (4 * max(n_items, 1)))
+
+
+def _pairs(rows: Interactions) -> np.ndarray:
+    """int64 [n]: position of the user times n_items plus item."""
+    return np.repeat(np.arange(len(rows), dtype=np.int64), rows.counts) * rows.n_items + rows.items
+
+
+def _take(rows: Interactions, positions: np.ndarray) -> Interactions:
+    """The users at ``positions``, their users and items only."""
+    keep = np.zeros(len(rows), dtype=bool)
+    keep[positions] = True
+    counts = rows.counts
+    return Interactions(
+        users=rows.users[positions],
+        offsets=np.concatenate(([0], np.cumsum(counts[positions]))),
+        items=rows.items[np.repeat(keep, counts)],
+        n_items=rows.n_items,
+    )

@@ -1,0 +1,301 @@
+"""The contract of all recommenders: fit, score, save, load, and knowing how much memory that takes.
+
+A saved model is a folder: ``weights.safetensors`` (numbers) and ``model.json`` (everything else), the latter
+written last, so that a folder without it is no model. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import safetensors.numpy
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from distill_at_scale.data import storage
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.errors import DasError
+from distill_at_scale.models.memory import require_memory
+from distill_at_scale.models.selection import Progress, Selection
+
+FORMAT = 1
+MODEL_FILE = "model.json"
+WEIGHTS_FILE = "weights.safetensors"
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "float32", "float64"]
+
+
+class ModelConfig(BaseModel):
+    """Base of all models' settings: unknown ones are errors, and ``None`` means "choose it on validation"."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Recommender(ABC):
+    """From users' histories to a score for every item.
+
+    Subclasses give ``name``, ``Config``, ``instead`` and the underscored methods; the public ones here check
+    what goes in and comes out, the same for every model. Scores of items already in the history carry no
+    meaning: rankings mask them.
+
+    Attributes:
+        config: the settings it was made with.
+        n_items: size of the item space it was fitted on, None before.
+        item_space: fingerprint of that item space (which number is which item), None where none was given.
+        selection: how a hyper-parameter was chosen on validation, None where nothing was to choose.
+    """
+
+    name: ClassVar[str]
+    Config: ClassVar[type[ModelConfig]]
+    instead: ClassVar[str] = "fit it on a sample, or on a machine with more memory"
+    """What to do where memory does not suffice; the end of a sentence."""
+
+    config: ModelConfig
+    n_items: int | None
+    item_space: str | None
+    selection: Selection | None
+
+    def __init__(self, config: ModelConfig | None = None, **settings: Any) -> None:
+        """Takes a config, or its fields as keywords.
+
+        Raises:
+            DasError: for an unknown or invalid setting.
+        """
+        self.config = config if config is not None else self.parse_config(settings)
+        self.n_items = None
+        self.item_space = None
+        self.selection = None
+
+    @classmethod
+    def parse_config(cls, settings: Mapping[str, Any]) -> Any:
+        """The model's ``Config`` from plain settings.
+
+        Raises:
+            DasError: naming the field, what is wrong and the fields there are.
+        """
+        try:
+            return cls.Config(**settings)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"]) or "settings"
+            known = ", ".join(cls.Config.model_fields) or "none"
+            raise DasError(f"{cls.name}: {field}: {first['msg']} (its settings: {known}).") from error
+
+    @classmethod
+    @abstractmethod
+    def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
+        """Bytes at the peak of fitting ``n_rows`` rows of ``n_users`` users, beyond the rows themselves."""
+
+    @classmethod
+    def check_memory(
+        cls, n_users: int, n_items: int, n_rows: int, config: Any, available: int | None = None
+    ) -> None:
+        """Refuses a fit that would run out of memory.
+
+        Args:
+            n_users, n_items, n_rows, config: as in :meth:`memory_needed`.
+            available: bytes; by default what this process can still take.
+
+        Raises:
+            DasError: saying how much is needed, how much is there, and what to do instead.
+        """
+        what = f"{cls.name} on {n_users:,} users and {n_items:,} items"
+        require_memory(what, cls.memory_needed(n_users, n_items, n_rows, config), available, cls.instead)
+
+    def fit(
+        self,
+        train: Interactions,
+        validation: Interactions | None = None,
+        progress: Progress | None = None,
+        *,
+        item_space: str | None = None,
+    ) -> Self:
+        """Learns from the train rows; chooses what the config leaves open on the validation rows.
+
+        Args:
+            train: rows of all users; a user may have none.
+            validation: held-out rows of the same users; a user may have none.
+            progress: told the share done and the step.
+            item_space: fingerprint of the item numbering, kept and compared at every load.
+
+        Raises:
+            DasError: no rows, other users in ``validation``, nothing to choose on, not enough memory.
+        """
+        if not train.n_rows:
+            raise DasError(f"{self.name}: there are no train rows to fit.")
+        if validation is not None:
+            if validation.n_items != train.n_items or not np.array_equal(validation.users, train.users):
+                raise DasError(f"{self.name}: train and validation rows are not of the same users and items.")
+            if not validation.n_rows:
+                validation = None
+        self.check_memory(len(train), train.n_items, train.n_rows, self.config)
+        self.selection = None
+        self._fit(train, validation, progress)
+        self.n_items = train.n_items
+        self.item_space = item_space
+        if progress:
+            progress(1.0, "fitted")
+        return self
+
+    def score(self, histories: Interactions) -> np.ndarray:
+        """Scores of all items for some users, known to the model or new.
+
+        Args:
+            histories: the users' input rows; a user may have none.
+
+        Returns:
+            float32 [b, n_items]; larger is better.
+
+        Raises:
+            DasError: before a fit, or for histories over another item space.
+        """
+        if self.n_items is None:
+            raise DasError(f"{self.name} has not been fitted; call fit or load a saved model.")
+        if histories.n_items != self.n_items:
+            raise DasError(
+                f"{self.name} was fitted on {self.n_items:,} items, but the histories have "
+                f"{histories.n_items:,}; use the dataset that it was fitted on."
+            )
+        return np.ascontiguousarray(self._score(histories), dtype=np.float32)
+
+    def check_item_space(self, n_items: int, item_space: str | None) -> None:
+        """Makes sure that item numbers mean here what they meant at the fit.
+
+        Raises:
+            DasError: when size or fingerprint differ.
+        """
+        if n_items != self.n_items:
+            raise DasError(
+                f"{self.name} was fitted on {self.n_items} items, the dataset has {n_items:,}; fit it anew."
+            )
+        if item_space and self.item_space and item_space != self.item_space:
+            raise DasError(
+                f"{self.name} was fitted on another item numbering ({self.item_space}) than the dataset's "
+                f"({item_space}); fit it anew on this dataset."
+            )
+
+    def save(self, uri: str) -> None:
+        """Writes the model to a folder on any storage, replacing a model that is there.
+
+        Raises:
+            DasError: before a fit, or when the storage fails.
+        """
+        if self.n_items is None:
+            raise DasError(f"{self.name} has not been fitted, so there is nothing to save.")
+        weights = {key: np.ascontiguousarray(value) for key, value in self._weights().items()}
+        content = safetensors.numpy.save(weights)
+        described = {
+            "format": FORMAT,
+            "model": self.name,
+            "config": self.config.model_dump(mode="json"),
+            "n_items": self.n_items,
+            "item_space": self.item_space,
+            "selection": None if self.selection is None else self.selection.model_dump(mode="json"),
+            "weights": {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()},
+            "versions": {
+                "python": platform.python_version(),
+                **{package: version(package) for package in ("numpy", "scipy", "torch")},
+            },
+        }
+        # The old description goes first: a kill in between must not leave it beside new weights.
+        storage.remove(storage.join(uri, MODEL_FILE))
+        storage.write_bytes(storage.join(uri, WEIGHTS_FILE), content)
+        storage.write_json(storage.join(uri, MODEL_FILE), described)
+
+    @classmethod
+    def load(cls, uri: str) -> Self:
+        """Reads a model that :meth:`save` wrote.
+
+        Raises:
+            DasError: no model there, another model, a format of another release, damaged or altered files.
+        """
+        described = read_description(uri)
+        place = storage.redact(uri)
+        if described.get("model") != cls.name:
+            raise DasError(f"{place}: holds a model '{described.get('model')}', not '{cls.name}'.")
+        try:
+            content = storage.read_bytes(storage.join(uri, WEIGHTS_FILE))
+        except FileNotFoundError as error:
+            raise DasError(f"{place}: {WEIGHTS_FILE} is missing; fit and save the model again.") from error
+        try:
+            expected, n_items = described["weights"]["sha256"], int(described["n_items"])
+            selection, item_space = described["selection"], described["item_space"]
+            config = cls.parse_config(described["config"])
+            chosen = None if selection is None else Selection.model_validate(selection)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DasError(
+                f"{place}: {MODEL_FILE} is damaged ({error}); fit and save the model again."
+            ) from error
+        if hashlib.sha256(content).hexdigest() != expected:
+            raise DasError(
+                f"{place}: {WEIGHTS_FILE} is not the file that was saved; fit and save the model again."
+            )
+        model = cls(config)
+        model.n_items, model.item_space, model.selection = n_items, item_space, chosen
+        try:
+            model._set_weights(safetensors.numpy.load(content), n_items)
+        except (KeyError, ValueError) as error:
+            raise DasError(
+                f"{place}: the weights do not belong to {MODEL_FILE} ({error}); save again."
+            ) from error
+        return model
+
+    def _validation_or_refuse(self, validation: Interactions | None, parameter: str) -> Interactions:
+        """The validation rows, needed because ``parameter`` is left open."""
+        if validation is None:
+            raise DasError(
+                f"{self.name}: {parameter} is to be chosen on validation rows, but there are none; "
+                f"set it (for example --set {parameter}=…) or use a dataset with a validation split."
+            )
+        return validation
+
+    @abstractmethod
+    def _fit(self, train: Interactions, validation: Interactions | None, progress: Progress | None) -> None:
+        """Fits; ``train`` has rows, ``validation`` has rows or is None."""
+
+    @abstractmethod
+    def _score(self, histories: Interactions) -> np.ndarray:
+        """Scores [b, n_items] of any float type."""
+
+    @abstractmethod
+    def _weights(self) -> dict[str, np.ndarray]:
+        """What scoring needs, by name."""
+
+    @abstractmethod
+    def _set_weights(self, weights: dict[str, np.ndarray], n_items: int) -> None:
+        """Takes back what :meth:`_weights` gave; raises KeyError or ValueError where it does not fit."""
+
+
+def read_description(uri: str) -> dict[str, Any]:
+    """The content of a saved model's ``model.json``.
+
+    Raises:
+        DasError: when there is none, or of another format.
+    """
+    try:
+        described = storage.read_json(storage.join(uri, MODEL_FILE))
+    except FileNotFoundError as error:
+        raise DasError(f"{storage.redact(uri)}: no model here ({MODEL_FILE} not found).") from error
+    if not isinstance(described, dict) or described.get("format") != FORMAT:
+        raise DasError(
+            f"{storage.redact(uri)}: {MODEL_FILE} is not of format {FORMAT}; fit and save the model anew."
+        )
+    return described
+
+
+def expect_shape(weights: Mapping[str, np.ndarray], name: str, shape: tuple[int | None, ...]) -> np.ndarray:
+    """The weight ``name``, whose shape must be ``shape`` (None: any length).
+
+    Raises:
+        KeyError, ValueError: missing; of another shape.
+    """
+    weight = weights[name]
+    if weight.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, weight.shape)):
+        raise ValueError(f"weight '{name}' has shape {weight.shape}, expected {shape}")
+    return weight

@@ -1,0 +1,110 @@
+"""EASE: a linear item-item model in closed form, whose diagonal is zero so that no item recommends itself."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.models.base import ModelConfig, Precision, Recommender, expect_shape
+from distill_at_scale.models.linalg import FLOAT32_CONDITION, inverse_in_place
+from distill_at_scale.models.selection import METRIC_PATTERN, Progress, select, validation_metric
+
+# Rows of the sparse Gram matrix made at once.
+_BLOCK_ITEMS = 512
+
+
+class EaseConfig(ModelConfig):
+    """Settings of EASE."""
+
+    lam: float | None = Field(default=None, gt=0)
+    """λ, added to the diagonal of XᵀX; None: chosen on validation."""
+    grid: tuple[float, ...] = Field(default=(50, 100, 200, 400, 800, 1600), min_length=1)
+    """The λ tried on validation; goes on beyond an edge where that is the best."""
+    metric: str = Field(default="ndcg@10", pattern=METRIC_PATTERN)
+    """Validation metric; ndcg@10, by which EASE is compared in the literature."""
+    dtype: Precision = "auto"
+    """Precision of the inverse; auto: float64 where float32 could lose more than three digits."""
+
+
+class Ease(Recommender):
+    """B = argmin ‖X - XB‖² + λ‖B‖² with zero diagonal; scores are X B.
+
+    Source: Steck, "Embarrassingly shallow autoencoders for sparse data" (WWW 2019), equation 8.
+
+    Practical limits: any number of users, but an items × items matrix, twice over in the search for λ:
+    .9 GiB for 10,000 items in float32, 90 GiB for 100,000; time grows with the cube of the items.
+    """
+
+    name: ClassVar[str] = "ease"
+    Config: ClassVar[type[ModelConfig]] = EaseConfig
+    instead: ClassVar[str] = (
+        "drop rare items (--min-item), take a model whose memory does not grow with items × items "
+        "(popularity, svd_ae), or a machine with more memory"
+    )
+    config: EaseConfig
+
+    @classmethod
+    def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
+        itemsize = 4 if config.dtype == "float32" else 8
+        matrices = 2 if config.lam is not None else 3  # Gram matrix, inverse, and the best of the search
+        return matrices * itemsize * n_items**2 + 24 * n_rows + 16 * _BLOCK_ITEMS * n_items
+
+    def _fit(self, train: Interactions, validation: Interactions | None, progress: Progress | None) -> None:
+        gram = _item_gram(train)
+        if self.config.lam is not None:
+            self._item_weights = self._solve(gram, self.config.lam)
+            return
+        heldout = self._validation_or_refuse(validation, "lam")
+
+        def try_value(lam: float) -> tuple[float, np.ndarray]:
+            weights = self._solve(gram, lam)
+            metric = self.config.metric
+            return validation_metric(
+                lambda h: _linear(h, weights), train, heldout, metric, self.name
+            ), weights
+
+        self.selection, self._item_weights = select(
+            "lam", self.config.metric, self.config.grid, try_value, progress=progress
+        )
+
+    def _solve(self, gram: np.ndarray, lam: float) -> np.ndarray:
+        """B float32 [n_items, n_items]."""
+        # The largest eigenvalue is at most the largest row sum; λ is the smallest one's bound.
+        condition = gram.sum(axis=1, dtype=np.float64).max() / lam
+        wide = self.config.dtype == "float64" or (
+            self.config.dtype == "auto" and condition > FLOAT32_CONDITION
+        )
+        inverse = gram.astype(np.float64 if wide else np.float32)
+        diagonal = inverse.reshape(-1)[:: len(inverse) + 1]  # a view
+        diagonal += lam
+        inverse_in_place(inverse, self.name)  # P
+        np.divide(inverse, -diagonal, out=inverse)  # B_ij = -P_ij / P_jj
+        diagonal[:] = 0.0
+        return inverse.astype(np.float32, copy=False)
+
+    def _score(self, histories: Interactions) -> np.ndarray:
+        return _linear(histories, self._item_weights)
+
+    def _weights(self) -> dict[str, np.ndarray]:
+        return {"item_weights": self._item_weights}
+
+    def _set_weights(self, weights: dict[str, np.ndarray], n_items: int) -> None:
+        self._item_weights = expect_shape(weights, "item_weights", (n_items, n_items))
+
+
+def _item_gram(train: Interactions) -> np.ndarray:
+    """XᵀX, float32 [n_items, n_items], exact below 2^24 common users."""
+    matrix = train.to_csr()
+    transposed = matrix.T.tocsr()
+    gram = np.empty((train.n_items, train.n_items), dtype=np.float32)
+    for start in range(0, train.n_items, _BLOCK_ITEMS):
+        stop = min(start + _BLOCK_ITEMS, train.n_items)
+        gram[start:stop] = (transposed[start:stop] @ matrix).toarray()
+    return gram
+
+
+def _linear(histories: Interactions, weights: np.ndarray) -> np.ndarray:
+    return histories.to_csr() @ weights

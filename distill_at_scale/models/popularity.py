@@ -1,0 +1,42 @@
+"""Popularity: everybody gets the items with the most train rows. The baseline that any model must beat."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.models.base import ModelConfig, Recommender, expect_shape
+from distill_at_scale.models.selection import Progress
+
+
+class PopularityConfig(ModelConfig):
+    """Nothing to set."""
+
+
+class Popularity(Recommender):
+    """score(u, i) = number of train rows of i.
+
+    Serves any number of users; one number an item.
+    """
+
+    name: ClassVar[str] = "popularity"
+    Config: ClassVar[type[ModelConfig]] = PopularityConfig
+    config: PopularityConfig
+
+    @classmethod
+    def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
+        return 16 * n_items
+
+    def _fit(self, train: Interactions, validation: Interactions | None, progress: Progress | None) -> None:
+        self._counts = train.item_counts()
+
+    def _score(self, histories: Interactions) -> np.ndarray:
+        return np.tile(self._counts.astype(np.float32), (len(histories), 1))
+
+    def _weights(self) -> dict[str, np.ndarray]:
+        return {"counts": self._counts}
+
+    def _set_weights(self, weights: dict[str, np.ndarray], n_items: int) -> None:
+        self._counts = expect_shape(weights, "counts", (n_items,))

@@ -1,0 +1,85 @@
+"""The Ray session of a verb: a cluster that is there already, or one on this machine for as long as needed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import distill_at_scale
+from distill_at_scale.errors import DasError
+
+# One thread a task: Ray runs as many tasks as there are cores. Read when the libraries are first imported.
+_WORKER_ENV = {"POLARS_MAX_THREADS": "1"}
+# What a session on this machine keeps for objects: what moves through it here is counts and item ids.
+_LOCAL_OBJECT_STORE = 512 << 20
+
+
+@contextlib.contextmanager
+def session(address: str | None = None, num_cpus: int | None = None) -> Iterator[None]:
+    """Connects to Ray for a block; a session that this block started ends with it, any other stays.
+
+    Args:
+        address: of an existing cluster (``auto``, ``host:port``, ``ray://…``); None joins the session that is
+            already there (inside a job, a notebook, a test) and else starts one on this machine.
+        num_cpus: of a session started here; default: all.
+
+    Raises:
+        DasError: when the cluster cannot be reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Without it Ray prints its own bars beside ours.
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    import ray
+
+    if ray.is_initialized():
+        _quiet()
+        yield
+        return
+    runtime_env: dict[str, Any] = {"env_vars": dict(_WORKER_ENV)}
+    # Inside a job the cluster is named by RAY_ADDRESS, and the job's working directory holds the package.
+    joining = address is not None or "RAY_ADDRESS" in os.environ
+    if joining and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
+        runtime_env["py_modules"] = [str(Path(distill_at_scale.__file__).parent)]
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    if joining:
+        options |= {"address": address, "runtime_env": runtime_env}
+    else:
+        os.environ.update(_WORKER_ENV)
+        options |= {
+            "address": "local",
+            "num_cpus": num_cpus,
+            "include_dashboard": False,
+            "object_store_memory": _LOCAL_OBJECT_STORE,
+        }
+    try:
+        ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        where = f"the Ray cluster at {address or os.environ.get('RAY_ADDRESS')}" if joining else "Ray on this machine"
+        reason = " ".join(str(error).split())[:300]
+        raise DasError(f"{where} cannot be reached or started: {reason} Run `das doctor` for the mend.") from error
+    _quiet()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def node_cpus() -> int:
+    """CPUs of the largest node that is up; at least 1."""
+    import ray
+
+    return max([1, *(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])])
+
+
+def _quiet() -> None:
+    """Ray Data's own bars and notes stay out of our output; its warnings stay in."""
+    import ray.data
+
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False

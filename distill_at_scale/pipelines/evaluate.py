@@ -1,0 +1,124 @@
+"""evaluate: every user's ranking of all items against the rows held out, shard by shard."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+
+from distill_at_scale.config import EvaluateConfig, load
+from distill_at_scale.data import storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.errors import DasError
+from distill_at_scale.evaluation import RankingEvaluator, inverse_propensities
+from distill_at_scale.evaluation.ranking import default_batch
+from distill_at_scale.models import Recommender, load_model
+from distill_at_scale.models.base import read_description
+from distill_at_scale.pipelines import cluster, runs
+from distill_at_scale.pipelines.stages import load as load_shared
+from distill_at_scale.pipelines.stages import run_stage
+
+# What a task sends back is a histogram of scores; so many of them at most reach the driver.
+_MAX_GROUPS = 64
+
+
+class Evaluation(BaseModel):
+    """Metrics (fractions, not percent) of a model on a split, and where they come from."""
+
+    metrics: dict[str, float]
+    """averages over the users who have held-out rows (auc: over rows)"""
+    metrics_all_users: dict[str, float]
+    """the same with users without held-out rows counted as 0"""
+    standard_errors: dict[str, float]
+    """of the averages, over users"""
+    n_users: int
+    """users with held-out rows"""
+    n_users_all: int
+    n_heldout: int
+    split: str
+    model: dict[str, Any]
+    """uri, name, settings"""
+    data: dict[str, Any]
+    """uri, fingerprint"""
+    seed: int
+    wall_s: float
+    cpu_s: float
+
+
+def evaluate(config: EvaluateConfig | None = None, /, **settings: Any) -> Evaluation:
+    """Measures a fitted model; see :class:`~distill_at_scale.config.EvaluateConfig` for the settings.
+
+    A user's input is the train rows for the validation split, and train and validation rows for the test
+    split; those items are masked, all others are ranked.
+
+    Raises:
+        DasError: no dataset or model, a model of another item numbering, a split without rows.
+    """
+    config = config or load(EvaluateConfig, settings=settings)
+    started = time.time()
+    dataset, model_uri = Dataset.open(config.data), storage.normalise(config.model)
+    described = read_description(model_uri)
+    if described["item_space"] not in (None, dataset.manifest.item_space):
+        raise DasError(
+            f"{storage.redact(model_uri)} was fitted on another item numbering than that of "
+            f"{storage.redact(dataset.uri)}; fit it on this dataset."
+        )
+    if dataset.manifest.splits.get(config.split, 0) == 0:
+        raise DasError(f"{storage.redact(dataset.uri)} has no {config.split} rows; choose another --split.")
+    record = runs.RunRecord("evaluate", config.model_dump(mode="json", exclude={"address"}))
+    n = len(dataset.shards)
+    size = -(-n // min(n, _MAX_GROUPS))
+    groups = [list(range(start, min(start + size, n))) for start in range(0, n, size)]
+    ks, seed, split, uri = tuple(config.ks), config.seed, config.split, dataset.uri
+
+    with cluster.session(config.address):
+        threads = max(1, cluster.node_cpus() // len(groups))
+
+        def measure(group: list[int], model: Recommender, weights: Any) -> dict[str, Any]:
+            torch.set_num_threads(threads)
+            return {"evaluator": _measure(Dataset.open(uri), group, model, weights, split, ks, seed)}
+
+        shared = [load_shared(load_model, model_uri), load_shared(_weights, uri)]
+        found = run_stage(record, f"evaluate on {split}", measure, groups, shared, num_cpus=threads)
+    total: RankingEvaluator = found[0]["evaluator"]
+    for other in found[1:]:
+        total.merge(other["evaluator"])
+    result = Evaluation(
+        **asdict(total.result()),
+        split=config.split,
+        model={"uri": storage.redact(model_uri), "name": described["model"], "settings": described["config"]},
+        data={"uri": storage.redact(dataset.uri), "fingerprint": dataset.manifest.fingerprint},
+        seed=config.seed,
+        wall_s=round(time.time() - started, 3),
+        cpu_s=record.stages[-1]["cpu_s"],
+    )
+    if config.output:
+        storage.write_json(storage.normalise(config.output), {**result.model_dump(), "run": record.as_dict()})
+    return result
+
+
+def _weights(uri: str) -> Any:
+    dataset = Dataset.open(uri)
+    return inverse_propensities(dataset.train_counts(), dataset.manifest.splits["train"])
+
+
+def _measure(
+    dataset: Dataset,
+    group: list[int],
+    model: Recommender,
+    weights: Any,
+    split: str,
+    ks: tuple[int, ...],
+    seed: int,
+) -> RankingEvaluator:
+    evaluator = RankingEvaluator(weights, ks, seed, name=model.name)
+    step = default_batch(dataset.n_items)
+    for shard in group:
+        histories, heldout = dataset.histories(split, shard)
+        for start in range(0, len(histories), step):
+            batch = histories.slice(start, start + step)
+            evaluator.add(model.score(batch), batch, heldout.slice(start, start + step))
+    return evaluator

@@ -1,0 +1,98 @@
+"""fit: a recommender learns from a dataset's train rows, on one node of the cluster."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import ray
+from pydantic import BaseModel
+
+from distill_at_scale.config import FitConfig, load
+from distill_at_scale.data import storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.errors import DasError
+from distill_at_scale.models import find_model
+from distill_at_scale.models.base import MODEL_FILE
+from distill_at_scale.pipelines import cluster, progress, runs
+from distill_at_scale.pipelines.stages import run_alone
+
+_STEPS = 100
+
+
+class FitResult(BaseModel):
+    """A fitted model and how it came about."""
+
+    uri: str
+    model: str
+    data: str
+    """fingerprint of the dataset"""
+    settings: dict[str, Any]
+    """the model's own, as given"""
+    selection: dict[str, Any] | None
+    """what was chosen on validation: parameter, metric, the grid and its values, the choice"""
+    wall_s: float
+    cpu_s: float
+    peak_mib: float
+    """of the process that fitted"""
+
+
+def fit(config: FitConfig | None = None, /, **settings: Any) -> FitResult:
+    """Fits a model and saves it; see :class:`~distill_at_scale.config.FitConfig` for the settings.
+
+    The rows are read by the worker that fits, never by the driver. It gets all CPUs of one node.
+
+    Raises:
+        DasError: no dataset, unknown model or setting, too little memory, an output that exists.
+    """
+    config = config or load(FitConfig, settings=settings)
+    # Wrong settings are found before a cluster is started for them.
+    find_model(config.model).parse_config(config.set)
+    dataset = Dataset.open(config.data)
+    output = storage.normalise(config.output)
+    if storage.exists(storage.join(output, MODEL_FILE)) and not config.overwrite:
+        raise DasError(
+            f"{storage.redact(output)} holds a model already; choose another --output, or replace it with --overwrite."
+        )
+    record = runs.RunRecord("fit", config.model_dump(mode="json", exclude={"address", "overwrite"}))
+    with cluster.session(config.address):
+        if config.gpu and not ray.cluster_resources().get("GPU"):
+            raise DasError("--gpu is set, but the cluster has no GPU; leave it out, or add a GPU node.")
+        with progress.stage(f"fit {config.model}", _STEPS) as stage, progress.relay(stage, _STEPS) as tell:
+            result = run_alone(
+                record,
+                f"fit {config.model}",
+                _fit,
+                dataset.uri,
+                config.model,
+                config.set,
+                output,
+                tell,
+                gpu=config.gpu,
+            )
+    record.write(output)
+    return FitResult(
+        uri=output,
+        model=config.model,
+        data=dataset.manifest.fingerprint,
+        settings=config.set,
+        selection=result["selection"],
+        wall_s=round(time.time() - record.started, 3),
+        cpu_s=record.stages[-1]["cpu_s"],
+        peak_mib=record.stages[-1]["peak_mib"],
+    )
+
+
+def _fit(data: str, name: str, settings: dict[str, Any], output: str, tell: progress.Tell) -> dict[str, Any]:
+    dataset, model = Dataset.open(data), find_model(name)
+    config = model.parse_config(settings)
+    # Before the rows are read, not after: reading them may be what memory does not suffice for.
+    model.check_memory(dataset.n_users, dataset.n_items, dataset.n_rows, config)
+    fitted = model(config).fit(
+        dataset.interactions("train"),
+        dataset.interactions("validation"),
+        progress=tell,
+        item_space=dataset.manifest.item_space,
+    )
+    fitted.save(output)
+    return {"selection": None if fitted.selection is None else fitted.selection.model_dump(mode="json")}

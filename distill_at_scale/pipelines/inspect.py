@@ -1,0 +1,21 @@
+"""inspect: what a dataset is, from its manifest alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distill_at_scale.config import InspectConfig, load
+from distill_at_scale.data.dataset import Dataset
+
+
+def inspect(config: InspectConfig | None = None, /, **settings: Any) -> Dataset:
+    """Opens a dataset and, with ``verify``, compares every file with its checksum.
+
+    Raises:
+        DasError: when there is no finished dataset, or a file is missing or altered.
+    """
+    config = config or load(InspectConfig, settings=settings)
+    dataset = Dataset.open(config.data)
+    if config.verify:
+        dataset.verify()
+    return dataset

@@ -1,0 +1,377 @@
+"""prepare: a raw log becomes a Dataset.
+
+    fragments of the log ─ read, check, deal by user ─► buckets ─ sort, de-duplicate ─► k-core rounds
+        ─► number, split, write shards ─► items, manifest
+
+Everything passes from stage to stage through `<output>/_work` on storage, part by part, each with a record
+once it is whole: a run that was killed goes on where it was, and no process ever holds more than a fragment's
+batch, a bucket, or one number for each item. The manifest is written last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import polars as pl
+import ray
+
+from distill_at_scale.config import PrepareConfig, load
+from distill_at_scale.data import hashing, storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.manifest import NAME as MANIFEST
+from distill_at_scale.data.manifest import WORK, Manifest, QuarantineRecord
+from distill_at_scale.data.preparation import buckets, core, fragments, parts, quantiles, shards
+from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema, plan_log
+from distill_at_scale.data.splits import SHORTEST_HISTORY
+from distill_at_scale.errors import DasError
+from distill_at_scale.pipelines import cluster, runs
+from distill_at_scale.pipelines.stages import load as load_shared
+from distill_at_scale.pipelines.stages import run_stage, run_tree
+
+ROWS_A_SHARD = 1_000_000
+_BUCKETS_A_GROUP = 16
+# What decides where and how the job runs, but not what comes out of it.
+_NOT_CONTENT = {"output", "address", "overwrite", "max_bad_share"}
+
+
+def prepare(config: PrepareConfig | None = None, /, **settings: Any) -> Dataset:
+    """Makes a Dataset of raw logs; see :class:`~distill_at_scale.config.PrepareConfig` for the settings.
+
+    Raises:
+        DasError: bad settings, unreadable input, too many bad rows, no rows left, an output that exists.
+    """
+    return _Prepare(config or load(PrepareConfig, settings=settings)).run()
+
+
+class _Prepare:
+    """One run: what every stage needs to know."""
+
+    def __init__(self, config: PrepareConfig) -> None:
+        self.config = config.model_copy(update={"input": [storage.normalise(uri) for uri in config.input]})
+        self.output = storage.normalise(config.output)
+        self.work = storage.join(self.output, WORK)
+        content = self.config.model_dump(mode="json", exclude=_NOT_CONTENT)
+        self.content = {**content, "input": [storage.redact(uri) for uri in self.config.input]}
+        self.record = runs.RunRecord("prepare", self.content)
+        self.short = SHORTEST_HISTORY[config.split]
+
+    def run(self) -> Dataset:
+        config = self.config
+        _check_output(self.output, config.overwrite)
+        schema, pieces, estimate = plan_log(config, want_split=config.split == "column")
+        self._check_columns(schema)
+        if self._begin(schema, pieces):
+            return self._finish()
+        with cluster.session(config.address):
+            read = self._read(schema, pieces, estimate)
+            n_shards = config.shards or _power_of_two(sum(r["good"] for r in read) / ROWS_A_SHARD)
+            item_ids, n_ids = self._item_ids(read)
+            sorted_ = self._sort(n_shards, len(pieces), self._n_dealt(estimate), item_ids)
+            numbering, users = self._core(n_shards, n_ids, item_ids)
+            self._check_left(read, sorted_, users)
+            choice = self._split(schema, n_shards, numbering)
+            written = self._write(n_shards, numbering, users, choice)
+            items = self._items(written, item_ids, numbering)
+        self._manifest(schema, estimate, read, sorted_, written, items, choice)
+        return self._finish()
+
+    # -- what happens before any row is read ---------------------------------------------------------------
+
+    def _check_columns(self, schema: LogSchema) -> None:
+        config = self.config
+        if config.split in ("leave_2", "temporal") and not schema.has_timestamp:
+            raise DasError(
+                f"--split {config.split} goes by time, but the log has no timestamp column; name it with "
+                "--map timestamp=COLUMN, or use --split 20_percent_hist."
+            )
+        if config.min_rating is not None and not schema.has_rating:
+            raise DasError("--min-rating is set, but the log has no rating column; name it with --map rating=COLUMN.")
+
+    def _begin(self, schema: LogSchema, pieces: list[Fragment]) -> bool:
+        """Takes up the work of an earlier run of the same job or starts anew; True when all is done."""
+        plan = {
+            "config": self.content,
+            "schema": schema.model_dump(mode="json"),
+            "fragments": [piece.model_dump(mode="json") for piece in pieces],
+            "versions": _made_with(),
+        }
+        digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+        plan_uri = storage.join(self.work, "plan.json")
+        try:
+            same = storage.read_json(plan_uri).get("digest") == digest
+        except (FileNotFoundError, DasError):
+            same = False
+        if same:
+            return storage.exists(storage.join(self.output, MANIFEST))
+        _clear(self.output)
+        storage.write_json(plan_uri, {"digest": digest, "config": self.content})
+        return False
+
+    def _n_dealt(self, estimate: LogEstimate) -> int:
+        """Into how many buckets rows are dealt; more than shards does no harm, so a guess of the rows will do."""
+        guess = estimate.rows if estimate.exact else 2 * estimate.rows
+        return self.config.shards or _power_of_two(guess / ROWS_A_SHARD)
+
+    # -- stages -------------------------------------------------------------------------------------------
+
+    def _read(self, schema: LogSchema, pieces: list[Fragment], estimate: LogEstimate) -> list[dict[str, Any]]:
+        output, work, n_dealt = self.output, self.work, self._n_dealt(estimate)
+
+        def partition(item: dict[str, Any]) -> dict[str, Any]:
+            piece = Fragment.model_validate(item["fragment"])
+            return fragments.partition(output, work, item["index"], piece, schema, n_dealt)
+
+        items = [{"index": k, "fragment": piece.model_dump()} for k, piece in enumerate(pieces)]
+        read = run_stage(self.record, "read the log", partition, items)
+        rows, good = sum(r["rows"] for r in read), sum(r["good"] for r in read)
+        if rows - good > self.config.max_bad_share * rows:
+            reasons = _total(r["reasons"] for r in read)
+            worst = ", ".join(f"{n:,} {why}" for why, n in sorted(reasons.items(), key=lambda r: -r[1])[:3])
+            where = storage.join(storage.redact(self.output), fragments.QUARANTINE)
+            raise DasError(
+                f"{rows - good:,} of {rows:,} rows are bad ({worst}), more than --max-bad-share "
+                f"{self.config.max_bad_share:g} allows; look at them in {where}, mend the log or raise the share."
+            )
+        if good == 0:
+            raise DasError(f"no rows in the input ({', '.join(self.content['input'])}).")
+        return read
+
+    def _item_ids(self, read: list[dict[str, Any]]) -> tuple[ray.ObjectRef, int]:
+        folder = storage.join(self.work, fragments.FOLDER)
+        sources = [parts.part(folder, k, ".items.arrow") for k, r in enumerate(read) if r["has_items"]]
+        last = run_tree(
+            self.record,
+            "collect item ids",
+            fragments.merge_item_ids,
+            sources,
+            lambda level, k: storage.join(self.work, "items", f"level-{level}-{k:05d}.arrow"),
+        )
+        ids = load_shared(_load_ids, last)
+        return ids, ray.get(load_shared(_length, ids))
+
+    def _sort(self, n_shards: int, n_fragments: int, n_dealt: int, ids: ray.ObjectRef) -> list[dict[str, Any]]:
+        work, keep, min_rating = self.work, self.config.duplicates, self.config.min_rating
+
+        def build(bucket: int, item_ids: pl.Series) -> dict[str, Any]:
+            return buckets.build_bucket(work, bucket, n_shards, n_dealt, n_fragments, item_ids, keep, min_rating)
+
+        return run_stage(self.record, "sort by user", build, list(range(n_shards)), [ids])
+
+    def _core(self, n_shards: int, n_ids: int, item_ids: ray.ObjectRef) -> tuple[ray.ObjectRef, list[int]]:
+        """The items that survive, and how many users do in each bucket."""
+        work, config, short = self.work, self.config, self.short
+        groups = [
+            {"group": k, "buckets": list(range(start, min(start + _BUCKETS_A_GROUP, n_shards)))}
+            for k, start in enumerate(range(0, n_shards, _BUCKETS_A_GROUP))
+        ]
+        alive: list[ray.ObjectRef] = []
+        for round_ in range(1_000_000):
+
+            def count(item: dict[str, Any], alive_items: Any = None, round_: int = round_) -> dict[str, Any]:
+                return core.count_round(
+                    work, round_, item["group"], item["buckets"], n_ids, alive_items, config.min_user, short
+                )
+
+            counted = run_stage(self.record, f"filter, round {round_ + 1}", count, groups, alive)
+            folder = storage.join(work, core.FOLDER, f"round-{round_:03d}")
+            total = run_tree(
+                self.record,
+                "sum item counts",
+                parts.sum_counts,
+                [parts.part(folder, g["group"], ".arrow") for g in groups],
+                lambda level, k, folder=folder: storage.join(folder, f"sum-{level}-{k:05d}.arrow"),  # type: ignore[misc]
+            )
+            decided = ray.get(load_shared(core.decide, work, round_, total, n_ids, config.min_item))
+            if decided["settled"]:
+                break
+            alive = [load_shared(core.load_alive, work, round_)]
+        shuffles = config.split == "20_percent_hist"
+        numbering = load_shared(_load_numbering, work, round_, item_ids if shuffles else None)
+        return numbering, [n for record in counted for n in record["users"]]
+
+    def _check_left(self, read: list[dict[str, Any]], sorted_: list[dict[str, Any]], users: list[int]) -> None:
+        if sum(users):
+            return
+        gone = _total(r["dropped"] for r in sorted_)
+        left = sum(r["kept"] for r in sorted_)
+        config = self.config
+        asks = f"--min-user {config.min_user}, --min-item {config.min_item}"
+        if self.short > config.min_user:
+            asks += f" and --split {config.split} (at least {self.short} rows a user)"
+        raise DasError(
+            f"no rows are left: of {sum(r['rows'] for r in read):,} rows {sum(r['rows'] - r['good'] for r in read):,} "
+            f"were bad, {gone['duplicates']:,} duplicates, {gone['min_rating']:,} below --min-rating, "
+            f"{gone['split']:,} in no split, and {left:,} went to {asks}."
+        )
+
+    def _split(self, schema: LogSchema, n_shards: int, numbering: ray.ObjectRef) -> shards.SplitChoice:
+        config = self.config
+        if config.split != "temporal":
+            return shards.SplitChoice(config.split, config.seed)
+        work = self.work
+        groups = [list(range(s, min(s + _BUCKETS_A_GROUP, n_shards))) for s in range(0, n_shards, _BUCKETS_A_GROUP)]
+        ranges = [(0, (1 << 63) - 1)] * 2
+        ranks: list[int] | None = None
+        while any(low < high for low, high in ranges):
+            wanted = ranges
+
+            def count(group: list[int], shared: shards.Numbering, wanted: Any = wanted) -> dict[str, Any]:
+                counted = shards.times_histogram(work, list(group), shared, config.min_user, wanted)
+                return {"counts": counted}
+
+            found = run_stage(self.record, "find split times", count, groups, [numbering])
+            counts = [sum(record["counts"][k] for record in found) for k in range(2)]
+            if ranks is None:
+                n = int(counts[0].sum())
+                ranks = [
+                    int(n * (1 - config.test_share - config.validation_share)),
+                    int(n * (1 - config.test_share)),
+                ]
+            narrowed = [quantiles.narrow(c, *r, k) for c, r, k in zip(counts, ranges, ranks)]
+            ranges, ranks = [(low, high) for low, high, _ in narrowed], [rank for *_, rank in narrowed]
+        return shards.SplitChoice("temporal", config.seed, ranges[0][0], ranges[1][0])
+
+    def _write(
+        self, n_shards: int, numbering: ray.ObjectRef, users: list[int], choice: shards.SplitChoice
+    ) -> list[dict[str, Any]]:
+        output, work, min_user = self.output, self.work, self.config.min_user
+        first = [sum(users[:k]) for k in range(n_shards)]
+
+        def build(item: dict[str, Any], shared: shards.Numbering) -> dict[str, Any]:
+            return shards.build_shard(output, work, item["bucket"], shared, item["first_user"], choice, min_user)
+
+        items = [{"bucket": k, "first_user": first[k]} for k in range(n_shards)]
+        return run_stage(self.record, "number, split, write", build, items, [numbering])
+
+    def _items(self, written: list[dict[str, Any]], ids: ray.ObjectRef, numbering: ray.ObjectRef) -> dict[str, Any]:
+        folder = storage.join(self.work, shards.FOLDER)
+        total = run_tree(
+            self.record,
+            "count items",
+            parts.sum_counts,
+            [parts.part(folder, k, ".counts.arrow") for k, r in enumerate(written) if r["shard"]],
+            lambda level, k: storage.join(folder, f"sum-{level}-{k:05d}.arrow"),
+        )
+        return ray.get(load_shared(shards.write_items, self.output, ids, numbering, total))
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    def _manifest(
+        self,
+        schema: LogSchema,
+        estimate: LogEstimate,
+        read: list[dict[str, Any]],
+        sorted_: list[dict[str, Any]],
+        written: list[dict[str, Any]],
+        items: dict[str, Any],
+        choice: shards.SplitChoice,
+    ) -> None:
+        records = [r["shard"] for r in written if r["shard"]]
+        rule: dict[str, Any] = {"name": choice.rule}
+        if choice.rule == "20_percent_hist":
+            rule["seed"] = choice.seed
+        if choice.rule == "temporal":
+            rule |= {"validation_from": choice.validation_from, "test_from": choice.test_from}
+        reasons = _total(r["reasons"] for r in read)
+        manifest = Manifest.model_validate(
+            {
+                "n_users": sum(r["n_users"] for r in records),
+                "n_items": items["n_items"],
+                "item_space": items["item_space"],
+                "n_rows": sum(r["rows"] for r in records),
+                "splits": _total(r["splits"] for r in records),
+                "split_rule": rule,
+                "has_ratings": schema.has_rating,
+                "has_timestamps": schema.has_timestamp,
+                "id_types": schema.id_types,
+                "items": items["file"],
+                "shards": records,
+                "dropped": _total([*(r["dropped"] for r in sorted_), *(r["lost"] for r in written)]),
+                "quarantine": QuarantineRecord(
+                    rows=sum(reasons.values()),
+                    reasons=reasons,
+                    files=[r["quarantine"] for r in read if r["quarantine"]],
+                ),
+                "source": {
+                    "inputs": self.content["input"],
+                    "files": estimate.files,
+                    "rows": sum(r["rows"] for r in read),
+                    "skipped": [list(skipped) for skipped in estimate.skipped],
+                },
+                "config": self.content,
+                "made_with": _made_with(),
+            }
+        )
+        self.record.write(self.output)
+        _remove_strays(self.output, manifest)
+        manifest.write(self.output)
+
+    def _finish(self) -> Dataset:
+        storage.remove(self.work)
+        return Dataset.open(self.output)
+
+
+def _load_ids(uri: str) -> pl.Series:
+    return pl.DataFrame(pl.from_arrow(parts.read_arrow(uri))).to_series()
+
+
+def _length(ids: pl.Series) -> int:
+    return len(ids)
+
+
+def _load_numbering(work: str, round_: int, item_ids: pl.Series | None) -> shards.Numbering:
+    item_hash = None if item_ids is None else hashing.hash_ids(item_ids)
+    return shards.Numbering(core.load_alive(work, round_), item_hash)
+
+
+def _made_with() -> dict[str, str]:
+    found = runs.versions()
+    return {name: found[name] for name in ("distill_at_scale", "polars", "pyarrow")}
+
+
+def _total(counts: Any) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for one in counts:
+        for key, n in one.items():
+            total[key] = total.get(key, 0) + n
+    return total
+
+
+def _power_of_two(at_least: float) -> int:
+    """The smallest power of two that is not below ``at_least``, at most 65,536."""
+    n = 1
+    while n < at_least and n < 1 << 16:
+        n *= 2
+    return n
+
+
+_OURS = (WORK, shards.FOLDER, shards.USERS, fragments.QUARANTINE, MANIFEST, "items.parquet", runs.NAME)
+
+
+def _check_output(output: str, overwrite: bool) -> None:
+    """Refuses a place that holds a dataset (unless told) or anything that is not ours."""
+    place = storage.redact(output)
+    finished = storage.exists(storage.join(output, MANIFEST))
+    if finished and not overwrite and not storage.exists(storage.join(output, WORK)):
+        raise DasError(f"{place} holds a dataset already; choose another --output, or replace it with --overwrite.")
+    foreign = [f.uri for f in storage.list_files(output) if f.uri[len(output) + 1 :].split("/")[0] not in _OURS]
+    if foreign:
+        raise DasError(f"{place} holds other files ({storage.redact(foreign[0])}); choose an empty --output.")
+
+
+def _clear(output: str) -> None:
+    """Removes a dataset or what an unfinished run left; the manifest first, so that no half is taken for one."""
+    for name in (MANIFEST, *(n for n in _OURS if n != MANIFEST)):
+        storage.remove(storage.join(output, name))
+
+
+def _remove_strays(output: str, manifest: Manifest) -> None:
+    """Removes drafts of killed writers, which no record names."""
+    named = {f.path for s in manifest.shards for f in (s.data, s.users)}
+    named |= {manifest.items.path, runs.NAME, *manifest.quarantine.files}
+    for file in storage.list_files(output):
+        path = file.uri[len(output) + 1 :]
+        if path not in named and not path.startswith(WORK + "/"):
+            storage.remove(file.uri)

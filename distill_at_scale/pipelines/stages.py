@@ -1,0 +1,168 @@
+"""A stage: one function over many small descriptions of work, as a Ray Data pipeline.
+
+What travels is the description of a part (a file, a bucket number) and a small record of what was done; the
+rows stay in the task. Ray Data schedules, restarts the tasks of workers that died, and streams the records
+back. What is large and shared by all tasks of a stage lies once a node in Ray's object store.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+import ray.data
+
+from distill_at_scale.data.preparation import parts
+from distill_at_scale.errors import DasError
+from distill_at_scale.pipelines import cluster, progress, runs
+
+
+def run_stage(
+    run: runs.RunRecord,
+    name: str,
+    work: Callable[..., dict[str, Any]],
+    items: Sequence[Any],
+    shared: Sequence[ray.ObjectRef] = (),
+    num_cpus: float = 1.0,
+) -> list[dict[str, Any]]:
+    """``[work(item, *shared) for item in items]``, spread over the cluster.
+
+    Args:
+        run: is told time and memory of the stage.
+        name: shown beside the progress.
+        work: picklable; must be safe to run twice.
+        items: picklable descriptions, one task each.
+        shared: objects that every task gets.
+        num_cpus: of one task.
+
+    Raises:
+        DasError: the first one that a task raised.
+    """
+    if not items:
+        return []
+    start = time.monotonic()
+    inputs = ray.data.from_items(
+        [{"index": k, "item": item} for k, item in enumerate(items)], override_num_blocks=len(items)
+    )
+    call = _Call(ray.put(work), tuple(shared))
+    done: list[dict[str, Any]] = [{}] * len(items)
+    costs: list[dict[str, Any]] = []
+    with progress.stage(name, len(items)) as stage:
+        for row in inputs.map_batches(call, batch_size=1, batch_format="numpy", num_cpus=num_cpus).iter_rows():
+            answer: _Answer = row["answer"]
+            done[int(row["index"])] = answer.take(name)
+            costs.append({**answer.cost, "reused": answer.record.get("reused")})
+            stage.advance()
+    run.add(name, time.monotonic() - start, costs)
+    return done
+
+
+def run_tree(
+    run: runs.RunRecord,
+    name: str,
+    combine: Callable[[list[str], str], Any],
+    sources: list[str],
+    target: Callable[[int, int], str],
+    fan_in: int = 32,
+) -> str:
+    """Combines many files into one, ``fan_in`` at a time, level by level; returns the last one's URI.
+
+    Args:
+        combine: writes the combination of some files to a new one; must be associative.
+        sources: at least one file.
+        target: names the file number k of level n.
+    """
+
+    def merge(item: dict[str, Any]) -> dict[str, Any]:
+        def build() -> dict[str, Any]:
+            combine(item["sources"], item["target"])
+            return {}
+
+        return parts.once(item["target"] + ".json", build)
+
+    level = 0
+    while level == 0 or len(sources) > 1:
+        groups = [sources[k : k + fan_in] for k in range(0, len(sources), fan_in)]
+        items = [{"sources": group, "target": target(level, k)} for k, group in enumerate(groups)]
+        run_stage(run, name, merge, items)
+        sources = [item["target"] for item in items]
+        level += 1
+    return sources[0]
+
+
+def load(function: Callable[..., Any], *arguments: Any) -> ray.ObjectRef:
+    """Has a worker compute ``function(*arguments)`` and keep it for the tasks of later stages."""
+    return ray.remote(function).remote(*arguments)
+
+
+def run_alone(
+    run: runs.RunRecord, name: str, work: Callable[..., dict[str, Any]], *arguments: Any, gpu: bool = False
+) -> dict[str, Any]:
+    """``work(*arguments)`` in one task that has a whole node's CPUs (and a GPU) to itself.
+
+    Raises:
+        DasError: the one that the task raised, or when the worker was killed, as for want of memory.
+    """
+    cpus = cluster.node_cpus()
+
+    def whole_node() -> _Answer:
+        import torch
+
+        torch.set_num_threads(cpus)
+        return _answer(lambda: work(*arguments))
+
+    start = time.monotonic()
+    task = ray.remote(num_cpus=cpus, num_gpus=1 if gpu else 0, max_retries=1)(whole_node)
+    try:
+        answer: _Answer = ray.get(task.remote())
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        raise DasError(f"{name}: its worker was killed twice, most likely for want of memory.") from error
+    record = answer.take(name)
+    run.add(name, time.monotonic() - start, [answer.cost])
+    return record
+
+
+class _Answer:
+    """A task's record and cost, or its failure, kept whole: Ray Data would spread a dict over columns."""
+
+    def __init__(self) -> None:
+        self.record: dict[str, Any] = {}
+        self.cost: dict[str, float] = {}
+        self.failure: str | None = None
+        self.expected = False
+
+    def take(self, stage: str) -> dict[str, Any]:
+        """The record; raises what failed."""
+        if self.failure is not None:
+            raise (DasError(self.failure) if self.expected else RuntimeError(f"{stage} failed:\n{self.failure}"))
+        return self.record
+
+
+def _answer(work: Callable[[], dict[str, Any]]) -> _Answer:
+    """Runs the work. A failure travels as an answer: retrying one and the same error would be a waste."""
+    answer, cpu = _Answer(), time.process_time()
+    try:
+        answer.record = work()
+    except DasError as error:
+        answer.failure, answer.expected = str(error), True
+    except Exception:
+        answer.failure = traceback.format_exc()
+    answer.cost = {"cpu_s": time.process_time() - cpu, "peak_mib": runs.peak_mib()}
+    return answer
+
+
+class _Call:
+    """One task of a stage."""
+
+    def __init__(self, work: ray.ObjectRef, shared: tuple[ray.ObjectRef, ...]) -> None:
+        self._work = work
+        self._shared = shared
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        def run() -> dict[str, Any]:
+            return ray.get(self._work)(batch["item"][0], *(ray.get(ref) for ref in self._shared))
+
+        return {"index": [batch["index"][0]], "answer": [_answer(run)]}

@@ -1,0 +1,202 @@
+"""Results of the verbs as tables on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from distill_at_scale.data import storage
+
+if TYPE_CHECKING:
+    from distill_at_scale.data.dataset import Dataset
+    from distill_at_scale.pipelines.doctor import Check
+    from distill_at_scale.pipelines.evaluate import Evaluation
+    from distill_at_scale.pipelines.fetch import FetchResult
+    from distill_at_scale.pipelines.fit import FitResult
+    from distill_at_scale.pipelines.quickstart import Quickstart
+
+_SHARDS_SHOWN = 6
+_REASONS_SHOWN = 8
+
+
+def _print(*things: Any) -> None:
+    console = Console(highlight=False)
+    for thing in things:
+        console.print(thing)
+
+
+def _facts(title: str, rows: Iterable[tuple[str, Any]]) -> Table:
+    table = Table(title=escape(title), title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(escape(name), escape(str(value)))
+    return table
+
+
+def _grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for k, column in enumerate(columns):
+        table.add_column(escape(column), justify="left" if k == 0 else "right", no_wrap=k > 0)
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    return table
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {n:,}" for name, n in counts.items())
+
+
+def _size(n_bytes: int) -> str:
+    value = float(n_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
+
+
+def show_dataset(dataset: Dataset) -> None:
+    """A dataset on one screen: counts, splits, shards, lineage, quarantine."""
+    m = dataset.manifest
+    size = m.items.bytes + sum(s.data.bytes + s.users.bytes for s in m.shards)
+    rule = dict(m.split_rule)
+    name = rule.pop("name")
+    parameters = f" ({', '.join(f'{key} {value}' for key, value in rule.items())})" if rule else ""
+    lost = {reason: n for reason, n in m.dropped.items() if n}
+    facts = [
+        ("users", f"{m.n_users:,} ({m.id_types['user_id']} ids)"),
+        ("items", f"{m.n_items:,} ({m.id_types['item_id']} ids)"),
+        ("rows", f"{m.n_rows:,}, {m.n_rows / max(m.n_users, 1):.1f} a user"),
+        ("splits", f"{_counts(m.splits)}; by {name}{parameters}"),
+        ("ratings", "yes" if m.has_ratings else "no (all 1)"),
+        ("timestamps", "yes (ms since 1970 UTC)" if m.has_timestamps else "no (all 0)"),
+        ("size", f"{_size(size)} in {len(m.shards):,} shards"),
+        ("made of", f"{m.source.get('rows', 0):,} rows from {', '.join(m.source.get('inputs', []))}"),
+        ("dropped", _counts(lost) if lost else "nothing"),
+        ("quarantine", f"{m.quarantine.rows:,} rows" + (" in quarantine/" if m.quarantine.rows else "")),
+    ]
+    if m.source.get("skipped"):
+        facts.append(("skipped files", "; ".join(f"{uri}: {why}" for uri, why in m.source["skipped"])))
+    if m.parent:
+        facts.append(("parent", f"{m.parent.uri} ({m.parent.fingerprint})"))
+    facts.append(("fingerprint", m.fingerprint))
+    _print(_facts(storage.redact(dataset.uri), facts))
+    reasons = sorted(m.quarantine.reasons.items(), key=lambda r: -r[1])
+    if reasons:
+        _print(
+            "",
+            _grid(["quarantined because", "rows"], [(why, f"{n:,}") for why, n in reasons[:_REASONS_SHOWN]]),
+        )
+    shown = m.shards[:_SHARDS_SHOWN]
+    rows = [
+        (
+            s.data.path,
+            f"{s.first_user:,}–{s.first_user + s.n_users - 1:,}",
+            f"{s.rows:,}",
+            _size(s.data.bytes),
+        )
+        for s in shown
+    ]
+    if len(m.shards) > len(shown):
+        rows.append((f"… {len(m.shards) - len(shown):,} more", "", "", ""))
+    _print("", _grid(["shard", "users", "rows", "size"], rows))
+
+
+def fetched_json(result: FetchResult) -> dict[str, Any]:
+    """What `das fetch --json` prints."""
+    return asdict(result)
+
+
+def show_fetched(result: FetchResult) -> None:
+    """Where a fetched log lies, and how to prepare it."""
+    options = " ".join(f"--{key.replace('_', '-')} {_shell(value)}" for key, value in result.options.items())
+    _print(
+        _facts(
+            result.name,
+            [
+                ("files", ", ".join(result.uris)),
+                ("source", result.source + (" (there already)" if result.reused else "")),
+                ("checksum", f"{result.sha256} ({'as published' if result.verified else 'not published'})"),
+                ("licence", result.licence),
+                ("next", f"das prepare --input {' '.join(result.uris)} {options} --output DATASET"),
+            ],
+        )
+    )
+
+
+def _shell(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(_shell(v) for v in value)
+    if isinstance(value, dict):
+        return " ".join(f"{k}={v}" for k, v in value.items())
+    return "$'\\t'" if value == "\t" else str(value)
+
+
+def show_fit(result: FitResult) -> None:
+    """A fitted model, and the grid that its hyper-parameter was chosen from."""
+    facts = [("model", result.model), ("lies at", storage.redact(result.uri))]
+    if result.selection:
+        chosen = result.selection
+        facts.append(("chosen", f"{chosen['parameter']} = {chosen['chosen']:g} by validation {chosen['metric']}"))
+    facts.append(("cost", f"{result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds, {result.peak_mib:.0f} MiB"))
+    _print(_facts("fitted", facts))
+    if result.selection:
+        points = [(f"{p['value']:g}", f"{p['metric']:.4f}") for p in result.selection["points"]]
+        _print("", _grid([result.selection["parameter"], result.selection["metric"]], points))
+
+
+def show_evaluation(result: Evaluation) -> None:
+    """Metrics with their standard errors, in percent."""
+    title = f"{result.model['name']} on {result.split}: {result.n_users:,} users, {result.n_heldout:,} held-out rows"
+    rows = []
+    for name, value in result.metrics.items():
+        error = result.standard_errors.get(name)
+        rows.append((name, f"{100 * value:.2f}", "" if error is None else f"± {100 * error:.2f}"))
+    _print(escape(title), _grid(["metric (percent)", "mean", "standard error"], rows))
+
+
+_QUICK_METRICS = ("ndcg@10", "hr@10", "ndcg@100", "hr@100", "psp@10", "auc")
+
+
+def show_quickstart(result: Quickstart) -> None:
+    """One row a model."""
+    data = result.data
+    rows = []
+    for name, evaluation in result.evaluations.items():
+        chosen = result.chosen[name]
+        setting = f"{chosen['parameter']}={chosen['chosen']:g}" if chosen else ""
+        rows.append([name, setting, *(f"{100 * evaluation.metrics[m]:.2f}" for m in _QUICK_METRICS)])
+    _print(
+        f"{data['n_users']:,} users, {data['n_items']:,} items, {data['n_rows']:,} rows; test metrics in percent",
+        _grid(["model", "chosen", *_QUICK_METRICS], rows),
+        "",
+        f"Done in {result.wall_s:.0f} s. The dataset: {escape(data['uri'])}; models and metrics lie beside it.",
+        "Your own log: das prepare --input FILES --output DATASET; das fit --help",
+    )
+
+
+def checks_json(checks: list[Check]) -> dict[str, Any]:
+    """What `das doctor --json` prints."""
+    return {
+        "ok": all(check.ok is not False for check in checks),
+        "checks": [asdict(check) for check in checks],
+    }
+
+
+def show_checks(checks: list[Check]) -> None:
+    """One line a check, and the mend below what is wrong."""
+    marks = {True: "[green]ok[/green]", False: "[red]wrong[/red]", None: "[dim]—[/dim]"}
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for check in checks:
+        table.add_row(marks[check.ok], escape(check.name), escape(check.detail))
+        if check.mend:
+            table.add_row("", "", f"[yellow]{escape(check.mend)}[/yellow]")
+    _print(table)
+    wrong = sum(check.ok is False for check in checks)
+    _print("", f"{wrong} of {len(checks)} checks failed." if wrong else "Everything that was checked is well.")

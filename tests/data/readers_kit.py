@@ -1,0 +1,24 @@
+"""Plans and reads a whole small log: what the readers' tests share."""
+
+import polars as pl
+
+from distill_at_scale.data.cleaning import empty_bad
+from distill_at_scale.data.readers import Fragment, LogOptions, LogSchema, plan_log, read_fragment
+
+
+def read_all(schema, fragments):
+    """Good and bad rows of all fragments, in order, after a JSON round trip of what travels to the workers."""
+    schema = LogSchema.model_validate_json(schema.model_dump_json())
+    goods, bads = [pl.DataFrame(schema=schema.good_schema())], [empty_bad()]
+    for fragment in fragments:
+        for batch in read_fragment(Fragment.model_validate_json(fragment.model_dump_json()), schema):
+            assert batch.rows == batch.good.height + batch.bad.height
+            goods.append(batch.good)
+            bads.append(batch.bad)
+    return pl.concat(goods), pl.concat(bads)
+
+
+def read_log(*paths, want_split=False, **options):
+    """Good and bad rows of the log at ``paths``."""
+    schema, fragments, _ = plan_log(LogOptions(input=[str(path) for path in paths], **options), want_split)
+    return read_all(schema, fragments)

@@ -1,0 +1,171 @@
+"""Storage on a real S3 server: what is written is read, and each thing that can go wrong gives one sentence."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import botocore.exceptions
+import botocore.session
+import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from servers import S3Server, free_ports
+
+from distill_at_scale.data import storage
+from distill_at_scale.errors import DasError
+
+
+@pytest.fixture
+def fresh_clients() -> None:
+    """fsspec keeps clients for the process: tests that change the environment need new ones."""
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def one_sentence(error: pytest.ExceptionInfo[DasError]) -> str:
+    text = str(error.value)
+    assert "\n" not in text
+    assert len(text) < 300
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in text
+    return text
+
+
+def test_what_is_written_is_listed_and_read(s3_folder: str) -> None:
+    content = os.urandom(100_000)
+    storage.write_bytes(storage.join(s3_folder, "a", "one.bin"), content)
+    storage.write_json(storage.join(s3_folder, "b.json"), {"rows": 3})
+
+    assert storage.read_bytes(storage.join(s3_folder, "a", "one.bin")) == content
+    assert storage.read_json(storage.join(s3_folder, "b.json")) == {"rows": 3}
+    listed = storage.list_files(s3_folder)
+    assert [f.uri.removeprefix(s3_folder) for f in listed] == ["/a/one.bin", "/b.json"]
+    assert listed[0].size == len(content)
+    assert [f.uri for f in storage.glob(storage.join(s3_folder, "*.json"))] == [listed[1].uri]
+    assert storage.is_folder(storage.join(s3_folder, "a"))
+    assert not storage.exists(storage.join(s3_folder, "c"))
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(storage.join(s3_folder, "c"))
+
+
+def test_a_new_version_is_seen_at_once(s3_folder: str) -> None:
+    uri = storage.join(s3_folder, "x")
+    storage.write_bytes(uri, b"1")
+    before = storage.list_files(s3_folder)
+    storage.write_bytes(uri, b"2")
+    after = storage.list_files(s3_folder)
+    assert before[0].version != after[0].version
+    storage.remove(s3_folder)
+    assert storage.list_files(s3_folder) == []
+
+
+def test_parquet_columns_are_read_from_s3(s3_folder: str) -> None:
+    uri = storage.join(s3_folder, "t.parquet")
+    with storage.open_output(uri) as file:
+        pq.write_table(pa.table({"user": list(range(1000)), "item": [7] * 1000}), file)
+    with storage.open_input(uri) as source:
+        assert pq.read_table(source, columns=["user"])["user"].to_pylist() == list(range(1000))
+
+
+def test_a_write_that_fails_leaves_nothing(s3_folder: str) -> None:
+    uri = storage.join(s3_folder, "big.bin")
+    with pytest.raises(ZeroDivisionError), storage.open_output(uri) as file:
+        for _ in range(3):
+            file.write(bytes(6 << 20))
+        _ = 1 / 0
+    assert storage.list_files(s3_folder) == []
+
+
+def test_a_conditional_put_is_a_commit_marker(s3: S3Server) -> None:
+    client = botocore.session.Session().create_client("s3")
+    client.put_object(Bucket=s3.bucket, Key="commit/marker", Body=b"first", IfNoneMatch="*")
+    with pytest.raises(botocore.exceptions.ClientError, match="PreconditionFailed"):
+        client.put_object(Bucket=s3.bucket, Key="commit/marker", Body=b"second", IfNoneMatch="*")
+    assert storage.read_bytes(s3.uri("commit", "marker")) == b"first"
+
+
+@pytest.mark.parametrize("act", ["read", "write", "list"])
+@pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_a_wrong_key_is_one_sentence(
+    s3_folder: str, act: str, variable: str, monkeypatch: pytest.MonkeyPatch, fresh_clients: None
+) -> None:
+    storage.write_bytes(storage.join(s3_folder, "x"), b"1")
+    monkeypatch.setenv(variable, "wrong")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    with pytest.raises(DasError) as error:
+        attempt(act, s3_folder)
+    text = one_sentence(error)
+    assert "access denied" in text
+    assert "AWS_ACCESS_KEY_ID" in text
+    monkeypatch.undo()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+@pytest.mark.parametrize("act", ["read", "write", "list"])
+def test_a_missing_bucket_is_one_sentence(s3: S3Server, act: str) -> None:
+    with pytest.raises(DasError) as error:
+        attempt(act, "s3://no-such-bucket/folder")
+    assert "bucket does not exist" in one_sentence(error)
+
+
+@pytest.mark.parametrize("act", ["read", "write", "list"])
+def test_a_server_that_is_not_there_is_one_sentence(
+    act: str, monkeypatch: pytest.MonkeyPatch, fresh_clients: None
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_ports(1)[0]}")
+    # The default four retries back off for some twenty seconds; how often it asks is not what is tested.
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    with pytest.raises(DasError) as error:
+        attempt(act, "s3://das-test/folder")
+    assert "cannot be reached" in one_sentence(error)
+    monkeypatch.undo()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def test_a_server_that_goes_away_in_the_middle_is_one_sentence(run_folder: Path) -> None:
+    """In a process of its own: it writes one part, waits for the server to be stopped, and goes on."""
+    env = {**os.environ, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_ports(1)[0]}", "AWS_MAX_ATTEMPTS": "1"}
+    server = S3Server(run_folder / "s3-leaving", {k: v for k, v in env.items() if k.startswith("AWS_")})
+    script = """
+import sys
+from distill_at_scale.data import storage
+from distill_at_scale.errors import DasError
+try:
+    with storage.open_output(sys.argv[1]) as file:
+        file.write(bytes(60 << 20))
+        print("written", flush=True)
+        sys.stdin.readline()
+        file.write(bytes(60 << 20))
+except DasError as error:
+    print(error)
+    sys.exit(1)
+"""
+    server.start()
+    try:
+        writer = subprocess.Popen(
+            [sys.executable, "-c", script, server.uri("half.bin")],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "written\n"
+    finally:
+        server.stop()
+    said, complained = writer.communicate("go on\n", timeout=120)
+    assert writer.returncode == 1, complained
+    assert "cannot be reached" in said
+    assert said.count("\n") == 1
+
+
+def attempt(act: str, folder: str) -> None:
+    if act == "read":
+        storage.read_bytes(storage.join(folder, "x"))
+    elif act == "write":
+        storage.write_bytes(storage.join(folder, "x"), b"1")
+    else:
+        storage.list_files(folder)

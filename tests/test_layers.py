@@ -1,0 +1,146 @@
+"""The house's rules about imports, read from the sources: rings point inward, and Ray lives in pipelines/ only."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PACKAGE = "distill_at_scale"
+
+# Which parts of the package each part may import; `errors` is free to all, a part may import itself.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "data": set(),
+    "evaluation": {"data"},
+    "models": {"data", "evaluation"},
+    "samplers": {"data", "evaluation", "models"},
+    "distillation": {"data", "evaluation", "models"},
+    "genie": {"data", "evaluation", "models", "samplers", "distillation"},
+    "config": {"data", "evaluation", "models", "samplers", "distillation", "genie"},
+    "pipelines": {"config", "data", "evaluation", "models", "samplers", "distillation", "genie"},
+    "report": {"config", "data", "evaluation", "pipelines"},
+    "cli": {"config", "pipelines", "report"},
+    # `import distill_at_scale as das` offers the verbs and the two things that they return.
+    "__init__": {"config", "data", "models", "pipelines", "report"},
+    "__main__": {"cli"},
+}
+RAY_USERS = {"pipelines"}
+
+
+def part_of(file: Path) -> str:
+    first = file.relative_to(REPOSITORY / PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imports(source: str, package: list[str]) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of all imports, those inside functions and under TYPE_CHECKING included."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            stem = ".".join([*base, *([node.module] if node.module else [])])
+            yield from ((node.lineno, f"{stem}.{alias.name}") for alias in node.names)
+        elif (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func) in ("__import__", "importlib.import_module", "import_module")
+            and node.args
+            and isinstance(node.args[0], ast.Constant)
+        ):
+            yield node.lineno, str(node.args[0].value)
+
+
+def broken_rules(part: str, source: str, package: list[str]) -> list[str]:
+    """What a source of ``part`` imports and must not."""
+    found = []
+    for line, name in imports(source, package):
+        names = name.split(".")
+        if names[0] == "ray" and part not in RAY_USERS:
+            found.append(f"line {line}: Ray belongs into pipelines/ only")
+        if names[0] != PACKAGE or len(names) < 2:
+            continue
+        other = names[1]
+        if other not in MAY_IMPORT:
+            # `from distill_at_scale import something`: a name that the face offers.
+            other = "__init__"
+        if other not in {part, "errors", *MAY_IMPORT[part]}:
+            found.append(f"line {line}: {part} must not import {name}")
+    return found
+
+
+SOURCES = sorted((REPOSITORY / PACKAGE).rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda f: str(f.relative_to(REPOSITORY)))
+def test_imports_point_inward(file: Path) -> None:
+    part = part_of(file)
+    assert part in MAY_IMPORT, f"{file}: a new part of the package; give it its place in MAY_IMPORT"
+    package = list(file.relative_to(REPOSITORY).parent.parts)
+    assert broken_rules(part, file.read_text(), package) == []
+
+
+@pytest.mark.parametrize(
+    "file", sorted((REPOSITORY / "jobs").rglob("*.py")), ids=lambda f: str(f.relative_to(REPOSITORY))
+)
+def test_jobs_hold_no_logic(file: Path) -> None:
+    """A job may import the command line, configs, pipelines and reports; benchmarks may import what they measure."""
+    allowed = {"cli", "config", "errors", "pipelines", "report"}
+    if "benchmark" in str(file.relative_to(REPOSITORY)):
+        allowed |= set(MAY_IMPORT)
+    for line, name in imports(file.read_text(), []):
+        names = name.split(".")
+        if names[0] == PACKAGE and len(names) > 1 and names[1] in MAY_IMPORT:
+            assert names[1] in allowed, f"{file}, line {line}: jobs must not import {name}"
+
+
+@pytest.mark.parametrize("module", ["data", "data.storage", "data.catalog", "evaluation", "models"])
+def test_the_core_runs_without_ray(module: str) -> None:
+    """In a process of its own: importing the core brings no Ray in by a back door."""
+    import subprocess
+
+    script = f"import sys, {PACKAGE}.{module}; sys.exit('ray' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr or f"{module} imports Ray"
+
+
+@pytest.mark.parametrize(
+    ("part", "line", "complaint"),
+    [
+        ("data", "import ray", "Ray"),
+        ("models", "from ray.data import Dataset", "Ray"),
+        ("data", "def f():\n    import ray.train as t", "Ray"),
+        ("data", "from distill_at_scale.models import ease", "data must not import"),
+        ("data", "from ..models import ease", "data must not import"),
+        ("data", "from .. import pipelines", "data must not import"),
+        ("evaluation", "import distill_at_scale.models.ease", "evaluation must not import"),
+        ("models", "from distill_at_scale.distillation import farzi", "models must not import"),
+        ("samplers", "from distill_at_scale.distillation import farzi", "samplers must not import"),
+        ("pipelines", "from distill_at_scale.cli import app", "pipelines must not import"),
+        ("pipelines", "from distill_at_scale import prepare", "pipelines must not import"),
+        ("cli", "from distill_at_scale.models import ease", "cli must not import"),
+        ("data", "import importlib\nimportlib.import_module('ray')", "Ray"),
+    ],
+)
+def test_the_rules_catch_what_breaks_them(part: str, line: str, complaint: str) -> None:
+    (found,) = broken_rules(part, line, [PACKAGE, part])
+    assert complaint in found
+
+
+@pytest.mark.parametrize(
+    ("part", "line"),
+    [
+        ("pipelines", "import ray"),
+        ("data", "import raytracer"),
+        ("models", "from distill_at_scale.data.columns import USER"),
+        ("genie", "from distill_at_scale.samplers import svp"),
+        ("data", "from .storage import join"),
+        ("data", "from distill_at_scale.errors import DasError"),
+    ],
+)
+def test_the_rules_let_pass_what_keeps_them(part: str, line: str) -> None:
+    assert broken_rules(part, line, [PACKAGE, part]) == []
