@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from distill_at_scale.pipelines.inspect import inspect
     from distill_at_scale.pipelines.prepare import prepare
     from distill_at_scale.pipelines.quickstart import quickstart
+    from distill_at_scale.pipelines.sample import sample
 
 _HOMES = {
     "Dataset": "data.dataset",
@@ -39,6 +40,7 @@ _HOMES = {
     "inspect": "pipelines.inspect",
     "prepare": "pipelines.prepare",
     "quickstart": "pipelines.quickstart",
+    "sample": "pipelines.sample",
 }
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "load_model",
     "prepare",
     "quickstart",
+    "sample",
 ]
 
 

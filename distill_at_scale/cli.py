@@ -46,6 +46,7 @@ _VERBS = {
     "inspect": _Verb(config.InspectConfig, report.show_dataset, lambda dataset: dataset.summary(), "data"),
     "fit": _Verb(config.FitConfig, report.show_fit, _dump),
     "evaluate": _Verb(config.EvaluateConfig, report.show_evaluation, _dump),
+    "sample": _Verb(config.SampleConfig, report.show_samples, _dump),
     "doctor": _Verb(config.DoctorConfig, report.show_checks, report.checks_json),
 }
 
@@ -153,7 +154,10 @@ def _value(field: FieldInfo, value: Any) -> Any:
         key, separator, text = pair.partition("=")
         if not separator or not key:
             raise typer.BadParameter(f"'{pair}' is not of the form KEY=VALUE")
-        pairs[key] = text if of_text else yaml.safe_load(text)
+        try:
+            pairs[key] = text if of_text else yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise typer.BadParameter(f"'{pair}': the value is not valid YAML") from error
     return pairs
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.readers import LogOptions
@@ -51,7 +51,7 @@ class PrepareConfig(LogOptions, ClusterConfig):
     """share of the rows that temporal gives to validation"""
     test_share: float = Field(0.1, gt=0, lt=1)
     """share of the rows, the latest, that temporal gives to test"""
-    min_rating: float | None = None
+    min_rating: float | None = Field(None, allow_inf_nan=False)
     """drop rows rated lower, which makes implicit feedback of ratings"""
     min_user: int = Field(1, ge=1)
     """rows that each user must have (iterated with --min-item until both hold)"""
@@ -63,7 +63,7 @@ class PrepareConfig(LogOptions, ClusterConfig):
     """share of rows that may go to quarantine before the job stops"""
     shards: int | None = Field(None, ge=1, le=65536)
     """number of shards; default: about a million rows in each, a power of two"""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=1 << 64)
     """of the shuffle of 20_percent_hist"""
     overwrite: bool = False
     """replace a dataset that is at the output already"""
@@ -118,6 +118,46 @@ class EvaluateConfig(ClusterConfig):
     """of the negatives drawn for auc"""
 
 
+class SampleConfig(ClusterConfig):
+    """Keeps a part of a dataset's train rows: one dataset for each budget, with the same validation and test."""
+
+    data: str
+    """a dataset"""
+    sampler: str
+    """random, stratified, temporal, random_users or head_users"""
+    budget: list[str] = Field(min_length=1)
+    """share of the train rows to keep, above 0 and at most 1; several at once, as 0.5,0.1,0.01"""
+    output: str
+    """folder or storage URI; the samples lie in it as <sampler>-<budget>"""
+    seed: int = Field(0, ge=0, lt=1 << 64)
+    """of everything that is drawn"""
+    overwrite: bool = False
+    """replace samples that are at the output already"""
+
+    @field_validator("budget", mode="before")
+    @classmethod
+    def _one_by_one(cls, given: Any) -> Any:
+        several = given if isinstance(given, list | tuple) else [given]
+        return [text.strip() for one in several for text in str(one).split(",")]
+
+    @field_validator("budget")
+    @classmethod
+    def _are_shares(cls, given: list[str]) -> list[str]:
+        for text in given:
+            try:
+                share = float(text)
+            except ValueError:
+                raise ValueError(f"'{text}' is not a number; a budget is a share of the train rows, as 0.1") from None
+            if not 0 < share <= 1:
+                raise ValueError(f"{text} is not a share of the train rows; it must be above 0 and at most 1")
+        return given
+
+    @property
+    def budgets(self) -> list[float]:
+        """The shares as numbers, each once, the largest first."""
+        return sorted({float(text) for text in self.budget}, reverse=True)
+
+
 class DoctorConfig(ClusterConfig):
     """Says what is missing or wrong on this machine, the cluster and the storage, and the mend."""
 
@@ -155,7 +195,8 @@ def load(model: type[BaseModel], file: str | None = None, settings: dict[str, An
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
+        # A misspelt setting also counts as missing under its right name: the misspelling is the news.
+        first = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
         field = ".".join(str(part) for part in first["loc"])
         where = f"{file}: " if file and (settings is None or field not in settings) else ""
         if first["type"] == "extra_forbidden":

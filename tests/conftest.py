@@ -20,7 +20,6 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 RUN_FOLDER = Path(tempfile.mkdtemp(prefix="das-", dir="/tmp"))
 
 
-
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

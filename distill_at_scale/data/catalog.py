@@ -1,9 +1,8 @@
 """The public logs that ``das fetch`` knows: where each lies, under which licence, how it is checked and read.
 
 Nothing here touches the network or a disk (``pipelines/fetch.py`` does). Checksums are published ones: the
-SHA-256 of the MovieLens archives are those of TensorFlow Datasets' ``url_checksums/movielens.txt``, whose files
-also carry the MD5 that GroupLens prints beside each archive. Where nobody publishes one, ``sha256`` is None and
-the published number of rows is checked instead; ``das fetch`` says so.
+SHA-256 of the MovieLens archives are those of TensorFlow Datasets' ``url_checksums/movielens.txt``. Where nobody
+publishes one, ``sha256`` is None and the published number of rows is checked instead; ``das fetch`` says so.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ unknown), the raw values as text, and the whole line where the line itself is br
 MAX_ID_BYTES: Final = 1024
 # A fixed bound, not the clock's "now": the same input gives the same rows on any day.
 END_OF_TIME_MS: Final = 4_102_444_800_000  # 2100-01-01T00:00:00Z
+_CALENDAR_MS: Final = 253_402_300_800_000  # about the year 10,000
 # Quarantined text is for the eye; a broken file must not come back whole as one value.
 _MAX_TEXT: Final = 1000
 _LARGEST_EXACT_FLOAT: Final = float(2**53)
@@ -44,12 +45,12 @@ _SPLIT_CODES: Final = {
 }
 _INTEGER: Final = r"^-?[0-9]+$"
 _FLOAT: Final = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-_USUAL_ISO: Final = r"^\d{4}-\d\d-\d\d_(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\dZ?$"
+_USUAL_ISO: Final = r"^[0-9]{4}-[0-9][0-9]-[0-9][0-9]_(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z?$"
 _ISO: Final = (
-    r"^(?<date>\d{4}-\d\d-\d\d)"
-    r"(?:[T ](?<hour>[01]\d|2[0-3]):(?<minute>[0-5]\d)"
-    r"(?::(?<second>[0-5]\d|60)(?:[.,](?<fraction>\d{1,9}))?)?"
-    r" ?(?<zone>[Zz]|UTC|[+-]\d\d:?\d\d|[+-]\d\d)?)?$"
+    r"^(?<date>[0-9]{4}-[0-9][0-9]-[0-9][0-9])"
+    r"(?:[T ](?<hour>[01][0-9]|2[0-3]):(?<minute>[0-5][0-9])"
+    r"(?::(?<second>[0-5][0-9]|60)(?:[.,](?<fraction>[0-9]{1,9}))?)?"
+    r" ?(?<zone>[Zz]|UTC|[+-][0-9][0-9]:?[0-9][0-9]|[+-][0-9][0-9])?)?$"
 )
 
 
@@ -116,9 +117,7 @@ def broken_lines(lines: Sequence[str], reasons: Sequence[str], source: str, rows
             "row": rows,
             "line": pl.Series([line[:_MAX_TEXT] for line in lines], dtype=pl.String),
         }
-    ).with_columns(
-        pl.lit(source).alias("source"), *(pl.lit(None, pl.String).alias(name) for name in Columns.LOG)
-    )
+    ).with_columns(pl.lit(source).alias("source"), *(pl.lit(None, pl.String).alias(name) for name in Columns.LOG))
     return frame.select(list(BAD_SCHEMA))
 
 
@@ -150,6 +149,11 @@ def _quarantine(faulty: pl.DataFrame, reason: pl.Series, source: str, rows: pl.S
 
 
 def _as_text(values: pl.Series) -> pl.Series:
+    if values.dtype.is_temporal():
+        # A time beyond the calendar cannot be printed as one; its number can.
+        printable = values.dt.epoch("ms").is_between(-_CALENDAR_MS, _CALENDAR_MS)
+        times = _keep(values, printable).cast(pl.String)
+        return pl.select(pl.coalesce(times, values.to_physical().cast(pl.String))).to_series()
     return values if values.dtype == pl.String else values.cast(pl.String, strict=False)
 
 
@@ -193,9 +197,7 @@ def _convert_time(values: pl.Series, unit: str) -> pl.Series:
         exact = _in_time(whole, unit)
         if not whole.null_count():
             return exact
-        return pl.select(
-            pl.when(whole.is_null()).then(_in_time(_floats(values), unit)).otherwise(exact)
-        ).to_series()
+        return pl.select(pl.when(whole.is_null()).then(_in_time(_floats(values), unit)).otherwise(exact)).to_series()
     if unit == "iso":
         return pl.Series(values.name, [None] * len(values), dtype=pl.Int64)
     if values.dtype.is_decimal():
@@ -282,9 +284,7 @@ def iso_to_ms(text: pl.Series) -> pl.Series:
 
     day = parts["date"].str.to_date("%Y-%m-%d", strict=False).dt.epoch("d").cast(pl.Int64)
     seconds = (day * 24 + number("hour")) * 3600 + number("minute") * 60 + number("second")
-    milliseconds = (
-        parts["fraction"].str.pad_end(3, "0").str.slice(0, 3).cast(pl.Int64, strict=False).fill_null(0)
-    )
+    milliseconds = parts["fraction"].str.pad_end(3, "0").str.slice(0, 3).cast(pl.Int64, strict=False).fill_null(0)
     return pl.select(pl.lit(seconds * 1000 + milliseconds) - minutes_east * 60_000).to_series()
 
 
@@ -298,9 +298,7 @@ def _reasons(values: pl.Series, is_bad: pl.Series, id_type: str | None, unit: st
     reason = pl.when(~is_bad).then(pl.lit(None, pl.String)).when(missing).then(pl.lit(f"{name} is missing"))
     if id_type == "int64":
         too_big = text.str.strip_chars(" \t").str.contains(r"^-?[0-9]{18,}(\.0+)?$")
-        reason = reason.when(too_big).then(
-            pl.lit(f"{name} does not fit 64 bits (--id-type string reads ids as text)")
-        )
+        reason = reason.when(too_big).then(pl.lit(f"{name} does not fit 64 bits (--id-type string reads ids as text)"))
         otherwise = f"{name} is not an integer (--id-type string reads ids as text)"
     elif id_type == "string":
         reason = reason.when(text.str.len_bytes() > MAX_ID_BYTES).then(
@@ -309,9 +307,7 @@ def _reasons(values: pl.Series, is_bad: pl.Series, id_type: str | None, unit: st
         reason = reason.when(text.str.contains("\n", literal=True)).then(pl.lit(f"{name} holds a line end"))
         otherwise = f"{name} is not a whole number"
     elif name == Columns.RATING:
-        number = (
-            values if values.dtype.is_numeric() else text.str.strip_chars().cast(pl.Float64, strict=False)
-        )
+        number = values if values.dtype.is_numeric() else text.str.strip_chars().cast(pl.Float64, strict=False)
         reason = reason.when(number.is_not_null()).then(pl.lit("rating is not finite"))
         otherwise = "rating is not a number"
     elif name == Columns.TIMESTAMP:

@@ -19,7 +19,7 @@ VERSION = 1
 def _inside(path: str) -> str:
     """Refuses a path that would lead out of the folder of its manifest."""
     parts = path.split("/")
-    if not path or path.startswith("/") or "\\" in path or ":" in path or any(p in ("", ".", "..") for p in parts):
+    if not path or path.startswith("/") or any(c in path for c in "\\:\0") or any(p in ("", ".", "..") for p in parts):
         raise ValueError(f"path '{path}' leads out of the dataset")
     return path
 

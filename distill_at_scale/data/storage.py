@@ -184,8 +184,12 @@ def _infos(fs: fsspec.AbstractFileSystem, found: dict[str, dict[str, Any]]) -> l
     return sorted(infos, key=lambda f: f.uri)
 
 
-def open_input(uri: str) -> pa.NativeFile:
-    """Opens a file for random reads through Arrow (close it, or use ``with``).
+def open_input(uri: str, scattered: bool = False) -> pa.NativeFile:
+    """Opens a file for reading through Arrow (close it, or use ``with``).
+
+    Args:
+        uri: of the file.
+        scattered: a few ranges are wanted, not the file from end to end: nothing is read ahead.
 
     Raises:
         FileNotFoundError, DasError: missing; out of reach.
@@ -195,7 +199,8 @@ def open_input(uri: str) -> pa.NativeFile:
             return pa.OSFile(local_path(uri), "rb")
     fs, path = filesystem(uri)
     with explain(uri):
-        return pa.PythonFile(fs.open(path, "rb"), mode="r")
+        options = {"cache_type": "none"} if scattered else {}
+        return pa.PythonFile(fs.open(path, "rb", **options), mode="r")
 
 
 @contextlib.contextmanager

@@ -106,7 +106,5 @@ class ScoreHistogram:
 def _bins(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Occupied bins, uint32 ascending, and the number of scores in each."""
     bins = np.sort(ordered_bits(scores) >> np.uint32(32 - _KEPT_BITS))
-    starts = (
-        np.flatnonzero(np.concatenate(([True], bins[1:] != bins[:-1]))) if len(bins) else _empty(np.int64)
-    )
+    starts = np.flatnonzero(np.concatenate(([True], bins[1:] != bins[:-1]))) if len(bins) else _empty(np.int64)
     return bins[starts], np.diff(starts, append=len(bins))

@@ -24,9 +24,7 @@ DEFAULT_KS = (10, 100)
 _BATCH_BYTES = 16 << 20
 
 
-def top_k(
-    scores: np.ndarray, mask_rows: np.ndarray, mask_items: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
+def top_k(scores: np.ndarray, mask_rows: np.ndarray, mask_items: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k best items of each row, best first; equal scores in ascending order of items.
 
     Args:
@@ -118,13 +116,22 @@ class RankingEvaluator:
         if not self.ks or min(self.ks) < 1:
             raise DasError(f"ks={list(self.ks)}: give at least one cut-off, each at least 1.")
 
-    def add(self, scores: np.ndarray, histories: Interactions, heldout: Interactions) -> None:
+    def add(
+        self,
+        scores: np.ndarray,
+        histories: Interactions,
+        heldout: Interactions,
+        known: Interactions | None = None,
+    ) -> None:
         """Counts a batch of users in.
 
         Args:
             scores: float32 [b, n_items]; not changed.
             histories: the b users' input rows, masked in the ranking.
             heldout: the same users' held-out rows; an item that is in the history too can never be hit.
+            known: the same users' rows whose items are no negatives of the AUC, besides the held-out ones; by
+                default the histories. The ∞-AE reference code takes the train rows alone here, so that at test
+                time it draws validation items as negatives now and then, which costs it .0035 on ML-1M.
 
         Raises:
             DasError: scores of another shape or not finite, other users in ``heldout``, no ratings to
@@ -133,7 +140,10 @@ class RankingEvaluator:
         shape = (len(histories), histories.n_items)
         if scores.shape != shape or len(self.inverse_propensities) != shape[1]:
             raise DasError(f"{self.name}: scores of shape {scores.shape}, expected {shape} (users, items).")
-        if heldout.n_items != histories.n_items or not np.array_equal(histories.users, heldout.users):
+        known = histories if known is None else known
+        if any(
+            rows.n_items != shape[1] or not np.array_equal(rows.users, histories.users) for rows in (heldout, known)
+        ):
             raise DasError(
                 "Histories and held-out rows are not of the same users and items; take both from one Dataset."
             )
@@ -149,10 +159,13 @@ class RankingEvaluator:
         if not len(rows):
             return
         if len(rows) < len(histories):
-            scores, histories, heldout = scores[rows], _take(histories, rows), _take(heldout, rows)
-        self._add_ranking(scores, histories, heldout)
+            scores = scores[rows]
+            histories, heldout, known = (_take(each, rows) for each in (histories, heldout, known))
+        self._add_ranking(scores, histories, heldout, known)
 
-    def _add_ranking(self, scores: np.ndarray, histories: Interactions, heldout: Interactions) -> None:
+    def _add_ranking(
+        self, scores: np.ndarray, histories: Interactions, heldout: Interactions, known: Interactions
+    ) -> None:
         n_users, n_items = scores.shape
         target = sorted_unique(_pairs(heldout))  # T is a set
         target_rows, target_items = np.divmod(target, n_items)
@@ -173,7 +186,7 @@ class RankingEvaluator:
         self.n_heldout += len(target)
 
         if self.n_negatives:
-            seen = sorted_unique(np.concatenate((_pairs(histories), target)))
+            seen = sorted_unique(np.concatenate((_pairs(known), target)))
             offsets = np.searchsorted(seen, np.arange(n_users + 1) * n_items)
             negative_rows, negative_items = unseen_negatives(
                 seen % n_items, offsets, histories.users, n_items, self.seed, self.n_negatives
@@ -182,9 +195,7 @@ class RankingEvaluator:
 
     def _add_squared_error(self, scores: np.ndarray, heldout: Interactions) -> None:
         if heldout.ratings is None:
-            raise DasError(
-                "The held-out rows have no ratings, so mse cannot be computed; evaluate without ratings."
-            )
+            raise DasError("The held-out rows have no ratings, so mse cannot be computed; evaluate without ratings.")
         rows = np.repeat(np.arange(len(heldout)), heldout.counts)
         errors = scores[rows, heldout.items].astype(np.float64) - heldout.ratings
         self.squared_error += float((errors * errors).sum())
@@ -217,16 +228,12 @@ class RankingEvaluator:
             DasError: when no user had held-out rows.
         """
         if not self.n_users:
-            raise DasError(
-                "No user has held-out rows in this split, so nothing can be measured; choose another split."
-            )
+            raise DasError("No user has held-out rows in this split, so nothing can be measured; choose another split.")
         n = self.n_users
         metrics = {metric: value / n for metric, value in self.sums.items()}
         everyone = {metric: value / self.n_users_all for metric, value in self.sums.items()}
         errors = {
-            metric: math.sqrt(max(self.squares[metric] - n * mean * mean, 0.0) / (n - 1) / n)
-            if n > 1
-            else math.nan
+            metric: math.sqrt(max(self.squares[metric] - n * mean * mean, 0.0) / (n - 1) / n) if n > 1 else math.nan
             for metric, mean in metrics.items()
         }
         over_rows = {}
@@ -254,6 +261,7 @@ def evaluate(
     seed: int = 0,
     batch_users: int | None = None,
     *,
+    known: Interactions | None = None,
     n_negatives: int = N_NEGATIVES,
     ratings: bool = False,
     name: str = "the model",
@@ -269,6 +277,7 @@ def evaluate(
         ks: cut-offs.
         seed: of the AUC's negatives.
         batch_users: users scored at once; by default as many as make a few megabytes of scores.
+        known: as in :meth:`RankingEvaluator.add`.
         n_negatives, ratings, name: as in :class:`RankingEvaluator`.
 
     Raises:
@@ -278,8 +287,10 @@ def evaluate(
     evaluator = RankingEvaluator(weights, tuple(ks), seed, n_negatives, ratings, name)
     step = batch_users or default_batch(histories.n_items)
     for start in range(0, len(histories), step):
-        batch = histories.slice(start, start + step)
-        evaluator.add(score(batch), batch, heldout.slice(start, start + step))
+        stop = start + step
+        batch = histories.slice(start, stop)
+        avoided = None if known is None else known.slice(start, stop)
+        evaluator.add(score(batch), batch, heldout.slice(start, stop), avoided)
     return evaluator.result()
 
 

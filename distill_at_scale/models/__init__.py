@@ -10,8 +10,9 @@ from distill_at_scale.models.base import ModelConfig, Recommender, read_descript
 from distill_at_scale.models.ease import Ease
 from distill_at_scale.models.infinite_ae import InfiniteAE
 from distill_at_scale.models.popularity import Popularity
+from distill_at_scale.models.svd_ae import SvdAE
 
-MODELS: dict[str, type[Recommender]] = {model.name: model for model in (Popularity, Ease, InfiniteAE)}
+MODELS: dict[str, type[Recommender]] = {model.name: model for model in (Popularity, Ease, SvdAE, InfiniteAE)}
 """name -> class"""
 
 

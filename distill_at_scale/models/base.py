@@ -34,7 +34,7 @@ Precision = Literal["auto", "float32", "float64"]
 class ModelConfig(BaseModel):
     """Base of all models' settings: unknown ones are errors, and ``None`` means "choose it on validation"."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Recommender(ABC):
@@ -93,9 +93,7 @@ class Recommender(ABC):
         """Bytes at the peak of fitting ``n_rows`` rows of ``n_users`` users, beyond the rows themselves."""
 
     @classmethod
-    def check_memory(
-        cls, n_users: int, n_items: int, n_rows: int, config: Any, available: int | None = None
-    ) -> None:
+    def check_memory(cls, n_users: int, n_items: int, n_rows: int, config: Any, available: int | None = None) -> None:
         """Refuses a fit that would run out of memory.
 
         Args:
@@ -171,9 +169,7 @@ class Recommender(ABC):
             DasError: when size or fingerprint differ.
         """
         if n_items != self.n_items:
-            raise DasError(
-                f"{self.name} was fitted on {self.n_items} items, the dataset has {n_items:,}; fit it anew."
-            )
+            raise DasError(f"{self.name} was fitted on {self.n_items} items, the dataset has {n_items:,}; fit it anew.")
         if item_space and self.item_space and item_space != self.item_space:
             raise DasError(
                 f"{self.name} was fitted on another item numbering ({self.item_space}) than the dataset's "
@@ -229,21 +225,15 @@ class Recommender(ABC):
             config = cls.parse_config(described["config"])
             chosen = None if selection is None else Selection.model_validate(selection)
         except (KeyError, TypeError, ValueError) as error:
-            raise DasError(
-                f"{place}: {MODEL_FILE} is damaged ({error}); fit and save the model again."
-            ) from error
+            raise DasError(f"{place}: {MODEL_FILE} is damaged ({error}); fit and save the model again.") from error
         if hashlib.sha256(content).hexdigest() != expected:
-            raise DasError(
-                f"{place}: {WEIGHTS_FILE} is not the file that was saved; fit and save the model again."
-            )
+            raise DasError(f"{place}: {WEIGHTS_FILE} is not the file that was saved; fit and save the model again.")
         model = cls(config)
         model.n_items, model.item_space, model.selection = n_items, item_space, chosen
         try:
             model._set_weights(safetensors.numpy.load(content), n_items)
         except (KeyError, ValueError) as error:
-            raise DasError(
-                f"{place}: the weights do not belong to {MODEL_FILE} ({error}); save again."
-            ) from error
+            raise DasError(f"{place}: the weights do not belong to {MODEL_FILE} ({error}); save again.") from error
         return model
 
     def _validation_or_refuse(self, validation: Interactions | None, parameter: str) -> Interactions:
@@ -283,9 +273,7 @@ def read_description(uri: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise DasError(f"{storage.redact(uri)}: no model here ({MODEL_FILE} not found).") from error
     if not isinstance(described, dict) or described.get("format") != FORMAT:
-        raise DasError(
-            f"{storage.redact(uri)}: {MODEL_FILE} is not of format {FORMAT}; fit and save the model anew."
-        )
+        raise DasError(f"{storage.redact(uri)}: {MODEL_FILE} is not of format {FORMAT}; fit and save the model anew.")
     return described
 
 

@@ -31,11 +31,15 @@ def cholesky_in_place(matrix: np.ndarray, name: str) -> np.ndarray:
     potrf = _lapack("potrf", matrix)
     factor, info = potrf(matrix.T, lower=1, overwrite_a=1, clean=0)
     if info != 0:
-        raise DasError(
-            f"{name}: the regularised matrix is not positive definite in {matrix.dtype}; "
-            "use a larger lam, or dtype=float64."
-        )
+        raise not_positive_definite(name, str(matrix.dtype))
     return factor
+
+
+def not_positive_definite(name: str, dtype: str) -> DasError:
+    """The error of a factorisation that failed."""
+    return DasError(
+        f"{name}: the regularised matrix is not positive definite in {dtype}; use a larger lam, or dtype=float64."
+    )
 
 
 def solve_in_place(factor: np.ndarray, right: np.ndarray) -> None:

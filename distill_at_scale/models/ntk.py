@@ -1,18 +1,22 @@
 """The neural tangent kernel of an infinitely wide autoencoder with one hidden ReLU layer.
 
-Source: Sachdeva, Dhaliwal, Wu, McAuley, "Infinite recommendation networks" (NeurIPS 2022), section 3: a network
-items → dense → ReLU → dense → items in NTK parameterisation with W_std = √2, b_std = 0.1, as its width goes to
-infinity (closed forms of the ReLU expectations: Cho and Saul, NIPS 2009).
+Source: Sachdeva, Dhaliwal, Wu, McAuley, "Infinite recommendation networks" (NeurIPS 2022), section 3: a
+network items → dense → ReLU → dense → items in NTK parameterisation with W_std = √2, b_std = 0.1, as its width
+goes to infinity (closed forms of the ReLU expectations: Cho and Saul, NIPS 2009).
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.models.histories import binary_histories
 
 WEIGHT_VARIANCE = 2.0
 """W_std²"""
@@ -23,29 +27,38 @@ BIAS_VARIANCE = 0.01
 BLOCK_USERS = 128
 
 
-def ntk(gram: torch.Tensor, norms_a: torch.Tensor, norms_b: torch.Tensor, n_items: int) -> torch.Tensor:
+def ntk(
+    gram: torch.Tensor,
+    norms_a: torch.Tensor,
+    norms_b: torch.Tensor,
+    n_items: int,
+    dtype: torch.dtype = torch.float64,
+) -> torch.Tensor:
     """K(a, b) from inner products, without cancellation.
 
     With s = w G + b², q = w n + b² and w = W_std²/I, the angle θ between the hidden pre-activations has
     cos θ = s / sqrt(q_a q_b). Near θ = 0 an arccos loses half the digits; θ = atan2(r, s) does not, where
-    r² = q_a q_b - s² = w² (n_a n_b - G²) + w b² (n_a + n_b - 2 G) is a sum of non-negative parts, both exact for
-    binary histories.
+    r² = q_a q_b - s² = w² (n_a n_b - G²) + w b² (n_a + n_b - 2 G) is a sum of non-negative parts, both
+    exact for binary histories.
 
     Args:
         gram: float64 [a, b], G, inner products of the histories; on any device, as the others.
         norms_a: float64 [a], n_a, squared norms of the histories.
         norms_b: float64 [b], n_b.
         n_items: I.
+        dtype: of the result; r² is always taken in float64.
 
     Returns:
-        float64 [a, b]; a history with itself gives 2 q + b².
+        [a, b]; a history with itself gives 2 q + b².
     """
     w, b2 = WEIGHT_VARIANCE / n_items, BIAS_VARIANCE
     n_a, n_b = norms_a[:, None], norms_b[None, :]
-    r = ((n_a * n_b - gram * gram) * (w * w) + (n_a + n_b - 2.0 * gram) * (w * b2)).clamp_min_(0.0).sqrt_()
-    s = gram * w + b2
+    spread = torch.addcmul(n_a * n_b, gram, gram, value=-1.0)
+    distance = torch.add(n_a + n_b, gram, alpha=-2.0)
+    r = torch.sqrt(torch.add(spread * (w * w), distance, alpha=w * b2).clamp_min(0.0).to(dtype))
+    s = (gram * w + b2).to(dtype)
     theta = torch.atan2(r, s)
-    return (r + 2.0 * s * (math.pi - theta)) / math.pi + b2
+    return torch.addcmul(r / math.pi + b2, s, math.pi - theta, value=2.0 / math.pi)
 
 
 def ntk_diagonal(norms: np.ndarray, n_items: int) -> np.ndarray:
@@ -62,43 +75,55 @@ class TrainUsers:
     """
 
     def __init__(self, rows: Interactions) -> None:
-        self.matrix = rows.to_csr()
-        # A log that keeps repeated rows must still give 0 and 1.
-        self.matrix.sum_duplicates()
-        self.matrix.data[:] = 1.0
+        self.matrix = binary_histories(rows)
         self.n_items = rows.n_items
         self.norms = np.diff(self.matrix.indptr).astype(np.float64)
 
     def __len__(self) -> int:
         return len(self.norms)
 
-    def kernel_with(self, histories: np.ndarray, device: torch.device, first: int = 0) -> torch.Tensor:
-        """K(histories, train users from ``first`` on), float64 [b, U - first].
+    def kernel_with(
+        self, histories: sp.csr_array, dtype: torch.dtype, device: torch.device, first: int = 0
+    ) -> torch.Tensor:
+        """K(histories, train users from ``first`` on), [b, U - first].
 
         Args:
-            histories: float32 [b, n_items], binary.
+            histories: binary CSR [b, n_items].
+            dtype: of the result.
             device: where the elementwise part runs and the result lies.
             first: train users before it are left out.
         """
-        # Sparse times dense, because the product itself is almost full. Whole numbers: exact in float32.
-        gram = self.matrix[first:] @ np.ascontiguousarray(histories.T)
-        norms = np.count_nonzero(histories, axis=1).astype(np.float64)
-        return ntk(
-            torch.from_numpy(gram.T).to(device, torch.float64),
-            torch.from_numpy(norms).to(device),
-            torch.from_numpy(self.norms[first:]).to(device),
-            self.n_items,
-        )
+        kernel = torch.empty((histories.shape[0], len(self) - first), dtype=dtype, device=device)
+        others = self.matrix[first:]
+        others_norms = torch.from_numpy(self.norms[first:]).to(device)
+        norms = torch.from_numpy(np.diff(histories.indptr).astype(np.float64)).to(device)
+        with _one_thread():
+            for start in range(0, histories.shape[0], BLOCK_USERS):
+                rows = slice(start, min(start + BLOCK_USERS, histories.shape[0]))
+                # Sparse times dense, as the product is almost full. Whole numbers: exact in float32.
+                gram = others @ np.ascontiguousarray(histories[rows].toarray().T)
+                wide = torch.from_numpy(gram.T).to(device, torch.float64)
+                kernel[rows] = ntk(wide, norms[rows], others_norms, self.n_items, dtype)
+        return kernel
 
-    def kernel(self, dtype: type[np.floating], device: torch.device) -> np.ndarray | torch.Tensor:
-        """K(train users, train users), [U, U]: a numpy array on the CPU, a tensor elsewhere."""
+    def kernel(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """K(train users, train users), [U, U], symmetric to the last bit."""
         n = len(self)
-        on_cpu = device.type == "cpu"
-        torch_dtype = torch.float32 if dtype is np.float32 else torch.float64
-        kernel = torch.empty((n, n), dtype=torch_dtype, device=device)
-        for start in range(0, n, BLOCK_USERS):
-            stop = min(start + BLOCK_USERS, n)
-            block = self.kernel_with(self.matrix[start:stop].toarray(), device, first=start).to(torch_dtype)
+        kernel = torch.empty((n, n), dtype=dtype, device=device)
+        for start in range(0, n, 4 * BLOCK_USERS):
+            stop = min(start + 4 * BLOCK_USERS, n)
+            block = self.kernel_with(self.matrix[start:stop], dtype, device, first=start)
             kernel[start:stop, start:] = block
             kernel[stop:, start:stop] = block[:, stop - start :].T
-        return kernel.numpy() if on_cpu else kernel
+        return kernel
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Blocks that fit the cache are done before a second thread has woken up; waiting for it costs CPU time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

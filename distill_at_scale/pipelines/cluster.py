@@ -31,8 +31,6 @@ def session(address: str | None = None, num_cpus: int | None = None) -> Iterator
         DasError: when the cluster cannot be reached.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Without it Ray prints its own bars beside ours.
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     import ray
 
     if ray.is_initialized():
@@ -44,7 +42,7 @@ def session(address: str | None = None, num_cpus: int | None = None) -> Iterator
     joining = address is not None or "RAY_ADDRESS" in os.environ
     if joining and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
         runtime_env["py_modules"] = [str(Path(distill_at_scale.__file__).parent)]
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if joining:
         options |= {"address": address, "runtime_env": runtime_env}
     else:
@@ -80,6 +78,8 @@ def _quiet() -> None:
     import ray.data
 
     logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # It warns that there are no bars, which is what we ask for.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False

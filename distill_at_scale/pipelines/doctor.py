@@ -7,13 +7,10 @@ environment only the names of variables.
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import re
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import uuid
@@ -30,14 +27,12 @@ from distill_at_scale.config import DoctorConfig, load
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.fetch import default_home, find_pip
+from distill_at_scale.pipelines.ray_probe import NOBODY, probe_ray
 
 DISTRIBUTION = "distill-at-scale"
 _GIB = 1 << 30
 _MEMORY = 4 * _GIB
 _DISK = 10 * _GIB
-_RAY_SECONDS = 90
-_CONNECT_SECONDS = 5
-_NOBODY = "nobody answers there"
 # AWS's own names; of these the doctor says only whether they are set.
 _S3_VARIABLES = (
     "AWS_ACCESS_KEY_ID",
@@ -254,43 +249,9 @@ def _storage(uri: str) -> Iterator[Check]:
     yield Check(name, whole, "a probe file was written, read and deleted", "" if whole else mend)
 
 
-# Ray is tried in a process of its own: it may hang, it prints, and one process can hold one connection only.
-_RAY_PROBE = """
-import json, logging, sys
-import ray
-address = json.loads(sys.argv[1])
-if address is None:
-    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="critical",
-             object_store_memory=100_000_000)
-else:
-    ray.init(address=address, log_to_driver=False, logging_level="critical")
-
-@ray.remote(num_cpus=0)
-def versions():
-    import platform, ray
-    return ray.__version__, platform.python_version()
-
-@ray.remote(num_cpus=0)
-def project():
-    import importlib.metadata
-    try:
-        return importlib.metadata.version("torch").partition("+")[0]
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-nodes = [node for node in ray.nodes() if node["Alive"]]
-total = ray.cluster_resources()
-answer = {"nodes": len(nodes), "cpus": total.get("CPU", 0), "gpus": total.get("GPU", 0)}
-answer["ray"], answer["python"] = ray.get(versions.remote(), timeout=60)
-answer["torch"] = ray.get(project.remote(), timeout=60)
-print("DAS-DOCTOR " + json.dumps(answer), flush=True)
-ray.shutdown()
-"""
-
-
 def _ray(address: str | None) -> Iterator[Check]:
     name = "ray starts here" if address is None else f"ray cluster {storage.redact(address)}"
-    answer, reason = _probe_ray(address)
+    answer, reason = probe_ray(address)
     if answer is None:
         yield Check(name, False, reason, _ray_mend(address, reason))
         return
@@ -311,55 +272,10 @@ def _ray(address: str | None) -> Iterator[Check]:
         yield Check(f"{what} on the cluster", ok, f"{there} there, {version} here", "" if ok else mend)
 
 
-def _probe_ray(address: str | None) -> tuple[dict[str, Any] | None, str]:
-    """What a trial run in another process found: (answer, "") or (None, why not)."""
-    if (refused := _knock(address)) is not None:
-        return None, refused
-    # An address in the environment would turn "does it start here" into another question.
-    env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    env["RAY_USAGE_STATS_ENABLED"] = "0"
-    if address is None:
-        # Else Ray writes a token file into the home folder, which changes how later clusters start.
-        env.setdefault("RAY_AUTH_MODE", "disabled")
-    command = [sys.executable, "-c", _RAY_PROBE, json.dumps(address)]
-    try:
-        done = subprocess.run(
-            command,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_RAY_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return None, f"no answer within {_RAY_SECONDS} seconds"
-    for line in done.stdout.splitlines():
-        if line.startswith("DAS-DOCTOR "):
-            return dict(json.loads(line.removeprefix("DAS-DOCTOR "))), ""
-    said = [line.strip() for line in done.stderr.splitlines() if re.match(r"^[\w.]*(Error|Exception)\b", line.strip())]
-    return None, storage.redact(said[-1]) if said else f"Ray ended with code {done.returncode}"
-
-
-def _knock(address: str | None) -> str | None:
-    """Why nobody answers at ``host:port`` (None: somebody does, or the address names no port).
-
-    Ray itself waits for minutes before it says so.
-    """
-    found = re.fullmatch(r"(?:ray://)?([^/:]+):(\d+)/?", address or "")
-    if found is None:
-        return None
-    try:
-        with socket.create_connection((found[1], int(found[2])), timeout=_CONNECT_SECONDS):
-            return None
-    except OSError as error:
-        return f"{_NOBODY} ({error.strerror or error})"
-
-
 def _ray_mend(address: str | None, reason: str) -> str:
     if address is None:
         return "Mend the checks above first; Ray's own logs lie in its temporary folder, under session_latest/logs."
-    if reason.startswith(_NOBODY):
+    if reason.startswith(NOBODY):
         return "Check the address, that the cluster is up, and that this machine may reach its port."
     # A Ray that wants a token does not say so to a client without one: it looks like a broken connection.
     return (

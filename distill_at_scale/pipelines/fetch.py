@@ -21,7 +21,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import IO, Any
+from typing import Any, Protocol
 
 from distill_at_scale.config import FetchConfig, load
 from distill_at_scale.data import storage
@@ -58,6 +58,10 @@ class FetchResult:
     options: dict[str, Any]
     reused: bool = False
     failed: dict[str, str] = field(default_factory=dict)
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 class _SourceFailed(Exception):
@@ -107,9 +111,7 @@ def fetch(config: FetchConfig | str | None = None, /, **settings: Any) -> FetchR
     raise DasError(_by_hand(log, folder, failed))
 
 
-def _bring(
-    log: PublicLog, source: Source, folder: str, scratch: str, failed: dict[str, str]
-) -> FetchResult:
+def _bring(log: PublicLog, source: Source, folder: str, scratch: str, failed: dict[str, str]) -> FetchResult:
     """Gets, checks and stores the log from one source."""
     parcel = os.path.join(scratch, "download")
     served_by = source.name
@@ -186,6 +188,8 @@ def _download(source: Source, target: str) -> str:
     request = urllib.request.Request(source.location, headers={"User-Agent": "distill-at-scale"})
     try:
         with urllib.request.urlopen(request, timeout=_CONNECT_SECONDS) as answer:
+            if source.location.startswith("https:") and not answer.geturl().startswith("https:"):
+                raise _SourceFailed("it redirects to an unprotected address")
             length = answer.headers.get("Content-Length")
             total = int(length) if length and length.isdigit() else None
             return _save(answer, target, total, source.limit, f"downloading {source.download}")
@@ -243,19 +247,19 @@ def _take_member(archive: str, member: str, target: str, limit: int) -> str:
         raise _SourceFailed(f"the archive cannot be read ({error})") from error
 
 
-def _save(stream: IO[bytes], target: str, total: int | None, limit: int, what: str) -> str:
+def _save(stream: _Readable, target: str, total: int | None, limit: int, what: str) -> str:
     """Writes a stream to ``target``, at most ``limit`` bytes of it; the digest of what was written."""
     digest, done = hashlib.sha256(), 0
     with open(target, "wb") as out, _progress(what, total) as shown:
         while chunk := stream.read(_CHUNK):
-            done += len(chunk)
+            before, done = done, done + len(chunk)
             # Headers and directories of archives can lie about sizes: what counts is what comes.
             if done > limit:
                 raise _SourceFailed(f"it is larger than the {limit >> 20} MiB that this log may have")
             digest.update(chunk)
             out.write(chunk)
             if shown is not None:
-                shown.advance(len(chunk))
+                shown.advance((done >> 20) - (before >> 20))
     if total is not None and done < total:
         raise _SourceFailed(f"the connection broke after {done:,} of {total:,} bytes")
     return digest.hexdigest()
@@ -263,11 +267,11 @@ def _save(stream: IO[bytes], target: str, total: int | None, limit: int, what: s
 
 @contextmanager
 def _progress(what: str, total: int | None) -> Iterator[Stage | None]:
-    """A stage in bytes for what takes long enough to be watched."""
+    """A stage in MiB for what takes long enough to be watched."""
     if total is None or total < _WATCHED:
         yield None
         return
-    with stage(what, total) as shown:
+    with stage(f"{what}, MiB", total >> 20) as shown:
         yield shown
 
 

@@ -11,6 +11,7 @@ batch, a bucket, or one number for each item. The manifest is written last.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from typing import Any
 
@@ -26,9 +27,9 @@ from distill_at_scale.data.preparation import buckets, core, fragments, parts, q
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema, plan_log
 from distill_at_scale.data.splits import SHORTEST_HISTORY
 from distill_at_scale.errors import DasError
-from distill_at_scale.pipelines import cluster, runs
+from distill_at_scale.pipelines import cluster, outputs, runs
 from distill_at_scale.pipelines.stages import load as load_shared
-from distill_at_scale.pipelines.stages import run_stage, run_tree
+from distill_at_scale.pipelines.stages import run_stage, run_tree, take
 
 ROWS_A_SHARD = 1_000_000
 _BUCKETS_A_GROUP = 16
@@ -59,9 +60,11 @@ class _Prepare:
 
     def run(self) -> Dataset:
         config = self.config
-        _check_output(self.output, config.overwrite)
+        self._check_places()
         schema, pieces, estimate = plan_log(config, want_split=config.split == "column")
         self._check_columns(schema)
+        if not pieces:
+            raise DasError(f"no rows in the input ({', '.join(self.content['input'])}).")
         if self._begin(schema, pieces):
             return self._finish()
         with cluster.session(config.address):
@@ -73,11 +76,21 @@ class _Prepare:
             self._check_left(read, sorted_, users)
             choice = self._split(schema, n_shards, numbering)
             written = self._write(n_shards, numbering, users, choice)
+            self._check_train_rows(written)
             items = self._items(written, item_ids, numbering)
         self._manifest(schema, estimate, read, sorted_, written, items, choice)
         return self._finish()
 
     # -- what happens before any row is read ---------------------------------------------------------------
+
+    def _check_places(self) -> None:
+        for uri, shown in zip(self.config.input, self.content["input"]):
+            if f"{self.output}/".startswith(uri.rstrip("/") + "/"):
+                raise DasError(
+                    f"{storage.redact(self.output)} lies in the input {shown}, so its files would be read as part "
+                    "of the log; choose an --output outside of it."
+                )
+        outputs.check(self.output, self.config.overwrite)
 
     def _check_columns(self, schema: LogSchema) -> None:
         config = self.config
@@ -98,14 +111,19 @@ class _Prepare:
             "versions": _made_with(),
         }
         digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
-        plan_uri = storage.join(self.work, "plan.json")
+        plan_uri = storage.join(self.work, outputs.PLAN)
+        finished = storage.exists(storage.join(self.output, MANIFEST))
         try:
             same = storage.read_json(plan_uri).get("digest") == digest
         except (FileNotFoundError, DasError):
             same = False
         if same:
-            return storage.exists(storage.join(self.output, MANIFEST))
-        _clear(self.output)
+            return finished
+        if finished and not self.config.overwrite:
+            raise outputs.holds_dataset(self.output)
+        # A plan without a digest marks the place as ours while what an earlier run left is removed.
+        storage.write_json(plan_uri, {"digest": None})
+        outputs.clear(self.output)
         storage.write_json(plan_uri, {"digest": digest, "config": self.content})
         return False
 
@@ -135,7 +153,7 @@ class _Prepare:
                 f"{self.config.max_bad_share:g} allows; look at them in {where}, mend the log or raise the share."
             )
         if good == 0:
-            raise DasError(f"no rows in the input ({', '.join(self.content['input'])}).")
+            raise DasError(f"no good rows in the input ({', '.join(self.content['input'])}): {rows:,} rows, all bad.")
         return read
 
     def _item_ids(self, read: list[dict[str, Any]]) -> tuple[ray.ObjectRef, int]:
@@ -149,7 +167,7 @@ class _Prepare:
             lambda level, k: storage.join(self.work, "items", f"level-{level}-{k:05d}.arrow"),
         )
         ids = load_shared(_load_ids, last)
-        return ids, ray.get(load_shared(_length, ids))
+        return ids, take(load_shared(_length, ids))
 
     def _sort(self, n_shards: int, n_fragments: int, n_dealt: int, ids: ray.ObjectRef) -> list[dict[str, Any]]:
         work, keep, min_rating = self.work, self.config.duplicates, self.config.min_rating
@@ -162,7 +180,7 @@ class _Prepare:
     def _core(self, n_shards: int, n_ids: int, item_ids: ray.ObjectRef) -> tuple[ray.ObjectRef, list[int]]:
         """The items that survive, and how many users do in each bucket."""
         work, config, short = self.work, self.config, self.short
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"group": k, "buckets": list(range(start, min(start + _BUCKETS_A_GROUP, n_shards)))}
             for k, start in enumerate(range(0, n_shards, _BUCKETS_A_GROUP))
         ]
@@ -183,12 +201,12 @@ class _Prepare:
                 [parts.part(folder, g["group"], ".arrow") for g in groups],
                 lambda level, k, folder=folder: storage.join(folder, f"sum-{level}-{k:05d}.arrow"),  # type: ignore[misc]
             )
-            decided = ray.get(load_shared(core.decide, work, round_, total, n_ids, config.min_item))
+            decided = take(load_shared(core.decide, work, round_, total, n_ids, config.min_item))
             if decided["settled"]:
                 break
             alive = [load_shared(core.load_alive, work, round_)]
         shuffles = config.split == "20_percent_hist"
-        numbering = load_shared(_load_numbering, work, round_, item_ids if shuffles else None)
+        numbering = load_shared(_load_numbering, work, round_, config.min_item, item_ids if shuffles else None)
         return numbering, [n for record in counted for n in record["users"]]
 
     def _check_left(self, read: list[dict[str, Any]], sorted_: list[dict[str, Any]], users: list[int]) -> None:
@@ -237,13 +255,21 @@ class _Prepare:
         self, n_shards: int, numbering: ray.ObjectRef, users: list[int], choice: shards.SplitChoice
     ) -> list[dict[str, Any]]:
         output, work, min_user = self.output, self.work, self.config.min_user
-        first = [sum(users[:k]) for k in range(n_shards)]
+        first = [0, *itertools.accumulate(users)]
 
         def build(item: dict[str, Any], shared: shards.Numbering) -> dict[str, Any]:
             return shards.build_shard(output, work, item["bucket"], shared, item["first_user"], choice, min_user)
 
         items = [{"bucket": k, "first_user": first[k]} for k in range(n_shards)]
         return run_stage(self.record, "number, split, write", build, items, [numbering])
+
+    def _check_train_rows(self, written: list[dict[str, Any]]) -> None:
+        splits = _total(r["shard"]["splits"] for r in written if r["shard"])
+        if splits["train"] == 0:
+            found = ", ".join(f"{n:,} {name}" for name, n in splits.items())
+            raise DasError(
+                f"--split {self.config.split} leaves no train rows ({found}); choose another --split, or other shares."
+            )
 
     def _items(self, written: list[dict[str, Any]], ids: ray.ObjectRef, numbering: ray.ObjectRef) -> dict[str, Any]:
         folder = storage.join(self.work, shards.FOLDER)
@@ -254,7 +280,7 @@ class _Prepare:
             [parts.part(folder, k, ".counts.arrow") for k, r in enumerate(written) if r["shard"]],
             lambda level, k: storage.join(folder, f"sum-{level}-{k:05d}.arrow"),
         )
-        return ray.get(load_shared(shards.write_items, self.output, ids, numbering, total))
+        return take(load_shared(shards.write_items, self.output, ids, numbering, total))
 
     # -- the end ------------------------------------------------------------------------------------------
 
@@ -305,11 +331,11 @@ class _Prepare:
             }
         )
         self.record.write(self.output)
-        _remove_strays(self.output, manifest)
+        outputs.remove_strays(self.output, manifest)
         manifest.write(self.output)
 
     def _finish(self) -> Dataset:
-        storage.remove(self.work)
+        outputs.remove_work(self.output)
         return Dataset.open(self.output)
 
 
@@ -321,9 +347,9 @@ def _length(ids: pl.Series) -> int:
     return len(ids)
 
 
-def _load_numbering(work: str, round_: int, item_ids: pl.Series | None) -> shards.Numbering:
+def _load_numbering(work: str, round_: int, min_item: int, item_ids: pl.Series | None) -> shards.Numbering:
     item_hash = None if item_ids is None else hashing.hash_ids(item_ids)
-    return shards.Numbering(core.load_alive(work, round_), item_hash)
+    return shards.Numbering(core.load_alive(work, round_), min_item > 1, item_hash)
 
 
 def _made_with() -> dict[str, str]:
@@ -345,33 +371,3 @@ def _power_of_two(at_least: float) -> int:
     while n < at_least and n < 1 << 16:
         n *= 2
     return n
-
-
-_OURS = (WORK, shards.FOLDER, shards.USERS, fragments.QUARANTINE, MANIFEST, "items.parquet", runs.NAME)
-
-
-def _check_output(output: str, overwrite: bool) -> None:
-    """Refuses a place that holds a dataset (unless told) or anything that is not ours."""
-    place = storage.redact(output)
-    finished = storage.exists(storage.join(output, MANIFEST))
-    if finished and not overwrite and not storage.exists(storage.join(output, WORK)):
-        raise DasError(f"{place} holds a dataset already; choose another --output, or replace it with --overwrite.")
-    foreign = [f.uri for f in storage.list_files(output) if f.uri[len(output) + 1 :].split("/")[0] not in _OURS]
-    if foreign:
-        raise DasError(f"{place} holds other files ({storage.redact(foreign[0])}); choose an empty --output.")
-
-
-def _clear(output: str) -> None:
-    """Removes a dataset or what an unfinished run left; the manifest first, so that no half is taken for one."""
-    for name in (MANIFEST, *(n for n in _OURS if n != MANIFEST)):
-        storage.remove(storage.join(output, name))
-
-
-def _remove_strays(output: str, manifest: Manifest) -> None:
-    """Removes drafts of killed writers, which no record names."""
-    named = {f.path for s in manifest.shards for f in (s.data, s.users)}
-    named |= {manifest.items.path, runs.NAME, *manifest.quarantine.files}
-    for file in storage.list_files(output):
-        path = file.uri[len(output) + 1 :]
-        if path not in named and not path.startswith(WORK + "/"):
-            storage.remove(file.uri)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.progress import (
@@ -32,9 +32,9 @@ class Stage(Protocol):
 
 
 @contextmanager
-def stage(name: str, total: int) -> Iterator[Stage]:
+def stage(name: str, total: int, shown: bool = True) -> Iterator[Stage]:
     """Shows a stage of ``total`` steps while the block runs: a bar on a terminal, a line now and then in a log."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=not shown)
     if console.is_terminal:
         columns = (
             SpinnerColumn(),
@@ -54,7 +54,8 @@ def stage(name: str, total: int) -> Iterator[Stage]:
     else:
         plain = _Plain(name, total)
         yield plain
-        plain.close()
+        if shown:
+            plain.close()
 
 
 Tell = Callable[[float, str], None]
@@ -66,7 +67,7 @@ def relay(stage: Stage, steps: int) -> Iterator[Tell]:
     """A function that a task elsewhere calls with its progress; ``stage`` of ``steps`` steps follows it here."""
     import ray
 
-    board = ray.remote(num_cpus=0)(_Board).remote()
+    board: Any = ray.remote(num_cpus=0)(_Board).remote()
     done, over = 0, threading.Event()
 
     def follow() -> None:

@@ -38,7 +38,7 @@ def quickstart(config: QuickstartConfig | None = None, /, **settings: Any) -> Qu
     config = config or load(QuickstartConfig, settings=settings)
     started = time.time()
     output = storage.normalise(config.output)
-    log = fetch(config.name)
+    log = fetch(name=config.name)
     with cluster.session(config.address):
         dataset = prepare(
             input=log.uris,

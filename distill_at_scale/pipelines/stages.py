@@ -27,6 +27,7 @@ def run_stage(
     items: Sequence[Any],
     shared: Sequence[ray.ObjectRef] = (),
     num_cpus: float = 1.0,
+    shown: bool = True,
 ) -> list[dict[str, Any]]:
     """``[work(item, *shared) for item in items]``, spread over the cluster.
 
@@ -37,6 +38,7 @@ def run_stage(
         items: picklable descriptions, one task each.
         shared: objects that every task gets.
         num_cpus: of one task.
+        shown: whether there is progress to see; not worth a line for what takes a moment.
 
     Raises:
         DasError: the first one that a task raised.
@@ -50,7 +52,7 @@ def run_stage(
     call = _Call(ray.put(work), tuple(shared))
     done: list[dict[str, Any]] = [{}] * len(items)
     costs: list[dict[str, Any]] = []
-    with progress.stage(name, len(items)) as stage:
+    with progress.stage(name, len(items), shown) as stage:
         for row in inputs.map_batches(call, batch_size=1, batch_format="numpy", num_cpus=num_cpus).iter_rows():
             answer: _Answer = row["answer"]
             done[int(row["index"])] = answer.take(name)
@@ -86,8 +88,8 @@ def run_tree(
     level = 0
     while level == 0 or len(sources) > 1:
         groups = [sources[k : k + fan_in] for k in range(0, len(sources), fan_in)]
-        items = [{"sources": group, "target": target(level, k)} for k, group in enumerate(groups)]
-        run_stage(run, name, merge, items)
+        items: list[dict[str, Any]] = [{"sources": g, "target": target(level, k)} for k, g in enumerate(groups)]
+        run_stage(run, name, merge, items, shown=len(items) > 1)
         sources = [item["target"] for item in items]
         level += 1
     return sources[0]
@@ -96,6 +98,20 @@ def run_tree(
 def load(function: Callable[..., Any], *arguments: Any) -> ray.ObjectRef:
     """Has a worker compute ``function(*arguments)`` and keep it for the tasks of later stages."""
     return ray.remote(function).remote(*arguments)
+
+
+def take(ref: ray.ObjectRef) -> Any:
+    """What :func:`load` computed.
+
+    Raises:
+        DasError: the one that it raised, as one sentence: Ray would put the whole traceback into it.
+    """
+    try:
+        return ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, DasError):
+            raise DasError(str(error.cause)) from error
+        raise
 
 
 def run_alone(
@@ -163,6 +179,6 @@ class _Call:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         def run() -> dict[str, Any]:
-            return ray.get(self._work)(batch["item"][0], *(ray.get(ref) for ref in self._shared))
+            return ray.get(self._work)(batch["item"][0], *(take(ref) for ref in self._shared))
 
         return {"index": [batch["index"][0]], "answer": [_answer(run)]}

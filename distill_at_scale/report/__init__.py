@@ -9,6 +9,7 @@ from distill_at_scale.report.console import (
     show_fetched,
     show_fit,
     show_quickstart,
+    show_samples,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "show_fetched",
     "show_fit",
     "show_quickstart",
+    "show_samples",
 ]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from distill_at_scale.pipelines.fetch import FetchResult
     from distill_at_scale.pipelines.fit import FitResult
     from distill_at_scale.pipelines.quickstart import Quickstart
+    from distill_at_scale.pipelines.sample import Samples
 
 _SHARDS_SHOWN = 6
 _REASONS_SHOWN = 8
@@ -122,7 +123,7 @@ def show_fetched(result: FetchResult) -> None:
             [
                 ("files", ", ".join(result.uris)),
                 ("source", result.source + (" (there already)" if result.reused else "")),
-                ("checksum", f"{result.sha256} ({'as published' if result.verified else 'not published'})"),
+                ("checksum", f"{result.sha256} ({'agrees' if result.verified else 'nobody publishes one'})"),
                 ("licence", result.licence),
                 ("next", f"das prepare --input {' '.join(result.uris)} {options} --output DATASET"),
             ],
@@ -178,6 +179,20 @@ def show_quickstart(result: Quickstart) -> None:
         "",
         f"Done in {result.wall_s:.0f} s. The dataset: {escape(data['uri'])}; models and metrics lie beside it.",
         "Your own log: das prepare --input FILES --output DATASET; das fit --help",
+    )
+
+
+def show_samples(result: Samples) -> None:
+    """One row a budget, and what it cost."""
+    rows = [
+        (storage.redact(s.uri), f"{s.budget:g}", f"{s.share:.4g}", f"{s.rows:,}", f"{s.users:,}", f"{s.items:,}")
+        for s in result.samples
+    ]
+    _print(
+        f"{result.sampler} on {result.data['train_rows']:,} train rows of {escape(result.data['uri'])}",
+        _grid(["sample", "budget", "kept", "train rows", "users", "items"], rows),
+        "",
+        f"Done in {result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds. Users and items are those with train rows.",
     )
 
 

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import socket
+import sys
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -127,7 +128,7 @@ def test_the_reading_hints_are_options_of_prepare() -> None:
 
 
 def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(DasError, match="'ml-2m' is not in the catalogue.*ml-100k, ml-1m, ml-20m, amazon-beauty"):
+    with pytest.raises(DasError, match=r"'ml-2m' is not in the catalogue.*ml-100k, ml-1m, ml-20m, amazon-beauty"):
         find_log("ml-2m")
 
 
@@ -313,15 +314,12 @@ def test_a_wheel_is_brought_by_pip(
 def test_an_environment_without_pip_is_told_how_to_get_it(
     toy: Callable[..., PublicLog], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch_module, "find_pip", lambda: None)
-    assert "pip is not installed in this environment" in refused_wheel(toy, tmp_path)
-
-
-def refused_wheel(toy: Callable[..., PublicLog], folder: Path) -> str:
+    # What an environment made by uv looks like: no module pip, and none on the path.
+    monkeypatch.setitem(sys.modules, "pip", None)
+    monkeypatch.setenv("PATH", str(tmp_path))
     toy({"wheel": True, "location": "toy-log==1.0"})
-    with pytest.raises(DasError) as error:
-        fetch("toy", output=str(folder))
-    return str(error.value)
+    with pytest.raises(DasError, match=r"pip is not installed in this environment.*uv pip install pip"):
+        fetch("toy", output=str(tmp_path / "out"))
 
 
 def test_the_note_beside_the_log_says_where_it_came_from(toy: Callable[..., PublicLog], tmp_path: Path) -> None:

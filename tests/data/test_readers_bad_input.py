@@ -59,7 +59,7 @@ def test_empty_files_among_others_are_skipped_and_named(write, tmp_path):
     write("b.csv", GOOD_CSV)
     write("c.csv.gz", gzip.compress(b""))
     write("d.csv", " \n\n")
-    schema, fragments, estimate = plan_log(LogOptions(input=[str(tmp_path)]))
+    _, fragments, estimate = plan_log(LogOptions(input=[str(tmp_path)]))
     assert [fragment.uri for fragment in fragments] == [f"{tmp_path}/b.csv"]
     assert estimate.skipped == (
         (f"{tmp_path}/a.csv", "the file is empty"),
@@ -87,7 +87,7 @@ def test_header_only_is_no_rows(write, end):
 
 def test_parquet_without_rows_is_no_rows(tmp_path):
     pl.DataFrame({"user_id": [1], "item_id": [1]}).clear().write_parquet(tmp_path / "log.parquet")
-    schema, fragments, estimate = plan_log(LogOptions(input=[str(tmp_path)]))
+    _, fragments, estimate = plan_log(LogOptions(input=[str(tmp_path)]))
     assert (fragments, estimate.rows) == ([], 0)
     assert estimate.skipped[0][1] == "the file has column names but no rows"
 
@@ -142,10 +142,13 @@ def test_truncated_damaged_and_false_parquet(tmp_path, write):
     whole = path.read_bytes()
     refused([str(path), "not a whole Parquet file"], write("log.parquet", whole[:-100]))
     refused(["not a whole Parquet file"], write("log.parquet", whole[:6]))
-    refused([str(path), "damaged"], write("log.parquet", whole[:100] + b"\xff" * 2000 + whole[2100:]))
+    refused([str(path), "damaged"], write("log.parquet", whole[:4] + b"\xff" * 100 + whole[104:]))
     refused([str(path), "not a Parquet file", "--format"], write("log.parquet", GOOD_CSV))
     refused(["not a Parquet file"], write("log.csv", GOOD_CSV), format="parquet")
     assert read_log(write("table.bin", whole))[0].equals(frame)
+    pq.write_table(frame.to_arrow(), path, compression="none", use_dictionary=False, write_page_checksum=True)
+    whole = path.read_bytes()
+    refused([str(path), "damaged"], write("log.parquet", whole[:9000] + b"\xff" + whole[9001:]))
 
 
 def test_encrypted_parquet(tmp_path, write):
@@ -211,7 +214,7 @@ def test_what_is_not_a_log_at_all(write, tmp_path):
     refused(["no delimiter", "--delimiter"], write("prose.txt", "Lorem\nipsum\ndolor\n"))
     refused(["no typed .inter header", "--format csv"], write("log.inter", "user\titem\n1\t2\n"))
     refused(["fields between '::'", "4 column names"], write("movies.dat", "1::Toy Story::Animation\n"))
-    refused(["the first line is too long"], write("one.csv", "x" * 70_000 + ",y\n1,2\n"))
+    refused(["the first line is too long"], write("one.csv", "x" * 5_000_000 + ",y\n1,2\n"))
 
 
 def test_times_that_are_neither_numbers_nor_dates(write, tmp_path):
@@ -271,7 +274,7 @@ def test_a_bad_row_alone_goes_aside_with_its_place(write, line, newline):
     else:
         user, item, rating, time = line.split(",")
         assert [bad[name][0] or "" for name in ("user_id", "item_id", "timestamp")] == [user, item, time]
-        assert (bad["rating"][0] or "").lower() in (rating, f"{rating}.0")
+        assert (bad["rating"][0] or "").lower() in (rating.lower(), f"{rating}.0")
 
 
 def test_a_late_string_in_a_column_of_integers_is_bad_and_can_be_had(write):

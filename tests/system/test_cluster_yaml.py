@@ -142,9 +142,7 @@ def test_versions_are_the_project_s(prepared: dict[str, Any], pins: dict[str, st
     assert pythons == {project["tool"]["mypy"]["python_version"]}
 
 
-def test_the_requirements_command_gives_the_project_s_dependencies(
-    prepared: dict[str, Any], tmp_path: Path
-) -> None:
+def test_the_requirements_command_gives_the_project_s_dependencies(prepared: dict[str, Any], tmp_path: Path) -> None:
     """The command is run as the node would run it, with another Python and another home."""
     import shlex
     import shutil
@@ -155,7 +153,9 @@ def test_the_requirements_command_gives_the_project_s_dependencies(
     (tmp_path / "das").mkdir()
     shutil.copy(REPOSITORY / "pyproject.toml", tmp_path / "das")
     local = command.replace("~/das/venv/bin/python", shlex.quote(sys.executable))
-    subprocess.run(["bash", "-c", local], cwd=tmp_path, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}, check=True)
+    subprocess.run(
+        ["bash", "-c", local], cwd=tmp_path, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}, check=True
+    )
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert (tmp_path / "das" / "requirements.txt").read_text().splitlines() == project["dependencies"]
 

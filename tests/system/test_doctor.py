@@ -54,9 +54,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     assert ".das-doctor-" not in check.detail
 
 
-def test_s3_with_the_right_and_the_wrong_key(
-    s3: S3Server, s3_folder: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_s3_with_the_right_and_the_wrong_key(s3: S3Server, s3_folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [check.ok for check in doctor_module._storage(s3_folder)] == [True]
     secret = os.environ["AWS_SECRET_ACCESS_KEY"]
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-" + secret)

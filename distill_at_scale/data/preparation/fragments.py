@@ -114,7 +114,7 @@ def read_bucket(work: str, n_fragments: int, n_buckets: int, shard: int, n_shard
     first, last = shard * n_buckets // n_shards, -((-(shard + 1) * n_buckets) // n_shards)
     batches: list[pa.RecordBatch] = []
     for index in range(n_fragments):
-        with storage.open_input(parts.part(storage.join(work, FOLDER), index, ".arrow")) as file:
+        with storage.open_input(parts.part(storage.join(work, FOLDER), index, ".arrow"), scattered=True) as file:
             reader = pa.ipc.open_file(file)
             for start in range(0, reader.num_record_batches, n_buckets):
                 batches += [reader.get_batch(start + bucket) for bucket in range(first, last)]

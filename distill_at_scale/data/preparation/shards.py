@@ -28,10 +28,13 @@ class Numbering:
 
     Attributes:
         alive: bool [vocabulary], which item ids survive.
+        filters: whether items were asked for more than one row. If not, those that do not survive have merely
+            lost their users, and no row is lost because of them.
         item_hash: uint64 [vocabulary], for the splits that shuffle (None for others).
     """
 
     alive: np.ndarray
+    filters: bool
     item_hash: np.ndarray | None
 
     @property
@@ -53,7 +56,8 @@ class SplitChoice:
 def _survivors(work: str, bucket: int, numbering: Numbering, min_user: int, short: int) -> tuple[pa.Table, Alive]:
     table, n_users = read_columns(work, bucket)
     user, item = table[Columns.USER].to_numpy(), table[Columns.ITEM].to_numpy()
-    return table, alive_in_bucket(user, item, n_users, numbering.alive, min_user, short)
+    alive_items = numbering.alive if numbering.filters else None
+    return table, alive_in_bucket(user, item, n_users, alive_items, min_user, short)
 
 
 def times_histogram(

@@ -97,9 +97,7 @@ def _parse(
         return None
     raw = pl.DataFrame({c: pl.Series(c, table.column(name)) for c, name in schema.columns.items()})
     expected = len(fragment.names)
-    texts = [
-        row.text.replace(_STAND_IN, "::") if fragment.format == "movielens" else row.text for row in broken
-    ]
+    texts = [row.text.replace(_STAND_IN, "::") if fragment.format == "movielens" else row.text for row in broken]
     reasons = [_ragged(row.actual_columns, expected) for row in broken]
 
     def numbers() -> tuple[np.ndarray | None, np.ndarray | None]:

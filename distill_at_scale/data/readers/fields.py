@@ -49,13 +49,9 @@ def check_map(mapping: dict[str, str]) -> None:
     for name, source in mapping.items():
         if name not in Columns.LOG:
             known = ", ".join(Columns.LOG)
-            raise DasError(
-                f"--map {name}={source}: there is no column '{name}'; the left side is one of {known}."
-            )
+            raise DasError(f"--map {name}={source}: there is no column '{name}'; the left side is one of {known}.")
         if not source and name in _REQUIRED:
-            raise DasError(
-                f"--map {name}=: {name} is needed and cannot be ignored; give the column that holds it."
-            )
+            raise DasError(f"--map {name}=: {name} is needed and cannot be ignored; give the column that holds it.")
 
 
 def known_names(names: Sequence[str], mapping: dict[str, str]) -> int:
@@ -96,9 +92,7 @@ def resolve(names: Sequence[str], mapping: dict[str, str], want_split: bool, sou
             taken = set(mapping.values()) | set(found.values())
             candidates = [name for name in dict.fromkeys(names) if name == canonical and name not in taken]
             candidates = candidates or [
-                name
-                for name in dict.fromkeys(names)
-                if _plain(name) in _ALIASES[canonical] and name not in taken
+                name for name in dict.fromkeys(names) if _plain(name) in _ALIASES[canonical] and name not in taken
             ]
         if len(candidates) > 1:
             choices = " or ".join(f"--map {canonical}={name}" for name in candidates)

@@ -30,8 +30,9 @@ _DELIMITERS: Final = (",", "\t", ";", "|", "^", "~", "\x1f", " ", ":")
 _MOVIELENS: Final = (Columns.USER_ID, Columns.ITEM_ID, Columns.RATING, Columns.TIMESTAMP)
 _SEQUENCES: Final = (Columns.USER_ID, Columns.ITEM_ID, Columns.TIMESTAMP)
 _TYPED_FIELD: Final = re.compile(r"^[^\s:]+:(token|float|token_seq|float_seq)$")
-_NUMBER: Final = re.compile(r"^-?\d+(\.\d+)?$")
+_NUMBER: Final = re.compile(r"^-?[0-9]+(\.[0-9]+)?$")
 _SAMPLE_LINES: Final = 1000
+_SNIFFED_LINES: Final = 50
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,7 @@ def find_layout(head: TextHead, options: LogOptions) -> TextLayout | None:
     if not lines:
         if head.text or head.complete:
             return None
-        raise DasError(
-            f"{head.name}: the first line is too long for a header; name the format with --format."
-        )
+        raise DasError(f"{head.name}: the first line is too long for a header; name the format with --format.")
     chosen = options.format if options.format not in ("auto", "parquet") else _guess(head, lines, options)
     if chosen == "jsonl":
         return _jsonl(head, lines)
@@ -88,9 +87,7 @@ def _guess(head: TextHead, lines: Sequence[str], options: LogOptions) -> FileFor
     if first.startswith("{"):
         return "jsonl"
     if first.startswith("["):
-        raise DasError(
-            f"{head.name}: this looks like a JSON array; write one object per line (JSON lines) instead."
-        )
+        raise DasError(f"{head.name}: this looks like a JSON array; write one object per line (JSON lines) instead.")
     suffix = _suffix(head.file.uri)
     if suffix in _BY_NAME:
         return _BY_NAME[suffix]
@@ -179,7 +176,7 @@ def _header_bytes(head: TextHead) -> int:
 def _sniff(head: TextHead, lines: Sequence[str], options: LogOptions) -> str:
     best, best_score = None, (0, 0)
     for order, delimiter in enumerate(_DELIMITERS):
-        rows = [row for row in _split(lines[:100], delimiter) if row]
+        rows = [row for row in _split(lines[:_SNIFFED_LINES], delimiter) if row]
         width, times = Counter(map(len, rows)).most_common(1)[0]
         known = 0 if options.columns else known_names([field.strip() for field in rows[0]], options.map)
         if len(rows[0]) < 2 or (known < 2 and (width < 2 or times < 0.8 * len(rows))):

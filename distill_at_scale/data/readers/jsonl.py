@@ -58,18 +58,14 @@ def _parse_lines(block: bytes, schema: LogSchema) -> Parsed:
             row_lines.append(index)
         except _WrongValue:
             broken.append(line)
-            reasons.append(
-                "line has an array, object, boolean or broken text where an id, number or time belongs"
-            )
+            reasons.append("line has an array, object, boolean or broken text where an id, number or time belongs")
             broken_at.append(index)
         except (ValueError, RecursionError):
             broken.append(line)
             reasons.append("line is not one JSON object")
             broken_at.append(index)
     raw = pl.DataFrame(rows, schema=dict.fromkeys(schema.columns, pl.String), orient="row")
-    return Parsed(
-        raw, broken, reasons, lambda: (np.array(row_lines, np.int64), np.array(broken_at, np.int64))
-    )
+    return Parsed(raw, broken, reasons, lambda: (np.array(row_lines, np.int64), np.array(broken_at, np.int64)))
 
 
 class _WrongValue(Exception):

@@ -45,7 +45,7 @@ def read_footer(file: storage.FileInfo) -> ParquetHead:
     Raises:
         DasError: the file is no Parquet file, cut off, damaged or encrypted.
     """
-    with _explain(file.uri), storage.open_input(file.uri) as source, pq.ParquetFile(source) as parquet:
+    with _explain(file.uri), storage.open_input(file.uri, scattered=True) as source, pq.ParquetFile(source) as parquet:
         return ParquetHead(file, parquet.schema_arrow, parquet.metadata)
 
 
@@ -57,7 +57,8 @@ def check_types(head: ParquetHead, columns: dict[str, str]) -> None:
     """
     for canonical, name in columns.items():
         dtype = _value_type(head.schema.field(name).type)
-        number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or pa.types.is_decimal(dtype)
+        decimal = pa.types.is_decimal(dtype) and not pa.types.is_decimal256(dtype)
+        number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or decimal
         text = _is_text(dtype)
         time = pa.types.is_timestamp(dtype) or pa.types.is_date(dtype)
         if not (number or text or pa.types.is_null(dtype) or (canonical == Columns.TIMESTAMP and time)):
@@ -84,13 +85,15 @@ def sample_times(head: ParquetHead, name: str) -> list[Any] | None:
         return []
     with (
         _explain(head.file.uri),
-        storage.open_input(head.file.uri) as source,
+        storage.open_input(head.file.uri, scattered=True) as source,
         pq.ParquetFile(source) as parquet,
     ):
         for batch in parquet.iter_batches(_SAMPLE_ROWS, columns=[name], use_threads=False):
             values = _plain(batch.column(0)).drop_null()
             if len(values):
-                return values.to_pylist() if _is_text(values.type) else values.cast(pa.float64(), safe=False).to_pylist()
+                return (
+                    values.to_pylist() if _is_text(values.type) else values.cast(pa.float64(), safe=False).to_pylist()
+                )
     return []
 
 
@@ -135,7 +138,7 @@ def read_parquet(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
     with (
         _explain(fragment.uri),
         _open(fragment.uri) as source,
-        pq.ParquetFile(source, pre_buffer=prefetch) as parquet,
+        pq.ParquetFile(source, pre_buffer=prefetch, page_checksum_verification=True) as parquet,
     ):
         batches = parquet.iter_batches(
             BATCH_ROWS, list(fragment.row_groups), columns=list(schema.columns.values()), use_threads=False
@@ -152,7 +155,7 @@ def _open(uri: str) -> pa.NativeFile:
     if storage.is_local(uri):
         with storage.explain(uri):
             return pa.memory_map(storage.local_path(uri))
-    return storage.open_input(uri)
+    return storage.open_input(uri, scattered=True)
 
 
 def _value_type(dtype: pa.DataType) -> pa.DataType:
@@ -184,11 +187,7 @@ def _plain(array: Any) -> Any:
         return array
     if pa.types.is_fixed_size_binary(array.type):
         array = array.cast(pa.binary())
-    if (
-        pa.types.is_binary(array.type)
-        or pa.types.is_large_binary(array.type)
-        or pa.types.is_binary_view(array.type)
-    ):
+    if pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type) or pa.types.is_binary_view(array.type):
         return pc.cast(array, pa.large_string())
     # Parquet does not promise that its strings are UTF-8, and Polars relies on it.
     array.validate(full=True)
@@ -211,7 +210,6 @@ def _explain(uri: str) -> Iterator[None]:
             raise DasError(f"{place}: the Parquet file is encrypted; decrypt it first.") from error
         if "magic bytes" in text or "smaller than" in text or "footer" in text.lower():
             raise DasError(
-                f"{place}: not a whole Parquet file (cut off, or another format, which --format names); "
-                f"fetch it again."
+                f"{place}: not a whole Parquet file (cut off, or another format, which --format names); fetch it again."
             ) from error
         raise DasError(f"{place}: the Parquet file is damaged ({text}); fetch it again.") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -15,16 +14,16 @@ from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.readers import parquet
 from distill_at_scale.data.readers.fields import check_map, resolve
 from distill_at_scale.data.readers.formats import TextLayout, find_layout
+from distill_at_scale.data.readers.listing import list_inputs
 from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.parquet import ParquetHead
 from distill_at_scale.data.readers.schema import Fragment, LogEstimate, LogSchema
-from distill_at_scale.data.readers.text import read_start, read_text_head
+from distill_at_scale.data.readers.text import HEAD_BYTES, LONG_HEAD_BYTES, read_start, read_text_head
 from distill_at_scale.data.readers.types import id_kind, number_kind, time_unit
 from distill_at_scale.errors import DasError
 
 TEXT_FRAGMENT_BYTES: Final = 64 << 20
 _THREADS: Final = 16
-_GLOB: Final = re.compile(r"[*?\[]")
 # Enough files to tell the unit of Parquet timestamps, which takes a read of data.
 _TIMED_FILES: Final = 8
 
@@ -51,19 +50,15 @@ def plan_log(
             between files, or types that cannot be told.
     """
     check_map(options.map)
-    files = _list_inputs(options.input)
+    files = list_inputs(options.input)
     skipped = [(storage.redact(file.uri), "the file is empty") for file in files if not file.size]
     files = [file for file in files if file.size]
     with ThreadPoolExecutor(_THREADS) as pool:
         found = list(pool.map(lambda file: _read_head(file, options), files))
-    skipped += [
-        (storage.redact(f.uri), "the file holds no line") for f, head in zip(files, found) if head is None
-    ]
+    skipped += [(storage.redact(f.uri), "the file holds no line") for f, head in zip(files, found) if head is None]
     heads = [head for head in found if head is not None]
     if not heads:
-        raise DasError(
-            f"{_listed([place for place, _ in skipped])}: all input files are empty; nothing to read."
-        )
+        raise DasError(f"{_listed([place for place, _ in skipped])}: all input files are empty; nothing to read.")
 
     columns = [resolve(head.names, options.map, want_split, _name(head)) for head in heads]
     _check_agreement(heads, columns)
@@ -91,48 +86,20 @@ def plan_log(
     return schema, fragments, estimate
 
 
-def _list_inputs(inputs: Sequence[str]) -> list[storage.FileInfo]:
-    files: dict[str, storage.FileInfo] = {}
-    for given in inputs:
-        uri = storage.normalise(given)
-        try:
-            found = [file for file in storage.list_files(uri) if not _hidden(file.uri, uri)]
-            if not found and _GLOB.search(uri):
-                # A pattern may also name folders, such as logs/day=*.
-                found = storage.glob(uri) or storage.glob(uri + "/**")
-                found = [file for file in found if not _hidden(file.uri, os.path.dirname(uri.split("*")[0]))]
-        except FileNotFoundError:
-            found = []
-        if not found:
-            what = (
-                "no file matches"
-                if _GLOB.search(uri)
-                else "there is no such file or folder, or the folder is empty"
-            )
-            raise DasError(
-                f"{storage.redact(uri)}: {what} (--input {storage.redact(given)}); correct the path."
-            )
-        files.update((file.uri, file) for file in found)
-    return list(files.values())
-
-
-def _hidden(uri: str, folder: str) -> bool:
-    """Whether a file below ``folder`` is a marker or draft such as _SUCCESS or .part.crc."""
-    return any(part.startswith((".", "_")) for part in uri[len(folder) :].split("/") if part)
-
-
 def _read_head(file: storage.FileInfo, options: LogOptions) -> Head | None:
-    raw = read_start(file)
+    raw = read_start(file, HEAD_BYTES)
     place = storage.redact(file.uri)
     if raw.startswith(b"PARE"):
         raise DasError(f"{place}: the Parquet file is encrypted; decrypt it first.")
     if raw.startswith(b"PAR1") and options.format in ("auto", "parquet"):
         return parquet.read_footer(file)
-    if options.format == "parquet" or re.search(r"\.(parquet|pq)$", file.uri.lower()):
-        raise DasError(
-            f"{place}: not a Parquet file (it does not begin with PAR1); name its format with --format."
-        )
-    return find_layout(read_text_head(file, raw), options)
+    named = options.format == "auto" and re.search(r"\.(parquet|pq)$", file.uri.lower())
+    if named or options.format == "parquet":
+        raise DasError(f"{place}: not a Parquet file (it does not begin with PAR1); name its format with --format.")
+    head = read_text_head(file, raw)
+    if not head.has_line:
+        head = read_text_head(file, read_start(file, LONG_HEAD_BYTES))
+    return find_layout(head, options)
 
 
 def _file(head: Head) -> storage.FileInfo:
@@ -165,12 +132,8 @@ def _schema(options: LogOptions, heads: Sequence[Head], columns: dict[str, str])
     id_types: dict[str, Literal["int64", "string"]] = {}
     text_types: dict[str, Literal["int", "float", "string"]] = {}
     for canonical, name in columns.items():
-        kinds = {
-            number_kind(layout.samples.get(name, []), layout.format == "jsonl") for layout in layouts
-        } - {None}
-        text_types[canonical] = (
-            "string" if not kinds or "string" in kinds else "float" if "float" in kinds else "int"
-        )
+        kinds = {number_kind(layout.samples.get(name, []), layout.format == "jsonl") for layout in layouts} - {None}
+        text_types[canonical] = "string" if not kinds or "string" in kinds else "float" if "float" in kinds else "int"
     for canonical in (Columns.USER_ID, Columns.ITEM_ID):
         name = columns[canonical]
         ids = {
@@ -202,9 +165,7 @@ def _time_unit(
     timed = parquets[:: max(1, len(parquets) // _TIMED_FILES)]
     sampled: list[Head] = [*timed, *(head for head in heads if isinstance(head, TextLayout))]
     for head in sampled:
-        sample = (
-            parquet.sample_times(head, name) if isinstance(head, ParquetHead) else head.samples.get(name, [])
-        )
+        sample = parquet.sample_times(head, name) if isinstance(head, ParquetHead) else head.samples.get(name, [])
         unit = time_unit(sample or [], name, _name(head))
         if unit is not None:
             units.setdefault(unit, head)
@@ -246,7 +207,7 @@ def _fragments(head: Head, schema: LogSchema, fragment_bytes: int) -> list[Fragm
     total = text.file.size
     first_line = text.text.encode()[: head.header_bytes].count(b"\n") + 1
     # Inside quotes a line end does not end a row, so such files are not cut.
-    if text.compression or ('"' in text.text and head.format in ("csv", "inter")):
+    if text.compression or (b'"' in body and head.format in ("csv", "inter")):
         return [fragment(start, None, total, first_line)]
     cuts = [start, *range(start + fragment_bytes, total - fragment_bytes // 2, fragment_bytes), total]
     return [

@@ -13,9 +13,7 @@ from distill_at_scale.data.readers.schema import Fragment, LogSchema
 def parse_sequences(block: bytes, fragment: Fragment, schema: LogSchema) -> Parsed:
     """One block of whole lines; the k-th item of a user (from 0) gets the timestamp k."""
     lines = pl.Series("line", block.decode().split("\n"), dtype=pl.String)
-    frame = (
-        pl.DataFrame({"line": lines.str.strip_chars()}).with_row_index("number").filter(pl.col("line") != "")
-    )
+    frame = pl.DataFrame({"line": lines.str.strip_chars()}).with_row_index("number").filter(pl.col("line") != "")
     frame = frame.with_columns(pl.col("line").str.replace_all(r"\s+", " ").str.split(" ").alias("tokens"))
     frame = frame.with_columns((pl.col("tokens").list.len().cast(pl.Int64) - 1).alias("items"))
     broken = frame.filter(pl.col("items") == 0)

@@ -16,6 +16,8 @@ from distill_at_scale.data.readers.schema import Compression, Fragment
 from distill_at_scale.errors import DasError
 
 HEAD_BYTES: Final = 1 << 16
+# A file whose first line is longer gets a second look.
+LONG_HEAD_BYTES: Final = 1 << 22
 BLOCK_BYTES: Final = 8 << 20
 # A quoted field may hold line ends; past this size an odd number of quotes is a stray quote instead.
 _MAX_RECORD: Final = 64 << 20
@@ -41,6 +43,7 @@ class TextHead:
         compression: how it is packed.
         text: its first lines, whole ones only (with a last line that has no end where ``complete``).
         complete: whether that is the whole file.
+        has_line: whether its first line is whole.
         offset: bytes of the byte order mark before ``text``.
         ratio: unpacked bytes for each byte on storage.
     """
@@ -49,6 +52,7 @@ class TextHead:
     compression: Compression | None
     text: str
     complete: bool
+    has_line: bool
     offset: int
     ratio: float
 
@@ -58,15 +62,15 @@ class TextHead:
         return storage.redact(self.file.uri)
 
 
-def read_start(file: storage.FileInfo) -> bytes:
-    """The first ``HEAD_BYTES`` bytes as they lie on the storage.
+def read_start(file: storage.FileInfo, size: int) -> bytes:
+    """The first ``size`` bytes as they lie on the storage.
 
     Raises:
         DasError: the file is gone or out of reach.
     """
     fs, path = storage.filesystem(file.uri)
     with explain_text(file.uri):
-        return bytes(fs.cat_file(path, start=0, end=min(file.size, HEAD_BYTES)))
+        return bytes(fs.cat_file(path, start=0, end=min(file.size, size)))
 
 
 def read_text_head(file: storage.FileInfo, raw: bytes) -> TextHead:
@@ -86,11 +90,10 @@ def read_text_head(file: storage.FileInfo, raw: bytes) -> TextHead:
         data, whole = _unpack(raw, compression, whole, place)
     ratio = len(data) / max(used, 1)
     if b"\x00" in data:
-        raise DasError(
-            f"{place}: the file is binary, not text; give a text or Parquet file, or another --input."
-        )
+        raise DasError(f"{place}: the file is binary, not text; give a text or Parquet file, or another --input.")
     offset = len(_BOM) if data.startswith(_BOM) else 0
     data = data[offset:]
+    has_line = whole or b"\n" in data
     if not whole:
         end = data.rfind(b"\n") + 1
         if not end:
@@ -101,14 +104,14 @@ def read_text_head(file: storage.FileInfo, raw: bytes) -> TextHead:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DasError(_not_utf8(place, data.count(b"\n", 0, error.start) + 1)) from error
-    return TextHead(file, compression, text, whole, offset, ratio)
+    return TextHead(file, compression, text, whole, has_line, offset, ratio)
 
 
 def _unpack(raw: bytes, compression: Compression, whole: bool, place: str) -> tuple[bytes, bool]:
     parts: list[bytes] = []
     try:
         with pa.CompressedInputStream(pa.BufferReader(raw), compression) as stream:
-            while sum(map(len, parts)) < 4 * HEAD_BYTES:
+            while sum(map(len, parts)) < 4 * len(raw):
                 part = stream.read(1 << 14)
                 if not part:
                     return b"".join(parts), True
@@ -236,9 +239,7 @@ def check_utf8(block: bytes, uri: str, first_line: int | None) -> None:
 
 def _not_utf8(place: str, line: int | None) -> str:
     where = "" if line is None else f" (line {line})"
-    return (
-        f"{place}: the text is not valid UTF-8{where}; convert it first, e.g. with iconv -f LATIN1 -t UTF-8."
-    )
+    return f"{place}: the text is not valid UTF-8{where}; convert it first, e.g. with iconv -f LATIN1 -t UTF-8."
 
 
 def _cut_off(place: str, compression: str) -> str:

@@ -13,9 +13,8 @@ from distill_at_scale.data.cleaning import iso_to_ms
 from distill_at_scale.errors import DasError
 
 # As a program prints an integer; "007", "+7" and " 7" mean something else than 7 to whoever wrote them.
-_CANONICAL: Final = re.compile(r"^(0|-?[1-9][0-9]{0,18})$")
-_FLOAT: Final = re.compile(r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$")
-_INT64: Final = range(-(2**63), 2**63)
+_CANONICAL: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
+_FLOAT: Final = re.compile(r"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
 # Seconds reach 1e11 in the year 5138, milliseconds passed it in 1973; and so on by thousands.
 _UNITS: Final[tuple[tuple[float, Literal["s", "ms", "us"]], ...]] = ((1e11, "s"), (1e14, "ms"), (1e17, "us"))
 
@@ -30,13 +29,13 @@ def id_kind(values: Sequence[Any], typed: bool) -> Literal["int", "string"] | No
     present = [value for value in values if value is not None and value != ""]
     if not present:
         return None
-    return "int" if all(_is_int(value, typed) for value in present) else "string"
-
-
-def _is_int(value: Any, typed: bool) -> bool:
     if typed:
-        return isinstance(value, int) and not isinstance(value, bool) and value in _INT64
-    return _CANONICAL.match(value) is not None and int(value) in _INT64
+        integers = all(isinstance(value, int) and not isinstance(value, bool) for value in present)
+    else:
+        integers = all(map(_CANONICAL.fullmatch, present))
+    if not integers or min(map(int, present)) < -(2**63) or max(map(int, present)) >= 2**63:
+        return "string"
+    return "int"
 
 
 def number_kind(values: Sequence[Any], typed: bool) -> Literal["int", "float", "string"] | None:
@@ -49,13 +48,11 @@ def number_kind(values: Sequence[Any], typed: bool) -> Literal["int", "float", "
     if typed:
         numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in present)
     else:
-        numbers = all(_FLOAT.match(value) for value in present)
+        numbers = all(map(_FLOAT.fullmatch, present))
     return "float" if numbers else "string"
 
 
-def time_unit(
-    values: Sequence[Any], column: str, source: str
-) -> Literal["s", "ms", "us", "ns", "iso"] | None:
+def time_unit(values: Sequence[Any], column: str, source: str) -> Literal["s", "ms", "us", "ns", "iso"] | None:
     """The unit of timestamps: ISO text by its look, numbers by their median size; None without a value.
 
     Raises:
@@ -64,14 +61,14 @@ def time_unit(
     present = [str(value) for value in values if value is not None and value != ""]
     if not present:
         return None
-    numbers = [float(value) for value in present if _FLOAT.match(value)]
+    numbers = [float(value) for value in present if _FLOAT.fullmatch(value)]
     if 2 * len(numbers) > len(present):
         middle = abs(statistics.median(numbers))
         return next((unit for bound, unit in _UNITS if middle < bound), "ns")
     dates = iso_to_ms(pl.Series(present).str.strip_chars())
     if 2 * (len(present) - dates.null_count()) > len(present):
         return "iso"
-    odd = next(value for value in present if not _FLOAT.match(value))
+    odd = next(value for value in present if not _FLOAT.fullmatch(value))
     raise DasError(
         f"{source}: the column '{column}' ({odd[:40]} …) holds neither numbers nor ISO 8601 times; "
         f"name another with --map timestamp=COLUMN, or ignore it with --map timestamp= (empty)."

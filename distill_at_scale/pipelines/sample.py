@@ -1,0 +1,325 @@
+"""sample: a part of a dataset's train rows becomes a dataset, one for each budget.
+
+    score every shard ─► narrow down where each budget ends ─► one pass writes all budgets ─► items, manifests
+
+A sampler gives every row or user a number; a budget is a threshold on it, found by histograms that add up, so the
+log is never on one machine and nothing depends on how it was cut. All that is unfinished lies in
+`<output>/_work/<sampler>`: a run that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from distill_at_scale.config import SampleConfig, load
+from distill_at_scale.data import storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.manifest import NAME as MANIFEST
+from distill_at_scale.data.manifest import WORK, Manifest, Parent
+from distill_at_scale.data.preparation import parts
+from distill_at_scale.errors import DasError
+from distill_at_scale.pipelines import cluster, outputs, runs
+from distill_at_scale.pipelines.prepare import _made_with, _total
+from distill_at_scale.pipelines.stages import load as load_shared
+from distill_at_scale.pipelines.stages import run_stage, take
+from distill_at_scale.samplers import Sampler, find_sampler, selection, subset
+from distill_at_scale.samplers.rows import read_train_rows
+from distill_at_scale.samplers.scores import Threshold, read_scores
+from distill_at_scale.samplers.selection import Span
+
+_FAN_IN = 32
+_SUBSETS = "subsets"
+
+
+class SampleRecord(BaseModel):
+    """One sample: the dataset at ``uri``."""
+
+    uri: str
+    budget: float
+    """share of the train rows asked for"""
+    rows: int
+    """train rows kept"""
+    share: float
+    """of the parent's train rows"""
+    users: int
+    """users with train rows"""
+    items: int
+    """items with train rows"""
+    fingerprint: str
+
+
+class Samples(BaseModel):
+    """The samples of one run, the largest budget first."""
+
+    sampler: str
+    seed: int
+    data: dict[str, Any]
+    """uri, fingerprint and train rows of the dataset sampled from"""
+    samples: list[SampleRecord]
+    wall_s: float
+    cpu_s: float
+
+
+def sample(config: SampleConfig | None = None, /, **settings: Any) -> Samples:
+    """Samples a dataset; see :class:`~distill_at_scale.config.SampleConfig` for the settings.
+
+    Raises:
+        DasError: no dataset, unknown sampler, a budget that leaves nothing, an output that exists.
+    """
+    return _Sample(config or load(SampleConfig, settings=settings)).run()
+
+
+class _Sample:
+    """One run: what every stage needs to know."""
+
+    def __init__(self, config: SampleConfig) -> None:
+        self.config = config
+        # What is wrong with the settings is found before a cluster is started for them.
+        self.sampler: Sampler = find_sampler(config.sampler)
+        self.dataset = Dataset.open(config.data)
+        self.sampler.check(self.dataset)
+        self.budgets = config.budgets
+        self.n_rows = self.dataset.manifest.splits["train"]
+        for budget in self.budgets:
+            if selection.target_rows(budget, self.n_rows) == 0:
+                raise DasError(
+                    f"budget {budget:g} leaves no rows: {storage.redact(self.dataset.uri)} has {self.n_rows:,} "
+                    f"train rows; the smallest budget is {1 / self.n_rows:.2g}."
+                )
+        output = storage.normalise(config.output)
+        if f"{output}/".startswith(self.dataset.uri + "/"):
+            raise DasError(f"{storage.redact(output)} lies in the dataset sampled from; choose another --output.")
+        self.outputs = [storage.join(output, f"{config.sampler}-{budget:g}") for budget in self.budgets]
+        self.work = storage.join(output, WORK, config.sampler)
+        # Of the parent its content, not its place: it may be moved between a run and its resumption.
+        self.content = {"sampler": config.sampler, "seed": config.seed}
+        self.record = runs.RunRecord("sample", {**self.content, "budget": self.budgets, "data": config.data})
+        self.shards = list(range(len(self.dataset.shards)))
+
+    def run(self) -> Samples:
+        self._begin()
+        with cluster.session(self.config.address):
+            scored, first = self._score()
+            thresholds = self._thresholds(scored, first)
+            written = self._write(thresholds)
+            items = self._items()
+        return self._finish(written, items)
+
+    def _begin(self) -> None:
+        """Takes up the work of an earlier run of the same job or starts anew."""
+        fingerprint = self.dataset.manifest.fingerprint
+        plan = {**self.content, "budgets": self.budgets, "parent": fingerprint, "versions": _made_with()}
+        digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+        plan_uri = storage.join(self.work, outputs.PLAN)
+        try:
+            if storage.read_json(plan_uri).get("digest") == digest:
+                return
+        except (FileNotFoundError, DasError):
+            pass
+        for output in self.outputs:
+            outputs.check(output, self.config.overwrite)
+            if storage.exists(storage.join(output, MANIFEST)) and not self.config.overwrite:
+                raise outputs.holds_dataset(output)
+        storage.remove(self.work)
+        for output in self.outputs:
+            # Marks the place as ours while what an earlier run left is removed.
+            storage.write_json(storage.join(output, WORK, outputs.PLAN), {"digest": None})
+            outputs.clear(output)
+        storage.write_json(plan_uri, {"digest": digest, **plan})
+
+    # -- stages -------------------------------------------------------------------------------------------
+
+    def _score(self) -> tuple[list[dict[str, Any]], np.ndarray]:
+        """What every shard scored, and the sum of the first histograms."""
+        uri, work, seed, sampler = self.dataset.uri, self.work, self.config.seed, self.sampler
+
+        def score(shard: int) -> dict[str, Any]:
+            return _score_shard(uri, work, shard, sampler, seed)
+
+        found = run_stage(self.record, "score", score, self.shards)
+        return found, sum(record.pop("counts") for record in found)
+
+    def _thresholds(self, scored: list[dict[str, Any]], first: np.ndarray) -> list[Threshold]:
+        wanted = [selection.target_rows(budget, self.n_rows) for budget in self.budgets]
+        if self.sampler.one_a_user:
+            users = sum(record["users"] for record in scored)
+            wanted = [max(target, users) for target in wanted]
+        work = self.work
+        spans = [selection.narrow(Span(), first, target) for target in wanted]
+        while not all(span.is_narrow for span in spans):
+            open_ = [k for k, span in enumerate(spans) if not span.is_narrow]
+
+            def count(shard: int, asked: tuple[Span, ...] = tuple(spans[k] for k in open_)) -> dict[str, Any]:
+                scores = read_scores(_scores_uri(work, shard))
+                return {"counts": [selection.histogram(scores, span) for span in asked]}
+
+            counted = run_stage(self.record, "narrow budgets", count, self.shards)
+            for j, k in enumerate(open_):
+                total = sum(record["counts"][j] for record in counted)
+                spans[k] = selection.narrow(spans[k], total, wanted[k])
+
+        def collect(shard: int, asked: tuple[Span, ...] = tuple(spans)) -> dict[str, Any]:
+            scores = read_scores(_scores_uri(work, shard))
+            return {"units": [None if span.is_point else selection.candidates(scores, span) for span in asked]}
+
+        found = run_stage(self.record, "settle budgets", collect, self.shards)
+        thresholds = []
+        for k, (span, target) in enumerate(zip(spans, wanted)):
+            units = [] if span.is_point else [record["units"][k] for record in found]
+            threshold = selection.settle(span, units, target)
+            if threshold is None:
+                raise DasError(
+                    f"budget {self.budgets[k]:g} leaves no rows: the first unit that {self.sampler.name} would keep "
+                    f"has more than twice the {target:,} rows asked for; choose a larger --budget."
+                )
+            thresholds.append(threshold)
+        return thresholds
+
+    def _write(self, thresholds: list[Threshold]) -> list[dict[str, Any]]:
+        uri, work, places = self.dataset.uri, self.work, self.outputs
+
+        def write(shard: int) -> dict[str, Any]:
+            return parts.once(
+                parts.part(storage.join(work, _SUBSETS), shard, ".json"),
+                lambda: subset.write_subsets(Dataset.open(uri), shard, work, thresholds, places),
+            )
+
+        return run_stage(self.record, "write samples", write, self.shards)
+
+    def _items(self) -> list[dict[str, Any]]:
+        """Sums the items' train rows over the shards, for all budgets at once, and writes `items.parquet` each."""
+        uri, budgets = self.dataset.uri, range(len(self.budgets))
+        sources = [[subset.counts_uri(self.work, k, shard) for shard in self.shards] for k in budgets]
+        level = 0
+        while len(sources[0]) > _FAN_IN:
+            folder = storage.join(self.work, subset.COUNTS, f"level-{level}")
+            merges: list[dict[str, Any]] = [
+                {
+                    "sources": found[start : start + _FAN_IN],
+                    "target": storage.join(folder, f"budget-{k:03d}-{start // _FAN_IN:05d}.arrow"),
+                }
+                for k, found in enumerate(sources)
+                for start in range(0, len(found), _FAN_IN)
+            ]
+
+            def merge(item: dict[str, Any]) -> dict[str, Any]:
+                def build() -> dict[str, Any]:
+                    parts.sum_counts(list(item["sources"]), item["target"])
+                    return {}
+
+                return parts.once(item["target"] + ".json", build)
+
+            run_stage(self.record, "sum item counts", merge, merges)
+            each = len(merges) // len(sources)
+            sources = [[m["target"] for m in merges[k * each : (k + 1) * each]] for k in budgets]
+            level += 1
+        # Small enough for a plain task a budget.
+        written = [
+            load_shared(_write_items, uri, list(counts), output) for counts, output in zip(sources, self.outputs)
+        ]
+        return [take(ref) for ref in written]
+
+    # -- the end ------------------------------------------------------------------------------------------
+
+    def _manifest(self, k: int, written: list[dict[str, Any]], items: dict[str, Any]) -> Manifest:
+        parent = self.dataset.manifest
+        uri = storage.redact(self.dataset.uri)
+        records = [record["shards"][k] for record in written]
+        splits = _total(record["splits"] for record in records)
+        return Manifest.model_validate(
+            {
+                **parent.model_dump(include=set(_INHERITED)),
+                "n_rows": sum(record["rows"] for record in records),
+                "splits": splits,
+                "items": items["file"],
+                "shards": records,
+                "dropped": {"sampler": self.n_rows - splits["train"]},
+                "source": {"inputs": [uri], "rows": parent.n_rows, "skipped": []},
+                "config": {**self.content, "budget": self.budgets[k]},
+                "parent": Parent(uri=uri, fingerprint=parent.fingerprint),
+                "made_with": _made_with(),
+            }
+        )
+
+    def _finish(self, written: list[dict[str, Any]], items: list[dict[str, Any]]) -> Samples:
+        manifests = [self._manifest(k, written, found) for k, found in enumerate(items)]
+        for output, manifest in zip(self.outputs, manifests):
+            self.record.write(output)
+            outputs.remove_strays(output, manifest)
+            manifest.write(output)
+        self._tidy()
+        samples = [
+            SampleRecord(
+                uri=output,
+                budget=budget,
+                rows=manifest.splits["train"],
+                share=round(manifest.splits["train"] / self.n_rows, 6),
+                users=sum(record["users"][k] for record in written),
+                items=items[k]["items"],
+                fingerprint=manifest.fingerprint,
+            )
+            for k, (output, budget, manifest) in enumerate(zip(self.outputs, self.budgets, manifests))
+        ]
+        return Samples(
+            sampler=self.sampler.name,
+            seed=self.config.seed,
+            data={
+                "uri": storage.redact(self.dataset.uri),
+                "fingerprint": self.dataset.manifest.fingerprint,
+                "train_rows": self.n_rows,
+            },
+            samples=samples,
+            wall_s=round(time.time() - self.record.started, 3),
+            cpu_s=round(sum(stage["cpu_s"] for stage in self.record.stages), 3),
+        )
+
+    def _tidy(self) -> None:
+        """Removes what the stages left; the plan goes last, for by it a run that was killed here is known again."""
+        for output in self.outputs:
+            outputs.remove_work(output)
+        for name in (subset.SCORES, subset.COUNTS, _SUBSETS):
+            storage.remove(storage.join(self.work, name))
+        storage.remove(self.work)
+        together = storage.join(storage.normalise(self.config.output), WORK)
+        # Another sampler may be at work beside this one.
+        if not storage.list_files(together):
+            storage.remove(together)
+
+
+_INHERITED = (
+    "n_users",
+    "n_items",
+    "item_space",
+    "split_rule",
+    "has_ratings",
+    "has_timestamps",
+    "timestamp_unit",
+    "id_types",
+)
+
+
+def _scores_uri(work: str, shard: int) -> str:
+    return parts.part(storage.join(work, subset.SCORES), shard, ".arrow")
+
+
+def _score_shard(uri: str, work: str, shard: int, sampler: Sampler, seed: int) -> dict[str, Any]:
+    """Scores a shard once, and counts its scores over the whole range of keys."""
+    scores_uri = _scores_uri(work, shard)
+
+    def build() -> dict[str, Any]:
+        rows = read_train_rows(Dataset.open(uri), shard, timestamps=sampler.timestamps)
+        sampler.score(rows, seed).write(scores_uri)
+        return {"users": int((rows.counts > 0).sum())}
+
+    record = parts.once(parts.part(storage.join(work, subset.SCORES), shard, ".json"), build)
+    return {**record, "counts": selection.histogram(read_scores(scores_uri), Span())}
+
+
+def _write_items(uri: str, counts: list[str], output: str) -> dict[str, Any]:
+    return subset.write_items(Dataset.open(uri), counts, output)

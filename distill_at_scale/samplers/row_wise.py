@@ -1,0 +1,86 @@
+"""Samplers whose units are rows: at random, a share of every user's, and every user's newest.
+
+Source: Sachdeva, Wu, McAuley, "On Sampling Collaborative Filtering Datasets" (WSDM 2022), section 3.1 (random,
+stratified and temporal interaction sampling).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distill_at_scale.data import hashing
+from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.scores import Scores, fraction_keys, unit_interval
+
+# A user's place in a shard and its rows' draws share 64 bits, so that one sort orders both.
+_DRAW_BITS = 40
+
+
+def random(rows: TrainRows, seed: int) -> Scores:
+    """Every row has the same chance."""
+    # Rows of one user and item have the same draw, but not the same position.
+    return Scores(rows.draw(seed), rows.position.view(np.uint64))
+
+
+def stratified(rows: TrainRows, seed: int) -> Scores:
+    """Every user keeps the same share of its rows, drawn at random, but at least one row.
+
+    The share is the one for which the total is what the budget asks for; where it leaves a user a fraction of a
+    row, a draw by user decides. When there are more users than rows in the budget, one row each is kept.
+    """
+    draw = rows.draw(seed)
+    return _shares(rows, seed, _rank_in_user(rows, draw), draw)
+
+
+def temporal(rows: TrainRows, seed: int) -> Scores:
+    """Every user keeps the same share of its rows, the newest, but at least one row; as :func:`stratified`.
+
+    Of rows with the same time, a draw decides.
+    """
+    draw = rows.draw(seed)
+    return _shares(rows, seed, _rank_by_age(rows, draw), draw)
+
+
+def _shares(rows: TrainRows, seed: int, rank: np.ndarray, draw: np.ndarray) -> Scores:
+    """Scores (r + u) / n of the r-th of a user's n rows, u in (0, 1) drawn by user: below t are t n of them, a
+    fraction rounded up with its own probability. The rows of rank 0 come before all others, as one group."""
+    fraction = np.repeat(unit_interval(hashing.combine(seed, rows.user_hash)), rows.counts)
+    keys = fraction_keys((rank + fraction) / np.repeat(rows.counts, rows.counts))
+    first = rank == 0
+    keys[first] = 0
+    return Scores(keys, np.where(first, np.uint64(0), draw))
+
+
+def _rank_in_user(rows: TrainRows, draw: np.ndarray) -> np.ndarray:
+    """int64 [rows]: how many of the user's rows have a smaller draw (of equal draws the earlier row is first)."""
+    shift = np.uint64(64 - _DRAW_BITS)
+    order: np.ndarray | None = None
+    if rows.n_users < 1 << (64 - _DRAW_BITS):
+        word = (rows.owner.view(np.uint64) << np.uint64(_DRAW_BITS)) | (draw >> shift)
+        order = np.argsort(word)
+        ordered = word[order]
+        if (ordered[1:] == ordered[:-1]).any():
+            order = None
+    if order is None:
+        order = np.lexsort((draw, rows.owner))
+    rank = np.empty(len(rows), dtype=np.int64)
+    # A user's rows stand where they stood, in another order.
+    rank[order] = rows.position
+    return rank
+
+
+def _rank_by_age(rows: TrainRows, draw: np.ndarray) -> np.ndarray:
+    """int64 [rows]: how many of the user's rows are newer, or as new with a smaller draw."""
+    assert rows.timestamps is not None
+    rank = np.repeat(rows.counts, rows.counts) - 1 - rows.position
+    same = (rows.timestamps[1:] == rows.timestamps[:-1]) & (rows.owner[1:] == rows.owner[:-1])
+    if same.any():
+        run = np.concatenate(([0], np.cumsum(~same)))
+        tied = np.zeros(len(rows), dtype=bool)
+        tied[1:] |= same
+        tied[:-1] |= same
+        where = np.flatnonzero(tied)
+        # The rows of a run share out the run's ranks: the last, which is the newest, to the smallest draw.
+        order = np.lexsort((np.arange(len(where)), ~draw[where], run[where]))
+        rank[where[order]] = rank[where]
+    return rank

@@ -1,0 +1,76 @@
+"""What a sampler sees of a shard: its train rows, and hashes that stand for its users."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from distill_at_scale.data import hashing
+from distill_at_scale.data.columns import TRAIN, Columns
+from distill_at_scale.data.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class TrainRows:
+    """The train rows of some users, grouped by user and in time order within each.
+
+    Attributes:
+        offsets: int64 [users + 1], where each user's rows begin; a user may have none.
+        items: int32 [rows], item numbers.
+        user_hash: uint64 [users], of the users' ids. A user's number follows from the number of shards, its
+            id does not: what is drawn by this hash is the same however the log was cut.
+        n_items: size of the item space.
+        timestamps: int64 [rows], or None where they were not asked for.
+    """
+
+    offsets: np.ndarray
+    items: np.ndarray
+    user_hash: np.ndarray
+    n_items: int
+    timestamps: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return len(self.items)
+
+    @property
+    def n_users(self) -> int:
+        """The number of users, those without rows included."""
+        return len(self.user_hash)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """int64 [users], rows of each user."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def owner(self) -> np.ndarray:
+        """int64 [rows], position of each row's user."""
+        return np.repeat(np.arange(self.n_users), self.counts)
+
+    @cached_property
+    def position(self) -> np.ndarray:
+        """int64 [rows], how many rows of the same user come before."""
+        return np.arange(len(self)) - np.repeat(self.offsets[:-1], self.counts)
+
+    def draw(self, seed: int) -> np.ndarray:
+        """uint64 [rows]: a number drawn for each row, by its user and item alone."""
+        return hashing.combine(seed, np.repeat(self.user_hash, self.counts), self.items.astype(np.uint64))
+
+
+def read_train_rows(dataset: Dataset, shard: int, timestamps: bool = False) -> TrainRows:
+    """The train rows of one shard; the times only when asked for."""
+    record = dataset.shards[shard]
+    wanted = [Columns.USER, Columns.ITEM, Columns.SPLIT] + [Columns.TIMESTAMP] * timestamps
+    table = dataset.table(shard, wanted)
+    keep = table[Columns.SPLIT].to_numpy() == TRAIN
+    users = table[Columns.USER].to_numpy()[keep] - record.first_user
+    return TrainRows(
+        offsets=np.concatenate(([0], np.cumsum(np.bincount(users, minlength=record.n_users)))).astype(np.int64),
+        items=table[Columns.ITEM].to_numpy()[keep],
+        user_hash=hashing.hash_ids(dataset.users(shard)[Columns.USER_ID]),
+        n_items=dataset.n_items,
+        timestamps=table[Columns.TIMESTAMP].to_numpy()[keep] if timestamps else None,
+    )

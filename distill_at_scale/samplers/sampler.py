@@ -1,0 +1,66 @@
+"""What a sampler is, and which there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from distill_at_scale.data import storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.errors import DasError
+from distill_at_scale.samplers import row_wise, user_wise
+from distill_at_scale.samplers.scores import Scores
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """How train rows are chosen.
+
+    Attributes:
+        name: on the command line.
+        score: gives the units of a shard their numbers: ``score(rows, seed)``.
+        timestamps: whether it goes by time.
+        one_a_user: whether every user keeps a row, even beyond the budget.
+    """
+
+    name: str
+    score: Callable[..., Scores]
+    timestamps: bool = False
+    one_a_user: bool = False
+
+    def check(self, dataset: Dataset) -> None:
+        """Refuses a dataset that lacks what this sampler goes by.
+
+        Raises:
+            DasError: no times, or no train rows.
+        """
+        place = storage.redact(dataset.uri)
+        if self.timestamps and not dataset.manifest.has_timestamps:
+            raise DasError(
+                f"sampler {self.name} goes by time, but {place} has no timestamps; choose another --sampler."
+            )
+        if dataset.manifest.splits.get("train", 0) == 0:
+            raise DasError(f"{place} has no train rows to sample from.")
+
+
+SAMPLERS = {
+    sampler.name: sampler
+    for sampler in (
+        Sampler("random", row_wise.random),
+        Sampler("stratified", row_wise.stratified, one_a_user=True),
+        Sampler("temporal", row_wise.temporal, timestamps=True, one_a_user=True),
+        Sampler("random_users", user_wise.random_users),
+        Sampler("head_users", user_wise.head_users),
+    )
+}
+
+
+def find_sampler(name: str) -> Sampler:
+    """The sampler of that name.
+
+    Raises:
+        DasError: listing the known ones.
+    """
+    if name not in SAMPLERS:
+        raise DasError(f"unknown sampler '{name}'; the samplers are {', '.join(SAMPLERS)}.")
+    return SAMPLERS[name]

@@ -1,0 +1,84 @@
+"""A shard's share of samples: one pass over its rows writes it for every budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from distill_at_scale.data import storage
+from distill_at_scale.data.columns import TRAIN, Columns
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.preparation import parts, shards
+from distill_at_scale.samplers.scores import Threshold, read_scores
+
+SCORES = "scores"
+COUNTS = "counts"
+
+
+def write_subsets(
+    dataset: Dataset, shard: int, work: str, thresholds: Sequence[Threshold], outputs: Sequence[str]
+) -> dict[str, Any]:
+    """Writes the part of ``shard`` that each budget keeps: its train rows, all others, and all users.
+
+    Args:
+        dataset: sampled from.
+        work: holds the shard's scores; gets the train rows by item of every output (:func:`counts_uri`).
+        thresholds, outputs: one each a budget.
+
+    Returns:
+        shards: a ShardRecord as a dict for each output; users: how many have train rows in each.
+    """
+    table, record = dataset.table(shard), dataset.shards[shard]
+    scores = read_scores(parts.part(storage.join(work, SCORES), shard, ".arrow"))
+    user = table[Columns.USER].to_numpy() - record.first_user
+    item = table[Columns.ITEM].to_numpy()
+    train = table[Columns.SPLIT].to_numpy() == TRAIN
+    users = parts.to_table(dataset.users(shard))
+    written, users_kept = [], []
+    for k, (threshold, output) in enumerate(zip(thresholds, outputs)):
+        chosen = scores.keeps(threshold)
+        keep = np.ones(len(train), dtype=bool)
+        keep[train] = chosen
+        kept = train & keep
+        per_user = np.bincount(user[kept], minlength=record.n_users).astype(np.int64)
+        column = users.column_names.index("train")
+        counted = users.set_column(column, users.schema.field(column), pa.array(per_user))
+        parts.write_counts(counts_uri(work, k, shard), np.bincount(item[kept], minlength=dataset.n_items))
+        n_kept = int(chosen.sum())
+        written.append(
+            {
+                "data": shards.write_parquet(output, record.data.path, table.filter(pa.array(keep))),
+                "users": shards.write_parquet(output, record.users.path, counted),
+                "first_user": record.first_user,
+                "n_users": record.n_users,
+                "rows": record.rows - record.splits["train"] + n_kept,
+                "splits": {**record.splits, "train": n_kept},
+            }
+        )
+        users_kept.append(int((per_user > 0).sum()))
+    return {"shards": written, "users": users_kept}
+
+
+def counts_uri(work: str, budget: int, shard: int) -> str:
+    """Where the train rows by item lie that the ``budget``-th output keeps of ``shard``."""
+    return parts.part(storage.join(work, COUNTS, f"budget-{budget:03d}"), shard, ".arrow")
+
+
+def write_items(dataset: Dataset, counts: Sequence[str], output: str) -> dict[str, Any]:
+    """Writes ``items.parquet`` of a sample: the items of ``dataset``, counted anew.
+
+    Returns:
+        file: its FileRecord as a dict; items: how many have train rows.
+    """
+    total = np.zeros(dataset.n_items, dtype=np.int64)
+    for uri in counts:
+        parts.add_counts(uri, total)
+    items = dataset.items().with_columns(pl.Series(Columns.TRAIN_COUNT, total))
+    return {
+        "file": shards.write_parquet(output, dataset.manifest.items.path, parts.to_table(items)),
+        "items": int((total > 0).sum()),
+    }

@@ -1,0 +1,26 @@
+"""Samplers whose units are users: at random, and the most active.
+
+Source: Sachdeva, Wu, McAuley, "On Sampling Collaborative Filtering Datasets" (WSDM 2022), section 3.1 (random and
+head user sampling).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distill_at_scale.data import hashing
+from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.scores import Scores
+
+
+def random_users(rows: TrainRows, seed: int) -> Scores:
+    """Every user has the same chance and comes with all its train rows."""
+    draw = hashing.combine(seed, rows.user_hash)
+    return Scores(draw, rows.user_hash, rows.counts)
+
+
+def head_users(rows: TrainRows, seed: int) -> Scores:
+    """The users with the most train rows, with all of them; of users with as many, a draw decides."""
+    # 2^63 / n falls as n grows, and spreads small n over many bins of a histogram.
+    keys = np.uint64(1 << 63) // np.maximum(rows.counts, 1).astype(np.uint64)
+    return Scores(keys, hashing.combine(seed, rows.user_hash), rows.counts)

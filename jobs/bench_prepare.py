@@ -1,0 +1,172 @@
+"""How fast is prepare, and how much memory does it take? Beside DuckDB sorting the same files, in one run.
+
+    python jobs/bench_prepare.py                          20 M and 100 M rows, about five minutes on 2 cores
+    python jobs/bench_prepare.py --rows 2e6               a quick look
+
+Generates logs with non-dense 64-bit ids, Zipf-like items (P(rank) ∝ 1 / (rank + 50)), 50 rows a user on
+average and rows in no order; prepares each with leave_2 (validate, de-duplicate, number, split, shard); has DuckDB
+sort the smallest log by (user_id, timestamp) into one Parquet file. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from distill_at_scale.data.hashing import mix
+
+N_ITEMS = 500_000
+ROWS_A_FILE = 5_000_000
+ROWS_A_GROUP = 1_000_000
+
+
+def generate(folder: Path, n_rows: int, seed: int) -> None:
+    """Writes the log, a million rows at a time."""
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    n_users = max(1, n_rows // 50)
+    for number, start in enumerate(range(0, n_rows, ROWS_A_FILE)):
+        writer: pq.ParquetWriter | None = None
+        end = min(start + ROWS_A_FILE, n_rows)
+        for first in range(start, end, ROWS_A_GROUP):
+            n = min(ROWS_A_GROUP, end - first)
+            rank = (50 * ((N_ITEMS + 50) / 50) ** rng.random(n) - 50).astype(np.uint64)
+            table = pa.table(
+                {
+                    "user_id": (mix(rng.integers(0, n_users, n).astype(np.uint64)) >> np.uint64(1)).astype(np.int64),
+                    "item_id": (mix(rank) >> np.uint64(1)).astype(np.int64),
+                    "rating": rng.integers(1, 6, n).astype(np.float32),
+                    "timestamp": rng.integers(1_400_000_000, 1_600_000_000, n),
+                }
+            )
+            if writer is None:
+                writer = pq.ParquetWriter(folder / f"log-{number:04d}.parquet", table.schema, compression="zstd")
+            writer.write_table(table)
+        assert writer is not None
+        writer.close()
+
+
+class MemoryOfTree(threading.Thread):
+    """Samples the memory of a process and all below it; pages that several share (the object store) count once."""
+
+    def __init__(self, pid: int) -> None:
+        super().__init__(daemon=True)
+        self._root = psutil.Process(pid)
+        self._over = threading.Event()
+        self.peak = 0
+
+    def run(self) -> None:
+        while not self._over.wait(0.5):
+            try:
+                tree = [self._root, *self._root.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                return
+            total = 0
+            for process in tree:
+                try:
+                    total += process.memory_full_info().pss
+                except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+                    continue
+            self.peak = max(self.peak, total)
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
+
+
+def prepare(log: Path, output: Path) -> dict[str, object]:
+    """Runs `das prepare` in a process of its own."""
+    command = [sys.executable, "-m", "distill_at_scale.cli", "prepare", "--input", str(log), "--output", str(output)]
+    start = time.monotonic()
+    process = subprocess.Popen([*command, "--split", "leave_2", "--json"], stdout=subprocess.PIPE, text=True)
+    memory = MemoryOfTree(process.pid)
+    memory.start()
+    answer, _ = process.communicate()
+    wall = time.monotonic() - start
+    memory.stop()
+    if process.returncode:
+        sys.exit(f"prepare failed: {answer}")
+    run, result = json.loads((output / "run.json").read_text()), json.loads(answer.splitlines()[-1])
+    rows = result["source"]["rows"]
+    return {
+        "rows": rows,
+        "rows_kept": result["n_rows"],
+        "shards": result["n_shards"],
+        "wall_s": round(wall, 2),
+        "rows_per_s": round(rows / wall),
+        "tasks_cpu_s": round(sum(stage["cpu_s"] for stage in run["stages"]), 1),
+        "driver_peak_mib": run["driver_peak_mib"],
+        "worker_peak_mib": run["worker_peak_mib"],
+        "all_processes_peak_mib": round(memory.peak / 2**20),
+        "stages_wall_s": {stage["stage"]: stage["wall_s"] for stage in run["stages"]},
+    }
+
+
+def duckdb_sort(log: Path, output: Path) -> dict[str, object]:
+    """DuckDB's global sort of the same files, with all cores, in a process of its own."""
+    code = (
+        "import duckdb, sys; duckdb.execute('SET enable_progress_bar = false'); log, output = sys.argv[1:];"
+        "duckdb.execute(f\"COPY (SELECT * FROM read_parquet('{log}/*.parquet') ORDER BY user_id, timestamp) "
+        "TO '{output}' (FORMAT parquet, COMPRESSION zstd)\")"
+    )
+    start = time.monotonic()
+    subprocess.run([sys.executable, "-c", code, str(log), str(output)], check=True)
+    wall = time.monotonic() - start
+    rows = sum(pq.read_metadata(file).num_rows for file in log.glob("*.parquet"))
+    return {"rows": rows, "wall_s": round(wall, 2), "rows_per_s": round(rows / wall)}
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=float, nargs="+", default=[20e6, 100e6], help="sizes of the logs")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", help="where logs and datasets go; default: a temporary folder")
+    parser.add_argument("--output", help="file for the JSON object")
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="das-bench-", dir=arguments.folder))
+    sizes = sorted(int(rows) for rows in arguments.rows)
+    found: dict[str, object] = {"cpus": os.cpu_count(), "seed": arguments.seed, "prepare": []}
+    try:
+        runs = []
+        for size in sizes:
+            log = folder / f"log-{size}"
+            print(f"generating {size:,} rows", file=sys.stderr)
+            generate(log, size, arguments.seed)
+            if size == sizes[0]:
+                found["duckdb"] = sort = duckdb_sort(log, folder / "sorted.parquet")
+                (folder / "sorted.parquet").unlink()
+            runs.append(prepare(log, folder / f"data-{size}"))
+            if size == sizes[0]:
+                found["share_of_duckdb"] = round(float(runs[0]["rows_per_s"]) / float(sort["rows_per_s"]), 3)  # type: ignore[arg-type]
+            shutil.rmtree(log)
+            shutil.rmtree(folder / f"data-{size}")
+        found["prepare"] = runs
+        if len(runs) > 1:
+            found["driver_peak_ratio"] = round(
+                float(runs[-1]["driver_peak_mib"]) / float(runs[0]["driver_peak_mib"]),  # type: ignore[arg-type]
+                3,
+            )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    text = json.dumps(found, indent=1)
+    print(text)
+    if arguments.output:
+        Path(arguments.output).write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

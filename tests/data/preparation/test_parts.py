@@ -1,0 +1,81 @@
+"""Parts: done once, counted sparsely, and dealt so that every bucket finds its rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from distill_at_scale.data import hashing
+from distill_at_scale.data.preparation import fragments, parts
+from distill_at_scale.data.readers import LogOptions, plan_log
+from distill_at_scale.errors import DasError
+
+
+def test_once(tmp_path: Path) -> None:
+    record = str(tmp_path / "deep" / "part.json")
+    calls: list[int] = []
+
+    def build() -> dict[str, int]:
+        calls.append(1)
+        if len(calls) == 1:
+            raise DasError("the first try fails.")
+        return {"rows": 3}
+
+    with pytest.raises(DasError):
+        parts.once(record, build)
+    assert parts.once(record, build) == {"rows": 3, "reused": False}
+    assert parts.once(record, build) == {"rows": 3, "reused": True}
+    assert len(calls) == 2
+
+
+def test_counts_add_up(tmp_path: Path) -> None:
+    vectors = [np.array([0, 3, 0, 1]), np.array([], dtype=np.int64), np.array([5]), np.zeros(9, dtype=np.int64)]
+    for k, vector in enumerate(vectors):
+        parts.write_counts(str(tmp_path / f"{k}"), vector)
+    parts.sum_counts([str(tmp_path / f"{k}") for k in range(4)], str(tmp_path / "sum"))
+    total = np.ones(6, dtype=np.int64)
+    parts.add_counts(str(tmp_path / "sum"), total)
+    assert total.tolist() == [6, 4, 1, 2, 1, 1]
+    parts.sum_counts([str(tmp_path / "1"), str(tmp_path / "3")], str(tmp_path / "nothing"))
+    parts.add_counts(str(tmp_path / "nothing"), total)
+    assert total.tolist() == [6, 4, 1, 2, 1, 1]
+
+
+@pytest.mark.parametrize("strings", [False, True])
+@pytest.mark.parametrize("n_buckets", [1, 2, 5, 300])
+def test_every_bucket_finds_its_rows_in_their_order(tmp_path: Path, n_buckets: int, strings: bool) -> None:
+    """Two fragments, one of them with a bad row and one that is all bad; most of 300 buckets are empty."""
+    rng = np.random.default_rng(3)
+    users = rng.integers(0, 50, 400)
+    log = pl.DataFrame({"user_id": [f"u{u}" for u in users] if strings else users, "item_id": np.arange(400)})
+    log = log.with_columns(rating=pl.lit(1.0))
+    log[:250].vstack(log[:1].with_columns(rating=pl.lit(float("nan")))).write_parquet(tmp_path / "0.parquet")
+    log[250:].write_parquet(tmp_path / "1.parquet")
+    log[:3].with_columns(rating=pl.lit(float("inf"))).write_parquet(tmp_path / "2.parquet")
+    out, work = str(tmp_path / "out"), str(tmp_path / "out" / "_work")
+    schema, pieces, _ = plan_log(LogOptions(input=[str(tmp_path / f"{k}.parquet") for k in range(3)]))
+    records = [fragments.partition(out, work, k, piece, schema, n_buckets) for k, piece in enumerate(pieces)]
+    assert [r["rows"] for r in records] == [251, 150, 3]
+    assert [r["good"] for r in records] == [250, 150, 0]
+    assert [r["quarantine"] for r in records] == ["quarantine/part-00000.parquet", None, "quarantine/part-00002.parquet"]
+    assert records[0]["reasons"] == {"rating is not finite": 1}
+    owner = hashing.share(hashing.hash_ids(log["user_id"]), n_buckets)
+    for bucket in range(n_buckets):
+        found = fragments.read_bucket(work, 3, n_buckets, bucket, n_buckets)
+        wanted = np.flatnonzero(owner == bucket).tolist()
+        assert (found["item_id"].to_list() if found.height else []) == wanted
+    bad = pl.read_parquet(tmp_path / "out" / "quarantine" / "part-00000.parquet")
+    assert bad.select("reason", "source", "row").rows() == [
+        ("rating is not finite", str(tmp_path / "0.parquet"), 251),
+    ]
+
+
+def test_item_ids_merge_sorted_and_distinct(tmp_path: Path) -> None:
+    for k, ids in enumerate(([5, -(2**63), 7], [7, 2**63 - 1], [0])):
+        parts.write_arrow(str(tmp_path / f"{k}"), parts.to_table(pl.DataFrame({"item_id": ids})))
+    assert fragments.merge_item_ids([str(tmp_path / f"{k}") for k in range(3)], str(tmp_path / "all")) == 5
+    merged = parts.read_arrow(str(tmp_path / "all"))["item_id"].to_pylist()
+    assert merged == [-(2**63), 0, 5, 7, 2**63 - 1]

@@ -1,0 +1,45 @@
+"""EASE: the contract, and its closed form against the optimisation problem that defines it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from contract import RecommenderContract, make_rows
+
+from distill_at_scale.models import create_model
+
+
+class TestEase(RecommenderContract):
+    name = "ease"
+    settings: ClassVar = {"lam": 2.0}
+    open_parameter = "lam"
+    small_grid = (1.0, 4.0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "auto"])
+def test_weights_solve_each_columns_ridge_regression(dtype: str) -> None:
+    rng = np.random.default_rng(0)
+    rows = make_rows([sorted(rng.choice(12, rng.integers(1, 9), replace=False)) for _ in range(30)], n_items=12)
+    lam = 3.0
+    model = create_model("ease", {"lam": lam, "dtype": dtype}).fit(rows)
+    x = rows.to_csr(dtype=np.float64).toarray()
+    expected = np.zeros((12, 12))
+    for item in range(12):  # the item's column from all other items, which is what a zero diagonal means
+        others = [i for i in range(12) if i != item]
+        a = x[:, others]
+        expected[others, item] = np.linalg.solve(a.T @ a + lam * np.eye(11), a.T @ x[:, item])
+    np.testing.assert_allclose(model.score(rows), x @ expected, atol=1e-5)
+
+
+def test_more_items_than_a_block() -> None:
+    """The Gram matrix and the mirrored inverse are made in blocks of 512 items."""
+    rng = np.random.default_rng(1)
+    rows = make_rows([sorted(rng.choice(1100, 40, replace=False)) for _ in range(60)], n_items=1100)
+    scores = create_model("ease", {"lam": 5.0}).fit(rows).score(rows)
+    x = rows.to_csr(dtype=np.float64).toarray()
+    p = np.linalg.inv(x.T @ x + 5.0 * np.eye(1100))
+    b = -p / np.diag(p)
+    np.fill_diagonal(b, 0.0)
+    np.testing.assert_allclose(scores, x @ b, atol=1e-4)

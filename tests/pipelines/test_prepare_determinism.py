@@ -1,0 +1,76 @@
+"""The same rows, seed and settings give the same checksums, however many workers and files there are."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prepare_kit import checksums, inline_prepare, random_rows, write_logs
+
+import distill_at_scale as das
+
+ROWS = random_rows(31, 3000, 200, 100)
+SETTINGS = {"split": "20_percent_hist", "shards": 6, "min_user": 3, "min_item": 3, "seed": 4}
+
+
+@contextlib.contextmanager
+def only_workers(n: int) -> Iterator[None]:
+    """Leaves only so many of the session's CPUs free: the others are held as long as the block runs."""
+    import ray
+
+    held = int(ray.cluster_resources()["CPU"]) - n
+
+    @ray.remote
+    class Holder:
+        def ready(self) -> bool:
+            return True
+
+    holders = [Holder.options(num_cpus=1).remote() for _ in range(held)]
+    ray.get([holder.ready.remote() for holder in holders])
+    assert ray.available_resources().get("CPU", 0) == n
+    try:
+        yield
+    finally:
+        for holder in holders:
+            ray.kill(holder)
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("expected")
+    return checksums(inline_prepare(input=write_logs(folder / "log", ROWS, 3), output=str(folder / "out"), **SETTINGS))
+
+
+@pytest.mark.parametrize(("workers", "files"), [(1, 3), (2, 30), (4, 3)])
+def test_workers_and_files(ray_session: None, tmp_path: Path, expected: list[str], workers: int, files: int) -> None:
+    inputs = write_logs(tmp_path / "log", ROWS, files)
+    with only_workers(workers):
+        dataset = das.prepare(input=inputs, output=str(tmp_path / "out"), **SETTINGS)
+    assert checksums(dataset) == expected
+
+
+@pytest.mark.parametrize(("files", "suffix"), [(30, ".csv"), (1, ".parquet"), (7, ".parquet")])
+def test_files_and_formats(tmp_path: Path, expected: list[str], files: int, suffix: str) -> None:
+    inputs = write_logs(tmp_path / "log", ROWS[::-1], files, suffix)
+    assert checksums(inline_prepare(input=inputs[::-1], output=str(tmp_path / "out"), **SETTINGS)) == expected
+
+
+def test_what_decides_the_content_shows(tmp_path: Path, expected: list[str]) -> None:
+    inputs = write_logs(tmp_path / "log", ROWS, 1)
+    for k, other in enumerate(({"seed": 5}, {"shards": 5}, {"min_item": 1}, {"duplicates": "first"})):
+        dataset = inline_prepare(input=inputs, output=str(tmp_path / f"{k}"), **(SETTINGS | other))
+        assert checksums(dataset) != expected
+
+
+def test_the_same_file_twice_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Named twice, by a folder, by a glob, relatively and as a URI: with duplicates kept, none is counted twice."""
+    monkeypatch.chdir(tmp_path)
+    inputs = write_logs(tmp_path / "log", ROWS, 2)
+    once = inline_prepare(input=inputs, output="once", duplicates="all", shards=2)
+    many = [*inputs, "log", "log/*.csv", f"file://{inputs[0]}", "./log/../log/log-01.csv"]
+    again = inline_prepare(input=many, output="again", duplicates="all", shards=2)
+    assert again.manifest.source["rows"] == len(ROWS)
+    assert checksums(again) == checksums(once)
+    assert again.uri == str(tmp_path / "again")
