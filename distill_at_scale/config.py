@@ -186,6 +186,8 @@ def load(model: type[BaseModel], file: str | None = None, settings: dict[str, An
             found = yaml.safe_load(storage.read_bytes(file) if "://" in file else Path(file).read_bytes())
         except (FileNotFoundError, IsADirectoryError):
             raise DasError(f"{file}: no such configuration file.") from None
+        except OSError as error:
+            raise DasError(f"{file}: the configuration file cannot be read: {error.strerror or error}.") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise DasError(f"{file}: not valid YAML: {' '.join(str(error).split())}.") from None
         if not isinstance(found, dict | None):

@@ -106,6 +106,9 @@ class Dataset:
         """
         codes = self._codes(splits or ("train",))
         chosen = range(len(self.shards)) if shards is None else shards
+        if not chosen:
+            # A worker may be left without a shard; its arrays are empty but of the usual types.
+            return self._shard_interactions(0, codes).slice(0, 0)
         return _concatenate([self._shard_interactions(k, codes) for k in chosen], self.n_items)
 
     def iter_interactions(self, *splits: str) -> Iterator[Interactions]:

@@ -61,7 +61,12 @@ class Interactions:
             data = self.ratings.astype(dtype)
         else:
             data = np.ones(self.n_rows, dtype=dtype)
-        matrix = sp.csr_array((data, self.items.astype(np.int32), self.offsets), shape=(len(self), self.n_items))
+        # Half the memory traffic of 64-bit indices wherever they suffice; a copy in any case, since callers may
+        # change their matrix in place.
+        index = np.int32 if self.n_rows <= np.iinfo(np.int32).max else np.int64
+        matrix = sp.csr_array(
+            (data, self.items.astype(index), self.offsets.astype(index)), shape=(len(self), self.n_items)
+        )
         matrix.sort_indices()
         return matrix
 
@@ -76,6 +81,21 @@ class Interactions:
             n_items=self.n_items,
             ratings=None if self.ratings is None else self.ratings[first:last],
             timestamps=None if self.timestamps is None else self.timestamps[first:last],
+        )
+
+    def take(self, positions: np.ndarray) -> Interactions:
+        """The users at ``positions`` (ascending, in this object), copied."""
+        counts = self.counts
+        keep = np.zeros(len(self), dtype=bool)
+        keep[positions] = True
+        rows = np.repeat(keep, counts)
+        return Interactions(
+            users=self.users[positions],
+            offsets=np.concatenate(([0], np.cumsum(counts[positions]))).astype(np.int64),
+            items=self.items[rows],
+            n_items=self.n_items,
+            ratings=None if self.ratings is None else self.ratings[rows],
+            timestamps=None if self.timestamps is None else self.timestamps[rows],
         )
 
     @staticmethod

@@ -160,8 +160,24 @@ class RankingEvaluator:
             return
         if len(rows) < len(histories):
             scores = scores[rows]
-            histories, heldout, known = (_take(each, rows) for each in (histories, heldout, known))
+            histories, heldout, known = (each.take(rows) for each in (histories, heldout, known))
         self._add_ranking(scores, histories, heldout, known)
+
+    def add_all(
+        self,
+        score: Callable[[Interactions], np.ndarray],
+        histories: Interactions,
+        heldout: Interactions,
+        known: Interactions | None = None,
+        batch_users: int | None = None,
+    ) -> None:
+        """Scores users in batches and counts them in; arguments as of :func:`evaluate`."""
+        step = batch_users or max(16, _BATCH_BYTES // (4 * max(histories.n_items, 1)))
+        for start in range(0, len(histories), step):
+            stop = start + step
+            batch = histories.slice(start, stop)
+            avoided = None if known is None else known.slice(start, stop)
+            self.add(score(batch), batch, heldout.slice(start, stop), avoided)
 
     def _add_ranking(
         self, scores: np.ndarray, histories: Interactions, heldout: Interactions, known: Interactions
@@ -285,33 +301,10 @@ def evaluate(
     """
     weights = inverse_propensities(item_counts, n_rows_train)
     evaluator = RankingEvaluator(weights, tuple(ks), seed, n_negatives, ratings, name)
-    step = batch_users or default_batch(histories.n_items)
-    for start in range(0, len(histories), step):
-        stop = start + step
-        batch = histories.slice(start, stop)
-        avoided = None if known is None else known.slice(start, stop)
-        evaluator.add(score(batch), batch, heldout.slice(start, stop), avoided)
+    evaluator.add_all(score, histories, heldout, known, batch_users)
     return evaluator.result()
-
-
-def default_batch(n_items: int) -> int:
-    """Users whose scores are evaluated at once."""
-    return max(16, _BATCH_BYTES // (4 * max(n_items, 1)))
 
 
 def _pairs(rows: Interactions) -> np.ndarray:
     """int64 [n]: position of the user times n_items plus item."""
     return np.repeat(np.arange(len(rows), dtype=np.int64), rows.counts) * rows.n_items + rows.items
-
-
-def _take(rows: Interactions, positions: np.ndarray) -> Interactions:
-    """The users at ``positions``, their users and items only."""
-    keep = np.zeros(len(rows), dtype=bool)
-    keep[positions] = True
-    counts = rows.counts
-    return Interactions(
-        users=rows.users[positions],
-        offsets=np.concatenate(([0], np.cumsum(counts[positions]))),
-        items=rows.items[np.repeat(keep, counts)],
-        n_items=rows.n_items,
-    )

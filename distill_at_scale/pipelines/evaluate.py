@@ -14,7 +14,6 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation import RankingEvaluator, inverse_propensities
-from distill_at_scale.evaluation.ranking import default_batch
 from distill_at_scale.models import Recommender, load_model
 from distill_at_scale.models.base import read_description
 from distill_at_scale.pipelines import cluster, runs
@@ -115,10 +114,10 @@ def _measure(
     seed: int,
 ) -> RankingEvaluator:
     evaluator = RankingEvaluator(weights, ks, seed, name=model.name)
-    step = default_batch(dataset.n_items)
+    model.check_item_space(dataset.n_items, dataset.manifest.item_space)
     for shard in group:
         histories, heldout = dataset.histories(split, shard)
-        for start in range(0, len(histories), step):
-            batch = histories.slice(start, start + step)
-            evaluator.add(model.score(batch), batch, heldout.slice(start, start + step))
+        # As in the reference code, auc's negatives avoid the train and held-out rows only.
+        known = histories if split == "validation" else dataset.interactions("train", shards=[shard])
+        evaluator.add_all(model.score, histories, heldout, known)
     return evaluator

@@ -15,7 +15,14 @@ from distill_at_scale.errors import DasError
 
 # User 1 has no test row, user 3 only train rows, user 4 no row at all; the last shard has one user.
 SHARDS: list[list[Row]] = [
-    [(0, 2, 1.5, 10, 0), (0, 0, -2.0, 10, 0), (0, 4, 3.0, 30, 1), (0, 1, 4.0, 40, 2), (1, 4, 5.0, 5, 0), (1, 0, 1.0, 6, 1)],
+    [
+        (0, 2, 1.5, 10, 0),
+        (0, 0, -2.0, 10, 0),
+        (0, 4, 3.0, 30, 1),
+        (0, 1, 4.0, 40, 2),
+        (1, 4, 5.0, 5, 0),
+        (1, 0, 1.0, 6, 1),
+    ],
     [(2, 3, 1.0, 1, 0), (2, 1, 2.0, 2, 2), (3, 1, 2.5, 7, 0), (3, 0, 0.5, 8, 0)],
     [(5, 0, 1.0, 3, 0), (5, 1, 1.0, 4, 1), (5, 2, 1.0, 5, 2)],
 ]
@@ -34,7 +41,8 @@ def naive(splits: tuple[str, ...], shards: list[int]) -> list[tuple[int, list[Ro
     for shard in shards:
         first = sum(USERS[:shard])
         for user in range(first, first + USERS[shard]):
-            found.append((user, [row for row in SHARDS[shard] if row[0] == user and row[4] in codes]))
+            rows = [row for row in SHARDS[shard] if row[0] == user and row[4] in codes]
+            found.append((user, rows))
     return found
 
 
@@ -50,7 +58,7 @@ def as_rows(interactions: Interactions) -> list[tuple[int, list[tuple]]]:
 
 
 @pytest.mark.parametrize("splits", [(), ("train",), ("test",), ("train", "validation"), ("test", "train"), SPLITS])
-@pytest.mark.parametrize("shards", [None, [1], [2, 0]])
+@pytest.mark.parametrize("shards", [None, [1], [2, 0], []])
 def test_interactions(dataset: Dataset, splits: tuple[str, ...], shards: list[int] | None) -> None:
     found = dataset.interactions(*splits, shards=shards)
     wanted = naive(splits or ("train",), [0, 1, 2] if shards is None else shards)

@@ -14,7 +14,18 @@ from distill_at_scale.data.manifest import Manifest, read_manifest
 from distill_at_scale.errors import DasError
 
 ROWS = [[(0, 0, 1.0, 0, 0), (0, 1, 1.0, 1, 1)], [(1, 1, 1.0, 0, 0)]]
-OUTSIDE = ["../x", "/etc/passwd", "s3://bucket/x", "file:///etc/passwd", "a\\..\\b", "a/../b", "./a", "a//b", "", "a\0b"]
+OUTSIDE = [
+    "../x",
+    "/etc/passwd",
+    "s3://bucket/x",
+    "file:///etc/passwd",
+    "a\\..\\b",
+    "a/../b",
+    "./a",
+    "a//b",
+    "",
+    "a\0b",
+]
 
 
 @pytest.fixture
@@ -36,7 +47,7 @@ def test_paths_stay_inside(tmp_path: Path, content: dict[str, Any], path: str, w
     else:
         content["shards"][1][where]["path"] = path
     write(tmp_path, content)
-    with pytest.raises(DasError, match="is damaged or of another version: .*leads out of the dataset") as refused:
+    with pytest.raises(DasError, match=r"is damaged or of another version: .*leads out of the dataset") as refused:
         read_manifest(str(tmp_path))
     assert "\n" not in str(refused.value)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ TRAIN, VALIDATION, TEST = 0, 1, 2
 
 
 def per_user(code: np.ndarray) -> list[list[int]]:
-    return [code[a:b].tolist() for a, b in zip(OFFSETS[:-1], OFFSETS[1:])]
+    return [code[a:b].tolist() for a, b in itertools.pairwise(OFFSETS)]
 
 
 @pytest.mark.parametrize("lengths", [[1, 2, 3, 9], [5], []])

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import psutil
 import pytest
 from prepare_kit import checksums, inline_prepare, paths_below, random_rows, write_logs
 
+from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
+from distill_at_scale.pipelines import outputs
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SETTINGS: dict[str, Any] = {"shards": 4, "min_user": 6, "min_item": 6, "max_bad_share": 0.1}
@@ -219,3 +222,49 @@ def test_kill_while_tidying_up(tmp_path: Path, logs: list[str], undisturbed: Dat
         assert checksums(inline_prepare(**asked)) == checksums(undisturbed)
     assert (output / "manifest.json").stat().st_ino == before
     assert paths_below(output) - {"_work"} == expected_paths(undisturbed)
+
+
+def test_kill_while_an_old_dataset_is_cleared_away(tmp_path: Path, logs: list[str], undisturbed: Dataset) -> None:
+    """At whatever removal --overwrite dies: the place is still known, never half a dataset, and the next run ends."""
+    output = tmp_path / "out"
+    asked = {"input": logs, "output": str(output), **SETTINGS, "overwrite": True}
+    died = 0
+    for survived in range(20):
+        inline_prepare(**(asked | {"shards": 2}))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(storage, "remove", _only(survived, storage.remove))
+            patch.setattr(outputs, "remove_strays", lambda output, manifest: None)
+            patch.setattr(outputs, "remove_work", lambda output: None)
+            try:
+                inline_prepare(**asked)
+            except _Killed:
+                died += 1
+            else:
+                break
+        if (output / "manifest.json").exists():
+            Dataset.open(str(output)).verify()
+            with pytest.raises(DasError, match="holds a dataset already"):
+                inline_prepare(**(asked | {"overwrite": False}))
+        else:
+            with pytest.raises(DasError, match="a prepare has not finished there"):
+                Dataset.open(str(output))
+        dataset = inline_prepare(**asked)
+        assert checksums(dataset) == checksums(undisturbed)
+        assert paths_below(output) == expected_paths(dataset)
+    assert died > 5
+
+
+class _Killed(BaseException):
+    pass
+
+
+def _only(times: int, function: Callable[[str], None]) -> Callable[[str], None]:
+    """``function``, which can be called so many times."""
+    left = iter(range(times))
+
+    def call(uri: str) -> None:
+        if next(left, None) is None:
+            raise _Killed
+        function(uri)
+
+    return call

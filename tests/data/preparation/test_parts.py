@@ -60,7 +60,11 @@ def test_every_bucket_finds_its_rows_in_their_order(tmp_path: Path, n_buckets: i
     records = [fragments.partition(out, work, k, piece, schema, n_buckets) for k, piece in enumerate(pieces)]
     assert [r["rows"] for r in records] == [251, 150, 3]
     assert [r["good"] for r in records] == [250, 150, 0]
-    assert [r["quarantine"] for r in records] == ["quarantine/part-00000.parquet", None, "quarantine/part-00002.parquet"]
+    assert [r["quarantine"] for r in records] == [
+        "quarantine/part-00000.parquet",
+        None,
+        "quarantine/part-00002.parquet",
+    ]
     assert records[0]["reasons"] == {"rating is not finite": 1}
     owner = hashing.share(hashing.hash_ids(log["user_id"]), n_buckets)
     for bucket in range(n_buckets):
