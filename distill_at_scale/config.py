@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from distill_at_scale.data import storage
 from distill_at_scale.data.readers import LogOptions
 from distill_at_scale.data.splits import SplitRule
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, wrong_setting
 
 
 class _Verb(BaseModel):
@@ -197,19 +197,6 @@ def load(model: type[BaseModel], file: str | None = None, settings: dict[str, An
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        # A misspelt setting also counts as missing under its right name: the misspelling is the news.
-        first = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
-        field = ".".join(str(part) for part in first["loc"])
-        where = f"{file}: " if file and (settings is None or field not in settings) else ""
-        if first["type"] == "extra_forbidden":
-            known = ", ".join(sorted(model.model_fields))
-            raise DasError(f"{where}unknown setting '{field}'; the settings are: {known}.") from None
-        if first["type"] == "missing":
-            raise DasError(f"{where}setting '{field}' is missing ({_describe(model, field)}).") from None
-        prefix = f"setting '{field}': " if field else ""
-        raise DasError(f"{where}{prefix}{first['msg'].removeprefix('Value error, ')}.") from None
-
-
-def _describe(model: type[BaseModel], field: str) -> str:
-    info = model.model_fields.get(field)
-    return (info.description if info else None) or "see --help"
+        field, problem = wrong_setting(error, model)
+        where = f"{file}: " if file and field not in (settings or {}) else ""
+        raise DasError(f"{where}{problem}.") from None

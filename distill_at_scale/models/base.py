@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, wrong_setting
 from distill_at_scale.models.memory import require_memory
 from distill_at_scale.models.selection import Progress, Selection
 
@@ -82,10 +82,8 @@ class Recommender(ABC):
         try:
             return cls.Config(**settings)
         except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "settings"
-            known = ", ".join(cls.Config.model_fields) or "none"
-            raise DasError(f"{cls.name}: {field}: {first['msg']} (its settings: {known}).") from error
+            _, problem = wrong_setting(error, cls.Config)
+            raise DasError(f"{cls.name}: {problem}.") from error
 
     @classmethod
     @abstractmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from math import isnan
 from typing import Any
 
 import torch
@@ -31,8 +32,8 @@ class Evaluation(BaseModel):
     """averages over the users who have held-out rows (auc: over rows)"""
     metrics_all_users: dict[str, float]
     """the same with users without held-out rows counted as 0"""
-    standard_errors: dict[str, float]
-    """of the averages, over users"""
+    standard_errors: dict[str, float | None]
+    """of the averages, over users; None where there is but one"""
     n_users: int
     """users with held-out rows"""
     n_users_all: int
@@ -85,8 +86,12 @@ def evaluate(config: EvaluateConfig | None = None, /, **settings: Any) -> Evalua
     total: RankingEvaluator = found[0]["evaluator"]
     for other in found[1:]:
         total.merge(other["evaluator"])
+    averages = total.result()
     result = Evaluation(
-        **asdict(total.result()),
+        **{
+            **asdict(averages),
+            "standard_errors": {k: None if isnan(v) else v for k, v in averages.standard_errors.items()},
+        },
         split=config.split,
         model={"uri": storage.redact(model_uri), "name": described["model"], "settings": described["config"]},
         data={"uri": storage.redact(dataset.uri), "fingerprint": dataset.manifest.fingerprint},

@@ -232,7 +232,7 @@ class RecommenderContract:
             model.fit(make_rows([[], []]))
         with pytest.raises(DasError, match="same users and items"):
             model.fit(train, heldout.slice(0, 3))
-        with pytest.raises(DasError, match=f"{self.name}: no_such: .*its settings"):
+        with pytest.raises(DasError, match=f"{self.name}: unknown setting 'no_such'; the settings are"):
             self.make(no_such=1)
 
     def test_memory_is_refused_before_it_runs_out(self) -> None:

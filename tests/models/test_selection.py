@@ -62,7 +62,7 @@ def test_unknown_names_list_the_known() -> None:
 
 def test_settings_may_be_text_as_from_a_command_line() -> None:
     assert create_model("ease", {"lam": "400"}).config.lam == 400.0
-    with pytest.raises(DasError, match="ease: metric"):
+    with pytest.raises(DasError, match="ease: setting 'metric'"):
         create_model("ease", {"metric": "ndcg"})
 
 
