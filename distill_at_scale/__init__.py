@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
     from distill_at_scale.errors import DasError
     from distill_at_scale.models import load_model
+    from distill_at_scale.pipelines.compare import compare
     from distill_at_scale.pipelines.doctor import doctor
     from distill_at_scale.pipelines.evaluate import evaluate
     from distill_at_scale.pipelines.fetch import fetch
@@ -33,6 +34,7 @@ _HOMES = {
     "Dataset": "data.dataset",
     "DasError": "errors",
     "load_model": "models",
+    "compare": "pipelines.compare",
     "doctor": "pipelines.doctor",
     "evaluate": "pipelines.evaluate",
     "fetch": "pipelines.fetch",
@@ -46,6 +48,7 @@ _HOMES = {
 __all__ = [
     "DasError",
     "Dataset",
+    "compare",
     "doctor",
     "evaluate",
     "fetch",

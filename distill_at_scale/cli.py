@@ -33,6 +33,8 @@ class _Verb:
     show: Callable[[Any], None]
     as_json: Callable[[Any], dict[str, Any]]
     positional: str | None = None
+    keep: Callable[[Any], None] | None = None
+    """writes what only a face makes of the result, as figures"""
 
 
 def _dump(result: BaseModel) -> dict[str, Any]:
@@ -47,6 +49,7 @@ _VERBS = {
     "fit": _Verb(config.FitConfig, report.show_fit, _dump),
     "evaluate": _Verb(config.EvaluateConfig, report.show_evaluation, _dump),
     "sample": _Verb(config.SampleConfig, report.show_samples, _dump),
+    "compare": _Verb(config.CompareConfig, report.show_comparison, _dump, keep=report.keep_comparison),
     "doctor": _Verb(config.DoctorConfig, report.show_checks, report.checks_json),
 }
 
@@ -60,6 +63,8 @@ def _call(name: str, settings: BaseModel) -> Any:
 def _run(name: str, verb: _Verb, given: dict[str, Any], file: str | None, as_json: bool) -> None:
     try:
         result = _call(name, config.load(verb.model, file, given))
+        if verb.keep:
+            verb.keep(result)
     except DasError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         if as_json:

@@ -16,10 +16,17 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.readers import LogOptions
 from distill_at_scale.data.splits import SplitRule
 from distill_at_scale.errors import DasError, wrong_setting
+from distill_at_scale.evaluation.retention import DEFAULT_METRICS
 
 
 class _Verb(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+def _at_commas(given: Any) -> Any:
+    """Several values may stand in one, as ``0.5,0.1``."""
+    several = given if isinstance(given, list | tuple) else [given]
+    return [text.strip() for one in several for text in str(one).split(",")]
 
 
 class ClusterConfig(_Verb):
@@ -90,13 +97,20 @@ class FitConfig(ClusterConfig):
     data: str
     """a dataset"""
     model: str
-    """popularity, ease, svd_ae or infinite_ae"""
+    """closed form: popularity, ease, svd_ae, infinite_ae; trained by gradients: bias, mf, neumf, mvae, svae, sasrec,
+    gru4rec, lightgcn"""
     output: str
     """folder or storage URI for the fitted model"""
     set: dict[str, Any] = Field(default_factory=dict)
     """the model's own settings, as lam=5; an unknown one lists them all"""
+    workers: int = Field(1, ge=1)
+    """workers that train together, each on its own shards (models trained by gradients)"""
     gpu: bool = False
-    """fit on a GPU of the cluster"""
+    """fit on a GPU of the cluster, or on one for each worker"""
+    checkpoint_every: int | None = Field(None, ge=1)
+    """steps between checkpoints; default: one after each pass over the rows"""
+    keep_checkpoints: int = Field(2, ge=1)
+    """how many checkpoints are kept, the newest; all are removed once the model is saved"""
     overwrite: bool = False
     """replace a model that is at the output already"""
 
@@ -134,11 +148,7 @@ class SampleConfig(ClusterConfig):
     overwrite: bool = False
     """replace samples that are at the output already"""
 
-    @field_validator("budget", mode="before")
-    @classmethod
-    def _one_by_one(cls, given: Any) -> Any:
-        several = given if isinstance(given, list | tuple) else [given]
-        return [text.strip() for one in several for text in str(one).split(",")]
+    _several_at_once = field_validator("budget", mode="before")(_at_commas)
 
     @field_validator("budget")
     @classmethod
@@ -156,6 +166,27 @@ class SampleConfig(ClusterConfig):
     def budgets(self) -> list[float]:
         """The shares as numbers, each once, the largest first."""
         return sorted({float(text) for text in self.budget}, reverse=True)
+
+
+class CompareConfig(ClusterConfig):
+    """Fits the same models on a dataset and on small ones made of it: what does each of them keep?"""
+
+    data: str
+    """the full dataset"""
+    samples: list[str] = Field(min_length=1)
+    """small datasets made of it"""
+    models: list[str] = Field(min_length=2)
+    """at least two models, whose ranking is compared; hyper-parameters are chosen anew on each dataset"""
+    output: str
+    """folder or storage URI for the fits and the result"""
+    metrics: list[str] = Field(default_factory=lambda: list(DEFAULT_METRICS), min_length=1)
+    """test metrics whose rankings of the models are compared"""
+    split: Literal["validation", "test"] = "test"
+    """which rows to predict"""
+    seed: int = Field(0, ge=0)
+    """of the negatives drawn for auc"""
+
+    _several_at_once = field_validator("models", "metrics", mode="before")(_at_commas)
 
 
 class DoctorConfig(ClusterConfig):

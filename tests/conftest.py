@@ -13,6 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run, and no time limit an example: tests assert no times.
+settings.register_profile("das", deadline=None, derandomize=True)
+settings.load_profile("das")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -1,9 +1,10 @@
-"""What the verbs show: tables on a terminal."""
+"""What the verbs show: tables on a terminal, and figures."""
 
 from distill_at_scale.report.console import (
     checks_json,
     fetched_json,
     show_checks,
+    show_comparison,
     show_dataset,
     show_evaluation,
     show_fetched,
@@ -11,11 +12,15 @@ from distill_at_scale.report.console import (
     show_quickstart,
     show_samples,
 )
+from distill_at_scale.report.plots import comparison_svg, keep_comparison
 
 __all__ = [
     "checks_json",
+    "comparison_svg",
     "fetched_json",
+    "keep_comparison",
     "show_checks",
+    "show_comparison",
     "show_dataset",
     "show_evaluation",
     "show_fetched",

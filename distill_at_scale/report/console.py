@@ -14,6 +14,7 @@ from distill_at_scale.data import storage
 
 if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
+    from distill_at_scale.pipelines.compare import Comparison
     from distill_at_scale.pipelines.doctor import Check
     from distill_at_scale.pipelines.evaluate import Evaluation
     from distill_at_scale.pipelines.fetch import FetchResult
@@ -160,6 +161,23 @@ def show_evaluation(result: Evaluation) -> None:
         error = result.standard_errors.get(name)
         rows.append((name, f"{100 * value:.2f}", "" if error is None else f"± {100 * error:.2f}"))
     _print(escape(title), _grid(["metric (percent)", "mean", "standard error"], rows))
+
+
+def show_comparison(result: Comparison) -> None:
+    """One row a small dataset: Kendall's τ and what each model keeps of the first metric."""
+    metric, models = result.metrics[0], list(result.full)
+    rows = [["full data", "100.00", "", *(f"{100 * t.metrics[metric]:.2f}" for t in result.full.values())]]
+    for small in result.small:
+        tau = small.retention.tau
+        name = f"{small.method} {small.budget:g}" if small.budget is not None else small.method
+        seed = "" if small.seed is None else f", seed {small.seed}"
+        kept = [f"{100 * small.retention.kept[model][metric]:.1f} %" for model in models]
+        rows.append([name + seed, f"{100 * small.share:.2f}", "—" if tau is None else f"{tau:.3f}", *kept])
+    _print(
+        f"τ: Kendall's τ-b of the models' rankings, averaged over {', '.join(result.metrics)}; {metric} in percent "
+        "of full data's (first row: in percent)",
+        _grid(["fitted on", "rows %", "τ", *models], rows),
+    )
 
 
 _QUICK_METRICS = ("ndcg@10", "hr@10", "ndcg@100", "hr@100", "psp@10", "auc")

@@ -1,0 +1,59 @@
+"""Does a small dataset rank models as the full one does, and how much of their quality does it keep?"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from pydantic import BaseModel
+
+Scores = Mapping[str, Mapping[str, float]]
+"""model -> metric -> value"""
+
+DEFAULT_METRICS = ("ndcg@10", "hr@10", "psp@10", "ndcg@100", "hr@100", "psp@100", "auc")
+
+
+class Retention(BaseModel):
+    """A small dataset beside the full one.
+
+    Source: Ψ of Sachdeva, Wu, McAuley, "On Sampling Collaborative Filtering Datasets" (WSDM 2022), section 3.3:
+    Kendall's τ between the models' scores, averaged over the metrics.
+    """
+
+    tau: float | None
+    """mean over the metrics of Kendall's τ-b between the two rankings of the models; 1: the same ranking, -1:
+    the reverse; None where no metric tells the models apart"""
+    tau_by_metric: dict[str, float | None]
+    kept: dict[str, dict[str, float]]
+    """model -> metric -> value on the small dataset as a share of that on the full one"""
+
+    def mean_kept(self, metric: str) -> float:
+        """Share of a metric that is kept, averaged over the models."""
+        shares = [metrics[metric] for metrics in self.kept.values()]
+        return sum(shares) / len(shares)
+
+
+def retention(full: Scores, small: Scores, metrics: Sequence[str] = DEFAULT_METRICS) -> Retention:
+    """Compares models fitted on a small dataset with the same models fitted on the full one.
+
+    Args:
+        full, small: the same models' test metrics.
+        metrics: larger must be better.
+    """
+    models = list(full)
+    taus: dict[str, float | None] = {}
+    for metric in metrics:
+        tau = kendall_tau([full[m][metric] for m in models], [small[m][metric] for m in models])
+        taus[metric] = tau
+    known = [tau for tau in taus.values() if tau is not None]
+    kept = {m: {k: small[m][k] / full[m][k] if full[m][k] else math.nan for k in metrics} for m in models}
+    return Retention(tau=sum(known) / len(known) if known else None, tau_by_metric=taus, kept=kept)
+
+
+def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Kendall's τ-b of two lists of scores (ties count as neither agreement nor disagreement); None where one
+    of them is constant."""
+    import scipy.stats  # takes a second to load, and the command line's help reads this module
+
+    tau = float(scipy.stats.kendalltau(first, second, variant="b").statistic)
+    return None if math.isnan(tau) else tau

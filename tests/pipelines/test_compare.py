@@ -1,0 +1,63 @@
+"""compare: the same models on full and small data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import distill_at_scale as das
+from distill_at_scale import report
+from distill_at_scale.errors import DasError
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> das.Dataset:
+    """Two groups of users with an own half of the items each."""
+    folder = tmp_path_factory.mktemp("compare")
+    rng = np.random.default_rng(0)
+    rows = [
+        (user, int(item) + 30 * (user % 2), int(rng.integers(1, 6)), 60 * k)
+        for user in range(80)
+        for k, item in enumerate(rng.permutation(30)[:12])
+    ]
+    pl.DataFrame(rows, schema=["user_id", "item_id", "rating", "timestamp"], orient="row").write_parquet(
+        folder / "log.parquet"
+    )
+    return das.prepare(input=[str(folder / "log.parquet")], output=str(folder / "data"), shards=2)
+
+
+def test_compare(data: das.Dataset, tmp_path: Path) -> None:
+    samples = das.sample(data=data.uri, sampler="random", budget="0.5,0.2", output=str(tmp_path / "samples"))
+    settings = {
+        "data": data.uri,
+        "samples": [sample.uri for sample in samples.samples],
+        "models": "popularity,ease",
+        "output": str(tmp_path / "out"),
+        "metrics": ["ndcg@10", "hr@10"],
+    }
+    result = das.compare(**settings)
+    assert [small.method for small in result.small] == ["random", "random"]
+    assert [small.share for small in result.small] == [pytest.approx(0.5, abs=0.01), pytest.approx(0.2, abs=0.01)]
+    # EASE knows the halves and popularity does not, on little data too.
+    assert result.full["ease"].metrics["ndcg@10"] > 1.3 * result.full["popularity"].metrics["ndcg@10"]
+    assert [small.retention.tau for small in result.small] == [1.0, 1.0]
+    assert b"<svg" in report.comparison_svg(result)
+
+    model = tmp_path / "out" / "fits" / f"data-{data.manifest.fingerprint[:8]}" / "ease" / "model.json"
+    written = model.stat().st_mtime_ns
+    again = das.compare(**settings)
+    assert model.stat().st_mtime_ns == written  # taken up, not fitted anew
+    assert again.small == result.small
+
+
+def test_a_stranger_is_refused(data: das.Dataset, tmp_path: Path) -> None:
+    log = pl.DataFrame({"user_id": [1, 1, 1, 2, 2, 2], "item_id": [1, 2, 3, 1, 2, 3], "timestamp": [1, 2, 3, 1, 2, 3]})
+    log.write_parquet(tmp_path / "other.parquet")
+    other = das.prepare(input=[str(tmp_path / "other.parquet")], output=str(tmp_path / "other"))
+    with pytest.raises(DasError, match="was not made of"):
+        das.compare(data=data.uri, samples=[other.uri], models=["ease", "popularity"], output=str(tmp_path / "out"))
+    with pytest.raises(DasError, match="There is no model 'eas'"):
+        das.compare(data=data.uri, samples=[data.uri], models=["ease", "eas"], output=str(tmp_path / "out"))
