@@ -7,7 +7,7 @@ unknown or wrong setting gives the same sentence everywhere.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -138,7 +138,8 @@ class SampleConfig(ClusterConfig):
     data: str
     """a dataset"""
     sampler: str
-    """random, stratified, temporal, random_users or head_users"""
+    """random, stratified, temporal, random_users, head_users, centrality, random_walk, forest_fire, density,
+    sensitivity or sensitivity_users"""
     budget: list[str] = Field(min_length=1)
     """share of the train rows to keep, above 0 and at most 1; several at once, as 0.5,0.1,0.01"""
     output: str
@@ -205,7 +206,22 @@ class QuickstartConfig(ClusterConfig):
     """folder for the log, the dataset, the models and the metrics"""
 
 
-def load(model: type[BaseModel], file: str | None = None, settings: dict[str, Any] | None = None) -> Any:
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def settle(model: type[_Model], config: _Model | None, settings: dict[str, Any]) -> _Model:
+    """The settings of a verb that was called as a function: its config, changed and completed by keywords.
+
+    Raises:
+        DasError: as :func:`load`.
+    """
+    if config is not None and not settings:
+        return config
+    given = {} if config is None else config.model_dump(exclude_unset=True)
+    return load(model, settings={**given, **settings})
+
+
+def load(model: type[_Model], file: str | None = None, settings: dict[str, Any] | None = None) -> _Model:
     """A verb's settings out of a YAML file, overridden by ``settings``.
 
     Raises:

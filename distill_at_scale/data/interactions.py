@@ -54,7 +54,8 @@ class Interactions:
         """A [b, n_items] sparse matrix with sorted indices.
 
         Args:
-            values: ``"binary"`` puts 1 at each interaction, ``"rating"`` its rating (1 where the log has none).
+            values: ``"binary"`` puts 1 at each interaction, ``"rating"`` its rating (1 where the log has none;
+                several ratings of one item stay several entries, which SciPy adds up).
             dtype: of the values.
         """
         if values == "rating" and self.ratings is not None:
@@ -67,6 +68,10 @@ class Interactions:
         matrix = sp.csr_array(
             (data, self.items.astype(index), self.offsets.astype(index)), shape=(len(self), self.n_items)
         )
+        if values == "binary":
+            # A log prepared with all duplicates has a pair more than once; it counts once.
+            matrix.sum_duplicates()
+            matrix.data[:] = 1
         matrix.sort_indices()
         return matrix
 

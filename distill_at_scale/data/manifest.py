@@ -121,7 +121,7 @@ def read_manifest(uri: str) -> Manifest:
     place = storage.redact(uri)
     try:
         content = storage.read_bytes(storage.join(uri, NAME))
-    except (FileNotFoundError, NotADirectoryError):
+    except FileNotFoundError:
         if storage.exists(storage.join(uri, WORK)):
             raise DasError(
                 f"{place} is no dataset: a prepare has not finished there; run the same command again to finish it."

@@ -232,6 +232,14 @@ def open_output(uri: str) -> Iterator[IO[bytes]]:
         file.close()
 
 
+_DRAFT = re.compile(r"(.*/)?\.([^/]+)\.[0-9a-f]{32}\.draft")
+
+
+def drafted(path: str) -> str | None:
+    """The file that ``path`` is an unfinished draft of, left by a killed :func:`open_output`; None for others."""
+    return _DRAFT.sub(r"\1\2", path) if _DRAFT.fullmatch(path) else None
+
+
 def read_bytes(uri: str) -> bytes:
     """The whole content of a small file."""
     fs, path = filesystem(uri)

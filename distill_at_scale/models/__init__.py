@@ -7,12 +7,23 @@ from typing import Any
 
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.base import ModelConfig, Recommender, read_description
+from distill_at_scale.models.bias import Bias
 from distill_at_scale.models.ease import Ease
+from distill_at_scale.models.gru4rec import GRU4Rec
 from distill_at_scale.models.infinite_ae import InfiniteAE
+from distill_at_scale.models.lightgcn import LightGCN
+from distill_at_scale.models.mf import MF
+from distill_at_scale.models.mvae import MVAE
+from distill_at_scale.models.neumf import NeuMF
 from distill_at_scale.models.popularity import Popularity
+from distill_at_scale.models.sasrec import SASRec
+from distill_at_scale.models.svae import SVAE
 from distill_at_scale.models.svd_ae import SvdAE
 
-MODELS: dict[str, type[Recommender]] = {model.name: model for model in (Popularity, Ease, SvdAE, InfiniteAE)}
+_CLOSED_FORM: tuple[type[Recommender], ...] = (Popularity, Ease, SvdAE, InfiniteAE)
+_TRAINED: tuple[type[Recommender], ...] = (Bias, MF, NeuMF, MVAE, SVAE, SASRec, GRU4Rec, LightGCN)
+
+MODELS: dict[str, type[Recommender]] = {model.name: model for model in (*_CLOSED_FORM, *_TRAINED)}
 """name -> class"""
 
 

@@ -9,7 +9,6 @@ from pydantic import Field, PositiveFloat
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models.base import ModelConfig, Precision, Recommender, expect_shape
-from distill_at_scale.models.histories import binary_histories
 from distill_at_scale.models.linalg import FLOAT32_CONDITION, inverse_in_place
 from distill_at_scale.models.selection import METRIC_PATTERN, Progress, select, validation_metric
 
@@ -95,7 +94,7 @@ class Ease(Recommender):
 
 def _item_gram(train: Interactions) -> np.ndarray:
     """XᵀX, float32 [n_items, n_items], exact below 2^24 common users."""
-    matrix = binary_histories(train)
+    matrix = train.to_csr()
     transposed = matrix.T.tocsr()
     gram = np.empty((train.n_items, train.n_items), dtype=np.float32)
     for start in range(0, train.n_items, _BLOCK_ITEMS):
@@ -105,4 +104,4 @@ def _item_gram(train: Interactions) -> np.ndarray:
 
 
 def _linear(histories: Interactions, weights: np.ndarray) -> np.ndarray:
-    return binary_histories(histories) @ weights
+    return histories.to_csr() @ weights

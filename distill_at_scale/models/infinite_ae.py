@@ -12,7 +12,6 @@ from pydantic import Field, PositiveFloat
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.base import Device, ModelConfig, Precision, Recommender, expect_shape
-from distill_at_scale.models.histories import binary_histories
 from distill_at_scale.models.krr import KernelRidge
 from distill_at_scale.models.linalg import FLOAT32_CONDITION
 from distill_at_scale.models.ntk import BLOCK_USERS, TrainUsers, ntk_diagonal
@@ -104,7 +103,7 @@ class InfiniteAE(Recommender):
     def _score(self, histories: Interactions) -> np.ndarray:
         device = resolve_device(self.config.device)
         alpha = torch.from_numpy(self._alpha)
-        kernel = self._users.kernel_with(binary_histories(histories), alpha.dtype, device)
+        kernel = self._users.kernel_with(histories.to_csr(), alpha.dtype, device)
         if device.type == "cpu":
             return kernel.numpy() @ self._alpha
         return (kernel @ alpha.to(device)).cpu().numpy()

@@ -11,7 +11,6 @@ from pydantic import Field, PositiveInt
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models.base import ModelConfig, Recommender, expect_shape
-from distill_at_scale.models.histories import binary_histories
 from distill_at_scale.models.selection import METRIC_PATTERN, Progress, select, validation_metric
 
 # Extra directions of the subspace iteration, which make the wanted ones converge.
@@ -55,7 +54,7 @@ class SvdAE(Recommender):
         return 4 * width * (2 * n_users + 6 * n_items) + 48 * n_rows
 
     def _fit(self, train: Interactions, validation: Interactions | None, progress: Progress | None) -> None:
-        matrix = binary_histories(train)
+        matrix = train.to_csr()
         self._item_scale = _inverse_sqrt(matrix.sum(axis=0))  # D_i^-1/2
         normalised = _normalise(matrix, self._item_scale)
         if progress:
@@ -93,7 +92,7 @@ class SvdAE(Recommender):
         self._decoder = np.ascontiguousarray(decoder[:rank], dtype=np.float32)
 
     def _score(self, histories: Interactions) -> np.ndarray:
-        return (_normalise(binary_histories(histories), self._item_scale) @ self._encoder) @ self._decoder
+        return (_normalise(histories.to_csr(), self._item_scale) @ self._encoder) @ self._decoder
 
     def _weights(self) -> dict[str, np.ndarray]:
         return {"encoder": self._encoder, "decoder": self._decoder, "item_scale": self._item_scale}

@@ -47,6 +47,8 @@ def session(address: str | None = None, num_cpus: int | None = None) -> Iterator
         options |= {"address": address, "runtime_env": runtime_env}
     else:
         os.environ.update(_WORKER_ENV)
+        # Ray would run its workers at nice 15, behind everything else on the machine.
+        os.environ.setdefault("RAY_worker_niceness", "0")
         options |= {
             "address": "local",
             "num_cpus": num_cpus,

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from distill_at_scale.config import CompareConfig, load
+from distill_at_scale.config import CompareConfig, settle
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
@@ -71,7 +71,7 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
     Raises:
         DasError: unknown model, a dataset that is no part of the full one, a metric that is not measured.
     """
-    config = config or load(CompareConfig, settings=settings)
+    config = settle(CompareConfig, config, settings)
     started = time.time()
     for name in config.models:
         find_model(name)

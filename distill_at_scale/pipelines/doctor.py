@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 from packaging.requirements import Requirement
 
-from distill_at_scale.config import DoctorConfig, load
+from distill_at_scale.config import DoctorConfig, settle
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.fetch import default_home, find_pip
@@ -62,7 +62,7 @@ def doctor(config: DoctorConfig | None = None, /, **settings: Any) -> list[Check
     With ``address`` a running Ray cluster is looked at, without it whether Ray starts here; with ``storage`` a
     probe file is written below that folder.
     """
-    config = config or load(DoctorConfig, settings=settings)
+    config = settle(DoctorConfig, config, settings)
     looks: dict[str, Callable[[], Iterator[Check]]] = {
         "python": _python,
         "packages": _packages,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from pydantic import BaseModel
 
-from distill_at_scale.config import EvaluateConfig, load
+from distill_at_scale.config import EvaluateConfig, settle
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
@@ -57,7 +57,7 @@ def evaluate(config: EvaluateConfig | None = None, /, **settings: Any) -> Evalua
     Raises:
         DasError: no dataset or model, a model of another item numbering, a split without rows.
     """
-    config = config or load(EvaluateConfig, settings=settings)
+    config = settle(EvaluateConfig, config, settings)
     started = time.time()
     dataset, model_uri = Dataset.open(config.data), storage.normalise(config.model)
     described = read_description(model_uri)

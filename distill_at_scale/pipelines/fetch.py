@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from distill_at_scale.config import FetchConfig, load
+from distill_at_scale.config import FetchConfig, settle
 from distill_at_scale.data import storage
 from distill_at_scale.data.catalog import PublicLog, Source, find_log
 from distill_at_scale.errors import DasError
@@ -84,7 +84,7 @@ def fetch(config: FetchConfig | str | None = None, /, **settings: Any) -> FetchR
     """
     if isinstance(config, str):
         config, settings = None, {"name": config, **settings}
-    config = config or load(FetchConfig, settings=settings)
+    config = settle(FetchConfig, config, settings)
     log = find_log(config.name)
     folder = storage.normalise(config.output or os.path.join(default_home(), "logs", log.name))
     if (found := _reuse(log, folder)) is not None:

@@ -1,4 +1,8 @@
-"""fit: a recommender learns from a dataset's train rows, on one node of the cluster."""
+"""fit: a recommender learns from a dataset's train rows.
+
+Models in closed form are fitted on one node of the cluster; those trained by gradients go through `train`, on as
+many workers as asked for.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +12,16 @@ from typing import Any
 import ray
 from pydantic import BaseModel
 
-from distill_at_scale.config import FitConfig, load
+from distill_at_scale.config import FitConfig, settle
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import find_model
-from distill_at_scale.models.base import MODEL_FILE
+from distill_at_scale.models.base import MODEL_FILE, read_description
+from distill_at_scale.models.torch_model import TorchRecommender
 from distill_at_scale.pipelines import cluster, progress, runs
 from distill_at_scale.pipelines.stages import run_alone
+from distill_at_scale.pipelines.train import train, work_folder
 
 _STEPS = 100
 
@@ -34,23 +40,30 @@ class FitResult(BaseModel):
     wall_s: float
     cpu_s: float
     peak_mib: float
-    """of the process that fitted"""
+    """of the process that fitted, the largest of several"""
 
 
 def fit(config: FitConfig | None = None, /, **settings: Any) -> FitResult:
     """Fits a model and saves it; see :class:`~distill_at_scale.config.FitConfig` for the settings.
 
-    The rows are read by the worker that fits, never by the driver. It gets all CPUs of one node.
+    The rows are read by the workers that fit, never by the driver. A worker alone gets all CPUs of one node.
+    A training that was killed goes on from its last checkpoint when the same command runs again.
 
     Raises:
         DasError: no dataset, unknown model or setting, too little memory, an output that exists.
     """
-    config = config or load(FitConfig, settings=settings)
+    config = settle(FitConfig, config, settings)
     # Wrong settings are found before a cluster is started for them.
-    find_model(config.model).parse_config(config.set)
+    model = find_model(config.model)
+    model.parse_config(config.set)
+    trained = issubclass(model, TorchRecommender)
+    if config.workers > 1 and not trained:
+        raise DasError(f"{config.model} is solved in closed form by one worker; leave out --workers.")
     dataset = Dataset.open(config.data)
     output = storage.normalise(config.output)
-    if storage.exists(storage.join(output, MODEL_FILE)) and not config.overwrite:
+    # Killed between the model and the tidying up: the same command ends it.
+    begun = trained and storage.is_folder(work_folder(config, dataset, output))
+    if storage.exists(storage.join(output, MODEL_FILE)) and not config.overwrite and not begun:
         raise DasError(
             f"{storage.redact(output)} holds a model already; choose another --output, or replace it with --overwrite."
         )
@@ -59,24 +72,18 @@ def fit(config: FitConfig | None = None, /, **settings: Any) -> FitResult:
         if config.gpu and not ray.cluster_resources().get("GPU"):
             raise DasError("--gpu is set, but the cluster has no GPU; leave it out, or add a GPU node.")
         with progress.stage(f"fit {config.model}", _STEPS) as stage, progress.relay(stage, _STEPS) as tell:
-            result = run_alone(
-                record,
-                f"fit {config.model}",
-                _fit,
-                dataset.uri,
-                config.model,
-                config.set,
-                output,
-                tell,
-                gpu=config.gpu,
-            )
+            if trained:
+                train(record, config, dataset, output, tell)
+            else:
+                job = (dataset.uri, config.model, config.set, output, tell)
+                run_alone(record, f"fit {config.model}", _fit, *job, gpu=config.gpu)
     record.write(output)
     return FitResult(
         uri=output,
         model=config.model,
         data=dataset.manifest.fingerprint,
         settings=config.set,
-        selection=result["selection"],
+        selection=read_description(output)["selection"],
         wall_s=round(time.time() - record.started, 3),
         cpu_s=record.stages[-1]["cpu_s"],
         peak_mib=record.stages[-1]["peak_mib"],
@@ -95,4 +102,4 @@ def _fit(data: str, name: str, settings: dict[str, Any], output: str, tell: prog
         item_space=dataset.manifest.item_space,
     )
     fitted.save(output)
-    return {"selection": None if fitted.selection is None else fitted.selection.model_dump(mode="json")}
+    return {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from distill_at_scale.config import InspectConfig, load
+from distill_at_scale.config import InspectConfig, settle
 from distill_at_scale.data.dataset import Dataset
 
 
@@ -14,7 +14,7 @@ def inspect(config: InspectConfig | None = None, /, **settings: Any) -> Dataset:
     Raises:
         DasError: when there is no finished dataset, or a file is missing or altered.
     """
-    config = config or load(InspectConfig, settings=settings)
+    config = settle(InspectConfig, config, settings)
     dataset = Dataset.open(config.data)
     if config.verify:
         dataset.verify()

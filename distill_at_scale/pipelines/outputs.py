@@ -21,8 +21,6 @@ _PARTS = (shards.FOLDER, shards.USERS, fragments.QUARANTINE)
 _FILES = (MANIFEST, "items.parquet", runs.NAME)
 # Exactly what a prepare writes: nothing else is ever taken for its own and removed.
 _OURS = re.compile(rf"{WORK}/.+|(?:{'|'.join(_PARTS)})/part-\d{{5,}}\.parquet|(?:{'|'.join(map(re.escape, _FILES))})")
-# What storage.open_output names a local file until it is whole.
-_DRAFT = re.compile(r"(.*/)?\.([^/]+)\.[0-9a-f]{32}\.draft")
 
 
 def check(output: str, overwrite: bool) -> None:
@@ -49,13 +47,13 @@ def _paths(output: str) -> list[str]:
 
 def _is_ours(path: str) -> bool:
     """Whether a prepare writes the file ``path`` of its output, or it is a draft that a killed writer left."""
-    return _OURS.fullmatch(_DRAFT.sub(r"\1\2", path)) is not None
+    return _OURS.fullmatch(storage.drafted(path) or path) is not None
 
 
 def clear(output: str) -> None:
     """Removes a dataset or what an unfinished run left, all but the plan; the manifest first, so that no half is
     taken for one."""
-    drafts = [path for path in _paths(output) if "/" not in path and _DRAFT.fullmatch(path) and _is_ours(path)]
+    drafts = [path for path in _paths(output) if "/" not in path and storage.drafted(path) and _is_ours(path)]
     for name in (*_FILES, *_PARTS, *drafts):
         storage.remove(storage.join(output, name))
     _remove_stages(output)

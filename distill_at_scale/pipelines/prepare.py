@@ -13,12 +13,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from fractions import Fraction
 from typing import Any
 
 import polars as pl
 import ray
 
-from distill_at_scale.config import PrepareConfig, load
+from distill_at_scale.config import PrepareConfig, settle
 from distill_at_scale.data import hashing, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME as MANIFEST
@@ -43,7 +44,7 @@ def prepare(config: PrepareConfig | None = None, /, **settings: Any) -> Dataset:
     Raises:
         DasError: bad settings, unreadable input, too many bad rows, no rows left, an output that exists.
     """
-    return _Prepare(config or load(PrepareConfig, settings=settings)).run()
+    return _Prepare(settle(PrepareConfig, config, settings)).run()
 
 
 class _Prepare:
@@ -243,10 +244,9 @@ class _Prepare:
             counts = [sum(record["counts"][k] for record in found) for k in range(2)]
             if ranks is None:
                 n = int(counts[0].sum())
-                ranks = [
-                    int(n * (1 - config.test_share - config.validation_share)),
-                    int(n * (1 - config.test_share)),
-                ]
+                # Fractions of what was written: 1 - .3 - .4 in binary falls short of .3, and so would a row.
+                test, validation = Fraction(str(config.test_share)), Fraction(str(config.validation_share))
+                ranks = [int(n * (1 - test - validation)), int(n * (1 - test))]
             narrowed = [quantiles.narrow(c, *r, k) for c, r, k in zip(counts, ranges, ranks)]
             ranges, ranks = [(low, high) for low, high, _ in narrowed], [rank for *_, rank in narrowed]
         return shards.SplitChoice("temporal", config.seed, ranges[0][0], ranges[1][0])

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from distill_at_scale.config import QuickstartConfig, load
+from distill_at_scale.config import QuickstartConfig, settle
 from distill_at_scale.data import storage
 from distill_at_scale.pipelines import cluster
 from distill_at_scale.pipelines.evaluate import Evaluation, evaluate
@@ -35,7 +35,7 @@ def quickstart(config: QuickstartConfig | None = None, /, **settings: Any) -> Qu
     Raises:
         DasError: when no source of the data can be reached, or a step fails.
     """
-    config = config or load(QuickstartConfig, settings=settings)
+    config = settle(QuickstartConfig, config, settings)
     started = time.time()
     output = storage.normalise(config.output)
     log = fetch(name=config.name)

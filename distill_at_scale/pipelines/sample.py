@@ -1,6 +1,7 @@
 """sample: a part of a dataset's train rows becomes a dataset, one for each budget.
 
-    score every shard ─► narrow down where each budget ends ─► one pass writes all budgets ─► items, manifests
+    (learn, for some samplers) ─► score every shard ─► narrow down where each budget ends
+        ─► one pass writes all budgets ─► items, manifests
 
 A sampler gives every row or user a number; a budget is a threshold on it, found by histograms that add up, so the
 log is never on one machine and nothing depends on how it was cut. All that is unfinished lies in
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from distill_at_scale.config import SampleConfig, load
+from distill_at_scale.config import SampleConfig, settle
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME as MANIFEST
@@ -25,10 +26,12 @@ from distill_at_scale.data.manifest import WORK, Manifest, Parent
 from distill_at_scale.data.preparation import parts
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines import cluster, outputs, runs
+from distill_at_scale.pipelines.learning import FOLDER as LEARNED
+from distill_at_scale.pipelines.learning import learn, read_learned
 from distill_at_scale.pipelines.prepare import _made_with, _total
-from distill_at_scale.pipelines.stages import load as load_shared
-from distill_at_scale.pipelines.stages import run_stage, take
+from distill_at_scale.pipelines.stages import run_stage
 from distill_at_scale.samplers import Sampler, find_sampler, selection, subset
+from distill_at_scale.samplers.rounds import Task
 from distill_at_scale.samplers.rows import read_train_rows
 from distill_at_scale.samplers.scores import Threshold, read_scores
 from distill_at_scale.samplers.selection import Span
@@ -72,7 +75,7 @@ def sample(config: SampleConfig | None = None, /, **settings: Any) -> Samples:
     Raises:
         DasError: no dataset, unknown sampler, a budget that leaves nothing, an output that exists.
     """
-    return _Sample(config or load(SampleConfig, settings=settings)).run()
+    return _Sample(settle(SampleConfig, config, settings)).run()
 
 
 class _Sample:
@@ -138,6 +141,10 @@ class _Sample:
     def _score(self) -> tuple[list[dict[str, Any]], np.ndarray]:
         """What every shard scored, and the sum of the first histograms."""
         uri, work, seed, sampler = self.dataset.uri, self.work, self.config.seed, self.sampler
+        if sampler.rounds:
+            target = selection.target_rows(self.budgets[0], self.n_rows)
+            task = Task(self.dataset.n_items, self.n_rows, target, seed)
+            learn(self.record, f"learn {sampler.name}", sampler.rounds(task), uri, work)
 
         def score(shard: int) -> dict[str, Any]:
             return _score_shard(uri, work, shard, sampler, seed)
@@ -194,7 +201,7 @@ class _Sample:
 
     def _items(self) -> list[dict[str, Any]]:
         """Sums the items' train rows over the shards, for all budgets at once, and writes `items.parquet` each."""
-        uri, budgets = self.dataset.uri, range(len(self.budgets))
+        uri, places, budgets = self.dataset.uri, self.outputs, range(len(self.budgets))
         sources = [[subset.counts_uri(self.work, k, shard) for shard in self.shards] for k in budgets]
         level = 0
         while len(sources[0]) > _FAN_IN:
@@ -219,11 +226,11 @@ class _Sample:
             each = len(merges) // len(sources)
             sources = [[m["target"] for m in merges[k * each : (k + 1) * each]] for k in budgets]
             level += 1
-        # Small enough for a plain task a budget.
-        written = [
-            load_shared(_write_items, uri, list(counts), output) for counts, output in zip(sources, self.outputs)
-        ]
-        return [take(ref) for ref in written]
+
+        def write(k: int) -> dict[str, Any]:
+            return subset.write_items(Dataset.open(uri), sources[k], places[k])
+
+        return run_stage(self.record, "write items", write, list(budgets), shown=False)
 
     # -- the end ------------------------------------------------------------------------------------------
 
@@ -283,7 +290,7 @@ class _Sample:
         """Removes what the stages left; the plan goes last, for by it a run that was killed here is known again."""
         for output in self.outputs:
             outputs.remove_work(output)
-        for name in (subset.SCORES, subset.COUNTS, _SUBSETS):
+        for name in (LEARNED, subset.SCORES, subset.COUNTS, _SUBSETS):
             storage.remove(storage.join(self.work, name))
         storage.remove(self.work)
         together = storage.join(storage.normalise(self.config.output), WORK)
@@ -314,12 +321,9 @@ def _score_shard(uri: str, work: str, shard: int, sampler: Sampler, seed: int) -
 
     def build() -> dict[str, Any]:
         rows = read_train_rows(Dataset.open(uri), shard, timestamps=sampler.timestamps)
-        sampler.score(rows, seed).write(scores_uri)
+        learned = read_learned(work, shard) if sampler.rounds else ()
+        sampler.score(rows, seed, *learned).write(scores_uri)
         return {"users": int((rows.counts > 0).sum())}
 
     record = parts.once(parts.part(storage.join(work, subset.SCORES), shard, ".json"), build)
     return {**record, "counts": selection.histogram(read_scores(scores_uri), Span())}
-
-
-def _write_items(uri: str, counts: list[str], output: str) -> dict[str, Any]:
-    return subset.write_items(Dataset.open(uri), counts, output)

@@ -9,7 +9,14 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.samplers import row_wise, user_wise
+from distill_at_scale.samplers.centrality import PageRank, centrality
+from distill_at_scale.samplers.density import DensitySketch, density
+from distill_at_scale.samplers.forest_fire import ForestFire
+from distill_at_scale.samplers.random_walk import RandomWalk
+from distill_at_scale.samplers.rounds import MakeRounds
 from distill_at_scale.samplers.scores import Scores
+from distill_at_scale.samplers.sensitivity import RowClusters, UserClusters, sensitivity_rows, sensitivity_users
+from distill_at_scale.samplers.spreading import by_time
 
 
 @dataclass(frozen=True)
@@ -18,7 +25,9 @@ class Sampler:
 
     Attributes:
         name: on the command line.
-        score: gives the units of a shard their numbers: ``score(rows, seed)``.
+        score: gives the units of a shard their numbers: ``score(rows, seed)``, or
+            ``score(rows, seed, own, shared)`` with what was learned.
+        rounds: what must be learned of all shards before; None for most.
         timestamps: whether it goes by time.
         one_a_user: whether every user keeps a row, even beyond the budget.
     """
@@ -27,6 +36,7 @@ class Sampler:
     score: Callable[..., Scores]
     timestamps: bool = False
     one_a_user: bool = False
+    rounds: MakeRounds | None = None
 
     def check(self, dataset: Dataset) -> None:
         """Refuses a dataset that lacks what this sampler goes by.
@@ -51,6 +61,12 @@ SAMPLERS = {
         Sampler("temporal", row_wise.temporal, timestamps=True, one_a_user=True),
         Sampler("random_users", user_wise.random_users),
         Sampler("head_users", user_wise.head_users),
+        Sampler("centrality", centrality, rounds=PageRank),
+        Sampler("random_walk", by_time, rounds=RandomWalk),
+        Sampler("forest_fire", by_time, rounds=ForestFire),
+        Sampler("density", density, rounds=DensitySketch),
+        Sampler("sensitivity", sensitivity_rows, rounds=RowClusters),
+        Sampler("sensitivity_users", sensitivity_users, rounds=UserClusters),
     )
 }
 

@@ -20,10 +20,11 @@ def manifest_of(folder: Path, shards: list[list[Row]], users: list[int], n_items
     """Writes the files of shards of rows (user, item, rating, time, split) with so many users each; what the
     manifest must say."""
     output = str(folder)
-    records, first = [], 0
+    records: list[dict[str, Any]] = []
+    first = 0
     for k, (rows, n_users) in enumerate(zip(shards, users)):
-        columns = list(zip(*rows)) if rows else [[]] * 5
-        table = pa.table([pa.array(c, f.type) for c, f in zip(columns, SHARD_SCHEMA)], schema=SHARD_SCHEMA)
+        columns = [pa.array([row[k] for row in rows], field.type) for k, field in enumerate(SHARD_SCHEMA)]
+        table = pa.table(columns, schema=SHARD_SCHEMA)
         numbers = list(range(first, first + n_users))
         counts = {name: [sum(r[0] == u and r[4] == c for r in rows) for u in numbers] for c, name in enumerate(SPLITS)}
         people = pa.table({"user": numbers, "user_id": [f"u{u}" for u in numbers], **counts})

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import pytest
+import torch
 from torch_kit import TorchContract
+
+from distill_at_scale.models.mvae import negative_elbo
 
 
 class TestMVAE(TorchContract):
@@ -18,3 +22,19 @@ class TestMVAE(TorchContract):
         "anneal_epochs": 20,
         "device": "cpu",
     }
+
+
+def test_loss_is_the_negative_elbo() -> None:
+    """The divergence by torch's own normal distributions, the likelihood item by item."""
+    torch.manual_seed(0)
+    x = (torch.rand(3, 5, dtype=torch.float64) < 0.5).double()
+    logits, mean, log_variance = (torch.randn(3, n, dtype=torch.float64) for n in (5, 2, 2))
+    slow = 0.0
+    for u in range(3):
+        probabilities = logits[u].exp() / logits[u].exp().sum()
+        slow -= sum(probabilities[i].log().item() for i in range(5) if x[u, i])
+        for k in range(2):
+            q = torch.distributions.Normal(mean[u, k], (log_variance[u, k] / 2).exp())
+            p = torch.distributions.Normal(torch.tensor(0.0).double(), torch.tensor(1.0).double())
+            slow += 0.3 * torch.distributions.kl_divergence(q, p).item()
+    assert negative_elbo(x, logits, mean, log_variance, 0.3).item() == pytest.approx(slow, rel=1e-6)

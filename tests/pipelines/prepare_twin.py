@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -84,15 +85,15 @@ def naive_prepare(
         dropped[filter_] += len(left) - len(kept)
         return kept
 
+    left = keep("split", [row for row in left if row[4] is None or row[4] >= 0])
     if duplicates != "all":
         pairs = defaultdict(list)
         for row in left:
             pairs[row[0], row[1]].append(row)
         choose = max if duplicates == "last" else min
         left = keep("duplicates", [choose(group, key=rank) for group in pairs.values()])
-    left = keep("split", [row for row in left if row[4] is None or row[4] >= 0])
     if min_rating is not None:
-        left = keep("min_rating", [row for row in left if row[2] >= float(np.float32(min_rating))])
+        left = keep("min_rating", [row for row in left if (row[2] or 0.0) >= float(np.float32(min_rating))])
 
     short = SHORTEST[split]
     core = left
@@ -121,8 +122,8 @@ def naive_prepare(
         history.sort(key=rank)
     times = sorted(row[3] or 0 for row in left)
     n = len(times)
-    validation_from = times[int(n * (1 - test_share - validation_share))]
-    test_from = times[int(n * (1 - test_share))]
+    validation_from = times[int(n * (1 - Decimal(str(test_share)) - Decimal(str(validation_share))))]
+    test_from = times[int(n * (1 - Decimal(str(test_share))))]
 
     def codes(history: list) -> list[int]:
         m = len(history)

@@ -37,4 +37,4 @@ def _replace_or_die(source: Any, target: Any, **options: Any) -> None:
 
 
 if _DEATHS:
-    os.replace = _replace_or_die
+    os.replace = _replace_or_die  # type: ignore[assignment]

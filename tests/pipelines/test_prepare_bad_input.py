@@ -364,6 +364,21 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert "no column for user_id" in errors[0]
 
 
+def test_a_run_that_stops_on_the_command_line(
+    tmp_path: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a task of the command's own Ray found out comes as the one line, beside progress and no traceback."""
+    monkeypatch.setenv("RAY_TMPDIR", str(run_folder / "cli"))
+    log(tmp_path, HEADER + GOOD + "1,2,nan,1600000000\n" * 50)
+    done = cli(tmp_path, "prepare", "--input", "log.csv", "--output", "out", "--json")
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "50 of 250 rows are bad (50 rating is not finite), more than --max-bad-share 0.01 allows" in errors[0]
+    assert "Traceback" not in done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {"error": errors[0].removeprefix("error: ")}
+
+
 def test_inspect_names_what_was_tampered_with(tmp_path: Path) -> None:
     inline_prepare(input=[log(tmp_path, HEADER + GOOD)], output=str(tmp_path / "out"))
     shard = tmp_path / "out" / "shards" / "part-00000.parquet"

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prepare_kit import checksums, inline_prepare, random_rows, write_logs
@@ -13,7 +14,7 @@ from prepare_kit import checksums, inline_prepare, random_rows, write_logs
 import distill_at_scale as das
 
 ROWS = random_rows(31, 3000, 200, 100)
-SETTINGS = {"split": "20_percent_hist", "shards": 6, "min_user": 3, "min_item": 3, "seed": 4}
+SETTINGS: dict[str, Any] = {"split": "20_percent_hist", "shards": 6, "min_user": 3, "min_item": 3, "seed": 4}
 
 
 @contextlib.contextmanager
@@ -23,12 +24,12 @@ def only_workers(n: int) -> Iterator[None]:
 
     held = int(ray.cluster_resources()["CPU"]) - n
 
-    @ray.remote
     class Holder:
         def ready(self) -> bool:
             return True
 
-    holders = [Holder.options(num_cpus=1).remote() for _ in range(held)]
+    kind: Any = ray.remote(num_cpus=1)(Holder)
+    holders = [kind.remote() for _ in range(held)]
     ray.get([holder.ready.remote() for holder in holders])
     deadline = time.monotonic() + 60
     while ray.available_resources().get("CPU", 0) != n:
@@ -64,7 +65,8 @@ def test_files_and_formats(tmp_path: Path, expected: list[str], files: int, suff
 
 def test_what_decides_the_content_shows(tmp_path: Path, expected: list[str]) -> None:
     inputs = write_logs(tmp_path / "log", ROWS, 1)
-    for k, other in enumerate(({"seed": 5}, {"shards": 5}, {"min_item": 1}, {"duplicates": "first"})):
+    others: list[dict[str, Any]] = [{"seed": 5}, {"shards": 5}, {"min_item": 1}, {"duplicates": "first"}]
+    for k, other in enumerate(others):
         dataset = inline_prepare(input=inputs, output=str(tmp_path / f"{k}"), **(SETTINGS | other))
         assert checksums(dataset) != expected
 

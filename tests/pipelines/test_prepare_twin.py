@@ -15,6 +15,7 @@ from prepare_kit import checksums, frame, inline_prepare, random_rows, read_back
 from prepare_twin import NothingLeft, naive_prepare
 
 import distill_at_scale as das
+from distill_at_scale.config import load
 from distill_at_scale.data.readers import plan_log
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines import prepare as verb
@@ -88,6 +89,18 @@ def test_cascade_takes_several_rounds(tmp_path: Path, strings: bool) -> None:
     assert (run["n_users"], run["n_items"], run["dropped"]["min_item"] + run["dropped"]["min_user"]) == (3, 3, 24)
 
 
+@pytest.mark.parametrize(
+    ("validation", "test", "sizes"), [(0.3, 0.4, [3, 3, 4]), (0.1, 0.1, [8, 1, 1]), (0.4, 0.05, [5, 4, 1])]
+)
+def test_temporal_shares(tmp_path: Path, validation: float, test: float, sizes: list[int]) -> None:
+    """Of ten rows at ten times; a share that is no whole number of rows gives the rest to the later split."""
+    rows = [(k % 2, k, None, 1000 * k, None) for k in range(10)]
+    inputs = write_logs(tmp_path / "log", rows, 1)
+    asked = {"split": "temporal", "validation_share": validation, "test_share": test}
+    assert_equal_to_twin(tmp_path, inputs, rows, 2, inline_prepare, **asked)
+    assert list(read_back(str(tmp_path / "out"))["splits"].values()) == sizes
+
+
 @pytest.mark.parametrize(("rows_a_shard", "relation"), [(16, "more"), (150, "fewer")])
 def test_estimate_that_misses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows_a_shard: int, relation: str
@@ -97,14 +110,14 @@ def test_estimate_that_misses(
     path = tmp_path / "log.csv"
     body = frame(rows).write_csv()
     # The estimate for text is doubled to be safe; long lines at the head make it far too small all the same.
-    long = "".join(f"{u},{i},{r}{'0' * 3000},{t // 1000}\n" for u, i, r, t, _ in rows[:30])
+    long = "".join(f"{u},{i},{r}{'0' * 3000},{(t or 0) // 1000}\n" for u, i, r, t, _ in rows[:30])
     head, *lines = body.splitlines()
     if relation == "fewer":
         path.write_text(head + "\n" + long + "\n".join(lines[30:]) + "\n")
     else:
         path.write_text(body)
     monkeypatch.setattr(verb, "ROWS_A_SHARD", rows_a_shard)
-    config = verb.PrepareConfig(input=[str(path)], output=str(tmp_path / "out"))
+    config = load(verb.PrepareConfig, settings={"input": [str(path)], "output": str(tmp_path / "out")})
     estimate = plan_log(config)[2]
     n_shards = verb._power_of_two(len(rows) / rows_a_shard)
     n_dealt = verb._Prepare(config)._n_dealt(estimate)

@@ -14,8 +14,10 @@ from distill_at_scale import cli
 from distill_at_scale.config import SampleConfig
 from distill_at_scale.data.columns import SPLITS, TRAIN
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.pipelines import sample as pipelines_sample
 from distill_at_scale.pipelines.sample import _Sample
-from distill_at_scale.samplers import SAMPLERS
+from distill_at_scale.samplers import SAMPLERS, selection
+from distill_at_scale.samplers.scores import Threshold
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 
@@ -126,6 +128,28 @@ def test_a_budget_alone_gives_what_it_gives_among_others(datasets: dict[int, Dat
     assert other.samples[0].fingerprint != alone.samples[0].fingerprint
 
 
+def test_counts_of_many_shards_are_summed_in_steps(
+    datasets: dict[int, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"data": datasets[5].uri, "sampler": "random", "budget": "0.5,0.2"}
+    at_once = das.sample(**settings, output=str(tmp_path / "at once"))
+    monkeypatch.setattr(pipelines_sample, "_FAN_IN", 2)
+    in_steps = das.sample(**settings, output=str(tmp_path / "in steps"))
+    assert [s.fingerprint for s in in_steps.samples] == [s.fingerprint for s in at_once.samples]
+
+
+def test_budgets_are_narrowed_down_while_many_units_are_left(
+    datasets: dict[int, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"data": datasets[5].uri, "sampler": "head_users", "budget": "0.5,0.2"}
+    few = das.sample(**settings, output=str(tmp_path / "few"))
+    monkeypatch.setattr(selection, "FEW", 1)
+    many = das.sample(**settings, output=str(tmp_path / "many"))
+    assert [s.fingerprint for s in many.samples] == [s.fingerprint for s in few.samples]
+    stages = json.loads((tmp_path / "many" / "head_users-0.5" / "run.json").read_text())["stages"]
+    assert sum(stage["stage"] == "narrow budgets" for stage in stages) > 0
+
+
 def test_all_of_it_is_all_of_it(datasets: dict[int, Dataset], tmp_path: Path) -> None:
     result = das.sample(data=datasets[5].uri, sampler="head_users", budget=1, output=str(tmp_path))
     assert result.samples[0].uri.endswith("/head_users-1")
@@ -169,6 +193,22 @@ def test_a_killed_run_goes_on(at: str, datasets: dict[int, Dataset], tmp_path: P
     assert left == {
         p.relative_to(tmp_path / "whole").as_posix() for p in (tmp_path / "whole").rglob("*") if p.is_file()
     }
+
+
+def test_what_was_learned_is_learned_once(datasets: dict[int, Dataset], tmp_path: Path) -> None:
+    class Mortal(_Sample):
+        def _thresholds(self, *_: object) -> list[Threshold]:
+            raise Killed
+
+    settings = {"data": datasets[5].uri, "sampler": "centrality", "budget": ["0.5"]}
+    whole = das.sample(**settings, output=str(tmp_path / "whole"))
+    config = SampleConfig(**settings, output=str(tmp_path / "killed"))
+    with pytest.raises(Killed):
+        Mortal(config).run()
+    assert das.sample(config).samples[0].fingerprint == whole.samples[0].fingerprint
+    for name, passes in (("whole", True), ("killed", False)):
+        run = json.loads((tmp_path / name / "centrality-0.5" / "run.json").read_text())
+        assert any(stage["stage"].startswith("learn centrality") for stage in run["stages"]) == passes
 
 
 def test_another_run_starts_anew_where_one_was_killed(datasets: dict[int, Dataset], tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import polars as pl
 
 from distill_at_scale.data import hashing
 from distill_at_scale.samplers import selection
+from distill_at_scale.samplers.rounds import Arrays, Rounds, merge
 from distill_at_scale.samplers.rows import TrainRows
 from distill_at_scale.samplers.scores import Scores, Threshold
 from distill_at_scale.samplers.selection import Span
@@ -90,3 +91,14 @@ def kept(scores: Sequence[Scores], shards: Sequence[TrainRows], ids: list[list[i
             found.add((users[int(rows.owner[k])], int(rows.position[k])))
     assert len(found) == threshold.rows
     return found
+
+
+def run_rounds(rounds: Rounds, shards: Sequence[TrainRows]) -> tuple[list[Arrays], Arrays]:
+    """What every shard and all together learn in passes, as a run has them learn."""
+    owns: list[Arrays] = [{} for _ in shards]
+    shared, done = rounds.begin(), 0.0
+    while done < 1:
+        visits = [rounds.visit(rows, own, shared) for rows, own in zip(shards, owns)]
+        owns = [own for own, _ in visits]
+        shared, done = rounds.advance(shared, merge((brought for _, brought in visits), rounds.listed))
+    return owns, shared

@@ -31,8 +31,9 @@ def build_bucket(
     """Gathers bucket ``bucket`` of ``n_buckets`` from the fragments (dealt into ``n_dealt``) and orders it.
 
     The rows are sorted by (user id, timestamp, item, rating): whatever order they came in, the result is the
-    same. Of several rows of one user and item ``keep`` says which stay: ``last`` (by time, then the highest
-    rating), ``first`` or ``all``. Rows below ``min_rating`` go after that, so a user's last word counts.
+    same. Rows marked −1 in a split column go first. Of several rows of one user and item ``keep`` says which
+    stay: ``last`` (by time, then the highest rating), ``first`` or ``all``. Rows below ``min_rating`` go after
+    that, so a user's last word counts.
 
     Writes user (int32, rank in this bucket) · item (int32, rank in ``item_ids``) · rating · timestamp
     [· split], and beside it the users' ids in the order of their ranks.
@@ -52,9 +53,14 @@ def build_bucket(
 def _order(
     folder: str, bucket: int, frame: pl.DataFrame, item_ids: pl.Series, keep: Keep, min_rating: float | None
 ) -> dict[str, Any]:
+    n_read = frame.height
+    # What is in no split is no part of the log: it must not take the place of a row that is.
+    if Columns.SPLIT in frame:
+        frame = frame.filter(pl.col(Columns.SPLIT) >= 0)
     rows = frame.height
+    dropped = {"split": n_read - rows, "duplicates": 0, "min_rating": 0}
     if rows == 0:
-        return {"rows": 0, "kept": 0, "users": 0, "dropped": {"duplicates": 0, "min_rating": 0, "split": 0}}
+        return {"rows": n_read, "kept": 0, "users": 0, "dropped": dropped}
     users = frame[Columns.USER_ID].unique().sort()
     columns = {
         Columns.USER: _ranks(frame[Columns.USER_ID], users),
@@ -66,17 +72,13 @@ def _order(
     columns = {name: values[order] for name, values in columns.items()}
 
     stay = np.ones(rows, dtype=bool)
-    dropped = {}
-    # Only what the filters before it left counts as taken by a filter.
     if keep != "all":
         stay &= _one_of_each(columns[Columns.USER], columns[Columns.ITEM], keep)
-    dropped["duplicates"] = rows - int(stay.sum())
-    if Columns.SPLIT in columns:
-        stay &= columns[Columns.SPLIT] >= 0
-    dropped["split"] = rows - int(stay.sum()) - sum(dropped.values())
+        dropped["duplicates"] = rows - int(stay.sum())
     if min_rating is not None:
         stay &= columns[Columns.RATING] >= min_rating
-    dropped["min_rating"] = rows - int(stay.sum()) - sum(dropped.values())
+        # Only what the filter before it left counts as taken by a filter.
+        dropped["min_rating"] = rows - int(stay.sum()) - dropped["duplicates"]
 
     names = (Columns.USER, Columns.ITEM, Columns.RATING, Columns.TIMESTAMP, Columns.SPLIT)
     table = pa.table({name: columns[name][stay] for name in names if name in columns})
@@ -84,7 +86,7 @@ def _order(
     parts.write_arrow(
         parts.part(folder, bucket, ".users.arrow"), parts.to_table(pl.DataFrame({Columns.USER_ID: users}))
     )
-    return {"rows": rows, "kept": int(stay.sum()), "users": len(users), "dropped": dropped}
+    return {"rows": n_read, "kept": int(stay.sum()), "users": len(users), "dropped": dropped}
 
 
 def _one_of_each(user: np.ndarray, item: np.ndarray, keep: Keep) -> np.ndarray:
@@ -116,7 +118,7 @@ def read_columns(work: str, bucket: int, columns: list[str] | None = None) -> tu
     """A bucket's rows (all columns or those named), and its number of users."""
     folder = storage.join(work, FOLDER)
     record = storage.read_json(parts.part(folder, bucket, ".json"))
-    if record["rows"] == 0:
+    if record["users"] == 0:
         none = pa.array([], pa.int32())
         return pa.table({Columns.USER: none, Columns.ITEM: none}), 0
     return parts.read_arrow(parts.part(folder, bucket, ".arrow"), columns), record["users"]

@@ -15,7 +15,7 @@ TOP = (1 << 63) - 1
 def value_of_rank(parts: list[np.ndarray], rank: int, low: int = 0, high: int = TOP) -> int:
     rounds = 0
     while low < high:
-        counts = sum(histogram(part, low, high) for part in parts)
+        counts = np.sum([histogram(part, low, high) for part in parts], axis=0)
         low, high, rank = narrow(counts, low, high, rank)
         rounds += 1
     assert rounds <= 4

@@ -1,0 +1,133 @@
+"""Batches: what a step of gradient training learns from, a function of seed, epoch and step alone.
+
+No generator's state is carried from step to step: the order of an epoch is a sort by hashes, and what a step draws
+(negatives, dropout) is seeded by its place. So a run goes on after a kill exactly as it would have gone on.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+
+from distill_at_scale.data import hashing
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.models.sources import take_users
+
+Batch = dict[str, torch.Tensor]
+"""Tensors by name, on the CPU."""
+
+
+class Examples(ABC):
+    """The units of one piece that a model learns from: rows, or users.
+
+    Attributes:
+        keys: uint64 [units], what each unit is, whatever else is in the piece.
+        rating_sum: of all ratings, 0 where they are not used.
+    """
+
+    keys: np.ndarray
+    rating_sum: float = 0.0
+
+    def __len__(self) -> int:
+        """The number of units."""
+        return len(self.keys)
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """int64 [units]: the units' positions in the order of an epoch."""
+        return np.argsort(hashing.combine(seed, epoch, self.keys), kind="stable")
+
+    @abstractmethod
+    def batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
+        """The units at the positions ``chosen``; ``rng`` is the step's own."""
+
+
+class RatingExamples(Examples):
+    """Rows with their ratings: ``user`` int64 [b], ``item`` int64 [b], ``rating`` float32 [b]."""
+
+    def __init__(self, rows: Interactions) -> None:
+        self._users = np.repeat(rows.users, rows.counts)
+        self._items = rows.items.astype(np.int64)
+        self._ratings = np.ones(rows.n_rows, np.float32) if rows.ratings is None else rows.ratings
+        self.rating_sum = float(self._ratings.sum(dtype=np.float64))
+        self.keys = pair_keys(self._users, self._items, rows.n_items).view(np.uint64)
+
+    def batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
+        return {
+            "user": torch.from_numpy(self._users[chosen]),
+            "item": torch.from_numpy(self._items[chosen]),
+            "rating": torch.from_numpy(self._ratings[chosen]),
+        }
+
+
+class PairExamples(Examples):
+    """Distinct pairs of user and item, each with items drawn uniformly: ``user``, ``item`` int64 [b];
+    ``negative`` int64 [b, n]; ``seen`` bool [b, n], whether the user has that item in the train rows after all."""
+
+    def __init__(self, rows: Interactions, n_negatives: int) -> None:
+        self._n_items, self._n_negatives = rows.n_items, n_negatives
+        users = np.repeat(rows.users, rows.counts)
+        self._pairs = np.unique(pair_keys(users, rows.items.astype(np.int64), rows.n_items))
+        self.keys = self._pairs.view(np.uint64)
+
+    def batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
+        users, items = np.divmod(self._pairs[chosen], self._n_items)
+        negatives = rng.integers(self._n_items, size=(len(chosen), self._n_negatives))
+        drawn = pair_keys(users[:, None], negatives, self._n_items)
+        place = np.minimum(np.searchsorted(self._pairs, drawn), len(self._pairs) - 1)
+        return {
+            "user": torch.from_numpy(users),
+            "item": torch.from_numpy(items),
+            "negative": torch.from_numpy(negatives),
+            "seen": torch.from_numpy(self._pairs[place] == drawn),
+        }
+
+
+class SetExamples(Examples):
+    """Users with the set of their items: ``owner`` int64 [m] (0 … b − 1) and ``item`` int64 [m], ``n`` the users."""
+
+    def __init__(self, rows: Interactions) -> None:
+        self._rows = take_users(rows, np.flatnonzero(rows.counts > 0))
+        self.keys = self._rows.users.astype(np.uint64)
+
+    def batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
+        return set_batch(take_users(self._rows, chosen))
+
+
+class SequenceExamples(Examples):
+    """Users with two items at least, in order: ``items`` int64 [b, w], their last ``length`` + 1, the newest at the
+    right, padded at the left with n_items; w is that of the longest."""
+
+    def __init__(self, rows: Interactions, length: int) -> None:
+        self._rows = take_users(rows, np.flatnonzero(rows.counts > 1))
+        self._length = length
+        self.keys = self._rows.users.astype(np.uint64)
+
+    def batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
+        return {"items": torch.from_numpy(pad_left(take_users(self._rows, chosen), self._length + 1))}
+
+
+def set_batch(rows: Interactions) -> Batch:
+    """The users' distinct items, as :class:`SetExamples` describes."""
+    owner = np.repeat(np.arange(len(rows), dtype=np.int64), rows.counts)
+    owner, items = np.divmod(np.unique(pair_keys(owner, rows.items.astype(np.int64), rows.n_items)), rows.n_items)
+    return {"owner": torch.from_numpy(owner), "item": torch.from_numpy(items), "n": torch.tensor(len(rows))}
+
+
+def pad_left(rows: Interactions, length: int) -> np.ndarray:
+    """int64 [b, w]: every user's last items, the newest at the right, n_items where there is none; w ≤ length is
+    the longest, and 1 at least."""
+    counts = np.minimum(rows.counts, length)
+    width = max(1, int(counts.max(initial=0)))
+    padded = np.full((len(rows), width), rows.n_items, dtype=np.int64)
+    filled = np.arange(width)[None, :] >= width - counts[:, None]
+    first = np.repeat(rows.offsets[1:] - counts, counts)
+    place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    padded[filled] = rows.items[first + place]
+    return padded
+
+
+def pair_keys(users: np.ndarray, items: np.ndarray, n_items: int) -> np.ndarray:
+    """int64: one number a pair of user and item."""
+    return users * np.int64(n_items) + items

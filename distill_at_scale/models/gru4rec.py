@@ -1,0 +1,71 @@
+"""GRU4Rec: a recurrent net over a user's items in the order of time."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+
+from distill_at_scale.models.sequential import SequenceEncoder, SequentialConfig, SequentialRecommender
+
+
+class GRU4RecConfig(SequentialConfig):
+    """Settings of GRU4Rec."""
+
+    hidden: int = Field(default=128, ge=1)
+    """Width of the recurrent state."""
+    dropout: float = Field(default=0.3, ge=0, lt=1)
+    """Share of the entries that a step leaves out, of items' vectors and of states."""
+
+
+class Recurrence(nn.Module):
+    """A GRU over sequences that are padded at the left: it starts at a sequence's first item, wherever that is."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(width, hidden, batch_first=True)
+
+    def forward(self, x: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """States [b, w, hidden] from inputs [b, w, width]; ``real`` bool [b, w]; 0 at the padding."""
+        width = x.shape[1]
+        padding = (~real).sum(dim=1, keepdim=True)
+        places = torch.arange(width, device=x.device)
+        ahead = ((places + padding) % width)[..., None]
+        states, _ = self.gru(x.gather(1, ahead.expand_as(x)))
+        back = ((places - padding) % width)[..., None].expand_as(states)
+        return states.gather(1, back) * real[..., None]
+
+
+class _RecurrentEncoder(SequenceEncoder):
+    def __init__(self, n_items: int, dim: int, hidden: int, dropout: float) -> None:
+        super().__init__(n_items, dim)
+        self.dropout = dropout
+        self.recurrence = Recurrence(dim, hidden)
+        self.output = nn.Linear(hidden, dim)
+
+    def forward(self, items: torch.Tensor) -> torch.Tensor:
+        real = items < len(self.items.weight) - 1
+        x = F.dropout(self.items(items) * self.items.embedding_dim**0.5, self.dropout, self.training)
+        return self.output(F.dropout(self.recurrence(x, real), self.dropout, self.training))
+
+
+class GRU4Rec(SequentialRecommender):
+    """Scores of all items from the state after the newest item.
+
+    Source: Hidasi, Karatzoglou, Baltrunas, Tikk, "Session-based recommendations with recurrent neural networks"
+    (ICLR 2016); trained with cross-entropy over all items in place of its sampled ranking losses.
+    """
+
+    name: ClassVar[str] = "gru4rec"
+    Config: ClassVar[type[GRU4RecConfig]] = GRU4RecConfig
+    config: GRU4RecConfig
+
+    def build(self, n_users: int, n_items: int) -> nn.Module:
+        return _RecurrentEncoder(n_items, self.config.dim, self.config.hidden, self.config.dropout)
+
+    @classmethod
+    def parameters_needed(cls, n_users: int, n_items: int, config: Any) -> int:
+        return config.dim * (n_items + 1) + 4 * config.hidden * (config.dim + config.hidden + 2)

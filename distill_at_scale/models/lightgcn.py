@@ -1,0 +1,137 @@
+"""LightGCN: vectors of users and items, smoothed over the graph of who has what."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from pydantic import Field
+from torch import nn
+
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.models.histories import binary_histories
+from distill_at_scale.models.sources import Source
+from distill_at_scale.models.trainer import Alone
+from distill_at_scale.models.user_table import UserTable, UserTableConfig, UserTableRecommender
+
+
+class LightGCNConfig(UserTableConfig):
+    """Settings of LightGCN."""
+
+    dim: int = Field(default=64, ge=1)
+    """Width of the vectors."""
+    layers: int = Field(default=3, ge=1)
+    """K, how many edges a vector reaches."""
+    batch_size: int = Field(default=4096, ge=1)
+    """Rows of a step, over all workers."""
+
+
+class _Graph(UserTable):
+    """Vectors of users, then of items; ``adjacency`` is there while it is trained, and scoring needs but the
+    smoothed vectors."""
+
+    def __init__(self, n_users: int, n_items: int, dim: int, layers: int) -> None:
+        super().__init__(n_users, dim, dim)
+        self.n_users, self.layers = n_users, layers
+        self.vectors = nn.Parameter(torch.randn(n_users + n_items, dim) * 0.1)
+        self.register_buffer("smooth", torch.zeros(n_users + n_items, dim))
+        self.adjacency: torch.Tensor | None = None
+
+    def train(self, mode: bool = True) -> _Graph:
+        if not mode and self.training and self.adjacency is not None:
+            with torch.no_grad():
+                self.smooth.copy_(propagate(self.adjacency, self.vectors, self.layers))
+        super().train(mode)
+        return self
+
+    def tables(self) -> tuple[torch.Tensor, torch.Tensor]:
+        vectors = self.smooth
+        if self.training:
+            assert self.adjacency is not None
+            vectors = propagate(self.adjacency, self.vectors, self.layers)
+        return vectors[: self.n_users], vectors[self.n_users :]
+
+    def pairs(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        return (items @ users[..., None])[..., 0]
+
+    def all_items(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        return users @ items.T
+
+
+class LightGCN(UserTableRecommender):
+    """score(u, i) = e_u · e_i, e = mean of E, ÃE, …, Ã^K E over the normalised bipartite graph Ã.
+
+    Source: He, Deng, Wang, Li, Zhang, Wang, "LightGCN" (SIGIR 2020), equations 3, 4, 7, 8 and 15 (BPR).
+
+    Practical limits: as the other models of pairs, and besides every worker holds the graph of all train rows, 16
+    bytes an edge and direction, and smooths all vectors at every step: workers share out the rows, not that.
+    """
+
+    name: ClassVar[str] = "lightgcn"
+    Config: ClassVar[type[LightGCNConfig]] = LightGCNConfig
+    config: LightGCNConfig
+
+    def build(self, n_users: int, n_items: int) -> UserTable:
+        return _Graph(n_users, n_items, self.config.dim, self.config.layers)
+
+    def prepare(self, module: Any, source: Source, peers: Alone, mean_rating: float) -> None:
+        super().prepare(module, source, peers, mean_rating)
+        module.adjacency = normalised_adjacency(source.all_train(), source.n_users).to(module.vectors.device)
+
+    def finish(self, module: Any, source: Source, peers: Alone) -> None:
+        super().finish(module, source, peers)
+        module.adjacency = None
+
+    @classmethod
+    def parameters_needed(cls, n_users: int, n_items: int, config: Any) -> int:
+        return (n_users + n_items) * config.dim
+
+    @classmethod
+    def activations_needed(cls, n_items: int, config: Any) -> int:
+        return 4 * config.batch_size * (1 + config.negatives) * config.dim
+
+    @classmethod
+    def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
+        smoothing = 4 * 2 * (config.layers + 1) * (n_users + n_items) * config.dim
+        return super().memory_needed(n_users, n_items, n_rows, config) + smoothing + 64 * n_rows
+
+
+class _Symmetric(torch.autograd.Function):
+    """Ãx for a symmetric sparse Ã, which is its own transpose: nothing is transposed or kept for the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, adjacency: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        ctx.adjacency = adjacency
+        return adjacency @ x
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[None, torch.Tensor]:
+        return None, ctx.adjacency @ gradients[0]
+
+
+def propagate(adjacency: torch.Tensor, vectors: torch.Tensor, layers: int) -> torch.Tensor:
+    """The mean of E, ÃE, …, Ã^K E: [n, dim] from the sparse, symmetric [n, n] and [n, dim]."""
+    total = layer = vectors
+    with torch.autocast(vectors.device.type, enabled=False):
+        for _ in range(layers):
+            layer = _Symmetric.apply(adjacency, layer)
+            total = total + layer
+    return total / (layers + 1)
+
+
+def normalised_adjacency(train: Interactions, n_users: int) -> torch.Tensor:
+    """Ã = D^-1/2 A D^-1/2 as a sparse CSR tensor float32 [n, n]; users first, then items."""
+    matrix = binary_histories(train).tocoo()
+    users, items = train.users[matrix.coords[0]], matrix.coords[1].astype(np.int64) + n_users
+    n = n_users + train.n_items
+    ends = np.concatenate((users, items)), np.concatenate((items, users))
+    adjacency = sp.csr_array((np.ones(len(ends[0]), np.float32), ends), shape=(n, n))
+    scale = np.maximum(np.diff(adjacency.indptr), 1).astype(np.float32) ** -0.5
+    values = adjacency.data * scale[adjacency.indices] * np.repeat(scale, np.diff(adjacency.indptr))
+    offsets, indices = (torch.from_numpy(part.astype(np.int64)) for part in (adjacency.indptr, adjacency.indices))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(offsets, indices, torch.from_numpy(values), (n, n), check_invariants=False)

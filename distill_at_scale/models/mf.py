@@ -1,0 +1,61 @@
+"""MF: matrix factorisation, a vector and a bias for every user and item."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from distill_at_scale.models.user_table import UserTable, UserTableConfig, UserTableRecommender
+
+
+class MFConfig(UserTableConfig):
+    """Settings of MF."""
+
+    dim: int = Field(default=64, ge=1)
+    """Width of the vectors."""
+
+
+class _Factors(UserTable):
+    """The bias is the last entry of each vector."""
+
+    def __init__(self, n_users: int, n_items: int, dim: int) -> None:
+        super().__init__(n_users, dim + 1, dim + 1)
+        self.user, self.item = (nn.Parameter(torch.randn(n, dim + 1) * 0.1 / dim**0.5) for n in (n_users, n_items))
+        with torch.no_grad():
+            self.user[:, -1] = 0.0
+            self.item[:, -1] = 0.0
+
+    def tables(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.user, self.item
+
+    def pairs(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        return (items[..., :-1] @ users[:, :-1, None])[..., 0] + users[:, -1:] + items[..., -1]
+
+    def all_items(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        return users[:, :-1] @ items[:, :-1].T + users[:, -1:] + items[:, -1]
+
+
+class MF(UserTableRecommender):
+    """score(u, i) = μ + b_u + b_i + p_u · q_i.
+
+    Source: Koren, Bell, Volinsky, "Matrix factorization techniques for recommender systems" (IEEE Computer 2009),
+    equation 4; for implicit feedback with the ranking loss of Rendle et al., "BPR" (UAI 2009).
+    """
+
+    name: ClassVar[str] = "mf"
+    Config: ClassVar[type[MFConfig]] = MFConfig
+    config: MFConfig
+
+    def build(self, n_users: int, n_items: int) -> UserTable:
+        return _Factors(n_users, n_items, self.config.dim)
+
+    @classmethod
+    def parameters_needed(cls, n_users: int, n_items: int, config: Any) -> int:
+        return (n_users + n_items) * (config.dim + 1)
+
+    @classmethod
+    def activations_needed(cls, n_items: int, config: Any) -> int:
+        return 4 * config.batch_size * (1 + config.negatives) * (config.dim + 1)

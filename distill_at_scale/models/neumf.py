@@ -1,0 +1,82 @@
+"""NeuMF: a generalised dot product and a small net over the vectors of user and item, side by side."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+
+from distill_at_scale.models.user_table import UserTable, UserTableConfig, UserTableRecommender
+
+# Entries of the net's first layer that scoring holds at once.
+_BLOCK = 1 << 22
+
+
+class NeuMFConfig(UserTableConfig):
+    """Settings of NeuMF."""
+
+    dim: int = Field(default=32, ge=1)
+    """Width of each of the two vectors that a user and an item have."""
+    negatives: int = Field(default=4, ge=1)
+    """Items drawn for each row (implicit)."""
+
+
+class _Fusion(UserTable):
+    """A vector is that of the dot product (GMF), then that of the net (MLP)."""
+
+    def __init__(self, n_users: int, n_items: int, dim: int) -> None:
+        super().__init__(n_users, 2 * dim, 2 * dim)
+        self.dim = dim
+        self.user, self.item = (nn.Parameter(torch.randn(n, 2 * dim) * dim**-0.5) for n in (n_users, n_items))
+        # The first layer of the net reads user and item side by side: one matrix for each is the same, and lets
+        # scoring multiply every item once.
+        self.from_user, self.from_item = nn.Linear(dim, dim), nn.Linear(dim, dim, bias=False)
+        self.net = nn.Sequential(nn.ReLU(), nn.Linear(dim, (dim + 1) // 2), nn.ReLU())
+        self.dot_weight = nn.Parameter(torch.ones(dim))
+        self.net_weight = nn.Parameter(torch.randn((dim + 1) // 2) * dim**-0.5)
+
+    def tables(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.user, self.item
+
+    def pairs(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        dot = (items[..., : self.dim] @ (users[:, : self.dim] * self.dot_weight)[..., None])[..., 0]
+        first = self.from_user(users[:, None, self.dim :]) + self.from_item(items[..., self.dim :])
+        return dot + self.net(first) @ self.net_weight
+
+    def all_items(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+        dot = (users[:, : self.dim] * self.dot_weight) @ items[:, : self.dim].T
+        own, theirs = self.from_user(users[:, self.dim :]), self.from_item(items[:, self.dim :])
+        step = max(1, _BLOCK // theirs.numel())
+        parts = [self.net(part[:, None] + theirs) @ self.net_weight for part in own.split(step)]
+        return dot + torch.cat(parts) if parts else dot
+
+
+class NeuMF(UserTableRecommender):
+    """score(u, i) = h · [p_u ⊙ q_i, MLP(p'_u, q'_i)].
+
+    Source: He, Liao, Zhang, Nie, Hu, Chua, "Neural collaborative filtering" (WWW 2017), sections 3.2 to 3.4, with
+    its log loss (equation 7); without its pre-training of the two halves.
+    """
+
+    name: ClassVar[str] = "neumf"
+    Config: ClassVar[type[NeuMFConfig]] = NeuMFConfig
+    config: NeuMFConfig
+
+    def build(self, n_users: int, n_items: int) -> UserTable:
+        return _Fusion(n_users, n_items, self.config.dim)
+
+    def ranking_loss(self, scores: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
+        """−Σ log σ(s⁺) + log(1 − σ(s⁻))."""
+        scores = scores.float()
+        return F.softplus(-scores[:, 0]).sum() + F.softplus(scores[:, 1:]).masked_fill(seen, 0.0).sum()
+
+    @classmethod
+    def parameters_needed(cls, n_users: int, n_items: int, config: Any) -> int:
+        return (n_users + n_items) * 2 * config.dim + 4 * config.dim**2
+
+    @classmethod
+    def activations_needed(cls, n_items: int, config: Any) -> int:
+        return 8 * config.batch_size * (1 + config.negatives) * 2 * config.dim + 2 * _BLOCK

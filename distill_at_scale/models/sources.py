@@ -1,0 +1,105 @@
+"""Where gradient-trained models read rows from: pieces of whole users, one in memory at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.interactions import Interactions
+
+
+class Source(Protocol):
+    """One worker's share of the rows, in pieces.
+
+    Attributes:
+        n_users: user numbers lie below this, also those of other workers' shares.
+        n_items: size of the item space.
+        n_pieces: of this worker.
+    """
+
+    n_users: int
+    n_items: int
+    n_pieces: int
+
+    def train(self, piece: int) -> Interactions:
+        """The train rows of one piece."""
+
+    def validation(self, piece: int) -> Interactions | None:
+        """The validation rows of the same users; None where there are none at all."""
+
+    def all_train(self) -> Interactions:
+        """The train rows of all workers' shares, for the models that cannot do without."""
+
+
+class MemorySource:
+    """Rows that are in memory, as one piece."""
+
+    n_pieces = 1
+
+    def __init__(self, train: Interactions, validation: Interactions | None) -> None:
+        self._train, self._validation = train, validation
+        self.n_users, self.n_items = int(train.users[-1]) + 1, train.n_items
+
+    def train(self, piece: int) -> Interactions:
+        return self._train
+
+    def validation(self, piece: int) -> Interactions | None:
+        return self._validation
+
+    def all_train(self) -> Interactions:
+        return self._train
+
+
+class ShardSource:
+    """A worker's share of a Dataset, read shard by shard; only the shard at work is in memory.
+
+    Whole shards go round the workers. Where there are fewer shards than workers, each is cut into runs of users,
+    so that every worker has something to do. The last piece read is kept: a worker with one piece reads it once.
+    """
+
+    def __init__(self, dataset: Dataset, rank: int = 0, world: int = 1) -> None:
+        self.n_users, self.n_items = dataset.n_users, dataset.n_items
+        self._dataset = dataset
+        self._has_validation = dataset.manifest.splits.get("validation", 0) > 0
+        cuts = -(-world // len(dataset.shards))
+        every = [(shard, cut, cuts) for cut in range(cuts) for shard in range(len(dataset.shards))]
+        self._pieces: Sequence[tuple[int, int, int]] = every[rank::world]
+        self.n_pieces = len(self._pieces)
+        self._kept: dict[str, tuple[int, Interactions]] = {}
+
+    def train(self, piece: int) -> Interactions:
+        return self._read("train", piece)
+
+    def validation(self, piece: int) -> Interactions | None:
+        return self._read("validation", piece) if self._has_validation else None
+
+    def all_train(self) -> Interactions:
+        return self._dataset.interactions("train")
+
+    def _read(self, split: str, piece: int) -> Interactions:
+        kept = self._kept.get(split)
+        if kept is None or kept[0] != piece:
+            self._kept.pop(split, None)
+            shard, cut, cuts = self._pieces[piece]
+            rows = self._dataset.interactions(split, shards=[shard])
+            if cuts > 1:
+                rows = rows.slice(len(rows) * cut // cuts, len(rows) * (cut + 1) // cuts)
+            kept = self._kept[split] = (piece, rows)
+        return kept[1]
+
+
+def take_users(rows: Interactions, positions: np.ndarray) -> Interactions:
+    """The users at ``positions`` (ascending; positions in ``rows``, not user numbers), without ratings' times."""
+    counts = rows.counts[positions]
+    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
+    index = np.arange(offsets[-1]) + np.repeat(rows.offsets[positions] - offsets[:-1], counts)
+    return Interactions(
+        users=rows.users[positions],
+        offsets=offsets,
+        items=rows.items[index],
+        n_items=rows.n_items,
+        ratings=None if rows.ratings is None else rows.ratings[index],
+    )

@@ -1,0 +1,132 @@
+"""The base of all models that are trained by gradients: from a torch module and a loss to a recommender."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import nn
+
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.models.base import Device, ModelConfig, Recommender, expect_shape
+from distill_at_scale.models.batches import Batch, Examples
+from distill_at_scale.models.infinite_ae import resolve_device
+from distill_at_scale.models.selection import Progress
+from distill_at_scale.models.sources import MemorySource, Source
+from distill_at_scale.models.trainer import Alone, Trainer
+
+# Parameter, gradient, Adam's two moments, the best so far and a copy on its way to a checkpoint; 4 bytes each.
+_COPIES = 6
+
+
+class TorchConfig(ModelConfig):
+    """Settings that all gradient-trained models share."""
+
+    epochs: int = Field(default=100, ge=1)
+    """Passes over the train rows at most; with validation rows, the best one counts."""
+    patience: int = Field(default=10, ge=1)
+    """Epochs without a better validation metric after which training stops."""
+    metric: str = Field(default="ndcg@10", pattern=r"^((hr|recall|precision|ndcg|mrr)@[1-9][0-9]*|mse)$")
+    """Validation metric."""
+    validation_users: int = Field(default=50_000, ge=1)
+    """Users, drawn by hash, on whom it is measured after each epoch; all where there are fewer."""
+    batch_size: int = Field(default=1024, ge=1)
+    """Rows or users of a step, over all workers."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Of Adam."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of Adam."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """Of Adam: this times each parameter is added to its gradient."""
+    seed: int = Field(default=0, ge=0)
+    """Of everything that is drawn."""
+    device: Device = "auto"
+    """Where to train; scoring takes a GPU where there is one, unless this is cpu."""
+
+
+class TorchRecommender(Recommender):
+    """A recommender whose weights are those of a torch module.
+
+    Subclasses give ``build``, ``examples``, ``loss`` and ``item_scores``; the :class:`Trainer` does the rest, here
+    on one process and in `pipelines` on many.
+    """
+
+    least_rows: ClassVar[str] = "one row is the least"
+    """What a user needs to be learned from; the end of a sentence."""
+    instead: ClassVar[str] = "set a smaller dim or batch_size, drop rare items (--min-item), or take more memory"
+    config: Any
+
+    @abstractmethod
+    def build(self, n_users: int, n_items: int) -> nn.Module:
+        """A new module; its parameters are drawn from torch's generator."""
+
+    def prepare(self, module: nn.Module, source: Source, peers: Alone, mean_rating: float) -> None:
+        """Gives a new module what it must know of the rows before it can be trained."""
+
+    @abstractmethod
+    def examples(self, rows: Interactions) -> Examples:
+        """What is learned from a piece of the train rows."""
+
+    @abstractmethod
+    def loss(self, module: nn.Module, batch: Batch, epoch: float) -> tuple[torch.Tensor, float]:
+        """The loss summed over a batch, and the weight to divide it by (units, or targets), after so many epochs."""
+
+    def finish(self, module: nn.Module, source: Source, peers: Alone) -> None:
+        """Gives a trained module what follows from its parameters and the rows."""
+
+    @abstractmethod
+    def item_scores(self, module: nn.Module, histories: Interactions) -> torch.Tensor:
+        """Scores [b, n_items] of all items; the module is in eval mode, without gradients."""
+
+    @classmethod
+    @abstractmethod
+    def parameters_needed(cls, n_users: int, n_items: int, config: Any) -> int:
+        """Numbers that the module holds, about."""
+
+    @classmethod
+    @abstractmethod
+    def activations_needed(cls, n_items: int, config: Any) -> int:
+        """Numbers that a step holds beside them, about."""
+
+    @classmethod
+    def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
+        kept = _COPIES * cls.parameters_needed(n_users, n_items, config)
+        return 4 * (kept + cls.activations_needed(n_items, config)) + 48 * n_rows
+
+    def adopt(self, trainer: Trainer, n_users: int, n_items: int, item_space: str | None = None) -> None:
+        """Becomes what ``trainer`` has trained, as :meth:`fit` would make it."""
+        self._module, self._n_users = trainer.module, n_users
+        self.n_items, self.item_space, self.selection = n_items, item_space, trainer.selection()
+
+    def _fit(self, train: Interactions, validation: Interactions | None, progress: Progress | None) -> None:
+        source = MemorySource(train, validation)
+        trainer = Trainer(self, source, resolve_device(self.config.device))
+        trainer.run(progress)
+        self.adopt(trainer, source.n_users, source.n_items)
+
+    def _score(self, histories: Interactions) -> np.ndarray:
+        self._module.to(self._scoring_device()).eval()
+        with torch.no_grad():
+            return self.item_scores(self._module, histories).float().cpu().numpy()
+
+    def _scoring_device(self) -> torch.device:
+        return torch.device("cuda" if self.config.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+    def _weights(self) -> dict[str, np.ndarray]:
+        weights = {key: value.cpu().numpy() for key, value in self._module.state_dict().items()}
+        return {**weights, "n_users": np.array([self._n_users], dtype=np.int64)}
+
+    def _set_weights(self, weights: dict[str, np.ndarray], n_items: int) -> None:
+        n_users = int(expect_shape(weights, "n_users", (1,))[0])
+        with torch.device("meta"):
+            module = self.build(n_users, n_items)
+        expected = module.state_dict()
+        for key, tensor in expected.items():
+            expect_shape(weights, key, tuple(tensor.shape))
+        if extra := weights.keys() - expected.keys() - {"n_users"}:
+            raise ValueError(f"weight '{min(extra)}' is not one of {self.name}")
+        module.load_state_dict({key: torch.from_numpy(weights[key]) for key in expected}, assign=True)
+        self._module, self._n_users = module, n_users

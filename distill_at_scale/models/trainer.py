@@ -1,0 +1,294 @@
+"""Trainer: the loop of all gradient-trained models, the same on one process and on many.
+
+Where it is (epoch, step) and what it has learned (parameters, optimizer, the best so far) is all the state there
+is: everything that is drawn is seeded by its place. A run that goes on from a saved state ends as if it had never
+stopped, bit by bit on one worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from distill_at_scale.data import hashing
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.errors import DasError
+from distill_at_scale.evaluation import RankingEvaluator
+from distill_at_scale.models.batches import Batch, Examples
+from distill_at_scale.models.selection import GridPoint, Progress, Selection
+from distill_at_scale.models.sources import Source, take_users
+
+if TYPE_CHECKING:
+    from distill_at_scale.models.torch_model import TorchRecommender
+
+_BUILD, _STEP, _VALIDATE = 1, 2, 3
+
+
+class Alone:
+    """The workers that train together, here only one; others give their rank, their number and a way to add up."""
+
+    rank = 0
+    world = 1
+
+    def add(self, tensor: torch.Tensor) -> None:
+        """Replaces ``tensor`` by its sum over all workers, on each of them."""
+
+
+class Trainer:
+    """Trains one model on one worker's share of the rows.
+
+    A step takes ``batch_size`` units over all workers; gradients are sums over the units, added up over the workers
+    and divided by the weight of them all, so that a worker that has run out of units adds nothing. Batches do not
+    reach over pieces.
+
+    Attributes:
+        module: what is trained; after :meth:`run` the best on validation, or the last without validation rows.
+        epoch, step: epochs done, and steps done in the running one.
+        points: the validation metric after each epoch.
+    """
+
+    def __init__(
+        self, model: TorchRecommender, source: Source, device: torch.device, peers: Alone | None = None
+    ) -> None:
+        self._model, self._source, self._device = model, source, device
+        self._peers = peers or Alone()
+        self._config = model.config
+        self._batch = max(1, self._config.batch_size // self._peers.world)
+        self._examples: tuple[int, Examples] | None = None
+        self._batches_of, steps, rated, rating_sum = [], 0, 0, 0.0
+        for piece in range(source.n_pieces):
+            examples = self._read(piece)
+            self._batches_of.append(-(-len(examples) // self._batch))
+            steps, rated, rating_sum = (
+                steps + self._batches_of[-1],
+                rated + len(examples),
+                rating_sum + examples.rating_sum,
+            )
+        # Every worker takes as many steps as the one with the most; a worker's own number stands at its own place.
+        totals = torch.zeros(self._peers.world + 2, dtype=torch.float64, device=device)
+        totals[self._peers.rank], totals[-2], totals[-1] = steps, rated, rating_sum
+        self._peers.add(totals)
+        self.steps_per_epoch = int(totals[:-2].max())
+        if not self.steps_per_epoch:
+            raise DasError(f"{model.name}: no user has enough train rows to learn from; {model.least_rows}.")
+        with _seeded(self._config.seed, _BUILD):
+            self.module = model.build(source.n_users, source.n_items).to(device)
+        with torch.no_grad():
+            model.prepare(self.module, source, self._peers, float(totals[-1] / totals[-2]))
+        self._parameters = [p for p in self.module.parameters() if p.requires_grad]
+        self._optimizer = torch.optim.Adam(
+            self._parameters,
+            lr=self._config.learning_rate,
+            betas=self._config.betas,
+            weight_decay=self._config.weight_decay,
+            fused=True,
+        )
+        self.epoch = self.step = 0
+        self.points: list[GridPoint] = []
+        self._best: dict[str, torch.Tensor] | None = None
+        self._loss = torch.zeros(2, dtype=torch.float64, device=device)
+        self._clock = time.perf_counter()
+
+    @property
+    def done(self) -> bool:
+        """Whether all epochs are done, or the last ``patience`` of them brought nothing."""
+        waited = len(self.points) and self.epoch - self._best_point().value >= self._config.patience
+        return self.epoch >= self._config.epochs or bool(waited)
+
+    @property
+    def loss(self) -> float:
+        """Mean loss a unit since the epoch began."""
+        return float(self._loss[0] / self._loss[1].clamp(min=1))
+
+    def run(self, progress: Progress | None = None, after_step: Callable[[], None] | None = None) -> None:
+        """Trains until :attr:`done`, from wherever the state is.
+
+        Args:
+            progress: told after every step.
+            after_step: called after every step, the last of an epoch being followed by validation first.
+
+        Raises:
+            DasError: when the loss is no number any more.
+        """
+        while not self.done:
+            for batch in self._batches():
+                self._learn(batch)
+                self.step += 1
+                if progress and not self._peers.rank:
+                    share = (self.epoch + self.step / self.steps_per_epoch) / self._config.epochs
+                    progress(min(share, 0.999), f"epoch {self.epoch + 1}")
+                if self.step < self.steps_per_epoch and after_step:
+                    after_step()
+            self._end_epoch()
+            if after_step:
+                after_step()
+        if self._best is not None:
+            self.module.load_state_dict(self._best)
+        self.module.eval()
+        with torch.no_grad():
+            self._model.finish(self.module, self._source, self._peers)
+
+    def selection(self) -> Selection | None:
+        """How the number of epochs was chosen; None without validation rows."""
+        if not self.points:
+            return None
+        best = self._best_point()
+        return Selection(
+            parameter="epochs",
+            metric=self._config.metric,
+            points=self.points,
+            chosen=best.value,
+            n_extensions=0,
+            at_edge=best.value == self._config.epochs,
+            seconds=sum(point.seconds for point in self.points),
+        )
+
+    def state(self) -> bytes:
+        """Everything that :meth:`restore` needs, as safetensors."""
+        tensors = {f"module.{key}": value for key, value in self.module.state_dict().items()}
+        for index, entries in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in entries.items()}
+        tensors |= {f"best.{key}": value for key, value in (self._best or {}).items()}
+        tensors["loss"] = self._loss
+        place = {"epoch": self.epoch, "step": self.step, "points": [point.model_dump() for point in self.points]}
+        copied = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+        return safetensors.torch.save(copied, {"trainer": json.dumps(place)})
+
+    def restore(self, content: bytes) -> None:
+        """Goes back to where :meth:`state` was called, on a trainer made from the same settings and rows."""
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        place = json.loads(header["__metadata__"]["trainer"])
+        groups: dict[str, dict[str, torch.Tensor]] = {}
+        for name, tensor in safetensors.torch.load(content).items():
+            group, _, key = name.partition(".")
+            groups.setdefault(group, {})[key] = tensor.to(self._device)
+        self.module.load_state_dict(groups["module"])
+        optimizer = self._optimizer.state_dict()
+        optimizer["state"] = {}
+        for name, tensor in groups.get("optimizer", {}).items():
+            index, _, key = name.partition(".")
+            optimizer["state"].setdefault(int(index), {})[key] = tensor
+        self._optimizer.load_state_dict(optimizer)
+        self._best, self._loss = groups.get("best"), groups["loss"][""]
+        self.epoch, self.step = place["epoch"], place["step"]
+        self.points = [GridPoint.model_validate(point) for point in place["points"]]
+
+    def _read(self, piece: int) -> Examples:
+        """The examples of a piece; only the last ones are kept."""
+        if self._examples is None or self._examples[0] != piece:
+            self._examples = None
+            self._examples = (piece, self._model.examples(self._source.train(piece)))
+        return self._examples[1]
+
+    def _batches(self) -> Iterator[Batch | None]:
+        """The rest of the running epoch; None where this worker has run out of units."""
+        seed, epoch, start = self._config.seed, self.epoch, 0
+        numbers = np.arange(len(self._batches_of), dtype=np.uint64)
+        for piece in np.argsort(hashing.combine(seed, epoch, numbers)):
+            stop = start + self._batches_of[piece]
+            if stop > self.step:
+                examples = self._read(int(piece))
+                order = examples.order(seed, epoch)
+                for k in range(max(self.step - start, 0), stop - start):
+                    rng = np.random.default_rng([seed, epoch, start + k, self._peers.rank])
+                    yield examples.batch(order[k * self._batch : (k + 1) * self._batch], rng)
+            start = stop
+        for _ in range(max(start, self.step), self.steps_per_epoch):
+            yield None
+
+    def _learn(self, batch: Batch | None) -> None:
+        self.module.train()
+        self._optimizer.zero_grad(set_to_none=True)
+        weight = 0.0
+        if batch is not None:
+            batch = {key: value.to(self._device, non_blocking=True) for key, value in batch.items()}
+            place = (self.epoch, self.step, self._peers.rank)
+            # bfloat16 needs no loss scaling; parameters and optimizer stay float32.
+            mixed = torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda")
+            with _seeded(self._config.seed, _STEP, *place), mixed:
+                loss, weight = self._model.loss(self.module, batch, self.epoch + self.step / self.steps_per_epoch)
+            self._loss += torch.stack((loss.detach().double(), loss.new_tensor(weight, dtype=torch.float64)))
+            # Alone, the mean's gradient; together, the sum's, divided once all workers' are added.
+            (loss / weight if self._peers.world == 1 else loss).backward()
+        if self._peers.world > 1:
+            self._add_gradients(weight)
+        self._optimizer.step()
+
+    def _add_gradients(self, weight: float) -> None:
+        parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
+        flat = torch.cat([*(part.flatten() for part in parts), parts[0].new_tensor([weight])])
+        self._peers.add(flat)
+        flat[:-1] /= flat[-1]
+        for parameter, gradient in zip(self._parameters, flat[:-1].split([p.numel() for p in parts])):
+            parameter.grad = gradient.view_as(parameter)
+
+    def _end_epoch(self) -> None:
+        self._peers.add(self._loss)
+        if not bool(torch.isfinite(self._loss).all()):
+            raise DasError(
+                f"{self._model.name}: the loss is no number any more in epoch {self.epoch + 1}; "
+                "set a smaller learning_rate."
+            )
+        found = self._validate()
+        self.epoch, self.step = self.epoch + 1, 0
+        self._loss = torch.zeros_like(self._loss)
+        if found is not None:
+            seconds = time.perf_counter() - self._clock
+            self.points.append(GridPoint(value=self.epoch, metric=found, seconds=seconds))
+            if self._best_point().value == self.epoch:
+                self._best = {key: value.detach().clone() for key, value in self.module.state_dict().items()}
+        self._clock = time.perf_counter()
+
+    def _best_point(self) -> GridPoint:
+        """The best epoch, the first of equals."""
+        sign = -1 if self._config.metric == "mse" else 1
+        return max(self.points, key=lambda point: sign * point.metric)
+
+    def _validate(self) -> float | None:
+        """The validation metric over all workers' users, the same number on each; None without such rows."""
+        metric = self._config.metric
+        ks = (int(metric.split("@")[1]),) if "@" in metric else (10,)
+        evaluator = RankingEvaluator(
+            np.ones(self._source.n_items), ks, n_negatives=0, ratings=metric == "mse", name=self._model.name
+        )
+        self.module.eval()
+        for piece in range(self._source.n_pieces):
+            heldout = self._source.validation(piece)
+            if heldout is None:
+                continue
+            chosen = self._judged(heldout.users, heldout.counts)
+            train = take_users(self._source.train(piece), chosen)
+            evaluator.add_all(self._scores, train, take_users(heldout, chosen))
+        found = [evaluator.squared_error, evaluator.n_rated]
+        if metric != "mse":
+            found = [evaluator.sums.get(metric, 0.0), evaluator.n_users]
+        totals = torch.tensor(found, dtype=torch.float64, device=self._device)
+        self._peers.add(totals)
+        return float(totals[0] / totals[1]) if totals[1] else None
+
+    def _scores(self, histories: Interactions) -> np.ndarray:
+        with torch.no_grad():
+            return self._model.item_scores(self.module, histories).float().cpu().numpy()
+
+    def _judged(self, users: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Positions of the users with validation rows that are judged: all, or as many as is asked for, by hash."""
+        share = self._config.validation_users / self._source.n_users
+        draw = hashing.combine(self._config.seed, _VALIDATE, users.astype(np.uint64)) >> np.uint64(11)
+        return np.flatnonzero((counts > 0) & (draw.astype(np.float64) * 2.0**-53 < share))
+
+
+@contextlib.contextmanager
+def _seeded(*place: int) -> Iterator[None]:
+    """torch's generators seeded by a place for a block, and as before afterwards."""
+    devices: list[Any] = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(int(hashing.combine(*place)[0] >> np.uint64(1)))
+        yield

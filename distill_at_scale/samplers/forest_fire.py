@@ -1,0 +1,104 @@
+"""Forest fire: the nodes of the user–item graph that fires burn are kept, with the rows between them.
+
+Source: Leskovec, Faloutsos, "Sampling from large graphs" (KDD 2006), section 3.3.4, with the Geometric(.4) of
+Sachdeva, Wu, McAuley, "On Sampling Collaborative Filtering Datasets" (WSDM 2022), section 3.1.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from distill_at_scale.data import hashing
+from distill_at_scale.samplers import spreading
+from distill_at_scale.samplers.rounds import Arrays, Task
+from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.scores import unit_interval
+from distill_at_scale.samplers.spreading import NEVER
+
+SPREAD = 0.4
+_NODES_A_FIRE = 200
+_USER, _ITEM = 3, 4
+_MOST_PASSES = 20_000
+
+
+class ForestFire:
+    """A node that catches fire sets x ~ Geometric(.4) (1, 2, …) of its neighbours that do not burn yet on fire.
+
+    One fire for 200 nodes is kept alive: where fires go out, others are lit at nodes that have not burnt. It ends when
+    the rows between burnt nodes suffice for the largest budget.
+    """
+
+    listed: ClassVar[frozenset[str]] = frozenset(
+        {"item", "race_item", "race_draw", "race_user", "start_draw", "start_user"}
+    )
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def begin(self) -> Arrays:
+        return {}
+
+    def visit(self, rows: TrainRows, own: Arrays, shared: Arrays) -> tuple[Arrays, Arrays]:
+        task = self._task
+        if not shared:
+            return spreading.first_visit(rows, task.n_items)
+        hop, time = int(shared["hop"][0]), own["time"].copy()
+        _, user = spreading.locate(rows, shared["user"])
+        time[user] = hop
+        return {"time": time}, {
+            "item": self._from_users(rows, user, shared["time"], hop),
+            "rows": spreading.rows_between(rows, time, shared["time"]),
+            **spreading.race(rows, task.seed, hop, self._wanted(shared), time == NEVER),
+            **spreading.propose_starts(rows, task.seed, time, self._missing(shared)),
+        }
+
+    def advance(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
+        task = self._task
+        if not shared:
+            n_nodes = int(brought["users"][0]) + int((brought["degree"] > 0).sum())
+            return {
+                "hop": np.zeros(1, dtype=np.int64),
+                "degree": brought["degree"],
+                "time": np.full(task.n_items, NEVER, dtype=np.int64),
+                "user": np.zeros(0, dtype=np.uint64),
+                "item": np.zeros(0, dtype=np.int64),
+                "fires": np.array([-(-n_nodes // _NODES_A_FIRE)]),
+            }, 0.0
+        hop = int(shared["hop"][0])
+        start_users, start_items = spreading.choose_starts(brought, task.seed, shared, self._missing(shared))
+        _, users = spreading.winners(brought, self._wanted(shared))
+        users = np.union1d(users, start_users[start_items < 0])
+        items = np.union1d(brought["item"], start_items[start_items >= 0])
+        is_out = self._missing(shared) > 0 and len(users) + len(items) == 0
+        if brought["rows"][0] >= task.target or is_out or hop >= _MOST_PASSES:
+            return shared, 1.0
+        time = shared["time"].copy()
+        time[items] = hop + 1
+        after = {**shared, "hop": np.array([hop + 1]), "time": time, "user": users, "item": items}
+        return after, brought["rows"][0] / task.target
+
+    def _missing(self, shared: Arrays) -> int:
+        """Fires to be lit."""
+        return max(0, int(shared["fires"][0]) - len(shared["user"]) - len(shared["item"]))
+
+    def _wanted(self, shared: Arrays) -> np.ndarray:
+        """int64 [n_items]: how many users each item sets on fire."""
+        wanted = np.zeros(self._task.n_items, dtype=np.int64)
+        wanted[shared["item"]] = _geometric(hashing.combine(self._task.seed, _ITEM, shared["item"].astype(np.uint64)))
+        return wanted
+
+    def _from_users(self, rows: TrainRows, users: np.ndarray, item_time: np.ndarray, hop: int) -> np.ndarray:
+        """int64: the items that burning users of this shard set on fire, each once."""
+        wanted = np.zeros(rows.n_users, dtype=np.int64)
+        wanted[users] = _geometric(hashing.combine(self._task.seed, _USER, rows.user_hash[users]))
+        where = np.flatnonzero((wanted[rows.owner] > 0) & (item_time[rows.items] == NEVER))
+        owner, items = rows.owner[where], rows.items[where].astype(np.int64)
+        draws = hashing.combine(self._task.seed, hop, rows.user_hash[owner], items.view(np.uint64))
+        return np.unique(items[spreading.smallest(owner, draws, wanted)])
+
+
+def _geometric(hashes: np.ndarray) -> np.ndarray:
+    """int64: 1, 2, … with P(x) = .4 · .6^(x − 1), by inversion."""
+    return 1 + np.floor(np.log(unit_interval(hashes)) / np.log1p(-SPREAD)).astype(np.int64)

@@ -1,0 +1,149 @@
+"""Random walk with restart: the nodes of the user–item graph that walkers reach are kept, with the rows between them.
+
+Source: Leskovec, Faloutsos, "Sampling from large graphs" (KDD 2006), section 3.3.3, with the restart probability of
+.1 of Sachdeva, Wu, McAuley, "On Sampling Collaborative Filtering Datasets" (WSDM 2022), section 3.1.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from distill_at_scale.data import hashing
+from distill_at_scale.samplers import spreading
+from distill_at_scale.samplers.rounds import Arrays, Task
+from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.scores import unit_interval
+from distill_at_scale.samplers.spreading import NEVER
+
+RESTART = 0.1
+PATIENCE = 30
+"""Hops without a new node after which a walker takes its surroundings for exhausted and starts elsewhere."""
+_NODES_A_WALKER = 50
+_MOST_WALKERS = 1 << 17
+_MOST_PASSES = 20_000
+_MOVE, _TURN = 1, 2
+_AT_USER, _AT_ITEM, _WAITS = 0, 1, 2
+
+
+class RandomWalk:
+    """Many walkers at once, each with a start of its own.
+
+    At every hop a walker returns to its start with probability .1, or else goes to a neighbour at random; the
+    walkers that leave one item at one hop go to different users as far as there are any. One that finds nothing new
+    for 30 hops gets a new start among the nodes that nobody has reached. It ends when the rows between nodes reached
+    suffice for the largest budget.
+    """
+
+    listed: ClassVar[frozenset[str]] = frozenset(
+        {"walker", "item", "new", "race_item", "race_draw", "race_user", "start_draw", "start_user"}
+    )
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def begin(self) -> Arrays:
+        return {}
+
+    def visit(self, rows: TrainRows, own: Arrays, shared: Arrays) -> tuple[Arrays, Arrays]:
+        task = self._task
+        if not shared:
+            return spreading.first_visit(rows, task.n_items)
+        hop, time = int(shared["hop"][0]), own["time"].copy()
+        walkers = np.flatnonzero(shared["kind"] == _AT_USER)
+        found, user = spreading.locate(rows, shared["user"][walkers])
+        walkers = walkers[found]
+        new = time[user] == NEVER
+        time[user] = np.minimum(time[user], hop)
+        step = hashing.combine(task.seed, hop, _MOVE, walkers.astype(np.uint64))
+        choice = (step % np.maximum(rows.counts[user], 1).astype(np.uint64)).astype(np.int64)
+        return {"time": time}, {
+            "walker": walkers,
+            "item": rows.items[rows.offsets[user] + choice].astype(np.int64),
+            "new": new,
+            "rows": spreading.rows_between(rows, time, shared["time"]),
+            **spreading.race(rows, task.seed, hop, _wanted(shared), None),
+            **spreading.propose_starts(rows, task.seed, time, int((shared["kind"] == _WAITS).sum())),
+        }
+
+    def advance(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
+        if not shared:
+            return self._first(brought), 0.0
+        task, hop = self._task, int(shared["hop"][0])
+        kind, user, item, new = (shared[name].copy() for name in ("kind", "user", "item", "new"))
+        waits = np.flatnonzero(kind == _WAITS)
+        starts = spreading.choose_starts(brought, task.seed, shared, len(waits))
+        stuck = len(waits) == len(kind) and len(starts[0]) == 0
+        if brought["rows"][0] >= task.target or stuck or hop >= _MOST_PASSES:
+            return shared, 1.0
+
+        # From users to items, by each walker's own choice; from items to users, by race.
+        came = brought["walker"]
+        new[came] = brought["new"]
+        at_item = np.flatnonzero(kind == _AT_ITEM)
+        at_item = at_item[np.argsort(item[at_item], kind="stable")]
+        goal_user, goal_item = user.copy(), np.full(len(kind), -1)
+        goal_item[came] = brought["item"]
+        goal_user[at_item] = _hand_out(item[at_item], *spreading.winners(brought, _wanted(shared)))
+        idle = np.where(new, 0, shared["idle"] + 1)
+
+        turn = unit_interval(hashing.combine(task.seed, hop, _TURN, np.arange(len(kind), dtype=np.uint64))) < RESTART
+        home_user, home_item = shared["home_user"].copy(), shared["home_item"].copy()
+        user, item = np.where(turn, home_user, goal_user), np.where(turn, home_item, goal_item)
+        kind = np.where(kind == _WAITS, _WAITS, np.where(item < 0, _AT_USER, _AT_ITEM))
+        kind[idle >= PATIENCE] = _WAITS
+        lucky = waits[: len(starts[0])]
+        user[lucky], item[lucky] = starts
+        home_user[lucky], home_item[lucky] = starts
+        kind[lucky] = np.where(starts[1] < 0, _AT_USER, _AT_ITEM)
+        idle[lucky] = 0
+
+        time = shared["time"].copy()
+        there = np.flatnonzero(kind == _AT_ITEM)
+        new = np.zeros(len(kind), dtype=bool)
+        new[there] = time[item[there]] == NEVER
+        time[item[there]] = np.minimum(time[item[there]], hop + 1)
+        return {
+            "hop": np.array([hop + 1]),
+            "degree": shared["degree"],
+            "time": time,
+            "kind": kind,
+            "user": user,
+            "item": item,
+            "new": new,
+            "idle": idle,
+            "home_user": home_user,
+            "home_item": home_item,
+        }, brought["rows"][0] / task.target
+
+    def _first(self, brought: Arrays) -> Arrays:
+        n_nodes = int(brought["users"][0]) + int((brought["degree"] > 0).sum())
+        n = min(-(-n_nodes // _NODES_A_WALKER), _MOST_WALKERS)
+        nowhere = np.zeros(n, dtype=np.uint64)
+        return {
+            "hop": np.zeros(1, dtype=np.int64),
+            "degree": brought["degree"],
+            "time": np.full(self._task.n_items, NEVER, dtype=np.int64),
+            "kind": np.full(n, _WAITS),
+            "user": nowhere,
+            "item": np.full(n, -1),
+            "new": np.zeros(n, dtype=bool),
+            "idle": np.zeros(n, dtype=np.int64),
+            "home_user": nowhere,
+            "home_item": np.full(n, -1),
+        }
+
+
+def _wanted(shared: Arrays) -> np.ndarray:
+    """int64 [n_items]: walkers at each item."""
+    at = shared["item"][shared["kind"] == _AT_ITEM]
+    return np.bincount(at, minlength=shared["time"].size)
+
+
+def _hand_out(at: np.ndarray, items: np.ndarray, users: np.ndarray) -> np.ndarray:
+    """The user for each walker, given its item (ascending) and the races' winners; round again if they run out."""
+    first = np.searchsorted(items, at, side="left")
+    found = np.searchsorted(items, at, side="right") - first
+    turn = np.arange(len(at)) - np.searchsorted(at, at, side="left")
+    return users[first + turn % np.maximum(found, 1)]

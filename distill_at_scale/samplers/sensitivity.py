@@ -1,0 +1,166 @@
+"""Sensitivity: users or rows far from their cluster's centre, or in a small cluster, are more likely to be kept.
+
+Source: Axiotis et al., "Data-efficient learning via clustering-based sensitivity sampling" (ICML 2024); Bachem, Lucic,
+Krause, "Practical coreset constructions for machine learning" (2017). k-means on the embeddings; a point's chance is
+in proportion to d² / Σ d² + 1 / (k n_c), d its distance to its centre, n_c the points of its cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+import scipy.sparse as sp
+
+from distill_at_scale.data import hashing
+from distill_at_scale.samplers.embedding import EmbeddingRounds, item_embeddings, user_embeddings
+from distill_at_scale.samplers.rounds import Arrays
+from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.scores import Scores, weighted_keys
+
+CLUSTERS = 32
+_MOST_PASSES = 12
+_GAIN = 0.002
+"""Share of the cost by which a pass must lower it for another to be worth it."""
+_CHUNK = 1 << 17
+
+
+class _KMeans(EmbeddingRounds):
+    """Lloyd's algorithm on whole numbers, from points drawn at random; a point is one half or two laid end to end."""
+
+    listed: ClassVar[frozenset[str]] = frozenset({"draw", "first"})
+
+    def visit_embedded(self, rows: TrainRows, shared: Arrays) -> Arrays:
+        halves = self.halves(rows, shared)
+        if "centres" not in shared:
+            draws, places = self.draws(rows)
+            first = np.argsort(draws)[:CLUSTERS]
+            points = np.concatenate([half[place[first]] for half, place in zip(halves, places)], axis=1)
+            return {"draw": draws[first], "first": points}
+        sums = np.zeros(shared["centres"].shape, dtype=np.int64)
+        counts, cost = np.zeros(len(sums), dtype=np.int64), 0
+        tables = squared_distances(halves, shared["centres"])
+        for places in self.chunks(rows):
+            cluster, squares = nearest(tables, places)
+            counts += np.bincount(cluster, minlength=len(sums))
+            cost += int(squares.sum())
+            sums += np.concatenate([_sum(cluster, h, p, len(sums)) for h, p in zip(halves, places)], axis=1)
+        return {"sums": sums, "counts": counts, "cost": np.array([cost], dtype=np.int64)}
+
+    def advance_embedded(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
+        if "centres" not in shared:
+            first = np.argsort(brought["draw"])[:CLUSTERS]
+            centres = np.unique(brought["first"][first], axis=0)
+            return {**shared, "centres": centres, "cost": np.array([-1]), "clusterings": np.zeros(1, np.int64)}, 0.5
+        cost, before = int(brought["cost"][0]), int(shared["cost"][0])
+        shared = {**shared, "cost": brought["cost"], "counts": brought["counts"]}
+        done = before >= 0 and before - cost <= _GAIN * before
+        if done or shared["clusterings"][0] >= _MOST_PASSES:
+            return shared, 1.0
+        counts = brought["counts"][:, None]
+        moved = np.rint(brought["sums"] / np.maximum(counts, 1))
+        centres = np.where(counts > 0, moved, shared["centres"])
+        clusterings = shared["clusterings"] + 1
+        share = 0.5 + 0.5 * clusterings[0] / (_MOST_PASSES + 1)
+        return {**shared, "centres": centres, "clusterings": clusterings}, share
+
+    def halves(self, rows: TrainRows, shared: Arrays) -> list[np.ndarray]:
+        """The tables of vectors that points are made of."""
+        raise NotImplementedError
+
+    def draws(self, rows: TrainRows) -> tuple[np.ndarray, list[np.ndarray]]:
+        """A draw for each point of the shard, and where its halves stand in their tables."""
+        raise NotImplementedError
+
+    def chunks(self, rows: TrainRows) -> Iterator[list[np.ndarray]]:
+        """Where the halves of the points stand, some points at a time."""
+        _, places = self.draws(rows)
+        for start in range(0, len(places[0]), _CHUNK):
+            yield [place[start : start + _CHUNK] for place in places]
+
+
+class UserClusters(_KMeans):
+    """Points are the embeddings of the users that have rows."""
+
+    def halves(self, rows: TrainRows, shared: Arrays) -> list[np.ndarray]:
+        return [user_embeddings(rows, shared)]
+
+    def draws(self, rows: TrainRows) -> tuple[np.ndarray, list[np.ndarray]]:
+        active = np.flatnonzero(rows.counts > 0)
+        return hashing.combine(self.task.seed, rows.user_hash[active]), [active]
+
+
+class RowClusters(_KMeans):
+    """Points are the embeddings of a row's user and item, end to end."""
+
+    def halves(self, rows: TrainRows, shared: Arrays) -> list[np.ndarray]:
+        return _row_halves(rows, shared)
+
+    def draws(self, rows: TrainRows) -> tuple[np.ndarray, list[np.ndarray]]:
+        return rows.draw(self.task.seed), [rows.owner, _items_here(rows)[1]]
+
+
+def _items_here(rows: TrainRows) -> tuple[np.ndarray, np.ndarray]:
+    """The items of the shard, and where each row's stands among them."""
+    there = np.zeros(rows.n_items, dtype=bool)
+    there[rows.items] = True
+    return np.flatnonzero(there), (np.cumsum(there) - 1)[rows.items]
+
+
+def _row_halves(rows: TrainRows, shared: Arrays) -> list[np.ndarray]:
+    return [user_embeddings(rows, shared), item_embeddings(shared, _items_here(rows)[0])]
+
+
+def squared_distances(halves: list[np.ndarray], centres: np.ndarray) -> list[np.ndarray]:
+    """float64 [n, k] for each half: squared distances to its part of every centre, whole numbers below 2^53."""
+    tables, start = [], 0
+    for half in halves:
+        part = centres[:, start : start + half.shape[1]]
+        start += half.shape[1]
+        tables.append((half**2).sum(axis=1)[:, None] - 2 * (half @ part.T) + (part**2).sum(axis=1))
+    return tables
+
+
+def nearest(tables: list[np.ndarray], places: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The cluster of each point (of equally near ones the first), and its squared distance, at most 2^31."""
+    total = tables[0][places[0]]
+    for table, place in zip(tables[1:], places[1:]):
+        total = total + table[place]
+    cluster = total.argmin(axis=1)
+    # Without their last bits, so that the squares of two billion points add up in 63 bits.
+    return cluster, total[np.arange(len(cluster)), cluster].astype(np.int64) >> 12
+
+
+def _sum(cluster: np.ndarray, half: np.ndarray, place: np.ndarray, k: int) -> np.ndarray:
+    """int64 [k, width]: sums of the half's vectors over the points of each cluster."""
+    ones = np.ones(len(cluster), dtype=np.int64)
+    members = sp.coo_array((ones, (cluster, place)), shape=(k, len(half))).tocsr()
+    return members @ half.astype(np.int64)
+
+
+def _weights(tables: list[np.ndarray], places: list[np.ndarray], shared: Arrays) -> np.ndarray:
+    """float64 [points]: d² / Σ d² + 1 / (k n_c)."""
+    cluster, squares = nearest(tables, places)
+    total = max(int(shared["cost"][0]), 1)
+    used = int((shared["counts"] > 0).sum())
+    return squares / total + 1 / (used * shared["counts"][cluster])
+
+
+def sensitivity_users(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) -> Scores:
+    """Whole users, drawn without replacement by their sensitivity."""
+    active = np.flatnonzero(rows.counts > 0)
+    weights = np.ones(rows.n_users)
+    weights[active] = _weights(squared_distances([user_embeddings(rows, shared)], shared["centres"]), [active], shared)
+    return Scores(weighted_keys(weights, hashing.combine(seed, rows.user_hash)), rows.user_hash, rows.counts)
+
+
+def sensitivity_rows(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) -> Scores:
+    """Rows, drawn without replacement by their sensitivity."""
+    tables = squared_distances(_row_halves(rows, shared), shared["centres"])
+    place = _items_here(rows)[1]
+    weights = np.empty(len(rows))
+    for start in range(0, len(rows), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        weights[chunk] = _weights(tables, [rows.owner[chunk], place[chunk]], shared)
+    return Scores(weighted_keys(weights, rows.draw(seed)), rows.position.view(np.uint64))

@@ -1,0 +1,107 @@
+"""How fast are the samplers, and how much do three budgets cost beside one?
+
+    python jobs/bench_samplers.py                         20 M rows, every sampler
+    python jobs/bench_samplers.py --rows 2e6 --samplers random stratified
+
+Generates a log as bench_prepare does, prepares it with leave_2, and samples it by every sampler in a process of its
+own: at .5, .1 and .01, and for the samplers that need one pass also at .5 alone. Rows a second are the dataset's train
+rows over the run's wall time, from the first file read to the last manifest; Ray's start is reported apart. Prints
+one JSON object, and a table on stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench_prepare import MemoryOfTree, generate
+
+QUICK = ("random", "stratified", "temporal", "random_users", "head_users")
+OTHERS = ("centrality", "random_walk", "forest_fire", "density", "sensitivity", "sensitivity_users")
+BUDGETS = "0.5,0.1,0.01"
+
+
+def sample(data: Path, output: Path, sampler: str, budgets: str) -> dict[str, Any]:
+    """Runs `das sample` in a process of its own."""
+    command = [sys.executable, "-m", "distill_at_scale.cli", "sample", "--data", str(data), "--sampler", sampler]
+    start = time.monotonic()
+    process = subprocess.Popen(
+        [*command, "--budget", budgets, "--output", str(output), "--json"], stdout=subprocess.PIPE, text=True
+    )
+    memory = MemoryOfTree(process.pid)
+    memory.start()
+    answer, _ = process.communicate()
+    wall = time.monotonic() - start
+    memory.stop()
+    if process.returncode:
+        sys.exit(f"{sampler} failed: {answer}")
+    result = json.loads(answer.splitlines()[-1])
+    run = json.loads((Path(result["samples"][-1]["uri"]) / "run.json").read_text())
+    # What a run does beside its stages is read and write manifests; Ray's start is not the sampler's.
+    stages = sum(stage["wall_s"] for stage in run["stages"])
+    rows = result["data"]["train_rows"]
+    found = {
+        "rows": rows,
+        "stages_wall_s": round(stages, 2),
+        "rows_per_s": round(rows / stages),
+        "whole_process_wall_s": round(wall, 2),
+        "tasks_cpu_s": result["cpu_s"],
+        "driver_peak_mib": run["driver_peak_mib"],
+        "worker_peak_mib": run["worker_peak_mib"],
+        "all_processes_peak_mib": round(memory.peak / 2**20),
+        "kept": {f"{s['budget']:g}": s["share"] for s in result["samples"]},
+        "stages": {stage["stage"]: [stage["wall_s"], stage["cpu_s"]] for stage in run["stages"]},
+    }
+    shutil.rmtree(output)
+    return found
+
+
+def main() -> None:
+    """Runs the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=float, default=20e6, help="rows of the log")
+    parser.add_argument("--samplers", nargs="+", default=[*QUICK, *OTHERS], metavar="NAME")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--folder", help="where the log and the datasets go; default: a temporary folder")
+    parser.add_argument("--output", help="file for the JSON object")
+    arguments = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="das-bench-", dir=arguments.folder))
+    found: dict[str, Any] = {"cpus": os.cpu_count(), "seed": arguments.seed, "budgets": BUDGETS, "samplers": {}}
+    try:
+        log, data = folder / "log", folder / "data"
+        print(f"generating and preparing {int(arguments.rows):,} rows", file=sys.stderr)
+        generate(log, int(arguments.rows), arguments.seed)
+        command = [sys.executable, "-m", "distill_at_scale.cli", "prepare", "--input", str(log), "--output", str(data)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        shutil.rmtree(log)
+        for name in arguments.samplers:
+            three = sample(data, folder / "samples", name, BUDGETS)
+            if name in QUICK:
+                one = sample(data, folder / "samples", name, BUDGETS.split(",")[0])
+                three["wall_of_three_to_one"] = round(three["stages_wall_s"] / one["stages_wall_s"], 3)
+                three["cpu_of_three_to_one"] = round(three["tasks_cpu_s"] / one["tasks_cpu_s"], 3)
+            found["samplers"][name] = three
+            print(
+                f"{name:18} {three['rows_per_s']:>12,} rows/s {three['stages_wall_s']:>8.1f} s "
+                f"{three['tasks_cpu_s']:>8.1f} CPU-s {three['worker_peak_mib']:>7.0f} MiB a worker "
+                f"{three.get('wall_of_three_to_one', ''):>6}",
+                file=sys.stderr,
+            )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    text = json.dumps(found, indent=1)
+    print(text)
+    if arguments.output:
+        Path(arguments.output).write_text(text + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""What holds for all gradient-trained models: going on after a kill, early stopping, settings, a fresh process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from contract import blocks, make_rows
+
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.errors import DasError
+from distill_at_scale.models import MODELS, create_model
+from distill_at_scale.models.batches import PairExamples, SequenceExamples, pad_left
+from distill_at_scale.models.sources import MemorySource, take_users
+from distill_at_scale.models.torch_model import TorchRecommender
+from distill_at_scale.models.trainer import Trainer
+
+TRAINED = [name for name, model in MODELS.items() if issubclass(model, TorchRecommender)]
+SMALL: dict[str, dict[str, Any]] = {
+    "bias": {},
+    "mf": {"dim": 4},
+    "neumf": {"dim": 4},
+    "mvae": {"hidden": 8, "latent": 4},
+    "svae": {"dim": 8, "hidden": 8, "latent": 4, "length": 5},
+    "sasrec": {"dim": 8, "length": 5},
+    "gru4rec": {"dim": 8, "hidden": 8, "length": 5},
+    "lightgcn": {"dim": 4},
+}
+COMMON = {"epochs": 3, "batch_size": 12, "device": "cpu", "metric": "ndcg@3"}
+
+
+def make_trainer(name: str, **changes: Any) -> tuple[TorchRecommender, Trainer]:
+    model = create_model(name, {**SMALL[name], **COMMON, **changes})
+    assert isinstance(model, TorchRecommender)
+    return model, Trainer(model, MemorySource(*blocks()), torch.device("cpu"))
+
+
+def test_all_are_tried_here() -> None:
+    assert sorted(TRAINED) == sorted(SMALL)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_run_stopped_again_and_again_ends_with_the_same_bits(name: str) -> None:
+    _, undisturbed = make_trainer(name)
+    undisturbed.run()
+    state: bytes | None = None
+    n_runs = 0
+    while True:
+        _, trainer = make_trainer(name)
+        if state is not None:
+            trainer.restore(state)
+        steps = 0
+
+        def die(trainer: Trainer = trainer) -> None:
+            nonlocal state, steps
+            steps += 1
+            if steps == 4:
+                state = trainer.state()
+                raise InterruptedError
+
+        n_runs += 1
+        try:
+            trainer.run(after_step=die)
+        except InterruptedError:
+            continue
+        break
+    assert n_runs > 2
+    expected = undisturbed.module.state_dict()
+    for key, value in trainer.module.state_dict().items():
+        assert torch.equal(value, expected[key]), key
+    assert [p.metric for p in trainer.points] == [p.metric for p in undisturbed.points]
+
+
+def test_training_stops_when_it_brings_nothing_and_the_best_is_kept() -> None:
+    train, heldout = blocks()
+    settings = {**SMALL["mf"], **COMMON, "epochs": 60, "patience": 3, "learning_rate": 0.5}
+    model = create_model("mf", settings).fit(train, heldout)
+    record = model.selection
+    assert record is not None
+    assert len(record.points) == record.chosen + 3 < 60
+    direct = create_model("mf", {**settings, "epochs": int(record.chosen)}).fit(train)
+    np.testing.assert_array_equal(model.score(train), direct.score(train))
+
+
+def test_a_diverging_loss_is_reported() -> None:
+    rows = Interactions(np.arange(2), np.array([0, 1, 2]), np.array([0, 1], np.int32), 2, np.full(2, np.inf, np.float32))
+    with pytest.raises(DasError, match="bias: the loss is no number any more in epoch 1; set a smaller learning_rate"):
+        create_model("bias", {"objective": "explicit", "device": "cpu"}).fit(rows)
+
+
+def test_training_leaves_torchs_generator_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    create_model("mvae", {**SMALL["mvae"], **COMMON}).fit(blocks()[0])
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_another_seed_is_another_model() -> None:
+    train, _ = blocks()
+    one, other = (create_model("mf", {**SMALL["mf"], **COMMON, "seed": s}).fit(train).score(train) for s in (0, 1))
+    assert np.abs(one - other).max() > 1e-3
+
+
+def test_only_the_judged_users_are_drawn() -> None:
+    _, trainer = make_trainer("mf", validation_users=20)
+    users = np.arange(10_000)
+    chosen = trainer._judged(users, np.ones(10_000))
+    # 43 users are in the rows, so 20 / 43 of any are drawn.
+    assert abs(len(chosen) / 10_000 - 20 / 43) < 0.03
+
+
+def test_negatives_know_what_was_seen() -> None:
+    rows = make_rows([[0, 1, 1], [], [3]], n_items=4)
+    examples = PairExamples(rows, 50)
+    assert len(examples) == 3
+    batch = examples.batch(np.arange(3), np.random.default_rng(0))
+    seen = {(0, 0), (0, 1), (2, 3)}
+    assert set(zip(batch["user"].tolist(), batch["item"].tolist())) == seen
+    assert 0 <= int(batch["negative"].min()) <= int(batch["negative"].max()) < 4
+    for k, user in enumerate(batch["user"].tolist()):
+        for item, is_seen in zip(batch["negative"][k].tolist(), batch["seen"][k].tolist()):
+            assert is_seen == ((user, item) in seen)
+
+
+def test_epochs_are_different_orders_of_the_same() -> None:
+    examples = SequenceExamples(make_rows([[0, 1]] * 50, n_items=2), 3)
+    first, second = examples.order(0, 0), examples.order(0, 1)
+    assert sorted(first) == sorted(second) == list(range(50))
+    assert (first != second).any()
+    np.testing.assert_array_equal(first, examples.order(0, 0))
+
+
+def test_padding_and_taking() -> None:
+    rows = make_rows([[0, 1, 2], [], [3], [4, 5]], n_items=6)
+    assert pad_left(rows, 2).tolist() == [[1, 2], [6, 6], [6, 3], [4, 5]]
+    assert pad_left(make_rows([[]], n_items=6), 2).tolist() == [[6]]
+    taken = take_users(rows, np.array([0, 3]))
+    assert taken.users.tolist() == [0, 3]
+    assert taken.items.tolist() == [0, 1, 2, 4, 5]
+    assert taken.offsets.tolist() == [0, 3, 5]
+
+
+def test_a_fresh_process_scores_the_same(tmp_path: Path) -> None:
+    train, _ = blocks()
+    scores = {}
+    for name in TRAINED:
+        model = create_model(name, {**SMALL[name], **COMMON}).fit(train, item_space="fingerprint-1")
+        model.save(str(tmp_path / name))
+        scores[name] = model.score(train)
+    code = (
+        "import sys, numpy as np\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "from contract import blocks\n"
+        "from distill_at_scale.models import load_model\n"
+        "for name in sys.argv[3:]:\n"
+        "    model = load_model(f'{sys.argv[2]}/{name}')\n"
+        "    np.save(f'{sys.argv[2]}/{name}.npy', model.score(blocks()[0]))\n"
+        "    print(model.name, model.item_space)\n"
+    )
+    arguments = [str(Path(__file__).parent), str(tmp_path), *TRAINED]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [word for name in TRAINED for word in (name, "fingerprint-1")]
+    for name in TRAINED:
+        np.testing.assert_array_equal(np.load(tmp_path / f"{name}.npy"), scores[name])

@@ -1,0 +1,67 @@
+"""Runs a prepare without Ray that is killed at every single file it writes, before and after the file gets its name.
+
+Each life is a fork of this process, which has imported everything and started nothing; it dies by SIGKILL at the
+first point where none before it died. Prints, a JSON line each, where it died and what Dataset.open said then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+
+from prepare_kit import inline_prepare
+
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.errors import DasError
+
+MOST = 1000
+
+
+def live(settings: dict, died_at: set[tuple[str, str]]) -> tuple[str, str] | None:
+    """One life: where it ended, None if it came through."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        replace = os.replace
+
+        def die_once(when: str, target: str) -> None:
+            if (when, target) not in died_at:
+                os.write(writer, json.dumps([when, target]).encode())
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def replace_or_die(source: str, target: str) -> None:
+            die_once("before", target)
+            replace(source, target)
+            die_once("after", target)
+
+        os.replace = replace_or_die  # type: ignore[assignment]
+        inline_prepare(**settings)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        said = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        when, target = json.loads(said)
+        return when, target
+    assert os.WEXITSTATUS(status) == 0
+    return None
+
+
+def main() -> None:
+    settings = json.loads(sys.argv[1])
+    died_at: set[tuple[str, str]] = set()
+    while (death := live(settings, died_at)) is not None:
+        died_at.add(death)
+        assert len(died_at) < MOST
+        try:
+            state = Dataset.open(settings["output"]).manifest.fingerprint
+        except DasError as error:
+            state = str(error)
+        print(json.dumps({"when": death[0], "file": death[1], "state": state}))
+
+
+if __name__ == "__main__":
+    main()

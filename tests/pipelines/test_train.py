@@ -1,0 +1,252 @@
+"""fit of gradient-trained models on Ray Train: one and several workers, kills, checkpoints, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+import safetensors.numpy
+import torch
+from prepare_kit import inline_prepare, random_rows, write_logs
+
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.errors import DasError
+from distill_at_scale.models import create_model, load_model
+from distill_at_scale.models.sources import ShardSource
+from distill_at_scale.models.torch_model import TorchRecommender
+from distill_at_scale.models.trainer import Trainer
+from distill_at_scale.pipelines.checkpoints import Checkpoints
+from distill_at_scale.pipelines.fit import fit
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SETTINGS: dict[str, Any] = {"hidden": 16, "latent": 4, "epochs": 6, "batch_size": 24, "anneal_epochs": 3}
+# Deaths in the order in which a run comes to them; a run ends with a driver's.
+LIVES = [
+    [
+        ("worker", "before", r"checkpoint-0+8\.safetensors$"),
+        ("worker", "after", r"checkpoint-0+16\.safetensors$"),
+        ("driver", "after", r"checkpoint-0+20\.safetensors$"),
+    ],
+    [
+        ("worker", "after", r"checkpoint-0+24\.safetensors$"),
+        ("driver", "before", r"checkpoint-0+32\.safetensors$"),
+    ],
+    [],
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """About 150 users in three shards, with validation rows."""
+    folder = tmp_path_factory.mktemp("train")
+    logs = write_logs(folder, random_rows(5, 3000, 150, 60), 2)
+    return inline_prepare(input=logs, output=str(folder / "data"), shards=3, min_user=4)
+
+
+class Runs:
+    """Runs of one `das fit`, each with a Ray of its own, some of whose processes die."""
+
+    def __init__(self, folder: Path, data: Dataset, workers: int, ray_folder: Path) -> None:
+        self.folder, self.ray_folder = folder, ray_folder
+        self.tag = f"das-train-{os.getpid()}-{time.monotonic_ns()}"
+        (folder / "site").mkdir(parents=True)
+        shutil.copy(Path(__file__).with_name("reaper.py"), folder / "site" / "sitecustomize.py")
+        settings = [f"{key}={value}" for key, value in SETTINGS.items()]
+        self.command = [sys.executable, "-m", "distill_at_scale.cli", "fit", "--json", "--data", data.uri]
+        self.command += ["--model", "mvae", "--output", "model", "--workers", str(workers), "--checkpoint-every", "4"]
+        self.command += ["--set", *settings]
+
+    def run(self, deaths: list[tuple[str, str, str]]) -> None:
+        """Runs until it ends or its driver dies, and until all of its processes are gone."""
+        marks = [self.folder / f"mark-{time.monotonic_ns()}-{k}" for k in range(len(deaths))]
+        plan = [{"who": w, "when": t, "file": f, "mark": str(m)} for (w, t, f), m in zip(deaths, marks)]
+        env = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(self.folder / "site"), str(REPOSITORY)]),
+            "DAS_REAPER": json.dumps(plan),
+            "DAS_TEST_TAG": self.tag,
+            "RAY_TMPDIR": str(self.ray_folder),
+            "RAY_worker_niceness": "0",
+        }
+        done = subprocess.run(self.command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=300)
+        missed = [death for death, mark in zip(deaths, marks) if not mark.exists()]
+        assert not missed, f"never came to {missed}: {done.stderr}"
+        dies = any(who == "driver" for who, _, _ in deaths)
+        assert done.returncode == (-signal.SIGKILL if dies else 0), done.stderr
+        deadline = time.monotonic() + 60
+        while self._alive():
+            assert time.monotonic() < deadline, "processes of a killed run are left"
+            time.sleep(0.1)
+
+    def _alive(self) -> bool:
+        for process in psutil.process_iter():
+            try:
+                if process.environ().get("DAS_TEST_TAG") == self.tag and process.status() != psutil.STATUS_ZOMBIE:
+                    return True
+            except psutil.Error:
+                continue
+        return False
+
+    def weights(self) -> dict[str, np.ndarray]:
+        return safetensors.numpy.load((self.folder / "model" / "weights.safetensors").read_bytes())
+
+
+def in_process(data: Dataset) -> TorchRecommender:
+    """The same training without Ray, by one worker over the same shards."""
+    model = create_model("mvae", {**SETTINGS, "device": "cpu"})
+    assert isinstance(model, TorchRecommender)
+    trainer = Trainer(model, ShardSource(data), torch.device("cpu"))
+    trainer.run()
+    model.adopt(trainer, data.n_users, data.n_items, data.manifest.item_space)
+    return model
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_killed_five_times(tmp_path: Path, data: Dataset, run_folder: Path, workers: int) -> None:
+    """Three workers and two drivers die. One worker alone ends with the bits of the undisturbed run."""
+    killed = Runs(tmp_path / "killed", data, workers, run_folder)
+    for deaths in LIVES:
+        killed.run(deaths)
+    undisturbed = Runs(tmp_path / "undisturbed", data, workers, run_folder)
+    undisturbed.run([])
+    assert sorted(path.name for path in (killed.folder / "model").iterdir()) == [
+        "model.json",
+        "run.json",
+        "weights.safetensors",
+    ]
+    found, expected = killed.weights(), undisturbed.weights()
+    if workers == 1:
+        assert all(np.array_equal(found[key], expected[key]) for key in expected)
+    models = [load_model(str(each.folder / "model")) for each in (killed, undisturbed)]
+    curves = [[p.metric for p in model.selection.points] for model in models if model.selection]
+    assert len(curves[0]) == SETTINGS["epochs"]
+    assert curves[0] == pytest.approx(curves[1], abs=5e-4)
+
+
+def test_one_and_two_workers_train_as_one_process_does(tmp_path: Path, data: Dataset, ray_session: None) -> None:
+    alone = in_process(data)
+    train, _ = data.histories("validation", 0)
+    asked = {"data": data.uri, "model": "mvae", "set": {**SETTINGS}}
+    result = fit(**asked, output=str(tmp_path / "one"))
+    assert alone.selection is not None
+    assert result.selection is not None
+    assert [p["metric"] for p in result.selection["points"]] == pytest.approx(
+        [p.metric for p in alone.selection.points], abs=1e-4
+    )
+    one = load_model(result.uri)
+    np.testing.assert_allclose(one.score(train), alone.score(train), atol=1e-3)
+    assert one.item_space == data.manifest.item_space
+    run = json.loads((tmp_path / "one" / "run.json").read_text())
+    assert run["stages"][0]["tasks"] == 1
+    with pytest.raises(DasError, match="holds a model already"):
+        fit(**asked, output=str(tmp_path / "one"))
+
+    # Other batches and other noise, but the same data and number of steps.
+    result = fit(**asked, output=str(tmp_path / "two"), workers=2)
+    assert result.selection is not None
+    assert result.cpu_s > 0
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["stages"][0]["tasks"] == 2
+    ends = [result.selection["points"][-1]["metric"], alone.selection.points[-1].metric]
+    assert ends[0] == pytest.approx(ends[1], abs=0.05)
+
+
+def test_gradients_of_all_workers_are_those_of_one(data: Dataset) -> None:
+    """Two workers' sums over their halves of a batch, added up, move the parameters as the whole batch does."""
+    from distill_at_scale.models.trainer import Alone
+
+    class Half(Alone):
+        world = 2
+
+        def __init__(self, rank: int, meanwhile: dict[int, list[torch.Tensor]]) -> None:
+            self.rank, self._sums, self._call = rank, meanwhile, 0
+
+        def add(self, tensor: torch.Tensor) -> None:
+            self._sums.setdefault(self._call, []).append(tensor.clone())
+            parts = self._sums[self._call]
+            if len(parts) == 2:
+                tensor.copy_(parts[0] + parts[1])
+            self._call += 1
+
+    # One step of all rows: one batch of one worker, one of each of two. The second worker runs after the first and
+    # sees both contributions.
+    settings = {"epochs": 1, "batch_size": 10_000, "objective": "explicit", "metric": "mse", "device": "cpu"}
+    moved = {}
+    shard = data.shards[0].rows
+    assert shard < 5_000
+    for world in (1, 2):
+        sums: dict[int, list[torch.Tensor]] = {}
+        for rank in range(world):
+            model = create_model("bias", settings)
+            assert isinstance(model, TorchRecommender)
+            peers = Alone() if world == 1 else Half(rank, sums)
+            trainer = Trainer(model, _OneShard(data, rank, world), torch.device("cpu"), peers)
+            trainer.module.mean.fill_(3.0)
+            trainer._learn(next(iter(trainer._batches())))
+        moved[world] = trainer.module.item.grad.clone()
+    torch.testing.assert_close(moved[1], moved[2])
+
+
+class _OneShard(ShardSource):
+    """The first shard, cut in as many runs of users as there are workers."""
+
+    def __init__(self, dataset: Dataset, rank: int, world: int) -> None:
+        super().__init__(dataset, rank, world)
+        self._pieces, self.n_pieces = [(0, rank, world)], 1
+
+
+def test_every_user_is_one_workers(data: Dataset) -> None:
+    for world in (1, 2, 3, 5, 7):
+        sources = [ShardSource(data, rank, world) for rank in range(world)]
+        users = [source.train(k).users for source in sources for k in range(source.n_pieces)]
+        assert sorted(np.concatenate(users).tolist()) == list(range(data.n_users))
+        rows = sum(source.train(k).n_rows for source in sources for k in range(source.n_pieces))
+        assert rows == data.manifest.splits["train"]
+
+
+def test_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(str(tmp_path / "work"), keep=2)
+    assert checkpoints.newest() == 0
+    for steps in (5, 20, 100):
+        checkpoints.write(steps, bytes([steps]))
+    checkpoints.wait()
+    (tmp_path / "work" / ".checkpoint-000000000200.safetensors.0.draft").write_bytes(b"half")
+    assert sorted(path.name for path in (tmp_path / "work").glob("checkpoint-*")) == [
+        "checkpoint-000000000020.safetensors",
+        "checkpoint-000000000100.safetensors",
+    ]
+    assert checkpoints.newest() == 100
+    assert checkpoints.read(100) == bytes([100])
+
+
+def test_a_failed_upload_is_not_lost(tmp_path: Path) -> None:
+    (tmp_path / "work").write_text("a file where the folder should be")
+    checkpoints = Checkpoints(str(tmp_path / "work"), keep=2)
+    checkpoints.write(1, b"")
+    with pytest.raises(DasError, match="work"):
+        checkpoints.wait()
+
+
+def test_refusals(tmp_path: Path, data: Dataset, ray_session: None) -> None:
+    asked = {"data": data.uri, "output": str(tmp_path / "model")}
+    with pytest.raises(DasError, match="ease is solved in closed form by one worker; leave out --workers"):
+        fit(**asked, model="ease", workers=2)
+    with pytest.raises(DasError, match="--workers 99 needs a CPU for each, but the cluster has 4; set fewer"):
+        fit(**asked, model="mf", workers=99)
+    with pytest.raises(DasError, match="setting 'no_such'|no_such"):
+        fit(**asked, model="mf", set={"no_such": 1})
+    # What a worker refuses is said once, not tried again and again, and leaves a place that can be used.
+    with pytest.raises(DasError, match="^mf: the loss is no number any more in epoch 1; set a smaller learning_rate"):
+        fit(**asked, model="mf", set={"learning_rate": 1e30, "objective": "explicit", "metric": "mse", "epochs": 2})
+    assert not (tmp_path / "model" / "model.json").exists()
+    assert fit(**asked, model="bias", set={"epochs": 1}).model == "bias"
+    assert not (tmp_path / "model" / "_work").exists()
