@@ -124,7 +124,7 @@ def read_manifest(uri: str) -> Manifest:
     except FileNotFoundError:
         if storage.exists(storage.join(uri, WORK)):
             raise DasError(
-                f"{place} is no dataset: a prepare has not finished there; run the same command again to finish it."
+                f"{place} is no dataset: a run has not finished there; run the same command again to finish it."
             ) from None
         if not storage.exists(uri):
             raise DasError(f"{place} does not exist; `das prepare --output` makes a dataset.") from None

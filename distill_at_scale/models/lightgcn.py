@@ -12,7 +12,6 @@ from pydantic import Field
 from torch import nn
 
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.models.histories import binary_histories
 from distill_at_scale.models.sources import Source
 from distill_at_scale.models.trainer import Alone
 from distill_at_scale.models.user_table import UserTable, UserTableConfig, UserTableRecommender
@@ -27,6 +26,10 @@ class LightGCNConfig(UserTableConfig):
     """K, how many edges a vector reaches."""
     batch_size: int = Field(default=4096, ge=1)
     """Rows of a step, over all workers."""
+    negatives: int = Field(default=16, ge=1)
+    """Items drawn for each row (implicit)."""
+    learning_rate: float = Field(default=0.01, gt=0)
+    """Of Adam."""
 
 
 class _Graph(UserTable):
@@ -37,6 +40,7 @@ class _Graph(UserTable):
         super().__init__(n_users, dim, dim)
         self.n_users, self.layers = n_users, layers
         self.vectors = nn.Parameter(torch.randn(n_users + n_items, dim) * 0.1)
+        self.smooth: torch.Tensor
         self.register_buffer("smooth", torch.zeros(n_users + n_items, dim))
         self.adjacency: torch.Tensor | None = None
 
@@ -124,7 +128,7 @@ def propagate(adjacency: torch.Tensor, vectors: torch.Tensor, layers: int) -> to
 
 def normalised_adjacency(train: Interactions, n_users: int) -> torch.Tensor:
     """Ã = D^-1/2 A D^-1/2 as a sparse CSR tensor float32 [n, n]; users first, then items."""
-    matrix = binary_histories(train).tocoo()
+    matrix = train.to_csr().tocoo()
     users, items = train.users[matrix.coords[0]], matrix.coords[1].astype(np.int64) + n_users
     n = n_users + train.n_items
     ends = np.concatenate((users, items)), np.concatenate((items, users))

@@ -16,6 +16,14 @@ class MFConfig(UserTableConfig):
 
     dim: int = Field(default=64, ge=1)
     """Width of the vectors."""
+    negatives: int = Field(default=16, ge=1)
+    """Items drawn for each row (implicit)."""
+    batch_size: int = Field(default=2048, ge=1)
+    """Rows of a step, over all workers."""
+    learning_rate: float = Field(default=0.005, gt=0)
+    """Of Adam."""
+    weight_decay: float = Field(default=1e-6, ge=0)
+    """Of Adam: this times each parameter is added to its gradient."""
 
 
 class _Factors(UserTable):

@@ -16,7 +16,6 @@ import scipy.sparse as sp
 import torch
 
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.models.histories import binary_histories
 
 WEIGHT_VARIANCE = 2.0
 """W_std²"""
@@ -75,7 +74,7 @@ class TrainUsers:
     """
 
     def __init__(self, rows: Interactions) -> None:
-        self.matrix = binary_histories(rows)
+        self.matrix = rows.to_csr()
         self.n_items = rows.n_items
         self.norms = np.diff(self.matrix.indptr).astype(np.float64)
 

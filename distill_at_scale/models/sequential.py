@@ -37,7 +37,7 @@ class SequenceEncoder(nn.Module):
     def __init__(self, n_items: int, dim: int) -> None:
         super().__init__()
         self.items = nn.Embedding(n_items + 1, dim, padding_idx=n_items)
-        nn.init.normal_(self.items.weight, std=dim**-0.5)
+        nn.init.normal_(self.items.weight, std=0.02)
         with torch.no_grad():
             self.items.weight[n_items] = 0.0
 

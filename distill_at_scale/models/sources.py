@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -58,16 +57,19 @@ class ShardSource:
 
     Whole shards go round the workers. Where there are fewer shards than workers, each is cut into runs of users,
     so that every worker has something to do. The last piece read is kept: a worker with one piece reads it once.
+
+    Attributes:
+        pieces: (shard, which run of its users, how many runs it is cut into) of each piece.
     """
 
-    def __init__(self, dataset: Dataset, rank: int = 0, world: int = 1) -> None:
+    def __init__(self, dataset: Dataset, rank: int = 0, world: int = 1, validation: bool = True) -> None:
         self.n_users, self.n_items = dataset.n_users, dataset.n_items
         self._dataset = dataset
-        self._has_validation = dataset.manifest.splits.get("validation", 0) > 0
+        self._has_validation = validation and dataset.manifest.splits.get("validation", 0) > 0
         cuts = -(-world // len(dataset.shards))
         every = [(shard, cut, cuts) for cut in range(cuts) for shard in range(len(dataset.shards))]
-        self._pieces: Sequence[tuple[int, int, int]] = every[rank::world]
-        self.n_pieces = len(self._pieces)
+        self.pieces = every[rank::world]
+        self.n_pieces = len(self.pieces)
         self._kept: dict[str, tuple[int, Interactions]] = {}
 
     def train(self, piece: int) -> Interactions:
@@ -83,7 +85,7 @@ class ShardSource:
         kept = self._kept.get(split)
         if kept is None or kept[0] != piece:
             self._kept.pop(split, None)
-            shard, cut, cuts = self._pieces[piece]
+            shard, cut, cuts = self.pieces[piece]
             rows = self._dataset.interactions(split, shards=[shard])
             if cuts > 1:
                 rows = rows.slice(len(rows) * cut // cuts, len(rows) * (cut + 1) // cuts)
@@ -92,7 +94,7 @@ class ShardSource:
 
 
 def take_users(rows: Interactions, positions: np.ndarray) -> Interactions:
-    """The users at ``positions`` (ascending; positions in ``rows``, not user numbers), without ratings' times."""
+    """The users at ``positions`` (in ``rows``; not user numbers), in that order, without their times."""
     counts = rows.counts[positions]
     offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
     index = np.arange(offsets[-1]) + np.repeat(rows.offsets[positions] - offsets[:-1], counts)

@@ -18,7 +18,6 @@ from torch import nn
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models.batches import Batch, Examples, PairExamples, RatingExamples
-from distill_at_scale.models.histories import binary_histories
 from distill_at_scale.models.sources import Source, take_users
 from distill_at_scale.models.torch_model import TorchConfig, TorchRecommender
 from distill_at_scale.models.trainer import Alone
@@ -147,7 +146,7 @@ class UserTableRecommender(TorchRecommender):
         if self.config.objective == "explicit" and histories.ratings is not None:
             weights = torch.from_numpy(histories.ratings).to(items.device) - module.mean
         else:
-            distinct = binary_histories(histories)
+            distinct = histories.to_csr()
             counts, numbers = np.diff(distinct.indptr), distinct.indices
             weights = torch.ones(len(numbers), device=items.device)
         owner = torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).to(items.device)

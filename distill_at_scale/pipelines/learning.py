@@ -40,7 +40,9 @@ def learn(record: runs.RunRecord, name: str, rounds: Rounds, uri: str, work: str
         return
     start, costs = time.monotonic(), []
     n_shards = len(Dataset.open(uri).shards)
-    size = -(-n_shards // min(n_shards, _MOST_GROUPS))
+    # What a group brings is as large as what a shard does: no more groups than keep the cluster busy.
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    size = -(-n_shards // min(n_shards, _MOST_GROUPS, 2 * cpus))
     groups = [list(range(k, min(k + size, n_shards))) for k in range(0, n_shards, size)]
     visit: Any = ray.remote(num_returns=3)(_visit)
     advance: Any = ray.remote(num_returns=2)(_advance)

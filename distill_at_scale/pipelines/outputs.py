@@ -1,7 +1,7 @@
-"""The place that a prepare writes to: whose it is, what in it is ours, and how it is cleared.
+"""The place that a run writes a dataset to: whose it is, what in it is ours, and how it is cleared.
 
 A place is ours once the plan of an unfinished run or a manifest is in it; any other must be empty, and no file
-but those that a prepare itself names is ever removed.
+but those that such a run itself names is ever removed.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ class _Prepare:
             "config": self.content,
             "schema": schema.model_dump(mode="json"),
             "fragments": [piece.model_dump(mode="json") for piece in pieces],
-            "versions": _made_with(),
+            "versions": runs.made_with(),
         }
         digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
         plan_uri = storage.join(self.work, outputs.PLAN)
@@ -146,7 +146,7 @@ class _Prepare:
         read = run_stage(self.record, "read the log", partition, items)
         rows, good = sum(r["rows"] for r in read), sum(r["good"] for r in read)
         if rows - good > self.config.max_bad_share * rows:
-            reasons = _total(r["reasons"] for r in read)
+            reasons = runs.total(r["reasons"] for r in read)
             worst = ", ".join(f"{n:,} {why}" for why, n in sorted(reasons.items(), key=lambda r: -r[1])[:3])
             where = storage.join(storage.redact(self.output), fragments.QUARANTINE)
             raise DasError(
@@ -213,7 +213,7 @@ class _Prepare:
     def _check_left(self, read: list[dict[str, Any]], sorted_: list[dict[str, Any]], users: list[int]) -> None:
         if sum(users):
             return
-        gone = _total(r["dropped"] for r in sorted_)
+        gone = runs.total(r["dropped"] for r in sorted_)
         left = sum(r["kept"] for r in sorted_)
         config = self.config
         asks = f"--min-user {config.min_user}, --min-item {config.min_item}"
@@ -264,7 +264,7 @@ class _Prepare:
         return run_stage(self.record, "number, split, write", build, items, [numbering])
 
     def _check_train_rows(self, written: list[dict[str, Any]]) -> None:
-        splits = _total(r["shard"]["splits"] for r in written if r["shard"])
+        splits = runs.total(r["shard"]["splits"] for r in written if r["shard"])
         if splits["train"] == 0:
             found = ", ".join(f"{n:,} {name}" for name, n in splits.items())
             raise DasError(
@@ -300,21 +300,21 @@ class _Prepare:
             rule["seed"] = choice.seed
         if choice.rule == "temporal":
             rule |= {"validation_from": choice.validation_from, "test_from": choice.test_from}
-        reasons = _total(r["reasons"] for r in read)
+        reasons = runs.total(r["reasons"] for r in read)
         manifest = Manifest.model_validate(
             {
                 "n_users": sum(r["n_users"] for r in records),
                 "n_items": items["n_items"],
                 "item_space": items["item_space"],
                 "n_rows": sum(r["rows"] for r in records),
-                "splits": _total(r["splits"] for r in records),
+                "splits": runs.total(r["splits"] for r in records),
                 "split_rule": rule,
                 "has_ratings": schema.has_rating,
                 "has_timestamps": schema.has_timestamp,
                 "id_types": schema.id_types,
                 "items": items["file"],
                 "shards": records,
-                "dropped": _total([*(r["dropped"] for r in sorted_), *(r["lost"] for r in written)]),
+                "dropped": runs.total([*(r["dropped"] for r in sorted_), *(r["lost"] for r in written)]),
                 "quarantine": QuarantineRecord(
                     rows=sum(reasons.values()),
                     reasons=reasons,
@@ -327,7 +327,7 @@ class _Prepare:
                     "skipped": [list(skipped) for skipped in estimate.skipped],
                 },
                 "config": self.content,
-                "made_with": _made_with(),
+                "made_with": runs.made_with(),
             }
         )
         self.record.write(self.output)
@@ -350,19 +350,6 @@ def _length(ids: pl.Series) -> int:
 def _load_numbering(work: str, round_: int, min_item: int, item_ids: pl.Series | None) -> shards.Numbering:
     item_hash = None if item_ids is None else hashing.hash_ids(item_ids)
     return shards.Numbering(core.load_alive(work, round_), min_item > 1, item_hash)
-
-
-def _made_with() -> dict[str, str]:
-    found = runs.versions()
-    return {name: found[name] for name in ("distill_at_scale", "polars", "pyarrow")}
-
-
-def _total(counts: Any) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for one in counts:
-        for key, n in one.items():
-            total[key] = total.get(key, 0) + n
-    return total
 
 
 def _power_of_two(at_least: float) -> int:

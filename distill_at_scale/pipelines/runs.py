@@ -7,6 +7,7 @@ import platform
 import resource
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,21 @@ def versions() -> dict[str, str]:
     names = ("ray", "torch", "numpy", "scipy", "polars", "pyarrow")
     found = {name: importlib.metadata.version(name) for name in names}
     return {"distill_at_scale": distill_at_scale.__version__, "python": platform.python_version(), **found}
+
+
+def made_with() -> dict[str, str]:
+    """Versions of what the bytes of a dataset depend on; its manifest names them."""
+    found = versions()
+    return {name: found[name] for name in ("distill_at_scale", "polars", "pyarrow")}
+
+
+def total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Sums of counts with the same name, as tasks report them."""
+    sums: dict[str, int] = {}
+    for one in counts:
+        for name, n in one.items():
+            sums[name] = sums.get(name, 0) + n
+    return sums
 
 
 def peak_mib() -> float:

@@ -28,7 +28,6 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines import cluster, outputs, runs
 from distill_at_scale.pipelines.learning import FOLDER as LEARNED
 from distill_at_scale.pipelines.learning import learn, read_learned
-from distill_at_scale.pipelines.prepare import _made_with, _total
 from distill_at_scale.pipelines.stages import run_stage
 from distill_at_scale.samplers import Sampler, find_sampler, selection, subset
 from distill_at_scale.samplers.rounds import Task
@@ -98,7 +97,7 @@ class _Sample:
         output = storage.normalise(config.output)
         if f"{output}/".startswith(self.dataset.uri + "/"):
             raise DasError(f"{storage.redact(output)} lies in the dataset sampled from; choose another --output.")
-        self.outputs = [storage.join(output, f"{config.sampler}-{budget:g}") for budget in self.budgets]
+        self.outputs = [storage.join(output, f"{config.sampler}-{budget:.12g}") for budget in self.budgets]
         self.work = storage.join(output, WORK, config.sampler)
         # Of the parent its content, not its place: it may be moved between a run and its resumption.
         self.content = {"sampler": config.sampler, "seed": config.seed}
@@ -117,7 +116,7 @@ class _Sample:
     def _begin(self) -> None:
         """Takes up the work of an earlier run of the same job or starts anew."""
         fingerprint = self.dataset.manifest.fingerprint
-        plan = {**self.content, "budgets": self.budgets, "parent": fingerprint, "versions": _made_with()}
+        plan = {**self.content, "budgets": self.budgets, "parent": fingerprint, "versions": runs.made_with()}
         digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
         plan_uri = storage.join(self.work, outputs.PLAN)
         try:
@@ -238,7 +237,7 @@ class _Sample:
         parent = self.dataset.manifest
         uri = storage.redact(self.dataset.uri)
         records = [record["shards"][k] for record in written]
-        splits = _total(record["splits"] for record in records)
+        splits = runs.total(record["splits"] for record in records)
         return Manifest.model_validate(
             {
                 **parent.model_dump(include=set(_INHERITED)),
@@ -250,7 +249,7 @@ class _Sample:
                 "source": {"inputs": [uri], "rows": parent.n_rows, "skipped": []},
                 "config": {**self.content, "budget": self.budgets[k]},
                 "parent": Parent(uri=uri, fingerprint=parent.fingerprint),
-                "made_with": _made_with(),
+                "made_with": runs.made_with(),
             }
         )
 

@@ -1,4 +1,4 @@
-"""train: the Ray Train loop of all gradient-trained models; `fit` runs it for them.
+"""train: the Ray Train loop of all gradient-trained models; `fit` runs it for them, `proxies` for samplers.
 
     every worker: its own shards, streamed ─► Trainer (gradients added up over the workers) ─► rank 0 saves the model
 
@@ -12,14 +12,15 @@ import hashlib
 import json
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
 import ray.train
 import torch
 import torch.distributed
-from ray.train.torch import TorchTrainer, get_device
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from distill_at_scale.config import FitConfig
 from distill_at_scale.data import storage
@@ -39,25 +40,25 @@ _FAILED, _COSTS = "failed.json", "costs.json"
 
 
 @dataclass(frozen=True)
-class Job:
-    """What every worker of a run is told."""
+class Gang:
+    """What is asked of Ray Train for a run."""
 
-    data: str
-    model: str
-    settings: dict[str, Any]
-    output: str
-    work: str
-    """folder of the run's checkpoints"""
-    threads: int
+    workers: int
     gpu: bool
-    checkpoint_every: int | None
-    keep_checkpoints: int
+    work: str
+    """folder of the run's checkpoints, and of what its workers leave for the driver"""
+    checkpoint_every: int | None = None
+    """steps; None: one epoch"""
+    keep_checkpoints: int = 2
+    threads: int = 1
+    """of each worker"""
 
 
 class Workers(Alone):
     """All workers of a run, as torch.distributed connects them."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
         self.rank, self.world = torch.distributed.get_rank(), torch.distributed.get_world_size()
 
     def add(self, tensor: torch.Tensor) -> None:
@@ -84,32 +85,50 @@ def train(record: runs.RunRecord, config: FitConfig, dataset: Dataset, output: s
     Raises:
         DasError: too few CPUs or GPUs, too little memory, a loss that is no number, too many dead workers.
     """
-    work = work_folder(config, dataset, output)
-    threads = _cpus_each(config.workers)
-    job = Job(
-        data=dataset.uri,
-        model=config.model,
-        settings=config.set,
-        output=output,
-        work=work,
-        threads=threads,
+    gang = Gang(
+        workers=config.workers,
         gpu=config.gpu,
+        work=work_folder(config, dataset, output),
         checkpoint_every=config.checkpoint_every,
         keep_checkpoints=config.keep_checkpoints,
     )
-    failed = storage.join(work, _FAILED)
+    data, name, settings = dataset.uri, config.model, config.set
+
+    def work(gang: Gang, workers: Workers) -> None:
+        dataset, model = Dataset.open(data), create_model(name, settings)
+        assert isinstance(model, TorchRecommender)
+        source = ShardSource(dataset, workers.rank, workers.world)
+        trainer = run_trainer(gang, workers, model, dataset, source, tell)
+        model.adopt(trainer, source.n_users, source.n_items, dataset.manifest.item_space)
+        if workers.rank == 0:
+            model.save(output)
+
+    run_gang(record, f"fit {config.model}", gang, work)
+    storage.remove(storage.join(output, WORK))
+
+
+def run_gang(record: runs.RunRecord, name: str, gang: Gang, work: Callable[[Gang, Workers], None]) -> None:
+    """Has Ray Train run ``work`` on every worker of a gang, again from its checkpoints when one of them dies.
+
+    Raises:
+        DasError: the one that a worker raised; too few CPUs; too many deaths.
+    """
+    gang = replace(gang, threads=_cpus_each(gang.workers))
+    failed = storage.join(gang.work, _FAILED)
     storage.remove(failed)
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="das-train-") as scratch:
         trainer = TorchTrainer(
-            _train_worker,
-            train_loop_config={"job": job, "tell": tell},
-            torch_config=ray.train.torch.TorchConfig(backend="nccl" if config.gpu else "gloo"),
+            _on_worker,
+            train_loop_config={"gang": gang, "work": work},
+            torch_config=TorchConfig(backend="nccl" if gang.gpu else "gloo"),
             scaling_config=ray.train.ScalingConfig(
-                num_workers=config.workers, use_gpu=config.gpu, resources_per_worker=_resources(threads, config.gpu)
+                num_workers=gang.workers,
+                use_gpu=gang.gpu,
+                resources_per_worker={"CPU": gang.threads, **({"GPU": 1} if gang.gpu else {})},
             ),
             run_config=ray.train.RunConfig(
-                name="fit",
+                name="das",
                 storage_path=scratch,
                 failure_config=ray.train.FailureConfig(max_failures=_MOST_DEATHS),
             ),
@@ -118,63 +137,71 @@ def train(record: runs.RunRecord, config: FitConfig, dataset: Dataset, output: s
             trainer.fit()
         except ray.train.TrainingFailedError as error:
             reason = " ".join(str(error).split())[-300:]
-            raise DasError(
-                f"fit {config.model}: its workers died {_MOST_DEATHS + 1} times, the last time so: {reason}"
-            ) from error
+            raise DasError(f"{name}: its workers died {_MOST_DEATHS + 1} times, the last time so: {reason}") from error
     if storage.exists(failed):
         sentence = storage.read_json(failed)["error"]
         storage.remove(failed)
         raise DasError(sentence)
-    costs = storage.read_json(storage.join(work, _COSTS))
-    record.add(f"fit {config.model}", time.monotonic() - started, costs)
-    storage.remove(storage.join(output, WORK))
+    record.add(name, time.monotonic() - started, storage.read_json(storage.join(gang.work, _COSTS)))
 
 
-def _train_worker(loop: dict[str, Any]) -> None:
-    """What each worker of Ray Train runs, from the start or again after a death."""
-    job: Job = loop["job"]
-    if storage.exists(storage.join(job.work, _FAILED)):
-        return
-    try:
-        _train(job, loop["tell"])
-    except DasError as error:
-        # It would come again: the next attempt sees this file and ends, and the driver says the sentence.
-        storage.write_json(storage.join(job.work, _FAILED), {"error": str(error)})
-        raise
+def run_trainer(
+    gang: Gang,
+    workers: Workers,
+    model: TorchRecommender,
+    dataset: Dataset,
+    source: ShardSource,
+    tell: progress.Tell,
+    after_epoch: Callable[[Trainer], None] | None = None,
+) -> Trainer:
+    """Trains on this worker's share, from the newest checkpoint on.
 
-
-def _train(job: Job, tell: progress.Tell) -> None:
-    torch.set_num_threads(job.threads)
-    cpu, workers = time.process_time(), Workers()
-    dataset, model = Dataset.open(job.data), create_model(job.model, job.settings)
-    assert isinstance(model, TorchRecommender)
-    model.check_memory(dataset.n_users, dataset.n_items, -(-dataset.n_rows // workers.world), model.config)
-    source = ShardSource(dataset, workers.rank, workers.world)
-    device = get_device() if job.gpu else torch.device("cpu")
-    trainer = Trainer(model, source, device, workers)
-    checkpoints = Checkpoints(job.work, job.keep_checkpoints)
-    every = job.checkpoint_every or trainer.steps_per_epoch
+    Args:
+        after_epoch: called after each epoch, before its checkpoint.
+    """
+    rows = -(-dataset.n_rows // workers.world)
+    model.check_memory(dataset.n_users, dataset.n_items, rows, model.config)
+    trainer = Trainer(model, source, workers.device, workers)
+    checkpoints = Checkpoints(gang.work, gang.keep_checkpoints)
+    every = gang.checkpoint_every or trainer.steps_per_epoch
     # One worker looks, all go by what it saw.
-    newest = torch.tensor([checkpoints.newest() if workers.rank == 0 else 0], device=device)
+    newest = torch.tensor([checkpoints.newest() if workers.rank == 0 else 0], device=workers.device)
     workers.add(newest)
     if newest.item():
         trainer.restore(checkpoints.read(int(newest.item())))
 
     def after_step() -> None:
+        if trainer.step == 0 and after_epoch:
+            after_epoch(trainer)
         steps = trainer.epoch * trainer.steps_per_epoch + trainer.step
         if steps % every == 0 and workers.rank == 0:
             checkpoints.write(steps, trainer.state())
 
     trainer.run(tell, after_step)
     checkpoints.wait()
-    model.adopt(trainer, source.n_users, source.n_items, dataset.manifest.item_space)
-    costs = torch.zeros(workers.world, 2, dtype=torch.float64, device=device)
+    return trainer
+
+
+def _on_worker(loop: dict[str, Any]) -> None:
+    """What each worker of Ray Train runs, from the start or again after a death."""
+    gang: Gang = loop["gang"]
+    failed = storage.join(gang.work, _FAILED)
+    if storage.exists(failed):
+        return
+    torch.set_num_threads(gang.threads)
+    cpu, workers = time.process_time(), Workers(get_device() if gang.gpu else torch.device("cpu"))
+    try:
+        loop["work"](gang, workers)
+    except DasError as error:
+        # It would come again: the next attempt sees this file and ends, and the driver says the sentence.
+        storage.write_json(failed, {"error": str(error)})
+        raise
+    costs = torch.zeros(workers.world, 2, dtype=torch.float64, device=workers.device)
     costs[workers.rank, 0], costs[workers.rank, 1] = time.process_time() - cpu, runs.peak_mib()
     workers.add(costs)
     if workers.rank == 0:
         each = [{"cpu_s": seconds, "peak_mib": peak} for seconds, peak in costs.tolist()]
-        storage.write_json(storage.join(job.work, _COSTS), each)
-        model.save(job.output)
+        storage.write_json(storage.join(gang.work, _COSTS), each)
 
 
 def _cpus_each(workers: int) -> int:
@@ -188,7 +215,3 @@ def _cpus_each(workers: int) -> int:
         if sum(node // cpus for node in nodes) >= workers:
             return cpus
     raise DasError(f"--workers {workers} needs a CPU for each, but the cluster has {sum(nodes)}; set fewer.")
-
-
-def _resources(cpus: int, gpu: bool) -> dict[str, float]:
-    return {"CPU": cpus, "GPU": 1} if gpu else {"CPU": cpus}

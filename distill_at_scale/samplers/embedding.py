@@ -28,7 +28,7 @@ _FINE = 1 << 30
 class EmbeddingRounds:
     """Passes that learn a basis of the items; what follows on it is a subclass's to say.
 
-    A pass moves 16 numbers an item: up to some ten million items.
+    A pass moves 16 numbers an item, 128 bytes, from every task: for a few million items at most.
     """
 
     listed: ClassVar[frozenset[str]] = frozenset()

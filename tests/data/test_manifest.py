@@ -87,7 +87,7 @@ def test_what_is_no_dataset(tmp_path: Path) -> None:
     with pytest.raises(DasError, match=r"is no dataset: it has no manifest\.json"):
         read_manifest(str(tmp_path))
     (tmp_path / "_work").mkdir()
-    with pytest.raises(DasError, match="is no dataset: a prepare has not finished there; run the same command again"):
+    with pytest.raises(DasError, match="is no dataset: a run has not finished there; run the same command again"):
         read_manifest(str(tmp_path))
     (tmp_path / "log.csv").write_text("user_id,item_id\n")
     with pytest.raises(DasError, match=r"log\.csv"):

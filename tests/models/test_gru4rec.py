@@ -16,7 +16,7 @@ class TestGRU4Rec(SequenceContract):
         "dim": 16,
         "hidden": 16,
         "length": 8,
-        "epochs": 20,
+        "epochs": 30,
         "batch_size": 16,
         "learning_rate": 0.02,
         "dropout": 0.1,

@@ -17,7 +17,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import create_model
 from distill_at_scale.models.krr import solve_lapack, solve_torch
-from distill_at_scale.models.ntk import TrainUsers, binary_histories, ntk, ntk_diagonal
+from distill_at_scale.models.ntk import TrainUsers, ntk, ntk_diagonal
 
 CPU = torch.device("cpu")
 
@@ -75,7 +75,7 @@ def test_the_kernel_is_the_networks() -> None:
     rows, others = random_rows(14, 30, 0), random_rows(9, 30, 1)
     x, y = (each.to_csr(dtype=np.float64).toarray() for each in (rows, others))
     users = TrainUsers(rows)
-    found = users.kernel_with(binary_histories(others), torch.float64, CPU).numpy()
+    found = users.kernel_with(others.to_csr(), torch.float64, CPU).numpy()
     expected = np.array([[slow_ntk(b, a) for a in x] for b in y])
     np.testing.assert_allclose(found, expected, rtol=1e-12)
     square = users.kernel(torch.float64, CPU).numpy()

@@ -88,7 +88,9 @@ def test_training_stops_when_it_brings_nothing_and_the_best_is_kept() -> None:
 
 
 def test_a_diverging_loss_is_reported() -> None:
-    rows = Interactions(np.arange(2), np.array([0, 1, 2]), np.array([0, 1], np.int32), 2, np.full(2, np.inf, np.float32))
+    rows = Interactions(
+        np.arange(2), np.array([0, 1, 2]), np.array([0, 1], np.int32), 2, np.full(2, np.inf, np.float32)
+    )
     with pytest.raises(DasError, match="bias: the loss is no number any more in epoch 1; set a smaller learning_rate"):
         create_model("bias", {"objective": "explicit", "device": "cpu"}).fit(rows)
 

@@ -164,7 +164,7 @@ def test_a_kill_at_every_file(tmp_path: Path, logs: list[str], undisturbed: Data
     last = {"when": "after", "file": str(output / "manifest.json"), "state": undisturbed.manifest.fingerprint}
     assert deaths[-1] == last
     for death in deaths[:-1]:
-        assert "is no dataset: a prepare has not finished there" in death["state"]
+        assert "is no dataset: a run has not finished there" in death["state"]
     dataset = Dataset.open(str(output))
     dataset.verify()
     assert checksums(dataset) == checksums(undisturbed)
@@ -197,8 +197,7 @@ def test_kills_of_the_driver(
     )
     assert inspected.returncode == 1
     assert inspected.stderr == (
-        f"error: {runs.output} is no dataset: a prepare has not finished there; run the same command again to "
-        "finish it.\n"
+        f"error: {runs.output} is no dataset: a run has not finished there; run the same command again to finish it.\n"
     )
 
     died = runs.run([("after", r"/out/manifest\.json$")], "driver")
@@ -279,7 +278,7 @@ def test_kill_while_an_old_dataset_is_cleared_away(tmp_path: Path, logs: list[st
             with pytest.raises(DasError, match="holds a dataset already"):
                 inline_prepare(**(asked | {"overwrite": False}))
         else:
-            with pytest.raises(DasError, match="a prepare has not finished there"):
+            with pytest.raises(DasError, match="a run has not finished there"):
                 Dataset.open(str(output))
         dataset = inline_prepare(**asked)
         assert checksums(dataset) == checksums(undisturbed)

@@ -88,7 +88,7 @@ def test_gzip_cut_behind_its_head(ray_session: None, tmp_path: Path) -> None:
     path = log(tmp_path, packed[: len(packed) * 9 // 10], "log.csv.gz")
     said = refused("gzip stream is cut off or damaged", input=[path], output=str(tmp_path / "out"))
     assert path in said
-    with pytest.raises(DasError, match="is no dataset: a prepare has not finished there"):
+    with pytest.raises(DasError, match="is no dataset: a run has not finished there"):
         Dataset.open(str(tmp_path / "out"))
     # The mended file is another input: the place is taken up again from the start.
     log(tmp_path, packed, "log.csv.gz")

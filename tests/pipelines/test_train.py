@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-import safetensors.numpy
 import torch
 from prepare_kit import inline_prepare, random_rows, write_logs
 
@@ -35,13 +34,10 @@ LIVES = [
     [
         ("worker", "before", r"checkpoint-0+8\.safetensors$"),
         ("worker", "after", r"checkpoint-0+16\.safetensors$"),
-        ("driver", "after", r"checkpoint-0+20\.safetensors$"),
+        ("worker", "after", r"checkpoint-0+20\.safetensors$"),
+        ("driver", "before", r"checkpoint-0+28\.safetensors$"),
     ],
-    [
-        ("worker", "after", r"checkpoint-0+24\.safetensors$"),
-        ("driver", "before", r"checkpoint-0+32\.safetensors$"),
-    ],
-    [],
+    [("worker", "after", r"checkpoint-0+32\.safetensors$")],
 ]
 
 
@@ -97,9 +93,6 @@ class Runs:
                 continue
         return False
 
-    def weights(self) -> dict[str, np.ndarray]:
-        return safetensors.numpy.load((self.folder / "model" / "weights.safetensors").read_bytes())
-
 
 def in_process(data: Dataset) -> TorchRecommender:
     """The same training without Ray, by one worker over the same shards."""
@@ -111,53 +104,56 @@ def in_process(data: Dataset) -> TorchRecommender:
     return model
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
-def test_killed_five_times(tmp_path: Path, data: Dataset, run_folder: Path, workers: int) -> None:
-    """Three workers and two drivers die. One worker alone ends with the bits of the undisturbed run."""
+@pytest.mark.parametrize(
+    ("workers", "lives"),
+    [
+        (1, [LIVES[0][-1:], []]),
+        pytest.param(1, LIVES, marks=pytest.mark.slow),
+        pytest.param(2, LIVES, marks=pytest.mark.slow),
+    ],
+    ids=["one-once", "one-five-times", "two-five-times"],
+)
+def test_killed(
+    tmp_path: Path, data: Dataset, run_folder: Path, workers: int, lives: list[list[tuple[str, str, str]]]
+) -> None:
+    """A driver, or four workers and a driver, die; one worker alone ends with the bits of an undisturbed run."""
     killed = Runs(tmp_path / "killed", data, workers, run_folder)
-    for deaths in LIVES:
+    for deaths in lives:
         killed.run(deaths)
-    undisturbed = Runs(tmp_path / "undisturbed", data, workers, run_folder)
-    undisturbed.run([])
     assert sorted(path.name for path in (killed.folder / "model").iterdir()) == [
         "model.json",
         "run.json",
         "weights.safetensors",
     ]
-    found, expected = killed.weights(), undisturbed.weights()
+    # A run of its own, and not in this process: the number of threads changes last bits.
+    undisturbed = Runs(tmp_path / "undisturbed", data, workers, run_folder)
+    undisturbed.run([])
+    found, expected = (load_model(str(each.folder / "model")) for each in (killed, undisturbed))
+    assert found.item_space == data.manifest.item_space
     if workers == 1:
-        assert all(np.array_equal(found[key], expected[key]) for key in expected)
-    models = [load_model(str(each.folder / "model")) for each in (killed, undisturbed)]
-    curves = [[p.metric for p in model.selection.points] for model in models if model.selection]
+        for key, weights in expected._weights().items():
+            np.testing.assert_array_equal(found._weights()[key], weights, err_msg=key)
+        train, _ = data.histories("validation", 0)
+        np.testing.assert_allclose(found.score(train), in_process(data).score(train), atol=1e-3)
+    curves = [[p.metric for p in model.selection.points] for model in (found, expected) if model.selection]
     assert len(curves[0]) == SETTINGS["epochs"]
     assert curves[0] == pytest.approx(curves[1], abs=5e-4)
 
 
-def test_one_and_two_workers_train_as_one_process_does(tmp_path: Path, data: Dataset, ray_session: None) -> None:
+def test_two_workers_train_as_one_does(tmp_path: Path, data: Dataset, ray_session: None) -> None:
+    """Other batches and other noise, but the same rows and the same number of steps."""
+    asked = {"data": data.uri, "model": "mvae", "output": str(tmp_path / "two"), "set": SETTINGS, "workers": 2}
+    result = fit(**asked)
     alone = in_process(data)
-    train, _ = data.histories("validation", 0)
-    asked = {"data": data.uri, "model": "mvae", "set": {**SETTINGS}}
-    result = fit(**asked, output=str(tmp_path / "one"))
     assert alone.selection is not None
     assert result.selection is not None
-    assert [p["metric"] for p in result.selection["points"]] == pytest.approx(
-        [p.metric for p in alone.selection.points], abs=1e-4
-    )
-    one = load_model(result.uri)
-    np.testing.assert_allclose(one.score(train), alone.score(train), atol=1e-3)
-    assert one.item_space == data.manifest.item_space
-    run = json.loads((tmp_path / "one" / "run.json").read_text())
-    assert run["stages"][0]["tasks"] == 1
-    with pytest.raises(DasError, match="holds a model already"):
-        fit(**asked, output=str(tmp_path / "one"))
-
-    # Other batches and other noise, but the same data and number of steps.
-    result = fit(**asked, output=str(tmp_path / "two"), workers=2)
-    assert result.selection is not None
-    assert result.cpu_s > 0
-    assert json.loads((tmp_path / "two" / "run.json").read_text())["stages"][0]["tasks"] == 2
     ends = [result.selection["points"][-1]["metric"], alone.selection.points[-1].metric]
     assert ends[0] == pytest.approx(ends[1], abs=0.05)
+    assert result.cpu_s > 0
+    assert json.loads((tmp_path / "two" / "run.json").read_text())["stages"][0]["tasks"] == 2
+    assert not (tmp_path / "two" / "_work").exists()
+    with pytest.raises(DasError, match="holds a model already"):
+        fit(**asked)
 
 
 def test_gradients_of_all_workers_are_those_of_one(data: Dataset) -> None:
@@ -201,7 +197,7 @@ class _OneShard(ShardSource):
 
     def __init__(self, dataset: Dataset, rank: int, world: int) -> None:
         super().__init__(dataset, rank, world)
-        self._pieces, self.n_pieces = [(0, rank, world)], 1
+        self.pieces, self.n_pieces = [(0, rank, world)], 1
 
 
 def test_every_user_is_one_workers(data: Dataset) -> None:
@@ -242,11 +238,10 @@ def test_refusals(tmp_path: Path, data: Dataset, ray_session: None) -> None:
         fit(**asked, model="ease", workers=2)
     with pytest.raises(DasError, match="--workers 99 needs a CPU for each, but the cluster has 4; set fewer"):
         fit(**asked, model="mf", workers=99)
-    with pytest.raises(DasError, match="setting 'no_such'|no_such"):
+    with pytest.raises(DasError, match="no_such"):
         fit(**asked, model="mf", set={"no_such": 1})
     # What a worker refuses is said once, not tried again and again, and leaves a place that can be used.
-    with pytest.raises(DasError, match="^mf: the loss is no number any more in epoch 1; set a smaller learning_rate"):
+    with pytest.raises(DasError, match="mf: the loss is no number any more in epoch 1; set a smaller learning_rate"):
         fit(**asked, model="mf", set={"learning_rate": 1e30, "objective": "explicit", "metric": "mse", "epochs": 2})
     assert not (tmp_path / "model" / "model.json").exists()
-    assert fit(**asked, model="bias", set={"epochs": 1}).model == "bias"
-    assert not (tmp_path / "model" / "_work").exists()
+    assert not list((tmp_path / "model").rglob("failed.json"))

@@ -55,6 +55,21 @@ def test_smallest_takes_so_many_of_each_group() -> None:
     assert smallest(groups, draws, np.array([1, 0, 2])).tolist() == [4, 2, 3]
 
 
+@pytest.mark.parametrize("skew", [1.0, 1e-3, 40.0])
+def test_smallest_is_that_of_a_sort(skew: float) -> None:
+    """Also for draws that are far from uniform, so that none, or all, of a group are below its bound."""
+    rng = np.random.default_rng(0)
+    groups = rng.integers(0, 30, 4000) // rng.integers(1, 5, 4000)
+    draws = (rng.random(4000) ** skew * 2.0**63).astype(np.uint64)
+    wanted = rng.integers(0, 60, 30)
+    expected = []
+    for group in range(30):
+        members = [k for k in range(4000) if groups[k] == group]
+        expected += sorted(members, key=lambda k: int(draws[k]))[: wanted[group]]
+    found = smallest(groups, draws, wanted)
+    assert [(groups[k], draws[k]) for k in found] == [(groups[k], draws[k]) for k in expected]
+
+
 def neighbours(log: Log) -> dict[Node, list[Node]]:
     graph: dict[Node, list[Node]] = {}
     for user, rows in log.rows.items():

@@ -1,0 +1,115 @@
+"""proxies: SVP's proxy models are trained on Ray Train and asked after every epoch how hard each train row is.
+
+    train an epoch ─► every worker scores its shards' rows and adds them to the sums so far ─► checkpoint
+
+The sums of an epoch lie in `<uri>/_work` beside the checkpoint of that epoch, so a run that was killed goes on with
+both. At the end they become the row scores that samplers read.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from distill_at_scale.data import storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.manifest import WORK
+from distill_at_scale.data.preparation import parts
+from distill_at_scale.errors import DasError
+from distill_at_scale.models.sources import ShardSource
+from distill_at_scale.models.trainer import Trainer
+from distill_at_scale.pipelines import progress, runs
+from distill_at_scale.pipelines.train import Gang, Workers, run_gang, run_trainer
+from distill_at_scale.samplers import row_scores
+from distill_at_scale.samplers.proxies import EPOCHS, hardness, proxy_model
+from distill_at_scale.samplers.row_scores import Objective, Proxy, RowScoresManifest
+
+_STEPS = 100
+
+
+def score_rows(
+    record: runs.RunRecord,
+    dataset: Dataset,
+    uri: str,
+    *,
+    proxy: Proxy,
+    objective: Objective,
+    seed: int,
+    epochs: int = EPOCHS,
+    workers: int = 1,
+    gpu: bool = False,
+) -> RowScoresManifest:
+    """Row scores of a dataset at ``uri``: those that are there, or new ones. Needs a Ray session.
+
+    Args:
+        record: is told time and memory.
+        dataset: whose train rows are scored.
+        uri: folder of the row scores, as :func:`row_scores.home` names it.
+        proxy, objective, seed: of the scores; others at ``uri`` are refused.
+        epochs: that the scores are the mean over.
+        workers, gpu: that train the proxy.
+
+    Raises:
+        DasError: explicit without ratings, other scores at ``uri``, and as `train`.
+    """
+    place = storage.redact(uri)
+    if objective == "explicit" and not dataset.manifest.has_ratings:
+        raise DasError(f"{storage.redact(dataset.uri)} has no ratings, so its objective is not explicit.")
+    asked = (proxy, objective, epochs, seed)
+    if storage.exists(storage.join(uri, row_scores.NAME)):
+        there = row_scores.open_scores(uri, dataset)
+        if (there.proxy, there.objective, there.epochs, there.seed) != asked:
+            raise DasError(f"{place} holds row scores of other settings; choose another --output.")
+        return there
+    folder = "-".join(map(str, (*asked, workers, dataset.manifest.fingerprint)))
+    gang = Gang(workers=workers, gpu=gpu, work=storage.join(uri, WORK, folder))
+    data = dataset.uri
+
+    with progress.stage(f"train {proxy} proxy", _STEPS) as stage, progress.relay(stage, _STEPS) as tell:
+
+        def work(gang: Gang, workers: Workers) -> None:
+            dataset = Dataset.open(data)
+            model = proxy_model(proxy, objective, dataset.manifest.splits["train"], seed, epochs)
+            source = ShardSource(dataset, workers.rank, workers.world, validation=False)
+
+            def add_scores(trainer: Trainer) -> None:
+                trainer.module.eval()
+                for piece, (shard, cut, _) in enumerate(source.pieces):
+                    rng = np.random.default_rng([seed, trainer.epoch, shard, cut])
+                    total = hardness(model, trainer.module, source.train(piece), rng)
+                    if trainer.epoch > 1:
+                        total += _read(gang.work, trainer.epoch - 1, shard, cut)
+                    table = pa.table({"sum": total})
+                    parts.write_arrow(_sums(gang.work, trainer.epoch, shard, cut), table)
+                # The checkpoint of an epoch says that all its sums are there.
+                workers.add(torch.zeros(1, device=workers.device))
+                if workers.rank == 0 and trainer.epoch > gang.keep_checkpoints + 1:
+                    storage.remove(_epoch(gang.work, trainer.epoch - gang.keep_checkpoints - 1))
+
+            run_trainer(gang, workers, model, dataset, source, tell, add_scores)
+
+        run_gang(record, f"train {proxy} proxy", gang, work)
+    cuts = -(-workers // len(dataset.shards))
+    files = []
+    for shard in range(len(dataset.shards)):
+        total = np.concatenate([_read(gang.work, epochs, shard, cut) for cut in range(cuts)])
+        files.append(row_scores.write_part(uri, shard, (total / epochs).astype(np.float32)))
+    manifest = RowScoresManifest(
+        data=dataset.manifest.fingerprint, proxy=proxy, objective=objective, epochs=epochs, seed=seed, files=files
+    )
+    row_scores.write_manifest(uri, manifest)
+    storage.remove(storage.join(uri, WORK))
+    return manifest
+
+
+def _epoch(work: str, epoch: int) -> str:
+    return storage.join(work, f"sums-{epoch:05d}")
+
+
+def _sums(work: str, epoch: int, shard: int, cut: int) -> str:
+    return storage.join(_epoch(work, epoch), f"part-{shard:05d}-{cut:05d}.arrow")
+
+
+def _read(work: str, epoch: int, shard: int, cut: int) -> np.ndarray:
+    return parts.read_arrow(_sums(work, epoch, shard, cut))["sum"].to_numpy()

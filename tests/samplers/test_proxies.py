@@ -1,0 +1,53 @@
+"""SVP's proxies: how hard a row is, against the definition."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.samplers import proxies
+
+
+def rows() -> Interactions:
+    items, ratings = np.array([0, 2, 2, 1, 3], np.int32), np.array([1, 5, 4, 3, 2], np.float32)
+    return Interactions(np.arange(3), np.array([0, 3, 3, 5]), items, 9, ratings)
+
+
+def test_explicit_hardness_is_the_squared_error() -> None:
+    model = proxies.proxy_model("mf", "explicit", 5, 0)
+    torch.manual_seed(0)
+    module = model.build(3, 9).eval()
+    module.mean.fill_(2.5)
+    found = proxies.hardness(model, module, rows(), np.random.default_rng(0))
+    slow = []
+    for user, item, rating in zip((0, 0, 0, 2, 2), rows().items, (1, 5, 4, 3, 2)):
+        p, q = module.user[user], module.item[item]
+        slow.append((2.5 + (p[:-1] @ q[:-1] + p[-1] + q[-1]).item() - rating) ** 2)
+    np.testing.assert_allclose(found, slow, rtol=1e-5)
+
+
+def test_implicit_hardness_is_the_share_of_unseen_items_above() -> None:
+    """Items in the order of their numbers: of the unseen ones, the share above is known but for the draws."""
+    model = proxies.proxy_model("bias", "implicit", 5, 0)
+    module = model.build(3, 9).eval()
+    with torch.no_grad():
+        module.item[:, 0] = torch.arange(9)
+    draws = [proxies.hardness(model, module, rows(), np.random.default_rng(seed)) for seed in range(100)]
+    unseen = {0: [1, 3, 4, 5, 6, 7, 8], 2: [0, 2, 4, 5, 6, 7, 8]}
+    slow = [np.mean([other > item for other in unseen[user]]) for user, item in zip((0, 0, 0, 2, 2), rows().items)]
+    # 2000 draws a row: the standard error is below .01.
+    np.testing.assert_allclose(np.mean(draws, axis=0), slow, atol=0.04)
+
+
+def test_a_user_who_has_everything_ends() -> None:
+    everything = Interactions(np.arange(1), np.array([0, 4]), np.arange(4, dtype=np.int32), 4)
+    model = proxies.proxy_model("bias", "sequential", 4, 0)
+    found = proxies.hardness(model, model.build(1, 4).eval(), everything, np.random.default_rng(0))
+    np.testing.assert_array_equal(found, 0.5)
+
+
+@pytest.mark.parametrize(("n_rows", "batch"), [(10, 1024), (2_048_000, 1024), (20_000_000, 10_000)])
+def test_batches_grow_with_the_rows(n_rows: int, batch: int) -> None:
+    assert proxies.proxy_model("mf", "implicit", n_rows, 0).config.batch_size == batch
