@@ -111,7 +111,7 @@ def prepare(log: Path, output: Path) -> dict[str, object]:
         "driver_peak_mib": run["driver_peak_mib"],
         "worker_peak_mib": run["worker_peak_mib"],
         "all_processes_peak_mib": round(memory.peak / 2**20),
-        "stages_wall_s": {stage["stage"]: stage["wall_s"] for stage in run["stages"]},
+        "stages_wall_and_cpu_s": {stage["stage"]: [stage["wall_s"], stage["cpu_s"]] for stage in run["stages"]},
     }
 
 

@@ -76,12 +76,10 @@ def node_cpus() -> int:
 
 
 def _quiet() -> None:
-    """Ray Data's own bars and notes stay out of our output; its warnings stay in."""
+    """Ray Data's own notes stay out of our output; its warnings stay in."""
     import ray.data
 
+    assert ray.data  # sets up its loggers, which would undo what follows
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     # It warns that there are no bars, which is what we ask for.
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False

@@ -49,6 +49,11 @@ def run_stage(
     inputs = ray.data.from_items(
         [{"index": k, "item": item} for k, item in enumerate(items)], override_num_blocks=len(items)
     )
+    # Of this pipeline alone: the session may be one of the user's, with settings of its own.
+    inputs.context.enable_progress_bars = False
+    inputs.context.print_on_execution_start = False
+    # Holding half of the CPUs back for later operators, of which there are none, would leave one of two idle.
+    inputs.context.op_resource_reservation_enabled = False
     call = _Call(ray.put(work), tuple(shared))
     done: list[dict[str, Any]] = [{}] * len(items)
     costs: list[dict[str, Any]] = []
