@@ -80,6 +80,14 @@ def test_settings_of_models_keep_their_types() -> None:
     assert cli._value(text, ["user_id=1", "rating="]) == {"user_id": "1", "rating": ""}
 
 
+def test_help_names_every_model_and_sampler() -> None:
+    from distill_at_scale.models import MODELS
+    from distill_at_scale.samplers import SAMPLERS
+
+    for model, name, known in ((config.FitConfig, "model", MODELS), (config.SampleConfig, "sampler", SAMPLERS)):
+        assert set(known) <= set(re.findall(r"\w+", model.model_fields[name].description or ""))
+
+
 def test_inspect_of_nothing_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     code = run(monkeypatch, "inspect", "/nowhere/at/all")
     assert code == 1

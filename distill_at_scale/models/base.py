@@ -27,7 +27,6 @@ FORMAT = 1
 MODEL_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 
-Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "float32", "float64"]
 
 

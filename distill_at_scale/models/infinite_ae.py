@@ -11,7 +11,8 @@ from pydantic import Field, PositiveFloat
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
-from distill_at_scale.models.base import Device, ModelConfig, Precision, Recommender, expect_shape
+from distill_at_scale.models.base import ModelConfig, Precision, Recommender, expect_shape
+from distill_at_scale.models.device import Device, resolve_device
 from distill_at_scale.models.krr import KernelRidge
 from distill_at_scale.models.linalg import FLOAT32_CONDITION
 from distill_at_scale.models.ntk import BLOCK_USERS, TrainUsers, ntk_diagonal
@@ -139,17 +140,6 @@ class _Reconstruction:
         scores = self._users.matrix[rows].toarray()
         scores -= self._shift * self._alpha[rows]
         return scores
-
-
-def resolve_device(device: Device) -> torch.device:
-    """The torch device of a setting.
-
-    Raises:
-        DasError: for a GPU that is not there.
-    """
-    if device == "cuda" and not torch.cuda.is_available():
-        raise DasError("device=cuda, but torch finds no GPU here; set device=cpu or auto.")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def _dtype(config: InfiniteAEConfig, n_users: int, lam: float) -> torch.dtype:

@@ -42,7 +42,7 @@ class Selection(BaseModel):
     parameter: str
     """Name of the hyper-parameter."""
     metric: str
-    """Name of the validation metric, averaged over the users with validation rows; larger is better."""
+    """Name of the validation metric, averaged over the users with validation rows; larger is better, but for mse."""
     points: list[GridPoint]
     """Everything tried, in ascending order of the value."""
     chosen: float

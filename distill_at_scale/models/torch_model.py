@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import nn
 
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.models.base import Device, ModelConfig, Recommender, expect_shape
+from distill_at_scale.models.base import ModelConfig, Recommender, expect_shape
 from distill_at_scale.models.batches import Batch, Examples
-from distill_at_scale.models.infinite_ae import resolve_device
+from distill_at_scale.models.device import Device, resolve_device
 from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.sources import MemorySource, Source
 from distill_at_scale.models.trainer import Alone, Trainer

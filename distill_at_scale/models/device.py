@@ -1,0 +1,22 @@
+"""Where a model computes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from distill_at_scale.errors import DasError
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def resolve_device(device: Device) -> torch.device:
+    """The torch device of a setting.
+
+    Raises:
+        DasError: for a GPU that is not there.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DasError("device=cuda, but torch finds no GPU here; set device=cpu or auto.")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
