@@ -107,7 +107,7 @@ def in_process(data: Dataset) -> TorchRecommender:
 @pytest.mark.parametrize(
     ("workers", "lives"),
     [
-        (1, [LIVES[0][-1:], []]),
+        pytest.param(1, [LIVES[0][-1:], []], marks=pytest.mark.slow),
         pytest.param(1, LIVES, marks=pytest.mark.slow),
         pytest.param(2, LIVES, marks=pytest.mark.slow),
     ],
