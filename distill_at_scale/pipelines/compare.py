@@ -121,14 +121,11 @@ def _train(dataset: Dataset, full: Dataset, name: str, folder: str, config: Comp
     try:
         before = storage.read_json(record)
         if before["key"] == key:
-            return Trained.model_validate(before["trained"])
+            return _with_metrics(Trained.model_validate(before["trained"]), config.metrics)
     except FileNotFoundError:
         pass
     fitted = fit(data=dataset.uri, model=name, output=folder, overwrite=True)
     measured = evaluate(data=full.uri, model=folder, split=config.split, seed=config.seed)
-    missing = [metric for metric in config.metrics if metric not in measured.metrics]
-    if missing:
-        raise DasError(f"metric '{missing[0]}' is not measured; there are {', '.join(measured.metrics)}.")
     trained = Trained(
         metrics=measured.metrics,
         standard_errors=measured.standard_errors,
@@ -136,6 +133,14 @@ def _train(dataset: Dataset, full: Dataset, name: str, folder: str, config: Comp
         fit_cpu_s=fitted.cpu_s,
     )
     storage.write_json(record, {"key": key, "trained": trained.model_dump(mode="json")})
+    return _with_metrics(trained, config.metrics)
+
+
+def _with_metrics(trained: Trained, metrics: list[str]) -> Trained:
+    """``trained``, be it new or taken up, if it has all metrics that are asked for."""
+    missing = [metric for metric in metrics if metric not in trained.metrics]
+    if missing:
+        raise DasError(f"metric '{missing[0]}' is not measured; there are {', '.join(trained.metrics)}.")
     return trained
 
 

@@ -51,6 +51,8 @@ def test_compare(data: das.Dataset, tmp_path: Path) -> None:
     again = das.compare(**settings)
     assert model.stat().st_mtime_ns == written  # taken up, not fitted anew
     assert again.small == result.small
+    with pytest.raises(DasError, match=r"metric 'ndcg@7' is not measured; there are .*ndcg@10"):
+        das.compare(**{**settings, "metrics": ["ndcg@7"]})
 
 
 def test_a_stranger_is_refused(data: das.Dataset, tmp_path: Path) -> None:
