@@ -17,6 +17,10 @@ from distill_at_scale.data.readers import LogOptions
 from distill_at_scale.data.splits import SplitRule
 from distill_at_scale.errors import DasError, wrong_setting
 from distill_at_scale.evaluation.retention import DEFAULT_METRICS
+from distill_at_scale.samplers.row_scores import Objective
+
+KS = (10, 100)
+"""Cut-offs of the ranking metrics."""
 
 
 class _Verb(BaseModel):
@@ -126,7 +130,7 @@ class EvaluateConfig(ClusterConfig):
     """which rows to predict"""
     output: str | None = None
     """file for the metrics as JSON"""
-    ks: list[int] = Field(default_factory=lambda: [10, 100])
+    ks: list[int] = Field(default_factory=lambda: list(KS))
     """cut-offs of the ranking metrics"""
     seed: int = Field(0, ge=0)
     """of the negatives drawn for auc"""
@@ -139,13 +143,23 @@ class SampleConfig(ClusterConfig):
     """a dataset"""
     sampler: str
     """random, stratified, temporal, random_users, head_users, centrality, random_walk, forest_fire, density,
-    sensitivity or sensitivity_users"""
+    sensitivity, sensitivity_users; SVP-CF: svp_bias, svp_bias_prop, svp_bias_users, svp_bias_users_prop, svp_mf,
+    svp_mf_prop, svp_mf_users, svp_mf_users_prop"""
     budget: list[str] = Field(min_length=1)
     """share of the train rows to keep, above 0 and at most 1; several at once, as 0.5,0.1,0.01"""
     output: str
     """folder or storage URI; the samples lie in it as <sampler>-<budget>"""
     seed: int = Field(0, ge=0, lt=1 << 64)
     """of everything that is drawn"""
+    objective: Objective = "implicit"
+    """by what the proxy of svp_* finds rows hard: implicit, their rank among items not seen (also for sequential
+    use); explicit, the squared error of their ratings"""
+    proxy_epochs: int = Field(50, ge=1)
+    """passes over the train rows of the proxy of svp_*; a row's score is the mean over them"""
+    workers: int = Field(1, ge=1)
+    """workers that train the proxy of svp_* together"""
+    gpu: bool = False
+    """train the proxy of svp_* on a GPU for each worker"""
     overwrite: bool = False
     """replace samples that are at the output already"""
 

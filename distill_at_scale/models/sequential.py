@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models.batches import Batch, Examples, SequenceExamples, pad_left
+from distill_at_scale.models.cross_entropy import linear_cross_entropy
 from distill_at_scale.models.torch_model import TorchConfig, TorchRecommender
 
 
@@ -53,8 +54,8 @@ class SequenceEncoder(nn.Module):
 class SequentialRecommender(TorchRecommender):
     """Learns to rank the next item above all others, at every place of the sequences, by full cross-entropy.
 
-    Practical limits: any number of users, in any order of time; a step holds the scores of all items for every place
-    of its sequences, so up to some hundred thousand items (smaller batch_size for more). Items that a user has
+    Practical limits: any number of users, in any order of time; a step takes time in proportion to places × items, so
+    up to some hundred thousand items. Items that a user has
     repeatedly count each time: they are events.
     """
 
@@ -65,16 +66,52 @@ class SequentialRecommender(TorchRecommender):
         return SequenceExamples(rows, self.config.length)
 
     def loss(self, module: Any, batch: Batch, epoch: float) -> tuple[torch.Tensor, float]:
-        items = batch["items"]
-        states, following = module(items[:, :-1]), items[:, 1:]
-        real = items[:, :-1] < len(module.items.weight) - 1
-        scores = module.scores(states[real])
-        return F.cross_entropy(scores.float(), following[real], reduction="sum"), len(scores)
+        padding = len(module.items.weight) - 1
+        states, following = [], []
+        for _, items in by_length(batch["items"], padding):
+            real = items[:, :-1] < padding
+            states.append(module(items[:, :-1])[real])
+            following.append(items[:, 1:][real])
+        targets = torch.cat(following)
+        return linear_cross_entropy(torch.cat(states), module.items.weight[:-1], targets), len(targets)
 
     def item_scores(self, module: Any, histories: Interactions) -> torch.Tensor:
-        items = torch.from_numpy(pad_left(histories, self.config.length)).to(module.items.weight.device)
-        return module.scores(module(items)[:, -1])
+        table = module.items.weight
+        items = torch.from_numpy(pad_left(histories, self.config.length)).to(table.device)
+        states = table.new_empty(len(items), table.shape[1])
+        for chosen, some in by_length(items, len(table) - 1):
+            states[chosen] = module(some)[:, -1].to(states.dtype)
+        return module.scores(states)
 
     @classmethod
     def activations_needed(cls, n_items: int, config: Any) -> int:
-        return config.batch_size * config.length * (3 * n_items + 40 * config.dim)
+        # Beside the layers: the items' gradients, and in validation the scores of a batch of users.
+        return config.batch_size * config.length * 40 * config.dim + n_items * (2 * config.dim + 16) + (4 << 20)
+
+
+def by_length(items: torch.Tensor, padding: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Sequences of like length together, without the places that are padding in all of them.
+
+    Most sequences of a log are far shorter than the longest of a batch; a net at their places is work for nothing.
+
+    Args:
+        items: int64 [b, w], padded at the left.
+        padding: the item that means none.
+
+    Yields:
+        which rows, int64 [g], and those rows, int64 [g, v], v ≤ w; every row once.
+    """
+    width = items.shape[1]
+    lengths = (items != padding).sum(dim=1)
+    # Up to 8 together, then doubling: a dozen groups at most.
+    v = min(8, width)
+    shorter = torch.zeros_like(lengths, dtype=torch.bool)
+    while True:
+        there = ~shorter & (lengths <= v)
+        chosen = there.nonzero()[:, 0]
+        if len(chosen):
+            yield chosen, items[chosen, width - v :]
+        if v == width:
+            return
+        shorter |= there
+        v = min(2 * v, width)

@@ -68,11 +68,17 @@ def session(address: str | None = None, num_cpus: int | None = None) -> Iterator
         ray.shutdown()
 
 
-def node_cpus() -> int:
-    """CPUs of the largest node that is up; at least 1."""
+def nodes() -> list[tuple[int, float]]:
+    """CPUs and bytes of memory of every node that is up and has a CPU."""
     import ray
 
-    return max([1, *(int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"])])
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [(int(node["CPU"]), float(node.get("memory", 0))) for node in found if node.get("CPU", 0) >= 1]
+
+
+def node_cpus() -> int:
+    """CPUs of the largest node that is up; at least 1."""
+    return max([1, *(cpus for cpus, _ in nodes())])
 
 
 def _quiet() -> None:

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
+from math import isnan
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from pydantic import BaseModel
 
-from distill_at_scale.config import CompareConfig, settle
+from distill_at_scale.config import KS, CompareConfig, settle
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import Retention, retention
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines import cluster, runs
-from distill_at_scale.pipelines.evaluate import evaluate
+from distill_at_scale.pipelines.evaluate import evaluate, measure, weights
 from distill_at_scale.pipelines.fit import fit
+from distill_at_scale.pipelines.fitting import fit_here
+from distill_at_scale.pipelines.stages import run_stage
 
+# What the rows take as they are read and handed over, and how much of a node's memory is given away.
+_ROW_BYTES = 100
+_SHARE_OF_MEMORY = 0.7
 NAME = "comparison.json"
 
 
@@ -65,8 +72,9 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
     """Fits every model on the full and on every small dataset and compares them on the full one's test rows.
 
     A user's history is that of the full dataset in both cases: what was left out is training data, not what the
-    service knows of a user when it is asked. Every fit is kept; a comparison that was interrupted goes on
-    where it was.
+    service knows of a user when it is asked. Fits that leave room for others run side by side, one task each; the
+    models are not kept, what they measure is, so that a comparison that was interrupted goes on where it was, and
+    one with more datasets or models takes up what is known.
 
     Raises:
         DasError: unknown model, a dataset that is no part of the full one, a metric that is not measured.
@@ -84,14 +92,25 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
                 "numbered otherwise; sample it from this dataset."
             )
     output = storage.normalise(config.output)
-    with cluster.session(config.address):
+    pairs = [_Pair.of(dataset, full, name, output, config) for dataset in (full, *small) for name in config.models]
+    done = {pair.record: pair.read(config.metrics) for pair in pairs}
+    record = runs.RunRecord("compare", config.model_dump(mode="json", exclude={"address"}))
+    todo = [pair for pair in pairs if done[pair.record] is None]
+    if todo:
+        with cluster.session(config.address):
+            together = [pair for pair in todo if _fits_beside_others(pair)]
+            run_stage(record, "fit and evaluate", _train_here, together)
+            for pair in todo:
+                if pair not in together:
+                    _train_apart(pair)
+        done |= {pair.record: pair.read(config.metrics) for pair in todo}
 
-        def train(dataset: Dataset) -> dict[str, Trained]:
-            folder = storage.join(output, "fits", _label(dataset))
-            return {name: _train(dataset, full, name, storage.join(folder, name), config) for name in config.models}
+    def trained(dataset: Dataset) -> dict[str, Trained]:
+        found = {pair.model: done[pair.record] for pair in pairs if pair.fingerprint == dataset.manifest.fingerprint}
+        return {name: one for name, one in found.items() if one is not None}
 
-        on_full = train(full)
-        found = [_compared(dataset, full, on_full, train, config) for dataset in small]
+    on_full = trained(full)
+    found = [_compared(dataset, full, on_full, trained(dataset), config) for dataset in small]
     result = Comparison(
         uri=output,
         data={
@@ -109,49 +128,109 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
     return result
 
 
-def _label(dataset: Dataset) -> str:
-    """A folder name that tells datasets of the same name apart."""
-    return f"{PurePosixPath(dataset.uri).name}-{dataset.manifest.fingerprint[:8]}"
+@dataclass(frozen=True)
+class _Pair:
+    """One model to be fitted on one dataset, and where what it does is written down."""
+
+    model: str
+    data: str
+    fingerprint: str
+    full: str
+    full_fingerprint: str
+    record: str
+    split: Literal["validation", "test"]
+    seed: int
+
+    @staticmethod
+    def of(dataset: Dataset, full: Dataset, model: str, output: str, config: CompareConfig) -> _Pair:
+        # The name for the reader; the fingerprint tells datasets of the same name apart.
+        label = f"{PurePosixPath(dataset.uri).name}-{dataset.manifest.fingerprint[:8]}"
+        record = storage.join(output, "trained", label, f"{model}-{config.split}-{config.seed}.json")
+        of_full = full.manifest.fingerprint
+        return _Pair(
+            model, dataset.uri, dataset.manifest.fingerprint, full.uri, of_full, record, config.split, config.seed
+        )
+
+    @property
+    def key(self) -> dict[str, str]:
+        return {"data": self.fingerprint, "full": self.full_fingerprint}
+
+    def read(self, metrics: list[str]) -> Trained | None:
+        """How it did, if it has been done before.
+
+        Raises:
+            DasError: when one of ``metrics`` was not measured.
+        """
+        try:
+            before = storage.read_json(self.record)
+        except FileNotFoundError:
+            return None
+        if before["key"] != self.key:
+            return None
+        trained = Trained.model_validate(before["trained"])
+        missing = [metric for metric in metrics if metric not in trained.metrics]
+        if missing:
+            raise DasError(f"metric '{missing[0]}' is not measured; there are {', '.join(trained.metrics)}.")
+        return trained
+
+    def write(self, trained: Trained) -> None:
+        storage.write_json(self.record, {"key": self.key, "trained": trained.model_dump(mode="json")})
 
 
-def _train(dataset: Dataset, full: Dataset, name: str, folder: str, config: CompareConfig) -> Trained:
-    """Fits and evaluates one model, or reads how it did before."""
-    key = {"data": full.manifest.fingerprint, "split": config.split, "seed": config.seed}
-    record = storage.join(folder, f"trained-{config.split}.json")
+def _fits_beside_others(pair: _Pair) -> bool:
+    """Whether a node has the memory for as many fits like this one as it has CPUs."""
+    dataset, model = Dataset.open(pair.data), find_model(pair.model)
+    rows = dataset.n_rows
+    needed = model.memory_needed(dataset.n_users, dataset.n_items, rows, model.parse_config({})) + _ROW_BYTES * rows
+    return all(needed * cpus <= _SHARE_OF_MEMORY * memory for cpus, memory in cluster.nodes())
+
+
+def _train_here(pair: _Pair) -> dict[str, Any]:
+    """Fits and evaluates in one task with one thread: many small fits at once waste nothing on starting workers."""
+    torch.set_num_threads(1)
+    start, cpu = time.monotonic(), time.process_time()
     try:
-        before = storage.read_json(record)
-        if before["key"] == key:
-            return _with_metrics(Trained.model_validate(before["trained"]), config.metrics)
-    except FileNotFoundError:
-        pass
-    fitted = fit(data=dataset.uri, model=name, output=folder, overwrite=True)
-    measured = evaluate(data=full.uri, model=folder, split=config.split, seed=config.seed)
-    trained = Trained(
-        metrics=measured.metrics,
-        standard_errors=measured.standard_errors,
-        fit_wall_s=fitted.wall_s,
-        fit_cpu_s=fitted.cpu_s,
+        model = fit_here(Dataset.open(pair.data), pair.model)
+    except DasError as error:
+        raise DasError(f"{pair.model} on {storage.redact(pair.data)}: {error}") from None
+    wall_s, cpu_s = time.monotonic() - start, time.process_time() - cpu
+    full = Dataset.open(pair.full)
+    averages = measure(full, range(len(full.shards)), model, weights(pair.full), pair.split, KS, pair.seed).result()
+    errors = {name: None if isnan(value) else value for name, value in averages.standard_errors.items()}
+    pair.write(
+        Trained(
+            metrics=averages.metrics,
+            standard_errors=errors,
+            fit_wall_s=round(wall_s, 3),
+            fit_cpu_s=round(cpu_s, 3),
+        )
     )
-    storage.write_json(record, {"key": key, "trained": trained.model_dump(mode="json")})
-    return _with_metrics(trained, config.metrics)
+    return {}
 
 
-def _with_metrics(trained: Trained, metrics: list[str]) -> Trained:
-    """``trained``, be it new or taken up, if it has all metrics that are asked for."""
-    missing = [metric for metric in metrics if metric not in trained.metrics]
-    if missing:
-        raise DasError(f"metric '{missing[0]}' is not measured; there are {', '.join(trained.metrics)}.")
-    return trained
+def _train_apart(pair: _Pair) -> None:
+    """Fits and evaluates with all that the cluster has for one fit; the model itself is not kept."""
+    folder = pair.record.removesuffix(".json")
+    fitted = fit(data=pair.data, model=pair.model, output=folder, overwrite=True)
+    measured = evaluate(data=pair.full, model=folder, split=pair.split, seed=pair.seed)
+    pair.write(
+        Trained(
+            metrics=measured.metrics,
+            standard_errors=measured.standard_errors,
+            fit_wall_s=fitted.wall_s,
+            fit_cpu_s=fitted.cpu_s,
+        )
+    )
+    storage.remove(folder)
 
 
 def _compared(
     dataset: Dataset,
     full: Dataset,
     on_full: dict[str, Trained],
-    train: Callable[[Dataset], dict[str, Trained]],
+    trained: dict[str, Trained],
     config: CompareConfig,
 ) -> Compared:
-    trained = train(dataset)
     made = dataset.manifest.config
     return Compared(
         uri=storage.redact(dataset.uri),

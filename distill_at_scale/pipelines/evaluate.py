@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from math import isnan
 from typing import Any
 
+import numpy as np
 import torch
 from pydantic import BaseModel
 
@@ -77,12 +79,12 @@ def evaluate(config: EvaluateConfig | None = None, /, **settings: Any) -> Evalua
     with cluster.session(config.address):
         threads = max(1, cluster.node_cpus() // len(groups))
 
-        def measure(group: list[int], model: Recommender, weights: Any) -> dict[str, Any]:
+        def work(group: list[int], model: Recommender, weights: np.ndarray) -> dict[str, Any]:
             torch.set_num_threads(threads)
-            return {"evaluator": _measure(Dataset.open(uri), group, model, weights, split, ks, seed)}
+            return {"evaluator": measure(Dataset.open(uri), group, model, weights, split, ks, seed)}
 
-        shared = [load_shared(load_model, model_uri), load_shared(_weights, uri)]
-        found = run_stage(record, f"evaluate on {split}", measure, groups, shared, num_cpus=threads)
+        shared = [load_shared(load_model, model_uri), load_shared(weights, uri)]
+        found = run_stage(record, f"evaluate on {split}", work, groups, shared, num_cpus=threads)
     total: RankingEvaluator = found[0]["evaluator"]
     for other in found[1:]:
         total.merge(other["evaluator"])
@@ -104,20 +106,22 @@ def evaluate(config: EvaluateConfig | None = None, /, **settings: Any) -> Evalua
     return result
 
 
-def _weights(uri: str) -> Any:
+def weights(uri: str) -> np.ndarray:
+    """float64 [items]: inverse propensities of a dataset's items."""
     dataset = Dataset.open(uri)
     return inverse_propensities(dataset.train_counts(), dataset.manifest.splits["train"])
 
 
-def _measure(
+def measure(
     dataset: Dataset,
-    group: list[int],
+    group: Sequence[int],
     model: Recommender,
-    weights: Any,
+    weights: np.ndarray,
     split: str,
     ks: tuple[int, ...],
     seed: int,
 ) -> RankingEvaluator:
+    """What a model gives the users of some shards; the arguments as :class:`EvaluateConfig` names them."""
     evaluator = RankingEvaluator(weights, ks, seed, name=model.name)
     model.check_item_space(dataset.n_items, dataset.manifest.item_space)
     for shard in group:

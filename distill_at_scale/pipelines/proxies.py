@@ -8,6 +8,9 @@ both. At the end they become the row scores that samplers read.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import torch
@@ -20,10 +23,12 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.models.sources import ShardSource
 from distill_at_scale.models.trainer import Trainer
 from distill_at_scale.pipelines import progress, runs
+from distill_at_scale.pipelines.stages import run_stage
 from distill_at_scale.pipelines.train import Gang, Workers, run_gang, run_trainer
-from distill_at_scale.samplers import row_scores
-from distill_at_scale.samplers.proxies import EPOCHS, hardness, proxy_model
+from distill_at_scale.samplers import row_scores, svp
+from distill_at_scale.samplers.proxies import hardness, proxy_model
 from distill_at_scale.samplers.row_scores import Objective, Proxy, RowScoresManifest
+from distill_at_scale.samplers.rows import TrainRows
 
 _STEPS = 100
 
@@ -36,7 +41,7 @@ def score_rows(
     proxy: Proxy,
     objective: Objective,
     seed: int,
-    epochs: int = EPOCHS,
+    epochs: int,
     workers: int = 1,
     gpu: bool = False,
 ) -> RowScoresManifest:
@@ -60,7 +65,9 @@ def score_rows(
     if storage.exists(storage.join(uri, row_scores.NAME)):
         there = row_scores.open_scores(uri, dataset)
         if (there.proxy, there.objective, there.epochs, there.seed) != asked:
-            raise DasError(f"{place} holds row scores of other settings; choose another --output.")
+            raise DasError(
+                f"{place} holds row scores of other settings ({there.epochs} epochs); choose another --output."
+            )
         return there
     folder = "-".join(map(str, (*asked, workers, dataset.manifest.fingerprint)))
     gang = Gang(workers=workers, gpu=gpu, work=storage.join(uri, WORK, folder))
@@ -91,16 +98,52 @@ def score_rows(
 
         run_gang(record, f"train {proxy} proxy", gang, work)
     cuts = -(-workers // len(dataset.shards))
-    files = []
-    for shard in range(len(dataset.shards)):
+
+    def write(shard: int) -> dict[str, Any]:
         total = np.concatenate([_read(gang.work, epochs, shard, cut) for cut in range(cuts)])
-        files.append(row_scores.write_part(uri, shard, (total / epochs).astype(np.float32)))
+        return {"file": row_scores.write_part(uri, shard, (total / epochs).astype(np.float32))}
+
+    written = run_stage(record, "write row scores", write, list(range(len(dataset.shards))), shown=False)
     manifest = RowScoresManifest(
-        data=dataset.manifest.fingerprint, proxy=proxy, objective=objective, epochs=epochs, seed=seed, files=files
+        data=dataset.manifest.fingerprint,
+        proxy=proxy,
+        objective=objective,
+        epochs=epochs,
+        seed=seed,
+        files=[part["file"] for part in written],
     )
     row_scores.write_manifest(uri, manifest)
     storage.remove(storage.join(uri, WORK))
     return manifest
+
+
+@dataclass(frozen=True)
+class Hardness:
+    """Row scores as samplers read them, with what weights them.
+
+    Attributes:
+        uri, manifest: of the row scores.
+        item_counts: int64 [items], train rows of each item over all shards; None without weights.
+        n_rows: train rows of all shards.
+    """
+
+    uri: str
+    manifest: RowScoresManifest
+    item_counts: np.ndarray | None
+    n_rows: int
+
+    def of_shard(self, shard: int, rows: TrainRows) -> tuple[np.ndarray, np.ndarray | None]:
+        """The scores of a shard's train rows, and their inverse propensities or None."""
+        counts = self.item_counts
+        weights = None if counts is None else svp.row_weights(rows, counts, self.n_rows)
+        return row_scores.read_part(self.uri, self.manifest, shard, len(rows)), weights
+
+
+def load_hardness(uri: str, data: str, prop: bool) -> Hardness:
+    """The row scores at ``uri`` of the dataset at ``data``; with ``prop``, what is needed to weight them."""
+    dataset = Dataset.open(data)
+    counts = dataset.train_counts() if prop else None
+    return Hardness(uri, row_scores.open_scores(uri, dataset), counts, dataset.manifest.splits["train"])
 
 
 def _epoch(work: str, epoch: int) -> str:

@@ -1,6 +1,6 @@
 """sample: a part of a dataset's train rows becomes a dataset, one for each budget.
 
-    (learn, for some samplers) ─► score every shard ─► narrow down where each budget ends
+    (learn or train a proxy, for some samplers) ─► score every shard ─► narrow down where each budget ends
         ─► one pass writes all budgets ─► items, manifests
 
 A sampler gives every row or user a number; a budget is a threshold on it, found by histograms that add up, so the
@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 import numpy as np
+import ray
 from pydantic import BaseModel
 
 from distill_at_scale.config import SampleConfig, settle
@@ -28,9 +29,11 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines import cluster, outputs, runs
 from distill_at_scale.pipelines.learning import FOLDER as LEARNED
 from distill_at_scale.pipelines.learning import learn, read_learned
-from distill_at_scale.pipelines.stages import run_stage
-from distill_at_scale.samplers import Sampler, find_sampler, selection, subset
+from distill_at_scale.pipelines.proxies import Hardness, load_hardness, score_rows
+from distill_at_scale.pipelines.stages import load, run_stage
+from distill_at_scale.samplers import Sampler, find_sampler, row_scores, selection, subset
 from distill_at_scale.samplers.rounds import Task
+from distill_at_scale.samplers.row_scores import Proxy
 from distill_at_scale.samplers.rows import read_train_rows
 from distill_at_scale.samplers.scores import Threshold, read_scores
 from distill_at_scale.samplers.selection import Span
@@ -100,7 +103,14 @@ class _Sample:
         self.outputs = [storage.join(output, f"{config.sampler}-{budget:.12g}") for budget in self.budgets]
         self.work = storage.join(output, WORK, config.sampler)
         # Of the parent its content, not its place: it may be moved between a run and its resumption.
-        self.content = {"sampler": config.sampler, "seed": config.seed}
+        self.content: dict[str, Any] = {"sampler": config.sampler, "seed": config.seed}
+        if self.sampler.proxy:
+            self.content |= {"objective": config.objective, "proxy_epochs": config.proxy_epochs}
+            if config.objective == "explicit" and not self.dataset.manifest.has_ratings:
+                raise DasError(
+                    f"--objective explicit goes by ratings, but {storage.redact(self.dataset.uri)} has none; "
+                    "take --objective implicit."
+                )
         self.record = runs.RunRecord("sample", {**self.content, "budget": self.budgets, "data": config.data})
         self.shards = list(range(len(self.dataset.shards)))
 
@@ -140,16 +150,37 @@ class _Sample:
     def _score(self) -> tuple[list[dict[str, Any]], np.ndarray]:
         """What every shard scored, and the sum of the first histograms."""
         uri, work, seed, sampler = self.dataset.uri, self.work, self.config.seed, self.sampler
+        shared: list[ray.ObjectRef] = []
         if sampler.rounds:
             target = selection.target_rows(self.budgets[0], self.n_rows)
             task = Task(self.dataset.n_items, self.n_rows, target, seed)
             learn(self.record, f"learn {sampler.name}", sampler.rounds(task), uri, work)
+        if sampler.proxy:
+            home = self._score_rows(sampler.proxy)
+            shared = [load(load_hardness, home, uri, sampler.prop)]
 
-        def score(shard: int) -> dict[str, Any]:
-            return _score_shard(uri, work, shard, sampler, seed)
+        def score(shard: int, hardness: Hardness | None = None) -> dict[str, Any]:
+            return _score_shard(uri, work, shard, sampler, seed, hardness)
 
-        found = run_stage(self.record, "score", score, self.shards)
+        found = run_stage(self.record, "score", score, self.shards, shared)
         return found, sum(record.pop("counts") for record in found)
+
+    def _score_rows(self, proxy: Proxy) -> str:
+        """Where the proxy's row scores lie, made now unless another run has left them."""
+        config = self.config
+        home = row_scores.home(storage.normalise(config.output), proxy, config.objective, config.seed)
+        score_rows(
+            self.record,
+            self.dataset,
+            home,
+            proxy=proxy,
+            objective=config.objective,
+            seed=config.seed,
+            epochs=config.proxy_epochs,
+            workers=config.workers,
+            gpu=config.gpu,
+        )
+        return home
 
     def _thresholds(self, scored: list[dict[str, Any]], first: np.ndarray) -> list[Threshold]:
         wanted = [selection.target_rows(budget, self.n_rows) for budget in self.budgets]
@@ -314,13 +345,17 @@ def _scores_uri(work: str, shard: int) -> str:
     return parts.part(storage.join(work, subset.SCORES), shard, ".arrow")
 
 
-def _score_shard(uri: str, work: str, shard: int, sampler: Sampler, seed: int) -> dict[str, Any]:
+def _score_shard(
+    uri: str, work: str, shard: int, sampler: Sampler, seed: int, hardness: Hardness | None
+) -> dict[str, Any]:
     """Scores a shard once, and counts its scores over the whole range of keys."""
     scores_uri = _scores_uri(work, shard)
 
     def build() -> dict[str, Any]:
         rows = read_train_rows(Dataset.open(uri), shard, timestamps=sampler.timestamps)
-        learned = read_learned(work, shard) if sampler.rounds else ()
+        learned: tuple[Any, ...] = read_learned(work, shard) if sampler.rounds else ()
+        if hardness is not None:
+            learned = hardness.of_shard(shard, rows)
         sampler.score(rows, seed, *learned).write(scores_uri)
         return {"users": int((rows.counts > 0).sum())}
 

@@ -14,7 +14,6 @@ from distill_at_scale.models.user_table import UserTableRecommender
 from distill_at_scale.samplers.row_scores import Objective, Proxy
 from distill_at_scale.samplers.svp import share_above, squared_error
 
-EPOCHS = 50
 _BATCH = 1024
 # A billion rows in batches of 1024 would be a million steps an epoch: larger batches keep it at this many.
 _MOST_STEPS = 2000
@@ -23,9 +22,7 @@ _REDRAWS = 8
 _BLOCK = 1 << 16
 
 
-def proxy_model(
-    proxy: Proxy, objective: Objective, n_rows: int, seed: int, epochs: int = EPOCHS
-) -> UserTableRecommender:
+def proxy_model(proxy: Proxy, objective: Objective, n_rows: int, seed: int, epochs: int) -> UserTableRecommender:
     """An untrained proxy with the settings of the paper's code: width 10, dropout .3, weight decay 1e-6, Adam with
     rate .006 and (.9, .98), batches of 1024 rows (larger beyond two million rows)."""
     settings = {

@@ -3,12 +3,11 @@
 <uri>/row_scores.json        written last: which dataset, proxy, objective, epochs, files
       part-00000.parquet     score (float32), a row for each train row of that shard, in the shard's order
 
-They lie beside the samples that are made of them, at `<output>/svp-<proxy>-<seed>`, and stay there.
+They lie beside the samples that are made of them, at `<output>/svp-<proxy>-<objective>-<seed>`, and stay there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
@@ -24,7 +23,8 @@ from distill_at_scale.errors import DasError
 
 NAME = "row_scores.json"
 Proxy = Literal["bias", "mf"]
-Objective = Literal["explicit", "implicit", "sequential"]
+# What is asked of rows in sequential use is what is asked of implicit feedback.
+Objective = Literal["explicit", "implicit"]
 
 
 class RowScoresManifest(BaseModel):
@@ -45,18 +45,9 @@ class RowScoresManifest(BaseModel):
     """one a shard"""
 
 
-def home(output: str, proxy: Proxy, seed: int) -> str:
+def home(output: str, proxy: Proxy, objective: Objective, seed: int) -> str:
     """Where the row scores of a proxy lie beside the samples made of them."""
-    return storage.join(output, f"svp-{proxy}-{seed}")
-
-
-def mean_over_epochs(epochs: Iterable[np.ndarray]) -> np.ndarray:
-    """float32 [rows]: the mean of the scores of several epochs, one array after another, none kept."""
-    total, n = np.zeros(0), 0
-    for scores in epochs:
-        total = scores.astype(np.float64) if n == 0 else total + scores
-        n += 1
-    return (total / max(n, 1)).astype(np.float32)
+    return storage.join(output, f"svp-{proxy}-{objective}-{seed}")
 
 
 def write_part(uri: str, shard: int, scores: np.ndarray) -> FileRecord:

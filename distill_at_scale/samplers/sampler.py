@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
-from distill_at_scale.samplers import row_wise, user_wise
+from distill_at_scale.samplers import row_wise, svp, user_wise
 from distill_at_scale.samplers.centrality import PageRank, centrality
 from distill_at_scale.samplers.density import DensitySketch, density
 from distill_at_scale.samplers.forest_fire import ForestFire
 from distill_at_scale.samplers.random_walk import RandomWalk
 from distill_at_scale.samplers.rounds import MakeRounds
+from distill_at_scale.samplers.row_scores import Proxy
 from distill_at_scale.samplers.scores import Scores
 from distill_at_scale.samplers.sensitivity import RowClusters, UserClusters, sensitivity_rows, sensitivity_users
 from distill_at_scale.samplers.spreading import by_time
@@ -26,8 +27,11 @@ class Sampler:
     Attributes:
         name: on the command line.
         score: gives the units of a shard their numbers: ``score(rows, seed)``, or
-            ``score(rows, seed, own, shared)`` with what was learned.
+            ``score(rows, seed, own, shared)`` with what was learned, or ``score(rows, seed, hard, weights)`` with a
+            proxy's row scores.
         rounds: what must be learned of all shards before; None for most.
+        proxy: the model that must be trained before to say how hard each row is; None for most.
+        prop: whether the proxy's scores are weighted by inverse propensities.
         timestamps: whether it goes by time.
         one_a_user: whether every user keeps a row, even beyond the budget.
     """
@@ -37,6 +41,8 @@ class Sampler:
     timestamps: bool = False
     one_a_user: bool = False
     rounds: MakeRounds | None = None
+    proxy: Proxy | None = None
+    prop: bool = False
 
     def check(self, dataset: Dataset) -> None:
         """Refuses a dataset that lacks what this sampler goes by.
@@ -51,6 +57,16 @@ class Sampler:
             )
 
 
+def _svp(proxy: Proxy) -> tuple[Sampler, ...]:
+    """The four variants of SVP-CF with one proxy: they read the same row scores."""
+    return (
+        Sampler(f"svp_{proxy}", svp.interactions, proxy=proxy),
+        Sampler(f"svp_{proxy}_prop", svp.interactions, proxy=proxy, prop=True),
+        Sampler(f"svp_{proxy}_users", svp.users, proxy=proxy),
+        Sampler(f"svp_{proxy}_users_prop", svp.users, proxy=proxy, prop=True),
+    )
+
+
 SAMPLERS = {
     sampler.name: sampler
     for sampler in (
@@ -62,6 +78,8 @@ SAMPLERS = {
         Sampler("centrality", centrality, rounds=PageRank),
         Sampler("random_walk", by_time, rounds=RandomWalk),
         Sampler("forest_fire", by_time, rounds=ForestFire),
+        *_svp("bias"),
+        *_svp("mf"),
         Sampler("density", density, rounds=DensitySketch),
         Sampler("sensitivity", sensitivity_rows, rounds=RowClusters),
         Sampler("sensitivity_users", sensitivity_users, rounds=UserClusters),

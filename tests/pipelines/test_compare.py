@@ -11,6 +11,7 @@ import pytest
 import distill_at_scale as das
 from distill_at_scale import report
 from distill_at_scale.errors import DasError
+from distill_at_scale.pipelines import compare as pipelines_compare
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +47,39 @@ def test_compare(data: das.Dataset, tmp_path: Path) -> None:
     assert [small.retention.tau for small in result.small] == [1.0, 1.0]
     assert b"<svg" in report.comparison_svg(result)
 
-    model = tmp_path / "out" / "fits" / f"data-{data.manifest.fingerprint[:8]}" / "ease" / "model.json"
-    written = model.stat().st_mtime_ns
+    # What one task measures is what the verbs measure.
+    das.fit(data=result.small[1].uri, model="ease", output=str(tmp_path / "ease"))
+    alone = das.evaluate(data=data.uri, model=str(tmp_path / "ease"))
+    for metric, value in alone.metrics.items():
+        assert result.small[1].models["ease"].metrics[metric] == pytest.approx(value, rel=1e-5), metric
+
+    known = tmp_path / "out" / "trained" / f"data-{data.manifest.fingerprint[:8]}" / "ease-test-0.json"
+    written = known.stat().st_mtime_ns
     again = das.compare(**settings)
-    assert model.stat().st_mtime_ns == written  # taken up, not fitted anew
+    assert known.stat().st_mtime_ns == written  # taken up, not fitted anew
     assert again.small == result.small
     with pytest.raises(DasError, match=r"metric 'ndcg@7' is not measured; there are .*ndcg@10"):
         das.compare(**{**settings, "metrics": ["ndcg@7"]})
+
+
+def test_a_fit_that_leaves_no_room_for_others_is_done_apart(
+    data: das.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = das.sample(data=data.uri, sampler="random", budget="0.5", output=str(tmp_path / "samples")).samples[0]
+    settings = {"data": data.uri, "samples": [sample.uri], "models": "popularity,bias", "metrics": ["ndcg@10"]}
+    beside = das.compare(**settings, output=str(tmp_path / "beside"))
+    monkeypatch.setattr(pipelines_compare, "_SHARE_OF_MEMORY", 0.0)
+    apart = das.compare(**settings, output=str(tmp_path / "apart"))
+    for name in ("popularity", "bias"):
+        assert apart.full[name].metrics == pytest.approx(beside.full[name].metrics, rel=1e-5)
+    kept = sorted(p.name for p in (tmp_path / "apart" / "trained").rglob("*") if p.is_file())
+    assert kept == ["bias-test-0.json", "bias-test-0.json", "popularity-test-0.json", "popularity-test-0.json"]
+
+
+def test_a_model_that_cannot_be_fitted_is_named(data: das.Dataset, tmp_path: Path) -> None:
+    tiny = das.sample(data=data.uri, sampler="random", budget="0.0025", output=str(tmp_path / "samples")).samples[0]
+    with pytest.raises(DasError, match=r"gru4rec on .*random-0\.0025: gru4rec: no user has enough"):
+        das.compare(data=data.uri, samples=[tiny.uri], models=["popularity", "gru4rec"], output=str(tmp_path / "o"))
 
 
 def test_a_stranger_is_refused(data: das.Dataset, tmp_path: Path) -> None:

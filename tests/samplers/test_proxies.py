@@ -16,7 +16,7 @@ def rows() -> Interactions:
 
 
 def test_explicit_hardness_is_the_squared_error() -> None:
-    model = proxies.proxy_model("mf", "explicit", 5, 0)
+    model = proxies.proxy_model("mf", "explicit", 5, 0, 1)
     torch.manual_seed(0)
     module = model.build(3, 9).eval()
     module.mean.fill_(2.5)
@@ -30,7 +30,7 @@ def test_explicit_hardness_is_the_squared_error() -> None:
 
 def test_implicit_hardness_is_the_share_of_unseen_items_above() -> None:
     """Items in the order of their numbers: of the unseen ones, the share above is known but for the draws."""
-    model = proxies.proxy_model("bias", "implicit", 5, 0)
+    model = proxies.proxy_model("bias", "implicit", 5, 0, 1)
     module = model.build(3, 9).eval()
     with torch.no_grad():
         module.item[:, 0] = torch.arange(9)
@@ -43,11 +43,11 @@ def test_implicit_hardness_is_the_share_of_unseen_items_above() -> None:
 
 def test_a_user_who_has_everything_ends() -> None:
     everything = Interactions(np.arange(1), np.array([0, 4]), np.arange(4, dtype=np.int32), 4)
-    model = proxies.proxy_model("bias", "sequential", 4, 0)
+    model = proxies.proxy_model("bias", "implicit", 4, 0, 1)
     found = proxies.hardness(model, model.build(1, 4).eval(), everything, np.random.default_rng(0))
     np.testing.assert_array_equal(found, 0.5)
 
 
 @pytest.mark.parametrize(("n_rows", "batch"), [(10, 1024), (2_048_000, 1024), (20_000_000, 10_000)])
 def test_batches_grow_with_the_rows(n_rows: int, batch: int) -> None:
-    assert proxies.proxy_model("mf", "implicit", n_rows, 0).config.batch_size == batch
+    assert proxies.proxy_model("mf", "implicit", n_rows, 0, 1).config.batch_size == batch

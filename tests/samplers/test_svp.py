@@ -81,13 +81,6 @@ def test_scores_of_an_epoch() -> None:
     assert svp.share_above(np.array([2.5, 5.0]), negatives).tolist() == [0.5, 0.375]
 
 
-def test_mean_over_epochs() -> None:
-    epochs = [np.array([1.0, 2.0], np.float32), np.array([2.0, 2.0], np.float32), np.array([6.0, 5.0], np.float32)]
-    mean = row_scores.mean_over_epochs(iter(epochs))
-    assert mean.dtype == np.float32
-    assert mean.tolist() == [3.0, 3.0]
-
-
 def small_dataset(uri: str, rows: TrainRows) -> Dataset:
     """A manifest is all that row scores look at."""
     file = FileRecord(path="x.parquet", bytes=0, sha256="00")
@@ -102,8 +95,8 @@ def small_dataset(uri: str, rows: TrainRows) -> Dataset:
 
 def test_scores_lie_on_storage_and_know_their_dataset(tmp_path: Path) -> None:
     rows = cut(LOG, 1)[0][0]
-    dataset, uri = small_dataset(str(tmp_path), rows), row_scores.home(str(tmp_path), "mf", SEED)
-    with pytest.raises(DasError, match=r"svp-mf-6 holds no row scores"):
+    dataset, uri = small_dataset(str(tmp_path), rows), row_scores.home(str(tmp_path), "mf", "implicit", SEED)
+    with pytest.raises(DasError, match=r"svp-mf-implicit-6 holds no row scores"):
         row_scores.open_scores(uri, dataset)
     scores = np.random.default_rng(0).random(len(rows), dtype=np.float32)
     manifest = RowScoresManifest(

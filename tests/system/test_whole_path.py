@@ -105,7 +105,8 @@ def test_a_server_that_goes_away_is_one_sentence(run_folder: Path) -> None:
     assert time.monotonic() - stopped < 240
 
 
-def test_the_verbs_run_as_jobs(ray_head: RayHead, tmp_path: Path) -> None:
+@pytest.mark.parametrize("verbs", [2, pytest.param(5, marks=pytest.mark.slow)], ids=["prepare-fit", "all"])
+def test_the_verbs_run_as_jobs(ray_head: RayHead, tmp_path: Path, verbs: int) -> None:
     (tmp_path / "log.csv").write_bytes(blocks_csv())
     settings = {
         "prepare": {"input": [str(tmp_path / "log.csv")], "output": str(tmp_path / "data")},
@@ -115,14 +116,29 @@ def test_the_verbs_run_as_jobs(ray_head: RayHead, tmp_path: Path) -> None:
             "model": str(tmp_path / "ease"),
             "output": str(tmp_path / "ease.json"),
         },
+        "sample": {
+            "data": str(tmp_path / "data"),
+            "sampler": "random_users",
+            "budget": [0.5],
+            "output": str(tmp_path / "samples"),
+        },
+        "compare": {
+            "data": str(tmp_path / "data"),
+            "samples": [str(tmp_path / "samples" / "random_users-0.5")],
+            "models": ["popularity", "ease"],
+            "output": str(tmp_path / "comparison"),
+        },
     }
-    for verb, content in settings.items():
+    for verb, content in list(settings.items())[:verbs]:
         (tmp_path / f"{verb}.yaml").write_text(yaml.safe_dump(content))
         entrypoint = ["python", f"jobs/{verb}.py", "--config", str(tmp_path / f"{verb}.yaml"), "--json"]
         done = ray_head.submit(entrypoint, working_dir=REPOSITORY)
         assert done.returncode == 0, done.stdout + done.stderr
     assert das.Dataset.open(str(tmp_path / "data")).n_rows == 1440
-    assert json.loads((tmp_path / "ease.json").read_text())["metrics"]["hr@10"] == 1.0
+    assert das.load_model(str(tmp_path / "ease")).n_items == 40
+    if verbs > 2:
+        assert json.loads((tmp_path / "ease.json").read_text())["metrics"]["hr@10"] == 1.0
+        assert (tmp_path / "comparison" / "comparison.json").exists()
 
 
 def test_a_failing_job_says_its_sentence(ray_head: RayHead, tmp_path: Path) -> None:
@@ -138,6 +154,5 @@ def test_a_failing_job_says_its_sentence(ray_head: RayHead, tmp_path: Path) -> N
 def test_the_job_configs_are_valid() -> None:
     from distill_at_scale import config
 
-    models = {"prepare": config.PrepareConfig, "fit": config.FitConfig, "evaluate": config.EvaluateConfig}
-    for verb, model in models.items():
-        config.load(model, str(REPOSITORY / "jobs" / "configs" / f"{verb}.yaml"))
+    for file in (REPOSITORY / "jobs" / "configs").glob("*.yaml"):
+        config.load(getattr(config, f"{file.stem.capitalize()}Config"), str(file))

@@ -1,0 +1,28 @@
+"""Fitting in the process that asks: what a task of a stage does, where `fit` would have workers of its own."""
+
+from __future__ import annotations
+
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.models import Recommender, create_model
+from distill_at_scale.models.device import resolve_device
+from distill_at_scale.models.sources import ShardSource
+from distill_at_scale.models.torch_model import TorchRecommender
+from distill_at_scale.models.trainer import Trainer
+
+
+def fit_here(dataset: Dataset, name: str) -> Recommender:
+    """A model fitted on a dataset with its default settings, as `fit` with one worker makes it.
+
+    Raises:
+        DasError: too little memory or too few rows, no validation rows to choose on, a loss that is no number.
+    """
+    model = create_model(name, {})
+    model.check_memory(dataset.n_users, dataset.n_items, dataset.n_rows, model.config)
+    if not isinstance(model, TorchRecommender):
+        train, validation = dataset.interactions("train"), dataset.interactions("validation")
+        return model.fit(train, validation, item_space=dataset.manifest.item_space)
+    source = ShardSource(dataset)
+    trainer = Trainer(model, source, resolve_device(model.config.device))
+    trainer.run()
+    model.adopt(trainer, source.n_users, source.n_items, dataset.manifest.item_space)
+    return model
