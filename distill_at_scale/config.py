@@ -17,7 +17,7 @@ from distill_at_scale.data.readers import LogOptions
 from distill_at_scale.data.splits import SplitRule
 from distill_at_scale.errors import DasError, wrong_setting
 from distill_at_scale.evaluation.retention import DEFAULT_METRICS
-from distill_at_scale.samplers.row_scores import Objective
+from distill_at_scale.samplers.svp.row_scores import Objective
 
 KS = (10, 100)
 """Cut-offs of the ranking metrics."""

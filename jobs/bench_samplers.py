@@ -2,6 +2,7 @@
 
     python jobs/bench_samplers.py                         20 M rows, every sampler
     python jobs/bench_samplers.py --rows 2e6 --samplers random stratified
+    python jobs/bench_samplers.py --samplers svp_mf --proxy-epochs 2      the memory of 50 epochs, in less time
 
 Generates a log as bench_prepare does, prepares it with leave_2, and samples it by every sampler in a process of its
 own: at .5, .1 and .01, and for the samplers that need one pass also at .5 alone. Rows a second are the dataset's train
@@ -25,16 +26,27 @@ from typing import Any
 from bench_prepare import MemoryOfTree, generate
 
 QUICK = ("random", "stratified", "temporal", "random_users", "head_users")
-OTHERS = ("centrality", "random_walk", "forest_fire", "density", "sensitivity", "sensitivity_users")
+OTHERS = (
+    "centrality",
+    "random_walk",
+    "forest_fire",
+    "density",
+    "sensitivity",
+    "sensitivity_users",
+    "svp_bias",
+    "svp_mf",
+)
 BUDGETS = "0.5,0.1,0.01"
 
 
-def sample(data: Path, output: Path, sampler: str, budgets: str) -> dict[str, Any]:
+def sample(data: Path, output: Path, sampler: str, budgets: str, proxy_epochs: int) -> dict[str, Any]:
     """Runs `das sample` in a process of its own."""
     command = [sys.executable, "-m", "distill_at_scale.cli", "sample", "--data", str(data), "--sampler", sampler]
     start = time.monotonic()
     process = subprocess.Popen(
-        [*command, "--budget", budgets, "--output", str(output), "--json"], stdout=subprocess.PIPE, text=True
+        [*command, "--budget", budgets, "--proxy-epochs", str(proxy_epochs), "--output", str(output), "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     memory = MemoryOfTree(process.pid)
     memory.start()
@@ -69,12 +81,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=float, default=20e6, help="rows of the log")
     parser.add_argument("--samplers", nargs="+", default=[*QUICK, *OTHERS], metavar="NAME")
+    parser.add_argument("--proxy-epochs", type=int, default=50, help="of svp_*")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", help="where the log and the datasets go; default: a temporary folder")
     parser.add_argument("--output", help="file for the JSON object")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="das-bench-", dir=arguments.folder))
-    found: dict[str, Any] = {"cpus": os.cpu_count(), "seed": arguments.seed, "budgets": BUDGETS, "samplers": {}}
+    found: dict[str, Any] = {"cpus": os.cpu_count(), "seed": arguments.seed, "budgets": BUDGETS}
+    found |= {"proxy_epochs": arguments.proxy_epochs, "samplers": {}}
     try:
         log, data = folder / "log", folder / "data"
         print(f"generating and preparing {int(arguments.rows):,} rows", file=sys.stderr)
@@ -83,9 +97,9 @@ def main() -> None:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         shutil.rmtree(log)
         for name in arguments.samplers:
-            three = sample(data, folder / "samples", name, BUDGETS)
+            three = sample(data, folder / "samples", name, BUDGETS, arguments.proxy_epochs)
             if name in QUICK:
-                one = sample(data, folder / "samples", name, BUDGETS.split(",")[0])
+                one = sample(data, folder / "samples", name, BUDGETS.split(",")[0], 1)
                 three["wall_of_three_to_one"] = round(three["stages_wall_s"] / one["stages_wall_s"], 3)
                 three["cpu_of_three_to_one"] = round(three["tasks_cpu_s"] / one["tasks_cpu_s"], 3)
             found["samplers"][name] = three

@@ -211,7 +211,7 @@ class RankingEvaluator:
 
     def _add_squared_error(self, scores: np.ndarray, heldout: Interactions) -> None:
         if heldout.ratings is None:
-            raise DasError("The held-out rows have no ratings, so mse cannot be computed; evaluate without ratings.")
+            raise DasError("The held-out rows have no ratings, so a model that predicts them has no mse.")
         rows = np.repeat(np.arange(len(heldout)), heldout.counts)
         errors = scores[rows, heldout.items].astype(np.float64) - heldout.ratings
         self.squared_error += float((errors * errors).sum())

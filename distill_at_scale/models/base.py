@@ -138,6 +138,11 @@ class Recommender(ABC):
             progress(1.0, "fitted")
         return self
 
+    @property
+    def predicts_ratings(self) -> bool:
+        """Whether a score is the rating that the user would give (explicit feedback)."""
+        return False
+
     def score(self, histories: Interactions) -> np.ndarray:
         """Scores of all items for some users, known to the model or new.
 

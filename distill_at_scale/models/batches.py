@@ -49,7 +49,8 @@ class RatingExamples(Examples):
     def __init__(self, rows: Interactions) -> None:
         self._users = np.repeat(rows.users, rows.counts)
         self._items = rows.items.astype(np.int64)
-        self._ratings = np.ones(rows.n_rows, np.float32) if rows.ratings is None else rows.ratings
+        assert rows.ratings is not None
+        self._ratings = rows.ratings
         self.rating_sum = float(self._ratings.sum(dtype=np.float64))
         self.keys = pair_keys(self._users, self._items, rows.n_items).view(np.uint64)
 

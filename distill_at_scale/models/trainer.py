@@ -11,7 +11,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import safetensors
@@ -288,7 +288,17 @@ class Trainer:
 @contextlib.contextmanager
 def _seeded(*place: int) -> Iterator[None]:
     """torch's generators seeded by a place for a block, and as before afterwards."""
-    devices: list[Any] = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(int(hashing.combine(*place)[0] >> np.uint64(1)))
+    # Not torch.manual_seed: it notes a traceback for every kind of device that is not there, as long as a small step.
+    generators = [torch.default_generator]
+    if torch.cuda.is_available():
+        torch.cuda.init()
+        generators.append(torch.cuda.default_generators[torch.cuda.current_device()])
+    seed = int(hashing.combine(*place)[0] >> np.uint64(1))
+    before = [generator.get_state() for generator in generators]
+    for generator in generators:
+        generator.manual_seed(seed)
+    try:
         yield
+    finally:
+        for generator, state in zip(generators, before):
+            generator.set_state(state)

@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import nn
 
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.errors import DasError
 from distill_at_scale.models.batches import Batch, Examples, PairExamples, RatingExamples
 from distill_at_scale.models.sources import Source, take_users
 from distill_at_scale.models.torch_model import TorchConfig, TorchRecommender
@@ -76,6 +77,10 @@ class UserTableRecommender(TorchRecommender):
 
     config: UserTableConfig
 
+    @property
+    def predicts_ratings(self) -> bool:
+        return bool(self.config.objective == "explicit")
+
     @abstractmethod
     def build(self, n_users: int, n_items: int) -> UserTable: ...
 
@@ -91,6 +96,8 @@ class UserTableRecommender(TorchRecommender):
 
     def examples(self, rows: Interactions) -> Examples:
         if self.config.objective == "explicit":
+            if rows.ratings is None:
+                raise DasError(f"{self.name}: objective=explicit learns ratings, but there are none; set implicit.")
             return RatingExamples(rows)
         return PairExamples(rows, self.config.negatives)
 

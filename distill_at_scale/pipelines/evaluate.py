@@ -31,7 +31,7 @@ class Evaluation(BaseModel):
     """Metrics (fractions, not percent) of a model on a split, and where they come from."""
 
     metrics: dict[str, float]
-    """averages over the users who have held-out rows (auc: over rows)"""
+    """averages over the users who have held-out rows (auc, and mse of models that predict ratings: over rows)"""
     metrics_all_users: dict[str, float]
     """the same with users without held-out rows counted as 0"""
     standard_errors: dict[str, float | None]
@@ -122,7 +122,7 @@ def measure(
     seed: int,
 ) -> RankingEvaluator:
     """What a model gives the users of some shards; the arguments as :class:`EvaluateConfig` names them."""
-    evaluator = RankingEvaluator(weights, ks, seed, name=model.name)
+    evaluator = RankingEvaluator(weights, ks, seed, ratings=model.predicts_ratings, name=model.name)
     model.check_item_space(dataset.n_items, dataset.manifest.item_space)
     for shard in group:
         histories, heldout = dataset.histories(split, shard)

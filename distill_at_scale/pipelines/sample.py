@@ -31,12 +31,14 @@ from distill_at_scale.pipelines.learning import FOLDER as LEARNED
 from distill_at_scale.pipelines.learning import learn, read_learned
 from distill_at_scale.pipelines.proxies import Hardness, load_hardness, score_rows
 from distill_at_scale.pipelines.stages import load, run_stage
-from distill_at_scale.samplers import Sampler, find_sampler, row_scores, selection, subset
+from distill_at_scale.samplers import selection, subset
 from distill_at_scale.samplers.rounds import Task
-from distill_at_scale.samplers.row_scores import Proxy
 from distill_at_scale.samplers.rows import read_train_rows
+from distill_at_scale.samplers.sampler import Sampler, find_sampler
 from distill_at_scale.samplers.scores import Threshold, read_scores
 from distill_at_scale.samplers.selection import Span
+from distill_at_scale.samplers.svp import row_scores
+from distill_at_scale.samplers.svp.row_scores import Proxy
 
 _FAN_IN = 32
 _SUBSETS = "subsets"

@@ -8,16 +8,22 @@ from dataclasses import dataclass
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
-from distill_at_scale.samplers import row_wise, svp, user_wise
-from distill_at_scale.samplers.centrality import PageRank, centrality
-from distill_at_scale.samplers.density import DensitySketch, density
-from distill_at_scale.samplers.forest_fire import ForestFire
-from distill_at_scale.samplers.random_walk import RandomWalk
+from distill_at_scale.samplers import row_wise, user_wise
+from distill_at_scale.samplers.embedding.density import DensitySketch, density
+from distill_at_scale.samplers.embedding.sensitivity import (
+    RowClusters,
+    UserClusters,
+    sensitivity_rows,
+    sensitivity_users,
+)
+from distill_at_scale.samplers.graph.centrality import PageRank, centrality
+from distill_at_scale.samplers.graph.forest_fire import ForestFire
+from distill_at_scale.samplers.graph.random_walk import RandomWalk
+from distill_at_scale.samplers.graph.spreading import by_time
 from distill_at_scale.samplers.rounds import MakeRounds
-from distill_at_scale.samplers.row_scores import Proxy
 from distill_at_scale.samplers.scores import Scores
-from distill_at_scale.samplers.sensitivity import RowClusters, UserClusters, sensitivity_rows, sensitivity_users
-from distill_at_scale.samplers.spreading import by_time
+from distill_at_scale.samplers.svp import variants as svp
+from distill_at_scale.samplers.svp.row_scores import Proxy
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from distill_at_scale.data.columns import SPLITS, TRAIN
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.pipelines import sample as pipelines_sample
 from distill_at_scale.pipelines.sample import _Sample
-from distill_at_scale.samplers import SAMPLERS, selection
+from distill_at_scale.samplers import selection
+from distill_at_scale.samplers.sampler import SAMPLERS
 from distill_at_scale.samplers.scores import Threshold
 
 pytestmark = pytest.mark.usefixtures("ray_session")

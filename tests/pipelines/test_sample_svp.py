@@ -14,7 +14,7 @@ import distill_at_scale as das
 from distill_at_scale.data.columns import TRAIN
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.evaluation import inverse_propensities
-from distill_at_scale.samplers import row_scores
+from distill_at_scale.samplers.svp import row_scores
 
 pytestmark = pytest.mark.usefixtures("ray_session")
 SEED, EPOCHS, BUDGETS = 3, 2, [0.6, 0.2]

@@ -15,8 +15,8 @@ from distill_at_scale.models.sources import ShardSource
 from distill_at_scale.models.trainer import Trainer
 from distill_at_scale.pipelines import runs
 from distill_at_scale.pipelines.proxies import score_rows
-from distill_at_scale.samplers import row_scores
-from distill_at_scale.samplers.proxies import hardness, proxy_model
+from distill_at_scale.samplers.svp import row_scores
+from distill_at_scale.samplers.svp.proxies import hardness, proxy_model
 
 EPOCHS = 3
 

@@ -7,7 +7,7 @@ import pytest
 from samplers_kit import Log, Row, cut, kept, make_log, run_rounds, user_hash
 
 from distill_at_scale.data import hashing
-from distill_at_scale.samplers.centrality import MASS, PageRank, centrality, user_ranks
+from distill_at_scale.samplers.graph.centrality import MASS, PageRank, centrality, user_ranks
 from distill_at_scale.samplers.rounds import Task
 
 SEED = 3

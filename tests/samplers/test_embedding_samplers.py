@@ -7,9 +7,9 @@ import pytest
 from samplers_kit import Log, Row, cut, kept, make_log, row_hash, run_rounds, user_hash
 
 from distill_at_scale.data import hashing
-from distill_at_scale.samplers import SAMPLERS
-from distill_at_scale.samplers.density import BITS, FUNCTIONS
-from distill_at_scale.samplers.embedding import (
+from distill_at_scale.samplers.embedding.density import BITS, FUNCTIONS
+from distill_at_scale.samplers.embedding.sensitivity import CLUSTERS
+from distill_at_scale.samplers.embedding.vectors import (
     DIMENSIONS,
     UNIT,
     item_embeddings,
@@ -18,7 +18,7 @@ from distill_at_scale.samplers.embedding import (
     user_embeddings,
 )
 from distill_at_scale.samplers.rounds import Arrays, Task
-from distill_at_scale.samplers.sensitivity import CLUSTERS
+from distill_at_scale.samplers.sampler import SAMPLERS
 
 SEED = 2
 NAMES = ("density", "sensitivity", "sensitivity_users")

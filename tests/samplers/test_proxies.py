@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.samplers import proxies
+from distill_at_scale.samplers.svp import proxies
 
 
 def rows() -> Interactions:

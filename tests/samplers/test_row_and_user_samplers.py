@@ -10,8 +10,9 @@ import pytest
 from samplers_kit import Log, Row, cut, kept, make_log, row_hash, user_hash
 
 from distill_at_scale.data import hashing
-from distill_at_scale.samplers import SAMPLERS, find_sampler, row_wise
+from distill_at_scale.samplers import row_wise
 from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.sampler import SAMPLERS, find_sampler
 
 SEED = 7
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from samplers_kit import Log, Row, cut, kept, make_log, run_rounds
 
-from distill_at_scale.samplers import forest_fire, random_walk
-from distill_at_scale.samplers.forest_fire import ForestFire
-from distill_at_scale.samplers.random_walk import RandomWalk
+from distill_at_scale.samplers.graph import forest_fire, random_walk
+from distill_at_scale.samplers.graph.forest_fire import ForestFire
+from distill_at_scale.samplers.graph.random_walk import RandomWalk
+from distill_at_scale.samplers.graph.spreading import NEVER, by_time, smallest
 from distill_at_scale.samplers.rounds import MakeRounds, Task
-from distill_at_scale.samplers.spreading import NEVER, by_time, smallest
 
 SAMPLERS = {"random_walk": RandomWalk, "forest_fire": ForestFire}
 Node = tuple[str, int]

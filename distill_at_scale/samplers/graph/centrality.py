@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 import scipy.sparse as sp
 
-from distill_at_scale.samplers.graph import edge_scores
+from distill_at_scale.samplers.graph.nodes import edge_scores
 from distill_at_scale.samplers.rounds import Arrays, Task
 from distill_at_scale.samplers.rows import TrainRows
 from distill_at_scale.samplers.scores import LAST, Scores

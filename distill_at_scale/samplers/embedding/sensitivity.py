@@ -7,6 +7,7 @@ in proportion to d² / Σ d² + 1 / (k n_c), d its distance to its centre, n_c t
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -14,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from distill_at_scale.data import hashing
-from distill_at_scale.samplers.embedding import EmbeddingRounds, item_embeddings, user_embeddings
+from distill_at_scale.samplers.embedding.vectors import EmbeddingRounds, item_embeddings, user_embeddings
 from distill_at_scale.samplers.rounds import Arrays
 from distill_at_scale.samplers.rows import TrainRows
 from distill_at_scale.samplers.scores import Scores, weighted_keys
@@ -65,13 +66,13 @@ class _KMeans(EmbeddingRounds):
         share = 0.5 + 0.5 * clusterings[0] / (_MOST_PASSES + 1)
         return {**shared, "centres": centres, "clusterings": clusterings}, share
 
+    @abstractmethod
     def halves(self, rows: TrainRows, shared: Arrays) -> list[np.ndarray]:
         """The tables of vectors that points are made of."""
-        raise NotImplementedError
 
+    @abstractmethod
     def draws(self, rows: TrainRows) -> tuple[np.ndarray, list[np.ndarray]]:
         """A draw for each point of the shard, and where its halves stand in their tables."""
-        raise NotImplementedError
 
     def chunks(self, rows: TrainRows) -> Iterator[list[np.ndarray]]:
         """Where the halves of the points stand, some points at a time."""

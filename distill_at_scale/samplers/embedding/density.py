@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from distill_at_scale.data import hashing
-from distill_at_scale.samplers.embedding import DIMENSIONS, EmbeddingRounds, signs, user_embeddings
+from distill_at_scale.samplers.embedding.vectors import DIMENSIONS, EmbeddingRounds, signs, user_embeddings
 from distill_at_scale.samplers.rounds import Arrays
 from distill_at_scale.samplers.rows import TrainRows
 from distill_at_scale.samplers.scores import Scores, weighted_keys

@@ -11,11 +11,11 @@ from typing import ClassVar
 import numpy as np
 
 from distill_at_scale.data import hashing
-from distill_at_scale.samplers import spreading
-from distill_at_scale.samplers.rounds import Arrays, Task
+from distill_at_scale.samplers.graph import spreading
+from distill_at_scale.samplers.graph.spreading import NEVER, Spreading
+from distill_at_scale.samplers.rounds import Arrays
 from distill_at_scale.samplers.rows import TrainRows
 from distill_at_scale.samplers.scores import unit_interval
-from distill_at_scale.samplers.spreading import NEVER
 
 RESTART = 0.1
 PATIENCE = 30
@@ -27,7 +27,7 @@ _MOVE, _TURN = 1, 2
 _AT_USER, _AT_ITEM, _WAITS = 0, 1, 2
 
 
-class RandomWalk:
+class RandomWalk(Spreading):
     """Many walkers at once, each with a start of its own.
 
     At every hop a walker returns to its start with probability .1, or else goes to a neighbour at random; the
@@ -40,16 +40,21 @@ class RandomWalk:
         {"walker", "item", "new", "race_item", "race_draw", "race_user", "start_draw", "start_user"}
     )
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def _first(self, n_nodes: int) -> Arrays:
+        n = min(-(-n_nodes // _NODES_A_WALKER), _MOST_WALKERS)
+        nowhere = np.zeros(n, dtype=np.uint64)
+        return {
+            "kind": np.full(n, _WAITS),
+            "user": nowhere,
+            "item": np.full(n, -1),
+            "new": np.zeros(n, dtype=bool),
+            "idle": np.zeros(n, dtype=np.int64),
+            "home_user": nowhere,
+            "home_item": np.full(n, -1),
+        }
 
-    def begin(self) -> Arrays:
-        return {}
-
-    def visit(self, rows: TrainRows, own: Arrays, shared: Arrays) -> tuple[Arrays, Arrays]:
+    def _hop(self, rows: TrainRows, own: Arrays, shared: Arrays) -> tuple[Arrays, Arrays]:
         task = self._task
-        if not shared:
-            return spreading.first_visit(rows, task.n_items)
         hop, time = int(shared["hop"][0]), own["time"].copy()
         walkers = np.flatnonzero(shared["kind"] == _AT_USER)
         found, user = spreading.locate(rows, shared["user"][walkers])
@@ -67,9 +72,7 @@ class RandomWalk:
             **spreading.propose_starts(rows, task.seed, time, int((shared["kind"] == _WAITS).sum())),
         }
 
-    def advance(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
-        if not shared:
-            return self._first(brought), 0.0
+    def _after_hop(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
         task, hop = self._task, int(shared["hop"][0])
         kind, user, item, new = (shared[name].copy() for name in ("kind", "user", "item", "new"))
         waits = np.flatnonzero(kind == _WAITS)
@@ -116,23 +119,6 @@ class RandomWalk:
             "home_user": home_user,
             "home_item": home_item,
         }, brought["rows"][0] / task.target
-
-    def _first(self, brought: Arrays) -> Arrays:
-        n_nodes = int(brought["users"][0]) + int((brought["degree"] > 0).sum())
-        n = min(-(-n_nodes // _NODES_A_WALKER), _MOST_WALKERS)
-        nowhere = np.zeros(n, dtype=np.uint64)
-        return {
-            "hop": np.zeros(1, dtype=np.int64),
-            "degree": brought["degree"],
-            "time": np.full(self._task.n_items, NEVER, dtype=np.int64),
-            "kind": np.full(n, _WAITS),
-            "user": nowhere,
-            "item": np.full(n, -1),
-            "new": np.zeros(n, dtype=bool),
-            "idle": np.zeros(n, dtype=np.int64),
-            "home_user": nowhere,
-            "home_item": np.full(n, -1),
-        }
 
 
 def _wanted(shared: Arrays) -> np.ndarray:

@@ -6,11 +6,13 @@ to is decided by a race, in which every shard names its rows with the smallest d
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import numpy as np
 
 from distill_at_scale.data import hashing
-from distill_at_scale.samplers.graph import edge_scores, item_draws
-from distill_at_scale.samplers.rounds import Arrays
+from distill_at_scale.samplers.graph.nodes import edge_scores, item_draws
+from distill_at_scale.samplers.rounds import Arrays, Task
 from distill_at_scale.samplers.rows import TrainRows
 from distill_at_scale.samplers.scores import Scores
 
@@ -20,16 +22,50 @@ NEVER = 1 << 62
 _START = 0x57A7
 
 
+class Spreading(ABC):
+    """What a kind of spreading is made of: how it begins when the nodes are known, and what a hop is."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    def begin(self) -> Arrays:
+        return {}
+
+    def visit(self, rows: TrainRows, own: Arrays, shared: Arrays) -> tuple[Arrays, Arrays]:
+        if shared:
+            return self._hop(rows, own, shared)
+        # Nothing is reached yet; the items' degrees and the number of users with rows are not known either.
+        degree = np.bincount(rows.items, minlength=self._task.n_items).astype(np.int64)
+        time = np.full(rows.n_users, NEVER, dtype=np.int64)
+        return {"time": time}, {"degree": degree, "users": np.array([(rows.counts > 0).sum()], dtype=np.int64)}
+
+    def advance(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
+        if shared:
+            return self._after_hop(shared, brought)
+        n_nodes = int(brought["users"][0]) + int((brought["degree"] > 0).sum())
+        return {
+            "hop": np.zeros(1, dtype=np.int64),
+            "degree": brought["degree"],
+            "time": np.full(self._task.n_items, NEVER, dtype=np.int64),
+            **self._first(n_nodes),
+        }, 0.0
+
+    @abstractmethod
+    def _first(self, n_nodes: int) -> Arrays:
+        """What is shared at the first hop beside hop, degree and time, given the nodes that have rows."""
+
+    @abstractmethod
+    def _hop(self, rows: TrainRows, own: Arrays, shared: Arrays) -> tuple[Arrays, Arrays]:
+        """A shard's part of a hop: what it keeps, and what it brings back."""
+
+    @abstractmethod
+    def _after_hop(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
+        """What the next hop shares, and the share of the work that is done."""
+
+
 def by_time(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) -> Scores:
     """The nodes reached first are kept first (of those reached at once, by draw), and last those never reached."""
     return edge_scores(rows, own["time"].view(np.uint64), shared["time"].view(np.uint64), seed)
-
-
-def first_visit(rows: TrainRows, n_items: int) -> tuple[Arrays, Arrays]:
-    """Nothing is reached yet; brings the items' degrees and the number of users with rows."""
-    degree = np.bincount(rows.items, minlength=n_items).astype(np.int64)
-    time = np.full(rows.n_users, NEVER, dtype=np.int64)
-    return {"time": time}, {"degree": degree, "users": np.array([(rows.counts > 0).sum()], dtype=np.int64)}
 
 
 def locate(rows: TrainRows, hashes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

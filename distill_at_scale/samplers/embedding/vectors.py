@@ -7,6 +7,7 @@ item from being all that users have in common. Source: Halko, Martinsson, Tropp,
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import numpy as np
@@ -25,7 +26,7 @@ _SHARE = 0.5
 _FINE = 1 << 30
 
 
-class EmbeddingRounds:
+class EmbeddingRounds(ABC):
     """Passes that learn a basis of the items; what follows on it is a subclass's to say.
 
     A pass moves 16 numbers an item, 128 bytes, from every task: for a few million items at most.
@@ -59,13 +60,13 @@ class EmbeddingRounds:
             return {**shared, "basis": orthonormal(image), "passes": passes}, _SHARE * passes[0] / _PASSES
         return self.advance_embedded(shared, brought)
 
+    @abstractmethod
     def visit_embedded(self, rows: TrainRows, shared: Arrays) -> Arrays:
         """What a visit brings once the basis is there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def advance_embedded(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
         """As :meth:`advance`, once the basis is there."""
-        raise NotImplementedError
 
 
 def user_embeddings(rows: TrainRows, shared: Arrays) -> np.ndarray:

@@ -11,11 +11,11 @@ from typing import ClassVar
 import numpy as np
 
 from distill_at_scale.data import hashing
-from distill_at_scale.samplers import spreading
-from distill_at_scale.samplers.rounds import Arrays, Task
+from distill_at_scale.samplers.graph import spreading
+from distill_at_scale.samplers.graph.spreading import NEVER, Spreading
+from distill_at_scale.samplers.rounds import Arrays
 from distill_at_scale.samplers.rows import TrainRows
 from distill_at_scale.samplers.scores import unit_interval
-from distill_at_scale.samplers.spreading import NEVER
 
 SPREAD = 0.4
 _NODES_A_FIRE = 200
@@ -23,7 +23,7 @@ _USER, _ITEM = 3, 4
 _MOST_PASSES = 20_000
 
 
-class ForestFire:
+class ForestFire(Spreading):
     """A node that catches fire sets x ~ Geometric(.4) (1, 2, …) of its neighbours that do not burn yet on fire.
 
     One fire for 200 nodes is kept alive: where fires go out, others are lit at nodes that have not burnt. It ends when
@@ -34,16 +34,15 @@ class ForestFire:
         {"item", "race_item", "race_draw", "race_user", "start_draw", "start_user"}
     )
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def _first(self, n_nodes: int) -> Arrays:
+        return {
+            "user": np.zeros(0, dtype=np.uint64),
+            "item": np.zeros(0, dtype=np.int64),
+            "fires": np.array([-(-n_nodes // _NODES_A_FIRE)]),
+        }
 
-    def begin(self) -> Arrays:
-        return {}
-
-    def visit(self, rows: TrainRows, own: Arrays, shared: Arrays) -> tuple[Arrays, Arrays]:
+    def _hop(self, rows: TrainRows, own: Arrays, shared: Arrays) -> tuple[Arrays, Arrays]:
         task = self._task
-        if not shared:
-            return spreading.first_visit(rows, task.n_items)
         hop, time = int(shared["hop"][0]), own["time"].copy()
         _, user = spreading.locate(rows, shared["user"])
         time[user] = hop
@@ -54,18 +53,8 @@ class ForestFire:
             **spreading.propose_starts(rows, task.seed, time, self._missing(shared)),
         }
 
-    def advance(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
+    def _after_hop(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
         task = self._task
-        if not shared:
-            n_nodes = int(brought["users"][0]) + int((brought["degree"] > 0).sum())
-            return {
-                "hop": np.zeros(1, dtype=np.int64),
-                "degree": brought["degree"],
-                "time": np.full(task.n_items, NEVER, dtype=np.int64),
-                "user": np.zeros(0, dtype=np.uint64),
-                "item": np.zeros(0, dtype=np.int64),
-                "fires": np.array([-(-n_nodes // _NODES_A_FIRE)]),
-            }, 0.0
         hop = int(shared["hop"][0])
         start_users, start_items = spreading.choose_starts(brought, task.seed, shared, self._missing(shared))
         _, users = spreading.winners(brought, self._wanted(shared))

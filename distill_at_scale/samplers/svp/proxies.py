@@ -11,8 +11,8 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models import create_model
 from distill_at_scale.models.batches import pair_keys
 from distill_at_scale.models.user_table import UserTableRecommender
-from distill_at_scale.samplers.row_scores import Objective, Proxy
-from distill_at_scale.samplers.svp import share_above, squared_error
+from distill_at_scale.samplers.svp.row_scores import Objective, Proxy
+from distill_at_scale.samplers.svp.variants import share_above, squared_error
 
 _BATCH = 1024
 # A billion rows in batches of 1024 would be a million steps an epoch: larger batches keep it at this many.
@@ -78,11 +78,14 @@ def hardness(model: UserTableRecommender, module: Any, rows: Interactions, rng: 
 
 def _unseen(seen: np.ndarray, users: np.ndarray, n_items: int, rng: np.random.Generator) -> np.ndarray:
     """int64 [b, 20]: items drawn for each user that are not in ``seen`` (sorted keys), as far as a few draws go."""
-    drawn = rng.integers(n_items, size=(len(users), _NEGATIVES))
+    drawn = rng.integers(n_items, size=len(users) * _NEGATIVES)
+    users = np.repeat(users, _NEGATIVES)
+    # Looked up is what is new alone: most draws are right the first time.
+    open_ = np.arange(len(drawn))
     for _ in range(_REDRAWS):
-        keys = pair_keys(users[:, None], drawn, n_items)
-        known = seen[np.minimum(np.searchsorted(seen, keys), len(seen) - 1)] == keys
-        if not known.any():
+        keys = pair_keys(users[open_], drawn[open_], n_items)
+        open_ = open_[seen[np.minimum(np.searchsorted(seen, keys), len(seen) - 1)] == keys]
+        if not len(open_):
             break
-        drawn[known] = rng.integers(n_items, size=int(known.sum()))
-    return drawn
+        drawn[open_] = rng.integers(n_items, size=len(open_))
+    return drawn.reshape(-1, _NEGATIVES)

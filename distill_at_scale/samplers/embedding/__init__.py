@@ -1,0 +1,1 @@
+"""Samplers that go by where users and rows lie in a space of embeddings."""

@@ -1,0 +1,1 @@
+"""SVP-CF: what a small proxy model finds hard is kept."""

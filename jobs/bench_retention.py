@@ -1,0 +1,178 @@
+"""Which samplers keep the ranking of models, and how much of their quality? Every sampler at every budget.
+
+    python jobs/bench_retention.py --output FOLDER --data ml-100k
+    python jobs/bench_retention.py --output FOLDER --data ml-1m --samplers random,random_users,svp_mf_prop --seeds 0,1
+
+ml-100k (its times kept, leave-one-out) is fetched from the catalog, or taken from --logs; ml-1m.parquet with the split
+column of the ∞-AE paper is looked for in --logs, by default ../shared/data beside the repository. Ratings are taken as
+implicit feedback. FOLDER gets the dataset, the samples, what every fit measured, `retention-<data>.json` (mean and
+standard deviation over the seeds of Kendall's τ-b and of the share of ndcg@10 kept) and a plot of it. What is done is
+not done again: a run that was interrupted goes on, one with more samplers, budgets or seeds takes up the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+LOGS: dict[str, dict[str, Any]] = {
+    "ml-100k": {"file": "ml-100k.inter", "split": "leave_2"},
+    "ml-1m": {"file": "ml-1m.parquet", "split": "column"},
+}
+MODELS = "popularity,bias,mf,ease,svd_ae,infinite_ae"
+BUDGETS = "0.8,0.5,0.2,0.1,0.01"
+METRIC = "ndcg@10"
+
+
+def main() -> int:
+    from distill_at_scale.pipelines import cluster
+    from distill_at_scale.pipelines.compare import compare
+    from distill_at_scale.samplers.sampler import SAMPLERS
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, required=True, help="folder for everything")
+    parser.add_argument("--data", choices=list(LOGS), default="ml-100k")
+    parser.add_argument("--logs", type=Path, default=REPOSITORY.parent / "shared" / "data", help="folder of the logs")
+    parser.add_argument("--samplers", help="default: all that the data allows")
+    parser.add_argument("--budgets", default=BUDGETS)
+    parser.add_argument("--models", default=MODELS)
+    parser.add_argument("--seeds", default="0,1,2", help="of the samples; the models' is always 0")
+    options = parser.parse_args()
+    with cluster.session():
+        dataset = _dataset(options.data, options.logs, options.output / options.data)
+        names = options.samplers.split(",") if options.samplers else list(SAMPLERS)
+        names = [name for name in names if dataset.manifest.has_timestamps or not SAMPLERS[name].timestamps]
+        seeds = [int(seed) for seed in options.seeds.split(",")]
+        samples = []
+        for seed in seeds:
+            folder = options.output / f"{options.data}-samples" / f"seed-{seed}"
+            for name in names:
+                samples += _samples(dataset.uri, name, options.budgets, seed, folder)
+        found = compare(
+            data=dataset.uri,
+            samples=samples,
+            models=options.models,
+            output=str(options.output / f"{options.data}-comparison"),
+        )
+    result = _summary(options, found)
+    (options.output / f"retention-{options.data}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (options.output / f"retention-{options.data}.svg").write_bytes(_plot(result))
+    print(_table(result))
+    return 0
+
+
+def _dataset(name: str, logs: Path, place: Path) -> Any:
+    from distill_at_scale.data.dataset import Dataset
+    from distill_at_scale.data.manifest import NAME
+    from distill_at_scale.pipelines.fetch import fetch
+    from distill_at_scale.pipelines.prepare import prepare
+
+    if (place / NAME).is_file():
+        return Dataset.open(str(place))
+    log = LOGS[name]
+    uris, given = [str(logs / log["file"])], {}
+    if not Path(uris[0]).is_file():
+        fetched = fetch(name=name)
+        uris, given = fetched.uris, fetched.options
+    return prepare(input=uris, output=str(place), split=log["split"], shards=1, **given)
+
+
+def _samples(data: str, sampler: str, budgets: str, seed: int, folder: Path) -> list[str]:
+    """Where one sampler's samples lie, those that are missing made in one go."""
+    from distill_at_scale.data.manifest import NAME
+    from distill_at_scale.pipelines.sample import sample
+
+    places = {float(text): folder / f"{sampler}-{float(text):.12g}" for text in budgets.split(",")}
+    missing = [budget for budget, place in places.items() if not (place / NAME).is_file()]
+    if missing:
+        sample(data=data, sampler=sampler, budget=missing, seed=seed, output=str(folder))
+    return [str(place) for place in places.values()]
+
+
+def _summary(options: argparse.Namespace, found: Any) -> dict[str, Any]:
+    cells: dict[tuple[str, float], list[Any]] = defaultdict(list)
+    for small in found.small:
+        cells[small.method, small.budget].append(small)
+
+    def spread(values: list[float]) -> dict[str, float]:
+        known = [value for value in values if value is not None]
+        deviation = statistics.stdev(known) if len(known) > 1 else 0.0
+        return {"mean": round(statistics.fmean(known), 4), "sd": round(deviation, 4)}
+
+    rows = [
+        {
+            "sampler": sampler,
+            "budget": budget,
+            "share": round(statistics.fmean(s.share for s in several), 4),
+            "seeds": len(several),
+            "tau": spread([s.retention.tau for s in several]),
+            "kept": spread([s.retention.mean_kept(METRIC) for s in several]),
+            "best": spread([max(t.metrics[METRIC] for t in s.models.values()) for s in several]),
+            "models": {name: spread([s.models[name].metrics[METRIC] for s in several]) for name in several[0].models},
+            "fit_cpu_s": round(statistics.fmean(sum(t.fit_cpu_s for t in s.models.values()) for s in several), 2),
+        }
+        for (sampler, budget), several in cells.items()
+    ]
+    return {
+        "command": f"python jobs/bench_retention.py --data {options.data} --models {options.models} "
+        f"--budgets {options.budgets} --seeds {options.seeds}",
+        "data": options.data,
+        "metric": METRIC,
+        "full": {
+            name: {METRIC: round(t.metrics[METRIC], 4), "fit_cpu_s": round(t.fit_cpu_s, 2)}
+            for name, t in found.full.items()
+        },
+        "rows": rows,
+    }
+
+
+def _table(result: dict[str, Any]) -> str:
+    """Markdown: a line a sampler, a column a budget, τ and the share of the metric kept."""
+    budgets = sorted({row["budget"] for row in result["rows"]}, reverse=True)
+    by = {(row["sampler"], row["budget"]): row for row in result["rows"]}
+    lines = ["| τ / kept % | " + " | ".join(f"{100 * (1 - b):.0f} % removed" for b in budgets) + " |"]
+    lines.append("|---" * (1 + len(budgets)) + "|")
+    for sampler in dict.fromkeys(row["sampler"] for row in result["rows"]):
+        cells = []
+        for budget in budgets:
+            row = by[sampler, budget]
+            tau, kept = row["tau"], row["kept"]
+            cells.append(f"{tau['mean']:.2f} ± {tau['sd']:.2f} / {100 * kept['mean']:.0f} ± {100 * kept['sd']:.0f}")
+        lines.append(f"| `{sampler}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _plot(result: dict[str, Any]) -> bytes:
+    """τ and the share kept against the share of rows, a line a sampler, with the spread over the seeds."""
+    import io
+
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    axes = figure.subplots(1, 2)
+    samplers = list(dict.fromkeys(row["sampler"] for row in result["rows"]))
+    for number, sampler in enumerate(samplers):
+        rows = sorted((r for r in result["rows"] if r["sampler"] == sampler), key=lambda r: r["budget"])
+        style = {"color": f"C{number % 10}", "linestyle": "-" if number < 10 else "--", "marker": "o", "markersize": 3}
+        for axis, key in zip(axes, ("tau", "kept")):
+            x, y = [r["budget"] for r in rows], [r[key]["mean"] for r in rows]
+            axis.errorbar(x, y, [r[key]["sd"] for r in rows], label=sampler, linewidth=1, **style)
+    for axis, title in zip(axes, ("Kendall's τ-b between rankings of the models", f"share of {METRIC} kept")):
+        axis.set(xscale="log", xlabel="share of the train rows", title=title)
+        axis.grid(alpha=0.3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
+    content = io.BytesIO()
+    figure.savefig(content, format="svg", metadata={"Date": None})
+    return content.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
