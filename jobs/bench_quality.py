@@ -48,6 +48,7 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=JSON", help="a setting for all models")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--cpus", type=int, help="of the session; default: all (fewer on a machine with other work)")
     options = parser.parse_args()
     chosen = options.run or list(RUNS)
     missing = {DATASETS[RUNS[name]["data"]]["file"] for name in chosen}
@@ -63,7 +64,7 @@ def main() -> int:
     given = {field: json.loads(value) for field, value in (text.split("=", 1) for text in options.set)}
     results_file = options.output / "results.json"
     results = json.loads(results_file.read_text()) if results_file.is_file() else {}
-    with cluster.session():
+    with cluster.session(num_cpus=options.cpus):
         for name in chosen:
             settings = {**RUNS[name]["set"], **given}
             asked = {"settings": settings, "workers": options.workers, "gpu": options.gpu}

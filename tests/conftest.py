@@ -55,6 +55,8 @@ os.environ.update(
     RAY_AUTH_MODE="disabled",
     RAY_AUTH_TOKEN_PATH=str(RUN_FOLDER / "no-token"),
     OMP_NUM_THREADS="1",
+    # Threads that wait give their core away: the run has more processes than the machine has cores.
+    OMP_WAIT_POLICY="PASSIVE",
     POLARS_MAX_THREADS="1",
     DAS_HOME=str(RUN_FOLDER / "home"),
     # Tasks run in other processes and in other folders: they find the package here, installed or not.

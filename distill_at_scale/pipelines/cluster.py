@@ -13,7 +13,9 @@ import distill_at_scale
 from distill_at_scale.errors import DasError
 
 # One thread a task: Ray runs as many tasks as there are cores. Read when the libraries are first imported.
-_WORKER_ENV = {"POLARS_MAX_THREADS": "1"}
+# And where a task has several, those that wait give their core away instead of turning on it: on a machine with other
+# work that is the difference between a fit and several.
+_WORKER_ENV = {"POLARS_MAX_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 # What a session on this machine keeps for objects: what moves through it here is counts and item ids.
 _LOCAL_OBJECT_STORE = 512 << 20
 
@@ -79,6 +81,18 @@ def nodes() -> list[tuple[int, float]]:
 def node_cpus() -> int:
     """CPUs of the largest node that is up; at least 1."""
     return max([1, *(cpus for cpus, _ in nodes())])
+
+
+def use_threads(cpus: int) -> None:
+    """Lets torch use so many threads in this process, but no more than there are cores to run them.
+
+    A Ray node may be given more CPUs than the machine has; threads that wait for one another while they share a core
+    are slower than one alone.
+    """
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(max(1, min(cpus, cores)))
 
 
 def _quiet() -> None:

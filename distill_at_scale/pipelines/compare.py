@@ -8,7 +8,6 @@ from math import isnan
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-import torch
 from pydantic import BaseModel
 
 from distill_at_scale.config import KS, CompareConfig, settle
@@ -187,7 +186,7 @@ def _fits_beside_others(pair: _Pair) -> bool:
 
 def _train_here(pair: _Pair) -> dict[str, Any]:
     """Fits and evaluates in one task with one thread: many small fits at once waste nothing on starting workers."""
-    torch.set_num_threads(1)
+    cluster.use_threads(1)
     start, cpu = time.monotonic(), time.process_time()
     try:
         model = fit_here(Dataset.open(pair.data), pair.model)

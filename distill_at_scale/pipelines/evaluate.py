@@ -9,7 +9,6 @@ from math import isnan
 from typing import Any
 
 import numpy as np
-import torch
 from pydantic import BaseModel
 
 from distill_at_scale.config import EvaluateConfig, settle
@@ -80,7 +79,7 @@ def evaluate(config: EvaluateConfig | None = None, /, **settings: Any) -> Evalua
         threads = max(1, cluster.node_cpus() // len(groups))
 
         def work(group: list[int], model: Recommender, weights: np.ndarray) -> dict[str, Any]:
-            torch.set_num_threads(threads)
+            cluster.use_threads(threads)
             return {"evaluator": measure(Dataset.open(uri), group, model, weights, split, ks, seed)}
 
         shared = [load_shared(load_model, model_uri), load_shared(weights, uri)]

@@ -130,9 +130,7 @@ def run_alone(
     cpus = cluster.node_cpus()
 
     def whole_node() -> _Answer:
-        import torch
-
-        torch.set_num_threads(cpus)
+        cluster.use_threads(cpus)
         return _answer(lambda: work(*arguments))
 
     start = time.monotonic()

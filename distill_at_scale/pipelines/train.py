@@ -31,7 +31,7 @@ from distill_at_scale.models import create_model
 from distill_at_scale.models.sources import ShardSource
 from distill_at_scale.models.torch_model import TorchRecommender
 from distill_at_scale.models.trainer import Alone, Trainer
-from distill_at_scale.pipelines import progress, runs
+from distill_at_scale.pipelines import cluster, progress, runs
 from distill_at_scale.pipelines.checkpoints import Checkpoints
 
 # Deaths of workers that a run survives; a driver's are not counted.
@@ -188,7 +188,7 @@ def _on_worker(loop: dict[str, Any]) -> None:
     failed = storage.join(gang.work, _FAILED)
     if storage.exists(failed):
         return
-    torch.set_num_threads(gang.threads)
+    cluster.use_threads(gang.threads)
     cpu, workers = time.process_time(), Workers(get_device() if gang.gpu else torch.device("cpu"))
     try:
         loop["work"](gang, workers)

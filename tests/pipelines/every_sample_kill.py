@@ -18,8 +18,8 @@ from distill_at_scale.pipelines import sample as verb
 def inline_sample(**settings: Any) -> verb.Samples:
     """sample's own driver over its own parts, with a plain loop in the place where Ray schedules."""
 
-    def run_stage(run: Any, name: str, work: Any, items: Any, **_: Any) -> Any:
-        return [work(item) for item in items]
+    def run_stage(run: Any, name: str, work: Any, items: Any, shared: Any = (), **_: Any) -> Any:
+        return [work(item, *shared) for item in items]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verb, "run_stage", run_stage)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from every_sample_kill import inline_sample
+from kill_kit import every_death
 from prepare_kit import checksums, inline_prepare, paths_below, random_rows, write_logs
 
 from distill_at_scale.data.dataset import Dataset
-
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def test_a_kill_at_every_file(tmp_path: Path) -> None:
@@ -24,20 +19,7 @@ def test_a_kill_at_every_file(tmp_path: Path) -> None:
     whole = inline_sample(**settings, output=str(tmp_path / "whole"))
     output = tmp_path / "out"
     uris = [str(output / Path(s.uri).name) for s in whole.samples]
-    path = os.pathsep.join([str(Path(__file__).parent), str(REPOSITORY)])
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(Path(__file__).with_name("every_sample_kill.py")),
-            json.dumps([{**settings, "output": str(output)}, uris]),
-        ],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    deaths = [json.loads(line) for line in done.stdout.splitlines()]
+    deaths = every_death("every_sample_kill.py", [{**settings, "output": str(output)}, uris])
     written = {death["file"].removeprefix(f"{output}/") for death in deaths}
     assert len(deaths) == 2 * len(written)
     files = {path for path in paths_below(tmp_path / "whole") if (tmp_path / "whole" / path).is_file()}

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
 import torch
+from kill_kit import Death, Runs
 from prepare_kit import inline_prepare, random_rows, write_logs
 
 from distill_at_scale.data.dataset import Dataset
@@ -27,7 +21,6 @@ from distill_at_scale.models.trainer import Trainer
 from distill_at_scale.pipelines.checkpoints import Checkpoints
 from distill_at_scale.pipelines.fit import fit
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 SETTINGS: dict[str, Any] = {"hidden": 16, "latent": 4, "epochs": 6, "batch_size": 24, "anneal_epochs": 3}
 # Deaths in the order in which a run comes to them; a run ends with a driver's.
 LIVES = [
@@ -49,49 +42,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return inline_prepare(input=logs, output=str(folder / "data"), shards=3, min_user=4)
 
 
-class Runs:
-    """Runs of one `das fit`, each with a Ray of its own, some of whose processes die."""
-
-    def __init__(self, folder: Path, data: Dataset, workers: int, ray_folder: Path) -> None:
-        self.folder, self.ray_folder = folder, ray_folder
-        self.tag = f"das-train-{os.getpid()}-{time.monotonic_ns()}"
-        (folder / "site").mkdir(parents=True)
-        shutil.copy(Path(__file__).with_name("reaper.py"), folder / "site" / "sitecustomize.py")
-        settings = [f"{key}={value}" for key, value in SETTINGS.items()]
-        self.command = [sys.executable, "-m", "distill_at_scale.cli", "fit", "--json", "--data", data.uri]
-        self.command += ["--model", "mvae", "--output", "model", "--workers", str(workers), "--checkpoint-every", "4"]
-        self.command += ["--set", *settings]
-
-    def run(self, deaths: list[tuple[str, str, str]]) -> None:
-        """Runs until it ends or its driver dies, and until all of its processes are gone."""
-        marks = [self.folder / f"mark-{time.monotonic_ns()}-{k}" for k in range(len(deaths))]
-        plan = [{"who": w, "when": t, "file": f, "mark": str(m)} for (w, t, f), m in zip(deaths, marks)]
-        env = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([str(self.folder / "site"), str(REPOSITORY)]),
-            "DAS_REAPER": json.dumps(plan),
-            "DAS_TEST_TAG": self.tag,
-            "RAY_TMPDIR": str(self.ray_folder),
-            "RAY_worker_niceness": "0",
-        }
-        done = subprocess.run(self.command, cwd=self.folder, env=env, capture_output=True, text=True, timeout=300)
-        missed = [death for death, mark in zip(deaths, marks) if not mark.exists()]
-        assert not missed, f"never came to {missed}: {done.stderr}"
-        dies = any(who == "driver" for who, _, _ in deaths)
-        assert done.returncode == (-signal.SIGKILL if dies else 0), done.stderr
-        deadline = time.monotonic() + 60
-        while self._alive():
-            assert time.monotonic() < deadline, "processes of a killed run are left"
-            time.sleep(0.1)
-
-    def _alive(self) -> bool:
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("DAS_TEST_TAG") == self.tag and process.status() != psutil.STATUS_ZOMBIE:
-                    return True
-            except psutil.Error:
-                continue
-        return False
+def fit_runs(folder: Path, data: Dataset, workers: int, ray_folder: Path) -> Runs:
+    """Runs of one `das fit` into ``folder / "model"``."""
+    settings = [f"{key}={value}" for key, value in SETTINGS.items()]
+    options = ["--workers", str(workers), "--checkpoint-every", "4", "--set", *settings]
+    return Runs(folder, ray_folder, "fit", "--data", data.uri, "--model", "mvae", "--output", "model", *options)
 
 
 def in_process(data: Dataset) -> TorchRecommender:
@@ -113,11 +68,9 @@ def in_process(data: Dataset) -> TorchRecommender:
     ],
     ids=["one-once", "one-five-times", "two-five-times"],
 )
-def test_killed(
-    tmp_path: Path, data: Dataset, run_folder: Path, workers: int, lives: list[list[tuple[str, str, str]]]
-) -> None:
+def test_killed(tmp_path: Path, data: Dataset, run_folder: Path, workers: int, lives: list[list[Death]]) -> None:
     """A driver, or four workers and a driver, die; one worker alone ends with the bits of an undisturbed run."""
-    killed = Runs(tmp_path / "killed", data, workers, run_folder)
+    killed = fit_runs(tmp_path / "killed", data, workers, run_folder)
     for deaths in lives:
         killed.run(deaths)
     assert sorted(path.name for path in (killed.folder / "model").iterdir()) == [
@@ -126,7 +79,7 @@ def test_killed(
         "weights.safetensors",
     ]
     # A run of its own, and not in this process: the number of threads changes last bits.
-    undisturbed = Runs(tmp_path / "undisturbed", data, workers, run_folder)
+    undisturbed = fit_runs(tmp_path / "undisturbed", data, workers, run_folder)
     undisturbed.run([])
     found, expected = (load_model(str(each.folder / "model")) for each in (killed, undisturbed))
     assert found.item_space == data.manifest.item_space
