@@ -18,11 +18,14 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
+    from distill_at_scale.distillation.synthetic import SyntheticDataset
     from distill_at_scale.errors import DasError
     from distill_at_scale.models import load_model
     from distill_at_scale.pipelines.compare import compare
+    from distill_at_scale.pipelines.distill import distill
     from distill_at_scale.pipelines.doctor import doctor
     from distill_at_scale.pipelines.evaluate import evaluate
+    from distill_at_scale.pipelines.export import export
     from distill_at_scale.pipelines.fetch import fetch
     from distill_at_scale.pipelines.fit import fit
     from distill_at_scale.pipelines.inspect import inspect
@@ -33,10 +36,13 @@ if TYPE_CHECKING:
 _HOMES = {
     "Dataset": "data.dataset",
     "DasError": "errors",
+    "SyntheticDataset": "distillation.synthetic",
     "load_model": "models",
     "compare": "pipelines.compare",
+    "distill": "pipelines.distill",
     "doctor": "pipelines.doctor",
     "evaluate": "pipelines.evaluate",
+    "export": "pipelines.export",
     "fetch": "pipelines.fetch",
     "fit": "pipelines.fit",
     "inspect": "pipelines.inspect",
@@ -48,9 +54,12 @@ _HOMES = {
 __all__ = [
     "DasError",
     "Dataset",
+    "SyntheticDataset",
     "compare",
+    "distill",
     "doctor",
     "evaluate",
+    "export",
     "fetch",
     "fit",
     "inspect",

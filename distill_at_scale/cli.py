@@ -50,6 +50,8 @@ _VERBS = {
     "evaluate": _Verb(config.EvaluateConfig, report.show_evaluation, _dump),
     "sample": _Verb(config.SampleConfig, report.show_samples, _dump),
     "compare": _Verb(config.CompareConfig, report.show_comparison, _dump, keep=report.keep_comparison),
+    "distill": _Verb(config.DistillConfig, report.show_distilled, _dump),
+    "export": _Verb(config.ExportConfig, report.show_export, _dump),
     "doctor": _Verb(config.DoctorConfig, report.show_checks, report.checks_json),
 }
 

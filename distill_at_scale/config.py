@@ -99,16 +99,19 @@ class FitConfig(ClusterConfig):
     """Fits a recommender on a dataset's train rows; what is not set is chosen on its validation rows."""
 
     data: str
-    """a dataset"""
+    """a dataset, or a synthetic one"""
     model: str
     """closed form: popularity, ease, svd_ae, infinite_ae; trained by gradients: bias, mf, neumf, mvae, svae, sasrec,
-    gru4rec, lightgcn"""
+    gru4rec, lightgcn; of synthetic users learn infinite_ae and ease"""
     output: str
     """folder or storage URI for the fitted model"""
     set: dict[str, Any] = Field(default_factory=dict)
     """the model's own settings, as lam=5; an unknown one lists them all"""
+    solver: Literal["auto", "exact", "nystrom", "pcg"] | None = None
+    """of infinite_ae: exact (users × users in memory), pcg (the same answer in less memory), nystrom (an approximation
+    by landmarks) or auto, which chooses by users, items, memory and workers, and says why; default: auto"""
     workers: int = Field(1, ge=1)
-    """workers that train together, each on its own shards (models trained by gradients)"""
+    """workers that fit together, each on its own shards (models trained by gradients; infinite_ae by pcg or nystrom)"""
     gpu: bool = False
     """fit on a GPU of the cluster, or on one for each worker"""
     checkpoint_every: int | None = Field(None, ge=1)
@@ -218,6 +221,48 @@ class QuickstartConfig(ClusterConfig):
     """a dataset of the catalog"""
     output: str = "das-quickstart"
     """folder for the log, the dataset, the models and the metrics"""
+
+
+class DistillConfig(ClusterConfig):
+    """Learns a few synthetic users that train models as well as all real ones do."""
+
+    data: str
+    """a dataset"""
+    method: Literal["distill_cf", "sketch"] = "distill_cf"
+    """distill_cf (learned by gradients through ∞-AE) or sketch (in closed form: one randomised SVD, no training)"""
+    users: int = Field(500, ge=1)
+    """synthetic users"""
+    output: str
+    """folder or storage URI for the synthetic dataset"""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """the method's own settings, as rows=unit; an unknown one lists them all"""
+    seed: int = Field(0, ge=0, lt=1 << 63)
+    """of everything that is drawn"""
+    workers: int = Field(1, ge=1)
+    """workers that distill together, each on its own shards"""
+    gpu: bool = False
+    """one GPU of the cluster for each worker"""
+    checkpoint_every: int = Field(25, ge=1)
+    """steps between checkpoints"""
+    keep_checkpoints: int = Field(2, ge=1)
+    """how many checkpoints are kept, the newest; all are removed once the result is written"""
+    overwrite: bool = False
+    """replace a synthetic dataset, or a run of other settings, that is at the output already"""
+
+
+class ExportConfig(_Verb):
+    """Writes synthetic users as a plain log of interactions that any trainer reads."""
+
+    data: str
+    """a synthetic dataset"""
+    output: str
+    """folder or storage URI for the log"""
+    format: Literal["parquet", "recbole"] = "parquet"
+    """parquet (user_id, item_id), or a RecBole .inter file"""
+    how: Literal["top_k", "sample"] = "top_k"
+    """a user's items: those with the largest numbers, or drawn in proportion to them"""
+    seed: int = Field(0, ge=0, lt=1 << 63)
+    """of the draws"""
 
 
 _Model = TypeVar("_Model", bound=BaseModel)

@@ -112,6 +112,10 @@ class Manifest(_Record):
         storage.write_bytes(storage.join(uri, NAME), (self.model_dump_json(indent=1) + "\n").encode())
 
 
+SYNTHETIC_FORMAT = "distill_at_scale/synthetic"
+"""What the manifest of a synthetic dataset names itself."""
+
+
 def read_manifest(uri: str) -> Manifest:
     """The manifest of the dataset at ``uri``.
 
@@ -132,6 +136,10 @@ def read_manifest(uri: str) -> Manifest:
     try:
         return Manifest.model_validate_json(content)
     except ValidationError as error:
+        if SYNTHETIC_FORMAT.encode() in content:
+            raise DasError(
+                f"{place} holds synthetic users, not a log's; `das fit` and `das export` take them, this does not."
+            ) from None
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"
         raise DasError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import Any, ClassVar, Literal, Self
 
@@ -22,6 +22,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError, wrong_setting
 from distill_at_scale.models.memory import require_memory
 from distill_at_scale.models.selection import Progress, Selection
+from distill_at_scale.models.synthetic_rows import SyntheticRows
 
 FORMAT = 1
 MODEL_FILE = "model.json"
@@ -54,6 +55,8 @@ class Recommender(ABC):
     Config: ClassVar[type[ModelConfig]]
     instead: ClassVar[str] = "fit it on a sample, or on a machine with more memory"
     """What to do where memory does not suffice; the end of a sentence."""
+    learns_from_rows: ClassVar[bool] = False
+    """Whether :meth:`fit_rows` works: whether real-valued rows of synthetic users can take the place of a log."""
 
     config: ModelConfig
     n_items: int | None
@@ -137,6 +140,32 @@ class Recommender(ABC):
         if progress:
             progress(1.0, "fitted")
         return self
+
+    def fit_rows(self, rows: SyntheticRows, progress: Progress | None = None) -> Self:
+        """Learns from distilled users; what the config leaves open was chosen when they were distilled.
+
+        Raises:
+            DasError: the model cannot; it needs a setting that nobody chose; not enough memory.
+        """
+        self.refuse_rows()
+        self.check_memory(len(rows), rows.n_items, rows.values.size, self.config)
+        self.selection = None
+        self._fit_rows(rows, progress)
+        self.n_items, self.item_space = rows.n_items, rows.item_space
+        if progress:
+            progress(1.0, "fitted")
+        return self
+
+    @classmethod
+    def refuse_rows(cls) -> None:
+        """Makes sure that the model learns from synthetic users.
+
+        Raises:
+            DasError: it does not; naming those that do.
+        """
+        if not cls.learns_from_rows:
+            able = ", ".join(sorted(model.name for model in _below(Recommender) if model.learns_from_rows))
+            raise DasError(f"{cls.name} cannot learn from real-valued rows of synthetic users; those that can: {able}.")
 
     @property
     def predicts_ratings(self) -> bool:
@@ -251,6 +280,10 @@ class Recommender(ABC):
     def _fit(self, train: Interactions, validation: Interactions | None, progress: Progress | None) -> None:
         """Fits; ``train`` has rows, ``validation`` has rows or is None."""
 
+    def _fit_rows(self, rows: SyntheticRows, progress: Progress | None) -> None:
+        """Fits on synthetic users, where :attr:`learns_from_rows`."""
+        raise NotImplementedError
+
     @abstractmethod
     def _score(self, histories: Interactions) -> np.ndarray:
         """Scores [b, n_items] of any float type."""
@@ -262,6 +295,13 @@ class Recommender(ABC):
     @abstractmethod
     def _set_weights(self, weights: dict[str, np.ndarray], n_items: int) -> None:
         """Takes back what :meth:`_weights` gave; raises KeyError or ValueError where it does not fit."""
+
+
+def _below(base: Any) -> Iterator[type[Recommender]]:
+    """All models that derive from a class."""
+    for model in base.__subclasses__():
+        yield model
+        yield from _below(model)
 
 
 def read_description(uri: str) -> dict[str, Any]:

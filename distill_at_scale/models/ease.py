@@ -11,6 +11,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models.base import ModelConfig, Precision, Recommender, expect_shape
 from distill_at_scale.models.linalg import FLOAT32_CONDITION, inverse_in_place
 from distill_at_scale.models.selection import METRIC_PATTERN, Progress, select, validation_metric
+from distill_at_scale.models.synthetic_rows import SyntheticRows
 
 # Rows of the sparse Gram matrix made at once.
 _BLOCK_ITEMS = 512
@@ -45,6 +46,7 @@ class Ease(Recommender):
         "drop rare items (--min-item), take a model whose memory does not grow with items × items "
         "(popularity, svd_ae), or a machine with more memory"
     )
+    learns_from_rows: ClassVar[bool] = True
     config: EaseConfig
 
     @classmethod
@@ -69,10 +71,16 @@ class Ease(Recommender):
             "lam", self.config.metric, self.config.grid, try_value, progress=progress
         )
 
+    def _fit_rows(self, rows: SyntheticRows, progress: Progress | None) -> None:
+        lam = rows.setting(self.name, "lam", self.config.lam)
+        # S in the place of X, rescaled so that tr SᵀS = tr XᵀX: λ means then what it means for the full data.
+        scale = rows.n_rows / float(np.square(rows.values, dtype=np.float64).sum())
+        self._item_weights = self._solve(scale * (rows.values.T @ rows.values), lam)
+
     def _solve(self, gram: np.ndarray, lam: float) -> np.ndarray:
         """B float32 [n_items, n_items]."""
         # The largest eigenvalue is at most the largest row sum; λ is the smallest one's bound.
-        condition = gram.sum(axis=1, dtype=np.float64).max() / lam
+        condition = np.abs(gram).sum(axis=1, dtype=np.float64).max() / lam
         wide = self.config.dtype == "float64" or (self.config.dtype == "auto" and condition > FLOAT32_CONDITION)
         inverse: np.ndarray = gram.astype(np.float64 if wide else np.float32)
         diagonal: np.ndarray = inverse.reshape(-1)[:: len(inverse) + 1]  # a view

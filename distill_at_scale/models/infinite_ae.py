@@ -14,9 +14,29 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.models.base import ModelConfig, Precision, Recommender, expect_shape
 from distill_at_scale.models.device import Device, resolve_device
 from distill_at_scale.models.krr import KernelRidge
+from distill_at_scale.models.landmarks import draw_landmarks, leverage_weights
 from distill_at_scale.models.linalg import FLOAT32_CONDITION
-from distill_at_scale.models.ntk import BLOCK_USERS, TrainUsers, ntk_diagonal
-from distill_at_scale.models.selection import METRIC_PATTERN, Progress, select, validation_metric
+from distill_at_scale.models.memory import available_memory
+from distill_at_scale.models.ntk import SyntheticUsers, TrainUsers, ntk_diagonal
+from distill_at_scale.models.nystrom import fit_nystrom
+from distill_at_scale.models.pcg import Sharing
+from distill_at_scale.models.pcg_fit import PcgFit, PcgSettings, Shelf, join_users
+from distill_at_scale.models.selection import METRIC_PATTERN, Progress, Selection, select, validation_metric
+from distill_at_scale.models.solvers import (
+    NYSTROM_LANDMARKS,
+    PCG_LANDMARKS,
+    Size,
+    Solver,
+    choose,
+    measure_speed,
+    memory,
+)
+from distill_at_scale.models.sources import MemorySource, Source
+from distill_at_scale.models.synthetic_rows import SyntheticRows
+from distill_at_scale.models.trainer import Alone
+
+DRAWS = ("uniform", "leverage")
+"""How landmarks are drawn, where they are not given."""
 
 
 class InfiniteAEConfig(ModelConfig):
@@ -31,7 +51,19 @@ class InfiniteAEConfig(ModelConfig):
     dtype: Precision = "auto"
     """Precision of kernel and solve; auto: float64 where float32 could lose more than three digits."""
     device: Device = "auto"
-    """Where kernel and solve run; auto: the GPU when there is one."""
+    """Where kernel and solve of the exact solver run; auto: the GPU when there is one."""
+    solver: Solver = "auto"
+    """exact (users × users in memory), pcg (the same answer in less memory and more time), nystrom (an approximation by
+    landmarks), or auto, which chooses by users, items, memory and workers"""
+    landmarks: int | None = Field(default=None, ge=1)
+    """Users that nystrom, or the preconditioner of pcg, compares with; None: 2,000 of nystrom, 500 of pcg."""
+    draw: str = "uniform"
+    """How landmarks are drawn: uniform, or leverage (by approximate ridge leverage scores); or the URI of a synthetic
+    dataset, whose rows they are (nystrom)."""
+    tolerance: float = Field(default=1e-5, gt=0, lt=1)
+    """Relative residual at which pcg stops."""
+    seed: int = Field(default=0, ge=0, lt=1 << 63)
+    """Of the draw of landmarks."""
 
 
 class InfiniteAE(Recommender):
@@ -40,9 +72,11 @@ class InfiniteAE(Recommender):
     Source: Sachdeva, Dhaliwal, Wu, McAuley, "Infinite recommendation networks: a data-centric approach"
     (NeurIPS 2022), equation 2. New users need no new fit: their history is compared with the train users'.
 
-    Practical limits: kernel and factor are users × users, the solution users × items. 6,040 users × 3,706
-    items take .6 GiB and a minute of one core with the grid; 40,000 users × 20,000 items 21 GiB and hours.
-    Flops grow as U³/3 + 2 U² I a λ. With more users, fit a sample of them.
+    Practical limits of the exact solver: kernel and factor are users × users, the solution users × items. 6,040
+    users × 3,706 items take .6 GiB and a minute of one core with the grid; 40,000 users × 20,000 items 21 GiB and
+    hours. Flops grow as U³/3 + 2 U² I a λ. The other solvers share the users out to workers; see :mod:`.solvers`.
+
+    Fitted by nystrom, the "train users" that histories are compared with are the landmarks, and α is W.
     """
 
     name: ClassVar[str] = "infinite_ae"
@@ -51,16 +85,149 @@ class InfiniteAE(Recommender):
         "fit it on a sample of the users, or take a model whose memory does not grow with users × users "
         "(ease, svd_ae, popularity)"
     )
+    learns_from_rows: ClassVar[bool] = True
     config: InfiniteAEConfig
+    _users: TrainUsers | SyntheticUsers
+
+    @classmethod
+    def size(cls, n_users: int, n_items: int, n_rows: int, config: Any, workers: int = 1) -> Size:
+        """What the solvers' costs depend on."""
+        lams = config.grid if config.lam is None else (config.lam,)
+        itemsize = 4 if all(_dtype(config, n_users, lam) == torch.float32 for lam in lams) else 8
+        return Size(n_users, n_items, n_rows, len(lams), config.landmarks, itemsize, workers)
 
     @classmethod
     def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
-        lams = config.grid if config.lam is None else (config.lam,)
-        itemsize = 4 if all(_dtype(config, n_users, lam) == torch.float32 for lam in lams) else 8
-        # Kernel and factor; the solution, the best so far and one transposition of it.
-        return itemsize * (2 * n_users**2 + 3 * n_users * n_items) + 48 * BLOCK_USERS * n_users + 24 * n_rows
+        size = cls.size(n_users, n_items, n_rows, config)
+        possible = ("exact", "pcg", "nystrom") if config.solver == "auto" else (config.solver,)
+        return min(memory(solver, size) for solver in possible)
 
     def _fit(self, train: Interactions, validation: Interactions | None, progress: Progress | None) -> None:
+        solver = self.config.solver
+        if solver == "auto":
+            size, free = self.size(len(train), train.n_items, train.n_rows, self.config), available_memory()
+            solver = "exact"
+            if memory(solver, size) > free:
+                solver = choose(size, free, free, measure_speed(train.n_items, train.n_rows / len(train))).solver
+        if solver == "exact":
+            self._fit_exact(train, validation, progress)
+            return
+        source = MemorySource(train, validation)
+        if solver == "nystrom":
+            self.selection, self._alpha = self.fit_nystrom(source, Alone(), progress)
+            return
+        shelf = Shelf()
+        self.selection, names = self.fit_pcg([train], source, Sharing(), shelf, progress)
+        self._users = TrainUsers(train)
+        self._set_alpha(np.hstack([shelf.rows(name, 0, len(train)) for name in names]))
+
+    def fit_nystrom(
+        self,
+        source: Source,
+        peers: Alone,
+        progress: Progress | None = None,
+        given: np.ndarray | None = None,
+    ) -> tuple[Selection | None, np.ndarray]:
+        """A worker's part of a fit by landmarks, which it keeps; see :func:`~.nystrom.fit_nystrom`.
+
+        Args:
+            given: float32 [M, n_items], landmarks that were not drawn: rows of synthetic users.
+
+        Returns:
+            how λ was chosen; W [M, n_items].
+        """
+        self._refuse_without_validation(source, peers)
+        self._users = self._draw(source, peers, NYSTROM_LANDMARKS) if given is None else SyntheticUsers(given)
+        dtype = np.float64 if self.config.dtype == "float64" else np.float32
+        return fit_nystrom(source, self._users, self._lams, self.config.metric, dtype, peers, progress)
+
+    def fit_pcg(
+        self,
+        everyone: list[Interactions],
+        source: Source,
+        peers: Sharing,
+        shelf: Shelf,
+        progress: Progress | None = None,
+        every: int = 1,
+    ) -> tuple[Selection | None, list[str]]:
+        """A worker's part of a fit by conjugate gradients; see :class:`~.pcg_fit.PcgFit`.
+
+        Args:
+            everyone: train rows of every worker's users, by rank.
+            source: the own users' share, one piece of train and validation rows after another as in ``everyone``.
+            every: iterations between checkpoints.
+
+        Returns:
+            how λ was chosen; the names of the parts of α that are on the shelf.
+        """
+        self._refuse_without_validation(source, peers)
+        n_users = sum(map(len, everyone))
+        size = self.size(n_users, source.n_items, sum(rows.n_rows for rows in everyone), self.config, peers.world)
+        dtype = np.float32 if size.itemsize == 4 else np.float64
+        heldout = [source.validation(piece) for piece in range(source.n_pieces)]
+        fit = PcgFit(
+            everyone,
+            join_users([rows for rows in heldout if rows is not None], source.n_items) if None not in heldout else None,
+            self._draw(source, peers, PCG_LANDMARKS),
+            dtype,
+            PcgSettings(self.config.tolerance, size.chunk, every),
+            peers,
+            shelf,
+            progress,
+        )
+        selection, lam = fit.fit(self._lams, self.config.metric, self._lowest(n_users))
+        return selection, fit.part_names(lam)
+
+    def adopt(
+        self,
+        alpha: np.ndarray,
+        selection: Selection | None,
+        n_items: int,
+        item_space: str | None,
+        users: TrainUsers | None = None,
+    ) -> None:
+        """Becomes the fitted model of a fit that several workers shared.
+
+        Args:
+            alpha: [U, n_items], or W of the landmarks that it has kept.
+            users: whom α is of, where they are not those landmarks.
+        """
+        if users is not None:
+            self._users = users
+        self._set_alpha(alpha)
+        self.selection, self.n_items, self.item_space = selection, n_items, item_space
+
+    @property
+    def _lams(self) -> tuple[float, ...]:
+        return self.config.grid if self.config.lam is None else (self.config.lam,)
+
+    def _lowest(self, n_users: int) -> float:
+        """Beyond the grid's edge no λ that would need float64 where the grid did not: memory was checked for it."""
+        lowest = n_users / FLOAT32_CONDITION
+        return lowest if self.config.dtype == "auto" and min(self.config.grid) > lowest else 0.0
+
+    def _refuse_without_validation(self, source: Source, peers: Alone) -> None:
+        if self.config.lam is None:
+            found = (source.validation(piece) for piece in range(source.n_pieces))
+            n_rows = torch.tensor([sum(rows.n_rows for rows in found if rows is not None)])
+            peers.add(n_rows)
+            if not n_rows.item():
+                self._validation_or_refuse(None, "lam")
+
+    def _draw(self, source: Source, peers: Alone, most: int) -> TrainUsers:
+        """The landmarks asked for; else ``most``, or all users with rows where they are fewer."""
+        n, seed = self.config.landmarks or most, self.config.seed
+        if self.config.draw not in DRAWS:
+            raise DasError(
+                f"infinite_ae: landmarks cannot be drawn by '{self.config.draw}' here; set draw to uniform or leverage."
+            )
+        weights = None
+        if self.config.draw == "leverage":
+            weights = leverage_weights(source, sorted(self._lams)[len(self._lams) // 2], n, seed, peers)
+        strict = self.config.landmarks is not None
+        return TrainUsers(draw_landmarks(source, n, seed, peers, weights, strict=strict))
+
+    def _fit_exact(self, train: Interactions, validation: Interactions | None, progress: Progress | None) -> None:
         users = TrainUsers(train)
         self._users = users
         mean_diagonal = float(ntk_diagonal(users.norms, train.n_items).mean())
@@ -84,14 +251,20 @@ class InfiniteAE(Recommender):
 
         if progress:
             progress(0.0, "kernel")
-        # Beyond the grid's edge no λ that would need float64 where the grid did not: memory was checked for it.
-        lowest = len(users) / FLOAT32_CONDITION
-        bounds = (lowest if self.config.dtype == "auto" and min(self.config.grid) > lowest else 0.0, math.inf)
+        bounds = (self._lowest(len(users)), math.inf)
         self.selection, alpha = select(
             "lam", self.config.metric, self.config.grid, try_value, bounds=bounds, progress=progress
         )
         ridges.clear()
         self._set_alpha(alpha)
+
+    def _fit_rows(self, rows: SyntheticRows, progress: Progress | None) -> None:
+        self._users = users = SyntheticUsers(rows.values)
+        shift = rows.setting(self.name, "lam", self.config.lam) * float(ntk_diagonal(users.norms, rows.n_items).mean())
+        # In float64 unless told otherwise: so few users cost nothing, and alike rows make a bad condition.
+        dtype = torch.float32 if self.config.dtype == "float32" else torch.float64
+        kernel = users.kernel(dtype, resolve_device(self.config.device))
+        self._set_alpha(KernelRidge(kernel, rows.values, self.name).solve(shift).astype(np.float32))
 
     def _ridge(self, users: TrainUsers, dtype: torch.dtype, device: torch.device) -> KernelRidge:
         return KernelRidge(users.kernel(dtype, device), users.matrix, self.name)
@@ -110,6 +283,8 @@ class InfiniteAE(Recommender):
         return (kernel @ alpha.to(device)).cpu().numpy()
 
     def _weights(self) -> dict[str, np.ndarray]:
+        if isinstance(self._users, SyntheticUsers):
+            return {"alpha": self._alpha, "rows": self._users.rows}
         return {
             "alpha": self._alpha,
             "train_items": self._users.matrix.indices.astype(np.int32),
@@ -118,6 +293,9 @@ class InfiniteAE(Recommender):
 
     def _set_weights(self, weights: dict[str, np.ndarray], n_items: int) -> None:
         self._alpha = expect_shape(weights, "alpha", (None, n_items))
+        if "rows" in weights:
+            self._users = SyntheticUsers(expect_shape(weights, "rows", self._alpha.shape))
+            return
         items = expect_shape(weights, "train_items", (None,))
         offsets = expect_shape(weights, "train_offsets", (len(self._alpha) + 1,))
         if offsets[0] != 0 or offsets[-1] != len(items) or (np.diff(offsets) < 0).any():

@@ -1,4 +1,4 @@
-"""Kernel ridge regression on binary targets: α = (K + λ' I)^-1 X, one Cholesky factorisation a λ.
+"""Kernel ridge regression: α = (K + λ' I)^-1 X, one Cholesky factorisation a λ.
 
 One factorisation for each λ is cheaper than one eigendecomposition for all of a grid of this size, and the
 buffers are the same for every λ: the kernel, its factor, and the targets that the solver turns into α.
@@ -6,11 +6,15 @@ buffers are the same for every λ: the kernel, its factor, and the targets that 
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import numpy as np
 import scipy.sparse as sp
 import torch
 
 from distill_at_scale.models.linalg import cholesky_in_place, not_positive_definite, solve_in_place
+
+Targets: TypeAlias = "sp.csr_array | np.ndarray"
 
 
 class KernelRidge:
@@ -18,11 +22,11 @@ class KernelRidge:
 
     Args:
         kernel: [U, U], symmetric positive semi-definite, float32 or float64, on the device that solves.
-        targets: CSR [U, n_items], X.
+        targets: [U, n_items], X: CSR, or dense where the rows are (synthetic users).
         name: for messages.
     """
 
-    def __init__(self, kernel: torch.Tensor, targets: sp.csr_array, name: str) -> None:
+    def __init__(self, kernel: torch.Tensor, targets: Targets, name: str) -> None:
         self._kernel = kernel
         self._targets = targets
         self._name = name
@@ -43,18 +47,23 @@ class KernelRidge:
         return solve(self._factor, self._targets, self._name)
 
 
-def solve_lapack(matrix: torch.Tensor, targets: sp.csr_array, name: str) -> np.ndarray:
+def solve_lapack(matrix: torch.Tensor, targets: Targets, name: str) -> np.ndarray:
     """Solves in place with SciPy's LAPACK: ``matrix`` (on the CPU) is overwritten by its factor."""
     factor = cholesky_in_place(matrix.numpy(), name)
-    solution = targets.T.toarray(order="C").astype(factor.dtype, copy=False)
+    solution = _transposed(targets).astype(factor.dtype, copy=False)
     solve_in_place(factor, solution)
     return solution.T
 
 
-def solve_torch(matrix: torch.Tensor, targets: sp.csr_array, name: str) -> np.ndarray:
+def solve_torch(matrix: torch.Tensor, targets: Targets, name: str) -> np.ndarray:
     """The same with torch, on the device where ``matrix`` lies."""
     factor, info = torch.linalg.cholesky_ex(matrix)
     if int(info) != 0:
         raise not_positive_definite(name, str(matrix.dtype).removeprefix("torch."))
-    right = torch.from_numpy(targets.toarray()).to(matrix.device, matrix.dtype)
+    right = torch.from_numpy(_transposed(targets)).T.to(matrix.device, matrix.dtype)
     return torch.cholesky_solve(right, factor).cpu().numpy()
+
+
+def _transposed(targets: Targets) -> np.ndarray:
+    """A dense copy [n_items, U], in C order."""
+    return np.array(targets.T, order="C") if isinstance(targets, np.ndarray) else targets.T.toarray(order="C")

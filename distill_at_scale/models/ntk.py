@@ -117,6 +117,43 @@ class TrainUsers:
         return kernel
 
 
+class SyntheticUsers:
+    """Users whose rows are real numbers, as distilled ones, in the place of :class:`TrainUsers`.
+
+    Their inner products are no whole numbers, so everything before the kernel is in float64.
+
+    Attributes:
+        rows: float32 [U, n_items].
+        norms: float64 [U], squared norms of the rows.
+    """
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self.rows = np.ascontiguousarray(rows, dtype=np.float32)
+        self.n_items = self.rows.shape[1]
+        self._wide = self.rows.astype(np.float64)
+        self.norms = np.einsum("ui,ui->u", self._wide, self._wide)
+
+    def __len__(self) -> int:
+        return len(self.norms)
+
+    def kernel_with(self, histories: sp.csr_array, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """K(histories, these users), [b, U], for binary histories [b, n_items]."""
+        gram = torch.from_numpy(histories.astype(np.float64) @ self._wide.T)
+        norms = torch.from_numpy(np.diff(histories.indptr).astype(np.float64))
+        return self._ntk(gram, norms, dtype, device)
+
+    def kernel(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """K(these users, these users), [U, U], symmetric to the last bit."""
+        gram = torch.from_numpy(self._wide @ self._wide.T)
+        kernel = self._ntk((gram + gram.T) / 2, torch.from_numpy(self.norms), dtype, device)
+        kernel.diagonal().copy_(torch.from_numpy(ntk_diagonal(self.norms, self.n_items)))
+        return kernel
+
+    def _ntk(self, gram: torch.Tensor, norms: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        own = torch.from_numpy(self.norms)
+        return ntk(gram.to(device), norms.to(device), own.to(device), self.n_items, dtype)
+
+
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
     """Blocks that fit the cache are done before a second thread has woken up; waiting for it costs CPU time."""

@@ -51,6 +51,8 @@ def session(address: str | None = None, num_cpus: int | None = None) -> Iterator
         os.environ.update(_WORKER_ENV)
         # Ray would run its workers at nice 15, behind everything else on the machine.
         os.environ.setdefault("RAY_worker_niceness", "0")
+        # A process per fit that looks out for spot machines being taken away, of which this is none.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         options |= {
             "address": "local",
             "num_cpus": num_cpus,

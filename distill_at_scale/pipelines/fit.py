@@ -1,4 +1,4 @@
-"""fit: a recommender learns from a dataset's train rows.
+"""fit: a recommender learns from a dataset's train rows, or from synthetic users.
 
 Models in closed form are fitted on one node of the cluster; those trained by gradients go through `train`, on as
 many workers as asked for.
@@ -7,7 +7,8 @@ many workers as asked for.
 from __future__ import annotations
 
 import time
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Literal
 
 import ray
 from pydantic import BaseModel
@@ -15,11 +16,14 @@ from pydantic import BaseModel
 from distill_at_scale.config import FitConfig, settle
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.distillation.synthetic import SyntheticDataset, is_synthetic
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import find_model
 from distill_at_scale.models.base import MODEL_FILE, read_description
+from distill_at_scale.models.infinite_ae import InfiniteAE
 from distill_at_scale.models.torch_model import TorchRecommender
 from distill_at_scale.pipelines import cluster, progress, runs
+from distill_at_scale.pipelines.kernel import begun, check_asked, fit_kernel, plan_fit, say
 from distill_at_scale.pipelines.stages import run_alone
 from distill_at_scale.pipelines.train import train, work_folder
 
@@ -32,7 +36,7 @@ class FitResult(BaseModel):
     uri: str
     model: str
     data: str
-    """fingerprint of the dataset"""
+    """fingerprint of the dataset (of synthetic users: of their numbers)"""
     settings: dict[str, Any]
     """the model's own, as given"""
     selection: dict[str, Any] | None
@@ -55,39 +59,93 @@ def fit(config: FitConfig | None = None, /, **settings: Any) -> FitResult:
     config = settle(FitConfig, config, settings)
     # Wrong settings are found before a cluster is started for them.
     model = find_model(config.model)
+    streamable = issubclass(model, InfiniteAE)
+    if config.solver is not None:
+        if not streamable:
+            raise DasError(f"--solver is of infinite_ae; leave it out for {config.model}.")
+        config = config.model_copy(update={"set": {**config.set, "solver": config.solver}})
     model.parse_config(config.set)
+    if streamable:
+        check_asked(config)
     trained = issubclass(model, TorchRecommender)
-    if config.workers > 1 and not trained:
+    if config.workers > 1 and not (trained or streamable):
         raise DasError(f"{config.model} is solved in closed form by one worker; leave out --workers.")
+    if is_synthetic(config.data):
+        return _fit_synthetic(config)
     dataset = Dataset.open(config.data)
     output = storage.normalise(config.output)
     # Killed between the model and the tidying up: the same command ends it.
-    begun = trained and storage.is_folder(work_folder(config, dataset, output))
-    if storage.exists(storage.join(output, MODEL_FILE)) and not config.overwrite and not begun:
-        raise DasError(
-            f"{storage.redact(output)} holds a model already; choose another --output, or replace it with --overwrite."
-        )
+    unfinished = trained and storage.is_folder(work_folder(config, dataset, output))
+    if not (unfinished or (streamable and begun(config, dataset, output))):
+        _refuse_model(output, config.overwrite)
     record = runs.RunRecord("fit", config.model_dump(mode="json", exclude={"address", "overwrite"}))
     with cluster.session(config.address):
         if config.gpu and not ray.cluster_resources().get("GPU"):
             raise DasError("--gpu is set, but the cluster has no GPU; leave it out, or add a GPU node.")
+        given = config.set
+        solver: Literal["exact", "nystrom", "pcg"] = "exact"
+        if streamable and not config.gpu:
+            plan = plan_fit(config, dataset)
+            say(plan)
+            solver = plan.solver
+            given = {**config.set, "solver": solver}
+            record.config["plan"] = asdict(plan)
         with progress.stage(f"fit {config.model}", _STEPS) as stage, progress.relay(stage, _STEPS) as tell:
             if trained:
                 train(record, config, dataset, output, tell)
+            elif solver != "exact":
+                fit_kernel(record, config, dataset, solver, output, tell)
             else:
-                job = (dataset.uri, config.model, config.set, output, tell)
+                job = (dataset.uri, config.model, given, output, tell)
                 run_alone(record, f"fit {config.model}", _fit, *job, gpu=config.gpu)
+    return _result(record, config, output, dataset.manifest.fingerprint)
+
+
+def _fit_synthetic(config: FitConfig) -> FitResult:
+    """Fits on synthetic users, of which there are so few that one worker is enough for every model."""
+    model = find_model(config.model)
+    model.refuse_rows()
+    if config.workers > 1:
+        raise DasError("Synthetic users are few, and fitted by one worker; leave out --workers.")
+    synthetic = SyntheticDataset.open(config.data)
+    output = storage.normalise(config.output)
+    _refuse_model(output, config.overwrite)
+    record = runs.RunRecord("fit", config.model_dump(mode="json", exclude={"address", "overwrite"}))
+    name = f"fit {config.model}"
+    with (
+        cluster.session(config.address),
+        progress.stage(name, _STEPS) as stage,
+        progress.relay(stage, _STEPS) as tell,
+    ):
+        run_alone(record, name, _fit_rows, synthetic.uri, config.model, config.set, output, tell, gpu=config.gpu)
+    return _result(record, config, output, synthetic.manifest.data.sha256[:32])
+
+
+def _refuse_model(output: str, overwrite: bool) -> None:
+    if storage.exists(storage.join(output, MODEL_FILE)) and not overwrite:
+        raise DasError(
+            f"{storage.redact(output)} holds a model already; choose another --output, or replace it with --overwrite."
+        )
+
+
+def _result(record: runs.RunRecord, config: FitConfig, output: str, fingerprint: str) -> FitResult:
     record.write(output)
     return FitResult(
         uri=output,
         model=config.model,
-        data=dataset.manifest.fingerprint,
+        data=fingerprint,
         settings=config.set,
         selection=read_description(output)["selection"],
         wall_s=round(time.time() - record.started, 3),
         cpu_s=record.stages[-1]["cpu_s"],
         peak_mib=record.stages[-1]["peak_mib"],
     )
+
+
+def _fit_rows(data: str, name: str, settings: dict[str, Any], output: str, tell: progress.Tell) -> dict[str, Any]:
+    model = find_model(name)
+    model(model.parse_config(settings)).fit_rows(SyntheticDataset.open(data).for_models(), progress=tell).save(output)
+    return {}
 
 
 def _fit(data: str, name: str, settings: dict[str, Any], output: str, tell: progress.Tell) -> dict[str, Any]:

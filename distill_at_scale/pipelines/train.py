@@ -12,6 +12,7 @@ import hashlib
 import json
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -36,7 +37,7 @@ from distill_at_scale.pipelines.checkpoints import Checkpoints
 
 # Deaths of workers that a run survives; a driver's are not counted.
 _MOST_DEATHS = 20
-_FAILED, _COSTS = "failed.json", "costs.json"
+_FAILED, _CRASHED, _COSTS = "failed.json", "crashed.json", "costs.json"
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ def run_gang(record: runs.RunRecord, name: str, gang: Gang, work: Callable[[Gang
     gang = replace(gang, threads=_cpus_each(gang.workers))
     failed = storage.join(gang.work, _FAILED)
     storage.remove(failed)
+    storage.remove(storage.join(gang.work, _CRASHED))
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="das-train-") as scratch:
         trainer = TorchTrainer(
@@ -139,9 +141,9 @@ def run_gang(record: runs.RunRecord, name: str, gang: Gang, work: Callable[[Gang
             reason = " ".join(str(error).split())[-300:]
             raise DasError(f"{name}: its workers died {_MOST_DEATHS + 1} times, the last time so: {reason}") from error
     if storage.exists(failed):
-        sentence = storage.read_json(failed)["error"]
+        failure = storage.read_json(failed)
         storage.remove(failed)
-        raise DasError(sentence)
+        raise DasError(failure["error"]) if failure["expected"] else RuntimeError(f"{name}: {failure['error']}")
     record.add(name, time.monotonic() - started, storage.read_json(storage.join(gang.work, _COSTS)))
 
 
@@ -194,7 +196,14 @@ def _on_worker(loop: dict[str, Any]) -> None:
         loop["work"](gang, workers)
     except DasError as error:
         # It would come again: the next attempt sees this file and ends, and the driver says the sentence.
-        storage.write_json(failed, {"error": str(error)})
+        storage.write_json(failed, {"error": str(error), "expected": True})
+        raise
+    except Exception as error:
+        # A peer's death looks like this, too, and goes away; what comes twice in the same words does not.
+        crashed, words = storage.join(gang.work, _CRASHED), {"error": f"{type(error).__name__}: {error}"}
+        if storage.exists(crashed) and storage.read_json(crashed) == words:
+            storage.write_json(failed, {"error": traceback.format_exc(), "expected": False})
+        storage.write_json(crashed, words)
         raise
     costs = torch.zeros(workers.world, 2, dtype=torch.float64, device=workers.device)
     costs[workers.rank, 0], costs[workers.rank, 1] = time.process_time() - cpu, runs.peak_mib()

@@ -15,8 +15,10 @@ from distill_at_scale.data import storage
 if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
     from distill_at_scale.pipelines.compare import Comparison
+    from distill_at_scale.pipelines.distill import DistillResult
     from distill_at_scale.pipelines.doctor import Check
     from distill_at_scale.pipelines.evaluate import Evaluation
+    from distill_at_scale.pipelines.export import ExportResult
     from distill_at_scale.pipelines.fetch import FetchResult
     from distill_at_scale.pipelines.fit import FitResult
     from distill_at_scale.pipelines.quickstart import Quickstart
@@ -212,6 +214,29 @@ def show_samples(result: Samples) -> None:
         "",
         f"Done in {result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds. Users and items are those with train rows.",
     )
+
+
+def show_distilled(result: DistillResult) -> None:
+    """Synthetic users, what was chosen for them, and the validations on the way."""
+    facts = [
+        ("method", f"{result.method}, {result.family} rows"),
+        ("users", f"{result.users:,} in the place of {result.real_users:,}"),
+        ("lie at", storage.redact(result.uri)),
+        ("size", _size(result.bytes)),
+        *((f"λ for {model}", f"{values['lam']:g}") for model, values in result.settings.items()),
+        ("cost", f"{result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds, {result.peak_mib:.0f} MiB"),
+        ("next", f"das fit --data {storage.redact(result.uri)} --model infinite_ae --output MODEL"),
+    ]
+    _print(_facts("distilled", facts))
+    if result.curve:
+        points = [(f"{int(p['step'])}", f"{p['metric']:.4f}", f"{p['lam']:.3g}") for p in result.curve]
+        _print("", _grid(["step", result.metric, "λ"], points))
+
+
+def show_export(result: ExportResult) -> None:
+    """Where the log lies."""
+    rows = f"{result.rows:,} of {result.users:,} users on {result.items:,} items"
+    _print(_facts("exported", [("file", storage.redact(result.uri)), ("rows", rows), ("size", _size(result.bytes))]))
 
 
 def checks_json(checks: list[Check]) -> dict[str, Any]:

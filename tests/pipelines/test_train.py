@@ -20,6 +20,8 @@ from distill_at_scale.models.torch_model import TorchRecommender
 from distill_at_scale.models.trainer import Trainer
 from distill_at_scale.pipelines.checkpoints import Checkpoints
 from distill_at_scale.pipelines.fit import fit
+from distill_at_scale.pipelines.runs import RunRecord
+from distill_at_scale.pipelines.train import Gang, Workers, run_gang
 
 SETTINGS: dict[str, Any] = {"hidden": 16, "latent": 4, "epochs": 6, "batch_size": 24, "anneal_epochs": 3}
 # Deaths in the order in which a run comes to them; a run ends with a driver's.
@@ -183,6 +185,19 @@ def test_a_failed_upload_is_not_lost(tmp_path: Path) -> None:
     checkpoints.write(1, b"")
     with pytest.raises(DasError, match="work"):
         checkpoints.wait()
+
+
+def test_what_fails_twice_alike_is_not_tried_again(tmp_path: Path, ray_session: None) -> None:
+    def work(gang: Gang, workers: Workers) -> None:
+        with open(f"{gang.work}/attempts", "a") as file:
+            file.write("x")
+        raise ZeroDivisionError("a mistake in the program")
+
+    (tmp_path / "work").mkdir()
+    gang = Gang(workers=1, gpu=False, work=str(tmp_path / "work"))
+    with pytest.raises(RuntimeError, match=r"try it: Traceback[\s\S]*ZeroDivisionError: a mistake in the program"):
+        run_gang(RunRecord("fit", {}), "try it", gang, work)
+    assert (tmp_path / "work" / "attempts").read_text() == "xx"
 
 
 def test_refusals(tmp_path: Path, data: Dataset, ray_session: None) -> None:

@@ -1,0 +1,1 @@
+"""Distillation: small synthetic datasets that are learned, not drawn; plain torch, no Ray."""

@@ -1,0 +1,164 @@
+"""Optimizers that can be differentiated: one step forwards, and the same step's derivative backwards.
+
+All quantities are vectors over all parameters. A bar over a quantity is the outer loss's derivative with respect to it.
+Forwards they do what torch's optimizers of the same names do (tests compare them).
+
+**Adam** (Kingma, Ba, ICLR 2015), with c1 = 1 − β1^t, c2 = 1 − β2^t::
+
+    m = β1 m' + (1 − β1) g ;  v = β2 v' + (1 − β2) g² ;  s = sqrt(v/c2 + ε_root) ;  q = s + ε ;  θ = θ' − lr (m/c1)/q
+
+    lr̄ = −⟨θ̄, (m/c1)/q⟩ ;  m̄ −= (lr/c1) θ̄/q ;  v̄ += (lr/c1) θ̄ m/(2 c2 s q²)   (0 where s = 0)
+    ḡ = (1 − β1) m̄ + 2 (1 − β2) g v̄ ;  m̄' = β1 m̄ ;  v̄' = β2 v̄ ;  θ̄' = θ̄ + what comes through g
+
+**AdamW** (Loshchilov, Hutter, ICLR 2019): θ = (1 − lr wd) θ' − …, so θ̄' = (1 − lr wd) θ̄ and lr̄ −= wd ⟨θ̄, θ'⟩.
+**SGD with momentum**: b = μ b' + g ; θ = θ' − lr b.  lr̄ = −⟨θ̄, b⟩ ; b̄ −= lr θ̄ ; ḡ = b̄ ; b̄' = μ b̄.
+**Weight decay as an L2 penalty** (not decoupled): g = ĝ + wd θ', so ḡ passes on to ĝ and θ̄' += wd ḡ.
+**Clipping by the global norm**: ĝ = a g with a = c/(‖g‖ + 1e-6) where that is below 1;
+ḡ = a ĝ̄ − a ⟨g, ĝ̄⟩ g/(‖g‖ (‖g‖ + 1e-6)).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+
+_CLIP_EPS = 1e-6  # torch.nn.utils.clip_grad_norm_ adds it to the norm
+
+Vectors = tuple[torch.Tensor, ...]
+"""The parameters θ and the optimizer's own vectors (its slots), each [P]."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer(ABC):
+    """A rule that makes θ_t of θ_{t−1} and the gradient there."""
+
+    clip_norm: float | None = None
+    """Largest global norm of a gradient; larger ones are scaled down to it, before anything else."""
+    weight_decay: float = 0.0
+    """wd."""
+    decoupled: bool = False
+    """Whether weight decay shrinks the parameters (AdamW) or is added to the gradient (an L2 penalty)."""
+
+    @property
+    @abstractmethod
+    def n_slots(self) -> int:
+        """Vectors of the size of the parameters that the rule keeps."""
+
+    @abstractmethod
+    def _rule(self, slots: Vectors, g: torch.Tensor, t: int) -> tuple[torch.Tensor, Vectors]:
+        """(direction, new slots): a step is θ −= lr · direction."""
+
+    @abstractmethod
+    def _rule_back(
+        self, slots: Vectors, g: torch.Tensor, t: int, direction_bar: torch.Tensor, slot_bars: Vectors
+    ) -> tuple[torch.Tensor, Vectors]:
+        """(ḡ, bars of the old slots), from the new ``slots``, the bar of the direction and the new slots' bars."""
+
+    def step(self, before: Vectors, gradient: torch.Tensor, rate: torch.Tensor, t: int) -> Vectors:
+        """The vectors after step ``t`` (counted from 1), from those before it and the gradient there."""
+        g = self._prepared(before[0], gradient)
+        direction, slots = self._rule(before[1:], g, t)
+        kept = before[0]
+        if self.decoupled and self.weight_decay:
+            kept = kept * (1 - rate * self.weight_decay)
+        return (kept - rate * direction, *slots)
+
+    def back(
+        self, before: Vectors, gradient: torch.Tensor, rate: torch.Tensor, t: int, bars: Vectors
+    ) -> tuple[torch.Tensor, Vectors, torch.Tensor]:
+        """The derivative of :meth:`step`.
+
+        Args:
+            before, gradient, rate, t: as :meth:`step` had them.
+            bars: of the vectors after the step.
+
+        Returns:
+            the gradient's bar; the bars of the vectors before the step, without what reaches the parameters through
+            the gradient; the rate's bar.
+        """
+        theta, theta_bar = before[0], bars[0]
+        g = self._prepared(theta, gradient)
+        direction, slots = self._rule(before[1:], g, t)
+        rate_bar = -theta_bar @ direction
+        g_bar, slot_bars = self._rule_back(slots, g, t, -rate * theta_bar, bars[1:])
+        if self.weight_decay and self.decoupled:
+            rate_bar = rate_bar - self.weight_decay * (theta_bar @ theta)
+            theta_bar = theta_bar * (1 - rate * self.weight_decay)
+        elif self.weight_decay:
+            theta_bar = theta_bar + self.weight_decay * g_bar
+        return self._clip_back(gradient, g_bar), (theta_bar, *slot_bars), rate_bar
+
+    def _prepared(self, theta: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        if self.clip_norm is not None:
+            gradient = gradient * (self.clip_norm / (gradient.norm() + _CLIP_EPS)).clamp(max=1.0)
+        return gradient if self.decoupled or not self.weight_decay else gradient + self.weight_decay * theta
+
+    def _clip_back(self, g: torch.Tensor, clipped_bar: torch.Tensor) -> torch.Tensor:
+        if self.clip_norm is None:
+            return clipped_bar
+        norm = g.norm()
+        share = self.clip_norm / (norm + _CLIP_EPS)
+        if share >= 1:
+            return clipped_bar
+        return share * (clipped_bar - (g @ clipped_bar) / (norm * (norm + _CLIP_EPS)) * g)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adam(Optimizer):
+    """Adam; AdamW with ``decoupled=True``. Slots: m, v."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    """β1, β2."""
+    eps: float = 1e-8
+    """ε."""
+    eps_root: float = 0.0
+    """ε_root, inside the root: 1e-12 … 1e-8 tames the derivative where a gradient is all but 0."""
+
+    @property
+    def n_slots(self) -> int:
+        return 2
+
+    def _rule(self, slots: Vectors, g: torch.Tensor, t: int) -> tuple[torch.Tensor, Vectors]:
+        beta1, beta2 = self.betas
+        m = torch.lerp(slots[0], g, 1 - beta1)
+        v = (slots[1] * beta2).addcmul_(g, g, value=1 - beta2)
+        return m / (self._root(v, t).add_(self.eps)).mul_(1 - beta1**t), (m, v)
+
+    def _rule_back(
+        self, slots: Vectors, g: torch.Tensor, t: int, direction_bar: torch.Tensor, slot_bars: Vectors
+    ) -> tuple[torch.Tensor, Vectors]:
+        (beta1, beta2), (m, v) = self.betas, slots
+        c1, c2 = 1 - beta1**t, 1 - beta2**t
+        s = self._root(v, t)
+        through = direction_bar / (s + self.eps) / c1
+        m_bar = slot_bars[0] + through
+        v_bar = slot_bars[1] - torch.where(s > 0, through * m / (2 * c2 * s * (s + self.eps)), 0.0)
+        return (1 - beta1) * m_bar + 2 * (1 - beta2) * g * v_bar, (beta1 * m_bar, beta2 * v_bar)
+
+    def _root(self, v: torch.Tensor, t: int) -> torch.Tensor:
+        """s, a new tensor."""
+        return (v / (1 - self.betas[1] ** t)).add_(self.eps_root).sqrt_()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SGD(Optimizer):
+    """Gradient descent with momentum. Slot: b, the momentum's buffer."""
+
+    momentum: float = 0.0
+    """μ."""
+
+    @property
+    def n_slots(self) -> int:
+        return 1
+
+    def _rule(self, slots: Vectors, g: torch.Tensor, t: int) -> tuple[torch.Tensor, Vectors]:
+        buffer = self.momentum * slots[0] + g
+        return buffer, (buffer,)
+
+    def _rule_back(
+        self, slots: Vectors, g: torch.Tensor, t: int, direction_bar: torch.Tensor, slot_bars: Vectors
+    ) -> tuple[torch.Tensor, Vectors]:
+        g_bar = slot_bars[0] + direction_bar
+        return g_bar, (self.momentum * g_bar,)

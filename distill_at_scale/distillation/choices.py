@@ -1,0 +1,68 @@
+"""What is chosen for synthetic rows on the real users' validation rows, so that a fit on them needs none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import scipy.linalg
+
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.distillation.users import RealUsers
+from distill_at_scale.models.infinite_ae import InfiniteAE
+from distill_at_scale.models.selection import Selection, select
+from distill_at_scale.models.synthetic_rows import SyntheticRows
+
+Chosen = dict[str, Selection]
+"""How λ was chosen, by model."""
+Score = Callable[[Interactions], np.ndarray]
+
+_AROUND = (0.25, 0.5, 1.0, 2.0, 4.0)
+_EASE_GRID = (400.0, 800.0, 1600.0, 3200.0, 6400.0)
+
+
+def choose(values: np.ndarray, lam: float | None, users: RealUsers, metric: str) -> tuple[SyntheticRows, Chosen]:
+    """Rows with λ chosen for ∞-AE and EASE, the same on every worker.
+
+    Args:
+        values: float32 [μ, n_items].
+        lam: ∞-AE's where the rows were learned together with one; the search begins around it.
+        users: the real ones; without validation rows ``lam`` stays and EASE has none.
+        metric: as ``ndcg@10``.
+    """
+    made = SyntheticRows(values, users.n_users, users.n_rows)
+    if not users.has_validation:
+        return SyntheticRows(values, users.n_users, users.n_rows, None, {"infinite_ae": {"lam": lam or 1.0}}), {}
+    around: Sequence[float] = [(lam or 1.0) * factor for factor in _AROUND]
+    chosen = {
+        "infinite_ae": _search(around, lambda value: ridge_score(values, value), users, metric),
+        "ease": _search(_EASE_GRID, lambda value: ease_score(made, value), users, metric),
+    }
+    settings = {model: {"lam": selection.chosen} for model, selection in chosen.items()}
+    return SyntheticRows(values, users.n_users, users.n_rows, None, settings), chosen
+
+
+def ridge_score(values: np.ndarray, lam: float) -> Score:
+    """The scores of ∞-AE fitted on rows."""
+    return InfiniteAE(lam=lam).fit_rows(SyntheticRows(values, len(values), len(values))).score
+
+
+def ease_score(rows: SyntheticRows, lam: float) -> Score:
+    """The scores of EASE fitted on rows, by way of a users × users system where its own is items × items.
+
+    P = (SᵀS + λI)^-1 = (I − Sᵀ (S Sᵀ + λI)^-1 S) / λ and B = I − P diag(P)^-1 (Steck, WWW 2019, equation 8); the
+    user's own items are left as they come, since rankings mask them.
+    """
+    s = rows.values.astype(np.float64)
+    s *= np.sqrt(rows.n_rows / np.square(s).sum())
+    solved = scipy.linalg.solve(s @ s.T + lam * np.eye(len(s)), s, assume_a="pos")
+    share = 1.0 - np.einsum("ui,ui->i", s, solved)  # λ diag(P)
+    s, solved = s.astype(np.float32), (solved / share).astype(np.float32)
+    return lambda histories: (histories.to_csr() @ s.T) @ solved
+
+
+def _search(grid: Sequence[float], make: Callable[[float], Score], users: RealUsers, metric: str) -> Selection:
+    def try_value(value: float) -> tuple[float, None]:
+        return users.judge(make(value), metric, "distill_cf"), None
+
+    return select("lam", metric, grid, try_value)[0]

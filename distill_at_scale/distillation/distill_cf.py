@@ -1,0 +1,272 @@
+"""Distill-CF: a few synthetic users on which ∞-AE learns what it learns from all real ones.
+
+Source: Sachdeva, Dhaliwal, Wu, McAuley, "Infinite recommendation networks: a data-centric approach" (NeurIPS 2022),
+section 4. Two families share this loop. The paper's draws binary-like rows by Gumbel-softmax and maximises a
+multinomial likelihood of all of a user's items. Ours lets the rows be free real numbers and minimises squares on
+items that were hidden from the input, which is what makes it better than the full data.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+from pydantic import Field
+
+from distill_at_scale.distillation import losses
+from distill_at_scale.distillation.choices import Chosen, choose, ridge_score
+from distill_at_scale.distillation.families import Family, find_family
+from distill_at_scale.distillation.ridge import Histories, RidgePrediction
+from distill_at_scale.distillation.sketch import initial_rows
+from distill_at_scale.distillation.users import RealUsers
+from distill_at_scale.errors import DasError
+from distill_at_scale.models.base import ModelConfig
+from distill_at_scale.models.selection import Progress
+from distill_at_scale.models.synthetic_rows import SyntheticRows
+
+_BETAS, _EPSILON = (0.9, 0.99), 1e-8
+# A learned λ stays above: at 0 the kernel of alike rows cannot be factorised.
+_LEAST_LAM = 1e-3
+
+
+class DistillCFConfig(ModelConfig):
+    """Settings of Distill-CF."""
+
+    users: int = Field(default=500, ge=1)
+    """μ, synthetic users."""
+    rows: Literal["free", "unit", "gumbel", "softmax"] = "free"
+    """free: any real numbers; unit: in [0, 1]; the paper's: gumbel (drawn), softmax (their mean for large τ)."""
+    init: Literal["random", "kmeans", "sketch"] = "random"
+    """Where they start: random users, centroids of k-means, or the closed-form sketch."""
+    steps: int | None = Field(default=None, ge=1)
+    """Steps; None: more for fewer users, 300 for 500 of them."""
+    batch_size: int = Field(default=512, ge=1)
+    """Real users of a step, over all workers."""
+    hide: float | None = Field(default=None, ge=0, lt=1)
+    """Share of a user's items that is hidden and must be predicted; None: .3, in the paper's family 0."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Of Adam; None: .02, in the paper's family .04."""
+    warm_up: int = Field(default=10, ge=0)
+    """Steps in which the rate rises; then it falls to 0 along a cosine."""
+    lam: float = Field(default=1.0, gt=0)
+    """λ at the start; it is learned."""
+    temperature: float = Field(default=10.0, gt=0)
+    """τ, of the paper's family."""
+    draws: int = Field(default=200, ge=1)
+    """S, of the paper's family."""
+    sparsity: float = Field(default=1e-3, ge=0)
+    """ρ, weight of the rows' sums, of the paper's family."""
+    metric: str = Field(default="ndcg@10", pattern=r"^(hr|recall|precision|ndcg|mrr)@[1-9][0-9]*$")
+    """Validation metric by which the best state and λ are chosen."""
+    validate_every: int = Field(default=25, ge=1)
+    """Steps between validations."""
+    patience: int | None = Field(default=None, ge=1)
+    """Steps without a better validation metric after which it stops; None: goes to the end of the schedule."""
+    validation_users: int = Field(default=3000, ge=1)
+    """Users, drawn by hash, on whom it is measured; all where there are fewer."""
+    seed: int = Field(default=0, ge=0)
+    """Of everything that is drawn."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A validation on the way."""
+
+    step: int
+    metric: float
+    lam: float
+
+
+class DistillCF:
+    """The loop, of one worker; rows and optimizer are the same on each, users are each worker's own.
+
+    Attributes:
+        step: steps done.
+        points: validations so far.
+        loss: of the last step, a mean over users.
+
+    Raises:
+        DasError: more synthetic users than real ones with train rows.
+    """
+
+    def __init__(self, config: DistillCFConfig, users: RealUsers, device: torch.device | None = None) -> None:
+        self.config, self._users = config, users
+        self._device = device or torch.device("cpu")
+        self._family: Family = find_family(config)
+        paper = self._family.paper
+        self._hide = config.hide if config.hide is not None else (0.0 if paper else 0.3)
+        self._rate = config.learning_rate or (0.04 if paper else 0.02)
+        self.n_steps = config.steps or default_steps(config.users)
+        start = initial_rows(config.init, config.users, users, config.seed).to(self._device)
+        self._z = self._family.start(start)
+        self._log_lam = math.log(config.lam)
+        # Adam's moments of the rows, and of log λ at the end.
+        self._m, self._v = (torch.zeros(self._z.numel() + 1, device=self._device) for _ in range(2))
+        self.step, self.loss = 0, math.nan
+        self._cpu, self._cpu_before = time.process_time(), 0.0
+        self.points: list[Point] = []
+        self._best: tuple[torch.Tensor, float] | None = None
+
+    @property
+    def family(self) -> str:
+        """Which kind of rows, and the paper's family where it is that."""
+        return f"{self._family.name} of the paper" if self._family.paper else self._family.name
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are done, or the last ``patience`` of them brought nothing."""
+        waited = self.step - self._best_point().step if self.points else 0
+        return self.step >= self.n_steps or (self.config.patience is not None and waited >= self.config.patience)
+
+    def run(self, progress: Progress | None = None, after_step: Callable[[], None] | None = None) -> None:
+        """Distills until :attr:`done`, from wherever the state is.
+
+        Raises:
+            DasError: when the loss is no number any more; the state is then that of the last good step.
+        """
+        if not self.step and not self.points:
+            self._validate()
+        while not self.done:
+            self._learn()
+            if self.step % self.config.validate_every == 0 or self.step == self.n_steps:
+                self._validate()
+            if progress and not self._users.peers.rank:
+                progress(min(self.step / self.n_steps, 0.99), f"step {self.step}")
+            if after_step:
+                after_step()
+
+    def rows(self) -> tuple[np.ndarray, float]:
+        """The best rows on validation, float32 [μ, n_items], and their λ; without validation rows the last ones."""
+        found, lam = self._best or (self._values(), self.lam)
+        return found.cpu().numpy(), lam
+
+    def result(self) -> tuple[SyntheticRows, Chosen]:
+        """The distilled users, with λ chosen for each model on validation."""
+        values, lam = self.rows()
+        return choose(values, lam, self._users, self.config.metric)
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU-seconds of this worker, those before a checkpoint included."""
+        return self._cpu_before + time.process_time() - self._cpu
+
+    @property
+    def lam(self) -> float:
+        """λ as learned by now."""
+        return math.exp(self._log_lam)
+
+    def state(self) -> bytes:
+        """Everything that :meth:`restore` needs, as safetensors."""
+        tensors = {"z": self._z, "m": self._m, "v": self._v}
+        place = {
+            "config": self.config.model_dump(mode="json"),
+            "step": self.step,
+            "log_lam": self._log_lam,
+            "cpu_s": self.cpu_s,
+            "points": [vars(point) for point in self.points],
+        }
+        if self._best is not None:
+            tensors["best"], place["best_lam"] = self._best
+        copied = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+        return safetensors.torch.save(copied, {"distill_cf": json.dumps(place)})
+
+    def restore(self, content: bytes) -> None:
+        """Goes back to where :meth:`state` was called.
+
+        Raises:
+            DasError: when it was called with other settings, naming those that differ.
+        """
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        place = json.loads(header["__metadata__"]["distill_cf"])
+        mine = self.config.model_dump(mode="json")
+        if differing := sorted(
+            key for key in mine.keys() | place["config"].keys() if mine.get(key) != place["config"].get(key)
+        ):
+            raise DasError(
+                f"The checkpoint is of a run with other settings ({', '.join(differing)}); "
+                "take those, another --output, or start anew with --overwrite."
+            )
+        tensors = {key: tensor.to(self._device) for key, tensor in safetensors.torch.load(content).items()}
+        self._z, self._m, self._v = tensors["z"], tensors["m"], tensors["v"]
+        self.step, self._log_lam = place["step"], place["log_lam"]
+        self._cpu, self._cpu_before = time.process_time(), place["cpu_s"]
+        self.points = [Point(**point) for point in place["points"]]
+        self._best = (tensors["best"], place["best_lam"]) if "best" in tensors else None
+
+    def gradient(self, z: torch.Tensor, log_lam: float) -> tuple[float, torch.Tensor, float]:
+        """(loss, ∂/∂z, ∂/∂log λ) of the step that comes next, over all workers' users."""
+        train, numbers = self._users.batch(self.step, self.config.batch_size)
+        inputs, hidden = self._users.hide(train, numbers, self.step, self._hide)
+        rows = self._family.values(z, self.step)
+        sums = torch.zeros(rows.numel() + 3, device=self._device, dtype=rows.dtype)
+        if inputs.shape[0]:
+            histories = Histories(inputs, rows.dtype, self._device)
+            predicted = RidgePrediction(histories, rows, math.exp(log_lam))
+            measure = losses.likelihood if self._family.paper else losses.hidden_squares
+            loss, slope = measure(predicted.predictions, histories.dense, losses.dense(hidden, rows))
+            d_rows, d_log_lam = predicted.backward(slope)
+            sums[:-3] = d_rows.flatten()
+            sums[-3], sums[-2], sums[-1] = d_log_lam, loss, float((histories.norms > 0).sum())
+        self._users.peers.add(sums)
+        count = sums[-1].clamp_min(1.0)
+        penalty, d_penalty = self._family.penalty(rows, self._users.n_rows / self._users.n_filled)
+        d_rows = (sums[:-3] / count).view_as(rows) + d_penalty
+        return float(sums[-2] / count) + penalty, self._family.pull_back(d_rows, z, self.step), float(sums[-3] / count)
+
+    def _learn(self) -> None:
+        try:
+            loss, d_z, d_log_lam = self.gradient(self._z, self._log_lam)
+        except (FloatingPointError, OverflowError):
+            loss, d_z, d_log_lam = math.nan, self._z, math.nan
+        gradient = torch.cat((d_z.flatten(), d_z.new_tensor([d_log_lam])))
+        if not math.isfinite(loss) or not bool(torch.isfinite(gradient).all()):
+            raise DasError(
+                f"distill_cf: the loss is no number any more at step {self.step + 1}; the checkpoint before it is "
+                "kept; set a smaller learning_rate or a larger lam."
+            )
+        # Adam, written out: two lines, and its state is ours to save.
+        t, (beta1, beta2) = self.step + 1, _BETAS
+        self._m.lerp_(gradient, 1 - beta1)
+        self._v.lerp_(gradient.square(), 1 - beta2)
+        update = (self._m / (1 - beta1**t)) / ((self._v / (1 - beta2**t)).sqrt() + _EPSILON) * self._rate_at(t)
+        self._z = self._family.project(self._z - update[:-1].view_as(self._z))
+        self._log_lam = max(self._log_lam - float(update[-1]), math.log(_LEAST_LAM))
+        self.step, self.loss = t, loss
+
+    def _rate_at(self, t: int) -> float:
+        """Of step t = 1 …: a linear rise, then a cosine to 0."""
+        if t <= self.config.warm_up:
+            return self._rate * t / self.config.warm_up
+        done = (t - self.config.warm_up) / max(1, self.n_steps - self.config.warm_up)
+        return self._rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+
+    def _values(self) -> torch.Tensor:
+        return self._family.values(self._z, self.step)
+
+    def _validate(self) -> None:
+        if not self._users.has_validation:
+            return
+        rows = self._values()
+        score = ridge_score(rows.cpu().numpy(), self.lam)
+        found = self._users.judge(score, self.config.metric, "distill_cf")
+        self.points.append(Point(self.step, found, self.lam))
+        if self._best_point().step == self.step:
+            self._best = (rows.clone(), self.lam)
+
+    def _best_point(self) -> Point:
+        """The best validation, the first of equals."""
+        return max(self.points, key=lambda point: point.metric)
+
+
+def default_steps(users: int) -> int:
+    """Steps that are enough on ml-1m: fewer rows cost less a step and need more of them."""
+    known = ((10, 1200), (40, 900), (100, 700), (500, 300))
+    return next((steps for most, steps in known if users <= most), 300)

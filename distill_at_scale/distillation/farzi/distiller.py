@@ -1,0 +1,360 @@
+"""Farzi: latent sequences on which a student, trained for a while, predicts real sequences as well as full data let it.
+
+A step goes on with one trajectory of a pool: a window of exact steps of a student on the synthetic sequences, the outer
+loss of where it ends, and the gradient of that loss with respect to the sequences, back through the window. Windows
+along trajectories that live on stand for the whole training, whose own gradient explodes with its length.
+
+Sources: Sachdeva et al., "Farzi data: autoregressive data distillation" (arXiv 2310.09983); for the windows, Feng et
+al., "Embarrassingly simple dataset distillation" (ICLR 2024), RaT-BPTT.
+
+Everything that is drawn is seeded by its place; the state is what :meth:`Farzi.state` says it is, and no more.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from distill_at_scale.data import hashing
+from distill_at_scale.distillation.adjoint import OptimizerState
+from distill_at_scale.distillation.farzi.latent import LatentSequences
+from distill_at_scale.distillation.farzi.lessons import Lessons, outer_loss
+from distill_at_scale.distillation.farzi.schooling import OPTIMIZER, Curriculum, school, train_student
+from distill_at_scale.distillation.farzi.start import Teacher
+from distill_at_scale.distillation.students import Parameters, Student
+from distill_at_scale.errors import DasError
+from distill_at_scale.models.trainer import Alone
+
+_DRAW, _VALIDATE = 1, 2
+
+
+class FarziConfig(BaseModel):
+    """Settings of the distillation, not of the student or of where it starts."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    steps: int = Field(default=1000, ge=1)
+    """Outer steps at most."""
+    rate: float = Field(default=8e-3, gt=0)
+    """Of the outer Adam; falls to a twentieth along a cosine."""
+    clip_norm: float = Field(default=1.0, gt=0)
+    """Largest norm of an outer gradient."""
+    average: float = Field(default=0.95, ge=0, lt=1)
+    """Weight of the past in the running mean of the sequences, which is what is validated and returned."""
+    batch: int = Field(default=10, ge=1)
+    """Sequences of a student's step."""
+    student_rate: float = Field(default=0.02, gt=0)
+    """Of the student's Adam."""
+    rate_spread: float = Field(default=1.0, ge=1)
+    """Trajectories have rates between student_rate over this and times this."""
+    shuffled: bool = False
+    """Whether each trajectory takes the sequences in random orders, else in turn."""
+    window: int = Field(default=10, ge=1)
+    """Student's steps that are differentiated through."""
+    horizon: int = Field(default=100, ge=1)
+    """Steps after which a trajectory begins anew; also those of a student that is validated."""
+    pool: int = Field(default=5, ge=1)
+    """Trajectories under way."""
+    parallel: int = Field(default=1, ge=1)
+    """Pools; each step goes on with one trajectory of each, on lessons of their own, and takes the mean gradient."""
+    lesson_users: int = Field(default=128, ge=1)
+    """Windows of real sequences in a lesson."""
+    lesson_places: int = Field(default=1024, ge=1)
+    """Places asked in them, at most."""
+    least_context: int = Field(default=8, ge=1)
+    """Items that stand before a place that is asked."""
+    teacher_share: float = Field(default=0.8, ge=0, le=1)
+    """Weight of the teachers' predictions in the outer loss; the items that came next have the rest."""
+    validate_every: int = Field(default=50, ge=1)
+    """Outer steps between validations."""
+    validation_students: int = Field(default=2, ge=1)
+    """Students whose mean metric is the validation's."""
+    patience: int = Field(default=6, ge=1)
+    """Validations without a better one after which it stops."""
+    seed: int = Field(default=0, ge=0)
+    """Of everything that is drawn."""
+
+
+@dataclass
+class Trajectory:
+    """A student under way: its parameters, optimizer, and how many trajectories stood at its place before it."""
+
+    life: int
+    parameters: Parameters
+    optimizer: OptimizerState | None = None
+
+    @property
+    def age(self) -> int:
+        """Steps done."""
+        return 0 if self.optimizer is None else self.optimizer.step
+
+
+class Farzi:
+    """Distils into latent sequences, from wherever they start.
+
+    Attributes:
+        latent: the sequences as they are; :attr:`averaged` is their running mean.
+        best: the mean at the best validation so far.
+        step: outer steps done.
+        window: student's steps differentiated through; halved when a trajectory diverges.
+        points: (step, validation metric) of each validation, the first before any step.
+    """
+
+    def __init__(
+        self,
+        config: FarziConfig,
+        student: Student,
+        start: LatentSequences,
+        lessons: Lessons,
+        teachers: Sequence[Teacher],
+        validate: Callable[[Parameters], float],
+        peers: Alone | None = None,
+    ) -> None:
+        """
+        Args:
+            start: where to begin.
+            lessons: from the train rows.
+            teachers: full-data models for the outer loss; none is possible.
+            validate: the metric of a trained student on validation rows, larger being better; the same on all workers.
+            peers: the workers that distil together; pool k is worked on by worker k mod their number.
+
+        Raises:
+            DasError: for more workers than pools, or sequences of another item space than the student's.
+        """
+        self._config, self._student, self._lessons, self._teachers = config, student, lessons, teachers
+        self._validate, self._peers = validate, peers or Alone()
+        if self._peers.world > config.parallel:
+            raise DasError(
+                f"{self._peers.world} workers share parallel={config.parallel} pools; set parallel to at least as many."
+            )
+        if start.n_items != student.n_items:
+            raise DasError(f"The sequences are of {start.n_items} items, the student of {student.n_items}; use one.")
+        self.latent = start.with_tensors([tensor.detach().clone().requires_grad_() for tensor in start.tensors])
+        self.averaged = self.best = _copied(self.latent)
+        self._optimizer = torch.optim.Adam(self.latent.tensors, lr=config.rate)
+        self.step, self.window = 0, config.window
+        self.points: list[tuple[int, float]] = []
+        self.loss = math.nan
+        self._pools = {
+            pool: [self._drawn(pool, place, life=0) for place in range(config.pool)]
+            for pool in range(self._peers.rank, config.parallel, self._peers.world)
+        }
+
+    @property
+    def done(self) -> bool:
+        """Whether all steps are done, or the last ``patience`` validations brought nothing."""
+        if not self.points:
+            return False
+        values = [value for _, value in self.points]
+        waited = len(values) - 1 - values.index(max(values))
+        return self.step >= self._config.steps or waited >= self._config.patience
+
+    def run(self, after_step: Callable[[], None] | None = None) -> LatentSequences:
+        """Distils until :attr:`done`, from wherever the state is; returns :attr:`best`.
+
+        Args:
+            after_step: called after every step, and after the validation at the very start.
+
+        Raises:
+            DasError: when students diverge however short the window is; :attr:`best` is then as good as it was.
+        """
+        while not self.done:
+            if self.points:
+                self._learn()
+            if self.step % self._config.validate_every == 0 or self.step == self._config.steps:
+                self._judge()
+            if after_step:
+                after_step()
+        return self.best
+
+    def state(self) -> bytes:
+        """Everything that :meth:`restore` needs, as safetensors: the same on all workers, whatever their number."""
+        tensors: dict[str, torch.Tensor] = {}
+        for group, latent in (("latent", self.latent), ("averaged", self.averaged), ("best", self.best)):
+            tensors |= {f"{group}.{k}": tensor for k, tensor in enumerate(latent.tensors)}
+        for index, entries in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in entries.items()}
+        pools, ages, lives = self._gathered()
+        tensors["pools"] = pools
+        place = {
+            "step": self.step,
+            "window": self.window,
+            "points": self.points,
+            "ages": ages,
+            "lives": lives,
+            "config": self._config.model_dump(),
+            "kind": self._kind(),
+        }
+        copied = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+        return safetensors.torch.save(copied, {"farzi": json.dumps(place)})
+
+    def restore(self, content: bytes) -> None:
+        """Goes back to where :meth:`state` was called, on any number of workers.
+
+        Raises:
+            DasError: for the state of another student, item space, shape of sequences or settings, naming the
+                difference.
+        """
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        place = json.loads(header["__metadata__"]["farzi"])
+        mine = {**self._kind(), **self._config.model_dump()}
+        theirs = {**place["kind"], **place["config"]}
+        for key, value in mine.items():
+            if theirs.get(key) != json.loads(json.dumps(value)):
+                raise DasError(
+                    f"The checkpoint has {key}={theirs.get(key)}, this run {value}; "
+                    "go on with the checkpoint's or start anew elsewhere."
+                )
+        device = self.latent.decoder.device
+        tensors = {key: value.to(device) for key, value in safetensors.torch.load(content).items()}
+        n = len(self.latent.tensors)
+        with torch.no_grad():
+            for k, tensor in enumerate(self.latent.tensors):
+                tensor.copy_(tensors[f"latent.{k}"])
+        self.averaged, self.best = (
+            self.latent.with_tensors([tensors[f"{group}.{k}"] for k in range(n)]) for group in ("averaged", "best")
+        )
+        optimizer = self._optimizer.state_dict()
+        optimizer["state"] = {
+            k: {key.split(".")[2]: value for key, value in tensors.items() if key.startswith(f"optimizer.{k}.")}
+            for k in range(n if "optimizer.0.step" in tensors else 0)
+        }
+        self._optimizer.load_state_dict(optimizer)
+        self.step, self.window = place["step"], place["window"]
+        self.points = [(step, value) for step, value in place["points"]]
+        for pool, trajectories in self._pools.items():
+            for k, trajectory in enumerate(trajectories):
+                vectors = tensors["pools"][pool, k]
+                age = int(place["ages"][pool][k])
+                trajectory.life = int(place["lives"][pool][k])
+                sizes = [value.numel() for value in trajectory.parameters.values()]
+                parts = vectors[0].split(sizes)
+                trajectory.parameters = {
+                    name: part.view_as(value).clone()
+                    for (name, value), part in zip(trajectory.parameters.items(), parts)
+                }
+                trajectory.optimizer = OptimizerState(age, tuple(vectors[1:].clone())) if age else None
+
+    def _kind(self) -> dict[str, Any]:
+        """What a state must share with a run beside the settings."""
+        parameters = next(iter(self._pools.values()))[0].parameters
+        return {
+            "student": self._student.model,
+            "n_items": self._student.n_items,
+            "student's parameters": {name: list(value.shape) for name, value in parameters.items()},
+            "sequences": [list(tensor.shape) for tensor in self.latent.tensors],
+        }
+
+    def _gathered(self) -> tuple[torch.Tensor, list[list[int]], list[list[int]]]:
+        """All workers' trajectories: vectors [parallel, pool, 1 + slots, P], ages and lives [parallel][pool]."""
+        c = self._config
+        size = sum(value.numel() for value in next(iter(self._pools.values()))[0].parameters.values())
+        vectors = self.latent.decoder.new_zeros(c.parallel, c.pool, 1 + OPTIMIZER.n_slots, size)
+        counters = torch.zeros(2, c.parallel, c.pool, dtype=torch.float64, device=vectors.device)
+        for pool, trajectories in self._pools.items():
+            for k, trajectory in enumerate(trajectories):
+                vectors[pool, k, 0] = torch.cat([value.flatten() for value in trajectory.parameters.values()])
+                if trajectory.optimizer is not None:
+                    vectors[pool, k, 1:] = torch.stack(trajectory.optimizer.slots)
+                counters[0, pool, k], counters[1, pool, k] = trajectory.age, trajectory.life
+        self._peers.add(vectors)
+        self._peers.add(counters)
+        ages, lives = counters.long().tolist()
+        return vectors, ages, lives
+
+    def _learn(self) -> None:
+        """One outer step."""
+        c = self._config
+        place = self.step % c.pool
+        total = torch.zeros(
+            self.latent.n_numbers + 2, dtype=self.latent.decoder.dtype, device=self.latent.decoder.device
+        )
+        for pool in self._pools:
+            found = self._lesson(pool, place)
+            if found is None:
+                total[-1] += 1
+                self._pools[pool][place] = self._drawn(pool, place, self._pools[pool][place].life + 1)
+            else:
+                loss, gradients = found
+                total[:-2] += torch.cat([gradient.flatten() for gradient in gradients])
+                total[-2] += loss
+        self._peers.add(total)
+        n_good = c.parallel - int(total[-1])
+        self.step += 1
+        if n_good < c.parallel:
+            self._shorten()
+        if not n_good:
+            return
+        self.loss = float(total[-2]) / n_good
+        mean = total[:-2] / n_good
+        mean *= (c.clip_norm / (mean.norm() + 1e-12)).clamp(max=1.0)
+        sizes = [tensor.numel() for tensor in self.latent.tensors]
+        for tensor, part in zip(self.latent.tensors, mean.split(sizes)):
+            tensor.grad = part.view_as(tensor)
+        self._optimizer.param_groups[0]["lr"] = c.rate * (0.525 + 0.475 * math.cos(math.pi * self.step / c.steps))
+        self._optimizer.step()
+        with torch.no_grad():
+            moved = [old.lerp(new, 1 - c.average) for old, new in zip(self.averaged.tensors, self.latent.tensors)]
+        self.averaged = self.latent.with_tensors(moved)
+
+    def _lesson(self, pool: int, place: int) -> tuple[float, list[torch.Tensor]] | None:
+        """(outer loss, gradients) of one window, which the trajectory has then behind it; None where it diverged."""
+        c, trajectory = self._config, self._pools[pool][place]
+        # First lives end at different ages, so that the pool has students of all of them from then on.
+        limit = c.horizon if trajectory.life else -(-c.horizon * (place + 1) // c.pool)
+        if trajectory.age >= limit:
+            trajectory = self._pools[pool][place] = self._drawn(pool, place, trajectory.life + 1)
+        seeds = hashing.combine(c.seed, _DRAW, pool, place, trajectory.life)
+        spread = 2 * float(seeds[0] >> 11) * 2.0**-53 - 1
+        curriculum = Curriculum(c.batch, c.student_rate * c.rate_spread**spread, c.shuffled, int(seeds[0] >> 1))
+        n_steps = min(self.window, limit - trajectory.age)
+        trained, optimizer = school(
+            self._student, self.latent, curriculum, trajectory.parameters, trajectory.optimizer, n_steps
+        )
+        lesson = self._lessons.draw(c.lesson_users, c.lesson_places, self.step, pool)
+        loss = outer_loss(self._student, trained, lesson, self._teachers, c.teacher_share)
+        gradients = list(torch.autograd.grad(loss, self.latent.tensors))
+        # A student that is worse than knowing nothing, by a factor of two, has left the region where it learns.
+        value, finite = float(loss.detach()), all(bool(gradient.isfinite().all()) for gradient in gradients)
+        if not finite or not value < 2 * math.log(self._student.n_items):
+            return None
+        trajectory.parameters = {name: value.detach().clone() for name, value in trained.items()}
+        trajectory.optimizer = optimizer
+        return value, gradients
+
+    def _shorten(self) -> None:
+        if self.window == 1:
+            raise DasError(
+                f"The student's training diverges at step {self.step} even in windows of one step; set a smaller "
+                "student_rate. What was distilled until the last validation is kept."
+            )
+        self.window = max(1, self.window // 2)
+
+    def _judge(self) -> None:
+        """Validates the running mean: on every worker alike."""
+        c, values = self._config, []
+        for k in range(c.validation_students):
+            seed = int(hashing.combine(c.seed, _VALIDATE, k)[0] >> 1)
+            curriculum = Curriculum(c.batch, c.student_rate, c.shuffled, seed)
+            trained = train_student(self._student, self.averaged, curriculum, c.horizon, seed)
+            values.append(self._validate(trained))
+        self.points.append((self.step, sum(values) / len(values)))
+        if self.points[-1][1] == max(value for _, value in self.points):
+            self.best = _copied(self.averaged)
+
+    def _drawn(self, pool: int, place: int, life: int) -> Trajectory:
+        seed = int(hashing.combine(self._config.seed, _DRAW, pool, place, life)[0] >> 1)
+        return Trajectory(
+            life, {name: value.to(self.latent.decoder) for name, value in self._student.draw(seed).items()}
+        )
+
+
+def _copied(latent: LatentSequences) -> LatentSequences:
+    return latent.with_tensors([tensor.detach().clone() for tensor in latent.tensors])

@@ -1,0 +1,59 @@
+"""Latent sequences: what Farzi distils into, and what students are trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+
+
+@dataclass(frozen=True)
+class LatentSequences:
+    """μ sequences of ξ soft tokens, X = softmax(D M / τ).
+
+    Coupled ones (the paper's) are read as sequences: the token after a place is its target. Decoupled ones have a
+    latent vector of their own for the target of each place, decoded by the same M.
+
+    Attributes:
+        inputs: D, float [μ, ξ, d].
+        decoder: M, float [d, V].
+        targets: of decoupled ones, as ``inputs``; None for coupled ones.
+        temperature: τ.
+    """
+
+    inputs: torch.Tensor
+    decoder: torch.Tensor
+    targets: torch.Tensor | None = None
+    temperature: float = 1.0
+
+    def __len__(self) -> int:
+        """μ."""
+        return len(self.inputs)
+
+    @property
+    def n_items(self) -> int:
+        """V."""
+        return self.decoder.shape[1]
+
+    @property
+    def tensors(self) -> list[torch.Tensor]:
+        """What is learned: D, M and the targets' latents."""
+        return [self.inputs, self.decoder, *([] if self.targets is None else [self.targets])]
+
+    @property
+    def n_numbers(self) -> int:
+        """Numbers in all; times 4 bytes for float32."""
+        return sum(tensor.numel() for tensor in self.tensors)
+
+    def with_tensors(self, tensors: list[torch.Tensor]) -> LatentSequences:
+        """The same with other numbers, in the order of :attr:`tensors`."""
+        targets = None if self.targets is None else tensors[2]
+        return replace(self, inputs=tensors[0], decoder=tensors[1], targets=targets)
+
+    def tokens(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(inputs, targets) float [b, w, V] of the sequences ``rows`` int64 [b]; w = ξ, coupled ξ − 1."""
+        x = self._soft(self.inputs[rows])
+        return (x[:, :-1], x[:, 1:]) if self.targets is None else (x, self._soft(self.targets[rows]))
+
+    def _soft(self, latent: torch.Tensor) -> torch.Tensor:
+        return (latent @ self.decoder / self.temperature).softmax(dim=2)

@@ -1,0 +1,112 @@
+"""Lessons: the outer loss, which says how well a student trained on synthetic sequences predicts real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.distillation.farzi.start import Teacher
+from distill_at_scale.distillation.students import Parameters, Student
+from distill_at_scale.errors import DasError
+
+# Stands for −∞ without its NaNs: e^-1e4 is 0 in every precision.
+_NEVER = -1e4
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """Places in real sequences at which the next item is asked for.
+
+    Attributes:
+        items: int64 [b, w], padded at the left with n_items.
+        rows, columns: int64 [p], the places asked.
+        answers: int64 [p], the items that came next.
+        seen_rows, seen_items: int64 [m], (position in ``answers``, item) pairs that cannot come next.
+    """
+
+    items: torch.Tensor
+    rows: torch.Tensor
+    columns: torch.Tensor
+    answers: torch.Tensor
+    seen_rows: torch.Tensor
+    seen_items: torch.Tensor
+
+
+class Lessons:
+    """Draws lessons from train rows: every user's windows, wherever they end.
+
+    Each lesson is seeded by its place, so that none depends on the ones before.
+    """
+
+    def __init__(self, rows: Interactions, length: int, least_context: int, seed: int) -> None:
+        """
+        Args:
+            rows: train rows.
+            length: items of a window, the asked ones not counted.
+            least_context: items that must stand before a place that is asked.
+            seed: of all lessons.
+
+        Raises:
+            DasError: when no user has as many rows.
+        """
+        self._rows, self._length, self._least, self._seed = rows, length, least_context, seed
+        self._users = np.flatnonzero(rows.counts > least_context)
+        if not len(self._users):
+            raise DasError(f"No user has more than least_context={least_context} train rows; set it smaller.")
+
+    def draw(self, n_users: int, n_places: int, *place: int) -> Lesson:
+        """The lesson of a place: ``n_users`` windows (users drawn with replacement), up to ``n_places`` in them."""
+        rng = np.random.default_rng([self._seed, *place])
+        users = rng.choice(self._users, size=n_users)
+        counts = self._rows.counts[users]
+        # A window's end is one past its last answer; the newest are as likely as any other.
+        ends = rng.integers(self._least + 1, counts + 1)
+        starts = np.maximum(ends - self._length - 1, 0)
+        width = int((ends - starts).max()) - 1
+        place_of = ends[:, None] - 1 - width + np.arange(width)
+        inside = place_of >= starts[:, None]
+        first = self._rows.offsets[users][:, None]
+        items = np.where(inside, self._rows.items[first + np.maximum(place_of, 0)], self._rows.n_items)
+        rows, columns = np.nonzero(inside & (place_of - starts[:, None] + 1 >= self._least))
+        chosen = np.sort(rng.permutation(len(rows))[:n_places])
+        rows, columns = rows[chosen], columns[chosen]
+        before = place_of[rows, columns] + 1
+        answers = self._rows.items[first[rows, 0] + before].astype(np.int64)
+        seen_rows = np.repeat(np.arange(len(rows)), before)
+        offset = np.arange(len(seen_rows)) - np.repeat(np.cumsum(before) - before, before)
+        seen_items = self._rows.items[np.repeat(first[rows, 0], before) + offset].astype(np.int64)
+        new = seen_items != answers[seen_rows]  # an item may come again
+        found = (items.astype(np.int64), rows, columns, answers, seen_rows[new], seen_items[new])
+        return Lesson(*(torch.from_numpy(part) for part in found))
+
+
+def outer_loss(
+    student: Student, parameters: Parameters, lesson: Lesson, teachers: Sequence[Teacher], teacher_share: float
+) -> torch.Tensor:
+    """Mean over the places of (1 − share) · −log p(answer) + share · KL(teachers ‖ student), over unseen items.
+
+    The teachers' distribution is the mean of theirs. Without teachers the share counts as 0.
+    """
+    asked = student.states(parameters, lesson.items)[lesson.rows, lesson.columns]
+    own = _log_probabilities(asked @ student.table(parameters).T, lesson)
+    hard = -own.gather(1, lesson.answers[:, None]).mean()
+    if not teachers or not teacher_share:
+        return hard
+    with torch.no_grad():
+        theirs = torch.zeros_like(own)
+        for teacher in teachers:
+            states = teacher.student.states(teacher.parameters, lesson.items)[lesson.rows, lesson.columns]
+            theirs += _log_probabilities(states @ teacher.student.table(teacher.parameters).T, lesson).exp_()
+        theirs /= len(teachers)
+        entropy = -torch.special.xlogy(theirs, theirs).sum() / len(theirs)
+    divergence = -(theirs * own).sum() / len(own) - entropy
+    return (1 - teacher_share) * hard + teacher_share * divergence
+
+
+def _log_probabilities(logits: torch.Tensor, lesson: Lesson) -> torch.Tensor:
+    masked = logits.index_put((lesson.seen_rows, lesson.seen_items), logits.new_tensor(_NEVER))
+    return masked.log_softmax(dim=1)

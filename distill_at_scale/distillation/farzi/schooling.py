@@ -1,0 +1,77 @@
+"""Schooling: training a student on latent sequences, with or without differentiating through it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from distill_at_scale.distillation.adjoint import Adam, Keep, OptimizerState, Snapshots, unroll
+from distill_at_scale.distillation.farzi.latent import LatentSequences
+from distill_at_scale.distillation.students import Parameters, Student
+
+
+@dataclass(frozen=True)
+class Curriculum:
+    """How a student is trained on latent sequences.
+
+    Attributes:
+        batch: sequences of a step.
+        rate: of the student's Adam.
+        shuffled: whether each pass over the sequences has an order of its own, drawn from ``seed``; else they are
+            taken in turn, always alike.
+        seed: of the order and of dropout.
+    """
+
+    batch: int
+    rate: float
+    shuffled: bool = False
+    seed: int = 0
+
+    def rows(self, n_sequences: int, step: int) -> tuple[int, ...]:
+        """The sequences of a step; the last batch of a pass may be smaller."""
+        per_pass = -(-n_sequences // self.batch)
+        turn, place = divmod(step, per_pass)
+        order = np.arange(n_sequences)
+        if self.shuffled:
+            order = np.random.default_rng([self.seed, turn]).permutation(n_sequences)
+        return tuple(order[place * self.batch : (place + 1) * self.batch].tolist())
+
+
+OPTIMIZER = Adam(eps_root=1e-12)
+"""Of students."""
+
+
+def school(
+    student: Student,
+    latent: LatentSequences,
+    curriculum: Curriculum,
+    parameters: Parameters,
+    start: OptimizerState | None,
+    n_steps: int,
+    keep: Keep | None = None,
+) -> tuple[Parameters, OptimizerState]:
+    """Takes ``n_steps`` steps from ``parameters`` on, differentiable with respect to the latent sequences."""
+    first = 0 if start is None else start.step
+    rows_of = [curriculum.rows(len(latent), first + k) for k in range(n_steps)]
+    # A batch that comes again is one tensor, so that its gradients are added up before they go on into D and M.
+    data = {rows: latent.tokens(torch.tensor(rows)) for rows in dict.fromkeys(rows_of)}
+
+    def loss(values: Parameters, batches: dict, step: int) -> torch.Tensor:
+        return student.soft_loss(values, *batches[rows_of[step - first]])
+
+    rates = latent.decoder.new_full((n_steps,), curriculum.rate)
+    seed = curriculum.seed
+    return unroll(loss, parameters, data, OPTIMIZER, rates, start=start, seed=seed, keep=keep)
+
+
+def train_student(
+    student: Student, latent: LatentSequences, curriculum: Curriculum, n_steps: int, seed: int
+) -> Parameters:
+    """A new student, drawn from ``seed`` and trained for ``n_steps``; nothing is differentiated."""
+    fixed = latent.with_tensors([tensor.detach() for tensor in latent.tensors])
+    drawn = {name: value.to(fixed.decoder) for name, value in student.draw(seed).items()}
+    with torch.no_grad():
+        trained, _ = school(student, fixed, curriculum, drawn, None, n_steps, Snapshots(1))
+    return trained

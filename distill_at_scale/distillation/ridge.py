@@ -1,0 +1,136 @@
+"""∞-AE fitted on a few real-valued rows, as a function of these rows that can be differentiated.
+
+    P = K(x, S) (K(S, S) + λ' I)^-1 S        λ' = λ · mean diagonal of K(S, S)
+
+Source: Sachdeva, Dhaliwal, Wu, McAuley, "Infinite recommendation networks" (NeurIPS 2022), equation 2 (∞-AE) inside
+equation 4 (Distill-CF). The gradient is written out: the kernel's is a handful of products, and by taking
+W = K(x, S) (…)^-1 before W S no system with items as right-hand sides is ever solved.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from distill_at_scale.models.ntk import BIAS_VARIANCE, WEIGHT_VARIANCE, ntk
+
+# r²/(q_a q_b) below which two rows count as one: 1/r is taken as 0 there, as r has a kink.
+_SAME = 1e-5
+_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+class Histories:
+    """Some users' input rows, ready to be multiplied from both sides.
+
+    Attributes:
+        norms: float64 [b], n.
+        dense: [b, n_items], their items as ones.
+    """
+
+    def __init__(self, matrix: sp.csr_array, dtype: torch.dtype, device: torch.device) -> None:
+        self.norms = torch.from_numpy(np.diff(matrix.indptr).astype(np.float64)).to(device)
+        self.dense = torch.from_numpy(matrix.toarray()).to(device, dtype)
+        # A GPU is faster with the dense product than with the sparse one.
+        self._sparse = matrix.astype(_NUMPY[dtype]) if device.type == "cpu" else None
+
+    def gram(self, rows: torch.Tensor) -> torch.Tensor:
+        """G = x Sᵀ, [b, μ], of rows [μ, n_items]."""
+        if self._sparse is None:
+            return self.dense @ rows.T
+        return torch.from_numpy(self._sparse @ rows.T.contiguous().numpy())
+
+    def pull_back(self, cotangent: torch.Tensor) -> torch.Tensor:
+        """cotangentᵀ x, [μ, n_items], of a cotangent [b, μ] of :meth:`gram`."""
+        if self._sparse is None:
+            return cotangent.T @ self.dense
+        return torch.from_numpy(self._sparse.T @ cotangent.numpy()).T
+
+
+class RidgePrediction:
+    """One prediction and its derivative. Products are in the dtype of the rows, kernel and system in float64.
+
+    Attributes:
+        predictions: P, [b, n_items].
+
+    Args:
+        histories: the users to predict for.
+        rows: S, [μ, n_items], float32 or float64.
+        lam: λ > 0.
+
+    Raises:
+        FloatingPointError: when the rows are no numbers any more, or λ too small for such alike ones.
+    """
+
+    def __init__(self, histories: Histories, rows: torch.Tensor, lam: float) -> None:
+        self._histories, self._rows, self._lam = histories, rows, lam
+        n_items = rows.shape[1]
+        gram = (rows @ rows.T).double()
+        self._norms = gram.diagonal().clone()
+        self._q = WEIGHT_VARIANCE / n_items * self._norms + BIAS_VARIANCE
+        self._gram = gram
+        kernel = ntk(gram, self._norms, self._norms, n_items)
+        kernel.diagonal().copy_(2 * self._q + BIAS_VARIANCE)
+        self._mean_diagonal = float(kernel.diagonal().mean())
+        kernel.diagonal().add_(lam * self._mean_diagonal)
+        self._factor, info = torch.linalg.cholesky_ex(kernel)
+        if int(info) != 0:
+            raise FloatingPointError("the kernel of the synthetic rows cannot be factorised")
+        self._cross = histories.gram(rows).double()
+        cross = ntk(self._cross, histories.norms, self._norms, n_items)
+        self._weights = torch.cholesky_solve(cross.T, self._factor).T  # W
+        self._product = self._weights.to(rows.dtype)
+        self.predictions = self._product @ rows
+
+    def backward(self, cotangent: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """The derivatives of Σ cotangent · P with respect to the rows [μ, n_items] and to log λ."""
+        rows, n_items = self._rows, self._rows.shape[1]
+        w = WEIGHT_VARIANCE / n_items
+        # P = W S and W = K_x A^-1, hence dK_x = dW A^-1 and dA = -Wᵀ dK_x.
+        d_weights = (cotangent @ rows.T).double()
+        d_cross = torch.cholesky_solve(d_weights.T, self._factor).T
+        d_system = -(self._weights.T @ d_cross)
+        d_shift = float(d_system.diagonal().sum())
+
+        by_gram, by_norms = _slopes(self._cross, self._histories.norms, self._norms, n_items)
+        d_cross_gram = d_cross * by_gram
+        d_norms = (d_cross * by_norms).sum(0)
+
+        # The diagonal, 2 q + b², is apart; λ' is λ times its mean.
+        d_diagonal = d_system.diagonal().clone() + self._lam * d_shift / len(rows)
+        d_system.diagonal().zero_()
+        by_gram, by_norms = _slopes(self._gram, self._norms, self._norms, n_items)
+        # Both orders of a pair: by_norms is that of the second.
+        d_system += d_system.T.clone()
+        d_norms += (d_system * by_norms).sum(0) + 2 * w * d_diagonal
+        d_gram = d_system * by_gram
+        d_gram.diagonal().add_(2 * d_norms)
+
+        d_rows = self._product.T @ cotangent
+        d_rows += d_gram.to(rows.dtype) @ rows
+        d_rows += self._histories.pull_back(d_cross_gram.to(rows.dtype))
+        return d_rows, d_shift * self._lam * self._mean_diagonal
+
+
+def _slopes(
+    gram: torch.Tensor, norms_a: torch.Tensor, norms_b: torch.Tensor, n_items: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """∂K/∂G and ∂K/∂n_b of :func:`~distill_at_scale.models.ntk.ntk`, float64 [a, b].
+
+    With ∂r²/∂G = -2ws, ∂r²/∂n_b = w q_a and r² + s² = q_a q_b these come down to
+    ∂K/∂G = w (2 (π - θ) + s/r) / π and ∂K/∂n_b = w (r - s²/r) / (2 π q_b).
+    """
+    w, b2 = WEIGHT_VARIANCE / n_items, BIAS_VARIANCE
+    n_a, n_b = norms_a[:, None], norms_b[None, :]
+    s = w * gram + b2
+    square = (w * w * (n_a * n_b - gram * gram) + w * b2 * (n_a + n_b - 2 * gram)).clamp_min(0.0)
+    q_a, q_b = w * n_a + b2, w * n_b + b2
+    r = square.sqrt()
+    inverse = torch.where(square < _SAME * q_a * q_b, 0.0, 1.0 / r)
+    theta = torch.atan2(r, s)
+    return (
+        w / math.pi * (2.0 * (math.pi - theta) + s * inverse),
+        w / (2.0 * math.pi) * (r - s * s * inverse) / q_b,
+    )

@@ -1,0 +1,138 @@
+"""Synthetic rows in closed form: the best low-rank stand-in for all real rows, turned to look like their clusters.
+
+Needs the real rows only through sparse products, whose results the workers add up.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from pydantic import Field
+
+from distill_at_scale.distillation.users import RealUsers
+from distill_at_scale.models.base import ModelConfig
+
+Init = Literal["random", "kmeans", "sketch"]
+
+_BLOCK_USERS = 4096
+# Extra directions and passes of the randomised SVD; the spectra of logs fall slowly.
+_OVERSAMPLE, _PASSES = 16, 4
+# Coordinates in which users are clustered, and passes over them.
+_CLUSTER_RANK, _LLOYD_PASSES = 64, 10
+
+
+class SketchConfig(ModelConfig):
+    """Settings of the sketch as a method of its own."""
+
+    users: int = Field(default=500, ge=1)
+    """μ, synthetic users."""
+    metric: str = Field(default="ndcg@10", pattern=r"^(hr|recall|precision|ndcg|mrr)@[1-9][0-9]*$")
+    """Validation metric by which λ is chosen."""
+    validation_users: int = Field(default=3000, ge=1)
+    """Users, drawn by hash, on whom it is measured; all where there are fewer."""
+    seed: int = Field(default=0, ge=0)
+    """Of everything that is drawn."""
+
+
+def initial_rows(init: Init, n: int, users: RealUsers, seed: int) -> torch.Tensor:
+    """Rows to start from, float32 [n, n_items], the same on every worker.
+
+    Raises:
+        DasError: when fewer than ``n`` users have rows.
+    """
+    start = users.drawn(n)
+    if init == "random":
+        return start
+    rank = n if init == "sketch" else min(n, _CLUSTER_RANK)
+    sigma, v = item_factors(users, rank, seed)
+    centroids = cluster_means(users, start, v[:, :_CLUSTER_RANK])
+    return centroids if init == "kmeans" else sketch(users, sigma, v, centroids)
+
+
+def sketch(users: RealUsers, sigma: torch.Tensor, v: torch.Tensor, towards: torch.Tensor) -> torch.Tensor:
+    """S = Q Σ Vᵀ √(μ/N): SᵀS is the best rank-μ approximation of XᵀX, scaled to μ users.
+
+    Any orthogonal Q serves a linear model alike; ∞-AE needs rows that look like users, so Q is the one that brings
+    them nearest to ``towards`` (Schönemann's orthogonal Procrustes problem, Psychometrika 1966).
+
+    Args:
+        users: the real ones.
+        sigma, v: [r], [n_items, r], of :func:`item_factors`, r ≤ μ.
+        towards: float32 [μ, n_items].
+    """
+    left, _, right = torch.linalg.svd((towards @ v) * sigma, full_matrices=False)
+    return (left @ right * sigma) @ v.T * (len(towards) / users.n_filled) ** 0.5
+
+
+def item_factors(users: RealUsers, rank: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest singular values Σ [r] of all users' rows and their item vectors V [n_items, r], float32.
+
+    r is ``rank``, or less where users or items are fewer. Randomised subspace iteration: Halko, Martinsson, Tropp
+    (SIAM Review 2011), algorithm 4.4, on the items' side, where what the workers add up is [n_items, r].
+    """
+    rank = min(rank, users.n_items, users.n_filled)
+    width = min(rank + _OVERSAMPLE, users.n_items)
+    generator = torch.Generator().manual_seed(seed)
+    basis = torch.randn(users.n_items, width, generator=generator).to(users.device)
+    for _ in range(_PASSES):
+        basis = torch.linalg.qr(_normal_product(users, basis)).Q
+    small = basis.T.double() @ _normal_product(users, basis).double()
+    squares, turn = torch.linalg.eigh((small + small.T) / 2)
+    best = slice(width - rank, width)  # ascending
+    v = (basis.double() @ turn[:, best]).flip(1)
+    return squares[best].flip(0).clamp_min(0.0).sqrt().float(), v.float()
+
+
+def cluster_means(users: RealUsers, start: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Centroids of k-means, float32 [μ, n_items], each times √(its users · μ / all users).
+
+    With these weights SᵀS is to μ users what XᵀX is to all. Lloyd's passes run in the coordinates X V; a cluster
+    that loses all its users stays what it was.
+
+    Args:
+        users: the real ones.
+        start: the first centroids [μ, n_items].
+        v: [n_items, r].
+    """
+    n = len(start)
+    coordinates = torch.from_numpy(users.matrix @ v.cpu().numpy())
+    centroids = (start @ v).cpu()
+    for _ in range(_LLOYD_PASSES):
+        nearest = _nearest(coordinates, centroids)
+        sums = torch.zeros(n, v.shape[1] + 1, device=users.device)
+        sums[:, :-1].index_add_(0, nearest.to(users.device), coordinates.to(users.device))
+        sums[:, -1] = torch.bincount(nearest, minlength=n)
+        users.peers.add(sums)
+        counts = sums[:, -1:].cpu()
+        centroids = torch.where(counts > 0, sums[:, :-1].cpu() / counts.clamp_min(1.0), centroids)
+    owners = _nearest(coordinates, centroids).numpy()
+    members = sp.csr_array((np.ones(len(owners), np.float32), (owners, np.arange(len(owners)))), (n, len(owners)))
+    sums = torch.zeros(n, users.n_items + 1, device=users.device)
+    sums[:, :-1] = torch.from_numpy((members @ users.matrix).toarray())
+    sums[:, -1] = torch.from_numpy(np.bincount(owners, minlength=n))
+    users.peers.add(sums)
+    counts = sums[:, -1:]
+    means = torch.where(counts > 0, sums[:, :-1] / counts.clamp_min(1.0), start)
+    return means * (counts.clamp_min(1.0) * n / users.n_filled).sqrt()
+
+
+def _normal_product(users: RealUsers, basis: torch.Tensor) -> torch.Tensor:
+    """XᵀX basis, [n_items, r], summed over the workers."""
+    total = np.zeros(basis.shape, dtype=np.float32)
+    right = basis.cpu().numpy()
+    for start in range(0, users.matrix.shape[0], _BLOCK_USERS):
+        block = users.matrix[start : start + _BLOCK_USERS]
+        total += block.T @ (block @ right)
+    product = torch.from_numpy(total).to(basis.device)
+    users.peers.add(product)
+    return product
+
+
+def _nearest(points: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
+    """int64 [u]: the nearest centroid of each point."""
+    half = centroids.square().sum(1) / 2
+    blocks = [(half - block @ centroids.T).argmin(1) for block in points.split(_BLOCK_USERS)]
+    return torch.cat(blocks) if blocks else torch.empty(0, dtype=torch.int64)

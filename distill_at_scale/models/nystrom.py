@@ -1,0 +1,183 @@
+"""Nyström: kernel ridge regression in the span of a few landmarks, by normal equations over streamed blocks of users.
+
+    W = (Σ_b K_bMᵀ K_bM + λ' K_MM)^-1 Σ_b K_bMᵀ X_b          (subset of regressors; M landmarks, b blocks of users)
+
+The two sums, M² + M·I numbers, are all that is ever known of the users: they add up over blocks and workers and
+serve every λ. Sources: Williams and Seeger, "Using the Nyström method to speed up kernel machines" (NIPS 2000);
+Rudi, Camoriano, Rosasco, "Less is more: Nyström computational regularization" (NeurIPS 2015).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.errors import DasError
+from distill_at_scale.evaluation import RankingEvaluator
+from distill_at_scale.evaluation.auc import N_NEGATIVES, ScoreHistogram
+from distill_at_scale.models.landmarks import BLOCK, mean_diagonal
+from distill_at_scale.models.linalg import cholesky_in_place, solve_in_place
+from distill_at_scale.models.ntk import SyntheticUsers, TrainUsers
+from distill_at_scale.models.selection import Progress, Selection, select
+from distill_at_scale.models.sources import Source
+from distill_at_scale.models.trainer import Alone
+
+_CPU = torch.device("cpu")
+# All that a histogram of scores can have.
+_AUC_BINS = 1 << 20
+
+
+class NormalEquations:
+    """The two sums of a fit, in float64.
+
+    Attributes:
+        landmarks: M users, binary or real-valued.
+        gram: float64 [M, M], Σ_b K_bMᵀ K_bM.
+        targets: float64 [I, M], (Σ_b K_bMᵀ X_b)ᵀ.
+    """
+
+    def __init__(self, landmarks: TrainUsers | SyntheticUsers, gram_only: bool = False) -> None:
+        self.landmarks = landmarks
+        self.gram = np.zeros((len(landmarks), len(landmarks)))
+        self.targets = np.zeros((0 if gram_only else landmarks.n_items, len(landmarks)))
+
+    def add(self, rows: Interactions) -> None:
+        """Counts some users in."""
+        for start in range(0, len(rows), BLOCK):
+            matrix = rows.slice(start, start + BLOCK).to_csr(dtype=np.float64)
+            kernel = self.landmarks.kernel_with(matrix, torch.float64, _CPU).numpy()
+            self.gram += kernel.T @ kernel
+            if len(self.targets):
+                self.targets += matrix.T @ kernel
+
+    def merge(self, peers: Alone) -> None:
+        """Adds what all workers have counted in; each then has the sums over all users."""
+        for array in (self.gram, self.targets):
+            peers.add(torch.from_numpy(array))
+
+    def factor(self, shift: float) -> np.ndarray:
+        """Cholesky factor of Σ_b K_bMᵀ K_bM + λ' K_MM for λ' = ``shift``, float64 [M, M].
+
+        Raises:
+            DasError: when that is not positive definite.
+        """
+        matrix = self.landmarks.kernel(torch.float64, _CPU).numpy()
+        matrix *= shift
+        matrix += self.gram
+        return cholesky_in_place(matrix, "infinite_ae with nystrom")
+
+    def solve(self, shift: float, peers: Alone) -> np.ndarray:
+        """W for λ' = ``shift``; every worker solves for a run of the items.
+
+        Returns:
+            float64 [M, I], on each worker.
+
+        Raises:
+            DasError: as :meth:`factor`.
+        """
+        factor = self.factor(shift)
+        n_items = len(self.targets)
+        own = slice(n_items * peers.rank // peers.world, n_items * (peers.rank + 1) // peers.world)
+        solution = self.targets[own].copy()
+        solve_in_place(factor, solution)
+        if peers.world == 1:
+            return solution.T
+        weights = np.zeros((n_items, len(self.landmarks)))
+        weights[own] = solution
+        peers.add(torch.from_numpy(weights))
+        return weights.T
+
+
+def fit_nystrom(
+    source: Source,
+    landmarks: TrainUsers | SyntheticUsers,
+    grid: Sequence[float],
+    metric: str,
+    dtype: np.dtype | type,
+    peers: Alone,
+    progress: Progress | None = None,
+) -> tuple[Selection | None, np.ndarray]:
+    """Fits on this worker's users and all others', and chooses λ on their validation rows.
+
+    Args:
+        source: this worker's share.
+        landmarks: the same on every worker.
+        grid: λ, relative to the mean diagonal of all users' kernel; only one: nothing is chosen.
+        metric: of the choice.
+        dtype: of W, and of validation.
+        peers: the other workers.
+        progress: told the step.
+
+    Returns:
+        how λ was chosen; W [M, I].
+
+    Raises:
+        DasError: a matrix that is not positive definite.
+    """
+    equations = NormalEquations(landmarks)
+    for piece in range(source.n_pieces):
+        if progress:
+            progress(0.5 * piece / source.n_pieces, "normal equations")
+        equations.add(source.train(piece))
+    equations.merge(peers)
+    diagonal, _ = mean_diagonal(source, peers)
+    if len(grid) == 1:
+        return None, _finite(equations.solve(grid[0] * diagonal, peers), dtype)
+
+    def try_value(lam: float) -> tuple[float, np.ndarray]:
+        weights = _finite(equations.solve(lam * diagonal, peers), dtype)
+        return _validate(source, landmarks, weights, metric, peers), weights
+
+    def after(share: float, step: str) -> None:
+        if progress:
+            progress(0.5 + share / 2, step)
+
+    return select("lam", metric, grid, try_value, progress=after)
+
+
+def merged_metric(evaluator: RankingEvaluator, metric: str, peers: Alone) -> float:
+    """A validation metric over the users that all workers have counted in, the same number on each."""
+    histogram = evaluator.histogram
+    if metric == "auc" and peers.world > 1:
+        counts = torch.zeros((2, _AUC_BINS), dtype=torch.int64)
+        counts[:, torch.from_numpy(histogram.keys.astype(np.int64))] = torch.from_numpy(
+            np.stack((histogram.positives, histogram.negatives))
+        )
+        peers.add(counts)
+        keys = np.flatnonzero(counts.any(dim=0).numpy()).astype(np.uint32)
+        histogram = ScoreHistogram(keys, *counts[:, keys.astype(np.int64)].numpy())
+    totals = torch.tensor([evaluator.sums.get(metric, 0.0), evaluator.n_users], dtype=torch.float64)
+    peers.add(totals)
+    return histogram.auc() if metric == "auc" else float(totals[0] / totals[1])
+
+
+def evaluator_of(metric: str, n_items: int) -> RankingEvaluator:
+    """Collects one validation metric."""
+    ks = (int(metric.split("@")[1]),) if "@" in metric else (10,)
+    negatives = N_NEGATIVES if metric == "auc" else 0
+    return RankingEvaluator(np.ones(n_items), ks, n_negatives=negatives, name="infinite_ae")
+
+
+def _validate(
+    source: Source, landmarks: TrainUsers | SyntheticUsers, weights: np.ndarray, metric: str, peers: Alone
+) -> float:
+    evaluator = evaluator_of(metric, source.n_items)
+    dtype = torch.from_numpy(weights).dtype
+    for piece in range(source.n_pieces):
+        heldout = source.validation(piece)
+        if heldout is not None:
+            evaluator.add_all(
+                lambda rows: (landmarks.kernel_with(rows.to_csr(), dtype, _CPU).numpy() @ weights).astype(np.float32),
+                source.train(piece),
+                heldout,
+            )
+    return merged_metric(evaluator, metric, peers)
+
+
+def _finite(weights: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
+    if not np.isfinite(weights).all():
+        raise DasError("infinite_ae: the solution is not finite; use a larger lam, or fewer landmarks.")
+    return np.ascontiguousarray(weights, dtype=dtype)

@@ -1,0 +1,195 @@
+"""Conjugate gradients on (K + λ' I) α = X, with the kernel streamed in blocks and a Nyström preconditioner.
+
+Every worker holds its own users' rows of the iterate α, the residual R and the direction P; in each iteration the
+workers show each other P, block by block, and make the blocks of K that they need on the fly. All columns (items)
+go side by side, each with its own step. Sources: Hestenes and Stiefel (1952); Frangella, Tropp, Udell, "Randomized
+Nyström preconditioning" (SIMAX 2023), with landmarks in the place of a Gaussian sketch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.errors import DasError
+from distill_at_scale.models.landmarks import BLOCK
+from distill_at_scale.models.linalg import solve_in_place
+from distill_at_scale.models.ntk import TrainUsers
+from distill_at_scale.models.nystrom import NormalEquations
+from distill_at_scale.models.trainer import Alone
+
+_CPU = torch.device("cpu")
+# Own users whose kernel with a block of others is made at once.
+_TILE = 512
+MOST_ITERATIONS = 200
+
+
+class Sharing(Alone):
+    """Workers that also show each other what they hold; here only one."""
+
+    def share(self, tensor: torch.Tensor, owner: int) -> None:
+        """Replaces ``tensor`` by the one that the worker of rank ``owner`` has."""
+
+
+class StreamedKernel:
+    """K(own users, all users) as an operator; no more than a tile of it is ever held.
+
+    Args:
+        everyone: the train rows of every worker's users, by rank.
+        dtype: of the kernel and of what it is multiplied with.
+        peers: the other workers, who must multiply at the same time.
+    """
+
+    def __init__(self, everyone: Sequence[Interactions], dtype: np.dtype | type, peers: Sharing) -> None:
+        self._peers = peers
+        self._dtype = np.dtype(dtype)
+        self._blocks = [
+            (rank, start, TrainUsers(rows.slice(start, start + BLOCK)))
+            for rank, rows in enumerate(everyone)
+            for start in range(0, len(rows), BLOCK)
+        ]
+        self.own = everyone[peers.rank].to_csr(dtype=self._dtype)
+
+    def times(self, direction: np.ndarray, product: np.ndarray) -> None:
+        """``product`` [own users, c] becomes the own rows of K times the workers' ``direction`` [own users, c]."""
+        product[:] = 0
+        width = direction.shape[1]
+        buffer = np.empty((BLOCK, width), dtype=self._dtype) if self._peers.world > 1 else np.empty((0, width))
+        dtype = torch.from_numpy(product).dtype
+        for owner, start, block in self._blocks:
+            piece = direction[start : start + len(block)] if owner == self._peers.rank else buffer[: len(block)]
+            self._peers.share(torch.from_numpy(piece), owner)
+            for first in range(0, len(product), _TILE):
+                tile = slice(first, first + _TILE)
+                product[tile] += block.kernel_with(self.own[tile], dtype, _CPU).numpy() @ piece
+
+
+class Preconditioner:
+    """(K̂ + λ' I)^-1 with K̂ = K_UM K_MM^-1 K_MU, the Nyström approximation, applied by Woodbury's identity.
+
+    (K̂ + λ' I)^-1 V = (V - K_UM (λ' K_MM + K_MU K_UM)^-1 K_MU V) / λ', whose middle are Nyström's normal equations.
+
+    Args:
+        landmarks: M users.
+        rows: the own users' train rows.
+        dtype: of what it is applied to.
+        peers: the other workers.
+    """
+
+    def __init__(self, landmarks: TrainUsers, rows: Interactions, dtype: np.dtype | type, peers: Alone) -> None:
+        self._peers = peers
+        self._equations = NormalEquations(landmarks, gram_only=True)
+        self._equations.add(rows)
+        self._equations.merge(peers)
+        wide = torch.float32 if np.dtype(dtype) == np.float32 else torch.float64
+        self._kernel = landmarks.kernel_with(rows.to_csr(), wide, _CPU).numpy()
+        self._shift, self._factor = 0.0, np.empty((0, 0))
+
+    def set_shift(self, shift: float) -> None:
+        """Takes λ' = ``shift`` from now on.
+
+        Raises:
+            DasError: when the middle is not positive definite.
+        """
+        self._shift, self._factor = shift, self._equations.factor(shift)
+
+    def apply(self, values: np.ndarray, result: np.ndarray) -> None:
+        """``result`` [own users, c] becomes the workers' ``values`` times the preconditioner."""
+        middle = np.ascontiguousarray((self._kernel.T @ values).T, dtype=np.float64)
+        self._peers.add(torch.from_numpy(middle))
+        solve_in_place(self._factor, middle)
+        np.matmul(self._kernel, middle.T.astype(values.dtype), out=result)
+        np.subtract(values, result, out=result)
+        result /= self._shift
+
+
+class ConjugateGradients:
+    """Solves for some columns of X; every worker steps at the same time.
+
+    Attributes:
+        alpha: [own users, c], the iterate.
+        iteration: steps done.
+        residual: ‖X - (K + λ' I) α‖ / ‖X‖ over all workers' users and these columns (Frobenius), by the recursion.
+    """
+
+    def __init__(
+        self,
+        kernel: StreamedKernel,
+        preconditioner: Preconditioner,
+        targets: sp.csr_array,
+        shift: float,
+        peers: Alone,
+    ) -> None:
+        self._kernel, self._preconditioner, self._shift, self._peers = kernel, preconditioner, shift, peers
+        self._left = targets.toarray(order="C")  # R
+        self.alpha = np.zeros_like(self._left)
+        self._spare = np.empty_like(self._left)  # K P, or the preconditioned R
+        preconditioner.apply(self._left, self._spare)
+        self._direction = self._spare.copy()  # P
+        self._rz = self._sums(self._left, self._spare)
+        self._scale = max(float(self._sums(self._left, self._left).sum()), np.finfo(np.float64).tiny)
+        self.residual = 1.0 if self._rz.any() else 0.0
+        self.iteration = 0
+
+    def step(self) -> None:
+        """One iteration: one product with the kernel.
+
+        Raises:
+            DasError: when the numbers are finite no more.
+        """
+        product = self._spare
+        self._kernel.times(self._direction, product)
+        product += self._shift * self._direction
+        step = _ratio(self._rz, self._sums(self._direction, product)).astype(product.dtype)
+        _add_scaled(self.alpha, self._direction, step)
+        _add_scaled(self._left, product, -step)
+        self.residual = float(np.sqrt(self._sums(self._left, self._left).sum() / self._scale))
+        if not np.isfinite(self.residual):
+            raise DasError("infinite_ae: conjugate gradients diverged; use a larger lam, or dtype=float64.")
+        self._preconditioner.apply(self._left, self._spare)
+        rz = self._sums(self._left, self._spare)
+        self._direction *= _ratio(rz, self._rz).astype(product.dtype)
+        self._direction += self._spare
+        self._rz = rz
+        self.iteration += 1
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that :meth:`restore` needs; views of what the next step changes."""
+        return {
+            "alpha": self.alpha,
+            "left": self._left,
+            "direction": self._direction,
+            "rz": self._rz,
+            "place": np.array([self.iteration, self.residual]),
+        }
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        """Goes back to where :meth:`state` was called, for the same columns and λ."""
+        self.alpha[:], self._left[:], self._direction[:] = state["alpha"], state["left"], state["direction"]
+        self._rz = state["rz"].copy()
+        self.iteration, self.residual = int(state["place"][0]), float(state["place"][1])
+
+    def _sums(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """float64 [c]: inner products of columns over all workers' users."""
+        sums = np.zeros(a.shape[1])
+        for start in range(0, len(a), _TILE):
+            rows = slice(start, start + _TILE)
+            sums += np.einsum("uc,uc->c", a[rows], b[rows], dtype=np.float64)
+        self._peers.add(torch.from_numpy(sums))
+        return sums
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """Their quotient; 0 for a column that is solved (or was empty)."""
+    return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+
+
+def _add_scaled(into: np.ndarray, values: np.ndarray, scale: np.ndarray) -> None:
+    """``into`` += ``values`` · ``scale`` (of each column), without a second array of that size."""
+    for start in range(0, len(into), _TILE):
+        rows = slice(start, start + _TILE)
+        into[rows] += values[rows] * scale

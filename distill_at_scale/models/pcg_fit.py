@@ -1,0 +1,224 @@
+"""A fit by conjugate gradients: λ after λ, columns in chunks, the state of the running chunk on a shelf.
+
+What is finished lies on the shelf in parts, one for each λ, chunk and worker; a run that goes on from a shelf ends as
+if it had never stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.errors import DasError
+from distill_at_scale.models.landmarks import mean_diagonal
+from distill_at_scale.models.ntk import TrainUsers
+from distill_at_scale.models.nystrom import evaluator_of, merged_metric
+from distill_at_scale.models.pcg import MOST_ITERATIONS, ConjugateGradients, Preconditioner, Sharing, StreamedKernel
+from distill_at_scale.models.selection import Progress, Selection, select
+from distill_at_scale.models.sources import MemorySource
+
+# What λ is judged by need not be exact: at this residual rankings differ in the fourth digit.
+_TUNING_TOLERANCE = 1e-3
+_BATCH_USERS = 1024
+# Place of a checkpoint: number of the solve, then iteration.
+_SOLVE = 1000
+
+
+@dataclass(frozen=True)
+class PcgSettings:
+    """How a system is solved.
+
+    Attributes:
+        tolerance: relative residual at which a chunk is done.
+        chunk: columns solved side by side.
+        every: iterations between checkpoints.
+    """
+
+    tolerance: float
+    chunk: int
+    every: int = 1
+
+
+class Shelf:
+    """Where a worker keeps the parts of the solution and its checkpoints; here its memory, without checkpoints."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, np.ndarray] = {}
+
+    def newest(self) -> int:
+        """Place of the newest checkpoint of this worker; 0: none."""
+        return 0
+
+    def checkpoint(self, place: int) -> dict[str, np.ndarray]:
+        """The arrays of a checkpoint."""
+        raise KeyError(place)
+
+    def keep(self, place: int, arrays: dict[str, np.ndarray]) -> None:
+        """Keeps a checkpoint."""
+
+    def has(self, name: str) -> bool:
+        """Whether there is a part."""
+        return name in self._parts
+
+    def put(self, name: str, array: np.ndarray) -> None:
+        """Keeps a part."""
+        self._parts[name] = array
+
+    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        """Some rows of a part."""
+        return self._parts[name][start:stop]
+
+    def drop(self, name: str) -> None:
+        """Forgets a part."""
+        del self._parts[name]
+
+
+class PcgFit:
+    """α of every λ asked for; all workers make one and call it alike.
+
+    Args:
+        everyone: the train rows of every worker's users, by rank.
+        heldout: validation rows of the own users; None where there are none at all.
+        landmarks: of the preconditioner.
+        dtype: of the solve.
+        settings: how it is solved.
+        peers: the other workers.
+        shelf: of this worker.
+        progress: told the share done and the step.
+    """
+
+    def __init__(
+        self,
+        everyone: Sequence[Interactions],
+        heldout: Interactions | None,
+        landmarks: TrainUsers,
+        dtype: np.dtype | type,
+        settings: PcgSettings,
+        peers: Sharing,
+        shelf: Shelf,
+        progress: Progress | None = None,
+    ) -> None:
+        self._rows, self._heldout = everyone[peers.rank], heldout
+        self._settings, self._peers, self._shelf, self._progress = settings, peers, shelf, progress
+        n_items = self._rows.n_items
+        self._chunks = [slice(k, min(k + settings.chunk, n_items)) for k in range(0, n_items, settings.chunk)]
+        self._diagonal, _ = mean_diagonal(MemorySource(self._rows, None), peers)
+        self._kernel = StreamedKernel(everyone, dtype, peers)
+        self._preconditioner = Preconditioner(landmarks, self._rows, dtype, peers)
+        self._columns = self._kernel.own.tocsc()
+        self._solves, self._expected, self._told = 0, len(self._chunks), 0.0
+        newest = torch.zeros(peers.world, dtype=torch.int64)
+        newest[peers.rank] = shelf.newest()
+        peers.add(newest)
+        # Workers are an iteration apart at most, and all keep the last few.
+        self._newest = int(newest.min())
+
+    def fit(self, grid: Sequence[float], metric: str, lowest: float = 0.0) -> tuple[Selection | None, float]:
+        """Solves for the λ that is best on validation; with only one, for that.
+
+        Args:
+            grid: λ, relative to the mean diagonal of all users' kernel.
+            metric: of the choice.
+            lowest: every λ that is tried is larger.
+
+        Returns:
+            how λ was chosen, and λ; its parts (:meth:`part_names`) are on the shelves.
+
+        Raises:
+            DasError: no convergence.
+        """
+        if len(grid) == 1:
+            self._solve(grid[0], self._settings.tolerance)
+            return None, grid[0]
+        self._expected = (len(grid) + 1) * len(self._chunks)
+        bounds = (lowest, math.inf)
+        record, _ = select("lam", metric, grid, lambda lam: (self._try(lam, metric), lam), bounds=bounds)
+        self._solve(record.chosen, self._settings.tolerance)
+        return record, record.chosen
+
+    def part_names(self, lam: float) -> list[str]:
+        """The parts of α for a λ, side by side; each holds the own users' rows."""
+        return self._names(lam, self._settings.tolerance)
+
+    def _try(self, lam: float, metric: str) -> float:
+        """The validation metric for a λ, from P = X - λ' α."""
+        done = f"metric-{lam!r}"
+        if not self._on_all_shelves([done]):
+            names = self._solve(lam, _TUNING_TOLERANCE)
+            evaluator, shift = evaluator_of(metric, self._rows.n_items), lam * self._diagonal
+            for start in range(0, 0 if self._heldout is None else len(self._rows), _BATCH_USERS):
+                histories = self._rows.slice(start, start + _BATCH_USERS)
+                stop = start + len(histories)
+                scores = histories.to_csr().toarray()
+                for columns, name in zip(self._chunks, names):
+                    scores[:, columns] -= shift * self._shelf.rows(name, start, stop)
+                evaluator.add(scores, histories, self._heldout.slice(start, stop))  # type: ignore[union-attr]
+            self._shelf.put(done, np.array([merged_metric(evaluator, metric, self._peers)]))
+        else:
+            self._solves += len(self._chunks)
+        for name in self._names(lam, _TUNING_TOLERANCE):
+            if self._shelf.has(name):
+                self._shelf.drop(name)
+        return float(self._shelf.rows(done, 0, 1)[0])
+
+    def _solve(self, lam: float, tolerance: float) -> list[str]:
+        """Solves all chunks that are not on the shelves yet."""
+        shift, names = lam * self._diagonal, self._names(lam, tolerance)
+        fresh = True
+        for columns, name in zip(self._chunks, names):
+            self._solves += 1
+            if self._on_all_shelves([name]):
+                continue
+            if fresh:
+                self._preconditioner.set_shift(shift)
+                fresh = False
+            solver = ConjugateGradients(
+                self._kernel, self._preconditioner, self._columns[:, columns], shift, self._peers
+            )
+            if self._newest // _SOLVE == self._solves:
+                solver.restore(self._shelf.checkpoint(self._newest))
+            while solver.residual > tolerance:
+                if solver.iteration == MOST_ITERATIONS:
+                    raise DasError(
+                        f"infinite_ae: no convergence after {MOST_ITERATIONS} iterations (residual "
+                        f"{solver.residual:.1e}); use a larger lam, more landmarks, or dtype=float64."
+                    )
+                solver.step()
+                if solver.iteration % self._settings.every == 0 or solver.residual <= tolerance:
+                    self._shelf.keep(self._solves * _SOLVE + solver.iteration, solver.state())
+                self._tell(lam, solver.residual, tolerance)
+            self._shelf.put(name, solver.alpha)
+        return names
+
+    def _tell(self, lam: float, residual: float, tolerance: float) -> None:
+        # The residual falls by about the same factor in every iteration.
+        done = math.log(min(max(residual, tolerance), 1.0)) / math.log(tolerance)
+        share = (self._solves - 1 + done) / max(self._expected, self._solves)
+        self._told = max(self._told, min(share, 0.999))
+        if self._progress:
+            self._progress(self._told, f"lam={lam:g}, residual {residual:.1e}")
+
+    def _names(self, lam: float, tolerance: float) -> list[str]:
+        return [f"alpha-{lam!r}-{tolerance!r}-{number:05d}" for number in range(len(self._chunks))]
+
+    def _on_all_shelves(self, names: Sequence[str]) -> bool:
+        """Whether every worker has them all."""
+        missing = torch.tensor([float(not all(self._shelf.has(name) for name in names))])
+        self._peers.add(missing)
+        return not missing.item()
+
+
+def join_users(parts: Sequence[Interactions], n_items: int) -> Interactions:
+    """Users of several parts one after another, items only."""
+    counts = np.concatenate([np.empty(0, np.int64), *(part.counts for part in parts)])
+    return Interactions(
+        users=np.concatenate([np.empty(0, np.int64), *(part.users for part in parts)]),
+        offsets=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+        items=np.concatenate([np.empty(0, np.int32), *(part.items for part in parts)]),
+        n_items=n_items,
+    )

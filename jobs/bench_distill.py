@@ -1,0 +1,107 @@
+"""What distilled users are worth on ml-1m: ∞-AE and EASE fitted on them, against both fitted on everything.
+
+    python jobs/bench_distill.py --data FOLDER --output FOLDER [--run NAME] [--seed N]
+
+FOLDER holds ml-1m.parquet with its split column. Runs that are in `<output>/results.json` are not done again, and one
+that was killed goes on from its checkpoint. One run of `free-500` takes about two CPU-minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+RUNS: dict[str, dict[str, Any]] = {
+    "free-500": {"users": 500},
+    "unit-500": {"users": 500, "set": {"rows": "unit"}},
+    "free-100": {"users": 100},
+    "free-40": {"users": 40},
+    "free-10": {"users": 10},
+    "sketch-500": {"users": 500, "method": "sketch"},
+}
+METRICS = ("ndcg@10", "hr@10", "hr@100")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data", help="folder of the log")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--run", action="append", choices=list(RUNS), help="a run; repeatable; default: all")
+    parser.add_argument("--seed", action="append", type=int, help="a seed; repeatable; default: 0, 1 and 2")
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args()
+    log = options.data / "ml-1m.parquet"
+    if not log.is_file():
+        print(f"{log} not found; give its folder by --data.", file=sys.stderr)
+        return 1
+    sys.path.insert(0, str(REPOSITORY))
+    from distill_at_scale.data.manifest import NAME
+    from distill_at_scale.pipelines import cluster
+    from distill_at_scale.pipelines.prepare import prepare
+
+    results_file = options.output / "results.json"
+    results = json.loads(results_file.read_text()) if results_file.is_file() else {}
+    data = options.output / "data"
+    with cluster.session():
+        if not (data / NAME).is_file():
+            prepare(input=[str(log)], output=str(data), split="column", shards=1)
+        for name in options.run or list(RUNS):
+            for seed in options.seed or [0, 1, 2]:
+                key = f"{name}-seed{seed}"
+                if key not in results:
+                    results[key] = run(RUNS[name], seed, str(data), options.output / key, options.workers)
+                    results_file.write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps({"runs": results, "means": means(results)}, indent=2))
+    return 0
+
+
+def run(wanted: dict[str, Any], seed: int, data: str, place: Path, workers: int) -> dict[str, Any]:
+    """Distills (or goes on), fits both models on the result, and judges them on test."""
+    from distill_at_scale.pipelines.distill import distill
+    from distill_at_scale.pipelines.evaluate import evaluate
+    from distill_at_scale.pipelines.fit import fit
+
+    made = distill(data=data, output=str(place / "made"), seed=seed, workers=workers, overwrite=True, **wanted)
+    metrics = {}
+    for model in ("infinite_ae", "ease"):
+        fitted = fit(data=made.uri, model=model, output=str(place / model), overwrite=True)
+        found = evaluate(data=data, model=fitted.uri).metrics
+        metrics[model] = {metric: found[metric] for metric in METRICS}
+    return {
+        **wanted,
+        "seed": seed,
+        "metrics": metrics,
+        "settings": made.settings,
+        "curve": made.curve,
+        "bytes": made.bytes,
+        "cpu_s": made.cpu_s,
+        "peak_mib": made.peak_mib,
+    }
+
+
+def means(results: dict[str, Any]) -> dict[str, Any]:
+    """Mean and spread over the seeds of each run, in percent."""
+    grouped: dict[str, list[dict[str, Any]]] = {}
+    for key, result in results.items():
+        grouped.setdefault(key.rsplit("-seed", 1)[0], []).append(result)
+    found: dict[str, Any] = {}
+    for name, several in grouped.items():
+        for model in ("infinite_ae", "ease"):
+            for metric in METRICS:
+                values = [100 * one["metrics"][model][metric] for one in several]
+                found.setdefault(name, {})[f"{model} {metric}"] = {
+                    "mean": round(sum(values) / len(values), 2),
+                    "lowest": round(min(values), 2),
+                    "highest": round(max(values), 2),
+                    "seeds": len(values),
+                }
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

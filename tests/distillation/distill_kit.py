@@ -1,0 +1,88 @@
+"""What the tests of distillation share: small logs with groups, and workers as threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.distillation.users import RealUsers
+from distill_at_scale.models.sources import MemorySource
+from distill_at_scale.models.trainer import Alone
+
+
+def grouped(n_users: int = 60, n_items: int = 24, seed: int = 0) -> tuple[Interactions, Interactions]:
+    """Train and validation rows: users like one of three groups of items, with some noise."""
+    rng = np.random.default_rng(seed)
+    train, heldout = [], []
+    for user in range(n_users):
+        likes = np.where(np.arange(n_items) % 3 == user % 3, 0.7, 0.06)
+        items = np.flatnonzero(rng.random(n_items) < likes)
+        rng.shuffle(items)
+        cut = max(1, len(items) // 4)
+        train.append(np.sort(items[cut:]))
+        heldout.append(np.sort(items[:cut]))
+    return _rows(train, n_items), _rows(heldout, n_items)
+
+
+def _rows(rows: list[np.ndarray], n_items: int) -> Interactions:
+    return Interactions(
+        users=np.arange(len(rows), dtype=np.int64),
+        offsets=np.concatenate(([0], np.cumsum([len(items) for items in rows]))).astype(np.int64),
+        items=np.concatenate(rows).astype(np.int32),
+        n_items=n_items,
+    )
+
+
+class Share(MemorySource):
+    """Every so-many-th user of rows that are in memory."""
+
+    def __init__(self, train: Interactions, heldout: Interactions | None, rank: int, world: int) -> None:
+        mine = np.arange(rank, len(train), world)
+        super().__init__(train.take(mine), None if heldout is None else heldout.take(mine))
+        self.n_users = len(train)
+
+
+class Threads(Alone):
+    """Workers as threads of this process, which add up in the order of their ranks."""
+
+    def __init__(self, rank: int, world: int, board: list[Any], barrier: threading.Barrier) -> None:
+        self.rank, self.world, self._board, self._barrier = rank, world, board, barrier
+
+    def add(self, tensor: torch.Tensor) -> None:
+        self._board[self.rank] = tensor.clone()
+        self._barrier.wait(timeout=60)
+        total = sum(self._board[1:], self._board[0].clone())
+        self._barrier.wait(timeout=60)
+        tensor.copy_(total)
+
+
+def together(world: int, work: Callable[[RealUsers], Any], **options: Any) -> list[Any]:
+    """``work`` on the users of each of so many workers, at the same time; what each gave."""
+    train, heldout = grouped()
+    if world == 1:
+        return [work(RealUsers(MemorySource(train, heldout), **options))]
+    board: list[Any] = [None] * world
+    barrier, found = threading.Barrier(world), [None] * world
+    errors: list[BaseException] = []
+
+    def run(rank: int) -> None:
+        try:
+            peers = Threads(rank, world, board, barrier)
+            found[rank] = work(RealUsers(Share(train, heldout, rank, world), peers, **options))
+        except BaseException as error:
+            errors.append(error)
+            barrier.abort()
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(world)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+    return found

@@ -1,0 +1,170 @@
+"""Distill-CF's loop: the same on any number of workers, resumable, and worth it; what it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from distill_kit import Share, grouped, together
+
+from distill_at_scale.distillation.choices import ease_score
+from distill_at_scale.distillation.distill_cf import DistillCF, DistillCFConfig, default_steps
+from distill_at_scale.distillation.users import RealUsers, _permuted
+from distill_at_scale.errors import DasError
+from distill_at_scale.models import create_model
+from distill_at_scale.models.sources import MemorySource
+from distill_at_scale.models.synthetic_rows import SyntheticRows
+
+SETTINGS: dict[str, Any] = {"users": 6, "steps": 12, "batch_size": 20, "validate_every": 4, "warm_up": 3, "seed": 3}
+
+
+def make(real: RealUsers, **changes: Any) -> DistillCF:
+    return DistillCF(DistillCFConfig(**{**SETTINGS, **changes}), real)
+
+
+def alone(**options: Any) -> RealUsers:
+    return RealUsers(MemorySource(*grouped()), **options)
+
+
+def tensors(distiller: DistillCF) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load(distiller.state())
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 17, 64, 1000])
+def test_every_round_is_a_permutation(n: int) -> None:
+    orders = [_permuted(np.arange(n, dtype=np.uint64), n, (1, 2), np.full(n, k, np.uint64)) for k in range(2)]
+    for order in orders:
+        assert sorted(order.tolist()) == list(range(n))
+    if n > 16:
+        assert (orders[0] != orders[1]).any()
+
+
+def test_workers_share_the_same_batches() -> None:
+    users = alone(seed=5)
+    shares = [RealUsers(Share(*grouped(), rank, 3), seed=5) for rank in range(3)]
+    for step in range(4):
+        rows, numbers = users.batch(step, 20)
+        inputs, hidden = users.hide(rows, numbers, step, 0.3)
+        assert ((inputs + hidden) != rows).nnz == 0
+        assert inputs.multiply(hidden).nnz == 0
+        found = {}
+        for share in shares:
+            own_rows, own = share.batch(step, 20)
+            own_inputs, _ = share.hide(own_rows, own, step, 0.3)
+            found.update({int(user): own_inputs.toarray()[k] for k, user in enumerate(own)})
+        assert sorted(found) == sorted(numbers.tolist())
+        for k, user in enumerate(numbers):
+            np.testing.assert_array_equal(found[int(user)], inputs.toarray()[k])
+    seen = np.concatenate([users.batch(step, 15)[1] for step in range(4)])
+    assert sorted(seen.tolist()) == users.numbers.tolist()
+    assert users.n_filled == len(users.numbers) == 59  # one user of this log has no train rows
+    share = sum(users.hide(*users.batch(step, 60), step, 0.3)[1].nnz for step in range(40)) / (40 * users.n_rows)
+    assert share == pytest.approx(0.3, abs=0.01)
+
+
+@pytest.mark.parametrize("changes", [{}, {"rows": "unit", "init": "kmeans"}, {"init": "sketch"}, {"rows": "softmax"}])
+def test_two_workers_go_one_workers_way(changes: dict[str, Any]) -> None:
+    def work(users: RealUsers) -> DistillCF:
+        distiller = make(users, **changes)
+        distiller.run()
+        return distiller
+
+    (one,) = together(1, work, seed=3)
+    two = together(2, work, seed=3)
+    assert [point.step for point in one.points] == [0, 4, 8, 12]
+    for other in two:
+        for name, expected in tensors(one).items():
+            torch.testing.assert_close(tensors(other)[name], expected, rtol=1e-3, atol=2e-4, msg=name)
+        assert [p.metric for p in other.points] == pytest.approx([p.metric for p in one.points], abs=1e-6)
+    for name, found in tensors(two[0]).items():
+        assert torch.equal(found, tensors(two[1])[name]), name
+
+
+@pytest.mark.parametrize("rows", ["free", "gumbel"])
+def test_a_resumed_run_ends_with_the_same_bits(rows: str) -> None:
+    users = alone(seed=3)
+    undisturbed = make(users, rows=rows, draws=3)
+    kept: dict[int, bytes] = {}
+    undisturbed.run(after_step=lambda: kept.update({undisturbed.step: undisturbed.state()}))
+    for step in (1, 5, 8):
+        resumed = make(users, rows=rows, draws=3)
+        resumed.restore(kept[step])
+        assert resumed.step == step
+        resumed.run()
+        for name, expected in tensors(undisturbed).items():
+            assert torch.equal(tensors(resumed)[name], expected), name
+        assert resumed.points == undisturbed.points
+
+
+def test_a_checkpoint_of_other_settings_is_refused() -> None:
+    users = alone()
+    content = make(users).state()
+    with pytest.raises(DasError, match=r"other settings \(hide, learning_rate\)"):
+        make(users, hide=0.5, learning_rate=0.1).restore(content)
+
+
+@pytest.mark.parametrize("rows", ["free", "unit"])
+def test_distilled_users_are_worth_more_than_drawn_ones(rows: str) -> None:
+    users = alone()
+    distiller = make(users, rows=rows, users=3, steps=60, learning_rate=0.05, metric="ndcg@5")
+    before = users.drawn(3)
+    distiller.run()
+    assert max(point.metric for point in distiller.points) > distiller.points[0].metric + 0.05
+    values, _ = distiller.rows()
+    assert values.dtype == np.float32
+    assert not np.array_equal(values, before.numpy())
+    assert (values.min() >= 0 and values.max() <= 1) == (rows == "unit")
+    rows_found, chosen = distiller.result()
+    assert set(rows_found.chosen) == set(chosen) == {"infinite_ae", "ease"}
+    model = create_model("infinite_ae", {}).fit_rows(rows_found)
+    assert users.judge(model.score, "ndcg@5", "x") >= max(point.metric for point in distiller.points) - 1e-6
+
+
+def test_ease_by_the_small_system_is_ease() -> None:
+    train, _ = grouped()
+    rng = np.random.default_rng(0)
+    rows = SyntheticRows(rng.standard_normal((5, 24)).astype(np.float32), 60, train.n_rows)
+    found = ease_score(rows, 30.0)(train)
+    expected = create_model("ease", {"lam": 30.0, "dtype": "float64"}).fit_rows(rows).score(train)
+    fresh = train.to_csr().toarray() == 0
+    np.testing.assert_allclose(found[fresh], expected[fresh], atol=1e-5)
+
+
+def test_without_validation_rows_the_last_state_counts() -> None:
+    train, _ = grouped()
+    users = RealUsers(MemorySource(train, None))
+    distiller = make(users)
+    distiller.run()
+    assert distiller.points == []
+    rows, chosen = distiller.result()
+    assert chosen == {}
+    assert rows.chosen["infinite_ae"]["lam"] == pytest.approx(distiller.lam)
+    with pytest.raises(DasError, match="ease: no lam was chosen for these synthetic rows; set it"):
+        create_model("ease", {}).fit_rows(rows)
+
+
+def test_patience_ends_a_run() -> None:
+    distiller = make(alone(), steps=200, learning_rate=1e-9, patience=8)
+    distiller.run()
+    assert distiller.step == 8
+
+
+def test_refusals() -> None:
+    users = alone()
+    with pytest.raises(DasError, match="--users 61 is more than the 59 users with train rows"):
+        make(users, users=61)
+    for name, value in (("lam", 0), ("learning_rate", 0), ("hide", 1.0)):
+        with pytest.raises(ValueError, match=name):
+            DistillCFConfig(**{name: value})
+    # A rate beyond all measure: one good step, then no number; what was saved before it stays good.
+    distiller = make(users, learning_rate=1e30, warm_up=0)
+    with pytest.raises(DasError, match=r"distill_cf: .* step \d+; the checkpoint before it is kept"):
+        distiller.run()
+    assert torch.isfinite(tensors(distiller)["z"]).all()
+
+
+def test_fewer_users_take_more_steps() -> None:
+    assert [default_steps(n) for n in (5, 10, 40, 100, 500, 5000)] == [1200, 1200, 900, 700, 300, 300]

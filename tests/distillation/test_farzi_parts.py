@@ -1,0 +1,164 @@
+"""Farzi's parts: lessons, the outer loss, the start, latent sequences, curricula."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from farzi_kit import LENGTH, N_ITEMS, make_latent, make_rows, make_student
+
+from distill_at_scale.distillation.farzi import (
+    Curriculum,
+    Lessons,
+    Teacher,
+    outer_loss,
+    real_sequences,
+    start_from_teachers,
+)
+from distill_at_scale.errors import DasError
+
+
+def histories() -> list[list[int]]:
+    rows = make_rows()
+    return [rows.items[a:b].tolist() for a, b in zip(rows.offsets, rows.offsets[1:])]
+
+
+def test_a_lesson_asks_what_came_next_after_enough_context() -> None:
+    lessons, everyone = Lessons(make_rows(), LENGTH, 2, seed=3), histories()
+    lesson = lessons.draw(20, 1000, 4)
+    widths = set()
+    for number, (row, column, answer) in enumerate(
+        zip(lesson.rows.tolist(), lesson.columns.tolist(), lesson.answers.tolist())
+    ):
+        context = [item for item in lesson.items[row, : column + 1].tolist() if item != N_ITEMS]
+        widths.add(len(context))
+        assert len(context) >= 2
+        seen = set(lesson.seen_items[lesson.seen_rows == number].tolist())
+        # Some user's history has the context, then the answer, and before it what counts as seen.
+        found = [
+            items
+            for items in everyone
+            for end in range(len(items))
+            if items[end] == answer
+            and items[max(0, end - len(context)) : end] == context
+            and seen == set(items[:end]) - {answer}
+        ]
+        assert found
+    assert widths == {2, 3, 4, 5}
+
+
+def test_lessons_depend_on_their_place_alone_and_have_no_more_places_than_asked() -> None:
+    lessons = Lessons(make_rows(), LENGTH, 2, seed=3)
+    lessons.draw(4, 5, 1)
+    first, again, other = lessons.draw(4, 5, 2), Lessons(make_rows(), LENGTH, 2, 3).draw(4, 5, 2), lessons.draw(4, 5, 3)
+    assert torch.equal(first.items, again.items)
+    assert torch.equal(first.answers, again.answers)
+    assert len(first.answers) == 5
+    assert first.items.shape != other.items.shape or not torch.equal(first.items, other.items)
+    with pytest.raises(DasError, match="No user has more than least_context=10 train rows"):
+        Lessons(make_rows(), LENGTH, 10, seed=3)
+
+
+def test_the_outer_loss_is_its_definition() -> None:
+    student = make_student()
+    parameters, teachers = student.draw(0), [Teacher(student, student.draw(k)) for k in (1, 2)]
+    generator = torch.Generator().manual_seed(0)
+    for values in (parameters, *(teacher.parameters for teacher in teachers)):
+        values["items.weight"][:-1] = torch.randn(N_ITEMS, 8, generator=generator)
+    lesson = Lessons(make_rows(), LENGTH, 2, seed=3).draw(3, 5, 0)
+
+    def distribution(values: dict[str, torch.Tensor], number: int) -> list[float]:
+        row, column = int(lesson.rows[number]), int(lesson.columns[number])
+        state = student.states(values, lesson.items[row : row + 1])[0, column]
+        scores = (student.table(values) @ state).tolist()
+        seen = lesson.seen_items[lesson.seen_rows == number].tolist()
+        odds = [0.0 if item in seen else math.exp(score) for item, score in enumerate(scores)]
+        return [value / sum(odds) for value in odds]
+
+    hard = soft = 0.0
+    for number, answer in enumerate(lesson.answers.tolist()):
+        own = distribution(parameters, number)
+        theirs = np.mean([distribution(teacher.parameters, number) for teacher in teachers], axis=0)
+        hard -= math.log(own[answer]) / 5
+        soft += sum(p * math.log(p / q) for p, q in zip(theirs, own) if p > 0) / 5
+    assert float(outer_loss(student, parameters, lesson, teachers, 0.7)) == pytest.approx(
+        0.3 * hard + 0.7 * soft, rel=1e-5
+    )
+    assert float(outer_loss(student, parameters, lesson, [], 0.7)) == pytest.approx(hard, rel=1e-5)
+
+
+def test_real_sequences_are_the_newest_items_of_users() -> None:
+    found = real_sequences(make_rows(), 6, 5, seed=1)
+    assert found.shape == (6, 5)
+    newest = [items[-5:] for items in histories() if len(items) >= 5]
+    assert all(sequence in newest for sequence in found.tolist())
+    assert not np.array_equal(found, real_sequences(make_rows(), 6, 5, seed=2))
+    with pytest.raises(
+        DasError, match=r"Only \d+ users have 9 train rows or more, 30 are needed; ask for fewer or shorter"
+    ):
+        real_sequences(make_rows(), 30, 9, seed=1)
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+def test_a_start_of_full_width_is_what_the_teachers_say(coupled: bool) -> None:
+    """With as many latent numbers as items nothing is lost, so the tokens are the softmax of what was written down."""
+    rows, student = make_rows(), make_student()
+    teachers = [Teacher(student, student.draw(k)) for k in (1, 2)]
+    made = {"sharpness": 3.0, "foresight": 2.0, "popularity": 0.3, "seed": 1}
+    latent = start_from_teachers(teachers, rows, 6, 4, N_ITEMS, coupled=coupled, **made)  # type: ignore[arg-type]
+    items = torch.from_numpy(real_sequences(rows, 6, 4 + (not coupled), seed=1))
+    cosines = []
+    for teacher in teachers:
+        table = student.table(teacher.parameters)
+        cosines.append(table @ table.T / table.norm(dim=1)[:, None] / table.norm(dim=1))
+    known = 3 * sum(cosines)[items] / 2
+    said = sum(teacher.logits(items) for teacher in teachers) / 2
+    predicted = 2 * said + 0.3 * torch.from_numpy(np.log1p(rows.item_counts()))
+    x, y = latent.tokens(torch.arange(6))
+    if coupled:
+        whole = known.clone()
+        whole[:, 1:] += predicted[:, :-1]
+        torch.testing.assert_close(x, whole[:, :-1].softmax(2).float(), rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(y, whole[:, 1:].softmax(2).float(), rtol=1e-3, atol=1e-5)
+    else:
+        torch.testing.assert_close(x, known[:, :-1].softmax(2), rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(y, predicted[:, :-1].softmax(2).float(), rtol=1e-3, atol=1e-5)
+
+
+def test_a_start_wider_than_the_tokens_is_refused() -> None:
+    student = make_student()
+    with pytest.raises(DasError, match=f"width={N_ITEMS + 1} is more than {N_ITEMS}"):
+        start_from_teachers(
+            [Teacher(student, student.draw(0))],
+            make_rows(),
+            6,
+            4,
+            N_ITEMS + 1,
+            coupled=False,
+            sharpness=1.0,
+            foresight=1.0,
+            popularity=0.0,
+            seed=0,
+        )
+
+
+def test_tokens_are_distributions_and_coupled_ones_overlap() -> None:
+    latent = make_latent(coupled=True)
+    x, y = latent.tokens(torch.tensor([2, 0]))
+    assert x.shape == y.shape == (2, 3, N_ITEMS)
+    torch.testing.assert_close(x.sum(2), torch.ones(2, 3))
+    torch.testing.assert_close(x[:, 1:], y[:, :-1])
+    slow = (latent.inputs[2, 1] @ latent.decoder / 0.8).exp()
+    torch.testing.assert_close(x[0, 1], slow / slow.sum())
+    assert make_latent().tokens(torch.tensor([1]))[1].shape == (1, 4, N_ITEMS)
+    assert latent.n_numbers == 4 * 4 * 3 + 3 * N_ITEMS
+
+
+def test_curricula_visit_every_sequence_once_a_pass() -> None:
+    plain, shuffled = Curriculum(3, 0.1), Curriculum(3, 0.1, shuffled=True, seed=4)
+    assert [plain.rows(7, step) for step in range(4)] == [(0, 1, 2), (3, 4, 5), (6,), (0, 1, 2)]
+    passes = [sum((shuffled.rows(7, step) for step in range(start, start + 3)), ()) for start in (0, 3)]
+    assert [sorted(rows) for rows in passes] == [list(range(7))] * 2
+    assert passes[0] != passes[1]

@@ -1,0 +1,147 @@
+"""SyntheticDataset: written, opened elsewhere, drawn from; what is missing, altered or foreign is refused."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.distillation import synthetic
+from distill_at_scale.distillation.synthetic import SyntheticDataset, as_log, discrete_users, is_synthetic
+from distill_at_scale.errors import DasError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+from dataset_kit import write_dataset
+
+N_ITEMS = 6
+DESCRIBED: dict[str, Any] = {
+    "method": "distill_cf",
+    "family": "free",
+    "config": {"users": 3},
+    "curve": [{"step": 0.0, "metric": 0.1, "lam": 1.0}],
+    "settings": {"infinite_ae": {"lam": 2.0}},
+    "cost": {"cpu_s": 1.5},
+    "made_with": {},
+    "n_rows": 8,
+}
+ROWS = np.array([[0.9, 0.8, -0.5, 0.1, 0, 0], [0, 0, 2.0, 0.6, 0.5, 0.4], [-1, -1, -1, -1, -1, -1]], np.float32)
+
+
+@pytest.fixture
+def parent(tmp_path: Path) -> Dataset:
+    rows = [(user, item, 1.0, item, 0) for user in range(4) for item in (user, user + 1)]
+    return write_dataset(tmp_path / "parent", [rows], [4], N_ITEMS)
+
+
+@pytest.fixture
+def made(tmp_path: Path, parent: Dataset) -> SyntheticDataset:
+    return synthetic.write(str(tmp_path / "made"), ROWS, parent, DESCRIBED)
+
+
+def test_what_was_written_is_read_in_a_fresh_process(tmp_path: Path, made: SyntheticDataset, parent: Dataset) -> None:
+    code = (
+        "import sys; from distill_at_scale.distillation.synthetic import SyntheticDataset; "
+        "d = SyntheticDataset.open(sys.argv[1]); "
+        "print(d.rows().tolist(), d.n_users, d.manifest.method, 'ray' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, made.uri], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == f"{ROWS.tolist()} 3 distill_cf False", done.stderr
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == [
+        "data.safetensors",
+        "items.parquet",
+        "manifest.json",
+    ]
+    m = made.manifest
+    assert (m.parent.fingerprint, m.parent.item_space, m.parent.n_users) == (parent.manifest.fingerprint, "x", 4)
+    assert made.items().equals(parent.items())
+    rows = made.for_models()
+    assert (rows.n_users, rows.n_rows, rows.item_space) == (4, 8, "x")
+    assert rows.setting("infinite_ae", "lam", None) == 2.0
+    assert rows.setting("infinite_ae", "lam", 3.0) == 3.0
+    assert is_synthetic(made.uri)
+    assert not is_synthetic(parent.uri)
+    assert not is_synthetic(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["data.safetensors", "items.parquet"])
+def test_altered_and_missing_files_are_refused(tmp_path: Path, made: SyntheticDataset, name: str) -> None:
+    made.verify()
+    file = tmp_path / "made" / name
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DasError, match=f"{name} differs from its checksum; distill again"):
+        made.verify()
+    file.unlink()
+    with pytest.raises(DasError, match=f"{name} is missing; distill again"):
+        made.verify()
+
+
+def test_what_is_no_synthetic_dataset_is_refused(tmp_path: Path, made: SyntheticDataset, parent: Dataset) -> None:
+    with pytest.raises(DasError, match=r"no synthetic dataset: it has no manifest\.json; das distill makes one"):
+        SyntheticDataset.open(str(tmp_path / "nothing"))
+    (tmp_path / "begun" / "_work").mkdir(parents=True)
+    with pytest.raises(DasError, match="run the same das distill again"):
+        SyntheticDataset.open(str(tmp_path / "begun"))
+    with pytest.raises(DasError, match="no synthetic dataset's, damaged or of another version"):
+        SyntheticDataset.open(parent.uri)
+    manifest = tmp_path / "made" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**content, "data": {**content["data"], "path": "../secret"}}))
+    with pytest.raises(DasError, match="leads out of the dataset"):
+        SyntheticDataset.open(made.uri)
+    manifest.write_text(json.dumps({**content, "n_users": 5}))
+    with pytest.raises(DasError, match=r"rows of shape \(3, 6\), but the manifest says \(5, 6\)"):
+        SyntheticDataset.open(made.uri).rows()
+
+
+def test_it_is_no_dataset_of_a_log(made: SyntheticDataset) -> None:
+    with pytest.raises(DasError, match="holds synthetic users, not a log's; `das fit` and `das export` take them"):
+        Dataset.open(made.uri)
+
+
+def test_another_numbering_is_refused(tmp_path: Path, made: SyntheticDataset, parent: Dataset) -> None:
+    made.check_parent(parent)
+    other = write_dataset(tmp_path / "other", [[(0, 0, 1.0, 0, 0)]], [1], N_ITEMS, item_space="y")
+    with pytest.raises(DasError, match="was distilled from another item numbering"):
+        made.check_parent(other)
+
+
+def test_plain_users_have_the_largest_items_and_the_parents_mean_count(made: SyntheticDataset) -> None:
+    # Sums of the numbers in [0, 1]: 1.8, 2.5 and 0, of mean 1.43; the parent's users have 2 items.
+    users = made.draw("top_k")
+    assert [users.items[a:b].tolist() for a, b in zip(users.offsets, users.offsets[1:])] == [[0, 1, 3], [2, 3, 4], [0]]
+    log = as_log(users, made.items())
+    assert log.columns == ["user_id", "item_id"]
+    assert log["item_id"].to_list() == [0, 10, 30, 20, 30, 40, 0]
+    assert log["user_id"].to_list() == [0, 0, 0, 1, 1, 1, 2]
+
+
+def test_sampled_items_come_in_proportion() -> None:
+    rows = np.tile(np.array([0.6, 0.3, 0.1, 0.0], np.float32), (4000, 1))
+    users = discrete_users(rows, 1.0, "sample", seed=1)
+    assert (users.counts == 1).all()
+    np.testing.assert_allclose(users.item_counts() / 4000, rows[0], atol=0.03)
+    again = discrete_users(rows, 1.0, "sample", seed=1)
+    np.testing.assert_array_equal(users.items, again.items)
+    assert (discrete_users(rows, 1.0, "sample", seed=2).items != users.items).any()
+
+
+def test_an_old_manifest_goes_first(tmp_path: Path, parent: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed while it replaces a dataset, a writer leaves none, and no half of each."""
+    uri = str(tmp_path / "made")
+    synthetic.write(uri, ROWS, parent, DESCRIBED)
+
+    def full(*_: Any) -> None:
+        raise DasError("the disk is full.")
+
+    monkeypatch.setattr(synthetic.storage, "write_bytes", full)
+    with pytest.raises(DasError, match="full"):
+        synthetic.write(uri, ROWS, parent, DESCRIBED)
+    with pytest.raises(DasError, match="no synthetic dataset"):
+        SyntheticDataset.open(uri)

@@ -1,0 +1,80 @@
+"""Models fitted on real-valued rows: the same as on a log where the rows are one, and kept by a saved model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from distill_kit import grouped
+
+from distill_at_scale.errors import DasError
+from distill_at_scale.models import create_model, load_model
+from distill_at_scale.models.synthetic_rows import SyntheticRows
+
+MODELS: dict[str, dict[str, Any]] = {
+    "infinite_ae": {"lam": 0.5, "dtype": "float64", "device": "cpu", "solver": "exact"},
+    "ease": {"lam": 5.0, "dtype": "float64"},
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_rows_that_are_a_log_give_the_logs_model(name: str, tmp_path: Path) -> None:
+    train, heldout = grouped()
+    rows = SyntheticRows(train.to_csr().toarray(), len(train), train.n_rows, "fingerprint", {name: {"lam": 0.01}})
+    on_log = create_model(name, MODELS[name]).fit(train)
+    on_rows = create_model(name, MODELS[name]).fit_rows(rows)
+    np.testing.assert_allclose(on_rows.score(heldout), on_log.score(heldout), atol=1e-5)
+    assert on_rows.item_space == "fingerprint"
+    on_rows.save(str(tmp_path / "model"))
+    np.testing.assert_array_equal(load_model(str(tmp_path / "model")).score(heldout), on_rows.score(heldout))
+    # Left open, λ is the one that was chosen at distilling.
+    left_open = {key: value for key, value in MODELS[name].items() if key != "lam"}
+    chosen = create_model(name, left_open).fit_rows(rows).score(heldout)
+    given = create_model(name, {**left_open, "lam": 0.01}).fit_rows(rows).score(heldout)
+    np.testing.assert_array_equal(chosen, given)
+
+
+def test_ease_does_not_depend_on_the_rows_scale() -> None:
+    """S is rescaled so that tr SᵀS = tr XᵀX."""
+    train, heldout = grouped()
+    values = np.random.default_rng(0).standard_normal((5, 24)).astype(np.float32)
+    scores = [
+        create_model("ease", MODELS["ease"])
+        .fit_rows(SyntheticRows(factor * values, len(train), train.n_rows))
+        .score(heldout)
+        for factor in (1.0, 7.0)
+    ]
+    np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
+
+
+def test_the_kernel_of_real_rows_is_that_of_the_definition() -> None:
+    """∞-AE on rows of any sign, duplicates among them, against plain linear algebra."""
+    train, _ = grouped(n_users=9)
+    values = np.random.default_rng(1).standard_normal((6, 24)).astype(np.float32)
+    values[3] = values[2]
+    found = create_model("infinite_ae", MODELS["infinite_ae"]).fit_rows(SyntheticRows(values, 9, 9)).score(train)
+    s, x = values.astype(np.float64), train.to_csr().toarray().astype(np.float64)
+    w, b2 = 2 / 24, 0.01
+
+    def kernel(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        cross = w * a @ b.T + b2
+        scale = np.sqrt(np.outer(w * (a * a).sum(1) + b2, w * (b * b).sum(1) + b2))
+        theta = np.arccos(np.clip(cross / scale, -1, 1))
+        return (scale * np.sin(theta) + 2 * cross * (np.pi - theta)) / np.pi + b2
+
+    square = kernel(s, s)
+    system = square + 0.5 * np.diag(square).mean() * np.eye(6)
+    np.testing.assert_allclose(found, kernel(x, s) @ np.linalg.solve(system, s), atol=1e-5)
+
+
+def test_what_is_no_rows_is_refused() -> None:
+    for bad in (np.full((2, 3), np.nan, np.float32), np.zeros((2, 3), np.float32), np.zeros(3, np.float32)):
+        with pytest.raises(DasError, match=r"[sS]ynthetic rows"):
+            SyntheticRows(bad, 2, 6)
+    rows = SyntheticRows(np.ones((2, 3), np.float32), 2, 6)
+    with pytest.raises(DasError, match="bias cannot learn from real-valued rows of synthetic users; those that can: "):
+        create_model("bias", {}).fit_rows(rows)
+    with pytest.raises(DasError, match="ease: no lam was chosen for these synthetic rows; set it"):
+        create_model("ease", {}).fit_rows(rows)
