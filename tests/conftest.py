@@ -68,6 +68,24 @@ for _name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
     os.environ.pop(_name, None)
 
 
+def _group(item: pytest.Item) -> tuple[int, str]:
+    """When a test's turn comes, and which tests run in the same process, one after another."""
+    fixtures = getattr(item, "fixturenames", ())
+    if "ray_session" in fixtures:
+        return 0, "the run's Ray"
+    if item.path.parent.name == "system" or item.path.name in ("test_kills.py", "test_notebooks.py"):
+        return 1, "a Ray of their own"
+    return 2, str(item.path)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two processes share the tests out: those that use Ray, which take longest and wait most, come first, and the
+    run's one Ray belongs to one process; the fixtures of a file are made once."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(_group(item)[1]))
+    items.sort(key=lambda item: _group(item)[0])
+
+
 @pytest.fixture(scope="session")
 def run_folder() -> Path:
     """A short-named folder of this test run, removed at its end."""
