@@ -78,6 +78,7 @@ def _group(item: pytest.Item) -> tuple[int, str]:
     return 2, str(item.path)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two processes share the tests out: those that use Ray, which take longest and wait most, come first, and the
     run's one Ray belongs to one process; the fixtures of a file are made once."""

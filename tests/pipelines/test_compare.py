@@ -66,14 +66,14 @@ def test_a_fit_that_leaves_no_room_for_others_is_done_apart(
     data: das.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample = das.sample(data=data.uri, sampler="random", budget="0.5", output=str(tmp_path / "samples")).samples[0]
-    settings = {"data": data.uri, "samples": [sample.uri], "models": "popularity,bias", "metrics": ["ndcg@10"]}
+    settings = {"data": data.uri, "samples": [sample.uri], "models": "popularity,ease", "metrics": ["ndcg@10"]}
     beside = das.compare(**settings, output=str(tmp_path / "beside"))
     monkeypatch.setattr(pipelines_compare, "_SHARE_OF_MEMORY", 0.0)
     apart = das.compare(**settings, output=str(tmp_path / "apart"))
-    for name in ("popularity", "bias"):
+    for name in ("popularity", "ease"):
         assert apart.full[name].metrics == pytest.approx(beside.full[name].metrics, rel=1e-5)
     kept = sorted(p.name for p in (tmp_path / "apart" / "trained").rglob("*") if p.is_file())
-    assert kept == ["bias-test-0.json", "bias-test-0.json", "popularity-test-0.json", "popularity-test-0.json"]
+    assert kept == ["ease-test-0.json", "ease-test-0.json", "popularity-test-0.json", "popularity-test-0.json"]
 
 
 def test_a_model_that_cannot_be_fitted_is_named(data: das.Dataset, tmp_path: Path) -> None:

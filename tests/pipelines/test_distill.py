@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from kill_kit import Runs
 from prepare_kit import inline_prepare, random_rows, write_logs
-from test_train import Runs
 
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation.distill_cf import DistillCF
@@ -106,7 +106,12 @@ def test_refusals(tmp_path: Path, data: Dataset, ray_session: None) -> None:
     with pytest.raises(DasError, match="holds a dataset; choose another --output"):
         distill(**{**asked, "output": data.uri})
     assert not (tmp_path / "made").exists()
-    # A loss that is no number: said once, and the last good checkpoint is kept.
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_is_said_once(tmp_path: Path, data: Dataset, ray_session: None) -> None:
+    """And the last good checkpoint is kept; what was begun is not gone on with under other settings."""
+    asked: dict[str, Any] = {"data": data.uri, "output": str(tmp_path / "made"), "users": 8}
     wild = {"learning_rate": 1e30, "warm_up": 0, "steps": 9}
     with pytest.raises(DasError, match="the loss is no number any more at step"):
         distill(**asked, set=wild, checkpoint_every=1)
@@ -119,17 +124,14 @@ def test_refusals(tmp_path: Path, data: Dataset, ray_session: None) -> None:
 def test_killed(tmp_path: Path, data: Dataset, run_folder: Path) -> None:
     """A worker and two drivers die; the result has the bits of an undisturbed run."""
 
-    def command(runs: Runs) -> Runs:
-        runs.command = [*runs.command[:3], "distill", "--json", "--data", data.uri, "--users", "8"]
-        runs.command += ["--output", "model", "--checkpoint-every", "3"]
-        runs.command += ["--set", *(f"{key}={value}" for key, value in SETTINGS.items())]
-        return runs
-
-    killed = command(Runs(tmp_path / "killed", data, 1, run_folder))
+    settings = [f"{key}={value}" for key, value in SETTINGS.items()]
+    command = ["distill", "--data", data.uri, "--users", "8", "--output", "model", "--checkpoint-every", "3"]
+    killed, undisturbed = (
+        Runs(tmp_path / name, run_folder, *command, "--set", *settings) for name in ("killed", "undisturbed")
+    )
     killed.run([("worker", "after", r"checkpoint-0+3\.safetensors$"), ("driver", "before", r"checkpoint-0+9\.saf")])
     killed.run([("driver", "before", r"model/manifest\.json$")])
     killed.run([])
-    undisturbed = command(Runs(tmp_path / "undisturbed", data, 1, run_folder))
     undisturbed.run([])
     found, expected = (SyntheticDataset.open(str(each.folder / "model")) for each in (killed, undisturbed))
     np.testing.assert_array_equal(found.rows(), expected.rows())

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kill_kit import Runs
 from prepare_kit import inline_prepare, random_rows, write_logs
-from test_train import Runs
 
 from distill_at_scale.config import FitConfig
 from distill_at_scale.data.dataset import Dataset
@@ -43,15 +43,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return inline_prepare(input=logs, output=str(folder / "data"), shards=3, min_user=4)
 
 
-class KernelRuns(Runs):
-    """Runs of one `das fit` of ∞-AE by pcg."""
-
-    def __init__(self, folder: Path, data: Dataset, workers: int, ray_folder: Path) -> None:
-        super().__init__(folder, data, workers, ray_folder)
-        start = self.command.index("--model")
-        settings = [f"{key}={value}" for key, value in SETTINGS.items()]
-        self.command[start:] = ["--model", "infinite_ae", "--solver", "pcg", "--output", "model"]
-        self.command += ["--workers", str(workers), "--set", *settings]
+def pcg_runs(folder: Path, data: Dataset, workers: int, ray_folder: Path) -> Runs:
+    """Runs of one `das fit` of ∞-AE by pcg into ``folder / "model"``."""
+    settings = [f"{key}={value}" for key, value in SETTINGS.items()]
+    options = ["--solver", "pcg", "--output", "model", "--workers", str(workers), "--set", *settings]
+    return Runs(folder, ray_folder, "fit", "--data", data.uri, "--model", "infinite_ae", *options)
 
 
 def in_process(data: Dataset, solver: str) -> np.ndarray:
@@ -85,7 +81,7 @@ def test_two_workers_find_what_one_process_does(tmp_path: Path, data: Dataset, r
 @pytest.mark.parametrize("workers", [1, 2])
 def test_killed(tmp_path: Path, data: Dataset, run_folder: Path, workers: int) -> None:
     """Workers and drivers die, at checkpoints, with parts and with the weights written; the bits are the same."""
-    killed = KernelRuns(tmp_path / "killed", data, workers, run_folder)
+    killed = pcg_runs(tmp_path / "killed", data, workers, run_folder)
     for deaths in LIVES:
         killed.run(deaths)
     assert sorted(path.name for path in (killed.folder / "model").iterdir()) == [
@@ -93,7 +89,7 @@ def test_killed(tmp_path: Path, data: Dataset, run_folder: Path, workers: int) -
         "run.json",
         "weights.safetensors",
     ]
-    undisturbed = KernelRuns(tmp_path / "undisturbed", data, workers, run_folder)
+    undisturbed = pcg_runs(tmp_path / "undisturbed", data, workers, run_folder)
     undisturbed.run([])
     found, expected = ((each.folder / "model" / "weights.safetensors").read_bytes() for each in (killed, undisturbed))
     assert found == expected

@@ -46,6 +46,7 @@ def slow_scores(data: Dataset) -> list[np.ndarray]:
     return [np.mean(each, axis=0) for each in found]
 
 
+@pytest.mark.slow
 def test_scores_are_the_mean_over_the_epochs(data: Dataset, tmp_path: Path, ray_session: None) -> None:
     uri = str(tmp_path / "svp-mf-7")
     record = runs.RunRecord("sample", {})

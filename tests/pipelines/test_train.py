@@ -187,6 +187,7 @@ def test_a_failed_upload_is_not_lost(tmp_path: Path) -> None:
         checkpoints.wait()
 
 
+@pytest.mark.slow
 def test_what_fails_twice_alike_is_not_tried_again(tmp_path: Path, ray_session: None) -> None:
     def work(gang: Gang, workers: Workers) -> None:
         with open(f"{gang.work}/attempts", "a") as file:
@@ -208,6 +209,11 @@ def test_refusals(tmp_path: Path, data: Dataset, ray_session: None) -> None:
         fit(**asked, model="mf", workers=99)
     with pytest.raises(DasError, match="no_such"):
         fit(**asked, model="mf", set={"no_such": 1})
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_no_number_is_said_once(tmp_path: Path, data: Dataset, ray_session: None) -> None:
+    asked = {"data": data.uri, "output": str(tmp_path / "model")}
     # What a worker refuses is said once, not tried again and again, and leaves a place that can be used.
     with pytest.raises(DasError, match="mf: the loss is no number any more in epoch 1; set a smaller learning_rate"):
         fit(**asked, model="mf", set={"learning_rate": 1e30, "objective": "explicit", "metric": "mse", "epochs": 2})
