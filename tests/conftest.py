@@ -1,4 +1,4 @@
-"""What the whole test run shares: quiet, small, private surroundings and one local Ray.
+"""What all tests share: quiet, small, private surroundings and one local Ray (one in each process of the run).
 
 The environment is set while pytest collects, before anything imports Ray, Polars or a BLAS: they read it once.
 """
@@ -68,23 +68,11 @@ for _name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_JOB_CONFIG_JSON_ENV_VAR"):
     os.environ.pop(_name, None)
 
 
-def _group(item: pytest.Item) -> tuple[int, str]:
-    """When a test's turn comes, and which tests run in the same process, one after another."""
-    fixtures = getattr(item, "fixturenames", ())
-    if "ray_session" in fixtures:
-        return 0, "the run's Ray"
-    if item.path.parent.name == "system" or item.path.name in ("test_kills.py", "test_notebooks.py"):
-        return 1, "a Ray of their own"
-    return 2, str(item.path)
-
-
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two processes share the tests out: those that use Ray, which take longest and wait most, come first, and the
-    run's one Ray belongs to one process; the fixtures of a file are made once."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)[1]))
-    items.sort(key=lambda item: _group(item)[0])
+    """Two processes share the files out: those that use Ray, which take longest and wait most, come first."""
+    items.sort(
+        key=lambda item: item.path.parent.name not in ("pipelines", "system") and "notebooks" not in item.path.name
+    )
 
 
 @pytest.fixture(scope="session")
@@ -95,7 +83,7 @@ def run_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def ray_session(run_folder: Path) -> Iterator[None]:
-    """One local Ray (4 logical CPUs) for the whole run; tests only use it, they never shut it down."""
+    """One local Ray (4 logical CPUs) for all tests of a process; they only use it, they never shut it down."""
     import ray
 
     ray.init(
