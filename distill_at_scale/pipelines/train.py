@@ -37,7 +37,7 @@ from distill_at_scale.pipelines.checkpoints import Checkpoints
 
 # Deaths of workers that a run survives; a driver's are not counted.
 _MOST_DEATHS = 20
-_FAILED, _CRASHED, _COSTS = "failed.json", "crashed.json", "costs.json"
+_FAILED, _CRASHED, _COSTS = "failed.json", "crashed", "costs.json"
 
 
 @dataclass(frozen=True)
@@ -199,11 +199,15 @@ def _on_worker(loop: dict[str, Any]) -> None:
         storage.write_json(failed, {"error": str(error), "expected": True})
         raise
     except Exception as error:
-        # A peer's death looks like this, too, and goes away; what comes twice in the same words does not.
-        crashed, words = storage.join(gang.work, _CRASHED), {"error": f"{type(error).__name__}: {error}"}
-        if storage.exists(crashed) and storage.read_json(crashed) == words:
-            storage.write_json(failed, {"error": traceback.format_exc(), "expected": False})
-        storage.write_json(crashed, words)
+        # A storage that was away comes back, and a peer's death looks like any error of torch.distributed; of all
+        # else, what the same worker says twice in the same words would come again and again.
+        passing = OSError if workers.world == 1 else (OSError, RuntimeError)
+        if not isinstance(error, passing):
+            crashed = storage.join(gang.work, _CRASHED, f"{workers.rank}.json")
+            words = {"error": f"{type(error).__name__}: {error}"}
+            if storage.exists(crashed) and storage.read_json(crashed) == words:
+                storage.write_json(failed, {"error": traceback.format_exc(), "expected": False})
+            storage.write_json(crashed, words)
         raise
     costs = torch.zeros(workers.world, 2, dtype=torch.float64, device=workers.device)
     costs[workers.rank, 0], costs[workers.rank, 1] = time.process_time() - cpu, runs.peak_mib()
