@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,36 @@ def session(address: str | None = None, num_cpus: int | None = None) -> Iterator
     Raises:
         DasError: when the cluster cannot be reached.
     """
+    there = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    connect(address, num_cpus)
+    import ray
+
+    try:
+        yield
+    finally:
+        if not there:
+            ray.shutdown()
+
+
+def connect(address: str | None = None, num_cpus: int | None = None) -> None:
+    """Connects to Ray for good: every verb that this process calls afterwards uses that session.
+
+    For notebooks and scripts that call several verbs, each of which would start Ray and end it again. The session ends
+    with the process, or by ``ray.shutdown()``; one that is there already stays as it is.
+
+    Args:
+        address, num_cpus: as :func:`session` has them.
+
+    Raises:
+        DasError: when the cluster cannot be reached.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # As it is imported in a notebook, it would tell of widgets that could be installed.
+    logging.getLogger("ray.widgets").setLevel(logging.WARNING)
     import ray
 
     if ray.is_initialized():
         _quiet()
-        yield
         return
     runtime_env: dict[str, Any] = {"env_vars": dict(_WORKER_ENV)}
     # Inside a job the cluster is named by RAY_ADDRESS, and the job's working directory holds the package.
@@ -66,10 +91,6 @@ def session(address: str | None = None, num_cpus: int | None = None) -> Iterator
         reason = " ".join(str(error).split())[:300]
         raise DasError(f"{where} cannot be reached or started: {reason} Run `das doctor` for the mend.") from error
     _quiet()
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def nodes() -> list[tuple[int, float]]:

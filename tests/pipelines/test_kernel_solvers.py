@@ -56,7 +56,8 @@ def in_process(data: Dataset, solver: str) -> np.ndarray:
     return model.score(data.histories("validation", 0)[0])
 
 
-@pytest.mark.parametrize("solver", ["pcg", pytest.param("nystrom", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["pcg", "nystrom"])
 def test_two_workers_find_what_one_process_does(tmp_path: Path, data: Dataset, ray_session: None, solver: str) -> None:
     asked: dict[str, Any] = {"data": data.uri, "model": "infinite_ae", "output": str(tmp_path / "two")}
     result = fit(**asked, solver=solver, set=SETTINGS, workers=2)

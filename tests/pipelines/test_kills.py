@@ -167,15 +167,11 @@ def test_kills_of_the_driver(
     assert "holds a dataset already" in again.stderr
 
 
-@pytest.mark.parametrize(
-    "deaths", [WORKER_DEATHS[1::4], pytest.param(WORKER_DEATHS, marks=pytest.mark.slow)], ids=["three", "ten"]
-)
-def test_kills_of_workers(
-    tmp_path: Path, logs: list[str], undisturbed: Dataset, run_folder: Path, deaths: list[Death]
-) -> None:
+@pytest.mark.slow
+def test_kills_of_workers(tmp_path: Path, logs: list[str], undisturbed: Dataset, run_folder: Path) -> None:
     """Workers die at these points of one run, which ends by itself as if they had not."""
     runs = prepare_runs(tmp_path, logs, run_folder / "kills")
-    done = runs.run(deaths)
+    done = runs.run(WORKER_DEATHS)
     assert done.returncode == 0, done.stderr
     output = tmp_path / "out"
     dataset = Dataset.open(str(output))

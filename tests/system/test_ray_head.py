@@ -31,12 +31,14 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_job_with_the_token_runs(ray_head: RayHead, scripts: Path) -> None:
     done = ray_head.submit(["python", "good.py"], working_dir=scripts)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "sum 12" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_failing_job_ends_non_zero_with_its_sentence(ray_head: RayHead, scripts: Path) -> None:
     done = ray_head.submit(["python", "bad.py"], working_dir=scripts)
     assert done.returncode != 0
@@ -59,6 +61,7 @@ def test_the_dashboard_refuses_strangers(ray_head: RayHead, token: str | None, s
     assert refused.value.code == status
 
 
+@pytest.mark.slow
 def test_it_lives_beside_the_shared_session(ray_head: RayHead, ray_session: None, scripts: Path) -> None:
     import ray
 

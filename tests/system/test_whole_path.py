@@ -105,7 +105,7 @@ def test_a_server_that_goes_away_is_one_sentence(run_folder: Path) -> None:
     assert time.monotonic() - stopped < 240
 
 
-@pytest.mark.parametrize("verbs", [2, pytest.param(5, marks=pytest.mark.slow)], ids=["prepare-fit", "all"])
+@pytest.mark.parametrize("verbs", [1, pytest.param(5, marks=pytest.mark.slow)], ids=["prepare", "all"])
 def test_the_verbs_run_as_jobs(ray_head: RayHead, tmp_path: Path, verbs: int) -> None:
     (tmp_path / "log.csv").write_bytes(blocks_csv())
     settings = {
@@ -135,8 +135,8 @@ def test_the_verbs_run_as_jobs(ray_head: RayHead, tmp_path: Path, verbs: int) ->
         done = ray_head.submit(entrypoint, working_dir=REPOSITORY)
         assert done.returncode == 0, done.stdout + done.stderr
     assert das.Dataset.open(str(tmp_path / "data")).n_rows == 1440
-    assert das.load_model(str(tmp_path / "ease")).n_items == 40
-    if verbs > 2:
+    if verbs > 1:
+        assert das.load_model(str(tmp_path / "ease")).n_items == 40
         assert json.loads((tmp_path / "ease.json").read_text())["metrics"]["hr@10"] == 1.0
         assert (tmp_path / "comparison" / "comparison.json").exists()
 
