@@ -34,9 +34,11 @@ from distill_at_scale.models.torch_model import TorchRecommender
 from distill_at_scale.models.trainer import Alone, Trainer
 from distill_at_scale.pipelines import cluster, progress, runs
 from distill_at_scale.pipelines.checkpoints import Checkpoints
+from distill_at_scale.pipelines.stages import ANYWHERE
 
-# Deaths of workers that a run survives; a driver's are not counted.
+# Deaths of workers that a run survives, a driver's are not counted; and what is waited before a worker starts again.
 _MOST_DEATHS = 20
+_BREATH_S = 0.5
 _FAILED, _CRASHED, _COSTS = "failed.json", "crashed", "costs.json"
 
 
@@ -56,11 +58,12 @@ class Gang:
 
 
 class Workers(Alone):
-    """All workers of a run, as torch.distributed connects them."""
+    """All workers of a run, as torch.distributed connects them; one alone is not connected."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.rank, self.world = torch.distributed.get_rank(), torch.distributed.get_world_size()
+        if torch.distributed.is_initialized():
+            self.rank, self.world = torch.distributed.get_rank(), torch.distributed.get_world_size()
 
     def add(self, tensor: torch.Tensor) -> None:
         if self.world > 1:
@@ -109,7 +112,10 @@ def train(record: runs.RunRecord, config: FitConfig, dataset: Dataset, output: s
 
 
 def run_gang(record: runs.RunRecord, name: str, gang: Gang, work: Callable[[Gang, Workers], None]) -> None:
-    """Has Ray Train run ``work`` on every worker of a gang, again from its checkpoints when one of them dies.
+    """Has every worker of a gang run ``work``, again from its checkpoints when one of them dies.
+
+    Several workers are started, connected and watched over by Ray Train. One alone has nobody to be connected with: it
+    is an actor of its own, which starts in a third of the time.
 
     Raises:
         DasError: the one that a worker raised; too few CPUs; too many deaths.
@@ -119,10 +125,25 @@ def run_gang(record: runs.RunRecord, name: str, gang: Gang, work: Callable[[Gang
     storage.remove(failed)
     storage.remove(storage.join(gang.work, _CRASHED))
     started = time.monotonic()
+    loop = {"gang": gang, "work": work}
+    reason = _run_one(loop, failed) if gang.workers == 1 else _run_several(loop)
+    if storage.exists(failed):
+        failure = storage.read_json(failed)
+        storage.remove(failed)
+        raise DasError(failure["error"]) if failure["expected"] else RuntimeError(f"{name}: {failure['error']}")
+    if reason:
+        last = " ".join(reason.split())[-300:]
+        raise DasError(f"{name}: its workers died {_MOST_DEATHS + 1} times, the last time so: {last}")
+    record.add(name, time.monotonic() - started, storage.read_json(storage.join(gang.work, _COSTS)))
+
+
+def _run_several(loop: dict[str, Any]) -> str:
+    """Runs a gang by Ray Train; why its workers died once too often, or ""."""
+    gang: Gang = loop["gang"]
     with tempfile.TemporaryDirectory(prefix="das-train-") as scratch:
         trainer = TorchTrainer(
             _on_worker,
-            train_loop_config={"gang": gang, "work": work},
+            train_loop_config=loop,
             torch_config=TorchConfig(backend="nccl" if gang.gpu else "gloo"),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=gang.workers,
@@ -138,13 +159,35 @@ def run_gang(record: runs.RunRecord, name: str, gang: Gang, work: Callable[[Gang
         try:
             trainer.fit()
         except ray.train.TrainingFailedError as error:
-            reason = " ".join(str(error).split())[-300:]
-            raise DasError(f"{name}: its workers died {_MOST_DEATHS + 1} times, the last time so: {reason}") from error
-    if storage.exists(failed):
-        failure = storage.read_json(failed)
-        storage.remove(failed)
-        raise DasError(failure["error"]) if failure["expected"] else RuntimeError(f"{name}: {failure['error']}")
-    record.add(name, time.monotonic() - started, storage.read_json(storage.join(gang.work, _COSTS)))
+            return str(error)
+    return ""
+
+
+def _run_one(loop: dict[str, Any], failed: str) -> str:
+    """Runs a gang of one; why its worker died once too often, or ""."""
+    gang: Gang = loop["gang"]
+    start = ray.remote(num_cpus=gang.threads, num_gpus=1 if gang.gpu else 0, scheduling_strategy=ANYWHERE)(_One)
+    reason = ""
+    for death in range(_MOST_DEATHS + 1):
+        time.sleep(min(death, 1) * _BREATH_S)
+        worker: Any = start.remote()
+        try:
+            ray.get(worker.run.remote(loop))
+            return ""
+        except (ray.exceptions.RayActorError, ray.exceptions.RayTaskError) as error:
+            reason = str(error)
+            if storage.exists(failed):
+                return ""
+        finally:
+            ray.kill(worker)
+    return reason
+
+
+class _One:
+    """The worker of a gang of one: an actor, whose death is told and not mended behind our back."""
+
+    def run(self, loop: dict[str, Any]) -> None:
+        _on_worker(loop)
 
 
 def run_trainer(
@@ -185,13 +228,17 @@ def run_trainer(
 
 
 def _on_worker(loop: dict[str, Any]) -> None:
-    """What each worker of Ray Train runs, from the start or again after a death."""
+    """What each worker of a gang runs, from the start or again after a death."""
     gang: Gang = loop["gang"]
     failed = storage.join(gang.work, _FAILED)
     if storage.exists(failed):
         return
     cluster.use_threads(gang.threads)
-    cpu, workers = time.process_time(), Workers(get_device() if gang.gpu else torch.device("cpu"))
+    # A worker sees the GPUs that it was given, so one alone takes the first.
+    device = torch.device("cpu")
+    if gang.gpu:
+        device = get_device() if gang.workers > 1 else torch.device("cuda")
+    cpu, workers = time.process_time(), Workers(device)
     try:
         loop["work"](gang, workers)
     except DasError as error:
