@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from distill_at_scale.distillation.synthetic import SyntheticDataset
     from distill_at_scale.errors import DasError
     from distill_at_scale.models import load_model
+    from distill_at_scale.pipelines.cluster import connect
     from distill_at_scale.pipelines.compare import compare
     from distill_at_scale.pipelines.distill import distill
     from distill_at_scale.pipelines.doctor import doctor
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
     from distill_at_scale.pipelines.export import export
     from distill_at_scale.pipelines.fetch import fetch
     from distill_at_scale.pipelines.fit import fit
+    from distill_at_scale.pipelines.genie import genie_train
     from distill_at_scale.pipelines.inspect import inspect
     from distill_at_scale.pipelines.prepare import prepare
     from distill_at_scale.pipelines.quickstart import quickstart
+    from distill_at_scale.pipelines.recommend import recommend
     from distill_at_scale.pipelines.sample import sample
+    from distill_at_scale.pipelines.sweep import sweep
 
 _HOMES = {
     "Dataset": "data.dataset",
@@ -39,16 +43,20 @@ _HOMES = {
     "SyntheticDataset": "distillation.synthetic",
     "load_model": "models",
     "compare": "pipelines.compare",
+    "connect": "pipelines.cluster",
     "distill": "pipelines.distill",
     "doctor": "pipelines.doctor",
     "evaluate": "pipelines.evaluate",
     "export": "pipelines.export",
     "fetch": "pipelines.fetch",
     "fit": "pipelines.fit",
+    "genie_train": "pipelines.genie",
     "inspect": "pipelines.inspect",
     "prepare": "pipelines.prepare",
     "quickstart": "pipelines.quickstart",
+    "recommend": "pipelines.recommend",
     "sample": "pipelines.sample",
+    "sweep": "pipelines.sweep",
 }
 
 __all__ = [
@@ -56,17 +64,21 @@ __all__ = [
     "Dataset",
     "SyntheticDataset",
     "compare",
+    "connect",
     "distill",
     "doctor",
     "evaluate",
     "export",
     "fetch",
     "fit",
+    "genie_train",
     "inspect",
     "load_model",
     "prepare",
     "quickstart",
+    "recommend",
     "sample",
+    "sweep",
 ]
 
 

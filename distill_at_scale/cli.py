@@ -42,7 +42,7 @@ def _dump(result: BaseModel) -> dict[str, Any]:
 
 
 _VERBS = {
-    "quickstart": _Verb(config.QuickstartConfig, report.show_quickstart, _dump),
+    "quickstart": _Verb(config.QuickstartConfig, report.show_quickstart, _dump, keep=report.keep_quickstart),
     "fetch": _Verb(config.FetchConfig, report.show_fetched, report.fetched_json, "name"),
     "prepare": _Verb(config.PrepareConfig, report.show_dataset, lambda dataset: dataset.summary()),
     "inspect": _Verb(config.InspectConfig, report.show_dataset, lambda dataset: dataset.summary(), "data"),
@@ -50,15 +50,20 @@ _VERBS = {
     "evaluate": _Verb(config.EvaluateConfig, report.show_evaluation, _dump),
     "sample": _Verb(config.SampleConfig, report.show_samples, _dump),
     "compare": _Verb(config.CompareConfig, report.show_comparison, _dump, keep=report.keep_comparison),
+    "sweep": _Verb(config.SweepConfig, report.show_sweep, _dump),
+    "recommend": _Verb(config.RecommendConfig, report.show_recommendation, _dump),
+    "genie train": _Verb(config.GenieTrainConfig, report.show_genie, _dump),
     "distill": _Verb(config.DistillConfig, report.show_distilled, _dump),
     "export": _Verb(config.ExportConfig, report.show_export, _dump),
+    "report": _Verb(config.ReportConfig, report.show_report, _dump, keep=report.keep_report),
     "doctor": _Verb(config.DoctorConfig, report.show_checks, report.checks_json),
 }
 
 
 def _call(name: str, settings: BaseModel) -> Any:
     """Runs a verb; its pipeline is imported only now, since Ray and torch take seconds."""
-    function = getattr(importlib.import_module(f"distill_at_scale.pipelines.{name}"), name)
+    module = importlib.import_module(f"distill_at_scale.pipelines.{name.split()[0]}")
+    function = getattr(module, name.replace(" ", "_"))
     return function(settings)
 
 
@@ -207,15 +212,24 @@ def _top(version: Annotated[bool, typer.Option("--version", help="print the vers
         raise typer.Exit()
 
 
+_GROUPS = {"genie": typer.Typer(help="A Data-Genie of your own.", no_args_is_help=True)}
+"""What the verbs of two words begin with."""
+
+for _group, _sub in _GROUPS.items():
+    app.add_typer(_sub, name=_group)
+
 for _name, _verb in _VERBS.items():
-    app.command(_name)(_command(_name, _verb))
+    *_before, _word = _name.split()
+    (_GROUPS[_before[0]] if _before else app).command(_word)(_command(_name, _verb))
 
 
 def main(verb: str | None = None) -> None:
     """Entry point of `das`, and, with ``verb``, of `jobs/<verb>.py`."""
-    arguments = sys.argv[1:] if verb is None else [verb, *sys.argv[1:]]
-    if arguments and arguments[0] in _VERBS:
-        arguments = [arguments[0], *_spread(arguments[1:], _VERBS[arguments[0]])]
+    arguments = sys.argv[1:] if verb is None else [*verb.split(), *sys.argv[1:]]
+    for words in (1, 2):
+        if (name := " ".join(arguments[:words])) in _VERBS:
+            arguments = [*name.split(), *_spread(arguments[words:], _VERBS[name])]
+            break
     app(arguments)
 
 

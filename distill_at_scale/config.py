@@ -33,6 +33,18 @@ def _at_commas(given: Any) -> Any:
     return [text.strip() for one in several for text in str(one).split(",")]
 
 
+def _shares(given: list[str]) -> list[str]:
+    """Refuses what is no share of the train rows."""
+    for text in given:
+        try:
+            share = float(text)
+        except ValueError:
+            raise ValueError(f"'{text}' is not a number; a budget is a share of the train rows, as 0.1") from None
+        if not 0 < share <= 1:
+            raise ValueError(f"{text} is not a share of the train rows; it must be above 0 and at most 1")
+    return given
+
+
 class ClusterConfig(_Verb):
     """Where a verb runs."""
 
@@ -102,7 +114,7 @@ class FitConfig(ClusterConfig):
     """a dataset, or a synthetic one"""
     model: str
     """closed form: popularity, ease, svd_ae, infinite_ae; trained by gradients: bias, mf, neumf, mvae, svae, sasrec,
-    gru4rec, lightgcn; of synthetic users learn infinite_ae and ease"""
+    gru4rec, lightgcn; of synthetic users learn infinite_ae and ease, of synthetic sequences sasrec and gru4rec"""
     output: str
     """folder or storage URI for the fitted model"""
     set: dict[str, Any] = Field(default_factory=dict)
@@ -136,7 +148,9 @@ class EvaluateConfig(ClusterConfig):
     ks: list[int] = Field(default_factory=lambda: list(KS))
     """cut-offs of the ranking metrics"""
     seed: int = Field(0, ge=0)
-    """of the negatives drawn for auc"""
+    """of the negatives drawn for auc, and of the resampled users"""
+    resample: bool = False
+    """also average the ranking metrics over 100 resamples of the users (a Poisson bootstrap)"""
 
 
 class SampleConfig(ClusterConfig):
@@ -168,17 +182,7 @@ class SampleConfig(ClusterConfig):
 
     _several_at_once = field_validator("budget", mode="before")(_at_commas)
 
-    @field_validator("budget")
-    @classmethod
-    def _are_shares(cls, given: list[str]) -> list[str]:
-        for text in given:
-            try:
-                share = float(text)
-            except ValueError:
-                raise ValueError(f"'{text}' is not a number; a budget is a share of the train rows, as 0.1") from None
-            if not 0 < share <= 1:
-                raise ValueError(f"{text} is not a share of the train rows; it must be above 0 and at most 1")
-        return given
+    _are_shares = field_validator("budget")(_shares)
 
     @property
     def budgets(self) -> list[float]:
@@ -207,6 +211,65 @@ class CompareConfig(ClusterConfig):
     _several_at_once = field_validator("models", "metrics", mode="before")(_at_commas)
 
 
+class SweepConfig(ClusterConfig):
+    """Tries ways of shrinking a dataset: every method × budget × model × seed. What does each of them keep?"""
+
+    data: str
+    """a dataset"""
+    methods: list[str] = Field(default_factory=lambda: ["all"], min_length=1)
+    """samplers and distillers (sketch, distill_cf), or all; a distiller's budget is a share of the users"""
+    budgets: list[str] = Field(default_factory=lambda: ["0.01", "0.05", "0.1", "0.5"], min_length=1)
+    """shares of the train rows to keep, above 0 and at most 1"""
+    models: list[str] = Field(default_factory=lambda: ["popularity", "ease", "svd_ae", "infinite_ae"], min_length=2)
+    """at least two models; hyper-parameters are chosen anew on each dataset, by validation"""
+    seeds: int = Field(1, ge=1)
+    """how often everything that is drawn is drawn anew: seeds 0, 1, …"""
+    output: str
+    """folder or storage URI for the trials, the small datasets and the logs"""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """settings of methods and models, as distill_cf.steps=100 or mf.epochs=5"""
+    time_budget: str | None = None
+    """stop after so long, as 90s, 30m, 2h; what is done is kept, and the same command goes on"""
+    mlflow: str | None = None
+    """log to this MLflow server or folder too; TensorBoard's logs are always in tensorboard/ of the output"""
+    overwrite: bool = False
+    """replace a sweep that is at the output already"""
+
+    _several_at_once = field_validator("methods", "budgets", "models", mode="before")(_at_commas)
+    _are_shares = field_validator("budgets")(_shares)
+
+    @property
+    def shares(self) -> list[float]:
+        """The budgets as numbers, each once, the largest first."""
+        return sorted({float(text) for text in self.budgets}, reverse=True)
+
+
+class RecommendConfig(ClusterConfig):
+    """Says which method, at which budget, keeps enough of a dataset: from its features, or from a sweep."""
+
+    data: str
+    """a dataset"""
+    keep: float = Field(0.95, gt=0, le=1)
+    """share of ndcg@10 to keep, mean over the models"""
+    sweep: str | None = None
+    """a sweep of this dataset: what it measured, in the place of what Data-Genie expects"""
+    genie: str | None = None
+    """a Data-Genie of your own; default: the one that comes with the package"""
+
+
+class GenieTrainConfig(ClusterConfig):
+    """Trains a Data-Genie on sweeps of many datasets."""
+
+    sweeps: list[str] = Field(min_length=1)
+    """sweeps, whose datasets must be where they were; or Data-Genies, whose training data are taken over"""
+    output: str
+    """folder or storage URI for the Data-Genie"""
+    judge: bool = False
+    """also leave every dataset (all cuts of one log) out in turn and judge the advice on it; takes minutes"""
+    overwrite: bool = False
+    """replace a Data-Genie that is at the output already"""
+
+
 class DoctorConfig(ClusterConfig):
     """Says what is missing or wrong on this machine, the cluster and the storage, and the mend."""
 
@@ -224,14 +287,21 @@ class QuickstartConfig(ClusterConfig):
 
 
 class DistillConfig(ClusterConfig):
-    """Learns a few synthetic users that train models as well as all real ones do."""
+    """Learns a few synthetic users, or sequences, that train models as well as all real ones do."""
 
     data: str
     """a dataset"""
-    method: Literal["distill_cf", "sketch"] = "distill_cf"
-    """distill_cf (learned by gradients through ∞-AE) or sketch (in closed form: one randomised SVD, no training)"""
+    method: Literal["distill_cf", "sketch", "farzi"] = "distill_cf"
+    """synthetic users by distill_cf (learned by gradients through ∞-AE) or sketch (in closed form: one randomised SVD,
+    no training); sequences by farzi (learned by gradients through the training of a sequential model)"""
     users: int = Field(500, ge=1)
-    """synthetic users"""
+    """synthetic users, of distill_cf and sketch"""
+    sequences: int = Field(50, ge=1)
+    """synthetic sequences, of farzi"""
+    length: int = Field(50, ge=2)
+    """items of a sequence, of farzi; so many train rows must as many users have"""
+    student: str = "sasrec"
+    """the model that farzi's sequences are made for: sasrec or gru4rec"""
     output: str
     """folder or storage URI for the synthetic dataset"""
     set: dict[str, Any] = Field(default_factory=dict)
@@ -251,18 +321,29 @@ class DistillConfig(ClusterConfig):
 
 
 class ExportConfig(_Verb):
-    """Writes synthetic users as a plain log of interactions that any trainer reads."""
+    """Writes synthetic users or sequences as a plain log of interactions that any trainer reads."""
 
     data: str
     """a synthetic dataset"""
     output: str
     """folder or storage URI for the log"""
     format: Literal["parquet", "recbole"] = "parquet"
-    """parquet (user_id, item_id), or a RecBole .inter file"""
+    """parquet (user_id, item_id; of sequences also timestamp), or a RecBole .inter file"""
     how: Literal["top_k", "sample"] = "top_k"
-    """a user's items: those with the largest numbers, or drawn in proportion to them"""
+    """a user's items, and the item of a sequence's place: those with the largest numbers, or drawn in proportion"""
     seed: int = Field(0, ge=0, lt=1 << 63)
     """of the draws"""
+
+
+class ReportConfig(_Verb):
+    """Shows what a sweep found on one HTML page that needs no network: quality, cost, and a recommendation."""
+
+    sweep: str
+    """a sweep, finished or not"""
+    output: str
+    """file or storage URI for the page, as report.html; one that is there is replaced"""
+    keep: float = Field(0.95, gt=0)
+    """share of full-data ndcg@10 that the recommended small dataset must keep"""
 
 
 _Model = TypeVar("_Model", bound=BaseModel)

@@ -15,6 +15,7 @@ import numpy as np
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.auc import N_NEGATIVES, ScoreHistogram, unseen_negatives
+from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.evaluation.metrics import inverse_propensities, ranking_metrics
 from distill_at_scale.evaluation.order import ordered_bits, sorted_unique
 
@@ -94,6 +95,7 @@ class RankingEvaluator:
         n_negatives: unseen items drawn a user for the AUC; 0 leaves the AUC out.
         ratings: whether scores predict ratings; adds ``mse``, over the held-out rows.
         name: of the model, for messages.
+        bootstrap: if given, gathers the ranking metrics' averages over resampled users.
     """
 
     inverse_propensities: np.ndarray
@@ -102,6 +104,7 @@ class RankingEvaluator:
     n_negatives: int = N_NEGATIVES
     ratings: bool = False
     name: str = "the model"
+    bootstrap: UserBootstrap | None = None
     sums: dict[str, float] = field(default_factory=dict)
     squares: dict[str, float] = field(default_factory=dict)
     histogram: ScoreHistogram = field(default_factory=ScoreHistogram)
@@ -198,6 +201,8 @@ class RankingEvaluator:
         for metric, values in found.items():
             self.sums[metric] = self.sums.get(metric, 0.0) + float(values.sum())
             self.squares[metric] = self.squares.get(metric, 0.0) + float((values * values).sum())
+        if self.bootstrap is not None:
+            self.bootstrap.add(histories.users, found)
         self.n_users += n_users
         self.n_heldout += len(target)
 
@@ -230,6 +235,8 @@ class RankingEvaluator:
         for metric, value in other.sums.items():
             self.sums[metric] = self.sums.get(metric, 0.0) + value
             self.squares[metric] = self.squares.get(metric, 0.0) + other.squares[metric]
+        if self.bootstrap is not None and other.bootstrap is not None:
+            self.bootstrap.merge(other.bootstrap)
         self.histogram.merge(other.histogram)
         self.squared_error += other.squared_error
         self.n_rated += other.n_rated

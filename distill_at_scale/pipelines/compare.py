@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from math import isnan
-from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel
 
-from distill_at_scale.config import KS, CompareConfig, settle
+from distill_at_scale.config import CompareConfig, settle
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import Retention, retention
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines import cluster, runs
-from distill_at_scale.pipelines.evaluate import evaluate, measure, weights
-from distill_at_scale.pipelines.fit import fit
-from distill_at_scale.pipelines.fitting import fit_here
+from distill_at_scale.pipelines.pairs import Pair, Trained, fits_beside_others, train_apart, train_here
 from distill_at_scale.pipelines.stages import run_stage
 
-# What the rows take as they are read and handed over, and how much of a node's memory is given away.
-_ROW_BYTES = 100
-_SHARE_OF_MEMORY = 0.7
 NAME = "comparison.json"
-
-
-class Trained(BaseModel):
-    """One model fitted on one dataset."""
-
-    metrics: dict[str, float]
-    standard_errors: dict[str, float | None]
-    fit_wall_s: float
-    fit_cpu_s: float
 
 
 class Compared(BaseModel):
@@ -91,18 +74,22 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
                 "numbered otherwise; sample it from this dataset."
             )
     output = storage.normalise(config.output)
-    pairs = [_Pair.of(dataset, full, name, output, config) for dataset in (full, *small) for name in config.models]
-    done = {pair.record: pair.read(config.metrics) for pair in pairs}
+    pairs = [
+        Pair.of(dataset.uri, dataset.manifest.fingerprint, full, name, output, config.split, config.seed)
+        for dataset in (full, *small)
+        for name in config.models
+    ]
+    done = {pair.record: _known(pair, config.metrics) for pair in pairs}
     record = runs.RunRecord("compare", config.model_dump(mode="json", exclude={"address"}))
     todo = [pair for pair in pairs if done[pair.record] is None]
     if todo:
         with cluster.session(config.address):
-            together = [pair for pair in todo if _fits_beside_others(pair)]
-            run_stage(record, "fit and evaluate", _train_here, together)
+            together = [pair for pair in todo if fits_beside_others(pair)]
+            run_stage(record, "fit and evaluate", _train, together)
             for pair in todo:
                 if pair not in together:
-                    _train_apart(pair)
-        done |= {pair.record: pair.read(config.metrics) for pair in todo}
+                    train_apart(pair)
+        done |= {pair.record: _known(pair, config.metrics) for pair in todo}
 
     def trained(dataset: Dataset) -> dict[str, Trained]:
         found = {pair.model: done[pair.record] for pair in pairs if pair.fingerprint == dataset.manifest.fingerprint}
@@ -127,100 +114,22 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
     return result
 
 
-@dataclass(frozen=True)
-class _Pair:
-    """One model to be fitted on one dataset, and where what it does is written down."""
+def _known(pair: Pair, metrics: list[str]) -> Trained | None:
+    """How a pair did, if it has been done before.
 
-    model: str
-    data: str
-    fingerprint: str
-    full: str
-    full_fingerprint: str
-    record: str
-    split: Literal["validation", "test"]
-    seed: int
-
-    @staticmethod
-    def of(dataset: Dataset, full: Dataset, model: str, output: str, config: CompareConfig) -> _Pair:
-        # The name for the reader; the fingerprint tells datasets of the same name apart.
-        label = f"{PurePosixPath(dataset.uri).name}-{dataset.manifest.fingerprint[:8]}"
-        record = storage.join(output, "trained", label, f"{model}-{config.split}-{config.seed}.json")
-        of_full = full.manifest.fingerprint
-        return _Pair(
-            model, dataset.uri, dataset.manifest.fingerprint, full.uri, of_full, record, config.split, config.seed
-        )
-
-    @property
-    def key(self) -> dict[str, str]:
-        return {"data": self.fingerprint, "full": self.full_fingerprint}
-
-    def read(self, metrics: list[str]) -> Trained | None:
-        """How it did, if it has been done before.
-
-        Raises:
-            DasError: when one of ``metrics`` was not measured.
-        """
-        try:
-            before = storage.read_json(self.record)
-        except FileNotFoundError:
-            return None
-        if before["key"] != self.key:
-            return None
-        trained = Trained.model_validate(before["trained"])
-        missing = [metric for metric in metrics if metric not in trained.metrics]
-        if missing:
-            raise DasError(f"metric '{missing[0]}' is not measured; there are {', '.join(trained.metrics)}.")
-        return trained
-
-    def write(self, trained: Trained) -> None:
-        storage.write_json(self.record, {"key": self.key, "trained": trained.model_dump(mode="json")})
+    Raises:
+        DasError: when one of ``metrics`` was not measured.
+    """
+    trained = pair.read()
+    missing = [metric for metric in metrics if trained is not None and metric not in trained.metrics]
+    if trained is not None and missing:
+        raise DasError(f"metric '{missing[0]}' is not measured; there are {', '.join(trained.metrics)}.")
+    return trained
 
 
-def _fits_beside_others(pair: _Pair) -> bool:
-    """Whether a node has the memory for as many fits like this one as it has CPUs."""
-    dataset, model = Dataset.open(pair.data), find_model(pair.model)
-    rows = dataset.n_rows
-    needed = model.memory_needed(dataset.n_users, dataset.n_items, rows, model.parse_config({})) + _ROW_BYTES * rows
-    return all(needed * cpus <= _SHARE_OF_MEMORY * memory for cpus, memory in cluster.nodes())
-
-
-def _train_here(pair: _Pair) -> dict[str, Any]:
-    """Fits and evaluates in one task with one thread: many small fits at once waste nothing on starting workers."""
-    cluster.use_threads(1)
-    start, cpu = time.monotonic(), time.process_time()
-    try:
-        model = fit_here(Dataset.open(pair.data), pair.model)
-    except DasError as error:
-        raise DasError(f"{pair.model} on {storage.redact(pair.data)}: {error}") from None
-    wall_s, cpu_s = time.monotonic() - start, time.process_time() - cpu
-    full = Dataset.open(pair.full)
-    averages = measure(full, range(len(full.shards)), model, weights(pair.full), pair.split, KS, pair.seed).result()
-    errors = {name: None if isnan(value) else value for name, value in averages.standard_errors.items()}
-    pair.write(
-        Trained(
-            metrics=averages.metrics,
-            standard_errors=errors,
-            fit_wall_s=round(wall_s, 3),
-            fit_cpu_s=round(cpu_s, 3),
-        )
-    )
+def _train(pair: Pair) -> dict[str, Any]:
+    train_here(pair)
     return {}
-
-
-def _train_apart(pair: _Pair) -> None:
-    """Fits and evaluates with all that the cluster has for one fit; the model itself is not kept."""
-    folder = pair.record.removesuffix(".json")
-    fitted = fit(data=pair.data, model=pair.model, output=folder, overwrite=True)
-    measured = evaluate(data=pair.full, model=folder, split=pair.split, seed=pair.seed)
-    pair.write(
-        Trained(
-            metrics=measured.metrics,
-            standard_errors=measured.standard_errors,
-            fit_wall_s=fitted.wall_s,
-            fit_cpu_s=fitted.cpu_s,
-        )
-    )
-    storage.remove(folder)
 
 
 def _compared(

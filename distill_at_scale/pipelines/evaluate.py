@@ -16,6 +16,7 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation import RankingEvaluator, inverse_propensities
+from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.models import Recommender, load_model
 from distill_at_scale.models.base import read_description
 from distill_at_scale.pipelines import cluster, runs
@@ -35,6 +36,8 @@ class Evaluation(BaseModel):
     """the same with users without held-out rows counted as 0"""
     standard_errors: dict[str, float | None]
     """of the averages, over users; None where there is but one"""
+    resampled: dict[str, list[float]] | None = None
+    """ranking metrics averaged over resampled users, if asked for"""
     n_users: int
     """users with held-out rows"""
     n_users_all: int
@@ -74,13 +77,15 @@ def evaluate(config: EvaluateConfig | None = None, /, **settings: Any) -> Evalua
     size = -(-n // min(n, _MAX_GROUPS))
     groups = [list(range(start, min(start + size, n))) for start in range(0, n, size)]
     ks, seed, split, uri = tuple(config.ks), config.seed, config.split, dataset.uri
+    resample = config.resample
 
     with cluster.session(config.address):
         threads = max(1, cluster.node_cpus() // len(groups))
 
         def work(group: list[int], model: Recommender, weights: np.ndarray) -> dict[str, Any]:
             cluster.use_threads(threads)
-            return {"evaluator": measure(Dataset.open(uri), group, model, weights, split, ks, seed)}
+            bootstrap = UserBootstrap(seed) if resample else None
+            return {"evaluator": measure(Dataset.open(uri), group, model, weights, split, ks, seed, bootstrap)}
 
         shared = [load_shared(load_model, model_uri), load_shared(weights, uri)]
         found = run_stage(record, f"evaluate on {split}", work, groups, shared, num_cpus=threads)
@@ -93,6 +98,7 @@ def evaluate(config: EvaluateConfig | None = None, /, **settings: Any) -> Evalua
             **asdict(averages),
             "standard_errors": {k: None if isnan(v) else v for k, v in averages.standard_errors.items()},
         },
+        resampled=None if total.bootstrap is None else total.bootstrap.rounded_means(),
         split=config.split,
         model={"uri": storage.redact(model_uri), "name": described["model"], "settings": described["config"]},
         data={"uri": storage.redact(dataset.uri), "fingerprint": dataset.manifest.fingerprint},
@@ -119,9 +125,11 @@ def measure(
     split: str,
     ks: tuple[int, ...],
     seed: int,
+    bootstrap: UserBootstrap | None = None,
 ) -> RankingEvaluator:
     """What a model gives the users of some shards; the arguments as :class:`EvaluateConfig` names them."""
-    evaluator = RankingEvaluator(weights, ks, seed, ratings=model.predicts_ratings, name=model.name)
+    ratings = model.predicts_ratings
+    evaluator = RankingEvaluator(weights, ks, seed, ratings=ratings, name=model.name, bootstrap=bootstrap)
     model.check_item_space(dataset.n_items, dataset.manifest.item_space)
     for shard in group:
         histories, heldout = dataset.histories(split, shard)

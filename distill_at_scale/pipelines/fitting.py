@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.distillation.synthetic import SyntheticDataset, is_synthetic
 from distill_at_scale.models import Recommender, create_model
 from distill_at_scale.models.device import resolve_device
 from distill_at_scale.models.sources import ShardSource
@@ -10,13 +14,18 @@ from distill_at_scale.models.torch_model import TorchRecommender
 from distill_at_scale.models.trainer import Trainer
 
 
-def fit_here(dataset: Dataset, name: str) -> Recommender:
-    """A model fitted on a dataset with its default settings, as `fit` with one worker makes it.
+def fit_here(data: str, name: str, settings: Mapping[str, Any]) -> Recommender:
+    """A model fitted on a dataset or on synthetic users, as `fit` with one worker makes it.
 
     Raises:
-        DasError: too little memory or too few rows, no validation rows to choose on, a loss that is no number.
+        DasError: too little memory or too few rows, no validation rows to choose on, a loss that is no number, a
+            model that does not learn from synthetic users.
     """
-    model = create_model(name, {})
+    model = create_model(name, settings)
+    if is_synthetic(data):
+        model.refuse_rows()
+        return model.fit_rows(SyntheticDataset.open(data).for_models())
+    dataset = Dataset.open(data)
     model.check_memory(dataset.n_users, dataset.n_items, dataset.n_rows, model.config)
     if not isinstance(model, TorchRecommender):
         train, validation = dataset.interactions("train"), dataset.interactions("validation")

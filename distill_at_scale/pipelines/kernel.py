@@ -37,7 +37,7 @@ from distill_at_scale.models.solvers import Plan, Speed, choose, measure_speed, 
 from distill_at_scale.models.sources import ShardSource
 from distill_at_scale.pipelines import cluster, progress, runs
 from distill_at_scale.pipelines.checkpoints import Checkpoints
-from distill_at_scale.pipelines.stages import take
+from distill_at_scale.pipelines.stages import ANYWHERE, take
 from distill_at_scale.pipelines.train import Gang, Workers, run_gang, work_folder
 
 # Workers are an iteration apart at most while one more is uploaded: the newest that all have is among these.
@@ -83,7 +83,9 @@ def plan_fit(config: FitConfig, dataset: Dataset) -> Plan:
     n_users, n_rows = dataset.n_users, dataset.manifest.splits["train"]
     size = InfiniteAE.size(n_users, dataset.n_items, n_rows, settings, config.workers)
     cpus = cluster.node_cpus()
-    measured = ray.remote(_look).options(num_cpus=1).remote(dataset.n_items, n_rows / max(n_users, 1))
+    measured = ray.remote(num_cpus=1, scheduling_strategy=ANYWHERE)(_look).remote(
+        dataset.n_items, n_rows / max(n_users, 1)
+    )
     speed, free = take(measured)
     # The workers of one node share its memory; exact has a node to itself.
     each = free // min(config.workers, cpus)

@@ -19,7 +19,7 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import parts
 from distill_at_scale.pipelines import progress, runs
-from distill_at_scale.pipelines.stages import take
+from distill_at_scale.pipelines.stages import ANYWHERE, take
 from distill_at_scale.samplers.rounds import Arrays, Rounds, merge
 from distill_at_scale.samplers.rows import read_train_rows
 
@@ -44,8 +44,8 @@ def learn(record: runs.RunRecord, name: str, rounds: Rounds, uri: str, work: str
     cpus = int(ray.cluster_resources().get("CPU", 1))
     size = -(-n_shards // min(n_shards, _MOST_GROUPS, 2 * cpus))
     groups = [list(range(k, min(k + size, n_shards))) for k in range(0, n_shards, size)]
-    visit: Any = ray.remote(num_returns=3)(_visit)
-    advance: Any = ray.remote(num_returns=2)(_advance)
+    visit: Any = ray.remote(num_returns=3, scheduling_strategy=ANYWHERE)(_visit)
+    advance: Any = ray.remote(num_returns=2, scheduling_strategy=ANYWHERE)(_advance)
     held = ray.put(rounds)
     shared = ray.put(rounds.begin())
     owns: list[ray.ObjectRef] = [ray.put([{} for _ in group]) for group in groups]
@@ -60,10 +60,10 @@ def learn(record: runs.RunRecord, name: str, rounds: Rounds, uri: str, work: str
             done = now
             costs += ray.get([cost for _, _, cost in visits])
             passes += 1
-        keep = ray.remote(_keep)
+        keep = ray.remote(scheduling_strategy=ANYWHERE)(_keep)
         for ref in [keep.remote(folder, group, own) for group, own in zip(groups, owns)]:
             take(ref)
-        take(ray.remote(_keep_shared).remote(folder, shared))
+        take(ray.remote(scheduling_strategy=ANYWHERE)(_keep_shared).remote(folder, shared))
     storage.write_json(done_uri, {"passes": passes})
     record.add(f"{name}, {passes} passes", time.monotonic() - start, costs)
 

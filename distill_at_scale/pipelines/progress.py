@@ -67,7 +67,7 @@ def relay(stage: Stage, steps: int) -> Iterator[Tell]:
     """A function that a task elsewhere calls with its progress; ``stage`` of ``steps`` steps follows it here."""
     import ray
 
-    board: Any = ray.remote(num_cpus=0)(_Board).remote()
+    board: Any = ray.remote(num_cpus=0, scheduling_strategy="DEFAULT")(_Board).remote()
     done, over = 0, threading.Event()
 
     def follow() -> None:

@@ -1,4 +1,4 @@
-"""quickstart: real data from nothing to a table, with the verbs that a user would call one by one."""
+"""quickstart: real data from nothing to a recommendation, with the verbs that a user would call one by one."""
 
 from __future__ import annotations
 
@@ -14,23 +14,34 @@ from distill_at_scale.pipelines.evaluate import Evaluation, evaluate
 from distill_at_scale.pipelines.fetch import fetch
 from distill_at_scale.pipelines.fit import fit
 from distill_at_scale.pipelines.prepare import prepare
+from distill_at_scale.pipelines.recommend import Recommendation, recommend
+from distill_at_scale.pipelines.report import ReportResult, report
+from distill_at_scale.pipelines.sweep import SweepResult, sweep
 
 MODELS = ("popularity", "ease", "svd_ae", "infinite_ae")
+METHODS = ("random", "random_users", "head_users", "density")
+BUDGETS = ("0.5", "0.1")
+_KEEP = 0.9
 
 
 class Quickstart(BaseModel):
-    """The dataset and how each model did on its test rows."""
+    """The dataset, how each model did on its test rows, and which small dataset keeps how much of that."""
 
     data: dict[str, Any]
     evaluations: dict[str, Evaluation]
     """by model"""
     chosen: dict[str, dict[str, Any] | None]
     """by model: the hyper-parameter chosen on validation"""
+    sweep: SweepResult
+    recommendation: Recommendation
+    report: ReportResult
+    """what the page shows"""
     wall_s: float
 
 
 def quickstart(config: QuickstartConfig | None = None, /, **settings: Any) -> Quickstart:
-    """Fetches a public log, prepares it, fits every model and evaluates it; leaves everything in ``output``.
+    """Fetches a public log, prepares it, fits every model and evaluates it, tries a few ways of shrinking it and says
+    which to take; leaves everything in ``output``.
 
     Raises:
         DasError: when no source of the data can be reached, or a step fails.
@@ -54,6 +65,22 @@ def quickstart(config: QuickstartConfig | None = None, /, **settings: Any) -> Qu
             chosen[name] = fitted.selection
             metrics = storage.join(output, "metrics", f"{name}.json")
             evaluations[name] = evaluate(data=dataset.uri, model=model, output=metrics)
+        place = storage.join(output, "sweep")
+        swept = sweep(
+            data=dataset.uri,
+            methods=list(METHODS),
+            budgets=list(BUDGETS),
+            models=list(MODELS),
+            output=place,
+            overwrite=True,
+        )
+        advice = recommend(data=dataset.uri, sweep=place, keep=_KEEP)
     return Quickstart(
-        data=dataset.summary(), evaluations=evaluations, chosen=chosen, wall_s=round(time.time() - started, 1)
+        data=dataset.summary(),
+        evaluations=evaluations,
+        chosen=chosen,
+        sweep=swept,
+        recommendation=advice,
+        report=report(sweep=place, output=storage.join(output, "report.html"), keep=_KEEP),
+        wall_s=round(time.time() - started, 1),
     )

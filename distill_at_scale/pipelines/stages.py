@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import ray
 import ray.data
@@ -18,6 +18,10 @@ import ray.data
 from distill_at_scale.data.preparation import parts
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines import cluster, progress, runs
+
+ANYWHERE: Literal["DEFAULT"] = "DEFAULT"
+"""Where a task of ours may run. Said in so many words, since one started by a trial of Ray Tune would else be held to
+the resources of that trial, which has none but for waiting."""
 
 
 def run_stage(
@@ -102,7 +106,7 @@ def run_tree(
 
 def load(function: Callable[..., Any], *arguments: Any) -> ray.ObjectRef:
     """Has a worker compute ``function(*arguments)`` and keep it for the tasks of later stages."""
-    return ray.remote(function).remote(*arguments)
+    return ray.remote(scheduling_strategy=ANYWHERE)(function).remote(*arguments)
 
 
 def take(ref: ray.ObjectRef) -> Any:
@@ -134,7 +138,7 @@ def run_alone(
         return _answer(lambda: work(*arguments))
 
     start = time.monotonic()
-    task = ray.remote(num_cpus=cpus, num_gpus=1 if gpu else 0, max_retries=1)(whole_node)
+    task = ray.remote(num_cpus=cpus, num_gpus=1 if gpu else 0, max_retries=1, scheduling_strategy=ANYWHERE)(whole_node)
     try:
         answer: _Answer = ray.get(task.remote())
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
@@ -181,7 +185,10 @@ class _Call:
         self._shared = shared
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        # Before the clock runs: in a new process this imports what the work stands on.
+        work = ray.get(self._work)
+
         def run() -> dict[str, Any]:
-            return ray.get(self._work)(batch["item"][0], *(take(ref) for ref in self._shared))
+            return work(batch["item"][0], *(take(ref) for ref in self._shared))
 
         return {"index": [batch["index"][0]], "answer": [_answer(run)]}

@@ -11,16 +11,22 @@ from distill_at_scale.report.console import (
     show_export,
     show_fetched,
     show_fit,
-    show_quickstart,
     show_samples,
 )
+from distill_at_scale.report.html import html_page, keep_report, show_report, write_report
 from distill_at_scale.report.plots import comparison_svg, keep_comparison
+from distill_at_scale.report.quickstart import keep_quickstart, show_quickstart
+from distill_at_scale.report.recommendation import show_genie, show_recommendation
+from distill_at_scale.report.sweeps import show_sweep
 
 __all__ = [
     "checks_json",
     "comparison_svg",
     "fetched_json",
+    "html_page",
     "keep_comparison",
+    "keep_quickstart",
+    "keep_report",
     "show_checks",
     "show_comparison",
     "show_dataset",
@@ -29,6 +35,11 @@ __all__ = [
     "show_export",
     "show_fetched",
     "show_fit",
+    "show_genie",
     "show_quickstart",
+    "show_recommendation",
+    "show_report",
     "show_samples",
+    "show_sweep",
+    "write_report",
 ]

@@ -21,20 +21,19 @@ if TYPE_CHECKING:
     from distill_at_scale.pipelines.export import ExportResult
     from distill_at_scale.pipelines.fetch import FetchResult
     from distill_at_scale.pipelines.fit import FitResult
-    from distill_at_scale.pipelines.quickstart import Quickstart
     from distill_at_scale.pipelines.sample import Samples
 
 _SHARDS_SHOWN = 6
 _REASONS_SHOWN = 8
 
 
-def _print(*things: Any) -> None:
+def show(*things: Any) -> None:
     console = Console(highlight=False)
     for thing in things:
         console.print(thing)
 
 
-def _facts(title: str, rows: Iterable[tuple[str, Any]]) -> Table:
+def facts(title: str, rows: Iterable[tuple[str, Any]]) -> Table:
     table = Table(title=escape(title), title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -43,7 +42,7 @@ def _facts(title: str, rows: Iterable[tuple[str, Any]]) -> Table:
     return table
 
 
-def _grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for k, column in enumerate(columns):
         table.add_column(escape(column), justify="left" if k == 0 else "right", no_wrap=k > 0)
@@ -73,7 +72,7 @@ def show_dataset(dataset: Dataset) -> None:
     name = rule.pop("name")
     parameters = f" ({', '.join(f'{key} {value}' for key, value in rule.items())})" if rule else ""
     lost = {reason: n for reason, n in m.dropped.items() if n}
-    facts = [
+    known = [
         ("users", f"{m.n_users:,} ({m.id_types['user_id']} ids)"),
         ("items", f"{m.n_items:,} ({m.id_types['item_id']} ids)"),
         ("rows", f"{m.n_rows:,}, {m.n_rows / max(m.n_users, 1):.1f} a user"),
@@ -86,16 +85,16 @@ def show_dataset(dataset: Dataset) -> None:
         ("quarantine", f"{m.quarantine.rows:,} rows" + (" in quarantine/" if m.quarantine.rows else "")),
     ]
     if m.source.get("skipped"):
-        facts.append(("skipped files", "; ".join(f"{uri}: {why}" for uri, why in m.source["skipped"])))
+        known.append(("skipped files", "; ".join(f"{uri}: {why}" for uri, why in m.source["skipped"])))
     if m.parent:
-        facts.append(("parent", f"{m.parent.uri} ({m.parent.fingerprint})"))
-    facts.append(("fingerprint", m.fingerprint))
-    _print(_facts(storage.redact(dataset.uri), facts))
+        known.append(("parent", f"{m.parent.uri} ({m.parent.fingerprint})"))
+    known.append(("fingerprint", m.fingerprint))
+    show(facts(storage.redact(dataset.uri), known))
     reasons = sorted(m.quarantine.reasons.items(), key=lambda r: -r[1])
     if reasons:
-        _print(
+        show(
             "",
-            _grid(["quarantined because", "rows"], [(why, f"{n:,}") for why, n in reasons[:_REASONS_SHOWN]]),
+            grid(["quarantined because", "rows"], [(why, f"{n:,}") for why, n in reasons[:_REASONS_SHOWN]]),
         )
     shown = m.shards[:_SHARDS_SHOWN]
     rows = [
@@ -109,7 +108,7 @@ def show_dataset(dataset: Dataset) -> None:
     ]
     if len(m.shards) > len(shown):
         rows.append((f"… {len(m.shards) - len(shown):,} more", "", "", ""))
-    _print("", _grid(["shard", "users", "rows", "size"], rows))
+    show("", grid(["shard", "users", "rows", "size"], rows))
 
 
 def fetched_json(result: FetchResult) -> dict[str, Any]:
@@ -120,8 +119,8 @@ def fetched_json(result: FetchResult) -> dict[str, Any]:
 def show_fetched(result: FetchResult) -> None:
     """Where a fetched log lies, and how to prepare it."""
     options = " ".join(f"--{key.replace('_', '-')} {_shell(value)}" for key, value in result.options.items())
-    _print(
-        _facts(
+    show(
+        facts(
             result.name,
             [
                 ("files", ", ".join(result.uris)),
@@ -144,15 +143,15 @@ def _shell(value: Any) -> str:
 
 def show_fit(result: FitResult) -> None:
     """A fitted model, and the grid that its hyper-parameter was chosen from."""
-    facts = [("model", result.model), ("lies at", storage.redact(result.uri))]
+    known = [("model", result.model), ("lies at", storage.redact(result.uri))]
     if result.selection:
         chosen = result.selection
-        facts.append(("chosen", f"{chosen['parameter']} = {chosen['chosen']:g} by validation {chosen['metric']}"))
-    facts.append(("cost", f"{result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds, {result.peak_mib:.0f} MiB"))
-    _print(_facts("fitted", facts))
+        known.append(("chosen", f"{chosen['parameter']} = {chosen['chosen']:g} by validation {chosen['metric']}"))
+    known.append(("cost", f"{result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds, {result.peak_mib:.0f} MiB"))
+    show(facts("fitted", known))
     if result.selection:
         points = [(f"{p['value']:g}", f"{p['metric']:.4f}") for p in result.selection["points"]]
-        _print("", _grid([result.selection["parameter"], result.selection["metric"]], points))
+        show("", grid([result.selection["parameter"], result.selection["metric"]], points))
 
 
 def show_evaluation(result: Evaluation) -> None:
@@ -162,7 +161,7 @@ def show_evaluation(result: Evaluation) -> None:
     for name, value in result.metrics.items():
         error = result.standard_errors.get(name)
         rows.append((name, f"{100 * value:.2f}", "" if error is None else f"± {100 * error:.2f}"))
-    _print(escape(title), _grid(["metric (percent)", "mean", "standard error"], rows))
+    show(escape(title), grid(["metric (percent)", "mean", "standard error"], rows))
 
 
 def show_comparison(result: Comparison) -> None:
@@ -175,30 +174,10 @@ def show_comparison(result: Comparison) -> None:
         seed = "" if small.seed is None else f", seed {small.seed}"
         kept = [f"{100 * small.retention.kept[model][metric]:.1f} %" for model in models]
         rows.append([name + seed, f"{100 * small.share:.2f}", "—" if tau is None else f"{tau:.3f}", *kept])
-    _print(
+    show(
         f"τ: Kendall's τ-b of the models' rankings, averaged over {', '.join(result.metrics)}; {metric} in percent "
         "of full data's (first row: in percent)",
-        _grid(["fitted on", "rows %", "τ", *models], rows),
-    )
-
-
-_QUICK_METRICS = ("ndcg@10", "hr@10", "ndcg@100", "hr@100", "psp@10", "auc")
-
-
-def show_quickstart(result: Quickstart) -> None:
-    """One row a model."""
-    data = result.data
-    rows = []
-    for name, evaluation in result.evaluations.items():
-        chosen = result.chosen[name]
-        setting = f"{chosen['parameter']}={chosen['chosen']:g}" if chosen else ""
-        rows.append([name, setting, *(f"{100 * evaluation.metrics[m]:.2f}" for m in _QUICK_METRICS)])
-    _print(
-        f"{data['n_users']:,} users, {data['n_items']:,} items, {data['n_rows']:,} rows; test metrics in percent",
-        _grid(["model", "chosen", *_QUICK_METRICS], rows),
-        "",
-        f"Done in {result.wall_s:.0f} s. The dataset: {escape(data['uri'])}; models and metrics lie beside it.",
-        "Your own log: das prepare --input FILES --output DATASET; das fit --help",
+        grid(["fitted on", "rows %", "τ", *models], rows),
     )
 
 
@@ -208,35 +187,51 @@ def show_samples(result: Samples) -> None:
         (storage.redact(s.uri), f"{s.budget:g}", f"{s.share:.4g}", f"{s.rows:,}", f"{s.users:,}", f"{s.items:,}")
         for s in result.samples
     ]
-    _print(
+    show(
         f"{result.sampler} on {result.data['train_rows']:,} train rows of {escape(result.data['uri'])}",
-        _grid(["sample", "budget", "kept", "train rows", "users", "items"], rows),
+        grid(["sample", "budget", "kept", "train rows", "users", "items"], rows),
         "",
         f"Done in {result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds. Users and items are those with train rows.",
     )
 
 
 def show_distilled(result: DistillResult) -> None:
-    """Synthetic users, what was chosen for them, and the validations on the way."""
-    facts = [
-        ("method", f"{result.method}, {result.family} rows"),
-        ("users", f"{result.users:,} in the place of {result.real_users:,}"),
+    """Synthetic users or sequences, what was chosen for them, and the validations on the way."""
+    size = f"{_size(result.bytes)}, {100 * result.bytes / result.real_bytes:.3g} % of the dataset's shards"
+    cost = f"{result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds, {result.peak_mib:.0f} MiB"
+    made = result.sequences
+    if made is None:
+        what = [("users", f"{result.users:,} in the place of {result.real_users:,}")]
+        chosen = [(f"λ for {model}", f"{values['lam']:g}") for model, values in result.settings.items()]
+        model, columns = "infinite_ae", ["step", result.metric, "λ"]
+    else:
+        of = f"{result.users:,} of {made.length} items in the place of {result.real_users:,} users"
+        what = [("sequences", of), ("student", made.student)]
+        values = f"{made.start:.4f} at the start, {made.exact:.4f} learned, {made.stored:.4f} with 8 bits a number"
+        chosen = [(f"validation {made.metric}", values)]
+        model, columns = made.student, ["step", result.metric]
+    lines = [
+        ("method", f"{result.method}, {result.family} {result.kind}"),
+        *what,
         ("lie at", storage.redact(result.uri)),
-        ("size", _size(result.bytes)),
-        *((f"λ for {model}", f"{values['lam']:g}") for model, values in result.settings.items()),
-        ("cost", f"{result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds, {result.peak_mib:.0f} MiB"),
-        ("next", f"das fit --data {storage.redact(result.uri)} --model infinite_ae --output MODEL"),
+        ("size", size),
+        *chosen,
+        ("cost", cost),
+        ("next", f"das fit --data {storage.redact(result.uri)} --model {model} --output MODEL"),
     ]
-    _print(_facts("distilled", facts))
+    show(facts("distilled", lines))
     if result.curve:
-        points = [(f"{int(p['step'])}", f"{p['metric']:.4f}", f"{p['lam']:.3g}") for p in result.curve]
-        _print("", _grid(["step", result.metric, "λ"], points))
+        points = [
+            (f"{int(p['step'])}", f"{p['metric']:.4f}", *([f"{p['lam']:.3g}"] if "lam" in p else []))
+            for p in result.curve
+        ]
+        show("", grid(columns, points))
 
 
 def show_export(result: ExportResult) -> None:
     """Where the log lies."""
     rows = f"{result.rows:,} of {result.users:,} users on {result.items:,} items"
-    _print(_facts("exported", [("file", storage.redact(result.uri)), ("rows", rows), ("size", _size(result.bytes))]))
+    show(facts("exported", [("file", storage.redact(result.uri)), ("rows", rows), ("size", _size(result.bytes))]))
 
 
 def checks_json(checks: list[Check]) -> dict[str, Any]:
@@ -255,6 +250,6 @@ def show_checks(checks: list[Check]) -> None:
         table.add_row(marks[check.ok], escape(check.name), escape(check.detail))
         if check.mend:
             table.add_row("", "", f"[yellow]{escape(check.mend)}[/yellow]")
-    _print(table)
+    show(table)
     wrong = sum(check.ok is False for check in checks)
-    _print("", f"{wrong} of {len(checks)} checks failed." if wrong else "Everything that was checked is well.")
+    show("", f"{wrong} of {len(checks)} checks failed." if wrong else "Everything that was checked is well.")

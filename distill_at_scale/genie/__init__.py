@@ -1,0 +1,1 @@
+"""Data-Genie: which sampler, at which budget, for these data?"""

@@ -1,0 +1,207 @@
+"""Trials of a sweep, one row each, and what they say of a method at a budget.
+
+A trial fits one model with one seed on what one method left at one budget, and measures it on the full dataset's
+held-out rows. :func:`cells` sums up the trials of one method at one budget; reports and Data-Genie read nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from distill_at_scale.evaluation.retention import kendall_tau
+
+FULL = "full"
+"""the method that leaves everything"""
+PRIMARY = "ndcg@10"
+"""the metric whose kept share is told"""
+METRICS = ("ndcg@10", "hr@10", "psp@10", "ndcg@100", "hr@100", "psp@100", "auc")
+_INTERVAL = (0.05, 0.95)
+
+SCHEMA: dict[str, Any] = {
+    "dataset": pl.String,
+    "fingerprint": pl.String,
+    "method": pl.String,
+    "budget": pl.Float64,
+    "seed": pl.Int64,
+    "model": pl.String,
+    "status": pl.String,
+    "reason": pl.String,
+    "rows": pl.Int64,
+    "share": pl.Float64,
+    "bytes": pl.Int64,
+    "make_cpu_s": pl.Float64,
+    "make_wall_s": pl.Float64,
+    "fit_cpu_s": pl.Float64,
+    "fit_wall_s": pl.Float64,
+    **dict.fromkeys(METRICS, pl.Float64),
+    "resampled": pl.Struct({metric: pl.List(pl.Float32) for metric in METRICS if metric != "auc"}),
+}
+"""Columns of trials. ``dataset``, ``fingerprint`` name the full dataset; ``status`` is done or failed, with a
+``reason``; ``rows``, ``share`` (of the full train rows) and ``bytes`` are of the small data (of a distiller: synthetic
+users, their share of the users, and the bytes of their numbers); costs in seconds, of making the small data as if it
+alone were made (a pass that serves several budgets costs each of them the same); metrics are fractions, on test rows;
+``resampled`` holds their averages over resampled users (:class:`~distill_at_scale.evaluation.bootstrap.UserBootstrap`),
+the same users for every trial of a dataset."""
+
+KEY = ("fingerprint", "method", "budget", "seed", "model")
+"""what tells trials apart"""
+
+_CELL = ("dataset", "fingerprint", "method", "budget")
+
+
+def as_trials(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """Rows with some of the columns of :data:`SCHEMA` as trials; what is left out is null."""
+    return pl.DataFrame([{name: row.get(name) for name in SCHEMA} for row in rows], schema=SCHEMA)
+
+
+def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS) -> pl.DataFrame:
+    """What every method keeps at every budget.
+
+    Args:
+        trials: of any number of datasets.
+        metrics: whose rankings of the models are compared.
+
+    Returns:
+        One row for each dataset, method and budget with at least two models done on both sides: ``share``, ``rows``,
+        ``bytes`` (means); ``tau``, ``tau_low``, ``tau_high``: Kendall's τ-b between the models' scores when fitted on
+        all and on the small data, mean over metrics and seeds, with a 90 % interval by bootstrap over users and seeds
+        (``auc``, a mean over rows, is not resampled); ``kept``, ``kept_low``, ``kept_high``: share of ndcg@10 that is
+        kept, mean over models and seeds, likewise; ``kept_by_model``: JSON; ``make_cpu_s``; ``fit_cpu_s`` and
+        ``fit_full_cpu_s``: of fitting all models once, on the small data and on all; ``n_seeds``, ``n_models``.
+        ``tau`` is null where no metric tells the models apart.
+    """
+    done = trials.filter(pl.col("status") == "done")
+    full = {
+        (row["fingerprint"], row["seed"], row["model"]): row
+        for row in done.filter(pl.col("method") == FULL).iter_rows(named=True)
+    }
+    small = done.filter(pl.col("method") != FULL).sort(*_CELL, "seed", "model")
+    found = [
+        cell
+        for key, group in small.group_by(_CELL, maintain_order=True)
+        if (cell := _cell(dict(zip(_CELL, key)), group.to_dicts(), full, metrics)) is not None
+    ]
+    return pl.DataFrame(found, schema=_CELLS)
+
+
+_CELLS: dict[str, Any] = {
+    **{name: SCHEMA[name] for name in (*_CELL, "share")},
+    **dict.fromkeys(("rows", "bytes", "tau", "tau_low", "tau_high", "kept", "kept_low", "kept_high"), pl.Float64),
+    "kept_by_model": pl.String,
+    **dict.fromkeys(("make_cpu_s", "fit_cpu_s", "fit_full_cpu_s"), pl.Float64),
+    "n_seeds": pl.Int64,
+    "n_models": pl.Int64,
+}
+
+
+def _cell(
+    key: dict[str, Any],
+    group: list[dict[str, Any]],
+    full: Mapping[tuple[str, int, str], dict[str, Any]],
+    metrics: Sequence[str],
+) -> dict[str, Any] | None:
+    pairs: dict[int, dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {}
+    for row in group:
+        whole = full.get((row["fingerprint"], row["seed"], row["model"]))
+        if whole is not None:
+            pairs.setdefault(row["seed"], {})[row["model"]] = (whole, row)
+    # The same models for every seed, or a seed with a model less would count for another thing.
+    models = sorted(set.intersection(*(set(of_seed) for of_seed in pairs.values()))) if pairs else []
+    if len(models) < 2:
+        return None
+    seeds = [[pairs[seed][model] for model in models] for seed in sorted(pairs)]
+    taus = [_tau(of_seed, metrics) for of_seed in seeds]
+    known = [tau for tau in taus if tau is not None]
+    kept = np.array([[_ratio(small[PRIMARY], whole[PRIMARY]) for whole, small in of_seed] for of_seed in seeds])
+    tau_low, tau_high = _interval([_resampled_taus(of_seed, metrics) for of_seed in seeds])
+    kept_low, kept_high = _interval([_resampled_kept(of_seed) for of_seed in seeds])
+    rows = [small for of_seed in seeds for _, small in of_seed]
+    return {
+        **key,
+        **{name: _mean([row[name] for row in rows]) for name in ("share", "rows", "bytes", "make_cpu_s")},
+        "tau": float(np.mean(known)) if known else None,
+        "tau_low": tau_low,
+        "tau_high": tau_high,
+        "kept": float(kept.mean()),
+        "kept_low": kept_low,
+        "kept_high": kept_high,
+        "kept_by_model": json.dumps({model: float(value) for model, value in zip(models, kept.mean(0))}),
+        "fit_cpu_s": sum(_mean([of_seed[k][1]["fit_cpu_s"] for of_seed in seeds]) or 0.0 for k in range(len(models))),
+        "fit_full_cpu_s": sum(
+            _mean([of_seed[k][0]["fit_cpu_s"] for of_seed in seeds]) or 0.0 for k in range(len(models))
+        ),
+        "n_seeds": len(seeds),
+        "n_models": len(models),
+    }
+
+
+_Pairs = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
+"""of one seed: for each model the trial on all data and that on the small data"""
+
+
+def _tau(pairs: _Pairs, metrics: Sequence[str]) -> float | None:
+    taus = [kendall_tau([whole[m] for whole, _ in pairs], [small[m] for _, small in pairs]) for m in metrics]
+    known = [tau for tau in taus if tau is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _resampled_taus(pairs: _Pairs, metrics: Sequence[str]) -> np.ndarray | None:
+    """float64 [resamples]: τ as :func:`_tau` has it, over each resample's users; None where they were not kept."""
+    if any(row["resampled"] is None for pair in pairs for row in pair):
+        return None
+    found = []
+    for metric in metrics:
+        if metric == "auc":
+            whole, small = (np.array([[pair[side][metric]] for pair in pairs]) for side in (0, 1))
+        else:
+            whole, small = (np.array([pair[side]["resampled"][metric] for pair in pairs]) for side in (0, 1))
+        found.append(_tau_b(whole, small))
+    # A mean over the metrics that tell the models apart in this resample; auc is one number for all.
+    stacked = np.stack(np.broadcast_arrays(*found))
+    known = ~np.isnan(stacked)
+    with np.errstate(invalid="ignore"):
+        return np.where(known, stacked, 0.0).sum(0) / known.sum(0)
+
+
+def _tau_b(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """float64 [n]: Kendall's τ-b of each pair of columns of two [models, n]; NaN where one of them is constant."""
+    left, right = np.triu_indices(len(first), 1)
+    a, b = np.sign(first[left] - first[right]), np.sign(second[left] - second[right])
+    with np.errstate(invalid="ignore"):
+        return (a * b).sum(0) / np.sqrt((a != 0).sum(0) * (b != 0).sum(0))
+
+
+def _resampled_kept(pairs: _Pairs) -> np.ndarray | None:
+    if any(row["resampled"] is None for pair in pairs for row in pair):
+        return None
+    whole, small = (np.array([pair[side]["resampled"][PRIMARY] for pair in pairs], dtype=np.float64) for side in (0, 1))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(whole > 0, small / whole, np.nan).mean(0)
+
+
+def _interval(by_seed: Sequence[np.ndarray | None]) -> tuple[float | None, float | None]:
+    """A 90 % interval of the mean over seeds: resample k has users of its own and a draw of the seeds."""
+    if any(values is None for values in by_seed):
+        return None, None
+    values = np.array(by_seed)
+    drawn = np.random.default_rng(0).integers(len(values), size=values.shape)
+    means = np.take_along_axis(values, drawn, axis=0).mean(0)
+    means = means[~np.isnan(means)]
+    if not len(means):
+        return None, None
+    low, high = np.quantile(means, _INTERVAL)
+    return float(low), float(high)
+
+
+def _ratio(small: float, whole: float) -> float:
+    return small / whole if whole else float("nan")
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

@@ -1,0 +1,211 @@
+"""making: the small datasets of a sweep, by samplers and distillers alike.
+
+One run of a sampler serves all budgets, and one training of a proxy all samplers that go by it; so a *batch* is what
+has to be made together. What a batch made is written down beside it, and a sweep that goes on makes nothing twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from distill_at_scale.data import storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.distillation.synthetic import SyntheticDataset
+from distill_at_scale.errors import DasError
+from distill_at_scale.models import find_model
+from distill_at_scale.pipelines import runs
+from distill_at_scale.pipelines.distill import distill
+from distill_at_scale.pipelines.sample import sample
+from distill_at_scale.samplers.sampler import SAMPLERS
+
+DISTILLERS = ("sketch", "distill_cf")
+METHODS = (*SAMPLERS, *DISTILLERS)
+_PROXY_STAGES = ("train", "write row scores")
+
+
+class Made(BaseModel):
+    """A small dataset."""
+
+    method: str
+    budget: float
+    seed: int
+    uri: str
+    fingerprint: str
+    rows: int
+    """train rows; of a distiller synthetic users"""
+    share: float
+    """of the full dataset's train rows; of a distiller of its users"""
+    bytes: int
+    """of the train rows' files"""
+    cpu_s: float
+    """of making it alone, but for what selecting other budgets in the same pass added"""
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What is made together: methods that share a proxy at all budgets, or one distiller at one budget."""
+
+    methods: tuple[str, ...]
+    budgets: tuple[float, ...]
+    seed: int
+    data: str
+    output: str
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """by method"""
+
+    @property
+    def key(self) -> str:
+        """Tells it apart; part of file names."""
+        content = [self.methods, self.budgets, {name: dict(self.settings.get(name, {})) for name in self.methods}]
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+        name = self.methods[0] if len(self.methods) == 1 else f"{SAMPLERS[self.methods[0]].name}-and-others"
+        return f"{name}-{self.seed}-{digest}"
+
+    @property
+    def record(self) -> str:
+        """File for what was made."""
+        return storage.join(self.output, "made", f"{self.key}.json")
+
+    def read(self) -> list[Made] | None:
+        """What was made, if it was."""
+        try:
+            return [Made.model_validate(one) for one in storage.read_json(self.record)]
+        except FileNotFoundError:
+            return None
+
+
+def batches(
+    methods: Sequence[str],
+    budgets: Sequence[float],
+    seed: int,
+    data: str,
+    output: str,
+    settings: Mapping[str, Mapping[str, Any]],
+) -> list[Batch]:
+    """How methods and budgets are best made together; those that take longest first."""
+    shared: dict[str, list[str]] = {}
+    for name in methods:
+        if name in SAMPLERS:
+            shared.setdefault(SAMPLERS[name].proxy or name, []).append(name)
+    of_samplers = [Batch(tuple(names), tuple(budgets), seed, data, output, settings) for names in shared.values()]
+    of_distillers = [
+        Batch((name,), (budget,), seed, data, output, settings)
+        for name in methods
+        if name in DISTILLERS
+        for budget in sorted(budgets, reverse=True)
+    ]
+    with_proxy = [batch for batch in of_samplers if SAMPLERS[batch.methods[0]].proxy]
+    return [*of_distillers, *with_proxy, *(batch for batch in of_samplers if batch not in with_proxy)]
+
+
+def learns(model: str, method: str) -> bool:
+    """Whether a model can be fitted on what a method makes."""
+    return method not in DISTILLERS or find_model(model).learns_from_rows
+
+
+def make(batch: Batch) -> list[Made]:
+    """Makes a batch and writes down what it is. Needs a Ray session; its tasks do the work, this process only waits.
+
+    Raises:
+        DasError: as `sample` and `distill`.
+    """
+    full = Dataset.open(batch.data)
+    distilled = batch.methods[0] in DISTILLERS
+    found = [_distilled(batch, full)] if distilled else _sampled(batch, full)
+    storage.write_json(batch.record, [one.model_dump(mode="json") for one in found])
+    return found
+
+
+def _sampled(batch: Batch, full: Dataset) -> list[Made]:
+    found: list[Made] = []
+    proxy = (0.0, 0.0)
+    for method in batch.methods:
+        # Samplers with the same proxy find its scores in the same folder.
+        samples = sample(
+            data=batch.data,
+            sampler=method,
+            budget=list(map(repr, batch.budgets)),
+            output=storage.join(batch.output, "data", f"seed-{batch.seed}"),
+            seed=batch.seed,
+            # What lies there unfinished or of other budgets is this sweep's own.
+            overwrite=True,
+            **batch.settings.get(method, {}),
+        )
+        stages = storage.read_json(storage.join(samples.samples[0].uri, runs.NAME))["stages"]
+        trained = [stage for stage in stages if str(stage["stage"]).startswith(_PROXY_STAGES)]
+        if trained:
+            proxy = (sum(stage["cpu_s"] for stage in trained), sum(stage["wall_s"] for stage in trained))
+        # Whoever found the scores there would have had to make them.
+        extra = (0.0, 0.0) if trained else proxy
+        found += [
+            Made(
+                method=method,
+                budget=one.budget,
+                seed=batch.seed,
+                uri=one.uri,
+                fingerprint=one.fingerprint,
+                rows=one.rows,
+                share=one.rows / full.manifest.splits["train"],
+                bytes=train_bytes(Dataset.open(one.uri)),
+                cpu_s=round(samples.cpu_s + extra[0], 3),
+                wall_s=round(samples.wall_s + extra[1], 3),
+            )
+            for one in samples.samples
+        ]
+    return found
+
+
+def _distilled(batch: Batch, full: Dataset) -> Made:
+    (method,), (budget,) = batch.methods, batch.budgets
+    users = max(1, round(budget * full.n_users))
+    made = distill(
+        data=batch.data,
+        method=method,
+        users=users,
+        output=storage.join(batch.output, "data", f"seed-{batch.seed}", f"{method}-{budget:.12g}"),
+        seed=batch.seed,
+        set=dict(batch.settings.get(method, {})),
+        overwrite=True,
+    )
+    return Made(
+        method=method,
+        budget=budget,
+        seed=batch.seed,
+        uri=made.uri,
+        fingerprint=SyntheticDataset.open(made.uri).manifest.data.sha256[:32],
+        rows=users,
+        share=users / full.n_users,
+        bytes=made.bytes,
+        cpu_s=made.cpu_s,
+        wall_s=made.wall_s,
+    )
+
+
+def train_bytes(dataset: Dataset) -> int:
+    """The train rows' part of the shards."""
+    manifest = dataset.manifest
+    total = sum(record.data.bytes for record in manifest.shards)
+    return round(total * manifest.splits["train"] / max(manifest.n_rows, 1))
+
+
+def check(methods: Sequence[str]) -> None:
+    """Refuses a method that is unknown.
+
+    Raises:
+        DasError: listing those there are.
+    """
+    for name in methods:
+        if name not in METHODS:
+            raise DasError(f"unknown method '{name}'; the methods are {', '.join(METHODS)}.")
+
+
+def suits(method: str, dataset: Dataset) -> bool:
+    """Whether the dataset has what the method goes by."""
+    return method not in SAMPLERS or not SAMPLERS[method].timestamps or dataset.manifest.has_timestamps

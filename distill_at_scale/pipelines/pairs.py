@@ -1,0 +1,185 @@
+"""pairs: one model fitted on one dataset and measured on another; what `compare` and `sweep` are made of.
+
+What a pair measured is kept under a name made of what determines it, so that nothing is done twice: not by a run that
+goes on where it was, not for two methods or seeds that left the same rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isnan
+from pathlib import PurePosixPath
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from distill_at_scale.config import KS
+from distill_at_scale.data import storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.distillation.synthetic import SyntheticDataset, is_synthetic
+from distill_at_scale.errors import DasError
+from distill_at_scale.evaluation.bootstrap import UserBootstrap
+from distill_at_scale.models import find_model
+from distill_at_scale.models.torch_model import TorchRecommender
+from distill_at_scale.pipelines import cluster
+from distill_at_scale.pipelines.evaluate import evaluate, measure, weights
+from distill_at_scale.pipelines.fit import fit
+from distill_at_scale.pipelines.fitting import fit_here
+
+# What the rows take as they are read and handed over, and how much of a node's memory is given away.
+_ROW_BYTES = 100
+_SHARE_OF_MEMORY = 0.7
+
+
+class Trained(BaseModel):
+    """One model fitted on one dataset."""
+
+    metrics: dict[str, float]
+    standard_errors: dict[str, float | None]
+    resampled: dict[str, list[float]] | None = None
+    """ranking metrics over resampled users, if asked for; the same users whatever was fitted"""
+    fit_wall_s: float
+    fit_cpu_s: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One model to be fitted on one dataset, and where what it does is written down.
+
+    Attributes:
+        model: its name.
+        settings: of the model.
+        data, fingerprint: what it learns from; a dataset or a synthetic one.
+        full, full_fingerprint: the dataset whose users are asked.
+        record: file for what it measures.
+        split: whose rows are predicted.
+        seed: of the negatives of auc, and of the resampled users.
+        resample: whether to measure over resampled users too.
+    """
+
+    model: str
+    data: str
+    fingerprint: str
+    full: str
+    full_fingerprint: str
+    record: str
+    split: Literal["validation", "test"]
+    seed: int
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    resample: bool = False
+
+    @staticmethod
+    def of(
+        data: str,
+        fingerprint: str,
+        full: Dataset,
+        model: str,
+        output: str,
+        split: Literal["validation", "test"],
+        seed: int = 0,
+        model_seed: int | None = None,
+        resample: bool = False,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Pair:
+        """A pair with its record under ``output``.
+
+        Args:
+            model_seed: of the initialisation and batches of a model trained by gradients; one in closed form is the
+                same for all seeds.
+            settings: of the model; one of them may be its seed.
+        """
+        settings = dict(settings or {})
+        if model_seed and issubclass(find_model(model), TorchRecommender):
+            settings.setdefault("seed", model_seed)
+        # The name for the reader; the fingerprint tells datasets of the same name apart.
+        label = f"{PurePosixPath(data).name}-{fingerprint[:8]}"
+        name = f"{model}-{split}-{seed}"
+        if settings:
+            name += "-" + hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:6]
+        record = storage.join(output, "trained", label, f"{name}.json")
+        whole = full.manifest.fingerprint
+        return Pair(model, data, fingerprint, full.uri, whole, record, split, seed, settings, resample)
+
+    @property
+    def key(self) -> dict[str, Any]:
+        return {"data": self.fingerprint, "full": self.full_fingerprint}
+
+    def read(self) -> Trained | None:
+        """How it did, if it has been done before."""
+        try:
+            before = storage.read_json(self.record)
+        except FileNotFoundError:
+            return None
+        if before["key"] != self.key:
+            return None
+        trained = Trained.model_validate(before["trained"])
+        return None if self.resample and trained.resampled is None else trained
+
+    def write(self, trained: Trained) -> None:
+        """Keeps how it did."""
+        storage.write_json(self.record, {"key": self.key, "trained": trained.model_dump(mode="json")})
+
+
+def fits_beside_others(pair: Pair) -> bool:
+    """Whether a node has the memory for as many fits like this one as it has CPUs."""
+    model = find_model(pair.model)
+    if is_synthetic(pair.data):
+        synthetic = SyntheticDataset.open(pair.data)
+        users, items = synthetic.n_users, synthetic.n_items
+        rows = users * items
+    else:
+        dataset = Dataset.open(pair.data)
+        users, items, rows = dataset.n_users, dataset.n_items, dataset.n_rows
+    needed = model.memory_needed(users, items, rows, model.parse_config(pair.settings)) + _ROW_BYTES * rows
+    return all(needed * cpus <= _SHARE_OF_MEMORY * memory for cpus, memory in cluster.nodes())
+
+
+def train_here(pair: Pair) -> None:
+    """Fits and evaluates in one task with one thread: many small fits at once waste nothing on starting workers.
+
+    Raises:
+        DasError: as the fit, with the model's and the dataset's names.
+    """
+    cluster.use_threads(1)
+    start, cpu = time.monotonic(), time.process_time()
+    try:
+        model = fit_here(pair.data, pair.model, pair.settings)
+    except DasError as error:
+        raise DasError(f"{pair.model} on {storage.redact(pair.data)}: {error}") from None
+    wall_s, cpu_s = time.monotonic() - start, time.process_time() - cpu
+    full = Dataset.open(pair.full)
+    bootstrap = UserBootstrap(pair.seed) if pair.resample else None
+    shards = range(len(full.shards))
+    measured = measure(full, shards, model, weights(pair.full), pair.split, KS, pair.seed, bootstrap)
+    averages = measured.result()
+    errors = {name: None if isnan(value) else value for name, value in averages.standard_errors.items()}
+    pair.write(
+        Trained(
+            metrics=averages.metrics,
+            standard_errors=errors,
+            resampled=None if bootstrap is None else bootstrap.rounded_means(),
+            fit_wall_s=round(wall_s, 3),
+            fit_cpu_s=round(cpu_s, 3),
+        )
+    )
+
+
+def train_apart(pair: Pair) -> None:
+    """Fits and evaluates with all that the cluster has for one fit; the model itself is not kept."""
+    folder = pair.record.removesuffix(".json")
+    fitted = fit(data=pair.data, model=pair.model, set=dict(pair.settings), output=folder, overwrite=True)
+    measured = evaluate(data=pair.full, model=folder, split=pair.split, seed=pair.seed, resample=pair.resample)
+    pair.write(
+        Trained(
+            metrics=measured.metrics,
+            standard_errors=measured.standard_errors,
+            resampled=measured.resampled,
+            fit_wall_s=fitted.wall_s,
+            fit_cpu_s=fitted.cpu_s,
+        )
+    )
+    storage.remove(folder)

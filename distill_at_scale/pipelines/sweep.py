@@ -1,0 +1,380 @@
+"""sweep: which way of shrinking keeps what, on this very dataset? Every method × budget × model × seed, on Ray Tune.
+
+    make the small datasets (one pass or proxy serves many) ─► fit and measure every model on each, and on everything
+
+What is the same is done once: a scoring pass for all budgets, a proxy for all samplers that go by it, a model on the
+full data for all methods, a fit for all seeds that left the same rows. Every trial that ends is a row in
+`trials.parquet`; a sweep that was interrupted goes on where it was when the same command runs again.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel
+
+from distill_at_scale.config import SweepConfig, settle
+from distill_at_scale.data import storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.errors import DasError
+from distill_at_scale.genie.trials import FULL, PRIMARY, as_trials, cells
+from distill_at_scale.models import MODELS, find_model
+from distill_at_scale.pipelines import cluster, making, runs
+from distill_at_scale.pipelines.board import Board
+from distill_at_scale.pipelines.making import Batch, Made
+from distill_at_scale.pipelines.pairs import Pair, Trained, fits_beside_others, train_apart, train_here
+from distill_at_scale.pipelines.tuning import Trial, run_trials
+
+NAME, TRIALS = "sweep.json", "trials.parquet"
+_WRITE_EVERY_S = 2.0
+# Of a trial that only waits for tasks of its own: the memory of a process with this package loaded.
+_DRIVER = {"memory": 400 << 20}
+
+
+class SweepResult(BaseModel):
+    """What a sweep found; every trial is a row of ``<uri>/trials.parquet``."""
+
+    uri: str
+    data: dict[str, Any]
+    """uri, fingerprint and train rows of the full dataset"""
+    methods: list[str]
+    budgets: list[float]
+    models: list[str]
+    seeds: int
+    trials: int
+    done: int
+    failed: int
+    left: int
+    """for which the time budget did not suffice"""
+    failures: dict[str, int]
+    """reason -> trials"""
+    fits: int
+    """that the trials needed; what is the same was fitted once"""
+    left_out: list[str]
+    """what was asked for and cannot be, as sentences"""
+    metric: str
+    """whose kept share is told"""
+    cells: list[dict[str, Any]]
+    """what every method keeps at every budget; see :func:`distill_at_scale.genie.trials.cells`"""
+    wall_s: float
+
+
+def sweep(config: SweepConfig | None = None, /, **settings: Any) -> SweepResult:
+    """Tries methods at budgets with models; see :class:`~distill_at_scale.config.SweepConfig` for the settings.
+
+    A trial that fails is a row with its reason; it is tried again when the same command runs again.
+
+    Raises:
+        DasError: no dataset, unknown method or model, an output that holds a sweep of another dataset.
+    """
+    return _Sweep(settle(SweepConfig, config, settings)).run()
+
+
+class _Sweep:
+    """One run."""
+
+    def __init__(self, config: SweepConfig) -> None:
+        self.config = config
+        self.started = time.time()
+        self.deadline = None if config.time_budget is None else self.started + seconds(config.time_budget)
+        self.dataset = Dataset.open(config.data)
+        self.models = list(dict.fromkeys(config.models))
+        for name in self.models:
+            find_model(name)
+        self.left_out: list[str] = []
+        self.methods = self._methods()
+        self.settings = self._settings()
+        self.output = storage.normalise(config.output)
+        self.failed: dict[str, str] = {}
+        """key of a batch or record of a pair -> why it failed in this run"""
+        self._written = 0.0
+
+    def _methods(self) -> list[str]:
+        asked = list(making.METHODS) if self.config.methods == ["all"] else list(dict.fromkeys(self.config.methods))
+        making.check(asked)
+        place = storage.redact(self.dataset.uri)
+        kept = []
+        for name in asked:
+            if not making.suits(name, self.dataset):
+                self.left_out.append(f"{name} goes by time, but {place} has no timestamps")
+                continue
+            deaf = [model for model in self.models if not making.learns(model, name)]
+            if deaf:
+                self.left_out.append(f"{', '.join(deaf)} on {name}: learns from interactions, not from synthetic users")
+            if len(deaf) < len(self.models):
+                kept.append(name)
+        if not kept:
+            raise DasError(f"no method is left: {'; '.join(self.left_out)}.")
+        return kept
+
+    def _settings(self) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for key, value in self.config.set.items():
+            owner, _, name = key.partition(".")
+            if not name or owner not in (*making.METHODS, *MODELS):
+                raise DasError(
+                    f"--set {key}: name the method or model it is of, as distill_cf.steps=100 or mf.epochs=5."
+                )
+            found.setdefault(owner, {})[name] = value
+        for name in self.models:
+            find_model(name).parse_config(found.get(name, {}))
+        return found
+
+    # -- the run ------------------------------------------------------------------------------------------
+
+    def run(self) -> SweepResult:
+        self._claim()
+        seeds = range(self.config.seeds)
+        uri = self.dataset.uri
+        batches = [
+            batch
+            for seed in seeds
+            for batch in making.batches(self.methods, self.config.shares, seed, uri, self.output, self.settings)
+        ]
+        todo = [batch for batch in batches if batch.read() is None]
+        with cluster.session(self.config.address):
+            cpus = max(1, sum(cpus for cpus, _ in cluster.nodes()))
+            self._try(
+                "make",
+                [Trial(b.key, functools.partial(_make, b), _DRIVER, {"method": b.methods[0]}) for b in todo],
+                len(batches),
+                # A driver waits most of the time, but hundreds of them would only take memory.
+                min(max(cpus, 2), 64),
+                lambda key, failed: None,
+            )
+            made = {batch.key: batch.read() for batch in batches}
+            plan = self._plan(batches, made)
+            pairs = {pair.record: pair for _, pair in plan if pair is not None}
+            left = [pair for pair in pairs.values() if pair.read() is None]
+            self._fit(left, len(pairs), plan)
+        return self._finish(plan, len(pairs))
+
+    def _try(
+        self, name: str, trials: list[Trial], total: int, at_once: int | None, on_done: Callable[[str, str], None]
+    ) -> None:
+        if not trials:
+            return
+        best_by = PRIMARY if name == "fit" else None
+        board = Board(name, total, total - len(trials), best_by)
+
+        def ended(key: str, failed: str) -> None:
+            if failed:
+                self.failed[key] = failed
+            on_done(key, failed)
+
+        with board.shown():
+            run_trials(
+                trials,
+                board,
+                ended,
+                output=self.output,
+                at_once=at_once,
+                deadline=self.deadline,
+                mlflow=self.config.mlflow,
+            )
+
+    def _fit(self, pairs: list[Pair], total: int, plan: list[tuple[dict[str, Any], Pair | None]]) -> None:
+        beside = {pair.record: fits_beside_others(pair) for pair in pairs}
+        trials = [
+            Trial(
+                _name(pair),
+                functools.partial(_train, pair, beside[pair.record]),
+                {"cpu": 1} if beside[pair.record] else _DRIVER,
+                {"data": pair.data.rsplit("/", 1)[-1], "model": pair.model},
+            )
+            for pair in pairs
+        ]
+
+        def row(key: str, failed: str) -> None:
+            # Every trial is a row at once; of several in a moment one write is enough.
+            if time.monotonic() - self._written >= _WRITE_EVERY_S:
+                self._write(plan)
+                self._written = time.monotonic()
+
+        self._try("fit", trials, total, None, row)
+
+    # -- what there is to do, and what became of it --------------------------------------------------------
+
+    def _plan(
+        self, batches: list[Batch], made: Mapping[str, list[Made] | None]
+    ) -> list[tuple[dict[str, Any], Pair | None]]:
+        """Every trial: the columns known before it runs, and its pair; None where its data could not be made."""
+        full = self.dataset
+        manifest = full.manifest
+        name = full.uri.rsplit("/", 1)[-1]
+        common = {"dataset": name, "fingerprint": manifest.fingerprint}
+        plan: list[tuple[dict[str, Any], Pair | None]] = []
+
+        def add(row: dict[str, Any], uri: str | None, fingerprint: str, model: str) -> None:
+            pair = None
+            if uri is not None:
+                pair = Pair.of(
+                    uri,
+                    fingerprint,
+                    full,
+                    model,
+                    self.output,
+                    "test",
+                    model_seed=row["seed"],
+                    resample=True,
+                    settings=self.settings.get(model, {}),
+                )
+            plan.append(({**common, **row, "model": model}, pair))
+
+        train_rows = manifest.splits["train"]
+        whole = {"method": FULL, "budget": 1.0, "rows": train_rows, "share": 1.0, "make_cpu_s": 0.0, "make_wall_s": 0.0}
+        whole["bytes"] = making.train_bytes(full)
+        for seed in range(self.config.seeds):
+            for model in self.models:
+                add({**whole, "seed": seed}, full.uri, manifest.fingerprint, model)
+        for batch in batches:
+            found = made[batch.key]
+            for method in batch.methods:
+                for budget in batch.budgets:
+                    one = next((m for m in found or () if (m.method, m.budget) == (method, budget)), None)
+                    row: dict[str, Any] = {"method": method, "budget": budget, "seed": batch.seed, "batch": batch.key}
+                    if one is not None:
+                        row |= {"rows": one.rows, "share": one.share, "bytes": one.bytes}
+                        row |= {"make_cpu_s": one.cpu_s, "make_wall_s": one.wall_s}
+                    for model in self.models:
+                        if making.learns(model, method):
+                            add(row, one.uri if one else None, one.fingerprint if one else "", model)
+        return plan
+
+    def _rows(self, plan: list[tuple[dict[str, Any], Pair | None]]) -> list[dict[str, Any]]:
+        """The rows of all trials that have ended."""
+        rows = []
+        known: dict[str, Trained | None] = {}
+        for columns, pair in plan:
+            row = {key: value for key, value in columns.items() if key != "batch"}
+            if pair is None:
+                reason = self.failed.get(columns["batch"])
+                if reason:
+                    rows.append({**row, "status": "failed", "reason": reason})
+                continue
+            if pair.record not in known:
+                known[pair.record] = pair.read()
+            trained = known[pair.record]
+            if trained is not None:
+                costs = {"fit_cpu_s": trained.fit_cpu_s, "fit_wall_s": trained.fit_wall_s}
+                measured = {**trained.metrics, "resampled": trained.resampled}
+                rows.append({**row, "status": "done", "reason": "", **costs, **measured})
+            elif reason := self.failed.get(_name(pair)):
+                rows.append({**row, "status": "failed", "reason": reason})
+        return rows
+
+    def _write(self, plan: list[tuple[dict[str, Any], Pair | None]]) -> pl.DataFrame:
+        trials = as_trials(self._rows(plan))
+        buffer = io.BytesIO()
+        trials.write_parquet(buffer)
+        storage.write_bytes(storage.join(self.output, TRIALS), buffer.getvalue())
+        return trials
+
+    def _claim(self) -> None:
+        """Makes the output this sweep's, or goes on with it."""
+        place = storage.join(self.output, NAME)
+        if storage.exists(place):
+            found = storage.read_json(place)
+            where = storage.redact(self.output)
+            if found["data"]["fingerprint"] != self.dataset.manifest.fingerprint and not self.config.overwrite:
+                raise DasError(
+                    f"{where} holds a sweep of another dataset ({found['data']['uri']}); choose another --output, or "
+                    "replace it with --overwrite."
+                )
+            if self.config.overwrite:
+                storage.remove(self.output)
+        self._describe({})
+
+    def _describe(self, more: Mapping[str, Any]) -> None:
+        content = {
+            "data": {
+                "uri": storage.redact(self.dataset.uri),
+                "fingerprint": self.dataset.manifest.fingerprint,
+                "train_rows": self.dataset.manifest.splits["train"],
+            },
+            "config": self.config.model_dump(mode="json", exclude={"address", "overwrite"}),
+            "versions": runs.versions(),
+            **more,
+        }
+        storage.write_json(storage.join(self.output, NAME), content)
+
+    def _finish(self, plan: list[tuple[dict[str, Any], Pair | None]], fits: int) -> SweepResult:
+        trials = self._write(plan)
+        failed = trials.filter(pl.col("status") == "failed")
+        reasons = failed["reason"].value_counts(sort=True)
+        result = SweepResult(
+            uri=self.output,
+            data={
+                "uri": storage.redact(self.dataset.uri),
+                "fingerprint": self.dataset.manifest.fingerprint,
+                "train_rows": self.dataset.manifest.splits["train"],
+            },
+            methods=self.methods,
+            budgets=self.config.shares,
+            models=self.models,
+            seeds=self.config.seeds,
+            trials=len(plan),
+            done=len(trials) - len(failed),
+            failed=len(failed),
+            left=len(plan) - len(trials),
+            failures={row["reason"]: row["count"] for row in reasons.iter_rows(named=True)},
+            fits=fits,
+            left_out=self.left_out,
+            metric=PRIMARY,
+            cells=cells(trials).to_dicts(),
+            wall_s=round(time.time() - self.started, 1),
+        )
+        self._describe({"result": result.model_dump(mode="json", exclude={"cells"})})
+        return result
+
+
+def read_trials(uri: str) -> tuple[dict[str, Any], pl.DataFrame]:
+    """What ``sweep.json`` says of a sweep, and its trials.
+
+    Raises:
+        DasError: when there is no sweep, or none of its trials has ended.
+    """
+    uri = storage.normalise(uri)
+    place = storage.redact(uri)
+    try:
+        described = storage.read_json(storage.join(uri, NAME))
+        content = storage.read_bytes(storage.join(uri, TRIALS))
+    except FileNotFoundError:
+        raise DasError(f"{place} is no sweep: it has no {NAME} with {TRIALS}; das sweep makes one.") from None
+    return described, pl.read_parquet(io.BytesIO(content))
+
+
+def seconds(text: str) -> float:
+    """Seconds of a duration as 90s, 30m, 2h or 1h30m.
+
+    Raises:
+        DasError: for anything else.
+    """
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
+    if not text.strip() or found is None:
+        raise DasError(f"time_budget '{text}' is no duration; write it as 90s, 30m, 2h or 1h30m.")
+    return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1)))
+
+
+def _name(pair: Pair) -> str:
+    """Of a pair's trial."""
+    return "-".join(pair.record.removesuffix(".json").rsplit("/", 2)[1:])
+
+
+def _make(batch: Batch) -> dict[str, float]:
+    found = making.make(batch)
+    return {"cpu_s": sum(one.cpu_s for one in found)}
+
+
+def _train(pair: Pair, beside: bool) -> dict[str, float]:
+    if pair.read() is None:
+        (train_here if beside else train_apart)(pair)
+    trained = pair.read()
+    assert trained is not None
+    return {**trained.metrics, "fit_cpu_s": trained.fit_cpu_s}

@@ -1,0 +1,63 @@
+"""Results of a sweep as tables on standard output."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from distill_at_scale.data import storage
+from distill_at_scale.report.console import facts, grid, show
+
+if TYPE_CHECKING:
+    from distill_at_scale.pipelines.sweep import SweepResult
+
+_REASONS_SHOWN = 5
+
+
+def show_sweep(result: SweepResult) -> None:
+    """What every method keeps at every budget, best first at each, and what failed."""
+    counts = f"{result.done:,} of {result.trials:,} done"
+    if result.failed:
+        counts += f", {result.failed:,} failed"
+    if result.left:
+        counts += f", {result.left:,} left: the same command goes on"
+    uri = storage.redact(result.uri)
+    show(
+        facts(
+            "Sweep",
+            [
+                ("trials", f"{counts} ({result.fits:,} fits: what is the same was fitted once)"),
+                ("models", ", ".join(result.models)),
+                ("seeds", result.seeds),
+                ("took", f"{result.wall_s:,.0f} s"),
+                *(("left out", sentence) for sentence in result.left_out),
+            ],
+        )
+    )
+    show(f"{result.metric} kept, mean over the models (τ: whether they rank as on the full data)")
+    show(grid(["method", *(f"{budget:g}" for budget in result.budgets)], _rows(result)))
+    for reason, n in list(result.failures.items())[:_REASONS_SHOWN]:
+        show(f"{n:,} failed: {reason.strip().splitlines()[-1]}")
+    show(f"Every trial is a row of {storage.join(uri, 'trials.parquet')}.")
+    show(f"See it: das report --sweep {uri} --output report.html")
+
+
+def _rows(result: SweepResult) -> list[list[str]]:
+    """A row a method, those that keep most first; a column a budget."""
+    found = {(cell["method"], cell["budget"]): cell for cell in result.cells}
+    methods = {method for method, _ in found}
+
+    def mean_kept(method: str) -> float:
+        kept = [found[method, budget]["kept"] for budget in result.budgets if (method, budget) in found]
+        return sum(kept) / len(kept)
+
+    return [
+        [method, *(_cell(found.get((method, budget))) for budget in result.budgets)]
+        for method in sorted(methods, key=mean_kept, reverse=True)
+    ]
+
+
+def _cell(cell: dict[str, Any] | None) -> str:
+    if cell is None:
+        return "–"
+    tau = "–" if cell["tau"] is None else f"{cell['tau']:.2f}"
+    return f"{cell['kept']:.3f} ({tau})"
