@@ -1,0 +1,242 @@
+"""report: what a sweep found, gathered for one page; `distill_at_scale.report.html` writes it."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel
+
+from distill_at_scale.config import ReportConfig, settle
+from distill_at_scale.data import storage
+from distill_at_scale.errors import DasError
+from distill_at_scale.genie.trials import FULL, PRIMARY, cells
+from distill_at_scale.pipelines.making import DISTILLERS
+from distill_at_scale.pipelines.sweep import read_trials
+
+
+class Cell(BaseModel):
+    """One method at one budget, as :func:`~distill_at_scale.genie.trials.cells` sums it up."""
+
+    method: str
+    budget: float
+    share: float | None
+    """of the full dataset's train rows"""
+    rows: float | None
+    bytes: float | None
+    tau: float | None
+    tau_low: float | None
+    tau_high: float | None
+    kept: float
+    """share of ndcg@10"""
+    kept_low: float | None
+    kept_high: float | None
+    kept_by_model: dict[str, float | None]
+    make_cpu_s: float
+    fit_cpu_s: float
+    """of one round of training: each model fitted once on the small data"""
+    fit_full_cpu_s: float
+    """the same on the full data"""
+    n_seeds: int
+    n_models: int
+    """that were fitted on the small and on the full data"""
+    cheap: bool = False
+    """no other keeps as much at a lower cost of making it and one round of training"""
+    light: bool = False
+    """no other keeps as much in fewer bytes"""
+
+    @property
+    def cost(self) -> float | None:
+        """CPU time of making the small data and of one round of training on them, as a share of one on the full data;
+        None where that took none."""
+        return (self.make_cpu_s + self.fit_cpu_s) / self.fit_full_cpu_s if self.fit_full_cpu_s > 0 else None
+
+    @property
+    def pays_after(self) -> float | None:
+        """Rounds of training after which making the small data has paid for itself; None: it never does."""
+        saved = self.fit_full_cpu_s - self.fit_cpu_s
+        return self.make_cpu_s / saved if saved > 0 else None
+
+
+class FullModel(BaseModel):
+    """A model fitted on everything."""
+
+    model: str
+    score: float
+    """mean test ndcg@10 over the seeds"""
+    spread: float | None
+    """standard deviation over the seeds; None for a single one"""
+    fit_cpu_s: float | None
+    n_seeds: int
+
+
+class Failure(BaseModel):
+    """A trial that has no result."""
+
+    method: str
+    budget: float
+    model: str
+    seed: int
+    reason: str
+
+
+class ReportResult(BaseModel):
+    """Everything that the page shows."""
+
+    uri: str
+    """of the page"""
+    sweep: str
+    data: str
+    """URI of the full dataset"""
+    dataset: str
+    """its name"""
+    fingerprint: str
+    keep: float
+    """share of ndcg@10 that was asked for"""
+    recommended: Cell | None
+    """the smallest that keeps that much, else the nearest; None without results"""
+    safe: Cell | None
+    """the smallest whose interval as a whole lies above what was asked for"""
+    command: str | None
+    """makes the recommended small dataset"""
+    cells: list[Cell]
+    """by method and budget"""
+    full: list[FullModel]
+    failed: list[Failure]
+    trials: int
+    seeds: list[int]
+    full_bytes: float | None
+    """of the full dataset's train rows"""
+    notes: list[str]
+    """what the sweep was asked for and did not do, as sentences"""
+    config: dict[str, Any]
+    """settings of the sweep"""
+    versions: dict[str, str]
+    """of the software that ran it"""
+
+
+def report(config: ReportConfig | None = None, /, **settings: Any) -> ReportResult:
+    """Gathers what the trials of a sweep, finished or not, say; see :class:`~distill_at_scale.config.ReportConfig`.
+
+    Raises:
+        DasError: when there is no sweep, or none of its trials has ended.
+    """
+    config = settle(ReportConfig, config, settings)
+    sweep = storage.normalise(config.sweep)
+    about, trials = read_trials(sweep)
+    if trials.is_empty():
+        raise DasError(f"{storage.redact(sweep)}: no trial of the sweep has ended yet; run das sweep on.")
+    full = trials.filter(pl.col("method") == FULL)
+    found = gather(cells(trials))
+    best = best_cell(found, config.keep)
+    (dataset, fingerprint) = trials.select("dataset", "fingerprint").row(0)
+    return ReportResult(
+        uri=storage.normalise(config.output),
+        sweep=storage.redact(sweep),
+        data=about["data"]["uri"],
+        dataset=dataset,
+        fingerprint=fingerprint,
+        keep=config.keep,
+        recommended=best,
+        safe=best_cell([cell for cell in found if (cell.kept_low or 0.0) >= config.keep], config.keep),
+        command=None if best is None else command(about["data"]["uri"], best),
+        cells=found,
+        full=_full(full),
+        failed=_failed(trials),
+        trials=len(trials),
+        seeds=trials["seed"].unique().sort().to_list(),
+        full_bytes=_number(full["bytes"].mean()),
+        notes=_notes(about),
+        config=about["config"],
+        versions=about["versions"],
+    )
+
+
+def gather(table: pl.DataFrame) -> list[Cell]:
+    """A table of cells as objects, those on the two fronts marked; what keeps no number is left out."""
+    rows = table.sort("method", "budget").to_dicts()
+    found = []
+    for row in rows:
+        numbers = {name: _number(value) if isinstance(value, float) else value for name, value in row.items()}
+        if numbers["kept"] is not None:
+            cost = {name: numbers[name] or 0.0 for name in ("make_cpu_s", "fit_cpu_s", "fit_full_cpu_s")}
+            found.append(Cell.model_validate({**numbers, **cost, "kept_by_model": _by_model(row["kept_by_model"])}))
+    for k in front([(cell.cost, cell.kept) for cell in found]):
+        found[k].cheap = True
+    for k in front([(cell.bytes or None, cell.kept) for cell in found]):
+        found[k].light = True
+    return found
+
+
+def front(points: Sequence[tuple[float | None, float]]) -> list[int]:
+    """Which (cost, quality) no other beats: the Pareto front, the cheapest first; of equal ones the first. Those of
+    unknown cost are left out."""
+    best, found = -math.inf, []
+    priced = [(cost, -quality, k) for k, (cost, quality) in enumerate(points) if cost is not None]
+    for _, quality, k in sorted(priced):
+        if -quality > best:
+            best = -quality
+            found.append(k)
+    return found
+
+
+def best_cell(cells: Sequence[Cell], keep: float) -> Cell | None:
+    """The recommended cell; None of none. As `das recommend` ranks what a sweep measured: of those that keep enough,
+    those that all models learn from first, the smallest, the one that keeps most; without any, the nearest."""
+    most = max((cell.n_models for cell in cells), default=0)
+
+    def order(cell: Cell) -> tuple[bool, bool, float, float]:
+        enough = cell.kept >= keep
+        return not enough, cell.n_models < most, cell.budget if enough else 0.0, -cell.kept
+
+    return min(cells, key=order, default=None)
+
+
+def command(data: str, cell: Cell) -> str:
+    """The command that makes the small dataset of a cell anew."""
+    if cell.method in DISTILLERS:
+        return (
+            f"das distill --data {shlex.quote(data)} --method {cell.method} --users {cell.rows:.0f} --output distilled"
+        )
+    return f"das sample --data {shlex.quote(data)} --sampler {cell.method} --budget {cell.budget:g} --output samples"
+
+
+def _notes(about: Mapping[str, Any]) -> list[str]:
+    """What the reader must know of a sweep that did not do all that it was asked for."""
+    ended = about.get("result")
+    if ended is None:
+        return ["The sweep had not ended when this page was made."]
+    left = [f"For {ended['left']:,} trials the time budget did not suffice."] if ended["left"] else []
+    return [*left, *(f"Left out: {sentence}." for sentence in ended["left_out"])]
+
+
+def _full(trials: pl.DataFrame) -> list[FullModel]:
+    done = (
+        trials.filter(pl.col("status") == "done")
+        .group_by("model")
+        .agg(
+            score=pl.col(PRIMARY).mean(),
+            spread=pl.col(PRIMARY).std(),
+            fit_cpu_s=pl.col("fit_cpu_s").mean(),
+            n_seeds=pl.len(),
+        )
+    )
+    return [FullModel.model_validate(row) for row in done.sort("score", descending=True).to_dicts()]
+
+
+def _failed(trials: pl.DataFrame) -> list[Failure]:
+    failed = trials.filter(pl.col("status") == "failed").sort("method", "budget", "model", "seed")
+    return [Failure.model_validate(row) for row in failed.select(*Failure.model_fields).to_dicts()]
+
+
+def _by_model(text: str) -> dict[str, float | None]:
+    return {model: _number(value) for model, value in json.loads(text).items()}
+
+
+def _number(value: Any) -> float | None:
+    """None for what is no finite number."""
+    return None if value is None or not math.isfinite(value) else float(value)

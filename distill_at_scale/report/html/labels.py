@@ -1,0 +1,72 @@
+"""Names beside points: where there is room for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from math import hypot
+
+from distill_at_scale.report.html.axes import CHARACTER, LINE
+from distill_at_scale.report.html.markup import Markup, tag
+
+Spot = tuple[float, float]
+"""x and y in a picture"""
+Box = tuple[float, float, float, float]
+"""left, top, right, bottom"""
+
+_STEP = 6.0
+
+
+def labels(
+    named: Sequence[tuple[str, Spot]], covered: Sequence[Box], better_free: Sequence[Box], inside: Box
+) -> list[Markup]:
+    """Texts beside their spots.
+
+    Args:
+        named: name and spot, those first that need a name most; whoever finds no place goes without.
+        covered: what no name may cover; names never cover each other.
+        better_free: what they cover only where there is no other place.
+        inside: where they must lie.
+    """
+    taken, drawn = list(covered), []
+    for name, spot in named:
+        width = CHARACTER * len(name)
+        boxes = [(left, top, left + width, top + LINE) for left, top in _corners(spot, width)]
+        free = [box for box in boxes if _within(box, inside) and not _touches(box, taken)]
+        if free:
+            box = next((box for box in free if not _touches(box, better_free)), free[0])
+            taken.append(box)
+            drawn.append(tag("text", name, x=box[0], y=box[1] + 12, class_="label"))
+    return drawn
+
+
+def around(spot: Spot, radius: float) -> Box:
+    """A square."""
+    x, y = spot
+    return (x - radius, y - radius, x + radius, y + radius)
+
+
+def along(spots: Sequence[Spot]) -> list[Box]:
+    """Small squares that cover the line through ``spots``."""
+    found = []
+    for (x, y), (end_x, end_y) in pairwise(spots):
+        steps = max(1, round(hypot(end_x - x, end_y - y) / _STEP))
+        found += [around((x + (end_x - x) * k / steps, y + (end_y - y) * k / steps), 2) for k in range(steps + 1)]
+    return found
+
+
+def _corners(spot: Spot, width: float) -> list[Spot]:
+    """Upper left corners of boxes around a spot, the best first."""
+    x, y = spot
+    beside = [(x + 11, y - LINE / 2), (x - 11 - width, y - LINE / 2)]
+    lower = [(x + shift, y + 10) for shift in (0.0, -width / 2, -width)]
+    upper = [(x + shift, y - 10 - LINE) for shift in (-width, -width / 2, 0.0)]
+    return [*beside, *lower, *upper]
+
+
+def _touches(box: Box, others: Sequence[Box]) -> bool:
+    return any(box[0] < o[2] and o[0] < box[2] and box[1] < o[3] and o[1] < box[3] for o in others)
+
+
+def _within(box: Box, outer: Box) -> bool:
+    return box[0] >= outer[0] and box[1] >= outer[1] and box[2] <= outer[2] and box[3] <= outer[3]

@@ -1,0 +1,58 @@
+"""Numbers as a reader wants them: percent, CPU time, bytes, rounds of training. None is a dash."""
+
+from __future__ import annotations
+
+NOTHING = "–"
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """A fraction as ``97.2 %``."""
+    return NOTHING if share is None else f"{100 * share:.{digits}f} %"
+
+
+def budget(share: float) -> str:
+    """A budget as short as it was given: ``10 %``, ``0.5 %``."""
+    return f"{100 * share:.4g} %"
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Two fractions as ``95.1 to 98.9 %``."""
+    return NOTHING if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f} %"
+
+
+def plain(value: float | None, digits: int = 2) -> str:
+    """A number with a fixed count of digits; a true minus."""
+    return NOTHING if value is None else f"{value:.{digits}f}".replace("-", "−")
+
+
+def cpu(seconds: float | None) -> str:
+    """CPU-seconds, minutes or hours."""
+    if seconds is None:
+        return NOTHING
+    if 0 < seconds < 0.01:
+        return "< 0.01 s"
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:,.3g} h"
+
+
+def size(n_bytes: float | None) -> str:
+    """Bytes in decimal units, which make round ticks."""
+    if n_bytes is None:
+        return NOTHING
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 999.5:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.0f} TB"
+
+
+def rounds(count: float | None) -> str:
+    """Rounds of training after which something has paid for itself; None: it never does."""
+    if count is None:
+        return "never"
+    if 0 < count < 0.01:
+        return "< 0.01"
+    return f"{count:.2g}" if count < 10 else f"{count:,.0f}"

@@ -1,0 +1,155 @@
+"""The report as one HTML page without scripts, that needs nothing but itself: the recommendation, then sections."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from distill_at_scale.data import storage
+from distill_at_scale.report.html import numbers
+from distill_at_scale.report.html.markup import Markup, join, tag
+from distill_at_scale.report.html.sections import Section, figure_sections
+from distill_at_scale.report.html.tables import table
+
+if TYPE_CHECKING:
+    from distill_at_scale.pipelines.report import Failure, ReportResult
+
+
+def html_page(result: ReportResult) -> str:
+    """The whole page as text."""
+    closing = [section for section in (_full(result), _failed(result), _made(result)) if section is not None]
+    sections = [*figure_sections(result), *closing]
+    style = Markup(resources.files(__package__).joinpath("style.css").read_text("utf-8"))
+    title = f"What small datasets of {result.dataset} keep"
+    head = tag(
+        "head",
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("title", title),
+        tag("style", style),
+    )
+    notes = [tag("p", note, class_="warn") for note in result.notes]
+    links = [tag("a", name, href=f"#{key}") for key, name, _ in sections]
+    body = tag(
+        "main",
+        tag("header", tag("h1", title), tag("p", _about(result), class_="dim"), *notes),
+        _advice(result),
+        tag("nav", *links, aria_label="sections"),
+        *(tag("section", tag("h2", name), content, id=key) for key, name, content in sections),
+    )
+    return "<!doctype html>\n" + tag("html", head, tag("body", body), lang="en") + "\n"
+
+
+def headline(result: ReportResult) -> str:
+    """The recommendation in one sentence."""
+    best = result.recommended
+    if best is None:
+        return "No method has two models fitted on both its small and the full data yet, so nothing can be recommended."
+    kept = f"{numbers.percent(best.kept)} of ndcg@10"
+    if best.kept_low is not None:
+        kept += f" (90 % interval {numbers.interval(best.kept_low, best.kept_high)})"
+    name, wanted = f"{best.method} at {numbers.budget(best.budget)}", numbers.budget(result.keep)
+    if best.kept < result.keep:
+        return f"No method keeps {wanted}; the nearest, {name}, keeps {kept}."
+    told = f"{name} is the smallest that keeps {wanted}: it keeps {kept}."
+    if result.safe is None:
+        return f"{told} No interval lies above that as a whole." if best.kept_low is not None else told
+    if result.safe == best:
+        return told
+    safe = f"{result.safe.method} at {numbers.budget(result.safe.budget)}"
+    return f"{told} On the safe side is {safe}, whose whole interval lies above that."
+
+
+def _about(result: ReportResult) -> str:
+    models, seeds = len(result.full), len(result.seeds)
+    parts = [f"{len(result.cells)} small datasets", _count(models, "model"), _count(seeds, "seed")]
+    failed = f", {len(result.failed)} failed" if result.failed else ""
+    place = f"{result.data} ({result.fingerprint})"
+    return f"{', '.join(parts)}; {result.trials:,} trials{failed}. Dataset: {place}; sweep: {result.sweep}."
+
+
+def _count(n: int, name: str) -> str:
+    return f"{n:,} {name}" if n == 1 else f"{n:,} {name}s"
+
+
+def _advice(result: ReportResult) -> Markup:
+    best = result.recommended
+    if best is None:
+        return tag("div", tag("p", headline(result)), class_="advice", id="recommendation")
+    models = _count(best.n_models, "model")
+    tau = None if best.tau_low is None else f"{numbers.plain(best.tau_low)} to {numbers.plain(best.tau_high)}"
+    rounds = "rounds of training" if best.pays_after is not None else None
+    facts = [
+        ("of ndcg@10 kept", numbers.percent(best.kept), numbers.interval(best.kept_low, best.kept_high)),
+        ("ranks the models alike: τ", numbers.plain(best.tau), tau),
+        ("train rows", numbers.percent(best.share), None if best.rows is None else f"{best.rows:,.0f} rows"),
+        ("making it", numbers.cpu(best.make_cpu_s), "CPU time"),
+        (f"fitting {models}", numbers.cpu(best.fit_cpu_s), f"instead of {numbers.cpu(best.fit_full_cpu_s)}"),
+        ("has paid for itself after", numbers.rounds(best.pays_after), rounds),
+    ]
+    told = [
+        tag("div", tag("dt", name), tag("dd", value, None if small is None else tag("small", small)))
+        for name, value, small in facts
+    ]
+    return tag(
+        "div",
+        tag("p", "Recommended" if best.kept >= result.keep else "Nearest to what was asked for", class_="dim"),
+        tag("p", f"{best.method} at {numbers.budget(best.budget)}", class_="name"),
+        tag("p", headline(result)),
+        tag("dl", *told, class_="facts"),
+        _wrapped(result.command or ""),
+        class_="advice",
+        id="recommendation",
+    )
+
+
+def _wrapped(command: str) -> Markup:
+    """A command that breaks between its words only, where it can."""
+    words = [join(tag("span", word), Markup(" ")) for word in command.split(" ")]
+    return tag("p", tag("code", *words), class_="command")
+
+
+def _full(result: ReportResult) -> Section | None:
+    if not result.full:
+        return None
+    rows = [
+        [f.model, numbers.percent(f.score, 2), numbers.percent(f.spread, 2), numbers.cpu(f.fit_cpu_s), str(f.n_seeds)]
+        for f in result.full
+    ]
+    columns = ["model", "ndcg@10", "standard deviation over seeds", "CPU time of a fit", "seeds"]
+    return "full", "Models on all rows", table("Test ndcg@10 of the models fitted on everything", columns, rows)
+
+
+def _failed(result: ReportResult) -> Section | None:
+    if not result.failed:
+        return None
+    groups: dict[tuple[str, str, str], list[Failure]] = {}
+    for failure in result.failed:
+        groups.setdefault((failure.method, failure.model, failure.reason), []).append(failure)
+    rows = [[_trials(*key[:2], failures), key[2]] for key, failures in groups.items()]
+    text = tag("p", "No figure has them; a method at a budget counts with the models that are left, if at least two.")
+    shown = table("Failed trials", ["trials", "reason"], rows, words=["reason"])
+    return "failed", f"{_count(len(result.failed), 'trial')} failed", join(text, shown)
+
+
+def _trials(method: str, model: str, failures: Sequence[Failure]) -> str:
+    budgets, seeds = (sorted({getattr(failure, name) for failure in failures}) for name in ("budget", "seed"))
+    return f"{method} at {', '.join(map(numbers.budget, budgets))}, {model}, seed {', '.join(map(str, seeds))}"
+
+
+def _made(result: ReportResult) -> Section:
+    settings = [[key, _setting(value)] for key, value in result.config.items() if value is not None]
+    settings.append(["seeds used", ", ".join(map(str, result.seeds))])
+    versions = [[name, version] for name, version in result.versions.items()]
+    content = [table("Settings", ["setting", "value"], settings, words=["value"])]
+    if versions:
+        content.append(table("Software", ["package", "version"], versions, words=["version"]))
+    return "made", "How it was made", tag("div", *content, class_="panels")
+
+
+def _setting(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(_setting(one) for one in value)
+    return storage.redact(value if isinstance(value, str) else json.dumps(value))

@@ -1,0 +1,351 @@
+"""report: what a sweep found as one page; its numbers against their definitions, its HTML for soundness."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import report_kit as kit
+
+from distill_at_scale import cli, report
+from distill_at_scale.data import storage
+from distill_at_scale.errors import DasError
+from distill_at_scale.genie.trials import as_trials, cells
+from distill_at_scale.pipelines import recommend as pipelines_recommend
+from distill_at_scale.pipelines.report import Cell, ReportResult, best_cell, front, gather
+from distill_at_scale.report.html import headline
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+from dataset_kit import write_dataset
+
+VOID = {"meta", "br"}
+
+
+class Soundness(HTMLParser):
+    """Reads a page and refuses what browsers would mend silently."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.tables: list[list[list[str]]] = []
+        self.pictures: list[dict[str, str | None]] = []
+        self.tags: set[str] = set()
+        self.feed(page)
+        self.close()
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        assert len(given) == len(attributes), f"<{tag}> has an attribute twice"
+        assert not {"src", "onclick", "onload"} & set(given)
+        self.tags.add(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        if "id" in given:
+            self.ids.append(given["id"] or "")
+        if "href" in given:
+            self.links.append(given["href"] or "")
+        if tag == "svg":
+            self.pictures.append(given)
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            assert tag == "td" or given["scope"] in ("row", "col")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] in (["td"], ["th"]):
+            self.tables[-1][-1][-1] += data
+
+    def table(self, *columns: str) -> list[list[str]]:
+        """Rows of the one table with these heads."""
+        (found,) = [table for table in self.tables if table and table[0] == list(columns)]
+        return found[1:]
+
+
+def page_of(result: ReportResult) -> Soundness:
+    return Soundness(Path(result.uri).read_text())
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory) -> ReportResult:
+    folder = tmp_path_factory.mktemp("report")
+    broken = {("temporal", 0.02, "ease"), ("random", 0.1, "svd_ae")}
+    trials = [
+        kit.fail(row, 'no <b>memory</b> & no "time"') if (row["method"], row["budget"], row["model"]) in broken else row
+        for row in kit.rows()
+    ]
+    sweep = kit.write_sweep(folder / "sweep", trials, models=list(kit.MODELS))
+    return report.write_report(sweep=sweep, output=str(folder / "report.html"), keep=0.85)
+
+
+def test_the_page_needs_nothing_but_itself(result: ReportResult) -> None:
+    text, page = Path(result.uri).read_text(), page_of(result)
+    assert len(page.ids) == len(set(page.ids))
+    assert {link.removeprefix("#") for link in page.links} <= set(page.ids)
+    assert not {"script", "link", "img", "iframe", "object", "base"} & page.tags
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "secret" not in text
+
+
+def test_every_picture_is_told_and_has_its_data(result: ReportResult) -> None:
+    page, text = page_of(result), Path(result.uri).read_text()
+    shown = [picture for picture in page.pictures if picture.get("aria-hidden") is None]
+    # A picture a method; three figures in two shapes each.
+    assert len(shown) == len(kit.STRENGTHS) + 3 * 2
+    assert all(picture["role"] == "img" and picture["aria-label"] and picture["viewbox"] for picture in shown)
+    assert text.count("<desc>") == len(shown)
+    assert text.count("<details>") == 6
+    assert text.count("<caption>") == len(page.tables)
+
+
+def test_the_tables_say_what_the_cells_say(result: ReportResult) -> None:
+    page = page_of(result)
+    rows = page.table("method", "budget", "rows", "share of rows", "kept", "90 % interval", "models", "seeds")
+    assert len(rows) == len(result.cells) == len(kit.STRENGTHS) * len(kit.BUDGETS)
+    for row, cell in zip(rows, result.cells):
+        assert row[:2] == [cell.method, f"{100 * cell.budget:g} %"]
+        assert float(row[4].removesuffix(" %")) == pytest.approx(100 * cell.kept, abs=0.051)
+        few = {("temporal", 0.02): "3", ("random", 0.1): "3"}
+        assert row[6] == few.get((cell.method, cell.budget), "2" if cell.method == "sketch" else "4")
+    ranking = page.table("method", "budget", "τ", "90 % interval from", "to", "models")
+    assert [row[2] for row in ranking if row[0] == "reversed" and row[1] in ("2 %", "5 %", "10 %")] == ["−1.000"] * 3
+    heat = {row[0]: row[1:] for row in page.table("method", "2 %", "5 %", "10 %", "30 %")}
+    assert heat["head_users"] == ["1.00"] * 4
+    assert heat["reversed"] == ["−1.00"] * 3 + ["1.00"]
+    # With a model less it is no ranking of all.
+    assert heat["temporal"] == ["–", "1.00", "1.00", "1.00"]
+    assert heat["sketch"] == ["–"] * 4
+    reason = 'no <b>memory</b> & no "time"'
+    assert page.table("trials", "reason") == [
+        ["random at 10 %, svd_ae, seed 0, 1", reason],
+        ["temporal at 2 %, ease, seed 0, 1", reason],
+    ]
+
+
+def test_the_transfer_matrix_has_each_model(result: ReportResult) -> None:
+    assert result.recommended is not None
+    tables = [table for table in page_of(result).tables if table[0] == ["method", *kit.MODELS]]
+    assert len(tables) == len(kit.BUDGETS)
+    shown = {row[0]: row[1:] for row in tables[0][1:]}
+    for cell in result.cells:
+        if cell.budget == result.recommended.budget:
+            known = [cell.kept_by_model.get(model) for model in kit.MODELS]
+            assert shown[cell.method] == ["–" if share is None else f"{100 * share:.1f} %" for share in known]
+
+
+@pytest.mark.parametrize(
+    ("keep", "method", "budget", "enough"),
+    [(0.5, "svp_mf_users_prop", 0.02, True), (0.85, "head_users", 0.02, True), (0.999, "head_users", 0.3, False)],
+)
+def test_the_smallest_that_keeps_enough_is_recommended(
+    tmp_path: Path, keep: float, method: str, budget: float, enough: bool
+) -> None:
+    """svp_mf_users_prop keeps .59 at the smallest budget by the rule: the mean of .02 ** (.1 (1 + k / 4))."""
+    methods = tuple(name for name in kit.STRENGTHS if keep > 0.5 or name != "head_users")
+    sweep = kit.write_sweep(tmp_path / "sweep", kit.rows(methods))
+    found = report.write_report(sweep=sweep, output=str(tmp_path / "report.html"), keep=keep)
+    assert found.recommended is not None
+    assert (found.recommended.method, found.recommended.budget) == (method, budget)
+    assert (found.recommended.kept >= keep) is enough
+    assert (
+        found.command == f"das sample --data s3://bucket/data --sampler {method} --budget {budget:g} --output samples"
+    )
+    assert ("No method keeps 99.9 %; the nearest" in headline(found)) is not enough
+    assert headline(found) in Path(found.uri).read_text().replace("&quot;", '"')
+
+
+def test_the_safe_side_is_named_where_it_is_another(tmp_path: Path) -> None:
+    """Resamples that scatter by a tenth: what keeps .9 by its mean need not keep it by its whole interval."""
+    sweep = kit.write_sweep(tmp_path / "sweep", kit.rows(("head_users",), noise=0.1))
+    results = [
+        report.write_report(sweep=sweep, output=str(tmp_path / "report.html"), keep=keep) for keep in (0.5, 0.9, 0.99)
+    ]
+    told = [headline(one).partition(". ")[2] for one in results]
+    for one in results:
+        above = [cell for cell in one.cells if cell.kept_low is not None and cell.kept_low >= one.keep]
+        assert one.safe == min(above, key=lambda cell: cell.budget, default=None)
+    assert told[0] == ""
+    assert "On the safe side is" in told[1]
+    assert "No interval lies above" in told[2]
+
+
+def test_of_two_that_keep_enough_the_smaller_one_is_taken() -> None:
+    small, large = _cell(budget=0.1, kept=0.96), _cell(budget=0.3, kept=0.99)
+    assert best_cell([large, small], 0.95) is small
+    assert best_cell([large, small], 0.97) is large
+    assert best_cell([large, small], 1.5) is large
+    assert best_cell([], 0.5) is None
+    # One that not all models learn from comes after those that all do.
+    assert best_cell([large, _cell(budget=0.1, kept=0.97, n_models=1)], 0.95) is large
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.7, 0.9, 0.96, 0.999])
+def test_the_page_and_the_command_recommend_the_same(tmp_path: Path, keep: float) -> None:
+    """Of methods that keep what is drawn for them, one of which not all models learn from; seed 5."""
+    user = [(u, (u + k) % 5, 1.0, k, (0, 0, 1, 2)[k]) for u in range(4) for k in range(4)]
+    dataset = write_dataset(tmp_path / "data", [user], [4], 5)
+    known = {"uri": dataset.uri, "fingerprint": dataset.manifest.fingerprint}
+    rng = np.random.default_rng(5)
+    methods = ("random", "head_users", "sketch")
+    drawn = {(method, budget): rng.uniform(0.2, 1.1) for method in methods for budget in kit.BUDGETS}
+    trials = [
+        {**row, "fingerprint": dataset.manifest.fingerprint, "resampled": None}
+        | {"ndcg@10": row["ndcg@10"] * drawn.get((row["method"], row["budget"]), 1.0)}
+        for row in kit.rows(methods, seeds=1)
+    ]
+    sweep = kit.write_sweep(tmp_path / "sweep", trials)
+    storage.write_json(f"{sweep}/sweep.json", {**storage.read_json(f"{sweep}/sweep.json"), "data": known})
+    shown = report.write_report(sweep=sweep, output=str(tmp_path / "report.html"), keep=keep)
+    told = pipelines_recommend.recommend(data=dataset.uri, sweep=sweep, keep=keep)
+    assert shown.recommended is not None
+    assert (shown.recommended.method, shown.recommended.budget) == (told.options[0].method, told.options[0].budget)
+    assert (shown.recommended.kept >= keep) == told.met
+
+
+def _cell(budget: float, kept: float, n_models: int = 2, **costs: float) -> Cell:
+    cost = {"make_cpu_s": 1.0, "fit_cpu_s": 1.0, "fit_full_cpu_s": 2.0, **costs}
+    empty = dict.fromkeys(("rows", "bytes", "tau", "tau_low", "tau_high"))
+    return Cell(
+        method="m", budget=budget, share=budget, kept=kept, kept_low=None, kept_high=None, kept_by_model={},
+        n_seeds=1, n_models=n_models, **empty, **cost,
+    )  # fmt: skip
+
+
+def test_the_front_by_its_definition() -> None:
+    """A point is on it when no other is as good in both and better in one; seed 3, coarse, so that ties occur."""
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        points = [(float(cost), float(quality)) for cost, quality in rng.integers(0, 8, size=(12, 2))]
+        beaten = {
+            k
+            for k, (cost, quality) in enumerate(points)
+            if any(c <= cost and q >= quality and (c, q) != (cost, quality) for c, q in points)
+        }
+        expected = {point for k, point in enumerate(points) if k not in beaten}
+        found = [points[k] for k in front(points)]
+        assert set(found) == expected
+        assert len(found) == len(expected)
+        assert found == sorted(found)
+    assert front([(None, 9.0), (1.0, 2.0)]) == [1]
+
+
+@pytest.mark.parametrize(("make", "fit", "full"), [(10.0, 1.0, 4.0), (0.0, 3.0, 4.0), (7.0, 4.0, 4.0), (7.0, 5.0, 4.0)])
+def test_break_even_by_its_definition(make: float, fit: float, full: float) -> None:
+    """Rounds are counted one by one until the small data's total is no larger."""
+    cell = _cell(0.1, 0.9, make_cpu_s=make, fit_cpu_s=fit, fit_full_cpu_s=full)
+    first = next((n for n in range(1000) if make + n * fit <= n * full), None)
+    if full <= fit:
+        assert cell.pays_after is None
+        assert first is None
+    else:
+        assert cell.pays_after is not None
+        assert first == math.ceil(cell.pays_after)
+
+
+def test_fronts_are_marked_in_what_is_gathered() -> None:
+    found = gather(cells(as_trials(kit.rows(noise=0.0))))
+    cheap = {(cell.method, cell.budget) for cell in found if cell.cheap}
+    # head_users keeps most at every budget; random and temporal are a little cheaper, which counts at the smallest.
+    assert cheap == {("random", 0.02), ("temporal", 0.02), *(("head_users", budget) for budget in kit.BUDGETS)}
+    assert {cell.method for cell in found if cell.light} == {"head_users"}
+
+
+@pytest.mark.parametrize(
+    ("trials", "sections"),
+    [
+        pytest.param(
+            kit.rows(seeds=1, noise=0.0, sized=False), "quality cost ranking transfer payback full made", id="no bytes"
+        ),
+        pytest.param([kit.fail(row, "lost") for row in kit.rows()], "failed made", id="all failed"),
+        pytest.param(kit.rows(models=("ease",)), "full made", id="one model"),
+        pytest.param(
+            [{**row, "resampled": None, "fit_cpu_s": 0.0} for row in kit.rows(("random",), budgets=(0.1,), seeds=1)],
+            "quality ranking transfer payback bytes full made",
+            id="a single cell without intervals and costs",
+        ),
+    ],
+)
+def test_whatever_a_sweep_has_is_shown(tmp_path: Path, trials: list[dict], sections: str) -> None:
+    sweep = kit.write_sweep(tmp_path / "sweep", trials)
+    found = report.write_report(sweep=sweep, output=str(tmp_path / "report.html"))
+    assert [name for name in page_of(found).ids if name != "recommendation"] == sections.split()
+
+
+def test_names_cannot_break_the_page(tmp_path: Path) -> None:
+    hostile = '</title><script>alert("1")</script>'
+    trials = [
+        {**row, "dataset": hostile, "method": row["method"] + "<&>'\"" * (row["method"] != "full")}
+        for row in kit.rows(("random", "temporal"))
+    ]
+    found = report.write_report(sweep=kit.write_sweep(tmp_path / "sweep", trials), output=str(tmp_path / "report.html"))
+    page = page_of(found)
+    assert len(found.cells) == 8
+    assert "script" not in page.tags
+    assert {row[0] for row in page.table("method", "2 %", "5 %", "10 %", "30 %")} == {"random<&>'\"", "temporal<&>'\""}
+
+
+def test_what_is_no_number_is_a_dash(tmp_path: Path) -> None:
+    """Models that all score the same have no ranking: τ is unknown."""
+    trials = [{**row, **dict.fromkeys(("ndcg@10", "hr@10", "psp@10", "auc"), 0.1)} for row in kit.rows(("random",))]
+    trials = [{**row, **dict.fromkeys(("ndcg@100", "hr@100", "psp@100"), 0.1)} for row in trials]
+    found = report.write_report(sweep=kit.write_sweep(tmp_path / "sweep", trials), output=str(tmp_path / "report.html"))
+    assert [cell.tau for cell in found.cells] == [None] * 4
+    assert page_of(found).table("method", "2 %", "5 %", "10 %", "30 %") == [["random", "–", "–", "–", "–"]]
+    assert not any("nan" in text for table in page_of(found).tables for row in table for text in row)
+
+
+def test_no_sweep_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(DasError, match="is no sweep"):
+        report.write_report(sweep=str(tmp_path), output=str(tmp_path / "report.html"))
+    empty = kit.write_sweep(tmp_path / "sweep", [])
+    with pytest.raises(DasError, match="no trial of the sweep has ended yet"):
+        report.write_report(sweep=empty, output=str(tmp_path / "report.html"))
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_the_command_writes_the_page_and_says_what_is_recommended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep, output = kit.write_sweep(tmp_path / "sweep", kit.rows()), tmp_path / "page" / "report.html"
+    for options in (["--json"], []):
+        monkeypatch.setattr(
+            "sys.argv", ["das", "report", "--sweep", sweep, "--output", str(output), "--keep", "0.9", *options]
+        )
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert not ended.value.code
+        shown = capsys.readouterr().out
+        if options:
+            assert json.loads(shown.splitlines()[-1])["recommended"]["method"] == "head_users"
+        else:
+            assert "keeps 90 %" in shown
+            assert str(output) in shown
+        assert output.read_text().startswith("<!doctype html>")
+        output.unlink()
+
+
+def test_what_a_sweep_did_not_do_is_said(tmp_path: Path) -> None:
+    sweep = kit.write_sweep(tmp_path / "sweep", kit.rows(), left=1200, left_out=("mvae on sketch: learns otherwise",))
+    told = report.write_report(sweep=sweep, output=str(tmp_path / "report.html")).notes
+    assert told == [
+        "For 1,200 trials the time budget did not suffice.",
+        "Left out: mvae on sketch: learns otherwise.",
+    ]
+    about = storage.read_json(f"{sweep}/sweep.json")
+    storage.write_json(f"{sweep}/sweep.json", {key: value for key, value in about.items() if key != "result"})
+    found = report.write_report(sweep=sweep, output=str(tmp_path / "report.html"))
+    assert "The sweep had not ended when this page was made." in Path(found.uri).read_text()
