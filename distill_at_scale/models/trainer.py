@@ -52,6 +52,7 @@ class Trainer:
     Attributes:
         module: what is trained; after :meth:`run` the best on validation, or the last without validation rows.
         epoch, step: epochs done, and steps done in the running one.
+        earlier_cpu_s: CPU-seconds spent before the checkpoint that was restored.
         points: the validation metric after each epoch.
     """
 
@@ -96,6 +97,7 @@ class Trainer:
         self._best: dict[str, torch.Tensor] | None = None
         self._loss = torch.zeros(2, dtype=torch.float64, device=device)
         self._clock = time.perf_counter()
+        self._cpu, self.earlier_cpu_s = time.process_time(), 0.0
 
     @property
     def done(self) -> bool:
@@ -159,6 +161,7 @@ class Trainer:
         tensors |= {f"best.{key}": value for key, value in (self._best or {}).items()}
         tensors["loss"] = self._loss
         place = {"epoch": self.epoch, "step": self.step, "points": [point.model_dump() for point in self.points]}
+        place["cpu_s"] = self.cpu_s
         copied = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
         return safetensors.torch.save(copied, {"trainer": json.dumps(place)})
 
@@ -180,6 +183,13 @@ class Trainer:
         self._best, self._loss = groups.get("best"), groups["loss"][""]
         self.epoch, self.step = place["epoch"], place["step"]
         self.points = [GridPoint.model_validate(point) for point in place["points"]]
+        self._cpu, self.earlier_cpu_s = time.process_time(), place["cpu_s"]
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU-seconds of this worker, those before a checkpoint that was restored included (as of the worker that
+        wrote it)."""
+        return self.earlier_cpu_s + time.process_time() - self._cpu
 
     def _read(self, piece: int) -> Examples:
         """The examples of a piece; only the last ones are kept."""

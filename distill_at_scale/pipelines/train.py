@@ -60,6 +60,9 @@ class Gang:
 class Workers(Alone):
     """All workers of a run, as torch.distributed connects them; one alone is not connected."""
 
+    earlier_cpu_s = 0.0
+    """spent before the checkpoint that this life began with"""
+
     def __init__(self, device: torch.device) -> None:
         self.device = device
         if torch.distributed.is_initialized():
@@ -214,6 +217,7 @@ def run_trainer(
     workers.add(newest)
     if newest.item():
         trainer.restore(checkpoints.read(int(newest.item())))
+        workers.earlier_cpu_s = trainer.earlier_cpu_s
 
     def after_step() -> None:
         if trainer.step == 0 and after_epoch:
@@ -257,7 +261,8 @@ def _on_worker(loop: dict[str, Any]) -> None:
             storage.write_json(crashed, words)
         raise
     costs = torch.zeros(workers.world, 2, dtype=torch.float64, device=workers.device)
-    costs[workers.rank, 0], costs[workers.rank, 1] = time.process_time() - cpu, runs.peak_mib()
+    spent = workers.earlier_cpu_s + time.process_time() - cpu
+    costs[workers.rank, 0], costs[workers.rank, 1] = spent, runs.peak_mib()
     workers.add(costs)
     if workers.rank == 0:
         each = [{"cpu_s": seconds, "peak_mib": peak} for seconds, peak in costs.tolist()]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.logger import TBXLoggerCallback
 
@@ -27,6 +28,10 @@ from distill_at_scale.pipelines.board import Board
 _RETRIES = 3
 _FAILED = "failed"
 LOGS = "tensorboard"
+
+# Workers that start together wait so long for each other at most.
+_GATHER_S = 60.0
+_POLL_S = 0.2
 
 Resources = Mapping[str, float]
 """of a trial: cpu, gpu, memory in bytes, as Ray has them"""
@@ -88,7 +93,10 @@ def run_trials(
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([_bundle(by_key[config["trial"]].resources)])
 
-    trainable = tune.with_resources(tune.with_parameters(_trial, trials=by_key), resources)
+    held = max(int(trial.resources.get("cpu", 0)) for trial in trials)
+    lanes = min(len(trials), int(ray.cluster_resources().get("CPU", 0)) // held) if held else 0
+    gate: Any = ray.remote(num_cpus=0, scheduling_strategy="DEFAULT")(_Gate).remote(lanes)
+    trainable = tune.with_resources(tune.with_parameters(_trial, trials=by_key, gate=gate), resources)
     tuner = tune.Tuner(
         trainable,
         param_space={"trial": tune.grid_search(list(by_key))},
@@ -111,6 +119,7 @@ def run_trials(
         with _quiet():
             tuner.fit()
     finally:
+        ray.kill(gate)
         # Pickles of Tune's own, for its restore, which we have no need of.
         for kept in ("tuner.pkl", "trainable.pkl"):
             storage.remove(storage.join(logs, name, kept))
@@ -121,8 +130,39 @@ def _bundle(resources: Resources) -> dict[str, float]:
     return {names.get(name, name): amount for name, amount in resources.items() if amount}
 
 
-def _trial(config: dict[str, Any], trials: Mapping[str, Trial]) -> None:
+class _Gate:
+    """Opens when as many workers have come as there is room for.
+
+    Tune gives the next trial to a worker that has just become free, and ends the one that was being started for it.
+    Trials that last less than such a start would so keep all workers but the first from ever coming up.
+    """
+
+    def __init__(self, expected: int) -> None:
+        self._expected, self._came = expected, set[str]()
+
+    def come(self, worker: str) -> bool:
+        self._came.add(worker)
+        return len(self._came) >= self._expected
+
+
+_gates_passed: set[str] = set()
+"""by this process"""
+
+
+def _pass(gate: Any) -> None:
+    """Waits at a gate, once in the life of this process."""
+    name = gate._actor_id.hex()
+    if name in _gates_passed:
+        return
+    _gates_passed.add(name)
+    me, deadline = ray.get_runtime_context().get_worker_id(), time.monotonic() + _GATHER_S
+    while not ray.get(gate.come.remote(me)) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _trial(config: dict[str, Any], trials: Mapping[str, Trial], gate: Any) -> None:
     """What a worker does. A failure of the trial's own is reported, not raised: it would come again."""
+    _pass(gate)
     try:
         found = dict(trials[config["trial"]].work())
         failed = ""

@@ -70,6 +70,7 @@ def test_a_run_stopped_again_and_again_ends_with_the_same_bits(name: str) -> Non
             continue
         break
     assert n_runs > 2
+    assert trainer.cpu_s > trainer.earlier_cpu_s > 0  # the lives before count
     expected = undisturbed.module.state_dict()
     for key, value in trainer.module.state_dict().items():
         assert torch.equal(value, expected[key]), key
