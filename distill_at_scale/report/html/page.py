@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from distill_at_scale.data import storage
 from distill_at_scale.report.html import numbers
 from distill_at_scale.report.html.markup import Markup, join, tag
 from distill_at_scale.report.html.sections import Section, figure_sections
@@ -140,7 +139,7 @@ def _trials(method: str, model: str, failures: Sequence[Failure]) -> str:
 
 
 def _made(result: ReportResult) -> Section:
-    settings = [[key, _setting(value)] for key, value in result.config.items() if value is not None]
+    settings = [[key, _setting(value)] for key, value in result.config.items() if value not in (None, {}, [])]
     settings.append(["seeds used", ", ".join(map(str, result.seeds))])
     versions = [[name, version] for name, version in result.versions.items()]
     content = [table("Settings", ["setting", "value"], settings, words=["value"])]
@@ -152,4 +151,4 @@ def _made(result: ReportResult) -> Section:
 def _setting(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(_setting(one) for one in value)
-    return storage.redact(value if isinstance(value, str) else json.dumps(value))
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,147 @@
+"""The kinds of models that Data-Genie chooses among, all with one face, and the choice on datasets held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from distill_at_scale.errors import DasError
+from distill_at_scale.genie.networks import Pairwise, Pointwise
+from distill_at_scale.genie.ridge import Means, Ridge
+from distill_at_scale.genie.table import Table
+from distill_at_scale.genie.trees import Trees
+
+
+class Regressor(Protocol):
+    """Learns what a cell keeps."""
+
+    def fit(self, table: Table, y: np.ndarray) -> None:
+        """Fits to targets float64 [n]."""
+
+    def predict(self, table: Table) -> np.ndarray:
+        """float64 [n]."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything that was learned."""
+
+    def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """What :meth:`arrays` gave."""
+
+
+class Blend:
+    """The mean of some models: their errors differ."""
+
+    def __init__(self) -> None:
+        self._members = {name: _SINGLE[name]() for name in _BLENDED}
+
+    def fit(self, table: Table, y: np.ndarray) -> None:
+        """Fits to targets float64 [n]."""
+        for member in self._members.values():
+            member.fit(table, y)
+
+    def predict(self, table: Table) -> np.ndarray:
+        """float64 [n]."""
+        return np.mean([member.predict(table) for member in self._members.values()], axis=0)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything that was learned."""
+        return {f"{name}/{key}": a for name, member in self._members.items() for key, a in member.arrays().items()}
+
+    def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """What :meth:`arrays` gave."""
+        for name, member in self._members.items():
+            prefix = f"{name}/"
+            member.set_arrays({key.removeprefix(prefix): a for key, a in arrays.items() if key.startswith(prefix)})
+
+
+_SINGLE: dict[str, Callable[[], Regressor]] = {
+    "means": Means,
+    "ridge": Ridge,
+    "trees": Trees,
+    "pointwise": Pointwise,
+    "pairwise": Pairwise,
+}
+_BLENDED = ("ridge", "trees", "pointwise", "pairwise")
+KINDS = (*_SINGLE, "blend")
+"""``means`` does not look at the dataset: what wins against it has learned something of datasets."""
+
+FOLDS = 4
+
+
+def make(name: str) -> Regressor:
+    """A new model of that kind.
+
+    Raises:
+        DasError: listing the kinds.
+    """
+    if name not in KINDS:
+        raise DasError(f"'{name}' is no kind of model; Data-Genie chooses among {', '.join(KINDS)}.")
+    return Blend() if name == "blend" else _SINGLE[name]()
+
+
+def folds(groups: np.ndarray, n: int = FOLDS, seed: int = 0) -> np.ndarray:
+    """int64 [n rows]: a fold for every row, whole groups together, groups dealt in a drawn order, the largest first."""
+    names, place, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    drawn = np.random.default_rng(seed).permutation(len(names))
+    fold, filled = np.zeros(len(names), dtype=np.int64), np.zeros(n)
+    for group in drawn[np.argsort(-sizes[drawn], kind="stable")]:
+        fold[group] = filled.argmin()
+        filled[fold[group]] += sizes[group]
+    return fold[place]
+
+
+def out_of_fold(names: Sequence[str], table: Table, y: np.ndarray, fold: np.ndarray) -> dict[str, np.ndarray]:
+    """For every kind float64 [n]: each row predicted by a model that saw no row of its fold."""
+    found = {name: np.empty(len(y)) for name in names}
+    fitted = [name for name in _SINGLE if name in names or ("blend" in names and name in _BLENDED)]
+    for number in np.unique(fold):
+        out = fold == number
+        learned, rest = table.take(np.flatnonzero(~out)), table.take(np.flatnonzero(out))
+        predicted = {}
+        for name in fitted:
+            model = make(name)
+            model.fit(learned, y[~out])
+            predicted[name] = model.predict(rest)
+        if "blend" in names:
+            # Its members are fitted already.
+            predicted["blend"] = np.mean([predicted[name] for name in _BLENDED], axis=0)
+        for name in names:
+            found[name][out] = predicted[name]
+    return found
+
+
+def regrets(task: np.ndarray, y: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """float64 [tasks]: by how much the method of the highest prediction falls short of the best one of its task."""
+    found = []
+    for number in np.unique(task):
+        rows = np.flatnonzero(task == number)
+        found.append(y[rows].max() - y[rows[predicted[rows].argmax()]])
+    return np.array(found)
+
+
+def choose(table: Table, y: np.ndarray, groups: np.ndarray, names: Sequence[str] | None = None) -> dict[str, Any]:
+    """The kind with the least mean regret on datasets that it was not trained on.
+
+    Args:
+        table, y: cells and their targets.
+        groups: of each cell, what must not be in training and validation at once.
+        names: kinds to choose among; default: all.
+
+    Returns:
+        ``name``, the chosen kind; ``validation``: regret and mean squared error of every kind; ``out_of_fold``: the
+        chosen one's predictions float64 [n], each by a model that saw no cell of its group's fold.
+    """
+    names = list(KINDS if names is None else names)
+    predicted = out_of_fold(names, table, y, folds(groups))
+    task = table.tasks()
+    validation = {
+        name: {
+            "regret": float(regrets(task, y, predicted[name]).mean()),
+            "mse": float(((y - predicted[name]) ** 2).mean()),
+        }
+        for name in names
+    }
+    best = min(names, key=lambda name: (validation[name]["regret"], validation[name]["mse"]))
+    return {"name": best, "validation": validation, "out_of_fold": predicted[best]}

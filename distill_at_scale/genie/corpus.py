@@ -1,0 +1,136 @@
+"""The many small logs that Data-Genie learns from: generated ones of all kinds, and cuts of real ones.
+
+Names are ``family--cut``, or the family alone for a generated log. Cuts of one log share users and items, so they are
+no independent datasets: whoever judges leaves a whole family out (:func:`family`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.splits import SplitRule
+from distill_at_scale.genie import cuts
+from distill_at_scale.genie.generate import LogDesign, generate
+
+_SEPARATOR = "--"
+_N_GENERATED = 27
+_MOST_ROWS = 36_000
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One log.
+
+    Attributes:
+        name: of the dataset made of it.
+        split: how it is split.
+        source: the real log that it is cut from; None for a generated one.
+        make: makes it, of the source's rows or of nothing.
+    """
+
+    name: str
+    split: SplitRule
+    source: str | None
+    make: Callable[..., pl.DataFrame]
+
+
+SOURCES: dict[str, dict[str, Any]] = {
+    "ml-100k": {"file": "ml-100k.inter", "split": "leave_2"},
+    "ml-1m": {"file": "ml-1m.parquet", "split": "20_percent_hist"},
+    "beauty": {"file": "amazon-beauty-5core.txt", "split": "leave_2"},
+    "toys": {"file": "amazon-toys-5core.txt", "split": "leave_2"},
+}
+"""The real logs: a file of a folder that the user names, and the split of its cuts."""
+
+_CUTS: dict[str, dict[str, Callable[[pl.DataFrame], pl.DataFrame]]] = {
+    "ml-100k": {
+        "random": lambda log: cuts.popular_items(cuts.random_users(log, 400), 900),
+        "casual": lambda log: cuts.active_users(log, 600, most=False),
+        "early": lambda log: cuts.window(log, 0.0, 0.35),
+        "late": lambda log: cuts.window(log, 0.65, 1.0),
+        "tail": lambda log: cuts.popular_items(log, 1200, most=False),
+        "hits": lambda log: cuts.random_users(cuts.popular_items(log, 200), 800),
+    },
+    "ml-1m": {
+        "random": lambda log: cuts.popular_items(cuts.random_users(log, 420), 800),
+        "casual": lambda log: cuts.popular_items(cuts.active_users(log, 1400, most=False), 900),
+        "tail": lambda log: cuts.popular_items(
+            cuts.random_users(cuts.popular_items(log, 2200, most=False), 1400), 1000
+        ),
+        "hits": lambda log: cuts.random_users(cuts.popular_items(log, 300), 600),
+    },
+    "beauty": {
+        "hits": lambda log: cuts.random_users(cuts.core(cuts.popular_items(log, 800), 5), 1500),
+        "active": lambda log: cuts.popular_items(cuts.active_users(log, 1200), 1000),
+        "core": lambda log: cuts.random_users(cuts.core(log, 8), 1400),
+    },
+    "toys": {
+        "hits": lambda log: cuts.random_users(cuts.core(cuts.popular_items(log, 800), 5), 1500),
+        "active": lambda log: cuts.popular_items(cuts.active_users(log, 1200), 1000),
+        "core": lambda log: cuts.random_users(cuts.core(log, 8), 1400),
+    },
+}
+
+
+def corpus() -> list[Entry]:
+    """All logs; generated ones and the cuts of the real logs by turns, so that any first part of them is mixed."""
+    made: list[Entry] = []
+    for k, design in enumerate(designs(_N_GENERATED)):
+        split: SplitRule = "leave_2" if k % 2 else "20_percent_hist"
+        made.append(Entry(f"generated-{k:02d}", split, None, lambda design=design: generate(design)))
+    cut = [
+        Entry(f"{source}{_SEPARATOR}{name}", SOURCES[source]["split"], source, _cored(make))
+        for source, several in _CUTS.items()
+        for name, make in several.items()
+    ]
+    # Spread over the list, in an order of their own that has every source early.
+    order = np.random.default_rng(0).permutation(len(cut))
+    places = np.linspace(0, len(made), len(cut), endpoint=False)
+    placed = [*zip(places, (cut[k] for k in order)), *enumerate(made)]
+    return [entry for _, entry in sorted(placed, key=lambda one: one[0])]
+
+
+def family(name: str, fingerprint: str) -> str:
+    """What a dataset is cut from, by its name; the dataset itself, by its fingerprint, when it is no cut."""
+    source, separator, _ = name.partition(_SEPARATOR)
+    return source if separator else fingerprint
+
+
+def designs(n: int, seed: int = 0) -> list[LogDesign]:
+    """``n`` designs that cover the ranges of all properties evenly: a Latin hypercube.
+
+    Source: McKay, Beckman, Conover, "A comparison of three methods for selecting values of input variables" (1979).
+    """
+    rng = np.random.default_rng(seed)
+    names = ("users", "items", "rows", "activity", "popularity", "clusters", "taste", "links", "drift", "noise", "who")
+    at = {name: (rng.permutation(n) + rng.random(n)) / n for name in names}
+    found = []
+    for k in range(n):
+        users = round(400 * (1400 / 400) ** at["users"][k])
+        mean_rows = min(10 * (45 / 10) ** at["rows"][k], _MOST_ROWS / users)
+        design = LogDesign(
+            users=users,
+            items=round(200 * (1000 / 200) ** at["items"][k]),
+            mean_rows=mean_rows,
+            activity_tail=0.3 + 0.8 * at["activity"][k],
+            popularity_tail=0.2 + 1.1 * at["popularity"][k],
+            clusters=round(3 * 10 ** at["clusters"][k]),
+            taste=0.5 + 3.0 * at["taste"][k],
+            links=4.5 * at["links"][k],
+            # Half of the logs stand still, and a third has no noise.
+            drift=max(0.0, 4 * at["drift"][k] - 2),
+            noise=max(0.0, 0.75 * at["noise"][k] - 0.25),
+            noise_by_activity=2 * at["who"][k] - 1,
+        )
+        found.append(replace(design, seed=seed * n + k))
+    return found
+
+
+def _cored(make: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    return lambda log: cuts.core(make(log), 3).sort(Columns.USER_ID, maintain_order=True)

@@ -1,0 +1,80 @@
+"""Which training datasets a dataset is like, and whether it is like any."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distill_at_scale.genie.features import feature_vector
+from distill_at_scale.genie.table import Scaler
+
+# As far from its nearest as no training dataset is, by a margin.
+_MARGIN = 1.5
+# In words, for those that are counts when raised from their logarithm.
+_COUNTS = {
+    "log_rows": "train rows",
+    "log_users": "users",
+    "log_items": "items",
+    "log_user_mean": "rows a user",
+    "log_item_mean": "rows an item",
+}
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The training datasets as points: features with mean 0 and deviation 1; distances are root mean squares.
+
+    Attributes:
+        names: of the features.
+        fingerprints: of the datasets.
+        points: float64 [datasets, features], as measured.
+        scaler: of the points.
+        limit: how far from its nearest neighbour a dataset may be and still be like it.
+    """
+
+    names: tuple[str, ...]
+    fingerprints: tuple[str, ...]
+    points: np.ndarray
+    scaler: Scaler
+    limit: float
+
+    @classmethod
+    def fit(cls, features: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> Neighbours:
+        """Of the training datasets' features by fingerprint."""
+        points = np.stack([feature_vector(one, names) for one in features.values()])
+        scaler = Scaler.fit(points)
+        scaled = (points - scaler.mean) / scaler.deviation
+        between = np.sqrt(((scaled[:, None] - scaled[None]) ** 2).mean(2))
+        np.fill_diagonal(between, np.inf)
+        nearest = between.min(1)
+        limit = _MARGIN * float(nearest[np.isfinite(nearest)].max(initial=0.0))
+        return cls(tuple(names), tuple(features), points, scaler, limit)
+
+    def nearest(self, features: Mapping[str, float], k: int = 3) -> list[tuple[str, float]]:
+        """The ``k`` training datasets nearest to a dataset: fingerprint and distance."""
+        point = (feature_vector(features, self.names) - self.scaler.mean) / self.scaler.deviation
+        distance = np.sqrt((((self.points - self.scaler.mean) / self.scaler.deviation - point) ** 2).mean(1))
+        return [(self.fingerprints[i], float(distance[i])) for i in np.argsort(distance, kind="stable")[:k]]
+
+    def outside(self, features: Mapping[str, float]) -> str | None:
+        """One sentence when the dataset is like none of them, naming what differs most; None otherwise."""
+        if self.nearest(features, 1)[0][1] <= self.limit:
+            return None
+        point = feature_vector(features, self.names)
+        low, high = self.scaler.low, self.scaler.high
+        beyond = np.maximum(np.maximum(low - point, point - high), 0) / self.scaler.deviation
+        shown = [k for k in np.argsort(-beyond, kind="stable") if beyond[k] > 0][:3]
+        parts = [self._told(k, point[k]) for k in shown]
+        what = f" ({'; '.join(parts)})" if parts else ""
+        return (
+            f"these data are far outside what Data-Genie was trained on{what}: its intervals do not hold here; "
+            "das sweep measures on the data themselves."
+        )
+
+    def _told(self, k: int, value: float) -> str:
+        name, low, high = self.names[k], self.scaler.low[k], self.scaler.high[k]
+        if name in _COUNTS:
+            return f"{np.exp(value):,.0f} {_COUNTS[name]}, trained on {np.exp(low):,.0f} to {np.exp(high):,.0f}"
+        return f"{name} {value:.3g}, trained on {low:.3g} to {high:.3g}"

@@ -1,0 +1,99 @@
+"""Linear models of a cell: the mean of its method and budget, and ridge regression on everything known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import scipy.linalg
+from pydantic import BaseModel, ConfigDict, Field
+
+from distill_at_scale.genie.table import Scaler, Table
+
+
+class Means:
+    """Every method by its mean over the datasets at each budget, in between by the logarithm of the budget.
+
+    This is what one knows without looking at a dataset: the baseline that always takes the best single method.
+    """
+
+    def __init__(self) -> None:
+        self._budgets = np.zeros(0)
+        self._means = np.zeros((0, 0))
+
+    def fit(self, table: Table, y: np.ndarray) -> None:
+        """Fits to targets float64 [n]."""
+        self._budgets, place = np.unique(table.log_budget, return_inverse=True)
+        shape = (table.n_methods, len(self._budgets))
+        cell = table.method * shape[1] + place
+        counts = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
+        sums = np.bincount(cell, y, shape[0] * shape[1]).reshape(shape)
+        # What was never tried counts as what all methods have at that budget.
+        overall = sums.sum(0) / np.maximum(counts.sum(0), 1)
+        self._means = np.where(counts > 0, sums / np.maximum(counts, 1), overall)
+
+    def predict(self, table: Table) -> np.ndarray:
+        """float64 [n]."""
+        found = np.empty(len(table))
+        for method in np.unique(table.method):
+            rows = table.method == method
+            found[rows] = np.interp(table.log_budget[rows], self._budgets, self._means[method])
+        return found
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """For saving."""
+        return {"budgets": self._budgets, "means": self._means}
+
+    def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """What was saved."""
+        self._budgets, self._means = arrays["budgets"], arrays["means"]
+
+
+class RidgeConfig(BaseModel):
+    """Settings of ridge regression."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    penalty: float = Field(default=0.15, gt=0)
+    """λ a row, of columns with deviation 1."""
+
+
+class Ridge:
+    """Ridge regression on what is left over by :class:`Means`: features, budget, and both for every method."""
+
+    def __init__(self, config: RidgeConfig | None = None) -> None:
+        self.config = config or RidgeConfig()
+        self._means = Means()
+        self._weights = np.zeros(0)
+        self._scaler = Scaler.fit(np.zeros((1, 0)))
+
+    def fit(self, table: Table, y: np.ndarray) -> None:
+        """Fits to targets float64 [n]."""
+        self._means.fit(table, y)
+        self._scaler = Scaler.fit(table.x)
+        x, left = self._inputs(table), y - self._means.predict(table)
+        gram = x.T @ x + self.config.penalty * len(x) * np.eye(x.shape[1])
+        self._weights = scipy.linalg.solve(gram, x.T @ left, assume_a="pos")
+
+    def predict(self, table: Table) -> np.ndarray:
+        """float64 [n]."""
+        return self._means.predict(table) + self._inputs(table) @ self._weights
+
+    def _inputs(self, table: Table) -> np.ndarray:
+        x = self._scaler(table.x)
+        crossed = (table.one_hot[:, :, None] * x[:, None, :]).reshape(len(x), -1)
+        return np.column_stack([x, crossed])
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """For saving."""
+        scaler = {f"scaler.{name}": array for name, array in self._scaler.arrays().items()}
+        means = {f"means.{name}": array for name, array in self._means.arrays().items()}
+        return {"weights": self._weights, **scaler, **means}
+
+    def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """What was saved."""
+        self._weights = arrays["weights"]
+        self._scaler = Scaler.of_arrays(
+            {name: arrays[f"scaler.{name}"] for name in ("mean", "deviation", "low", "high")}
+        )
+        self._means.set_arrays({name: arrays[f"means.{name}"] for name in ("budgets", "means")})

@@ -1,0 +1,118 @@
+"""genie train: a Data-Genie out of sweeps of many datasets."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel
+
+from distill_at_scale.config import GenieTrainConfig, settle
+from distill_at_scale.data import storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.errors import DasError
+from distill_at_scale.genie import oracle
+from distill_at_scale.genie.candidates import KINDS, make
+from distill_at_scale.genie.judge import Judgement, judge
+from distill_at_scale.genie.oracle import TARGETS, DataGenie
+from distill_at_scale.genie.trials import cells
+from distill_at_scale.pipelines import runs
+from distill_at_scale.pipelines.features import features
+from distill_at_scale.pipelines.sweep import read_trials
+
+
+class GenieResult(BaseModel):
+    """A trained Data-Genie."""
+
+    uri: str
+    datasets: int
+    cells: int
+    methods: list[str]
+    budgets: list[float]
+    kinds: dict[str, str]
+    """target -> kind of model chosen by its regret on datasets held out"""
+    validation: dict[str, dict[str, dict[str, float]]]
+    """target -> kind -> regret and mean squared error there"""
+    judgements: list[Judgement]
+    """on datasets left out in turn, when asked for"""
+    bytes: int
+    wall_s: float
+    cpu_s: float
+
+
+def genie_train(config: GenieTrainConfig | None = None, /, **settings: Any) -> GenieResult:
+    """Trains a Data-Genie; see :class:`~distill_at_scale.config.GenieTrainConfig` for the settings.
+
+    Raises:
+        DasError: no sweep, a dataset that is gone or has changed, too few datasets, an output that exists.
+    """
+    config = settle(GenieTrainConfig, config, settings)
+    started, cpu = time.monotonic(), time.process_time()
+    output = storage.normalise(config.output)
+    if storage.exists(storage.join(output, oracle.NAME)) and not config.overwrite:
+        place = storage.redact(output)
+        raise DasError(f"{place} holds a Data-Genie already; choose another --output, or replace it with --overwrite.")
+    kinds = config.kinds or list(KINDS)
+    for kind in kinds:
+        make(kind)  # an unknown one is told before the sweeps are read
+    known: list[pl.DataFrame] = []
+    measured: dict[str, dict[str, float]] = {}
+    for uri in config.sweeps:
+        found, of = _training(storage.normalise(uri), config.address)
+        # What is in two places, as after an earlier training, counts once.
+        known.append(found.filter(~pl.col("fingerprint").is_in(list(measured))))
+        measured |= of
+    every = pl.concat(known)
+    genie = DataGenie.fit(every, measured, kinds)
+    judgements = _judge(genie, kinds) if config.judge else []
+    more = {"judgements": [one.model_dump(mode="json") for one in judgements], "versions": runs.versions()}
+    genie.save(output, more)
+    return GenieResult(
+        uri=output,
+        datasets=len(measured),
+        cells=every.height,
+        methods=list(genie.encoder.methods),
+        budgets=sorted(every["budget"].unique()),
+        kinds={name: target.kind for name, target in genie.targets.items()},
+        validation={name: target.validation for name, target in genie.targets.items()},
+        judgements=judgements,
+        bytes=sum(file.size for file in storage.list_files(output)),
+        wall_s=round(time.monotonic() - started, 1),
+        cpu_s=round(time.process_time() - cpu, 1),
+    )
+
+
+def _training(uri: str, address: str | None) -> tuple[pl.DataFrame, dict[str, dict[str, float]]]:
+    """The cells of a sweep, or of all that a Data-Genie was trained on, and features by fingerprint."""
+    if storage.exists(storage.join(uri, oracle.NAME)):
+        oracle.describe(uri)
+        return oracle.read_training(uri)
+    described, trials = read_trials(uri)
+    of = described["data"]
+    dataset = Dataset.open(of["uri"])
+    if dataset.manifest.fingerprint != of["fingerprint"]:
+        raise DasError(
+            f"{storage.redact(uri)} is a sweep of a dataset that has changed since ({of['uri']}); sweep it again."
+        )
+    return cells(trials), {of["fingerprint"]: features(dataset, address)}
+
+
+def _judge(genie: DataGenie, kinds: list[str]) -> list[Judgement]:
+    """Leaves every family of datasets out once; of what all models can learn from, since a choice is between those."""
+    found = []
+    most = genie.cells["n_models"].max()
+    for target in TARGETS:
+        known = genie.cells.filter(pl.col("n_models") == most)
+        given = oracle.target_cells(target, known, genie.features, genie.encoder)
+        n = len(set(given.families))
+        done = 0
+
+        def tell(family: str, target: str = target, n: int = n) -> None:
+            nonlocal done
+            done += 1
+            print(f"judging {target}: {done}/{n}, without {family}", file=sys.stderr, flush=True)
+
+        found.append(judge(target, given.table, given.y, given.families, kinds, tell))
+    return found

@@ -1,0 +1,171 @@
+"""The meta-dataset: many small datasets, each swept with the same methods, budgets and models, for Data-Genie to learn.
+
+    logs/<name>.parquet ─► data/<name> (prepare) ─► sweeps/<name> (sweep) ─► trials.parquet of all
+
+One dataset after another. What is done is not done again, so that a run that was interrupted, or whose time was up,
+goes on where it was.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import sys
+import time
+from collections.abc import Sequence
+
+import polars as pl
+
+from distill_at_scale.data import storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.manifest import NAME as MANIFEST
+from distill_at_scale.errors import DasError
+from distill_at_scale.genie import cuts
+from distill_at_scale.genie.corpus import SOURCES, Entry, corpus
+from distill_at_scale.pipelines import cluster
+from distill_at_scale.pipelines.prepare import prepare
+from distill_at_scale.pipelines.sweep import TRIALS, read_trials, sweep
+
+METHODS = (
+    "random",
+    "stratified",
+    "temporal",
+    "random_users",
+    "head_users",
+    "centrality",
+    "random_walk",
+    "forest_fire",
+    "density",
+    "sensitivity",
+    "sensitivity_users",
+    "svp_bias_users",
+    "sketch",
+)
+"""Of each family of samplers at least one, those that take seconds, and the distiller that needs no training."""
+BUDGETS = (0.02, 0.1, 0.3, 0.6)
+MODELS = ("popularity", "ease", "svd_ae", "infinite_ae")
+SEEDS = 2
+_MIN_ROWS = 3
+
+
+def meta_dataset(
+    logs: str | None,
+    output: str,
+    names: Sequence[str] | None = None,
+    methods: Sequence[str] = METHODS,
+    budgets: Sequence[float] = BUDGETS,
+    models: Sequence[str] = MODELS,
+    seeds: int = SEEDS,
+    time_budget_s: float | None = None,
+    address: str | None = None,
+) -> pl.DataFrame:
+    """Sweeps every dataset of the corpus and gathers the trials in ``<output>/trials.parquet``.
+
+    Args:
+        logs, output, names: as :func:`prepare_corpus` has them.
+        methods, budgets, models, seeds: of every sweep; methods that go by time are left out where there is none.
+        time_budget_s: no dataset is begun after so long; the same call goes on later.
+        address: of a Ray cluster; default: the session that is there, else this machine.
+
+    Returns:
+        All trials that ended, those of earlier calls included.
+
+    Raises:
+        DasError: for an unknown dataset, method or model.
+    """
+    started = time.monotonic()
+    output = storage.normalise(output)
+    sweeps = []
+    with cluster.session(address):
+        for entry in _chosen(names):
+            uri = storage.join(output, "sweeps", entry.name)
+            if time_budget_s is not None and time.monotonic() - started > time_budget_s:
+                if storage.exists(storage.join(uri, TRIALS)):
+                    sweeps.append(uri)
+                continue
+            dataset = _dataset(entry, logs, output)
+            if dataset is None:
+                continue
+            begun = time.monotonic()
+            result = sweep(
+                data=dataset.uri,
+                methods=list(methods),
+                budgets=[str(budget) for budget in budgets],
+                models=list(models),
+                seeds=seeds,
+                output=uri,
+            )
+            sweeps.append(uri)
+            spent = time.monotonic() - begun
+            print(
+                f"{entry.name}: {result.done} trials, {result.failed} failed, {spent:.0f} s",
+                file=sys.stderr,
+                flush=True,
+            )
+            _gather(sweeps, output)
+    return _gather(sweeps, output)
+
+
+def _gather(sweeps: Sequence[str], output: str) -> pl.DataFrame:
+    if not sweeps:
+        raise DasError("no dataset has been swept; give the logs' folder, or more time.")
+    trials = pl.concat([read_trials(uri)[1] for uri in sweeps])
+    buffer = io.BytesIO()
+    trials.write_parquet(buffer, compression="zstd")
+    storage.write_bytes(storage.join(output, TRIALS), buffer.getvalue())
+    return trials
+
+
+def prepare_corpus(logs: str | None, output: str, names: Sequence[str] | None = None) -> list[Dataset]:
+    """Makes the logs of the corpus and prepares them; returns their datasets in its order.
+
+    Args:
+        logs: folder of the real logs that some are cut from; those whose log is not there are left out, all with None.
+        output: folder or storage URI for everything.
+        names: only these of the corpus; default: all.
+
+    Raises:
+        DasError: for an unknown name.
+    """
+    entries = _chosen(names)
+    output = storage.normalise(output)
+    with cluster.session():
+        return [made for entry in entries if (made := _dataset(entry, logs, output)) is not None]
+
+
+def _chosen(names: Sequence[str] | None) -> list[Entry]:
+    entries = corpus()
+    known = [entry.name for entry in entries]
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise DasError(f"unknown dataset '{unknown[0]}'; the corpus has {', '.join(sorted(known))}.")
+    return [entry for entry in entries if names is None or entry.name in names]
+
+
+def _dataset(entry: Entry, logs: str | None, output: str) -> Dataset | None:
+    uri = storage.join(output, "data", entry.name)
+    if storage.exists(storage.join(uri, MANIFEST)):
+        return Dataset.open(uri)
+    if entry.source is None:
+        log = entry.make()
+    else:
+        source = _source(entry.source, logs, output)
+        if source is None:
+            return None
+        log = entry.make(source)
+    place = storage.join(output, "logs", f"{entry.name}.parquet")
+    with storage.open_output(place) as file:
+        log.write_parquet(file)
+    return prepare(input=[place], output=uri, split=entry.split, min_user=_MIN_ROWS, shards=1)
+
+
+@functools.lru_cache(maxsize=1)
+def _source(name: str, logs: str | None, output: str) -> pl.DataFrame | None:
+    """A whole real log, prepared first so that any format that prepare knows will do."""
+    uri = storage.join(output, "sources", name)
+    if not storage.exists(storage.join(uri, MANIFEST)):
+        file = storage.join(logs, SOURCES[name]["file"]) if logs else None
+        if file is None or not storage.exists(file):
+            return None
+        prepare(input=[file], output=uri, split="20_percent_hist", shards=1)
+    return cuts.read_log(Dataset.open(uri))

@@ -1,0 +1,82 @@
+"""What Data-Genie and its training say, on standard output."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from distill_at_scale.data import storage
+from distill_at_scale.report.console import facts, grid, show
+
+if TYPE_CHECKING:
+    from distill_at_scale.pipelines.genie import GenieResult
+    from distill_at_scale.pipelines.recommend import Option, Recommendation
+
+_WHYS_SHOWN = 3
+
+
+def show_recommendation(result: Recommendation) -> None:
+    """One row a method, the reasons of the first, what to beware of, and the command that makes the first."""
+    columns = ["", "method", "budget", "kept (90 %)", "τ (90 %)", "CPU-s", "train"]
+    known = "measured by the sweep" if result.source == "sweep" else "expected by Data-Genie"
+    asked = f"{100 * result.keep:.4g} % of {result.metric}"
+    rows = f"{result.data['train_rows']:,} train rows of {escape(result.data['uri'])}"
+    show(f"{rows}; to keep: {asked}. All figures {known}.")
+    show(grid(columns, map(_row, result.options)))
+    show("✓: keeps as much; CPU-s: to make it; train: cost of training on it, as a share of that on all rows.", "")
+    for option in result.options[:_WHYS_SHOWN]:
+        show(escape(f"{option.method}: {option.why}."))
+    for note in result.notes:
+        show(escape(f"Beware: {note}"))
+    show("", escape(f"Make it: {result.options[0].command}"))
+
+
+def _row(option: Option) -> list[str]:
+    return [
+        "✓" if option.meets else "",
+        option.method,
+        f"{option.budget:g}",
+        f"{100 * option.kept:.1f} %{_range(option.kept_low, option.kept_high, 100, 0)}",
+        "–" if option.tau is None else f"{option.tau:.2f}{_range(option.tau_low, option.tau_high, 1, 2)}",
+        "–" if option.make_cpu_s is None else f"{option.make_cpu_s:.1f}",
+        "–" if option.fit_share is None else f"{100 * option.fit_share:.0f} %",
+    ]
+
+
+def _range(low: float | None, high: float | None, factor: float, digits: int) -> str:
+    return "" if low is None or high is None else f" ({factor * low:.{digits}f} to {factor * high:.{digits}f})"
+
+
+def show_genie(result: GenieResult) -> None:
+    """What it was trained on, how each kind of model did on datasets held out, and the judgement, if there is one."""
+    show(
+        facts(
+            "Data-Genie",
+            [
+                ("lies at", storage.redact(result.uri)),
+                ("trained on", f"{result.cells:,} cells of {result.datasets} datasets"),
+                ("methods", ", ".join(result.methods)),
+                ("budgets", ", ".join(f"{budget:g}" for budget in result.budgets)),
+                ("models", ", ".join(f"{kind} for {target}" for target, kind in result.kinds.items())),
+                ("size", f"{result.bytes / 1024:.0f} KiB"),
+                ("cost", f"{result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds"),
+            ],
+        )
+    )
+    rows = [
+        [target, kind, f"{of['regret']:.4f}", f"{of['mse']:.4f}"]
+        for target, kinds in result.validation.items()
+        for kind, of in kinds.items()
+    ]
+    show("", grid(["validation of", "kind", "regret", "mean squared error"], rows))
+    for one in result.judgements:
+        rows = [
+            ["Data-Genie", f"{one.precision:.3f}", f"{one.regret:.4f}", f"{one.mse:.4f}"],
+            ["best single method at the budget", f"{one.by_budget_precision:.3f}", f"{one.by_budget_regret:.4f}", ""],
+            ["best single method", f"{one.single_precision:.3f}", f"{one.single_regret:.4f}", ""],
+            ["means at the budget", "", "", f"{one.means_mse:.4f}"],
+            ["any method", f"{one.random_precision:.3f}", f"{one.random_regret:.4f}", ""],
+        ]
+        show("", grid([f"{one.target}, on {one.families} left out", "P@1", "regret", "mean squared error"], rows))
+        show(f"{100 * one.coverage:.1f} % of {one.cells:,} cells lie in their 90 % intervals.")
