@@ -264,10 +264,15 @@ class GenieTrainConfig(ClusterConfig):
     """sweeps, whose datasets must be where they were; or Data-Genies, whose training data are taken over"""
     output: str
     """folder or storage URI for the Data-Genie"""
+    kinds: list[str] = Field(default_factory=list)
+    """models to choose among, by their regret on datasets held out: means, ridge, trees, pointwise, pairwise, blend;
+    default: all"""
     judge: bool = False
     """also leave every dataset (all cuts of one log) out in turn and judge the advice on it; takes minutes"""
     overwrite: bool = False
     """replace a Data-Genie that is at the output already"""
+
+    _several_at_once = field_validator("kinds", mode="before")(_at_commas)
 
 
 class DoctorConfig(ClusterConfig):

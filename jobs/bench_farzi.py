@@ -4,11 +4,12 @@
     python jobs/bench_farzi.py --data ml-100k --output FOLDER                        every run below
     python jobs/bench_farzi.py --data ml-100k --output FOLDER --run decoupled-50x20-s0
 
-100 % is SASRec (1 layer, 1 head, width 32, length 50) trained on all train rows until validation ndcg@10 falls, mean
-of three seeds, which are the teachers too. A run starts latent sequences from them, distils, and trains four students
-each on the start and on what was distilled: 100 Adam steps, and 200 with the sequences in random order. Everything is
-chosen on validation; test, with train and validation rows as histories, is looked at once a run. FOLDER gets the
-teachers, checkpoints and results.json; what is finished is not done again, and a run that was killed goes on.
+100 % is SASRec (1 layer, 1 head, width 32, length 50) trained on random windows of all train rows until validation
+ndcg@10 falls, mean of three seeds, which are the teachers too. A run starts latent sequences from them, distils, and
+trains four students each on the start, on what was learned, and on what is stored of it (8 bits a number): about 100
+Adam steps as they were made for, and twice as many with the sequences in random order. Everything is chosen on
+validation; test, with train and validation rows as histories, is looked at once a run. FOLDER gets the teachers,
+checkpoints and results.json; what is finished is not done again, and a run that was killed goes on.
 """
 
 from __future__ import annotations
@@ -23,19 +24,11 @@ from typing import Any
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-DECOUPLED = {"coupled": False, "width": 65, "sharpness": 20.0, "foresight": 1.0, "popularity": 0.0, "config": {}}
-COUPLED = {
-    "coupled": True,
-    "width": 129,
-    "sharpness": 4.0,
-    "foresight": 0.5,
-    "popularity": 0.3,
-    "config": {"rate": 4e-3},
-}
 SHAPES: dict[str, dict[str, Any]] = {
-    "decoupled-50x20": {**DECOUPLED, "sequences": 50, "length": 20},
-    "decoupled-20x20": {**DECOUPLED, "sequences": 20, "length": 20},
-    "coupled-50x20": {**COUPLED, "sequences": 50, "length": 20},
+    "decoupled-50x20": {"sequences": 50, "length": 20},
+    "decoupled-50x50": {"sequences": 50, "length": 50},
+    "decoupled-20x20": {"sequences": 20, "length": 20},
+    "coupled-50x20": {"sequences": 50, "length": 20, "coupled": True},
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
@@ -45,7 +38,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "-teacher1": {"teacher_share": 1.0},
     "-rate2": {"rate": 2e-3},
 }
-STUDENT = {"dim": 32, "blocks": 1, "heads": 1, "length": 50, "dropout": 0.0}
 FULL_SEEDS, STUDENT_SEEDS, OUTER_SEEDS = (0, 1, 2), (100, 101, 102, 103), (0, 1, 2)
 METRICS = ("ndcg@10", "hr@10", "hr@100")
 
@@ -74,16 +66,19 @@ class Bench:
         import torch
 
         from distill_at_scale.data.dataset import Dataset
+        from distill_at_scale.distillation.farzi import FarziRecipe
         from distill_at_scale.distillation.students import create_student
 
         torch.set_num_threads(1)
         dataset = Dataset.open(data)
         self.train, self.validation = dataset.interactions("train"), dataset.interactions("validation")
         self.test, self.histories = dataset.interactions("test"), dataset.interactions("train", "validation")
-        self.student = create_student("sasrec", dataset.n_items, STUDENT)
+        self.recipe = FarziRecipe()
+        self.student = create_student("sasrec", dataset.n_items, self.recipe.student_settings())
         self.folder, self.file = folder, folder / "results.json"
         folder.mkdir(parents=True, exist_ok=True)
-        self.report: dict[str, Any] = {"full": {}, "runs": {}}
+        log = sum(shard.data.bytes for shard in dataset.shards)
+        self.report: dict[str, Any] = {"bytes of the log's shards": log, "full": {}, "runs": {}}
         if self.file.is_file():
             self.report = json.loads(self.file.read_text())
 
@@ -96,70 +91,56 @@ class Bench:
 
     def run(self, name: str, steps: int) -> None:
         """One distillation, from its checkpoint on."""
-        import safetensors.torch
-
-        from distill_at_scale.distillation.farzi import Farzi, FarziConfig, Lessons, Teacher, start_from_teachers
+        from distill_at_scale.distillation.farzi import Farzi, FarziRecipe, Lessons, pack, start_by, unpack
 
         if name in self.report["runs"]:
             return
         stem, seed = name.rsplit("-s", 1)
         shape = next(shape for shape in SHAPES if stem.startswith(shape))
-        made, changed = SHAPES[shape], VARIANTS[stem.removeprefix(shape)]
-        teachers = [Teacher(self.student, safetensors.torch.load_file(self.teacher_file(k))) for k in FULL_SEEDS]
-        start = start_from_teachers(
-            teachers,
-            self.train,
-            made["sequences"],
-            made["length"],
-            made["width"],
-            coupled=made["coupled"],
-            sharpness=made["sharpness"],
-            foresight=made["foresight"],
-            popularity=made["popularity"],
-            seed=int(seed),
-        )
-        config = FarziConfig(steps=steps, seed=int(seed), **{**made["config"], **changed})
-        lessons = Lessons(self.train, STUDENT["length"], config.least_context, config.seed)
-        farzi = Farzi(config, self.student, start, lessons, teachers, self.validated)
+        changed = VARIANTS[stem.removeprefix(shape)]
+        recipe = FarziRecipe.model_validate({**SHAPES[shape], **changed, "steps": steps, "seed": int(seed)})
+        teachers, clock = self.teachers(), time.process_time()
+        start = start_by(recipe, teachers, self.train)
+        lessons = Lessons(self.train, self.student.length, recipe.least_context, recipe.seed)
+        farzi = Farzi(recipe, self.student, start, lessons, teachers, self.validated)
         checkpoint = self.folder / f"{name}.checkpoint"
-        spent = 0.0
         if checkpoint.is_file():
-            spent = json.loads(checkpoint.with_suffix(".json").read_text())
             farzi.restore(checkpoint.read_bytes())
-        clock = time.process_time()
 
         def keep() -> None:
-            if farzi.step % config.validate_every == 0:
+            if farzi.step % recipe.validate_every == 0:
                 checkpoint.write_bytes(farzi.state())
-                checkpoint.with_suffix(".json").write_text(json.dumps(spent + time.process_time() - clock))
-                print(name, farzi.points[-1], round(farzi.loss, 4), round(time.process_time() - clock, 1), flush=True)
+                print(name, farzi.points[-1], round(farzi.loss, 4), round(farzi.cpu_s, 1), flush=True)
 
+        spent = time.process_time() - clock
         best = farzi.run(keep)
-        cost = spent + time.process_time() - clock
-        named = {str(k): tensor.contiguous() for k, tensor in enumerate(best.tensors)}
-        safetensors.torch.save_file(named, self.folder / f"{name}.safetensors")
+        cost = spent + farzi.cpu_s
+        packed = pack(best)
+        (self.folder / f"{name}.safetensors.zst").write_bytes(packed)
         self.report["runs"][name] = {
-            "settings": {**{k: v for k, v in made.items() if k != "config"}, **config.model_dump()},
+            "settings": recipe.model_dump(mode="json"),
             "cpu_seconds": round(cost, 1),
             "numbers": best.n_numbers,
+            "bytes": len(packed),
+            "bytes, of the log's": round(len(packed) / self.report["bytes of the log's shards"], 3),
             "validation": farzi.points,
-            "start": self.judged(start),
-            "distilled": self.judged(best),
-            "distilled, random order, twice the steps": self.judged(best, shuffled=True, twice=True),
+            "start": self.judged(recipe, start),
+            "learned": self.judged(recipe, best),
+            "stored": self.judged(recipe, unpack(packed)),
+            "stored, random order, twice the steps": self.judged(recipe, unpack(packed), twice=True),
         }
         self.write()
-        print(
-            name, json.dumps({k: v for k, v in self.report["runs"][name].items() if k not in ("settings",)}), flush=True
-        )
+        shown = {key: value for key, value in self.report["runs"][name].items() if key != "settings"}
+        print(name, json.dumps(shown), flush=True)
 
-    def judged(self, latent: Any, shuffled: bool = False, twice: bool = False) -> dict[str, Any]:
+    def judged(self, recipe: Any, latent: Any, twice: bool = False) -> dict[str, Any]:
         """Metrics of four students trained on the sequences, and the share of the full data's test ndcg@10."""
-        from distill_at_scale.distillation.farzi import Curriculum, FarziConfig, train_student
+        from distill_at_scale.distillation.farzi import Curriculum, train_student
 
-        defaults, found = FarziConfig(), []
+        found = []
         for seed in STUDENT_SEEDS:
-            curriculum = Curriculum(defaults.batch, defaults.student_rate, shuffled, seed)
-            trained = train_student(self.student, latent, curriculum, defaults.horizon * (1 + twice), seed)
+            curriculum = Curriculum(recipe.batch, recipe.student_rate, recipe.shuffled or twice, seed)
+            trained = train_student(self.student, latent, curriculum, recipe.horizon * (1 + twice), seed)
             found.append({"validation": self.validated(trained), **self.measured(trained, self.histories, self.test)})
         full = np.mean([entry["ndcg@10"] for entry in self.report["full"].values()])
         values = {key: [entry[key] for entry in found] for key in found[0]}
@@ -179,50 +160,42 @@ class Bench:
         return {key: round(metrics[key], 6) for key in METRICS}
 
     def train_full(self, seed: int) -> dict[str, Any]:
-        """Random windows of all train rows, every place a target; the best of the validations."""
+        """A model on all train rows; the best of its epochs on validation."""
         import safetensors.torch
         import torch
-        import torch.nn.functional as F
 
-        from distill_at_scale.distillation.students import create_student
+        from distill_at_scale.distillation.farzi import teacher_model
+        from distill_at_scale.models.sources import MemorySource
+        from distill_at_scale.models.trainer import Trainer
 
-        student = create_student("sasrec", self.train.n_items, {**STUDENT, "dropout": 0.2})
-        parameters = {name: value.requires_grad_() for name, value in student.draw(seed).items()}
-        optimizer = torch.optim.Adam(parameters.values(), lr=3e-3, fused=True)
-        counts, length = self.train.counts, STUDENT["length"]
-        clock, best, chosen, step = time.process_time(), 0.0, 0, 0
-        while step - chosen < 240:
-            rng = np.random.default_rng([seed, step])
-            users = rng.choice(len(counts), size=64, p=counts / counts.sum())
-            ends = np.minimum(rng.integers(2, counts[users] + length), counts[users])
-            starts = np.maximum(ends - length - 1, 0)
-            places = ends[:, None] + np.arange(-int((ends - starts).max()), 0)
-            first = self.train.offsets[users][:, None]
-            padded = np.where(
-                places >= starts[:, None], self.train.items[first + np.maximum(places, 0)], student.n_items
-            )
-            items = torch.from_numpy(padded.astype(np.int64))
-            torch.manual_seed(seed * 1_000_003 + step)
-            states, real = student.states(parameters, items[:, :-1], training=True), items[:, :-1] < student.n_items
-            loss = F.cross_entropy(states[real] @ student.table(parameters).T, items[:, 1:][real])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            step += 1
-            if step % 40 == 0:
-                found = self.validated(parameters)
-                if found > best:
-                    best, chosen = found, step
-                    kept = {name: value.detach().clone() for name, value in parameters.items()}
-                print("full", seed, step, round(found, 4), round(time.process_time() - clock, 1), flush=True)
+        clock = time.process_time()
+        model = teacher_model("sasrec", {**self.recipe.teacher_settings(), "seed": seed, "device": "cpu"})
+        trainer = Trainer(model, MemorySource(self.train, self.validation), torch.device("cpu"))
+        trainer.run(lambda share, what: None, lambda: self.say(seed, trainer))
         cost = round(time.process_time() - clock, 1)
-        safetensors.torch.save_file(kept, self.teacher_file(seed))
+        learned = {name: value.detach().contiguous() for name, value in trainer.module.named_parameters()}
+        safetensors.torch.save_file(learned, self.teacher_file(seed))
+        selection = trainer.selection()
+        assert selection is not None
         return {
-            "validation": best,
-            "steps": chosen,
+            "validation": max(point.metric for point in selection.points),
+            "epochs": selection.chosen,
+            "steps": int(selection.chosen) * trainer.steps_per_epoch,
             "cpu_seconds": cost,
-            **self.measured(kept, self.histories, self.test),
+            **self.measured(learned, self.histories, self.test),
         }
+
+    @staticmethod
+    def say(seed: int, trainer: Any) -> None:
+        if trainer.step == 0:
+            print("full", seed, trainer.epoch, round(trainer.points[-1].metric, 4), flush=True)
+
+    def teachers(self) -> list[Any]:
+        import safetensors.torch
+
+        from distill_at_scale.distillation.farzi import Teacher
+
+        return [Teacher(self.student, safetensors.torch.load_file(self.teacher_file(seed))) for seed in FULL_SEEDS]
 
     def teacher_file(self, seed: int) -> Path:
         return self.folder / f"full-{seed}.safetensors"

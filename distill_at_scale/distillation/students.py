@@ -78,6 +78,19 @@ class Student(ABC):
         states, table = self.states(parameters, inputs, training=True), self.table(parameters)
         return ((states @ table.T).logsumexp(dim=2) - (states * (targets @ table)).sum(dim=2)).mean()
 
+    def recommender(self, parameters: Parameters, item_space: str | None = None) -> SequentialRecommender:
+        """The model itself with these parameters, as a fit would give it.
+
+        Args:
+            parameters: as :meth:`draw` gives them.
+            item_space: fingerprint of the item numbering.
+        """
+        model = type(self._recommender)(self._recommender.config)
+        weights = {name: value.detach().cpu().numpy() for name, value in parameters.items()}
+        model._set_weights({**weights, "n_users": np.zeros(1, np.int64)}, self.n_items)
+        model.n_items, model.item_space = self.n_items, item_space
+        return model
+
     def item_scores(self, parameters: Parameters, histories: Interactions) -> np.ndarray:
         """float32 [b, n_items]: scores of all items after the histories."""
         with torch.no_grad():

@@ -131,6 +131,16 @@ def _right_singular_vectors(
         # scipy's stays in float32, numpy's would not.
         basis, _ = scipy.linalg.qr(transposed @ (matrix @ basis), mode="economic", overwrite_a=True, check_finite=False)
     triangle = scipy.linalg.qr(matrix @ basis, mode="r", overwrite_a=True, check_finite=False)[0][:width]
-    _, singular, rotation = np.linalg.svd(triangle)
+    _, singular, rotation = _svd(triangle)
     keep = width if width == min(matrix.shape) else width - _OVERSAMPLING
     return singular[:keep], (basis @ rotation.T)[:, :keep]
+
+
+def _svd(square: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """U, Σ and Vᵀ of a small matrix."""
+    try:
+        return scipy.linalg.svd(square, check_finite=False)
+    except np.linalg.LinAlgError:
+        # Divide and conquer gives up on some triangles of low rank, with numbers near the smallest float; the older
+        # iteration, which is slower, does not.
+        return scipy.linalg.svd(square, check_finite=False, lapack_driver="gesvd")

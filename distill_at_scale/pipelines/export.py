@@ -1,4 +1,5 @@
-"""export: synthetic users as a plain log of interactions, for trainers that know nothing of this project."""
+"""export: synthetic users or sequences as a plain log of interactions, for trainers that know nothing of this
+project."""
 
 from __future__ import annotations
 
@@ -10,7 +11,10 @@ from pydantic import BaseModel
 from distill_at_scale.config import ExportConfig, settle
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
-from distill_at_scale.distillation.synthetic import SyntheticDataset, as_log
+from distill_at_scale.distillation.plain import as_log
+from distill_at_scale.distillation.synthetic import SyntheticDataset
+
+_RECBOLE = {Columns.USER_ID: "token", Columns.ITEM_ID: "token", Columns.TIMESTAMP: "float"}
 
 
 class ExportResult(BaseModel):
@@ -27,7 +31,8 @@ class ExportResult(BaseModel):
 def export(config: ExportConfig | None = None, /, **settings: Any) -> ExportResult:
     """Draws plain users and writes them; see :class:`~distill_at_scale.config.ExportConfig` for the settings.
 
-    Items have the ids of the log that was distilled, users are numbered from 0; ``das prepare`` reads the file too.
+    Items have the ids of the log that was distilled, users are numbered from 0, and so are the times of sequences;
+    ``das prepare`` reads the file too.
 
     Raises:
         DasError: no synthetic dataset, a file of it that is missing or altered.
@@ -41,7 +46,7 @@ def export(config: ExportConfig | None = None, /, **settings: Any) -> ExportResu
         log.write_parquet(buffer)
     else:
         name = "interactions.inter"
-        typed = log.rename({key: f"{key}:token" for key in (Columns.USER_ID, Columns.ITEM_ID)})
+        typed = log.rename({key: f"{key}:{_RECBOLE[key]}" for key in log.columns})
         typed.write_csv(buffer, separator="\t", quote_style="never")
     uri = storage.join(storage.normalise(config.output), name)
     storage.write_bytes(uri, buffer.getvalue())

@@ -1,4 +1,4 @@
-"""fit: a recommender learns from a dataset's train rows, or from synthetic users.
+"""fit: a recommender learns from a dataset's train rows, or from synthetic users or sequences.
 
 Models in closed form are fitted on one node of the cluster; those trained by gradients go through `train`, on as
 many workers as asked for.
@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from distill_at_scale.config import FitConfig, settle
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.distillation.farzi import fit_sequences, settings_for
 from distill_at_scale.distillation.synthetic import SyntheticDataset, is_synthetic
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import find_model
@@ -36,7 +37,7 @@ class FitResult(BaseModel):
     uri: str
     model: str
     data: str
-    """fingerprint of the dataset (of synthetic users: of their numbers)"""
+    """fingerprint of the dataset (of a synthetic one: of its numbers)"""
     settings: dict[str, Any]
     """the model's own, as given"""
     selection: dict[str, Any] | None
@@ -102,22 +103,27 @@ def fit(config: FitConfig | None = None, /, **settings: Any) -> FitResult:
 
 
 def _fit_synthetic(config: FitConfig) -> FitResult:
-    """Fits on synthetic users, of which there are so few that one worker is enough for every model."""
-    model = find_model(config.model)
-    model.refuse_rows()
-    if config.workers > 1:
-        raise DasError("Synthetic users are few, and fitted by one worker; leave out --workers.")
+    """Fits on synthetic users or sequences, of which there are so few that one worker is enough for every model."""
     synthetic = SyntheticDataset.open(config.data)
+    made = synthetic.manifest.sequences
+    settings = config.set
+    if made is None:
+        find_model(config.model).refuse_rows()
+    else:
+        settings = settings_for(config.model, config.set, made.settings)
+    if config.workers > 1:
+        what = "users" if made is None else "sequences"
+        raise DasError(f"Synthetic {what} are few, and fitted by one worker; leave out --workers.")
     output = storage.normalise(config.output)
     _refuse_model(output, config.overwrite)
     record = runs.RunRecord("fit", config.model_dump(mode="json", exclude={"address", "overwrite"}))
-    name = f"fit {config.model}"
+    name, work = f"fit {config.model}", _fit_rows if made is None else _fit_sequences
     with (
         cluster.session(config.address),
         progress.stage(name, _STEPS) as stage,
         progress.relay(stage, _STEPS) as tell,
     ):
-        run_alone(record, name, _fit_rows, synthetic.uri, config.model, config.set, output, tell, gpu=config.gpu)
+        run_alone(record, name, work, synthetic.uri, config.model, settings, output, tell, gpu=config.gpu)
     return _result(record, config, output, synthetic.manifest.data.sha256[:32])
 
 
@@ -145,6 +151,15 @@ def _result(record: runs.RunRecord, config: FitConfig, output: str, fingerprint:
 def _fit_rows(data: str, name: str, settings: dict[str, Any], output: str, tell: progress.Tell) -> dict[str, Any]:
     model = find_model(name)
     model(model.parse_config(settings)).fit_rows(SyntheticDataset.open(data).for_models(), progress=tell).save(output)
+    return {}
+
+
+def _fit_sequences(data: str, name: str, settings: dict[str, Any], output: str, tell: progress.Tell) -> dict[str, Any]:
+    synthetic = SyntheticDataset.open(data)
+    m = synthetic.manifest
+    shuffled = m.sequences is not None and m.sequences.shuffled
+    space = m.parent.item_space
+    fit_sequences(synthetic.sequences(), name, settings, shuffled=shuffled, item_space=space).save(output)
     return {}
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -140,6 +141,7 @@ class Farzi:
         self.averaged = self.best = _copied(self.latent)
         self._optimizer = torch.optim.Adam(self.latent.tensors, lr=config.rate)
         self.step, self.window = 0, config.window
+        self._cpu, self._cpu_before = time.process_time(), 0.0
         self.points: list[tuple[int, float]] = []
         self.loss = math.nan
         self._pools = {
@@ -155,6 +157,11 @@ class Farzi:
         values = [value for _, value in self.points]
         waited = len(values) - 1 - values.index(max(values))
         return self.step >= self._config.steps or waited >= self._config.patience
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU-seconds of this worker, those before a checkpoint included."""
+        return self._cpu_before + time.process_time() - self._cpu
 
     def run(self, after_step: Callable[[], None] | None = None) -> LatentSequences:
         """Distils until :attr:`done`, from wherever the state is; returns :attr:`best`.
@@ -174,6 +181,15 @@ class Farzi:
                 after_step()
         return self.best
 
+    def judge(self, latent: LatentSequences) -> float:
+        """The mean validation metric of new students trained on some sequences; they are the same in every call."""
+        c, values = self._config, []
+        for k in range(c.validation_students):
+            seed = int(hashing.combine(c.seed, _VALIDATE, k)[0] >> 1)
+            curriculum = Curriculum(c.batch, c.student_rate, c.shuffled, seed)
+            values.append(self._validate(train_student(self._student, latent, curriculum, c.horizon, seed)))
+        return sum(values) / len(values)
+
     def state(self) -> bytes:
         """Everything that :meth:`restore` needs, as safetensors: the same on all workers, whatever their number."""
         tensors: dict[str, torch.Tensor] = {}
@@ -189,6 +205,7 @@ class Farzi:
             "points": self.points,
             "ages": ages,
             "lives": lives,
+            "cpu_s": self.cpu_s,
             "config": self._config.model_dump(),
             "kind": self._kind(),
         }
@@ -228,6 +245,7 @@ class Farzi:
         }
         self._optimizer.load_state_dict(optimizer)
         self.step, self.window = place["step"], place["window"]
+        self._cpu, self._cpu_before = time.process_time(), place["cpu_s"]
         self.points = [(step, value) for step, value in place["points"]]
         for pool, trajectories in self._pools.items():
             for k, trajectory in enumerate(trajectories):
@@ -318,7 +336,7 @@ class Farzi:
         trained, optimizer = school(
             self._student, self.latent, curriculum, trajectory.parameters, trajectory.optimizer, n_steps
         )
-        lesson = self._lessons.draw(c.lesson_users, c.lesson_places, self.step, pool)
+        lesson = self._lessons.draw(c.lesson_users, c.lesson_places, self.step, pool).to(self.latent.decoder.device)
         loss = outer_loss(self._student, trained, lesson, self._teachers, c.teacher_share)
         gradients = list(torch.autograd.grad(loss, self.latent.tensors))
         # A student that is worse than knowing nothing, by a factor of two, has left the region where it learns.
@@ -339,13 +357,7 @@ class Farzi:
 
     def _judge(self) -> None:
         """Validates the running mean: on every worker alike."""
-        c, values = self._config, []
-        for k in range(c.validation_students):
-            seed = int(hashing.combine(c.seed, _VALIDATE, k)[0] >> 1)
-            curriculum = Curriculum(c.batch, c.student_rate, c.shuffled, seed)
-            trained = train_student(self._student, self.averaged, curriculum, c.horizon, seed)
-            values.append(self._validate(trained))
-        self.points.append((self.step, sum(values) / len(values)))
+        self.points.append((self.step, self.judge(self.averaged)))
         if self.points[-1][1] == max(value for _, value in self.points):
             self.best = _copied(self.averaged)
 

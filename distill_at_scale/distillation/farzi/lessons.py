@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -34,6 +34,10 @@ class Lesson:
     answers: torch.Tensor
     seen_rows: torch.Tensor
     seen_items: torch.Tensor
+
+    def to(self, device: torch.device) -> Lesson:
+        """The same on a device."""
+        return Lesson(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 class Lessons:
