@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from distill_at_scale.pipelines.recommend import recommend
     from distill_at_scale.pipelines.sample import sample
     from distill_at_scale.pipelines.sweep import sweep
+    from distill_at_scale.report.html import write_report
 
 _HOMES = {
     "Dataset": "data.dataset",
@@ -57,6 +58,7 @@ _HOMES = {
     "recommend": "pipelines.recommend",
     "sample": "pipelines.sample",
     "sweep": "pipelines.sweep",
+    "write_report": "report.html",
 }
 
 __all__ = [
@@ -79,6 +81,7 @@ __all__ = [
     "recommend",
     "sample",
     "sweep",
+    "write_report",
 ]
 
 

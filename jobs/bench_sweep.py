@@ -17,9 +17,8 @@ import time
 
 import distill_at_scale as das
 from distill_at_scale.data import storage
-from distill_at_scale.genie.trials import FULL
+from distill_at_scale.genie.trials import FULL, read_trials
 from distill_at_scale.pipelines import runs
-from distill_at_scale.pipelines.sweep import read_trials
 
 METHODS = (
     "random",

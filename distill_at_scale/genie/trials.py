@@ -6,6 +6,7 @@ held-out rows. :func:`cells` sums up the trials of one method at one budget; rep
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,8 +14,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from distill_at_scale.data import storage
+from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import kendall_tau
 
+NAME, TRIALS = "sweep.json", "trials.parquet"
+"""files of a sweep: its dataset, settings and result; its trials"""
 FULL = "full"
 """the method that leaves everything"""
 PRIMARY = "ndcg@10"
@@ -57,6 +62,25 @@ _CELL = ("dataset", "fingerprint", "method", "budget")
 def as_trials(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     """Rows with some of the columns of :data:`SCHEMA` as trials; what is left out is null."""
     return pl.DataFrame([{name: row.get(name) for name in SCHEMA} for row in rows], schema=SCHEMA)
+
+
+def read_trials(uri: str) -> tuple[dict[str, Any], pl.DataFrame]:
+    """What ``sweep.json`` says of a sweep, and its trials.
+
+    Raises:
+        DasError: when there is no sweep, or none of its trials has ended.
+    """
+    uri = storage.normalise(uri)
+    place = storage.redact(uri)
+    try:
+        described = storage.read_json(storage.join(uri, NAME))
+        content = storage.read_bytes(storage.join(uri, TRIALS))
+    except FileNotFoundError:
+        raise DasError(f"{place} is no sweep: it has no {NAME} with {TRIALS}; das sweep makes one.") from None
+    trials = pl.read_parquet(io.BytesIO(content))
+    if trials.is_empty():
+        raise DasError(f"{place}: no trial of the sweep has ended yet; run the same das sweep again.")
+    return described, trials
 
 
 def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS) -> pl.DataFrame:

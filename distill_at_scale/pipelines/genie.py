@@ -17,10 +17,9 @@ from distill_at_scale.genie import oracle
 from distill_at_scale.genie.candidates import KINDS, make
 from distill_at_scale.genie.judge import Judgement, judge
 from distill_at_scale.genie.oracle import TARGETS, DataGenie
-from distill_at_scale.genie.trials import cells
+from distill_at_scale.genie.trials import cells, read_trials
 from distill_at_scale.pipelines import runs
 from distill_at_scale.pipelines.features import features
-from distill_at_scale.pipelines.sweep import read_trials
 
 
 class GenieResult(BaseModel):

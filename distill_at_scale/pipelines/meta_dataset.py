@@ -22,9 +22,10 @@ from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie import cuts
 from distill_at_scale.genie.corpus import SOURCES, Entry, corpus
+from distill_at_scale.genie.trials import TRIALS, read_trials
 from distill_at_scale.pipelines import cluster
 from distill_at_scale.pipelines.prepare import prepare
-from distill_at_scale.pipelines.sweep import TRIALS, read_trials, sweep
+from distill_at_scale.pipelines.sweep import sweep
 
 METHODS = (
     "random",

@@ -18,9 +18,8 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie.oracle import MOST_KEPT, DataGenie, bounded
-from distill_at_scale.genie.trials import PRIMARY, cells
+from distill_at_scale.genie.trials import PRIMARY, cells, read_trials
 from distill_at_scale.pipelines.features import features
-from distill_at_scale.pipelines.sweep import read_trials
 from distill_at_scale.samplers.sampler import SAMPLERS
 
 TRAINED = "trained"

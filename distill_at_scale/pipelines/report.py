@@ -13,10 +13,8 @@ from pydantic import BaseModel
 
 from distill_at_scale.config import ReportConfig, settle
 from distill_at_scale.data import storage
-from distill_at_scale.errors import DasError
-from distill_at_scale.genie.trials import FULL, PRIMARY, cells
+from distill_at_scale.genie.trials import FULL, PRIMARY, cells, read_trials
 from distill_at_scale.pipelines.making import DISTILLERS
-from distill_at_scale.pipelines.sweep import read_trials
 
 
 class Cell(BaseModel):
@@ -128,8 +126,6 @@ def report(config: ReportConfig | None = None, /, **settings: Any) -> ReportResu
     config = settle(ReportConfig, config, settings)
     sweep = storage.normalise(config.sweep)
     about, trials = read_trials(sweep)
-    if trials.is_empty():
-        raise DasError(f"{storage.redact(sweep)}: no trial of the sweep has ended yet; run das sweep on.")
     full = trials.filter(pl.col("method") == FULL)
     found = gather(cells(trials))
     best = best_cell(found, config.keep)

@@ -23,7 +23,7 @@ from distill_at_scale.config import SweepConfig, settle
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
-from distill_at_scale.genie.trials import FULL, PRIMARY, as_trials, cells
+from distill_at_scale.genie.trials import FULL, NAME, PRIMARY, TRIALS, as_trials, cells
 from distill_at_scale.models import MODELS, find_model
 from distill_at_scale.pipelines import cluster, making, runs
 from distill_at_scale.pipelines.board import Board
@@ -31,7 +31,6 @@ from distill_at_scale.pipelines.making import Batch, Made
 from distill_at_scale.pipelines.pairs import Pair, Trained, fits_beside_others, train_apart, train_here
 from distill_at_scale.pipelines.tuning import Trial, run_trials
 
-NAME, TRIALS = "sweep.json", "trials.parquet"
 _WRITE_EVERY_S = 2.0
 # Of a trial that only waits for tasks of its own: the memory of a process with this package loaded.
 _DRIVER = {"memory": 400 << 20}
@@ -332,22 +331,6 @@ class _Sweep:
         )
         self._describe({"result": result.model_dump(mode="json", exclude={"cells"})})
         return result
-
-
-def read_trials(uri: str) -> tuple[dict[str, Any], pl.DataFrame]:
-    """What ``sweep.json`` says of a sweep, and its trials.
-
-    Raises:
-        DasError: when there is no sweep, or none of its trials has ended.
-    """
-    uri = storage.normalise(uri)
-    place = storage.redact(uri)
-    try:
-        described = storage.read_json(storage.join(uri, NAME))
-        content = storage.read_bytes(storage.join(uri, TRIALS))
-    except FileNotFoundError:
-        raise DasError(f"{place} is no sweep: it has no {NAME} with {TRIALS}; das sweep makes one.") from None
-    return described, pl.read_parquet(io.BytesIO(content))
 
 
 def seconds(text: str) -> float:
