@@ -12,6 +12,18 @@ class DasError(Exception):
     """
 
 
+class BudgetError(DasError):
+    """A budget that leaves no rows.
+
+    Attributes:
+        budget: share of the train rows.
+    """
+
+    def __init__(self, budget: float, reason: str) -> None:
+        super().__init__(f"budget {budget:g} leaves no rows: {reason}")
+        self.budget = budget
+
+
 def wrong_setting(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     """(name of the setting, what is wrong with it, without a full stop) of the first problem that pydantic found."""
     # A misspelt setting also counts as missing under its right name: the misspelling is the news.

@@ -17,11 +17,11 @@ from pydantic import BaseModel
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation.synthetic import SyntheticDataset
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import BudgetError, DasError
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines import runs
 from distill_at_scale.pipelines.distill import distill
-from distill_at_scale.pipelines.sample import sample
+from distill_at_scale.pipelines.sample import Samples, sample
 from distill_at_scale.samplers.sampler import SAMPLERS
 
 DISTILLERS = ("sketch", "distill_cf")
@@ -30,22 +30,24 @@ _PROXY_STAGES = ("train", "write row scores")
 
 
 class Made(BaseModel):
-    """A small dataset."""
+    """A small dataset, or why there is none."""
 
     method: str
     budget: float
     seed: int
-    uri: str
-    fingerprint: str
-    rows: int
+    failed: str = ""
+    """why it cannot be made, whatever is done; then the rest says nothing"""
+    uri: str = ""
+    fingerprint: str = ""
+    rows: int = 0
     """train rows; of a distiller synthetic users"""
-    share: float
+    share: float = 0.0
     """of the full dataset's train rows; of a distiller of its users"""
-    bytes: int
+    bytes: int = 0
     """of the train rows' files"""
-    cpu_s: float
+    cpu_s: float = 0.0
     """of making it alone, but for what selecting other budgets in the same pass added"""
-    wall_s: float
+    wall_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -127,17 +129,10 @@ def _sampled(batch: Batch, full: Dataset) -> list[Made]:
     found: list[Made] = []
     proxy = (0.0, 0.0)
     for method in batch.methods:
-        # Samplers with the same proxy find its scores in the same folder.
-        samples = sample(
-            data=batch.data,
-            sampler=method,
-            budget=list(map(repr, batch.budgets)),
-            output=storage.join(batch.output, "data", f"seed-{batch.seed}"),
-            seed=batch.seed,
-            # What lies there unfinished or of other budgets is this sweep's own.
-            overwrite=True,
-            **batch.settings.get(method, {}),
-        )
+        samples, failed = _samples(batch, method)
+        found += [Made(method=method, budget=b, seed=batch.seed, failed=why) for b, why in failed.items()]
+        if samples is None:
+            continue
         stages = storage.read_json(storage.join(samples.samples[0].uri, runs.NAME))["stages"]
         trained = [stage for stage in stages if str(stage["stage"]).startswith(_PROXY_STAGES)]
         if trained:
@@ -160,6 +155,28 @@ def _sampled(batch: Batch, full: Dataset) -> list[Made]:
             for one in samples.samples
         ]
     return found
+
+
+def _samples(batch: Batch, method: str) -> tuple[Samples | None, dict[float, str]]:
+    """The samples of one method, and which budgets leave none and why."""
+    failed: dict[float, str] = {}
+    while left := [budget for budget in batch.budgets if budget not in failed]:
+        try:
+            samples = sample(
+                data=batch.data,
+                sampler=method,
+                budget=list(map(repr, left)),
+                # Samplers with the same proxy find its scores in the same folder.
+                output=storage.join(batch.output, "data", f"seed-{batch.seed}"),
+                seed=batch.seed,
+                # What lies there unfinished or of other budgets is this sweep's own.
+                overwrite=True,
+                **batch.settings.get(method, {}),
+            )
+            return samples, failed
+        except BudgetError as error:
+            failed[error.budget] = str(error)
+    return None, failed
 
 
 def _distilled(batch: Batch, full: Dataset) -> Made:

@@ -25,7 +25,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK, Manifest, Parent
 from distill_at_scale.data.preparation import parts
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import BudgetError, DasError
 from distill_at_scale.pipelines import cluster, outputs, runs
 from distill_at_scale.pipelines.learning import FOLDER as LEARNED
 from distill_at_scale.pipelines.learning import learn, read_learned
@@ -95,9 +95,10 @@ class _Sample:
         self.n_rows = self.dataset.manifest.splits["train"]
         for budget in self.budgets:
             if selection.target_rows(budget, self.n_rows) == 0:
-                raise DasError(
-                    f"budget {budget:g} leaves no rows: {storage.redact(self.dataset.uri)} has {self.n_rows:,} "
-                    f"train rows; the smallest budget is {1 / self.n_rows:.2g}."
+                raise BudgetError(
+                    budget,
+                    f"{storage.redact(self.dataset.uri)} has {self.n_rows:,} train rows; the smallest budget is "
+                    f"{1 / self.n_rows:.2g}.",
                 )
         output = storage.normalise(config.output)
         if f"{output}/".startswith(self.dataset.uri + "/"):
@@ -213,9 +214,10 @@ class _Sample:
             units = [] if span.is_point else [record["units"][k] for record in found]
             threshold = selection.settle(span, units, target)
             if threshold is None:
-                raise DasError(
-                    f"budget {self.budgets[k]:g} leaves no rows: the first unit that {self.sampler.name} would keep "
-                    f"has more than twice the {target:,} rows asked for; choose a larger --budget."
+                raise BudgetError(
+                    self.budgets[k],
+                    f"the first unit that {self.sampler.name} would keep has more than twice the {target:,} rows "
+                    "asked for; choose a larger --budget.",
                 )
             thresholds.append(threshold)
         return thresholds

@@ -143,8 +143,8 @@ class _Sweep:
                 "make",
                 [Trial(b.key, functools.partial(_make, b), _DRIVER, {"method": b.methods[0]}) for b in todo],
                 len(batches),
-                # A driver waits most of the time, but hundreds of them would only take memory.
-                min(max(cpus, 2), 64),
+                # Two drivers at least, for one waits most of the time; but hundreds would only take memory.
+                min(max(cpus // 2, 2), 64),
                 lambda key, failed: None,
             )
             made = {batch.key: batch.read() for batch in batches}
@@ -237,25 +237,24 @@ class _Sweep:
             for method in batch.methods:
                 for budget in batch.budgets:
                     one = next((m for m in found or () if (m.method, m.budget) == (method, budget)), None)
-                    row: dict[str, Any] = {"method": method, "budget": budget, "seed": batch.seed, "batch": batch.key}
-                    if one is not None:
+                    row: dict[str, Any] = {"method": method, "budget": budget, "seed": batch.seed}
+                    row["reason"] = one.failed if one else self.failed.get(batch.key, "")
+                    if one and not one.failed:
                         row |= {"rows": one.rows, "share": one.share, "bytes": one.bytes}
                         row |= {"make_cpu_s": one.cpu_s, "make_wall_s": one.wall_s}
                     for model in self.models:
                         if making.learns(model, method):
-                            add(row, one.uri if one else None, one.fingerprint if one else "", model)
+                            add(row, one.uri or None if one else None, one.fingerprint if one else "", model)
         return plan
 
     def _rows(self, plan: list[tuple[dict[str, Any], Pair | None]]) -> list[dict[str, Any]]:
         """The rows of all trials that have ended."""
         rows = []
         known: dict[str, Trained | None] = {}
-        for columns, pair in plan:
-            row = {key: value for key, value in columns.items() if key != "batch"}
+        for row, pair in plan:
             if pair is None:
-                reason = self.failed.get(columns["batch"])
-                if reason:
-                    rows.append({**row, "status": "failed", "reason": reason})
+                if row["reason"]:
+                    rows.append({**row, "status": "failed"})
                 continue
             if pair.record not in known:
                 known[pair.record] = pair.read()

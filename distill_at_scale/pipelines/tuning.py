@@ -23,6 +23,7 @@ from ray.tune.logger import TBXLoggerCallback
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.board import Board
+from distill_at_scale.pipelines.gate import Gate
 
 # A worker that dies takes its trial along; so often it is tried again.
 _RETRIES = 3
@@ -95,7 +96,7 @@ def run_trials(
 
     held = max(int(trial.resources.get("cpu", 0)) for trial in trials)
     lanes = min(len(trials), int(ray.cluster_resources().get("CPU", 0)) // held) if held else 0
-    gate: Any = ray.remote(num_cpus=0, scheduling_strategy="DEFAULT")(_Gate).remote(lanes)
+    gate: Any = ray.remote(num_cpus=0, scheduling_strategy="DEFAULT")(Gate).remote(lanes)
     trainable = tune.with_resources(tune.with_parameters(_trial, trials=by_key, gate=gate), resources)
     tuner = tune.Tuner(
         trainable,
@@ -128,21 +129,6 @@ def run_trials(
 def _bundle(resources: Resources) -> dict[str, float]:
     names = {"cpu": "CPU", "gpu": "GPU"}
     return {names.get(name, name): amount for name, amount in resources.items() if amount}
-
-
-class _Gate:
-    """Opens when as many workers have come as there is room for.
-
-    Tune gives the next trial to a worker that has just become free, and ends the one that was being started for it.
-    Trials that last less than such a start would so keep all workers but the first from ever coming up.
-    """
-
-    def __init__(self, expected: int) -> None:
-        self._expected, self._came = expected, set[str]()
-
-    def come(self, worker: str) -> bool:
-        self._came.add(worker)
-        return len(self._came) >= self._expected
 
 
 _gates_passed: set[str] = set()
