@@ -17,8 +17,6 @@ from torch.nn import functional
 
 from distill_at_scale.genie.table import Scaler, Table
 
-_BATCH_CELLS, _BATCH_PAIRS = 256, 1024
-
 
 class NetworkConfig(BaseModel):
     """Settings of both networks."""
@@ -29,8 +27,9 @@ class NetworkConfig(BaseModel):
     embedding: int = Field(default=8, ge=1)
     """Numbers that stand for a method."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
-    epochs: int = Field(default=40, ge=1)
-    rate: float = Field(default=3e-3, gt=0)
+    steps: int = Field(default=150, ge=1)
+    """Of all cells at once: there are few enough."""
+    rate: float = Field(default=1e-2, gt=0)
     decay: float = Field(default=1e-2, ge=0)
     """Weight decay, decoupled (AdamW)."""
     seed: int = Field(default=0, ge=0)
@@ -114,11 +113,10 @@ class Pointwise(_Trained):
             network, x, method = self._begin(table)
             optimizer = self._optimizer(network)
             network.train()
-            for _ in range(self.config.epochs):
-                for rows in torch.randperm(len(target)).split(_BATCH_CELLS):
-                    optimizer.zero_grad()
-                    functional.mse_loss(torch.tanh(network(x[rows], method[rows])), target[rows]).backward()
-                    optimizer.step()
+            for _ in range(self.config.steps):
+                optimizer.zero_grad()
+                functional.mse_loss(torch.tanh(network(x, method)), target).backward()
+                optimizer.step()
 
     def predict(self, table: Table) -> np.ndarray:
         """float64 [n]."""
@@ -146,12 +144,11 @@ class Pairwise(_Trained):
             optimizer = self._optimizer(network)
             network.train()
             first, second = torch.from_numpy(better), torch.from_numpy(worse)
-            for _ in range(self.config.epochs):
-                for rows in torch.randperm(len(first)).split(_BATCH_PAIRS):
-                    optimizer.zero_grad()
-                    high, low = (network(x[side[rows]], method[side[rows]]) for side in (first, second))
-                    functional.softplus(low - high).mean().backward()
-                    optimizer.step()
+            for _ in range(self.config.steps):
+                optimizer.zero_grad()
+                score = network(x, method)
+                functional.softplus(score[second] - score[first]).mean().backward()
+                optimizer.step()
         self._calibrate(table, y)
 
     def _calibrate(self, table: Table, y: np.ndarray) -> None:

@@ -98,7 +98,7 @@ def test_saving_changes_nothing_and_the_same_data_give_the_same_model(kind: str)
 
 def test_a_network_loads_whatever_its_settings_were() -> None:
     table, y = given(4)
-    wide = Pairwise(NetworkConfig(width=9, embedding=3, epochs=2))
+    wide = Pairwise(NetworkConfig(width=9, embedding=3, steps=2))
     wide.fit(table, y)
     other = Pairwise()
     other.set_arrays(wide.arrays())
@@ -112,7 +112,7 @@ def test_training_leaves_the_random_numbers_of_others_alone() -> None:
     expected = torch.rand(1).item()
     torch.manual_seed(3)
     table, y = given(3)
-    Pairwise(NetworkConfig(epochs=1)).fit(table, y)
+    Pairwise(NetworkConfig(steps=1)).fit(table, y)
     assert torch.rand(1).item() == expected
 
 

@@ -88,12 +88,13 @@ def start_from_teachers(
     table = torch.cat(tables, dim=1) / len(tables) ** 0.5
     items = items.to(table.device)
     known = sharpness * table[items] @ table.T
-    predicted = foresight * torch.stack([t.logits(items) for t in teachers]).mean(dim=0)
+    # What follows the last item is not asked for, and the places then lie as they do for a student.
+    predicted = foresight * torch.stack([t.logits(items[:, :-1]) for t in teachers]).mean(dim=0)
     predicted = predicted + popularity * torch.from_numpy(np.log1p(rows.item_counts())).to(predicted)
     if coupled:
-        logits = [torch.cat((known[:, :1], known[:, 1:] + predicted[:, :-1]), dim=1)]
+        logits = [torch.cat((known[:, :1], known[:, 1:] + predicted), dim=1)]
     else:
-        logits = [known[:, :-1], predicted[:, :-1]]
+        logits = [known[:, :-1], predicted]
     flat = torch.cat([part.reshape(-1, rows.n_items) for part in logits])
     if width > min(flat.shape):
         raise DasError(f"width={width} is more than {min(flat.shape)}, the sequences' tokens or items; set it smaller.")

@@ -1,0 +1,52 @@
+"""Packing: latent sequences as few bytes, 8 bits a number and compressed.
+
+A matrix is cut into rows that share a scale, the largest number of the row being 127 of its steps. Rows run along the
+latent dimension: what the singular value decomposition of the start put there is of very different size from one
+dimension to the next.
+"""
+
+from __future__ import annotations
+
+import json
+
+import pyarrow as pa
+import safetensors.torch
+import torch
+
+from distill_at_scale.distillation.farzi.latent import LatentSequences
+
+_STEPS = 127
+_LEVEL = 19
+"""Of zstd: the files are small and written once."""
+
+
+def pack(latent: LatentSequences) -> bytes:
+    """zstd of a safetensors file: inputs, decoder and targets as int8 with a float32 scale a latent dimension."""
+    named = {"inputs": latent.inputs, "decoder": latent.decoder.T}
+    if latent.targets is not None:
+        named["targets"] = latent.targets
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tensor in named.items():
+        values = tensor.detach().float().cpu()
+        largest = values.reshape(-1, values.shape[-1]).abs().amax(dim=0)
+        scale = torch.where(largest > 0, largest / _STEPS, 1.0)
+        # One latent dimension after the other: numbers of like size together compress better.
+        tensors[name] = (values / scale).round().to(torch.int8).movedim(-1, 0).contiguous()
+        tensors[f"{name}.scale"] = scale
+    content = safetensors.torch.save(tensors, {"latent": json.dumps({"temperature": latent.temperature})})
+    return pa.Codec("zstd", compression_level=_LEVEL).compress(content, asbytes=True)
+
+
+def unpack(packed: bytes) -> LatentSequences:
+    """What :func:`pack` packed, on the CPU, float32."""
+    with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
+        content = stream.read()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    temperature = json.loads(header["__metadata__"]["latent"])["temperature"]
+    found = safetensors.torch.load(content)
+    values = {
+        name: (found[name].movedim(0, -1).float() * found[f"{name}.scale"]).contiguous()
+        for name in ("inputs", "decoder", "targets")
+        if name in found
+    }
+    return LatentSequences(values["inputs"], values["decoder"].T.contiguous(), values.get("targets"), temperature)

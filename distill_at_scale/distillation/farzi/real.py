@@ -1,0 +1,31 @@
+"""The real users that Farzi learns from: as many as memory should bear, the same on every worker."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from distill_at_scale.data import hashing
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.interactions import Interactions
+
+_REAL = 3
+
+
+def drawn_rows(dataset: Dataset, n_users: int, seed: int) -> Interactions:
+    """The train rows, in time order, of about ``n_users`` users drawn by hash; of all where there are fewer.
+
+    One shard is in memory at a time beside what is kept.
+    """
+    if n_users >= dataset.n_users:
+        return dataset.interactions("train")
+    parts = []
+    for rows in dataset.iter_interactions("train"):
+        draw = hashing.combine(seed, _REAL, rows.users.astype(np.uint64)) >> np.uint64(11)
+        parts.append(rows.take(np.flatnonzero(draw.astype(np.float64) * 2.0**-53 < n_users / dataset.n_users)))
+    counts = np.concatenate([part.counts for part in parts])
+    return Interactions(
+        users=np.concatenate([part.users for part in parts]),
+        offsets=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+        items=np.concatenate([part.items for part in parts]),
+        n_items=dataset.n_items,
+    )

@@ -1,0 +1,108 @@
+"""The recipe of a whole distillation by Farzi: what is made, for whom, where it starts, and how it is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.distillation.farzi.distiller import FarziConfig
+from distill_at_scale.distillation.farzi.latent import LatentSequences
+from distill_at_scale.distillation.farzi.start import Teacher, start_from_teachers
+
+# Chosen on ml-100k; a coupled token must be item and target at once, and bears smaller steps.
+_COUPLED = {"rate": 4e-3, "sharpness": 4.0, "foresight": 0.5, "popularity": 0.3, "width": 129}
+# Of students where nothing else is asked for; not the models' own, which are meant for logs.
+_STUDENT: dict[str, dict[str, Any]] = {
+    "sasrec": {"dim": 32, "blocks": 1, "heads": 1, "dropout": 0.0},
+    "gru4rec": {"dim": 32, "hidden": 64, "dropout": 0.0},
+}
+_LEAST_LENGTH = 50
+
+
+class FarziRecipe(FarziConfig):
+    """Settings of Farzi, from the log to the sequences."""
+
+    sequences: int = Field(default=50, ge=1)
+    """μ."""
+    length: int = Field(default=50, ge=2)
+    """ξ, places of a sequence."""
+    student: str = "sasrec"
+    """The model that is taught: sasrec or gru4rec."""
+    model: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the student's architecture, as {dim: 64}; those not given: one layer, dim 32, no dropout."""
+    coupled: bool = False
+    """Whether the token after a place is its target, as in the paper; else each place has a target of its own."""
+    width: int = Field(default=65, ge=1)
+    """d, numbers of a token, as far as there are so many tokens and items; coupled: 129."""
+    sharpness: float = Field(default=20.0, gt=0)
+    """Of an item's own token at the start: this times the cosine of the items' vectors; coupled: 4."""
+    foresight: float = Field(default=1.0, ge=0)
+    """Weight of the teachers' predictions at the start; coupled: .5."""
+    popularity: float = Field(default=0.0, ge=0)
+    """Weight of the items' log counts at the start; coupled: .3."""
+    teachers: int = Field(default=3, ge=1)
+    """Models of the student's architecture, trained on the full data, that the sequences start from and learn from."""
+    teacher: dict[str, Any] = Field(default_factory=dict)
+    """Settings of their training, as {epochs: 50}."""
+    metric: str = Field(default="ndcg@10", pattern=r"^(hr|recall|precision|ndcg|mrr)@[1-9][0-9]*$")
+    """By which the teachers' epochs and the best sequences are chosen on validation rows."""
+    validation_users: int = Field(default=3000, ge=1)
+    """Users, drawn by hash, on whom it is measured; all where there are fewer."""
+    real_users: int = Field(default=100_000, ge=1)
+    """Users, drawn by hash, of whose rows sequences and lessons are made; all where there are fewer."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_format(cls, given: Any) -> Any:
+        return {**_COUPLED, **given} if isinstance(given, dict) and given.get("coupled") is True else given
+
+    @property
+    def places_read(self) -> int:
+        """Items of each real sequence that a synthetic one starts from: the last may be a target alone."""
+        return self.length if self.coupled else self.length + 1
+
+    def student_settings(self) -> dict[str, Any]:
+        """Of the student's model."""
+        return {"length": max(self.length, _LEAST_LENGTH), **_STUDENT.get(self.student, {}), **self.model}
+
+    def teacher_settings(self) -> dict[str, Any]:
+        """Of a teacher's model and its training, but for its seed."""
+        training = {
+            "dropout": 0.2,
+            "learning_rate": 3e-3,
+            "batch_size": 64,
+            "patience": 8,
+            "metric": self.metric,
+            "validation_users": self.validation_users,
+        }
+        return {**self.student_settings(), **training, **self.teacher}
+
+    def fit_settings(self) -> dict[str, Any]:
+        """Of a model that is fitted on the sequences as the students in validation are."""
+        per_pass = -(-self.sequences // self.batch)
+        training = {"batch_size": self.batch, "learning_rate": self.student_rate}
+        return {**self.student_settings(), **training, "epochs": max(1, round(self.horizon / per_pass))}
+
+
+def start_by(recipe: FarziRecipe, teachers: Sequence[Teacher], rows: Interactions) -> LatentSequences:
+    """The sequences that a recipe starts from.
+
+    Raises:
+        DasError: as :func:`real_sequences`.
+    """
+    tokens = recipe.sequences * recipe.length * (1 if recipe.coupled else 2)
+    return start_from_teachers(
+        teachers,
+        rows,
+        recipe.sequences,
+        recipe.length,
+        min(recipe.width, tokens, rows.n_items),
+        coupled=recipe.coupled,
+        sharpness=recipe.sharpness,
+        foresight=recipe.foresight,
+        popularity=recipe.popularity,
+        seed=recipe.seed,
+    )

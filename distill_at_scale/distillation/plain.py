@@ -1,0 +1,85 @@
+"""Plain logs out of synthetic data: sets of items out of real-valued rows, items out of soft tokens."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import torch
+
+from distill_at_scale.data import hashing
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.distillation.farzi.latent import LatentSequences
+
+How = Literal["top_k", "sample"]
+
+_DRAW = 31
+
+
+def discrete_users(rows: np.ndarray, mean_count: float, how: How, seed: int) -> Interactions:
+    """Sets of items out of real-valued rows; see :meth:`SyntheticDataset.draw`.
+
+    Args:
+        rows: [n_users, n_items].
+        mean_count: items a user on average.
+    """
+    weights = rows.clip(0.0, 1.0).astype(np.float64)
+    sums = weights.sum(1)
+    wanted = np.rint(mean_count * sums / max(sums.mean(), 1e-12)).astype(np.int64)
+    counts = np.clip(wanted, 1, np.maximum((weights > 0).sum(1), 1))
+    keys = rows.astype(np.float64)
+    if how == "sample":
+        # Gumbel top-k: the k largest of log w + g are a draw of k without replacement (Kool et al., ICML 2019).
+        with np.errstate(divide="ignore"):
+            keys = np.log(weights) + _gumbel(seed, np.arange(weights.size, dtype=np.uint64).reshape(weights.shape))
+    ranked = np.argsort(-keys, axis=1, kind="stable")
+    items = [np.sort(ranked[row, :count]) for row, count in enumerate(counts)]
+    return Interactions(
+        users=np.arange(len(rows), dtype=np.int64),
+        offsets=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+        items=np.concatenate(items).astype(np.int32),
+        n_items=rows.shape[1],
+    )
+
+
+def discrete_sequences(latent: LatentSequences, how: How, seed: int) -> Interactions:
+    """One item a place, the most likely or a drawn one, with times 0, 1, …; of decoupled sequences the inputs and
+    then the last target. An item may come more than once in a sequence."""
+    found = []
+    for row in range(len(latent)):
+        inputs, targets = (part[0].double().numpy() for part in latent.tokens(torch.tensor([row])))
+        # Coupled or not, a sequence is what is read and then the token that the last place asks for.
+        tokens = np.concatenate((inputs, targets[-1:]))
+        if how == "sample":
+            places = np.arange(tokens.size, dtype=np.uint64).reshape(tokens.shape) + np.uint64(row * tokens.size)
+            with np.errstate(divide="ignore"):
+                tokens = np.log(tokens) + _gumbel(seed, places)
+        found.append(tokens.argmax(axis=1))
+    items = np.stack(found)
+    n_sequences, length = items.shape
+    return Interactions(
+        users=np.arange(n_sequences, dtype=np.int64),
+        offsets=np.arange(n_sequences + 1, dtype=np.int64) * length,
+        items=items.ravel().astype(np.int32),
+        n_items=latent.n_items,
+        timestamps=np.tile(np.arange(length, dtype=np.int64), n_sequences),
+    )
+
+
+def as_log(users: Interactions, items: pl.DataFrame) -> pl.DataFrame:
+    """user_id · item_id of plain users, item ids as the parent's log has them; with times also timestamp."""
+    columns = [
+        pl.Series(Columns.USER_ID, np.repeat(users.users, users.counts)),
+        items[Columns.ITEM_ID].gather(users.items),
+    ]
+    if users.timestamps is not None:
+        columns.append(pl.Series(Columns.TIMESTAMP, users.timestamps))
+    return pl.DataFrame(columns)
+
+
+def _gumbel(seed: int, places: np.ndarray) -> np.ndarray:
+    """A standard Gumbel number for each place."""
+    uniform = (hashing.combine(seed, _DRAW, places) >> np.uint64(11)).astype(np.float64) * 2.0**-53 + 2.0**-54
+    return -np.log(-np.log(uniform))

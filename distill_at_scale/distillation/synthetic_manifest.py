@@ -1,0 +1,83 @@
+"""What the ``manifest.json`` of a SyntheticDataset says."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from distill_at_scale.data.manifest import FileRecord
+from distill_at_scale.models.selection import Selection
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ParentRecord(_Record):
+    """The dataset that was distilled."""
+
+    uri: str
+    fingerprint: str
+    item_space: str
+    n_users: int
+    n_rows: int
+    """its train rows, distinct pairs of user and item"""
+
+
+class SequencesRecord(_Record):
+    """What latent sequences are, and how a student is trained on them."""
+
+    length: int
+    """ξ, places of a sequence"""
+    width: int
+    """d, numbers of a place"""
+    coupled: bool
+    """whether the token after a place is its target; else each place has a target of its own"""
+    student: str
+    """the model that they were made for"""
+    settings: dict[str, Any]
+    """of that model and its training, as it was validated: what a fit takes where nothing else is set"""
+    shuffled: bool
+    """whether the student takes them in random orders, else in turn"""
+    metric: str
+    """the validation metric"""
+    start: float
+    """its value for students trained on the sequences before anything was learned"""
+    exact: float
+    """its value for students trained on the best sequences, as learned"""
+    stored: float
+    """and on those that are stored, of 8 bits a number"""
+
+
+class SyntheticManifest(_Record):
+    """Everything about a SyntheticDataset but its numbers."""
+
+    format: Literal["distill_at_scale/synthetic"] = "distill_at_scale/synthetic"
+    version: Literal[1] = 1
+    kind: Literal["rows", "sequences"]
+    """rows: users × items; sequences: latent sequences and a decoder"""
+    method: str
+    """distill_cf, sketch or farzi"""
+    family: str
+    """which kind of rows or sequences, and of which family"""
+    config: dict[str, Any]
+    """all settings of the method"""
+    parent: ParentRecord
+    n_users: int
+    """synthetic users, or sequences"""
+    n_items: int
+    sequences: SequencesRecord | None = None
+    """of sequences alone"""
+    curve: list[dict[str, float]] = Field(default_factory=list)
+    """validations on the way: step, metric, and λ of rows"""
+    chosen: dict[str, Selection] = Field(default_factory=dict)
+    """settings of models, chosen on the parent's validation rows"""
+    settings: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """what a fit takes of them, by model"""
+    cost: dict[str, float] = Field(default_factory=dict)
+    """cpu_s, wall_s and peak_mib of distilling; of sequences also teachers_cpu_s, a part of cpu_s"""
+    data: FileRecord
+    items: FileRecord
+    made_with: dict[str, str]
+    """versions"""

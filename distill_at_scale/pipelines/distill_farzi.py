@@ -1,0 +1,227 @@
+"""The workers of `distill` for latent sequences: Farzi.
+
+    teachers, one worker each ─► the start, of rank 0 ─► Farzi (pools dealt over the workers, gradients added up)
+    ─► rank 0 writes
+
+Each teacher is trained by one worker on the whole log, with checkpoints of its own, so that what comes out does not
+depend on the number of workers. All workers hold the rows that lessons are drawn from; validation users are shared out.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from distill_at_scale.data import hashing, storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.distillation import synthetic
+from distill_at_scale.distillation.farzi import (
+    Farzi,
+    FarziRecipe,
+    LatentSequences,
+    Lessons,
+    Teacher,
+    drawn_rows,
+    pack,
+    real_sequences,
+    start_by,
+    teacher_model,
+    unpack,
+)
+from distill_at_scale.distillation.students import Parameters, Student, create_student
+from distill_at_scale.distillation.users import RealUsers
+from distill_at_scale.errors import DasError
+from distill_at_scale.models import create_model
+from distill_at_scale.models.memory import require_memory
+from distill_at_scale.models.sources import ShardSource
+from distill_at_scale.pipelines import progress, runs
+from distill_at_scale.pipelines.checkpoints import Checkpoints
+from distill_at_scale.pipelines.train import Gang, Workers, run_trainer
+
+_TEACH = 41
+_TEACHING = 0.25
+"""Share of the progress that teaching the teachers stands for."""
+_POLL_S = 0.5
+
+
+def check_farzi(recipe: FarziRecipe, dataset: Dataset, workers: int) -> None:
+    """Refuses what cannot be, before any work is done.
+
+    Raises:
+        DasError: no times or validation rows, a student that is none, wrong settings of it, more workers than pools.
+    """
+    place = storage.redact(dataset.uri)
+    if not dataset.manifest.has_timestamps:
+        raise DasError(f"{place} has no timestamps, so its rows are no sequences; prepare the log with its times.")
+    if not dataset.manifest.splits.get("validation"):
+        raise DasError(f"{place} has no validation rows, by which farzi chooses; prepare it with another --split.")
+    create_student(recipe.student, dataset.n_items, recipe.student_settings())
+    create_model(recipe.student, recipe.teacher_settings())
+    if workers > recipe.parallel:
+        raise DasError(
+            f"--workers {workers} is more than the run's parallel={recipe.parallel} pools; set fewer workers, or begin "
+            "anew with --overwrite."
+        )
+
+
+def distill_farzi(
+    gang: Gang, workers: Workers, data: str, recipe: FarziRecipe, output: str, tell: progress.Tell
+) -> None:
+    """One worker's part; the first one writes the result."""
+    started = time.monotonic()
+    dataset = Dataset.open(data)
+    student = create_student(recipe.student, dataset.n_items, recipe.student_settings())
+    _require_memory(recipe, student)
+    source = ShardSource(dataset, workers.rank, workers.world)
+    users = RealUsers(source, workers, recipe.seed, recipe.validation_users, workers.device)
+    rows = drawn_rows(dataset, recipe.real_users, recipe.seed)
+    # Too long or too many are refused before teachers are trained for them.
+    real_sequences(rows, recipe.sequences, recipe.places_read, recipe.seed)
+    Lessons(rows, student.length, recipe.least_context, recipe.seed)
+    teachers, teachers_cpu_s = _teachers(gang, workers, dataset, recipe, tell)
+    cpu = time.process_time()
+    farzi = _farzi(workers, recipe, student, rows, teachers, users)
+    cpu = time.process_time() - cpu
+    best = _train(gang, workers, farzi, recipe, tell)
+    stored = farzi.judge(_on(unpack(pack(best)), workers.device))
+    (cpu_s,) = users.added(cpu + farzi.cpu_s)
+    if workers.rank == 0:
+        values = [value for _, value in farzi.points]
+        described: dict[str, Any] = {
+            "method": "farzi",
+            "family": "coupled" if recipe.coupled else "decoupled",
+            "config": recipe.model_dump(mode="json"),
+            "curve": [{"step": step, "metric": value} for step, value in farzi.points],
+            "sequences": {
+                "length": recipe.length,
+                "width": best.decoder.shape[0],
+                "coupled": recipe.coupled,
+                "student": recipe.student,
+                "settings": recipe.fit_settings(),
+                "shuffled": recipe.shuffled,
+                "metric": recipe.metric,
+                "start": values[0],
+                "exact": max(values),
+                "stored": stored,
+            },
+            "cost": {
+                "cpu_s": teachers_cpu_s + cpu_s,
+                "teachers_cpu_s": teachers_cpu_s,
+                "wall_s": time.monotonic() - started,
+                "peak_mib": runs.peak_mib(),
+            },
+            "made_with": runs.made_with(),
+            "n_rows": users.n_rows,
+        }
+        synthetic.write(output, best, dataset, described)
+
+
+class OneWorker(Workers):
+    """A worker that trains by itself."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.rank, self.world = device, 0, 1
+
+
+def _teachers(
+    gang: Gang, workers: Workers, dataset: Dataset, recipe: FarziRecipe, tell: progress.Tell
+) -> tuple[list[Teacher], float]:
+    """All teachers, and the CPU-seconds of their training (since the last kill, where there was one)."""
+    settings = recipe.teacher_settings()
+    mine = range(workers.rank, recipe.teachers, workers.world)
+    for turn, k in enumerate(mine):
+        if storage.exists(_teacher_file(gang, k)):
+            continue
+
+        def shown(share: float, what: str, turn: int = turn) -> None:
+            if workers.rank == 0:
+                tell(_TEACHING * (turn + share) / len(mine), what)
+
+        cpu = time.process_time()
+        seed = int(hashing.combine(recipe.seed, _TEACH, k)[0] >> 1)
+        model = teacher_model(recipe.student, {**settings, "seed": seed})
+        own = replace(gang, work=storage.join(gang.work, f"teacher-{k}"), checkpoint_every=None)
+        trainer = run_trainer(own, OneWorker(workers.device), model, dataset, ShardSource(dataset), shown)
+        learned = {name: value.detach().cpu().contiguous() for name, value in trainer.module.named_parameters()}
+        content = safetensors.torch.save({**learned, "cpu_s": torch.tensor(time.process_time() - cpu)})
+        storage.write_bytes(_teacher_file(gang, k), content)
+    student = create_student(recipe.student, dataset.n_items, settings)
+    teachers, cpu_s = [], 0.0
+    for k in range(recipe.teachers):
+        # Not by torch.distributed: teaching may take longer than it waits.
+        while not storage.exists(_teacher_file(gang, k)):
+            time.sleep(_POLL_S)
+        found = safetensors.torch.load(storage.read_bytes(_teacher_file(gang, k)))
+        cpu_s += float(found.pop("cpu_s"))
+        teachers.append(Teacher(student, {name: value.to(workers.device) for name, value in found.items()}))
+    return teachers, cpu_s
+
+
+def _teacher_file(gang: Gang, k: int) -> str:
+    return storage.join(gang.work, f"teacher-{k}.safetensors")
+
+
+def _farzi(
+    workers: Workers,
+    recipe: FarziRecipe,
+    student: Student,
+    rows: Interactions,
+    teachers: list[Teacher],
+    users: RealUsers,
+) -> Farzi:
+    start = start_by(recipe, teachers, rows)
+    # Machines of several kinds differ in the last bits: all begin with what the first one has.
+    for tensor in start.tensors:
+        if workers.rank:
+            tensor.zero_()
+        workers.add(tensor)
+    lessons = Lessons(rows, student.length, recipe.least_context, recipe.seed)
+
+    def validate(parameters: Parameters) -> float:
+        return users.judge(lambda some: student.item_scores(parameters, some), recipe.metric, "farzi")
+
+    return Farzi(recipe, student, start, lessons, teachers, validate, workers)
+
+
+def _train(gang: Gang, workers: Workers, farzi: Farzi, recipe: FarziRecipe, tell: progress.Tell) -> LatentSequences:
+    """Runs a distiller to its end, from the newest checkpoint on."""
+    checkpoints = Checkpoints(storage.join(gang.work, "sequences"), gang.keep_checkpoints)
+    # One worker looks, all go by what it saw.
+    newest = torch.tensor([checkpoints.newest() if workers.rank == 0 else 0], device=workers.device)
+    workers.add(newest)
+    if newest.item():
+        farzi.restore(checkpoints.read(int(newest.item())))
+
+    def after_step() -> None:
+        if farzi.step and farzi.step % (gang.checkpoint_every or 1) == 0:
+            # All bring their trajectories together, one writes them.
+            content = farzi.state()
+            if workers.rank == 0:
+                checkpoints.write(farzi.step, content)
+        if workers.rank == 0:
+            tell(_TEACHING + (1 - _TEACHING) * min(farzi.step / recipe.steps, 0.99), f"step {farzi.step}")
+
+    best = farzi.run(after_step)
+    checkpoints.wait()
+    return best
+
+
+def _on(latent: LatentSequences, device: torch.device) -> LatentSequences:
+    return latent.with_tensors([tensor.to(device) for tensor in latent.tensors])
+
+
+def _require_memory(recipe: FarziRecipe, student: Student) -> None:
+    """Refuses what would not fit: soft tokens of a window and their gradients, a step's and a lesson's logits."""
+    per_pool = recipe.pool * 3 * sum(value.numel() for value in student.draw(0).values())
+    in_window = min(recipe.window * recipe.batch, recipe.sequences)
+    places = 6 * in_window * recipe.length + 16 * recipe.batch * recipe.length
+    # The start writes all tokens' logits down, and a validation reads them.
+    places = max(places + 10 * recipe.lesson_places, 8 * recipe.sequences * recipe.length)
+    numbers = places * student.n_items + (recipe.parallel + 4) * per_pool
+    mend = "set fewer or shorter --sequences, or prepare with --min-item to drop rare items"
+    require_memory(f"farzi on {student.n_items:,} items", 4 * numbers, None, mend)

@@ -1,0 +1,239 @@
+"""distill by farzi on Ray Train, fits on what it makes, export; kills, and what is refused."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from kill_kit import Runs
+from prepare_kit import inline_prepare, write_logs
+
+from distill_at_scale.config import DistillConfig
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.distillation.farzi import FarziRecipe, LatentSequences
+from distill_at_scale.distillation.synthetic import SyntheticDataset
+from distill_at_scale.errors import DasError
+from distill_at_scale.pipelines.distill import distill, method_config
+from distill_at_scale.pipelines.distill_farzi import OneWorker, distill_farzi
+from distill_at_scale.pipelines.evaluate import evaluate
+from distill_at_scale.pipelines.export import export
+from distill_at_scale.pipelines.fit import fit
+from distill_at_scale.pipelines.train import Gang
+
+N_ITEMS = 30
+SETTINGS: dict[str, Any] = {
+    "model": {"dim": 8, "length": 8},
+    "teachers": 2,
+    "teacher": {"epochs": 4, "learning_rate": 0.02},
+    "width": 12,
+    "steps": 9,
+    "batch": 4,
+    "window": 3,
+    "horizon": 12,
+    "pool": 2,
+    "lesson_users": 12,
+    "lesson_places": 40,
+    "least_context": 2,
+    "validate_every": 3,
+    "validation_students": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """120 users in three shards; item i is followed by i + 1, or by any other one time in ten."""
+    rng, rows = random.Random(3), []
+    for user in range(120):
+        item, seen = rng.randrange(N_ITEMS), set()
+        for place in range(rng.randrange(8, 16)):
+            seen.add(item)
+            rows.append((user, item, 1.0, (1_600_000_000 + place) * 1000, None))
+            item = (item + 1) % N_ITEMS
+            while item in seen or rng.random() < 0.1:
+                item = rng.randrange(N_ITEMS)
+    folder = tmp_path_factory.mktemp("farzi")
+    return inline_prepare(input=write_logs(folder, rows, 2), output=str(folder / "data"), shards=3)
+
+
+def asked(data: Dataset, output: Path, **changed: Any) -> dict[str, Any]:
+    settings = {"data": data.uri, "method": "farzi", "output": str(output), "sequences": 8, "length": 6}
+    return {**settings, "set": SETTINGS, **changed}
+
+
+def numbers(latent: LatentSequences) -> np.ndarray:
+    return torch.cat([tensor.flatten() for tensor in latent.tensors]).numpy()
+
+
+class _Killed(BaseException):
+    pass
+
+
+def in_process(data: Dataset, output: Path, last: str | None = None) -> SyntheticDataset:
+    """One worker's part without Ray, which dies where its progress says ``last``."""
+
+    def tell(share: float, what: str) -> None:
+        assert 0 <= share < 1
+        if what == last:
+            raise _Killed
+
+    method = method_config(DistillConfig(**asked(data, output)))
+    assert isinstance(method, FarziRecipe)
+    gang = Gang(workers=1, gpu=False, work=str(output / "_work" / "distill"), checkpoint_every=2)
+    distill_farzi(gang, OneWorker(torch.device("cpu")), data.uri, method, str(output), tell)
+    return SyntheticDataset.open(str(output))
+
+
+def test_a_worker_that_died_goes_on_where_it_was(tmp_path: Path, data: Dataset) -> None:
+    """At a teacher and at the sequences; the result has the bits of an undisturbed run."""
+    for last in ("epoch 2", "step 5", "step 9"):
+        with pytest.raises(_Killed):
+            in_process(data, tmp_path / "killed", last)
+    found, expected = in_process(data, tmp_path / "killed"), in_process(data, tmp_path / "undisturbed")
+    np.testing.assert_array_equal(numbers(found.sequences()), numbers(expected.sequences()))
+    assert found.manifest.data == expected.manifest.data
+    assert found.manifest.curve == expected.manifest.curve
+    assert found.manifest.sequences == expected.manifest.sequences
+
+
+def test_two_workers_distill_fit_evaluate_and_export(tmp_path: Path, data: Dataset, ray_session: None) -> None:
+    output = tmp_path / "made"
+    result = distill(**asked(data, output), workers=2)
+    made = SyntheticDataset.open(str(output))
+    made.verify()
+    made.check_parent(data)
+    latent = made.sequences()
+    assert [tuple(tensor.shape) for tensor in latent.tensors] == [(8, 6, 12), (12, N_ITEMS), (8, 6, 12)]
+    assert [point["step"] for point in result.curve] == [0, 3, 6, 9]
+    assert made.manifest.config["parallel"] == 2
+    record = result.sequences
+    assert record is not None
+    assert record.exact == max(point["metric"] for point in result.curve)
+    assert record.start == result.curve[0]["metric"]
+    assert record.stored == pytest.approx(record.exact, abs=0.05)
+    cost = made.manifest.cost
+    assert 0 < cost["teachers_cpu_s"] < cost["cpu_s"]
+    assert sorted(path.name for path in output.iterdir()) == [
+        "data.safetensors.zst",
+        "items.parquet",
+        "manifest.json",
+        "run.json",
+    ]
+    assert result.bytes == (output / "data.safetensors.zst").stat().st_size
+
+    found = {}
+    for model in ("sasrec", "gru4rec"):
+        fitted = fit(data=str(output), model=model, output=str(tmp_path / model))
+        found[model] = evaluate(data=data.uri, model=fitted.uri).metrics["ndcg@10"]
+    # In a world where the next item follows, eight sequences say so; by chance it would be .24.
+    assert found["sasrec"] > 0.4
+    assert 0 < found["gru4rec"] < 1
+    with pytest.raises(DasError, match=r"ease cannot be a student: .* choose sasrec or gru4rec"):
+        fit(data=str(output), model="ease", output=str(tmp_path / "no"))
+    with pytest.raises(DasError, match=r"Synthetic sequences are few, .* leave out --workers"):
+        fit(data=str(output), model="sasrec", output=str(tmp_path / "no"), workers=2)
+
+    exported = export(data=str(output), output=str(tmp_path / "log"))
+    log = pl.read_parquet(exported.uri)
+    assert (exported.rows, exported.users) == (8 * 7, 8)
+    again = inline_prepare(input=[exported.uri], output=str(tmp_path / "again"), duplicates="all").interactions(
+        "train", "validation", "test"
+    )
+    assert len(again) == 8
+    ids = Dataset.open(str(tmp_path / "again")).items()["item_id"]
+    for k, (first, last) in enumerate(zip(again.offsets, again.offsets[1:])):
+        history = log.filter(pl.col("user_id") == k).sort("timestamp")["item_id"].to_list()
+        assert ids.gather(again.items[first:last]).to_list() == history
+    atomic = export(data=str(output), output=str(tmp_path / "log"), format="recbole", how="sample")
+    assert Path(atomic.uri).read_text().startswith("user_id:token\titem_id:token\ttimestamp:float\n0\t")
+
+    with pytest.raises(DasError, match="holds a synthetic dataset already"):
+        distill(**asked(data, output))
+
+
+def test_refusals(tmp_path: Path, data: Dataset) -> None:
+    """All of them before a cluster is started."""
+    output = tmp_path / "made"
+    with pytest.raises(DasError, match=r"--sequences 999 is more than the 120 users of"):
+        distill(**asked(data, output, sequences=999))
+    with pytest.raises(DasError, match=r"ease cannot be a student: .* choose sasrec or gru4rec"):
+        distill(**asked(data, output, student="ease"))
+    with pytest.raises(DasError, match="heads=3 must divide dim=8"):
+        distill(**asked(data, output, set={"model": {"dim": 8, "heads": 3}}))
+    with pytest.raises(DasError, match="users is not of farzi, which takes --sequences, --length, --student"):
+        distill(**asked(data, output, users=8))
+    with pytest.raises(DasError, match="--length is not of distill_cf, which takes --users"):
+        distill(**asked(data, output, method="distill_cf", sequences=8))
+    with pytest.raises(DasError, match="student is given by --student, not by --set"):
+        distill(**asked(data, output, set={"student": "gru4rec"}))
+    with pytest.raises(DasError, match="farzi: unknown setting 'windw'; the settings are: "):
+        distill(**asked(data, output, set={"windw": 3}))
+    with pytest.raises(DasError, match="--workers 3 is more than the run's parallel=2 pools"):
+        distill(**asked(data, output, workers=3, set={**SETTINGS, "parallel": 2}))
+    timeless = inline_prepare(
+        input=write_logs(
+            tmp_path / "log", [(user, item, 1.0, None, None) for user in range(9) for item in range(6)], 1
+        ),
+        output=str(tmp_path / "timeless"),
+        split="20_percent_hist",
+    )
+    with pytest.raises(DasError, match="has no timestamps, so its rows are no sequences"):
+        distill(**asked(timeless, output))
+    assert not output.exists()
+
+
+@pytest.mark.slow
+def test_sequences_longer_than_the_data_are_refused(tmp_path: Path, data: Dataset, ray_session: None) -> None:
+    with pytest.raises(DasError, match=r"Only \d+ users have 41 train rows or more, 8 are needed; ask for fewer or"):
+        distill(**asked(data, tmp_path / "made", length=40))
+    # What was begun is not gone on with for another student or other sequences.
+    with pytest.raises(DasError, match=r"unfinished run with other settings \(length, student\)"):
+        distill(**asked(data, tmp_path / "made", student="gru4rec", set={**SETTINGS, "model": {"dim": 8, "length": 8}}))
+
+
+@pytest.mark.slow
+def test_two_workers_do_what_one_does(tmp_path: Path, data: Dataset, ray_session: None) -> None:
+    found = []
+    for workers in (1, 2):
+        distill(**asked(data, tmp_path / str(workers), workers=workers, set={**SETTINGS, "parallel": 2}))
+        found.append(SyntheticDataset.open(str(tmp_path / str(workers))))
+    one, two = (numbers(made.sequences()) for made in found)
+    np.testing.assert_allclose(one, two, atol=0.02 * np.abs(one).max())
+    curves = [[point["metric"] for point in made.manifest.curve] for made in found]
+    assert curves[0] == pytest.approx(curves[1], abs=0.01)
+
+
+@pytest.mark.slow
+def test_killed(tmp_path: Path, data: Dataset, run_folder: Path) -> None:
+    """Three workers and two drivers die, at a teacher's and at the sequences' checkpoints and before the manifest;
+    the result has the bits of an undisturbed run."""
+    options = ["--data", data.uri, "--method", "farzi", "--sequences", "8", "--length", "6", "--output", "model"]
+    settings = [f"{key}={value}" for key, value in SETTINGS.items()]
+    killed, undisturbed = (
+        Runs(tmp_path / name, run_folder, "distill", *options, "--checkpoint-every", "2", "--set", *settings)
+        for name in ("killed", "undisturbed")
+    )
+    killed.run(
+        [
+            ("worker", "after", r"teacher-0/checkpoint-0+\d+\.safetensors$"),
+            ("worker", "before", r"teacher-1\.safetensors$"),
+            ("driver", "after", r"sequences/checkpoint-0+2\.safetensors$"),
+        ]
+    )
+    killed.run(
+        [
+            ("worker", "before", r"sequences/checkpoint-0+6\.safetensors$"),
+            ("driver", "before", r"model/manifest\.json$"),
+        ]
+    )
+    killed.run([])
+    undisturbed.run([])
+    found, expected = (SyntheticDataset.open(str(each.folder / "model")) for each in (killed, undisturbed))
+    np.testing.assert_array_equal(numbers(found.sequences()), numbers(expected.sequences()))
+    assert found.manifest.curve == expected.manifest.curve
+    assert found.manifest.sequences == expected.manifest.sequences
+    assert not (killed.folder / "model" / "_work").exists()
