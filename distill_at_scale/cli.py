@@ -49,13 +49,13 @@ _VERBS = {
     "fit": _Verb(config.FitConfig, report.show_fit, _dump),
     "evaluate": _Verb(config.EvaluateConfig, report.show_evaluation, _dump),
     "sample": _Verb(config.SampleConfig, report.show_samples, _dump),
-    "compare": _Verb(config.CompareConfig, report.show_comparison, _dump, keep=report.keep_comparison),
-    "sweep": _Verb(config.SweepConfig, report.show_sweep, _dump),
-    "recommend": _Verb(config.RecommendConfig, report.show_recommendation, _dump),
-    "genie train": _Verb(config.GenieTrainConfig, report.show_genie, _dump),
     "distill": _Verb(config.DistillConfig, report.show_distilled, _dump),
     "export": _Verb(config.ExportConfig, report.show_export, _dump),
+    "compare": _Verb(config.CompareConfig, report.show_comparison, _dump, keep=report.keep_comparison),
+    "sweep": _Verb(config.SweepConfig, report.show_sweep, _dump),
     "report": _Verb(config.ReportConfig, report.show_report, _dump, keep=report.keep_report),
+    "recommend": _Verb(config.RecommendConfig, report.show_recommendation, _dump),
+    "genie train": _Verb(config.GenieTrainConfig, report.show_genie, _dump),
     "doctor": _Verb(config.DoctorConfig, report.show_checks, report.checks_json),
 }
 

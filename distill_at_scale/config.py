@@ -283,12 +283,12 @@ class DoctorConfig(ClusterConfig):
 
 
 class QuickstartConfig(ClusterConfig):
-    """Real data, from nothing to a table: fetch, prepare, fit, evaluate."""
+    """Real data, from nothing to a recommendation: fetch, prepare, fit, evaluate, sweep, report."""
 
     name: str = "ml-100k"
     """a dataset of the catalog"""
     output: str = "das-quickstart"
-    """folder for the log, the dataset, the models and the metrics"""
+    """folder for the dataset, the models, the metrics, the sweep and the report"""
 
 
 class DistillConfig(ClusterConfig):
