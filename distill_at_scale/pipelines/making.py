@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -181,7 +182,7 @@ def _samples(batch: Batch, method: str) -> tuple[Samples | None, dict[float, str
 
 def _distilled(batch: Batch, full: Dataset) -> Made:
     (method,), (budget,) = batch.methods, batch.budgets
-    users = max(1, round(budget * full.n_users))
+    users = synthetic_users(budget, full.n_users)
     made = distill(
         data=batch.data,
         method=method,
@@ -203,6 +204,24 @@ def _distilled(batch: Batch, full: Dataset) -> Made:
         cpu_s=made.cpu_s,
         wall_s=made.wall_s,
     )
+
+
+def synthetic_users(budget: float, n_users: int) -> int:
+    """How many synthetic users a distiller's budget is."""
+    return max(1, round(budget * n_users))
+
+
+def command(data: str, method: str, budget: float, users: int) -> str:
+    """The command line that makes a small dataset.
+
+    Args:
+        data: URI of the full one.
+        users: synthetic ones, of a distiller.
+    """
+    place = shlex.quote(storage.redact(data))
+    if method in DISTILLERS:
+        return f"das distill --data {place} --method {method} --users {users} --output distilled"
+    return f"das sample --data {place} --sampler {method} --budget {budget:g} --output samples"
 
 
 def train_bytes(dataset: Dataset) -> int:

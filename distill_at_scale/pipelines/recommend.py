@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import time
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.genie.oracle import MOST_KEPT, DataGenie, bounded
 from distill_at_scale.genie.trials import PRIMARY, cells, read_trials
 from distill_at_scale.pipelines.features import features
+from distill_at_scale.pipelines.making import command, synthetic_users
 from distill_at_scale.samplers.sampler import SAMPLERS
 
 TRAINED = "trained"
@@ -186,16 +186,7 @@ def _ranked(found: pl.DataFrame, keep: float, dataset: Dataset) -> list[Option]:
         Option(
             **{name: row[name] for name in names},
             meets=row["kept"] >= keep,
-            command=_command(dataset, row["method"], row["budget"]),
+            command=command(dataset.uri, row["method"], row["budget"], synthetic_users(row["budget"], dataset.n_users)),
         )
         for row in sorted(best, key=order)
     ]
-
-
-def _command(dataset: Dataset, method: str, budget: float) -> str:
-    """The command that makes a small dataset."""
-    data = shlex.quote(storage.redact(dataset.uri))
-    if method in SAMPLERS:
-        return f"das sample --data {data} --sampler {method} --budget {budget:g} --output samples"
-    users = max(1, round(budget * dataset.n_users))
-    return f"das distill --data {data} --method {method} --users {users} --output distilled"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from pydantic import BaseModel
 from distill_at_scale.config import ReportConfig, settle
 from distill_at_scale.data import storage
 from distill_at_scale.genie.trials import FULL, PRIMARY, cells, read_trials
-from distill_at_scale.pipelines.making import DISTILLERS
+from distill_at_scale.pipelines.making import command
 
 
 class Cell(BaseModel):
@@ -139,7 +138,9 @@ def report(config: ReportConfig | None = None, /, **settings: Any) -> ReportResu
         keep=config.keep,
         recommended=best,
         safe=best_cell([cell for cell in found if (cell.kept_low or 0.0) >= config.keep], config.keep),
-        command=None if best is None else command(about["data"]["uri"], best),
+        command=None
+        if best is None
+        else command(about["data"]["uri"], best.method, best.budget, round(best.rows or 0)),
         cells=found,
         full=_full(full),
         failed=_failed(trials),
@@ -190,15 +191,6 @@ def best_cell(cells: Sequence[Cell], keep: float) -> Cell | None:
         return not enough, cell.n_models < most, cell.budget if enough else 0.0, -cell.kept
 
     return min(cells, key=order, default=None)
-
-
-def command(data: str, cell: Cell) -> str:
-    """The command that makes the small dataset of a cell anew."""
-    if cell.method in DISTILLERS:
-        return (
-            f"das distill --data {shlex.quote(data)} --method {cell.method} --users {cell.rows:.0f} --output distilled"
-        )
-    return f"das sample --data {shlex.quote(data)} --sampler {cell.method} --budget {cell.budget:g} --output samples"
 
 
 def _notes(about: Mapping[str, Any]) -> list[str]:
