@@ -303,7 +303,7 @@ class DistillConfig(ClusterConfig):
     """synthetic users, of distill_cf and sketch"""
     sequences: int = Field(50, ge=1)
     """synthetic sequences, of farzi"""
-    length: int = Field(50, ge=2)
+    length: int = Field(20, ge=2)
     """items of a sequence, of farzi; so many train rows must as many users have"""
     student: str = "sasrec"
     """the model that farzi's sequences are made for: sasrec or gru4rec"""

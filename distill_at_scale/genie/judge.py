@@ -1,7 +1,7 @@
-"""Is Data-Genie's advice any good? Every dataset in turn is one that it has never seen.
+"""Is Data-Genie's advice any good? Every dataset is judged when Data-Genie has never seen it.
 
-Left out is a whole family of datasets (all cuts of one log). What kind of model to use, and how wide the intervals are,
-is settled on the others alone, by folds of them; then the left-out family is judged once.
+Left out are whole families of datasets (all cuts of one log), a part of them at a time. What kind of model to use, and
+how wide the intervals are, is settled on the others alone, by folds of them; then those left out are judged once.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from pydantic import BaseModel
 
-from distill_at_scale.genie.candidates import choose, make, regrets
+from distill_at_scale.genie.candidates import choose, folds, make, regrets
 from distill_at_scale.genie.conformal import widths
 from distill_at_scale.genie.table import Table
 
 _TIE = 1e-9
+PARTS = 6
+"""how many times some families are left out"""
 
 
 class Judgement(BaseModel):
@@ -56,7 +58,8 @@ def judge(
     y: np.ndarray,
     families: np.ndarray,
     names: Sequence[str] | None = None,
-    tell: Callable[[str], None] | None = None,
+    parts: int = PARTS,
+    tell: Callable[[int], None] | None = None,
 ) -> Judgement:
     """Leaves every family out once.
 
@@ -65,14 +68,16 @@ def judge(
         table, y: cells and their targets, float64 [n].
         families: [n], of each cell.
         names: kinds of models to choose among; default: all.
-        tell: called with each family that is done.
+        parts: families are left out in so many parts, or one at a time where there are fewer.
+        tell: called with the number of parts that are done.
     """
     n, task = len(y), table.tasks()
     predicted, means, half = np.empty(n), np.empty(n), np.empty(n)
     single = np.empty(n)
     kinds: dict[str, int] = {}
-    for family in np.unique(families):
-        out = families == family
+    part = folds(families, min(parts, len(np.unique(families))))
+    for done, number in enumerate(np.unique(part)):
+        out = part == number
         learned, learned_y, rest = table.take(np.flatnonzero(~out)), y[~out], table.take(np.flatnonzero(out))
         chosen = choose(learned, learned_y, families[~out], names)
         kinds[chosen["name"]] = kinds.get(chosen["name"], 0) + 1
@@ -84,7 +89,7 @@ def judge(
         half[out] = found.at(rest.log_budget)
         single[out] = method_scores(learned, learned_y)[rest.method]
         if tell:
-            tell(str(family))
+            tell(done + 1)
     own, of_single, of_means = (regrets(task, y, p) for p in (predicted, single, means))
     by_chance = _by_chance(task, y)
     of_family = np.array([families[np.flatnonzero(task == number)[0]] for number in np.unique(task)])

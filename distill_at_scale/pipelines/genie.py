@@ -15,7 +15,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie import oracle
 from distill_at_scale.genie.candidates import KINDS, make
-from distill_at_scale.genie.judge import Judgement, judge
+from distill_at_scale.genie.judge import PARTS, Judgement, judge
 from distill_at_scale.genie.oracle import TARGETS, DataGenie
 from distill_at_scale.genie.trials import cells, read_trials
 from distill_at_scale.pipelines import runs
@@ -99,19 +99,15 @@ def _training(uri: str, address: str | None) -> tuple[pl.DataFrame, dict[str, di
 
 
 def _judge(genie: DataGenie, kinds: list[str]) -> list[Judgement]:
-    """Leaves every family of datasets out once; of what all models can learn from, since a choice is between those."""
+    """Leaves every family of datasets out once. Of what all models can learn from, since a choice is between those."""
     found = []
     most = genie.cells["n_models"].max()
     for target in TARGETS:
         known = genie.cells.filter(pl.col("n_models") == most)
         given = oracle.target_cells(target, known, genie.features, genie.encoder)
-        n = len(set(given.families))
-        done = 0
 
-        def tell(family: str, target: str = target, n: int = n) -> None:
-            nonlocal done
-            done += 1
-            print(f"judging {target}: {done}/{n}, without {family}", file=sys.stderr, flush=True)
+        def tell(done: int, target: str = target) -> None:
+            print(f"judging {target}: {done}/{PARTS}", file=sys.stderr, flush=True)
 
-        found.append(judge(target, given.table, given.y, given.families, kinds, tell))
+        found.append(judge(target, given.table, given.y, given.families, kinds, tell=tell))
     return found

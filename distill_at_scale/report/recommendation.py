@@ -18,7 +18,7 @@ _WHYS_SHOWN = 3
 
 def show_recommendation(result: Recommendation) -> None:
     """One row a method, the reasons of the first, what to beware of, and the command that makes the first."""
-    columns = ["", "method", "budget", "kept (90 %)", "τ (90 %)", "CPU-s", "train"]
+    columns = ["method", "budget", "kept (90 %)", "τ (90 %)", "CPU-s", "train"]
     known = "measured by the sweep" if result.source == "sweep" else "expected by Data-Genie"
     asked = f"{100 * result.keep:.4g} % of {result.metric}"
     rows = f"{result.data['train_rows']:,} train rows of {escape(result.data['uri'])}"
@@ -34,8 +34,7 @@ def show_recommendation(result: Recommendation) -> None:
 
 def _row(option: Option) -> list[str]:
     return [
-        "✓" if option.meets else "",
-        option.method,
+        f"✓ {option.method}" if option.meets else f"  {option.method}",
         f"{option.budget:g}",
         f"{100 * option.kept:.1f} %{_range(option.kept_low, option.kept_high, 100, 0)}",
         "–" if option.tau is None else f"{option.tau:.2f}{_range(option.tau_low, option.tau_high, 1, 2)}",
@@ -45,7 +44,7 @@ def _row(option: Option) -> list[str]:
 
 
 def _range(low: float | None, high: float | None, factor: float, digits: int) -> str:
-    return "" if low is None or high is None else f" ({factor * low:.{digits}f} to {factor * high:.{digits}f})"
+    return "" if low is None or high is None else f" ({factor * low:.{digits}f}, {factor * high:.{digits}f})"
 
 
 def show_genie(result: GenieResult) -> None:

@@ -29,7 +29,7 @@ def test_the_format_sets_its_defaults() -> None:
     plain, coupled = FarziRecipe(), FarziRecipe(coupled=True, sharpness=7.0)  # type: ignore[call-arg]
     assert (plain.rate, plain.sharpness, plain.foresight, plain.width) == (8e-3, 20.0, 1.0, 65)
     assert (coupled.rate, coupled.sharpness, coupled.foresight, coupled.width) == (4e-3, 7.0, 0.5, 129)
-    assert (plain.places_read, coupled.places_read) == (51, 50)
+    assert (plain.places_read, coupled.places_read) == (21, 20)
 
 
 def test_students_and_fits_are_what_was_asked_for() -> None:

@@ -86,7 +86,7 @@ def test_every_kind_learns_which_method_suits_which_dataset(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_saving_changes_nothing_and_the_same_data_give_the_same_model(kind: str) -> None:
-    table, y = given(5)
+    table, y = given(2)
     first, second, loaded = make(kind), make(kind), make(kind)
     first.fit(table, y)
     second.fit(table, y)
@@ -146,7 +146,7 @@ def test_out_of_fold_no_row_sees_its_own_fold() -> None:
 
 
 def test_a_blend_out_of_fold_is_the_mean_of_its_members() -> None:
-    table, y = given(6)
+    table, y = given(2)
     fold = table.dataset % 2
     found = out_of_fold(["blend"], table, y, fold)["blend"]
     blend = make("blend")
@@ -163,4 +163,4 @@ def test_the_choice_is_the_least_regret_out_of_fold() -> None:
     assert regret == pytest.approx(found["validation"]["ridge"]["regret"])
     # Where there is nothing to learn of datasets, the means are no worse than what looks at them.
     noise = np.random.default_rng(0).standard_normal(len(y)) + 3 * table.method
-    assert choose(table, noise, table.dataset, ["means", "pointwise"])["validation"]["means"]["mse"] < 1.3
+    assert choose(table, noise, table.dataset, ["means", "trees"])["validation"]["means"]["mse"] < 1.3

@@ -66,7 +66,7 @@ def test_what_can_be_learned_beats_chance_and_the_best_single_method() -> None:
     table, y = given(16, 0.01)
     found = judge("kept", table, y, table.dataset, ["means", "ridge"])
     assert (found.families, found.tasks, found.cells) == (16, 48, 144)
-    assert found.kinds == {"ridge": 16}
+    assert found.kinds == {"ridge": 6}
     assert found.precision > 0.8 > max(found.single_precision, found.by_budget_precision, found.random_precision)
     assert found.regret < 0.3 * min(found.single_regret, found.random_regret, found.by_budget_regret)
     assert found.mse < 0.3 * found.means_mse
@@ -75,7 +75,7 @@ def test_what_can_be_learned_beats_chance_and_the_best_single_method() -> None:
 
 def test_baselines_count_what_they_say() -> None:
     table, y = given(8, 0.05)
-    found = judge("kept", table, y, table.dataset, ["means"])
+    found = judge("kept", table, y, table.dataset, ["means"], parts=99)
     tasks = [np.flatnonzero(table.tasks() == number) for number in np.unique(table.tasks())]
     assert found.random_precision == pytest.approx(1 / 3)
     assert found.random_regret == pytest.approx(np.mean([y[rows].max() - y[rows].mean() for rows in tasks]))
@@ -106,7 +106,7 @@ def test_nothing_of_a_family_is_seen_before_it_is_judged(monkeypatch: pytest.Mon
     monkeypatch.setattr(module, "choose", choose)
     found = judge("kept", table, y, families, ["means"])
     assert found.families == 3
-    assert seen == [{2, 3, 4, 5}, {0, 1, 4, 5}, {0, 1, 2, 3}]
+    assert sorted(map(sorted, seen)) == [[0, 1, 2, 3], [0, 1, 4, 5], [2, 3, 4, 5]]
 
 
 def test_regret_is_what_the_recommended_one_lacks() -> None:

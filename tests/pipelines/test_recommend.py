@@ -275,3 +275,18 @@ def test_features_of_many_shards_on_ray_are_those_of_one(ray_session: None, tmp_
 def test_verbs_are_functions_of_the_package() -> None:
     assert das.recommend is recommend
     assert das.genie_train is genie_train
+
+
+def test_the_data_genie_of_the_package_answers(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path, 2, users=400)
+    found = recommend(data=dataset.uri, keep=0.9)
+    assert found.source == "genie"
+    assert len(found.options) == len({option.method for option in found.options}) >= 12
+    for option in found.options:
+        assert 0.02 <= option.budget <= 0.6
+        assert option.kept_low is not None
+        assert option.kept_high is not None
+        assert option.kept_low <= option.kept <= option.kept_high
+        assert option.method in SAMPLERS
+    kept = [option.kept for option in found.options if not option.meets]
+    assert kept == sorted(kept, reverse=True)

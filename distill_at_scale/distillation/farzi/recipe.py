@@ -27,7 +27,7 @@ class FarziRecipe(FarziConfig):
 
     sequences: int = Field(default=50, ge=1)
     """μ."""
-    length: int = Field(default=50, ge=2)
+    length: int = Field(default=20, ge=2)
     """ξ, places of a sequence."""
     student: str = "sasrec"
     """The model that is taught: sasrec or gru4rec."""

@@ -91,10 +91,7 @@ def start_from_teachers(
     # What follows the last item is not asked for, and the places then lie as they do for a student.
     predicted = foresight * torch.stack([t.logits(items[:, :-1]) for t in teachers]).mean(dim=0)
     predicted = predicted + popularity * torch.from_numpy(np.log1p(rows.item_counts())).to(predicted)
-    if coupled:
-        logits = [torch.cat((known[:, :1], known[:, 1:] + predicted), dim=1)]
-    else:
-        logits = [known[:, :-1], predicted]
+    logits = [torch.cat((known[:, :1], known[:, 1:] + predicted), dim=1)] if coupled else [known[:, :-1], predicted]
     flat = torch.cat([part.reshape(-1, rows.n_items) for part in logits])
     if width > min(flat.shape):
         raise DasError(f"width={width} is more than {min(flat.shape)}, the sequences' tokens or items; set it smaller.")
