@@ -18,7 +18,7 @@ _WHYS_SHOWN = 3
 
 def show_recommendation(result: Recommendation) -> None:
     """One row a method, the reasons of the first, what to beware of, and the command that makes the first."""
-    columns = ["method", "budget", "kept (90 %)", "τ (90 %)", "CPU-s", "train"]
+    columns = ["method", "at", "kept (90 %)", "τ (90 %)", "CPU-s", "train"]
     known = "measured by the sweep" if result.source == "sweep" else "expected by Data-Genie"
     asked = f"{100 * result.keep:.4g} % of {result.metric}"
     rows = f"{result.data['train_rows']:,} train rows of {escape(result.data['uri'])}"
