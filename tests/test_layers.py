@@ -99,7 +99,8 @@ def test_jobs_hold_no_logic(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["data.storage", "data.catalog", "evaluation", "models", "samplers.sampler", "distillation.farzi"]
+    "module",
+    ["data.storage", "data.catalog", "evaluation", "models", "samplers.sampler", "distillation.farzi", "genie.oracle"],
 )
 def test_the_core_runs_without_ray(module: str) -> None:
     """In a process of its own: importing the core brings no Ray in by a back door."""
