@@ -6,8 +6,8 @@
 
 100 % is SASRec (1 layer, 1 head, width 32, length 50) trained on random windows of all train rows until validation
 ndcg@10 falls, mean of three seeds, which are the teachers too. A run starts latent sequences from them, distils, and
-trains four students each on the start, on what was learned, and on what is stored of it (8 bits a number): about 100
-Adam steps as they were made for, and twice as many with the sequences in random order. Everything is chosen on
+trains four students each on the start, on what was learned, and on what is stored of it (8 bits a number): 200 Adam
+steps as they were made for, and twice as many with the sequences in random order. Everything is chosen on
 validation; test, with train and validation rows as histories, is looked at once a run. FOLDER gets the teachers,
 checkpoints and results.json; what is finished is not done again, and a run that was killed goes on.
 """

@@ -73,7 +73,7 @@ class _Killed(BaseException):
     pass
 
 
-def in_process(data: Dataset, output: Path, last: str | None = None) -> SyntheticDataset:
+def in_process(data: Dataset, output: Path, last: str | None = None, **changed: Any) -> SyntheticDataset:
     """One worker's part without Ray, which dies where its progress says ``last``."""
 
     def tell(share: float, what: str) -> None:
@@ -81,7 +81,7 @@ def in_process(data: Dataset, output: Path, last: str | None = None) -> Syntheti
         if what == last:
             raise _Killed
 
-    method = method_config(DistillConfig(**asked(data, output)))
+    method = method_config(DistillConfig(**asked(data, output, **changed)))
     assert isinstance(method, FarziRecipe)
     gang = Gang(workers=1, gpu=False, work=str(output / "_work" / "distill"), checkpoint_every=2)
     distill_farzi(gang, OneWorker(torch.device("cpu")), data.uri, method, str(output), tell)
@@ -186,25 +186,9 @@ def test_refusals(tmp_path: Path, data: Dataset) -> None:
     assert not output.exists()
 
 
-@pytest.mark.slow
-def test_sequences_longer_than_the_data_are_refused(tmp_path: Path, data: Dataset, ray_session: None) -> None:
+def test_sequences_longer_than_the_data_are_refused(tmp_path: Path, data: Dataset) -> None:
     with pytest.raises(DasError, match=r"Only \d+ users have 41 train rows or more, 8 are needed; ask for fewer or"):
-        distill(**asked(data, tmp_path / "made", length=40))
-    # What was begun is not gone on with for another student or other sequences.
-    with pytest.raises(DasError, match=r"unfinished run with other settings \(length, student\)"):
-        distill(**asked(data, tmp_path / "made", student="gru4rec", set={**SETTINGS, "model": {"dim": 8, "length": 8}}))
-
-
-@pytest.mark.slow
-def test_two_workers_do_what_one_does(tmp_path: Path, data: Dataset, ray_session: None) -> None:
-    found = []
-    for workers in (1, 2):
-        distill(**asked(data, tmp_path / str(workers), workers=workers, set={**SETTINGS, "parallel": 2}))
-        found.append(SyntheticDataset.open(str(tmp_path / str(workers))))
-    one, two = (numbers(made.sequences()) for made in found)
-    np.testing.assert_allclose(one, two, atol=0.02 * np.abs(one).max())
-    curves = [[point["metric"] for point in made.manifest.curve] for made in found]
-    assert curves[0] == pytest.approx(curves[1], abs=0.01)
+        in_process(data, tmp_path / "made", length=40)
 
 
 @pytest.mark.slow

@@ -59,7 +59,7 @@ class FarziConfig(BaseModel):
     """Whether each trajectory takes the sequences in random orders, else in turn."""
     window: int = Field(default=10, ge=1)
     """Student's steps that are differentiated through."""
-    horizon: int = Field(default=100, ge=1)
+    horizon: int = Field(default=200, ge=1)
     """Steps after which a trajectory begins anew; also those of a student that is validated."""
     pool: int = Field(default=5, ge=1)
     """Trajectories under way."""
