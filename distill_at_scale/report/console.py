@@ -30,7 +30,8 @@ _REASONS_SHOWN = 8
 def show(*things: Any) -> None:
     console = Console(highlight=False)
     for thing in things:
-        console.print(thing)
+        # The terminal breaks long lines, not we: paths and commands are there to be copied.
+        console.print(thing, soft_wrap=isinstance(thing, str))
 
 
 def facts(title: str, rows: Iterable[tuple[str, Any]]) -> Table:

@@ -100,16 +100,17 @@ def test_a_worker_that_died_goes_on_where_it_was(tmp_path: Path, data: Dataset) 
     assert found.manifest.sequences == expected.manifest.sequences
 
 
-def test_two_workers_distill_fit_evaluate_and_export(tmp_path: Path, data: Dataset, ray_session: None) -> None:
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_distill_fit_evaluate_and_export(tmp_path: Path, data: Dataset, ray_session: None, workers: int) -> None:
     output = tmp_path / "made"
-    result = distill(**asked(data, output), workers=2)
+    result = distill(**asked(data, output), workers=workers)
     made = SyntheticDataset.open(str(output))
     made.verify()
     made.check_parent(data)
     latent = made.sequences()
     assert [tuple(tensor.shape) for tensor in latent.tensors] == [(8, 6, 12), (12, N_ITEMS), (8, 6, 12)]
     assert [point["step"] for point in result.curve] == [0, 3, 6, 9]
-    assert made.manifest.config["parallel"] == 2
+    assert made.manifest.config["parallel"] == workers
     record = result.sequences
     assert record is not None
     assert record.exact == max(point["metric"] for point in result.curve)

@@ -95,6 +95,7 @@ def test_killed(tmp_path: Path, data: Dataset, run_folder: Path, workers: int, l
     assert curves[0] == pytest.approx(curves[1], abs=5e-4)
 
 
+@pytest.mark.slow
 def test_two_workers_train_as_one_does(tmp_path: Path, data: Dataset, ray_session: None) -> None:
     """Other batches and other noise, but the same rows and the same number of steps."""
     asked = {"data": data.uri, "model": "mvae", "output": str(tmp_path / "two"), "set": SETTINGS, "workers": 2}
