@@ -138,8 +138,8 @@ def read_manifest(uri: str) -> Manifest:
     except ValidationError as error:
         if SYNTHETIC_FORMAT.encode() in content:
             raise DasError(
-                f"{place} holds synthetic users or sequences, not a log's; `das fit` and `das export` take them, this does "
-                "not."
+                f"{place} holds synthetic users or sequences, not a log's; `das fit` and `das export` take them, this "
+                "does not."
             ) from None
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"
