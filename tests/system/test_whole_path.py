@@ -80,6 +80,7 @@ def test_a_wrong_key_and_a_missing_bucket_are_one_sentence(s3: S3Server, s3_fold
     assert "bucket does not exist" in errors(done.stderr)[0]
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_away_is_one_sentence(run_folder: Path) -> None:
     env = {key: value for key, value in os.environ.items() if key.startswith("AWS_")}
     env["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{free_ports(1)[0]}"
@@ -141,6 +142,7 @@ def test_the_verbs_run_as_jobs(ray_head: RayHead, tmp_path: Path, verbs: int) ->
         assert (tmp_path / "comparison" / "comparison.json").exists()
 
 
+@pytest.mark.slow
 def test_a_failing_job_says_its_sentence(ray_head: RayHead, tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_text("who,item_id\n1,2\n")
     entrypoint = ["python", "jobs/prepare.py", "--input", str(tmp_path / "log.csv"), "--output", str(tmp_path / "data")]
