@@ -165,8 +165,8 @@ class Bench:
         import torch
 
         from distill_at_scale.distillation.farzi import teacher_model
-        from distill_at_scale.models.sources import MemorySource
-        from distill_at_scale.models.trainer import Trainer
+        from distill_at_scale.models.training.sources import MemorySource
+        from distill_at_scale.models.training.trainer import Trainer
 
         clock = time.process_time()
         model = teacher_model("sasrec", {**self.recipe.teacher_settings(), "seed": seed, "device": "cpu"})

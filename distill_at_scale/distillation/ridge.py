@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from distill_at_scale.models.ntk import BIAS_VARIANCE, WEIGHT_VARIANCE, ntk
+from distill_at_scale.models.kernel.ntk import BIAS_VARIANCE, WEIGHT_VARIANCE, ntk
 
 # r²/(q_a q_b) below which two rows count as one: 1/r is taken as 0 there, as r has a kink.
 _SAME = 1e-5
@@ -117,7 +117,7 @@ class RidgePrediction:
 def _slopes(
     gram: torch.Tensor, norms_a: torch.Tensor, norms_b: torch.Tensor, n_items: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """∂K/∂G and ∂K/∂n_b of :func:`~distill_at_scale.models.ntk.ntk`, float64 [a, b].
+    """∂K/∂G and ∂K/∂n_b of :func:`~distill_at_scale.models.kernel.ntk.ntk`, float64 [a, b].
 
     With ∂r²/∂G = -2ws, ∂r²/∂n_b = w q_a and r² + s² = q_a q_b these come down to
     ∂K/∂G = w (2 (π - θ) + s/r) / π and ∂K/∂n_b = w (r - s²/r) / (2 π q_b).

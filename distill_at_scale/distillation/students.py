@@ -17,9 +17,9 @@ from torch import nn
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import create_model
-from distill_at_scale.models.batches import pad_left
 from distill_at_scale.models.sasrec import visible
-from distill_at_scale.models.sequential import SequenceEncoder, SequentialRecommender
+from distill_at_scale.models.training.batches import pad_left
+from distill_at_scale.models.training.sequential import SequenceEncoder, SequentialRecommender
 
 Parameters = dict[str, torch.Tensor]
 

@@ -16,8 +16,8 @@ from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation import RankingEvaluator
-from distill_at_scale.models.sources import Source, take_users
-from distill_at_scale.models.trainer import Alone
+from distill_at_scale.models.training.sources import Source, take_users
+from distill_at_scale.models.training.trainer import Alone
 
 _ORDER, _HIDE, _INITIAL, _JUDGED = 11, 12, 13, 14
 _FEISTEL_ROUNDS = 4

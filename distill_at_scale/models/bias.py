@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from distill_at_scale.models.user_table import UserTable, UserTableConfig, UserTableRecommender
+from distill_at_scale.models.training.user_table import UserTable, UserTableConfig, UserTableRecommender
 
 
 class BiasConfig(UserTableConfig):

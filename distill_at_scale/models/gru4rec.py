@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from distill_at_scale.models.sequential import SequenceEncoder, SequentialConfig, SequentialRecommender
+from distill_at_scale.models.training.sequential import SequenceEncoder, SequentialConfig, SequentialRecommender
 
 
 class GRU4RecConfig(SequentialConfig):

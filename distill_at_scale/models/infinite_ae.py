@@ -13,16 +13,13 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.base import ModelConfig, Precision, Recommender, expect_shape
 from distill_at_scale.models.device import Device, resolve_device
-from distill_at_scale.models.krr import KernelRidge
-from distill_at_scale.models.landmarks import draw_landmarks, leverage_weights
-from distill_at_scale.models.linalg import FLOAT32_CONDITION
-from distill_at_scale.models.memory import available_memory
-from distill_at_scale.models.ntk import SyntheticUsers, TrainUsers, ntk_diagonal
-from distill_at_scale.models.nystrom import fit_nystrom
-from distill_at_scale.models.pcg import Sharing
-from distill_at_scale.models.pcg_fit import PcgFit, PcgSettings, Shelf, join_users
-from distill_at_scale.models.selection import METRIC_PATTERN, Progress, Selection, select, validation_metric
-from distill_at_scale.models.solvers import (
+from distill_at_scale.models.kernel.krr import KernelRidge
+from distill_at_scale.models.kernel.landmarks import draw_landmarks, leverage_weights
+from distill_at_scale.models.kernel.ntk import SyntheticUsers, TrainUsers, ntk_diagonal
+from distill_at_scale.models.kernel.nystrom import fit_nystrom
+from distill_at_scale.models.kernel.pcg import Sharing
+from distill_at_scale.models.kernel.pcg_fit import PcgFit, PcgSettings, Shelf, join_users
+from distill_at_scale.models.kernel.solvers import (
     NYSTROM_LANDMARKS,
     PCG_LANDMARKS,
     Size,
@@ -31,9 +28,12 @@ from distill_at_scale.models.solvers import (
     measure_speed,
     memory,
 )
-from distill_at_scale.models.sources import MemorySource, Source
+from distill_at_scale.models.linalg import FLOAT32_CONDITION
+from distill_at_scale.models.memory import available_memory
+from distill_at_scale.models.selection import METRIC_PATTERN, Progress, Selection, select, validation_metric
 from distill_at_scale.models.synthetic_rows import SyntheticRows
-from distill_at_scale.models.trainer import Alone
+from distill_at_scale.models.training.sources import MemorySource, Source
+from distill_at_scale.models.training.trainer import Alone
 
 DRAWS = ("uniform", "leverage")
 """How landmarks are drawn, where they are not given."""

@@ -12,9 +12,9 @@ from pydantic import Field
 from torch import nn
 
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.models.sources import Source
-from distill_at_scale.models.trainer import Alone
-from distill_at_scale.models.user_table import UserTable, UserTableConfig, UserTableRecommender
+from distill_at_scale.models.training.sources import Source
+from distill_at_scale.models.training.trainer import Alone
+from distill_at_scale.models.training.user_table import UserTable, UserTableConfig, UserTableRecommender
 
 
 class LightGCNConfig(UserTableConfig):

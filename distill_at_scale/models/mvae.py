@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import nn
 
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.models.batches import Batch, Examples, SetExamples, set_batch
-from distill_at_scale.models.torch_model import TorchConfig, TorchRecommender
+from distill_at_scale.models.training.batches import Batch, Examples, SetExamples, set_batch
+from distill_at_scale.models.training.torch_model import TorchConfig, TorchRecommender
 
 
 class MVAEConfig(TorchConfig):

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
-from distill_at_scale.models.user_table import UserTable, UserTableConfig, UserTableRecommender
+from distill_at_scale.models.training.user_table import UserTable, UserTableConfig, UserTableRecommender
 
 # Entries of the net's first layer that scoring holds at once.
 _BLOCK = 1 << 22

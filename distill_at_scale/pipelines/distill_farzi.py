@@ -38,7 +38,7 @@ from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import create_model
 from distill_at_scale.models.memory import require_memory
-from distill_at_scale.models.sources import ShardSource
+from distill_at_scale.models.training.sources import ShardSource
 from distill_at_scale.pipelines import progress, runs
 from distill_at_scale.pipelines.checkpoints import Checkpoints
 from distill_at_scale.pipelines.train import Gang, Workers, run_trainer

@@ -22,7 +22,7 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.models import find_model
 from distill_at_scale.models.base import MODEL_FILE, read_description
 from distill_at_scale.models.infinite_ae import InfiniteAE
-from distill_at_scale.models.torch_model import TorchRecommender
+from distill_at_scale.models.training.torch_model import TorchRecommender
 from distill_at_scale.pipelines import cluster, progress, runs
 from distill_at_scale.pipelines.kernel import begun, check_asked, fit_kernel, plan_fit, say
 from distill_at_scale.pipelines.stages import run_alone

@@ -9,9 +9,9 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation.synthetic import SyntheticDataset, is_synthetic
 from distill_at_scale.models import Recommender, create_model
 from distill_at_scale.models.device import resolve_device
-from distill_at_scale.models.sources import ShardSource
-from distill_at_scale.models.torch_model import TorchRecommender
-from distill_at_scale.models.trainer import Trainer
+from distill_at_scale.models.training.sources import ShardSource
+from distill_at_scale.models.training.torch_model import TorchRecommender
+from distill_at_scale.models.training.trainer import Trainer
 
 
 def fit_here(data: str, name: str, settings: Mapping[str, Any]) -> Recommender:

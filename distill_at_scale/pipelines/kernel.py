@@ -29,12 +29,12 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.models import create_model
 from distill_at_scale.models.base import MODEL_FILE, WEIGHTS_FILE
 from distill_at_scale.models.infinite_ae import DRAWS, InfiniteAE
+from distill_at_scale.models.kernel.ntk import TrainUsers
+from distill_at_scale.models.kernel.pcg import Sharing
+from distill_at_scale.models.kernel.pcg_fit import Shelf, join_users
+from distill_at_scale.models.kernel.solvers import Plan, Speed, choose, measure_speed, plan
 from distill_at_scale.models.memory import available_memory, require_memory
-from distill_at_scale.models.ntk import TrainUsers
-from distill_at_scale.models.pcg import Sharing
-from distill_at_scale.models.pcg_fit import Shelf, join_users
-from distill_at_scale.models.solvers import Plan, Speed, choose, measure_speed, plan
-from distill_at_scale.models.sources import ShardSource
+from distill_at_scale.models.training.sources import ShardSource
 from distill_at_scale.pipelines import cluster, progress, runs
 from distill_at_scale.pipelines.checkpoints import Checkpoints
 from distill_at_scale.pipelines.stages import ANYWHERE, take

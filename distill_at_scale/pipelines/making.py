@@ -27,6 +27,8 @@ from distill_at_scale.samplers.sampler import SAMPLERS
 
 DISTILLERS = ("sketch", "distill_cf")
 METHODS = (*SAMPLERS, *DISTILLERS)
+RECORDS, DATA = "made", "data"
+"""folders of a sweep: what became of each batch, and the small datasets"""
 _PROXY_STAGES = ("train", "write row scores")
 
 
@@ -74,7 +76,7 @@ class Batch:
     @property
     def record(self) -> str:
         """File for what was made."""
-        return storage.join(self.output, "made", f"{self.key}.json")
+        return storage.join(self.output, RECORDS, f"{self.key}.json")
 
     def read(self) -> list[Made] | None:
         """What was made, if it was."""
@@ -168,7 +170,7 @@ def _samples(batch: Batch, method: str) -> tuple[Samples | None, dict[float, str
                 sampler=method,
                 budget=list(map(repr, left)),
                 # Samplers with the same proxy find its scores in the same folder.
-                output=storage.join(batch.output, "data", f"seed-{batch.seed}"),
+                output=storage.join(batch.output, DATA, f"seed-{batch.seed}"),
                 seed=batch.seed,
                 # What lies there unfinished or of other budgets is this sweep's own.
                 overwrite=True,
@@ -187,7 +189,7 @@ def _distilled(batch: Batch, full: Dataset) -> Made:
         data=batch.data,
         method=method,
         users=users,
-        output=storage.join(batch.output, "data", f"seed-{batch.seed}", f"{method}-{budget:.12g}"),
+        output=storage.join(batch.output, DATA, f"seed-{batch.seed}", f"{method}-{budget:.12g}"),
         seed=batch.seed,
         set=dict(batch.settings.get(method, {})),
         overwrite=True,

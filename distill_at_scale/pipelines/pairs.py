@@ -24,11 +24,14 @@ from distill_at_scale.distillation.synthetic import SyntheticDataset, is_synthet
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.models import find_model
-from distill_at_scale.models.torch_model import TorchRecommender
+from distill_at_scale.models.training.torch_model import TorchRecommender
 from distill_at_scale.pipelines import cluster
 from distill_at_scale.pipelines.evaluate import evaluate, measure, weights
 from distill_at_scale.pipelines.fit import fit
 from distill_at_scale.pipelines.fitting import fit_here
+
+RECORDS = "trained"
+"""folder of an output: what each pair measured"""
 
 # What the rows take as they are read and handed over, and how much of a node's memory is given away.
 _ROW_BYTES = 100
@@ -100,7 +103,7 @@ class Pair:
         name = f"{model}-{split}-{seed}"
         if settings:
             name += "-" + hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:6]
-        record = storage.join(output, "trained", label, f"{name}.json")
+        record = storage.join(output, RECORDS, label, f"{name}.json")
         whole = full.manifest.fingerprint
         return Pair(model, data, fingerprint, full.uri, whole, record, split, seed, settings, resample)
 

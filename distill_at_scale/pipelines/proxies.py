@@ -20,8 +20,8 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import WORK
 from distill_at_scale.data.preparation import parts
 from distill_at_scale.errors import DasError
-from distill_at_scale.models.sources import ShardSource
-from distill_at_scale.models.trainer import Trainer
+from distill_at_scale.models.training.sources import ShardSource
+from distill_at_scale.models.training.trainer import Trainer
 from distill_at_scale.pipelines import progress, runs
 from distill_at_scale.pipelines.stages import run_stage
 from distill_at_scale.pipelines.train import Gang, Workers, run_gang, run_trainer

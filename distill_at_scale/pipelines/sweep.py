@@ -28,8 +28,8 @@ from distill_at_scale.models import MODELS, find_model
 from distill_at_scale.pipelines import cluster, making, runs
 from distill_at_scale.pipelines.board import Board
 from distill_at_scale.pipelines.making import Batch, Made
-from distill_at_scale.pipelines.pairs import Pair, Trained, fits_beside_others, train_apart, train_here
-from distill_at_scale.pipelines.tuning import Trial, run_trials
+from distill_at_scale.pipelines.pairs import RECORDS, Pair, Trained, fits_beside_others, train_apart, train_here
+from distill_at_scale.pipelines.tuning import LOGS, Trial, run_trials
 
 _WRITE_EVERY_S = 2.0
 # Of a trial that only waits for tasks of its own: the memory of a process with this package loaded.
@@ -92,6 +92,8 @@ class _Sweep:
         self.output = storage.normalise(config.output)
         self.failed: dict[str, str] = {}
         """key of a batch or record of a pair -> why it failed in this run"""
+        self.known: dict[str, Trained | None] = {}
+        """record of a pair -> what it holds, so that each is read once"""
         self._written = 0.0
 
     def _methods(self) -> list[str]:
@@ -150,7 +152,8 @@ class _Sweep:
             made = {batch.key: batch.read() for batch in batches}
             plan = self._plan(batches, made)
             pairs = {pair.record: pair for _, pair in plan if pair is not None}
-            left = [pair for pair in pairs.values() if pair.read() is None]
+            self.known = {record: pair.read() for record, pair in pairs.items()}
+            left = [pair for record, pair in pairs.items() if self.known[record] is None]
             self._fit(left, len(pairs), plan)
         return self._finish(plan, len(pairs))
 
@@ -190,7 +193,11 @@ class _Sweep:
             for pair in pairs
         ]
 
+        by_name = {_name(pair): pair for pair in pairs}
+
         def row(key: str, failed: str) -> None:
+            if not failed:
+                self.known[by_name[key].record] = by_name[key].read()
             # Every trial is a row at once; of several in a moment one write is enough.
             if time.monotonic() - self._written >= _WRITE_EVERY_S:
                 self._write(plan)
@@ -250,15 +257,12 @@ class _Sweep:
     def _rows(self, plan: list[tuple[dict[str, Any], Pair | None]]) -> list[dict[str, Any]]:
         """The rows of all trials that have ended."""
         rows = []
-        known: dict[str, Trained | None] = {}
         for row, pair in plan:
             if pair is None:
                 if row["reason"]:
                     rows.append({**row, "status": "failed"})
                 continue
-            if pair.record not in known:
-                known[pair.record] = pair.read()
-            trained = known[pair.record]
+            trained = self.known.get(pair.record)
             if trained is not None:
                 costs = {"fit_cpu_s": trained.fit_cpu_s, "fit_wall_s": trained.fit_wall_s}
                 measured = {**trained.metrics, "resampled": trained.resampled}
@@ -276,17 +280,22 @@ class _Sweep:
 
     def _claim(self) -> None:
         """Makes the output this sweep's, or goes on with it."""
+        where, data = storage.redact(self.output), self.dataset.uri
+        if f"{self.output}/".startswith(f"{data}/") or f"{data}/".startswith(f"{self.output}/"):
+            raise DasError(
+                f"{where} and the dataset {storage.redact(data)} lie in one another; choose another --output."
+            )
         place = storage.join(self.output, NAME)
         if storage.exists(place):
             found = storage.read_json(place)
-            where = storage.redact(self.output)
             if found["data"]["fingerprint"] != self.dataset.manifest.fingerprint and not self.config.overwrite:
                 raise DasError(
                     f"{where} holds a sweep of another dataset ({found['data']['uri']}); choose another --output, or "
                     "replace it with --overwrite."
                 )
             if self.config.overwrite:
-                storage.remove(self.output)
+                for ours in (TRIALS, making.RECORDS, making.DATA, RECORDS, LOGS, NAME):
+                    storage.remove(storage.join(self.output, ours))
         self._describe({})
 
     def _describe(self, more: Mapping[str, Any]) -> None:

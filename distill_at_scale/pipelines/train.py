@@ -29,9 +29,9 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import WORK
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import create_model
-from distill_at_scale.models.sources import ShardSource
-from distill_at_scale.models.torch_model import TorchRecommender
-from distill_at_scale.models.trainer import Alone, Trainer
+from distill_at_scale.models.training.sources import ShardSource
+from distill_at_scale.models.training.torch_model import TorchRecommender
+from distill_at_scale.models.training.trainer import Alone, Trainer
 from distill_at_scale.pipelines import cluster, progress, runs
 from distill_at_scale.pipelines.checkpoints import Checkpoints
 from distill_at_scale.pipelines.stages import ANYWHERE

@@ -11,8 +11,8 @@ import torch
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation.users import RealUsers
-from distill_at_scale.models.sources import MemorySource
-from distill_at_scale.models.trainer import Alone
+from distill_at_scale.models.training.sources import MemorySource
+from distill_at_scale.models.training.trainer import Alone
 
 
 def grouped(n_users: int = 60, n_items: int = 24, seed: int = 0) -> tuple[Interactions, Interactions]:

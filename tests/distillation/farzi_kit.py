@@ -10,7 +10,7 @@ import torch
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation.farzi import Farzi, FarziConfig, LatentSequences, Lessons, Teacher
 from distill_at_scale.distillation.students import Parameters, Student, create_student
-from distill_at_scale.models.trainer import Alone
+from distill_at_scale.models.training.trainer import Alone
 
 N_ITEMS, LENGTH = 12, 5
 SETTINGS: dict[str, Any] = {"dim": 8, "blocks": 1, "heads": 1, "length": LENGTH, "dropout": 0.0}

@@ -15,8 +15,8 @@ from distill_at_scale.distillation.distill_cf import DistillCF, DistillCFConfig,
 from distill_at_scale.distillation.users import RealUsers, _permuted
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import create_model
-from distill_at_scale.models.sources import MemorySource
 from distill_at_scale.models.synthetic_rows import SyntheticRows
+from distill_at_scale.models.training.sources import MemorySource
 
 SETTINGS: dict[str, Any] = {"users": 6, "steps": 12, "batch_size": 20, "validate_every": 4, "warm_up": 3, "seed": 3}
 

@@ -20,7 +20,7 @@ from distill_at_scale.distillation.farzi import (
     train_student,
 )
 from distill_at_scale.errors import DasError
-from distill_at_scale.models.trainer import Alone
+from distill_at_scale.models.training.trainer import Alone
 
 
 def numbers(farzi: Farzi) -> torch.Tensor:

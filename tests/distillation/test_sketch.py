@@ -8,7 +8,7 @@ from distill_kit import grouped, together
 
 from distill_at_scale.distillation.sketch import cluster_means, initial_rows, item_factors, sketch
 from distill_at_scale.distillation.users import RealUsers
-from distill_at_scale.models.sources import MemorySource
+from distill_at_scale.models.training.sources import MemorySource
 
 
 def test_the_factors_are_those_of_the_dense_decomposition() -> None:

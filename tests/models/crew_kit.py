@@ -12,8 +12,8 @@ import torch
 from contract import make_rows
 
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.models.pcg import Sharing
-from distill_at_scale.models.sources import MemorySource
+from distill_at_scale.models.kernel.pcg import Sharing
+from distill_at_scale.models.training.sources import MemorySource
 
 Result = TypeVar("Result")
 

@@ -16,8 +16,8 @@ from contract import RecommenderContract, blocks, make_rows
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import create_model
-from distill_at_scale.models.krr import solve_lapack, solve_torch
-from distill_at_scale.models.ntk import TrainUsers, ntk, ntk_diagonal
+from distill_at_scale.models.kernel.krr import solve_lapack, solve_torch
+from distill_at_scale.models.kernel.ntk import TrainUsers, ntk, ntk_diagonal
 
 CPU = torch.device("cpu")
 

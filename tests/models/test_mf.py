@@ -13,7 +13,7 @@ from torch_kit import TorchContract
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.evaluation import evaluate
 from distill_at_scale.models import create_model
-from distill_at_scale.models.user_table import sampled_softmax
+from distill_at_scale.models.training.user_table import sampled_softmax
 
 
 class TestMF(TorchContract):

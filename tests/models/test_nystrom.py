@@ -14,13 +14,13 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import create_model
 from distill_at_scale.models.infinite_ae import InfiniteAE
-from distill_at_scale.models.landmarks import draw_landmarks, leverage_weights
-from distill_at_scale.models.ntk import SyntheticUsers, TrainUsers
-from distill_at_scale.models.nystrom import NormalEquations
-from distill_at_scale.models.pcg import Sharing
-from distill_at_scale.models.solvers import Size, Speed, choose, measure_speed, memory
-from distill_at_scale.models.sources import MemorySource
-from distill_at_scale.models.trainer import Alone
+from distill_at_scale.models.kernel.landmarks import draw_landmarks, leverage_weights
+from distill_at_scale.models.kernel.ntk import SyntheticUsers, TrainUsers
+from distill_at_scale.models.kernel.nystrom import NormalEquations
+from distill_at_scale.models.kernel.pcg import Sharing
+from distill_at_scale.models.kernel.solvers import Size, Speed, choose, measure_speed, memory
+from distill_at_scale.models.training.sources import MemorySource
+from distill_at_scale.models.training.trainer import Alone
 
 CPU = torch.device("cpu")
 

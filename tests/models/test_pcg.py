@@ -12,11 +12,12 @@ from crew_kit import crew, random_rows, share_of
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
-from distill_at_scale.models import create_model, pcg, pcg_fit
-from distill_at_scale.models.ntk import TrainUsers
-from distill_at_scale.models.pcg import ConjugateGradients, Preconditioner, Sharing, StreamedKernel
-from distill_at_scale.models.pcg_fit import PcgFit, PcgSettings, Shelf, join_users
-from distill_at_scale.models.trainer import Alone
+from distill_at_scale.models import create_model
+from distill_at_scale.models.kernel import pcg, pcg_fit
+from distill_at_scale.models.kernel.ntk import TrainUsers
+from distill_at_scale.models.kernel.pcg import ConjugateGradients, Preconditioner, Sharing, StreamedKernel
+from distill_at_scale.models.kernel.pcg_fit import PcgFit, PcgSettings, Shelf, join_users
+from distill_at_scale.models.training.trainer import Alone
 
 CPU = torch.device("cpu")
 

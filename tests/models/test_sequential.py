@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from distill_at_scale.models import cross_entropy
-from distill_at_scale.models.cross_entropy import linear_cross_entropy
-from distill_at_scale.models.sequential import by_length
+from distill_at_scale.models.training import cross_entropy
+from distill_at_scale.models.training.cross_entropy import linear_cross_entropy
+from distill_at_scale.models.training.sequential import by_length
 
 
 def slow_cross_entropy(states: torch.Tensor, items: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

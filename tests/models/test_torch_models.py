@@ -15,10 +15,10 @@ from contract import blocks, make_rows
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import MODELS, create_model
-from distill_at_scale.models.batches import PairExamples, SequenceExamples, pad_left
-from distill_at_scale.models.sources import MemorySource, take_users
-from distill_at_scale.models.torch_model import TorchRecommender
-from distill_at_scale.models.trainer import Trainer
+from distill_at_scale.models.training.batches import PairExamples, SequenceExamples, pad_left
+from distill_at_scale.models.training.sources import MemorySource, take_users
+from distill_at_scale.models.training.torch_model import TorchRecommender
+from distill_at_scale.models.training.trainer import Trainer
 
 TRAINED = [name for name, model in MODELS.items() if issubclass(model, TorchRecommender)]
 SMALL: dict[str, dict[str, Any]] = {

@@ -18,7 +18,7 @@ from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import load_model
-from distill_at_scale.models.sources import ShardSource
+from distill_at_scale.models.training.sources import ShardSource
 from distill_at_scale.pipelines.distill import distill, method_config
 from distill_at_scale.pipelines.evaluate import evaluate
 from distill_at_scale.pipelines.export import export

@@ -16,7 +16,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import create_model, load_model
 from distill_at_scale.models.infinite_ae import InfiniteAE
-from distill_at_scale.models.ntk import TrainUsers
+from distill_at_scale.models.kernel.ntk import TrainUsers
 from distill_at_scale.pipelines.fit import fit
 from distill_at_scale.pipelines.kernel import StoredShelf, _save_parts, plan_fit
 

@@ -11,8 +11,8 @@ from prepare_kit import inline_prepare, random_rows, write_logs
 
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
-from distill_at_scale.models.sources import ShardSource
-from distill_at_scale.models.trainer import Trainer
+from distill_at_scale.models.training.sources import ShardSource
+from distill_at_scale.models.training.trainer import Trainer
 from distill_at_scale.pipelines import runs
 from distill_at_scale.pipelines.proxies import score_rows
 from distill_at_scale.samplers.svp import row_scores

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import polars as pl
@@ -114,6 +114,10 @@ def test_bad_input(data: das.Dataset, tmp_path: Path, ray_session: None) -> None
         sweep(set={"steps": 3})
     with pytest.raises(DasError, match=r"no method is left: popularity, svd_ae on sketch: learns from interactions"):
         sweep(methods="sketch", models="popularity,svd_ae")
+    for place in (f"{data.uri}/sweep", str(PurePosixPath(data.uri).parent)):
+        with pytest.raises(DasError, match="lie in one another; choose another --output"):
+            sweep(output=place, overwrite=True)
+    assert das.Dataset.open(data.uri).manifest == data.manifest
     with pytest.raises(DasError, match=r"is no sweep: it has no sweep\.json"):
         read_trials(str(tmp_path))
     sweep(time_budget="0s")

@@ -15,9 +15,9 @@ from prepare_kit import inline_prepare, random_rows, write_logs
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import create_model, load_model
-from distill_at_scale.models.sources import ShardSource
-from distill_at_scale.models.torch_model import TorchRecommender
-from distill_at_scale.models.trainer import Trainer
+from distill_at_scale.models.training.sources import ShardSource
+from distill_at_scale.models.training.torch_model import TorchRecommender
+from distill_at_scale.models.training.trainer import Trainer
 from distill_at_scale.pipelines.checkpoints import Checkpoints
 from distill_at_scale.pipelines.fit import fit
 from distill_at_scale.pipelines.runs import RunRecord
@@ -114,7 +114,7 @@ def test_two_workers_train_as_one_does(tmp_path: Path, data: Dataset, ray_sessio
 
 def test_gradients_of_all_workers_are_those_of_one(data: Dataset) -> None:
     """Two workers' sums over their halves of a batch, added up, move the parameters as the whole batch does."""
-    from distill_at_scale.models.trainer import Alone
+    from distill_at_scale.models.training.trainer import Alone
 
     class Half(Alone):
         world = 2

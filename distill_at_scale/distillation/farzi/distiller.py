@@ -31,7 +31,7 @@ from distill_at_scale.distillation.farzi.schooling import OPTIMIZER, Curriculum,
 from distill_at_scale.distillation.farzi.start import Teacher
 from distill_at_scale.distillation.students import Parameters, Student
 from distill_at_scale.errors import DasError
-from distill_at_scale.models.trainer import Alone
+from distill_at_scale.models.training.trainer import Alone
 
 _DRAW, _VALIDATE = 1, 2
 

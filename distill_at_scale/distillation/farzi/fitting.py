@@ -12,7 +12,7 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.models import find_model
 from distill_at_scale.models.device import resolve_device
 from distill_at_scale.models.memory import require_memory
-from distill_at_scale.models.sequential import SequentialRecommender
+from distill_at_scale.models.training.sequential import SequentialRecommender
 
 # Settings of a training on a log that have no meaning here.
 _OF_LOGS = ("betas", "metric", "patience", "validation_users", "weight_decay")

@@ -10,9 +10,9 @@ import torch
 from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models import create_model
-from distill_at_scale.models.batches import Batch, Examples, pad_left
-from distill_at_scale.models.sequential import SequentialRecommender
-from distill_at_scale.models.sources import take_users
+from distill_at_scale.models.training.batches import Batch, Examples, pad_left
+from distill_at_scale.models.training.sequential import SequentialRecommender
+from distill_at_scale.models.training.sources import take_users
 
 
 class WindowExamples(Examples):

@@ -9,8 +9,8 @@ import torch
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models import create_model
-from distill_at_scale.models.batches import pair_keys
-from distill_at_scale.models.user_table import UserTableRecommender
+from distill_at_scale.models.training.batches import pair_keys
+from distill_at_scale.models.training.user_table import UserTableRecommender
 from distill_at_scale.samplers.svp.row_scores import Objective, Proxy
 from distill_at_scale.samplers.svp.variants import share_above, squared_error
 

@@ -16,8 +16,8 @@ import torch
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
-from distill_at_scale.models.landmarks import BLOCK
-from distill_at_scale.models.ntk import BLOCK_USERS, TrainUsers
+from distill_at_scale.models.kernel.landmarks import BLOCK
+from distill_at_scale.models.kernel.ntk import BLOCK_USERS, TrainUsers
 
 Solver = Literal["auto", "exact", "nystrom", "pcg"]
 

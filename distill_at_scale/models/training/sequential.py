@@ -10,9 +10,9 @@ from pydantic import Field
 from torch import nn
 
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.models.batches import Batch, Examples, SequenceExamples, pad_left
-from distill_at_scale.models.cross_entropy import linear_cross_entropy
-from distill_at_scale.models.torch_model import TorchConfig, TorchRecommender
+from distill_at_scale.models.training.batches import Batch, Examples, SequenceExamples, pad_left
+from distill_at_scale.models.training.cross_entropy import linear_cross_entropy
+from distill_at_scale.models.training.torch_model import TorchConfig, TorchRecommender
 
 
 class SequentialConfig(TorchConfig):

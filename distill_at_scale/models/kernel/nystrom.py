@@ -18,12 +18,12 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation import RankingEvaluator
 from distill_at_scale.evaluation.auc import N_NEGATIVES, ScoreHistogram
-from distill_at_scale.models.landmarks import BLOCK, mean_diagonal
+from distill_at_scale.models.kernel.landmarks import BLOCK, mean_diagonal
+from distill_at_scale.models.kernel.ntk import SyntheticUsers, TrainUsers
 from distill_at_scale.models.linalg import cholesky_in_place, solve_in_place
-from distill_at_scale.models.ntk import SyntheticUsers, TrainUsers
 from distill_at_scale.models.selection import Progress, Selection, select
-from distill_at_scale.models.sources import Source
-from distill_at_scale.models.trainer import Alone
+from distill_at_scale.models.training.sources import Source
+from distill_at_scale.models.training.trainer import Alone
 
 _CPU = torch.device("cpu")
 # All that a histogram of scores can have.

@@ -15,12 +15,18 @@ import torch
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
-from distill_at_scale.models.landmarks import mean_diagonal
-from distill_at_scale.models.ntk import TrainUsers
-from distill_at_scale.models.nystrom import evaluator_of, merged_metric
-from distill_at_scale.models.pcg import MOST_ITERATIONS, ConjugateGradients, Preconditioner, Sharing, StreamedKernel
+from distill_at_scale.models.kernel.landmarks import mean_diagonal
+from distill_at_scale.models.kernel.ntk import TrainUsers
+from distill_at_scale.models.kernel.nystrom import evaluator_of, merged_metric
+from distill_at_scale.models.kernel.pcg import (
+    MOST_ITERATIONS,
+    ConjugateGradients,
+    Preconditioner,
+    Sharing,
+    StreamedKernel,
+)
 from distill_at_scale.models.selection import Progress, Selection, select
-from distill_at_scale.models.sources import MemorySource
+from distill_at_scale.models.training.sources import MemorySource
 
 # What λ is judged by need not be exact: at this residual rankings differ in the fourth digit.
 _TUNING_TOLERANCE = 1e-3

@@ -12,11 +12,11 @@ from torch import nn
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models.base import ModelConfig, Recommender, expect_shape
-from distill_at_scale.models.batches import Batch, Examples
 from distill_at_scale.models.device import Device, resolve_device
 from distill_at_scale.models.selection import Progress
-from distill_at_scale.models.sources import MemorySource, Source
-from distill_at_scale.models.trainer import Alone, Trainer
+from distill_at_scale.models.training.batches import Batch, Examples
+from distill_at_scale.models.training.sources import MemorySource, Source
+from distill_at_scale.models.training.trainer import Alone, Trainer
 
 # Parameter, gradient, Adam's two moments, the best so far and a copy on its way to a checkpoint; 4 bytes each.
 _COPIES = 6

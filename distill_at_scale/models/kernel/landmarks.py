@@ -16,10 +16,10 @@ import torch
 from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
+from distill_at_scale.models.kernel.ntk import TrainUsers, ntk_diagonal
 from distill_at_scale.models.linalg import cholesky_in_place
-from distill_at_scale.models.ntk import TrainUsers, ntk_diagonal
-from distill_at_scale.models.sources import Source, take_users
-from distill_at_scale.models.trainer import Alone
+from distill_at_scale.models.training.sources import Source, take_users
+from distill_at_scale.models.training.trainer import Alone
 
 Weights = Callable[[Interactions], np.ndarray]
 """From users' rows to a positive weight each, float64 [b]"""

@@ -22,12 +22,12 @@ from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation import RankingEvaluator
-from distill_at_scale.models.batches import Batch, Examples
 from distill_at_scale.models.selection import GridPoint, Progress, Selection
-from distill_at_scale.models.sources import Source, take_users
+from distill_at_scale.models.training.batches import Batch, Examples
+from distill_at_scale.models.training.sources import Source, take_users
 
 if TYPE_CHECKING:
-    from distill_at_scale.models.torch_model import TorchRecommender
+    from distill_at_scale.models.training.torch_model import TorchRecommender
 
 _BUILD, _STEP, _VALIDATE = 1, 2, 3
 

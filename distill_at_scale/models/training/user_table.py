@@ -18,10 +18,10 @@ from torch import nn
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
-from distill_at_scale.models.batches import Batch, Examples, PairExamples, RatingExamples
-from distill_at_scale.models.sources import Source, take_users
-from distill_at_scale.models.torch_model import TorchConfig, TorchRecommender
-from distill_at_scale.models.trainer import Alone
+from distill_at_scale.models.training.batches import Batch, Examples, PairExamples, RatingExamples
+from distill_at_scale.models.training.sources import Source, take_users
+from distill_at_scale.models.training.torch_model import TorchConfig, TorchRecommender
+from distill_at_scale.models.training.trainer import Alone
 
 # Ridge of the folding-in, as a share of the mean diagonal.
 _FOLD_RIDGE = 1e-3

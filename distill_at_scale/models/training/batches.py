@@ -13,7 +13,7 @@ import torch
 
 from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.models.sources import take_users
+from distill_at_scale.models.training.sources import take_users
 
 Batch = dict[str, torch.Tensor]
 """Tensors by name, on the CPU."""

@@ -16,11 +16,11 @@ import torch
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
-from distill_at_scale.models.landmarks import BLOCK
+from distill_at_scale.models.kernel.landmarks import BLOCK
+from distill_at_scale.models.kernel.ntk import TrainUsers
+from distill_at_scale.models.kernel.nystrom import NormalEquations
 from distill_at_scale.models.linalg import solve_in_place
-from distill_at_scale.models.ntk import TrainUsers
-from distill_at_scale.models.nystrom import NormalEquations
-from distill_at_scale.models.trainer import Alone
+from distill_at_scale.models.training.trainer import Alone
 
 _CPU = torch.device("cpu")
 # Own users whose kernel with a block of others is made at once.
