@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from pydantic import ValidationError
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.data.manifest import NAME, SYNTHETIC_FORMAT, WORK, FileRecord
+from distill_at_scale.data.manifest import NAME, WORK, FileRecord
 from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.packing import pack, unpack
 from distill_at_scale.distillation.plain import How, discrete_sequences, discrete_users
@@ -219,12 +218,3 @@ def write(uri: str, data: np.ndarray | LatentSequences, parent: Dataset, describ
     )
     storage.write_bytes(storage.join(uri, NAME), (manifest.model_dump_json(indent=1) + "\n").encode())
     return SyntheticDataset(uri, manifest)
-
-
-def is_synthetic(uri: str) -> bool:
-    """Whether a synthetic dataset, and no plain one, lies at ``uri``."""
-    try:
-        found = json.loads(storage.read_bytes(storage.join(uri, NAME)))
-    except (FileNotFoundError, ValueError):
-        return False
-    return isinstance(found, dict) and found.get("format") == SYNTHETIC_FORMAT

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from distill_at_scale.data.manifest import FileRecord
+from distill_at_scale.data import storage
+from distill_at_scale.data.manifest import NAME, SYNTHETIC_FORMAT, FileRecord
 from distill_at_scale.models.selection import Selection
 
 
@@ -81,3 +83,12 @@ class SyntheticManifest(_Record):
     items: FileRecord
     made_with: dict[str, str]
     """versions"""
+
+
+def is_synthetic(uri: str) -> bool:
+    """Whether a synthetic dataset, and no plain one, lies at ``uri``."""
+    try:
+        found = json.loads(storage.read_bytes(storage.join(uri, NAME)))
+    except (FileNotFoundError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("format") == SYNTHETIC_FORMAT

@@ -1,29 +1,49 @@
-"""The recommenders, by name."""
+"""The recommenders, by name. A model's module, and torch with most of them, is imported when the model is asked for:
+most processes of a cluster need none, and torch takes them longer than their work."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import importlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.base import ModelConfig, Recommender, read_description
-from distill_at_scale.models.bias import Bias
-from distill_at_scale.models.ease import Ease
-from distill_at_scale.models.gru4rec import GRU4Rec
-from distill_at_scale.models.infinite_ae import InfiniteAE
-from distill_at_scale.models.lightgcn import LightGCN
-from distill_at_scale.models.mf import MF
-from distill_at_scale.models.mvae import MVAE
-from distill_at_scale.models.neumf import NeuMF
-from distill_at_scale.models.popularity import Popularity
-from distill_at_scale.models.sasrec import SASRec
-from distill_at_scale.models.svae import SVAE
-from distill_at_scale.models.svd_ae import SvdAE
 
-_CLOSED_FORM: tuple[type[Recommender], ...] = (Popularity, Ease, SvdAE, InfiniteAE)
-_TRAINED: tuple[type[Recommender], ...] = (Bias, MF, NeuMF, MVAE, SVAE, SASRec, GRU4Rec, LightGCN)
+# Each lies in the module of its name.
+_CLOSED_FORM = {"popularity": "Popularity", "ease": "Ease", "svd_ae": "SvdAE", "infinite_ae": "InfiniteAE"}
+_TRAINED = {
+    "bias": "Bias",
+    "mf": "MF",
+    "neumf": "NeuMF",
+    "mvae": "MVAE",
+    "svae": "SVAE",
+    "sasrec": "SASRec",
+    "gru4rec": "GRU4Rec",
+    "lightgcn": "LightGCN",
+}
 
-MODELS: dict[str, type[Recommender]] = {model.name: model for model in (*_CLOSED_FORM, *_TRAINED)}
+
+class _Models(Mapping[str, type[Recommender]]):
+    def __init__(self, classes: Mapping[str, str]) -> None:
+        self._classes = classes
+
+    def __getitem__(self, name: str) -> type[Recommender]:
+        found: type[Recommender] = getattr(importlib.import_module(f"{__name__}.{name}"), self._classes[name])
+        return found
+
+    # Mapping's own would import a model to see whether it is there.
+    def __contains__(self, name: object) -> bool:
+        return name in self._classes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._classes)
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+
+MODELS: Mapping[str, type[Recommender]] = _Models({**_CLOSED_FORM, **_TRAINED})
 """name -> class"""
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any, ClassVar, Literal, Self
 
@@ -55,6 +55,8 @@ class Recommender(ABC):
     Config: ClassVar[type[ModelConfig]]
     instead: ClassVar[str] = "fit it on a sample, or on a machine with more memory"
     """What to do where memory does not suffice; the end of a sentence."""
+    by_gradients: ClassVar[bool] = False
+    """Whether it is trained step by step (a TorchRecommender), on as many workers as asked for."""
     learns_from_rows: ClassVar[bool] = False
     """Whether :meth:`fit_rows` works: whether real-valued rows of synthetic users can take the place of a log."""
 
@@ -164,7 +166,9 @@ class Recommender(ABC):
             DasError: it does not; naming those that do.
         """
         if not cls.learns_from_rows:
-            able = ", ".join(sorted(model.name for model in _below(Recommender) if model.learns_from_rows))
+            from distill_at_scale.models import MODELS
+
+            able = ", ".join(sorted(name for name, model in MODELS.items() if model.learns_from_rows))
             raise DasError(f"{cls.name} cannot learn from real-valued rows of synthetic users; those that can: {able}.")
 
     @property
@@ -295,13 +299,6 @@ class Recommender(ABC):
     @abstractmethod
     def _set_weights(self, weights: dict[str, np.ndarray], n_items: int) -> None:
         """Takes back what :meth:`_weights` gave; raises KeyError or ValueError where it does not fit."""
-
-
-def _below(base: Any) -> Iterator[type[Recommender]]:
-    """All models that derive from a class."""
-    for model in base.__subclasses__():
-        yield model
-        yield from _below(model)
 
 
 def read_description(uri: str) -> dict[str, Any]:

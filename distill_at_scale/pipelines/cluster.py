@@ -112,10 +112,12 @@ def use_threads(cpus: int) -> None:
     A Ray node may be given more CPUs than the machine has; threads that wait for one another while they share a core
     are slower than one alone.
     """
-    import torch
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(max(1, min(cpus, cores)))
+    threads = max(1, min(cpus, cores))
+    # torch reads this when it is imported, which not every process has to do.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
 
 
 def _quiet() -> None:

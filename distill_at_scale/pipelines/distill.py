@@ -24,7 +24,7 @@ from distill_at_scale.distillation import synthetic
 from distill_at_scale.distillation.distill_cf import DistillCFConfig
 from distill_at_scale.distillation.farzi import FarziRecipe
 from distill_at_scale.distillation.sketch import SketchConfig
-from distill_at_scale.distillation.synthetic_manifest import SequencesRecord
+from distill_at_scale.distillation.synthetic_manifest import SequencesRecord, is_synthetic
 from distill_at_scale.errors import DasError, wrong_setting
 from distill_at_scale.pipelines import cluster, progress, runs
 from distill_at_scale.pipelines.distill_farzi import check_farzi, distill_farzi
@@ -189,7 +189,7 @@ def _claim(config: DistillConfig, method: Method, dataset: Dataset, output: str)
             )
         storage.remove(work)
     elif found is None and storage.exists(storage.join(output, NAME)):
-        if not synthetic.is_synthetic(output):
+        if not is_synthetic(output):
             raise DasError(f"{place} holds a dataset; choose another --output.")
         if not config.overwrite:
             raise DasError(

@@ -16,18 +16,14 @@ from pydantic import BaseModel
 from distill_at_scale.config import FitConfig, settle
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.distillation.farzi import fit_sequences, settings_for
-from distill_at_scale.distillation.synthetic import SyntheticDataset, is_synthetic
+from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import find_model
 from distill_at_scale.models.base import MODEL_FILE, read_description
-from distill_at_scale.models.infinite_ae import InfiniteAE
-from distill_at_scale.models.training.torch_model import TorchRecommender
 from distill_at_scale.pipelines import cluster, progress, runs
-from distill_at_scale.pipelines.kernel import begun, check_asked, fit_kernel, plan_fit, say
 from distill_at_scale.pipelines.stages import run_alone
-from distill_at_scale.pipelines.train import train, work_folder
 
+# What needs torch is imported where it is used: the processes of a fit in closed form are spared it.
 _STEPS = 100
 
 
@@ -60,15 +56,19 @@ def fit(config: FitConfig | None = None, /, **settings: Any) -> FitResult:
     config = settle(FitConfig, config, settings)
     # Wrong settings are found before a cluster is started for them.
     model = find_model(config.model)
-    streamable = issubclass(model, InfiniteAE)
+    streamable = config.model == "infinite_ae"
     if config.solver is not None:
         if not streamable:
             raise DasError(f"--solver is of infinite_ae; leave it out for {config.model}.")
         config = config.model_copy(update={"set": {**config.set, "solver": config.solver}})
     model.parse_config(config.set)
     if streamable:
+        from distill_at_scale.pipelines.kernel import begun, check_asked, fit_kernel, plan_fit, say
+
         check_asked(config)
-    trained = issubclass(model, TorchRecommender)
+    trained = model.by_gradients
+    if trained:
+        from distill_at_scale.pipelines.train import train, work_folder
     if config.workers > 1 and not (trained or streamable):
         raise DasError(f"{config.model} is solved in closed form by one worker; leave out --workers.")
     if is_synthetic(config.data):
@@ -104,6 +104,9 @@ def fit(config: FitConfig | None = None, /, **settings: Any) -> FitResult:
 
 def _fit_synthetic(config: FitConfig) -> FitResult:
     """Fits on synthetic users or sequences, of which there are so few that one worker is enough for every model."""
+    from distill_at_scale.distillation.farzi import settings_for
+    from distill_at_scale.distillation.synthetic import SyntheticDataset
+
     synthetic = SyntheticDataset.open(config.data)
     made = synthetic.manifest.sequences
     settings = config.set
@@ -149,12 +152,17 @@ def _result(record: runs.RunRecord, config: FitConfig, output: str, fingerprint:
 
 
 def _fit_rows(data: str, name: str, settings: dict[str, Any], output: str, tell: progress.Tell) -> dict[str, Any]:
+    from distill_at_scale.distillation.synthetic import SyntheticDataset
+
     model = find_model(name)
     model(model.parse_config(settings)).fit_rows(SyntheticDataset.open(data).for_models(), progress=tell).save(output)
     return {}
 
 
 def _fit_sequences(data: str, name: str, settings: dict[str, Any], output: str, tell: progress.Tell) -> dict[str, Any]:
+    from distill_at_scale.distillation.farzi import fit_sequences
+    from distill_at_scale.distillation.synthetic import SyntheticDataset
+
     synthetic = SyntheticDataset.open(data)
     m = synthetic.manifest
     shuffled = m.sequences is not None and m.sequences.shuffled

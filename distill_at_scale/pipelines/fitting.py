@@ -6,12 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.distillation.synthetic import SyntheticDataset, is_synthetic
+from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.models import Recommender, create_model
-from distill_at_scale.models.device import resolve_device
-from distill_at_scale.models.training.sources import ShardSource
-from distill_at_scale.models.training.torch_model import TorchRecommender
-from distill_at_scale.models.training.trainer import Trainer
 
 
 def fit_here(data: str, name: str, settings: Mapping[str, Any]) -> Recommender:
@@ -23,13 +19,22 @@ def fit_here(data: str, name: str, settings: Mapping[str, Any]) -> Recommender:
     """
     model = create_model(name, settings)
     if is_synthetic(data):
+        from distill_at_scale.distillation.synthetic import SyntheticDataset
+
         model.refuse_rows()
         return model.fit_rows(SyntheticDataset.open(data).for_models())
     dataset = Dataset.open(data)
     model.check_memory(dataset.n_users, dataset.n_items, dataset.n_rows, model.config)
-    if not isinstance(model, TorchRecommender):
+    if not model.by_gradients:
         train, validation = dataset.interactions("train"), dataset.interactions("validation")
         return model.fit(train, validation, item_space=dataset.manifest.item_space)
+    # With torch, which the other models' processes are spared.
+    from distill_at_scale.models.device import resolve_device
+    from distill_at_scale.models.training.sources import ShardSource
+    from distill_at_scale.models.training.torch_model import TorchRecommender
+    from distill_at_scale.models.training.trainer import Trainer
+
+    assert isinstance(model, TorchRecommender)
     source = ShardSource(dataset)
     trainer = Trainer(model, source, resolve_device(model.config.device))
     trainer.run()

@@ -17,11 +17,9 @@ from pydantic import BaseModel
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.errors import BudgetError, DasError
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines import runs
-from distill_at_scale.pipelines.distill import distill
 from distill_at_scale.pipelines.sample import Samples, sample
 from distill_at_scale.samplers.sampler import SAMPLERS
 
@@ -185,6 +183,9 @@ def _samples(batch: Batch, method: str) -> tuple[Samples | None, dict[float, str
 def _distilled(batch: Batch, full: Dataset) -> Made:
     (method,), (budget,) = batch.methods, batch.budgets
     users = synthetic_users(budget, full.n_users)
+    from distill_at_scale.distillation.synthetic import SyntheticDataset
+    from distill_at_scale.pipelines.distill import distill
+
     made = distill(
         data=batch.data,
         method=method,

@@ -20,11 +20,10 @@ from pydantic import BaseModel
 from distill_at_scale.config import KS
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.distillation.synthetic import SyntheticDataset, is_synthetic
+from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.models import find_model
-from distill_at_scale.models.training.torch_model import TorchRecommender
 from distill_at_scale.pipelines import cluster
 from distill_at_scale.pipelines.evaluate import evaluate, measure, weights
 from distill_at_scale.pipelines.fit import fit
@@ -96,7 +95,7 @@ class Pair:
             settings: of the model; one of them may be its seed.
         """
         settings = dict(settings or {})
-        if model_seed and issubclass(find_model(model), TorchRecommender):
+        if model_seed and find_model(model).by_gradients:
             settings.setdefault("seed", model_seed)
         # The name for the reader; the fingerprint tells datasets of the same name apart.
         label = f"{PurePosixPath(data).name}-{fingerprint[:8]}"
@@ -131,6 +130,8 @@ def fits_beside_others(pair: Pair) -> bool:
     """Whether a node has the memory for as many fits like this one as it has CPUs."""
     model = find_model(pair.model)
     if is_synthetic(pair.data):
+        from distill_at_scale.distillation.synthetic import SyntheticDataset
+
         synthetic = SyntheticDataset.open(pair.data)
         users, items = synthetic.n_users, synthetic.n_items
         rows = users * items

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
@@ -29,7 +29,6 @@ from distill_at_scale.errors import BudgetError, DasError
 from distill_at_scale.pipelines import cluster, outputs, runs
 from distill_at_scale.pipelines.learning import FOLDER as LEARNED
 from distill_at_scale.pipelines.learning import learn, read_learned
-from distill_at_scale.pipelines.proxies import Hardness, load_hardness, score_rows
 from distill_at_scale.pipelines.stages import load, run_stage
 from distill_at_scale.samplers import selection, subset
 from distill_at_scale.samplers.rounds import Task
@@ -39,6 +38,9 @@ from distill_at_scale.samplers.scores import Threshold, read_scores
 from distill_at_scale.samplers.selection import Span
 from distill_at_scale.samplers.svp import row_scores
 from distill_at_scale.samplers.svp.row_scores import Proxy
+
+if TYPE_CHECKING:
+    from distill_at_scale.pipelines.proxies import Hardness
 
 _FAN_IN = 32
 _SUBSETS = "subsets"
@@ -159,6 +161,8 @@ class _Sample:
             task = Task(self.dataset.n_items, self.n_rows, target, seed)
             learn(self.record, f"learn {sampler.name}", sampler.rounds(task), uri, work)
         if sampler.proxy:
+            from distill_at_scale.pipelines.proxies import load_hardness
+
             home = self._score_rows(sampler.proxy)
             shared = [load(load_hardness, home, uri, sampler.prop)]
 
@@ -170,6 +174,8 @@ class _Sample:
 
     def _score_rows(self, proxy: Proxy) -> str:
         """Where the proxy's row scores lie, made now unless another run has left them."""
+        from distill_at_scale.pipelines.proxies import score_rows
+
         config = self.config
         home = row_scores.home(storage.normalise(config.output), proxy, config.objective, config.seed)
         score_rows(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from servers import RayHead, S3Server, free_ports
+from servers import S3Server, free_ports
 
 from distill_at_scale.pipelines import doctor as doctor_module
 from distill_at_scale.pipelines.doctor import Check, doctor
@@ -83,19 +83,6 @@ def test_a_cluster_that_is_not_there() -> None:
     assert check.ok is False
     assert "nobody answers" in check.detail
     assert "address" in check.mend
-
-
-def test_a_cluster_with_and_without_its_token(ray_head: RayHead, monkeypatch: pytest.MonkeyPatch) -> None:
-    (check,) = doctor_module._ray(ray_head.address)
-    assert check.ok is False
-    assert "RAY_AUTH_MODE=token" in check.mend, check
-
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.setenv(name, ray_head.environment()[name])
-    checks = list(doctor_module._ray(ray_head.address))
-    assert [check.ok for check in checks] == [True] * 4, checks
-    assert checks[0].detail == "1 node(s), 2 CPUs, 0 GPUs"
-    assert {check.name.split()[0] for check in checks[1:]} == {"ray", "python", "torch"}
 
 
 def test_a_check_that_breaks_is_a_finding() -> None:

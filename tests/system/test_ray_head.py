@@ -1,7 +1,11 @@
-"""A Ray head of our own with token authentication: it takes jobs from those who hold the token, and only those."""
+"""A Ray head of our own with token authentication: it takes jobs from those who hold the token, and only those.
+
+All tests that need it are in this file, so that one process of the run starts one.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import urllib.error
 import urllib.request
@@ -9,7 +13,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 from servers import RayHead
+from system_kit import blocks_csv, errors
+
+import distill_at_scale as das
+from distill_at_scale.pipelines import doctor as doctor_module
+
+REPOSITORY = Path(__file__).resolve().parents[2]
 
 SCRIPT = """
 import ray
@@ -71,6 +82,67 @@ def test_it_lives_beside_the_shared_session(ray_head: RayHead, ray_session: None
     assert ray.is_initialized()
 
 
+@pytest.mark.parametrize("verbs", [1, pytest.param(5, marks=pytest.mark.slow)], ids=["prepare", "all"])
+def test_the_verbs_run_as_jobs(ray_head: RayHead, tmp_path: Path, verbs: int) -> None:
+    (tmp_path / "log.csv").write_bytes(blocks_csv())
+    settings = {
+        "prepare": {"input": [str(tmp_path / "log.csv")], "output": str(tmp_path / "data")},
+        "fit": {"data": str(tmp_path / "data"), "model": "ease", "output": str(tmp_path / "ease")},
+        "evaluate": {
+            "data": str(tmp_path / "data"),
+            "model": str(tmp_path / "ease"),
+            "output": str(tmp_path / "ease.json"),
+        },
+        "sample": {
+            "data": str(tmp_path / "data"),
+            "sampler": "random_users",
+            "budget": [0.5],
+            "output": str(tmp_path / "samples"),
+        },
+        "compare": {
+            "data": str(tmp_path / "data"),
+            "samples": [str(tmp_path / "samples" / "random_users-0.5")],
+            "models": ["popularity", "ease"],
+            "output": str(tmp_path / "comparison"),
+        },
+    }
+    for verb, content in list(settings.items())[:verbs]:
+        (tmp_path / f"{verb}.yaml").write_text(yaml.safe_dump(content))
+        entrypoint = ["python", f"jobs/{verb}.py", "--config", str(tmp_path / f"{verb}.yaml"), "--json"]
+        done = ray_head.submit(entrypoint, working_dir=REPOSITORY)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert das.Dataset.open(str(tmp_path / "data")).n_rows == 1440
+    if verbs > 1:
+        assert das.load_model(str(tmp_path / "ease")).n_items == 40
+        assert json.loads((tmp_path / "ease.json").read_text())["metrics"]["hr@10"] == 1.0
+        assert (tmp_path / "comparison" / "comparison.json").exists()
+
+
+@pytest.mark.slow
+def test_a_failing_job_says_its_sentence(ray_head: RayHead, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("who,item_id\n1,2\n")
+    entrypoint = ["python", "jobs/prepare.py", "--input", str(tmp_path / "log.csv"), "--output", str(tmp_path / "data")]
+    done = ray_head.submit(entrypoint, working_dir=REPOSITORY)
+    assert done.returncode != 0
+    said = set(errors(done.stdout))  # Ray prints the end of the log once more below the job's fate
+    assert len(said) == 1
+    assert "no column for user_id" in said.pop()
+
+
+def test_doctor_finds_it_with_its_token(ray_head: RayHead, monkeypatch: pytest.MonkeyPatch) -> None:
+    (check,) = doctor_module._ray(ray_head.address)
+    assert check.ok is False
+    assert "RAY_AUTH_MODE=token" in check.mend, check
+
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.setenv(name, ray_head.environment()[name])
+    checks = list(doctor_module._ray(ray_head.address))
+    assert [check.ok for check in checks] == [True] * 4, checks
+    assert checks[0].detail == "1 node(s), 2 CPUs, 0 GPUs"
+    assert {check.name.split()[0] for check in checks[1:]} == {"ray", "python", "torch"}
+
+
+@pytest.mark.slow
 def test_a_stopped_head_leaves_no_process(run_folder: Path) -> None:
     head = RayHead(run_folder / "h2", cpus=1)
     head.start()

@@ -1,4 +1,4 @@
-"""The whole path on a real S3 server and as jobs on a real Ray head: log → Dataset → model → metrics."""
+"""The whole path on a real S3 server: log → Dataset → model → metrics."""
 
 from __future__ import annotations
 
@@ -9,37 +9,15 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
-import yaml
-from servers import RayHead, S3Server, free_ports
+from servers import S3Server, free_ports
+from system_kit import blocks_csv, das_command, errors
 
 import distill_at_scale as das
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DasError
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def blocks_csv(n_users: int = 120, n_items: int = 40, seed: int = 0) -> bytes:
-    """A log of two groups of users, each with its own half of the items: easy to rank for any model that learns."""
-    rng = np.random.default_rng(seed)
-    lines = ["user_id,item_id,rating,timestamp"]
-    for user in range(n_users):
-        half = rng.permutation(n_items // 2)[:12] + (user % 2) * n_items // 2
-        lines += [f"u{user},i{item},{rng.integers(1, 6)},{1_500_000_000 + 60 * k}" for k, item in enumerate(half)]
-    return ("\n".join(lines) + "\n").encode()
-
-
-def das_command(*arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "distill_at_scale.cli", *arguments]
-    return subprocess.run(
-        command, env={**os.environ, **(env or {})}, capture_output=True, text=True, timeout=300, check=False
-    )
-
-
-def errors(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith("error: ")]
 
 
 def test_everything_lies_on_s3(s3: S3Server, s3_folder: str, ray_session: None) -> None:
@@ -104,53 +82,6 @@ def test_a_server_that_goes_away_is_one_sentence(run_folder: Path) -> None:
     assert len(errors(rest)) == 1
     assert "cannot be reached" in errors(rest)[0]
     assert time.monotonic() - stopped < 240
-
-
-@pytest.mark.parametrize("verbs", [1, pytest.param(5, marks=pytest.mark.slow)], ids=["prepare", "all"])
-def test_the_verbs_run_as_jobs(ray_head: RayHead, tmp_path: Path, verbs: int) -> None:
-    (tmp_path / "log.csv").write_bytes(blocks_csv())
-    settings = {
-        "prepare": {"input": [str(tmp_path / "log.csv")], "output": str(tmp_path / "data")},
-        "fit": {"data": str(tmp_path / "data"), "model": "ease", "output": str(tmp_path / "ease")},
-        "evaluate": {
-            "data": str(tmp_path / "data"),
-            "model": str(tmp_path / "ease"),
-            "output": str(tmp_path / "ease.json"),
-        },
-        "sample": {
-            "data": str(tmp_path / "data"),
-            "sampler": "random_users",
-            "budget": [0.5],
-            "output": str(tmp_path / "samples"),
-        },
-        "compare": {
-            "data": str(tmp_path / "data"),
-            "samples": [str(tmp_path / "samples" / "random_users-0.5")],
-            "models": ["popularity", "ease"],
-            "output": str(tmp_path / "comparison"),
-        },
-    }
-    for verb, content in list(settings.items())[:verbs]:
-        (tmp_path / f"{verb}.yaml").write_text(yaml.safe_dump(content))
-        entrypoint = ["python", f"jobs/{verb}.py", "--config", str(tmp_path / f"{verb}.yaml"), "--json"]
-        done = ray_head.submit(entrypoint, working_dir=REPOSITORY)
-        assert done.returncode == 0, done.stdout + done.stderr
-    assert das.Dataset.open(str(tmp_path / "data")).n_rows == 1440
-    if verbs > 1:
-        assert das.load_model(str(tmp_path / "ease")).n_items == 40
-        assert json.loads((tmp_path / "ease.json").read_text())["metrics"]["hr@10"] == 1.0
-        assert (tmp_path / "comparison" / "comparison.json").exists()
-
-
-@pytest.mark.slow
-def test_a_failing_job_says_its_sentence(ray_head: RayHead, tmp_path: Path) -> None:
-    (tmp_path / "log.csv").write_text("who,item_id\n1,2\n")
-    entrypoint = ["python", "jobs/prepare.py", "--input", str(tmp_path / "log.csv"), "--output", str(tmp_path / "data")]
-    done = ray_head.submit(entrypoint, working_dir=REPOSITORY)
-    assert done.returncode != 0
-    said = set(errors(done.stdout))  # Ray prints the end of the log once more below the job's fate
-    assert len(said) == 1
-    assert "no column for user_id" in said.pop()
 
 
 def test_the_job_configs_are_valid() -> None:

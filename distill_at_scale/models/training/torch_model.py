@@ -54,6 +54,7 @@ class TorchRecommender(Recommender):
     on one process and in `pipelines` on many.
     """
 
+    by_gradients: ClassVar[bool] = True
     least_rows: ClassVar[str] = "one row is the least"
     """What a user needs to be learned from; the end of a sentence."""
     instead: ClassVar[str] = "set a smaller dim or batch_size, drop rare items (--min-item), or take more memory"
