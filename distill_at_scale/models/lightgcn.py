@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.models.training.batches import Batch, Examples, SetExamples
 from distill_at_scale.models.training.sources import Source
 from distill_at_scale.models.training.trainer import Alone
 from distill_at_scale.models.training.user_table import UserTable, UserTableConfig, UserTableRecommender
@@ -24,11 +26,17 @@ class LightGCNConfig(UserTableConfig):
     """Width of the vectors."""
     layers: int = Field(default=3, ge=1)
     """K, how many edges a vector reaches."""
-    batch_size: int = Field(default=4096, ge=1)
-    """Rows of a step, over all workers."""
+    loss: Literal["full", "sampled"] = "full"
+    """implicit: full ranks a row above all items that its user lacks, in steps of users; sampled above a few drawn
+    ones, in steps of rows, and with negatives=1 it is the paper's BPR. A step smooths the whole graph whatever it
+    learns from, so full, which learns more from each, needs far fewer of them."""
+    epochs: int = Field(default=200, ge=1)
+    """Passes over the train rows at most; with validation rows, the best one counts."""
+    batch_size: int = Field(default=512, ge=1)
+    """Users of a step (full), or rows (sampled, explicit; take some thousands), over all workers."""
     negatives: int = Field(default=16, ge=1)
-    """Items drawn for each row (implicit)."""
-    learning_rate: float = Field(default=0.01, gt=0)
+    """Items drawn for each row (sampled)."""
+    learning_rate: float = Field(default=0.03, gt=0)
     """Of Adam."""
 
 
@@ -68,10 +76,12 @@ class _Graph(UserTable):
 class LightGCN(UserTableRecommender):
     """score(u, i) = e_u · e_i, e = mean of E, ÃE, …, Ã^K E over the normalised bipartite graph Ã.
 
-    Source: He, Deng, Wang, Li, Zhang, Wang, "LightGCN" (SIGIR 2020), equations 3, 4, 7, 8 and 15 (BPR).
+    Source: He, Deng, Wang, Li, Zhang, Wang, "LightGCN" (SIGIR 2020), equations 3, 4, 7 and 8; its loss, equation 15
+    (BPR), is ``loss=sampled negatives=1``. The default loss, :func:`unseen_softmax`, is this project's choice.
 
     Practical limits: as the other models of pairs, and besides every worker holds the graph of all train rows, 16
-    bytes an edge and direction, and smooths all vectors at every step: workers share out the rows, not that.
+    bytes an edge and direction, and smooths all vectors at every step: workers share out the rows, not that. A step
+    of ``loss=full`` holds batch_size × items scores a few times; with some hundred thousand items, take sampled.
     """
 
     name: ClassVar[str] = "lightgcn"
@@ -89,18 +99,51 @@ class LightGCN(UserTableRecommender):
         super().finish(module, source, peers)
         module.adjacency = None
 
+    def examples(self, rows: Interactions) -> Examples:
+        return SetExamples(rows) if _over_all_items(self.config) else super().examples(rows)
+
+    def loss(self, module: Any, batch: Batch, epoch: float) -> tuple[torch.Tensor, float]:
+        if not _over_all_items(self.config):
+            return super().loss(module, batch, epoch)
+        users, items = module.tables()
+        users = self._thinned(F.embedding(batch["user"], users), module)
+        scores = module.all_items(users, self._thinned(items, module))
+        return unseen_softmax(scores, batch["owner"], batch["item"]), len(batch["item"])
+
     @classmethod
     def parameters_needed(cls, n_users: int, n_items: int, config: Any) -> int:
         return (n_users + n_items) * config.dim
 
     @classmethod
     def activations_needed(cls, n_items: int, config: Any) -> int:
+        if _over_all_items(config):
+            return 4 * config.batch_size * n_items
         return 4 * config.batch_size * (1 + config.negatives) * config.dim
 
     @classmethod
     def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
         smoothing = 4 * 2 * (config.layers + 1) * (n_users + n_items) * config.dim
         return super().memory_needed(n_users, n_items, n_rows, config) + smoothing + 64 * n_rows
+
+
+def _over_all_items(config: LightGCNConfig) -> bool:
+    return config.objective == "implicit" and config.loss == "full"
+
+
+def unseen_softmax(scores: torch.Tensor, owner: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
+    """−Σ over rows (u, i) of log [exp s_ui / (exp s_ui + Σ exp s_uj)], j the items that u has no row of.
+
+    What :func:`~distill_at_scale.models.training.user_table.sampled_softmax` draws from, taken whole: a user's own
+    items do not compete with each other. A user with all items gives 0.
+
+    Args:
+        scores: [b, n_items].
+        owner, item: int64 [m], all (user, item) of the b users, each once; users by their row in ``scores``.
+    """
+    scores = scores.float()
+    # The least number instead of -inf, so that a user with all items has a gradient.
+    others = scores.index_put((owner, item), scores.new_tensor(torch.finfo(torch.float32).min)).logsumexp(dim=1)
+    return F.softplus(others[owner] - scores[owner, item]).sum()
 
 
 class _Symmetric(torch.autograd.Function):

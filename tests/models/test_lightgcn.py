@@ -11,7 +11,7 @@ from contract import blocks, make_rows
 from torch_kit import TorchContract
 
 from distill_at_scale.models import create_model
-from distill_at_scale.models.lightgcn import normalised_adjacency, propagate
+from distill_at_scale.models.lightgcn import normalised_adjacency, propagate, unseen_softmax
 
 
 class TestLightGCN(TorchContract):
@@ -19,11 +19,46 @@ class TestLightGCN(TorchContract):
     settings: ClassVar = {
         "dim": 8,
         "epochs": 30,
+        "batch_size": 16,
+        "learning_rate": 0.03,
+        "device": "cpu",
+    }
+
+
+class TestSampled(TorchContract):
+    name = "lightgcn"
+    settings: ClassVar = {
+        "loss": "sampled",
+        "dim": 8,
+        "epochs": 30,
         "batch_size": 64,
         "learning_rate": 0.03,
         "negatives": 4,
         "device": "cpu",
     }
+
+
+def test_full_loss_is_a_softmax_over_the_row_and_what_the_user_lacks() -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    rows = [[0, 3], [4], [0, 1, 2, 3, 4]]
+    pairs = [(u, i) for u, items in enumerate(rows) for i in items]
+    slow = torch.zeros((), dtype=torch.float64)
+    for u, i in pairs:
+        against = sum(scores[u, j].exp() for j in range(5) if j == i or j not in rows[u])
+        slow = slow - (scores[u, i].exp() / against).log()
+    (expected,) = torch.autograd.grad(slow, scores)
+    owner, item = torch.tensor(pairs).T
+    found = unseen_softmax(scores, owner, item)
+    assert found.item() == pytest.approx(slow.item(), rel=1e-6)
+    (gradient,) = torch.autograd.grad(found, scores)
+    np.testing.assert_allclose(gradient.numpy(), expected.numpy(), atol=1e-6)
+
+
+def test_memory_counts_the_scores_of_all_items() -> None:
+    full, sampled = (create_model("lightgcn", {"loss": loss}) for loss in ("full", "sampled"))
+    more = [model.memory_needed(10, 10**6, 0, model.config) for model in (full, sampled)]
+    assert more[0] - more[1] > 4 * 512 * 10**6
 
 
 def dense_adjacency(rows: list[list[int]], n_items: int) -> np.ndarray:

@@ -86,7 +86,8 @@ class PairExamples(Examples):
 
 
 class SetExamples(Examples):
-    """Users with the set of their items: ``owner`` int64 [m] (0 … b − 1) and ``item`` int64 [m], ``n`` the users."""
+    """Users with the set of their items: ``owner`` int64 [m] (0 … b − 1) and ``item`` int64 [m], ``n`` how many users,
+    ``user`` int64 [b] their numbers."""
 
     def __init__(self, rows: Interactions) -> None:
         self._rows = take_users(rows, np.flatnonzero(rows.counts > 0))
@@ -113,7 +114,12 @@ def set_batch(rows: Interactions) -> Batch:
     """The users' distinct items, as :class:`SetExamples` describes."""
     owner = np.repeat(np.arange(len(rows), dtype=np.int64), rows.counts)
     owner, items = np.divmod(np.unique(pair_keys(owner, rows.items.astype(np.int64), rows.n_items)), rows.n_items)
-    return {"owner": torch.from_numpy(owner), "item": torch.from_numpy(items), "n": torch.tensor(len(rows))}
+    return {
+        "owner": torch.from_numpy(owner),
+        "item": torch.from_numpy(items),
+        "n": torch.tensor(len(rows)),
+        "user": torch.from_numpy(rows.users),
+    }
 
 
 def pad_left(rows: Interactions, length: int) -> np.ndarray:
