@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from distill_at_scale.data.interactions import Interactions
@@ -17,6 +17,9 @@ from distill_at_scale.models.training.torch_model import TorchConfig, TorchRecom
 class MVAEConfig(TorchConfig):
     """Settings of MVAE."""
 
+    likelihood: Literal["hidden", "all"] = "hidden"
+    """Of which items: those that dropout has hidden from the encoder, as the mean over a user's, or all of a user's,
+    as a sum (the paper's)."""
     epochs: int = Field(default=200, ge=1)
     """Passes over the users at most; with validation rows, the best one counts."""
     patience: int = Field(default=20, ge=1)
@@ -24,38 +27,55 @@ class MVAEConfig(TorchConfig):
     batch_size: int = Field(default=200, ge=1)
     """Users of a step, over all workers."""
     hidden: int = Field(default=600, ge=1)
-    """Width of the one hidden layer of encoder and decoder."""
+    """Width of the encoder's one hidden layer."""
+    decoder_hidden: int = Field(default=0, ge=0)
+    """Width of the decoder's one hidden layer; 0: none, from z straight to the items."""
     latent: int = Field(default=200, ge=1)
     """Width of z."""
-    dropout: float = Field(default=0.5, ge=0, lt=1)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
     """Share of the input that a step leaves out."""
-    beta: float = Field(default=0.2, ge=0)
-    """Weight of the divergence at its height."""
-    anneal_epochs: float = Field(default=50.0, ge=0)
+    beta: float = Field(default=0.01, ge=0)
+    """Weight of the divergence at its height, against the likelihood as ``likelihood`` counts it."""
+    anneal_epochs: float = Field(default=10.0, ge=0)
     """Epochs in which it rises from 0 to there."""
+    learning_rate: float = Field(default=2e-3, gt=0)
+    """Of Adam."""
+
+    @model_validator(mode="after")
+    def _something_is_hidden(self) -> Self:
+        if self.likelihood == "hidden" and not self.dropout:
+            raise ValueError("dropout=0 hides nothing to learn from; set a larger one, or likelihood=all")
+        return self
 
 
 class _Autoencoder(nn.Module):
-    def __init__(self, n_items: int, hidden: int, latent: int) -> None:
+    def __init__(self, n_items: int, hidden: int, latent: int, decoder_hidden: int) -> None:
         super().__init__()
         self.n_items, self.latent = n_items, latent
         self.encoder = nn.Sequential(nn.Linear(n_items, hidden), nn.Tanh(), nn.Linear(hidden, 2 * latent))
-        self.decoder = nn.Sequential(nn.Linear(latent, hidden), nn.Tanh(), nn.Linear(hidden, n_items))
+        inner = [nn.Linear(latent, decoder_hidden), nn.Tanh()] if decoder_hidden else []
+        self.decoder = nn.Sequential(*inner, nn.Linear(decoder_hidden or latent, n_items))
         for layer in (*self.encoder, *self.decoder):
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_normal_(layer.weight)
                 nn.init.trunc_normal_(layer.bias, std=1e-3)
 
-    def encode(self, x: torch.Tensor, dropout: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def encode(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """μ and log σ² of q(z|x), each [b, latent]."""
-        return self.encoder(F.dropout(F.normalize(x), dropout, self.training)).split(self.latent, dim=1)
+        return self.encoder(x).split(self.latent, dim=1)
 
 
 class MVAE(TorchRecommender):
-    """Mult-VAE: maximises E_q(z|x)[Σ_i x_i log softmax(f(z))_i] − β KL(q(z|x) ‖ N(0, 1)).
+    """A variational autoencoder with a multinomial likelihood, Mult-VAE.
+
+    ``likelihood=hidden``, the default and this project's: dropout splits a user's items x into a part g that the
+    encoder is given and the rest h; maximises E_q(z|g)[1/|h| Σ_{i in h} log softmax_{not in g}(f(z))_i]
+    − β KL(q(z|g) ‖ N(0, 1)). It is asked what it is judged by: items that the input lacks. ``likelihood=all``:
+    E_q(z|x)[Σ_{i in x} log softmax(f(z))_i] − β KL(q(z|x) ‖ N(0, 1)).
 
     Source: Liang, Krishnan, Hoffman, Jebara, "Variational autoencoders for collaborative filtering" (WWW 2018),
-    equations 2, 3, 7 and section 2.2.2 (annealing).
+    equations 2, 3, 7 and section 2.2.2 (annealing). The paper's model: likelihood=all decoder_hidden=600 dropout=0.5
+    beta=0.2 learning_rate=0.001 and an annealing that suits the log.
 
     Practical limits: any number of users; a step holds batch_size × items numbers a few times, so up to some
     hundred thousand items.
@@ -66,26 +86,32 @@ class MVAE(TorchRecommender):
     config: MVAEConfig
 
     def build(self, n_users: int, n_items: int) -> nn.Module:
-        return _Autoencoder(n_items, self.config.hidden, self.config.latent)
+        return _Autoencoder(n_items, self.config.hidden, self.config.latent, self.config.decoder_hidden)
 
     def examples(self, rows: Interactions) -> Examples:
         return SetExamples(rows)
 
     def loss(self, module: Any, batch: Batch, epoch: float) -> tuple[torch.Tensor, float]:
+        config: MVAEConfig = self.config
         x = _dense(batch, module.n_items)
-        mean, log_variance = module.encode(x, self.config.dropout)
-        z = mean + torch.randn_like(mean) * (log_variance / 2).exp()
-        rising = epoch / self.config.anneal_epochs if self.config.anneal_epochs else 1.0
-        return negative_elbo(x, module.decoder(z), mean, log_variance, self.config.beta * min(1.0, rising)), len(x)
+        rising = epoch / config.anneal_epochs if config.anneal_epochs else 1.0
+        beta = config.beta * min(1.0, rising)
+        if config.likelihood == "all":
+            z, mean, log_variance = _draw(module, F.dropout(F.normalize(x), config.dropout))
+            return negative_elbo(x, module.decoder(z), mean, log_variance, beta), len(x)
+        given = x * (torch.rand_like(x) >= config.dropout)
+        z, mean, log_variance = _draw(module, F.normalize(given))
+        return hidden_negative_elbo(x, given, module.decoder(z), mean, log_variance, beta), len(x)
 
     def item_scores(self, module: Any, histories: Interactions) -> torch.Tensor:
-        batch = {key: value.to(module.decoder[0].weight.device) for key, value in set_batch(histories).items()}
-        mean, _ = module.encode(_dense(batch, module.n_items), 0.0)
+        batch = {key: value.to(module.decoder[-1].weight.device) for key, value in set_batch(histories).items()}
+        mean, _ = module.encode(F.normalize(_dense(batch, module.n_items)))
         return module.decoder(mean)
 
     @classmethod
     def parameters_needed(cls, n_users: int, n_items: int, config: Any) -> int:
-        return 2 * config.hidden * (n_items + 2 * config.latent)
+        encoder = config.hidden * (n_items + 2 * config.latent)
+        return encoder + (config.decoder_hidden or config.latent) * n_items + config.decoder_hidden * config.latent
 
     @classmethod
     def activations_needed(cls, n_items: int, config: Any) -> int:
@@ -97,9 +123,42 @@ def negative_elbo(
 ) -> torch.Tensor:
     """−Σ_users [Σ_i x_i log softmax(logits)_i − β KL(N(mean, exp(log_variance)) ‖ N(0, 1))]; x, logits [b, n_items]."""
     likelihood = (x * F.log_softmax(logits.float(), dim=1)).sum()
+    return beta * _divergence(mean, log_variance) - likelihood
+
+
+def hidden_negative_elbo(
+    x: torch.Tensor,
+    given: torch.Tensor,
+    logits: torch.Tensor,
+    mean: torch.Tensor,
+    log_variance: torch.Tensor,
+    beta: float,
+) -> torch.Tensor:
+    """−Σ_users [1/|h| Σ_{i in h} log softmax(logits outside given)_i − β KL(N(mean, exp(log_variance)) ‖ N(0, 1))],
+    h the items of x that are not in ``given``; a user without any has the divergence alone.
+
+    Args:
+        x, given: zeros and ones [b, n_items], given ≤ x.
+        logits: [b, n_items].
+        mean, log_variance: [b, latent].
+    """
+    # The least number instead of -inf, which times 0 is no number.
+    logits = logits.float().masked_fill(given > 0, torch.finfo(torch.float32).min)
+    hidden = x - given
+    likelihood = (hidden * F.log_softmax(logits, dim=1)).sum(dim=1) / hidden.sum(dim=1).clamp(min=1)
+    return beta * _divergence(mean, log_variance) - likelihood.sum()
+
+
+def _divergence(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
+    """Σ KL(N(mean, exp(log_variance)) ‖ N(0, 1))."""
     mean, log_variance = mean.float(), log_variance.float()
-    divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
-    return beta * divergence - likelihood
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
+
+
+def _draw(module: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """z drawn from q(z|x), and its μ and log σ²."""
+    mean, log_variance = module.encode(x)
+    return mean + torch.randn_like(mean) * (log_variance / 2).exp(), mean, log_variance
 
 
 def _dense(batch: Batch, n_items: int) -> torch.Tensor:
