@@ -201,6 +201,8 @@ class CompareConfig(ClusterConfig):
     """at least two models, whose ranking is compared; hyper-parameters are chosen anew on each dataset"""
     output: str
     """folder or storage URI for the fits and the result"""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """settings of models, as mf.epochs=5"""
     metrics: list[str] = Field(default_factory=lambda: list(DEFAULT_METRICS), min_length=1)
     """test metrics whose rankings of the models are compared"""
     split: Literal["validation", "test"] = "test"

@@ -2,12 +2,14 @@
 
     python jobs/bench_retention.py --output FOLDER --data ml-100k
     python jobs/bench_retention.py --output FOLDER --data ml-1m --samplers random,random_users,svp_mf_prop --seeds 0,1
+    python jobs/bench_retention.py --output FOLDER --data ml-1m --set bias.epochs=5 infinite_ae.solver=nystrom
 
 ml-100k (its times kept, leave-one-out) is fetched from the catalog, or taken from --logs; ml-1m.parquet with the split
 column of the ∞-AE paper is looked for in --logs, by default ../shared/data beside the repository. Ratings are taken as
 implicit feedback. FOLDER gets the dataset, the samples, what every fit measured, `retention-<data>.json` (mean and
-standard deviation over the seeds of Kendall's τ-b and of the share of ndcg@10 kept) and a plot of it. What is done is
-not done again: a run that was interrupted goes on, one with more samplers, budgets or seeds takes up the others.
+standard deviation over the seeds of Kendall's τ-b and of the share of ndcg@10 kept) and a plot of it, anew after every
+sampler: all samplers with the first seed, then with the second, … What is done is not done again: a run that was
+interrupted goes on, one with more samplers, budgets or seeds takes up the others.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
@@ -45,25 +49,30 @@ def main() -> int:
     parser.add_argument("--budgets", default=BUDGETS)
     parser.add_argument("--models", default=MODELS)
     parser.add_argument("--seeds", default="0,1,2", help="of the samples; the models' is always 0")
+    parser.add_argument("--set", nargs="+", default=[], metavar="MODEL.NAME=VALUE", help="settings of models")
     options = parser.parse_args()
+    given = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in options.set)}
     with cluster.session():
         dataset = _dataset(options.data, options.logs, options.output / options.data)
         names = options.samplers.split(",") if options.samplers else list(SAMPLERS)
         names = [name for name in names if dataset.manifest.has_timestamps or not SAMPLERS[name].timestamps]
         seeds = [int(seed) for seed in options.seeds.split(",")]
-        samples = []
+        found: list[Any] = []
         for seed in seeds:
             folder = options.output / f"{options.data}-samples" / f"seed-{seed}"
             for name in names:
-                samples += _samples(dataset.uri, name, options.budgets, seed, folder)
-        found = compare(
-            data=dataset.uri,
-            samples=samples,
-            models=options.models,
-            output=str(options.output / f"{options.data}-comparison"),
-        )
-    result = _summary(options, found)
-    (options.output / f"retention-{options.data}.json").write_text(json.dumps(result, indent=1) + "\n")
+                found.append(
+                    compare(
+                        data=dataset.uri,
+                        samples=_samples(dataset.uri, name, options.budgets, seed, folder),
+                        models=options.models,
+                        set=given,
+                        output=str(options.output / f"{options.data}-comparison"),
+                    )
+                )
+                result = _summary(options, found)
+                text = json.dumps(result, indent=1) + "\n"
+                (options.output / f"retention-{options.data}.json").write_text(text)
     (options.output / f"retention-{options.data}.svg").write_bytes(_plot(result))
     print(_table(result))
     return 0
@@ -97,9 +106,9 @@ def _samples(data: str, sampler: str, budgets: str, seed: int, folder: Path) -> 
     return [str(place) for place in places.values()]
 
 
-def _summary(options: argparse.Namespace, found: Any) -> dict[str, Any]:
+def _summary(options: argparse.Namespace, found: list[Any]) -> dict[str, Any]:
     cells: dict[tuple[str, float], list[Any]] = defaultdict(list)
-    for small in found.small:
+    for small in (small for comparison in found for small in comparison.small):
         cells[small.method, small.budget].append(small)
 
     def spread(values: list[float]) -> dict[str, float]:
@@ -123,12 +132,13 @@ def _summary(options: argparse.Namespace, found: Any) -> dict[str, Any]:
     ]
     return {
         "command": f"python jobs/bench_retention.py --data {options.data} --models {options.models} "
-        f"--budgets {options.budgets} --seeds {options.seeds}",
+        f"--budgets {options.budgets} --seeds {options.seeds}"
+        + (" --set " + " ".join(options.set) if options.set else ""),
         "data": options.data,
         "metric": METRIC,
         "full": {
             name: {METRIC: round(t.metrics[METRIC], 4), "fit_cpu_s": round(t.fit_cpu_s, 2)}
-            for name, t in found.full.items()
+            for name, t in found[0].full.items()
         },
         "rows": rows,
     }
@@ -143,7 +153,7 @@ def _table(result: dict[str, Any]) -> str:
     for sampler in dict.fromkeys(row["sampler"] for row in result["rows"]):
         cells = []
         for budget in budgets:
-            row = by[sampler, budget]
+            row = by[sampler, budget]  # of fewer seeds in a run that was stopped
             tau, kept = row["tau"], row["kept"]
             cells.append(f"{tau['mean']:.2f} ± {tau['sd']:.2f} / {100 * kept['mean']:.0f} ± {100 * kept['sd']:.0f}")
         lines.append(f"| `{sampler}` | " + " | ".join(cells) + " |")

@@ -56,14 +56,16 @@ class Ease(Recommender):
         return entry * n_items**2 + 24 * n_rows + 16 * _BLOCK_ITEMS * n_items
 
     def _fit(self, train: Interactions, validation: Interactions | None, progress: Progress | None) -> None:
-        gram = _item_gram(train)
+        # An item without train rows has a zero row and column in XᵀX, and so in B: the others are solved for alone.
+        live = np.flatnonzero(train.item_counts() > 0)
+        gram = _item_gram(train, live)
         if self.config.lam is not None:
-            self._item_weights = self._solve(gram, self.config.lam)
+            self._item_weights = _spread(self._solve(gram, self.config.lam), live, train.n_items)
             return
         heldout = self._validation_or_refuse(validation, "lam")
 
         def try_value(lam: float) -> tuple[float, np.ndarray]:
-            weights = self._solve(gram, lam)
+            weights = _spread(self._solve(gram, lam), live, train.n_items)
             metric = self.config.metric
             return validation_metric(lambda h: _linear(h, weights), train, heldout, metric, self.name), weights
 
@@ -100,15 +102,24 @@ class Ease(Recommender):
         self._item_weights = expect_shape(weights, "item_weights", (n_items, n_items))
 
 
-def _item_gram(train: Interactions) -> np.ndarray:
-    """XᵀX, float32 [n_items, n_items], exact below 2^24 common users."""
-    matrix = train.to_csr()
+def _item_gram(train: Interactions, live: np.ndarray) -> np.ndarray:
+    """XᵀX of the items ``live``, float32 [n, n], exact below 2^24 common users."""
+    matrix = train.to_csr()[:, live]
     transposed = matrix.T.tocsr()
-    gram = np.empty((train.n_items, train.n_items), dtype=np.float32)
-    for start in range(0, train.n_items, _BLOCK_ITEMS):
-        stop = min(start + _BLOCK_ITEMS, train.n_items)
+    gram = np.empty((len(live), len(live)), dtype=np.float32)
+    for start in range(0, len(live), _BLOCK_ITEMS):
+        stop = min(start + _BLOCK_ITEMS, len(live))
         gram[start:stop] = (transposed[start:stop] @ matrix).toarray()
     return gram
+
+
+def _spread(weights: np.ndarray, live: np.ndarray, n_items: int) -> np.ndarray:
+    """Weights among the items ``live`` as weights among all, float32 [n_items, n_items]."""
+    if len(live) == n_items:
+        return weights
+    every = np.zeros((n_items, n_items), dtype=np.float32)
+    every[np.ix_(live, live)] = weights
+    return every
 
 
 def _linear(histories: Interactions, weights: np.ndarray) -> np.ndarray:

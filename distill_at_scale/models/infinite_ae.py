@@ -56,7 +56,8 @@ class InfiniteAEConfig(ModelConfig):
     """exact (users × users in memory), pcg (the same answer in less memory and more time), nystrom (an approximation by
     landmarks), or auto, which chooses by users, items, memory and workers"""
     landmarks: int | None = Field(default=None, ge=1)
-    """Users that nystrom, or the preconditioner of pcg, compares with; None: 2,000 of nystrom, 500 of pcg."""
+    """Users that nystrom, or the preconditioner of pcg, compares with, or all users with rows where they are
+    fewer; None: 2,000 of nystrom, 500 of pcg."""
     draw: str = "uniform"
     """How landmarks are drawn: uniform, or leverage (by approximate ridge leverage scores); or the URI of a synthetic
     dataset, whose rows they are (nystrom)."""
@@ -215,7 +216,7 @@ class InfiniteAE(Recommender):
                 self._validation_or_refuse(None, "lam")
 
     def _draw(self, source: Source, peers: Alone, most: int) -> TrainUsers:
-        """The landmarks asked for; else ``most``, or all users with rows where they are fewer."""
+        """The landmarks asked for, else ``most``; all users with rows where they are fewer."""
         n, seed = self.config.landmarks or most, self.config.seed
         if self.config.draw not in DRAWS:
             raise DasError(
@@ -224,8 +225,7 @@ class InfiniteAE(Recommender):
         weights = None
         if self.config.draw == "leverage":
             weights = leverage_weights(source, sorted(self._lams)[len(self._lams) // 2], n, seed, peers)
-        strict = self.config.landmarks is not None
-        return TrainUsers(draw_landmarks(source, n, seed, peers, weights, strict=strict))
+        return TrainUsers(draw_landmarks(source, n, seed, peers, weights))
 
     def _fit_exact(self, train: Interactions, validation: Interactions | None, progress: Progress | None) -> None:
         users = TrainUsers(train)

@@ -14,7 +14,7 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import Retention, retention
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines import cluster, runs
-from distill_at_scale.pipelines.pairs import Pair, Trained, fits_beside_others, train_apart, train_here
+from distill_at_scale.pipelines.pairs import Pair, Trained, fits_beside_others, settings_of, train_apart, train_here
 from distill_at_scale.pipelines.stages import run_stage
 
 NAME = "comparison.json"
@@ -59,12 +59,13 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
     one with more datasets or models takes up what is known.
 
     Raises:
-        DasError: unknown model, a dataset that is no part of the full one, a metric that is not measured.
+        DasError: unknown model or setting, a dataset that is no part of the full one, a metric that is not measured.
     """
     config = settle(CompareConfig, config, settings)
     started = time.time()
+    settings_by_model = settings_of(config.set, config.models, f"one of the models, as {config.models[0]}.NAME=VALUE")
     for name in config.models:
-        find_model(name)
+        find_model(name).parse_config(settings_by_model.get(name, {}))
     full = Dataset.open(config.data)
     small = [Dataset.open(uri) for uri in config.samples]
     for dataset in small:
@@ -75,13 +76,24 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
             )
     output = storage.normalise(config.output)
     pairs = [
-        Pair.of(dataset.uri, dataset.manifest.fingerprint, full, name, output, config.split, config.seed)
+        Pair.of(
+            dataset.uri,
+            dataset.manifest.fingerprint,
+            full,
+            name,
+            output,
+            config.split,
+            config.seed,
+            settings=settings_by_model.get(name),
+        )
         for dataset in (full, *small)
         for name in config.models
     ]
     done = {pair.record: _known(pair, config.metrics) for pair in pairs}
     record = runs.RunRecord("compare", config.model_dump(mode="json", exclude={"address"}))
     todo = [pair for pair in pairs if done[pair.record] is None]
+    # Another seed of a sampler that draws nothing leaves the same rows under the same name.
+    todo = list({pair.record: pair for pair in todo}.values())
     if todo:
         with cluster.session(config.address):
             together = [pair for pair in todo if fits_beside_others(pair)]

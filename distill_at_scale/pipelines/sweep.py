@@ -28,7 +28,15 @@ from distill_at_scale.models import MODELS, find_model
 from distill_at_scale.pipelines import cluster, making, runs
 from distill_at_scale.pipelines.board import Board
 from distill_at_scale.pipelines.making import Batch, Made
-from distill_at_scale.pipelines.pairs import RECORDS, Pair, Trained, fits_beside_others, train_apart, train_here
+from distill_at_scale.pipelines.pairs import (
+    RECORDS,
+    Pair,
+    Trained,
+    fits_beside_others,
+    settings_of,
+    train_apart,
+    train_here,
+)
 from distill_at_scale.pipelines.tuning import LOGS, Trial, run_trials
 
 _WRITE_EVERY_S = 2.0
@@ -115,14 +123,10 @@ class _Sweep:
         return kept
 
     def _settings(self) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = {}
-        for key, value in self.config.set.items():
-            owner, _, name = key.partition(".")
-            if not name or owner not in (*making.METHODS, *MODELS):
-                raise DasError(
-                    f"--set {key}: name the method or model it is of, as distill_cf.steps=100 or mf.epochs=5."
-                )
-            found.setdefault(owner, {})[name] = value
+        owners = (*making.METHODS, *MODELS)
+        found = settings_of(
+            self.config.set, owners, "the method or model it is of, as distill_cf.steps=100 or mf.epochs=5"
+        )
         for name in self.models:
             find_model(name).parse_config(found.get(name, {}))
         return found

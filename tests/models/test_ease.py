@@ -43,3 +43,16 @@ def test_more_items_than_a_block() -> None:
     b = -p / np.diag(p)
     np.fill_diagonal(b, 0.0)
     np.testing.assert_allclose(scores, x @ b, atol=1e-4)
+
+
+def test_items_without_rows_stay_without_weights() -> None:
+    """They are left out of the inverse, which must not show: every pair's weight is that of the whole matrix."""
+    rng = np.random.default_rng(2)
+    live = np.array([1, 2, 5, 8, 9])
+    rows = make_rows([sorted(rng.choice(live, 3, replace=False)) for _ in range(20)], n_items=11)
+    x = rows.to_csr(dtype=np.float64).toarray()
+    p = np.linalg.inv(x.T @ x + 2.0 * np.eye(11))
+    b = -p / np.diag(p)
+    np.fill_diagonal(b, 0.0)
+    every = make_rows([[i] for i in range(11)], n_items=11)
+    np.testing.assert_allclose(create_model("ease", {"lam": 2.0}).fit(rows).score(every), b, atol=1e-6)

@@ -30,6 +30,21 @@ def data(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> das.Dat
     return das.prepare(input=[str(folder / "log.parquet")], output=str(folder / "data"), shards=2)
 
 
+def test_models_take_settings(data: das.Dataset, tmp_path: Path) -> None:
+    sample = das.sample(data=data.uri, sampler="random", budget="0.5", output=str(tmp_path / "samples")).samples[0]
+    asked = {"data": data.uri, "samples": [sample.uri], "models": "popularity,ease", "output": str(tmp_path / "out")}
+    chosen = das.compare(**asked)
+    given = das.compare(**asked, set={"ease.lam": 1e6})
+    das.fit(data=sample.uri, model="ease", set={"lam": 1e6}, output=str(tmp_path / "ease"))
+    alone = das.evaluate(data=data.uri, model=str(tmp_path / "ease")).metrics["auc"]
+    assert given.small[0].models["ease"].metrics["auc"] == pytest.approx(alone, rel=1e-5)
+    assert given.small[0].models["ease"].metrics["auc"] != chosen.small[0].models["ease"].metrics["auc"]
+    assert given.full["popularity"] == chosen.full["popularity"]  # whose settings are the same: taken up
+    for wrong, message in (("lam", "name one of the models, as popularity.NAME=VALUE"), ("ease.x", "x")):
+        with pytest.raises(DasError, match=message):
+            das.compare(**asked, set={wrong: 1})
+
+
 def test_compare(data: das.Dataset, tmp_path: Path) -> None:
     samples = das.sample(data=data.uri, sampler="random", budget="0.5,0.2", output=str(tmp_path / "samples"))
     settings = {

@@ -124,13 +124,6 @@ def test_refusals(tmp_path: Path, data: Dataset, ray_session: None) -> None:
     assert not (tmp_path / "model" / "model.json").exists()
 
 
-@pytest.mark.slow
-def test_more_landmarks_than_users_are_refused_by_the_workers(tmp_path: Path, data: Dataset, ray_session: None) -> None:
-    asked: dict[str, Any] = {"data": data.uri, "model": "infinite_ae", "output": str(tmp_path / "model")}
-    with pytest.raises(DasError, match=r"landmarks, but only .* users with train rows; set fewer landmarks"):
-        fit(**asked, solver="nystrom", set={"lam": 1.0, "landmarks": 10_000}, workers=2)
-
-
 def test_a_shelf_keeps_parts_and_checkpoints(tmp_path: Path) -> None:
     shelf = StoredShelf(str(tmp_path), 3)
     assert shelf.newest() == 0

@@ -15,7 +15,6 @@ import torch
 
 from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.errors import DasError
 from distill_at_scale.models.kernel.ntk import TrainUsers, ntk_diagonal
 from distill_at_scale.models.linalg import cholesky_in_place
 from distill_at_scale.models.training.sources import Source, take_users
@@ -38,7 +37,6 @@ def draw_landmarks(
     peers: Alone,
     weights: Weights | None = None,
     place: int = _LANDMARKS,
-    strict: bool = True,
 ) -> Interactions:
     """The rows of ``n`` users, no two with the same items; of fewer where there are no more that differ.
 
@@ -48,28 +46,18 @@ def draw_landmarks(
         seed, place: of the draw.
         peers: the other workers, who must call this too; all get the same users.
         weights: None: all alike.
-        strict: refuse when there are fewer than ``n`` users with rows.
 
     Returns:
         users ascending, items only.
-
-    Raises:
-        DasError: when there are not so many users with rows.
     """
     found = [_candidates(source.train(k), n, seed, weights, place) for k in range(source.n_pieces)]
-    own = _best(np.concatenate([np.empty((0, 3), np.int64), *(table for table, _ in found)]), n)
+    own = _best(np.concatenate([np.empty((0, 3), np.int64), *found]), n)
     # Every worker writes into its own place of a table of zeros; adding the tables up is an exchange.
-    tables = torch.zeros((peers.world, n + 1, 3), dtype=torch.int64)
+    tables = torch.zeros((peers.world, n, 3), dtype=torch.int64)
     tables[peers.rank] = _NONE
     tables[peers.rank, : len(own)] = torch.from_numpy(own)
-    tables[peers.rank, n] = sum(count for _, count in found)
     peers.add(tables)
-    n_users = int(tables[:, n, 0].sum())
-    if n > n_users and strict:
-        raise DasError(
-            f"infinite_ae: {n:,} landmarks, but only {n_users:,} users with train rows; set fewer landmarks."
-        )
-    every = tables[:, :n].reshape(-1, 3).numpy()
+    every = tables.reshape(-1, 3).numpy()
     chosen = np.sort(_best(every[every[:, 1] < _NONE], n)[:, 1])
     return _gather(source, chosen, peers)
 
@@ -88,7 +76,7 @@ def leverage_weights(source: Source, lam: float, n: int, seed: int, peers: Alone
     """
     diagonal, n_users = mean_diagonal(source, peers)
     shift = lam * diagonal
-    pilot = TrainUsers(draw_landmarks(source, min(n, _PILOT_USERS), seed, peers, place=_PILOT, strict=False))
+    pilot = TrainUsers(draw_landmarks(source, min(n, _PILOT_USERS), seed, peers, place=_PILOT))
     matrix = pilot.kernel(torch.float64, torch.device("cpu")).numpy()
     matrix[np.diag_indices_from(matrix)] += shift * len(pilot) / n_users
     factor = np.tril(cholesky_in_place(matrix, "infinite_ae"))
@@ -119,16 +107,15 @@ def mean_diagonal(source: Source, peers: Alone) -> tuple[float, int]:
     return float(sums[0] / sums[1]), int(sums[1])
 
 
-def _candidates(rows: Interactions, n: int, seed: int, weights: Weights | None, place: int) -> tuple[np.ndarray, int]:
-    """(key, user, hash of the items) of the best ``n`` of some users, and how many of them have rows."""
-    filled = np.flatnonzero(rows.counts > 0)
-    rows = take_users(rows, filled)
+def _candidates(rows: Interactions, n: int, seed: int, weights: Weights | None, place: int) -> np.ndarray:
+    """(key, user, hash of the items) of the best ``n`` of some users."""
+    rows = take_users(rows, np.flatnonzero(rows.counts > 0))
     draw = hashing.combine(seed, place, rows.users.astype(np.uint64)) >> np.uint64(11)
     keys = -np.log((draw.astype(np.float64) + 0.5) * 2.0**-53)
     if weights is not None:
         keys /= weights(rows)
     # The bits of positive numbers are in the numbers' order, and integers survive an exchange untouched.
-    return _best(np.stack((keys.view(np.int64), rows.users, _row_hashes(rows)), axis=1), n), len(filled)
+    return _best(np.stack((keys.view(np.int64), rows.users, _row_hashes(rows)), axis=1), n)
 
 
 def _row_hashes(rows: Interactions) -> np.ndarray:
