@@ -26,10 +26,12 @@ def hidden_squares(
         the loss, a scalar, and ∂/∂P [b, n_items].
     """
     n_in = inputs.sum(1, keepdim=True)
-    weights = (1.0 - inputs) * torch.where(n_in > 0, 1.0 / n_in.clamp_min(1.0), 0.0)
+    weights = torch.where(n_in > 0, 1.0 / n_in.clamp_min(1.0), 0.0)
+    # In place: the large temporaries of the plain formula cost more than its arithmetic.
     errors = predictions - hidden
-    slope = weights * errors
-    return (slope * errors).sum(), 2.0 * slope
+    errors.addcmul_(errors, inputs, value=-1.0)
+    loss = (torch.linalg.vector_norm(errors, dim=1, keepdim=True).square() * weights).sum()
+    return loss, errors.mul_(2.0 * weights)
 
 
 def likelihood(

@@ -181,9 +181,9 @@ def _permuted(places: np.ndarray, n: int, seed: tuple[int, ...], rounds: np.ndar
     result = places.astype(np.uint64)
     todo = np.ones(len(result), dtype=bool)
     while todo.any():
-        left, right = result[todo] >> shift, result[todo] & mask
+        left, right, own = result[todo] >> shift, result[todo] & mask, rounds[todo]
         for k in range(_FEISTEL_ROUNDS):
-            left, right = right, left ^ (hashing.combine(*seed, k, rounds[todo], right) & mask)
+            left, right = right, left ^ (hashing.combine(*seed, k, own, right) & mask)
         result[todo] = left << shift | right
         todo = result >= np.uint64(n)
     return result
