@@ -42,8 +42,9 @@ class DistillCFConfig(ModelConfig):
 
     users: int = Field(default=500, ge=1)
     """μ, synthetic users."""
-    rows: Literal["free", "unit", "gumbel", "softmax"] = "free"
-    """free: any real numbers; unit: in [0, 1]; the paper's: gumbel (drawn), softmax (their mean for large τ)."""
+    rows: Literal["free", "unit", "binary", "gumbel", "softmax"] = "free"
+    """free: any real numbers; unit: in [0, 1]; binary: 0 or 1; the paper's: gumbel (drawn), softmax (their mean for
+    large τ)."""
     init: Literal["random", "kmeans", "sketch"] = "random"
     """Where they start: random users, centroids of k-means, or the closed-form sketch."""
     steps: int | None = Field(default=None, ge=1)
@@ -268,5 +269,5 @@ class DistillCF:
 
 def default_steps(users: int) -> int:
     """Steps that are enough on ml-1m: fewer rows cost less a step and need more of them."""
-    known = ((10, 1200), (40, 900), (100, 700), (500, 300))
+    known = ((10, 1200), (40, 900), (100, 500), (500, 300))
     return next((steps for most, steps in known if users <= most), 300)

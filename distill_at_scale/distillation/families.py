@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from distill_at_scale.distillation.distill_cf import DistillCFConfig
 
 _GUMBEL = 21
+# How far from 0 and 1 binary rows start.
+_MARGIN = 0.35
 
 
 class Family:
@@ -53,6 +55,24 @@ class UnitRows(Family):
 
     def project(self, z: torch.Tensor) -> torch.Tensor:
         return z.clamp_(0.0, 1.0)
+
+
+class BinaryRows(UnitRows):
+    """X̂ = 1 where Z ≥ ½, else 0: plain users. The derivative goes to Z as if X̂ were Z, which stays in [0, 1].
+
+    Source: the straight-through estimator of Bengio, Léonard, Courville, "Estimating or propagating gradients through
+    stochastic neurons for conditional computation" (2013), section 4, with the clipping of Courbariaux et al.,
+    "Binarized neural networks" (NIPS 2016). Thresholding rows that were learned as real numbers loses far more.
+    """
+
+    name = "binary"
+
+    def start(self, rows: torch.Tensor) -> torch.Tensor:
+        # Near the threshold on either side: an entry at 0 or 1 could not be turned within a few hundred steps.
+        return rows.clamp(0.0, 1.0).mul_(1 - 2 * _MARGIN).add_(_MARGIN)
+
+    def values(self, z: torch.Tensor, step: int) -> torch.Tensor:
+        return (z >= 0.5).to(z.dtype)
 
 
 class SoftmaxRows(Family):
@@ -124,4 +144,6 @@ def find_family(config: DistillCFConfig) -> Family:
         return GumbelRows(config.draws, config.temperature, config.sparsity, config.seed)
     if config.rows == "softmax":
         return SoftmaxRows(config.draws, config.temperature, config.sparsity)
+    if config.rows == "binary":
+        return BinaryRows()
     return UnitRows() if config.rows == "unit" else Family()

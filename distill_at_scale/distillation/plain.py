@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+import scipy.sparse as sp
 import torch
 
 from distill_at_scale.data import hashing
@@ -25,6 +26,8 @@ def discrete_users(rows: np.ndarray, mean_count: float, how: How, seed: int) -> 
         rows: [n_users, n_items].
         mean_count: items a user on average.
     """
+    if ((rows == 0) | (rows == 1)).all():
+        return Interactions.from_csr(sp.csr_array(rows))
     weights = rows.clip(0.0, 1.0).astype(np.float64)
     sums = weights.sum(1)
     wanted = np.rint(mean_count * sums / max(sums.mean(), 1e-12)).astype(np.int64)

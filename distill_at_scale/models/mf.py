@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import nn
 
+from distill_at_scale.errors import DasError
+from distill_at_scale.models.selection import Progress
+from distill_at_scale.models.synthetic_rows import SyntheticRows
 from distill_at_scale.models.training.user_table import UserTable, UserTableConfig, UserTableRecommender
 
 
@@ -24,6 +28,8 @@ class MFConfig(UserTableConfig):
     """Of Adam."""
     weight_decay: float = Field(default=1e-6, ge=0)
     """Of Adam: this times each parameter is added to its gradient."""
+    shrinkage: float = Field(default=0.5, ge=0, lt=1)
+    """On synthetic users: λ as a share of the smallest singular value that is kept."""
 
 
 class _Factors(UserTable):
@@ -51,11 +57,36 @@ class MF(UserTableRecommender):
 
     Source: Koren, Bell, Volinsky, "Matrix factorization techniques for recommender systems" (IEEE Computer 2009),
     equation 4; for implicit feedback with the ranking loss of Rendle et al., "BPR" (UAI 2009).
+
+    On synthetic users, whose real-valued rows are no pairs to rank, it is fitted by squares over all items instead, in
+    closed form and without biases (:meth:`_fit_rows`); real users get their vector from their history.
     """
 
     name: ClassVar[str] = "mf"
     Config: ClassVar[type[MFConfig]] = MFConfig
+    learns_from_rows: ClassVar[bool] = True
     config: MFConfig
+
+    def _fit_rows(self, rows: SyntheticRows, progress: Progress | None) -> None:
+        """min ‖S − P Qᵀ‖² + λ (‖P‖² + ‖Q‖²), whose optimum follows from S = U Σ Vᵀ: Q = V (Σ − λ)^½ (Srebro,
+        Rennie, Jaakkola, "Maximum-margin matrix factorization", NIPS 2004, and Mazumder, Hastie, Tibshirani, JMLR 2010).
+
+        A real user's vector is the ridge regression of the history x on Q with the same λ,
+        (QᵀQ + λ I)^-1 Qᵀ x = (Σ − λ)^½ Σ^-1 Vᵀ x, here of the mean of x's item vectors, which ranks alike.
+        """
+        if self.config.objective == "explicit":
+            raise DasError("mf: synthetic users have no ratings to learn; leave out objective=explicit.")
+        _, sigma, right = np.linalg.svd(rows.values, full_matrices=False)
+        n = min(self.config.dim, int((sigma > 1e-6 * sigma[0]).sum()))
+        lam = self.config.shrinkage * float(sigma[n - 1])
+        kept = sigma[:n] - lam
+        with torch.no_grad():
+            # One user whom nobody is: every history is a stranger's.
+            module = _Factors(1, rows.n_items, self.config.dim)
+            module.item.zero_()
+            module.item[:, :n] = torch.from_numpy(right[:n].T * np.sqrt(kept))
+            module.fold_in[range(n), range(n)] = torch.from_numpy(1.0 / sigma[:n])
+        self._module, self._n_users = module, 1
 
     def build(self, n_users: int, n_items: int) -> UserTable:
         return _Factors(n_users, n_items, self.config.dim)

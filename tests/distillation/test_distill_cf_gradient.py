@@ -175,3 +175,20 @@ def test_gumbel_draws_are_of_their_step_and_their_mean_is_the_softmaxs() -> None
     # At τ = 10 the mean of the draws is the softmax within 1 %: the claim that makes the cheap estimator.
     assert float((first.mean() / mean.values(z, 1).mean() - 1).abs()) < 2e-3
     torch.testing.assert_close(first, mean.values(z, 1), rtol=0.08, atol=0)
+
+
+def test_binary_rows_pass_the_derivative_straight_through() -> None:
+    """X̂ is Z against ½, its derivative that of X̂ itself, and Z stays in [0, 1]."""
+    family = find_family(DistillCFConfig(rows="binary"))
+    z = torch.rand(ROWS, ITEMS, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    expected = torch.tensor(
+        [[1.0 if value >= 0.5 else 0.0 for value in row] for row in z.tolist()], dtype=torch.float64
+    )
+    torch.testing.assert_close(family.values(z, 0), expected)
+    d_rows = torch.randn(ROWS, ITEMS, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    torch.testing.assert_close(family.pull_back(d_rows, z, 0), d_rows)
+    moved = family.project(z - 10 * d_rows)
+    assert moved.min() == 0
+    assert moved.max() == 1
+    rows = (torch.rand(ROWS, ITEMS, generator=torch.Generator().manual_seed(7)) < 0.3).float()
+    torch.testing.assert_close(family.values(family.start(rows), 0), rows)

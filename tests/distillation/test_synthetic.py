@@ -149,3 +149,12 @@ def test_an_old_manifest_goes_first(tmp_path: Path, parent: Dataset, monkeypatch
         synthetic.write(uri, ROWS, parent, DESCRIBED)
     with pytest.raises(DasError, match="no synthetic dataset"):
         SyntheticDataset.open(uri)
+
+
+@pytest.mark.parametrize("how", ["top_k", "sample"])
+def test_rows_of_zeros_and_ones_are_plain_users_already(how: Any) -> None:
+    rows = (np.random.default_rng(0).random((5, 9)) < 0.4).astype(np.float32)
+    rows[3] = 0
+    users = discrete_users(rows, 2.0, how, seed=1)
+    np.testing.assert_array_equal(users.to_csr().toarray(), rows)
+    assert len(users) == 5

@@ -78,3 +78,40 @@ def test_what_is_no_rows_is_refused() -> None:
         create_model("bias", {}).fit_rows(rows)
     with pytest.raises(DasError, match="ease: no lam was chosen for these synthetic rows; set it"):
         create_model("ease", {}).fit_rows(rows)
+
+
+def test_mf_on_rows_is_the_optimum_of_its_squares_and_folds_users_in() -> None:
+    """Against alternating ridge regressions of S's rows and columns until nothing moves, and that of a history."""
+    train, heldout = grouped()
+    values = np.random.default_rng(2).standard_normal((7, 24)).astype(np.float32)
+    dim, shrinkage = 3, 0.5
+    model = create_model("mf", {"dim": dim, "shrinkage": shrinkage, "device": "cpu"})
+    found = model.fit_rows(SyntheticRows(values, len(train), train.n_rows)).score(heldout)
+    s = values.astype(np.float64)
+    ridge = shrinkage * np.linalg.svd(s)[1][dim - 1] * np.eye(dim)
+    q = np.random.default_rng(3).standard_normal((24, dim))
+    for _ in range(3000):
+        p = np.linalg.solve(q.T @ q + ridge, q.T @ s.T).T
+        q = np.linalg.solve(p.T @ p + ridge, p.T @ s).T
+    x = heldout.to_csr().toarray().astype(np.float64)
+    expected = np.linalg.solve(q.T @ q + ridge, q.T @ x.T).T @ q.T
+    counts = np.maximum(x.sum(1, keepdims=True), 1)
+    np.testing.assert_allclose(found * counts, expected, atol=1e-5)
+
+
+def test_mf_on_rows_is_kept_by_a_saved_model(tmp_path: Path) -> None:
+    """With fewer rows than its width, too."""
+    train, heldout = grouped()
+    values = np.random.default_rng(4).random((4, 24)).astype(np.float32)
+    model = create_model("mf", {"device": "cpu"}).fit_rows(SyntheticRows(values, len(train), train.n_rows, "space"))
+    model.save(str(tmp_path / "model"))
+    loaded = load_model(str(tmp_path / "model"))
+    np.testing.assert_array_equal(loaded.score(heldout), model.score(heldout))
+    assert loaded.item_space == "space"
+
+
+def test_mf_learns_no_ratings_from_rows() -> None:
+    with pytest.raises(DasError, match="no ratings to learn"):
+        create_model("mf", {"objective": "explicit", "metric": "mse"}).fit_rows(
+            SyntheticRows(np.eye(3, dtype=np.float32), 3, 3)
+        )

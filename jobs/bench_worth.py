@@ -1,0 +1,295 @@
+"""What distilled users are worth on ml-1m: quality beside samples, cost, privacy, and noise in the log.
+
+    python jobs/bench_worth.py --data FOLDER --output FOLDER [--part quality|privacy|noise] [--seed N]
+
+FOLDER holds ml-1m.parquet with its split column. Measurements that are in `<output>/results.json` are not done again.
+All of it runs in this process, on one CPU where OMP_NUM_THREADS=1 says so; Ray only makes the dataset and its samples.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from distill_at_scale.data.dataset import Dataset  # noqa: E402
+from distill_at_scale.data.interactions import Interactions  # noqa: E402
+from distill_at_scale.data.manifest import NAME  # noqa: E402
+from distill_at_scale.distillation.choices import choose  # noqa: E402
+from distill_at_scale.distillation.distill_cf import DistillCF, DistillCFConfig  # noqa: E402
+from distill_at_scale.distillation.sketch import initial_rows  # noqa: E402
+from distill_at_scale.distillation.users import RealUsers  # noqa: E402
+from distill_at_scale.evaluation import evaluate  # noqa: E402
+from distill_at_scale.models import create_model  # noqa: E402
+from distill_at_scale.models.base import Recommender  # noqa: E402
+from distill_at_scale.models.synthetic_rows import SyntheticRows  # noqa: E402
+from distill_at_scale.models.training.sources import MemorySource  # noqa: E402
+from distill_at_scale.pipelines import cluster  # noqa: E402
+from distill_at_scale.pipelines.prepare import prepare  # noqa: E402
+from distill_at_scale.pipelines.sample import sample  # noqa: E402
+
+USERS = 500
+SAMPLERS = ("random_users", "head_users", "density", "sensitivity_users", "random")
+MODELS = ("infinite_ae", "ease", "mf", "mvae")
+NOISE = (0.1, 0.3)
+METRICS = ("ndcg@10", "hr@10", "hr@100")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data", help="folder of the log")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the results")
+    parser.add_argument("--part", action="append", choices=("quality", "privacy", "noise"), help="repeatable")
+    parser.add_argument("--model", action="append", choices=MODELS, help="of quality; repeatable; default: all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--users", type=int, default=USERS, help="distilled users of privacy and noise")
+    options = parser.parse_args()
+    log = options.data / "ml-1m.parquet"
+    if not log.is_file():
+        print(f"{log} not found; give its folder by --data.", file=sys.stderr)
+        return 1
+    folders = make_data(log, options.output)
+    worth = Worth(options.output, folders, options.seed)
+    for part in options.part or ("quality", "privacy", "noise"):
+        if part == "quality":
+            worth.quality(options.model or list(MODELS))
+        elif part == "privacy":
+            worth.privacy(options.users)
+        else:
+            worth.noise(options.users)
+    print(json.dumps(worth.results, indent=2))
+    return 0
+
+
+def make_data(log: Path, output: Path) -> dict[str, str]:
+    """The dataset, and samples with as many train rows as 500 random users have; also the 500 most active users."""
+    data = output / "data"
+    if not (data / NAME).is_file():
+        with cluster.session():
+            prepare(input=[str(log)], output=str(data), split="column", shards=1)
+    dataset = Dataset.open(str(data))
+    counts = np.sort(dataset.interactions("train").counts)
+    equal, head = USERS / dataset.n_users, float(counts[-USERS:].sum() / counts.sum())
+    wanted = {name: (name, equal) for name in SAMPLERS} | {"head_500_users": ("head_users", head)}
+    folders = {"full": str(data)}
+    for name, (sampler, share) in wanted.items():
+        folder = output / name
+        found = sorted(folder.glob("*/" + NAME))
+        if not found:
+            with cluster.session():
+                sample(data=str(data), sampler=sampler, budget=[f"{share:.4f}"], output=str(folder), overwrite=True)
+            found = sorted(folder.glob("*/" + NAME))
+        folders[name] = str(found[0].parent)
+    return folders
+
+
+class Worth:
+    """Measures, and keeps what is measured.
+
+    Args:
+        output: folder of results.json.
+        folders: datasets by name, ``full`` among them.
+        seed: of everything that is drawn.
+    """
+
+    def __init__(self, output: Path, folders: dict[str, str], seed: int) -> None:
+        self._file, self._folders, self._seed = output / "results.json", folders, seed
+        self._output = output
+        self.results: dict[str, Any] = json.loads(self._file.read_text()) if self._file.is_file() else {}
+        full = Dataset.open(folders["full"])
+        self._train, self._validation = full.interactions("train"), full.interactions("validation")
+        self._histories, self._test = full.histories("test", 0)
+
+    def quality(self, models: list[str]) -> None:
+        """Every model on the full data, on each sample, on distilled users and on the sketch."""
+        for method in ("distill_cf", "sketch"):
+            rows = self._distilled(f"{method}-{USERS}", self._train, self._validation, USERS, method)
+            for model in models:
+                self._once(
+                    f"quality/{method}/{model}", lambda m=model, r=rows: self._judged(m, lambda f: f.fit_rows(r))
+                )
+        for name, uri in self._folders.items():
+            small = Dataset.open(uri)
+            train, validation = small.interactions("train"), small.interactions("validation")
+            for model in models:
+                if (name, model) == ("full", "mvae"):
+                    continue  # hours; jobs/bench_quality.py has it
+                fitted = self._once(
+                    f"quality/{name}/{model}",
+                    lambda m=model, t=train, v=validation: self._judged(m, lambda f: f.fit(t, v)),
+                )
+                fitted.setdefault("train_rows", train.n_rows)
+
+    def privacy(self, users: int) -> None:
+        """Half of the users are distilled: can one tell them from the other half?
+
+        Two attacks, of which the better counts: the squared error of the model's prediction of a user's own row, each
+        row by its mean; and the largest cosine of the user's row with a released row. The advantage is the largest
+        true positive rate less the false positive rate.
+        """
+        order = np.random.default_rng(self._seed).permutation(len(self._train))
+        half = np.sort(order[: len(order) // 2])
+        others = np.sort(order[len(order) // 2 :])
+        train, heldout = renumbered(self._train.take(half)), renumbered(self._validation.take(half))
+        members, strangers = self._train.take(half), self._train.take(others)
+
+        def measure(released: np.ndarray, model: Recommender) -> dict[str, Any]:
+            errors = [-prediction_error(model, rows) for rows in (members, strangers)]
+            similar = [largest_cosine(rows, released) for rows in (members, strangers)]
+            chance = advantage(*np.split(np.random.default_rng(1).random(2 * len(half)), 2))
+            return {
+                "by_error": advantage(*errors),
+                "by_similarity": advantage(*similar),
+                "of_a_random_score": chance,
+                "quality": self._quality(model),
+            }
+
+        name = f"privacy/distill_cf-{users}"
+        if name not in self.results:
+            rows = self._distilled(f"half-{users}", train, heldout, users, "distill_cf")
+            self._once(name, lambda: measure(rows.values, create_model("infinite_ae", {}).fit_rows(rows)))
+        drawn = train.take(np.sort(np.random.default_rng(self._seed + 1).permutation(len(half))[:USERS]))
+        few = heldout.take(np.flatnonzero(np.isin(heldout.users, drawn.users)))
+        self._once(
+            "privacy/random_users",
+            lambda: measure(drawn.to_csr().toarray(), create_model("infinite_ae", {}).fit(drawn, few)),
+        )
+        self._once(
+            "privacy/full",
+            lambda: measure(train.to_csr().toarray(), create_model("infinite_ae", {"lam": 5.0}).fit(train)),
+        )
+
+    def noise(self, users: int) -> None:
+        """A share of the train rows is replaced by uniform items; validation, and histories at test, stay as they are."""
+        for share in NOISE:
+            train = noisy(self._train, share, self._seed)
+            for model in ("infinite_ae", "ease"):
+                name = f"noise-{share}"
+
+                def few(m: str = model, t: Interactions = train) -> dict[str, Any]:
+                    chosen = np.sort(np.random.default_rng(self._seed).permutation(len(t))[:USERS])
+                    return self._judged(m, lambda f: f.fit(t.take(chosen), self._validation.take(chosen)))
+
+                self._once(f"{name}/random_users/{model}", few)
+                if f"{name}/distill_cf-{users}/{model}" not in self.results:
+                    rows = self._distilled(f"{name}-{users}", train, self._validation, users, "distill_cf")
+                    self._once(
+                        f"{name}/distill_cf-{users}/{model}",
+                        lambda m=model, r=rows: self._judged(m, lambda f: f.fit_rows(r)),
+                    )
+                self._once(
+                    f"{name}/full/{model}",
+                    lambda m=model, t=train: self._judged(m, lambda f: f.fit(t, self._validation)),
+                )
+
+    def _distilled(
+        self, name: str, train: Interactions, validation: Interactions, users: int, method: str
+    ) -> SyntheticRows:
+        """Distilled users, kept in a file; what they cost goes to the results."""
+        file = self._output / f"{name}-seed{self._seed}.npz"
+        if not file.is_file():
+            wall, cpu = time.perf_counter(), time.process_time()
+            real = RealUsers(MemorySource(train, validation), seed=self._seed)
+            if method == "sketch":
+                values = initial_rows("sketch", users, real, self._seed).numpy()
+                rows, _ = choose(values, None, real, "ndcg@10")
+            else:
+                distiller = DistillCF(DistillCFConfig(users=users, seed=self._seed), real)
+                distiller.run()
+                rows, _ = distiller.result()
+            lams = {model: chosen["lam"] for model, chosen in rows.chosen.items()}
+            cost = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+            np.savez(file, values=rows.values, n_rows=rows.n_rows, **lams)
+            self._keep(f"cost/{name}", cost)
+        found = np.load(file)
+        chosen = {model: {"lam": float(found[model])} for model in ("infinite_ae", "ease")}
+        return SyntheticRows(found["values"], len(train), int(found["n_rows"]), None, chosen)
+
+    def _judged(self, name: str, fit: Callable[[Recommender], Recommender]) -> dict[str, Any]:
+        wall, cpu = time.perf_counter(), time.process_time()
+        model = fit(create_model(name, {}))
+        cost = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
+        return {**self._quality(model), **cost}
+
+    def _quality(self, model: Recommender) -> dict[str, float]:
+        ones = np.ones(self._train.n_items)
+        n_rows = self._train.n_rows
+        found = evaluate(
+            model.score, self._histories, self._test, ones, n_rows, (10, 100), n_negatives=0, name=model.name
+        )
+        return {metric: found.metrics[metric] for metric in METRICS}
+
+    def _once(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        if self._key(name) not in self.results:
+            self._keep(name, measure())
+        found: dict[str, Any] = self.results[self._key(name)]
+        return found
+
+    def _keep(self, name: str, found: dict[str, Any]) -> None:
+        self.results[self._key(name)] = {
+            key: round(value, 5) if isinstance(value, float) else value for key, value in found.items()
+        }
+        self._file.write_text(json.dumps(self.results, indent=2) + "\n")
+        print(self._key(name), self.results[self._key(name)], file=sys.stderr, flush=True)
+
+    def _key(self, name: str) -> str:
+        return f"{name}/seed{self._seed}"
+
+
+def renumbered(rows: Interactions) -> Interactions:
+    """The same users with numbers from 0 on."""
+    return Interactions(np.arange(len(rows), dtype=np.int64), rows.offsets, rows.items, rows.n_items)
+
+
+def noisy(rows: Interactions, share: float, seed: int) -> Interactions:
+    """A random share of the rows with another item, drawn uniformly; a user's doubles fall together in its CSR."""
+    rng = np.random.default_rng(seed + 100)
+    items = rows.items.copy()
+    chosen = rng.random(len(items)) < share
+    items[chosen] = rng.integers(0, rows.n_items, int(chosen.sum()))
+    plain = Interactions(rows.users, rows.offsets, items, rows.n_items).to_csr()
+    return Interactions.from_csr(plain)
+
+
+def prediction_error(model: Recommender, rows: Interactions) -> np.ndarray:
+    """[b]: mean over a user's items of (1 − score)², what a model that has seen the user makes small."""
+    errors = []
+    for start in range(0, len(rows), 512):
+        some = rows.take(np.arange(start, min(start + 512, len(rows))))
+        x = some.to_csr()
+        scores = np.square(1.0 - model.score(some))
+        errors.append(np.asarray(x.multiply(scores).sum(axis=1)).ravel() / np.maximum(np.diff(x.indptr), 1))
+    return np.concatenate(errors)
+
+
+def largest_cosine(rows: Interactions, released: np.ndarray) -> np.ndarray:
+    """[b]: the cosine of each user's row with the nearest released row."""
+    norms = np.linalg.norm(released, axis=1)
+    units = (released / np.maximum(norms, 1e-9)[:, None]).astype(np.float32)
+    x = rows.to_csr()
+    length = np.sqrt(np.maximum(np.diff(x.indptr), 1))
+    parts = [(x[a : a + 512] @ units.T).max(axis=1) for a in range(0, x.shape[0], 512)]
+    found: np.ndarray = np.concatenate(parts) / length
+    return found
+
+
+def advantage(members: np.ndarray, strangers: np.ndarray) -> float:
+    """max over thresholds of |true positive rate − false positive rate|, the statistic of Kolmogorov and Smirnov."""
+    every = np.concatenate((members, strangers))
+    rates = [
+        np.searchsorted(np.sort(scores), np.sort(every), side="right") / len(scores) for scores in (members, strangers)
+    ]
+    return float(np.abs(rates[0] - rates[1]).max())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
