@@ -114,7 +114,8 @@ class FitConfig(ClusterConfig):
     """a dataset, or a synthetic one"""
     model: str
     """closed form: popularity, ease, svd_ae, infinite_ae; trained by gradients: bias, mf, neumf, mvae, svae, sasrec,
-    gru4rec, lightgcn; of synthetic users learn infinite_ae and ease, of synthetic sequences sasrec and gru4rec"""
+    gru4rec, lightgcn; of synthetic users learn infinite_ae, ease, mf and mvae, of synthetic
+    sequences sasrec and gru4rec"""
     output: str
     """folder or storage URI for the fitted model"""
     set: dict[str, Any] = Field(default_factory=dict)

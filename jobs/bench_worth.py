@@ -169,7 +169,7 @@ class Worth:
         )
 
     def noise(self, users: int) -> None:
-        """A share of the train rows is replaced by uniform items; validation, and histories at test, stay as they are."""
+        """A share of the train rows is replaced by uniform items; validation and histories at test stay as they are."""
         for share in NOISE:
             train = noisy(self._train, share, self._seed)
             for model in ("infinite_ae", "ease"):

@@ -128,8 +128,8 @@ class SyntheticDataset:
 
         Rows become sets of items, without ratings and times: each keeps as many items as its numbers in [0, 1] add up
         to, scaled so that users have on average as many as the parent's. Sequences become users with one item a
-        place, in the order of their times 0, 1, … Both lose quality, but for rows of zeros and ones (rows=binary), which
-        are plain users already and come out as they are.
+        place, in the order of their times 0, 1, … Both lose quality. Rows of zeros and ones (rows=binary) are
+        plain users already and come out as they are.
 
         Args:
             how: of rows, ``top_k`` takes the largest, ``sample`` draws without replacement in proportion to the

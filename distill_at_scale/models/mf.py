@@ -69,7 +69,7 @@ class MF(UserTableRecommender):
 
     def _fit_rows(self, rows: SyntheticRows, progress: Progress | None) -> None:
         """min ‖S − P Qᵀ‖² + λ (‖P‖² + ‖Q‖²), whose optimum follows from S = U Σ Vᵀ: Q = V (Σ − λ)^½ (Srebro,
-        Rennie, Jaakkola, "Maximum-margin matrix factorization", NIPS 2004, and Mazumder, Hastie, Tibshirani, JMLR 2010).
+        Rennie, Jaakkola, "Maximum-margin matrix factorization", NIPS 2004; Mazumder, Hastie, Tibshirani, JMLR 2010).
 
         A real user's vector is the ridge regression of the history x on Q with the same λ,
         (QᵀQ + λ I)^-1 Qᵀ x = (Σ − λ)^½ Σ^-1 Vᵀ x, here of the mean of x's item vectors, which ranks alike.

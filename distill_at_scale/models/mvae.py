@@ -10,6 +10,9 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.models.device import resolve_device
+from distill_at_scale.models.selection import Progress
+from distill_at_scale.models.synthetic_rows import SyntheticRows
 from distill_at_scale.models.training.batches import Batch, Examples, SetExamples, set_batch
 from distill_at_scale.models.training.torch_model import TorchConfig, TorchRecommender
 
@@ -40,6 +43,10 @@ class MVAEConfig(TorchConfig):
     """Epochs in which it rises from 0 to there."""
     learning_rate: float = Field(default=2e-3, gt=0)
     """Of Adam."""
+    row_steps: int = Field(default=160, ge=1)
+    """On synthetic users: steps, in the place of epochs; the divergence rises over the first half of them."""
+    row_learning_rate: float = Field(default=3e-3, gt=0)
+    """Of Adam, on synthetic users."""
 
     @model_validator(mode="after")
     def _something_is_hidden(self) -> Self:
@@ -82,6 +89,7 @@ class MVAE(TorchRecommender):
     """
 
     name: ClassVar[str] = "mvae"
+    learns_from_rows: ClassVar[bool] = True
     Config: ClassVar[type[MVAEConfig]] = MVAEConfig
     config: MVAEConfig
 
@@ -92,16 +100,42 @@ class MVAE(TorchRecommender):
         return SetExamples(rows)
 
     def loss(self, module: Any, batch: Batch, epoch: float) -> tuple[torch.Tensor, float]:
-        config: MVAEConfig = self.config
         x = _dense(batch, module.n_items)
-        rising = epoch / config.anneal_epochs if config.anneal_epochs else 1.0
-        beta = config.beta * min(1.0, rising)
+        rising = epoch / self.config.anneal_epochs if self.config.anneal_epochs else 1.0
+        return self._bound(module, x, self.config.beta * min(1.0, rising)), len(x)
+
+    def _bound(self, module: Any, x: torch.Tensor, beta: float) -> torch.Tensor:
+        """The negative bound of rows x [b, n_items], summed."""
+        config: MVAEConfig = self.config
         if config.likelihood == "all":
             z, mean, log_variance = _draw(module, F.dropout(F.normalize(x), config.dropout))
-            return negative_elbo(x, module.decoder(z), mean, log_variance, beta), len(x)
+            return negative_elbo(x, module.decoder(z), mean, log_variance, beta)
         given = x * (torch.rand_like(x) >= config.dropout)
         z, mean, log_variance = _draw(module, F.normalize(given))
-        return hidden_negative_elbo(x, given, module.decoder(z), mean, log_variance, beta), len(x)
+        return hidden_negative_elbo(x, given, module.decoder(z), mean, log_variance, beta)
+
+    def _fit_rows(self, rows: SyntheticRows, progress: Progress | None) -> None:
+        """The likelihood weighs each item by what is positive of a row, scaled to a real user's mean count; there is no
+        validation row to stop by, so the steps are given. What is negative says "rather not" and counts as 0."""
+        config, device = self.config, resolve_device(self.config.device)
+        weights = rows.values.clip(0.0)
+        weights *= rows.n_rows / rows.n_users / max(float(weights.sum(1).mean()), 1e-12)
+        targets = torch.from_numpy(weights).to(device)
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            module = self.build(rows.n_users, rows.n_items).to(device).train()
+            optimizer = torch.optim.Adam(
+                module.parameters(), config.row_learning_rate, config.betas, weight_decay=config.weight_decay
+            )
+            for step in range(config.row_steps):
+                x = targets[torch.randperm(len(targets))[: config.batch_size].to(device)]
+                loss = self._bound(module, x, config.beta * min(1.0, 2 * step / config.row_steps)) / len(x)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                if progress:
+                    progress(min(step / config.row_steps, 0.99), f"step {step + 1}")
+        self._module, self._n_users = module, rows.n_users
 
     def item_scores(self, module: Any, histories: Interactions) -> torch.Tensor:
         batch = {key: value.to(module.decoder[-1].weight.device) for key, value in set_batch(histories).items()}
@@ -138,7 +172,7 @@ def hidden_negative_elbo(
     h the items of x that are not in ``given``; a user without any has the divergence alone.
 
     Args:
-        x, given: zeros and ones [b, n_items], given ≤ x.
+        x, given: [b, n_items], zeros and ones, or of synthetic users weights; given is x or 0 everywhere.
         logits: [b, n_items].
         mean, log_variance: [b, latent].
     """

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from distill_kit import grouped
 
 from distill_at_scale.errors import DasError
@@ -115,3 +116,21 @@ def test_mf_learns_no_ratings_from_rows() -> None:
         create_model("mf", {"objective": "explicit", "metric": "mse"}).fit_rows(
             SyntheticRows(np.eye(3, dtype=np.float32), 3, 3)
         )
+
+
+def test_mvae_on_rows_learns_their_groups(tmp_path: Path) -> None:
+    """Twelve soft users of three groups of items: real users' other items of their group come first."""
+    train, heldout = grouped()
+    values = np.where(np.arange(24)[None, :] % 3 == np.arange(12)[:, None] % 3, 0.7, -0.2).astype(np.float32)
+    rows = SyntheticRows(values, len(train), train.n_rows, "space")
+    settings = {"hidden": 16, "latent": 4, "row_steps": 60, "learning_rate": 0.01, "device": "cpu", "dropout": 0.2}
+    state = torch.random.get_rng_state()
+    model = create_model("mvae", settings).fit_rows(rows)
+    torch.testing.assert_close(torch.random.get_rng_state(), state)
+    scores = model.score(train)
+    group = np.arange(24)[None, :] % 3 == np.arange(60)[:, None] % 3
+    assert scores[group].mean() > scores[~group].mean() + 1
+    again = create_model("mvae", settings).fit_rows(rows)
+    np.testing.assert_array_equal(again.score(heldout), model.score(heldout))
+    model.save(str(tmp_path / "model"))
+    np.testing.assert_array_equal(load_model(str(tmp_path / "model")).score(heldout), model.score(heldout))
