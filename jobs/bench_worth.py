@@ -38,7 +38,7 @@ from distill_at_scale.pipelines.prepare import prepare  # noqa: E402
 from distill_at_scale.pipelines.sample import sample  # noqa: E402
 
 USERS = 500
-SAMPLERS = ("random_users", "head_users", "density", "sensitivity_users", "random")
+SAMPLERS = ("random_users", "density", "sensitivity_users")
 MODELS = ("infinite_ae", "ease", "mf", "mvae")
 NOISE = (0.1, 0.3)
 METRICS = ("ndcg@10", "hr@10", "hr@100")
@@ -81,14 +81,14 @@ def make_data(log: Path, output: Path) -> dict[str, str]:
     equal, head = USERS / dataset.n_users, float(counts[-USERS:].sum() / counts.sum())
     wanted = {name: (name, equal) for name in SAMPLERS} | {"head_500_users": ("head_users", head)}
     folders = {"full": str(data)}
-    for name, (sampler, share) in wanted.items():
-        folder = output / name
-        found = sorted(folder.glob("*/" + NAME))
-        if not found:
-            with cluster.session():
-                sample(data=str(data), sampler=sampler, budget=[f"{share:.4f}"], output=str(folder), overwrite=True)
-            found = sorted(folder.glob("*/" + NAME))
-        folders[name] = str(found[0].parent)
+    missing = {name: wanted[name] for name in wanted if not sorted((output / name).glob("*/" + NAME))}
+    if missing:
+        with cluster.session():
+            for name, (sampler, share) in missing.items():
+                place = str(output / name)
+                sample(data=str(data), sampler=sampler, budget=[f"{share:.4f}"], output=place, overwrite=True)
+    for name in wanted:
+        folders[name] = str(sorted((output / name).glob("*/" + NAME))[0].parent)
     return folders
 
 
