@@ -38,7 +38,7 @@ from distill_at_scale.pipelines.prepare import prepare  # noqa: E402
 from distill_at_scale.pipelines.sample import sample  # noqa: E402
 
 USERS = 500
-SAMPLERS = ("random_users", "density", "sensitivity_users")
+SAMPLERS = ("density", "sensitivity_users", "svp_bias_users")
 MODELS = ("infinite_ae", "ease", "mf", "mvae")
 NOISE = (0.1, 0.3)
 METRICS = ("ndcg@10", "hr@10", "hr@100")
@@ -50,6 +50,7 @@ def main() -> int:
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--part", action="append", choices=("quality", "privacy", "noise"), help="repeatable")
     parser.add_argument("--model", action="append", choices=MODELS, help="of quality; repeatable; default: all")
+    parser.add_argument("--sampler", action="append", choices=SAMPLERS, help="also in quality; repeatable")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--users", type=int, default=USERS, help="distilled users of privacy and noise")
     options = parser.parse_args()
@@ -57,7 +58,7 @@ def main() -> int:
     if not log.is_file():
         print(f"{log} not found; give its folder by --data.", file=sys.stderr)
         return 1
-    folders = make_data(log, options.output)
+    folders = make_data(log, options.output, options.sampler or [])
     worth = Worth(options.output, folders, options.seed)
     for part in options.part or ("quality", "privacy", "noise"):
         if part == "quality":
@@ -70,26 +71,20 @@ def main() -> int:
     return 0
 
 
-def make_data(log: Path, output: Path) -> dict[str, str]:
-    """The dataset, and samples with as many train rows as 500 random users have; also the 500 most active users."""
+def make_data(log: Path, output: Path, samplers: list[str]) -> dict[str, str]:
+    """The dataset, and samples of it with as many train rows as 500 random users have."""
     data = output / "data"
     if not (data / NAME).is_file():
         with cluster.session():
             prepare(input=[str(log)], output=str(data), split="column", shards=1)
-    dataset = Dataset.open(str(data))
-    counts = np.sort(dataset.interactions("train").counts)
-    equal, head = USERS / dataset.n_users, float(counts[-USERS:].sum() / counts.sum())
-    wanted = {name: (name, equal) for name in SAMPLERS} | {"head_500_users": ("head_users", head)}
-    folders = {"full": str(data)}
-    missing = {name: wanted[name] for name in wanted if not sorted((output / name).glob("*/" + NAME))}
+    budget = [f"{USERS / Dataset.open(str(data)).n_users:.4f}"]
+    missing = [name for name in samplers if not sorted((output / name).glob("*/" + NAME))]
     if missing:
         with cluster.session():
-            for name, (sampler, share) in missing.items():
-                place = str(output / name)
-                sample(data=str(data), sampler=sampler, budget=[f"{share:.4f}"], output=place, overwrite=True)
-    for name in wanted:
-        folders[name] = str(sorted((output / name).glob("*/" + NAME))[0].parent)
-    return folders
+            for name in missing:
+                sample(data=str(data), sampler=name, budget=budget, output=str(output / name), overwrite=True)
+    samples = {name: str(sorted((output / name).glob("*/" + NAME))[0].parent) for name in samplers}
+    return {"full": str(data), **samples}
 
 
 class Worth:
@@ -117,9 +112,7 @@ class Worth:
                 self._once(
                     f"quality/{method}/{model}", lambda m=model, r=rows: self._judged(m, lambda f: f.fit_rows(r))
                 )
-        for name, uri in self._folders.items():
-            small = Dataset.open(uri)
-            train, validation = small.interactions("train"), small.interactions("validation")
+        for name, (train, validation) in self._real().items():
             for model in models:
                 if (name, model) == ("full", "mvae"):
                     continue  # hours; jobs/bench_quality.py has it
@@ -128,6 +121,17 @@ class Worth:
                     lambda m=model, t=train, v=validation: self._judged(m, lambda f: f.fit(t, v)),
                 )
                 fitted.setdefault("train_rows", train.n_rows)
+
+    def _real(self) -> dict[str, tuple[Interactions, Interactions]]:
+        """Train and validation rows of 500 random users, the 500 most active ones, the samples, and everyone."""
+        drawn = np.sort(np.random.default_rng(self._seed).permutation(len(self._train))[:USERS])
+        head = np.sort(np.argsort(-self._train.counts, kind="stable")[:USERS])
+        chosen = {"random_500_users": drawn, "head_500_users": head}
+        found = {name: (self._train.take(few), self._validation.take(few)) for name, few in chosen.items()}
+        for name, uri in self._folders.items():
+            data = Dataset.open(uri)
+            found[name] = data.interactions("train"), data.interactions("validation")
+        return found
 
     def privacy(self, users: int) -> None:
         """Half of the users are distilled: can one tell them from the other half?
