@@ -76,6 +76,17 @@ def sample(data: Path, output: Path, sampler: str, budgets: str, proxy_epochs: i
     return found
 
 
+def _prepare(folder: Path, rows: int, seed: int) -> Path:
+    """A dataset of a generated log."""
+    log, data = folder / "log", folder / "data"
+    print(f"generating and preparing {rows:,} rows", file=sys.stderr)
+    generate(log, rows, seed)
+    command = [sys.executable, "-m", "distill_at_scale.cli", "prepare", "--input", str(log), "--output", str(data)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    shutil.rmtree(log)
+    return data
+
+
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -83,6 +94,7 @@ def main() -> None:
     parser.add_argument("--samplers", nargs="+", default=[*QUICK, *OTHERS], metavar="NAME")
     parser.add_argument("--proxy-epochs", type=int, default=50, help="of svp_*")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", type=Path, help="a dataset made before, in the place of a generated one")
     parser.add_argument("--folder", help="where the log and the datasets go; default: a temporary folder")
     parser.add_argument("--output", help="file for the JSON object")
     arguments = parser.parse_args()
@@ -90,12 +102,7 @@ def main() -> None:
     found: dict[str, Any] = {"cpus": os.cpu_count(), "seed": arguments.seed, "budgets": BUDGETS}
     found |= {"proxy_epochs": arguments.proxy_epochs, "samplers": {}}
     try:
-        log, data = folder / "log", folder / "data"
-        print(f"generating and preparing {int(arguments.rows):,} rows", file=sys.stderr)
-        generate(log, int(arguments.rows), arguments.seed)
-        command = [sys.executable, "-m", "distill_at_scale.cli", "prepare", "--input", str(log), "--output", str(data)]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        shutil.rmtree(log)
+        data = arguments.data or _prepare(folder, int(arguments.rows), arguments.seed)
         for name in arguments.samplers:
             three = sample(data, folder / "samples", name, BUDGETS, arguments.proxy_epochs)
             if name in QUICK:

@@ -12,6 +12,7 @@ import polars as pl
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
+_BLOCK = 1 << 14
 # Base of the polynomial over a string's bytes; any odd constant with mixed bits serves.
 _BASE = np.uint64(0x9FB21C651E98DF25)
 
@@ -21,14 +22,18 @@ def mix(values: np.ndarray) -> np.ndarray:
 
     Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014).
     """
+    mixed = np.array(values, dtype=np.uint64, order="C")
+    flat = mixed.reshape(-1)
+    shifted = np.empty(min(len(flat), _BLOCK), dtype=np.uint64)
     with np.errstate(over="ignore"):
-        z = values.astype(np.uint64) + _GOLDEN
-        z ^= z >> np.uint64(30)
-        z *= _MIX_1
-        z ^= z >> np.uint64(27)
-        z *= _MIX_2
-        z ^= z >> np.uint64(31)
-    return z
+        for start in range(0, len(flat), _BLOCK):
+            z = flat[start : start + _BLOCK]  # a view, changed in place while it is in the cache
+            z += _GOLDEN
+            for shift, factor in ((30, _MIX_1), (27, _MIX_2), (31, None)):
+                z ^= np.right_shift(z, np.uint64(shift), out=shifted[: len(z)])
+                if factor is not None:
+                    z *= factor
+    return mixed
 
 
 def hash_ids(ids: pl.Series) -> np.ndarray:
@@ -68,9 +73,14 @@ def combine(*parts: np.ndarray | int) -> np.ndarray:
     state = np.zeros(1, dtype=np.uint64)
     for part in parts:
         value = np.asarray(part, dtype=np.uint64) if isinstance(part, int) else part
-        with np.errstate(over="ignore"):
-            state = mix(state * _GOLDEN + mix(value))
+        state = append(state, mix(value))
     return state
+
+
+def append(state: np.ndarray, mixed: np.ndarray) -> np.ndarray:
+    """``combine(*parts, value)`` from ``combine(*parts)`` and ``mix(value)``, for those who have them at hand."""
+    with np.errstate(over="ignore"):
+        return mix(state * _GOLDEN + mixed)
 
 
 def share(hashes: np.ndarray, n: int) -> np.ndarray:

@@ -57,7 +57,11 @@ class TrainRows:
 
     def draw(self, seed: int) -> np.ndarray:
         """uint64 [rows]: a number drawn for each row, by its user and item alone."""
-        return hashing.combine(seed, np.repeat(self.user_hash, self.counts), self.items.astype(np.uint64))
+        # All but the last step of the hash is the same for all rows of a user, or of an item.
+        user = np.repeat(hashing.combine(seed, self.user_hash), self.counts)
+        if self.n_items > len(self):
+            return hashing.append(user, hashing.mix(self.items))
+        return hashing.append(user, hashing.mix(np.arange(self.n_items))[self.items])
 
 
 def read_train_rows(dataset: Dataset, shard: int, timestamps: bool = False) -> TrainRows:

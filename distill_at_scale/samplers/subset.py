@@ -27,7 +27,7 @@ def write_subsets(
     Args:
         dataset: sampled from.
         work: holds the shard's scores; gets the train rows by item of every output (:func:`counts_uri`).
-        thresholds, outputs: one each a budget.
+        thresholds, outputs: one each a budget, the largest first: each keeps a part of what the one before it does.
 
     Returns:
         shards: a ShardRecord as a dict for each output; users: how many have train rows in each.
@@ -39,19 +39,21 @@ def write_subsets(
     train = table[Columns.SPLIT].to_numpy() == TRAIN
     users = parts.to_table(dataset.users(shard))
     written, users_kept = [], []
+    before = np.ones(len(scores) if scores.rows is None else int(scores.rows.sum()), dtype=bool)
     for k, (threshold, output) in enumerate(zip(thresholds, outputs)):
         chosen = scores.keeps(threshold)
         keep = np.ones(len(train), dtype=bool)
-        keep[train] = chosen
-        kept = train & keep
-        per_user = np.bincount(user[kept], minlength=record.n_users).astype(np.int64)
+        keep[train] = chosen[before]
+        # From here on only what is kept is looked at: the next budget is a part of it.
+        table, user, item, train, before = table.filter(pa.array(keep)), user[keep], item[keep], train[keep], chosen
+        per_user = np.bincount(user[train], minlength=record.n_users).astype(np.int64)
         column = users.column_names.index("train")
         counted = users.set_column(column, users.schema.field(column), pa.array(per_user))
-        parts.write_counts(counts_uri(work, k, shard), np.bincount(item[kept], minlength=dataset.n_items))
+        parts.write_counts(counts_uri(work, k, shard), np.bincount(item[train], minlength=dataset.n_items))
         n_kept = int(chosen.sum())
         written.append(
             {
-                "data": shards.write_parquet(output, record.data.path, table.filter(pa.array(keep))),
+                "data": shards.write_parquet(output, record.data.path, table),
                 "users": shards.write_parquet(output, record.users.path, counted),
                 "first_user": record.first_user,
                 "n_users": record.n_users,

@@ -135,3 +135,15 @@ def test_ranks_hold_when_draws_share_their_high_bits() -> None:
 def test_an_unknown_sampler_lists_the_known() -> None:
     with pytest.raises(Exception, match=r"unknown sampler 'magic'; the samplers are random, stratified, .*head_users"):
         find_sampler("magic")
+
+
+@pytest.mark.parametrize("n_items", [40, 40_000])
+def test_a_rows_draw_is_the_hash_of_its_user_and_item(n_items: int) -> None:
+    """Whether the items' part of the hash is made for every row or looked up."""
+    rng = np.random.default_rng(0)
+    offsets, items = np.array([0, 70, 70, 200]), rng.integers(n_items, size=200).astype(np.int32)
+    rows = TrainRows(offsets, items, hashing.mix(np.arange(3)), n_items)
+    expected = [
+        hashing.combine(SEED, rows.user_hash[[u]], items[[k]].astype(np.uint64)) for k, u in enumerate(rows.owner)
+    ]
+    np.testing.assert_array_equal(rows.draw(SEED), np.concatenate(expected))
