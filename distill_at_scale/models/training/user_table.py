@@ -52,6 +52,7 @@ class UserTable(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(1))
         self.register_buffer("known", torch.zeros(n_users, dtype=torch.bool))
+        self.fold_in: torch.Tensor
         self.register_buffer("fold_in", torch.zeros(item_width + 2, user_width))
 
     def tables(self) -> tuple[torch.Tensor, torch.Tensor]:
