@@ -29,7 +29,7 @@ class LightGCNConfig(UserTableConfig):
     loss: Literal["full", "sampled"] = "full"
     """implicit: full ranks a row above all items that its user lacks, in steps of users; sampled above a few drawn
     ones, in steps of rows, and with negatives=1 it is the paper's BPR. A step smooths the whole graph whatever it
-    learns from, so full, which learns more from each, needs far fewer of them."""
+    learns from, so full, which learns more from each, needs fewer of them."""
     epochs: int = Field(default=200, ge=1)
     """Passes over the train rows at most; with validation rows, the best one counts."""
     batch_size: int = Field(default=512, ge=1)
