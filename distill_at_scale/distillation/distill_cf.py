@@ -269,5 +269,5 @@ class DistillCF:
 
 def default_steps(users: int) -> int:
     """Steps that are enough on ml-1m: fewer rows cost less a step and need more of them."""
-    known = ((10, 1200), (40, 900), (100, 500), (500, 300))
+    known = ((10, 1200), (40, 900), (100, 700), (500, 300))
     return next((steps for most, steps in known if users <= most), 300)

@@ -167,4 +167,4 @@ def test_refusals() -> None:
 
 
 def test_fewer_users_take_more_steps() -> None:
-    assert [default_steps(n) for n in (5, 10, 40, 100, 500, 5000)] == [1200, 1200, 900, 500, 300, 300]
+    assert [default_steps(n) for n in (5, 10, 40, 100, 500, 5000)] == [1200, 1200, 900, 700, 300, 300]
