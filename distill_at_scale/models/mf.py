@@ -82,7 +82,7 @@ class MF(UserTableRecommender):
         kept = sigma[:n] - lam
         with torch.no_grad():
             # One user whom nobody is: every history is a stranger's.
-            module = _Factors(1, rows.n_items, self.config.dim)
+            module: Any = _Factors(1, rows.n_items, self.config.dim)
             module.item.zero_()
             module.item[:, :n] = torch.from_numpy(right[:n].T * np.sqrt(kept))
             module.fold_in[range(n), range(n)] = torch.from_numpy(1.0 / sigma[:n])
