@@ -13,6 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,16 +110,14 @@ class Worth:
         for method in ("distill_cf", "sketch"):
             rows = self._distilled(f"{method}-{USERS}", self._train, self._validation, USERS, method)
             for model in models:
-                self._once(
-                    f"quality/{method}/{model}", lambda m=model, r=rows: self._judged(m, lambda f: f.fit_rows(r))
-                )
+                self._once(f"quality/{method}/{model}", partial(self._on_rows, model, rows))
         for name, (train, validation) in self._real().items():
             for model in models:
                 if (name, model) == ("full", "mvae"):
                     continue  # hours; jobs/bench_quality.py has it
                 fitted = self._once(
                     f"quality/{name}/{model}",
-                    lambda m=model, t=train, v=validation: self._judged(m, lambda f: f.fit(t, v)),
+                    partial(self._on_log, model, train, validation),
                 )
                 fitted.setdefault("train_rows", train.n_rows)
 
@@ -188,11 +187,11 @@ class Worth:
                     rows = self._distilled(f"{name}-{users}", train, self._validation, users, "distill_cf")
                     self._once(
                         f"{name}/distill_cf-{users}/{model}",
-                        lambda m=model, r=rows: self._judged(m, lambda f: f.fit_rows(r)),
+                        partial(self._on_rows, model, rows),
                     )
                 self._once(
                     f"{name}/full/{model}",
-                    lambda m=model, t=train: self._judged(m, lambda f: f.fit(t, self._validation)),
+                    partial(self._on_log, model, train, self._validation),
                 )
 
     def _distilled(
@@ -210,13 +209,19 @@ class Worth:
                 distiller = DistillCF(DistillCFConfig(users=users, seed=self._seed), real)
                 distiller.run()
                 rows, _ = distiller.result()
-            lams = {model: chosen["lam"] for model, chosen in rows.chosen.items()}
+            kept: dict[str, Any] = {model: chosen["lam"] for model, chosen in rows.chosen.items()}
             cost = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
-            np.savez(file, values=rows.values, n_rows=rows.n_rows, **lams)
+            np.savez(file, values=rows.values, n_rows=rows.n_rows, **kept)
             self._keep(f"cost/{name}", cost)
         found = np.load(file)
         chosen = {model: {"lam": float(found[model])} for model in ("infinite_ae", "ease")}
         return SyntheticRows(found["values"], len(train), int(found["n_rows"]), None, chosen)
+
+    def _on_rows(self, model: str, rows: SyntheticRows) -> dict[str, Any]:
+        return self._judged(model, lambda fitted: fitted.fit_rows(rows))
+
+    def _on_log(self, model: str, train: Interactions, validation: Interactions) -> dict[str, Any]:
+        return self._judged(model, lambda fitted: fitted.fit(train, validation))
 
     def _judged(self, name: str, fit: Callable[[Recommender], Recommender]) -> dict[str, Any]:
         wall, cpu = time.perf_counter(), time.process_time()
