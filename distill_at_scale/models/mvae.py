@@ -47,6 +47,10 @@ class MVAEConfig(TorchConfig):
     """On synthetic users: steps, in the place of epochs; the divergence rises over the first half of them."""
     row_learning_rate: float = Field(default=3e-3, gt=0)
     """Of Adam, on synthetic users."""
+    row_dropout: float = Field(default=0.5, ge=0, lt=1)
+    """dropout on synthetic users, whose likelihood is of all items whatever ``likelihood`` says."""
+    row_beta: float = Field(default=0.2, ge=0)
+    """beta on synthetic users."""
 
     @model_validator(mode="after")
     def _something_is_hidden(self) -> Self:
@@ -102,21 +106,19 @@ class MVAE(TorchRecommender):
     def loss(self, module: Any, batch: Batch, epoch: float) -> tuple[torch.Tensor, float]:
         x = _dense(batch, module.n_items)
         rising = epoch / self.config.anneal_epochs if self.config.anneal_epochs else 1.0
-        return self._bound(module, x, self.config.beta * min(1.0, rising)), len(x)
-
-    def _bound(self, module: Any, x: torch.Tensor, beta: float) -> torch.Tensor:
-        """The negative bound of rows x [b, n_items], summed."""
-        config: MVAEConfig = self.config
-        if config.likelihood == "all":
-            z, mean, log_variance = _draw(module, F.dropout(F.normalize(x), config.dropout))
-            return negative_elbo(x, module.decoder(z), mean, log_variance, beta)
-        given = x * (torch.rand_like(x) >= config.dropout)
+        beta = self.config.beta * min(1.0, rising)
+        if self.config.likelihood == "all":
+            return _bound_of_all(module, x, self.config.dropout, beta), len(x)
+        given = x * (torch.rand_like(x) >= self.config.dropout)
         z, mean, log_variance = _draw(module, F.normalize(given))
-        return hidden_negative_elbo(x, given, module.decoder(z), mean, log_variance, beta)
+        return hidden_negative_elbo(x, given, module.decoder(z), mean, log_variance, beta), len(x)
 
     def _fit_rows(self, rows: SyntheticRows, progress: Progress | None) -> None:
         """The likelihood weighs each item by what is positive of a row, scaled to a real user's mean count; there is no
-        validation row to stop by, so the steps are given. What is negative says "rather not" and counts as 0."""
+        validation row to stop by, so the steps are given. What is negative says "rather not" and counts as 0.
+
+        Of all items: a row is a mixture of users, nothing of which is seen and nothing hidden.
+        """
         config, device = self.config, resolve_device(self.config.device)
         weights = rows.values.clip(0.0)
         weights *= rows.n_rows / rows.n_users / max(float(weights.sum(1).mean()), 1e-12)
@@ -129,7 +131,8 @@ class MVAE(TorchRecommender):
             )
             for step in range(config.row_steps):
                 x = targets[torch.randperm(len(targets))[: config.batch_size].to(device)]
-                loss = self._bound(module, x, config.beta * min(1.0, 2 * step / config.row_steps)) / len(x)
+                beta = config.row_beta * min(1.0, 2 * step / config.row_steps)
+                loss = _bound_of_all(module, x, config.row_dropout, beta) / len(x)
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -172,7 +175,7 @@ def hidden_negative_elbo(
     h the items of x that are not in ``given``; a user without any has the divergence alone.
 
     Args:
-        x, given: [b, n_items], zeros and ones, or of synthetic users weights; given is x or 0 everywhere.
+        x, given: zeros and ones [b, n_items], given ≤ x.
         logits: [b, n_items].
         mean, log_variance: [b, latent].
     """
@@ -187,6 +190,12 @@ def _divergence(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
     """Σ KL(N(mean, exp(log_variance)) ‖ N(0, 1))."""
     mean, log_variance = mean.float(), log_variance.float()
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
+
+
+def _bound_of_all(module: Any, x: torch.Tensor, dropout: float, beta: float) -> torch.Tensor:
+    """The negative bound of rows x [b, n_items], ones or weights, of which dropout hides a part from the encoder."""
+    z, mean, log_variance = _draw(module, F.dropout(F.normalize(x), dropout))
+    return negative_elbo(x, module.decoder(z), mean, log_variance, beta)
 
 
 def _draw(module: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

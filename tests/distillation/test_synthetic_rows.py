@@ -123,7 +123,14 @@ def test_mvae_on_rows_learns_their_groups(tmp_path: Path) -> None:
     train, heldout = grouped()
     values = np.where(np.arange(24)[None, :] % 3 == np.arange(12)[:, None] % 3, 0.7, -0.2).astype(np.float32)
     rows = SyntheticRows(values, len(train), train.n_rows, "space")
-    settings = {"hidden": 16, "latent": 4, "row_steps": 60, "row_learning_rate": 0.01, "device": "cpu", "dropout": 0.2}
+    settings = {
+        "hidden": 16,
+        "latent": 4,
+        "row_steps": 60,
+        "row_learning_rate": 0.01,
+        "device": "cpu",
+        "row_dropout": 0.2,
+    }
     state = torch.random.get_rng_state()
     model = create_model("mvae", settings).fit_rows(rows)
     torch.testing.assert_close(torch.random.get_rng_state(), state)
