@@ -114,7 +114,7 @@ class Worth:
         for name, (train, validation) in self._real().items():
             for model in models:
                 if (name, model) == ("full", "mvae"):
-                    continue  # hours; jobs/bench_quality.py has it
+                    continue  # minutes; jobs/bench_quality.py has it
                 fitted = self._once(
                     f"quality/{name}/{model}",
                     partial(self._on_log, model, train, validation),
