@@ -83,11 +83,11 @@ def run_folder() -> Path:
 
 @pytest.fixture(scope="session")
 def ray_session(run_folder: Path) -> Iterator[None]:
-    """One local Ray (4 logical CPUs) for all tests of a process; they only use it, they never shut it down."""
+    """One local Ray (2 logical CPUs) for all tests of a process; they only use it, they never shut it down."""
     import ray
 
     ray.init(
-        num_cpus=4,
+        num_cpus=2,
         include_dashboard=False,
         object_store_memory=300_000_000,
         log_to_driver=False,

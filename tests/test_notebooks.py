@@ -31,7 +31,9 @@ def run(name: str, folder: Path) -> dict[str, str]:
     }
 
 
-def test_quickstart(tmp_path: Path) -> None:
+def test_quickstart(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the test run's own Ray, which spares the start of another; `das quickstart` starts its own."""
+    monkeypatch.setenv("RAY_ADDRESS", ray.get_runtime_context().gcs_address)
     shown = run("quickstart.ipynb", tmp_path)
     assert "users=943, items=1,682, rows=100,000" in shown["cell-05"]
     assert "'ease'" in shown["cell-10"]

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import scipy.sparse as sp
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 
 from distill_at_scale.distillation.users import RealUsers
@@ -48,8 +49,13 @@ def initial_rows(init: Init, n: int, users: RealUsers, seed: int) -> torch.Tenso
         return start
     rank = n if init == "sketch" else min(n, _CLUSTER_RANK)
     sigma, v = item_factors(users, rank, seed)
-    centroids = cluster_means(users, start, v[:, :_CLUSTER_RANK])
-    return centroids if init == "kmeans" else sketch(users, sigma, v, centroids)
+    sums, counts = clusters(users, start, v[:, :_CLUSTER_RANK], by_direction=init == "sketch")
+    if init == "sketch":
+        # Large clusters weigh most: on ml-1m, validation ndcg@10 23.7 by sums of clusters by direction, 23.5 by sums
+        # of others, 22.8 by means times √counts, 22.3 by means, 22.8 by drawn users.
+        return sketch(users, sigma, v, sums)
+    # With these weights SᵀS is to n users what XᵀX is to all.
+    return sums * (n / (users.n_filled * counts)).sqrt()
 
 
 def sketch(users: RealUsers, sigma: torch.Tensor, v: torch.Tensor, towards: torch.Tensor) -> torch.Tensor:
@@ -86,20 +92,25 @@ def item_factors(users: RealUsers, rank: int, seed: int) -> tuple[torch.Tensor, 
     return squares[best].flip(0).clamp_min(0.0).sqrt().float(), v.float()
 
 
-def cluster_means(users: RealUsers, start: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Centroids of k-means, float32 [μ, n_items], each times √(its users · μ / all users).
+def clusters(
+    users: RealUsers, start: torch.Tensor, v: torch.Tensor, *, by_direction: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sums of the users' rows in each cluster of k-means, float32 [μ, n_items], and how many they are, [μ, 1].
 
-    With these weights SᵀS is to μ users what XᵀX is to all. Lloyd's passes run in the coordinates X V; a cluster
-    that loses all its users stays what it was.
+    Lloyd's passes run in the coordinates X V. A cluster that loses all its users stays what it was; one that ends
+    without any has its start, and counts one.
 
     Args:
         users: the real ones.
         start: the first centroids [μ, n_items].
         v: [n_items, r].
+        by_direction: whether coordinates have length 1, so that users with few items cluster by their taste.
     """
     n = len(start)
     coordinates = torch.from_numpy(users.matrix @ v.cpu().numpy())
     centroids = (start @ v).cpu()
+    if by_direction:
+        coordinates, centroids = F.normalize(coordinates, dim=1), F.normalize(centroids, dim=1)
     for _ in range(_LLOYD_PASSES):
         nearest = _nearest(coordinates, centroids)
         sums = torch.zeros(n, v.shape[1] + 1, device=users.device)
@@ -115,8 +126,7 @@ def cluster_means(users: RealUsers, start: torch.Tensor, v: torch.Tensor) -> tor
     sums[:, -1] = torch.from_numpy(np.bincount(owners, minlength=n))
     users.peers.add(sums)
     counts = sums[:, -1:]
-    means = torch.where(counts > 0, sums[:, :-1] / counts.clamp_min(1.0), start)
-    return means * (counts.clamp_min(1.0) * n / users.n_filled).sqrt()
+    return torch.where(counts > 0, sums[:, :-1], start), counts.clamp_min(1.0)
 
 
 def _normal_product(users: RealUsers, basis: torch.Tensor) -> torch.Tensor:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from distill_kit import grouped, together
 
-from distill_at_scale.distillation.sketch import cluster_means, initial_rows, item_factors, sketch
+from distill_at_scale.distillation.sketch import clusters, initial_rows, item_factors, sketch
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.models.training.sources import MemorySource
 
@@ -42,23 +43,42 @@ def test_the_sketch_has_the_second_moments_of_all_users() -> None:
         assert float((turned - towards).square().sum()) > nearest
 
 
-def test_cluster_means_are_weighted_means_of_their_users() -> None:
+@pytest.mark.parametrize("by_direction", [False, True])
+def test_clusters_are_those_of_the_definition(by_direction: bool) -> None:
     train, _ = grouped()
     users = RealUsers(MemorySource(train, None))
     x = train.to_csr().toarray()
     x = x[x.sum(1) > 0]
-    v = torch.eye(24)
-    found = cluster_means(users, torch.from_numpy(x[:3].copy()), v).numpy()
+    sums, counts = clusters(users, torch.from_numpy(x[:3].copy()), torch.eye(24), by_direction=by_direction)
     # Lloyd's algorithm from the definition.
-    centroids = x[:3].copy()
+    points = x / np.sqrt((x**2).sum(1, keepdims=True)) if by_direction else x
+    centroids = points[:3].copy()
     for _ in range(11):
-        nearest = ((x[:, None] - centroids[None]) ** 2).sum(2).argmin(1)
-        last, centroids = centroids, np.stack([x[nearest == k].mean(0) for k in range(3)])
+        nearest = ((points[:, None] - centroids[None]) ** 2).sum(2).argmin(1)
+        last, centroids = centroids, np.stack([points[nearest == k].mean(0) for k in range(3)])
     np.testing.assert_allclose(last, centroids, atol=1e-6)
-    weights = np.sqrt(np.bincount(nearest) * 3 / len(x))
-    np.testing.assert_allclose(found, centroids * weights[:, None], atol=1e-5)
+    np.testing.assert_allclose(sums, np.stack([x[nearest == k].sum(0) for k in range(3)]), atol=1e-4)
+    np.testing.assert_array_equal(counts[:, 0], np.bincount(nearest))
     # Every group of users has its cluster.
     assert np.bincount(nearest).min() > 15
+
+
+def test_a_cluster_without_users_is_its_start() -> None:
+    train, _ = grouped()
+    users = RealUsers(MemorySource(train, None))
+    start = torch.stack([users.drawn(1)[0], torch.full((24,), -9.0)])
+    sums, counts = clusters(users, start, torch.eye(24), by_direction=False)
+    assert counts[:, 0].tolist() == [users.n_filled, 1]
+    torch.testing.assert_close(sums[1], start[1])
+
+
+def test_rows_from_k_means_have_the_second_moments_of_their_clusters() -> None:
+    train, _ = grouped()
+    users = RealUsers(MemorySource(train, None))
+    _, v = item_factors(users, 5, seed=1)
+    sums, counts = clusters(users, users.drawn(5), v, by_direction=False)
+    rows = initial_rows("kmeans", 5, users, 1)
+    torch.testing.assert_close(rows, sums / counts * (counts * 5 / users.n_filled).sqrt(), atol=1e-4, rtol=1e-4)
 
 
 def test_two_workers_sketch_as_one_does() -> None:

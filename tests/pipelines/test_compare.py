@@ -94,7 +94,10 @@ def test_a_fit_that_leaves_no_room_for_others_is_done_apart(
 def test_a_model_that_cannot_be_fitted_is_named(data: das.Dataset, tmp_path: Path) -> None:
     tiny = das.sample(data=data.uri, sampler="random", budget="0.0025", output=str(tmp_path / "samples")).samples[0]
     with pytest.raises(DasError, match=r"gru4rec on .*random-0\.0025: gru4rec: no user has enough"):
-        das.compare(data=data.uri, samples=[tiny.uri], models=["popularity", "gru4rec"], output=str(tmp_path / "o"))
+        das.compare(
+            data=data.uri, samples=[tiny.uri], models="popularity,gru4rec", output=str(tmp_path / "o"),
+            set={"gru4rec.epochs": 1, "gru4rec.dim": 8, "gru4rec.hidden": 8},
+        )  # fmt: skip
 
 
 def test_a_stranger_is_refused(data: das.Dataset, tmp_path: Path) -> None:

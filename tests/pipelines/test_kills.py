@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kill_kit import Death, Runs, every_death
+from kill_kit import Runs, every_death
 from prepare_kit import checksums, inline_prepare, paths_below, random_rows, write_logs
 
 from distill_at_scale.data import storage
@@ -117,17 +117,13 @@ def test_a_kill_at_every_file(tmp_path: Path, logs: list[str], undisturbed: Data
 
 
 # Every death costs a start of Ray; `test_a_kill_at_every_file` goes through them all without it.
-@pytest.mark.parametrize(
-    "deaths", [DRIVER_DEATHS[5:6], pytest.param(DRIVER_DEATHS, marks=pytest.mark.slow)], ids=["one", "ten"]
-)
-def test_kills_of_the_driver(
-    tmp_path: Path, logs: list[str], undisturbed: Dataset, run_folder: Path, deaths: list[Death]
-) -> None:
+@pytest.mark.slow
+def test_kills_of_the_driver(tmp_path: Path, logs: list[str], undisturbed: Dataset, run_folder: Path) -> None:
     """One job, killed at these points one after the other, each time further on, then once more while it tidies up."""
     runs = prepare_runs(tmp_path, logs, run_folder / "kills")
     output, finished = tmp_path / "out", dict[str, tuple[int, int]]()
     seen = []
-    for death in deaths:
+    for death in DRIVER_DEATHS:
         runs.run([death])
         with pytest.raises(DasError, match="is no dataset"):
             Dataset.open(str(output))
@@ -136,7 +132,7 @@ def test_kills_of_the_driver(
         finished = now
         seen.append(len(finished))
     assert seen == sorted(seen)
-    assert len(set(seen)) > len(deaths) // 2, seen
+    assert len(set(seen)) > len(DRIVER_DEATHS) // 2, seen
     assert seen[-1] > 0
     inspected = subprocess.run(
         [sys.executable, "-m", "distill_at_scale.cli", "inspect", "out"], cwd=tmp_path, capture_output=True, text=True
@@ -146,14 +142,13 @@ def test_kills_of_the_driver(
         f"error: {output} is no dataset: a run has not finished there; run the same command again to finish it.\n"
     )
 
-    if len(deaths) > 1:
-        runs.run([("driver", "after", r"/out/manifest\.json$")])
-        assert checksums(Dataset.open(str(output))) == checksums(undisturbed)
-        assert (output / "_work").exists()
-        assert finished.items() <= records(output).items()
-        # All parts were there: the run before this one had died with its manifest all but written.
-        run = json.loads((output / "run.json").read_text())
-        assert run["reused_parts"] == sum(stage["tasks"] for stage in run["stages"])
+    runs.run([("driver", "after", r"/out/manifest\.json$")])
+    assert checksums(Dataset.open(str(output))) == checksums(undisturbed)
+    assert (output / "_work").exists()
+    assert finished.items() <= records(output).items()
+    # All parts were there: the run before this one had died with its manifest all but written.
+    run = json.loads((output / "run.json").read_text())
+    assert run["reused_parts"] == sum(stage["tasks"] for stage in run["stages"])
 
     done = runs.run([])
     assert done.returncode == 0, done.stderr

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,12 +52,22 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return checksums(inline_prepare(input=write_logs(folder / "log", ROWS, 3), output=str(folder / "out"), **SETTINGS))
 
 
-@pytest.mark.parametrize(("workers", "files"), [(1, 3), (2, 30), (4, 3)])
+@pytest.mark.parametrize(("workers", "files"), [(1, 3), (2, 30)])
 def test_workers_and_files(ray_session: None, tmp_path: Path, expected: list[str], workers: int, files: int) -> None:
     inputs = write_logs(tmp_path / "log", ROWS, files)
     with only_workers(workers):
         dataset = das.prepare(input=inputs, output=str(tmp_path / "out"), **SETTINGS)
     assert checksums(dataset) == expected
+
+
+@pytest.mark.slow
+def test_four_workers(run_folder: Path, tmp_path: Path, expected: list[str]) -> None:
+    """In a Ray of their own: the shared one has two."""
+    asked = {"input": write_logs(tmp_path / "log", ROWS, 3), "output": str(tmp_path / "out"), **SETTINGS}
+    script = f"import ray, distill_at_scale as das; ray.init(num_cpus=4); das.prepare(**{asked!r})"
+    environment = {**os.environ, "RAY_TMPDIR": str(run_folder / "four")}
+    subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True)
+    assert checksums(das.Dataset.open(str(tmp_path / "out"))) == expected
 
 
 @pytest.mark.parametrize(("files", "suffix"), [(30, ".csv"), (1, ".parquet"), (7, ".parquet")])

@@ -206,7 +206,7 @@ def test_refusals(tmp_path: Path, data: Dataset, ray_session: None) -> None:
     asked = {"data": data.uri, "output": str(tmp_path / "model")}
     with pytest.raises(DasError, match="ease is solved in closed form by one worker; leave out --workers"):
         fit(**asked, model="ease", workers=2)
-    with pytest.raises(DasError, match="--workers 99 needs a CPU for each, but the cluster has 4; set fewer"):
+    with pytest.raises(DasError, match="--workers 99 needs a CPU for each, but the cluster has 2; set fewer"):
         fit(**asked, model="mf", workers=99)
     with pytest.raises(DasError, match="no_such"):
         fit(**asked, model="mf", set={"no_such": 1})
