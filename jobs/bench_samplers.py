@@ -3,11 +3,12 @@
     python jobs/bench_samplers.py                         20 M rows, every sampler
     python jobs/bench_samplers.py --rows 2e6 --samplers random stratified
     python jobs/bench_samplers.py --samplers svp_mf --proxy-epochs 2      the memory of 50 epochs, in less time
+    python jobs/bench_samplers.py --in-session            in a Ray session that has sampled before, as on a cluster
 
 Generates a log as bench_prepare does, prepares it with leave_2, and samples it by every sampler in a process of its
 own: at .5, .1 and .01, and for the samplers that need one pass also at .5 alone. Rows a second are the dataset's train
-rows over the run's wall time, from the first file read to the last manifest; Ray's start is reported apart. Prints
-one JSON object, and a table on stderr.
+rows over the run's wall time, from the first file read to the last manifest; Ray's start is reported apart, and that of
+its workers, a few seconds, is left out with --in-session. Prints one JSON object, and a table on stderr.
 """
 
 from __future__ import annotations
@@ -39,15 +40,28 @@ OTHERS = (
 BUDGETS = "0.5,0.1,0.01"
 
 
-def sample(data: Path, output: Path, sampler: str, budgets: str, proxy_epochs: int) -> dict[str, Any]:
-    """Runs `das sample` in a process of its own."""
+# Samples a dataset of few rows, whose workers are then there for the one that counts.
+_IN_SESSION = """
+import sys, distill_at_scale as das
+warm, output, *settings = sys.argv[1:]
+asked = dict(zip(("data", "sampler", "budget", "proxy_epochs"), settings))
+das.connect()
+das.sample(**{**asked, "data": warm}, output=output + "-warm")
+print(das.sample(**asked, output=output).model_dump_json())
+"""
+
+
+def sample(
+    data: Path, output: Path, sampler: str, budgets: str, proxy_epochs: int, warm: Path | None = None
+) -> dict[str, Any]:
+    """Runs `das sample` in a process of its own, or its function in one that has sampled ``warm`` before."""
     command = [sys.executable, "-m", "distill_at_scale.cli", "sample", "--data", str(data), "--sampler", sampler]
+    command += ["--budget", budgets, "--proxy-epochs", str(proxy_epochs), "--output", str(output), "--json"]
+    if warm:
+        command = [sys.executable, "-c", _IN_SESSION, str(warm), str(output), str(data), sampler, budgets]
+        command += [str(proxy_epochs)]
     start = time.monotonic()
-    process = subprocess.Popen(
-        [*command, "--budget", budgets, "--proxy-epochs", str(proxy_epochs), "--output", str(output), "--json"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     memory = MemoryOfTree(process.pid)
     memory.start()
     answer, _ = process.communicate()
@@ -72,13 +86,14 @@ def sample(data: Path, output: Path, sampler: str, budgets: str, proxy_epochs: i
         "kept": {f"{s['budget']:g}": s["share"] for s in result["samples"]},
         "stages": {stage["stage"]: [stage["wall_s"], stage["cpu_s"]] for stage in run["stages"]},
     }
-    shutil.rmtree(output)
+    for folder in (output, Path(f"{output}-warm")):
+        shutil.rmtree(folder, ignore_errors=True)
     return found
 
 
 def _prepare(folder: Path, rows: int, seed: int) -> Path:
     """A dataset of a generated log."""
-    log, data = folder / "log", folder / "data"
+    log, data = folder / f"log-{rows}", folder / f"data-{rows}"
     print(f"generating and preparing {rows:,} rows", file=sys.stderr)
     generate(log, rows, seed)
     command = [sys.executable, "-m", "distill_at_scale.cli", "prepare", "--input", str(log), "--output", str(data)]
@@ -95,18 +110,20 @@ def main() -> None:
     parser.add_argument("--proxy-epochs", type=int, default=50, help="of svp_*")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", type=Path, help="a dataset made before, in the place of a generated one")
+    parser.add_argument("--in-session", action="store_true", help="leave the start of Ray's workers out")
     parser.add_argument("--folder", help="where the log and the datasets go; default: a temporary folder")
     parser.add_argument("--output", help="file for the JSON object")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="das-bench-", dir=arguments.folder))
     found: dict[str, Any] = {"cpus": os.cpu_count(), "seed": arguments.seed, "budgets": BUDGETS}
-    found |= {"proxy_epochs": arguments.proxy_epochs, "samplers": {}}
+    found |= {"proxy_epochs": arguments.proxy_epochs, "in_session": arguments.in_session, "samplers": {}}
     try:
         data = arguments.data or _prepare(folder, int(arguments.rows), arguments.seed)
+        warm = _prepare(folder, 50_000, arguments.seed) if arguments.in_session else None
         for name in arguments.samplers:
-            three = sample(data, folder / "samples", name, BUDGETS, arguments.proxy_epochs)
+            three = sample(data, folder / "samples", name, BUDGETS, arguments.proxy_epochs, warm)
             if name in QUICK:
-                one = sample(data, folder / "samples", name, BUDGETS.split(",")[0], 1)
+                one = sample(data, folder / "samples", name, BUDGETS.split(",")[0], 1, warm)
                 three["wall_of_three_to_one"] = round(three["stages_wall_s"] / one["stages_wall_s"], 3)
                 three["cpu_of_three_to_one"] = round(three["tasks_cpu_s"] / one["tasks_cpu_s"], 3)
             found["samplers"][name] = three

@@ -22,7 +22,11 @@ def mix(values: np.ndarray) -> np.ndarray:
 
     Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014).
     """
-    mixed = np.array(values, dtype=np.uint64, order="C")
+    return _mix(np.array(values, dtype=np.uint64, order="C"))
+
+
+def _mix(mixed: np.ndarray) -> np.ndarray:
+    """:func:`mix` of an array that nobody else needs: it is changed in place."""
     flat = mixed.reshape(-1)
     shifted = np.empty(min(len(flat), _BLOCK), dtype=np.uint64)
     with np.errstate(over="ignore"):
@@ -80,7 +84,7 @@ def combine(*parts: np.ndarray | int) -> np.ndarray:
 def append(state: np.ndarray, mixed: np.ndarray) -> np.ndarray:
     """``combine(*parts, value)`` from ``combine(*parts)`` and ``mix(value)``, for those who have them at hand."""
     with np.errstate(over="ignore"):
-        return mix(state * _GOLDEN + mixed)
+        return _mix(np.ascontiguousarray(state * _GOLDEN + mixed))
 
 
 def share(hashes: np.ndarray, n: int) -> np.ndarray:

@@ -169,7 +169,7 @@ class _Sample:
         def score(shard: int, hardness: Hardness | None = None) -> dict[str, Any]:
             return _score_shard(uri, work, shard, sampler, seed, hardness)
 
-        found = run_stage(self.record, "score", score, self.shards, shared)
+        found = run_stage(self.record, "score", score, self.shards, shared, light=not shared)
         return found, sum(record.pop("counts") for record in found)
 
     def _score_rows(self, proxy: Proxy) -> str:
@@ -205,7 +205,7 @@ class _Sample:
                 scores = read_scores(_scores_uri(work, shard))
                 return {"counts": [selection.histogram(scores, span) for span in asked]}
 
-            counted = run_stage(self.record, "narrow budgets", count, self.shards)
+            counted = run_stage(self.record, "narrow budgets", count, self.shards, light=True)
             for j, k in enumerate(open_):
                 total = sum(record["counts"][j] for record in counted)
                 spans[k] = selection.narrow(spans[k], total, wanted[k])
@@ -214,7 +214,7 @@ class _Sample:
             scores = read_scores(_scores_uri(work, shard))
             return {"units": [None if span.is_point else selection.candidates(scores, span) for span in asked]}
 
-        found = run_stage(self.record, "settle budgets", collect, self.shards)
+        found = run_stage(self.record, "settle budgets", collect, self.shards, light=True)
         thresholds = []
         for k, (span, target) in enumerate(zip(spans, wanted)):
             units = [] if span.is_point else [record["units"][k] for record in found]
@@ -262,7 +262,7 @@ class _Sample:
 
                 return parts.once(item["target"] + ".json", build)
 
-            run_stage(self.record, "sum item counts", merge, merges)
+            run_stage(self.record, "sum item counts", merge, merges, light=True)
             each = len(merges) // len(sources)
             sources = [[m["target"] for m in merges[k * each : (k + 1) * each]] for k in budgets]
             level += 1
@@ -270,7 +270,7 @@ class _Sample:
         def write(k: int) -> dict[str, Any]:
             return subset.write_items(Dataset.open(uri), sources[k], places[k])
 
-        return run_stage(self.record, "write items", write, list(budgets), shown=False)
+        return run_stage(self.record, "write items", write, list(budgets), shown=False, light=True)
 
     # -- the end ------------------------------------------------------------------------------------------
 

@@ -2,14 +2,16 @@
 
 What travels is the description of a part (a file, a bucket number) and a small record of what was done; the
 rows stay in the task. Ray Data schedules, restarts the tasks of workers that died, and streams the records
-back. What is large and shared by all tasks of a stage lies once a node in Ray's object store.
+back. What is large and shared by all tasks of a stage lies once a node in Ray's object store. Where a part takes a
+moment, plain tasks do it (``light``): a pipeline costs some 30 ms of CPU a part, a task 3.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import ray
@@ -23,6 +25,9 @@ ANYWHERE: Literal["DEFAULT"] = "DEFAULT"
 """Where a task of ours may run. Said in so many words, since one started by a trial of Ray Tune would else be held to
 the resources of that trial, which has none but for waiting."""
 
+# Light tasks that are under way at most: few enough for the driver, and enough for thousands of CPUs.
+_UNDER_WAY = 4096
+
 
 def run_stage(
     run: runs.RunRecord,
@@ -32,6 +37,7 @@ def run_stage(
     shared: Sequence[ray.ObjectRef] = (),
     num_cpus: float = 1.0,
     shown: bool = True,
+    light: bool = False,
 ) -> list[dict[str, Any]]:
     """``[work(item, *shared) for item in items]``, spread over the cluster.
 
@@ -43,13 +49,28 @@ def run_stage(
         shared: objects that every task gets.
         num_cpus: of one task.
         shown: whether there is progress to see; not worth a line for what takes a moment.
+        light: whether a part takes a moment, so that plain tasks do it at less cost.
 
     Raises:
-        DasError: the first one that a task raised.
+        DasError: the first one that a task raised, or when a light one's worker was killed again and again.
     """
     if not items:
         return []
     start = time.monotonic()
+    call = _Call(ray.put(work), tuple(shared))
+    done: list[dict[str, Any]] = [{}] * len(items)
+    costs: list[dict[str, Any]] = []
+    with progress.stage(name, len(items), shown) as stage:
+        for index, answer in (_by_tasks if light else _by_pipeline)(call, name, items, num_cpus):
+            done[index] = answer.take(name)
+            costs.append({**answer.cost, "reused": answer.record.get("reused")})
+            stage.advance()
+    run.add(name, time.monotonic() - start, costs)
+    return done
+
+
+def _by_pipeline(call: _Call, name: str, items: Sequence[Any], num_cpus: float) -> Iterator[tuple[int, _Answer]]:
+    """Answers as they come, by Ray Data."""
     inputs = ray.data.from_items(
         [{"index": k, "item": item} for k, item in enumerate(items)], override_num_blocks=len(items)
     )
@@ -58,17 +79,29 @@ def run_stage(
     inputs.context.print_on_execution_start = False
     # Holding half of the CPUs back for later operators, of which there are none, would leave one of two idle.
     inputs.context.op_resource_reservation_enabled = False
-    call = _Call(ray.put(work), tuple(shared))
-    done: list[dict[str, Any]] = [{}] * len(items)
-    costs: list[dict[str, Any]] = []
-    with progress.stage(name, len(items), shown) as stage:
-        for row in inputs.map_batches(call, batch_size=1, batch_format="numpy", num_cpus=num_cpus).iter_rows():
-            answer: _Answer = row["answer"]
-            done[int(row["index"])] = answer.take(name)
-            costs.append({**answer.cost, "reused": answer.record.get("reused")})
-            stage.advance()
-    run.add(name, time.monotonic() - start, costs)
-    return done
+    for row in inputs.map_batches(call, batch_size=1, batch_format="numpy", num_cpus=num_cpus).iter_rows():
+        yield int(row["index"]), row["answer"]
+
+
+def _by_tasks(call: _Call, name: str, items: Sequence[Any], num_cpus: float) -> Iterator[tuple[int, _Answer]]:
+    """Answers as they come, by plain tasks of Ray."""
+    task = ray.remote(num_cpus=num_cpus, scheduling_strategy=ANYWHERE)(_Call.answer)
+    shared = ray.put(call)
+    waiting = iter(enumerate(items))
+    running: dict[ray.ObjectRef, int] = {}
+    try:
+        while True:
+            for index, item in itertools.islice(waiting, _UNDER_WAY - len(running)):
+                running[task.remote(shared, item)] = index
+            if not running:
+                return
+            (ready,), _ = ray.wait(list(running))
+            yield running.pop(ready), ray.get(ready)
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        raise DasError(f"{name}: its worker was killed again and again, most likely for want of memory.") from error
+    finally:
+        for left in running:  # where one has failed
+            ray.cancel(left)
 
 
 def run_tree(
@@ -98,7 +131,7 @@ def run_tree(
     while level == 0 or len(sources) > 1:
         groups = [sources[k : k + fan_in] for k in range(0, len(sources), fan_in)]
         items: list[dict[str, Any]] = [{"sources": g, "target": target(level, k)} for k, g in enumerate(groups)]
-        run_stage(run, name, merge, items, shown=len(items) > 1)
+        run_stage(run, name, merge, items, shown=len(items) > 1, light=True)
         sources = [item["target"] for item in items]
         level += 1
     return sources[0]
@@ -185,10 +218,10 @@ class _Call:
         self._shared = shared
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {"index": [batch["index"][0]], "answer": [self.answer(batch["item"][0])]}
+
+    def answer(self, item: Any) -> _Answer:
+        """What the work makes of an item."""
         # Before the clock runs: in a new process this imports what the work stands on.
         work = ray.get(self._work)
-
-        def run() -> dict[str, Any]:
-            return work(batch["item"][0], *(take(ref) for ref in self._shared))
-
-        return {"index": [batch["index"][0]], "answer": [_answer(run)]}
+        return _answer(lambda: work(item, *(take(ref) for ref in self._shared)))

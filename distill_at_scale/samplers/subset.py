@@ -34,22 +34,23 @@ def write_subsets(
     """
     table, record = dataset.table(shard), dataset.shards[shard]
     scores = read_scores(parts.part(storage.join(work, SCORES), shard, ".arrow"))
-    user = table[Columns.USER].to_numpy() - record.first_user
-    item = table[Columns.ITEM].to_numpy()
-    train = table[Columns.SPLIT].to_numpy() == TRAIN
     users = parts.to_table(dataset.users(shard))
+    is_train = table[Columns.SPLIT].to_numpy() == TRAIN
+    # All budgets keep the same other rows, so that counting everything and taking these off counts the train rows.
+    others = _counts(table.filter(pa.array(~is_train)), record.first_user, record.n_users, dataset.n_items)
     written, users_kept = [], []
-    before = np.ones(len(scores) if scores.rows is None else int(scores.rows.sum()), dtype=bool)
+    before = np.ones(int(is_train.sum()), dtype=bool)
     for k, (threshold, output) in enumerate(zip(thresholds, outputs)):
         chosen = scores.keeps(threshold)
-        keep = np.ones(len(train), dtype=bool)
-        keep[train] = chosen[before]
+        keep = ~is_train
+        keep[is_train] = chosen[before]
         # From here on only what is kept is looked at: the next budget is a part of it.
-        table, user, item, train, before = table.filter(pa.array(keep)), user[keep], item[keep], train[keep], chosen
-        per_user = np.bincount(user[train], minlength=record.n_users).astype(np.int64)
+        table, is_train, before = table.filter(pa.array(keep)), is_train[keep], chosen
+        counts = _counts(table, record.first_user, record.n_users, dataset.n_items)
+        per_user, per_item = (all_ - other for all_, other in zip(counts, others))
         column = users.column_names.index("train")
         counted = users.set_column(column, users.schema.field(column), pa.array(per_user))
-        parts.write_counts(counts_uri(work, k, shard), np.bincount(item[train], minlength=dataset.n_items))
+        parts.write_counts(counts_uri(work, k, shard), per_item)
         n_kept = int(chosen.sum())
         written.append(
             {
@@ -63,6 +64,12 @@ def write_subsets(
         )
         users_kept.append(int((per_user > 0).sum()))
     return {"shards": written, "users": users_kept}
+
+
+def _counts(table: pa.Table, first_user: int, n_users: int, n_items: int) -> tuple[np.ndarray, np.ndarray]:
+    """int64 [users] and [items]: the rows of each."""
+    per_user = np.bincount(table[Columns.USER].to_numpy() - first_user, minlength=n_users)
+    return per_user, np.bincount(table[Columns.ITEM].to_numpy(), minlength=n_items)
 
 
 def counts_uri(work: str, budget: int, shard: int) -> str:

@@ -1,0 +1,70 @@
+"""A stage by a pipeline and by plain tasks: the same answers, the same failures."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distill_at_scale.errors import DasError
+from distill_at_scale.pipelines.runs import RunRecord
+from distill_at_scale.pipelines.stages import run_stage
+
+pytestmark = pytest.mark.usefixtures("ray_session")
+
+
+@pytest.mark.parametrize("light", [False, True])
+def test_answers_come_in_the_order_of_the_items(light: bool) -> None:
+    def work(item: int) -> dict[str, Any]:
+        return {"square": item * item, "reused": item == 2}
+
+    run = RunRecord("test", {})
+    found = run_stage(run, "square", work, [3, 1, 2], shown=False, light=light)
+    assert [record["square"] for record in found] == [9, 1, 4]
+    assert (run.stages[0]["stage"], run.stages[0]["tasks"]) == ("square", 3)
+    assert run_stage(run, "nothing", work, [], light=light) == []
+
+
+@pytest.mark.parametrize("light", [False, True])
+def test_what_fails_is_told_as_it_is(light: bool) -> None:
+    def work(item: str) -> dict[str, Any]:
+        raise DasError("no good") if item == "ours" else ValueError("a mistake")
+
+    with pytest.raises(DasError, match=r"^no good$"):
+        run_stage(RunRecord("test", {}), "fail", work, ["ours"], shown=False, light=light)
+    with pytest.raises(RuntimeError, match=r"(?s)fail failed:.*ValueError: a mistake"):
+        run_stage(RunRecord("test", {}), "fail", work, ["theirs"], shown=False, light=light)
+
+
+def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
+    def work(item: int) -> dict[str, Any]:
+        if item == 1 and not (tmp_path / "died").exists():
+            (tmp_path / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return {"item": item}
+
+    assert run_stage(RunRecord("test", {}), "die once", work, [0, 1], shown=False, light=True) == [
+        {"item": 0},
+        {"item": 1},
+    ]
+
+
+def _die(item: int) -> dict[str, Any]:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+@pytest.mark.slow
+def test_one_that_always_dies_is_said_in_a_sentence() -> None:
+    with pytest.raises(DasError, match="die: its worker was killed again and again"):
+        run_stage(
+            RunRecord("test", {}),
+            "die",
+            lambda item: os.kill(os.getpid(), signal.SIGKILL),
+            [0],
+            shown=False,
+            light=True,
+        )
