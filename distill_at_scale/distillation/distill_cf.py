@@ -76,6 +76,16 @@ class DistillCFConfig(ModelConfig):
     seed: int = Field(default=0, ge=0)
     """Of everything that is drawn."""
 
+    @property
+    def hidden(self) -> float:
+        """The share that is hidden, as set or of the family."""
+        return self.hide if self.hide is not None else (0.0 if find_family(self).paper else 0.3)
+
+    @property
+    def rate(self) -> float:
+        """Of Adam, as set or of the family."""
+        return self.learning_rate or (0.04 if find_family(self).paper else 0.02)
+
 
 @dataclass(frozen=True)
 class Point:
@@ -102,9 +112,7 @@ class DistillCF:
         self.config, self._users = config, users
         self._device = device or torch.device("cpu")
         self._family: Family = find_family(config)
-        paper = self._family.paper
-        self._hide = config.hide if config.hide is not None else (0.0 if paper else 0.3)
-        self._rate = config.learning_rate or (0.04 if paper else 0.02)
+        self._hide, self._rate = config.hidden, config.rate
         self.n_steps = config.steps or default_steps(config.users)
         start = initial_rows(config.init, config.users, users, config.seed).to(self._device)
         self._z = self._family.start(start)

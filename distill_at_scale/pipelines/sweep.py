@@ -1,6 +1,7 @@
 """sweep: which way of shrinking keeps what, on this very dataset? Every method × budget × model × seed, on Ray Tune.
 
-    make the small datasets (one pass or proxy serves many) ─► fit and measure every model on each, and on everything
+    (search settings, if asked to) ─► make the small datasets (one pass or proxy serves many)
+        ─► fit and measure every model on each, and on everything
 
 What is the same is done once: a scoring pass for all budgets, a proxy for all samplers that go by it, a model on the
 full data for all methods, a fit for all seeds that left the same rows. Every trial that ends is a row in
@@ -25,7 +26,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie.trials import FULL, NAME, PRIMARY, TRIALS, as_trials, cells
 from distill_at_scale.models import MODELS, find_model
-from distill_at_scale.pipelines import cluster, making, runs
+from distill_at_scale.pipelines import cluster, making, runs, searching
 from distill_at_scale.pipelines.board import Board
 from distill_at_scale.pipelines.making import Batch, Made
 from distill_at_scale.pipelines.pairs import (
@@ -37,6 +38,7 @@ from distill_at_scale.pipelines.pairs import (
     train_apart,
     train_here,
 )
+from distill_at_scale.pipelines.searching import Searched
 from distill_at_scale.pipelines.tuning import LOGS, Trial, run_trials
 
 _WRITE_EVERY_S = 2.0
@@ -63,6 +65,8 @@ class SweepResult(BaseModel):
     """reason -> trials"""
     fits: int
     """that the trials needed; what is the same was fitted once"""
+    searched: dict[str, dict[str, float]]
+    """model or distiller -> the settings that a search found"""
     left_out: list[str]
     """what was asked for and cannot be, as sentences"""
     metric: str
@@ -102,6 +106,7 @@ class _Sweep:
         """key of a batch or record of a pair -> why it failed in this run"""
         self.known: dict[str, Trained | None] = {}
         """record of a pair -> what it holds, so that each is read once"""
+        self.searched: list[Searched] = []
         self._written = 0.0
 
     def _methods(self) -> list[str]:
@@ -135,15 +140,16 @@ class _Sweep:
 
     def run(self) -> SweepResult:
         self._claim()
-        seeds = range(self.config.seeds)
         uri = self.dataset.uri
-        batches = [
-            batch
-            for seed in seeds
-            for batch in making.batches(self.methods, self.config.shares, seed, uri, self.output, self.settings)
-        ]
-        todo = [batch for batch in batches if batch.read() is None]
         with cluster.session(self.config.address):
+            if self.config.search:
+                self._search()
+            batches = [
+                batch
+                for seed in range(self.config.seeds)
+                for batch in making.batches(self.methods, self.config.shares, seed, uri, self.output, self.settings)
+            ]
+            todo = [batch for batch in batches if batch.read() is None]
             cpus = max(1, sum(cpus for cpus, _ in cluster.nodes()))
             self._try(
                 "make",
@@ -161,13 +167,32 @@ class _Sweep:
             self._fit(left, len(pairs), plan)
         return self._finish(plan, len(pairs))
 
+    def _search(self) -> None:
+        """Replaces defaults by what is best on validation."""
+        users = making.synthetic_users(self.config.shares[0], self.dataset.n_users)
+        for owner in filter(searching.searchable, (*self.models, *self.methods)):
+            if self.deadline is not None and time.time() >= self.deadline:
+                return
+            found = searching.search(
+                owner,
+                self.dataset,
+                self.settings.get(owner, {}),
+                users=users,
+                trials=self.config.search,
+                output=self.output,
+                deadline=self.deadline,
+                mlflow=self.config.mlflow,
+            )
+            if found is not None:
+                self.searched.append(found)
+                self.settings[owner] = {**found.chosen, **self.settings.get(owner, {})}
+
     def _try(
         self, name: str, trials: list[Trial], total: int, at_once: int | None, on_done: Callable[[str, str], None]
     ) -> None:
         if not trials:
             return
-        best_by = PRIMARY if name == "fit" else None
-        board = Board(name, total, total - len(trials), best_by)
+        board = Board(name, total, total - len(trials), PRIMARY if name == "fit" else None)
 
         def ended(key: str, failed: str) -> None:
             if failed:
@@ -237,9 +262,8 @@ class _Sweep:
                 )
             plan.append(({**common, **row, "model": model}, pair))
 
-        train_rows = manifest.splits["train"]
-        whole = {"method": FULL, "budget": 1.0, "rows": train_rows, "share": 1.0, "make_cpu_s": 0.0, "make_wall_s": 0.0}
-        whole["bytes"] = making.train_bytes(full)
+        whole = {"method": FULL, "budget": 1.0, "rows": manifest.splits["train"], "share": 1.0}
+        whole |= {"make_cpu_s": 0.0, "make_wall_s": 0.0, "bytes": making.train_bytes(full)}
         for seed in range(self.config.seeds):
             for model in self.models:
                 add({**whole, "seed": seed}, full.uri, manifest.fingerprint, model)
@@ -298,7 +322,7 @@ class _Sweep:
                     "replace it with --overwrite."
                 )
             if self.config.overwrite:
-                for ours in (TRIALS, making.RECORDS, making.DATA, RECORDS, LOGS, NAME):
+                for ours in (TRIALS, making.RECORDS, making.DATA, searching.RECORDS, RECORDS, LOGS, NAME):
                     storage.remove(storage.join(self.output, ours))
         self._describe({})
 
@@ -336,6 +360,7 @@ class _Sweep:
             left=len(plan) - len(trials),
             failures={row["reason"]: row["count"] for row in reasons.iter_rows(named=True)},
             fits=fits,
+            searched={found.owner: found.chosen for found in self.searched},
             left_out=self.left_out,
             metric=PRIMARY,
             cells=cells(trials).to_dicts(),

@@ -1,4 +1,5 @@
-"""tuning: many trials under Ray Tune, each a function of its own description, none of which takes the others down.
+"""tuning: many trials under Ray Tune, each a function of its own description, none of which takes the others down;
+and searches, whose trials Optuna makes up and ASHA stops early.
 
 Tune schedules, restarts the trials whose workers died, keeps the time budget and logs to TensorBoard (and MLflow on
 request). What a trial found is written down by the trial itself, so nothing here needs to be restored: a run that goes
@@ -7,11 +8,11 @@ on is given the trials that are left.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
 import traceback
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,9 +20,11 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune.logger import TBXLoggerCallback
+from ray.tune.schedulers import ASHAScheduler
 
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DasError
+from distill_at_scale.models.search_space import Range
 from distill_at_scale.pipelines.board import Board
 from distill_at_scale.pipelines.gate import Gate
 
@@ -82,14 +85,7 @@ def run_trials(
     """
     if not trials or (deadline is not None and time.time() >= deadline):
         return
-    # Tune's own callbacks would write three files a trial that nobody reads.
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-    # Its new output ignores that nothing is to be said.
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     by_key = {trial.key: trial for trial in trials}
-    logs = storage.join(output, LOGS)
-    name = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([_bundle(by_key[config["trial"]].resources)])
@@ -98,6 +94,7 @@ def run_trials(
     lanes = min(len(trials), int(ray.cluster_resources().get("CPU", 0)) // held) if held else 0
     gate: Any = ray.remote(num_cpus=0, scheduling_strategy="DEFAULT")(Gate).remote(lanes)
     trainable = tune.with_resources(tune.with_parameters(_trial, trials=by_key, gate=gate), resources)
+    config = _run_config(output, [_Follow(by_key, board, on_done)], mlflow)
     tuner = tune.Tuner(
         trainable,
         param_space={"trial": tune.grid_search(list(by_key))},
@@ -108,22 +105,151 @@ def run_trials(
             trial_name_creator=lambda trial: trial.config["trial"],
             trial_dirname_creator=lambda trial: trial.config["trial"],
         ),
-        run_config=tune.RunConfig(
-            name=name,
-            storage_path=logs,
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=_RETRIES),
-            callbacks=[_Follow(by_key, board, on_done), *_loggers(mlflow)],
-        ),
+        run_config=config,
     )
     try:
-        with _quiet():
-            tuner.fit()
+        _fit(tuner, config)
     finally:
         ray.kill(gate)
-        # Pickles of Tune's own, for its restore, which we have no need of.
-        for kept in ("tuner.pkl", "trainable.pkl"):
-            storage.remove(storage.join(logs, name, kept))
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial of a search: its settings, the best metric it came to, and after how many rounds it ended; 0 if it failed
+    before the first."""
+
+    settings: Mapping[str, float]
+    metric: float
+    rounds: int
+
+
+def run_search(
+    learn: Callable[[dict[str, float], Callable[[float], None]], None],
+    space: Mapping[str, Range],
+    first: Mapping[str, float],
+    board: Board,
+    *,
+    trials: int,
+    rounds: int,
+    larger_is_better: bool,
+    lanes: int,
+    output: str,
+    deadline: float | None,
+    mlflow: str | None,
+    seed: int,
+) -> list[Tried]:
+    """Searches for good settings: Optuna's TPE makes them up, ASHA stops those that fall behind. Needs a Ray session.
+
+    Args:
+        learn: ``learn(settings, tell)`` trains with some settings on one CPU and calls ``tell(metric)`` once a round;
+            picklable.
+        space: ranges of the settings.
+        first: those tried first: the defaults.
+        board: shows how far it is.
+        trials: how many settings are tried.
+        rounds: of a trial that is not stopped.
+        lanes: trials at once.
+        output, deadline, mlflow: as of :func:`run_trials`.
+        seed: of the settings that are made up.
+
+    Returns:
+        Every trial that ended.
+
+    Raises:
+        DasError: Optuna or MLflow is not installed.
+    """
+    try:
+        import optuna
+        from ray.tune.search.optuna import OptunaSearch
+    except ImportError:
+        raise DasError("--search needs Optuna, which is not installed: pip install 'optuna>=4'.") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    mode = "max" if larger_is_better else "min"
+    config = _run_config(output, [_Watch(board)], mlflow)
+    tuner = tune.Tuner(
+        tune.with_resources(
+            tune.with_parameters(_searched, learn=learn, sign=1 if larger_is_better else -1), {"cpu": 1}
+        ),
+        param_space={
+            name: tune.loguniform(r.low, r.high) if r.log else tune.uniform(r.low, r.high) for name, r in space.items()
+        },
+        tune_config=tune.TuneConfig(
+            num_samples=trials,
+            search_alg=OptunaSearch(points_to_evaluate=[dict(first)], seed=seed),
+            scheduler=ASHAScheduler(
+                time_attr=_ROUND, max_t=rounds, grace_period=max(1, rounds // 9), reduction_factor=3
+            ),
+            metric=_METRIC,
+            mode=mode,
+            max_concurrent_trials=lanes,
+            time_budget_s=None if deadline is None else max(deadline - time.time(), 1.0),
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=config,
+    )
+    results, found = _fit(tuner, config), []
+    for told, asked in ((results[k].metrics or {}, results[k].config or {}) for k in range(len(results))):
+        if _ROUND in told:
+            settings = {name: float(asked[name]) for name in space}
+            found.append(Tried(settings, float(told[_METRIC]), int(told[_ROUND])))
+    return found
+
+
+_METRIC, _ROUND = "validation", "round"
+
+
+def _searched(
+    config: dict[str, float],
+    learn: Callable[[dict[str, float], Callable[[float], None]], None],
+    sign: int,
+) -> None:
+    """What a worker does in a search."""
+    told: list[float] = []
+
+    def tell(metric: float) -> None:
+        told.append(metric)
+        # The best round is the one that would be kept.
+        tune.report({_METRIC: sign * max(sign * value for value in told), _ROUND: len(told), _FAILED: ""})
+
+    try:
+        learn(dict(config), tell)
+    except DasError as error:
+        # As a rate at which the loss is no number any more: the worst that can be told.
+        tune.report({_METRIC: told[-1] if told else -sign * _WORST, _ROUND: len(told), _FAILED: str(error)})
+
+
+_WORST = 1e9
+
+
+def _run_config(output: str, callbacks: list[Any], mlflow: str | None) -> tune.RunConfig:
+    """Where a run's logs go, and who is told."""
+    # Tune's own callbacks would write three files a trial that nobody reads.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    # Its new output ignores that nothing is to be said.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    return tune.RunConfig(
+        name=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}",
+        storage_path=storage.join(output, LOGS),
+        verbose=0,
+        failure_config=tune.FailureConfig(max_failures=_RETRIES),
+        callbacks=[*callbacks, *_loggers(mlflow)],
+    )
+
+
+def _fit(tuner: tune.Tuner, config: tune.RunConfig) -> tune.ResultGrid:
+    """Runs a tuner, without its notes on storage and speed, and removes its pickles: we have no need of its restore."""
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        return tuner.fit()
+    finally:
+        logger.setLevel(level)
+        for file in storage.list_files(storage.join(str(config.storage_path), str(config.name))):
+            if file.uri.endswith(".pkl"):
+                storage.remove(file.uri)
 
 
 def _bundle(resources: Resources) -> dict[str, float]:
@@ -171,18 +297,6 @@ def _loggers(mlflow: str | None) -> list[Any]:
     return [TBXLoggerCallback(), MLflowLoggerCallback(tracking_uri=mlflow, experiment_name="distill_at_scale")]
 
 
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Tune's notes about a run's storage and speed stay out of our output."""
-    logger = logging.getLogger("ray.tune")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
 class _Follow(tune.Callback):
     """Passes on what happens to trials."""
 
@@ -203,3 +317,20 @@ class _Follow(tune.Callback):
     def _end(self, key: str, failed: str, found: Mapping[str, Any]) -> None:
         self._on_done(key, failed)
         self._board.end(key, failed, found)
+
+
+class _Watch(tune.Callback):
+    """Shows the trials of a search."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._board.begin(trial.trial_id, {name: f"{value:.3g}" for name, value in trial.config.items()})
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        found = trial.last_result or {}
+        self._board.end(trial.trial_id, found.get(_FAILED, ""), found)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._board.end(trial.trial_id, "its worker died", {})

@@ -126,6 +126,39 @@ def test_bad_input(data: das.Dataset, tmp_path: Path, ray_session: None) -> None
         sweep(data=other.uri)
 
 
+@pytest.mark.slow
+def test_settings_are_searched_first(data: das.Dataset, tmp_path: Path, ray_session: None) -> None:
+    pytest.importorskip("optuna", reason="Optuna is not installed: pip install -e '.[search]'")
+    output = tmp_path / "sweep"
+    settings = {**SETTINGS, "methods": "random,distill_cf", "budgets": "0.5", "models": "ease,mf", "seeds": 1}
+    given = {"mf.epochs": 4, "mf.dim": 8, "mf.dropout": 0.1, "distill_cf.steps": 10, "distill_cf.validate_every": 5}
+    result = das.sweep(data=data.uri, output=str(output), **settings, set=given, search=4)
+    assert (result.failed, result.left, sorted(result.searched)) == (0, 0, ["distill_cf", "mf"])
+    assert sorted(result.searched["mf"]) == ["learning_rate"]  # what is given is not searched
+    for owner, most in (("mf", 4), ("distill_cf", 3)):
+        found = json.loads((output / "searched" / f"{owner}.json").read_text())
+        rounds = [trial["rounds"] for trial in found["trials"]]
+        assert len(rounds) == 4
+        assert max(rounds) == most
+        assert found["best"] == max(trial["metric"] for trial in found["trials"])
+        assert found["default"] is not None
+    rate = result.searched["mf"]["learning_rate"]
+    das.fit(
+        data=data.uri,
+        model="mf",
+        set={"learning_rate": rate, "epochs": 4, "dim": 8, "dropout": 0.1},
+        output=str(tmp_path / "mf"),
+    )
+    alone = das.evaluate(data=data.uri, model=str(tmp_path / "mf")).metrics["ndcg@10"]
+    _, trials = read_trials(str(output))
+    (row,) = trials.filter(method=FULL, model="mf").to_dicts()
+    assert row["ndcg@10"] == pytest.approx(alone, rel=1e-4)
+
+    again = das.sweep(data=data.uri, output=str(output), **settings, set=given, search=4)
+    assert again.searched == result.searched
+    assert not list(output.rglob("*.pkl"))
+
+
 @pytest.mark.parametrize(
     ("text", "expected"), [("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("0.5h", 1800)]
 )
