@@ -51,8 +51,9 @@ class Ease(Recommender):
 
     @classmethod
     def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
-        # Gram matrix and inverse; where that is float64 a float32 copy of it; the best of the search.
-        entry = 4 + (4 if config.dtype == "float32" else 12) + (4 if config.lam is None else 0)
+        # Gram matrix; inverse, and a float32 copy of it where it is float64, else one with the items that have no
+        # train rows; the best of the search.
+        entry = 4 + (8 if config.dtype == "float32" else 12) + (4 if config.lam is None else 0)
         return entry * n_items**2 + 24 * n_rows + 16 * _BLOCK_ITEMS * n_items
 
     def _fit(self, train: Interactions, validation: Interactions | None, progress: Progress | None) -> None:
