@@ -2,11 +2,11 @@
 
     das prepare --input ml-100k.inter --min-user 5 --min-item 5 --split leave_2 --shards 1 --output ml-100k
     python jobs/bench_farzi.py --data ml-100k --output FOLDER                        every run below
-    python jobs/bench_farzi.py --data ml-100k --output FOLDER --run decoupled-50x20-s0
+    python jobs/bench_farzi.py --data ml-100k --output FOLDER --run consensus-50x50-s0 --steps 100
 
 100 % is SASRec (1 layer, 1 head, width 32, length 50) trained on random windows of all train rows until validation
 ndcg@10 falls, mean of three seeds, which are the teachers too. A run starts latent sequences from them, distils, and
-trains four students each on the start, on what was learned, and on what is stored of it (8 bits a number): 200 Adam
+trains four students each on the start, on what was learned, and on what is stored of it (8 bits a number): as many Adam
 steps as they were made for, and twice as many with the sequences in random order. Everything is chosen on
 validation; test, with train and validation rows as histories, is looked at once a run. FOLDER gets the teachers,
 checkpoints and results.json; what is finished is not done again, and a run that was killed goes on.
@@ -24,11 +24,14 @@ from typing import Any
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+_LONG = {"length": 50, "horizon": 400, "shuffled": True, "rate": 2e-3, "validation_students": 4}
 SHAPES: dict[str, dict[str, Any]] = {
-    "decoupled-50x20": {"sequences": 50, "length": 20},
-    "decoupled-50x50": {"sequences": 50, "length": 50},
-    "decoupled-20x20": {"sequences": 20, "length": 20},
-    "coupled-50x20": {"sequences": 50, "length": 20, "coupled": True},
+    "consensus-50x50": {"sequences": 50, **_LONG},
+    "consensus-20x50": {"sequences": 20, **_LONG},
+    "decoupled-50x20": {"sequences": 50, "length": 20, "consensus": 0},
+    "decoupled-50x50": {"sequences": 50, "length": 50, "consensus": 0},
+    "decoupled-20x20": {"sequences": 20, "length": 20, "consensus": 0},
+    "coupled-50x20": {"sequences": 50, "length": 20, "coupled": True, "consensus": 0},
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
@@ -91,7 +94,7 @@ class Bench:
 
     def run(self, name: str, steps: int) -> None:
         """One distillation, from its checkpoint on."""
-        from distill_at_scale.distillation.farzi import Farzi, FarziRecipe, Lessons, pack, start_by, unpack
+        from distill_at_scale.distillation.farzi import Farzi, FarziRecipe, Lessons, pack, start_by, starters, unpack
 
         if name in self.report["runs"]:
             return
@@ -100,7 +103,7 @@ class Bench:
         changed = VARIANTS[stem.removeprefix(shape)]
         recipe = FarziRecipe.model_validate({**SHAPES[shape], **changed, "steps": steps, "seed": int(seed)})
         teachers, clock = self.teachers(), time.process_time()
-        start = start_by(recipe, teachers, self.train)
+        start = start_by(recipe, starters(recipe, teachers, self.train, self.validated), self.train)
         lessons = Lessons(self.train, self.student.length, recipe.least_context, recipe.seed)
         farzi = Farzi(recipe, self.student, start, lessons, teachers, self.validated)
         checkpoint = self.folder / f"{name}.checkpoint"

@@ -10,6 +10,7 @@ depend on the number of workers. All workers hold the rows that lessons are draw
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -30,6 +31,7 @@ from distill_at_scale.distillation.farzi import (
     pack,
     real_sequences,
     start_by,
+    starters,
     teacher_model,
     unpack,
 )
@@ -85,7 +87,7 @@ def distill_farzi(
     Lessons(rows, student.length, recipe.least_context, recipe.seed)
     teachers, teachers_cpu_s = _teachers(gang, workers, dataset, recipe, tell)
     cpu = time.process_time()
-    farzi = _farzi(workers, recipe, student, rows, teachers, users)
+    farzi = _farzi(gang, workers, recipe, student, rows, teachers, users)
     cpu = time.process_time() - cpu
     best = _train(gang, workers, farzi, recipe, tell)
     stored = farzi.judge(_on(unpack(pack(best)), workers.device))
@@ -167,6 +169,7 @@ def _teacher_file(gang: Gang, k: int) -> str:
 
 
 def _farzi(
+    gang: Gang,
     workers: Workers,
     recipe: FarziRecipe,
     student: Student,
@@ -174,18 +177,39 @@ def _farzi(
     teachers: list[Teacher],
     users: RealUsers,
 ) -> Farzi:
-    start = start_by(recipe, teachers, rows)
+    def validate(parameters: Parameters) -> float:
+        return users.judge(lambda some: student.item_scores(parameters, some), recipe.metric, "farzi")
+
+    start = start_by(recipe, _starters(gang, workers, recipe, teachers, rows, validate), rows)
     # Machines of several kinds differ in the last bits: all begin with what the first one has.
     for tensor in start.tensors:
         if workers.rank:
             tensor.zero_()
         workers.add(tensor)
     lessons = Lessons(rows, student.length, recipe.least_context, recipe.seed)
-
-    def validate(parameters: Parameters) -> float:
-        return users.judge(lambda some: student.item_scores(parameters, some), recipe.metric, "farzi")
-
     return Farzi(recipe, student, start, lessons, teachers, validate, workers)
+
+
+def _starters(
+    gang: Gang,
+    workers: Workers,
+    recipe: FarziRecipe,
+    teachers: list[Teacher],
+    rows: Interactions,
+    validate: Callable[[Parameters], float],
+) -> list[Teacher]:
+    """Whom the sequences start from; their consensus is kept, so that a run that goes on does not need it anew."""
+    file = storage.join(gang.work, "consensus.safetensors")
+    there = torch.tensor([workers.rank == 0 and storage.exists(file)], dtype=torch.int64, device=workers.device)
+    workers.add(there)
+    if there.item():
+        found = safetensors.torch.load(storage.read_bytes(file))
+        return [Teacher(teachers[0].student, {name: value.to(workers.device) for name, value in found.items()})]
+    starters_ = starters(recipe, teachers, rows, validate)
+    if recipe.consensus and workers.rank == 0:
+        learned = {name: value.cpu().contiguous() for name, value in starters_[0].parameters.items()}
+        storage.write_bytes(file, safetensors.torch.save(learned))
+    return starters_
 
 
 def _train(gang: Gang, workers: Workers, farzi: Farzi, recipe: FarziRecipe, tell: progress.Tell) -> LatentSequences:

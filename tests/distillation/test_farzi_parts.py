@@ -13,6 +13,7 @@ from distill_at_scale.distillation.farzi import (
     Curriculum,
     Lessons,
     Teacher,
+    consensus,
     outer_loss,
     real_sequences,
     start_from_teachers,
@@ -162,3 +163,33 @@ def test_curricula_visit_every_sequence_once_a_pass() -> None:
     passes = [sum((shuffled.rows(7, step) for step in range(start, start + 3)), ()) for start in (0, 3)]
     assert [sorted(rows) for rows in passes] == [list(range(7))] * 2
     assert passes[0] != passes[1]
+
+
+def test_the_consensus_is_nearer_to_all_teachers_than_the_one_it_starts_from() -> None:
+    student = make_student()
+    # Fresh parameters are small, and what they predict is all alike.
+    drawn = [{name: 20 * value for name, value in student.draw(seed).items()} for seed in (1, 2, 3)]
+    teachers = [Teacher(student, parameters) for parameters in drawn]
+    lessons = Lessons(make_rows(), LENGTH, 1, seed=3)
+    unseen = Lessons(make_rows(seed=9), LENGTH, 1, seed=4).draw(40, 400, 0)
+
+    def closeness(parameters: dict[str, torch.Tensor]) -> float:
+        return -float(outer_loss(student, parameters, unseen, teachers, 1.0))
+
+    seen: list[float] = []
+
+    def validate(parameters: dict[str, torch.Tensor]) -> float:
+        seen.append(closeness(parameters))
+        return seen[-1]
+
+    found = consensus(teachers, lessons, 120, validate)
+    assert len(seen) == 3 + 3  # the teachers, then after 50, 100 and 120 steps
+    assert closeness(found.parameters) == max(seen)
+    assert closeness(found.parameters) > max(seen[:3]) + 0.05
+    again = consensus(teachers, lessons, 120, closeness)
+    for name, value in found.parameters.items():
+        assert torch.equal(again.parameters[name], value)
+    # Where teaching brings nothing, the best teacher is it.
+    spoiled = iter([0.0, 2.0, 1.0] + [-1.0] * 9)
+    best = consensus(teachers, lessons, 60, lambda parameters: next(spoiled))
+    assert best.parameters is teachers[1].parameters

@@ -29,6 +29,7 @@ N_ITEMS = 30
 SETTINGS: dict[str, Any] = {
     "model": {"dim": 8, "length": 8},
     "teachers": 2,
+    "consensus": 6,
     "teacher": {"epochs": 4, "learning_rate": 0.02},
     "width": 12,
     "steps": 9,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from distill_at_scale.distillation.farzi.consensus import consensus
 from distill_at_scale.distillation.farzi.distiller import Farzi, FarziConfig
 from distill_at_scale.distillation.farzi.fitting import fit_sequences, settings_for
 from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.lessons import Lesson, Lessons, outer_loss
 from distill_at_scale.distillation.farzi.packing import pack, unpack
 from distill_at_scale.distillation.farzi.real import drawn_rows
-from distill_at_scale.distillation.farzi.recipe import FarziRecipe, start_by
+from distill_at_scale.distillation.farzi.recipe import FarziRecipe, start_by, starters
 from distill_at_scale.distillation.farzi.schooling import Curriculum, school, train_student
 from distill_at_scale.distillation.farzi.start import Teacher, real_sequences, start_from_teachers
 from distill_at_scale.distillation.farzi.teachers import WindowExamples, teacher_model
@@ -23,6 +24,7 @@ __all__ = [
     "Lessons",
     "Teacher",
     "WindowExamples",
+    "consensus",
     "drawn_rows",
     "fit_sequences",
     "outer_loss",
@@ -32,6 +34,7 @@ __all__ = [
     "settings_for",
     "start_by",
     "start_from_teachers",
+    "starters",
     "teacher_model",
     "train_student",
     "unpack",

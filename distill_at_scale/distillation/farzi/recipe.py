@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import Field, model_validator
 
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.distillation.farzi.consensus import consensus
 from distill_at_scale.distillation.farzi.distiller import FarziConfig
 from distill_at_scale.distillation.farzi.latent import LatentSequences
+from distill_at_scale.distillation.farzi.lessons import Lessons
 from distill_at_scale.distillation.farzi.start import Teacher, start_from_teachers
+from distill_at_scale.distillation.students import Parameters
 
 # Chosen on ml-100k; a coupled token must be item and target at once, and bears smaller steps.
 _COUPLED = {"rate": 4e-3, "sharpness": 4.0, "foresight": 0.5, "popularity": 0.3, "width": 129}
@@ -35,8 +38,9 @@ class FarziRecipe(FarziConfig):
     """Settings of the student's architecture, as {dim: 64}; those not given: one layer, dim 32, no dropout."""
     coupled: bool = False
     """Whether the token after a place is its target, as in the paper; else each place has a target of its own."""
-    width: int = Field(default=65, ge=1)
-    """d, numbers of a token, as far as there are so many tokens and items; coupled: 129."""
+    width: int | None = Field(default=None, ge=1)
+    """d, numbers of a token, as far as there are so many tokens and items; None: one more than the student's dim, which
+    is what a consensus needs, without one twice as many; coupled: 129."""
     sharpness: float = Field(default=20.0, gt=0)
     """Of an item's own token at the start: this times the cosine of the items' vectors; coupled: 4."""
     foresight: float = Field(default=1.0, ge=0)
@@ -45,6 +49,9 @@ class FarziRecipe(FarziConfig):
     """Weight of the items' log counts at the start; coupled: .3."""
     teachers: int = Field(default=3, ge=1)
     """Models of the student's architecture, trained on the full data, that the sequences start from and learn from."""
+    consensus: int = Field(default=400, ge=0)
+    """Steps in which one model of that kind learns what the teachers agree on, for the sequences to start from; 0: they
+    start from the mean of the teachers, which needs more width."""
     teacher: dict[str, Any] = Field(default_factory=dict)
     """Settings of their training, as {epochs: 50}."""
     metric: str = Field(default="ndcg@10", pattern=r"^(hr|recall|precision|ndcg|mrr)@[1-9][0-9]*$")
@@ -63,6 +70,12 @@ class FarziRecipe(FarziConfig):
     def places_read(self) -> int:
         """Items of each real sequence that a synthetic one starts from: the last may be a target alone."""
         return self.length if self.coupled else self.length + 1
+
+    @property
+    def token_width(self) -> int:
+        """d as set, or what the start needs."""
+        dim = int(self.student_settings()["dim"])
+        return self.width or (dim + 1 if self.consensus else 2 * dim + 1)
 
     def student_settings(self) -> dict[str, Any]:
         """Of the student's model."""
@@ -87,6 +100,21 @@ class FarziRecipe(FarziConfig):
         return {**self.student_settings(), **training, "epochs": max(1, round(self.horizon / per_pass))}
 
 
+def starters(
+    recipe: FarziRecipe, teachers: Sequence[Teacher], rows: Interactions, validate: Callable[[Parameters], float]
+) -> list[Teacher]:
+    """Whom the sequences start from: the teachers, or their consensus.
+
+    Args:
+        rows: train rows.
+        validate: the metric of parameters, the same on all workers.
+    """
+    if not recipe.consensus:
+        return list(teachers)
+    lessons = Lessons(rows, teachers[0].student.length, 1, recipe.seed)
+    return [consensus(teachers, lessons, recipe.consensus, validate)]
+
+
 def start_by(recipe: FarziRecipe, teachers: Sequence[Teacher], rows: Interactions) -> LatentSequences:
     """The sequences that a recipe starts from.
 
@@ -99,7 +127,7 @@ def start_by(recipe: FarziRecipe, teachers: Sequence[Teacher], rows: Interaction
         rows,
         recipe.sequences,
         recipe.length,
-        min(recipe.width, tokens, rows.n_items),
+        min(recipe.token_width, tokens, rows.n_items),
         coupled=recipe.coupled,
         sharpness=recipe.sharpness,
         foresight=recipe.foresight,

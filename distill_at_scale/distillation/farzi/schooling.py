@@ -39,6 +39,9 @@ class Curriculum:
         return tuple(order[place * self.batch : (place + 1) * self.batch].tolist())
 
 
+_STRETCH = 10
+"""Steps of a student that is not differentiated, taken at once."""
+
 OPTIMIZER = Adam(eps_root=1e-12)
 """Of students."""
 
@@ -71,7 +74,11 @@ def train_student(
 ) -> Parameters:
     """A new student, drawn from ``seed`` and trained for ``n_steps``; nothing is differentiated."""
     fixed = latent.with_tensors([tensor.detach() for tensor in latent.tensors])
-    drawn = {name: value.to(fixed.decoder) for name, value in student.draw(seed).items()}
+    trained = {name: value.to(fixed.decoder) for name, value in student.draw(seed).items()}
+    optimizer = None
     with torch.no_grad():
-        trained, _ = school(student, fixed, curriculum, drawn, None, n_steps, Snapshots(1))
+        # A stretch holds the tokens of all of its batches, which in random order are all different ones.
+        for start in range(0, n_steps, _STRETCH):
+            n = min(_STRETCH, n_steps - start)
+            trained, optimizer = school(student, fixed, curriculum, trained, optimizer, n, Snapshots(1))
     return trained
