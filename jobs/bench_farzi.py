@@ -2,7 +2,7 @@
 
     das prepare --input ml-100k.inter --min-user 5 --min-item 5 --split leave_2 --shards 1 --output ml-100k
     python jobs/bench_farzi.py --data ml-100k --output FOLDER                        every run below
-    python jobs/bench_farzi.py --data ml-100k --output FOLDER --run consensus-50x50-s0 --steps 100
+    python jobs/bench_farzi.py --data ml-100k --output FOLDER --run consensus-50x50-s0
 
 100 % is SASRec (1 layer, 1 head, width 32, length 50) trained on random windows of all train rows until validation
 ndcg@10 falls, mean of three seeds, which are the teachers too. A run starts latent sequences from them, distils, and
@@ -24,14 +24,14 @@ from typing import Any
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-_LONG = {"length": 50, "horizon": 400, "shuffled": True, "rate": 2e-3, "validation_students": 4}
+# As it was before sequences started from a consensus.
+_EARLIER = {"length": 20, "consensus": 0, "horizon": 200, "shuffled": False, "validation_students": 2}
 SHAPES: dict[str, dict[str, Any]] = {
-    "consensus-50x50": {"sequences": 50, **_LONG},
-    "consensus-20x50": {"sequences": 20, **_LONG},
-    "decoupled-50x20": {"sequences": 50, "length": 20, "consensus": 0},
-    "decoupled-50x50": {"sequences": 50, "length": 50, "consensus": 0},
-    "decoupled-20x20": {"sequences": 20, "length": 20, "consensus": 0},
-    "coupled-50x20": {"sequences": 50, "length": 20, "coupled": True, "consensus": 0},
+    "consensus-50x50": {"sequences": 50, "length": 50},
+    "consensus-20x50": {"sequences": 20, "length": 50},
+    "decoupled-50x20": {"sequences": 50, "rate": 8e-3, **_EARLIER},
+    "decoupled-20x20": {"sequences": 20, "rate": 8e-3, **_EARLIER},
+    "coupled-50x20": {"sequences": 50, "coupled": True, **_EARLIER},
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
@@ -51,7 +51,7 @@ def main() -> int:
     parser.add_argument("--data", required=True, help="the prepared Dataset")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--run", action="append", choices=names, help="repeatable; default: those without variants")
-    parser.add_argument("--steps", type=int, default=600, help="outer steps")
+    parser.add_argument("--steps", type=int, default=100, help="outer steps")
     options = parser.parse_args()
     sys.path.insert(0, str(REPOSITORY))
     bench = Bench(options.data, options.output)

@@ -27,7 +27,7 @@ from dataset_kit import write_dataset
 
 def test_the_format_sets_its_defaults() -> None:
     plain, coupled = FarziRecipe(), FarziRecipe(coupled=True, sharpness=7.0)  # type: ignore[call-arg]
-    assert (plain.rate, plain.sharpness, plain.foresight, plain.token_width) == (8e-3, 20.0, 1.0, 33)
+    assert (plain.rate, plain.sharpness, plain.foresight, plain.token_width) == (2e-3, 20.0, 1.0, 33)
     assert (coupled.rate, coupled.sharpness, coupled.foresight, coupled.token_width) == (4e-3, 7.0, 0.5, 129)
     assert FarziRecipe(consensus=0).token_width == 65
     assert (plain.places_read, coupled.places_read) == (21, 20)
