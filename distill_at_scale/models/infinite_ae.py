@@ -32,7 +32,7 @@ from distill_at_scale.models.linalg import FLOAT32_CONDITION
 from distill_at_scale.models.memory import available_memory
 from distill_at_scale.models.selection import METRIC_PATTERN, Progress, Selection, select, validation_metric
 from distill_at_scale.models.synthetic_rows import SyntheticRows
-from distill_at_scale.models.training.sources import MemorySource, Source
+from distill_at_scale.models.training.sources import MemorySource, Source, filled
 from distill_at_scale.models.training.trainer import Alone
 
 DRAWS = ("uniform", "leverage")
@@ -71,7 +71,9 @@ class InfiniteAE(Recommender):
     """P = K(histories, train) (K(train, train) + λ' I)^-1 X with λ' = λ · mean diagonal of K.
 
     Source: Sachdeva, Dhaliwal, Wu, McAuley, "Infinite recommendation networks: a data-centric approach"
-    (NeurIPS 2022), equation 2. New users need no new fit: their history is compared with the train users'.
+    (NeurIPS 2022), equation 2. New users need no new fit: their history is compared with the train users'. Users
+    without train rows are none: they would teach that whoever has no history wants nothing, and take the place of what
+    all users have in common (on samples of whole users of ml-1m, ndcg@10 20 instead of 28).
 
     Practical limits of the exact solver: kernel and factor are users × users, the solution users × items. 6,040
     users × 3,706 items take .6 GiB and a minute of one core with the grid; 40,000 users × 20,000 items 21 GiB and
@@ -104,6 +106,7 @@ class InfiniteAE(Recommender):
         return min(memory(solver, size) for solver in possible)
 
     def _fit(self, train: Interactions, validation: Interactions | None, progress: Progress | None) -> None:
+        train, validation = filled(train, validation)
         solver = self.config.solver
         if solver == "auto":
             size, free = self.size(len(train), train.n_items, train.n_rows, self.config), available_memory()

@@ -34,7 +34,7 @@ from distill_at_scale.models.kernel.pcg import Sharing
 from distill_at_scale.models.kernel.pcg_fit import Shelf, join_users
 from distill_at_scale.models.kernel.solvers import Plan, Speed, choose, measure_speed, plan
 from distill_at_scale.models.memory import available_memory, require_memory
-from distill_at_scale.models.training.sources import ShardSource
+from distill_at_scale.models.training.sources import FilledSource, ShardSource
 from distill_at_scale.pipelines import cluster, progress, runs
 from distill_at_scale.pipelines.checkpoints import Checkpoints
 from distill_at_scale.pipelines.stages import ANYWHERE, take
@@ -162,7 +162,9 @@ def _fit_nystrom(
     tell: progress.Tell | None,
 ) -> None:
     given = None if model.config.draw in DRAWS else SyntheticDataset.open(model.config.draw).rows()
-    selection, weights = model.fit_nystrom(ShardSource(dataset, peers.rank, peers.world), peers, tell, given)
+    selection, weights = model.fit_nystrom(
+        FilledSource(ShardSource(dataset, peers.rank, peers.world)), peers, tell, given
+    )
     if peers.rank == 0:
         model.adopt(weights, selection, dataset.n_items, dataset.manifest.item_space)
         model.save(output)
@@ -177,7 +179,7 @@ def _fit_pcg(
     output: str,
     tell: progress.Tell | None,
 ) -> None:
-    sources = [ShardSource(dataset, rank, peers.world) for rank in range(peers.world)]
+    sources = [FilledSource(ShardSource(dataset, rank, peers.world)) for rank in range(peers.world)]
     everyone = [
         join_users([source.train(piece) for piece in range(source.n_pieces)], dataset.n_items) for source in sources
     ]

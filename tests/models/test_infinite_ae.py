@@ -6,10 +6,11 @@ import importlib.util
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 import torch
 from contract import RecommenderContract, blocks, make_rows
 
@@ -189,3 +190,21 @@ def test_the_reference_figures_on_movielens_1m(shared_data: Path) -> None:
     assert found["ndcg@10"] == pytest.approx(33.3943, abs=2e-4)
     assert found["ndcg@100"] == pytest.approx(43.3260, abs=2e-4)
     assert found["auc"] == pytest.approx(94.57, abs=0.1)
+
+
+@pytest.mark.parametrize("settings", [{"solver": "exact"}, {"solver": "nystrom", "landmarks": 12}, {"solver": "pcg"}])
+def test_users_without_rows_change_nothing(settings: dict[str, Any]) -> None:
+    """As a sample of whole users leaves most of them."""
+    rng = np.random.default_rng(4)
+    dense = (rng.random((40, 15)) < 0.4).astype(np.float32)
+    dense[::2] = 0
+    held = (rng.random((40, 15)) < 0.2).astype(np.float32)
+    train, heldout = (Interactions.from_csr(sp.csr_array(rows)) for rows in (dense, held))
+    few = np.arange(1, 40, 2)
+    asked = {"grid": (0.5, 2.0), "metric": "ndcg@10", **settings}
+    whole = create_model("infinite_ae", asked).fit(train, heldout)
+    alone = create_model("infinite_ae", asked).fit(train.take(few), heldout.take(few))
+    np.testing.assert_allclose(whole.score(train), alone.score(train), rtol=2e-4, atol=2e-5)
+    assert whole.selection is not None
+    assert alone.selection is not None
+    assert whole.selection.chosen == alone.selection.chosen

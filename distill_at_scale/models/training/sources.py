@@ -93,6 +93,39 @@ class ShardSource:
         return kept[1]
 
 
+class FilledSource:
+    """A source without the users that have no train rows, as most have none in a sample of whole users.
+
+    A model that reconstructs histories would learn from them that nobody wants anything.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.n_users, self.n_items, self.n_pieces = source.n_users, source.n_items, source.n_pieces
+
+    def train(self, piece: int) -> Interactions:
+        return filled(self._source.train(piece), None)[0]
+
+    def validation(self, piece: int) -> Interactions | None:
+        heldout = self._source.validation(piece)
+        return None if heldout is None else filled(self._source.train(piece), heldout)[1]
+
+    def all_train(self) -> Interactions:
+        return filled(self._source.all_train(), None)[0]
+
+
+def filled(train: Interactions, validation: Interactions | None) -> tuple[Interactions, Interactions | None]:
+    """The rows of those users that have train rows.
+
+    Args:
+        train, validation: of the same users in the same order.
+    """
+    positions = np.flatnonzero(train.counts > 0)
+    if len(positions) == len(train):
+        return train, validation
+    return take_users(train, positions), None if validation is None else take_users(validation, positions)
+
+
 def take_users(rows: Interactions, positions: np.ndarray) -> Interactions:
     """The users at ``positions`` (in ``rows``; not user numbers), in that order, without their times."""
     counts = rows.counts[positions]
