@@ -197,6 +197,7 @@ def run_search(
 
 
 _METRIC, _ROUND = "validation", "round"
+_WORST = 1e9
 
 
 def _searched(
@@ -205,21 +206,19 @@ def _searched(
     sign: int,
 ) -> None:
     """What a worker does in a search."""
-    told: list[float] = []
+    # The best round is the one that would be kept; a trial that fails before the first has the worst that can be.
+    best, rounds = -_WORST, 0
 
     def tell(metric: float) -> None:
-        told.append(metric)
-        # The best round is the one that would be kept.
-        tune.report({_METRIC: sign * max(sign * value for value in told), _ROUND: len(told), _FAILED: ""})
+        nonlocal best, rounds
+        best, rounds = max(best, sign * metric), rounds + 1
+        tune.report({_METRIC: sign * best, _ROUND: rounds, _FAILED: ""})
 
     try:
         learn(dict(config), tell)
     except DasError as error:
-        # As a rate at which the loss is no number any more: the worst that can be told.
-        tune.report({_METRIC: told[-1] if told else -sign * _WORST, _ROUND: len(told), _FAILED: str(error)})
-
-
-_WORST = 1e9
+        # As at a rate at which the loss is no number any more.
+        tune.report({_METRIC: sign * best, _ROUND: rounds, _FAILED: str(error)})
 
 
 def _run_config(output: str, callbacks: list[Any], mlflow: str | None) -> tune.RunConfig:

@@ -13,6 +13,7 @@ from distill_kit import grouped
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import create_model, load_model
 from distill_at_scale.models.synthetic_rows import SyntheticRows
+from distill_at_scale.models.training.sources import filled
 
 MODELS: dict[str, dict[str, Any]] = {
     "infinite_ae": {"lam": 0.5, "dtype": "float64", "device": "cpu", "solver": "exact"},
@@ -22,7 +23,9 @@ MODELS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_that_are_a_log_give_the_logs_model(name: str, tmp_path: Path) -> None:
-    train, heldout = grouped()
+    # A user without train rows is none to a log's model, and one like any other among rows.
+    train, heldout = filled(*grouped())
+    assert heldout is not None
     rows = SyntheticRows(train.to_csr().toarray(), len(train), train.n_rows, "fingerprint", {name: {"lam": 0.01}})
     on_log = create_model(name, MODELS[name]).fit(train)
     on_rows = create_model(name, MODELS[name]).fit_rows(rows)
