@@ -78,12 +78,19 @@ def search(
     Raises:
         DasError: Optuna is not installed; a setting that does not exist.
     """
-    fixed = {**settings, "users": users} if owner == _DISTILLER else dict(settings)
-    config = _config(owner, fixed)
+    fixed = dict(settings)
+    config = _config(owner, fixed, users)
     known = {"learning_rate": config.rate, "hide": config.hidden} if owner == _DISTILLER else config.model_dump()
     first = {name: float(value) for name, value in known.items() if isinstance(value, int | float)}
     space = {name: range_ for name, range_ in search_space(first).items() if name not in settings}
-    content = [owner, data.manifest.fingerprint, fixed, trials, {name: vars(range_) for name, range_ in space.items()}]
+    content = [
+        owner,
+        data.manifest.fingerprint,
+        fixed,
+        users,
+        trials,
+        {name: vars(range_) for name, range_ in space.items()},
+    ]
     key = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
     place = storage.join(output, RECORDS, f"{owner}.json")
     if storage.exists(place):
@@ -97,7 +104,7 @@ def search(
     board = Board(f"search settings of {owner}", trials, best_by="validation")
     with board.shown():
         found = run_search(
-            functools.partial(_learn, owner, data.uri, fixed),
+            functools.partial(_learn, owner, data.uri, fixed, users),
             space,
             {name: first[name] for name in space},
             board,
@@ -135,12 +142,15 @@ def _at(found: list[Tried], settings: Mapping[str, float]) -> float | None:
     )
 
 
-def _config(owner: str, settings: Mapping[str, Any]) -> Any:
+def _config(owner: str, settings: Mapping[str, Any], users: int) -> Any:
+    """Of a model, or of a distillation into ``users``; what is wrong is said as `fit` and `distill` say it."""
     if owner != _DISTILLER:
         return find_model(owner).parse_config(settings)
-    from distill_at_scale.distillation.distill_cf import DistillCFConfig
+    from distill_at_scale.config import DistillConfig
+    from distill_at_scale.pipelines.distill import method_config
 
-    return DistillCFConfig(**settings)
+    asked = {"data": "-", "output": "-", "users": users, "set": dict(settings)}
+    return method_config(DistillConfig.model_validate(asked))
 
 
 def _rounds(owner: str, config: Any) -> int:
@@ -153,7 +163,12 @@ def _rounds(owner: str, config: Any) -> int:
 
 
 def _learn(
-    owner: str, uri: str, fixed: Mapping[str, Any], settings: Mapping[str, float], tell: Callable[[float], None]
+    owner: str,
+    uri: str,
+    fixed: Mapping[str, Any],
+    users: int,
+    settings: Mapping[str, float],
+    tell: Callable[[float], None],
 ) -> None:
     """One trial: trains in this process, and tells the validation metric of every round."""
     from distill_at_scale.distillation.distill_cf import DistillCF
@@ -168,7 +183,7 @@ def _learn(
     source = ShardSource(Dataset.open(uri))
     learner: Trainer | DistillCF
     if owner == _DISTILLER:
-        config = _config(owner, {**fixed, **settings})
+        config = _config(owner, {**fixed, **settings}, users)
         learner = DistillCF(config, RealUsers(source, seed=config.seed, judged=config.validation_users))
     else:
         model = create_model(owner, {**fixed, **settings})
