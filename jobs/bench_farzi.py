@@ -1,11 +1,15 @@
-"""Distils MovieLens-100K by Farzi and says what share of full-data quality is kept; writes one JSON file.
+"""Distils a log by Farzi and says what share of full-data quality is kept; writes one JSON file.
 
     das prepare --input ml-100k.inter --min-user 5 --min-item 5 --split leave_2 --shards 1 --output ml-100k
-    python jobs/bench_farzi.py --data ml-100k --output FOLDER                        every run below
+    python jobs/bench_farzi.py --data ml-100k --output FOLDER                        every run on MovieLens-100K
     python jobs/bench_farzi.py --data ml-100k --output FOLDER --run consensus-50x50-s0
 
-100 % is SASRec (1 layer, 1 head, width 32, length 50) trained on random windows of all train rows until validation
-ndcg@10 falls, mean of three seeds, which are the teachers too. A run starts latent sequences from them, distils, and
+    das prepare --input amazon-beauty-5core.txt --split leave_2 --shards 1 --output beauty
+    python jobs/bench_farzi.py --data beauty --output OTHER-FOLDER --run beauty-200x20-s0
+
+100 % is SASRec trained on random windows of all train rows until validation ndcg@10 falls, the mean of its seeds, which
+are the teachers too: on MovieLens three seeds of 1 layer, width 32; on Beauty, Amazon's 5-core log, two of the model
+with its defaults (2 layers, width 64, dropout .5). A run starts latent sequences from them, distils, and
 trains four students each on the start, on what was learned, and on what is stored of it (8 bits a number): as many Adam
 steps as they were made for, and twice as many with the sequences in random order. Everything is chosen on
 validation; test, with train and validation rows as histories, is looked at once a run. FOLDER gets the teachers,
@@ -32,16 +36,24 @@ SHAPES: dict[str, dict[str, Any]] = {
     "decoupled-50x20": {"sequences": 50, "rate": 8e-3, **_EARLIER},
     "decoupled-20x20": {"sequences": 20, "rate": 8e-3, **_EARLIER},
     "coupled-50x20": {"sequences": 50, "coupled": True, **_EARLIER},
+    "beauty-200x20": {
+        "sequences": 200,
+        "length": 20,
+        "model": {"dim": 64, "blocks": 2},
+        # As the model has them on a log.
+        "teacher": {"dropout": 0.5, "learning_rate": 1e-3, "batch_size": 128, "patience": 10},
+        "teachers": 2,
+        # A user of that log has seven train rows.
+        "least_context": 2,
+    },
 }
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
-    "-varied": {"shuffled": True, "rate_spread": 1.5},
     "-places4k": {"lesson_places": 4096},
     "-parallel4": {"parallel": 4},
     "-teacher1": {"teacher_share": 1.0},
-    "-rate2": {"rate": 2e-3},
 }
-FULL_SEEDS, STUDENT_SEEDS, OUTER_SEEDS = (0, 1, 2), (100, 101, 102, 103), (0, 1, 2)
+STUDENT_SEEDS, OUTER_SEEDS = (100, 101, 102, 103), (0, 1, 2, 3)
 METRICS = ("ndcg@10", "hr@10", "hr@100")
 
 
@@ -50,33 +62,47 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="the prepared Dataset")
     parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--run", action="append", choices=names, help="repeatable; default: those without variants")
+    parser.add_argument(
+        "--run", action="append", choices=names, help="repeatable, of one log; default: MovieLens', no variants"
+    )
     parser.add_argument("--steps", type=int, default=100, help="outer steps")
     options = parser.parse_args()
     sys.path.insert(0, str(REPOSITORY))
-    bench = Bench(options.data, options.output)
-    bench.full()
-    for name in options.run or [f"{shape}-s{seed}" for seed in OUTER_SEEDS for shape in SHAPES]:
-        bench.run(name, options.steps)
+    ours = [f"{shape}-s{seed}" for seed in OUTER_SEEDS for shape in SHAPES if not shape.startswith("beauty")]
+    bench: Bench | None = None
+    for name in options.run or ours:
+        recipe = recipe_of(name, options.steps)
+        bench = bench or Bench(options.data, options.output, recipe)
+        bench.run(name, recipe)
+    assert bench is not None
     print(json.dumps(bench.report, indent=2))
     return 0
 
 
-class Bench:
-    """The data, the results so far, and what makes more of them."""
+def recipe_of(name: str, steps: int) -> Any:
+    """The FarziRecipe of a run."""
+    from distill_at_scale.distillation.farzi import FarziRecipe
 
-    def __init__(self, data: str, folder: Path) -> None:
+    stem, seed = name.rsplit("-s", 1)
+    shape = next(shape for shape in SHAPES if stem.startswith(shape))
+    settings = {**SHAPES[shape], **VARIANTS[stem.removeprefix(shape)], "steps": steps, "seed": int(seed)}
+    return FarziRecipe.model_validate(settings)
+
+
+class Bench:
+    """The data, the full-data models of a recipe, the results so far, and what makes more of them."""
+
+    def __init__(self, data: str, folder: Path, recipe: Any) -> None:
         import torch
 
         from distill_at_scale.data.dataset import Dataset
-        from distill_at_scale.distillation.farzi import FarziRecipe
         from distill_at_scale.distillation.students import create_student
 
         torch.set_num_threads(1)
         dataset = Dataset.open(data)
         self.train, self.validation = dataset.interactions("train"), dataset.interactions("validation")
         self.test, self.histories = dataset.interactions("test"), dataset.interactions("train", "validation")
-        self.recipe = FarziRecipe()
+        self.recipe = recipe
         self.student = create_student("sasrec", dataset.n_items, self.recipe.student_settings())
         self.folder, self.file = folder, folder / "results.json"
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,24 +110,17 @@ class Bench:
         self.report: dict[str, Any] = {"bytes of the log's shards": log, "full": {}, "runs": {}}
         if self.file.is_file():
             self.report = json.loads(self.file.read_text())
-
-    def full(self) -> None:
-        """Trains the full-data models."""
-        for seed in FULL_SEEDS:
+        for seed in range(recipe.teachers):
             if str(seed) not in self.report["full"]:
                 self.report["full"][str(seed)] = self.train_full(seed)
                 self.write()
 
-    def run(self, name: str, steps: int) -> None:
+    def run(self, name: str, recipe: Any) -> None:
         """One distillation, from its checkpoint on."""
-        from distill_at_scale.distillation.farzi import Farzi, FarziRecipe, Lessons, pack, start_by, starters, unpack
+        from distill_at_scale.distillation.farzi import Farzi, Lessons, pack, start_by, starters, unpack
 
         if name in self.report["runs"]:
             return
-        stem, seed = name.rsplit("-s", 1)
-        shape = next(shape for shape in SHAPES if stem.startswith(shape))
-        changed = VARIANTS[stem.removeprefix(shape)]
-        recipe = FarziRecipe.model_validate({**SHAPES[shape], **changed, "steps": steps, "seed": int(seed)})
         teachers, clock = self.teachers(), time.process_time()
         start = start_by(recipe, starters(recipe, teachers, self.train, self.validated), self.train)
         lessons = Lessons(self.train, self.student.length, recipe.least_context, recipe.seed)
@@ -152,7 +171,10 @@ class Bench:
         return {**means, "spread of ndcg@10": spread, "share": round(float(np.mean(values["ndcg@10"]) / full), 4)}
 
     def validated(self, parameters: dict) -> float:
-        return self.measured(parameters, self.train, self.validation)["ndcg@10"]
+        """ndcg@10 of validation rows, of as many users as the recipe says."""
+        users = np.random.default_rng(0).permutation(len(self.train))[: self.recipe.validation_users]
+        users.sort()
+        return self.measured(parameters, self.train.take(users), self.validation.take(users))["ndcg@10"]
 
     def measured(self, parameters: dict, histories: Any, heldout: Any) -> dict[str, float]:
         from distill_at_scale.evaluation import RankingEvaluator
@@ -198,7 +220,10 @@ class Bench:
 
         from distill_at_scale.distillation.farzi import Teacher
 
-        return [Teacher(self.student, safetensors.torch.load_file(self.teacher_file(seed))) for seed in FULL_SEEDS]
+        return [
+            Teacher(self.student, safetensors.torch.load_file(self.teacher_file(seed)))
+            for seed in range(self.recipe.teachers)
+        ]
 
     def teacher_file(self, seed: int) -> Path:
         return self.folder / f"full-{seed}.safetensors"
