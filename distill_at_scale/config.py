@@ -220,7 +220,7 @@ class SweepConfig(ClusterConfig):
     data: str
     """a dataset"""
     methods: list[str] = Field(default_factory=lambda: ["all"], min_length=1)
-    """samplers and distillers (sketch, distill_cf), or all; a distiller's budget is a share of the users"""
+    """samplers and distillers (sketch, distill_cf, farzi), or all; a distiller's budget is a share of the users"""
     budgets: list[str] = Field(default_factory=lambda: ["0.01", "0.05", "0.1", "0.5"], min_length=1)
     """shares of the train rows to keep, above 0 and at most 1"""
     models: list[str] = Field(default_factory=lambda: ["popularity", "ease", "svd_ae", "infinite_ae"], min_length=2)
@@ -313,6 +313,9 @@ class DistillConfig(ClusterConfig):
     """items of a sequence, of farzi; so many train rows must as many users have"""
     student: str = "sasrec"
     """the model that farzi's sequences are made for: sasrec or gru4rec"""
+    teachers_at: str | None = None
+    """folder or storage URI where farzi's full-data models are kept and looked for, so that runs that make other
+    sequences of the same dataset need not train them again; default: with the run, and removed at its end"""
     output: str
     """folder or storage URI for the synthetic dataset"""
     set: dict[str, Any] = Field(default_factory=dict)

@@ -59,6 +59,8 @@ class Recommender(ABC):
     """Whether it is trained step by step (a TorchRecommender), on as many workers as asked for."""
     learns_from_rows: ClassVar[bool] = False
     """Whether :meth:`fit_rows` works: whether real-valued rows of synthetic users can take the place of a log."""
+    learns_from_sequences: ClassVar[bool] = False
+    """Whether latent sequences can take the place of a log: whether it has the form of a student."""
 
     config: ModelConfig
     n_items: int | None

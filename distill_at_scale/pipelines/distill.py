@@ -42,6 +42,8 @@ _MAKES: dict[str, tuple[str, ...]] = {
     "sketch": ("users",),
     "farzi": ("sequences", "length", "student"),
 }
+# And those that say nothing about it.
+_BESIDE: dict[str, tuple[str, ...]] = {"farzi": ("teachers_at",)}
 
 
 class DistillResult(BaseModel):
@@ -106,6 +108,7 @@ def distill(config: DistillConfig | None = None, /, **settings: Any) -> DistillR
         keep_checkpoints=config.keep_checkpoints,
     )
     data, name = dataset.uri, f"distill by {config.method}"
+    kept = None if config.teachers_at is None else storage.normalise(config.teachers_at)
     with cluster.session(config.address):
         if config.gpu and not ray.cluster_resources().get("GPU"):
             raise DasError("--gpu is set, but the cluster has no GPU; leave it out, or add a GPU node.")
@@ -113,7 +116,7 @@ def distill(config: DistillConfig | None = None, /, **settings: Any) -> DistillR
 
             def work(gang: Gang, workers: Workers) -> None:
                 if isinstance(method, FarziRecipe):
-                    distill_farzi(gang, workers, data, method, output, tell)
+                    distill_farzi(gang, workers, data, method, output, tell, kept)
                 else:
                     distill_rows(gang, workers, data, method, output, tell)
 
@@ -148,10 +151,11 @@ def method_config(config: DistillConfig) -> Method:
         DasError: for a wrong one, naming it.
     """
     kind, own = _CONFIGS[config.method], _MAKES[config.method]
-    every = {name for names in _MAKES.values() for name in names}
-    if foreign := sorted(config.model_fields_set & (every - set(own))):
+    every = {name for names in (*_MAKES.values(), *_BESIDE.values()) for name in names}
+    if foreign := sorted(config.model_fields_set & (every - {*own, *_BESIDE.get(config.method, ())})):
         takes = ", ".join(f"--{name}" for name in own)
-        raise DasError(f"--{foreign[0]} is not of {config.method}, which takes {takes}; leave it out.")
+        option = foreign[0].replace("_", "-")
+        raise DasError(f"--{option} is not of {config.method}, which takes {takes}; leave it out.")
     if twice := sorted(config.set.keys() & {*own, "seed"}):
         raise DasError(f"{twice[0]} is given by --{twice[0]}, not by --set.")
     given = {**config.set, **{name: getattr(config, name) for name in own}, "seed": config.seed}

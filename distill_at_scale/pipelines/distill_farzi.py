@@ -9,6 +9,8 @@ depend on the number of workers. All workers hold the rows that lessons are draw
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -72,9 +74,15 @@ def check_farzi(recipe: FarziRecipe, dataset: Dataset, workers: int) -> None:
 
 
 def distill_farzi(
-    gang: Gang, workers: Workers, data: str, recipe: FarziRecipe, output: str, tell: progress.Tell
+    gang: Gang,
+    workers: Workers,
+    data: str,
+    recipe: FarziRecipe,
+    output: str,
+    tell: progress.Tell,
+    kept: str | None = None,
 ) -> None:
-    """One worker's part; the first one writes the result."""
+    """One worker's part; the first one writes the result. ``kept`` is the folder of teachers that other runs share."""
     started = time.monotonic()
     dataset = Dataset.open(data)
     student = create_student(recipe.student, dataset.n_items, recipe.student_settings())
@@ -85,7 +93,7 @@ def distill_farzi(
     # Too long or too many are refused before teachers are trained for them.
     real_sequences(rows, recipe.sequences, recipe.places_read, recipe.seed)
     Lessons(rows, student.length, recipe.least_context, recipe.seed)
-    teachers, teachers_cpu_s = _teachers(gang, workers, dataset, recipe, tell)
+    teachers, teachers_cpu_s = _teachers(gang, workers, dataset, recipe, tell, kept)
     cpu = time.process_time()
     farzi = _farzi(gang, workers, recipe, student, rows, teachers, users)
     cpu = time.process_time() - cpu
@@ -131,13 +139,18 @@ class OneWorker(Workers):
 
 
 def _teachers(
-    gang: Gang, workers: Workers, dataset: Dataset, recipe: FarziRecipe, tell: progress.Tell
+    gang: Gang, workers: Workers, dataset: Dataset, recipe: FarziRecipe, tell: progress.Tell, kept: str | None
 ) -> tuple[list[Teacher], float]:
-    """All teachers, and the CPU-seconds of their training (since the last kill, where there was one)."""
+    """All teachers, and the CPU-seconds of their training, whoever trained them (since the last kill, where there was
+    one)."""
     settings = recipe.teacher_settings()
+    seeds = [int(hashing.combine(recipe.seed, _TEACH, k)[0] >> 1) for k in range(recipe.teachers)]
+    files = [storage.join(gang.work, f"teacher-{k}.safetensors") for k in range(recipe.teachers)]
+    if kept is not None:
+        files = [storage.join(kept, f"{_key(dataset, recipe.student, settings, seed)}.safetensors") for seed in seeds]
     mine = range(workers.rank, recipe.teachers, workers.world)
     for turn, k in enumerate(mine):
-        if storage.exists(_teacher_file(gang, k)):
+        if storage.exists(files[k]):
             continue
 
         def shown(share: float, what: str, turn: int = turn) -> None:
@@ -145,27 +158,28 @@ def _teachers(
                 tell(_TEACHING * (turn + share) / len(mine), what)
 
         cpu = time.process_time()
-        seed = int(hashing.combine(recipe.seed, _TEACH, k)[0] >> 1)
-        model = teacher_model(recipe.student, {**settings, "seed": seed})
+        model = teacher_model(recipe.student, {**settings, "seed": seeds[k]})
         own = replace(gang, work=storage.join(gang.work, f"teacher-{k}"), checkpoint_every=None)
         trainer = run_trainer(own, OneWorker(workers.device), model, dataset, ShardSource(dataset), shown)
         learned = {name: value.detach().cpu().contiguous() for name, value in trainer.module.named_parameters()}
         content = safetensors.torch.save({**learned, "cpu_s": torch.tensor(time.process_time() - cpu)})
-        storage.write_bytes(_teacher_file(gang, k), content)
+        storage.write_bytes(files[k], content)
     student = create_student(recipe.student, dataset.n_items, settings)
     teachers, cpu_s = [], 0.0
-    for k in range(recipe.teachers):
+    for file in files:
         # Not by torch.distributed: teaching may take longer than it waits.
-        while not storage.exists(_teacher_file(gang, k)):
+        while not storage.exists(file):
             time.sleep(_POLL_S)
-        found = safetensors.torch.load(storage.read_bytes(_teacher_file(gang, k)))
+        found = safetensors.torch.load(storage.read_bytes(file))
         cpu_s += float(found.pop("cpu_s"))
         teachers.append(Teacher(student, {name: value.to(workers.device) for name, value in found.items()}))
     return teachers, cpu_s
 
 
-def _teacher_file(gang: Gang, k: int) -> str:
-    return storage.join(gang.work, f"teacher-{k}.safetensors")
+def _key(dataset: Dataset, student: str, settings: dict[str, Any], seed: int) -> str:
+    """Of all that a teacher depends on; its file's name where several runs share it."""
+    content = [dataset.manifest.fingerprint, student, settings, seed, runs.versions()["torch"]]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _farzi(

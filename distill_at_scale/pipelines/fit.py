@@ -21,6 +21,7 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.models import find_model
 from distill_at_scale.models.base import MODEL_FILE, read_description
 from distill_at_scale.pipelines import cluster, progress, runs
+from distill_at_scale.pipelines.fitting import fit_synthetic
 from distill_at_scale.pipelines.stages import run_alone
 
 # What needs torch is imported where it is used: the processes of a fit in closed form are spared it.
@@ -109,24 +110,24 @@ def _fit_synthetic(config: FitConfig) -> FitResult:
 
     synthetic = SyntheticDataset.open(config.data)
     made = synthetic.manifest.sequences
-    settings = config.set
+    # Wrong settings are found before a cluster is started for them.
     if made is None:
         find_model(config.model).refuse_rows()
     else:
-        settings = settings_for(config.model, config.set, made.settings)
+        settings_for(config.model, config.set, made.settings)
     if config.workers > 1:
         what = "users" if made is None else "sequences"
         raise DasError(f"Synthetic {what} are few, and fitted by one worker; leave out --workers.")
     output = storage.normalise(config.output)
     _refuse_model(output, config.overwrite)
     record = runs.RunRecord("fit", config.model_dump(mode="json", exclude={"address", "overwrite"}))
-    name, work = f"fit {config.model}", _fit_rows if made is None else _fit_sequences
+    name = f"fit {config.model}"
     with (
         cluster.session(config.address),
         progress.stage(name, _STEPS) as stage,
         progress.relay(stage, _STEPS) as tell,
     ):
-        run_alone(record, name, work, synthetic.uri, config.model, settings, output, tell, gpu=config.gpu)
+        run_alone(record, name, _fit_few, synthetic.uri, config.model, config.set, output, tell, gpu=config.gpu)
     return _result(record, config, output, synthetic.manifest.data.sha256[:32])
 
 
@@ -151,23 +152,8 @@ def _result(record: runs.RunRecord, config: FitConfig, output: str, fingerprint:
     )
 
 
-def _fit_rows(data: str, name: str, settings: dict[str, Any], output: str, tell: progress.Tell) -> dict[str, Any]:
-    from distill_at_scale.distillation.synthetic import SyntheticDataset
-
-    model = find_model(name)
-    model(model.parse_config(settings)).fit_rows(SyntheticDataset.open(data).for_models(), progress=tell).save(output)
-    return {}
-
-
-def _fit_sequences(data: str, name: str, settings: dict[str, Any], output: str, tell: progress.Tell) -> dict[str, Any]:
-    from distill_at_scale.distillation.farzi import fit_sequences
-    from distill_at_scale.distillation.synthetic import SyntheticDataset
-
-    synthetic = SyntheticDataset.open(data)
-    m = synthetic.manifest
-    shuffled = m.sequences is not None and m.sequences.shuffled
-    space = m.parent.item_space
-    fit_sequences(synthetic.sequences(), name, settings, shuffled=shuffled, item_space=space).save(output)
+def _fit_few(data: str, name: str, settings: dict[str, Any], output: str, tell: progress.Tell) -> dict[str, Any]:
+    fit_synthetic(data, name, settings, tell).save(output)
     return {}
 
 

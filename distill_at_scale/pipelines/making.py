@@ -23,10 +23,13 @@ from distill_at_scale.pipelines import runs
 from distill_at_scale.pipelines.sample import Samples, sample
 from distill_at_scale.samplers.sampler import SAMPLERS
 
-DISTILLERS = ("sketch", "distill_cf")
+DISTILLERS = ("sketch", "distill_cf", "farzi")
+OF_SEQUENCES = "farzi"
+"""the distiller that makes sequences, not users"""
 METHODS = (*SAMPLERS, *DISTILLERS)
-RECORDS, DATA = "made", "data"
-"""folders of a sweep: what became of each batch, and the small datasets"""
+RECORDS, DATA, TEACHERS = "made", "data", "teachers"
+"""folders of a sweep: what became of each batch, the small datasets, and full-data models that distillers learn from"""
+FOLDERS = (RECORDS, DATA, TEACHERS)
 _PROXY_STAGES = ("train", "write row scores")
 
 
@@ -41,7 +44,7 @@ class Made(BaseModel):
     uri: str = ""
     fingerprint: str = ""
     rows: int = 0
-    """train rows; of a distiller synthetic users"""
+    """train rows; of a distiller synthetic users or sequences"""
     share: float = 0.0
     """of the full dataset's train rows; of a distiller of its users"""
     bytes: int = 0
@@ -53,7 +56,8 @@ class Made(BaseModel):
 
 @dataclass(frozen=True)
 class Batch:
-    """What is made together: methods that share a proxy at all budgets, or one distiller at one budget."""
+    """What is made together: methods that share a proxy at all budgets, or one distiller: at one budget, or, where it
+    has teachers, at all."""
 
     methods: tuple[str, ...]
     budgets: tuple[float, ...]
@@ -99,10 +103,11 @@ def batches(
             shared.setdefault(SAMPLERS[name].proxy or name, []).append(name)
     of_samplers = [Batch(tuple(names), tuple(budgets), seed, data, output, settings) for names in shared.values()]
     of_distillers = [
-        Batch((name,), (budget,), seed, data, output, settings)
+        Batch((name,), together, seed, data, output, settings)
         for name in methods
         if name in DISTILLERS
-        for budget in sorted(budgets, reverse=True)
+        # One after another, what has teachers trains them once.
+        for together in ([tuple(budgets)] if name == OF_SEQUENCES else [(b,) for b in sorted(budgets, reverse=True)])
     ]
     with_proxy = [batch for batch in of_samplers if SAMPLERS[batch.methods[0]].proxy]
     return [*of_distillers, *with_proxy, *(batch for batch in of_samplers if batch not in with_proxy)]
@@ -110,6 +115,8 @@ def batches(
 
 def learns(model: str, method: str) -> bool:
     """Whether a model can be fitted on what a method makes."""
+    if method == OF_SEQUENCES:
+        return find_model(model).learns_from_sequences
     return method not in DISTILLERS or find_model(model).learns_from_rows
 
 
@@ -120,8 +127,10 @@ def make(batch: Batch) -> list[Made]:
         DasError: as `sample` and `distill`.
     """
     full = Dataset.open(batch.data)
-    distilled = batch.methods[0] in DISTILLERS
-    found = [_distilled(batch, full)] if distilled else _sampled(batch, full)
+    if batch.methods[0] in DISTILLERS:
+        found = [_distilled(batch, budget, full) for budget in batch.budgets]
+    else:
+        found = _sampled(batch, full)
     storage.write_json(batch.record, [one.model_dump(mode="json") for one in found])
     return found
 
@@ -180,21 +189,32 @@ def _samples(batch: Batch, method: str) -> tuple[Samples | None, dict[float, str
     return None, failed
 
 
-def _distilled(batch: Batch, full: Dataset) -> Made:
-    (method,), (budget,) = batch.methods, batch.budgets
+def _distilled(batch: Batch, budget: float, full: Dataset) -> Made:
+    (method,) = batch.methods
     users = synthetic_users(budget, full.n_users)
     from distill_at_scale.distillation.synthetic import SyntheticDataset
     from distill_at_scale.pipelines.distill import distill
 
-    made = distill(
-        data=batch.data,
-        method=method,
-        users=users,
-        output=storage.join(batch.output, DATA, f"seed-{batch.seed}", f"{method}-{budget:.12g}"),
-        seed=batch.seed,
-        set=dict(batch.settings.get(method, {})),
-        overwrite=True,
-    )
+    settings = dict(batch.settings.get(method, {}))
+    more: dict[str, Any] = {"users": users}
+    if method == OF_SEQUENCES:
+        more = {name: settings.pop(name) for name in ("length", "student") if name in settings}
+        more |= {"sequences": users, "teachers_at": storage.join(batch.output, TEACHERS)}
+    try:
+        made = distill(
+            data=batch.data,
+            method=method,
+            output=storage.join(batch.output, DATA, f"seed-{batch.seed}", f"{method}-{budget:.12g}"),
+            seed=batch.seed,
+            set=settings,
+            overwrite=True,
+            **more,
+        )
+    except DasError as error:
+        if len(batch.budgets) == 1:
+            raise
+        # As where too few users have as many rows; smaller budgets may do.
+        return Made(method=method, budget=budget, seed=batch.seed, failed=str(error))
     return Made(
         method=method,
         budget=budget,
@@ -219,11 +239,12 @@ def command(data: str, method: str, budget: float, users: int) -> str:
 
     Args:
         data: URI of the full one.
-        users: synthetic ones, of a distiller.
+        users: synthetic ones, or sequences, of a distiller.
     """
     place = shlex.quote(storage.redact(data))
     if method in DISTILLERS:
-        return f"das distill --data {place} --method {method} --users {users} --output distilled"
+        many = "sequences" if method == OF_SEQUENCES else "users"
+        return f"das distill --data {place} --method {method} --{many} {users} --output distilled"
     return f"das sample --data {place} --sampler {method} --budget {budget:g} --output samples"
 
 
@@ -247,4 +268,5 @@ def check(methods: Sequence[str]) -> None:
 
 def suits(method: str, dataset: Dataset) -> bool:
     """Whether the dataset has what the method goes by."""
-    return method not in SAMPLERS or not SAMPLERS[method].timestamps or dataset.manifest.has_timestamps
+    by_time = method == OF_SEQUENCES or (method in SAMPLERS and SAMPLERS[method].timestamps)
+    return not by_time or dataset.manifest.has_timestamps

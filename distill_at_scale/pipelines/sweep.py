@@ -120,7 +120,7 @@ class _Sweep:
                 continue
             deaf = [model for model in self.models if not making.learns(model, name)]
             if deaf:
-                self.left_out.append(f"{', '.join(deaf)} on {name}: learns from interactions, not from synthetic users")
+                self.left_out.append(f"{', '.join(deaf)} on {name}: cannot learn from what it makes")
             if len(deaf) < len(self.models):
                 kept.append(name)
         if not kept:
@@ -322,7 +322,7 @@ class _Sweep:
                     "replace it with --overwrite."
                 )
             if self.config.overwrite:
-                for ours in (TRIALS, making.RECORDS, making.DATA, searching.RECORDS, RECORDS, LOGS, NAME):
+                for ours in (TRIALS, *making.FOLDERS, searching.RECORDS, RECORDS, LOGS, NAME):
                     storage.remove(storage.join(self.output, ours))
         self._describe({})
 

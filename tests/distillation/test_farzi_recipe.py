@@ -18,8 +18,9 @@ from distill_at_scale.distillation.farzi import (
     start_by,
     teacher_model,
 )
-from distill_at_scale.distillation.students import create_student
+from distill_at_scale.distillation.students import STUDENTS, create_student
 from distill_at_scale.errors import DasError
+from distill_at_scale.models import MODELS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from dataset_kit import write_dataset
@@ -120,3 +121,7 @@ def test_rows_are_those_of_users_drawn_by_hash(tmp_path: Path) -> None:
     # More users hold fewer.
     assert set(some.users) < set(drawn_rows(dataset, 70, 0).users)
     assert set(some.users) != set(drawn_rows(dataset, 40, 1).users)
+
+
+def test_models_say_whether_they_can_be_students() -> None:
+    assert {name for name, model in MODELS.items() if model.learns_from_sequences} == STUDENTS.keys()

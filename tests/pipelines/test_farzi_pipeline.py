@@ -13,11 +13,13 @@ import torch
 from kill_kit import Runs
 from prepare_kit import inline_prepare, write_logs
 
+import distill_at_scale as das
 from distill_at_scale.config import DistillConfig
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation.farzi import FarziRecipe, LatentSequences
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.errors import DasError
+from distill_at_scale.genie.trials import read_trials
 from distill_at_scale.pipelines.distill import distill, method_config
 from distill_at_scale.pipelines.distill_farzi import OneWorker, distill_farzi
 from distill_at_scale.pipelines.evaluate import evaluate
@@ -74,8 +76,10 @@ class _Killed(BaseException):
     pass
 
 
-def in_process(data: Dataset, output: Path, last: str | None = None, **changed: Any) -> SyntheticDataset:
-    """One worker's part without Ray, which dies where its progress says ``last``."""
+def in_process(
+    data: Dataset, output: Path, last: str | None = None, kept: Path | None = None, **changed: Any
+) -> SyntheticDataset:
+    """One worker's part without Ray, which dies where its progress says ``last``; ``kept`` has shared teachers."""
 
     def tell(share: float, what: str) -> None:
         assert 0 <= share < 1
@@ -85,7 +89,8 @@ def in_process(data: Dataset, output: Path, last: str | None = None, **changed: 
     method = method_config(DistillConfig(**asked(data, output, **changed)))
     assert isinstance(method, FarziRecipe)
     gang = Gang(workers=1, gpu=False, work=str(output / "_work" / "distill"), checkpoint_every=2)
-    distill_farzi(gang, OneWorker(torch.device("cpu")), data.uri, method, str(output), tell)
+    folder = None if kept is None else str(kept)
+    distill_farzi(gang, OneWorker(torch.device("cpu")), data.uri, method, str(output), tell, folder)
     return SyntheticDataset.open(str(output))
 
 
@@ -99,6 +104,43 @@ def test_a_worker_that_died_goes_on_where_it_was(tmp_path: Path, data: Dataset) 
     assert found.manifest.data == expected.manifest.data
     assert found.manifest.curve == expected.manifest.curve
     assert found.manifest.sequences == expected.manifest.sequences
+
+
+def test_runs_share_teachers_where_they_are_told_to(tmp_path: Path, data: Dataset) -> None:
+    kept = tmp_path / "teachers"
+    alone, first = in_process(data, tmp_path / "alone"), in_process(data, tmp_path / "first", kept=kept)
+    np.testing.assert_array_equal(numbers(first.sequences()), numbers(alone.sequences()))
+    trained = {file.name: file.read_bytes() for file in kept.iterdir()}
+    assert len(trained) == SETTINGS["teachers"]
+    more = in_process(data, tmp_path / "more", kept=kept, sequences=12)
+    assert {file.name: file.read_bytes() for file in kept.iterdir()} == trained
+    # What they cost is told whoever trained them.
+    assert more.manifest.cost["teachers_cpu_s"] == first.manifest.cost["teachers_cpu_s"] > 0
+    in_process(data, tmp_path / "other", kept=kept, set={**SETTINGS, "teacher": {"epochs": 2}})
+    assert len(list(kept.iterdir())) == 2 * SETTINGS["teachers"]
+
+
+@pytest.mark.slow
+def test_a_sweep_distills_sequences_too(tmp_path: Path, data: Dataset, ray_session: None) -> None:
+    output = tmp_path / "sweep"
+    given = {f"farzi.{name}": value for name, value in SETTINGS.items()} | {"farzi.length": 7}
+    result = das.sweep(
+        data=data.uri,
+        methods="random_users,farzi",
+        budgets="0.95,0.07",
+        models="popularity,sasrec",
+        output=str(output),
+        set={**given, "sasrec.dim": 8, "sasrec.length": 8, "sasrec.epochs": 3},
+    )
+    assert result.left_out == ["popularity on farzi: cannot learn from what it makes"]
+    _, trials = read_trials(str(output))
+    of_farzi = trials.filter(pl.col("method") == "farzi").sort("budget")
+    assert of_farzi["status"].to_list() == ["done", "failed"]
+    assert of_farzi["rows"][0] == 8
+    assert of_farzi["ndcg@10"][0] > 0.3
+    assert "users have 8 train rows or more, 114 are needed" in of_farzi["reason"][1]
+    assert result.failed == 1
+    assert len(list((output / "teachers").iterdir())) == SETTINGS["teachers"]
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
@@ -168,6 +210,8 @@ def test_refusals(tmp_path: Path, data: Dataset) -> None:
         distill(**asked(data, output, set={"model": {"dim": 8, "heads": 3}}))
     with pytest.raises(DasError, match="users is not of farzi, which takes --sequences, --length, --student"):
         distill(**asked(data, output, users=8))
+    with pytest.raises(DasError, match="--teachers-at is not of distill_cf, which takes --users"):
+        distill(data=data.uri, method="distill_cf", output=str(output), teachers_at="there")
     with pytest.raises(DasError, match="--length is not of distill_cf, which takes --users"):
         distill(**asked(data, output, method="distill_cf", sequences=8))
     with pytest.raises(DasError, match="student is given by --student, not by --set"):
