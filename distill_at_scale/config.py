@@ -237,7 +237,8 @@ class SweepConfig(ClusterConfig):
     time_budget: str | None = None
     """stop after so long, as 90s, 30m, 2h; what is done is kept, and the same command goes on"""
     mlflow: str | None = None
-    """log to this MLflow server or folder too; TensorBoard's logs are always in tensorboard/ of the output"""
+    """log to this MLflow too, as http://HOST:5000 or sqlite:///mlflow.db (pip install mlflow); TensorBoard's logs are
+    always in tensorboard/ of the output"""
     overwrite: bool = False
     """replace a sweep that is at the output already"""
 

@@ -39,7 +39,7 @@ from distill_at_scale.pipelines.pairs import (
     train_here,
 )
 from distill_at_scale.pipelines.searching import Searched
-from distill_at_scale.pipelines.tuning import LOGS, Trial, run_trials
+from distill_at_scale.pipelines.tuning import LOGS, Trial, check_mlflow, run_trials
 
 _WRITE_EVERY_S = 2.0
 # Of a trial that only waits for tasks of its own: the memory of a process with this package loaded.
@@ -101,6 +101,7 @@ class _Sweep:
         self.left_out: list[str] = []
         self.methods = self._methods()
         self.settings = self._settings()
+        check_mlflow(config.mlflow)
         self.output = storage.normalise(config.output)
         self.failed: dict[str, str] = {}
         """key of a batch or record of a pair -> why it failed in this run"""
@@ -221,7 +222,6 @@ class _Sweep:
             )
             for pair in pairs
         ]
-
         by_name = {_name(pair): pair for pair in pairs}
 
         def row(key: str, failed: str) -> None:
@@ -333,7 +333,7 @@ class _Sweep:
                 "fingerprint": self.dataset.manifest.fingerprint,
                 "train_rows": self.dataset.manifest.splits["train"],
             },
-            "config": self.config.model_dump(mode="json", exclude={"address", "overwrite"}),
+            "config": self.config.model_dump(mode="json", exclude={"address", "mlflow", "overwrite"}),
             "versions": runs.versions(),
             **more,
         }

@@ -78,10 +78,7 @@ def run_trials(
         at_once: running trials at most; None: as many as their resources allow. Tune ends and starts processes between
             trials when it may not look ahead, so leave it out wherever trials hold CPUs.
         deadline: by :func:`time.time`; what runs then is stopped, and counts as not done.
-        mlflow: URI of a tracking server or folder.
-
-    Raises:
-        DasError: MLflow is asked for and not installed.
+        mlflow: URI of a tracking server or database that :func:`check_mlflow` has found.
     """
     if not trials or (deadline is not None and time.time() >= deadline):
         return
@@ -156,7 +153,7 @@ def run_search(
         Every trial that ended.
 
     Raises:
-        DasError: Optuna or MLflow is not installed.
+        DasError: Optuna is not installed.
     """
     try:
         import optuna
@@ -284,16 +281,39 @@ def _trial(config: dict[str, Any], trials: Mapping[str, Trial], gate: Any) -> No
     tune.report({**found, _FAILED: failed})
 
 
+def check_mlflow(uri: str | None) -> None:
+    """Makes sure, before anything is computed, that there is an MLflow that takes logs where one is asked for.
+
+    Raises:
+        DasError: MLflow is not installed, or has no store at ``uri``, with its reason.
+    """
+    if uri is None:
+        return
+    try:
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+    except ImportError:
+        raise DasError("--mlflow needs MLflow, which is not installed: pip install mlflow.") from None
+    try:
+        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+    except MlflowException as error:
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+        raise DasError(f"--mlflow {storage.redact(uri)}: {storage.redact(reason)}.") from None
+
+
 def _loggers(mlflow: str | None) -> list[Any]:
     if mlflow is None:
         return [TBXLoggerCallback()]
-    try:
-        import mlflow as _installed  # noqa: F401
-    except ImportError:
-        raise DasError("--mlflow needs MLflow, which is not installed: pip install mlflow.") from None
     from ray.air.integrations.mlflow import MLflowLoggerCallback
 
-    return [TBXLoggerCallback(), MLflowLoggerCallback(tracking_uri=mlflow, experiment_name="distill_at_scale")]
+    class Mlflow(MLflowLoggerCallback):
+        """MLflow refuses an @ in a metric's name."""
+
+        def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+            named = {name.replace("@", "_at_"): value for name, value in result.items()}
+            super().log_trial_result(iteration, trial, named)
+
+    return [TBXLoggerCallback(), Mlflow(tracking_uri=mlflow, experiment_name="distill_at_scale")]
 
 
 class _Follow(tune.Callback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path, PurePosixPath
 
@@ -124,6 +125,29 @@ def test_bad_input(data: das.Dataset, tmp_path: Path, ray_session: None) -> None
     other = inline_prepare(input=[log(tmp_path, seed=1)], output=str(tmp_path / "other"))
     with pytest.raises(DasError, match="holds a sweep of another dataset"):
         sweep(data=other.uri)
+
+
+def test_mlflow_is_asked_for_without_being_there(data: das.Dataset, tmp_path: Path) -> None:
+    asked = {"data": data.uri, "output": str(tmp_path / "sweep"), **SETTINGS, "mlflow": "ftp://me:secret@there/"}
+    here = importlib.util.find_spec("mlflow") is not None
+    with pytest.raises(DasError, match="--mlflow ftp://there/: " if here else "which is not installed: pip") as told:
+        das.sweep(**asked)
+    assert "secret" not in str(told.value)
+    assert not (tmp_path / "sweep").exists()
+
+
+@pytest.mark.slow
+def test_trials_are_logged_to_mlflow(data: das.Dataset, tmp_path: Path, ray_session: None) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed: pip install mlflow")
+    place = f"sqlite:///{tmp_path}/mlflow.db"
+    settings = {**SETTINGS, "methods": "random", "budgets": "0.5", "models": "popularity,ease", "seeds": 1}
+    das.sweep(data=data.uri, output=str(tmp_path / "sweep"), **settings, mlflow=place)
+    client = mlflow.MlflowClient(tracking_uri=place)
+    experiment = client.get_experiment_by_name("distill_at_scale")
+    found = {run.info.run_name: run.data.metrics for run in client.search_runs([experiment.experiment_id])}
+    _, trials = read_trials(str(tmp_path / "sweep"))
+    told = sorted(metrics["ndcg_at_10"] for metrics in found.values() if "ndcg_at_10" in metrics)
+    assert told == pytest.approx(sorted(trials["ndcg@10"].to_list()), rel=1e-5)
 
 
 @pytest.mark.slow
