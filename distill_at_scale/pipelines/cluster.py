@@ -19,6 +19,8 @@ from distill_at_scale.errors import DasError
 _WORKER_ENV = {"POLARS_MAX_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 # What a session on this machine keeps for objects: what moves through it here is counts and item ids.
 _LOCAL_OBJECT_STORE = 512 << 20
+# How much of a node's memory is given away.
+_SHARE_OF_MEMORY = 0.7
 
 
 @contextlib.contextmanager
@@ -99,6 +101,11 @@ def nodes() -> list[tuple[int, float]]:
 
     found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return [(int(node["CPU"]), float(node.get("memory", 0))) for node in found if node.get("CPU", 0) >= 1]
+
+
+def has_room_beside_others(needed: int) -> bool:
+    """Whether every node has the memory for as many processes of ``needed`` bytes as it has CPUs."""
+    return all(needed * cpus <= _SHARE_OF_MEMORY * memory for cpus, memory in nodes())
 
 
 def node_cpus() -> int:

@@ -19,6 +19,14 @@ from distill_at_scale.pipelines.checkpoints import Checkpoints
 from distill_at_scale.pipelines.train import Gang, Workers
 
 
+def bytes_needed(method: DistillCFConfig | SketchConfig, dataset: Dataset, workers: int) -> int:
+    """Of memory, by each of so many workers."""
+    n_items, batch, users = dataset.n_items, getattr(method, "batch_size", 0), method.users
+    # Histories, their kernel and predictions; rows with gradient, moments and copies; the share of the users.
+    numbers = 6 * batch * n_items + 12 * users * n_items + 16 * users * (users + batch)
+    return 4 * numbers + 12 * dataset.n_rows // workers
+
+
 def distill_rows(
     gang: Gang,
     workers: Workers,
@@ -30,13 +38,8 @@ def distill_rows(
     """One worker's part; the first one writes the result."""
     started, cpu = time.monotonic(), time.process_time()
     dataset = Dataset.open(data)
-    # Histories, their kernel and predictions; rows with gradient, moments and copies; the share of the users.
-    batch = getattr(method, "batch_size", 0)
-    numbers = (
-        6 * batch * dataset.n_items + 12 * method.users * dataset.n_items + 16 * method.users * (method.users + batch)
-    )
-    share = 12 * dataset.n_rows // workers.world
-    require_memory(f"distilling {method.users:,} users", 4 * numbers + share, None, "set fewer users, or more workers")
+    needed = bytes_needed(method, dataset, workers.world)
+    require_memory(f"distilling {method.users:,} users", needed, None, "set fewer users, or more workers")
     users = RealUsers(
         ShardSource(dataset, workers.rank, workers.world),
         workers,

@@ -32,9 +32,8 @@ from distill_at_scale.pipelines.fitting import fit_here
 RECORDS = "trained"
 """folder of an output: what each pair measured"""
 
-# What the rows take as they are read and handed over, and how much of a node's memory is given away.
+# What the rows take as they are read and handed over.
 _ROW_BYTES = 100
-_SHARE_OF_MEMORY = 0.7
 
 
 class Trained(BaseModel):
@@ -159,7 +158,7 @@ def fits_beside_others(pair: Pair) -> bool:
         dataset = Dataset.open(pair.data)
         users, items, rows = dataset.n_users, dataset.n_items, dataset.n_rows
     needed = model.memory_needed(users, items, rows, model.parse_config(pair.settings)) + _ROW_BYTES * rows
-    return all(needed * cpus <= _SHARE_OF_MEMORY * memory for cpus, memory in cluster.nodes())
+    return cluster.has_room_beside_others(needed)
 
 
 def train_here(pair: Pair) -> None:

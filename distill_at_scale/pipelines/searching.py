@@ -98,9 +98,13 @@ def search(
         if before.key == key:
             return before
     lanes = sum(cpus for cpus, _ in cluster.nodes())
-    if owner != _DISTILLER:
+    if owner == _DISTILLER:
+        from distill_at_scale.pipelines.distill_rows import bytes_needed
+
+        beside = cluster.has_room_beside_others(bytes_needed(config, data, 1))
+    else:
         pair = Pair.of(data.uri, data.manifest.fingerprint, data, owner, output, "validation", settings=fixed)
-        lanes = lanes if fits_beside_others(pair) else 1
+        beside = fits_beside_others(pair)
     board = Board(f"search settings of {owner}", trials, best_by="validation")
     with board.shown():
         found = run_search(
@@ -111,7 +115,7 @@ def search(
             trials=trials,
             rounds=_rounds(owner, config),
             larger_is_better=config.metric != "mse",
-            lanes=max(1, min(lanes, trials)),
+            lanes=max(1, min(lanes, trials)) if beside else 1,
             output=output,
             deadline=deadline,
             mlflow=mlflow,
