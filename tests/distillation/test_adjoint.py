@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
-from adjoint_kit import loss, make_data, make_parameters, outer, tensors, unrolled
+from adjoint_kit import N_TOKENS, loss, make_data, make_parameters, outer, tensors, unrolled
 
 from distill_at_scale.data import hashing
 from distill_at_scale.distillation.adjoint import SGD, Adam, EveryKth, EveryState, Keep, Snapshots, unroll
@@ -131,6 +132,29 @@ def test_gradients_go_on_into_what_the_data_were_made_of() -> None:
     change[2, 5] = 1e-5
     slow = (ending(latent + change) - ending(latent - change)) / 2e-5
     torch.testing.assert_close(found[2, 5], slow.detach(), rtol=1e-5, atol=1e-9)
+
+
+@dataclass(frozen=True)
+class Held:
+    """Data as a dataclass."""
+
+    logits: torch.Tensor
+    shared: torch.Tensor
+
+
+def test_a_tensor_at_several_places_of_the_data_is_one() -> None:
+    made, shared = make_data(), torch.zeros(4, N_TOKENS, dtype=torch.float64, requires_grad=True)
+
+    def moved(parameters: Any, batches: list[Held], step: int) -> torch.Tensor:
+        tokens = [(part.logits + part.shared).softmax(dim=1) for part in batches]
+        return loss(parameters, {**made, "tokens": tokens}, step)
+
+    batches, rates = [Held(part, shared) for part in made["tokens"]], torch.full((4,), 0.03)
+    found = torch.autograd.grad(outer(unroll(moved, make_parameters(), batches, Adam(), rates, seed=3)[0]), shared)[0]
+    apart = [Held(part, shared.clone()) for part in made["tokens"]]
+    end = outer(unroll(moved, make_parameters(), apart, Adam(), rates, seed=3)[0])
+    torch.testing.assert_close(found, torch.stack(torch.autograd.grad(end, [part.shared for part in apart])).sum(0))
+    assert found.abs().max() > 1e-3
 
 
 def test_the_generator_is_left_as_it_was() -> None:

@@ -12,23 +12,27 @@ from distill_at_scale.distillation.adjoint.memory import Trail
 from distill_at_scale.errors import DasError
 
 
-def there_and_back(keep: Keep, n_steps: int) -> tuple[int, int]:
-    """(states held at most, steps walked in all); a state is its own number."""
-    walked = 0
+def there_and_back(keep: Keep, n_steps: int) -> tuple[int, int, int]:
+    """(states held at most, gradients held at most, gradients made in all); a state is its own number."""
+    made = 0
 
-    def walk(state: int, k: int) -> int:
-        nonlocal walked
+    def gradient(state: int, k: int) -> str:
+        nonlocal made
         assert state == k
-        walked += 1
+        made += 1
+        return f"g{k}"
+
+    def step(state: int, g: str, k: int) -> int:
+        assert (state, g) == (k, f"g{k}")
         return state + 1
 
-    trail = Trail(keep, 0, n_steps, walk)
-    assert trail.last == n_steps
-    most = len(trail._held)
+    trail = Trail(keep, 0, gradient, step)
+    assert trail.there(n_steps) == n_steps
+    states, gradients = len(trail._held), len(trail._recorded)
     for k in reversed(range(n_steps)):
         assert trail.before(k) == k
-        most = max(most, len(trail._held))
-    return most, walked
+        states, gradients = max(states, len(trail._held)), max(gradients, len(trail._recorded))
+    return states, gradients, made
 
 
 @functools.cache
@@ -41,29 +45,33 @@ def fewest(length: int, snapshots: int) -> int:
     return min(k + fewest(length - k, snapshots - 1) + fewest(k, snapshots) for k in range(1, length))
 
 
-@pytest.mark.parametrize("n_steps", [1, 2, 3, 10, 37])
-def test_every_state_walks_once(n_steps: int) -> None:
-    assert there_and_back(EveryState(), n_steps) == (n_steps, n_steps)
+@pytest.mark.parametrize("n_steps", [0, 1, 2, 3, 10, 37, 200])
+def test_every_state_makes_each_gradient_once(n_steps: int) -> None:
+    states, gradients, made = there_and_back(EveryState(), n_steps)
+    assert gradients == made == n_steps
+    assert states <= math.ceil(math.log2(max(n_steps, 2))) + 1
 
 
-@pytest.mark.parametrize(("k", "n_steps"), [(1, 10), (3, 10), (5, 10), (10, 10), (40, 10), (6, 37)])
+@pytest.mark.parametrize(("k", "n_steps"), [(1, 10), (3, 10), (5, 10), (10, 10), (40, 10), (6, 37), (14, 200)])
 def test_every_kth_walks_twice_at_most(k: int, n_steps: int) -> None:
-    held, walked = there_and_back(EveryKth(k), n_steps)
-    assert held <= math.ceil(n_steps / k) + min(k, n_steps)
-    assert walked <= 2 * n_steps
+    states, gradients, made = there_and_back(EveryKth(k), n_steps)
+    assert states <= math.ceil(n_steps / k) + math.ceil(math.log2(max(k, 2))) + 2
+    assert gradients <= k
+    assert made <= 2 * n_steps
 
 
 @pytest.mark.parametrize("snapshots", [1, 2, 3, 5])
 @pytest.mark.parametrize("n_steps", [1, 2, 3, 4, 5, 6, 9, 14, 23, 40])
 def test_snapshots_walk_as_little_as_possible(snapshots: int, n_steps: int) -> None:
-    held, walked = there_and_back(Snapshots(snapshots), n_steps)
+    held, gradients, walked = there_and_back(Snapshots(snapshots), n_steps)
     assert held <= snapshots + 1
+    assert gradients == 0
     # The way there walks the last step too.
     assert walked == fewest(n_steps, snapshots) + 1
 
 
 def test_log_many_snapshots_suffice_for_long_trajectories() -> None:
-    held, walked = there_and_back(Snapshots.logarithmic(1000), 1000)
+    held, _, walked = there_and_back(Snapshots.logarithmic(1000), 1000)
     assert held <= 11
     assert walked < 4 * 1000
 

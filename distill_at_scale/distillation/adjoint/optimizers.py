@@ -53,8 +53,11 @@ class Optimizer(ABC):
     @abstractmethod
     def _rule_back(
         self, slots: Vectors, g: torch.Tensor, t: int, direction_bar: torch.Tensor, slot_bars: Vectors
-    ) -> tuple[torch.Tensor, Vectors]:
-        """(ḡ, bars of the old slots), from the new ``slots``, the bar of the direction and the new slots' bars."""
+    ) -> torch.Tensor:
+        """ḡ, from the new ``slots``, the bar of the direction and the new slots' bars, which become the old slots'.
+
+        ``direction_bar`` is for the taking.
+        """
 
     def step(self, before: Vectors, gradient: torch.Tensor, rate: torch.Tensor, t: int) -> Vectors:
         """The vectors after step ``t`` (counted from 1), from those before it and the gradient there."""
@@ -67,28 +70,28 @@ class Optimizer(ABC):
 
     def back(
         self, before: Vectors, gradient: torch.Tensor, rate: torch.Tensor, t: int, bars: Vectors
-    ) -> tuple[torch.Tensor, Vectors, torch.Tensor]:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The derivative of :meth:`step`.
 
         Args:
             before, gradient, rate, t: as :meth:`step` had them.
-            bars: of the vectors after the step.
+            bars: of the vectors after the step; they become those of the vectors before it, in place, without what
+                reaches the parameters through the gradient.
 
         Returns:
-            the gradient's bar; the bars of the vectors before the step, without what reaches the parameters through
-            the gradient; the rate's bar.
+            the gradient's bar; the rate's bar.
         """
         theta, theta_bar = before[0], bars[0]
         g = self._prepared(theta, gradient)
         direction, slots = self._rule(before[1:], g, t)
         rate_bar = -theta_bar @ direction
-        g_bar, slot_bars = self._rule_back(slots, g, t, -rate * theta_bar, bars[1:])
+        g_bar = self._rule_back(slots, g, t, -rate * theta_bar, bars[1:])
         if self.weight_decay and self.decoupled:
             rate_bar = rate_bar - self.weight_decay * (theta_bar @ theta)
-            theta_bar = theta_bar * (1 - rate * self.weight_decay)
+            theta_bar.mul_(1 - rate * self.weight_decay)
         elif self.weight_decay:
-            theta_bar = theta_bar + self.weight_decay * g_bar
-        return self._clip_back(gradient, g_bar), (theta_bar, *slot_bars), rate_bar
+            theta_bar.add_(g_bar, alpha=self.weight_decay)
+        return self._clip_back(gradient, g_bar), rate_bar
 
     def _prepared(self, theta: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         if self.clip_norm is not None:
@@ -128,14 +131,18 @@ class Adam(Optimizer):
 
     def _rule_back(
         self, slots: Vectors, g: torch.Tensor, t: int, direction_bar: torch.Tensor, slot_bars: Vectors
-    ) -> tuple[torch.Tensor, Vectors]:
-        (beta1, beta2), (m, v) = self.betas, slots
+    ) -> torch.Tensor:
+        (beta1, beta2), (m, v), (m_bar, v_bar) = self.betas, slots, slot_bars
         c1, c2 = 1 - beta1**t, 1 - beta2**t
         s = self._root(v, t)
-        through = direction_bar / (s + self.eps) / c1
-        m_bar = slot_bars[0] + through
-        v_bar = slot_bars[1] - torch.where(s > 0, through * m / (2 * c2 * s * (s + self.eps)), 0.0)
-        return (1 - beta1) * m_bar + 2 * (1 - beta2) * g * v_bar, (beta1 * m_bar, beta2 * v_bar)
+        q = s + self.eps
+        through = direction_bar.div_(q).div_(c1)
+        m_bar.add_(through)
+        v_bar.sub_(through.mul_(m).div_(q.mul_(s).mul_(2 * c2)).masked_fill_(s <= 0, 0.0))
+        g_bar = ((1 - beta1) * m_bar).addcmul_(g, v_bar, value=2 * (1 - beta2))
+        m_bar.mul_(beta1)
+        v_bar.mul_(beta2)
+        return g_bar
 
     def _root(self, v: torch.Tensor, t: int) -> torch.Tensor:
         """s, a new tensor."""
@@ -159,6 +166,7 @@ class SGD(Optimizer):
 
     def _rule_back(
         self, slots: Vectors, g: torch.Tensor, t: int, direction_bar: torch.Tensor, slot_bars: Vectors
-    ) -> tuple[torch.Tensor, Vectors]:
+    ) -> torch.Tensor:
         g_bar = slot_bars[0] + direction_bar
-        return g_bar, (self.momentum * g_bar,)
+        torch.mul(g_bar, self.momentum, out=slot_bars[0])
+        return g_bar

@@ -1,7 +1,8 @@
-"""Trees: parameters and data as nested dicts, lists and tuples of tensors, taken apart and put together again."""
+"""Trees: parameters and data as nested dicts, lists, tuples and dataclasses of tensors, taken apart and rebuilt."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from distill_at_scale.errors import DasError
 
 Tree = Any
-"""A leaf (a tensor or anything else), or a dict, list or tuple (named ones too) of trees."""
+"""A leaf (a tensor or anything else), or a dict, list, tuple (named ones too) or dataclass of trees."""
 
 
 def flatten(tree: Tree) -> tuple[list[Any], Callable[[Sequence[Any]], Tree]]:
@@ -32,6 +33,9 @@ def _take_apart(tree: Tree, leaves: list[Any]) -> Callable[[Any], Tree]:
         builds = [_take_apart(value, leaves) for value in tree]
         kind: Callable[[list[Any]], Tree] = getattr(type(tree), "_make", type(tree))
         return lambda others: kind([build(others) for build in builds])
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        fields = {field.name: _take_apart(getattr(tree, field.name), leaves) for field in dataclasses.fields(tree)}
+        return lambda others: dataclasses.replace(tree, **{name: build(others) for name, build in fields.items()})
     leaves.append(tree)
     return next
 

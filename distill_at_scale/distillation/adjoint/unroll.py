@@ -73,8 +73,9 @@ def unroll(
     if [slot.shape for slot in start.slots] != [vector.shape] * optimizer.n_slots:
         raise DasError("The optimizer's state is not of these parameters and this optimizer; start without one.")
     run = _Run(loss, views, rebuild, leaves, optimizer, start, seed, keep or EveryState())
-    tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-    last, *slots = _Unrolled.apply(run, vector, rates, *tensors)
+    # A tensor that stands at several places is one, with one gradient.
+    tensors = {id(leaf): leaf for leaf in leaves if isinstance(leaf, torch.Tensor)}
+    last, *slots = _Unrolled.apply(run, vector, rates, *tensors.values())
     return views(last), OptimizerState(start.step + len(rates), tuple(slots))
 
 
@@ -92,8 +93,10 @@ class _Run:
     keep: Keep
 
     def data(self, tensors: Sequence[torch.Tensor]) -> Tree:
-        rest = iter(tensors)
-        return self.rebuild([next(rest) if isinstance(leaf, torch.Tensor) else leaf for leaf in self.leaves])
+        """The data tree with other tensors, one for each different tensor of the tree, in its order."""
+        places = dict.fromkeys(id(leaf) for leaf in self.leaves if isinstance(leaf, torch.Tensor))
+        others = dict(zip(places, tensors, strict=True))
+        return self.rebuild([others[id(leaf)] if isinstance(leaf, torch.Tensor) else leaf for leaf in self.leaves])
 
     def gradient(
         self, theta: torch.Tensor, data: Tree, k: int, twice: bool = False
@@ -115,13 +118,17 @@ class _Unrolled(torch.autograd.Function):
         fixed = run.data([tensor.detach() for tensor in tensors])
         rates = rates.detach()
 
-        def walk(state: Vectors, k: int) -> Vectors:
-            _, g = run.gradient(state[0], fixed, k)
+        def gradient(state: Vectors, k: int) -> torch.Tensor:
+            return run.gradient(state[0], fixed, k)[1]
+
+        def step(state: Vectors, g: torch.Tensor, k: int) -> Vectors:
             return run.optimizer.step(state, g, rates[k], run.start.step + k + 1)
 
-        trail = Trail(run.keep, (theta.detach(), *run.start.slots), len(rates), walk)
+        trail = Trail(run.keep, (theta.detach(), *run.start.slots), gradient, step)
+        results = trail.there(len(rates))
+        if not len(rates):
+            results = tuple(vector.clone() for vector in results)
         ctx.run, ctx.trail, ctx.rates, ctx.tensors = run, trail, rates, tensors
-        results = tuple(vector.clone() for vector in trail.last)
         ctx.mark_non_differentiable(*results[1:])
         return results
 
@@ -132,29 +139,27 @@ class _Unrolled(torch.autograd.Function):
         leaves = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in ctx.tensors]
         wanted = [leaf for leaf in leaves if leaf.requires_grad]
         data = run.data(leaves)
-        found: list[torch.Tensor | None] = [None] * len(wanted)
         rate_bars = torch.zeros_like(rates)
-        bars = (theta_bar, *(torch.zeros_like(slot) for slot in run.start.slots))
+        bars = (theta_bar.clone(), *(torch.zeros_like(slot) for slot in run.start.slots))
         for k in reversed(range(len(rates))):
             before = trail.before(k)
             leaf, g = run.gradient(before[0], data, k, twice=True)
-            g_bar, bars, rate_bars[k] = run.optimizer.back(before, g.detach(), rates[k], run.start.step + k + 1, bars)
-            h_theta, *h_data = _double_backward(g, [leaf, *wanted], g_bar)
-            if h_theta is not None:
-                bars = (bars[0] + h_theta, *bars[1:])
-            found = [old if new is None else new if old is None else old + new for old, new in zip(found, h_data)]
-        gradients = iter(found)
-        return None, bars[0], rate_bars, *(next(gradients) if leaf.requires_grad else None for leaf in leaves)
+            g_bar, rate_bars[k] = run.optimizer.back(before, g.detach(), rates[k], run.start.step + k + 1, bars)
+            _double_backward(g, [leaf, *wanted], g_bar)
+            if leaf.grad is not None:
+                bars[0].add_(leaf.grad)
+        return None, bars[0], rate_bars, *(leaf.grad for leaf in leaves)
 
 
-def _double_backward(
-    g: torch.Tensor, towards: list[torch.Tensor], g_bar: torch.Tensor
-) -> tuple[torch.Tensor | None, ...]:
-    """The gradients of ⟨g, ḡ⟩, None towards what it does not depend on."""
+def _double_backward(g: torch.Tensor, towards: list[torch.Tensor], g_bar: torch.Tensor) -> None:
+    """Adds the gradients of ⟨g, ḡ⟩ to the ``grad`` of the leaves ``towards``, in place and each as soon as it is known.
+
+    A leaf on which it does not depend is left alone.
+    """
     if not g.requires_grad:  # a loss that is linear in the parameters, with data that need no gradient
-        return (None,) * len(towards)
+        return
     try:
-        return torch.autograd.grad(g, towards, g_bar, allow_unused=True)
+        torch.autograd.backward(g, g_bar, inputs=towards)
     except RuntimeError as error:
         if "derivative" not in str(error) and "double backward" not in str(error):
             raise
