@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.distillation import soft_tokens
+from distill_at_scale.distillation.soft_tokens import SoftTokens, log_partition
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import create_model
 from distill_at_scale.models.sasrec import visible
@@ -22,6 +24,8 @@ from distill_at_scale.models.training.batches import pad_left
 from distill_at_scale.models.training.sequential import SequenceEncoder, SequentialRecommender
 
 Parameters = dict[str, torch.Tensor]
+Tokens = torch.Tensor | SoftTokens
+"""Soft tokens [b, w, n_items]: dense, or held as what they are decoded from."""
 
 
 class Student(ABC):
@@ -52,12 +56,12 @@ class Student(ABC):
             module = self._recommender.build(0, self.n_items)
         return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
-    def states(self, parameters: Parameters, tokens: torch.Tensor, training: bool = False) -> torch.Tensor:
+    def states(self, parameters: Parameters, tokens: Tokens, training: bool = False) -> torch.Tensor:
         """States [b, w, dim] after each token.
 
         Args:
             parameters: as :meth:`draw` gives them.
-            tokens: soft ones, float [b, w, n_items] with rows that sum to 1; or items int64 [b, w], padded at the
+            tokens: soft ones, [b, w, n_items] with rows that sum to 1; or items int64 [b, w], padded at the
                 left with n_items.
             training: whether dropout is on.
         """
@@ -70,13 +74,19 @@ class Student(ABC):
         """E [n_items, dim], the items' vectors; scores are states Eᵀ."""
         return parameters["items.weight"][:-1]
 
-    def soft_loss(self, parameters: Parameters, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy of the next token, mean over places; ``inputs``, ``targets`` float [b, w, n_items].
+    def soft_loss(self, parameters: Parameters, inputs: Tokens, targets: Tokens) -> torch.Tensor:
+        """Cross-entropy of the next token, mean over places; ``inputs``, ``targets`` [b, w, n_items].
 
         Rows of targets Y sum to 1, so −Σ Y log softmax(h Eᵀ) = logsumexp(h Eᵀ) − ⟨h, Y E⟩.
         """
         states, table = self.states(parameters, inputs, training=True), self.table(parameters)
-        return ((states @ table.T).logsumexp(dim=2) - (states * (targets @ table)).sum(dim=2)).mean()
+        flat = states.flatten(0, 1)
+        if self.n_items <= soft_tokens.CHUNKED_ABOVE and (inputs.requires_grad or targets.requires_grad):
+            # A second derivative will be asked for: one graph of all places is faster than chunks made anew.
+            partition = (flat @ table.T).logsumexp(dim=1).sum()
+        else:
+            partition = log_partition(flat, table)
+        return (partition - (states * (targets @ table)).sum()) / len(flat)
 
     def recommender(self, parameters: Parameters, item_space: str | None = None) -> SequentialRecommender:
         """The model itself with these parameters, as a fit would give it.
@@ -166,9 +176,9 @@ class _Called(nn.Module):
         super().__init__()
         self.encoder, self._states_of = encoder, states_of
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: Tokens) -> torch.Tensor:
         weight = cast(SequenceEncoder, self.encoder).items.weight
-        if tokens.is_floating_point():
+        if isinstance(tokens, SoftTokens) or tokens.is_floating_point():
             real = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
             return self._states_of(self.encoder, tokens @ weight[:-1], real)
         return self._states_of(self.encoder, F.embedding(tokens, weight), tokens < len(weight) - 1)

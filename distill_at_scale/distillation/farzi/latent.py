@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from distill_at_scale.distillation import soft_tokens
+from distill_at_scale.distillation.soft_tokens import SoftTokens
+
 
 @dataclass(frozen=True)
 class LatentSequences:
@@ -50,10 +53,19 @@ class LatentSequences:
         targets = None if self.targets is None else tensors[2]
         return replace(self, inputs=tensors[0], decoder=tensors[1], targets=targets)
 
-    def tokens(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(inputs, targets) float [b, w, V] of the sequences ``rows`` int64 [b]; w = ξ, coupled ξ − 1."""
-        x = self._soft(self.inputs[rows])
-        return (x[:, :-1], x[:, 1:]) if self.targets is None else (x, self._soft(self.targets[rows]))
+    def tokens(self, rows: torch.Tensor) -> tuple[torch.Tensor | SoftTokens, torch.Tensor | SoftTokens]:
+        """(inputs, targets) float [b, w, V] of the sequences ``rows`` int64 [b]; w = ξ, coupled ξ − 1.
 
-    def _soft(self, latent: torch.Tensor) -> torch.Tensor:
-        return (latent @ self.decoder / self.temperature).softmax(dim=2)
+        Dense up to 50,000 items, above them held as their latents and M.
+        """
+        x = self.inputs[rows]
+        if self.targets is not None:
+            return self._soft(x), self._soft(self.targets[rows])
+        if self.n_items > soft_tokens.CHUNKED_ABOVE:
+            return self._soft(x[:, :-1]), self._soft(x[:, 1:])
+        dense = self._soft(x)
+        return dense[:, :-1], dense[:, 1:]
+
+    def _soft(self, latent: torch.Tensor) -> torch.Tensor | SoftTokens:
+        held = SoftTokens(latent / self.temperature, self.decoder)
+        return held if self.n_items > soft_tokens.CHUNKED_ABOVE else held[:]
