@@ -48,7 +48,10 @@ class Scores:
     def keeps(self, threshold: Threshold) -> np.ndarray:
         """bool [train rows of the shard]: which a threshold keeps."""
         key, tie = np.uint64(threshold.key), np.uint64(threshold.tie)
-        units = (self.keys < key) | ((self.keys == key) & (self.ties <= tie))
+        units = self.keys < key
+        # Few have the very key, unless all that are left do: their ties are all that is looked at.
+        tied = np.flatnonzero(self.keys == key)
+        units[tied] = self.ties.take(tied) <= tie
         return units if self.rows is None else np.repeat(units, self.rows)
 
     def write(self, uri: str) -> None:

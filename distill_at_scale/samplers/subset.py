@@ -27,7 +27,7 @@ def write_subsets(
     Args:
         dataset: sampled from.
         work: holds the shard's scores; gets the train rows by item of every output (:func:`counts_uri`).
-        thresholds, outputs: one each a budget, the largest first: each keeps a part of what the one before it does.
+        thresholds, outputs: one each a budget.
 
     Returns:
         shards: a ShardRecord as a dict for each output; users: how many have train rows in each.
@@ -35,41 +35,34 @@ def write_subsets(
     table, record = dataset.table(shard), dataset.shards[shard]
     scores = read_scores(parts.part(storage.join(work, SCORES), shard, ".arrow"))
     users = parts.to_table(dataset.users(shard))
-    is_train = table[Columns.SPLIT].to_numpy() == TRAIN
-    # All budgets keep the same other rows, so that counting everything and taking these off counts the train rows.
-    others = _counts(table.filter(pa.array(~is_train)), record.first_user, record.n_users, dataset.n_items)
+    # Positions, not masks: NumPy takes by them several times faster, and Arrow by neither.
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    is_train = columns[Columns.SPLIT] == TRAIN
+    train = np.flatnonzero(is_train)
+    user, item = columns[Columns.USER].take(train) - record.first_user, columns[Columns.ITEM].take(train)
     written, users_kept = [], []
-    before = np.ones(int(is_train.sum()), dtype=bool)
     for k, (threshold, output) in enumerate(zip(thresholds, outputs)):
-        chosen = scores.keeps(threshold)
+        chosen = np.flatnonzero(scores.keeps(threshold))
         keep = ~is_train
-        keep[is_train] = chosen[before]
-        # From here on only what is kept is looked at: the next budget is a part of it.
-        table, is_train, before = table.filter(pa.array(keep)), is_train[keep], chosen
-        counts = _counts(table, record.first_user, record.n_users, dataset.n_items)
-        per_user, per_item = (all_ - other for all_, other in zip(counts, others))
-        column = users.column_names.index("train")
-        counted = users.set_column(column, users.schema.field(column), pa.array(per_user))
-        parts.write_counts(counts_uri(work, k, shard), per_item)
-        n_kept = int(chosen.sum())
+        keep[train.take(chosen)] = True
+        rows = np.flatnonzero(keep)
+        kept = pa.table([column.take(rows) for column in columns.values()], schema=table.schema)
+        per_user = np.bincount(user.take(chosen), minlength=record.n_users)
+        place = users.column_names.index("train")
+        counted = users.set_column(place, users.schema.field(place), pa.array(per_user))
+        parts.write_counts(counts_uri(work, k, shard), np.bincount(item.take(chosen), minlength=dataset.n_items))
         written.append(
             {
-                "data": shards.write_parquet(output, record.data.path, table),
+                "data": shards.write_parquet(output, record.data.path, kept),
                 "users": shards.write_parquet(output, record.users.path, counted),
                 "first_user": record.first_user,
                 "n_users": record.n_users,
-                "rows": record.rows - record.splits["train"] + n_kept,
-                "splits": {**record.splits, "train": n_kept},
+                "rows": len(rows),
+                "splits": {**record.splits, "train": len(chosen)},
             }
         )
         users_kept.append(int((per_user > 0).sum()))
     return {"shards": written, "users": users_kept}
-
-
-def _counts(table: pa.Table, first_user: int, n_users: int, n_items: int) -> tuple[np.ndarray, np.ndarray]:
-    """int64 [users] and [items]: the rows of each."""
-    per_user = np.bincount(table[Columns.USER].to_numpy() - first_user, minlength=n_users)
-    return per_user, np.bincount(table[Columns.ITEM].to_numpy(), minlength=n_items)
 
 
 def counts_uri(work: str, budget: int, shard: int) -> str:
