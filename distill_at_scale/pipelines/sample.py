@@ -13,6 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,8 +36,8 @@ from distill_at_scale.samplers import selection, subset
 from distill_at_scale.samplers.rounds import Task
 from distill_at_scale.samplers.rows import read_train_rows
 from distill_at_scale.samplers.sampler import Sampler, find_sampler
-from distill_at_scale.samplers.scores import Threshold, read_scores
-from distill_at_scale.samplers.selection import Span
+from distill_at_scale.samplers.scores import Scores, Threshold, read_scores
+from distill_at_scale.samplers.selection import Histogram, Span
 from distill_at_scale.samplers.svp import row_scores
 from distill_at_scale.samplers.svp.row_scores import Proxy
 
@@ -43,6 +45,9 @@ if TYPE_CHECKING:
     from distill_at_scale.pipelines.proxies import Hardness
 
 _FAN_IN = 32
+_TASKS_PER_CPU = 8
+# Shards of one task: a cluster that grows with its work is to see that there is some.
+_MOST_TOGETHER = 8
 _SUBSETS = "subsets"
 
 
@@ -152,8 +157,20 @@ class _Sample:
 
     # -- stages -------------------------------------------------------------------------------------------
 
-    def _score(self) -> tuple[list[dict[str, Any]], np.ndarray]:
-        """What every shard scored, and the sum of the first histograms."""
+    def _stage(
+        self,
+        name: str,
+        work: Callable[..., dict[str, Any]],
+        shared: Sequence[ray.ObjectRef] = (),
+        light: bool = False,
+    ) -> list[dict[str, Any]]:
+        """A stage over the shards, some of them a task: few enough that the last ones leave no CPU idle for long."""
+        cpus = int(ray.cluster_resources().get("CPU", 1))
+        per_task = min(_MOST_TOGETHER, max(1, len(self.shards) // (_TASKS_PER_CPU * cpus)))
+        return run_stage(self.record, name, work, self.shards, shared, light=light, per_task=per_task)
+
+    def _score(self) -> tuple[list[dict[str, Any]], list[Histogram]]:
+        """What every shard scored, and the first histograms."""
         uri, work, seed, sampler = self.dataset.uri, self.work, self.config.seed, self.sampler
         shared: list[ray.ObjectRef] = []
         if sampler.rounds:
@@ -169,8 +186,8 @@ class _Sample:
         def score(shard: int, hardness: Hardness | None = None) -> dict[str, Any]:
             return _score_shard(uri, work, shard, sampler, seed, hardness)
 
-        found = run_stage(self.record, "score", score, self.shards, shared, light=not shared)
-        return found, sum(record.pop("counts") for record in found)
+        found = self._stage("score", score, shared, light=not shared)
+        return found, [record.pop("histogram") for record in found]
 
     def _score_rows(self, proxy: Proxy) -> str:
         """Where the proxy's row scores lie, made now unless another run has left them."""
@@ -191,34 +208,40 @@ class _Sample:
         )
         return home
 
-    def _thresholds(self, scored: list[dict[str, Any]], first: np.ndarray) -> list[Threshold]:
+    def _thresholds(self, scored: list[dict[str, Any]], first: list[Histogram]) -> list[Threshold]:
         wanted = [selection.target_rows(budget, self.n_rows) for budget in self.budgets]
         if self.sampler.one_a_user:
             users = sum(record["users"] for record in scored)
             wanted = [max(target, users) for target in wanted]
         work = self.work
         spans = [selection.narrow(Span(), first, target) for target in wanted]
-        while not all(span.is_narrow for span in spans):
-            open_ = [k for k, span in enumerate(spans) if not span.is_narrow]
+        # Of each budget that needs no more looking, the units that are left of it in every shard.
+        units: dict[int, list[np.ndarray]] = {k: [] for k, span in enumerate(spans) if span.is_point}
+        while len(units) < len(spans):
+            open_ = [k for k in range(len(spans)) if k not in units]
 
-            def count(shard: int, asked: tuple[Span, ...] = tuple(spans[k] for k in open_)) -> dict[str, Any]:
+            looks: list[Any] = [
+                partial(selection.candidates if spans[k].is_narrow else selection.histogram, span=spans[k])
+                for k in open_
+            ]
+
+            def look(shard: int, looks: list[Any] = looks) -> dict[str, Any]:
                 scores = read_scores(_scores_uri(work, shard))
-                return {"counts": [selection.histogram(scores, span) for span in asked]}
+                return {"found": [answer(scores) for answer in looks]}
 
-            counted = run_stage(self.record, "narrow budgets", count, self.shards, light=True)
+            # One pass for all budgets, be they narrow already or not yet.
+            looked = self._stage("settle budgets", look, light=True)
             for j, k in enumerate(open_):
-                total = sum(record["counts"][j] for record in counted)
-                spans[k] = selection.narrow(spans[k], total, wanted[k])
-
-        def collect(shard: int, asked: tuple[Span, ...] = tuple(spans)) -> dict[str, Any]:
-            scores = read_scores(_scores_uri(work, shard))
-            return {"units": [None if span.is_point else selection.candidates(scores, span) for span in asked]}
-
-        found = run_stage(self.record, "settle budgets", collect, self.shards, light=True)
+                found = [record["found"][j] for record in looked]
+                if spans[k].is_narrow:
+                    units[k] = found
+                    continue
+                spans[k] = selection.narrow(spans[k], found, wanted[k])
+                if spans[k].is_point:
+                    units[k] = []
         thresholds = []
         for k, (span, target) in enumerate(zip(spans, wanted)):
-            units = [] if span.is_point else [record["units"][k] for record in found]
-            threshold = selection.settle(span, units, target)
+            threshold = selection.settle(span, units[k], target)
             if threshold is None:
                 raise BudgetError(
                     self.budgets[k],
@@ -237,7 +260,7 @@ class _Sample:
                 lambda: subset.write_subsets(Dataset.open(uri), shard, work, thresholds, places),
             )
 
-        return run_stage(self.record, "write samples", write, self.shards)
+        return self._stage("write samples", write)
 
     def _items(self) -> list[dict[str, Any]]:
         """Sums the items' train rows over the shards, for all budgets at once, and writes `items.parquet` each."""
@@ -360,14 +383,17 @@ def _score_shard(
 ) -> dict[str, Any]:
     """Scores a shard once, and counts its scores over the whole range of keys."""
     scores_uri = _scores_uri(work, shard)
+    made: list[Scores] = []
 
     def build() -> dict[str, Any]:
         rows = read_train_rows(Dataset.open(uri), shard, timestamps=sampler.timestamps)
         learned: tuple[Any, ...] = read_learned(work, shard) if sampler.rounds else ()
         if hardness is not None:
             learned = hardness.of_shard(shard, rows)
-        sampler.score(rows, seed, *learned).write(scores_uri)
+        made.append(sampler.score(rows, seed, *learned))
+        made[0].write(scores_uri)
         return {"users": int((rows.counts > 0).sum())}
 
     record = parts.once(parts.part(storage.join(work, subset.SCORES), shard, ".json"), build)
-    return {**record, "counts": selection.histogram(read_scores(scores_uri), Span())}
+    scores = made[0] if made else read_scores(scores_uri)
+    return {**record, "histogram": selection.histogram(scores, Span())}

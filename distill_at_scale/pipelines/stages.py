@@ -3,12 +3,15 @@
 What travels is the description of a part (a file, a bucket number) and a small record of what was done; the
 rows stay in the task. Ray Data schedules, restarts the tasks of workers that died, and streams the records
 back. What is large and shared by all tasks of a stage lies once a node in Ray's object store. Where a part takes a
-moment, plain tasks do it (``light``): a pipeline costs some 30 ms of CPU a part, a task 3.
+moment, plain tasks do it (``light``): a pipeline costs some 30 ms of CPU a task, a plain one 3.
 """
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import itertools
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +30,8 @@ the resources of that trial, which has none but for waiting."""
 
 # Light tasks that are under way at most: few enough for the driver, and enough for thousands of CPUs.
 _UNDER_WAY = 4096
+# As malloc.h of glibc numbers them.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def run_stage(
@@ -38,6 +43,7 @@ def run_stage(
     num_cpus: float = 1.0,
     shown: bool = True,
     light: bool = False,
+    per_task: int = 1,
 ) -> list[dict[str, Any]]:
     """``[work(item, *shared) for item in items]``, spread over the cluster.
 
@@ -45,11 +51,13 @@ def run_stage(
         run: is told time and memory of the stage.
         name: shown beside the progress.
         work: picklable; must be safe to run twice.
-        items: picklable descriptions, one task each.
+        items: picklable descriptions, one part each.
         shared: objects that every task gets.
         num_cpus: of one task.
         shown: whether there is progress to see; not worth a line for what takes a moment.
         light: whether a part takes a moment, so that plain tasks do it at less cost.
+        per_task: items that one task does one after another, for parts that take less than a second: a task costs the
+            same for one as for several. When its worker dies, it does all of them again.
 
     Raises:
         DasError: the first one that a task raised, or when a light one's worker was killed again and again.
@@ -61,7 +69,7 @@ def run_stage(
     done: list[dict[str, Any]] = [{}] * len(items)
     costs: list[dict[str, Any]] = []
     with progress.stage(name, len(items), shown) as stage:
-        for index, answer in (_by_tasks if light else _by_pipeline)(call, name, items, num_cpus):
+        for index, answer in (_by_tasks if light else _by_pipeline)(call, name, items, num_cpus, per_task):
             done[index] = answer.take(name)
             costs.append({**answer.cost, "reused": answer.record.get("reused")})
             stage.advance()
@@ -69,10 +77,13 @@ def run_stage(
     return done
 
 
-def _by_pipeline(call: _Call, name: str, items: Sequence[Any], num_cpus: float) -> Iterator[tuple[int, _Answer]]:
+def _by_pipeline(
+    call: _Call, name: str, items: Sequence[Any], num_cpus: float, per_task: int
+) -> Iterator[tuple[int, _Answer]]:
     """Answers as they come, by Ray Data."""
+    # A task does a block, one batch of a single item after another.
     inputs = ray.data.from_items(
-        [{"index": k, "item": item} for k, item in enumerate(items)], override_num_blocks=len(items)
+        [{"index": k, "item": item} for k, item in enumerate(items)], override_num_blocks=-(-len(items) // per_task)
     )
     # Of this pipeline alone: the session may be one of the user's, with settings of its own.
     inputs.context.enable_progress_bars = False
@@ -83,20 +94,22 @@ def _by_pipeline(call: _Call, name: str, items: Sequence[Any], num_cpus: float) 
         yield int(row["index"]), row["answer"]
 
 
-def _by_tasks(call: _Call, name: str, items: Sequence[Any], num_cpus: float) -> Iterator[tuple[int, _Answer]]:
+def _by_tasks(
+    call: _Call, name: str, items: Sequence[Any], num_cpus: float, per_task: int
+) -> Iterator[tuple[int, _Answer]]:
     """Answers as they come, by plain tasks of Ray."""
-    task = ray.remote(num_cpus=num_cpus, scheduling_strategy=ANYWHERE)(_Call.answer)
+    task = ray.remote(num_cpus=num_cpus, scheduling_strategy=ANYWHERE)(_Call.answers)
     shared = ray.put(call)
-    waiting = iter(enumerate(items))
+    waiting = iter(range(0, len(items), per_task))
     running: dict[ray.ObjectRef, int] = {}
     try:
         while True:
-            for index, item in itertools.islice(waiting, _UNDER_WAY - len(running)):
-                running[task.remote(shared, item)] = index
+            for first in itertools.islice(waiting, _UNDER_WAY - len(running)):
+                running[task.remote(shared, items[first : first + per_task])] = first
             if not running:
                 return
             (ready,), _ = ray.wait(list(running))
-            yield running.pop(ready), ray.get(ready)
+            yield from enumerate(ray.get(ready), running.pop(ready))
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise DasError(f"{name}: its worker was killed again and again, most likely for want of memory.") from error
     finally:
@@ -197,8 +210,22 @@ class _Answer:
         return self.record
 
 
+@functools.cache
+def _keep_memory() -> None:
+    """Has this process keep what NumPy frees, up to 256 MiB, for its next arrays.
+
+    glibc would give it back to the system and have it handed out anew, page by page: a fifth of the CPU of a pass over
+    shards. An array of 32 MiB or more still goes back by itself. Elsewhere than on glibc nothing changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+
+
 def _answer(work: Callable[[], dict[str, Any]]) -> _Answer:
     """Runs the work. A failure travels as an answer: retrying one and the same error would be a waste."""
+    _keep_memory()
     answer, cpu = _Answer(), time.process_time()
     try:
         answer.record = work()
@@ -219,6 +246,10 @@ class _Call:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         return {"index": [batch["index"][0]], "answer": [self.answer(batch["item"][0])]}
+
+    def answers(self, items: Sequence[Any]) -> list[_Answer]:
+        """What the work makes of several items, one after another."""
+        return [self.answer(item) for item in items]
 
     def answer(self, item: Any) -> _Answer:
         """What the work makes of an item."""

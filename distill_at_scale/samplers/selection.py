@@ -2,7 +2,8 @@
 
 A budget asks for a number of rows. Every round counts the units of each shard in the same bins and narrows the
 place where the budget ends down to one bin; once few units are left there they are looked at one by one. What
-moves is a histogram a shard and, at the end, those few.
+moves is a histogram a shard and, at the end, those few. Many units with the same key and tie, which no bins would
+part, make their bin the fullest one: what that one spans is told with the histogram.
 """
 
 from __future__ import annotations
@@ -60,47 +61,80 @@ class Span:
         return max(0, (last - first).bit_length() - _BITS)
 
 
+@dataclass(frozen=True)
+class Histogram:
+    """A shard's units in the bins of a span.
+
+    Attributes:
+        counts: int64 [2, BINS], units and their rows in each bin.
+        fullest: the bin with the most units.
+        edges: of the units in that bin the first and last key, the first and last tie; those of nothing are 0.
+    """
+
+    counts: np.ndarray
+    fullest: int
+    edges: tuple[int, int, int, int]
+
+
 def _inside(scores: Scores, span: Span) -> np.ndarray:
-    inside = (scores.keys >= np.uint64(span.low)) & (scores.keys <= np.uint64(span.high))
-    if span.low == span.high:
-        inside &= (scores.ties >= np.uint64(span.tie_low)) & (scores.ties <= np.uint64(span.tie_high))
-    return inside
+    """int64: positions of the units inside a span."""
+    first, last = span._bounds
+    # What comes before the first wraps around to beyond the last.
+    if span.low < span.high:
+        return np.flatnonzero(scores.keys - np.uint64(first) <= np.uint64(last - first))
+    inside = np.flatnonzero(scores.keys == np.uint64(span.low))
+    return inside[scores.ties.take(inside) - np.uint64(first) <= np.uint64(last - first)]
 
 
-def histogram(scores: Scores, span: Span) -> np.ndarray:
-    """int64 [2, BINS]: units and their rows in each bin of ``span``, by key, or by tie when it has one key."""
-    values = scores.keys if span.low < span.high else scores.ties
-    first, rows = span._bounds[0], scores.rows
+def histogram(scores: Scores, span: Span) -> Histogram:
+    """The units of ``span`` by key, or by tie when it has one key."""
+    keys, ties, rows = scores.keys, scores.ties, scores.rows
     if span != Span():
         inside = _inside(scores, span)
-        values, rows = values[inside], None if rows is None else rows[inside]
+        keys, ties, rows = keys.take(inside), ties.take(inside), None if rows is None else rows.take(inside)
+    values = keys if span.low < span.high else ties
     # Bins are far fewer than 2^63, and signed integers are what bincount takes.
-    bins = ((values - np.uint64(first)) >> np.uint64(span.shift)).view(np.int64)
+    bins = ((values - np.uint64(span._bounds[0])) >> np.uint64(span.shift)).view(np.int64)
     units = np.bincount(bins, minlength=BINS)
-    if rows is None:
-        return np.stack([units, units]).astype(np.int64)
     # Sums of whole numbers as floats are exact below 2^53 rows.
-    return np.stack([units, np.bincount(bins, weights=rows, minlength=BINS)]).astype(np.int64)
+    of_rows = units if rows is None else np.bincount(bins, weights=rows, minlength=BINS)
+    fullest, edges = int(units.argmax()), (0, 0, 0, 0)
+    if len(bins):
+        there = np.flatnonzero(bins == fullest)
+        keys, ties = keys.take(there), ties.take(there)
+        edges = (int(keys.min()), int(keys.max()), int(ties.min()), int(ties.max()))
+    return Histogram(np.stack([units, of_rows]).astype(np.int64), fullest, edges)
 
 
-def narrow(span: Span, counts: np.ndarray, target: int) -> Span:
-    """The bin of ``span`` in which ``target`` rows are reached, given the sum of all shards' histograms."""
-    units, rows = counts
+def narrow(span: Span, shards: Sequence[Histogram], target: int) -> Span:
+    """The bin of ``span`` in which ``target`` rows are reached, given all shards' histograms.
+
+    Where that bin is the fullest of all shards that have units there, the span is no longer than from its first unit
+    to its last: a point when all of them are the same.
+    """
+    units, rows = np.sum([shard.counts for shard in shards], axis=0)
     ends = span.before + np.cumsum(rows)
     bin_ = min(int(np.searchsorted(ends, target, side="left")), int(np.flatnonzero(units)[-1]))
+    before = int(ends[bin_ - 1]) if bin_ else span.before
     first, last = span._bounds
     low = first + (bin_ << span.shift)
     high = min(last, low + (1 << span.shift) - 1)
-    before = int(ends[bin_ - 1]) if bin_ else span.before
-    keys = (low, high, 0, LAST) if span.low < span.high else (span.low, span.high, low, high)
-    return Span(*keys, before, int(units[bin_]), int(rows[bin_]))
+    tie_low, tie_high = 0, LAST
+    if span.low == span.high:
+        low, high, tie_low, tie_high = span.low, span.high, low, high
+    there = [shard for shard in shards if shard.counts[0][bin_]]
+    if all(shard.fullest == bin_ for shard in there):
+        low, high = min(shard.edges[0] for shard in there), max(shard.edges[1] for shard in there)
+        if low == high:
+            tie_low, tie_high = min(shard.edges[2] for shard in there), max(shard.edges[3] for shard in there)
+    return Span(low, high, tie_low, tie_high, before, int(units[bin_]), int(rows[bin_]))
 
 
 def candidates(scores: Scores, span: Span) -> np.ndarray:
     """uint64 [3, groups]: key, tie and rows of the units inside a span, those with equal key and tie as one."""
     inside = _inside(scores, span)
-    keys, ties = scores.keys[inside], scores.ties[inside]
-    rows = np.ones(len(keys), dtype=np.uint64) if scores.rows is None else scores.rows[inside].astype(np.uint64)
+    keys, ties = scores.keys.take(inside), scores.ties.take(inside)
+    rows = np.ones(len(keys), dtype=np.uint64) if scores.rows is None else scores.rows.take(inside).astype(np.uint64)
     return _grouped(np.stack([keys, ties, rows]))
 
 

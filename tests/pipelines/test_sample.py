@@ -148,7 +148,7 @@ def test_budgets_are_narrowed_down_while_many_units_are_left(
     many = das.sample(**settings, output=str(tmp_path / "many"))
     assert [s.fingerprint for s in many.samples] == [s.fingerprint for s in few.samples]
     stages = json.loads((tmp_path / "many" / "head_users-0.5" / "run.json").read_text())["stages"]
-    assert sum(stage["stage"] == "narrow budgets" for stage in stages) > 0
+    assert sum(stage["stage"] == "settle budgets" for stage in stages) > 1
 
 
 def test_all_of_it_is_all_of_it(datasets: dict[int, Dataset], tmp_path: Path) -> None:

@@ -17,13 +17,16 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 @pytest.mark.parametrize("light", [False, True])
-def test_answers_come_in_the_order_of_the_items(light: bool) -> None:
+@pytest.mark.parametrize("per_task", [1, 2, 5])
+def test_answers_come_in_the_order_of_the_items(light: bool, per_task: int) -> None:
     def work(item: int) -> dict[str, Any]:
-        return {"square": item * item, "reused": item == 2}
+        return {"square": item * item, "reused": item == 2, "process": os.getpid()}
 
     run = RunRecord("test", {})
-    found = run_stage(run, "square", work, [3, 1, 2], shown=False, light=light)
+    found = run_stage(run, "square", work, [3, 1, 2], shown=False, light=light, per_task=per_task)
     assert [record["square"] for record in found] == [9, 1, 4]
+    if per_task == 5:
+        assert len({record["process"] for record in found}) == 1
     assert (run.stages[0]["stage"], run.stages[0]["tasks"]) == ("square", 3)
     assert run_stage(run, "nothing", work, [], light=light) == []
 

@@ -75,9 +75,9 @@ def _shard(log: Log, users: Sequence[int]) -> TrainRows:
 
 def find(scores: Sequence[Scores], target: int) -> Threshold | None:
     """The threshold of ``target`` rows over some shards, as a run finds it."""
-    span = selection.narrow(Span(), sum(selection.histogram(s, Span()) for s in scores), target)
+    span = Span()
     while not span.is_narrow:
-        span = selection.narrow(span, sum(selection.histogram(s, span) for s in scores), target)
+        span = selection.narrow(span, [selection.histogram(s, span) for s in scores], target)
     return selection.settle(span, [selection.candidates(s, span) for s in scores], target)
 
 

@@ -76,9 +76,33 @@ def test_threshold_is_that_of_a_sort(
 def test_the_first_histogram_is_the_general_one() -> None:
     rng = np.random.default_rng(0)
     scores = Scores(rng.integers(0, LAST, 5000, dtype=np.uint64, endpoint=True), np.zeros(5000, dtype=np.uint64))
-    whole = selection.histogram(scores, Span())
-    assert whole.sum() == 2 * 5000
-    assert np.array_equal(whole, selection.histogram(scores, Span(units=5000)))
+    whole, again = (selection.histogram(scores, span) for span in (Span(), Span(units=5000)))
+    assert whole.counts.sum() == 2 * 5000
+    assert np.array_equal(whole.counts, again.counts)
+    assert (whole.fullest, whole.edges) == (again.fullest, again.edges)
+
+
+@pytest.mark.parametrize("key", [0, 1 << 40, 77, LAST])
+@pytest.mark.parametrize("neighbours", [False, True])
+def test_units_that_are_all_the_same_are_told_at_once(key: int, neighbours: bool) -> None:
+    """As the rows that stratified keeps first: one round finds the point, or two where other units lie near."""
+    rng = np.random.default_rng(0)
+    shards = []
+    for _ in range(3):
+        keys = rng.integers(1 << 60, 1 << 62, 1000, dtype=np.uint64)
+        keys[:600] = key
+        if neighbours:
+            keys[600:605] = key ^ 1
+        shards.append(Scores(keys, np.where(np.arange(1000) < 600, np.uint64(9), keys)))
+    target = int(sum((s.keys < np.uint64(key)).sum() for s in shards)) + 1500
+    span, rounds = Span(), 0
+    while not span.is_point:
+        span = selection.narrow(span, [selection.histogram(s, span) for s in shards], target)
+        rounds += 1
+    assert rounds == 1 + neighbours
+    assert (span.low, span.tie_low, span.units) == (key, 9, 1800)
+    if neighbours and key ^ 1 < key:
+        assert span.before == sum(int((s.keys < np.uint64(key)).sum()) for s in shards)
 
 
 def test_of_two_as_near_the_smaller_is_taken_but_rather_some_than_none() -> None:
