@@ -117,6 +117,13 @@ def test_only_what_requires_a_gradient_is_differentiated() -> None:
     assert data["tokens"][1].grad is None
 
 
+def test_what_no_step_used_has_no_gradient() -> None:
+    data = make_data()
+    end, _ = unroll(loss, make_parameters(), data, Adam(), torch.full((2,), 0.03), seed=3)
+    outer(end).backward()
+    assert [part.grad is None for part in data["tokens"]] == [False, False, True]
+
+
 def test_gradients_go_on_into_what_the_data_were_made_of() -> None:
     latent = torch.zeros(4, 7, dtype=torch.float64, requires_grad=True)
 

@@ -49,8 +49,8 @@ def unroll(
     Args:
         loss: of any functional model; pure but for torch's random generator, and differentiable twice.
         parameters: a tree of floating-point tensors of one dtype and device.
-        data: any tree. Cut it into one tensor a batch where a step uses a part: gradients are as large as the tensors
-            that a step touches.
+        data: any tree. Cut it into one tensor a batch where a step uses a part: a step's gradients are as large as the
+            tensors that it touches.
         optimizer: the rule of a step.
         rates: [T], the learning rate of each step.
         start: the optimizer's state of an earlier call, to go on from there; by default a new one.
@@ -139,6 +139,11 @@ class _Unrolled(torch.autograd.Function):
         leaves = [tensor.detach().requires_grad_(tensor.requires_grad) for tensor in ctx.tensors]
         wanted = [leaf for leaf in leaves if leaf.requires_grad]
         data = run.data(leaves)
+        touched: set[int] = set()
+        for x in wanted:
+            # Made first: where they come to stay among a step's short-lived tensors, they leave holes in the heap.
+            x.grad = torch.zeros_like(x)
+            x.register_post_accumulate_grad_hook(lambda x: touched.add(id(x)))
         rate_bars = torch.zeros_like(rates)
         bars = (theta_bar.clone(), *(torch.zeros_like(slot) for slot in run.start.slots))
         for k in reversed(range(len(rates))):
@@ -148,7 +153,7 @@ class _Unrolled(torch.autograd.Function):
             _double_backward(g, [leaf, *wanted], g_bar)
             if leaf.grad is not None:
                 bars[0].add_(leaf.grad)
-        return None, bars[0], rate_bars, *(leaf.grad for leaf in leaves)
+        return None, bars[0], rate_bars, *(x.grad if id(x) in touched else None for x in leaves)
 
 
 def _double_backward(g: torch.Tensor, towards: list[torch.Tensor], g_bar: torch.Tensor) -> None:
