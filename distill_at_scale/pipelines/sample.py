@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +44,8 @@ if TYPE_CHECKING:
     from distill_at_scale.pipelines.proxies import Hardness
 
 _FAN_IN = 32
-_TASKS_PER_CPU = 8
-# Shards of one task: a cluster that grows with its work is to see that there is some.
-_MOST_TOGETHER = 8
+# Shards of one task at most: each takes a fraction of a second.
+_TOGETHER = 8
 _SUBSETS = "subsets"
 
 
@@ -157,18 +155,6 @@ class _Sample:
 
     # -- stages -------------------------------------------------------------------------------------------
 
-    def _stage(
-        self,
-        name: str,
-        work: Callable[..., dict[str, Any]],
-        shared: Sequence[ray.ObjectRef] = (),
-        light: bool = False,
-    ) -> list[dict[str, Any]]:
-        """A stage over the shards, some of them a task: few enough that the last ones leave no CPU idle for long."""
-        cpus = int(ray.cluster_resources().get("CPU", 1))
-        per_task = min(_MOST_TOGETHER, max(1, len(self.shards) // (_TASKS_PER_CPU * cpus)))
-        return run_stage(self.record, name, work, self.shards, shared, light=light, per_task=per_task)
-
     def _score(self) -> tuple[list[dict[str, Any]], list[Histogram]]:
         """What every shard scored, and the first histograms."""
         uri, work, seed, sampler = self.dataset.uri, self.work, self.config.seed, self.sampler
@@ -186,7 +172,7 @@ class _Sample:
         def score(shard: int, hardness: Hardness | None = None) -> dict[str, Any]:
             return _score_shard(uri, work, shard, sampler, seed, hardness)
 
-        found = self._stage("score", score, shared, light=not shared)
+        found = run_stage(self.record, "score", score, self.shards, shared, light=not shared, together=_TOGETHER)
         return found, [record.pop("histogram") for record in found]
 
     def _score_rows(self, proxy: Proxy) -> str:
@@ -230,7 +216,7 @@ class _Sample:
                 return {"found": [answer(scores) for answer in looks]}
 
             # One pass for all budgets, be they narrow already or not yet.
-            looked = self._stage("settle budgets", look, light=True)
+            looked = run_stage(self.record, "settle budgets", look, self.shards, light=True, together=_TOGETHER)
             for j, k in enumerate(open_):
                 found = [record["found"][j] for record in looked]
                 if spans[k].is_narrow:
@@ -260,7 +246,7 @@ class _Sample:
                 lambda: subset.write_subsets(Dataset.open(uri), shard, work, thresholds, places),
             )
 
-        return self._stage("write samples", write)
+        return run_stage(self.record, "write samples", write, self.shards, together=_TOGETHER)
 
     def _items(self) -> list[dict[str, Any]]:
         """Sums the items' train rows over the shards, for all budgets at once, and writes `items.parquet` each."""

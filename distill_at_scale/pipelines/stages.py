@@ -30,6 +30,8 @@ the resources of that trial, which has none but for waiting."""
 
 # Light tasks that are under way at most: few enough for the driver, and enough for thousands of CPUs.
 _UNDER_WAY = 4096
+# Tasks of several items are at least so many, lest the last ones leave CPUs idle for long.
+_TASKS_PER_CPU = 8
 # As malloc.h of glibc numbers them.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -43,7 +45,7 @@ def run_stage(
     num_cpus: float = 1.0,
     shown: bool = True,
     light: bool = False,
-    per_task: int = 1,
+    together: int = 1,
 ) -> list[dict[str, Any]]:
     """``[work(item, *shared) for item in items]``, spread over the cluster.
 
@@ -56,8 +58,8 @@ def run_stage(
         num_cpus: of one task.
         shown: whether there is progress to see; not worth a line for what takes a moment.
         light: whether a part takes a moment, so that plain tasks do it at less cost.
-        per_task: items that one task does one after another, for parts that take less than a second: a task costs the
-            same for one as for several. When its worker dies, it does all of them again.
+        together: items that one task may do, one after another, where there are many: of parts that take less than a
+            second, one costs a task as much as several. When its worker dies, it does all of them again.
 
     Raises:
         DasError: the first one that a task raised, or when a light one's worker was killed again and again.
@@ -68,6 +70,8 @@ def run_stage(
     call = _Call(ray.put(work), tuple(shared))
     done: list[dict[str, Any]] = [{}] * len(items)
     costs: list[dict[str, Any]] = []
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    per_task = min(together, max(1, len(items) // (_TASKS_PER_CPU * cpus)))
     with progress.stage(name, len(items), shown) as stage:
         for index, answer in (_by_tasks if light else _by_pipeline)(call, name, items, num_cpus, per_task):
             done[index] = answer.take(name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.runs import RunRecord
@@ -17,18 +18,30 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 
 
 @pytest.mark.parametrize("light", [False, True])
-@pytest.mark.parametrize("per_task", [1, 2, 5])
-def test_answers_come_in_the_order_of_the_items(light: bool, per_task: int) -> None:
+def test_answers_come_in_the_order_of_the_items(light: bool) -> None:
     def work(item: int) -> dict[str, Any]:
-        return {"square": item * item, "reused": item == 2, "process": os.getpid()}
+        return {"square": item * item, "reused": item == 2}
 
     run = RunRecord("test", {})
-    found = run_stage(run, "square", work, [3, 1, 2], shown=False, light=light, per_task=per_task)
+    found = run_stage(run, "square", work, [3, 1, 2], shown=False, light=light)
     assert [record["square"] for record in found] == [9, 1, 4]
-    if per_task == 5:
-        assert len({record["process"] for record in found}) == 1
     assert (run.stages[0]["stage"], run.stages[0]["tasks"]) == ("square", 3)
     assert run_stage(run, "nothing", work, [], light=light) == []
+
+
+@pytest.mark.parametrize("light", [False, True])
+@pytest.mark.parametrize(("n_items", "together", "tasks"), [(33, 8, 17), (33, 1, 33), (80, 4, 20), (15, 8, 15)])
+def test_small_parts_share_tasks_where_they_are_many(light: bool, n_items: int, together: int, tasks: int) -> None:
+    """But of two CPUs, each has at least eight tasks if there are as many parts."""
+
+    def work(item: int) -> dict[str, Any]:
+        return {"item": item, "task": ray.get_runtime_context().get_task_id()}
+
+    run = RunRecord("test", {})
+    found = run_stage(run, "name", work, list(range(n_items)), shown=False, light=light, together=together)
+    assert [record["item"] for record in found] == list(range(n_items))
+    assert len({record["task"] for record in found}) == tasks
+    assert run.stages[0]["tasks"] == n_items
 
 
 @pytest.mark.parametrize("light", [False, True])
