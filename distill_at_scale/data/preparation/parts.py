@@ -48,7 +48,8 @@ def read_arrow(uri: str, columns: list[str] | None = None) -> pa.Table:
 
 def write_counts(uri: str, counts: np.ndarray) -> None:
     """Writes an int64 vector as its non-zero entries."""
-    index = np.flatnonzero(counts)
+    # Of whole numbers themselves NumPy looks for nonzero ones five times slower than of truth values.
+    index = np.flatnonzero(counts != 0)
     write_arrow(uri, pa.table({"index": index.astype(np.int32), "count": counts[index].astype(np.int64)}))
 
 
