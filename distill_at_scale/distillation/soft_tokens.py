@@ -61,6 +61,20 @@ class SoftTokens:
         return _Chunked.apply(_expected, flat, self.decoder, table).unflatten(0, self.latent.shape[:2])
 
 
+def numbers_needed(n_items: int, held: int, copies: int, narrow: int) -> int:
+    """Numbers in memory at the peak of a student's step.
+
+    Args:
+        held: places whose soft tokens are there for as long as the student is trained.
+        copies: as many places as the step's tokens, scores and their gradients are.
+        narrow: width of D and of the items' table together.
+    """
+    if n_items <= CHUNKED_ABOVE:
+        return (held + copies) * n_items
+    # A chunk's tokens, scores and gradients, and the sums over chunks of what is as large as M or the table.
+    return (16 * _LEAST_PLACES + 16 * narrow) * n_items
+
+
 def log_partition(states: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     """Σ_i logsumexp(E h_i), a scalar, from states h [n, dim] and the items' table E [n_items, dim].
 

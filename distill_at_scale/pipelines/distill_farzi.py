@@ -37,6 +37,7 @@ from distill_at_scale.distillation.farzi import (
     teacher_model,
     unpack,
 )
+from distill_at_scale.distillation.soft_tokens import numbers_needed
 from distill_at_scale.distillation.students import Parameters, Student, create_student
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.errors import DasError
@@ -257,9 +258,9 @@ def _require_memory(recipe: FarziRecipe, student: Student) -> None:
     """Refuses what would not fit: soft tokens of a window and their gradients, a step's and a lesson's logits."""
     per_pool = recipe.pool * 3 * sum(value.numel() for value in student.draw(0).values())
     in_window = min(recipe.window * recipe.batch, recipe.sequences)
-    places = 6 * in_window * recipe.length + 16 * recipe.batch * recipe.length
-    # The start writes all tokens' logits down, and a validation reads them.
-    places = max(places + 10 * recipe.lesson_places, 8 * recipe.sequences * recipe.length)
-    numbers = places * student.n_items + (recipe.parallel + 4) * per_pool
-    mend = "set fewer or shorter --sequences, or prepare with --min-item to drop rare items"
+    held, copies = 6 * in_window * recipe.length, 16 * recipe.batch * recipe.length
+    narrow = recipe.token_width + int(recipe.student_settings()["dim"])
+    numbers = numbers_needed(student.n_items, held, copies, narrow)
+    numbers += 10 * recipe.lesson_places * student.n_items + (recipe.parallel + 4) * per_pool
+    mend = "set fewer lesson_places, fewer or shorter --sequences, or prepare with --min-item to drop rare items"
     require_memory(f"farzi on {student.n_items:,} items", 4 * numbers, None, mend)

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from distill_at_scale.distillation.farzi.latent import LatentSequences
-from distill_at_scale.distillation.farzi.schooling import Curriculum, train_student
+from distill_at_scale.distillation.farzi.schooling import STRETCH, Curriculum, train_student
+from distill_at_scale.distillation.soft_tokens import numbers_needed
 from distill_at_scale.distillation.students import create_student
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import find_model
@@ -48,9 +49,11 @@ def fit_sequences(
     """
     student = create_student(name, latent.n_items, settings)
     c = find_model(name).parse_config(settings)
-    # All batches' tokens, inputs and targets, and some copies of one batch's on the way back.
-    places = 2 * latent.inputs.shape[1] * (len(latent) + 6 * c.batch_size)
-    require_memory(f"{name} on {len(latent)} sequences", 4 * places * latent.n_items, None, "take more memory")
+    # A stretch's tokens, inputs and targets, and some copies of one batch's on the way back.
+    places, narrow = 2 * latent.inputs.shape[1], len(latent.decoder) + c.dim
+    held = places * min(len(latent), STRETCH * c.batch_size)
+    numbers = numbers_needed(latent.n_items, held, 6 * places * c.batch_size, narrow)
+    require_memory(f"{name} on {len(latent)} sequences", 4 * numbers, None, "take more memory")
     device = resolve_device(c.device)
     there = latent.with_tensors([tensor.to(device) for tensor in latent.tensors])
     curriculum = Curriculum(c.batch_size, c.learning_rate, shuffled, c.seed)

@@ -39,7 +39,7 @@ class Curriculum:
         return tuple(order[place * self.batch : (place + 1) * self.batch].tolist())
 
 
-_STRETCH = 10
+STRETCH = 10
 """Steps of a student that is not differentiated, taken at once."""
 
 OPTIMIZER = Adam(eps_root=1e-12)
@@ -78,7 +78,7 @@ def train_student(
     optimizer = None
     with torch.no_grad():
         # A stretch holds the tokens of all of its batches, which in random order are all different ones.
-        for start in range(0, n_steps, _STRETCH):
-            n = min(_STRETCH, n_steps - start)
+        for start in range(0, n_steps, STRETCH):
+            n = min(STRETCH, n_steps - start)
             trained, optimizer = school(student, fixed, curriculum, trained, optimizer, n, Snapshots(1))
     return trained

@@ -1,7 +1,8 @@
 """Where Farzi starts: latent sequences made of real ones and of what full-data models would predict in them.
 
-The logits of all tokens are written down, and a truncated SVD makes them D M. Inputs are a softened item; targets are
-the teachers' predictions at that place. A student trained on these alone is already a distilled one (dark knowledge).
+The logits of all tokens are a product of two narrow matrices, since items have vectors: a truncated SVD of that makes
+them D M, and they are never written down. Inputs are a softened item; targets are the teachers' predictions at that
+place. A student trained on these alone is already a distilled one (dark knowledge).
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.students import Parameters, Student
 from distill_at_scale.errors import DasError
 
-# Singular vectors beyond those asked for, and rounds, of the randomised SVD.
-_OVERSAMPLED, _ROUNDS = 10, 6
+# Of numbers that stand for nothing yet, beside those of the SVD.
+_SPARE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,10 @@ class Teacher:
     student: Student
     parameters: Parameters
 
-    def logits(self, items: torch.Tensor) -> torch.Tensor:
-        """[b, w, n_items] after each of the items int64 [b, w], padded at the left with n_items."""
+    def states(self, items: torch.Tensor) -> torch.Tensor:
+        """[b, w, dim] after each of the items int64 [b, w], padded at the left with n_items."""
         with torch.no_grad():
-            return self.student.states(self.parameters, items) @ self.student.table(self.parameters).T
+            return self.student.states(self.parameters, items)
 
 
 def real_sequences(rows: Interactions, n_sequences: int, length: int, seed: int) -> np.ndarray:
@@ -83,27 +84,39 @@ def start_from_teachers(
     Raises:
         DasError: as :func:`real_sequences`, and for a width above what the tokens span.
     """
+    n_tokens = n_sequences * length * (1 if coupled else 2)
+    if width > min(n_tokens, rows.n_items):
+        most = min(n_tokens, rows.n_items)
+        raise DasError(f"width={width} is more than {most}, the sequences' tokens or items; set it smaller.")
     items = torch.from_numpy(real_sequences(rows, n_sequences, length + 1 - coupled, seed))
-    tables = [F.normalize(t.student.table(t.parameters), dim=1) for t in teachers]
-    table = torch.cat(tables, dim=1) / len(tables) ** 0.5
-    items = items.to(table.device)
-    known = sharpness * table[items] @ table.T
+    tables = [t.student.table(t.parameters) for t in teachers]
+    items = items.to(tables[0].device)
+    table = torch.cat([F.normalize(t, dim=1) for t in tables], dim=1) / len(tables) ** 0.5
+    counts = torch.from_numpy(np.log1p(rows.item_counts())).to(table)
+    # Logits of tokens are left @ right, their parts side by side: an item itself, what follows it, popularity.
+    right = torch.cat([table, *tables, counts[:, None]], dim=1).T
+    known = F.pad(sharpness * table[items], (0, len(right) - table.shape[1]))
     # What follows the last item is not asked for, and the places then lie as they do for a student.
-    predicted = foresight * torch.stack([t.logits(items[:, :-1]) for t in teachers]).mean(dim=0)
-    predicted = predicted + popularity * torch.from_numpy(np.log1p(rows.item_counts())).to(predicted)
-    logits = [torch.cat((known[:, :1], known[:, 1:] + predicted), dim=1)] if coupled else [known[:, :-1], predicted]
-    flat = torch.cat([part.reshape(-1, rows.n_items) for part in logits])
-    if width > min(flat.shape):
-        raise DasError(f"width={width} is more than {min(flat.shape)}, the sequences' tokens or items; set it smaller.")
-    latent, decoder = _factorised(flat - flat.mean(dim=1, keepdim=True), width, seed)
-    parts = [part.reshape(n_sequences, -1, width) for part in latent.split(n_sequences * logits[0].shape[1])]
+    states = torch.cat([t.states(items[:, :-1]) for t in teachers], dim=2) * (foresight / len(teachers))
+    predicted = F.pad(F.pad(states, (0, 1), value=popularity), (table.shape[1], 0))
+    left = [torch.cat((known[:, :1], known[:, 1:] + predicted), dim=1)] if coupled else [known[:, :-1], predicted]
+    flat = torch.cat([part.flatten(0, 1) for part in left])
+    # A softmax is the same whatever is added to all logits; without their mean they are smaller.
+    latent, decoder = _factorised(flat, right - right.mean(dim=1, keepdim=True), width, seed)
+    parts = [part.reshape(n_sequences, -1, width) for part in latent.split(n_sequences * left[0].shape[1])]
     return LatentSequences(parts[0], decoder, None if coupled else parts[1])
 
 
-def _factorised(matrix: torch.Tensor, rank: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The best product of [n, rank] and [rank, m], their scales alike."""
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        left, values, right = torch.svd_lowrank(matrix, min(rank + _OVERSAMPLED, *matrix.shape), _ROUNDS)
+def _factorised(left: torch.Tensor, right: torch.Tensor, rank: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The best product D M of [n, rank] and [rank, m] for left [n, r] @ right [r, m], their scales alike.
+
+    Where the rank is higher than that of the product, the rest of M is drawn, small, and the rest of D is 0.
+    """
+    (q_left, r_left), (q_right, r_right) = torch.linalg.qr(left), torch.linalg.qr(right.T)
+    u, values, vh = torch.linalg.svd(r_left @ r_right.T, full_matrices=False)
     root = values[:rank].sqrt()
-    return (left[:, :rank] * root).contiguous(), (right[:, :rank] * root).T.contiguous()
+    latent, decoder = q_left @ (u[:, : len(root)] * root), (q_right @ (vh[: len(root)].T * root)).T
+    spare = rank - len(root)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(spare, right.shape[1], generator=generator).to(decoder) * _SPARE
+    return F.pad(latent, (0, spare)), torch.cat([decoder, drawn]).contiguous()
