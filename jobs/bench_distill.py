@@ -1,9 +1,12 @@
 """What distilled users are worth on ml-1m: ∞-AE and EASE fitted on them, against both fitted on everything.
 
     python jobs/bench_distill.py --data FOLDER --output FOLDER [--run NAME] [--seed N]
+    python jobs/bench_distill.py --data FOLDER --output FOLDER --larger 50000     cost of a step with more users
 
 FOLDER holds ml-1m.parquet with its split column. Runs that are in `<output>/results.json` are not done again, and one
-that was killed goes on from its checkpoint. One run of `free-500` takes about two CPU-minutes.
+that was killed goes on from its checkpoint. One run of `free-500` takes about two CPU-minutes. `--larger` takes 25 and
+5 steps with 500 rows and two workers on the log's users and on as many as asked for, drawn from them with replacement
+and each without a fifth of the rows; a step's cost is what 20 of them took more.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ def main() -> int:
     parser.add_argument("--run", action="append", choices=list(RUNS), help="a run; repeatable; default: all")
     parser.add_argument("--seed", action="append", type=int, help="a seed; repeatable; default: 0, 1 and 2")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--larger", type=int, metavar="USERS", help="only this: a step's cost with so many users")
     options = parser.parse_args()
     log = options.data / "ml-1m.parquet"
     if not log.is_file():
@@ -50,6 +54,11 @@ def main() -> int:
     with cluster.session():
         if not (data / NAME).is_file():
             prepare(input=[str(log)], output=str(data), split="column", shards=1)
+        if options.larger:
+            results["larger"] = larger(log, options.output, str(data), options.larger)
+            results_file.write_text(json.dumps(results, indent=2) + "\n")
+            print(json.dumps(results["larger"], indent=2))
+            return 0
         for name in options.run or list(RUNS):
             for seed in options.seed or [0, 1, 2]:
                 key = f"{name}-seed{seed}"
@@ -84,10 +93,40 @@ def run(wanted: dict[str, Any], seed: int, data: str, place: Path, workers: int)
     }
 
 
+def larger(log: Path, output: Path, data: str, n_users: int) -> dict[str, Any]:
+    """A step's CPU-seconds of both workers, and the largest one's memory, on the log and on many users."""
+    from bench_kernel import bootstrapped
+
+    from distill_at_scale.data.dataset import Dataset
+    from distill_at_scale.pipelines.distill import distill
+
+    found = {}
+    for uri in (data, bootstrapped(log, output, n_users)):
+        spent = {}
+        for steps in (25, 5):
+            made = distill(
+                data=uri,
+                users=500,
+                workers=2,
+                set={"steps": steps, "validate_every": 1000},
+                output=str(output / "larger"),
+                overwrite=True,
+            )
+            spent[steps] = made
+        found[f"{Dataset.open(uri).n_users} users"] = {
+            "step_cpu_s": round((spent[25].cpu_s - spent[5].cpu_s) / 20, 3),
+            "run_cpu_s": spent[25].cpu_s,
+            "worker_peak_mib": spent[25].peak_mib,
+        }
+    return found
+
+
 def means(results: dict[str, Any]) -> dict[str, Any]:
     """Mean and spread over the seeds of each run, in percent."""
     grouped: dict[str, list[dict[str, Any]]] = {}
     for key, result in results.items():
+        if key == "larger":
+            continue
         grouped.setdefault(key.rsplit("-seed", 1)[0], []).append(result)
     found: dict[str, Any] = {}
     for name, several in grouped.items():
