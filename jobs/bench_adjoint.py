@@ -3,11 +3,13 @@
     python jobs/bench_adjoint.py --output adjoint.json
     PYTHONPATH=FOLDER python jobs/bench_adjoint.py --output adjoint.json     with FOLDER from
         pip install --target FOLDER --no-deps torchopt optree graphviz
+    python jobs/bench_adjoint.py --items 100000 --output large.json          soft tokens dense and in chunks
 
 A SASRec student (1 layer, width 32) of 1,349 items takes steps on batches of 10 out of 50 soft sequences of 50 tokens
 (generated); its loss on other sequences is differentiated with respect to all of them. Every way runs in a process
 of its own, on one thread: CPU-seconds of the trajectory, there and back, and the resident memory at its peak above
-what there was before it began. TorchOpt is left out where it is not installed.
+what there was before it began. TorchOpt is left out where it is not installed. With --items, two steps there and back
+of one batch of 10 latent sequences of 50 tokens, 65 numbers each, take soft tokens of so many items dense or in chunks.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+TOKENS = ("dense", "chunked")
 N_ITEMS, N_SEQUENCES, BATCH, RATE = 1349, 50, 10, 0.001
 WAYS = ("unrolled", "adjoint, every state", "adjoint, every 14th", "adjoint, log T states", "torchopt")
 
@@ -34,11 +37,22 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--length", type=int, default=50, help="tokens of a sequence")
     parser.add_argument("--repeats", type=int, default=3, help="of each way, taken in turn; times are medians")
-    parser.add_argument("--way", choices=WAYS, help="run this one here and print it")
+    parser.add_argument("--items", type=int, help="compare soft tokens, dense and in chunks, with so many items")
+    parser.add_argument("--way", choices=(*WAYS, *TOKENS), help="run this one here and print it")
     options = parser.parse_args()
     sys.path.insert(0, str(REPOSITORY))
     if options.way:
-        print(json.dumps(run(options.way, options.steps, options.length)))
+        in_tokens = options.way in TOKENS
+        found_here = large(options.way, options.items) if in_tokens else run(options.way, options.steps, options.length)
+        print(json.dumps(found_here))
+        return 0
+    if options.items:
+        measured = {"items": options.items}
+        for way in TOKENS:
+            command = [sys.executable, __file__, "--way", way, "--output", "-", "--items", str(options.items)]
+            measured[way] = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
+        options.output.write_text(json.dumps(measured, indent=2) + "\n")
+        print(json.dumps(measured, indent=2))
         return 0
     ways = [way for way in WAYS if way != "torchopt" or importlib.util.find_spec("torchopt")]
     found: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
@@ -119,6 +133,40 @@ def prepared(way: str, n_items: int, length: int) -> Callable[[int], float]:
         return float(sum(part.square().sum() for part in found if part is not None).sqrt())
 
     return whole
+
+
+def large(way: str, n_items: int) -> dict[str, float]:
+    """CPU-seconds, MiB at the peak above the start, and the norm of the gradient, of latent sequences."""
+    import torch
+
+    from distill_at_scale.distillation import soft_tokens
+    from distill_at_scale.distillation.farzi import Curriculum, LatentSequences, school
+    from distill_at_scale.distillation.students import create_student
+
+    torch.set_num_threads(1)
+    soft_tokens.CHUNKED_ABOVE = 0 if way == "chunked" else n_items
+
+    def prepared(n_items: int, length: int) -> Callable[[], float]:
+        student = create_student("sasrec", n_items, {"dim": 32, "blocks": 1, "length": length, "dropout": 0.0})
+        generator = torch.Generator().manual_seed(0)
+        inputs, targets = (torch.randn(BATCH, length, 65, generator=generator).requires_grad_() for _ in range(2))
+        decoder = (0.3 * torch.randn(65, n_items, generator=generator)).requires_grad_()
+        latent, parameters = LatentSequences(inputs, decoder, targets), student.draw(0)
+
+        def whole() -> float:
+            end, _ = school(student, latent, Curriculum(BATCH, 0.02), parameters, None, 2)
+            aim = torch.stack([value.square().sum() for value in end.values()]).sum()
+            found = torch.autograd.grad(aim, latent.tensors)
+            return float(torch.stack([part.norm() for part in found]).norm())
+
+        return whole
+
+    prepared(20, 3)()
+    whole = prepared(n_items, 50)
+    resident, clock = resident_mib(), time.process_time()
+    norm = whole()
+    spent = time.process_time() - clock
+    return {"cpu_seconds": round(spent, 2), "peak_mib": round(peak_mib() - resident, 1), "norm": norm}
 
 
 def adjoint(student: Any, parameters: Any, tokens: Any, batch: Any, n_steps: int, way: str) -> Any:
