@@ -130,7 +130,7 @@ def prepared(way: str, n_items: int, length: int) -> Callable[[int], float]:
         parameters = {name: value.requires_grad_() for name, value in student.draw(0).items()}
         end = train(student, parameters, tokens, batch, n_steps, way)
         found = torch.autograd.grad(outer(end), tokens, allow_unused=True)
-        return float(sum(part.square().sum() for part in found if part is not None).sqrt())
+        return float(torch.stack([part.norm() for part in found if part is not None]).norm())
 
     return whole
 
