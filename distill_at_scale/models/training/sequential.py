@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -28,7 +29,7 @@ class SequentialConfig(TorchConfig):
     """Share of the entries that a step leaves out, of items' vectors and inside the layers."""
 
 
-class SequenceEncoder(nn.Module):
+class SequenceEncoder(nn.Module, ABC):
     """States of all places of sequences; the items' vectors serve as input and as output (tied).
 
     Attributes:
@@ -42,9 +43,9 @@ class SequenceEncoder(nn.Module):
         with torch.no_grad():
             self.items.weight[n_items] = 0.0
 
+    @abstractmethod
     def forward(self, items: torch.Tensor) -> torch.Tensor:
         """States [b, w, dim] after each of the items int64 [b, w], which are padded at the left with n_items."""
-        raise NotImplementedError
 
     def scores(self, states: torch.Tensor) -> torch.Tensor:
         """Scores [..., n_items] of all items, from states [..., dim]."""

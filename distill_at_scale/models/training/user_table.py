@@ -7,7 +7,7 @@ training gave to the known users.
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 import numpy as np
@@ -39,7 +39,7 @@ class UserTableConfig(TorchConfig):
     """Share of each vector's entries that a step leaves out."""
 
 
-class UserTable(nn.Module):
+class UserTable(nn.Module, ABC):
     """Vectors of users [n_users, f] and items [n_items, g], and scores from them.
 
     Attributes:
@@ -55,17 +55,17 @@ class UserTable(nn.Module):
         self.fold_in: torch.Tensor
         self.register_buffer("fold_in", torch.zeros(item_width + 2, user_width))
 
+    @abstractmethod
     def tables(self) -> tuple[torch.Tensor, torch.Tensor]:
         """All users' and all items' vectors."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pairs(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Scores [b, n] of vectors [b, f] with [b, n, g], less μ."""
-        raise NotImplementedError
 
+    @abstractmethod
     def all_items(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
         """Scores [b, n_items] of vectors [b, f] with [n_items, g], less μ."""
-        raise NotImplementedError
 
 
 class UserTableRecommender(TorchRecommender):
