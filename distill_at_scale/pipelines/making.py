@@ -40,7 +40,9 @@ class Made(BaseModel):
     budget: float
     seed: int
     failed: str = ""
-    """why it cannot be made, whatever is done; then the rest says nothing"""
+    """why it cannot be made; then the rest says nothing"""
+    again: bool = False
+    """whether it failed for what may pass, as dead workers, and is tried again when the sweep runs again"""
     uri: str = ""
     fingerprint: str = ""
     rows: int = 0
@@ -87,6 +89,12 @@ class Batch:
         except FileNotFoundError:
             return None
 
+    @property
+    def is_done(self) -> bool:
+        """Whether all was made, or never can be."""
+        found = self.read()
+        return found is not None and not any(one.again for one in found)
+
 
 def batches(
     methods: Sequence[str],
@@ -121,14 +129,16 @@ def learns(model: str, method: str) -> bool:
 
 
 def make(batch: Batch) -> list[Made]:
-    """Makes a batch and writes down what it is. Needs a Ray session; its tasks do the work, this process only waits.
+    """Makes what is not there of a batch and writes it down. Needs a Ray session; its tasks do the work, this process
+    only waits.
 
     Raises:
         DasError: as `sample` and `distill`.
     """
     full = Dataset.open(batch.data)
     if batch.methods[0] in DISTILLERS:
-        found = [_distilled(batch, budget, full) for budget in batch.budgets]
+        there = {one.budget: one for one in batch.read() or () if not one.again}
+        found = [there.get(budget) or _distilled(batch, budget, full) for budget in batch.budgets]
     else:
         found = _sampled(batch, full)
     storage.write_json(batch.record, [one.model_dump(mode="json") for one in found])
@@ -213,8 +223,8 @@ def _distilled(batch: Batch, budget: float, full: Dataset) -> Made:
     except DasError as error:
         if len(batch.budgets) == 1:
             raise
-        # As where too few users have as many rows; smaller budgets may do.
-        return Made(method=method, budget=budget, seed=batch.seed, failed=str(error))
+        # As where too few users have as many rows, or workers died; other budgets may do.
+        return Made(method=method, budget=budget, seed=batch.seed, failed=str(error), again=True)
     return Made(
         method=method,
         budget=budget,

@@ -120,10 +120,13 @@ class _Sweep:
                 self.left_out.append(f"{name} goes by time, but {place} has no timestamps")
                 continue
             deaf = [model for model in self.models if not making.learns(model, name)]
+            if len(deaf) == len(self.models):
+                able = " or ".join(sorted(model for model in MODELS if making.learns(model, name)))
+                self.left_out.append(f"{name}: none of the models learns from what it makes; add {able} to the models")
+                continue
             if deaf:
                 self.left_out.append(f"{', '.join(deaf)} on {name}: cannot learn from what it makes")
-            if len(deaf) < len(self.models):
-                kept.append(name)
+            kept.append(name)
         if not kept:
             raise DasError(f"no method is left: {'; '.join(self.left_out)}.")
         return kept
@@ -150,7 +153,7 @@ class _Sweep:
                 for seed in range(self.config.seeds)
                 for batch in making.batches(self.methods, self.config.shares, seed, uri, self.output, self.settings)
             ]
-            todo = [batch for batch in batches if batch.read() is None]
+            todo = [batch for batch in batches if not batch.is_done]
             cpus = max(1, sum(cpus for cpus, _ in cluster.nodes()))
             self._try(
                 "make",

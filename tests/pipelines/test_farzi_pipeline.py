@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -124,14 +125,15 @@ def test_runs_share_teachers_where_they_are_told_to(tmp_path: Path, data: Datase
 def test_a_sweep_distills_sequences_too(tmp_path: Path, data: Dataset, ray_session: None) -> None:
     output = tmp_path / "sweep"
     given = {f"farzi.{name}": value for name, value in SETTINGS.items()} | {"farzi.length": 7}
-    result = das.sweep(
-        data=data.uri,
-        methods="random_users,farzi",
-        budgets="0.95,0.07",
-        models="popularity,sasrec",
-        output=str(output),
-        set={**given, "sasrec.dim": 8, "sasrec.length": 8, "sasrec.epochs": 3},
-    )
+    asked = {
+        "data": data.uri,
+        "methods": "random_users,farzi",
+        "budgets": "0.95,0.07",
+        "models": "popularity,sasrec",
+        "output": str(output),
+        "set": {**given, "sasrec.dim": 8, "sasrec.length": 8, "sasrec.epochs": 3},
+    }
+    result = das.sweep(**asked)
     assert result.left_out == ["popularity on farzi: cannot learn from what it makes"]
     _, trials = read_trials(str(output))
     of_farzi = trials.filter(pl.col("method") == "farzi").sort("budget")
@@ -141,6 +143,14 @@ def test_a_sweep_distills_sequences_too(tmp_path: Path, data: Dataset, ray_sessi
     assert "users have 8 train rows or more, 114 are needed" in of_farzi["reason"][1]
     assert result.failed == 1
     assert len(list((output / "teachers").iterdir())) == SETTINGS["teachers"]
+    # What failed is tried again, and what was made is not made again.
+    (record,) = (output / "made").glob("farzi-*.json")
+    broken = [{**one, "failed": one["failed"] and "a worker died"} for one in json.loads(record.read_text())]
+    record.write_text(json.dumps(broken))
+    times = {file: file.stat().st_mtime_ns for file in (output / "data" / "seed-0" / "farzi-0.07").iterdir()}
+    das.sweep(**asked)
+    assert "114 are needed" in read_trials(str(output))[1].filter(method="farzi", status="failed")["reason"][0]
+    assert times == {file: file.stat().st_mtime_ns for file in times}
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
