@@ -31,8 +31,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # As it was before sequences started from a consensus.
 _EARLIER = {"length": 20, "consensus": 0, "horizon": 200, "shuffled": False, "validation_students": 2}
 SHAPES: dict[str, dict[str, Any]] = {
-    "consensus-50x50": {"sequences": 50, "length": 50},
-    "consensus-20x50": {"sequences": 20, "length": 50},
+    **{f"consensus-{n}x50": {"sequences": n, "length": 50} for n in (50, 20, 10, 100, 200)},
     "decoupled-50x20": {"sequences": 50, "rate": 8e-3, **_EARLIER},
     "decoupled-20x20": {"sequences": 20, "rate": 8e-3, **_EARLIER},
     "coupled-50x20": {"sequences": 50, "coupled": True, **_EARLIER},
@@ -50,6 +49,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "least_context": 2,
     },
 }
+BY_DEFAULT = ("consensus-50x50", "consensus-20x50", "decoupled-50x20", "decoupled-20x20", "coupled-50x20")
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
     "-places4k": {"lesson_places": 4096},
@@ -66,12 +66,12 @@ def main() -> int:
     parser.add_argument("--data", required=True, help="the prepared Dataset")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument(
-        "--run", action="append", choices=names, help="repeatable, of one log; default: MovieLens', no variants"
+        "--run", action="append", choices=names, help="repeatable, of one log; default: MovieLens' first five shapes"
     )
     parser.add_argument("--steps", type=int, default=100, help="outer steps")
     options = parser.parse_args()
     sys.path.insert(0, str(REPOSITORY))
-    ours = [f"{shape}-s{seed}" for seed in OUTER_SEEDS for shape in SHAPES if not shape.startswith("beauty")]
+    ours = [f"{shape}-s{seed}" for seed in OUTER_SEEDS for shape in BY_DEFAULT]
     bench: Bench | None = None
     for name in options.run or ours:
         recipe = recipe_of(name, options.steps)
