@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 import distill_at_scale
 from distill_at_scale import config, report
 from distill_at_scale.errors import DasError
+from distill_at_scale.settings import load
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def _call(name: str, settings: BaseModel) -> Any:
 
 def _run(name: str, verb: _Verb, given: dict[str, Any], file: str | None, as_json: bool) -> None:
     try:
-        result = _call(name, config.load(verb.model, file, given))
+        result = _call(name, load(verb.model, file, given))
         if verb.keep:
             verb.keep(result)
     except DasError as error:

@@ -10,6 +10,7 @@ import pytest
 
 from distill_at_scale import cli, config
 from distill_at_scale.errors import DasError
+from distill_at_scale.settings import load
 
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
@@ -49,7 +50,7 @@ def test_a_missing_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch, caps
 def test_options_win_over_the_file(tmp_path: Path) -> None:
     file = tmp_path / "prepare.yaml"
     file.write_text("input: [log]\noutput: there\nseed: 3\n")
-    loaded = config.load(config.PrepareConfig, str(file), {"seed": 4})
+    loaded = load(config.PrepareConfig, str(file), {"seed": 4})
     assert (loaded.input, loaded.output, loaded.seed) == (["log"], "there", 4)
 
 
@@ -68,7 +69,7 @@ def test_a_wrong_file_is_one_sentence(tmp_path: Path, content: str, sentence: st
     file = tmp_path / "prepare.yaml"
     file.write_text(content)
     with pytest.raises(DasError) as raised:
-        config.load(config.PrepareConfig, str(file))
+        load(config.PrepareConfig, str(file))
     assert sentence in str(raised.value)
     assert "\n" not in str(raised.value)
 

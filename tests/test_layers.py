@@ -22,9 +22,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "distillation": {"data", "evaluation", "models"},
     "genie": {"data", "evaluation", "models", "samplers", "distillation"},
     "config": {"data", "evaluation", "models", "samplers", "distillation", "genie"},
-    "pipelines": {"config", "data", "evaluation", "models", "samplers", "distillation", "genie"},
+    "settings": {"data"},
+    "pipelines": {"config", "settings", "data", "evaluation", "models", "samplers", "distillation", "genie"},
     "report": {"config", "data", "evaluation", "pipelines"},
-    "cli": {"config", "pipelines", "report"},
+    "cli": {"config", "settings", "pipelines", "report"},
     # `import distill_at_scale as das` offers the verbs and the things that they return.
     "__init__": {"config", "data", "distillation", "models", "pipelines", "report"},
     "__main__": {"cli"},

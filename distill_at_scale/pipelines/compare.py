@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from distill_at_scale.config import CompareConfig, settle
+from distill_at_scale.config import CompareConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
@@ -16,6 +16,7 @@ from distill_at_scale.models import find_model
 from distill_at_scale.pipelines import cluster, runs
 from distill_at_scale.pipelines.pairs import Pair, Trained, fits_beside_others, settings_of, train_apart, train_here
 from distill_at_scale.pipelines.stages import run_stage
+from distill_at_scale.settings import settle
 
 NAME = "comparison.json"
 

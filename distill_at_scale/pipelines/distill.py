@@ -16,7 +16,7 @@ from typing import Any, Literal
 import ray
 from pydantic import BaseModel
 
-from distill_at_scale.config import DistillConfig, settle
+from distill_at_scale.config import DistillConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME, WORK
@@ -30,6 +30,7 @@ from distill_at_scale.pipelines import cluster, progress, runs
 from distill_at_scale.pipelines.distill_farzi import check_farzi, distill_farzi
 from distill_at_scale.pipelines.distill_rows import distill_rows
 from distill_at_scale.pipelines.train import Gang, Workers, run_gang
+from distill_at_scale.settings import settle
 
 Method = DistillCFConfig | SketchConfig | FarziRecipe
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from distill_at_scale.config import EvaluateConfig, settle
+from distill_at_scale.config import EvaluateConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
@@ -22,6 +22,7 @@ from distill_at_scale.models.base import read_description
 from distill_at_scale.pipelines import cluster, runs
 from distill_at_scale.pipelines.stages import load as load_shared
 from distill_at_scale.pipelines.stages import run_stage
+from distill_at_scale.settings import settle
 
 # What a task sends back is a histogram of scores; so many of them at most reach the driver.
 _MAX_GROUPS = 64

@@ -8,11 +8,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from distill_at_scale.config import ExportConfig, settle
+from distill_at_scale.config import ExportConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.distillation.plain import as_log
 from distill_at_scale.distillation.synthetic import SyntheticDataset
+from distill_at_scale.settings import settle
 
 _RECBOLE = {Columns.USER_ID: "token", Columns.ITEM_ID: "token", Columns.TIMESTAMP: "float"}
 

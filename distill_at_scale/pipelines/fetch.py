@@ -23,11 +23,12 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-from distill_at_scale.config import FetchConfig, settle
+from distill_at_scale.config import FetchConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.catalog import PublicLog, Source, find_log
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.progress import Stage, stage
+from distill_at_scale.settings import settle
 
 _CHUNK = 1 << 20
 _WATCHED = 32 << 20

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import ray
 from pydantic import BaseModel
 
-from distill_at_scale.config import FitConfig, settle
+from distill_at_scale.config import FitConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
@@ -23,6 +23,7 @@ from distill_at_scale.models.base import MODEL_FILE, read_description
 from distill_at_scale.pipelines import cluster, progress, runs
 from distill_at_scale.pipelines.fitting import fit_synthetic
 from distill_at_scale.pipelines.stages import run_alone
+from distill_at_scale.settings import settle
 
 # What needs torch is imported where it is used: the processes of a fit in closed form are spared it.
 _STEPS = 100

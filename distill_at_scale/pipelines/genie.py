@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel
 
-from distill_at_scale.config import GenieTrainConfig, settle
+from distill_at_scale.config import GenieTrainConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
@@ -20,6 +20,7 @@ from distill_at_scale.genie.oracle import TARGETS, DataGenie
 from distill_at_scale.genie.trials import cells, read_trials
 from distill_at_scale.pipelines import runs
 from distill_at_scale.pipelines.features import features
+from distill_at_scale.settings import settle
 
 
 class GenieResult(BaseModel):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from distill_at_scale.config import InspectConfig, settle
+from distill_at_scale.config import InspectConfig
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.settings import settle
 
 
 def inspect(config: InspectConfig | None = None, /, **settings: Any) -> Dataset:

@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 import ray
 
-from distill_at_scale.config import PrepareConfig, settle
+from distill_at_scale.config import PrepareConfig
 from distill_at_scale.data import hashing, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME as MANIFEST
@@ -31,6 +31,7 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines import cluster, outputs, runs
 from distill_at_scale.pipelines.stages import load as load_shared
 from distill_at_scale.pipelines.stages import run_stage, run_tree, take
+from distill_at_scale.settings import settle
 
 ROWS_A_SHARD = 1_000_000
 _BUCKETS_A_GROUP = 16

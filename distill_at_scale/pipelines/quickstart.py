@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from distill_at_scale.config import QuickstartConfig, settle
+from distill_at_scale.config import QuickstartConfig
 from distill_at_scale.data import storage
 from distill_at_scale.pipelines import cluster
 from distill_at_scale.pipelines.evaluate import Evaluation, evaluate
@@ -17,6 +17,7 @@ from distill_at_scale.pipelines.prepare import prepare
 from distill_at_scale.pipelines.recommend import Recommendation, recommend
 from distill_at_scale.pipelines.report import ReportResult, report
 from distill_at_scale.pipelines.sweep import SweepResult, sweep
+from distill_at_scale.settings import settle
 
 MODELS = ("popularity", "ease", "svd_ae", "infinite_ae")
 METHODS = ("random", "random_users", "head_users", "density")

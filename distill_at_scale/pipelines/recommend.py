@@ -12,7 +12,7 @@ import polars as pl
 from pydantic import BaseModel
 
 import distill_at_scale.genie
-from distill_at_scale.config import RecommendConfig, settle
+from distill_at_scale.config import RecommendConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
@@ -21,6 +21,7 @@ from distill_at_scale.genie.trials import PRIMARY, cells, read_trials
 from distill_at_scale.pipelines.features import features
 from distill_at_scale.pipelines.making import command, synthetic_users
 from distill_at_scale.samplers.sampler import SAMPLERS
+from distill_at_scale.settings import settle
 
 TRAINED = "trained"
 """Folder of the Data-Genie that comes with the package."""

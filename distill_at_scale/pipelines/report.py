@@ -10,10 +10,11 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel
 
-from distill_at_scale.config import ReportConfig, settle
+from distill_at_scale.config import ReportConfig
 from distill_at_scale.data import storage
 from distill_at_scale.genie.trials import FULL, PRIMARY, cells, read_trials
 from distill_at_scale.pipelines.making import command
+from distill_at_scale.settings import settle
 
 
 class Cell(BaseModel):

@@ -20,7 +20,7 @@ import numpy as np
 import ray
 from pydantic import BaseModel
 
-from distill_at_scale.config import SampleConfig, settle
+from distill_at_scale.config import SampleConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME as MANIFEST
@@ -39,6 +39,7 @@ from distill_at_scale.samplers.scores import Scores, Threshold, read_scores
 from distill_at_scale.samplers.selection import Histogram, Span
 from distill_at_scale.samplers.svp import row_scores
 from distill_at_scale.samplers.svp.row_scores import Proxy
+from distill_at_scale.settings import settle
 
 if TYPE_CHECKING:
     from distill_at_scale.pipelines.proxies import Hardness

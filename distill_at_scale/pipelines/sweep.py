@@ -20,7 +20,7 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel
 
-from distill_at_scale.config import SweepConfig, settle
+from distill_at_scale.config import SweepConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
@@ -40,6 +40,7 @@ from distill_at_scale.pipelines.pairs import (
 )
 from distill_at_scale.pipelines.searching import Searched
 from distill_at_scale.pipelines.tuning import LOGS, Trial, check_mlflow, run_trials
+from distill_at_scale.settings import settle
 
 _WRITE_EVERY_S = 2.0
 # Of a trial that only waits for tasks of its own: the memory of a process with this package loaded.

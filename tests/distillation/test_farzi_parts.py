@@ -9,8 +9,10 @@ import pytest
 import torch
 from farzi_kit import LENGTH, N_ITEMS, make_latent, make_rows, make_student
 
+from distill_at_scale.data import hashing
 from distill_at_scale.distillation.farzi import (
     Curriculum,
+    FarziRecipe,
     Lessons,
     Teacher,
     consensus,
@@ -101,6 +103,29 @@ def test_real_sequences_are_the_newest_items_of_users() -> None:
         DasError, match=r"Only \d+ users have 9 train rows or more, 30 are needed; ask for fewer or shorter"
     ):
         real_sequences(make_rows(), 30, 9, seed=1)
+
+
+def test_joined_real_sequences_are_users_laid_end_to_end() -> None:
+    rows = make_rows()
+    longest = int(rows.counts.max())
+    order = np.argsort(hashing.combine(1, rows.users.astype(np.uint64)), kind="stable")
+    laid = [item for k in order if rows.counts[k] > 1 for item in histories()[k][-longest:]]
+    n = len(laid) // longest
+    found = real_sequences(rows, n, longest, seed=1, joined=True)
+    assert found.tolist() == [laid[k * longest : (k + 1) * longest] for k in range(n)]
+    five = real_sequences(rows, 8, 5, seed=1, joined=True).ravel().tolist()
+    assert five == [item for k in order if rows.counts[k] > 1 for item in histories()[k][-5:]][:40]
+    with pytest.raises(DasError, match=rf"{n + 1} sequences of {longest} items are more than the [\d,]+ train rows"):
+        real_sequences(rows, n + 1, longest, seed=1, joined=True)
+    with pytest.raises(DasError, match=rf"Only 0 users have {longest + 1} train rows or more, 1 are needed"):
+        real_sequences(rows, 1, longest + 1, seed=1, joined=True)
+
+
+def test_sequences_are_joined_where_users_are_shorter() -> None:
+    rows, mean = make_rows(), make_rows().n_rows / len(make_rows())
+    assert not FarziRecipe(length=int(mean) - 1).is_joined(rows)
+    assert FarziRecipe(length=int(mean) + 1).is_joined(rows)
+    assert not FarziRecipe(length=int(mean) + 1, joined=False).is_joined(rows)
 
 
 @pytest.mark.parametrize("coupled", [False, True])

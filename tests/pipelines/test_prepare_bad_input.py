@@ -19,6 +19,7 @@ from distill_at_scale import config
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines import stages
+from distill_at_scale.settings import load
 
 HEADER = "user_id,item_id,rating,timestamp\n"
 GOOD = "".join(f"{u},{i},{(u + i) % 5 + 1},{1_600_000_000 + 10 * u + i}\n" for u in range(40) for i in range(5))
@@ -349,7 +350,7 @@ def test_wrong_config_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tex
     monkeypatch.chdir(tmp_path)
     Path("c.yaml").write_text(text or "")
     with pytest.raises(DasError, match=said) as error:
-        config.load(config.PrepareConfig, "c.yaml" if text else "c.yaml/c.yaml")
+        load(config.PrepareConfig, "c.yaml" if text else "c.yaml/c.yaml")
     assert "\n" not in str(error.value)
 
 

@@ -15,10 +15,10 @@ from prepare_kit import checksums, frame, inline_prepare, random_rows, read_back
 from prepare_twin import NothingLeft, naive_prepare
 
 import distill_at_scale as das
-from distill_at_scale.config import load
 from distill_at_scale.data.readers import plan_log
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines import prepare as verb
+from distill_at_scale.settings import load
 
 INT_IDS = (0, 1, -1, 7, 10**12, 2**63 - 1, -(2**63), 2**32)
 STRING_IDS = ("1", "01", "1.0", "a", "Ä", "it's", '"q"', "x,y", " ", "\u2028", "z" * 1000)

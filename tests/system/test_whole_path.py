@@ -16,6 +16,7 @@ from system_kit import blocks_csv, das_command, errors
 import distill_at_scale as das
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DasError
+from distill_at_scale.settings import load
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -91,4 +92,4 @@ def test_the_job_configs_are_valid() -> None:
     # `genie train` of the command line is train_genie.yaml beside train_genie.py.
     models["train_genieconfig"] = config.GenieTrainConfig
     for file in (REPOSITORY / "jobs" / "configs").glob("*.yaml"):
-        config.load(models[f"{file.stem}config"], str(file))
+        load(models[f"{file.stem}config"], str(file))

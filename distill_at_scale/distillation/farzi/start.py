@@ -37,22 +37,39 @@ class Teacher:
             return self.student.states(self.parameters, items)
 
 
-def real_sequences(rows: Interactions, n_sequences: int, length: int, seed: int) -> np.ndarray:
+def real_sequences(rows: Interactions, n_sequences: int, length: int, seed: int, *, joined: bool = False) -> np.ndarray:
     """int64 [n_sequences, length]: the newest items of users drawn by hash.
 
+    Args:
+        rows: train rows.
+        n_sequences, length: of the result.
+        seed: of the draw.
+        joined: whether the users' newest items, up to ``length`` of each and two at least, are laid end to end and cut
+            to length; else each sequence is one user's.
+
     Raises:
-        DasError: when too few users have that many items.
+        DasError: when too few users have that many items, or all together have too few.
     """
-    long_enough = np.flatnonzero(rows.counts >= length)
-    if len(long_enough) < n_sequences:
+    long_enough, needed = int((rows.counts >= length).sum()), 1 if joined else n_sequences
+    if long_enough < needed:
         raise DasError(
-            f"Only {len(long_enough)} users have {length} train rows or more, {n_sequences} are needed; "
+            f"Only {long_enough} users have {length} train rows or more, {needed} are needed; "
             "ask for fewer or shorter sequences."
         )
-    drawn = hashing.combine(seed, rows.users[long_enough].astype(np.uint64))
-    chosen = long_enough[np.argsort(drawn, kind="stable")[:n_sequences]]
-    ends = rows.offsets[chosen + 1]
-    return rows.items[ends[:, None] - length + np.arange(length)].astype(np.int64)
+    able = np.flatnonzero(rows.counts >= (2 if joined else length))
+    drawn = hashing.combine(seed, rows.users[able].astype(np.uint64))
+    chosen = able[np.argsort(drawn, kind="stable")]
+    if not joined:
+        chosen = chosen[:n_sequences]
+    taken = np.minimum(rows.counts[chosen], length)
+    if taken.sum() < n_sequences * length:
+        raise DasError(
+            f"{n_sequences} sequences of {length} items are more than the {taken.sum():,} train rows that they can "
+            "be made of; ask for fewer or shorter sequences."
+        )
+    starts, offsets = rows.offsets[chosen + 1] - taken, np.cumsum(taken) - taken
+    places = np.repeat(starts - offsets, taken) + np.arange(taken.sum())
+    return rows.items[places[: n_sequences * length]].astype(np.int64).reshape(n_sequences, length)
 
 
 def start_from_teachers(
@@ -67,6 +84,7 @@ def start_from_teachers(
     foresight: float,
     popularity: float,
     seed: int,
+    joined: bool = False,
 ) -> LatentSequences:
     """Latent sequences that stand for real ones.
 
@@ -80,6 +98,7 @@ def start_from_teachers(
         foresight: this times the teachers' logits for the place.
         popularity: this times the logarithm of the items' train rows.
         seed: of the users drawn.
+        joined: as of :func:`real_sequences`.
 
     Raises:
         DasError: as :func:`real_sequences`, and for a width above what the tokens span.
@@ -88,7 +107,7 @@ def start_from_teachers(
     if width > min(n_tokens, rows.n_items):
         most = min(n_tokens, rows.n_items)
         raise DasError(f"width={width} is more than {most}, the sequences' tokens or items; set it smaller.")
-    items = torch.from_numpy(real_sequences(rows, n_sequences, length + 1 - coupled, seed))
+    items = torch.from_numpy(real_sequences(rows, n_sequences, length + 1 - coupled, seed, joined=joined))
     tables = [t.student.table(t.parameters) for t in teachers]
     items = items.to(tables[0].device)
     table = torch.cat([F.normalize(t, dim=1) for t in tables], dim=1) / len(tables) ** 0.5
