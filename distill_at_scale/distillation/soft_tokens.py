@@ -75,6 +75,11 @@ def numbers_needed(n_items: int, held: int, copies: int, narrow: int) -> int:
     return (16 * _LEAST_PLACES + 16 * narrow) * n_items
 
 
+def places_at_once(n_places: int, n_items: int) -> int:
+    """Of so many places, those whose scores of all items are there at a time."""
+    return n_places if n_items <= CHUNKED_ABOVE else min(n_places, _chunk(n_items, itemsize=4))
+
+
 def log_partition(states: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     """Σ_i logsumexp(E h_i), a scalar, from states h [n, dim] and the items' table E [n_items, dim].
 
@@ -83,9 +88,14 @@ def log_partition(states: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     return _LogPartition.apply(states, table)
 
 
-def _chunks(n_places: int, n_items: int, itemsize: int) -> Iterator[slice]:
-    size = max(_LEAST_PLACES, _CHUNK_BYTES // (itemsize * n_items))
+def chunks(n_places: int, n_items: int, itemsize: int) -> Iterator[slice]:
+    """So many places at a time that places × items of numbers of ``itemsize`` bytes stay small."""
+    size = _chunk(n_items, itemsize)
     return (slice(start, start + size) for start in range(0, n_places, size))
+
+
+def _chunk(n_items: int, itemsize: int) -> int:
+    return max(_LEAST_PLACES, _CHUNK_BYTES // (itemsize * n_items))
 
 
 def _expected(latent: torch.Tensor, decoder: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
@@ -99,7 +109,7 @@ class _LogPartition(torch.autograd.Function):
     def forward(ctx: Any, states: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         by_states, by_table = torch.empty_like(states), torch.zeros_like(table)
         value = states.new_zeros(())
-        for some in _chunks(len(states), len(table), states.itemsize):
+        for some in chunks(len(states), len(table), states.itemsize):
             p, log_total = _softmax(states[some], table)
             value += log_total.sum()
             torch.mm(p, table, out=by_states[some])
@@ -138,7 +148,7 @@ class _LogPartitionBack(torch.autograd.Function):
         c_bar, by_states, by_table = torch.zeros_like(c), torch.empty_like(states), torch.zeros_like(table)
         # Either product of two narrow matrices and their sum is one product of wider ones.
         both = torch.cat([table, v], dim=1)
-        for some in _chunks(len(states), len(table), states.itemsize):
+        for some in chunks(len(states), len(table), states.itemsize):
             h, u_some = states[some], u[some]
             p, _ = _softmax(h, table)
             g = torch.cat([u_some, h], dim=1) @ both.T
@@ -174,8 +184,8 @@ class _Chunked(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.function = function
         ctx.save_for_backward(rows, decoder, table)
-        chunks = _chunks(len(rows), len(table), table.itemsize)
-        return torch.cat([function(rows[some], decoder, table) for some in chunks])
+        parts = chunks(len(rows), len(table), table.itemsize)
+        return torch.cat([function(rows[some], decoder, table) for some in parts])
 
     @staticmethod
     def backward(ctx: Any, *bars: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -198,7 +208,7 @@ class _ChunkedBack(torch.autograd.Function):
         ctx.save_for_backward(bar, *tensors)
         ctx.set_materialize_grads(False)
         sums = _Sums(tensors, wanted, by_row=(True, False, False))
-        for some in _chunks(len(bar), len(tensors[2]), bar.itemsize):
+        for some in chunks(len(bar), len(tensors[2]), bar.itemsize):
             leaves = sums.leaves(tensors, some)
             with torch.enable_grad():
                 value = function(*leaves)
@@ -210,7 +220,7 @@ class _ChunkedBack(torch.autograd.Function):
     def backward(ctx: Any, *bars: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         inputs = ctx.saved_tensors
         sums = _Sums(inputs, ctx.needs_input_grad[2:], by_row=(True, True, False, False))
-        for some in _chunks(len(inputs[0]), len(inputs[3]), inputs[0].itemsize):
+        for some in chunks(len(inputs[0]), len(inputs[3]), inputs[0].itemsize):
             leaves = sums.leaves(inputs, some)
             with torch.enable_grad():
                 # What a gradient was made of but is not asked for itself must be in the graph all the same.

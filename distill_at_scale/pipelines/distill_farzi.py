@@ -37,7 +37,7 @@ from distill_at_scale.distillation.farzi import (
     teacher_model,
     unpack,
 )
-from distill_at_scale.distillation.soft_tokens import numbers_needed
+from distill_at_scale.distillation.soft_tokens import numbers_needed, places_at_once
 from distill_at_scale.distillation.students import Parameters, Student, create_student
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.errors import DasError
@@ -261,6 +261,7 @@ def _require_memory(recipe: FarziRecipe, student: Student) -> None:
     held, copies = 6 * in_window * recipe.length, 16 * recipe.batch * recipe.length
     narrow = recipe.token_width + int(recipe.student_settings()["dim"])
     numbers = numbers_needed(student.n_items, held, copies, narrow)
-    numbers += 10 * recipe.lesson_places * student.n_items + (recipe.parallel + 4) * per_pool
+    asked = places_at_once(recipe.lesson_places, student.n_items)
+    numbers += 10 * asked * student.n_items + (recipe.parallel + 4) * per_pool
     mend = "set fewer lesson_places, fewer or shorter --sequences, or prepare with --min-item to drop rare items"
     require_memory(f"farzi on {student.n_items:,} items", 4 * numbers, None, mend)

@@ -10,6 +10,7 @@ import torch
 from farzi_kit import LENGTH, N_ITEMS, make_latent, make_rows, make_student
 
 from distill_at_scale.data import hashing
+from distill_at_scale.distillation import soft_tokens
 from distill_at_scale.distillation.farzi import (
     Curriculum,
     FarziRecipe,
@@ -91,6 +92,24 @@ def test_the_outer_loss_is_its_definition() -> None:
         0.3 * hard + 0.7 * soft, rel=1e-5
     )
     assert float(outer_loss(student, parameters, lesson, [], 0.7)) == pytest.approx(hard, rel=1e-5)
+
+
+def test_the_outer_loss_in_chunks_of_places_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    student, lesson = make_student(), Lessons(make_rows(), LENGTH, 2, seed=3).draw(20, 41, 4)
+    teachers = [Teacher(student, {name: value.double() for name, value in student.draw(k).items()}) for k in (8, 9)]
+    monkeypatch.setattr(soft_tokens, "_LEAST_PLACES", 5)
+    monkeypatch.setattr(soft_tokens, "_CHUNK_BYTES", 1)
+    found = []
+    for above in (N_ITEMS, N_ITEMS - 1):
+        monkeypatch.setattr(soft_tokens, "CHUNKED_ABOVE", above)
+        parameters = {name: value.double().requires_grad_() for name, value in student.draw(1).items()}
+        for known in (teachers, []):
+            loss = outer_loss(student, parameters, lesson, known, 0.7)
+            found.append([loss, *torch.autograd.grad(loss, list(parameters.values()))])
+    for whole, chunked in zip(found[:2], found[2:]):
+        assert max(part.abs().max() for part in whole[1:]) > 1e-2
+        for a, b in zip(whole, chunked):
+            torch.testing.assert_close(b, a, rtol=1e-10, atol=1e-12)
 
 
 def test_real_sequences_are_the_newest_items_of_users() -> None:

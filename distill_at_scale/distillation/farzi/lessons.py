@@ -7,8 +7,10 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
+from torch.utils.checkpoint import checkpoint
 
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.distillation import soft_tokens
 from distill_at_scale.distillation.farzi.start import Teacher
 from distill_at_scale.distillation.students import Parameters, Student
 from distill_at_scale.errors import DasError
@@ -93,24 +95,50 @@ def outer_loss(
 ) -> torch.Tensor:
     """Mean over the places of (1 − share) · −log p(answer) + share · KL(teachers ‖ student), over unseen items.
 
-    The teachers' distribution is the mean of theirs. Without teachers the share counts as 0.
+    The teachers' distribution is the mean of theirs. Without teachers the share counts as 0. Above 50,000 items a few
+    places' scores are made at a time, and again on the way back.
     """
-    asked = student.states(parameters, lesson.items)[lesson.rows, lesson.columns]
-    own = _log_probabilities(asked @ student.table(parameters).T, lesson)
-    hard = -own.gather(1, lesson.answers[:, None]).mean()
-    if not teachers or not teacher_share:
+    places = lesson.rows, lesson.columns
+    asked = _Asked(student.states(parameters, lesson.items)[places], student.table(parameters))
+    known = [_Asked(t.states(lesson.items)[places], t.student.table(t.parameters)) for t in teachers if teacher_share]
+    n_places = len(lesson.answers)
+    if student.n_items <= soft_tokens.CHUNKED_ABOVE:
+        return _loss_at(slice(0, n_places), lesson, asked, known, teacher_share) / n_places
+    total = asked.states.new_zeros(())
+    for some in soft_tokens.chunks(n_places, student.n_items, asked.states.itemsize):
+        part = slice(some.start, min(some.stop, n_places))
+        total = total + checkpoint(_loss_at, part, lesson, asked, known, teacher_share, use_reentrant=False)
+    return total / n_places
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a model's scores at the places asked are made of: states [p, dim] and the items' table [n_items, dim]."""
+
+    states: torch.Tensor
+    table: torch.Tensor
+
+    def log_probabilities(self, some: slice, lesson: Lesson) -> torch.Tensor:
+        """[places, n_items] of some of the places, over unseen items."""
+        logits = self.states[some] @ self.table.T
+        ends = torch.tensor([some.start, some.stop], device=logits.device)
+        # Pairs come in the order of their places.
+        first, last = torch.searchsorted(lesson.seen_rows, ends).tolist()
+        seen = lesson.seen_rows[first:last] - some.start, lesson.seen_items[first:last]
+        return logits.index_put(seen, logits.new_tensor(_NEVER)).log_softmax(dim=1)
+
+
+def _loss_at(some: slice, lesson: Lesson, asked: _Asked, known: Sequence[_Asked], teacher_share: float) -> torch.Tensor:
+    """The sum over some of the places."""
+    own = asked.log_probabilities(some, lesson)
+    hard = -own.gather(1, lesson.answers[some, None]).sum()
+    if not known:
         return hard
     with torch.no_grad():
         theirs = torch.zeros_like(own)
-        for teacher in teachers:
-            states = teacher.student.states(teacher.parameters, lesson.items)[lesson.rows, lesson.columns]
-            theirs += _log_probabilities(states @ teacher.student.table(teacher.parameters).T, lesson).exp_()
-        theirs /= len(teachers)
-        entropy = -torch.special.xlogy(theirs, theirs).sum() / len(theirs)
-    divergence = -(theirs * own).sum() / len(own) - entropy
+        for teacher in known:
+            theirs += teacher.log_probabilities(some, lesson).exp_()
+        theirs /= len(known)
+        entropy = -torch.special.xlogy(theirs, theirs).sum()
+    divergence = -(theirs * own).sum() - entropy
     return (1 - teacher_share) * hard + teacher_share * divergence
-
-
-def _log_probabilities(logits: torch.Tensor, lesson: Lesson) -> torch.Tensor:
-    masked = logits.index_put((lesson.seen_rows, lesson.seen_items), logits.new_tensor(_NEVER))
-    return masked.log_softmax(dim=1)
