@@ -268,8 +268,8 @@ class GenieTrainConfig(ClusterConfig):
     output: str
     """folder or storage URI for the Data-Genie"""
     kinds: list[str] = Field(default_factory=list)
-    """models to choose among, by their regret on datasets held out: means, ridge, trees, pointwise, pairwise, blend;
-    default: all"""
+    """models to choose among, by their regret on datasets held out: additive, means, ridge, trees, pointwise, pairwise,
+    blend, anchored; default: all"""
     judge: bool = False
     """also leave every dataset (all cuts of one log) out in turn and judge the advice on it; takes minutes"""
     overwrite: bool = False

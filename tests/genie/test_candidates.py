@@ -7,8 +7,9 @@ import pytest
 from genie_kit import BUDGETS, METHODS, NAMES, make_cells, make_features
 
 from distill_at_scale.genie.candidates import KINDS, choose, folds, make, out_of_fold, regrets
+from distill_at_scale.genie.judge import method_scores
 from distill_at_scale.genie.networks import NetworkConfig, Pairwise, pairs
-from distill_at_scale.genie.ridge import Means, Ridge, RidgeConfig
+from distill_at_scale.genie.ridge import Additive, Means, Ridge, RidgeConfig
 from distill_at_scale.genie.table import Encoder, Scaler, Table
 
 
@@ -55,6 +56,22 @@ def test_means_are_means_and_lie_in_between_by_the_logarithm() -> None:
         means.predict(Table(table.x[:1], table.method[:1], np.log([b]), table.dataset[:1], 3))[0] for b in (0.1, 0.5)
     ]
     assert means.predict(half)[0] == pytest.approx(np.mean(ends))
+
+
+def test_additive_is_least_squares_of_method_and_budget() -> None:
+    table, y = given()
+    additive = Additive()
+    additive.fit(table, y)
+    of_budget = np.stack([table.log_budget == np.log(budget) for budget in BUDGETS], axis=1)
+    columns = np.column_stack([table.one_hot, of_budget])
+    weights, *_ = np.linalg.lstsq(columns, y, rcond=None)
+    assert additive.predict(table) == pytest.approx(columns @ weights)
+    # Its choice is the best single method's, which the judge compares with.
+    best = method_scores(table, y).argmax()
+    task, predicted = table.tasks(), additive.predict(table)
+    for number in np.unique(task):
+        rows = np.flatnonzero(task == number)
+        assert table.method[rows[predicted[rows].argmax()]] == best
 
 
 def test_ridge_solves_its_normal_equations() -> None:
@@ -145,11 +162,12 @@ def test_out_of_fold_no_row_sees_its_own_fold() -> None:
         assert found[fold == number] == pytest.approx(np.mean([k for k in range(3) if k != number]))
 
 
-def test_a_blend_out_of_fold_is_the_mean_of_its_members() -> None:
+@pytest.mark.parametrize("kind", ["blend", "anchored"])
+def test_a_blend_out_of_fold_is_the_mean_of_its_members(kind: str) -> None:
     table, y = given(2)
     fold = table.dataset % 2
-    found = out_of_fold(["blend"], table, y, fold)["blend"]
-    blend = make("blend")
+    found = out_of_fold([kind], table, y, fold)[kind]
+    blend = make(kind)
     blend.fit(table.take(np.flatnonzero(fold == 1)), y[fold == 1])
     assert found[fold == 0].tolist() == blend.predict(table.take(np.flatnonzero(fold == 0))).tolist()
 
