@@ -22,6 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 RUNS: dict[str, dict[str, Any]] = {
     "free-500": {"users": 500},
     "unit-500": {"users": 500, "set": {"rows": "unit", "init": "kmeans"}},
+    "binary-500": {"users": 500, "set": {"rows": "binary"}},
     "free-100": {"users": 100},
     "free-40": {"users": 40},
     "free-10": {"users": 10},

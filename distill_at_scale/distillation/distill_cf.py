@@ -52,7 +52,8 @@ class DistillCFConfig(ModelConfig):
     batch_size: int = Field(default=512, ge=1)
     """Real users of a step, over all workers."""
     hide: float | None = Field(default=None, ge=0, lt=1)
-    """Share of a user's items that is hidden and must be predicted; None: .3, in the paper's family 0."""
+    """Share of a user's items that is hidden and must be predicted; None: .5, in the paper's family 0. (On ml-1m with
+    500 free rows .3, .4, .5, .6 give validation ndcg@10 .2413, .2428, .2436, .2432, hr@100 .580, .586, .594, .591.)"""
     learning_rate: float | None = Field(default=None, gt=0)
     """Of Adam; None: .02, in the paper's family .04."""
     warm_up: int = Field(default=10, ge=0)
@@ -79,7 +80,7 @@ class DistillCFConfig(ModelConfig):
     @property
     def hidden(self) -> float:
         """The share that is hidden, as set or of the family."""
-        return self.hide if self.hide is not None else (0.0 if find_family(self).paper else 0.3)
+        return self.hide if self.hide is not None else (0.0 if find_family(self).paper else 0.5)
 
     @property
     def rate(self) -> float:
