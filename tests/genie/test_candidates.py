@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from genie_kit import BUDGETS, METHODS, NAMES, make_cells, make_features
 
+from distill_at_scale.genie import candidates
 from distill_at_scale.genie.candidates import KINDS, choose, folds, make, out_of_fold, regrets
 from distill_at_scale.genie.judge import method_scores
 from distill_at_scale.genie.networks import NetworkConfig, Pairwise, pairs
@@ -172,6 +173,12 @@ def test_a_blend_out_of_fold_is_the_mean_of_its_members(kind: str) -> None:
     assert found[fold == 0].tolist() == blend.predict(table.take(np.flatnonzero(fold == 0))).tolist()
 
 
+def test_the_blend_gives_way_to_what_is_clearly_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    table, y = given(20)
+    monkeypatch.setitem(candidates._BLENDS, "blend", {"additive": 1.0})
+    assert choose(table, y, table.dataset, ["ridge", "blend"])["name"] == "ridge"
+
+
 def test_the_choice_is_the_least_regret_out_of_fold() -> None:
     table, y = given(20)
     found = choose(table, y, table.dataset, ["means", "ridge"])
@@ -179,6 +186,8 @@ def test_the_choice_is_the_least_regret_out_of_fold() -> None:
     assert found["validation"]["ridge"]["regret"] < found["validation"]["means"]["regret"]
     regret = regrets(table.tasks(), y, found["out_of_fold"]).mean()
     assert regret == pytest.approx(found["validation"]["ridge"]["regret"])
+    # The blend stays, unless another is clearly better.
+    assert choose(table, y, table.dataset, ["ridge", "blend"])["name"] == "blend"
     # Where there is nothing to learn of datasets, the means are no worse than what looks at them.
     noise = np.random.default_rng(0).standard_normal(len(y)) + 3 * table.method
     assert choose(table, noise, table.dataset, ["means", "trees"])["validation"]["means"]["mse"] < 1.3
