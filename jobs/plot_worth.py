@@ -1,0 +1,107 @@
+"""Draws what small datasets are worth: quality against their number of users or sequences, beside real ones.
+
+    python jobs/plot_worth.py [--results FOLDER] [--output FILE.svg]
+
+FOLDER holds distill.json and worth.json (bench_distill.py, bench_worth.py; ml-1m) and sequences.json
+(bench_sequences.py; ml-100k), as jobs/results does. Bars reach from the lowest to the highest seed, or one standard
+deviation either way where only that is known.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent / "results"
+METRIC = "ndcg@10"
+Lines = dict[str, dict[int, tuple[float, float, float]]]
+"""By name: number of users or sequences -> (mean, how far down, how far up)."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=HERE)
+    parser.add_argument("--output", type=Path, default=HERE / "worth.svg")
+    options = parser.parse_args()
+    distilled, worth, sequences = (
+        json.loads((options.results / f"{name}.json").read_text()) for name in ("distill", "worth", "sequences")
+    )
+    panels = (
+        ("∞-AE on users of ml-1m", "users", of_users(distilled["runs"], worth), 100 * full_of(worth)),
+        ("SASRec on sequences of ml-100k", "sequences", of_sequences(sequences), 100 * sequences["full"][METRIC]),
+    )
+    draw(panels, options.output)
+
+
+def full_of(worth: dict[str, Any]) -> float:
+    """Of ∞-AE on everything."""
+    return float(worth["quality/full/infinite_ae/seed0"][METRIC])
+
+
+def of_users(distilled: dict[str, Any], worth: dict[str, Any]) -> Lines:
+    """Distilled and real users."""
+    names = {"free": "Distill-CF", "unit": "Distill-CF in [0, 1]", "sketch": "sketch"}
+    runs: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for key, run in distilled.items():
+        kind, _, rest = key.partition("-")
+        if kind in names:
+            runs[names[kind], int(rest.split("-")[0])].append(100 * run["metrics"]["infinite_ae"][METRIC])
+    real = {"random_500_users": "random users", "head_500_users": "most active users", "density": "density"}
+    for key, run in worth.items():
+        part, way, model, *_ = [*key.split("/"), "", ""]
+        if part == "quality" and model == "infinite_ae" and way in real:
+            runs[real[way], 500].append(100 * run[METRIC])
+    lines: Lines = defaultdict(dict)
+    for (name, count), values in runs.items():
+        mean = sum(values) / len(values)
+        lines[name][count] = (mean, mean - min(values), max(values) - mean)
+    return lines
+
+
+def of_sequences(found: dict[str, Any]) -> Lines:
+    """Distilled and real sequences."""
+    lines: Lines = defaultdict(dict)
+    ways = {"random": "random users", "head": "most active users", "svp": "SVP (bias), hardest users"}
+    for key, run in found["real"].items():
+        way, count = key.rsplit("-", 1)
+        lines[ways[way]][int(count)] = as_point(run)
+    stages = {
+        "stored, random order, twice the steps": "Farzi, as stored, 800 steps",
+        "start": "Farzi's start, 400 steps",
+    }
+    for key, run in found["distilled"].items():
+        for stage, name in stages.items():
+            lines[name][int(key.split("-")[1].split("x")[0])] = as_point(run[stage])
+    return lines
+
+
+def as_point(run: dict[str, float]) -> tuple[float, float, float]:
+    """Mean and standard deviation either way, in percent."""
+    spread = 100 * run[f"spread of {METRIC}"]
+    return 100 * run[METRIC], spread, spread
+
+
+def draw(panels: tuple[tuple[str, str, Lines, float], ...], output: Path) -> None:
+    """One panel for each, its full-data quality as a dotted line."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    for axis, (title, unit, lines, full) in zip(figure.subplots(1, len(panels)), panels):
+        for (name, points), marker in zip(lines.items(), "osD^v<>pPX*"):
+            counts = sorted(points)
+            means = [points[count][0] for count in counts]
+            bars = [[points[count][side] for count in counts] for side in (1, 2)]
+            axis.errorbar(counts, means, yerr=bars, label=name, marker=marker, markersize=4, linewidth=1, capsize=2)
+        axis.axhline(full, color="grey", linewidth=0.8, linestyle=":", label="on everything")
+        axis.set(xscale="log", xlabel=unit, ylabel=f"test {METRIC}, percent", ylim=(0, None))
+        axis.set_title(title, fontsize=10)
+        axis.grid(alpha=0.3)
+        axis.legend(fontsize=7, loc="lower right")
+    figure.savefig(output, metadata={"Date": None})
+
+
+if __name__ == "__main__":
+    main()
