@@ -136,7 +136,7 @@ def test_joined_real_sequences_are_users_laid_end_to_end() -> None:
     assert five == [item for k in order if rows.counts[k] > 1 for item in histories()[k][-5:]][:40]
     with pytest.raises(DasError, match=rf"{n + 1} sequences of {longest} items are more than the [\d,]+ train rows"):
         real_sequences(rows, n + 1, longest, seed=1, joined=True)
-    with pytest.raises(DasError, match=rf"Only 0 users have {longest + 1} train rows or more, 1 are needed"):
+    with pytest.raises(DasError, match=rf"Only 0 users have {longest + 1} train rows or more, 1 is needed"):
         real_sequences(rows, 1, longest + 1, seed=1, joined=True)
 
 
