@@ -53,8 +53,8 @@ def real_sequences(rows: Interactions, n_sequences: int, length: int, seed: int,
     long_enough, needed = int((rows.counts >= length).sum()), 1 if joined else n_sequences
     if long_enough < needed:
         raise DasError(
-            f"Only {long_enough} users have {length} train rows or more, {needed} {'is' if needed == 1 else 'are'} needed; "
-            "ask for fewer or shorter sequences."
+            f"Only {long_enough} users have {length} train rows or more, {needed} {'is' if needed == 1 else 'are'} "
+            "needed; ask for fewer or shorter sequences."
         )
     able = np.flatnonzero(rows.counts >= (2 if joined else length))
     drawn = hashing.combine(seed, rows.users[able].astype(np.uint64))
