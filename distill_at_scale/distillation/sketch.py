@@ -23,8 +23,8 @@ _BLOCK_USERS = 4096
 _OVERSAMPLE, _PASSES = 16, 4
 # Coordinates in which users are clustered, and passes over them.
 _CLUSTER_RANK, _LLOYD_PASSES = 64, 10
-# Of :func:`sketch` and of its rows: on ml-1m, three seeds, validation ndcg@10 .9 ± .2 percent of itself (standard error)
-# above that of 1 and 1; either alone brings half of it, 1.2 no more.
+# Of :func:`sketch` and of its rows: on ml-1m, three seeds, validation ndcg@10 .9 ± .2 percent of itself (standard
+# error) above that of 1 and 1; either alone brings half of it, 1.2 no more.
 _EMPHASIS, _SCALE = 1.1, 0.6
 
 
