@@ -43,16 +43,18 @@ def full_of(worth: dict[str, Any]) -> float:
 
 def of_users(distilled: dict[str, Any], worth: dict[str, Any]) -> Lines:
     """Distilled and real users."""
-    names = {"free": "Distill-CF", "unit": "Distill-CF in [0, 1]", "sketch": "sketch"}
+    names = {"free": "Distill-CF", "unit": "Distill-CF in [0, 1]", "binary": "Distill-CF, binary", "sketch": "sketch"}
     runs: dict[tuple[str, int], list[float]] = defaultdict(list)
     for key, run in distilled.items():
         kind, _, rest = key.partition("-")
         if kind in names:
             runs[names[kind], int(rest.split("-")[0])].append(100 * run["metrics"]["infinite_ae"][METRIC])
     real = {"random_500_users": "random users", "head_500_users": "most active users", "density": "density"}
+    # Of a sample, whose other users have no train rows, only those that have.
+    models = ("infinite_ae", "infinite_ae, users with train rows only")
     for key, run in worth.items():
         part, way, model, *_ = [*key.split("/"), "", ""]
-        if part == "quality" and model == "infinite_ae" and way in real:
+        if part == "quality" and way in real and model == models[way == "density"]:
             runs[real[way], 500].append(100 * run[METRIC])
     lines: Lines = defaultdict(dict)
     for (name, count), values in runs.items():
@@ -97,6 +99,9 @@ def draw(panels: tuple[tuple[str, str, Lines, float], ...], output: Path) -> Non
             axis.errorbar(counts, means, yerr=bars, label=name, marker=marker, markersize=4, linewidth=1, capsize=2)
         axis.axhline(full, color="grey", linewidth=0.8, linestyle=":", label="on everything")
         axis.set(xscale="log", xlabel=unit, ylabel=f"test {METRIC}, percent", ylim=(0, None))
+        ticks = sorted({count for points in lines.values() for count in points})
+        axis.set_xticks(ticks, labels=[str(count) for count in ticks])
+        axis.minorticks_off()
         axis.set_title(title, fontsize=10)
         axis.grid(alpha=0.3)
         axis.legend(fontsize=7, loc="lower right")
