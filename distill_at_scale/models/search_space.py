@@ -17,7 +17,7 @@ class Range:
 
 # Rates and weights are known to an order of magnitude; shares lie where they lie, whatever the default is.
 _FACTORS = {"learning_rate": 8.0, "beta": 8.0}
-_SHARES = {"dropout": (0.05, 0.7), "hide": (0.1, 0.6)}
+_SHARES = {"dropout": (0.05, 0.7), "hide": (0.2, 0.7)}
 
 
 def search_space(defaults: Mapping[str, float]) -> dict[str, Range]:

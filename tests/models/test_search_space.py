@@ -28,7 +28,7 @@ def test_every_model_trained_by_gradients_has_a_rate_to_search(name: str) -> Non
 
 def test_distill_cf_searches_its_rate_and_the_share_hidden() -> None:
     config = DistillCFConfig()
-    assert (config.rate, config.hidden) == (0.02, 0.3)
+    assert (config.rate, config.hidden) == (0.02, 0.5)
     paper = DistillCFConfig(rows="gumbel")
     assert (paper.rate, paper.hidden) == (0.04, 0.0)
     assert sorted(search_space({"learning_rate": config.rate, "hide": config.hidden})) == ["hide", "learning_rate"]
