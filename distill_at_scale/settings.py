@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,3 +53,15 @@ def load(model: type[_Model], file: str | None = None, settings: dict[str, Any] 
         field, problem = wrong_setting(error, model)
         where = f"{file}: " if file and field not in (settings or {}) else ""
         raise DasError(f"{where}{problem}.") from None
+
+
+def seconds(text: str) -> float:
+    """Seconds of a duration as 90s, 30m, 2h or 1h30m.
+
+    Raises:
+        DasError: for anything else.
+    """
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
+    if not text.strip() or found is None:
+        raise DasError(f"time_budget '{text}' is no duration; write it as 90s, 30m, 2h or 1h30m.")
+    return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1)))

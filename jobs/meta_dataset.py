@@ -16,7 +16,7 @@ import sys
 
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.meta_dataset import BUDGETS, METHODS, MODELS, SEEDS, meta_dataset, prepare_corpus
-from distill_at_scale.pipelines.sweep import seconds
+from distill_at_scale.settings import seconds
 
 
 def main() -> int:

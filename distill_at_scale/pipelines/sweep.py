@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import functools
 import io
-import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -40,7 +39,7 @@ from distill_at_scale.pipelines.pairs import (
 )
 from distill_at_scale.pipelines.searching import Searched
 from distill_at_scale.pipelines.tuning import LOGS, Trial, check_mlflow, run_trials
-from distill_at_scale.settings import settle
+from distill_at_scale.settings import seconds, settle
 
 _WRITE_EVERY_S = 2.0
 # Of a trial that only waits for tasks of its own: the memory of a process with this package loaded.
@@ -372,18 +371,6 @@ class _Sweep:
         )
         self._describe({"result": result.model_dump(mode="json", exclude={"cells"})})
         return result
-
-
-def seconds(text: str) -> float:
-    """Seconds of a duration as 90s, 30m, 2h or 1h30m.
-
-    Raises:
-        DasError: for anything else.
-    """
-    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
-    if not text.strip() or found is None:
-        raise DasError(f"time_budget '{text}' is no duration; write it as 90s, 30m, 2h or 1h30m.")
-    return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1)))
 
 
 def _name(pair: Pair) -> str:

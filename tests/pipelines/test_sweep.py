@@ -15,7 +15,7 @@ from prepare_kit import inline_prepare
 import distill_at_scale as das
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie.trials import FULL, KEY, read_trials
-from distill_at_scale.pipelines.sweep import seconds
+from distill_at_scale.settings import seconds
 
 SETTINGS = {"methods": "random,head_users", "budgets": "0.5,0.2", "models": "popularity,ease", "seeds": 2}
 
