@@ -58,7 +58,9 @@ class SoftTokens:
     def __matmul__(self, table: torch.Tensor) -> torch.Tensor:
         """X E, the expected rows [b, w, dim] of a table E [n_items, dim]."""
         flat = self.latent.flatten(0, 1)
-        return _Chunked.apply(_expected, flat, self.decoder, table).unflatten(0, self.latent.shape[:2])
+        # Chunks are made again outside of autocast, so they are made without it.
+        with torch.autocast(flat.device.type, enabled=False):
+            return _Chunked.apply(_expected, flat, self.decoder, table).unflatten(0, self.latent.shape[:2])
 
 
 def numbers_needed(n_items: int, held: int, copies: int, narrow: int) -> int:
@@ -85,7 +87,8 @@ def log_partition(states: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
 
     Gradients are made along with the value, in half the time that autograd takes; a second derivative exists.
     """
-    return _LogPartition.apply(states, table)
+    with torch.autocast(states.device.type, enabled=False):
+        return _LogPartition.apply(states, table)
 
 
 def chunks(n_places: int, n_items: int, itemsize: int) -> Iterator[slice]:

@@ -77,16 +77,18 @@ class Student(ABC):
     def soft_loss(self, parameters: Parameters, inputs: Tokens, targets: Tokens) -> torch.Tensor:
         """Cross-entropy of the next token, mean over places; ``inputs``, ``targets`` [b, w, n_items].
 
-        Rows of targets Y sum to 1, so −Σ Y log softmax(h Eᵀ) = logsumexp(h Eᵀ) − ⟨h, Y E⟩.
+        Rows of targets Y sum to 1, so −Σ Y log softmax(h Eᵀ) = logsumexp(h Eᵀ) − ⟨h, Y E⟩. Under autocast these are
+        added up in the parameters' own precision.
         """
-        states, table = self.states(parameters, inputs, training=True), self.table(parameters)
+        table = self.table(parameters)
+        states = self.states(parameters, inputs, training=True).to(table.dtype)
         flat = states.flatten(0, 1)
         if self.n_items <= soft_tokens.CHUNKED_ABOVE and (inputs.requires_grad or targets.requires_grad):
             # A second derivative will be asked for: one graph of all places is faster than chunks made anew.
-            partition = (flat @ table.T).logsumexp(dim=1).sum()
+            partition = (flat @ table.T).to(table.dtype).logsumexp(dim=1).sum()
         else:
             partition = log_partition(flat, table)
-        return (partition - (states * (targets @ table)).sum()) / len(flat)
+        return (partition - (states * (targets @ table).to(table.dtype)).sum()) / len(flat)
 
     def recommender(self, parameters: Parameters, item_space: str | None = None) -> SequentialRecommender:
         """The model itself with these parameters, as a fit would give it.

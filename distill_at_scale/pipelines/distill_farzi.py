@@ -14,7 +14,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import safetensors.torch
 import torch
@@ -30,6 +30,7 @@ from distill_at_scale.distillation.farzi import (
     Lessons,
     Teacher,
     drawn_rows,
+    is_on_the_way,
     pack,
     real_sequences,
     start_by,
@@ -43,7 +44,9 @@ from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import create_model
 from distill_at_scale.models.memory import require_memory
+from distill_at_scale.models.training.sequential import SequentialConfig
 from distill_at_scale.models.training.sources import ShardSource
+from distill_at_scale.models.training.trainer import Trainer
 from distill_at_scale.pipelines import progress, runs
 from distill_at_scale.pipelines.checkpoints import Checkpoints
 from distill_at_scale.pipelines.train import Gang, Workers, run_trainer
@@ -94,9 +97,9 @@ def distill_farzi(
     # Too long or too many are refused before teachers are trained for them.
     real_sequences(rows, recipe.sequences, recipe.places_read, recipe.seed, joined=recipe.is_joined(rows))
     Lessons(rows, student.length, recipe.least_context, recipe.seed)
-    teachers, teachers_cpu_s = _teachers(gang, workers, dataset, recipe, tell, kept)
+    teachers, pretrained, teachers_cpu_s = _teachers(gang, workers, dataset, recipe, tell, kept)
     cpu = time.process_time()
-    farzi = _farzi(gang, workers, recipe, student, rows, teachers, users)
+    farzi = _farzi(gang, workers, recipe, student, rows, teachers, pretrained, users)
     cpu = time.process_time() - cpu
     best = _train(gang, workers, farzi, recipe, tell)
     stored = farzi.judge(_on(unpack(pack(best)), workers.device))
@@ -141,14 +144,15 @@ class OneWorker(Workers):
 
 def _teachers(
     gang: Gang, workers: Workers, dataset: Dataset, recipe: FarziRecipe, tell: progress.Tell, kept: str | None
-) -> tuple[list[Teacher], float]:
-    """All teachers, and the CPU-seconds of their training, whoever trained them (since the last kill, where there was
-    one)."""
+) -> tuple[list[Teacher], list[Parameters], float]:
+    """All teachers, what they were on their way where that is asked for, and the CPU-seconds of their training, whoever
+    trained them (since the last kill, where there was one)."""
     settings = recipe.teacher_settings()
     seeds = [int(hashing.combine(recipe.seed, _TEACH, k)[0] >> 1) for k in range(recipe.teachers)]
     files = [storage.join(gang.work, f"teacher-{k}.safetensors") for k in range(recipe.teachers)]
     if kept is not None:
-        files = [storage.join(kept, f"{_key(dataset, recipe.student, settings, seed)}.safetensors") for seed in seeds]
+        keys = [_key(dataset, recipe, settings, seed) for seed in seeds]
+        files = [storage.join(kept, f"{key}.safetensors") for key in keys]
     mine = range(workers.rank, recipe.teachers, workers.world)
     for turn, k in enumerate(mine):
         if storage.exists(files[k]):
@@ -158,15 +162,18 @@ def _teachers(
             if workers.rank == 0:
                 tell(_TEACHING * (turn + share) / len(mine), what)
 
+        def on_the_way(trainer: Trainer, k: int = k) -> None:
+            if recipe.pretrained and is_on_the_way(trainer.epoch):
+                storage.write_bytes(_on_the_way(files[k], trainer.epoch), safetensors.torch.save(_learned(trainer)))
+
         cpu = time.process_time()
         model = teacher_model(recipe.student, {**settings, "seed": seeds[k]})
         own = replace(gang, work=storage.join(gang.work, f"teacher-{k}"), checkpoint_every=None)
-        trainer = run_trainer(own, OneWorker(workers.device), model, dataset, ShardSource(dataset), shown)
-        learned = {name: value.detach().cpu().contiguous() for name, value in trainer.module.named_parameters()}
-        content = safetensors.torch.save({**learned, "cpu_s": torch.tensor(time.process_time() - cpu)})
+        trainer = run_trainer(own, OneWorker(workers.device), model, dataset, ShardSource(dataset), shown, on_the_way)
+        content = safetensors.torch.save({**_learned(trainer), "cpu_s": torch.tensor(time.process_time() - cpu)})
         storage.write_bytes(files[k], content)
     student = create_student(recipe.student, dataset.n_items, settings)
-    teachers, cpu_s = [], 0.0
+    teachers, pretrained, cpu_s = [], [], 0.0
     for file in files:
         # Not by torch.distributed: teaching may take longer than it waits.
         while not storage.exists(file):
@@ -174,12 +181,30 @@ def _teachers(
         found = safetensors.torch.load(storage.read_bytes(file))
         cpu_s += float(found.pop("cpu_s"))
         teachers.append(Teacher(student, {name: value.to(workers.device) for name, value in found.items()}))
-    return teachers, cpu_s
+        epochs = filter(is_on_the_way, range(1, _epochs(recipe) + 1)) if recipe.pretrained else iter(())
+        kept_at = [_on_the_way(file, epoch) for epoch in epochs]
+        pretrained += [safetensors.torch.load(storage.read_bytes(at)) for at in kept_at if storage.exists(at)]
+    return teachers, pretrained, cpu_s
 
 
-def _key(dataset: Dataset, student: str, settings: dict[str, Any], seed: int) -> str:
+def _learned(trainer: Trainer) -> Parameters:
+    return {name: value.detach().cpu().contiguous() for name, value in trainer.module.named_parameters()}
+
+
+def _on_the_way(file: str, epoch: int) -> str:
+    """Where a teacher's parameters of an epoch are."""
+    return file.replace(".safetensors", f"-{epoch}.safetensors")
+
+
+def _epochs(recipe: FarziRecipe) -> int:
+    return cast(SequentialConfig, create_model(recipe.student, recipe.teacher_settings()).config).epochs
+
+
+def _key(dataset: Dataset, recipe: FarziRecipe, settings: dict[str, Any], seed: int) -> str:
     """Of all that a teacher depends on; its file's name where several runs share it."""
-    content = [dataset.manifest.fingerprint, student, settings, seed, runs.versions()["torch"]]
+    content = [dataset.manifest.fingerprint, recipe.student, settings, seed, runs.versions()["torch"]]
+    if recipe.pretrained:
+        content.append("on the way")
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -190,6 +215,7 @@ def _farzi(
     student: Student,
     rows: Interactions,
     teachers: list[Teacher],
+    pretrained: list[Parameters],
     users: RealUsers,
 ) -> Farzi:
     def validate(parameters: Parameters) -> float:
@@ -202,7 +228,7 @@ def _farzi(
             tensor.zero_()
         workers.add(tensor)
     lessons = Lessons(rows, student.length, recipe.least_context, recipe.seed)
-    return Farzi(recipe, student, start, lessons, teachers, validate, workers)
+    return Farzi(recipe, student, start, lessons, teachers, validate, workers, pretrained)
 
 
 def _starters(

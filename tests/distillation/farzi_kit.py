@@ -52,7 +52,9 @@ def make_latent(n_sequences: int = 4, length: int = 4, coupled: bool = False) ->
     return LatentSequences(inputs, decoder, None if coupled else targets, temperature=0.8)
 
 
-def make_farzi(peers: Alone | None = None, latent: LatentSequences | None = None, **changed: Any) -> Farzi:
+def make_farzi(
+    peers: Alone | None = None, latent: LatentSequences | None = None, students: Any = (), **changed: Any
+) -> Farzi:
     """Eight steps of two sequences at a time, with one untrained teacher; the validation metric is minus a norm."""
     config, student = FarziConfig(**{**SMALL, **changed}), make_student()
     teachers = [Teacher(student, student.draw(77))]
@@ -61,4 +63,4 @@ def make_farzi(peers: Alone | None = None, latent: LatentSequences | None = None
     def validate(parameters: Parameters) -> float:
         return -float(parameters["items.weight"].norm())
 
-    return Farzi(config, student, latent or make_latent(), lessons, teachers, validate, peers)
+    return Farzi(config, student, latent or make_latent(), lessons, teachers, validate, peers, students)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,17 @@ import pytest
 import torch
 from farzi_kit import LENGTH, N_ITEMS, make_farzi, make_latent, make_rows, make_student
 
+from distill_at_scale.data import hashing
 from distill_at_scale.distillation.farzi import (
     Curriculum,
     Farzi,
     FarziConfig,
     Lessons,
     outer_loss,
+    pack,
     school,
     train_student,
+    unpack,
 )
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.training.trainer import Alone
@@ -139,14 +143,118 @@ def test_another_run_s_state_is_refused() -> None:
         make_farzi(latent=make_latent(n_sequences=6)).restore(state)
 
 
-def test_trajectories_stand_at_different_ages_and_begin_anew() -> None:
-    farzi = make_farzi(steps=12, horizon=6, window=3, pool=2)
+def test_trajectories_stand_at_all_ages_from_the_first_and_begin_anew() -> None:
+    farzi = make_farzi(steps=12, horizon=6, window=2, pool=3)
     seen = []
     farzi.run(lambda: seen.append([(t.life, t.age) for t in farzi._pools[0]]))
-    ages = [place[0] for place in seen]
-    assert ages[:4] == [(0, 0), (0, 3), (0, 3), (1, 3)]  # the first life of the first place ends at half the horizon
-    assert all(age <= 6 for places in seen for _, age in places)
-    assert seen[-1][1][0] >= 1
+    assert seen[0] == [(0, 0)] * 3  # a trajectory is led to its age when it is first needed
+    assert seen[3] == [(0, 2), (0, 4), (0, 6)]
+    assert seen[6] == [(0, 4), (0, 6), (1, 2)]
+    assert seen[12] == [(1, 2), (1, 4), (1, 6)]
+    # What led it there are steps on the sequences as they were.
+    other = make_farzi(steps=12, horizon=6, window=2, pool=3)
+    second = other._pools[0][1]
+    start = {name: value.clone() for name, value in second.parameters.items()}
+    seed = int(hashing.combine(0, 1, 0, 1, 0)[0] >> 1)
+    curriculum = Curriculum(2, other._config.student_rate, True, seed)
+    other._lesson(0, 1)
+    slow, _ = school(make_student(), make_latent(), curriculum, start, None, 4)
+    for name, value in second.parameters.items():
+        torch.testing.assert_close(value, slow[name], rtol=1e-4, atol=1e-6)
+
+
+def test_the_horizon_grows_over_the_first_half_of_the_outer_steps() -> None:
+    farzi = make_farzi(steps=20, horizon=12, first_horizon=4, window=2, pool=2, patience=50)
+    limits, ages = [], []
+    farzi.run(lambda: (limits.append(farzi._horizon()), ages.append(max(t.age for t in farzi._pools[0]))))
+    assert limits[0] == 4
+    assert limits[5] == 8
+    assert limits[10:] == [12] * 11
+    assert limits == sorted(limits)
+    assert all(age <= limit for age, limit in zip(ages, limits))
+    assert max(ages[:3]) <= 6
+    assert max(ages) > 8
+    assert make_farzi(horizon=6, first_horizon=9)._horizon() == 6
+
+
+def test_trajectories_begin_at_pretrained_students_as_often_as_is_asked_for() -> None:
+    student = make_student()
+    known = [student.draw(seed) for seed in (900, 901)]
+
+    def begins(share: float) -> list[int]:
+        """Of sixty trajectories, at which pretrained student each begins; -1: at none."""
+        farzi = make_farzi(pretrained=share, students=known)
+        drawn = [farzi._drawn(0, 0, life).parameters for life in range(60)]
+        alike = [[torch.equal(p["items.weight"], k["items.weight"]) for k in known] for p in drawn]
+        return [row.index(True) if any(row) else -1 for row in alike]
+
+    assert set(begins(0.0)) == {-1}
+    assert set(begins(1.0)) == {0, 1}
+    assert 15 < sum(k >= 0 for k in begins(0.5)) < 45
+    whole = make_farzi(pretrained=0.5, students=known)
+    states: list[bytes] = []
+    whole.run(lambda: states.append(whole.state()))
+    again = make_farzi(pretrained=0.5, students=known)
+    again.restore(states[4])
+    again.run()
+    assert torch.equal(numbers(again), numbers(whole))
+    with pytest.raises(DasError, match=r"pretrained=0.5 asks for students of full-data trainings; give some"):
+        make_farzi(pretrained=0.5)
+    with pytest.raises(DasError, match=r"The checkpoint has pretrained students=2, this run 1"):
+        make_farzi(pretrained=0.5, students=known[:1]).restore(states[4])
+
+
+def test_rates_are_learned_by_their_gradient_and_kept() -> None:
+    latent = make_latent()
+    latent = replace(latent, log_rates=torch.tensor([0.3, -0.2, 0.1])).with_tensors(
+        [*(tensor.double() for tensor in latent.tensors), torch.tensor([0.3, -0.2, 0.1]).double().requires_grad_()]
+    )
+    student, lesson = make_student(), Lessons(make_rows(), LENGTH, 2, seed=0).draw(6, 16, 0)
+    drawn = {name: value.double() for name, value in student.draw(3).items()}
+    curriculum = Curriculum(2, 0.02, n_steps=6)
+
+    def loss(log_rates: torch.Tensor) -> torch.Tensor:
+        moved = latent.with_tensors([*latent.tensors[:-1], log_rates])
+        return outer_loss(student, school(student, moved, curriculum, drawn, None, 5)[0], lesson, [], 0.0)
+
+    rates = latent.log_rates
+    assert rates is not None
+    (found,) = torch.autograd.grad(loss(rates), rates)
+    for part in range(3):
+        step = torch.eye(3, dtype=torch.float64)[part] * 1e-5
+        expected = float(loss(rates.detach() + step) - loss(rates.detach() - step)) / 2e-5
+        assert float(found[part]) == pytest.approx(expected, rel=1e-4)
+    # Steps 0 and 1 are the first third of six, and the last part's rate stays beyond the end.
+    taken = curriculum.rates(latent, 1, 6).log() - np.log(0.02)
+    torch.testing.assert_close(taken, torch.tensor([0.3, -0.2, -0.2, 0.1, 0.1, 0.1]).double())
+
+    farzi = make_farzi(learned_rates=2)
+    best = farzi.run()
+    assert best.log_rates is not None
+    assert farzi.latent.log_rates is not None
+    assert float(farzi.latent.log_rates.detach().abs().min()) > 1e-3
+    packed = unpack(pack(farzi.latent))
+    assert packed.log_rates is not None
+    torch.testing.assert_close(packed.log_rates, farzi.latent.log_rates.detach())
+    quick = replace(packed, log_rates=torch.tensor([1.0, 1.0]))
+    same = train_student(student, replace(packed, log_rates=None), Curriculum(2, 0.02 * np.e), 5, 1)
+    for name, value in train_student(student, quick, Curriculum(2, 0.02), 5, 1).items():
+        torch.testing.assert_close(value, same[name], rtol=1e-4, atol=1e-6)
+
+
+def test_in_bfloat16_gradients_come_near_those_in_float32() -> None:
+    """Those of the first window most of all, where students learn in float32 all the same."""
+    found: dict[bool, list[torch.Tensor]] = {}
+    for mixed in (False, True):
+        farzi = make_farzi(mixed=mixed, horizon=9, pool=1, rate=1e-9, student_rate=0.002)
+        for _ in range(3):
+            lesson = farzi._lesson(0, 0)
+            assert lesson is not None
+            found.setdefault(mixed, []).append(torch.cat([gradient.flatten() for gradient in lesson[1]]))
+            assert all(value.dtype == torch.float32 for value in farzi._pools[0][0].parameters.values())
+    for window, (plain, mixed_) in enumerate(zip(found[False], found[True])):
+        assert not torch.equal(plain, mixed_)
+        assert float(torch.cosine_similarity(plain, mixed_, dim=0)) > (0.98 if window else 0.9995)
 
 
 def test_a_diverging_student_shortens_the_window_and_then_stops() -> None:

@@ -28,9 +28,10 @@ from dataset_kit import write_dataset
 
 def test_the_format_sets_its_defaults() -> None:
     plain, coupled = FarziRecipe(), FarziRecipe(coupled=True, sharpness=7.0)  # type: ignore[call-arg]
-    assert (plain.rate, plain.sharpness, plain.foresight, plain.token_width) == (2e-3, 20.0, 1.0, 33)
+    assert (plain.rate, plain.sharpness, plain.foresight, plain.token_width) == (2e-3, 20.0, 1.0, 32)
     assert (coupled.rate, coupled.sharpness, coupled.foresight, coupled.token_width) == (4e-3, 7.0, 0.5, 129)
-    assert FarziRecipe(consensus=0).token_width == 65
+    assert FarziRecipe(consensus=0).token_width == 96
+    assert FarziRecipe(consensus=0, teachers=1, popularity=0.1).token_width == 33
     assert (plain.places_read, coupled.places_read) == (21, 20)
 
 
@@ -41,7 +42,7 @@ def test_students_and_fits_are_what_was_asked_for() -> None:
     assert recipe.fit_settings() == {
         **recipe.student_settings(),
         "batch_size": 10,
-        "learning_rate": 0.02,
+        "learning_rate": 0.01,
         "epochs": 40,
     }
     assert FarziRecipe(teacher={"epochs": 2}).teacher_settings()["epochs"] == 2

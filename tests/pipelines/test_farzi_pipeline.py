@@ -107,6 +107,24 @@ def test_a_worker_that_died_goes_on_where_it_was(tmp_path: Path, data: Dataset) 
     assert found.manifest.sequences == expected.manifest.sequences
 
 
+def test_students_on_their_way_and_learned_rates_survive_a_death(tmp_path: Path, data: Dataset) -> None:
+    asked_for = {**SETTINGS, "pretrained": 0.5, "learned_rates": 3, "first_horizon": 6, "alignment": 0.1}
+    kept = tmp_path / "teachers"
+    for last in ("epoch 3", "step 5"):
+        with pytest.raises(_Killed):
+            in_process(data, tmp_path / "killed", last, set=asked_for, kept=kept)
+    # Each teacher after epochs 1, 2 and 4, and as it was at the end.
+    assert len(list(kept.iterdir())) == 4 * SETTINGS["teachers"]
+    found = in_process(data, tmp_path / "killed", set=asked_for, kept=kept).sequences()
+    expected = in_process(data, tmp_path / "undisturbed", set=asked_for).sequences()
+    np.testing.assert_array_equal(numbers(found), numbers(expected))
+    assert found.log_rates is not None
+    assert float(found.log_rates.abs().max()) > 1e-4
+    plain = in_process(data, tmp_path / "plain", kept=kept).sequences()
+    assert len(list(kept.iterdir())) == 5 * SETTINGS["teachers"]
+    assert plain.log_rates is None
+
+
 def test_runs_share_teachers_where_they_are_told_to(tmp_path: Path, data: Dataset) -> None:
     kept = tmp_path / "teachers"
     alone, first = in_process(data, tmp_path / "alone"), in_process(data, tmp_path / "first", kept=kept)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from distill_at_scale.distillation.farzi.config import FarziConfig
 from distill_at_scale.distillation.farzi.consensus import consensus
-from distill_at_scale.distillation.farzi.distiller import Farzi, FarziConfig
+from distill_at_scale.distillation.farzi.distiller import Farzi
 from distill_at_scale.distillation.farzi.fitting import fit_sequences, settings_for
 from distill_at_scale.distillation.farzi.latent import LatentSequences
-from distill_at_scale.distillation.farzi.lessons import Lesson, Lessons, outer_loss
+from distill_at_scale.distillation.farzi.lessons import Lesson, Lessons, outer_loss, unlikeness
 from distill_at_scale.distillation.farzi.packing import pack, unpack
 from distill_at_scale.distillation.farzi.real import drawn_rows
 from distill_at_scale.distillation.farzi.recipe import FarziRecipe, start_by, starters
 from distill_at_scale.distillation.farzi.schooling import Curriculum, school, train_student
 from distill_at_scale.distillation.farzi.start import Teacher, real_sequences, start_from_teachers
-from distill_at_scale.distillation.farzi.teachers import WindowExamples, teacher_model
+from distill_at_scale.distillation.farzi.teachers import WindowExamples, is_on_the_way, teacher_model
 
 __all__ = [
     "Curriculum",
@@ -27,6 +28,7 @@ __all__ = [
     "consensus",
     "drawn_rows",
     "fit_sequences",
+    "is_on_the_way",
     "outer_loss",
     "pack",
     "real_sequences",
@@ -37,5 +39,6 @@ __all__ = [
     "starters",
     "teacher_model",
     "train_student",
+    "unlikeness",
     "unpack",
 ]

@@ -19,13 +19,16 @@ from distill_at_scale.distillation.students import Parameters
 # Of its Adam, which begins where a teacher is; the rate falls to a twentieth along a cosine.
 _RATE, _USERS, _PLACES = 3e-3, 64, 1024
 _TEACHER_SHARE = 0.9
-_VALIDATE_EVERY = 50
 
 
 def consensus(
     teachers: Sequence[Teacher], lessons: Lessons, steps: int, validate: Callable[[Parameters], float]
 ) -> Teacher:
-    """The teacher that is best on validation, taught by all for ``steps`` steps; the best on the way.
+    """The teacher that is best on validation, taught by all for ``steps`` steps.
+
+    The end is it, and not the best on the way: of models so near to each other a ranking metric picks the luckiest. (On
+    ml-100k the teacher that was begun with had validation ndcg@10 .1323 and the end .1308, but the log-likelihood of
+    the validation items rose from −5.420 to −5.390, and that of students of what starts from it from −5.509 to −5.451.)
 
     Args:
         teachers: at least one, of one architecture.
@@ -35,7 +38,6 @@ def consensus(
     """
     values = [validate(teacher.parameters) for teacher in teachers]
     first = teachers[values.index(max(values))]
-    best, best_value = first.parameters, max(values)
     learned = {name: value.detach().clone().requires_grad_() for name, value in first.parameters.items()}
     optimizer = torch.optim.Adam(learned.values(), lr=_RATE)
     device = next(iter(learned.values())).device
@@ -46,9 +48,4 @@ def consensus(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if (step + 1) % _VALIDATE_EVERY == 0 or step + 1 == steps:
-            found = {name: value.detach().clone() for name, value in learned.items()}
-            value = validate(found)
-            if value > best_value:
-                best, best_value = found, value
-    return Teacher(first.student, best)
+    return Teacher(first.student, {name: value.detach() for name, value in learned.items()})

@@ -16,71 +16,27 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 
 from distill_at_scale.data import hashing
 from distill_at_scale.distillation.adjoint import OptimizerState
+from distill_at_scale.distillation.farzi.config import FarziConfig
 from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.lessons import Lessons, outer_loss
-from distill_at_scale.distillation.farzi.schooling import OPTIMIZER, Curriculum, school, train_student
+from distill_at_scale.distillation.farzi.schooling import OPTIMIZER, Curriculum, led_on, school, train_student
 from distill_at_scale.distillation.farzi.start import Teacher
 from distill_at_scale.distillation.students import Parameters, Student
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.training.trainer import Alone
 
 _DRAW, _VALIDATE = 1, 2
-
-
-class FarziConfig(BaseModel):
-    """Settings of the distillation, not of the student or of where it starts."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    steps: int = Field(default=100, ge=1)
-    """Outer steps at most."""
-    rate: float = Field(default=2e-3, gt=0)
-    """Of the outer Adam; falls to a twentieth along a cosine."""
-    clip_norm: float = Field(default=1.0, gt=0)
-    """Largest norm of an outer gradient."""
-    average: float = Field(default=0.95, ge=0, lt=1)
-    """Weight of the past in the running mean of the sequences, which is what is validated and returned."""
-    batch: int = Field(default=10, ge=1)
-    """Sequences of a student's step."""
-    student_rate: float = Field(default=0.02, gt=0)
-    """Of the student's Adam."""
-    rate_spread: float = Field(default=1.0, ge=1)
-    """Trajectories have rates between student_rate over this and times this."""
-    shuffled: bool = True
-    """Whether each trajectory takes the sequences in random orders, else in turn."""
-    window: int = Field(default=10, ge=1)
-    """Student's steps that are differentiated through."""
-    horizon: int = Field(default=400, ge=1)
-    """Steps after which a trajectory begins anew; also those of a student that is validated."""
-    pool: int = Field(default=5, ge=1)
-    """Trajectories under way."""
-    parallel: int = Field(default=1, ge=1)
-    """Pools; each step goes on with one trajectory of each, on lessons of their own, and takes the mean gradient."""
-    lesson_users: int = Field(default=128, ge=1)
-    """Windows of real sequences in a lesson."""
-    lesson_places: int = Field(default=1024, ge=1)
-    """Places asked in them, at most."""
-    least_context: int = Field(default=8, ge=1)
-    """Items that stand before a place that is asked."""
-    teacher_share: float = Field(default=0.8, ge=0, le=1)
-    """Weight of the teachers' predictions in the outer loss; the items that came next have the rest."""
-    validate_every: int = Field(default=50, ge=1)
-    """Outer steps between validations."""
-    validation_students: int = Field(default=4, ge=1)
-    """Students whose mean metric is the validation's; one differs from the next by 3 % on ml-100k."""
-    patience: int = Field(default=6, ge=1)
-    """Validations without a better one after which it stops."""
-    seed: int = Field(default=0, ge=0)
-    """Of everything that is drawn."""
+_RATES = 10.0
+"""The outer rate of the rates' logarithms, as a multiple of the sequences'."""
 
 
 @dataclass
@@ -117,6 +73,7 @@ class Farzi:
         teachers: Sequence[Teacher],
         validate: Callable[[Parameters], float],
         peers: Alone | None = None,
+        pretrained: Sequence[Parameters] = (),
     ) -> None:
         """
         Args:
@@ -125,9 +82,11 @@ class Farzi:
             teachers: full-data models for the outer loss; none is possible.
             validate: the metric of a trained student on validation rows, larger being better; the same on all workers.
             peers: the workers that distil together; pool k is worked on by worker k mod their number.
+            pretrained: students on their way through full-data trainings, where trajectories may begin.
 
         Raises:
-            DasError: for more workers than pools, or sequences of another item space than the student's.
+            DasError: for more workers than pools, sequences of another item space than the student's, or a share of
+                pretrained students without any.
         """
         self._config, self._student, self._lessons, self._teachers = config, student, lessons, teachers
         self._validate, self._peers = validate, peers or Alone()
@@ -137,9 +96,20 @@ class Farzi:
             )
         if start.n_items != student.n_items:
             raise DasError(f"The sequences are of {start.n_items} items, the student of {student.n_items}; use one.")
+        if config.pretrained and not pretrained:
+            raise DasError(f"pretrained={config.pretrained} asks for students of full-data trainings; give some.")
+        if config.learned_rates:
+            start = replace(start, log_rates=start.decoder.new_zeros(config.learned_rates))
+        self._pretrained, device = pretrained, start.decoder.device.type
+        self._mixed = config.mixed if config.mixed is not None else device == "cuda"
         self.latent = start.with_tensors([tensor.detach().clone().requires_grad_() for tensor in start.tensors])
         self.averaged = self.best = _copied(self.latent)
-        self._optimizer = torch.optim.Adam(self.latent.tensors, lr=config.rate)
+        self._optimizer = torch.optim.Adam(
+            [
+                {"params": [tensor], "of": _RATES if tensor is self.latent.log_rates else 1.0}
+                for tensor in self.latent.tensors
+            ]
+        )
         self.step, self.window = 0, config.window
         self._cpu, self._cpu_before = time.process_time(), 0.0
         self.points: list[tuple[int, float]] = []
@@ -186,7 +156,7 @@ class Farzi:
         c, values = self._config, []
         for k in range(c.validation_students):
             seed = int(hashing.combine(c.seed, _VALIDATE, k)[0] >> 1)
-            curriculum = Curriculum(c.batch, c.student_rate, c.shuffled, seed)
+            curriculum = Curriculum(c.batch, c.student_rate, c.shuffled, seed, mixed=self._mixed)
             values.append(self._validate(train_student(self._student, latent, curriculum, c.horizon, seed)))
         return sum(values) / len(values)
 
@@ -266,6 +236,7 @@ class Farzi:
         return {
             "student": self._student.model,
             "n_items": self._student.n_items,
+            "pretrained students": len(self._pretrained),
             "student's parameters": {name: list(value.shape) for name, value in parameters.items()},
             "sequences": [list(tensor.shape) for tensor in self.latent.tensors],
         }
@@ -316,7 +287,8 @@ class Farzi:
         sizes = [tensor.numel() for tensor in self.latent.tensors]
         for tensor, part in zip(self.latent.tensors, mean.split(sizes)):
             tensor.grad = part.view_as(tensor)
-        self._optimizer.param_groups[0]["lr"] = c.rate * (0.525 + 0.475 * math.cos(math.pi * self.step / c.steps))
+        for group in self._optimizer.param_groups:
+            group["lr"] = group["of"] * c.rate * (0.525 + 0.475 * math.cos(math.pi * self.step / c.steps))
         self._optimizer.step()
         with torch.no_grad():
             moved = [old.lerp(new, 1 - c.average) for old, new in zip(self.averaged.tensors, self.latent.tensors)]
@@ -326,18 +298,27 @@ class Farzi:
         """(outer loss, gradients) of one window, which the trajectory has then behind it; None where it diverged."""
         c, trajectory = self._config, self._pools[pool][place]
         # First lives end at different ages, so that the pool has students of all of them from then on.
-        limit = c.horizon if trajectory.life else -(-c.horizon * (place + 1) // c.pool)
+        limit = self._horizon()
         if trajectory.age >= limit:
             trajectory = self._pools[pool][place] = self._drawn(pool, place, trajectory.life + 1)
         seeds = hashing.combine(c.seed, _DRAW, pool, place, trajectory.life)
         spread = 2 * float(seeds[0] >> 11) * 2.0**-53 - 1
-        curriculum = Curriculum(c.batch, c.student_rate * c.rate_spread**spread, c.shuffled, int(seeds[0] >> 1))
+        rate = c.student_rate * c.rate_spread**spread
+        curriculum = Curriculum(c.batch, rate, c.shuffled, int(seeds[0] >> 1), c.horizon)
+        if not trajectory.life and not trajectory.age:
+            # The pool has students of all ages from the first, or the late ones would be learned from much too late.
+            before = limit * place // c.pool
+            led = led_on(self._student, self.latent, curriculum, trajectory.parameters, before)
+            trajectory.parameters, trajectory.optimizer = led
+        # Adam's first step goes by the signs of gradients that are mostly near 0, and rounding changes them.
+        curriculum = replace(curriculum, mixed=self._mixed and trajectory.age > 0)
         n_steps = min(self.window, limit - trajectory.age)
         trained, optimizer = school(
             self._student, self.latent, curriculum, trajectory.parameters, trajectory.optimizer, n_steps
         )
         lesson = self._lessons.draw(c.lesson_users, c.lesson_places, self.step, pool).to(self.latent.decoder.device)
-        loss = outer_loss(self._student, trained, lesson, self._teachers, c.teacher_share)
+        with torch.autocast(self.latent.decoder.device.type, torch.bfloat16, enabled=self._mixed):
+            loss = outer_loss(self._student, trained, lesson, self._teachers, c.teacher_share, c.alignment)
         gradients = list(torch.autograd.grad(loss, self.latent.tensors))
         # A student that is worse than knowing nothing, by a factor of two, has left the region where it learns.
         value, finite = float(loss.detach()), all(bool(gradient.isfinite().all()) for gradient in gradients)
@@ -361,11 +342,20 @@ class Farzi:
         if self.points[-1][1] == max(value for _, value in self.points):
             self.best = _copied(self.averaged)
 
+    def _horizon(self) -> int:
+        """Steps after which a trajectory begins anew by now."""
+        c = self._config
+        if c.first_horizon is None or c.first_horizon >= c.horizon:
+            return c.horizon
+        return c.first_horizon + round((c.horizon - c.first_horizon) * min(1.0, 2 * self.step / c.steps))
+
     def _drawn(self, pool: int, place: int, life: int) -> Trajectory:
         seed = int(hashing.combine(self._config.seed, _DRAW, pool, place, life)[0] >> 1)
-        return Trajectory(
-            life, {name: value.to(self.latent.decoder) for name, value in self._student.draw(seed).items()}
-        )
+        parameters = self._student.draw(seed)
+        rng = np.random.default_rng(seed)
+        if rng.random() < self._config.pretrained:
+            parameters = self._pretrained[int(rng.integers(len(self._pretrained)))]
+        return Trajectory(life, {name: value.to(self.latent.decoder) for name, value in parameters.items()})
 
 
 def _copied(latent: LatentSequences) -> LatentSequences:

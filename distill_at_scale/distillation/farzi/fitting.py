@@ -56,7 +56,7 @@ def fit_sequences(
     require_memory(f"{name} on {len(latent)} sequences", 4 * numbers, None, "take more memory")
     device = resolve_device(c.device)
     there = latent.with_tensors([tensor.to(device) for tensor in latent.tensors])
-    curriculum = Curriculum(c.batch_size, c.learning_rate, shuffled, c.seed)
+    curriculum = Curriculum(c.batch_size, c.learning_rate, shuffled, c.seed, mixed=device.type == "cuda")
     n_steps = c.epochs * -(-len(latent) // c.batch_size)
     trained = train_student(student, there, curriculum, n_steps, c.seed)
     if not all(bool(value.isfinite().all()) for value in trained.values()):

@@ -22,12 +22,15 @@ class LatentSequences:
         decoder: M, float [d, V].
         targets: of decoupled ones, as ``inputs``; None for coupled ones.
         temperature: τ.
+        log_rates: float [k], of students' learning rates: the logarithm of the factor by which a rate is multiplied in
+            each k-th part of a training, where such were learned; else None.
     """
 
     inputs: torch.Tensor
     decoder: torch.Tensor
     targets: torch.Tensor | None = None
     temperature: float = 1.0
+    log_rates: torch.Tensor | None = None
 
     def __len__(self) -> int:
         """μ."""
@@ -40,8 +43,8 @@ class LatentSequences:
 
     @property
     def tensors(self) -> list[torch.Tensor]:
-        """What is learned: D, M and the targets' latents."""
-        return [self.inputs, self.decoder, *([] if self.targets is None else [self.targets])]
+        """What is learned: D, M, and where there are any the targets' latents and the rates' logarithms."""
+        return [x for x in (self.inputs, self.decoder, self.targets, self.log_rates) if x is not None]
 
     @property
     def n_numbers(self) -> int:
@@ -50,8 +53,10 @@ class LatentSequences:
 
     def with_tensors(self, tensors: list[torch.Tensor]) -> LatentSequences:
         """The same with other numbers, in the order of :attr:`tensors`."""
-        targets = None if self.targets is None else tensors[2]
-        return replace(self, inputs=tensors[0], decoder=tensors[1], targets=targets)
+        inputs, decoder, *rest = tensors
+        targets = None if self.targets is None else rest.pop(0)
+        log_rates = None if self.log_rates is None else rest.pop(0)
+        return replace(self, inputs=inputs, decoder=decoder, targets=targets, log_rates=log_rates)
 
     def tokens(self, rows: torch.Tensor) -> tuple[torch.Tensor | SoftTokens, torch.Tensor | SoftTokens]:
         """(inputs, targets) float [b, w, V] of the sequences ``rows`` int64 [b]; w = ξ, coupled ξ − 1.

@@ -91,24 +91,50 @@ class Lessons:
 
 
 def outer_loss(
-    student: Student, parameters: Parameters, lesson: Lesson, teachers: Sequence[Teacher], teacher_share: float
+    student: Student,
+    parameters: Parameters,
+    lesson: Lesson,
+    teachers: Sequence[Teacher],
+    teacher_share: float,
+    alignment: float = 0.0,
 ) -> torch.Tensor:
     """Mean over the places of (1 − share) · −log p(answer) + share · KL(teachers ‖ student), over unseen items.
 
     The teachers' distribution is the mean of theirs. Without teachers the share counts as 0. Above 50,000 items a few
-    places' scores are made at a time, and again on the way back.
+    places' scores are made at a time, and again on the way back. ``alignment`` times :func:`unlikeness` of the
+    student's states to each teacher's, on average, is added.
     """
     places = lesson.rows, lesson.columns
     asked = _Asked(student.states(parameters, lesson.items)[places], student.table(parameters))
-    known = [_Asked(t.states(lesson.items)[places], t.student.table(t.parameters)) for t in teachers if teacher_share]
+    known = [
+        _Asked(t.states(lesson.items)[places], t.student.table(t.parameters))
+        for t in teachers
+        if teacher_share or alignment
+    ]
     n_places = len(lesson.answers)
+    total = asked.table.new_zeros(())
+    if alignment and known:
+        unlike = [unlikeness(asked.states, t.states) for t in known]
+        total = total + n_places * alignment * torch.stack(unlike).mean()
+    if not teacher_share:
+        known = []
     if student.n_items <= soft_tokens.CHUNKED_ABOVE:
-        return _loss_at(slice(0, n_places), lesson, asked, known, teacher_share) / n_places
-    total = asked.states.new_zeros(())
+        return (total + _loss_at(slice(0, n_places), lesson, asked, known, teacher_share)) / n_places
     for some in soft_tokens.chunks(n_places, student.n_items, asked.states.itemsize):
         part = slice(some.start, min(some.stop, n_places))
         total = total + checkpoint(_loss_at, part, lesson, asked, known, teacher_share, use_reentrant=False)
     return total / n_places
+
+
+def unlikeness(states: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """1 − linear CKA of states [p, dim] and others [p, dim']: 0 where they are alike but for a turn and a scale.
+
+    Two models' states of the same places cannot be compared number by number, the directions of each being its own.
+    Source: Kornblith et al., "Similarity of neural network representations revisited" (ICML 2019).
+    """
+    x, y = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (states, others))
+    x, y = x - x.mean(dim=0), y - y.mean(dim=0)
+    return 1 - (x.T @ y).square().sum() / ((x.T @ x).norm() * (y.T @ y).norm())
 
 
 @dataclass(frozen=True)
@@ -120,7 +146,7 @@ class _Asked:
 
     def log_probabilities(self, some: slice, lesson: Lesson) -> torch.Tensor:
         """[places, n_items] of some of the places, over unseen items."""
-        logits = self.states[some] @ self.table.T
+        logits = (self.states[some] @ self.table.T).to(self.table.dtype)
         ends = torch.tensor([some.start, some.stop], device=logits.device)
         # Pairs come in the order of their places.
         first, last = torch.searchsorted(lesson.seen_rows, ends).tolist()

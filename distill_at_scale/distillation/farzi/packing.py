@@ -33,6 +33,8 @@ def pack(latent: LatentSequences) -> bytes:
         # One latent dimension after the other: numbers of like size together compress better.
         tensors[name] = (values / scale).round().to(torch.int8).movedim(-1, 0).contiguous()
         tensors[f"{name}.scale"] = scale
+    if latent.log_rates is not None:
+        tensors["log_rates"] = latent.log_rates.detach().float().cpu()
     content = safetensors.torch.save(tensors, {"latent": json.dumps({"temperature": latent.temperature})})
     return pa.Codec("zstd", compression_level=_LEVEL).compress(content, asbytes=True)
 
@@ -49,4 +51,5 @@ def unpack(packed: bytes) -> LatentSequences:
         for name in ("inputs", "decoder", "targets")
         if name in found
     }
-    return LatentSequences(values["inputs"], values["decoder"].T.contiguous(), values.get("targets"), temperature)
+    decoder = values["decoder"].T.contiguous()
+    return LatentSequences(values["inputs"], decoder, values.get("targets"), temperature, found.get("log_rates"))

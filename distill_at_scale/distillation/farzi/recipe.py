@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.distillation.farzi.config import FarziConfig
 from distill_at_scale.distillation.farzi.consensus import consensus
-from distill_at_scale.distillation.farzi.distiller import FarziConfig
 from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.lessons import Lessons
 from distill_at_scale.distillation.farzi.start import Teacher, start_from_teachers
@@ -43,10 +43,10 @@ class FarziRecipe(FarziConfig):
     coupled: bool = False
     """Whether the token after a place is its target, as in the paper; else each place has a target of its own."""
     width: int | None = Field(default=None, ge=1)
-    """d, numbers of a token, as far as there are so many tokens and items; None: one more than the student's dim, which
-    is what a consensus needs, without one twice as many; coupled: 129."""
+    """d, numbers of a token, as far as there are so many tokens and items; None: what the start needs, the student's
+    dim, without a consensus as much for every teacher, and one more for popularity."""
     sharpness: float = Field(default=20.0, gt=0)
-    """Of an item's own token at the start: this times the cosine of the items' vectors; coupled: 4."""
+    """Of an item's own token at the start: this times the likeness of others to it; coupled: 4."""
     foresight: float = Field(default=1.0, ge=0)
     """Weight of the teachers' predictions at the start; coupled: .5."""
     popularity: float = Field(default=0.0, ge=0)
@@ -78,8 +78,8 @@ class FarziRecipe(FarziConfig):
     @property
     def token_width(self) -> int:
         """d as set, or what the start needs."""
-        dim = int(self.student_settings()["dim"])
-        return self.width or (dim + 1 if self.consensus else 2 * dim + 1)
+        models = 1 if self.consensus else self.teachers
+        return self.width or models * int(self.student_settings()["dim"]) + (self.popularity > 0)
 
     def is_joined(self, rows: Interactions) -> bool:
         """:attr:`joined` as set, or for these train rows."""

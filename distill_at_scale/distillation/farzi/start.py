@@ -1,8 +1,10 @@
 """Where Farzi starts: latent sequences made of real ones and of what full-data models would predict in them.
 
-The logits of all tokens are a product of two narrow matrices, since items have vectors: a truncated SVD of that makes
-them D M, and they are never written down. Inputs are a softened item; targets are the teachers' predictions at that
-place. A student trained on these alone is already a distilled one (dark knowledge).
+Inputs are a softened item; targets are the teachers' predictions at that place. A student trained on these alone is
+already a distilled one (dark knowledge). The logits of both are combinations of the items' vectors: a product of two
+matrices as narrow as those, by an SVD D M, with nothing lost, and they are never written down. That is why a softened
+item is made by its likeness to others in that space (Mahalanobis'), and not by the cosine, whose logits need as many
+dimensions again and which, cut down to the width that there is, is less sharp.
 """
 
 from __future__ import annotations
@@ -94,7 +96,7 @@ def start_from_teachers(
         n_sequences, length, width: μ, ξ, d.
         coupled: whether a place's target is the next place's token. Then each token's logits are the sum of the three
             terms below; else inputs have the first, targets the other two.
-        sharpness: of an item's own token: this times the cosine of the items' vectors.
+        sharpness: of an item's own token: this times the likeness of others to it, by :func:`_likeness`.
         foresight: this times the teachers' logits for the place.
         popularity: this times the logarithm of the items' train rows.
         seed: of the users drawn.
@@ -110,20 +112,33 @@ def start_from_teachers(
     items = torch.from_numpy(real_sequences(rows, n_sequences, length + 1 - coupled, seed, joined=joined))
     tables = [t.student.table(t.parameters) for t in teachers]
     items = items.to(tables[0].device)
-    table = torch.cat([F.normalize(t, dim=1) for t in tables], dim=1) / len(tables) ** 0.5
+    table = torch.cat(tables, dim=1)
     counts = torch.from_numpy(np.log1p(rows.item_counts())).to(table)
-    # Logits of tokens are left @ right, their parts side by side: an item itself, what follows it, popularity.
-    right = torch.cat([table, *tables, counts[:, None]], dim=1).T
-    known = F.pad(sharpness * table[items], (0, len(right) - table.shape[1]))
+    # Logits of tokens are left @ right: combinations of the items' vectors, and popularity.
+    right = torch.cat([table, counts[:, None]], dim=1).T
+    # A softmax is the same whatever is added to all logits; without their mean they are smaller.
+    right = right - right.mean(dim=1, keepdim=True)
+    known = F.pad(sharpness * _likeness(right[:-1].T, items), (0, 1))
     # What follows the last item is not asked for, and the places then lie as they do for a student.
     states = torch.cat([t.states(items[:, :-1]) for t in teachers], dim=2) * (foresight / len(teachers))
-    predicted = F.pad(F.pad(states, (0, 1), value=popularity), (table.shape[1], 0))
+    predicted = F.pad(states, (0, 1), value=popularity)
     left = [torch.cat((known[:, :1], known[:, 1:] + predicted), dim=1)] if coupled else [known[:, :-1], predicted]
     flat = torch.cat([part.flatten(0, 1) for part in left])
-    # A softmax is the same whatever is added to all logits; without their mean they are smaller.
-    latent, decoder = _factorised(flat, right - right.mean(dim=1, keepdim=True), width, seed)
+    latent, decoder = _factorised(flat, right, width, seed)
     parts = [part.reshape(n_sequences, -1, width) for part in latent.split(n_sequences * left[0].shape[1])]
     return LatentSequences(parts[0], decoder, None if coupled else parts[1])
+
+
+def _likeness(table: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    """[..., r] z for each of the items, so that ⟨z, e_j⟩ says how like item j is to it: 1 for itself.
+
+    ⟨e_i, e_j⟩ / ⟨e_i, e_i⟩ in the metric that makes the items' vectors, [n_items, r] with mean 0, alike in all
+    directions; the largest of all j is j = i, but for vectors that are short in that metric.
+    """
+    inverse = torch.linalg.pinv(table.T @ table, hermitian=True)
+    found = table[items] @ inverse
+    own = (found * table[items]).sum(dim=-1, keepdim=True)
+    return found / own.clamp(min=torch.finfo(own.dtype).tiny)
 
 
 def _factorised(left: torch.Tensor, right: torch.Tensor, rank: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

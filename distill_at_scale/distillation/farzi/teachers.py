@@ -15,6 +15,12 @@ from distill_at_scale.models.training.sequential import SequentialRecommender
 from distill_at_scale.models.training.sources import take_users
 
 
+def is_on_the_way(epoch: int) -> bool:
+    """Whether a teacher's parameters after this epoch are kept as a student to begin with: 1, 2, 4, …; a training
+    changes most at its beginning."""
+    return epoch & (epoch - 1) == 0
+
+
 class WindowExamples(Examples):
     """Windows of users with two items at least, each drawn anew every time: ``items`` int64 [b, w], padded at the left
     with n_items.
