@@ -28,13 +28,9 @@ from typing import Any
 import numpy as np
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-# As it was before sequences started from a consensus.
-_EARLIER = {"length": 20, "consensus": 0, "horizon": 200, "shuffled": False, "validation_students": 2}
 SHAPES: dict[str, dict[str, Any]] = {
     **{f"consensus-{n}x50": {"sequences": n, "length": 50} for n in (50, 20, 10, 100, 200)},
-    "decoupled-50x20": {"sequences": 50, "rate": 8e-3, **_EARLIER},
-    "decoupled-20x20": {"sequences": 20, "rate": 8e-3, **_EARLIER},
-    "coupled-50x20": {"sequences": 50, "coupled": True, **_EARLIER},
+    "coupled-50x50": {"sequences": 50, "length": 50, "coupled": True},
     "beauty-200x20": {
         "sequences": 200,
         "length": 20,
@@ -53,12 +49,14 @@ SHAPES: dict[str, dict[str, Any]] = {
         "least_context": 2,
     },
 }
-BY_DEFAULT = ("consensus-50x50", "consensus-20x50", "decoupled-50x20", "decoupled-20x20", "coupled-50x20")
+BY_DEFAULT = ("consensus-50x50", "consensus-20x50", "coupled-50x50")
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},
-    "-places4k": {"lesson_places": 4096},
-    "-parallel4": {"parallel": 4},
-    "-teacher1": {"teacher_share": 1.0},
+    "-pretrained": {"pretrained": 0.5},
+    "-rates": {"learned_rates": 8},
+    "-growing": {"first_horizon": 100},
+    "-aligned": {"alignment": 0.3},
+    "-mixed": {"mixed": True},
 }
 STUDENT_SEEDS, OUTER_SEEDS = (100, 101, 102, 103), (0, 1, 2, 3)
 METRICS = ("ndcg@10", "hr@10", "hr@100")
@@ -70,9 +68,10 @@ def main() -> int:
     parser.add_argument("--data", required=True, help="the prepared Dataset")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument(
-        "--run", action="append", choices=names, help="repeatable, of one log; default: MovieLens' first five shapes"
+        "--run", action="append", choices=names, help="repeatable, of one log; default: MovieLens' first three shapes"
     )
     parser.add_argument("--steps", type=int, default=100, help="outer steps")
+    parser.add_argument("--untested", action="store_true", help="end with validation, and leave test unseen")
     options = parser.parse_args()
     sys.path.insert(0, str(REPOSITORY))
     ours = [f"{shape}-s{seed}" for seed in OUTER_SEEDS for shape in BY_DEFAULT]
@@ -80,7 +79,7 @@ def main() -> int:
     for name in options.run or ours:
         recipe = recipe_of(name, options.steps)
         bench = bench or Bench(options.data, options.output, recipe)
-        bench.run(name, recipe)
+        bench.run(name, recipe, tested=not options.untested)
     assert bench is not None
     print(json.dumps(bench.report, indent=2))
     return 0
@@ -122,7 +121,7 @@ class Bench:
                 self.report["full"][str(seed)] = self.train_full(seed)
                 self.write()
 
-    def run(self, name: str, recipe: Any) -> None:
+    def run(self, name: str, recipe: Any, tested: bool = True) -> None:
         """One distillation, from its checkpoint on."""
         from distill_at_scale.distillation.farzi import Farzi, Lessons, pack, start_by, starters, unpack
 
@@ -131,7 +130,8 @@ class Bench:
         teachers, clock = self.teachers(), time.process_time()
         start = start_by(recipe, starters(recipe, teachers, self.train, self.validated), self.train)
         lessons = Lessons(self.train, self.student.length, recipe.least_context, recipe.seed)
-        farzi = Farzi(recipe, self.student, start, lessons, teachers, self.validated)
+        pretrained = self.pretrained() if recipe.pretrained else []
+        farzi = Farzi(recipe, self.student, start, lessons, teachers, self.validated, pretrained=pretrained)
         checkpoint = self.folder / f"{name}.checkpoint"
         if checkpoint.is_file():
             farzi.restore(checkpoint.read_bytes())
@@ -153,11 +153,14 @@ class Bench:
             "bytes": len(packed),
             "bytes, of the log's": round(len(packed) / self.report["bytes of the log's shards"], 3),
             "validation": farzi.points,
-            "start": self.judged(recipe, start),
-            "learned": self.judged(recipe, best),
-            "stored": self.judged(recipe, unpack(packed)),
-            "stored, random order, twice the steps": self.judged(recipe, unpack(packed), twice=True),
         }
+        if tested:
+            self.report["runs"][name] |= {
+                "start": self.judged(recipe, start),
+                "learned": self.judged(recipe, best),
+                "stored": self.judged(recipe, unpack(packed)),
+                "stored, random order, twice the steps": self.judged(recipe, unpack(packed), twice=True),
+            }
         self.write()
         shown = {key: value for key, value in self.report["runs"][name].items() if key != "settings"}
         print(name, json.dumps(shown), flush=True)
@@ -169,8 +172,11 @@ class Bench:
         found = []
         for seed in STUDENT_SEEDS:
             curriculum = Curriculum(recipe.batch, recipe.student_rate, recipe.shuffled or twice, seed)
+            clock = time.process_time()
             trained = train_student(self.student, latent, curriculum, recipe.horizon * (1 + twice), seed)
-            found.append({"validation": self.validated(trained), **self.measured(trained, self.histories, self.test)})
+            clock = round(time.process_time() - clock, 1)
+            measured = self.measured(trained, self.histories, self.test)
+            found.append({"cpu_seconds": clock, "validation": self.validated(trained), **measured})
         full = np.mean([entry["ndcg@10"] for entry in self.report["full"].values()])
         values = {key: [entry[key] for entry in found] for key in found[0]}
         means = {key: round(float(np.mean(value)), 4) for key, value in values.items()}
@@ -193,20 +199,11 @@ class Bench:
 
     def train_full(self, seed: int) -> dict[str, Any]:
         """A model on all train rows; the best of its epochs on validation."""
-        import safetensors.torch
-        import torch
-
-        from distill_at_scale.distillation.farzi import teacher_model
-        from distill_at_scale.models.training.sources import MemorySource
-        from distill_at_scale.models.training.trainer import Trainer
-
         clock = time.process_time()
-        model = teacher_model("sasrec", {**self.recipe.teacher_settings(), "seed": seed, "device": "cpu"})
-        trainer = Trainer(model, MemorySource(self.train, self.validation), torch.device("cpu"))
-        trainer.run(lambda share, what: None, lambda: self.say(seed, trainer))
+        trainer = self.taught(seed)
         cost = round(time.process_time() - clock, 1)
-        learned = {name: value.detach().contiguous() for name, value in trainer.module.named_parameters()}
-        safetensors.torch.save_file(learned, self.teacher_file(seed))
+        learned = dict(trainer.module.named_parameters())
+        self.keep(learned, self.teacher_file(seed))
         selection = trainer.selection()
         assert selection is not None
         return {
@@ -217,10 +214,42 @@ class Bench:
             **self.measured(learned, self.histories, self.test),
         }
 
+    def taught(self, seed: int) -> Any:
+        """The trainer of a full-data model, done; what it was on its way is kept."""
+        import torch
+
+        from distill_at_scale.distillation.farzi import is_on_the_way, teacher_model
+        from distill_at_scale.models.training.sources import MemorySource
+        from distill_at_scale.models.training.trainer import Trainer
+
+        model = teacher_model("sasrec", {**self.recipe.teacher_settings(), "seed": seed, "device": "cpu"})
+        trainer = Trainer(model, MemorySource(self.train, self.validation), torch.device("cpu"))
+
+        def after_step() -> None:
+            if trainer.step == 0:
+                print("full", seed, trainer.epoch, round(trainer.points[-1].metric, 4), flush=True)
+                if is_on_the_way(trainer.epoch):
+                    self.keep(dict(trainer.module.named_parameters()), self.teacher_file(seed, trainer.epoch))
+
+        trainer.run(lambda share, what: None, after_step)
+        return trainer
+
+    def pretrained(self) -> list[dict]:
+        """What the full-data models were on their way."""
+        import safetensors.torch
+
+        found = []
+        for seed in range(self.recipe.teachers):
+            if not self.teacher_file(seed, 1).is_file():
+                self.taught(seed)
+            found += sorted(self.folder.glob(f"full-{seed}-*.safetensors"))
+        return [safetensors.torch.load_file(file) for file in found]
+
     @staticmethod
-    def say(seed: int, trainer: Any) -> None:
-        if trainer.step == 0:
-            print("full", seed, trainer.epoch, round(trainer.points[-1].metric, 4), flush=True)
+    def keep(parameters: dict, file: Path) -> None:
+        import safetensors.torch
+
+        safetensors.torch.save_file({name: value.detach().contiguous() for name, value in parameters.items()}, file)
 
     def teachers(self) -> list[Any]:
         import safetensors.torch
@@ -232,8 +261,8 @@ class Bench:
             for seed in range(self.recipe.teachers)
         ]
 
-    def teacher_file(self, seed: int) -> Path:
-        return self.folder / f"full-{seed}.safetensors"
+    def teacher_file(self, seed: int, epoch: int | None = None) -> Path:
+        return self.folder / (f"full-{seed}.safetensors" if epoch is None else f"full-{seed}-{epoch}.safetensors")
 
     def write(self) -> None:
         self.file.write_text(json.dumps(self.report, indent=2))

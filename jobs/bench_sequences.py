@@ -123,7 +123,7 @@ class Worth(Bench):
                 latent, recipe, measured = unpack(file.read_bytes()), recipe_of(run, 100), []
                 for seed in STUDENT_SEEDS:
                     curriculum = Curriculum(recipe.batch, recipe.student_rate, True, seed)
-                    learned = train_student(student, latent, curriculum, 2 * recipe.horizon, seed)
+                    learned = train_student(student, latent, curriculum, recipe.horizon, seed)
                     measured.append(self.measured_as(student, learned, self.histories, self.test))
                 self.note("transfer", f"{other}, {run}", self.summed(measured, full))
 

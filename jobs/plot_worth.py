@@ -71,8 +71,8 @@ def of_sequences(found: dict[str, Any]) -> Lines:
         way, count = key.rsplit("-", 1)
         lines[ways[way]][int(count)] = as_point(run)
     stages = {
-        "stored, random order, twice the steps": "Farzi, as stored, 800 steps",
-        "start": "Farzi's start, 400 steps",
+        "stored": "Farzi, as stored",
+        "start": "Farzi's start",
     }
     for key, run in found["distilled"].items():
         for stage, name in stages.items():

@@ -95,7 +95,8 @@ def distill_farzi(
     users = RealUsers(source, workers, recipe.seed, recipe.validation_users, workers.device)
     rows = drawn_rows(dataset, recipe.real_users, recipe.seed)
     # Too long or too many are refused before teachers are trained for them.
-    real_sequences(rows, recipe.sequences, recipe.places_read, recipe.seed, joined=recipe.is_joined(rows))
+    if recipe.start == "teachers":
+        real_sequences(rows, recipe.sequences, recipe.places_read, recipe.seed, joined=recipe.is_joined(rows))
     Lessons(rows, student.length, recipe.least_context, recipe.seed)
     teachers, pretrained, teachers_cpu_s = _teachers(gang, workers, dataset, recipe, tell, kept)
     cpu = time.process_time()

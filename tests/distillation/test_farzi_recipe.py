@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from farzi_kit import LENGTH, N_ITEMS, SETTINGS, make_rows, make_student
 
 from distill_at_scale.data.interactions import Interactions
@@ -16,6 +17,7 @@ from distill_at_scale.distillation.farzi import (
     WindowExamples,
     drawn_rows,
     start_by,
+    starters,
     teacher_model,
 )
 from distill_at_scale.distillation.students import STUDENTS, create_student
@@ -29,7 +31,7 @@ from dataset_kit import write_dataset
 def test_the_format_sets_its_defaults() -> None:
     plain, coupled = FarziRecipe(), FarziRecipe(coupled=True, sharpness=7.0)  # type: ignore[call-arg]
     assert (plain.rate, plain.sharpness, plain.foresight, plain.token_width) == (2e-3, 20.0, 1.0, 32)
-    assert (coupled.rate, coupled.sharpness, coupled.foresight, coupled.token_width) == (4e-3, 7.0, 0.5, 129)
+    assert (coupled.rate, coupled.sharpness, coupled.horizon, coupled.token_width) == (4e-3, 7.0, 100, 32)
     assert FarziRecipe(consensus=0).token_width == 96
     assert FarziRecipe(consensus=0, teachers=1, popularity=0.1).token_width == 33
     assert (plain.places_read, coupled.places_read) == (21, 20)
@@ -38,12 +40,12 @@ def test_the_format_sets_its_defaults() -> None:
 def test_students_and_fits_are_what_was_asked_for() -> None:
     recipe = FarziRecipe(length=60, sequences=45, batch=10, horizon=100, model={"dim": 16})
     assert recipe.student_settings() == {"length": 60, "dim": 16, "blocks": 1, "heads": 1, "dropout": 0.0}
-    # 5 steps are a pass, and a fit takes twice the horizon.
+    # 5 steps are a pass.
     assert recipe.fit_settings() == {
         **recipe.student_settings(),
         "batch_size": 10,
         "learning_rate": 0.01,
-        "epochs": 40,
+        "epochs": 20,
     }
     assert FarziRecipe(teacher={"epochs": 2}).teacher_settings()["epochs"] == 2
     for student in ("sasrec", "gru4rec"):
@@ -56,6 +58,23 @@ def test_a_start_is_no_wider_than_its_tokens() -> None:
     recipe = FarziRecipe(sequences=3, length=4)
     start = start_by(recipe, [Teacher(student, student.draw(0))], make_rows())
     assert [tuple(tensor.shape) for tensor in start.tensors] == [(3, 4, N_ITEMS), (N_ITEMS, N_ITEMS), (3, 4, N_ITEMS)]
+
+
+@pytest.mark.parametrize("coupled", [False, True])
+def test_a_random_start_is_noise_of_that_seed(coupled: bool) -> None:
+    """For which nobody need have so many rows."""
+    student = make_student(length=40)
+    teachers = [Teacher(student, student.draw(k)) for k in (0, 1)]
+    found = []
+    for seed in (3, 3, 4):
+        recipe = FarziRecipe(sequences=20, length=40, start="random", coupled=coupled, width=8, seed=seed)
+        assert starters(recipe, teachers, make_rows(), lambda parameters: 0.0) == teachers
+        found.append(start_by(recipe, teachers, make_rows()))
+    shapes = [(20, 40, 8), (8, N_ITEMS), (20, 40, 8)]
+    assert [tuple(tensor.shape) for tensor in found[0].tensors] == shapes[: 3 - coupled]
+    assert all(torch.equal(a, b) for a, b in zip(found[0].tensors, found[1].tensors))
+    assert not torch.equal(found[0].inputs, found[2].inputs)
+    assert float((found[0].inputs @ found[0].decoder).var()) == pytest.approx(1, abs=0.4)
 
 
 def sequences_of(rows: Interactions) -> list[list[int]]:

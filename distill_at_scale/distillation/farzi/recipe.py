@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -12,11 +12,12 @@ from distill_at_scale.distillation.farzi.config import FarziConfig
 from distill_at_scale.distillation.farzi.consensus import consensus
 from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.lessons import Lessons
-from distill_at_scale.distillation.farzi.start import Teacher, start_from_teachers
+from distill_at_scale.distillation.farzi.start import Teacher, random_start, start_from_teachers
 from distill_at_scale.distillation.students import Parameters
 
-# Chosen on ml-100k; a coupled token must be item and target at once, and bears smaller steps.
-_COUPLED = {"rate": 4e-3, "sharpness": 4.0, "foresight": 0.5, "popularity": 0.3, "width": 129}
+# Chosen on ml-100k. A coupled token must be item and target at once: students learn from it that what is asked for is
+# what is there, and the longer the more.
+_COUPLED = {"rate": 4e-3, "sharpness": 2.0, "horizon": 100, "student_rate": 0.02, "shuffled": False}
 # Of students where nothing else is asked for; not the models' own, which are meant for logs.
 _STUDENT: dict[str, dict[str, Any]] = {
     "sasrec": {"dim": 32, "blocks": 1, "heads": 1, "dropout": 0.0},
@@ -32,6 +33,8 @@ class FarziRecipe(FarziConfig):
     """μ."""
     length: int = Field(default=20, ge=2)
     """ξ, places of a sequence."""
+    start: Literal["teachers", "random"] = "teachers"
+    """What the sequences are before they are learned: real ones as the teachers see them, or noise."""
     joined: bool | None = None
     """Whether real sequences that synthetic ones start from are several users' laid end to end, else one user's each;
     None: where a user has fewer train rows than places on average. (On Amazon Beauty, 200 x 20, the start then has
@@ -46,11 +49,11 @@ class FarziRecipe(FarziConfig):
     """d, numbers of a token, as far as there are so many tokens and items; None: what the start needs, the student's
     dim, without a consensus as much for every teacher, and one more for popularity."""
     sharpness: float = Field(default=20.0, gt=0)
-    """Of an item's own token at the start: this times the likeness of others to it; coupled: 4."""
+    """Of an item's own token at the start: this times the likeness of others to it; coupled: 2."""
     foresight: float = Field(default=1.0, ge=0)
-    """Weight of the teachers' predictions at the start; coupled: .5."""
+    """Weight of the teachers' predictions at the start."""
     popularity: float = Field(default=0.0, ge=0)
-    """Weight of the items' log counts at the start; coupled: .3."""
+    """Weight of the items' log counts at the start."""
     teachers: int = Field(default=3, ge=1)
     """Models of the student's architecture, trained on the full data, that the sequences start from and learn from."""
     consensus: int = Field(default=400, ge=0)
@@ -102,14 +105,10 @@ class FarziRecipe(FarziConfig):
         return {**self.student_settings(), **training, **self.teacher}
 
     def fit_settings(self) -> dict[str, Any]:
-        """Of a model that is fitted on the sequences as the students in validation are, but for twice as many steps.
-
-        The sequences are learned along trajectories of ``horizon`` steps, since longer ones cost more; what is learned
-        serves longer trainings better still (on ml-100k: validation ndcg@10 .118 and .121 after .116 and .114).
-        """
+        """Of a model that is fitted on the sequences as the students in validation are."""
         per_pass = -(-self.sequences // self.batch)
         training = {"batch_size": self.batch, "learning_rate": self.student_rate}
-        return {**self.student_settings(), **training, "epochs": max(1, round(2 * self.horizon / per_pass))}
+        return {**self.student_settings(), **training, "epochs": max(1, round(self.horizon / per_pass))}
 
 
 def starters(
@@ -121,7 +120,7 @@ def starters(
         rows: train rows.
         validate: the metric of parameters, the same on all workers.
     """
-    if not recipe.consensus:
+    if not recipe.consensus or recipe.start == "random":
         return list(teachers)
     lessons = Lessons(rows, teachers[0].student.length, 1, recipe.seed)
     return [consensus(teachers, lessons, recipe.consensus, validate)]
@@ -131,15 +130,19 @@ def start_by(recipe: FarziRecipe, teachers: Sequence[Teacher], rows: Interaction
     """The sequences that a recipe starts from.
 
     Raises:
-        DasError: as :func:`real_sequences`.
+        DasError: as :func:`start_from_teachers`.
     """
     tokens = recipe.sequences * recipe.length * (1 if recipe.coupled else 2)
+    width = min(recipe.token_width, tokens, rows.n_items)
+    if recipe.start == "random":
+        device = next(iter(teachers[0].parameters.values())).device
+        return random_start(recipe.sequences, recipe.length, width, rows.n_items, recipe.coupled, recipe.seed, device)
     return start_from_teachers(
         teachers,
         rows,
         recipe.sequences,
         recipe.length,
-        min(recipe.token_width, tokens, rows.n_items),
+        width,
         coupled=recipe.coupled,
         sharpness=recipe.sharpness,
         foresight=recipe.foresight,

@@ -129,6 +129,17 @@ def start_from_teachers(
     return LatentSequences(parts[0], decoder, None if coupled else parts[1])
 
 
+def random_start(
+    n_sequences: int, length: int, width: int, n_items: int, coupled: bool, seed: int, device: torch.device
+) -> LatentSequences:
+    """Latent sequences of noise, whose logits have variance 1; the arguments as of :func:`start_from_teachers`."""
+    generator = torch.Generator().manual_seed(seed)
+    latents = [torch.randn(n_sequences, length, width, generator=generator) for _ in range(1 if coupled else 2)]
+    decoder = torch.randn(width, n_items, generator=generator) / width**0.5
+    inputs, *targets = (latent.to(device) for latent in latents)
+    return LatentSequences(inputs, decoder.to(device), targets[0] if targets else None)
+
+
 def _likeness(table: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
     """[..., r] z for each of the items, so that ⟨z, e_j⟩ says how like item j is to it: 1 for itself.
 
