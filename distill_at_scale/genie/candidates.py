@@ -105,9 +105,9 @@ def folds(groups: np.ndarray, n: int = FOLDS, seed: int = 0) -> np.ndarray:
     return fold[place]
 
 
-def out_of_fold(names: Sequence[str], table: Table, y: np.ndarray, fold: np.ndarray) -> dict[str, np.ndarray]:
+def out_of_fold(names: Sequence[str], table: Table, taught: np.ndarray, fold: np.ndarray) -> dict[str, np.ndarray]:
     """For every kind float64 [n]: each row predicted by a model that saw no row of its fold."""
-    found = {name: np.empty(len(y)) for name in names}
+    found = {name: np.empty(len(taught)) for name in names}
     blends = {name: _BLENDS[name] for name in names if name in _BLENDS}
     fitted = [name for name in _SINGLE if name in names or any(name in weights for weights in blends.values())]
     for number in np.unique(fold):
@@ -116,7 +116,7 @@ def out_of_fold(names: Sequence[str], table: Table, y: np.ndarray, fold: np.ndar
         predicted = {}
         for name in fitted:
             model = make(name)
-            model.fit(learned, y[~out])
+            model.fit(learned, taught[~out])
             predicted[name] = model.predict(rest)
         # Their members are fitted already.
         predicted |= {name: _weighted(weights, predicted) for name, weights in blends.items()}
@@ -134,7 +134,13 @@ def regrets(task: np.ndarray, y: np.ndarray, predicted: np.ndarray) -> np.ndarra
     return np.array(found)
 
 
-def choose(table: Table, y: np.ndarray, groups: np.ndarray, names: Sequence[str] | None = None) -> dict[str, Any]:
+def choose(
+    table: Table,
+    y: np.ndarray,
+    groups: np.ndarray,
+    names: Sequence[str] | None = None,
+    taught: np.ndarray | None = None,
+) -> dict[str, Any]:
     """The kind with the least mean regret on datasets that it was not trained on; the blend, unless that is better by
     more than a standard error over groups.
 
@@ -145,13 +151,14 @@ def choose(table: Table, y: np.ndarray, groups: np.ndarray, names: Sequence[str]
         table, y: cells and their targets.
         groups: of each cell, what must not be in training and validation at once.
         names: kinds to choose among; default: all.
+        taught: what models are taught in place of ``y``, by which they are judged all the same; default: ``y``.
 
     Returns:
         ``name``, the chosen kind; ``validation``: regret and mean squared error of every kind; ``out_of_fold``: the
         chosen one's predictions float64 [n], each by a model that saw no cell of its group's fold.
     """
     names = list(KINDS if names is None else names)
-    predicted = out_of_fold(names, table, y, folds(groups))
+    predicted = out_of_fold(names, table, y if taught is None else taught, folds(groups))
     task = table.tasks()
     of_task = {name: regrets(task, y, predicted[name]) for name in names}
     validation = {

@@ -60,6 +60,7 @@ def judge(
     names: Sequence[str] | None = None,
     parts: int = PARTS,
     tell: Callable[[int], None] | None = None,
+    taught: np.ndarray | None = None,
 ) -> Judgement:
     """Leaves every family out once.
 
@@ -70,7 +71,9 @@ def judge(
         names: kinds of models to choose among; default: all.
         parts: families are left out in so many parts, or one at a time where there are fewer.
         tell: called with the number of parts that are done.
+        taught: what models are taught in place of ``y``; default: ``y``.
     """
+    taught = y if taught is None else taught
     n, task = len(y), table.tasks()
     predicted, means, half = np.empty(n), np.empty(n), np.empty(n)
     single = np.empty(n)
@@ -79,10 +82,10 @@ def judge(
     for done, number in enumerate(np.unique(part)):
         out = part == number
         learned, learned_y, rest = table.take(np.flatnonzero(~out)), y[~out], table.take(np.flatnonzero(out))
-        chosen = choose(learned, learned_y, families[~out], names)
+        chosen = choose(learned, learned_y, families[~out], names, taught[~out])
         kinds[chosen["name"]] = kinds.get(chosen["name"], 0) + 1
         model, mean = make(chosen["name"]), make("means")
-        model.fit(learned, learned_y)
+        model.fit(learned, taught[~out])
         mean.fit(learned, learned_y)
         predicted[out], means[out] = model.predict(rest), mean.predict(rest)
         found = widths(learned_y - chosen["out_of_fold"], learned.log_budget, families[~out])

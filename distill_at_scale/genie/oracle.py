@@ -62,11 +62,14 @@ class Cells:
         table: their columns.
         y: float64 [n], the target.
         families: [n], of their datasets.
+        taught: float64 [n], what models are taught in its place: of τ its mean over resampled users, where that is
+            known, which says the same with less noise.
     """
 
     table: Table
     y: np.ndarray
     families: np.ndarray
+    taught: np.ndarray
 
 
 class DataGenie:
@@ -119,9 +122,9 @@ class DataGenie:
         targets = {}
         for name in TARGETS:
             given = target_cells(name, cells, known, encoder)
-            chosen = choose(given.table, given.y, given.families, kinds)
+            chosen = choose(given.table, given.y, given.families, kinds, given.taught)
             model = make(chosen["name"])
-            model.fit(given.table, given.y)
+            model.fit(given.table, given.taught)
             residual = given.y - chosen["out_of_fold"]
             found = widths(residual, given.table.log_budget, given.families)
             targets[name] = Target(chosen["name"], model, found, chosen["validation"])
@@ -300,7 +303,9 @@ def target_cells(
         known["budget"].to_list(),
         [number[fingerprint] for fingerprint in known["fingerprint"]],
     )
-    return Cells(table, known[target].to_numpy(), families(known))
+    # Cells of an earlier version have no such column.
+    taught = known.select(pl.coalesce(name for name in (f"{target}_resampled", target) if name in known.columns))
+    return Cells(table, known[target].to_numpy(), families(known), taught.to_series().to_numpy())
 
 
 def bounded(cells: pl.DataFrame) -> pl.DataFrame:

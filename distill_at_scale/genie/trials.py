@@ -94,9 +94,11 @@ def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS) -> pl.DataFram
         One row for each dataset, method and budget with at least two models done on both sides: ``share``, ``rows``,
         ``bytes`` (means); ``tau``, ``tau_low``, ``tau_high``: Kendall's τ-b between the models' scores when fitted on
         all and on the small data, mean over metrics and seeds, with a 90 % interval by bootstrap over users and seeds
-        (``auc``, a mean over rows, is not resampled); ``kept``, ``kept_low``, ``kept_high``: share of ndcg@10 that is
-        kept, mean over models and seeds, likewise; ``kept_by_model``: JSON; ``make_cpu_s``; ``fit_cpu_s`` and
-        ``fit_full_cpu_s``: of fitting all models once, on the small data and on all; ``n_seeds``, ``n_models``.
+        (``auc``, a mean over rows, is not resampled); ``tau_resampled``, the mean of τ over these resamples, in which a
+        pair of models that are about as good counts little either way; ``kept``, ``kept_low``, ``kept_high``: share of
+        ndcg@10 that is kept, mean over models and seeds, likewise; ``kept_by_model``: JSON; ``make_cpu_s``;
+        ``fit_cpu_s`` and ``fit_full_cpu_s``: of fitting all models once, on the small data and on all; ``n_seeds``,
+        ``n_models``.
         ``tau`` is null where no metric tells the models apart.
     """
     done = trials.filter(pl.col("status") == "done")
@@ -115,7 +117,8 @@ def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS) -> pl.DataFram
 
 _CELLS: dict[str, Any] = {
     **{name: SCHEMA[name] for name in (*_CELL, "share")},
-    **dict.fromkeys(("rows", "bytes", "tau", "tau_low", "tau_high", "kept", "kept_low", "kept_high"), pl.Float64),
+    **dict.fromkeys(("rows", "bytes", "tau", "tau_low", "tau_high", "tau_resampled"), pl.Float64),
+    **dict.fromkeys(("kept", "kept_low", "kept_high"), pl.Float64),
     "kept_by_model": pl.String,
     **dict.fromkeys(("make_cpu_s", "fit_cpu_s", "fit_full_cpu_s"), pl.Float64),
     "n_seeds": pl.Int64,
@@ -142,7 +145,8 @@ def _cell(
     taus = [_tau(of_seed, metrics) for of_seed in seeds]
     known = [tau for tau in taus if tau is not None]
     kept = np.array([[_ratio(small[PRIMARY], whole[PRIMARY]) for whole, small in of_seed] for of_seed in seeds])
-    tau_low, tau_high = _interval([_resampled_taus(of_seed, metrics) for of_seed in seeds])
+    resampled = [_resampled_taus(of_seed, metrics) for of_seed in seeds]
+    tau_low, tau_high = _interval(resampled)
     kept_low, kept_high = _interval([_resampled_kept(of_seed) for of_seed in seeds])
     rows = [small for of_seed in seeds for _, small in of_seed]
     return {
@@ -151,6 +155,7 @@ def _cell(
         "tau": float(np.mean(known)) if known else None,
         "tau_low": tau_low,
         "tau_high": tau_high,
+        "tau_resampled": _mean_over(resampled),
         "kept": float(kept.mean()),
         "kept_low": kept_low,
         "kept_high": kept_high,
@@ -220,6 +225,14 @@ def _interval(by_seed: Sequence[np.ndarray | None]) -> tuple[float | None, float
         return None, None
     low, high = np.quantile(means, _INTERVAL)
     return float(low), float(high)
+
+
+def _mean_over(by_seed: Sequence[np.ndarray | None]) -> float | None:
+    """Over resamples and seeds; None where they were not kept or tell nothing."""
+    known = [values[~np.isnan(values)] for values in by_seed if values is not None]
+    if len(known) < len(by_seed) or not sum(len(values) for values in known):
+        return None
+    return float(np.mean(np.concatenate(known)))
 
 
 def _ratio(small: float, whole: float) -> float:

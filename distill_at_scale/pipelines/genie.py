@@ -64,7 +64,7 @@ def genie_train(config: GenieTrainConfig | None = None, /, **settings: Any) -> G
         # What is in two places, as after an earlier training, counts once.
         known.append(found.filter(~pl.col("fingerprint").is_in(list(measured))))
         measured |= of
-    every = pl.concat(known)
+    every = pl.concat(known, how="diagonal")
     genie = DataGenie.fit(every, measured, kinds)
     judgements = _judge(genie, kinds) if config.judge else []
     more = {"judgements": [one.model_dump(mode="json") for one in judgements], "versions": runs.versions()}
@@ -110,5 +110,5 @@ def _judge(genie: DataGenie, kinds: list[str]) -> list[Judgement]:
         def tell(done: int, target: str = target) -> None:
             print(f"judging {target}: {done}/{PARTS}", file=sys.stderr, flush=True)
 
-        found.append(judge(target, given.table, given.y, given.families, kinds, tell=tell))
+        found.append(judge(target, given.table, given.y, given.families, kinds, tell=tell, taught=given.taught))
     return found

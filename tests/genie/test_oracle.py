@@ -35,6 +35,22 @@ def test_predictions_follow_the_rule_and_intervals_hold_it(genie: DataGenie) -> 
     assert np.mean(held) > 0.85
 
 
+def test_ranking_is_learned_from_its_mean_over_resamples() -> None:
+    """Where that is known; it is judged by what was measured."""
+    features = make_features(20)
+    cells = make_cells(features)
+    rng = np.random.default_rng(0)
+    noisy = cells.with_columns(
+        tau=(pl.col("tau") + pl.Series(rng.normal(0, 0.3, cells.height))).clip(-1, 1), tau_resampled=pl.col("tau")
+    )
+    plain, taught = (DataGenie.fit(known, features, ["ridge"]) for known in (cells, noisy))
+    of = make_features(1, seed=5)["f00"]
+    assert taught.predict(of)["tau"].to_list() == pytest.approx(plain.predict(of)["tau"].to_list())
+    assert taught.targets["tau"].validation["ridge"]["mse"] > 0.05 > plain.targets["tau"].validation["ridge"]["mse"]
+    half = noisy.with_columns(tau_resampled=pl.when(pl.col("method") == METHODS[0]).then("tau_resampled"))
+    assert np.isfinite(DataGenie.fit(half, features, ["ridge"]).predict(of)["tau"].to_numpy()).all()
+
+
 def test_budgets_lie_between_those_tried(genie: DataGenie) -> None:
     found = genie.predict(make_features(1, 5)["f00"], budgets=(0.001, 0.02, 0.1, 0.5, 0.9, 0.1 * 5**0.5))
     assert sorted(set(found["budget"])) == pytest.approx([0.02, 0.1, 0.1 * 5**0.5, 0.5])

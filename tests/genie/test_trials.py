@@ -89,6 +89,8 @@ def test_intervals_of_one_seed_are_quantiles_over_the_resamples() -> None:
         taus.append(np.mean([*of_metrics, auc]))
     assert (cell["kept_low"], cell["kept_high"]) == pytest.approx(tuple(np.quantile(kept, [0.05, 0.95])), rel=1e-4)
     assert (cell["tau_low"], cell["tau_high"]) == pytest.approx(tuple(np.quantile(taus, [0.05, 0.95])), rel=1e-4)
+    assert cell["tau_resampled"] == pytest.approx(np.mean(taus), rel=1e-4)
+    assert cell["tau_resampled"] != pytest.approx(cell["tau"], rel=1e-3)
 
 
 def test_only_what_was_done_on_both_sides_counts() -> None:
