@@ -113,6 +113,18 @@ def node_cpus() -> int:
     return max([1, *(cpus for cpus, _ in nodes())])
 
 
+def require_gpu() -> None:
+    """Refuses a --gpu that nothing can come of.
+
+    Raises:
+        DasError: when no node has a GPU.
+    """
+    import ray
+
+    if not ray.cluster_resources().get("GPU"):
+        raise DasError("--gpu is set, but the cluster has no GPU; leave it out, or add a GPU node.")
+
+
 def use_threads(cpus: int) -> None:
     """Lets torch use so many threads in this process, but no more than there are cores to run them.
 

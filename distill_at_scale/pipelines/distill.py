@@ -13,7 +13,6 @@ from __future__ import annotations
 import time
 from typing import Any, Literal
 
-import ray
 from pydantic import BaseModel
 
 from distill_at_scale.config import DistillConfig
@@ -111,8 +110,8 @@ def distill(config: DistillConfig | None = None, /, **settings: Any) -> DistillR
     data, name = dataset.uri, f"distill by {config.method}"
     kept = None if config.teachers_at is None else storage.normalise(config.teachers_at)
     with cluster.session(config.address):
-        if config.gpu and not ray.cluster_resources().get("GPU"):
-            raise DasError("--gpu is set, but the cluster has no GPU; leave it out, or add a GPU node.")
+        if config.gpu:
+            cluster.require_gpu()
         with progress.stage(name, _STEPS) as stage, progress.relay(stage, _STEPS) as tell:
 
             def work(gang: Gang, workers: Workers) -> None:

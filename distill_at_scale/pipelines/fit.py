@@ -10,7 +10,6 @@ import time
 from dataclasses import asdict
 from typing import Any, Literal
 
-import ray
 from pydantic import BaseModel
 
 from distill_at_scale.config import FitConfig
@@ -83,8 +82,8 @@ def fit(config: FitConfig | None = None, /, **settings: Any) -> FitResult:
         _refuse_model(output, config.overwrite)
     record = runs.RunRecord("fit", config.model_dump(mode="json", exclude={"address", "overwrite"}))
     with cluster.session(config.address):
-        if config.gpu and not ray.cluster_resources().get("GPU"):
-            raise DasError("--gpu is set, but the cluster has no GPU; leave it out, or add a GPU node.")
+        if config.gpu:
+            cluster.require_gpu()
         given = config.set
         solver: Literal["exact", "nystrom", "pcg"] = "exact"
         if streamable and not config.gpu:

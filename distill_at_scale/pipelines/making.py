@@ -68,6 +68,8 @@ class Batch:
     output: str
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """by method"""
+    gpu: bool = False
+    """whether proxies and distillers have a GPU for each worker"""
 
     @property
     def key(self) -> str:
@@ -103,15 +105,16 @@ def batches(
     data: str,
     output: str,
     settings: Mapping[str, Mapping[str, Any]],
+    gpu: bool = False,
 ) -> list[Batch]:
     """How methods and budgets are best made together; those that take longest first."""
     shared: dict[str, list[str]] = {}
     for name in methods:
         if name in SAMPLERS:
             shared.setdefault(SAMPLERS[name].proxy or name, []).append(name)
-    of_samplers = [Batch(tuple(names), tuple(budgets), seed, data, output, settings) for names in shared.values()]
+    of_samplers = [Batch(tuple(names), tuple(budgets), seed, data, output, settings, gpu) for names in shared.values()]
     of_distillers = [
-        Batch((name,), together, seed, data, output, settings)
+        Batch((name,), together, seed, data, output, settings, gpu)
         for name in methods
         if name in DISTILLERS
         # One after another, what has teachers trains them once.
@@ -191,6 +194,7 @@ def _samples(batch: Batch, method: str) -> tuple[Samples | None, dict[float, str
                 seed=batch.seed,
                 # What lies there unfinished or of other budgets is this sweep's own.
                 overwrite=True,
+                gpu=batch.gpu and bool(SAMPLERS[method].proxy),
                 **batch.settings.get(method, {}),
             )
             return samples, failed
@@ -218,6 +222,7 @@ def _distilled(batch: Batch, budget: float, full: Dataset) -> Made:
             seed=batch.seed,
             set=settings,
             overwrite=True,
+            gpu=batch.gpu,
             **more,
         )
     except DasError as error:

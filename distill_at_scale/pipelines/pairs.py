@@ -191,10 +191,11 @@ def train_here(pair: Pair) -> None:
     )
 
 
-def train_apart(pair: Pair) -> None:
-    """Fits and evaluates with all that the cluster has for one fit; the model itself is not kept."""
+def train_apart(pair: Pair, gpu: bool = False) -> None:
+    """Fits and evaluates with all that the cluster has for one fit, with a GPU where ``gpu`` says so; the model itself
+    is not kept."""
     folder = pair.record.removesuffix(".json")
-    fitted = fit(data=pair.data, model=pair.model, set=dict(pair.settings), output=folder, overwrite=True)
+    fitted = fit(data=pair.data, model=pair.model, set=dict(pair.settings), output=folder, overwrite=True, gpu=gpu)
     measured = evaluate(data=pair.full, model=folder, split=pair.split, seed=pair.seed, resample=pair.resample)
     pair.write(
         Trained(

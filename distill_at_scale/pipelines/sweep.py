@@ -38,12 +38,10 @@ from distill_at_scale.pipelines.pairs import (
     train_here,
 )
 from distill_at_scale.pipelines.searching import Searched
-from distill_at_scale.pipelines.tuning import LOGS, Trial, check_mlflow, run_trials
+from distill_at_scale.pipelines.tuning import DRIVER, LOGS, Trial, check_mlflow, computing, run_trials
 from distill_at_scale.settings import seconds, settle
 
 _WRITE_EVERY_S = 2.0
-# Of a trial that only waits for tasks of its own: the memory of a process with this package loaded.
-_DRIVER = {"memory": 400 << 20}
 
 
 class SweepResult(BaseModel):
@@ -146,18 +144,22 @@ class _Sweep:
         self._claim()
         uri = self.dataset.uri
         with cluster.session(self.config.address):
+            if self.config.gpu:
+                cluster.require_gpu()
             if self.config.search:
                 self._search()
             batches = [
                 batch
                 for seed in range(self.config.seeds)
-                for batch in making.batches(self.methods, self.config.shares, seed, uri, self.output, self.settings)
+                for batch in making.batches(
+                    self.methods, self.config.shares, seed, uri, self.output, self.settings, self.config.gpu
+                )
             ]
             todo = [batch for batch in batches if not batch.is_done]
             cpus = max(1, sum(cpus for cpus, _ in cluster.nodes()))
             self._try(
                 "make",
-                [Trial(b.key, functools.partial(_make, b), _DRIVER, {"method": b.methods[0]}) for b in todo],
+                [Trial(b.key, functools.partial(_make, b), DRIVER, {"method": b.methods[0]}) for b in todo],
                 len(batches),
                 # Two drivers at least, for one waits most of the time; but hundreds would only take memory.
                 min(max(cpus // 2, 2), 64),
@@ -219,8 +221,8 @@ class _Sweep:
         trials = [
             Trial(
                 _name(pair),
-                functools.partial(_train, pair, beside[pair.record]),
-                {"cpu": 1} if beside[pair.record] else _DRIVER,
+                functools.partial(_train, pair, beside[pair.record], self._on_gpu(pair)),
+                computing(self._on_gpu(pair)) if beside[pair.record] else DRIVER,
                 {"data": pair.data.rsplit("/", 1)[-1], "model": pair.model},
             )
             for pair in pairs
@@ -236,6 +238,9 @@ class _Sweep:
                 self._written = time.monotonic()
 
         self._try("fit", trials, total, None, row)
+
+    def _on_gpu(self, pair: Pair) -> bool:
+        return self.config.gpu and find_model(pair.model).by_gradients
 
     # -- what there is to do, and what became of it --------------------------------------------------------
 
@@ -383,9 +388,12 @@ def _make(batch: Batch) -> dict[str, float]:
     return {"cpu_s": sum(one.cpu_s for one in found)}
 
 
-def _train(pair: Pair, beside: bool) -> dict[str, float]:
+def _train(pair: Pair, beside: bool, gpu: bool) -> dict[str, float]:
     if pair.read() is None:
-        (train_here if beside else train_apart)(pair)
+        if beside:
+            train_here(pair)
+        else:
+            train_apart(pair, gpu)
     trained = pair.read()
     assert trained is not None
     return {**trained.metrics, "fit_cpu_s": trained.fit_cpu_s}

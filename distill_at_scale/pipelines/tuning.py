@@ -39,6 +39,13 @@ _POLL_S = 0.2
 
 Resources = Mapping[str, float]
 """of a trial: cpu, gpu, memory in bytes, as Ray has them"""
+DRIVER: Resources = {"memory": 400 << 20}
+"""of a trial that only waits for tasks of its own: the memory of a process with this package loaded"""
+
+
+def computing(gpu: bool) -> Resources:
+    """Of a trial that computes, on a CPU and where it should a GPU, which its process alone then sees."""
+    return {"cpu": 1, "gpu": 1} if gpu else {"cpu": 1}
 
 
 @dataclass(frozen=True)

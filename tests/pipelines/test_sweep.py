@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -119,6 +121,8 @@ def test_bad_input(data: das.Dataset, tmp_path: Path, ray_session: None) -> None
         with pytest.raises(DasError, match="lie in one another; choose another --output"):
             sweep(output=place, overwrite=True)
     assert das.Dataset.open(data.uri).manifest == data.manifest
+    with pytest.raises(DasError, match="--gpu is set, but the cluster has no GPU; leave it out, or add a GPU node"):
+        sweep(gpu=True, output=str(tmp_path / "on_gpu"))
     with pytest.raises(DasError, match=r"is no sweep: it has no sweep\.json"):
         read_trials(str(tmp_path))
     sweep(time_budget="0s")
@@ -214,3 +218,31 @@ def test_killed(data: das.Dataset, tmp_path: Path, run_folder: Path) -> None:
     assert keys(found) == keys(whole) == expected_keys(data, (0.5, 0.2), ("popularity", "ease"), seeds=2)
     measured = [*KEY, "status", "rows", "share", "ndcg@10", "hr@100", "auc"]
     assert found.select(measured).sort(KEY).equals(whole.select(measured).sort(KEY))
+
+
+_ON_GPU = """
+import sys
+import ray
+import distill_at_scale as das
+data, output = sys.argv[1:]
+ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, log_to_driver=False)
+class Holder:
+    def here(self):
+        return True
+holder = ray.remote(num_gpus=1)(Holder).remote()
+ray.get(holder.here.remote())
+asked = dict(data=data, output=output, methods="random", budgets="0.5", models="popularity,mf", set={"mf.epochs": 1})
+held = das.sweep(**asked, gpu=True, time_budget="100s")
+ray.kill(holder)
+free = das.sweep(**asked, gpu=True)
+print([[found.done, found.failed, found.left] for found in (held, free)])
+"""
+
+
+@pytest.mark.slow
+def test_models_trained_by_gradients_wait_for_a_gpu(data: das.Dataset, tmp_path: Path) -> None:
+    """Ray is told that the machine has one, which somebody else holds at first."""
+    arguments = [sys.executable, "-c", _ON_GPU, data.uri, str(tmp_path / "sweep")]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[[2, 0, 2], [4, 0, 0]]"
