@@ -297,7 +297,6 @@ class Farzi:
     def _lesson(self, pool: int, place: int) -> tuple[float, list[torch.Tensor]] | None:
         """(outer loss, gradients) of one window, which the trajectory has then behind it; None where it diverged."""
         c, trajectory = self._config, self._pools[pool][place]
-        # First lives end at different ages, so that the pool has students of all of them from then on.
         limit = self._horizon()
         if trajectory.age >= limit:
             trajectory = self._pools[pool][place] = self._drawn(pool, place, trajectory.life + 1)
