@@ -11,8 +11,8 @@ FOLDER is one of bench_farzi.py: its teachers, 100 %, are taken, and distillatio
                 all users. Three seeds, which draw the users and the model.
     distilled   so many sequences × 50 of the consensus, then learned; as bench_farzi.py runs and judges them.
     transfer    the stored sequences of 'distilled' teach students that they were not made for, a wider and a deeper
-                SASRec and a GRU4Rec, by as many steps as `das fit` takes, four seeds; 100 % is the same model trained
-                on the log, three seeds.
+                SASRec and a GRU4Rec, by as many steps as they were made for (`das fit` takes twice as many), four
+                seeds; 100 % is the same model trained on the log, three seeds.
 
 Everything is chosen on validation and judged on test once. FOLDER/sequences.json gets it; what is there is not done
 again.

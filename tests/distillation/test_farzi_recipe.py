@@ -40,12 +40,13 @@ def test_the_format_sets_its_defaults() -> None:
 def test_students_and_fits_are_what_was_asked_for() -> None:
     recipe = FarziRecipe(length=60, sequences=45, batch=10, horizon=100, model={"dim": 16})
     assert recipe.student_settings() == {"length": 60, "dim": 16, "blocks": 1, "heads": 1, "dropout": 0.0}
-    # 5 steps are a pass.
+    # 5 steps are a pass, and a fit takes twice the horizon; on coupled ones no more than that.
+    assert recipe.model_copy(update={"coupled": True}).fit_settings()["epochs"] == 20
     assert recipe.fit_settings() == {
         **recipe.student_settings(),
         "batch_size": 10,
         "learning_rate": 0.01,
-        "epochs": 20,
+        "epochs": 40,
     }
     assert FarziRecipe(teacher={"epochs": 2}).teacher_settings()["epochs"] == 2
     for student in ("sasrec", "gru4rec"):

