@@ -1,8 +1,8 @@
 """Consensus: one model of the students' kind that predicts what several teachers agree on.
 
 The mean of the teachers' logits needs as many dimensions as they have together; a model's own need its width. Latent
-sequences that start from the consensus are thus half as wide at no loss, where cutting the mean down to that width
-loses most of what several teachers are better than one.
+sequences that start from the consensus are thus as many times narrower as there are teachers, at no loss, where cutting
+the mean down to that width loses most of what several teachers are better than one.
 """
 
 from __future__ import annotations
