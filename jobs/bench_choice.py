@@ -1,7 +1,7 @@
 """How good is the choice of a method by a sweep of the dataset itself? What advice without trying cannot be expected to
 beat.
 
-    python jobs/judge_sweeps.py --trials META/trials.parquet
+    python jobs/bench_choice.py --trials META/trials.parquet
 
 Every task (a dataset and budget) is settled by one seed's trials and judged by those of each other seed, as Data-Genie
 is judged: P@1, how often the method with the best figure is chosen, and regret, that figure less the chosen one's.
