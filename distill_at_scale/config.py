@@ -228,7 +228,8 @@ class SweepConfig(ClusterConfig):
     set: dict[str, Any] = Field(default_factory=dict)
     """settings of methods and models, as distill_cf.steps=100 or mf.epochs=5"""
     gpu: bool = False
-    """a GPU of the cluster for each model that is trained by gradients, proxy of svp_* and distiller"""
+    """a GPU of the cluster for each model that is trained by gradients, proxy of svp_* and distiller; trials of
+    --search go on using CPUs"""
     search: int = Field(0, ge=0)
     """first try so many settings of every model that is trained by gradients, and of distill_cf, on the full data's
     validation rows, and go on with the best; what --set gives stays. Needs Optuna: pip install optuna"""

@@ -194,8 +194,8 @@ def _samples(batch: Batch, method: str) -> tuple[Samples | None, dict[float, str
                 seed=batch.seed,
                 # What lies there unfinished or of other budgets is this sweep's own.
                 overwrite=True,
-                gpu=batch.gpu and bool(SAMPLERS[method].proxy),
-                **batch.settings.get(method, {}),
+                # A sampler's own settings may say it too.
+                **{"gpu": batch.gpu and bool(SAMPLERS[method].proxy), **batch.settings.get(method, {})},
             )
             return samples, failed
         except BudgetError as error:
