@@ -1,4 +1,4 @@
-"""The one exception users meet: a sentence that names what is wrong, where, and the mend."""
+"""The exceptions users meet: one sentence that names what is wrong, where, and how to fix it."""
 
 from __future__ import annotations
 
@@ -6,10 +6,34 @@ from pydantic import BaseModel, ValidationError
 
 
 class DasError(Exception):
-    """One clear sentence for the user; every face prints it alone and exits with 1.
+    """One clear sentence for the user; every face prints it alone and exits with 1 (2 for a SettingError).
 
     Anything else that reaches a face is a bug and keeps its traceback.
     """
+
+
+class SettingError(DasError):
+    """A setting that is unknown, missing or wrong: a mistake in how a verb was called; faces exit with 2."""
+
+
+class StorageError(DasError):
+    """The storage cannot be reached, refuses, or does not hold what was asked for."""
+
+
+class DamagedFileError(StorageError):
+    """A file that this project wrote is missing, truncated, or differs from its recorded digest."""
+
+
+class OutputExistsError(DasError):
+    """The output holds something that must not be replaced without being asked to."""
+
+
+class NotEnoughMemoryError(DasError):
+    """The work would not fit into the memory there is; refused before it starts."""
+
+
+class ClusterError(DasError):
+    """The Ray cluster cannot be reached, or has not what was asked for."""
 
 
 class BudgetError(DasError):

@@ -6,6 +6,8 @@ the same partitions, splits and samples on every machine and for every release.
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import polars as pl
 
@@ -38,6 +40,20 @@ def _mix(mixed: np.ndarray) -> np.ndarray:
                 if factor is not None:
                     z *= factor
     return mixed
+
+
+def stream(name: str, seed: int = 0) -> int:
+    """A uint64 to begin a random stream with; streams of different names are independent of each other.
+
+    Every place that draws has a name of its own, as ``"sensitivity/keys"``; a test knows them all, since two places
+    that share a stream make the same draws.
+
+    Args:
+        name: unique in the package.
+        seed: of the run.
+    """
+    state = combine(seed % (1 << 64), int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
+    return int(state[0])
 
 
 def hash_ids(ids: pl.Series) -> np.ndarray:
