@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from distill_at_scale.data import storage
+from distill_at_scale.data.noticed import Notice
 from distill_at_scale.errors import DasError
 
 NAME = "manifest.json"
@@ -91,8 +92,10 @@ class Manifest(_Record):
     dropped: dict[str, int]
     """rows that each filter took: duplicates, min_rating, min_item, min_user, short_history, split"""
     quarantine: QuarantineRecord = QuarantineRecord()
+    noticed: list[Notice] = Field(default_factory=list)
+    """what reading the log skipped, changed or found odd"""
     source: dict[str, Any]
-    """inputs (without credentials), rows read, skipped files"""
+    """inputs (without credentials), rows read, skipped files, how the files were read"""
     config: dict[str, Any]
     """the settings that decide the content"""
     parent: Parent | None = None

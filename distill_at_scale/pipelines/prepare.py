@@ -24,6 +24,7 @@ from distill_at_scale.data import hashing, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK, Manifest, QuarantineRecord
+from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.preparation import buckets, core, fragments, parts, quantiles, shards
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema, plan_log
 from distill_at_scale.data.splits import SHORTEST_HISTORY
@@ -326,7 +327,11 @@ class _Prepare:
                     "files": estimate.files,
                     "rows": sum(r["rows"] for r in read),
                     "skipped": [list(skipped) for skipped in estimate.skipped],
+                    "read_as": [way.model_dump() for way in estimate.read_as],
+                    "columns": schema.columns,
+                    "time_unit": schema.time_unit if schema.has_timestamp else None,
                 },
+                "noticed": merge([estimate.noticed, *([Notice.model_validate(n) for n in r["noticed"]] for r in read)]),
                 "config": self.content,
                 "made_with": runs.made_with(),
             }

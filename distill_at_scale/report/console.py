@@ -11,9 +11,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from distill_at_scale.data import storage
+from distill_at_scale.data.readers.schema import ReadAs
 
 if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
+    from distill_at_scale.data.manifest import Manifest
     from distill_at_scale.pipelines.compare import Comparison
     from distill_at_scale.pipelines.distill import DistillResult
     from distill_at_scale.pipelines.doctor import Check
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _SHARDS_SHOWN = 6
 _REASONS_SHOWN = 8
+_TIME_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds", "iso": "ISO 8601 text"}
 
 
 def show(*things: Any) -> None:
@@ -74,6 +77,7 @@ def show_dataset(dataset: Dataset) -> None:
     parameters = f" ({', '.join(f'{key} {value}' for key, value in rule.items())})" if rule else ""
     lost = {reason: n for reason, n in m.dropped.items() if n}
     known = [
+        *_read_as(m),
         ("users", f"{m.n_users:,} ({m.id_types['user_id']} ids)"),
         ("items", f"{m.n_items:,} ({m.id_types['item_id']} ids)"),
         ("rows", f"{m.n_rows:,}, {m.n_rows / max(m.n_users, 1):.1f} a user"),
@@ -85,12 +89,14 @@ def show_dataset(dataset: Dataset) -> None:
         ("dropped", _counts(lost) if lost else "nothing"),
         ("quarantine", f"{m.quarantine.rows:,} rows" + (" in quarantine/" if m.quarantine.rows else "")),
     ]
-    if m.source.get("skipped"):
+    if m.source.get("skipped") and not m.noticed:
         known.append(("skipped files", "; ".join(f"{uri}: {why}" for uri, why in m.source["skipped"])))
     if m.parent:
         known.append(("parent", f"{m.parent.uri} ({m.parent.fingerprint})"))
     known.append(("fingerprint", m.fingerprint))
     show(facts(storage.redact(dataset.uri), known))
+    if m.noticed:
+        show("", facts("noticed", [(notice.amount, notice.text) for notice in m.noticed]))
     reasons = sorted(m.quarantine.reasons.items(), key=lambda r: -r[1])
     if reasons:
         show(
@@ -110,6 +116,18 @@ def show_dataset(dataset: Dataset) -> None:
     if len(m.shards) > len(shown):
         rows.append((f"… {len(m.shards) - len(shown):,} more", "", "", ""))
     show("", grid(["shard", "users", "rows", "size"], rows))
+
+
+def _read_as(m: Manifest) -> list[tuple[str, str]]:
+    """How the log was read: formats, and which column is which."""
+    ways = [ReadAs.model_validate(way) for way in m.source.get("read_as", [])]
+    shown = [("read as", "; ".join(f"{way}" + (f" ({way.files:,} files)" if len(ways) > 1 else "") for way in ways))]
+    units: dict[str, str] = {**m.id_types, "timestamp": _TIME_UNITS.get(m.source.get("time_unit") or "", "")}
+    columns = [
+        f"{role} = {name}" + (f" ({units[role]})" if units.get(role) else "")
+        for role, name in m.source.get("columns", {}).items()
+    ]
+    return [*(shown if ways else []), *([("columns", ", ".join(columns))] if columns else [])]
 
 
 def fetched_json(result: FetchResult) -> dict[str, Any]:

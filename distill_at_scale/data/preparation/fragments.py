@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from distill_at_scale.data import hashing, storage
 from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.preparation import parts
 from distill_at_scale.data.readers import Fragment, LogSchema, read_fragment
 
@@ -28,7 +29,7 @@ def partition(
     (empty ones too), so that bucket b is found as the record batches b, n_buckets + b, 2 n_buckets + b …
 
     Returns:
-        rows, good, reasons (count of bad rows by reason), quarantine (path or None).
+        rows, good, reasons (count of bad rows by reason), quarantine (path or None), noticed.
     """
     folder = storage.join(work, FOLDER)
     return parts.once(
@@ -42,6 +43,7 @@ def _partition(
 ) -> dict[str, Any]:
     rows = good = 0
     reasons: dict[str, int] = {}
+    noticed: list[Notice] = []
     item_ids: list[pl.Series] = []
     quarantine = parts.part(QUARANTINE, index, ".parquet")
     with contextlib.ExitStack() as stack:
@@ -51,6 +53,7 @@ def _partition(
         for batch in read_fragment(fragment, schema):
             rows += batch.rows
             good += batch.good.height
+            noticed = merge((noticed, batch.noticed))
             for reason, count in batch.bad.group_by("reason").len().iter_rows():
                 reasons[reason] = reasons.get(reason, 0) + count
             if batch.bad.height:
@@ -78,6 +81,7 @@ def _partition(
         "reasons": dict(sorted(reasons.items())),
         "quarantine": quarantine if reasons else None,
         "has_items": bool(item_ids),
+        "noticed": [notice.model_dump() for notice in noticed],
     }
 
 

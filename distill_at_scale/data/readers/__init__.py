@@ -7,6 +7,6 @@ The driver calls :func:`plan_log` once; it lists files and looks at their heads 
 from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.plan import plan_log
 from distill_at_scale.data.readers.read import read_fragment
-from distill_at_scale.data.readers.schema import Batch, Fragment, LogEstimate, LogSchema
+from distill_at_scale.data.readers.schema import Batch, Fragment, LogEstimate, LogSchema, ReadAs
 
-__all__ = ["Batch", "Fragment", "LogEstimate", "LogOptions", "LogSchema", "plan_log", "read_fragment"]
+__all__ = ["Batch", "Fragment", "LogEstimate", "LogOptions", "LogSchema", "ReadAs", "plan_log", "read_fragment"]

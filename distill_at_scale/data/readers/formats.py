@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.readers.fields import known_names
 from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.schema import FileFormat
@@ -46,6 +47,8 @@ class TextLayout:
         delimiter: between fields.
         header_bytes: length of the header line.
         samples: column → its first values, text or (JSON) numbers too.
+        header: whether the first line names the columns; None where the format has no such line.
+        noticed: what is odd about the file as a whole.
     """
 
     head: TextHead
@@ -54,6 +57,8 @@ class TextLayout:
     delimiter: str | None
     header_bytes: int
     samples: dict[str, list[Any]]
+    header: bool | None = None
+    noticed: tuple[Notice, ...] = ()
 
 
 def find_layout(head: TextHead, options: LogOptions) -> TextLayout | None:
@@ -148,7 +153,7 @@ def _delimited(head: TextHead, lines: Sequence[str], options: LogOptions, chosen
     if options.columns and chosen != "inter":
         names = tuple(options.columns)
         _check_width(head, rows, names, f"fields between {delimiter!r}")
-        return TextLayout(head, chosen, names, delimiter, 0, _columns(rows, names))
+        return TextLayout(head, chosen, names, delimiter, 0, _columns(rows, names), header=False)
     header = [field.strip() for field in rows[0]]
     if all(_NUMBER.match(field) for field in header):
         raise DasError(
@@ -163,7 +168,7 @@ def _delimited(head: TextHead, lines: Sequence[str], options: LogOptions, chosen
             )
         header = [field.rsplit(":", 1)[0] for field in header]
     names = tuple(header)
-    return TextLayout(head, chosen, names, delimiter, _header_bytes(head), _columns(rows[1:], names))
+    return TextLayout(head, chosen, names, delimiter, _header_bytes(head), _columns(rows[1:], names), header=True)
 
 
 def _header_bytes(head: TextHead) -> int:

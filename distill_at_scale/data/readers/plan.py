@@ -11,13 +11,14 @@ from typing import Final, Literal
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.readers import parquet
 from distill_at_scale.data.readers.fields import check_map, resolve
 from distill_at_scale.data.readers.formats import TextLayout, find_layout
 from distill_at_scale.data.readers.listing import list_inputs
 from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.parquet import ParquetHead
-from distill_at_scale.data.readers.schema import Fragment, LogEstimate, LogSchema
+from distill_at_scale.data.readers.schema import Fragment, LogEstimate, LogSchema, ReadAs
 from distill_at_scale.data.readers.text import HEAD_BYTES, LONG_HEAD_BYTES, read_start, read_text_head
 from distill_at_scale.data.readers.types import id_kind, number_kind, time_unit
 from distill_at_scale.errors import DasError
@@ -82,6 +83,8 @@ def plan_log(
         exact=all(isinstance(head, ParquetHead) for head in heads),
         bytes=size,
         skipped=tuple(skipped),
+        noticed=_noticed(heads, skipped),
+        read_as=_read_as(heads),
     )
     return schema, fragments, estimate
 
@@ -108,6 +111,21 @@ def _file(head: Head) -> storage.FileInfo:
 
 def _name(head: Head) -> str:
     return storage.redact(_file(head).uri)
+
+
+def _read_as(heads: Sequence[Head]) -> tuple[ReadAs, ...]:
+    ways = Counter(
+        ReadAs(format="parquet")
+        if isinstance(head, ParquetHead)
+        else ReadAs(format=head.format, delimiter=head.delimiter, header=head.header)
+        for head in heads
+    )
+    return tuple(way.model_copy(update={"files": files}) for way, files in ways.items())
+
+
+def _noticed(heads: Sequence[Head], skipped: Sequence[tuple[str, str]]) -> tuple[Notice, ...]:
+    passed_over = [Notice(what=f"skipped: {why}", count=1, unit="file", example=place) for place, why in skipped]
+    return tuple(merge([passed_over, *(head.noticed for head in heads if isinstance(head, TextLayout))]))
 
 
 def _listed(places: Sequence[str]) -> str:

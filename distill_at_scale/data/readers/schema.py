@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.noticed import Notice
 
 FileFormat = Literal["parquet", "csv", "jsonl", "inter", "movielens", "sequences"]
 TextType = Literal["int", "float", "string"]
 Compression = Literal["gzip", "zstd"]
+
+_FORMATS: Final = {"sequences": "sequences (a line a user: the user, then its items)"}
 
 
 class LogSchema(BaseModel):
@@ -98,6 +101,28 @@ class Fragment(BaseModel):
     compression: Compression | None = None
 
 
+class ReadAs(BaseModel):
+    """How some files of a log are read, for people to check."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: FileFormat
+    files: int = 1
+    delimiter: str | None = None
+    """between two fields; None where the format has none"""
+    header: bool | None = None
+    """whether the first line names the columns; None where the format itself does"""
+
+    def __str__(self) -> str:
+        """``csv, ',' between fields, the first line names the columns``."""
+        parts: list[str] = [_FORMATS.get(self.format, self.format)]
+        if self.delimiter is not None:
+            parts.append(f"{self.delimiter!r} between fields")
+        if self.header is not None:
+            parts.append("the first line names the columns" if self.header else "no header line")
+        return ", ".join(parts)
+
+
 @dataclass(frozen=True)
 class LogEstimate:
     """Size of a log before it is read.
@@ -107,6 +132,8 @@ class LogEstimate:
         rows: rows in them; ``exact`` when all are Parquet, else an estimate from the first lines.
         bytes: size of those files on storage.
         skipped: (uri without credentials, reason) of files without rows.
+        noticed: what planning skipped, or found odd.
+        read_as: how the files are read, one entry for each way.
     """
 
     files: int
@@ -114,6 +141,8 @@ class LogEstimate:
     exact: bool
     bytes: int
     skipped: tuple[tuple[str, str], ...] = ()
+    noticed: tuple[Notice, ...] = ()
+    read_as: tuple[ReadAs, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,11 +152,13 @@ class Batch:
     Attributes:
         good: columns and types of :meth:`LogSchema.good_schema`.
         bad: columns and types of :data:`distill_at_scale.data.cleaning.BAD_SCHEMA`.
+        noticed: what is odd in its rows.
         rows: ``good.height + bad.height``.
     """
 
     good: pl.DataFrame
     bad: pl.DataFrame
+    noticed: tuple[Notice, ...] = ()
 
     @property
     def rows(self) -> int:
