@@ -83,7 +83,7 @@ class PrepareConfig(LogOptions, ClusterConfig):
     shards: int | None = Field(None, ge=1, le=65536)
     """number of shards; default: about a million rows in each, a power of two"""
     seed: int = Field(0, ge=0, lt=1 << 64)
-    """of the shuffle of 20_percent_hist"""
+    """Random seed: of the shuffle of 20_percent_hist, and of the order of a user's rows with the same time."""
     overwrite: bool = False
     """replace a dataset that is at the output already"""
 

@@ -27,6 +27,7 @@ unknown), the raw values as text, and the whole line where the line itself is br
 MAX_ID_BYTES: Final = 1024
 # A fixed bound, not the clock's "now": the same input gives the same rows on any day.
 END_OF_TIME_MS: Final = 4_102_444_800_000  # 2100-01-01T00:00:00Z
+_NS: Final = 1_000_000_000
 _CALENDAR_MS: Final = 253_402_300_800_000  # about the year 10,000
 # Quarantined text is for the eye; a broken file must not come back whole as one value.
 _MAX_TEXT: Final = 1000
@@ -77,8 +78,8 @@ def clean_rows(
         rows: number of the first row in its file, the numbers of all rows, or None where unknown.
 
     Returns:
-        good [g]: ids Int64 or String, ``rating`` Float32, ``timestamp`` Int64 milliseconds since 1970 UTC,
-        ``split`` Int8; bad [n − g]: :data:`BAD_SCHEMA`.
+        good [g]: ids Int64 or String, ``rating`` Float32, ``timestamp`` Int64 nanoseconds since 1970 UTC (what lies
+        below a millisecond still orders rows), ``split`` Int8; bad [n − g]: :data:`BAD_SCHEMA`.
     """
     converted = {}
     for name in Columns.LOG:
@@ -189,10 +190,12 @@ def _convert_rating(values: pl.Series) -> pl.Series:
 
 def _convert_time(values: pl.Series, unit: str) -> pl.Series:
     if values.dtype.is_temporal():
-        return _in_time(values.dt.epoch("ms"), "ms")
+        # Bounded in milliseconds first: what lies beyond the calendar would overflow in nanoseconds.
+        ms = values.dt.epoch("ms")
+        return _keep(values, (ms >= 0) & (ms < END_OF_TIME_MS)).dt.epoch("ns")
     if values.dtype == pl.String:
         if unit == "iso":
-            return _in_time(iso_to_ms(values.str.strip_chars()), "ms")
+            return _in_time(iso_to_ns(values.str.strip_chars()), "ns")
         whole = _integers(values)
         exact = _in_time(whole, unit)
         if not whole.null_count():
@@ -206,22 +209,21 @@ def _convert_time(values: pl.Series, unit: str) -> pl.Series:
 
 
 def _in_time(values: pl.Series, unit: str) -> pl.Series:
-    """Numbers in ``unit`` as milliseconds (fractions cut off); null before 1970 and from the year 2100 on."""
+    """Numbers in ``unit`` as nanoseconds; null before 1970 and from the year 2100 on."""
     per_second = _PER_SECOND[unit]
     end = END_OF_TIME_MS // 1000 * per_second
     if values.dtype.is_float():
         values = values.cast(pl.Float64)
         values = _keep(values, (values >= 0) & (values < end))
-        if per_second <= 1000:
-            # 881250949.123 s in binary lies a hair below; rounding gives the milliseconds that were written.
-            return (values * (1000 // per_second)).round().cast(pl.Int64)
-        return (values / (per_second // 1000)).floor().cast(pl.Int64)
+        # 881250949.123 s in binary lies a hair below; rounding to microseconds, about as fine as a double is there,
+        # gives the time that was written.
+        if per_second < 1_000_000:
+            return (values * (1_000_000 // per_second)).round().cast(pl.Int64) * 1000
+        return values.floor().cast(pl.Int64) * (_NS // per_second)
     values = values.cast(pl.Int64, strict=False)
     if _outside(values, 0, end - 1):
         values = _keep(values, (values >= 0) & (values < end))
-    if per_second == 1000:
-        return values
-    return values * 1000 if per_second == 1 else values // (per_second // 1000)
+    return values * (_NS // per_second)
 
 
 def _convert_split(values: pl.Series) -> pl.Series:
@@ -265,13 +267,14 @@ def _floats(text: pl.Series) -> pl.Series:
     return _keep(trimmed, trimmed.str.contains(_FLOAT)).cast(pl.Float64, strict=False)
 
 
-def iso_to_ms(text: pl.Series) -> pl.Series:
-    """ISO 8601 text (a date, or date and time to the minute or finer; no zone: UTC) as milliseconds."""
+def iso_to_ns(text: pl.Series) -> pl.Series:
+    """ISO 8601 text (a date, or date and time to the minute or finer; no zone: UTC) as nanoseconds; what is
+    before 1678 or after 2262, where 64 bits of them end, as that end."""
     for separator in "T ":
         # The two most usual shapes have a parser six times as fast; it sees nothing the pattern would refuse.
         if len(text) and text.str.contains(_USUAL_ISO.replace("_", separator)).all(ignore_nulls=False):
             times = text.str.slice(0, 19).str.to_datetime(f"%Y-%m-%d{separator}%H:%M:%S", strict=False)
-            return times.dt.epoch("ms")
+            return _ms_as_ns(times.dt.epoch("ms"), 0)
     parts = text.str.extract_groups(_ISO).struct.unnest()
     zone = parts["zone"].str.replace(":", "", literal=True).str.slice(1)
     minutes_east = pl.when(parts["zone"].str.slice(0, 1).is_in(["+", "-"])).then(
@@ -284,8 +287,16 @@ def iso_to_ms(text: pl.Series) -> pl.Series:
 
     day = parts["date"].str.to_date("%Y-%m-%d", strict=False).dt.epoch("d").cast(pl.Int64)
     seconds = (day * 24 + number("hour")) * 3600 + number("minute") * 60 + number("second")
-    milliseconds = parts["fraction"].str.pad_end(3, "0").str.slice(0, 3).cast(pl.Int64, strict=False).fill_null(0)
-    return pl.select(pl.lit(seconds * 1000 + milliseconds) - minutes_east * 60_000).to_series()
+    fraction = parts["fraction"].str.pad_end(9, "0").cast(pl.Int64, strict=False).fill_null(0)
+    return _ms_as_ns(pl.select(pl.lit(seconds * 1000) - minutes_east * 60_000).to_series(), fraction)
+
+
+def _ms_as_ns(ms: pl.Series, fraction: pl.Series | int) -> pl.Series:
+    """Milliseconds plus nanoseconds as nanoseconds, cut to what fits 64 bits."""
+    limit = (1 << 63) // 1_000_000 - 1000
+    if _outside(ms, -limit, limit):
+        ms = ms.clip(-limit, limit)
+    return ms * 1_000_000 + fraction
 
 
 # Reasons, computed for bad rows only.
@@ -328,7 +339,7 @@ def _time_number(values: pl.Series, unit: str) -> pl.Series:
         return values.dt.epoch("ms").cast(pl.Float64)
     if values.dtype == pl.String:
         if unit == "iso":
-            return iso_to_ms(values.str.strip_chars()).cast(pl.Float64)
+            return iso_to_ns(values.str.strip_chars()).cast(pl.Float64)
         return values.str.strip_chars().cast(pl.Float64, strict=False)
     if unit == "iso":
         return pl.Series([None] * len(values), dtype=pl.Float64)

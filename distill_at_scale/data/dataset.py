@@ -3,7 +3,7 @@
 <uri>/manifest.json              written last: a folder without it is no dataset
       items.parquet              item (int32, dense) · item_id · train_count
       users/part-00000.parquet   user (int64, dense) · user_id · train · validation · test (row counts)
-      shards/part-00000.parquet  user · item · rating · timestamp · split, sorted by (user, timestamp, item)
+      shards/part-00000.parquet  user · item · rating · timestamp · split, sorted by (user, timestamp)
       quarantine/*.parquet       rows that could not be taken, with reason and source
       run.json                   how the run that made it went: wall time, memory, versions
 """

@@ -42,7 +42,7 @@ class FileRecord(_Record):
 
 
 class ShardRecord(_Record):
-    """A shard: whole users, their rows sorted by (user, timestamp, item)."""
+    """A shard: whole users, their rows sorted by (user, timestamp); of equal times a draw decides."""
 
     data: FileRecord
     users: FileRecord
@@ -80,6 +80,9 @@ class Manifest(_Record):
     """rows of each split"""
     split_rule: dict[str, Any]
     """name and parameters of the rule that made the split"""
+    tied: dict[str, int] = Field(default_factory=dict)
+    """held-out rows of each split that a draw chose, since other rows of the user have the same time; empty where the
+    split does not go by a user's order in time"""
     has_ratings: bool
     has_timestamps: bool
     timestamp_unit: Literal["ms"] = "ms"

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from distill_at_scale.data import hashing
-from distill_at_scale.data.columns import TEST, TRAIN, VALIDATION
+from distill_at_scale.data.columns import SPLITS, TEST, TRAIN, VALIDATION
 
 SplitRule = Literal["leave_2", "20_percent_hist", "temporal", "column"]
 
@@ -21,6 +21,8 @@ SHORTEST_HISTORY: dict[SplitRule, int] = {"leave_2": 3, "20_percent_hist": 3, "t
 
 def leave_2(offsets: np.ndarray) -> np.ndarray:
     """A user's last row by time is test, the one before it validation, the rest train.
+
+    Which of several rows with the same time comes last is for the caller to settle, by a draw, not by ids.
 
     Args:
         offsets: int64 [users + 1], where each user's rows begin; rows in time order.
@@ -34,6 +36,26 @@ def leave_2(offsets: np.ndarray) -> np.ndarray:
     longer = np.diff(offsets) >= 2
     code[last[longer] - 1] = VALIDATION
     return code
+
+
+def tied(offsets: np.ndarray, timestamps: np.ndarray, code: np.ndarray) -> dict[str, int]:
+    """How many rows of validation and test were held out by a draw: another of the user's rows, in another split, has
+    the same time.
+
+    Args:
+        offsets: int64 [users + 1].
+        timestamps: int64 [rows], in order within each user, in any unit.
+        code: int8 [rows] of split codes, that follow the order of time.
+    """
+    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    same = (owner[1:] == owner[:-1]) & (timestamps[1:] == timestamps[:-1]) & (code[1:] != code[:-1])
+    # Two neighbours in different splits have one time: so has every row of that time in both of them.
+    drawn = np.zeros(len(code), dtype=bool)
+    drawn[1:] |= same
+    drawn[:-1] |= same
+    run = np.concatenate(([0], np.cumsum((owner[1:] != owner[:-1]) | (timestamps[1:] != timestamps[:-1]))))
+    drawn = np.isin(run, run[drawn])
+    return {name: int((drawn & (code == value)).sum()) for name, value in SPLITS.items() if value != TRAIN}
 
 
 def twenty_percent_hist(offsets: np.ndarray, user_hash: np.ndarray, item_hash: np.ndarray, seed: int) -> np.ndarray:

@@ -173,10 +173,10 @@ class _Prepare:
         return ids, take(load_shared(_length, ids))
 
     def _sort(self, n_shards: int, n_fragments: int, n_dealt: int, ids: ray.ObjectRef) -> list[dict[str, Any]]:
-        work, keep, min_rating = self.work, self.config.duplicates, self.config.min_rating
+        work, keep, min_rating, seed = self.work, self.config.duplicates, self.config.min_rating, self.config.seed
 
         def build(bucket: int, item_ids: pl.Series) -> dict[str, Any]:
-            return buckets.build_bucket(work, bucket, n_shards, n_dealt, n_fragments, item_ids, keep, min_rating)
+            return buckets.build_bucket(work, bucket, n_shards, n_dealt, n_fragments, item_ids, keep, min_rating, seed)
 
         return run_stage(self.record, "sort by user", build, list(range(n_shards)), [ids])
 
@@ -311,6 +311,7 @@ class _Prepare:
                 "n_rows": sum(r["rows"] for r in records),
                 "splits": runs.total(r["splits"] for r in records),
                 "split_rule": rule,
+                "tied": runs.total(r["tied"] for r in written),
                 "has_ratings": schema.has_rating,
                 "has_timestamps": schema.has_timestamp,
                 "id_types": schema.id_types,

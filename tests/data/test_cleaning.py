@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_at_scale.data.cleaning import BAD_SCHEMA, END_OF_TIME_MS, clean_rows, iso_to_ms
+from distill_at_scale.data.cleaning import BAD_SCHEMA, END_OF_TIME_MS, clean_rows, iso_to_ns
 
+NS = 1_000_000_000
 IDS = {"user_id": "int64", "item_id": "string"}
 
 
@@ -43,25 +44,29 @@ def judge_rating(text):
 
 
 def judge_time(text, unit):
-    """Milliseconds since 1970 UTC."""
+    """Nanoseconds since 1970 UTC."""
     if unit == "iso":
         try:
             moment = datetime.fromisoformat(text)
         except (ValueError, TypeError):
             return None
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        ms = math.floor((moment - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1000 + 1e-4)
+        passed = moment - datetime(1970, 1, 1, tzinfo=UTC)
+        ns = (passed.days * 86_400 + passed.seconds) * NS + passed.microseconds * 1000
     else:
-        in_a_millisecond = {"s": 0.001, "ms": 1, "us": 1000, "ns": 1_000_000}[unit]
+        per_unit = {"s": NS, "ms": 1_000_000, "us": 1_000, "ns": 1}[unit]
         value = judge_int(text)
-        value = parse_float(text) if value is None else value
+        whole = value is not None
+        value = value if whole else parse_float(text)
         if value is None or math.isinf(value) or value < 0:
             return None
-        if unit == "s":
-            ms = value * 1000 if isinstance(value, int) else round(value * 1000)
+        if whole:
+            ns = value * per_unit
+        elif unit in ("s", "ms"):
+            ns = round(value * (per_unit // 1000)) * 1000 if value < 1e18 else END_OF_TIME_MS * 1_000_000
         else:
-            ms = value // in_a_millisecond if unit != "ms" or isinstance(value, int) else round(value)
-    return int(ms) if 0 <= ms < END_OF_TIME_MS else None
+            ns = math.floor(value) * per_unit
+    return int(ns) if 0 <= ns < END_OF_TIME_MS * 1_000_000 else None
 
 
 def judge_split(text):
@@ -157,7 +162,7 @@ def test_reasons_name_the_column_and_the_mend():
     )
     assert clean_one("rating", ["x", "-inf"])[1] == ["rating is not a number", "rating is not finite"]
     assert clean_one("timestamp", [-1, 4_102_444_800, 4_102_444_799, None]) == (
-        [4_102_444_799_000],
+        [4_102_444_799 * NS],
         ["timestamp is before 1970", "timestamp is after the year 2100", "timestamp is missing"],
     )
     assert clean_one("timestamp", ["soon"])[1] == ["timestamp is not a number (--time-unit names the unit)"]
@@ -186,11 +191,11 @@ def test_ids_of_every_number_type():
 
 def test_arrow_times_keep_their_own_unit_and_zone():
     moment = datetime(2020, 1, 1, 12, tzinfo=UTC)
-    ms = int(moment.timestamp() * 1000)
+    ns = int(moment.timestamp()) * NS
     for unit in ("ms", "us", "ns"):
         times = pl.Series([moment]).dt.cast_time_unit(unit).dt.convert_time_zone("Asia/Tokyo")
-        assert clean_one("timestamp", times, unit="iso")[0] == [ms]
-    assert clean_one("timestamp", [moment.date()])[0] == [ms - 12 * 3_600_000]
+        assert clean_one("timestamp", times, unit="iso")[0] == [ns]
+    assert clean_one("timestamp", [moment.date()])[0] == [ns - 12 * 3600 * NS]
     assert clean_one("timestamp", [datetime(1969, 12, 31)])[1] == ["timestamp is before 1970"]
     assert clean_one("timestamp", [datetime(2100, 1, 1)])[1] == ["timestamp is after the year 2100"]
 
@@ -209,15 +214,29 @@ def test_times_beyond_the_calendar_are_bad_and_keep_their_number():
     ]
 
 
-def test_float_seconds_keep_the_milliseconds_that_were_written():
-    assert clean_one("timestamp", [881250949.0, 881250949.123])[0] == [881250949000, 881250949123]
+def test_float_seconds_keep_the_microseconds_that_were_written():
+    assert clean_one("timestamp", [881250949.0, 881250949.123, 1600000000.123456])[0] == [
+        881250949 * NS,
+        881250949_123_000_000,
+        1600000000_123_456_000,
+    ]
+
+
+def test_what_lies_below_a_millisecond_stays():
+    for unit, value in (("us", 1_600_000_000_123_456), ("ns", 1_600_000_000_123_456_789)):
+        assert clean_one("timestamp", [value], unit=unit)[0] == [value * (1000 if unit == "us" else 1)]
+    assert clean_one("timestamp", ["2020-01-01T00:00:00.123456789Z"], unit="iso")[0] == [1577836800_123_456_789]
+    assert clean_one("timestamp", ["1500-01-01", "9999-01-01"], unit="iso")[1] == [
+        "timestamp is before 1970",
+        "timestamp is after the year 2100",
+    ]
 
 
 def test_the_fast_shapes_of_iso_times_agree_with_the_general_pattern():
     texts = ["2020-02-29T23:59:59Z", "1999-12-31T00:00:00Z", "2021-02-29T00:00:00Z"]
-    alone = iso_to_ms(pl.Series(texts)).to_list()
-    beside = iso_to_ms(pl.Series([*texts, "2020-01-01"])).to_list()[:3]
-    assert alone == beside == [1583020799000, 946598400000, None]
+    alone = iso_to_ns(pl.Series(texts)).to_list()
+    beside = iso_to_ns(pl.Series([*texts, "2020-01-01"])).to_list()[:3]
+    assert alone == beside == [1583020799 * NS, 946598400 * NS, None]
 
 
 def test_quarantined_text_is_cut_short():

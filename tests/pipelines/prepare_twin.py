@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -43,6 +44,11 @@ def combine(*parts: int) -> int:
     return state
 
 
+def stream(name: str, seed: int) -> int:
+    """Beginning of a named stream of draws."""
+    return combine(seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
+
+
 def share(value: int, n: int) -> int:
     """Which of n ranges of the hash space."""
     return ((value >> 32) * n) >> 32
@@ -78,8 +84,9 @@ def naive_prepare(
     dropped = dict.fromkeys(("duplicates", "split", "min_rating", "min_item", "min_user", "short_history"), 0)
 
     def rank(row: tuple) -> tuple:
-        _, item, rating, time, code = row
-        return (time or 0, _least(item), rating or 0.0, code or 0)
+        user, item, rating, time, code = row
+        draw = combine(stream("prepare/ties", seed), hash_id(user), hash_id(item))
+        return (time or 0, draw >> 1, _least(item), rating or 0.0, code or 0)
 
     def keep(filter_: str, kept: list) -> list:
         dropped[filter_] += len(left) - len(kept)

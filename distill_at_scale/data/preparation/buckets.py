@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from distill_at_scale.data import storage
+from distill_at_scale.data import hashing, storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.preparation import parts
 from distill_at_scale.data.preparation.fragments import read_bucket
@@ -27,16 +27,17 @@ def build_bucket(
     item_ids: pl.Series,
     keep: Keep,
     min_rating: float | None,
+    seed: int,
 ) -> dict[str, Any]:
     """Gathers bucket ``bucket`` of ``n_buckets`` from the fragments (dealt into ``n_dealt``) and orders it.
 
-    The rows are sorted by (user id, timestamp, item, rating): whatever order they came in, the result is the
-    same. Rows marked −1 in a split column go first. Of several rows of one user and item ``keep`` says which
-    stay: ``last`` (by time, then the highest rating), ``first`` or ``all``. Rows below ``min_rating`` go after
-    that, so a user's last word counts.
+    The rows are sorted by (user id, timestamp, tie hash, rating): whatever order they came in, the result is the
+    same, and of a user's rows with the same time none comes last because of its id. Rows marked −1 in a split column
+    go first. Of several rows of one user and item ``keep`` says which stay: ``last`` (by time, then the highest
+    rating), ``first`` or ``all``. Rows below ``min_rating`` go after that, so a user's last word counts.
 
     Writes user (int32, rank in this bucket) · item (int32, rank in ``item_ids``) · rating · timestamp
-    [· split], and beside it the users' ids in the order of their ranks.
+    (nanoseconds) [· split], and beside it the users' ids in the order of their ranks.
 
     Returns:
         rows in, and counts of what went: duplicates, min_rating, split (rows marked −1).
@@ -45,13 +46,19 @@ def build_bucket(
 
     def build() -> dict[str, Any]:
         frame = read_bucket(work, n_fragments, n_dealt, bucket, n_buckets)
-        return _order(folder, bucket, frame, item_ids, keep, min_rating)
+        return _order(folder, bucket, frame, item_ids, keep, min_rating, seed)
 
     return parts.once(parts.part(folder, bucket, ".json"), build)
 
 
 def _order(
-    folder: str, bucket: int, frame: pl.DataFrame, item_ids: pl.Series, keep: Keep, min_rating: float | None
+    folder: str,
+    bucket: int,
+    frame: pl.DataFrame,
+    item_ids: pl.Series,
+    keep: Keep,
+    min_rating: float | None,
+    seed: int,
 ) -> dict[str, Any]:
     n_read = frame.height
     # What is in no split is no part of the log: it must not take the place of a row that is.
@@ -67,8 +74,7 @@ def _order(
         Columns.ITEM: _ranks(frame[Columns.ITEM_ID], item_ids),
         **{c: frame[c].to_numpy() for c in (Columns.RATING, Columns.TIMESTAMP, Columns.SPLIT) if c in frame},
     }
-    keys = (Columns.USER, Columns.TIMESTAMP, Columns.ITEM, Columns.RATING, Columns.SPLIT)
-    order = order_by(*(columns[c] for c in keys if c in columns))
+    order = _in_time_order(columns, users, item_ids, seed)
     columns = {name: values[order] for name, values in columns.items()}
 
     stay = np.ones(rows, dtype=bool)
@@ -87,6 +93,51 @@ def _order(
         parts.part(folder, bucket, ".users.arrow"), parts.to_table(pl.DataFrame({Columns.USER_ID: users}))
     )
     return {"rows": n_read, "kept": int(stay.sum()), "users": len(users), "dropped": dropped}
+
+
+def _in_time_order(columns: dict[str, np.ndarray], users: pl.Series, item_ids: pl.Series, seed: int) -> np.ndarray:
+    """int64 [rows]: the order by user and time, and of equal times by tie hash, rating and split."""
+    user = columns[Columns.USER]
+    time = columns.get(Columns.TIMESTAMP)
+    if time is None:
+        order = order_by(user)
+        same = user[order[1:]] == user[order[:-1]]
+    else:
+        time = _coarsest(time)
+        order = order_by(user, time)
+        same = (user[order[1:]] == user[order[:-1]]) & (time[order[1:]] == time[order[:-1]])
+    if not same.any():
+        return order
+    tied = np.zeros(len(order), dtype=bool)
+    tied[1:] |= same
+    tied[:-1] |= same
+    where = np.flatnonzero(tied)
+    rows = order[where]
+    run = np.concatenate(([0], np.cumsum(~same)))[where]
+    item = columns[Columns.ITEM][rows]
+    draw = _tie_hash(user[rows], item, users, item_ids, seed)
+    # The item itself only matters if two items of a user had the same 64 bits.
+    last = [columns[c][rows] for c in (Columns.RATING, Columns.SPLIT) if c in columns]
+    order[where] = rows[order_by(run, (draw >> np.uint64(1)).view(np.int64), item, *last)]
+    return order
+
+
+def _tie_hash(user: np.ndarray, item: np.ndarray, users: pl.Series, item_ids: pl.Series, seed: int) -> np.ndarray:
+    """uint64 [rows]: a draw by user id and item id that settles which of a user's rows with the same time is first.
+
+    Ids must not decide it: of a day's purchases the largest item id would always be the row that is held out.
+    """
+    distinct, at = np.unique(item, return_inverse=True)
+    item_hash = hashing.hash_ids(item_ids.gather(distinct))[at]
+    return hashing.combine(hashing.stream("prepare/ties", seed), hashing.hash_ids(users)[user], item_hash)
+
+
+def _coarsest(times: np.ndarray) -> np.ndarray:
+    """Nanoseconds in the coarsest unit that loses nothing, so that user and time fit into one sortable word."""
+    for unit in (1_000_000_000, 1_000_000, 1_000):
+        if not (times[:1000] % unit).any() and not (times % unit).any():
+            return times // unit
+    return times
 
 
 def _one_of_each(user: np.ndarray, item: np.ndarray, keep: Keep) -> np.ndarray:

@@ -69,7 +69,7 @@ def times_histogram(
         rows, alive = _survivors(work, bucket, numbering, min_user, 1)
         if not alive.users.any():
             continue
-        times = rows[Columns.TIMESTAMP].to_numpy()[alive.rows]
+        times = _ms(rows[Columns.TIMESTAMP].to_numpy()[alive.rows])
         for total, (low, high) in zip(totals, ranges):
             total += quantiles.histogram(times, low, high)
     return totals
@@ -88,14 +88,14 @@ def build_shard(
 
     Returns:
         shard: its record for the manifest, None when no user is left; lost: rows lost to min_item, min_user
-        and short_history.
+        and short_history; tied: held-out rows of each split that a draw chose (see :func:`splits.tied`).
     """
     folder = storage.join(work, FOLDER)
 
     def build() -> dict[str, Any]:
         raw, alive = _survivors(work, bucket, numbering, min_user, splits.SHORTEST_HISTORY[split.rule])
         if not alive.users.any():
-            return {"shard": None, "lost": alive.lost}
+            return {"shard": None, "lost": alive.lost, "tied": {}}
         ids = read_user_ids(work, bucket).filter(pl.Series(alive.users))
         return _write(output, folder, bucket, raw, alive, ids, numbering, first_user, split)
 
@@ -125,12 +125,13 @@ def _write(
     if split.rule == "column":
         code = column(Columns.SPLIT)
     elif split.rule == "temporal":
-        code = splits.temporal(column(Columns.TIMESTAMP), split.validation_from, split.test_from)
+        code = splits.temporal(_ms(column(Columns.TIMESTAMP)), split.validation_from, split.test_from)
     elif split.rule == "leave_2":
         code = splits.leave_2(offsets)
     else:
         assert numbering.item_hash is not None
         code = splits.twenty_percent_hist(offsets, hashing.hash_ids(ids), numbering.item_hash[item], split.seed)
+    tied = splits.tied(offsets, column(Columns.TIMESTAMP), code) if split.rule == "leave_2" else {}
     item = numbering.item[item]
     names = raw.column_names
     shard = pa.table(
@@ -138,7 +139,7 @@ def _write(
             rank + first_user,
             item,
             column(Columns.RATING) if Columns.RATING in names else np.ones(rows, np.float32),
-            column(Columns.TIMESTAMP) if Columns.TIMESTAMP in names else np.zeros(rows, np.int64),
+            _ms(column(Columns.TIMESTAMP)) if Columns.TIMESTAMP in names else np.zeros(rows, np.int64),
             code,
         ],
         schema=SHARD_SCHEMA,
@@ -165,7 +166,12 @@ def _write(
             "splits": {name: int(counts.sum()) for name, counts in per_split.items()},
         },
         "lost": alive.lost,
+        "tied": tied,
     }
+
+
+def _ms(nanoseconds: np.ndarray) -> np.ndarray:
+    return nanoseconds // 1_000_000
 
 
 def write_parquet(output: str, path: str, table: pa.Table) -> dict[str, Any]:

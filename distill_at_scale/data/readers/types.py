@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import polars as pl
 
-from distill_at_scale.data.cleaning import iso_to_ms
+from distill_at_scale.data.cleaning import iso_to_ns
 from distill_at_scale.errors import DasError
 
 # As a program prints an integer; "007", "+7" and " 7" mean something else than 7 to whoever wrote them.
@@ -65,7 +65,7 @@ def time_unit(values: Sequence[Any], column: str, source: str) -> Literal["s", "
     if 2 * len(numbers) > len(present):
         middle = abs(statistics.median(numbers))
         return next((unit for bound, unit in _UNITS if middle < bound), "ns")
-    dates = iso_to_ms(pl.Series(present).str.strip_chars())
+    dates = iso_to_ns(pl.Series(present).str.strip_chars())
     if 2 * (len(present) - dates.null_count()) > len(present):
         return "iso"
     odd = next(value for value in present if not _FLOAT.fullmatch(value))
