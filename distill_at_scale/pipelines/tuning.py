@@ -26,11 +26,11 @@ from distill_at_scale.data import storage
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.search_space import Range
 from distill_at_scale.pipelines.board import Board
+from distill_at_scale.pipelines.callbacks import FAILED, Follow, Listener, Watch, heard
 from distill_at_scale.pipelines.gate import Gate
 
 # A worker that dies takes its trial along; so often it is tried again.
 _RETRIES = 3
-_FAILED = "failed"
 LOGS = "tensorboard"
 
 # Workers that start together wait so long for each other at most.
@@ -98,21 +98,22 @@ def run_trials(
     lanes = min(len(trials), int(ray.cluster_resources().get("CPU", 0)) // held) if held else 0
     gate: Any = ray.remote(num_cpus=0, scheduling_strategy="DEFAULT")(Gate).remote(lanes)
     trainable = tune.with_resources(tune.with_parameters(_trial, trials=by_key, gate=gate), resources)
-    config = _run_config(output, [_Follow(by_key, board, on_done)], mlflow)
-    tuner = tune.Tuner(
-        trainable,
-        param_space={"trial": tune.grid_search(list(by_key))},
-        tune_config=tune.TuneConfig(
-            max_concurrent_trials=at_once,
-            time_budget_s=None if deadline is None else max(deadline - time.time(), 1.0),
-            reuse_actors=True,
-            trial_name_creator=lambda trial: trial.config["trial"],
-            trial_dirname_creator=lambda trial: trial.config["trial"],
-        ),
-        run_config=config,
-    )
+    listener = Follow({trial.key: trial.labels for trial in trials}, board, on_done, _RETRIES + 1)
     try:
-        _fit(tuner, config)
+        _fit(
+            listener,
+            trainable,
+            {"trial": tune.grid_search(list(by_key))},
+            tune.TuneConfig(
+                max_concurrent_trials=at_once,
+                time_budget_s=_seconds_left(deadline),
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial.config["trial"],
+                trial_dirname_creator=lambda trial: trial.config["trial"],
+            ),
+            output,
+            mlflow,
+        )
     finally:
         ray.kill(gate)
 
@@ -169,15 +170,13 @@ def run_search(
         raise DasError("--search needs Optuna, which is not installed: pip install 'optuna>=4'.") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     mode = "max" if larger_is_better else "min"
-    config = _run_config(output, [_Watch(board)], mlflow)
-    tuner = tune.Tuner(
+    results = _fit(
+        Watch(board),
         tune.with_resources(
             tune.with_parameters(_searched, learn=learn, sign=1 if larger_is_better else -1), {"cpu": 1}
         ),
-        param_space={
-            name: tune.loguniform(r.low, r.high) if r.log else tune.uniform(r.low, r.high) for name, r in space.items()
-        },
-        tune_config=tune.TuneConfig(
+        {name: tune.loguniform(r.low, r.high) if r.log else tune.uniform(r.low, r.high) for name, r in space.items()},
+        tune.TuneConfig(
             num_samples=trials,
             search_alg=OptunaSearch(points_to_evaluate=[dict(first)], seed=seed),
             scheduler=ASHAScheduler(
@@ -186,13 +185,14 @@ def run_search(
             metric=_METRIC,
             mode=mode,
             max_concurrent_trials=lanes,
-            time_budget_s=None if deadline is None else max(deadline - time.time(), 1.0),
+            time_budget_s=_seconds_left(deadline),
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
-        run_config=config,
+        output,
+        mlflow,
     )
-    results, found = _fit(tuner, config), []
+    found = []
     for told, asked in ((results[k].metrics or {}, results[k].config or {}) for k in range(len(results))):
         if _ROUND in told:
             settings = {name: float(asked[name]) for name in space}
@@ -216,43 +216,53 @@ def _searched(
     def tell(metric: float) -> None:
         nonlocal best, rounds
         best, rounds = max(best, sign * metric), rounds + 1
-        tune.report({_METRIC: sign * best, _ROUND: rounds, _FAILED: ""})
+        tune.report({_METRIC: sign * best, _ROUND: rounds, FAILED: ""})
 
     try:
         learn(dict(config), tell)
     except DasError as error:
         # As at a rate at which the loss is no number any more.
-        tune.report({_METRIC: sign * best, _ROUND: rounds, _FAILED: str(error)})
+        tune.report({_METRIC: sign * best, _ROUND: rounds, FAILED: str(error)})
 
 
-def _run_config(output: str, callbacks: list[Any], mlflow: str | None) -> tune.RunConfig:
-    """Where a run's logs go, and who is told."""
+def _fit(
+    listener: Listener,
+    trainable: Any,
+    param_space: dict[str, Any],
+    tune_config: tune.TuneConfig,
+    output: str,
+    mlflow: str | None,
+) -> tune.ResultGrid:
+    """Runs a tuner, without its notes on storage and speed, and removes its pickles: we have no need of its restore."""
     # Tune's own callbacks would write three files a trial that nobody reads.
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     # Its new output ignores that nothing is to be said.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    return tune.RunConfig(
-        name=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}",
-        storage_path=storage.join(output, LOGS),
-        verbose=0,
-        failure_config=tune.FailureConfig(max_failures=_RETRIES),
-        callbacks=[*callbacks, *_loggers(mlflow)],
-    )
-
-
-def _fit(tuner: tune.Tuner, config: tune.RunConfig) -> tune.ResultGrid:
-    """Runs a tuner, without its notes on storage and speed, and removes its pickles: we have no need of its restore."""
     logger = logging.getLogger("ray.tune")
     level = logger.level
     logger.setLevel(logging.ERROR)
+    logs, name = storage.join(output, LOGS), f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
     try:
-        return tuner.fit()
+        with heard(listener) as callback:
+            config = tune.RunConfig(
+                name=name,
+                storage_path=logs,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=_RETRIES),
+                callbacks=[callback, *_loggers(mlflow)],
+            )
+            tuner = tune.Tuner(trainable, param_space=param_space, tune_config=tune_config, run_config=config)
+            return tuner.fit()
     finally:
         logger.setLevel(level)
-        for file in storage.list_files(storage.join(str(config.storage_path), str(config.name))):
+        for file in storage.list_files(storage.join(logs, name)):
             if file.uri.endswith(".pkl"):
                 storage.remove(file.uri)
+
+
+def _seconds_left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(deadline - time.time(), 1.0)
 
 
 def _bundle(resources: Resources) -> dict[str, float]:
@@ -285,7 +295,7 @@ def _trial(config: dict[str, Any], trials: Mapping[str, Trial], gate: Any) -> No
         found, failed = {}, str(error)
     except Exception:
         found, failed = {}, traceback.format_exc()
-    tune.report({**found, _FAILED: failed})
+    tune.report({**found, FAILED: failed})
 
 
 def check_mlflow(uri: str | None) -> None:
@@ -321,42 +331,3 @@ def _loggers(mlflow: str | None) -> list[Any]:
             super().log_trial_result(iteration, trial, named)
 
     return [TBXLoggerCallback(), Mlflow(tracking_uri=mlflow, experiment_name="distill_at_scale")]
-
-
-class _Follow(tune.Callback):
-    """Passes on what happens to trials."""
-
-    def __init__(self, trials: Mapping[str, Trial], board: Board, on_done: Callable[[str, str], None]) -> None:
-        self._trials, self._board, self._on_done = trials, board, on_done
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._board.begin(trial.config["trial"], self._trials[trial.config["trial"]].labels)
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        found = trial.last_result or {}
-        if _FAILED in found:  # one that the time budget stopped has found nothing
-            self._end(trial.config["trial"], found[_FAILED], found)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._end(trial.config["trial"], f"its worker died {_RETRIES + 1} times, perhaps for want of memory", {})
-
-    def _end(self, key: str, failed: str, found: Mapping[str, Any]) -> None:
-        self._on_done(key, failed)
-        self._board.end(key, failed, found)
-
-
-class _Watch(tune.Callback):
-    """Shows the trials of a search."""
-
-    def __init__(self, board: Board) -> None:
-        self._board = board
-
-    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._board.begin(trial.trial_id, {name: f"{value:.3g}" for name, value in trial.config.items()})
-
-    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        found = trial.last_result or {}
-        self._board.end(trial.trial_id, found.get(_FAILED, ""), found)
-
-    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._board.end(trial.trial_id, "its worker died", {})
