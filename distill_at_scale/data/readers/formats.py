@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import json
 import re
@@ -92,7 +93,10 @@ def _guess(head: TextHead, lines: Sequence[str], options: LogOptions) -> FileFor
     if first.startswith("{"):
         return "jsonl"
     if first.startswith("["):
-        raise DasError(f"{head.name}: this looks like a JSON array; write one object per line (JSON lines) instead.")
+        raise DasError(
+            f"{head.name}: this looks like a JSON array; write one object per line (JSON lines) instead, "
+            f"e.g. with `jq -c '.[]' FILE.json > FILE.jsonl`."
+        )
     suffix = _suffix(head.file.uri)
     if suffix in _BY_NAME:
         return _BY_NAME[suffix]
@@ -106,7 +110,7 @@ def _guess(head: TextHead, lines: Sequence[str], options: LogOptions) -> FileFor
 
 
 def _suffix(uri: str) -> str:
-    name = re.sub(r"\.(gz|gzip|zst|zstd)$", "", uri.rsplit("/", 1)[-1].lower())
+    name = re.sub(r"\.(gz|gzip|zst|zstd|bz2|xz|lz4)$", "", uri.rsplit("/", 1)[-1].lower())
     return name.rsplit(".", 1)[-1] if "." in name else ""
 
 
@@ -125,6 +129,12 @@ def _jsonl(head: TextHead, lines: Sequence[str]) -> TextLayout:
             continue
         if isinstance(value, dict):
             objects.append(value)
+    if not objects and _python_dicts(lines):
+        raise DasError(
+            f"{head.name}: the lines are Python dictionaries, not JSON; convert them with "
+            f'`python -c "import ast, json, sys; [print(json.dumps(ast.literal_eval(line))) for line in sys.stdin]" '
+            f"< FILE.json > FILE.jsonl`."
+        )
     if not objects:
         raise DasError(
             f"{head.name}: none of the first lines is a JSON object; write one object per line, "
@@ -133,6 +143,13 @@ def _jsonl(head: TextHead, lines: Sequence[str]) -> TextLayout:
     names = tuple(dict.fromkeys(key for value in objects for key in value))
     samples = {name: [value.get(name) for value in objects] for name in names}
     return TextLayout(head, "jsonl", names, None, 0, samples)
+
+
+def _python_dicts(lines: Sequence[str]) -> bool:
+    try:
+        return isinstance(ast.literal_eval(lines[0]), dict)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
 
 
 def _movielens(head: TextHead, lines: Sequence[str], options: LogOptions) -> TextLayout:

@@ -18,6 +18,7 @@ from distill_at_scale.data.readers.formats import TextLayout, find_layout
 from distill_at_scale.data.readers.listing import list_inputs
 from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.parquet import ParquetHead
+from distill_at_scale.data.readers.recognise import refuse_foreign
 from distill_at_scale.data.readers.schema import Fragment, LogEstimate, LogSchema, ReadAs
 from distill_at_scale.data.readers.text import HEAD_BYTES, LONG_HEAD_BYTES, read_start, read_text_head
 from distill_at_scale.data.readers.types import id_kind, number_kind, time_unit
@@ -92,6 +93,7 @@ def plan_log(
 def _read_head(file: storage.FileInfo, options: LogOptions) -> Head | None:
     raw = read_start(file, HEAD_BYTES)
     place = storage.redact(file.uri)
+    refuse_foreign(place, raw)
     if raw.startswith(b"PARE"):
         raise DasError(f"{place}: the Parquet file is encrypted; decrypt it first.")
     if raw.startswith(b"PAR1") and options.format in ("auto", "parquet"):

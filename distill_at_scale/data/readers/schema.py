@@ -13,7 +13,7 @@ from distill_at_scale.data.noticed import Notice
 
 FileFormat = Literal["parquet", "csv", "jsonl", "inter", "movielens", "sequences"]
 TextType = Literal["int", "float", "string"]
-Compression = Literal["gzip", "zstd"]
+Compression = Literal["gzip", "zstd", "bz2", "xz", "lz4"]
 
 _FORMATS: Final = {"sequences": "sequences (a line a user: the user, then its items)"}
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import lzma
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 import pyarrow as pa
 
 from distill_at_scale.data import storage
+from distill_at_scale.data.readers.recognise import refuse_foreign
 from distill_at_scale.data.readers.schema import Compression, Fragment
 from distill_at_scale.errors import DasError
 
@@ -23,15 +25,14 @@ BLOCK_BYTES: Final = 8 << 20
 _MAX_RECORD: Final = 64 << 20
 _MAX_LINE: Final = 256 << 20
 _BOM: Final = b"\xef\xbb\xbf"
-_MAGIC: Final[dict[bytes, Compression]] = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
-_UNPACKING: Final = re.compile("compress|zlib|zstd", re.IGNORECASE)
-_REFUSED: Final = {
-    b"PK\x03\x04": "a zip archive (or a spreadsheet); unpack it (or save it as CSV) first",
-    b"BZh": "bzip2-compressed; unpack it first (gzip and zstd are read as they are)",
-    b"\xfd7zXZ\x00": "xz-compressed; unpack it first (gzip and zstd are read as they are)",
-    b"\xff\xfe": "UTF-16 text; convert it to UTF-8 first, e.g. with iconv -f UTF-16 -t UTF-8",
-    b"\xfe\xff": "UTF-16 text; convert it to UTF-8 first, e.g. with iconv -f UTF-16 -t UTF-8",
+_MAGIC: Final[dict[bytes, Compression]] = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"\xfd7zXZ\x00": "xz",
+    b"\x04\x22\x4d\x18": "lz4",
 }
+_BZIP2: Final = re.compile(rb"BZh[1-9]1AY&SY")
+_UNPACKING: Final = re.compile("compress|zlib|zstd|bz2|lz4|end-of-stream|corrupt", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -80,17 +81,17 @@ def read_text_head(file: storage.FileInfo, raw: bytes) -> TextHead:
         DasError: packed in a way that is not read, cut off, binary, or not UTF-8.
     """
     place = storage.redact(file.uri)
-    for magic, what in _REFUSED.items():
-        if raw.startswith(magic):
-            raise DasError(f"{place}: the file is {what}.")
     compression = next((codec for magic, codec in _MAGIC.items() if raw.startswith(magic)), None)
+    if _BZIP2.match(raw):
+        compression = "bz2"
     whole = len(raw) >= file.size
     data, used = raw, len(raw)
     if compression is not None:
         data, whole = _unpack(raw, compression, whole, place)
     ratio = len(data) / max(used, 1)
+    refuse_foreign(place, data, packed=compression is not None)
     if b"\x00" in data:
-        raise DasError(f"{place}: the file is binary, not text; give a text or Parquet file, or another --input.")
+        _refuse_binary(place, data)
     offset = len(_BOM) if data.startswith(_BOM) else 0
     data = data[offset:]
     has_line = whole or b"\n" in data
@@ -110,17 +111,36 @@ def read_text_head(file: storage.FileInfo, raw: bytes) -> TextHead:
 def _unpack(raw: bytes, compression: Compression, whole: bool, place: str) -> tuple[bytes, bool]:
     parts: list[bytes] = []
     try:
-        with pa.CompressedInputStream(pa.BufferReader(raw), compression) as stream:
+        with unpacked(pa.BufferReader(raw), compression) as stream:
             while sum(map(len, parts)) < 4 * len(raw):
                 part = stream.read(1 << 14)
                 if not part:
                     return b"".join(parts), True
                 parts.append(part)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
         # The head of a larger file always breaks off; there only the very beginning must be sound.
         if whole or not parts:
             raise DasError(_cut_off(place, compression)) from error
     return b"".join(parts), False
+
+
+def _refuse_binary(place: str, data: bytes) -> NoReturn:
+    # Every second byte of Latin text in UTF-16 is zero; without a byte order mark nothing else tells it.
+    low, high = data[::2].count(b"\x00"), data[1::2].count(b"\x00")
+    if 5 * high > 2 * len(data) and 20 * low < len(data):
+        raise DasError(f"{place}: the file is UTF-16 text; convert it to UTF-8, e.g. with iconv -f UTF-16LE -t UTF-8.")
+    raise DasError(
+        f"{place}: the file is binary, in a format that is not known here; write it as Parquet, CSV or JSON lines."
+    )
+
+
+def unpacked(file: Any, compression: Compression | None) -> Any:
+    """The plain content of an open file, to be read from its beginning (close it, or use ``with``)."""
+    if compression is None:
+        return file
+    if compression == "xz":
+        return lzma.LZMAFile(file)
+    return pa.CompressedInputStream(file, compression)
 
 
 def blocks(fragment: Fragment, quoted: bool, size: int = BLOCK_BYTES) -> Iterator[tuple[bytes, int | None]]:
@@ -169,7 +189,7 @@ def _block_end(data: bytes, quoted: bool) -> int:
 def _chunks(fragment: Fragment, size: int) -> Iterator[bytes]:
     """Exactly the fragment's bytes: from its first line's beginning to its last line's end."""
     with explain_text(fragment.uri, fragment.compression), storage.open_input(fragment.uri) as file:
-        stream = pa.CompressedInputStream(file, fragment.compression) if fragment.compression else file
+        stream = unpacked(file, fragment.compression)
         position = fragment.start
         chunk = b""
         if fragment.first_row is not None:
@@ -212,7 +232,7 @@ def explain_text(uri: str, compression: str | None = None) -> Iterator[None]:
         with storage.explain(uri):
             try:
                 yield
-            except (OSError, pa.ArrowException) as error:
+            except (OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
                 if compression and _UNPACKING.search(str(error)):
                     raise DasError(_cut_off(place, compression)) from error
                 raise

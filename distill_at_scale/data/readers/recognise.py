@@ -1,0 +1,182 @@
+"""Files that are no log: told by their first bytes, refused with the line that converts or fetches them."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from distill_at_scale.errors import DasError
+
+_PANDAS: Final = "python -c \"import pandas as pd; pd.{reader}('{name}'{more}).to_parquet('{stem}.parquet')\""
+_UNPACK: Final = "unpack it with `{line}` and give the file in it that holds the log"
+
+# First bytes → (what the file is, how to make a log of it). {name}: the file's name, {stem}: without its ending.
+_BY_MAGIC: Final[tuple[tuple[bytes, str, str], ...]] = (
+    (
+        b"Obj\x01",
+        "an Avro file",
+        "convert it with `python -c \"import polars as pl; pl.read_avro('{name}').write_parquet('{stem}.parquet')\"`",
+    ),
+    (
+        b"FEA1",
+        "a Feather file of version 1",
+        'convert it with `python -c "import pyarrow.feather as f, pyarrow.parquet as p; '
+        "p.write_table(f.read_table('{name}'), '{stem}.parquet')\"`",
+    ),
+    (
+        b"SQLite format 3\x00",
+        "an SQLite database",
+        "export its table with `sqlite3 -header -csv {name} 'select * from TABLE' > {stem}.csv`",
+    ),
+    (
+        b"\x89HDF\r\n\x1a\n",
+        "an HDF5 file",
+        f"convert it with `{_PANDAS.format(reader='read_hdf', name='{name}', more='', stem='{stem}')}`",
+    ),
+    (
+        b"\x93NUMPY",
+        "a NumPy array",
+        "convert it with `python -c \"import numpy as np; np.savetxt('{stem}.csv', np.load('{name}'), '%s', ',')\"` "
+        "and name its columns with --columns",
+    ),
+    (
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        "an Excel workbook (or another old Office file)",
+        "save its sheet as CSV, or convert it with "
+        "`python -c \"import pandas as pd; pd.read_excel('{name}').to_csv('{stem}.csv', index=False)\"`",
+    ),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK.format(line="7z x {name}")),
+    (b"Rar!\x1a\x07", "a RAR archive", _UNPACK.format(line="unrar x {name}")),
+    (b"\x1f\x9d", "compressed by Unix compress", "unpack it with `uncompress {name}`"),
+    (
+        b"\xff\x06\x00\x00sNaPpY",
+        "compressed by snappy",
+        "unpack it with `python -m snappy -d {name} {stem}` and compress it with gzip or zstd if need be",
+    ),
+    (b"SEQ\x06", "a Hadoop sequence file", "write it as Parquet, in Spark or Hive"),
+    (
+        b"RDX",
+        "an R data file",
+        "write the table as CSV in R: `write.csv(TABLE, '{stem}.csv', row.names=FALSE)`",
+    ),
+    (
+        b"X\n\x00\x00\x00",
+        "an R data file",
+        "write the table as CSV in R: `write.csv(readRDS('{name}'), '{stem}.csv', row.names=FALSE)`",
+    ),
+    (
+        b"<stata_dta>",
+        "a Stata file",
+        f"convert it with `{_PANDAS.format(reader='read_stata', name='{name}', more='', stem='{stem}')}`",
+    ),
+    (b"MATLAB 5.0", "a MATLAB file", "convert it with scipy.io.loadmat and write a CSV file"),
+    (b"%PDF", "a PDF document", "give the log itself"),
+    (
+        b"\xff\xfe",
+        "UTF-16 text",
+        "convert it with `iconv -f UTF-16 -t UTF-8 {name} > utf8-{name}`",
+    ),
+    (
+        b"\xfe\xff",
+        "UTF-16 text",
+        "convert it with `iconv -f UTF-16 -t UTF-8 {name} > utf8-{name}`",
+    ),
+)
+_PICKLE: Final = re.compile(rb"\x80[\x02-\x05]")
+_DUCKDB_AT: Final = 8
+_TAR_AT: Final = 257
+_PAGE: Final = re.compile(rb"\s*(<!doctype html|<html|<head|<script)", re.IGNORECASE)
+_MARKUP: Final = re.compile(rb"\s*<(\?xml|[A-Za-z][A-Za-z0-9:]*[ >])")
+_POINTERS: Final[tuple[tuple[re.Pattern[bytes], str, str], ...]] = (
+    (
+        re.compile(rb"version https://git-lfs\.github\.com/spec/"),
+        "only a Git LFS pointer; the data was never downloaded",
+        "run `git lfs pull` in its repository",
+    ),
+    (
+        re.compile(rb"(\.\./)*(\.git)?/annex/objects/"),
+        "only a git-annex pointer; the data was never downloaded",
+        "run `git annex get {name}` in its repository",
+    ),
+    (
+        re.compile(rb"(md5: .*\n)?outs:\n- +(md5|etag|hash|path|size)"),
+        "only a DVC pointer",
+        "run `dvc pull {name}` in its repository and give the file it stands for",
+    ),
+)
+
+
+def refuse_foreign(place: str, data: bytes, packed: bool = False) -> None:
+    """Refuses a file whose first bytes show that it is neither a table nor lines of text.
+
+    Args:
+        place: the file, for the message.
+        data: its first bytes; of a compressed file, after unpacking.
+        packed: whether ``data`` was unpacked.
+
+    Raises:
+        DasError: naming what the file is, and the line that converts it.
+    """
+    found = _foreign(data, packed)
+    if found is None:
+        return
+    what, fix = found
+    name = place.rsplit("/", 1)[-1]
+    if packed:
+        what = f"a compressed file that holds {what}"
+        if "tar archive" not in what:
+            fix = f"unpack it, then {fix}"
+    stem = re.sub(r"\.[A-Za-z0-9]{1,8}$", "", name) or name
+    raise DasError(f"{place}: the file is {what}; {fix.replace('{name}', name).replace('{stem}', stem)}.")
+
+
+def _foreign(data: bytes, packed: bool) -> tuple[str, str] | None:
+    """What the file is, and its fix; None for what may be a log."""
+    for magic, what, fix in _BY_MAGIC:
+        if data.startswith(magic):
+            return what, fix
+    if packed and data.startswith((b"PAR1", b"ARROW1", b"ORC")):
+        return "a table (Parquet, Arrow or ORC), which is not read through another packing", "give the table"
+    if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
+        return _zip(data)
+    if data[_TAR_AT : _TAR_AT + 5] == b"ustar":
+        first = data[:100].rstrip(b"\x00").decode("utf-8", "replace")
+        return f"a tar archive (its first member: {first})", _UNPACK.format(line="tar -xf {name}")
+    if data[_DUCKDB_AT : _DUCKDB_AT + 4] == b"DUCK":
+        return "a DuckDB database", "export its table with `duckdb {name} \"copy TABLE to '{stem}.parquet'\"`"
+    if _PICKLE.match(data) and b"\n" not in data[:2]:
+        return (
+            "a Python pickle, which is not opened since it can run any code",
+            "if you trust it, convert it with "
+            "`python -c \"import pandas as pd; pd.DataFrame(pd.read_pickle('{name}')).to_parquet('{stem}.parquet')\"`",
+        )
+    if _PAGE.match(data):
+        return "an HTML page, perhaps a login or error page saved under this name", "download the log again"
+    if _MARKUP.match(data):
+        return "XML, not a table (perhaps a storage's error message)", "look into it, and convert or download it again"
+    for pattern, what, fix in _POINTERS:
+        if pattern.match(data):
+            return what, fix
+    return None
+
+
+def _zip(data: bytes) -> tuple[str, str]:
+    length = int.from_bytes(data[26:28], "little")
+    first = data[30 : 30 + length].decode("utf-8", "replace") if data.startswith(b"PK\x03\x04") else ""
+    if first.startswith(("[Content_Types]", "_rels/", "docProps/", "xl/")):
+        return (
+            "an Excel workbook",
+            "save its sheet as CSV, or convert it with "
+            "`python -c \"import pandas as pd; pd.read_excel('{name}').to_csv('{stem}.csv', index=False)\"`",
+        )
+    if first.endswith(".npy"):
+        return (
+            "a NumPy archive (.npz)",
+            'write its arrays as one table: `python -c "import numpy as np, polars as pl; '
+            "pl.DataFrame(dict(np.load('{name}'))).write_parquet('{stem}.parquet')\"` (for a sparse matrix "
+            "scipy.sparse.load_npz and its row, col and data)",
+        )
+    if first.endswith("data.pkl"):
+        return "a PyTorch checkpoint", "load it with torch.load and write its table as Parquet or CSV"
+    inside = f" (its first member: {first})" if first else " without members"
+    return f"a zip archive{inside}", _UNPACK.format(line="unzip {name}")
