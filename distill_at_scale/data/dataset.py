@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.columns import SPLITS, Columns
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.data.manifest import FileRecord, Manifest, ShardRecord, read_manifest
+from distill_at_scale.data.manifest import FIX, Manifest, ShardRecord, read_manifest
+from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import DasError
 
 SHARD_SCHEMA = pa.schema(
@@ -83,16 +83,20 @@ class Dataset:
         return self.manifest.shards
 
     def table(self, shard: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """Rows of one shard (Arrow), all columns or those named."""
-        return self._read(self.shards[shard].data, columns)
+        """Rows of one shard (Arrow), all columns or those named.
+
+        Raises:
+            DamagedFileError: the file is missing, or not as the manifest says.
+        """
+        return self._read(self.shards[shard].data, self.shards[shard].rows, columns)
 
     def items(self) -> pl.DataFrame:
         """item (Int32) · item_id · train_count (Int64), ordered by item."""
-        return pl.DataFrame(pl.from_arrow(self._read(self.manifest.items)))
+        return pl.DataFrame(pl.from_arrow(self._read(self.manifest.items, self.n_items)))
 
     def users(self, shard: int) -> pl.DataFrame:
         """user (Int64) · user_id · train · validation · test (Int64 row counts) of one shard, ordered by user."""
-        return pl.DataFrame(pl.from_arrow(self._read(self.shards[shard].users)))
+        return pl.DataFrame(pl.from_arrow(self._read(self.shards[shard].users, self.shards[shard].n_users)))
 
     def interactions(self, *splits: str, shards: Sequence[int] | None = None) -> Interactions:
         """The rows of the named splits, in memory: 17 bytes a row and 16 a user.
@@ -136,20 +140,13 @@ class Dataset:
         return self.items()[Columns.TRAIN_COUNT].to_numpy()
 
     def verify(self) -> None:
-        """Compares every file with its checksum.
+        """Compares every file with its checksum, also those that this process has compared before.
 
         Raises:
-            DasError: naming the first file that is missing or differs.
+            DamagedFileError: naming the first file that is missing or differs.
         """
-        records = [self.manifest.items, *(f for s in self.shards for f in (s.data, s.users))]
-        for record in records:
-            uri = storage.join(self.uri, record.path)
-            try:
-                found = storage.sha256(uri)
-            except FileNotFoundError:
-                raise DasError(f"{storage.redact(uri)} is missing; prepare the dataset again.") from None
-            if found != record.sha256:
-                raise DasError(f"{storage.redact(uri)} differs from its checksum; prepare the dataset again.")
+        for record in (self.manifest.items, *(f for s in self.shards for f in (s.data, s.users))):
+            recorded.read_recorded(self.uri, record, FIX)
 
     def summary(self) -> dict[str, Any]:
         """Counts and lineage as one JSON object."""
@@ -162,15 +159,8 @@ class Dataset:
             **content,
         }
 
-    def _read(self, record: FileRecord, columns: Sequence[str] | None = None) -> pa.Table:
-        uri = storage.join(self.uri, record.path)
-        try:
-            with storage.open_input(uri) as file:
-                return pq.ParquetFile(file).read(columns=None if columns is None else list(columns))
-        except FileNotFoundError:
-            raise DasError(f"{storage.redact(uri)} is missing; prepare the dataset again.") from None
-        except pa.ArrowException as error:
-            raise DasError(f"{storage.redact(uri)} cannot be read ({error}); prepare the dataset again.") from None
+    def _read(self, record: FileRecord, rows: int, columns: Sequence[str] | None = None) -> pa.Table:
+        return recorded.read_parquet(self.uri, record, FIX, columns, rows)
 
     @staticmethod
     def _codes(splits: Sequence[str]) -> list[int]:

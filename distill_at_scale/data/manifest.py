@@ -5,40 +5,22 @@ from __future__ import annotations
 import hashlib
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.noticed import Notice
-from distill_at_scale.errors import DasError
+from distill_at_scale.data.recorded import FileRecord, Inside
+from distill_at_scale.errors import DamagedFileError, DasError
 
 NAME = "manifest.json"
 WORK = "_work"
 """Folder of an unfinished writer, inside its output; gone once the manifest is there."""
-VERSION = 1
-
-
-def _inside(path: str) -> str:
-    """Refuses a path that would lead out of the folder of its manifest."""
-    parts = path.split("/")
-    if not path or path.startswith("/") or any(c in path for c in "\\:\0") or any(p in ("", ".", "..") for p in parts):
-        raise ValueError(f"path '{path}' leads out of the dataset")
-    return path
-
-
-Inside = Annotated[str, AfterValidator(_inside)]
+FIX = "prepare the dataset again"
+"""what to do with a dataset that is damaged; the end of a sentence"""
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class FileRecord(_Record):
-    """One file of a dataset."""
-
-    path: Inside
-    """relative to the manifest"""
-    bytes: int
-    sha256: str
 
 
 class ShardRecord(_Record):
@@ -46,10 +28,10 @@ class ShardRecord(_Record):
 
     data: FileRecord
     users: FileRecord
-    first_user: int
-    n_users: int
-    rows: int
-    splits: dict[str, int]
+    first_user: int = Field(ge=0)
+    n_users: int = Field(ge=1)
+    rows: int = Field(ge=0)
+    splits: dict[str, Annotated[int, Field(ge=0)]]
     """rows of each split"""
 
 
@@ -72,7 +54,8 @@ class Manifest(_Record):
     """Everything about a Dataset but its rows; deterministic: no times, no machine names."""
 
     format: Literal["distill_at_scale/dataset"] = "distill_at_scale/dataset"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
+    """1 had no checksum of itself, and is read without"""
     n_users: int
     n_items: int
     n_rows: int
@@ -113,9 +96,34 @@ class Manifest(_Record):
             digest.update(shard.data.sha256.encode() + shard.users.sha256.encode())
         return digest.hexdigest()[:32]
 
+    def contradiction(self) -> str | None:
+        """What in the manifest cannot be true beside the rest of it, as a clause; None where nothing is."""
+        first, paths = 0, {self.items.path}
+        for k, shard in enumerate(self.shards):
+            for file in (shard.data, shard.users):
+                if file.path in paths:
+                    return f"{file.path} is listed twice"
+                paths.add(file.path)
+            if shard.first_user != first:
+                return f"shard {k} begins with user {shard.first_user:,}, but the one before it ends before {first:,}"
+            if sum(shard.splits.values()) != shard.rows:
+                return f"shard {k} has {shard.rows:,} rows, but its splits have {sum(shard.splits.values()):,}"
+            first += shard.n_users
+        for name, said, found in (
+            ("users", self.n_users, first),
+            ("rows", self.n_rows, sum(shard.rows for shard in self.shards)),
+            *(
+                (f"{split} rows", self.splits.get(split, 0), sum(shard.splits.get(split, 0) for shard in self.shards))
+                for split in sorted({*self.splits, *(split for shard in self.shards for split in shard.splits)})
+            ),
+        ):
+            if said != found:
+                return f"it says {said:,} {name}, but its shards have {found:,}"
+        return None
+
     def write(self, uri: str) -> None:
         """Writes the manifest of the dataset at ``uri``; from here on it is a dataset."""
-        storage.write_bytes(storage.join(uri, NAME), (self.model_dump_json(indent=1) + "\n").encode())
+        recorded.write_json(storage.join(uri, NAME), self.model_dump(mode="json"))
 
 
 SYNTHETIC_FORMAT = "distill_at_scale/synthetic"
@@ -139,16 +147,14 @@ def read_manifest(uri: str) -> Manifest:
         if not storage.exists(uri):
             raise DasError(f"{place} does not exist; `das prepare --output` makes a dataset.") from None
         raise DasError(f"{place} is no dataset: it has no {NAME}; `das prepare` makes one from a log.") from None
-    try:
-        return Manifest.model_validate_json(content)
-    except ValidationError as error:
-        if SYNTHETIC_FORMAT.encode() in content:
-            raise DasError(
-                f"{place} holds synthetic users or sequences, not a log's; `das fit` and `das export` take them, this "
-                "does not."
-            ) from None
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
+    file = storage.join(place, NAME)
+    found, signed = recorded.parse_json(content, storage.join(uri, NAME), FIX)
+    if found.get("format") == SYNTHETIC_FORMAT:
         raise DasError(
-            f"{storage.join(place, NAME)} is damaged or of another version: {field}: {first['msg']}."
-        ) from None
+            f"{place} holds synthetic users or sequences, not a log's; `das fit` and `das export` take them, this "
+            "does not."
+        )
+    manifest = recorded.validate(Manifest, found, signed, storage.join(uri, NAME), FIX)
+    if problem := manifest.contradiction():
+        raise DamagedFileError(f"{file} contradicts itself: {problem}; {FIX}.")
+    return manifest

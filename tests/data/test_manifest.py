@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
+import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dataset_kit import manifest_of
 
+from distill_at_scale.data import recorded
+from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import Manifest, read_manifest
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DamagedFileError, DasError
 
 ROWS = [[(0, 0, 1.0, 0, 0), (0, 1, 1.0, 1, 1)], [(1, 1, 1.0, 0, 0)]]
 OUTSIDE = [
@@ -34,7 +39,8 @@ def content(tmp_path: Path) -> dict[str, Any]:
 
 
 def write(folder: Path, content: dict[str, Any]) -> None:
-    (folder / "manifest.json").write_text(json.dumps(content))
+    """With a checksum, as if a writer had meant it."""
+    recorded.write_json(str(folder / "manifest.json"), content)
 
 
 @pytest.mark.parametrize("path", OUTSIDE)
@@ -61,7 +67,7 @@ def test_round_trip(tmp_path: Path, content: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"version": 2}, "version: Input should be 1"),
+        ({"version": 3}, "version: Input should be 1 or 2"),
         ({"format": "other"}, "format: "),
         ({"n_users": "many"}, "n_users: "),
         ({"surprise": 1}, "surprise: "),
@@ -108,3 +114,123 @@ def test_fingerprint_is_that_of_the_content_alone(content: dict[str, Any]) -> No
         changed.append(Manifest.model_validate(other).fingerprint)
     turned = Manifest.model_validate(content | {"shards": content["shards"][::-1]}).fingerprint
     assert len({manifest.fingerprint, turned, *changed}) == 5
+
+
+def shard_removed(content: dict[str, Any]) -> None:
+    del content["shards"][0]
+
+
+def shard_listed_twice(content: dict[str, Any]) -> None:
+    content["shards"].append(content["shards"][1])
+
+
+def shards_exchanged(content: dict[str, Any]) -> None:
+    content["shards"].reverse()
+
+
+def rows_added(content: dict[str, Any]) -> None:
+    content["n_rows"] += 1
+
+
+def users_added(content: dict[str, Any]) -> None:
+    content["n_users"] += 1
+
+
+def split_lost(content: dict[str, Any]) -> None:
+    del content["splits"]["validation"]
+
+
+def split_of_a_shard_larger(content: dict[str, Any]) -> None:
+    content["shards"][1]["splits"]["train"] += 1
+
+
+def files_of_two_shards_exchanged(content: dict[str, Any]) -> None:
+    one, two = content["shards"]
+    one["data"], two["data"] = two["data"], one["data"]
+
+
+EDITS = (
+    (shard_removed, "shard 0 begins with user 1, but the one before it ends before 0"),
+    (shard_listed_twice, "shards/part-00001.parquet is listed twice"),
+    (shards_exchanged, "shard 0 begins with user 1, but the one before it ends before 0"),
+    (rows_added, "it says 4 rows, but its shards have 3"),
+    (users_added, "it says 3 users, but its shards have 2"),
+    (split_lost, "it says 0 validation rows, but its shards have 1"),
+    (split_of_a_shard_larger, "shard 1 has 1 rows, but its splits have 2"),
+)
+
+
+@pytest.mark.parametrize(("edit", "problem"), EDITS)
+def test_a_manifest_that_contradicts_itself(tmp_path: Path, content: dict[str, Any], edit: Any, problem: str) -> None:
+    edit(content)
+    write(tmp_path, content)
+    with pytest.raises(DamagedFileError) as refused:
+        read_manifest(str(tmp_path))
+    file = tmp_path / "manifest.json"
+    assert str(refused.value) == f"{file} contradicts itself: {problem}; prepare the dataset again."
+
+
+def test_what_the_files_contradict_is_found_when_they_are_read(tmp_path: Path, content: dict[str, Any]) -> None:
+    files_of_two_shards_exchanged(content)
+    write(tmp_path, content)
+    with pytest.raises(DamagedFileError, match=r"part-00001\.parquet has 1 rows where its manifest says 2; prepare"):
+        Dataset.open(str(tmp_path)).table(0)
+    content["n_items"] += 1
+    write(tmp_path, content)
+    with pytest.raises(DamagedFileError, match=r"items\.parquet has 2 rows where its manifest says 3; prepare"):
+        Dataset.open(str(tmp_path)).items()
+
+
+def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Where everything in a JSON value is that can be edited."""
+    yield path
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from leaves(value[key], (*path, key))
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_no_edit_is_taken(tmp_path: Path, content: dict[str, Any], seed: int) -> None:
+    """Whatever is edited by hand: a field changed, dropped, repeated, or exchanged with another."""
+    Manifest.model_validate(content).write(str(tmp_path))
+    file = tmp_path / "manifest.json"
+    written = json.loads(file.read_text())
+    rng = random.Random(seed)
+    edited = copy.deepcopy(written)
+    while edited == written:
+        *above, last = rng.choice([path for path in leaves(edited) if path])
+        home: Any = functools.reduce(lambda value, key: value[key], above, edited)
+        match rng.choice(("change", "drop", "repeat", "exchange")):
+            case "drop":
+                del home[last]
+            case "repeat" if isinstance(home, list):
+                home.insert(last, copy.deepcopy(home[last]))
+            case "exchange":
+                other = rng.choice(list(home) if isinstance(home, dict) else range(len(home)))
+                home[last], home[other] = home[other], home[last]
+            case _:
+                value = home[last]
+                changes = [None, "", [], {}, 0, 1]
+                if isinstance(value, bool):
+                    changes = [not value]
+                elif isinstance(value, int):
+                    changes = [value + 1, value - 1, -value, 2 * value, value + 0.5, str(value)]
+                elif isinstance(value, str):
+                    changes = [value + "0", value[:-1], value[::-1]]
+                home[last] = rng.choice(changes)
+    file.write_text(json.dumps(edited))
+    with pytest.raises(DasError, match=str(tmp_path)) as refused:
+        read_manifest(str(tmp_path))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_manifest_of_the_first_version_has_no_checksum(tmp_path: Path, content: dict[str, Any]) -> None:
+    file = tmp_path / "manifest.json"
+    file.write_text(json.dumps(content | {"version": 1}))
+    assert read_manifest(str(tmp_path)).n_users == 2
+    file.write_text(json.dumps(content | {"version": 1, "n_users": 3}))
+    with pytest.raises(DamagedFileError, match="contradicts itself"):
+        read_manifest(str(tmp_path))
+    file.write_text(json.dumps(content | {"version": 2}))
+    with pytest.raises(DamagedFileError, match=r"manifest\.json has no checksum; prepare the dataset again\."):
+        read_manifest(str(tmp_path))
