@@ -28,6 +28,7 @@ from distill_at_scale.distillation.ridge import Histories, RidgePrediction
 from distill_at_scale.distillation.sketch import initial_rows
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.errors import DasError
+from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig
 from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.synthetic_rows import SyntheticRows
@@ -66,7 +67,7 @@ class DistillCFConfig(ModelConfig):
     """S, of the paper's family."""
     sparsity: float = Field(default=1e-3, ge=0)
     """ρ, weight of the rows' sums, of the paper's family."""
-    metric: str = Field(default="ndcg@10", pattern=r"^(hr|recall|precision|ndcg|mrr)@[1-9][0-9]*$")
+    metric: str = Field(default=PRIMARY, pattern=r"^(hr|recall|precision|ndcg|mrr)@[1-9][0-9]*$")
     """Validation metric by which the best state and λ are chosen."""
     validate_every: int = Field(default=25, ge=1)
     """Steps between validations."""

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from pydantic import Field
 
 from distill_at_scale.distillation.users import RealUsers
+from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig
 
 Init = Literal["random", "kmeans", "sketch"]
@@ -33,7 +34,7 @@ class SketchConfig(ModelConfig):
 
     users: int = Field(default=500, ge=1)
     """μ, synthetic users."""
-    metric: str = Field(default="ndcg@10", pattern=r"^(hr|recall|precision|ndcg|mrr)@[1-9][0-9]*$")
+    metric: str = Field(default=PRIMARY, pattern=r"^(hr|recall|precision|ndcg|mrr)@[1-9][0-9]*$")
     """Validation metric by which λ is chosen."""
     validation_users: int = Field(default=3000, ge=1)
     """Users, drawn by hash, on whom it is measured; all where there are fewer."""

@@ -10,7 +10,11 @@ from pydantic import BaseModel
 Scores = Mapping[str, Mapping[str, float]]
 """model -> metric -> value"""
 
-DEFAULT_METRICS = ("ndcg@10", "hr@10", "psp@10", "ndcg@100", "hr@100", "psp@100", "auc")
+PRIMARY = "ndcg@10"
+"""The metric whose kept share is reported, and by which every model and distiller chooses its settings on validation
+rows. With one metric for both, "kept" compares models at their best."""
+
+DEFAULT_METRICS = (PRIMARY, "hr@10", "psp@10", "ndcg@100", "hr@100", "psp@100", "auc")
 
 
 class Retention(BaseModel):

@@ -16,15 +16,13 @@ import polars as pl
 
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DasError
-from distill_at_scale.evaluation.retention import kendall_tau
+from distill_at_scale.evaluation.retention import DEFAULT_METRICS, PRIMARY, kendall_tau
 
 NAME, TRIALS = "sweep.json", "trials.parquet"
 """files of a sweep: its dataset, settings and result; its trials"""
 FULL = "full"
 """the method that leaves everything"""
-PRIMARY = "ndcg@10"
-"""the metric whose kept share is told"""
-METRICS = ("ndcg@10", "hr@10", "psp@10", "ndcg@100", "hr@100", "psp@100", "auc")
+METRICS = DEFAULT_METRICS
 _INTERVAL = (0.05, 0.95)
 
 SCHEMA: dict[str, Any] = {

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field, PositiveFloat
 
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig, Precision, Recommender, expect_shape
 from distill_at_scale.models.linalg import FLOAT32_CONDITION, inverse_in_place
 from distill_at_scale.models.selection import METRIC_PATTERN, Progress, select, validation_metric
@@ -24,8 +25,8 @@ class EaseConfig(ModelConfig):
     """λ, added to the diagonal of XᵀX; None: chosen on validation."""
     grid: tuple[PositiveFloat, ...] = Field(default=(50, 100, 200, 400, 800, 1600), min_length=1)
     """The λ tried on validation; goes on beyond an edge where that is the best."""
-    metric: str = Field(default="ndcg@10", pattern=METRIC_PATTERN)
-    """Validation metric; ndcg@10, by which EASE is compared in the literature."""
+    metric: str = Field(default=PRIMARY, pattern=METRIC_PATTERN)
+    """Validation metric by which it is chosen."""
     dtype: Precision = "auto"
     """Precision of the inverse; auto: float64 where float32 could lose more than three digits."""
 

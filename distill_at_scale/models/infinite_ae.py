@@ -11,6 +11,7 @@ from pydantic import Field, PositiveFloat
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
+from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig, Precision, Recommender, expect_shape
 from distill_at_scale.models.device import Device, resolve_device
 from distill_at_scale.models.kernel.krr import KernelRidge
@@ -46,8 +47,8 @@ class InfiniteAEConfig(ModelConfig):
     """λ > 0, relative to the kernel's mean diagonal; None: chosen on validation."""
     grid: tuple[PositiveFloat, ...] = Field(default=(1, 2, 5, 10, 20, 50, 100), min_length=1)
     """The λ tried on validation; goes on beyond an edge where that is the best."""
-    metric: str = Field(default="hr@100", pattern=METRIC_PATTERN)
-    """Validation metric; hr@100, by which the reference implementation chooses."""
+    metric: str = Field(default=PRIMARY, pattern=METRIC_PATTERN)
+    """Validation metric by which λ is chosen. The reference implementation chooses by hr@100."""
     dtype: Precision = "auto"
     """Precision of kernel and solve; auto: float64 where float32 could lose more than three digits."""
     device: Device = "auto"

@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from pydantic import Field, PositiveInt
 
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig, Recommender, expect_shape
 from distill_at_scale.models.selection import METRIC_PATTERN, Progress, select, validation_metric
 
@@ -24,8 +25,8 @@ class SvdAEConfig(ModelConfig):
     """Number of singular vectors; None: chosen on validation."""
     grid: tuple[PositiveInt, ...] = Field(default=(16, 32, 64, 96, 128, 192, 256), min_length=1)
     """The ranks tried on validation; goes on beyond an edge where that is the best, up to twice the largest."""
-    metric: str = Field(default="ndcg@10", pattern=METRIC_PATTERN)
-    """Validation metric; ndcg@10, the ranking metric of the paper's main table."""
+    metric: str = Field(default=PRIMARY, pattern=METRIC_PATTERN)
+    """Validation metric by which it is chosen."""
     iterations: int = Field(default=8, ge=1)
     """Subspace iterations of the SVD."""
     seed: int = Field(default=0, ge=0)

@@ -14,7 +14,16 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import Retention, retention
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines import cluster, runs
-from distill_at_scale.pipelines.pairs import Pair, Trained, fits_beside_others, settings_of, train_apart, train_here
+from distill_at_scale.pipelines.pairs import (
+    Pair,
+    Trained,
+    fits_beside_others,
+    other_metrics,
+    selection_metric,
+    settings_of,
+    train_apart,
+    train_here,
+)
 from distill_at_scale.pipelines.stages import run_stage
 from distill_at_scale.settings import settle
 
@@ -45,6 +54,11 @@ class Comparison(BaseModel):
     data: dict[str, Any]
     """uri, fingerprint and train rows of the full dataset"""
     metrics: list[str]
+    """the kept share is reported for the first"""
+    chosen_by: str
+    """validation metric by which every model chose its settings, on every dataset"""
+    notes: list[str]
+    """what to know before comparing, as sentences"""
     full: dict[str, Trained]
     """model -> how it does when fitted on everything"""
     small: list[Compared]
@@ -67,6 +81,7 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
     settings_by_model = settings_of(config.set, config.models, f"one of the models, as {config.models[0]}.NAME=VALUE")
     for name in config.models:
         find_model(name).parse_config(settings_by_model.get(name, {}))
+    metric = selection_metric(config.models, config.metrics[0])
     full = Dataset.open(config.data)
     small = [Dataset.open(uri) for uri in config.samples]
     for dataset in small:
@@ -86,6 +101,7 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
             config.split,
             config.seed,
             settings=settings_by_model.get(name),
+            metric=metric,
         )
         for dataset in (full, *small)
         for name in config.models
@@ -118,6 +134,8 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
             "train_rows": full.manifest.splits["train"],
         },
         metrics=config.metrics,
+        chosen_by=metric,
+        notes=[f"{note}." for note in other_metrics(settings_by_model, metric)],
         full=on_full,
         small=found,
         wall_s=round(time.time() - started, 1),

@@ -10,6 +10,7 @@ number.
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from distill_at_scale.distillation.farzi import FarziRecipe
 from distill_at_scale.distillation.sketch import SketchConfig
 from distill_at_scale.distillation.synthetic_manifest import SequencesRecord, is_synthetic
 from distill_at_scale.errors import DasError, wrong_setting
+from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines import cluster, progress, runs
 from distill_at_scale.pipelines.distill_farzi import check_farzi, distill_farzi
 from distill_at_scale.pipelines.distill_rows import distill_rows
@@ -120,7 +122,7 @@ def distill(config: DistillConfig | None = None, /, **settings: Any) -> DistillR
                 else:
                     distill_rows(gang, workers, data, method, output, tell)
 
-            run_gang(record, name, gang, work)
+            run_gang(record, name, gang, work, functools.partial(warm_up, "infinite_ae"))
     record.write(output)
     storage.remove(storage.join(output, WORK))
     made = synthetic.SyntheticDataset.open(output).manifest

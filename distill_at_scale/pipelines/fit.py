@@ -6,6 +6,7 @@ many workers as asked for.
 
 from __future__ import annotations
 
+import functools
 import time
 from dataclasses import asdict
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import find_model
 from distill_at_scale.models.base import MODEL_FILE, read_description
+from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines import cluster, progress, runs
 from distill_at_scale.pipelines.fitting import fit_synthetic
 from distill_at_scale.pipelines.stages import run_alone
@@ -99,7 +101,8 @@ def fit(config: FitConfig | None = None, /, **settings: Any) -> FitResult:
                 fit_kernel(record, config, dataset, solver, output, tell)
             else:
                 job = (dataset.uri, config.model, given, output, tell)
-                run_alone(record, f"fit {config.model}", _fit, *job, gpu=config.gpu)
+                warm = functools.partial(warm_up, config.model, given)
+                run_alone(record, f"fit {config.model}", _fit, *job, gpu=config.gpu, warm=warm)
     return _result(record, config, output, dataset.manifest.fingerprint)
 
 
@@ -127,7 +130,9 @@ def _fit_synthetic(config: FitConfig) -> FitResult:
         progress.stage(name, _STEPS) as stage,
         progress.relay(stage, _STEPS) as tell,
     ):
-        run_alone(record, name, _fit_few, synthetic.uri, config.model, config.set, output, tell, gpu=config.gpu)
+        job = (synthetic.uri, config.model, config.set, output, tell)
+        warm = functools.partial(warm_up, config.model, config.set, synthetic=made is None)
+        run_alone(record, name, _fit_few, *job, gpu=config.gpu, warm=warm)
     return _result(record, config, output, synthetic.manifest.data.sha256[:32])
 
 

@@ -10,6 +10,7 @@ on from them, exactly; a nystrom starts again, being one pass over the rows.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import sys
@@ -35,6 +36,7 @@ from distill_at_scale.models.kernel.pcg_fit import Shelf, join_users
 from distill_at_scale.models.kernel.solvers import Plan, Speed, choose, measure_speed, plan
 from distill_at_scale.models.memory import available_memory, require_memory
 from distill_at_scale.models.training.sources import FilledSource, ShardSource
+from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines import cluster, progress, runs
 from distill_at_scale.pipelines.checkpoints import Checkpoints
 from distill_at_scale.pipelines.stages import ANYWHERE, take
@@ -128,7 +130,8 @@ def fit_kernel(
         fit = _fit_nystrom if solver == "nystrom" else _fit_pcg
         fit(dataset, model, peers, gang.work, every, output, listener)
 
-    run_gang(record, f"fit infinite_ae by {solver}", gang, work)
+    warm = functools.partial(warm_up, "infinite_ae", {"solver": solver})
+    run_gang(record, f"fit infinite_ae by {solver}", gang, work, warm)
     storage.remove(storage.join(output, WORK))
 
 

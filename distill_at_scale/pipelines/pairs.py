@@ -23,7 +23,9 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
+from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models import find_model
+from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines import cluster
 from distill_at_scale.pipelines.evaluate import evaluate, measure, weights
 from distill_at_scale.pipelines.fit import fit
@@ -32,6 +34,8 @@ from distill_at_scale.pipelines.fitting import fit_here
 RECORDS = "trained"
 """folder of an output: what each pair measured"""
 
+# Grows when the same pair would measure something else: 2: all models choose by one metric, costs of warm processes.
+_MEASURED = 2
 # What the rows take as they are read and handed over.
 _ROW_BYTES = 100
 
@@ -85,6 +89,7 @@ class Pair:
         model_seed: int | None = None,
         resample: bool = False,
         settings: Mapping[str, Any] | None = None,
+        metric: str = PRIMARY,
     ) -> Pair:
         """A pair with its record under ``output``.
 
@@ -92,8 +97,12 @@ class Pair:
             model_seed: of the initialisation and batches of a model trained by gradients; one in closed form is the
                 same for all seeds.
             settings: of the model; one of them may be its seed.
+            metric: by which the model chooses on validation rows, where its settings do not say.
         """
         settings = dict(settings or {})
+        chooses = find_model(model).Config.model_fields.get("metric")
+        if chooses is not None and chooses.default != metric:
+            settings = {"metric": metric, **settings}
         if model_seed and find_model(model).by_gradients:
             settings.setdefault("seed", model_seed)
         # The name for the reader; the fingerprint tells datasets of the same name apart.
@@ -107,7 +116,7 @@ class Pair:
 
     @property
     def key(self) -> dict[str, Any]:
-        return {"data": self.fingerprint, "full": self.full_fingerprint}
+        return {"data": self.fingerprint, "full": self.full_fingerprint, "measured": _MEASURED}
 
     def read(self) -> Trained | None:
         """How it did, if it has been done before."""
@@ -116,7 +125,7 @@ class Pair:
         except FileNotFoundError:
             return None
         if before["key"] != self.key:
-            return None
+            return None  # of other rows, or of a release that measured otherwise
         trained = Trained.model_validate(before["trained"])
         return None if self.resample and trained.resampled is None else trained
 
@@ -145,6 +154,40 @@ def settings_of(given: Mapping[str, Any], owners: Collection[str], wanted: str) 
     return found
 
 
+def selection_metric(models: Collection[str], wanted: str) -> str:
+    """The one validation metric by which all of some models choose their settings.
+
+    Args:
+        models: their names; those that choose nothing agree to all.
+        wanted: the metric whose kept share is reported.
+
+    Returns:
+        ``wanted``, or :data:`~distill_at_scale.evaluation.retention.PRIMARY` where one of them cannot choose by it.
+    """
+    for model in map(find_model, models):
+        if "metric" in model.Config.model_fields:
+            try:
+                model.parse_config({"metric": wanted})
+            except DasError:
+                return PRIMARY
+    return wanted
+
+
+def other_metrics(settings: Mapping[str, Mapping[str, Any]], metric: str) -> list[str]:
+    """What to know of settings by which some models or distillers choose by another metric than the rest, as sentences.
+
+    Args:
+        settings: by model or distiller.
+        metric: by which all others choose.
+    """
+    return [
+        f"{name} chooses its settings by validation {of['metric']}, not by {metric}: what it keeps is not that of its "
+        "best setting"
+        for name, of in settings.items()
+        if of.get("metric", metric) != metric
+    ]
+
+
 def fits_beside_others(pair: Pair) -> bool:
     """Whether a node has the memory for as many fits like this one as it has CPUs."""
     model = find_model(pair.model)
@@ -168,6 +211,7 @@ def train_here(pair: Pair) -> None:
         DasError: as the fit, with the model's and the dataset's names.
     """
     cluster.use_threads(1)
+    warm_up(pair.model, pair.settings, synthetic=is_synthetic(pair.data))
     start, cpu = time.monotonic(), time.process_time()
     try:
         model = fit_here(pair.data, pair.model, pair.settings)

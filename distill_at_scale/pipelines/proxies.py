@@ -8,6 +8,7 @@ both. At the end they become the row scores that samplers read.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from distill_at_scale.data.preparation import parts
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.training.sources import ShardSource
 from distill_at_scale.models.training.trainer import Trainer
+from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines import progress, runs
 from distill_at_scale.pipelines.stages import run_stage
 from distill_at_scale.pipelines.train import Gang, Workers, run_gang, run_trainer
@@ -97,7 +99,7 @@ def score_rows(
 
             run_trainer(gang, workers, model, dataset, source, tell, add_scores)
 
-        run_gang(record, f"train {proxy} proxy", gang, work)
+        run_gang(record, f"train {proxy} proxy", gang, work, functools.partial(warm_up, proxy))
     cuts = -(-workers // len(dataset.shards))
 
     def write(shard: int) -> dict[str, Any]:

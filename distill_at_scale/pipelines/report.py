@@ -200,7 +200,8 @@ def _notes(about: Mapping[str, Any]) -> list[str]:
     if ended is None:
         return ["The sweep had not ended when this page was made."]
     left = [f"For {ended['left']:,} trials the time budget did not suffice."] if ended["left"] else []
-    return [*left, *(f"Left out: {sentence}." for sentence in ended["left_out"])]
+    beware = [f"{sentence}." for sentence in ended.get("notes", [])]
+    return [*left, *(f"Left out: {sentence}." for sentence in ended["left_out"]), *beware]
 
 
 def _full(trials: pl.DataFrame) -> list[FullModel]:

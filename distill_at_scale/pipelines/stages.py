@@ -174,9 +174,17 @@ def take(ref: ray.ObjectRef) -> Any:
 
 
 def run_alone(
-    run: runs.RunRecord, name: str, work: Callable[..., dict[str, Any]], *arguments: Any, gpu: bool = False
+    run: runs.RunRecord,
+    name: str,
+    work: Callable[..., dict[str, Any]],
+    *arguments: Any,
+    gpu: bool = False,
+    warm: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """``work(*arguments)`` in one task that has a whole node's CPUs (and a GPU) to itself.
+
+    Args:
+        warm: called before costs are counted, as :func:`~distill_at_scale.models.warming.warm_up`.
 
     Raises:
         DasError: the one that the task raised, or when the worker was killed, as for want of memory.
@@ -185,6 +193,8 @@ def run_alone(
 
     def whole_node() -> _Answer:
         cluster.use_threads(cpus)
+        if warm is not None:
+            warm()
         return _answer(lambda: work(*arguments))
 
     start = time.monotonic()

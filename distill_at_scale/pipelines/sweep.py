@@ -33,6 +33,7 @@ from distill_at_scale.pipelines.pairs import (
     Pair,
     Trained,
     fits_beside_others,
+    other_metrics,
     settings_of,
     train_apart,
     train_here,
@@ -67,8 +68,10 @@ class SweepResult(BaseModel):
     """model or distiller -> the settings that a search found"""
     left_out: list[str]
     """what was asked for and cannot be, as sentences"""
+    notes: list[str]
+    """what to know of the figures, as sentences"""
     metric: str
-    """whose kept share is told"""
+    """whose kept share is told, and by which every model and distiller chose its settings on validation rows"""
     cells: list[dict[str, Any]]
     """what every method keeps at every budget; see :func:`distill_at_scale.genie.trials.cells`"""
     wall_s: float
@@ -370,6 +373,7 @@ class _Sweep:
             fits=fits,
             searched={found.owner: found.chosen for found in self.searched},
             left_out=self.left_out,
+            notes=other_metrics(self.settings, PRIMARY),
             metric=PRIMARY,
             cells=cells(trials).to_dicts(),
             wall_s=round(time.time() - self.started, 1),

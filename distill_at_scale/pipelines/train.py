@@ -8,6 +8,7 @@ driver that died by running the same command again; both go on from the newest c
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import tempfile
@@ -32,6 +33,7 @@ from distill_at_scale.models import create_model
 from distill_at_scale.models.training.sources import ShardSource
 from distill_at_scale.models.training.torch_model import TorchRecommender
 from distill_at_scale.models.training.trainer import Alone, Trainer
+from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines import cluster, progress, runs
 from distill_at_scale.pipelines.checkpoints import Checkpoints
 from distill_at_scale.pipelines.stages import ANYWHERE
@@ -110,15 +112,24 @@ def train(record: runs.RunRecord, config: FitConfig, dataset: Dataset, output: s
         if workers.rank == 0:
             model.save(output)
 
-    run_gang(record, f"fit {config.model}", gang, work)
+    run_gang(record, f"fit {config.model}", gang, work, functools.partial(warm_up, name, settings))
     storage.remove(storage.join(output, WORK))
 
 
-def run_gang(record: runs.RunRecord, name: str, gang: Gang, work: Callable[[Gang, Workers], None]) -> None:
+def run_gang(
+    record: runs.RunRecord,
+    name: str,
+    gang: Gang,
+    work: Callable[[Gang, Workers], None],
+    warm: Callable[[], None] | None = None,
+) -> None:
     """Has every worker of a gang run ``work``, again from its checkpoints when one of them dies.
 
     Several workers are started, connected and watched over by Ray Train. One alone has nobody to be connected with: it
     is an actor of its own, which starts in a third of the time.
+
+    Args:
+        warm: called in each worker before its costs are counted, as :func:`~distill_at_scale.models.warming.warm_up`.
 
     Raises:
         DasError: the one that a worker raised; too few CPUs; too many deaths.
@@ -128,7 +139,7 @@ def run_gang(record: runs.RunRecord, name: str, gang: Gang, work: Callable[[Gang
     storage.remove(failed)
     storage.remove(storage.join(gang.work, _CRASHED))
     started = time.monotonic()
-    loop = {"gang": gang, "work": work}
+    loop = {"gang": gang, "work": work, "warm": warm}
     reason = _run_one(loop, failed) if gang.workers == 1 else _run_several(loop)
     if storage.exists(failed):
         failure = storage.read_json(failed)
@@ -242,6 +253,8 @@ def _on_worker(loop: dict[str, Any]) -> None:
     device = torch.device("cpu")
     if gang.gpu:
         device = get_device() if gang.workers > 1 else torch.device("cuda")
+    if loop["warm"] is not None:
+        loop["warm"]()
     cpu, workers = time.process_time(), Workers(device)
     try:
         loop["work"](gang, workers)

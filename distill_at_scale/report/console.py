@@ -197,6 +197,7 @@ def show_comparison(result: Comparison) -> None:
         f"τ: Kendall's τ-b of the models' rankings, averaged over {', '.join(result.metrics)}; {metric} in percent "
         "of full data's (first row: in percent)",
         grid(["fitted on", "rows %", "τ", *models], rows),
+        *(escape(f"Beware: {note}") for note in result.notes),
     )
 
 

@@ -30,6 +30,7 @@ def show_sweep(result: SweepResult) -> None:
                 ("seeds", result.seeds),
                 ("took", f"{result.wall_s:,.0f} s"),
                 *(("left out", sentence) for sentence in result.left_out),
+                *(("beware", sentence) for sentence in result.notes),
             ],
         )
     )

@@ -14,6 +14,7 @@ from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.lessons import Lessons
 from distill_at_scale.distillation.farzi.start import Teacher, random_start, start_from_teachers
 from distill_at_scale.distillation.students import Parameters
+from distill_at_scale.evaluation.retention import PRIMARY
 
 # Chosen on ml-100k. A coupled token must be item and target at once: students learn from it that what is asked for is
 # what is there, and the longer the more.
@@ -61,7 +62,7 @@ class FarziRecipe(FarziConfig):
     start from the mean of the teachers, which needs more width."""
     teacher: dict[str, Any] = Field(default_factory=dict)
     """Settings of their training, as {epochs: 50}."""
-    metric: str = Field(default="ndcg@10", pattern=r"^(hr|recall|precision|ndcg|mrr)@[1-9][0-9]*$")
+    metric: str = Field(default=PRIMARY, pattern=r"^(hr|recall|precision|ndcg|mrr)@[1-9][0-9]*$")
     """By which the teachers' epochs and the best sequences are chosen on validation rows."""
     validation_users: int = Field(default=3000, ge=1)
     """Users, drawn by hash, on whom it is measured; all where there are fewer."""

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig, Recommender, expect_shape
 from distill_at_scale.models.device import Device, resolve_device
 from distill_at_scale.models.selection import Progress
@@ -29,7 +30,7 @@ class TorchConfig(ModelConfig):
     """Passes over the train rows at most; with validation rows, the best one counts."""
     patience: int = Field(default=10, ge=1)
     """Epochs without a better validation metric after which training stops."""
-    metric: str = Field(default="ndcg@10", pattern=r"^((hr|recall|precision|ndcg|mrr)@[1-9][0-9]*|mse)$")
+    metric: str = Field(default=PRIMARY, pattern=r"^((hr|recall|precision|ndcg|mrr)@[1-9][0-9]*|mse)$")
     """Validation metric."""
     validation_users: int = Field(default=50_000, ge=1)
     """Users, drawn by hash, on whom it is measured after each epoch; all where there are fewer."""
