@@ -7,9 +7,13 @@ the same partitions, splits and samples on every machine and for every release.
 from __future__ import annotations
 
 import hashlib
+from typing import NewType
 
 import numpy as np
 import polars as pl
+
+Stream = NewType("Stream", int)
+"""What a random stream begins with, in [0, 2^63); only :func:`stream` makes one."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -42,8 +46,8 @@ def _mix(mixed: np.ndarray) -> np.ndarray:
     return mixed
 
 
-def stream(name: str, seed: int = 0) -> int:
-    """A uint64 to begin a random stream with; streams of different names are independent of each other.
+def stream(name: str, seed: int = 0, *place: int) -> Stream:
+    """The beginning of a random stream; streams of different names are independent of each other.
 
     Every place that draws has a name of its own, as ``"sensitivity/keys"``; a test knows them all, since two places
     that share a stream make the same draws.
@@ -51,9 +55,11 @@ def stream(name: str, seed: int = 0) -> int:
     Args:
         name: unique in the package.
         seed: of the run.
+        place: numbers that tell apart the streams of one name, as an epoch or a step; each at least 0.
     """
-    state = combine(seed % (1 << 64), int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
-    return int(state[0])
+    own = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+    # 63 bits: torch, NumPy and a setting in JSON take them alike.
+    return Stream(int(_combined(seed % (1 << 64), own, *place)[0]) >> 1)
 
 
 def hash_ids(ids: pl.Series) -> np.ndarray:
@@ -88,8 +94,15 @@ def _hash_strings(strings: pl.Series) -> np.ndarray:
         return mix(sums + lengths.astype(np.uint64) * _GOLDEN)
 
 
-def combine(*parts: np.ndarray | int) -> np.ndarray:
-    """Hash of several uint64 arrays (or one number for all), in order; e.g. ``combine(seed, user, item)``."""
+def combine(begin: Stream, *parts: np.ndarray | int) -> np.ndarray:
+    """uint64 [n]: the draws of a stream for several uint64 arrays (or one number for all), in order.
+
+    For example ``combine(stream("splits/20_percent_hist", seed), user, item)``.
+    """
+    return _combined(begin, *parts)
+
+
+def _combined(*parts: np.ndarray | int) -> np.ndarray:
     state = np.zeros(1, dtype=np.uint64)
     for part in parts:
         value = np.asarray(part, dtype=np.uint64) if isinstance(part, int) else part

@@ -76,7 +76,8 @@ def twenty_percent_hist(offsets: np.ndarray, user_hash: np.ndarray, item_hash: n
     """
     counts = np.diff(offsets)
     owner = np.repeat(np.arange(len(counts)), counts)
-    order = np.lexsort((hashing.combine(seed, user_hash[owner], item_hash), owner))
+    draw = hashing.combine(hashing.stream("splits/20_percent_hist", seed), user_hash[owner], item_hash)
+    order = np.lexsort((draw, owner))
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order)) - np.repeat(offsets[:-1], counts)
     size = counts[owner]

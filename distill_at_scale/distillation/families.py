@@ -11,7 +11,6 @@ from distill_at_scale.data import hashing
 if TYPE_CHECKING:
     from distill_at_scale.distillation.distill_cf import DistillCFConfig
 
-_GUMBEL = 21
 # How far from 0 and 1 binary rows start.
 _MARGIN = 0.35
 
@@ -133,7 +132,7 @@ class GumbelRows(SoftmaxRows):
 
     def _drawn(self, z: torch.Tensor, step: int, draw: int) -> torch.Tensor:
         # Drawn on the CPU, so that a GPU sees the same numbers.
-        generator = torch.Generator().manual_seed(int(hashing.combine(self._seed, _GUMBEL, step, draw)[0] >> 1))
+        generator = torch.Generator().manual_seed(hashing.stream("distill_cf/gumbel", self._seed, step, draw))
         noise = -torch.empty(z.shape, dtype=z.dtype).exponential_(generator=generator).log()
         return torch.softmax((z + noise.to(z.device)) / self._temperature, dim=1)
 

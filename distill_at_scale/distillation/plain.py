@@ -16,8 +16,6 @@ from distill_at_scale.distillation.farzi.latent import LatentSequences
 
 How = Literal["top_k", "sample"]
 
-_DRAW = 31
-
 
 def discrete_users(rows: np.ndarray, mean_count: float, how: How, seed: int) -> Interactions:
     """Sets of items out of real-valued rows; see :meth:`SyntheticDataset.draw`.
@@ -35,8 +33,9 @@ def discrete_users(rows: np.ndarray, mean_count: float, how: How, seed: int) -> 
     keys = rows.astype(np.float64)
     if how == "sample":
         # Gumbel top-k: the k largest of log w + g are a draw of k without replacement (Kool et al., ICML 2019).
+        begin = hashing.stream("synthetic/drawn users", seed)
         with np.errstate(divide="ignore"):
-            keys = np.log(weights) + _gumbel(seed, np.arange(weights.size, dtype=np.uint64).reshape(weights.shape))
+            keys = np.log(weights) + _gumbel(begin, np.arange(weights.size, dtype=np.uint64).reshape(weights.shape))
     ranked = np.argsort(-keys, axis=1, kind="stable")
     items = [np.sort(ranked[row, :count]) for row, count in enumerate(counts)]
     return Interactions(
@@ -50,7 +49,7 @@ def discrete_users(rows: np.ndarray, mean_count: float, how: How, seed: int) -> 
 def discrete_sequences(latent: LatentSequences, how: How, seed: int) -> Interactions:
     """One item a place, the most likely or a drawn one, with times 0, 1, …; of decoupled sequences the inputs and
     then the last target. An item may come more than once in a sequence."""
-    found = []
+    found, begin = [], hashing.stream("synthetic/drawn sequences", seed)
     for row in range(len(latent)):
         inputs, targets = (part[0].double().numpy() for part in latent.tokens(torch.tensor([row])))
         # Coupled or not, a sequence is what is read and then the token that the last place asks for.
@@ -58,7 +57,7 @@ def discrete_sequences(latent: LatentSequences, how: How, seed: int) -> Interact
         if how == "sample":
             places = np.arange(tokens.size, dtype=np.uint64).reshape(tokens.shape) + np.uint64(row * tokens.size)
             with np.errstate(divide="ignore"):
-                tokens = np.log(tokens) + _gumbel(seed, places)
+                tokens = np.log(tokens) + _gumbel(begin, places)
         found.append(tokens.argmax(axis=1))
     items = np.stack(found)
     n_sequences, length = items.shape
@@ -82,7 +81,7 @@ def as_log(users: Interactions, items: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
-def _gumbel(seed: int, places: np.ndarray) -> np.ndarray:
+def _gumbel(begin: hashing.Stream, places: np.ndarray) -> np.ndarray:
     """A standard Gumbel number for each place."""
-    uniform = (hashing.combine(seed, _DRAW, places) >> np.uint64(11)).astype(np.float64) * 2.0**-53 + 2.0**-54
+    uniform = (hashing.combine(begin, places) >> np.uint64(11)).astype(np.float64) * 2.0**-53 + 2.0**-54
     return -np.log(-np.log(uniform))

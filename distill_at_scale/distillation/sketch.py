@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field
 
+from distill_at_scale.data import hashing
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig
@@ -91,7 +92,7 @@ def item_factors(users: RealUsers, rank: int, seed: int) -> tuple[torch.Tensor, 
     """
     rank = min(rank, users.n_items, users.n_filled)
     width = min(rank + _OVERSAMPLE, users.n_items)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(hashing.stream("sketch/basis", seed))
     basis = torch.randn(users.n_items, width, generator=generator).to(users.device)
     for _ in range(_PASSES):
         basis = torch.linalg.qr(_normal_product(users, basis)).Q

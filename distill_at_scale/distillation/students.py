@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation import soft_tokens
 from distill_at_scale.distillation.soft_tokens import SoftTokens, log_partition
@@ -52,7 +53,7 @@ class Student(ABC):
     def draw(self, seed: int) -> Parameters:
         """New parameters, as the model draws them."""
         with torch.random.fork_rng([]):
-            torch.manual_seed(seed)
+            torch.manual_seed(hashing.stream("students/parameters", seed))
             module = self._recommender.build(0, self.n_items)
         return {name: parameter.detach() for name, parameter in module.named_parameters()}
 

@@ -19,7 +19,6 @@ from distill_at_scale.evaluation import RankingEvaluator
 from distill_at_scale.models.training.sources import Source, take_users
 from distill_at_scale.models.training.trainer import Alone
 
-_ORDER, _HIDE, _INITIAL, _JUDGED = 11, 12, 13, 14
 _FEISTEL_ROUNDS = 4
 
 
@@ -97,7 +96,9 @@ class RealUsers:
         """
         positions = step * size + np.arange(size, dtype=np.uint64)
         rounds, places = np.divmod(positions, np.uint64(self.n_users))
-        return self._own(_permuted(places, self.n_users, (self._seed, _ORDER), rounds))
+        return self._own(
+            _permuted(places, self.n_users, hashing.stream("distillation/order of users", self._seed), rounds)
+        )
 
     def hide(self, rows: sp.csr_array, users: np.ndarray, step: int, share: float) -> tuple[sp.csr_array, sp.csr_array]:
         """Splits train rows at random into what a step may see and what it must predict.
@@ -110,7 +111,8 @@ class RealUsers:
             (inputs, hidden), CSR [b, n_items] each.
         """
         owners = np.repeat(users, np.diff(rows.indptr)).astype(np.uint64)
-        draw = hashing.combine(self._seed, _HIDE, step, owners, rows.indices.astype(np.uint64))
+        begin = hashing.stream("distillation/hidden rows", self._seed, step)
+        draw = hashing.combine(begin, owners, rows.indices.astype(np.uint64))
         hidden = (draw >> np.uint64(11)).astype(np.float64) * 2.0**-53 < share
         return _keep(rows, ~hidden), _keep(rows, hidden)
 
@@ -124,9 +126,10 @@ class RealUsers:
             raise DasError(f"--users {n:,} is more than the {self.n_filled:,} users with train rows; set fewer.")
         rows = torch.zeros(n, self.n_items, device=self.device)
         placed = start = 0
+        begin = hashing.stream("distillation/initial users", self._seed)
         while placed < n:
             positions = np.arange(start, min(start + 2 * n, self.n_users), dtype=np.uint64)
-            places = self._places(_permuted(positions, self.n_users, (self._seed, _INITIAL), np.zeros_like(positions)))
+            places = self._places(_permuted(positions, self.n_users, begin, np.zeros_like(positions)))
             chosen = np.flatnonzero(self.added(*(places >= 0)))[: n - placed]
             mine = places[chosen] >= 0
             where = torch.from_numpy(placed + np.flatnonzero(mine)).to(self.device)
@@ -165,12 +168,13 @@ class RealUsers:
 
     def _judged(self, heldout: Interactions, judged: int) -> np.ndarray:
         """Positions of the users that are judged."""
-        draw = hashing.combine(self._seed, _JUDGED, heldout.users.astype(np.uint64)) >> np.uint64(11)
+        begin = hashing.stream("distillation/judged users", self._seed)
+        draw = hashing.combine(begin, heldout.users.astype(np.uint64)) >> np.uint64(11)
         share = judged / max(self.n_users, 1)
         return np.flatnonzero((heldout.counts > 0) & (draw.astype(np.float64) * 2.0**-53 < share))
 
 
-def _permuted(places: np.ndarray, n: int, seed: tuple[int, ...], rounds: np.ndarray) -> np.ndarray:
+def _permuted(places: np.ndarray, n: int, begin: hashing.Stream, rounds: np.ndarray) -> np.ndarray:
     """Where each of the places 0 … n − 1 goes in a random permutation, one for each round; nothing is stored.
 
     A Feistel network permutes the numbers of twice so many bits; one that leaves [0, n) is sent through it again
@@ -183,7 +187,7 @@ def _permuted(places: np.ndarray, n: int, seed: tuple[int, ...], rounds: np.ndar
     while todo.any():
         left, right, own = result[todo] >> shift, result[todo] & mask, rounds[todo]
         for k in range(_FEISTEL_ROUNDS):
-            left, right = right, left ^ (hashing.combine(*seed, k, own, right) & mask)
+            left, right = right, left ^ (hashing.combine(begin, k, own, right) & mask)
         result[todo] = left << shift | right
         todo = result >= np.uint64(n)
     return result

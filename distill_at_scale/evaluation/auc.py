@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from distill_at_scale.data.hashing import combine
+from distill_at_scale.data import hashing
 from distill_at_scale.evaluation.order import ordered_bits, sorted_unique
 
 N_NEGATIVES: Final = 50
@@ -46,7 +46,8 @@ def unseen_negatives(
     counts = np.diff(seen_offsets)
     rows = np.flatnonzero(counts < n_items)
     draws = np.tile(np.arange(n_draws, dtype=np.uint64), len(rows))
-    hashes = combine(seed, np.repeat(users[rows].astype(np.uint64), n_draws), draws)
+    begin = hashing.stream("auc/negatives", seed)
+    hashes = hashing.combine(begin, np.repeat(users[rows].astype(np.uint64), n_draws), draws)
     position = np.repeat(rows, n_draws)
     unseen = (n_items - counts[position]).astype(np.uint64)
     draw = (((hashes >> np.uint64(32)) * unseen) >> np.uint64(32)).astype(np.int64)

@@ -10,7 +10,6 @@ import numpy as np
 from distill_at_scale.data import hashing
 
 N_RESAMPLES = 100
-_DRAW = 41
 # The chances of 0, 1, 2, … of a Poisson variable of mean 1, summed; what is beyond 15 is below 1e-13.
 _POISSON = np.cumsum([math.exp(-1.0) / math.factorial(k) for k in range(16)])
 
@@ -25,7 +24,8 @@ def resample_weights(users: np.ndarray, n_resamples: int, seed: int) -> np.ndarr
         users: int64 [n], numbers of users.
     """
     resamples = np.arange(n_resamples, dtype=np.uint64)
-    hashes = hashing.combine(seed, _DRAW, users.astype(np.uint64)[:, None], resamples[None, :])
+    begin = hashing.stream("bootstrap/weights", seed)
+    hashes = hashing.combine(begin, users.astype(np.uint64)[:, None], resamples[None, :])
     uniform = (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
     return np.searchsorted(_POISSON, uniform, side="right")
 

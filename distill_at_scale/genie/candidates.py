@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from distill_at_scale.data import hashing
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie.networks import Pairwise, Pointwise
 from distill_at_scale.genie.ridge import Additive, Means, Ridge
@@ -97,7 +98,7 @@ def _weighted(weights: Mapping[str, float], predicted: Mapping[str, np.ndarray])
 def folds(groups: np.ndarray, n: int = FOLDS, seed: int = 0) -> np.ndarray:
     """int64 [n rows]: a fold for every row, whole groups together, groups dealt in a drawn order, the largest first."""
     names, place, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    drawn = np.random.default_rng(seed).permutation(len(names))
+    drawn = np.random.default_rng(hashing.stream("genie/folds", seed)).permutation(len(names))
     fold, filled = np.zeros(len(names), dtype=np.int64), np.zeros(n)
     for group in drawn[np.argsort(-sizes[drawn], kind="stable")]:
         fold[group] = filled.argmin()

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from distill_at_scale.data import hashing
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.splits import SplitRule
 from distill_at_scale.genie import cuts
@@ -90,7 +91,7 @@ def corpus() -> list[Entry]:
         for name, make in several.items()
     ]
     # Spread over the list, in an order of their own that has every source early.
-    order = np.random.default_rng(0).permutation(len(cut))
+    order = np.random.default_rng(hashing.stream("genie/order of logs")).permutation(len(cut))
     places = np.linspace(0, len(made), len(cut), endpoint=False)
     placed = [*zip(places, (cut[k] for k in order)), *enumerate(made)]
     return [entry for _, entry in sorted(placed, key=lambda one: one[0])]
@@ -107,7 +108,7 @@ def designs(n: int, seed: int = 0) -> list[LogDesign]:
 
     Source: McKay, Beckman, Conover, "A comparison of three methods for selecting values of input variables" (1979).
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(hashing.stream("genie/designs", seed))
     names = ("users", "items", "rows", "activity", "popularity", "clusters", "taste", "links", "drift", "noise", "who")
     at = {name: (rng.permutation(n) + rng.random(n)) / n for name in names}
     found = []

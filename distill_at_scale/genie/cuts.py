@@ -32,7 +32,7 @@ def read_log(dataset: Dataset) -> pl.DataFrame:
 def random_users(log: pl.DataFrame, n: int, seed: int = 0) -> pl.DataFrame:
     """The rows of ``n`` users, drawn by a hash of their ids."""
     users = log[Columns.USER_ID].unique().sort()
-    drawn = hashing.combine(seed, hashing.hash_ids(users))
+    drawn = hashing.combine(hashing.stream("genie/cut users", seed), hashing.hash_ids(users))
     return _of(log, Columns.USER_ID, users.gather(np.argsort(drawn, kind="stable")[:n]))
 
 

@@ -32,7 +32,6 @@ _EIGENVALUES = 10
 _ORDER = np.linspace(0, 1, 10)
 """the 10 order statistics that distributions are read at, the smallest and the largest among them"""
 _HEADS = (0.01, 0.1)
-_SALT = 0xFEA7
 
 
 @dataclass
@@ -62,7 +61,7 @@ class ShardFeatures:
         """
         counts = rows.counts
         values, users = np.unique(counts[counts > 0], return_counts=True)
-        drawn = hashing.combine(_SALT, user_hash)
+        drawn = hashing.combine(hashing.stream("genie/sampled users"), user_hash)
         limit = np.uint64(min(1.0, SAMPLED_USERS / max(n_users, 1)) * 2.0**53)
         chosen = np.flatnonzero((counts > 0) & (drawn >> np.uint64(11) < limit))
         stars = np.zeros(0) if rows.ratings is None else rows.ratings.astype(np.float64)
@@ -192,7 +191,8 @@ def _drift(rows: Interactions) -> dict[str, float]:
         return dict.fromkeys(names, 0.0)
     owner = np.repeat(np.arange(len(rows)), rows.counts)
     # Equal times are put in an order of their own, or a log of few distinct times would be cut unevenly.
-    draw = hashing.combine(_SALT, owner.astype(np.uint64), rows.items.astype(np.uint64))
+    begin = hashing.stream("genie/equal times")
+    draw = hashing.combine(begin, owner.astype(np.uint64), rows.items.astype(np.uint64))
     late = np.zeros(len(times), dtype=bool)
     late[np.lexsort((draw, times))[len(times) // 2 :]] = True
     by_chance = np.zeros(len(times), dtype=bool)

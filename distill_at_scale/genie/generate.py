@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from distill_at_scale.data import hashing
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.errors import DasError
 
@@ -66,7 +67,7 @@ def generate(design: LogDesign) -> pl.DataFrame:
     """
     if design.users < 1 or design.items < 2 * _FEWEST_ROWS or design.clusters < 1:
         raise DasError(f"a log needs a user, a cluster and {2 * _FEWEST_ROWS} items at least; give it more.")
-    rng = np.random.default_rng(design.seed)
+    rng = np.random.default_rng(hashing.stream("genie/generated log", design.seed))
     counts = _activity(design, rng)
     popularity = np.log1p(np.arange(design.items)) * -design.popularity_tail
     cluster = rng.integers(0, design.clusters, design.items)

@@ -9,6 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.csgraph as csgraph
 
+from distill_at_scale.data import hashing
+
 _BLOCK_USERS = 512
 # Extra directions and passes of the randomised SVD.
 _OVERSAMPLE, _PASSES = 10, 6
@@ -67,7 +69,9 @@ def singular_values(matrix: sp.csr_array, k: int, seed: int = 0) -> np.ndarray:
     """
     width = min(k + _OVERSAMPLE, *matrix.shape)
     back = sp.csr_array(matrix.T)
-    basis = np.random.default_rng(seed).standard_normal((matrix.shape[1], width))
+    basis = np.random.default_rng(hashing.stream("genie/singular values", seed)).standard_normal(
+        (matrix.shape[1], width)
+    )
     for _ in range(_PASSES):
         basis = np.linalg.qr(back @ (matrix @ basis))[0]
     found = np.linalg.svd(matrix @ basis, compute_uv=False)[:k]

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.nn import functional
 
+from distill_at_scale.data import hashing
 from distill_at_scale.genie.table import Scaler, Table
 
 
@@ -109,7 +110,7 @@ class Pointwise(_Trained):
         self._scale = np.array([centre, half])
         target = torch.from_numpy(((y - centre) / half).astype(np.float32))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
+            torch.manual_seed(hashing.stream("genie/pointwise", self.config.seed))
             network, x, method = self._begin(table)
             optimizer = self._optimizer(network)
             network.train()
@@ -139,7 +140,7 @@ class Pairwise(_Trained):
         """Fits to targets float64 [n]."""
         better, worse = pairs(table.tasks(), y)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.config.seed)
+            torch.manual_seed(hashing.stream("genie/pairwise", self.config.seed))
             network, x, method = self._begin(table)
             optimizer = self._optimizer(network)
             network.train()

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from distill_at_scale.data import hashing
 from distill_at_scale.genie.table import Table
 
 
@@ -50,7 +51,7 @@ class Trees:
     def fit(self, table: Table, y: np.ndarray) -> None:
         """Fits to targets float64 [n]."""
         config, x = self.config, _inputs(table)
-        rng = np.random.default_rng(config.seed)
+        rng = np.random.default_rng(hashing.stream("genie/trees", config.seed))
         edges = [np.unique(np.quantile(column, np.linspace(0, 1, config.bins + 1)[1:-1])) for column in x.T]
         # A row's code is the number of edges below its value: it is at most edge k where its code is at most k.
         codes = np.stack([np.searchsorted(edge, column) for edge, column in zip(edges, x.T)], axis=1)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from distill_at_scale.data import storage
+from distill_at_scale.data import hashing, storage
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import DEFAULT_METRICS, PRIMARY, kendall_tau
 
@@ -216,7 +216,7 @@ def _interval(by_seed: Sequence[np.ndarray | None]) -> tuple[float | None, float
     if any(values is None for values in by_seed):
         return None, None
     values = np.array(by_seed)
-    drawn = np.random.default_rng(0).integers(len(values), size=values.shape)
+    drawn = np.random.default_rng(hashing.stream("trials/seeds")).integers(len(values), size=values.shape)
     means = np.take_along_axis(values, drawn, axis=0).mean(0)
     means = means[~np.isnan(means)]
     if not len(means):

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import nn
 
+from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models.device import resolve_device
 from distill_at_scale.models.selection import Progress
@@ -124,7 +125,7 @@ class MVAE(TorchRecommender):
         weights *= rows.n_rows / rows.n_users / max(float(weights.sum(1).mean()), 1e-12)
         targets = torch.from_numpy(weights).to(device)
         with torch.random.fork_rng():
-            torch.manual_seed(config.seed)
+            torch.manual_seed(hashing.stream("mvae/distilled rows", config.seed))
             module = self.build(rows.n_users, rows.n_items).to(device).train()
             optimizer = torch.optim.Adam(
                 module.parameters(), config.row_learning_rate, config.betas, weight_decay=config.weight_decay

@@ -9,6 +9,7 @@ import scipy.linalg
 import scipy.sparse as sp
 from pydantic import Field, PositiveInt
 
+from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig, Recommender, expect_shape
@@ -127,7 +128,8 @@ def _right_singular_vectors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Σ float32 [k], descending, and V float32 [n_items, k] of the leading k = width less the oversampling."""
     transposed = matrix.T.tocsr()
-    basis = np.random.default_rng(seed).standard_normal((matrix.shape[1], width), dtype=np.float32)
+    rng = np.random.default_rng(hashing.stream("svd_ae/basis", seed))
+    basis = rng.standard_normal((matrix.shape[1], width), dtype=np.float32)
     for _ in range(iterations):
         # scipy's stays in float32, numpy's would not.
         basis, _ = scipy.linalg.qr(transposed @ (matrix @ basis), mode="economic", overwrite_a=True, check_finite=False)

@@ -51,7 +51,6 @@ from distill_at_scale.pipelines import progress, runs
 from distill_at_scale.pipelines.checkpoints import Checkpoints
 from distill_at_scale.pipelines.train import Gang, Workers, run_trainer
 
-_TEACH = 41
 _TEACHING = 0.25
 """Share of the progress that teaching the teachers stands for."""
 _POLL_S = 0.5
@@ -149,7 +148,7 @@ def _teachers(
     """All teachers, what they were on their way where that is asked for, and the CPU-seconds of their training, whoever
     trained them (since the last kill, where there was one)."""
     settings = recipe.teacher_settings()
-    seeds = [int(hashing.combine(recipe.seed, _TEACH, k)[0] >> 1) for k in range(recipe.teachers)]
+    seeds = [int(hashing.stream("farzi/teachers", recipe.seed, k)) for k in range(recipe.teachers)]
     files = [storage.join(gang.work, f"teacher-{k}.safetensors") for k in range(recipe.teachers)]
     if kept is not None:
         keys = [_key(dataset, recipe, settings, seed) for seed in seeds]

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from distill_at_scale.data import storage
+from distill_at_scale.data import hashing, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import WORK
 from distill_at_scale.data.preparation import parts
@@ -86,7 +86,8 @@ def score_rows(
             def add_scores(trainer: Trainer) -> None:
                 trainer.module.eval()
                 for piece, (shard, cut, _) in enumerate(source.pieces):
-                    rng = np.random.default_rng([seed, trainer.epoch, shard, cut])
+                    begin = hashing.stream("svp/negatives", seed, trainer.epoch, shard, cut)
+                    rng = np.random.default_rng(begin)
                     total = hardness(model, trainer.module, source.train(piece), rng)
                     if trainer.epoch > 1:
                         total += _read(gang.work, trainer.epoch - 1, shard, cut)

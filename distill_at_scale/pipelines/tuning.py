@@ -22,7 +22,7 @@ from ray import tune
 from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import ASHAScheduler
 
-from distill_at_scale.data import storage
+from distill_at_scale.data import hashing, storage
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.search_space import Range
 from distill_at_scale.pipelines.board import Board
@@ -170,6 +170,7 @@ def run_search(
         raise DasError("--search needs Optuna, which is not installed: pip install 'optuna>=4'.") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     mode = "max" if larger_is_better else "min"
+    begin = hashing.stream("search/settings", seed)
     results = _fit(
         Watch(board),
         tune.with_resources(
@@ -178,7 +179,7 @@ def run_search(
         {name: tune.loguniform(r.low, r.high) if r.log else tune.uniform(r.low, r.high) for name, r in space.items()},
         tune.TuneConfig(
             num_samples=trials,
-            search_alg=OptunaSearch(points_to_evaluate=[dict(first)], seed=seed),
+            search_alg=OptunaSearch(points_to_evaluate=[dict(first)], seed=begin % (1 << 32)),
             scheduler=ASHAScheduler(
                 time_attr=_ROUND, max_t=rounds, grace_period=max(1, rounds // 9), reduction_factor=3
             ),

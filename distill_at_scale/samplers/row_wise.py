@@ -20,7 +20,8 @@ _DRAW_BITS = 24
 def random(rows: TrainRows, seed: int) -> Scores:
     """Every row has the same chance."""
     # Rows of one user and item have the same draw, but not the same position.
-    return Scores(rows.draw(seed), rows.position.view(np.uint64))
+    draws = rows.draw(hashing.stream("random/keys", seed))
+    return Scores(draws, rows.position.view(np.uint64))
 
 
 def stratified(rows: TrainRows, seed: int) -> Scores:
@@ -29,7 +30,7 @@ def stratified(rows: TrainRows, seed: int) -> Scores:
     The share is the one for which the total is what the budget asks for; where it leaves a user a fraction of a
     row, a draw by user decides. When there are more users than rows in the budget, one row each is kept.
     """
-    draw = rows.draw(seed)
+    draw = rows.draw(hashing.stream("stratified/rows", seed))
     return _shares(rows, seed, _rank_in_user(rows, draw), draw)
 
 
@@ -38,7 +39,7 @@ def temporal(rows: TrainRows, seed: int) -> Scores:
 
     Of rows with the same time, a draw decides.
     """
-    draw = rows.draw(seed)
+    draw = rows.draw(hashing.stream("temporal/equal times", seed))
     return _shares(rows, seed, _rank_by_age(rows, draw), draw)
 
 
@@ -47,7 +48,8 @@ def _shares(rows: TrainRows, seed: int, rank: np.ndarray, draw: np.ndarray) -> S
     fraction rounded up with its own probability. The rows of rank 0 come before all others, as one group.
 
     ``draw`` is the caller's no longer: it becomes the ties."""
-    values = np.repeat(unit_interval(hashing.combine(seed, rows.user_hash)), rows.counts)
+    fractions = hashing.combine(hashing.stream("row_wise/fractions of users", seed), rows.user_hash)
+    values = np.repeat(unit_interval(fractions), rows.counts)
     values += rank
     values /= np.repeat(rows.counts, rows.counts)
     keys, first = fraction_keys(values), np.flatnonzero(rank == 0)

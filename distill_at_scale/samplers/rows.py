@@ -58,10 +58,10 @@ class TrainRows:
         """int64 [rows], how many rows of the same user come before."""
         return np.arange(len(self)) - np.repeat(self.offsets[:-1], self.counts)
 
-    def draw(self, seed: int) -> np.ndarray:
+    def draw(self, begin: hashing.Stream) -> np.ndarray:
         """uint64 [rows]: a number drawn for each row, by its user and item alone."""
         # All but the last step of the hash is the same for all rows of a user, or of an item.
-        user = np.repeat(hashing.combine(seed, self.user_hash), self.counts)
+        user = np.repeat(hashing.combine(begin, self.user_hash), self.counts)
         if self.n_items > min(len(self), _IN_CACHE):
             return hashing.append(user, hashing.mix(self.items))
         return hashing.append(user, hashing.mix(np.arange(self.n_items)).take(self.items))

@@ -15,7 +15,7 @@ from distill_at_scale.samplers.scores import Scores
 
 def random_users(rows: TrainRows, seed: int) -> Scores:
     """Every user has the same chance and comes with all its train rows."""
-    draw = hashing.combine(seed, rows.user_hash)
+    draw = hashing.combine(hashing.stream("random_users/keys", seed), rows.user_hash)
     return Scores(draw, rows.user_hash, rows.counts)
 
 
@@ -23,4 +23,5 @@ def head_users(rows: TrainRows, seed: int) -> Scores:
     """The users with the most train rows, with all of them; of users with as many, a draw decides."""
     # 2^63 / n falls as n grows, and spreads small n over many bins of a histogram.
     keys = np.uint64(1 << 63) // np.maximum(rows.counts, 1).astype(np.uint64)
-    return Scores(keys, hashing.combine(seed, rows.user_hash), rows.counts)
+    ties = hashing.combine(hashing.stream("head_users/ties", seed), rows.user_hash)
+    return Scores(keys, ties, rows.counts)

@@ -36,7 +36,8 @@ def test_twenty_percent_hist(seed: int) -> None:
     code = splits.twenty_percent_hist(OFFSETS, users, items, seed)
     assert code.dtype == np.int8
     for k, rows in enumerate(per_user(code)):
-        keys = hashing.combine(seed, users[k : k + 1], items[OFFSETS[k] : OFFSETS[k + 1]])
+        begin = hashing.stream("splits/20_percent_hist", seed)
+        keys = hashing.combine(begin, users[k : k + 1], items[OFFSETS[k] : OFFSETS[k + 1]])
         for place, row in enumerate(np.argsort(keys)):
             share = 10 * place / len(rows)
             expected = TEST if place == 0 or share >= 9 else VALIDATION if share >= 8 else TRAIN

@@ -71,7 +71,7 @@ def unrolled(parameters: Any, data: Any, rates: torch.Tensor, rule: dict[str, An
     decay, clip = rule.get("weight_decay", 0.0), rule.get("clip_norm")
     for step, rate in enumerate(rates):
         with torch.random.fork_rng():
-            torch.manual_seed(int(hashing.combine(seed, step)[0]) >> 1)
+            torch.manual_seed(hashing.stream("adjoint/step", seed, step))
             value = loss(with_tensors(parameters, list(values)), data, step)
         gradients = list(torch.autograd.grad(value, values, create_graph=True, materialize_grads=True))
         if clip is not None:

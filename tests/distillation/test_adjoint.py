@@ -89,7 +89,7 @@ def test_steps_are_those_of_torch(optimizer: Adam | SGD, reference: Any, setting
     for step in range(6):
         twin.zero_grad()
         with torch.random.fork_rng():
-            torch.manual_seed(int(hashing.combine(3, step)[0]) >> 1)
+            torch.manual_seed(hashing.stream("adjoint/step", 3, step))
             loss(parameters, data, step).backward()
         if optimizer.clip_norm is not None:
             assert torch.nn.utils.clip_grad_norm_(leaves, optimizer.clip_norm) > optimizer.clip_norm

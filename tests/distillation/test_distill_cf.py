@@ -10,6 +10,7 @@ import safetensors.torch
 import torch
 from distill_kit import Share, grouped, together
 
+from distill_at_scale.data import hashing
 from distill_at_scale.distillation.choices import ease_score
 from distill_at_scale.distillation.distill_cf import DistillCF, DistillCFConfig, default_steps
 from distill_at_scale.distillation.users import RealUsers, _permuted
@@ -35,7 +36,10 @@ def tensors(distiller: DistillCF) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("n", [1, 2, 3, 17, 64, 1000])
 def test_every_round_is_a_permutation(n: int) -> None:
-    orders = [_permuted(np.arange(n, dtype=np.uint64), n, (1, 2), np.full(n, k, np.uint64)) for k in range(2)]
+    orders = [
+        _permuted(np.arange(n, dtype=np.uint64), n, hashing.stream("test/order"), np.full(n, k, np.uint64))
+        for k in range(2)
+    ]
     for order in orders:
         assert sorted(order.tolist()) == list(range(n))
     if n > 16:
@@ -149,7 +153,9 @@ def test_without_validation_rows_the_last_state_counts() -> None:
 def test_patience_ends_a_run() -> None:
     distiller = make(alone(), steps=200, learning_rate=1e-9, patience=8)
     distiller.run()
-    assert distiller.step == 8
+    # At this rate nothing improves but by rounding.
+    best = max(distiller.points, key=lambda point: point.metric)
+    assert distiller.step == best.step + 8 < 200
 
 
 def test_refusals() -> None:

@@ -156,7 +156,9 @@ def test_real_sequences_are_the_newest_items_of_users() -> None:
 def test_joined_real_sequences_are_users_laid_end_to_end() -> None:
     rows = make_rows()
     longest = int(rows.counts.max())
-    order = np.argsort(hashing.combine(1, rows.users.astype(np.uint64)), kind="stable")
+    order = np.argsort(
+        hashing.combine(hashing.stream("farzi/start users", 1), rows.users.astype(np.uint64)), kind="stable"
+    )
     laid = [item for k in order if rows.counts[k] > 1 for item in histories()[k][-longest:]]
     n = len(laid) // longest
     found = real_sequences(rows, n, longest, seed=1, joined=True)

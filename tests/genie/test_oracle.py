@@ -24,7 +24,7 @@ def genie() -> DataGenie:
 
 def test_predictions_follow_the_rule_and_intervals_hold_it(genie: DataGenie) -> None:
     held = []
-    for of in make_features(10, seed=77).values():
+    for of in make_features(40, seed=77).values():
         found = genie.predict(of)
         assert found["method"].unique().sort().to_list() == sorted(METHODS)
         for row in found.filter(pl.col("budget").is_in(BUDGETS)).iter_rows(named=True):

@@ -45,8 +45,8 @@ def combine(*parts: int) -> int:
 
 
 def stream(name: str, seed: int) -> int:
-    """Beginning of a named stream of draws."""
-    return combine(seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little"))
+    """What the random stream of that name begins with."""
+    return combine(seed, int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")) >> 1
 
 
 def share(value: int, n: int) -> int:
@@ -140,7 +140,8 @@ def naive_prepare(
             return [0] * (m - 2) + [1, 2]
         if split == "temporal":
             return [(row[3] >= validation_from) + (row[3] >= test_from) for row in history]
-        keys = [(combine(seed, hash_id(row[0]), hash_id(row[1])), k) for k, row in enumerate(history)]
+        begin = stream("splits/20_percent_hist", seed)
+        keys = [(combine(begin, hash_id(row[0]), hash_id(row[1])), k) for k, row in enumerate(history)]
         found = [0] * m
         for place, (_, k) in enumerate(sorted(keys)):
             found[k] = 2 if place == 0 or 10 * place >= 9 * m else 1 if 10 * place >= 8 * m else 0

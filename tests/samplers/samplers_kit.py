@@ -52,8 +52,9 @@ def user_hash(user: int) -> int:
     return int(hashing.hash_ids(pl.Series([user], dtype=pl.Int64))[0])
 
 
-def row_hash(seed: int, user: int, item: int) -> int:
-    return int(hashing.combine(seed, user_hash(user), item)[0])
+def draw_of(name: str, seed: int, *what: int) -> int:
+    """What the random stream of that name draws, for a user's hash, an item or both."""
+    return int(hashing.combine(hashing.stream(name, seed), *what)[0])
 
 
 def cut(log: Log, n_shards: int) -> tuple[list[TrainRows], list[list[int]]]:

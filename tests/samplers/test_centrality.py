@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from samplers_kit import Log, Row, cut, kept, make_log, run_rounds, user_hash
+from samplers_kit import Log, Row, cut, draw_of, kept, make_log, run_rounds, user_hash
 
-from distill_at_scale.data import hashing
 from distill_at_scale.samplers.graph.centrality import MASS, PageRank, centrality, user_ranks
 from distill_at_scale.samplers.rounds import Task
 
@@ -43,9 +42,9 @@ def slow_subset(log: Log, target: int) -> set[Row]:
 
     def draw(node: tuple[str, int]) -> int:
         kind, name = node
-        return int(
-            hashing.combine(SEED, 0, user_hash(name))[0] if kind == "user" else hashing.combine(SEED, 1, name)[0]
-        )
+        if kind == "user":
+            return draw_of("graph/ties of users", SEED, user_hash(name))
+        return draw_of("graph/ties of items", SEED, name)
 
     def edges(nodes: set[tuple[str, int]]) -> set[Row]:
         return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from samplers_kit import Log, Row, cut, kept, make_log, row_hash, run_rounds, user_hash
+from samplers_kit import Log, Row, cut, draw_of, kept, make_log, run_rounds, user_hash
 
 from distill_at_scale.data import hashing
 from distill_at_scale.samplers.embedding.density import BITS, FUNCTIONS
@@ -126,7 +126,7 @@ def whole_users(log: Log, order: list[object], target: int) -> set[Row]:
 def test_density_is_the_twins() -> None:
     _, shared = learned("density", LOG, 3)
     vectors = embeddings(LOG, shared)
-    planes = signs(DIMENSIONS, FUNCTIONS * BITS, SEED ^ 0xDE).astype(int)
+    planes = signs(DIMENSIONS, FUNCTIONS * BITS, hashing.stream("density/planes", SEED)).astype(int)
 
     def bucket(user: int, r: int) -> tuple[bool, ...]:
         return tuple(sum(vectors[user] * planes[:, r * BITS + b]) > 0 for b in range(BITS))
@@ -136,7 +136,7 @@ def test_density_is_the_twins() -> None:
         buckets = {user: bucket(user, r) for user in vectors}
         for user in vectors:
             near[user] += sum(buckets[other] == buckets[user] for other in vectors)
-    draws = {user: int(hashing.combine(SEED, user_hash(user))[0]) for user in vectors}
+    draws = {user: draw_of("density/keys", SEED, user_hash(user)) for user in vectors}
     order = slow_order({user: 1 / near[user] for user in vectors}, draws)  # type: ignore[arg-type]
     target = LOG.n_rows // 3
     assert subset("density", LOG, 3, [target]) == [whole_users(LOG, order, target)]
@@ -162,16 +162,20 @@ def test_sensitivity_is_the_twins(name: str) -> None:
     users = embeddings(LOG, shared)
     points: dict[object, np.ndarray] = {}
     draws: dict[object, int] = {}
+    first: dict[object, int] = {}
     items = item_embeddings(shared, np.arange(LOG.n_items))
     for user, vector in users.items():
         if name == "sensitivity_users":
-            points[user], draws[user] = np.array(vector, float), int(hashing.combine(SEED, user_hash(user))[0])
+            points[user] = np.array(vector, float)
+            draws[user] = draw_of("sensitivity_users/keys", SEED, user_hash(user))
+            first[user] = draw_of("sensitivity_users/first centres", SEED, user_hash(user))
             continue
         for k, (item, _) in enumerate(LOG.rows[user]):
             points[user, k] = np.concatenate([vector, items[item]])
-            draws[user, k] = row_hash(SEED, user, item)
+            draws[user, k] = draw_of("sensitivity/keys", SEED, user_hash(user), item)
+            first[user, k] = draw_of("sensitivity/first centres", SEED, user_hash(user), item)
     # k-means from the points with the smallest draws, for as long as the run went on.
-    centres = np.unique([points[p] for p in sorted(points, key=lambda p: draws[p])[:CLUSTERS]], axis=0)
+    centres = np.unique([points[p] for p in sorted(points, key=lambda p: first[p])[:CLUSTERS]], axis=0)
     for _ in range(int(shared["clusterings"][0])):
         cluster = {p: int(((centres - x) ** 2).sum(axis=1).argmin()) for p, x in points.items()}
         for c in set(cluster.values()):
@@ -187,6 +191,18 @@ def test_sensitivity_is_the_twins(name: str) -> None:
     order, target = slow_order(weights, draws), LOG.n_rows // 4
     expected = set(order[:target]) if name == "sensitivity" else whole_users(LOG, order, target)
     assert subset(name, LOG, 3, [target]) == [expected]
+
+
+def test_the_users_that_clusters_begin_with_are_kept_as_often_as_others() -> None:
+    """Of 32 users, a sample of 30 % keeps about 10; with one stream for both, those drawn first were dropped first."""
+    log = make_log(5, n_users=300, n_items=40, mean=6.0)
+    users = [user for user, rows in log.rows.items() if rows]
+    kept_of_first = []
+    for seed in range(6):
+        (rows,) = subset("sensitivity_users", log, 1, [3 * log.n_rows // 10], seed)
+        first = sorted(users, key=lambda u: draw_of("sensitivity_users/first centres", seed, user_hash(u)))[:CLUSTERS]
+        kept_of_first.append(len({user for user, _ in rows} & set(first)))
+    assert 5 < np.mean(kept_of_first) < 20
 
 
 def test_few_points_are_enough() -> None:

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from samplers_kit import Log, Row, cut, kept, make_log, row_hash, user_hash
+from samplers_kit import Log, Row, cut, draw_of, kept, make_log, user_hash
 
 from distill_at_scale.data import hashing
 from distill_at_scale.samplers import row_wise
@@ -19,7 +19,11 @@ SEED = 7
 
 def slow_random(log: Log, target: int) -> set[Row]:
     """The rows with the smallest draws."""
-    return set(sorted(log.names(), key=lambda r: (row_hash(SEED, r[0], log.rows[r[0]][r[1]][0]), r[1]))[:target])
+
+    def draw(row: Row) -> int:
+        return draw_of("random/keys", SEED, user_hash(row[0]), log.rows[row[0]][row[1]][0])
+
+    return set(sorted(log.names(), key=lambda r: (draw(r), r[1]))[:target])
 
 
 def slow_share(log: Log, target: int, order: Callable[[int], list[int]]) -> set[Row]:
@@ -28,7 +32,7 @@ def slow_share(log: Log, target: int, order: Callable[[int], list[int]]) -> set[
     taken = dict.fromkeys(active, 1)
     steps = []
     for user in active:
-        u = (Fraction(int(hashing.combine(SEED, user_hash(user))[0]) >> 12) + Fraction(1, 2)) / 2**52
+        u = (Fraction(draw_of("row_wise/fractions of users", SEED, user_hash(user)) >> 12) + Fraction(1, 2)) / 2**52
         n = len(log.rows[user])
         steps += [((r + u) / n, user) for r in range(1, n)]
     for _, user in sorted(steps)[: max(0, target - len(active))]:
@@ -38,7 +42,10 @@ def slow_share(log: Log, target: int, order: Callable[[int], list[int]]) -> set[
 
 def slow_stratified(log: Log, target: int) -> set[Row]:
     def order(user: int) -> list[int]:
-        return sorted(range(len(log.rows[user])), key=lambda k: (row_hash(SEED, user, log.rows[user][k][0]), k))
+        rows = log.rows[user]
+        return sorted(
+            range(len(rows)), key=lambda k: (draw_of("stratified/rows", SEED, user_hash(user), rows[k][0]), k)
+        )
 
     return slow_share(log, target, order)
 
@@ -46,7 +53,11 @@ def slow_stratified(log: Log, target: int) -> set[Row]:
 def slow_temporal(log: Log, target: int) -> set[Row]:
     def order(user: int) -> list[int]:
         rows = log.rows[user]
-        return sorted(range(len(rows)), key=lambda k: (-rows[k][1], row_hash(SEED, user, rows[k][0])))
+
+        def tie(k: int) -> int:
+            return draw_of("temporal/equal times", SEED, user_hash(user), rows[k][0])
+
+        return sorted(range(len(rows)), key=lambda k: (-rows[k][1], tie(k)))
 
     return slow_share(log, target, order)
 
@@ -63,12 +74,13 @@ def slow_whole_users(log: Log, target: int, users: list[int]) -> set[Row]:
 
 
 def slow_random_users(log: Log, target: int) -> set[Row]:
-    return slow_whole_users(log, target, sorted(log.rows, key=lambda u: int(hashing.combine(SEED, user_hash(u))[0])))
+    order = sorted(log.rows, key=lambda u: draw_of("random_users/keys", SEED, user_hash(u)))
+    return slow_whole_users(log, target, order)
 
 
 def slow_head_users(log: Log, target: int) -> set[Row]:
     def place(user: int) -> tuple[int, int]:
-        return -len(log.rows[user]), int(hashing.combine(SEED, user_hash(user))[0])
+        return -len(log.rows[user]), draw_of("head_users/ties", SEED, user_hash(user))
 
     return slow_whole_users(log, target, sorted(log.rows, key=place))
 
@@ -143,7 +155,8 @@ def test_a_rows_draw_is_the_hash_of_its_user_and_item(n_items: int) -> None:
     rng = np.random.default_rng(0)
     offsets, items = np.array([0, 70, 70, 200]), rng.integers(n_items, size=200).astype(np.int32)
     rows = TrainRows(offsets, items, hashing.mix(np.arange(3)), n_items)
+    begin = hashing.stream("test/rows", SEED)
     expected = [
-        hashing.combine(SEED, rows.user_hash[[u]], items[[k]].astype(np.uint64)) for k, u in enumerate(rows.owner)
+        hashing.combine(begin, rows.user_hash[[u]], items[[k]].astype(np.uint64)) for k, u in enumerate(rows.owner)
     ]
-    np.testing.assert_array_equal(rows.draw(SEED), np.concatenate(expected))
+    np.testing.assert_array_equal(rows.draw(begin), np.concatenate(expected))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from samplers_kit import Log, Row, cut, kept, make_log, row_hash, user_hash
+from samplers_kit import Log, Row, cut, draw_of, kept, make_log, user_hash
 
 from distill_at_scale.data import hashing
 from distill_at_scale.data.dataset import Dataset
@@ -24,7 +24,7 @@ LOG = make_log(8)
 
 def proxy_score(user: int, position: int) -> np.float32:
     """Coarse, so that many rows tie."""
-    return np.float32(int(hashing.combine(1, user_hash(user), position)[0] % 7) / 7)
+    return np.float32(int(hashing.combine(hashing.stream("test/scores"), user_hash(user), position)[0] % 7) / 7)
 
 
 def slow_propensity(n: int, n_rows: int) -> float:
@@ -49,11 +49,14 @@ def slow_scores(log: Log, prop: bool) -> dict[Row, float]:
 def slow_subset(log: Log, prop: bool, whole_users: bool, target: int) -> set[Row]:
     scores = slow_scores(log, prop)
     if not whole_users:
-        order = sorted(scores, key=lambda r: (-scores[r], row_hash(SEED, r[0], log.rows[r[0]][r[1]][0])))
+        order = sorted(
+            scores,
+            key=lambda r: (-scores[r], draw_of("svp/equal rows", SEED, user_hash(r[0]), log.rows[r[0]][r[1]][0])),
+        )
         return set(order[:target])
     mean = {u: sum(scores[u, k] for k in range(len(rows))) / len(rows) for u, rows in log.rows.items() if rows}
     found: set[Row] = set()
-    for user in sorted(mean, key=lambda u: (-mean[u], int(hashing.combine(SEED, user_hash(u))[0]))):
+    for user in sorted(mean, key=lambda u: (-mean[u], draw_of("svp/equal users", SEED, user_hash(u)))):
         more = found | {(user, k) for k in range(len(log.rows[user]))}
         if abs(len(more) - target) >= abs(len(found) - target):
             break

@@ -181,5 +181,5 @@ def _seeded(seed: int | None, step: int, device: torch.device) -> Iterator[None]
         yield
         return
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(int(hashing.combine(seed, step)[0]) >> 1)
+        torch.manual_seed(hashing.stream("adjoint/step", seed, step))
         yield

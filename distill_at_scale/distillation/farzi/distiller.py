@@ -34,7 +34,6 @@ from distill_at_scale.distillation.students import Parameters, Student
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.training.trainer import Alone
 
-_DRAW, _VALIDATE = 1, 2
 _RATES = 10.0
 """The outer rate of the rates' logarithms, as a multiple of the sequences'."""
 
@@ -155,7 +154,7 @@ class Farzi:
         """The mean validation metric of new students trained on some sequences; they are the same in every call."""
         c, values = self._config, []
         for k in range(c.validation_students):
-            seed = int(hashing.combine(c.seed, _VALIDATE, k)[0] >> 1)
+            seed = hashing.stream("farzi/validation students", c.seed, k)
             curriculum = Curriculum(c.batch, c.student_rate, c.shuffled, seed, mixed=self._mixed)
             values.append(self._validate(train_student(self._student, latent, curriculum, c.horizon, seed)))
         return sum(values) / len(values)
@@ -300,10 +299,11 @@ class Farzi:
         limit = self._horizon()
         if trajectory.age >= limit:
             trajectory = self._pools[pool][place] = self._drawn(pool, place, trajectory.life + 1)
-        seeds = hashing.combine(c.seed, _DRAW, pool, place, trajectory.life)
-        spread = 2 * float(seeds[0] >> 11) * 2.0**-53 - 1
+        at = (pool, place, trajectory.life)
+        spread = 2 * float(hashing.stream("farzi/rate", c.seed, *at)) * 2.0**-63 - 1
         rate = c.student_rate * c.rate_spread**spread
-        curriculum = Curriculum(c.batch, rate, c.shuffled, int(seeds[0] >> 1), c.horizon)
+        own = hashing.stream("farzi/curriculum", c.seed, *at)
+        curriculum = Curriculum(c.batch, rate, c.shuffled, own, c.horizon)
         if not trajectory.life and not trajectory.age:
             # The pool has students of all ages from the first, or the late ones would be learned from much too late.
             before = limit * place // c.pool
@@ -349,9 +349,9 @@ class Farzi:
         return c.first_horizon + round((c.horizon - c.first_horizon) * min(1.0, 2 * self.step / c.steps))
 
     def _drawn(self, pool: int, place: int, life: int) -> Trajectory:
-        seed = int(hashing.combine(self._config.seed, _DRAW, pool, place, life)[0] >> 1)
-        parameters = self._student.draw(seed)
-        rng = np.random.default_rng(seed)
+        seed, at = self._config.seed, (pool, place, life)
+        parameters = self._student.draw(hashing.stream("farzi/students", seed, *at))
+        rng = np.random.default_rng(hashing.stream("farzi/pretrained", seed, *at))
         if rng.random() < self._config.pretrained:
             parameters = self._pretrained[int(rng.integers(len(self._pretrained)))]
         return Trajectory(life, {name: value.to(self.latent.decoder) for name, value in parameters.items()})

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
+from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation import soft_tokens
 from distill_at_scale.distillation.farzi.start import Teacher
@@ -66,7 +67,7 @@ class Lessons:
 
     def draw(self, n_users: int, n_places: int, *place: int) -> Lesson:
         """The lesson of a place: ``n_users`` windows (users drawn with replacement), up to ``n_places`` in them."""
-        rng = np.random.default_rng([self._seed, *place])
+        rng = np.random.default_rng(hashing.stream("farzi/lessons", self._seed, *place))
         users = rng.choice(self._users, size=n_users)
         counts = self._rows.counts[users]
         # A window's end is one past its last answer; the newest are as likely as any other.

@@ -8,8 +8,6 @@ from distill_at_scale.data import hashing
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
 
-_REAL = 3
-
 
 def drawn_rows(dataset: Dataset, n_users: int, seed: int) -> Interactions:
     """The train rows, in time order, of about ``n_users`` users drawn by hash; of all where there are fewer.
@@ -18,9 +16,9 @@ def drawn_rows(dataset: Dataset, n_users: int, seed: int) -> Interactions:
     """
     if n_users >= dataset.n_users:
         return dataset.interactions("train")
-    parts = []
+    parts, begin = [], hashing.stream("farzi/real users", seed)
     for rows in dataset.iter_interactions("train"):
-        draw = hashing.combine(seed, _REAL, rows.users.astype(np.uint64)) >> np.uint64(11)
+        draw = hashing.combine(begin, rows.users.astype(np.uint64)) >> np.uint64(11)
         parts.append(rows.take(np.flatnonzero(draw.astype(np.float64) * 2.0**-53 < n_users / dataset.n_users)))
     counts = np.concatenate([part.counts for part in parts])
     return Interactions(

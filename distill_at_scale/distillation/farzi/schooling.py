@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from distill_at_scale.data import hashing
 from distill_at_scale.distillation.adjoint import Adam, Keep, OptimizerState, Snapshots, unroll
 from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.students import Parameters, Student
@@ -39,7 +40,7 @@ class Curriculum:
         turn, place = divmod(step, per_pass)
         order = np.arange(n_sequences)
         if self.shuffled:
-            order = np.random.default_rng([self.seed, turn]).permutation(n_sequences)
+            order = np.random.default_rng(hashing.stream("farzi/order", self.seed, turn)).permutation(n_sequences)
         return tuple(order[place * self.batch : (place + 1) * self.batch].tolist())
 
     def rates(self, latent: LatentSequences, first: int, n_steps: int) -> torch.Tensor:

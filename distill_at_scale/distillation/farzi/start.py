@@ -59,7 +59,7 @@ def real_sequences(rows: Interactions, n_sequences: int, length: int, seed: int,
             "needed; ask for fewer or shorter sequences."
         )
     able = np.flatnonzero(rows.counts >= (2 if joined else length))
-    drawn = hashing.combine(seed, rows.users[able].astype(np.uint64))
+    drawn = hashing.combine(hashing.stream("farzi/start users", seed), rows.users[able].astype(np.uint64))
     chosen = able[np.argsort(drawn, kind="stable")]
     if not joined:
         chosen = chosen[:n_sequences]
@@ -133,7 +133,7 @@ def random_start(
     n_sequences: int, length: int, width: int, n_items: int, coupled: bool, seed: int, device: torch.device
 ) -> LatentSequences:
     """Latent sequences of noise, whose logits have variance 1; the arguments as of :func:`start_from_teachers`."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(hashing.stream("farzi/random start", seed))
     latents = [torch.randn(n_sequences, length, width, generator=generator) for _ in range(1 if coupled else 2)]
     decoder = torch.randn(width, n_items, generator=generator) / width**0.5
     inputs, *targets = (latent.to(device) for latent in latents)
@@ -162,6 +162,6 @@ def _factorised(left: torch.Tensor, right: torch.Tensor, rank: int, seed: int) -
     root = values[:rank].sqrt()
     latent, decoder = q_left @ (u[:, : len(root)] * root), (q_right @ (vh[: len(root)].T * root)).T
     spare = rank - len(root)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(hashing.stream("farzi/spare dimensions", seed))
     drawn = torch.randn(spare, right.shape[1], generator=generator).to(decoder) * _SPARE
     return F.pad(latent, (0, spare)), torch.cat([decoder, drawn]).contiguous()

@@ -35,7 +35,9 @@ class WindowExamples(Examples):
         windows = -(-self._rows.counts // length)
         self._owner = np.repeat(np.arange(len(self._rows)), windows)
         turn = np.arange(len(self._owner)) - np.repeat(np.cumsum(windows) - windows, windows)
-        self.keys = hashing.combine(self._rows.users[self._owner].astype(np.uint64), turn.astype(np.uint64))
+        self.keys = hashing.combine(
+            hashing.stream("farzi/windows"), self._rows.users[self._owner].astype(np.uint64), turn.astype(np.uint64)
+        )
 
     def batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
         rows = take_users(self._rows, self._owner[chosen])

@@ -23,7 +23,6 @@ from distill_at_scale.models.training.trainer import Alone
 Weights = Callable[[Interactions], np.ndarray]
 """From users' rows to a positive weight each, float64 [b]"""
 
-_PILOT, _LANDMARKS = 1, 2
 _PILOT_USERS = 500
 _NONE = np.iinfo(np.int64).max
 # Users whose kernel with the landmarks is made at once.
@@ -36,21 +35,24 @@ def draw_landmarks(
     seed: int,
     peers: Alone,
     weights: Weights | None = None,
-    place: int = _LANDMARKS,
 ) -> Interactions:
     """The rows of ``n`` users, no two with the same items; of fewer where there are no more that differ.
 
     Args:
         source: this worker's share of the users.
         n: how many.
-        seed, place: of the draw.
+        seed: of the draw.
         peers: the other workers, who must call this too; all get the same users.
         weights: None: all alike.
 
     Returns:
         users ascending, items only.
     """
-    found = [_candidates(source.train(k), n, seed, weights, place) for k in range(source.n_pieces)]
+    return _draw(source, n, hashing.stream("kernel/landmarks", seed), peers, weights)
+
+
+def _draw(source: Source, n: int, begin: hashing.Stream, peers: Alone, weights: Weights | None) -> Interactions:
+    found = [_candidates(source.train(k), n, begin, weights) for k in range(source.n_pieces)]
     own = _best(np.concatenate([np.empty((0, 3), np.int64), *found]), n)
     # Every worker writes into its own place of a table of zeros; adding the tables up is an exchange.
     tables = torch.zeros((peers.world, n, 3), dtype=torch.int64)
@@ -76,7 +78,7 @@ def leverage_weights(source: Source, lam: float, n: int, seed: int, peers: Alone
     """
     diagonal, n_users = mean_diagonal(source, peers)
     shift = lam * diagonal
-    pilot = TrainUsers(draw_landmarks(source, min(n, _PILOT_USERS), seed, peers, place=_PILOT))
+    pilot = TrainUsers(_draw(source, min(n, _PILOT_USERS), hashing.stream("kernel/pilot", seed), peers, None))
     matrix = pilot.kernel(torch.float64, torch.device("cpu")).numpy()
     matrix[np.diag_indices_from(matrix)] += shift * len(pilot) / n_users
     factor = np.tril(cholesky_in_place(matrix, "infinite_ae"))
@@ -107,10 +109,10 @@ def mean_diagonal(source: Source, peers: Alone) -> tuple[float, int]:
     return float(sums[0] / sums[1]), int(sums[1])
 
 
-def _candidates(rows: Interactions, n: int, seed: int, weights: Weights | None, place: int) -> np.ndarray:
+def _candidates(rows: Interactions, n: int, begin: hashing.Stream, weights: Weights | None) -> np.ndarray:
     """(key, user, hash of the items) of the best ``n`` of some users."""
     rows = take_users(rows, np.flatnonzero(rows.counts > 0))
-    draw = hashing.combine(seed, place, rows.users.astype(np.uint64)) >> np.uint64(11)
+    draw = hashing.combine(begin, rows.users.astype(np.uint64)) >> np.uint64(11)
     keys = -np.log((draw.astype(np.float64) + 0.5) * 2.0**-53)
     if weights is not None:
         keys /= weights(rows)

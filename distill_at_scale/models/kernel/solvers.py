@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.kernel.landmarks import BLOCK
@@ -173,7 +174,7 @@ def plan(solver: str, size: Size, speed: Speed, sentence: str = "{}, as asked fo
 
 def measure_speed(n_items: int, rows_per_user: float) -> Speed:
     """Measures this process for a moment (about .2 s): a matrix product and a block of the kernel."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(hashing.stream("kernel/measured speed"))
     a, b = (rng.standard_normal((512, 512), dtype=np.float32) for _ in range(2))
     n_users, n = 512, max(1, min(int(rows_per_user), n_items))
     items = np.sort(rng.integers(0, n_items, (n_users, n), dtype=np.int32), axis=1).reshape(-1)

@@ -36,7 +36,8 @@ class Examples(ABC):
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
         """int64 [units]: the units' positions in the order of an epoch."""
-        return np.argsort(hashing.combine(seed, epoch, self.keys), kind="stable")
+        begin = hashing.stream("training/order of units", seed, epoch)
+        return np.argsort(hashing.combine(begin, self.keys), kind="stable")
 
     @abstractmethod
     def batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:

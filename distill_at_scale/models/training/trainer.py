@@ -29,8 +29,6 @@ from distill_at_scale.models.training.sources import Source, take_users
 if TYPE_CHECKING:
     from distill_at_scale.models.training.torch_model import TorchRecommender
 
-_BUILD, _STEP, _VALIDATE = 1, 2, 3
-
 
 class Alone:
     """The workers that train together, here only one; others give their rank, their number and a way to add up."""
@@ -80,7 +78,7 @@ class Trainer:
         self.steps_per_epoch = int(totals[:-2].max())
         if not self.steps_per_epoch:
             raise DasError(f"{model.name}: no user has enough train rows to learn from; {model.least_rows}.")
-        with _seeded(self._config.seed, _BUILD):
+        with _seeded(hashing.stream("training/parameters", self._config.seed)):
             self.module = model.build(source.n_users, source.n_items).to(device)
         with torch.no_grad():
             model.prepare(self.module, source, self._peers, float(totals[-1] / totals[-2]))
@@ -202,13 +200,14 @@ class Trainer:
         """The rest of the running epoch; None where this worker has run out of units."""
         seed, epoch, start = self._config.seed, self.epoch, 0
         numbers = np.arange(len(self._batches_of), dtype=np.uint64)
-        for piece in np.argsort(hashing.combine(seed, epoch, numbers)):
+        for piece in np.argsort(hashing.combine(hashing.stream("training/order of pieces", seed, epoch), numbers)):
             stop = start + self._batches_of[piece]
             if stop > self.step:
                 examples = self._read(int(piece))
                 order = examples.order(seed, epoch)
                 for k in range(max(self.step - start, 0), stop - start):
-                    rng = np.random.default_rng([seed, epoch, start + k, self._peers.rank])
+                    place = (epoch, start + k, self._peers.rank)
+                    rng = np.random.default_rng(hashing.stream("training/batches", seed, *place))
                     yield examples.batch(order[k * self._batch : (k + 1) * self._batch], rng)
             start = stop
         for _ in range(max(start, self.step), self.steps_per_epoch):
@@ -221,9 +220,10 @@ class Trainer:
         if batch is not None:
             batch = {key: value.to(self._device, non_blocking=True) for key, value in batch.items()}
             place = (self.epoch, self.step, self._peers.rank)
+            begin = hashing.stream("training/steps", self._config.seed, *place)
             # bfloat16 needs no loss scaling; parameters and optimizer stay float32.
             mixed = torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda")
-            with _seeded(self._config.seed, _STEP, *place), mixed:
+            with _seeded(begin), mixed:
                 loss, weight = self._model.loss(self.module, batch, self.epoch + self.step / self.steps_per_epoch)
             self._loss += torch.stack((loss.detach().double(), loss.new_tensor(weight, dtype=torch.float64)))
             # Alone, the mean's gradient; together, the sum's, divided once all workers' are added.
@@ -291,22 +291,22 @@ class Trainer:
     def _judged(self, users: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """Positions of the users with validation rows that are judged: all, or as many as is asked for, by hash."""
         share = self._config.validation_users / self._source.n_users
-        draw = hashing.combine(self._config.seed, _VALIDATE, users.astype(np.uint64)) >> np.uint64(11)
+        begin = hashing.stream("training/validation users", self._config.seed)
+        draw = hashing.combine(begin, users.astype(np.uint64)) >> np.uint64(11)
         return np.flatnonzero((counts > 0) & (draw.astype(np.float64) * 2.0**-53 < share))
 
 
 @contextlib.contextmanager
-def _seeded(*place: int) -> Iterator[None]:
-    """torch's generators seeded by a place for a block, and as before afterwards."""
+def _seeded(begin: hashing.Stream) -> Iterator[None]:
+    """torch's generators seeded for a block, and as before afterwards."""
     # Not torch.manual_seed: it notes a traceback for every kind of device that is not there, as long as a small step.
     generators = [torch.default_generator]
     if torch.cuda.is_available():
         torch.cuda.init()
         generators.append(torch.cuda.default_generators[torch.cuda.current_device()])
-    seed = int(hashing.combine(*place)[0] >> np.uint64(1))
     before = [generator.get_state() for generator in generators]
     for generator in generators:
-        generator.manual_seed(seed)
+        generator.manual_seed(begin)
     try:
         yield
     finally:

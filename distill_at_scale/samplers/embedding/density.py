@@ -35,7 +35,7 @@ class DensitySketch(EmbeddingRounds):
 
 def hash_users(rows: TrainRows, shared: Arrays, seed: int) -> np.ndarray:
     """int64 [users, R]: the bucket of each user's embedding under each function."""
-    planes = signs(DIMENSIONS, FUNCTIONS * BITS, seed ^ 0xDE)
+    planes = signs(DIMENSIONS, FUNCTIONS * BITS, hashing.stream("density/planes", seed))
     above = (user_embeddings(rows, shared) @ planes) > 0
     return above.reshape(rows.n_users, FUNCTIONS, BITS) @ (1 << np.arange(BITS))
 
@@ -45,5 +45,6 @@ def density(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) -> Scores:
     buckets = hash_users(rows, shared, seed)
     # The sum instead of the mean over R: the proportions are the same.
     near = shared["sketch"][np.arange(FUNCTIONS), buckets].sum(axis=1)
-    keys = weighted_keys(1.0 / np.maximum(near, 1), hashing.combine(seed, rows.user_hash))
+    draws = hashing.combine(hashing.stream("density/keys", seed), rows.user_hash)
+    keys = weighted_keys(1.0 / np.maximum(near, 1), draws)
     return Scores(keys, rows.user_hash, rows.counts)

@@ -89,7 +89,8 @@ class UserClusters(_KMeans):
 
     def draws(self, rows: TrainRows) -> tuple[np.ndarray, list[np.ndarray]]:
         active = np.flatnonzero(rows.counts > 0)
-        return hashing.combine(self.task.seed, rows.user_hash[active]), [active]
+        begin = hashing.stream("sensitivity_users/first centres", self.task.seed)
+        return hashing.combine(begin, rows.user_hash[active]), [active]
 
 
 class RowClusters(_KMeans):
@@ -99,7 +100,8 @@ class RowClusters(_KMeans):
         return _row_halves(rows, shared)
 
     def draws(self, rows: TrainRows) -> tuple[np.ndarray, list[np.ndarray]]:
-        return rows.draw(self.task.seed), [rows.owner, _items_here(rows)[1]]
+        draws = rows.draw(hashing.stream("sensitivity/first centres", self.task.seed))
+        return draws, [rows.owner, _items_here(rows)[1]]
 
 
 def _items_here(rows: TrainRows) -> tuple[np.ndarray, np.ndarray]:
@@ -153,7 +155,8 @@ def sensitivity_users(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) -
     active = np.flatnonzero(rows.counts > 0)
     weights = np.ones(rows.n_users)
     weights[active] = _weights(squared_distances([user_embeddings(rows, shared)], shared["centres"]), [active], shared)
-    return Scores(weighted_keys(weights, hashing.combine(seed, rows.user_hash)), rows.user_hash, rows.counts)
+    draws = hashing.combine(hashing.stream("sensitivity_users/keys", seed), rows.user_hash)
+    return Scores(weighted_keys(weights, draws), rows.user_hash, rows.counts)
 
 
 def sensitivity_rows(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) -> Scores:
@@ -164,4 +167,5 @@ def sensitivity_rows(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) ->
     for start in range(0, len(rows), _CHUNK):
         chunk = slice(start, start + _CHUNK)
         weights[chunk] = _weights(tables, [rows.owner[chunk], place[chunk]], shared)
-    return Scores(weighted_keys(weights, rows.draw(seed)), rows.position.view(np.uint64))
+    draws = rows.draw(hashing.stream("sensitivity/keys", seed))
+    return Scores(weighted_keys(weights, draws), rows.position.view(np.uint64))

@@ -52,7 +52,8 @@ class EmbeddingRounds(ABC):
     def advance(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
         if not shared:
             degree = brought["degree"]
-            basis = np.sqrt(degree)[:, None] * signs(self.task.n_items, DIMENSIONS, self.task.seed)
+            begin = hashing.stream("embedding/basis", self.task.seed)
+            basis = np.sqrt(degree)[:, None] * signs(self.task.n_items, DIMENSIONS, begin)
             return {"degree": degree, "basis": orthonormal(basis), "passes": np.zeros(1, dtype=np.int64)}, 0.0
         if shared["passes"][0] < _PASSES:
             image = _scale(shared["degree"])[:, None] * (brought["image"] / _FINE)
@@ -79,9 +80,9 @@ def item_embeddings(shared: Arrays, items: np.ndarray) -> np.ndarray:
     return _whole(shared["basis"][items].astype(np.float64))
 
 
-def signs(n: int, width: int, seed: int) -> np.ndarray:
+def signs(n: int, width: int, begin: hashing.Stream) -> np.ndarray:
     """float64 [n, width] of ±1, the same on every machine."""
-    draws = hashing.combine(seed, np.arange(n * width, dtype=np.uint64))
+    draws = hashing.combine(begin, np.arange(n * width, dtype=np.uint64))
     return (1.0 - 2.0 * (draws >> np.uint64(63)).astype(np.float64)).reshape(n, width)
 
 

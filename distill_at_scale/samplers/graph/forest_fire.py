@@ -19,7 +19,6 @@ from distill_at_scale.samplers.scores import unit_interval
 
 SPREAD = 0.4
 _NODES_A_FIRE = 200
-_USER, _ITEM = 3, 4
 _MOST_PASSES = 20_000
 
 
@@ -75,16 +74,19 @@ class ForestFire(Spreading):
     def _wanted(self, shared: Arrays) -> np.ndarray:
         """int64 [n_items]: how many users each item sets on fire."""
         wanted = np.zeros(self._task.n_items, dtype=np.int64)
-        wanted[shared["item"]] = _geometric(hashing.combine(self._task.seed, _ITEM, shared["item"].astype(np.uint64)))
+        begin = hashing.stream("forest_fire/spread of items", self._task.seed)
+        wanted[shared["item"]] = _geometric(hashing.combine(begin, shared["item"].astype(np.uint64)))
         return wanted
 
     def _from_users(self, rows: TrainRows, users: np.ndarray, item_time: np.ndarray, hop: int) -> np.ndarray:
         """int64: the items that burning users of this shard set on fire, each once."""
         wanted = np.zeros(rows.n_users, dtype=np.int64)
-        wanted[users] = _geometric(hashing.combine(self._task.seed, _USER, rows.user_hash[users]))
+        begin = hashing.stream("forest_fire/spread of users", self._task.seed)
+        wanted[users] = _geometric(hashing.combine(begin, rows.user_hash[users]))
         where = np.flatnonzero((wanted[rows.owner] > 0) & (item_time[rows.items] == NEVER))
         owner, items = rows.owner[where], rows.items[where].astype(np.int64)
-        draws = hashing.combine(self._task.seed, hop, rows.user_hash[owner], items.view(np.uint64))
+        begin = hashing.stream("forest_fire/items of users", self._task.seed, hop)
+        draws = hashing.combine(begin, rows.user_hash[owner], items.view(np.uint64))
         return np.unique(items[spreading.smallest(owner, draws, wanted)])
 
 

@@ -8,17 +8,10 @@ from distill_at_scale.data import hashing
 from distill_at_scale.samplers.rows import TrainRows
 from distill_at_scale.samplers.scores import Scores
 
-_USER, _ITEM = 0, 1
 
-
-def node_draws(rows: TrainRows, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """uint64 [users], [items]: a number drawn for each node, the same whichever shard asks."""
-    return hashing.combine(seed, _USER, rows.user_hash), item_draws(rows.n_items, seed)
-
-
-def item_draws(n_items: int, seed: int) -> np.ndarray:
-    """uint64 [items]: the items' part of :func:`node_draws`."""
-    return hashing.combine(seed, _ITEM, np.arange(n_items, dtype=np.uint64))
+def item_draws(n_items: int, begin: hashing.Stream) -> np.ndarray:
+    """uint64 [items]: a number drawn for each item, the same whichever shard asks."""
+    return hashing.combine(begin, np.arange(n_items, dtype=np.uint64))
 
 
 def edge_scores(rows: TrainRows, user_keys: np.ndarray, item_keys: np.ndarray, seed: int) -> Scores:
@@ -29,7 +22,8 @@ def edge_scores(rows: TrainRows, user_keys: np.ndarray, item_keys: np.ndarray, s
         user_keys, item_keys: uint64 [users], [items], smaller is kept first; equal keys are ordered by draw.
         seed: of those draws.
     """
-    user_ties, item_ties = node_draws(rows, seed)
+    user_ties = hashing.combine(hashing.stream("graph/ties of users", seed), rows.user_hash)
+    item_ties = item_draws(rows.n_items, hashing.stream("graph/ties of items", seed))
     user_key, item_key = user_keys[rows.owner], item_keys[rows.items]
     user_tie, item_tie = user_ties[rows.owner], item_ties[rows.items]
     user_first = (user_key > item_key) | ((user_key == item_key) & (user_tie >= item_tie))

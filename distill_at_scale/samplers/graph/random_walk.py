@@ -23,7 +23,6 @@ PATIENCE = 30
 _NODES_A_WALKER = 50
 _MOST_WALKERS = 1 << 17
 _MOST_PASSES = 20_000
-_MOVE, _TURN = 1, 2
 _AT_USER, _AT_ITEM, _WAITS = 0, 1, 2
 
 
@@ -61,7 +60,7 @@ class RandomWalk(Spreading):
         walkers = walkers[found]
         new = time[user] == NEVER
         time[user] = np.minimum(time[user], hop)
-        step = hashing.combine(task.seed, hop, _MOVE, walkers.astype(np.uint64))
+        step = hashing.combine(hashing.stream("random_walk/moves", task.seed, hop), walkers.astype(np.uint64))
         choice = (step % np.maximum(rows.counts[user], 1).astype(np.uint64)).astype(np.int64)
         return {"time": time}, {
             "walker": walkers,
@@ -91,7 +90,8 @@ class RandomWalk(Spreading):
         goal_user[at_item] = _hand_out(item[at_item], *spreading.winners(brought, _wanted(shared)))
         idle = np.where(new, 0, shared["idle"] + 1)
 
-        turn = unit_interval(hashing.combine(task.seed, hop, _TURN, np.arange(len(kind), dtype=np.uint64))) < RESTART
+        begin = hashing.stream("random_walk/restarts", task.seed, hop)
+        turn = unit_interval(hashing.combine(begin, np.arange(len(kind), dtype=np.uint64))) < RESTART
         home_user, home_item = shared["home_user"].copy(), shared["home_item"].copy()
         user, item = np.where(turn, home_user, goal_user), np.where(turn, home_item, goal_item)
         kind = np.where(kind == _WAITS, _WAITS, np.where(item < 0, _AT_USER, _AT_ITEM))

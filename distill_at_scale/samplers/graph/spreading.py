@@ -18,8 +18,6 @@ from distill_at_scale.samplers.scores import Scores
 
 NEVER = 1 << 62
 """The time of a node that was not reached."""
-# Draws of the order in which nodes are started from; 0 and 1 are those of graph.node_draws.
-_START = 0x57A7
 
 
 class Spreading(ABC):
@@ -107,7 +105,7 @@ def race(rows: TrainRows, seed: int, hop: int, wanted: np.ndarray, open_users: n
         running &= open_users[rows.owner]
     where = np.flatnonzero(running)
     items, users = rows.items[where].astype(np.int64), rows.user_hash[rows.owner[where]]
-    draws = hashing.combine(seed, hop, users, items.view(np.uint64))
+    draws = hashing.combine(hashing.stream("spreading/races", seed, hop), users, items.view(np.uint64))
     best = smallest(items, draws, wanted)
     return {"race_item": items[best], "race_draw": draws[best], "race_user": users[best]}
 
@@ -125,7 +123,7 @@ def winners(brought: Arrays, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def propose_starts(rows: TrainRows, seed: int, time: np.ndarray, wanted: int) -> Arrays:
     """The shard's users that come first among those not reached: start_draw · start_user, at most ``wanted``."""
     where = np.flatnonzero((time == NEVER) & (rows.counts > 0)) if wanted else np.zeros(0, dtype=np.int64)
-    draws = hashing.combine(seed, _START, 0, rows.user_hash[where])
+    draws = hashing.combine(hashing.stream("spreading/starts at users", seed), rows.user_hash[where])
     first = np.argsort(draws)[:wanted]
     return {"start_draw": draws[first], "start_user": rows.user_hash[where[first]]}
 
@@ -133,7 +131,7 @@ def propose_starts(rows: TrainRows, seed: int, time: np.ndarray, wanted: int) ->
 def choose_starts(brought: Arrays, seed: int, shared: Arrays, wanted: int) -> tuple[np.ndarray, np.ndarray]:
     """The first ``wanted`` of all nodes not reached: (hashes of users, items); an item of −1 marks a user."""
     items = np.flatnonzero((shared["time"] == NEVER) & (shared["degree"] > 0)) if wanted else np.zeros(0, np.int64)
-    item_order = item_draws(shared["time"].size, seed ^ _START)[items]
+    item_order = item_draws(shared["time"].size, hashing.stream("spreading/starts at items", seed))[items]
     draws = np.concatenate([brought["start_draw"], item_order])
     users = np.concatenate([brought["start_user"], np.zeros(len(items), dtype=np.uint64)])
     names = np.concatenate([np.full(len(brought["start_user"]), -1), items])

@@ -56,11 +56,12 @@ def interactions(rows: TrainRows, seed: int, scores: np.ndarray, weights: np.nda
     """
     hard = scores.astype(np.float64) * (1.0 if weights is None else weights)
     # Rows of one user and item that have one score, too, are kept or dropped together.
-    return Scores(descending_keys(hard), rows.draw(seed))
+    return Scores(descending_keys(hard), rows.draw(hashing.stream("svp/equal rows", seed)))
 
 
 def users(rows: TrainRows, seed: int, scores: np.ndarray, weights: np.ndarray | None = None) -> Scores:
     """The users with the highest mean over their rows, with all of them; as :func:`interactions`."""
     hard = scores.astype(np.float64) * (1.0 if weights is None else weights)
     mean = np.bincount(rows.owner, weights=hard, minlength=rows.n_users) / np.maximum(rows.counts, 1)
-    return Scores(descending_keys(mean), hashing.combine(seed, rows.user_hash), rows.counts)
+    ties = hashing.combine(hashing.stream("svp/equal users", seed), rows.user_hash)
+    return Scores(descending_keys(mean), ties, rows.counts)
