@@ -121,6 +121,10 @@ class Manifest(_Record):
                 return f"it says {said:,} {name}, but its shards have {found:,}"
         return None
 
+    def tied_share(self, split: str) -> float | None:
+        """Share of a split's rows that a draw chose among a user's rows of the same time; None where none could."""
+        return self.tied[split] / self.splits[split] if self.tied and self.splits.get(split) else None
+
     def write(self, uri: str) -> None:
         """Writes the manifest of the dataset at ``uri``; from here on it is a dataset."""
         recorded.write_json(storage.join(uri, NAME), self.model_dump(mode="json"))

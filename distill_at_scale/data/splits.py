@@ -58,6 +58,13 @@ def tied(offsets: np.ndarray, timestamps: np.ndarray, code: np.ndarray) -> dict[
     return {name: int((drawn & (code == value)).sum()) for name, value in SPLITS.items() if value != TRAIN}
 
 
+def tied_note(share: float | None) -> list[str]:
+    """What whoever reads a figure must know when a draw chose this share of the rows it stands on; nothing for none."""
+    if not share:
+        return []
+    return [f"{100 * share:.0f} % of the held-out rows were chosen by a draw among a user's rows with the same time."]
+
+
 def twenty_percent_hist(offsets: np.ndarray, user_hash: np.ndarray, item_hash: np.ndarray, seed: int) -> np.ndarray:
     """Per user, in shuffled order: the first 80 % train, the next 10 % validation, the rest test; the very
     first is always test.

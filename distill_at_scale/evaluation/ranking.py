@@ -1,7 +1,8 @@
 """How good are the scores of a model? Full ranking over all items, streamed over users, mergeable.
 
 A user's history is masked (never recommended); everything else in the catalogue competes. Equal scores are
-ordered by item number, the lower first, so that a ranking never depends on the batch or the machine.
+ordered by a draw of user and item (see :mod:`~distill_at_scale.evaluation.ties`), so that a ranking depends neither on
+the batch or the machine, nor on how the items are numbered.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from distill_at_scale.evaluation.auc import N_NEGATIVES, ScoreHistogram, unseen_
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.evaluation.metrics import inverse_propensities, ranking_metrics
 from distill_at_scale.evaluation.order import ordered_bits, sorted_unique
+from distill_at_scale.evaluation.ties import items_at, places, salts
 
 DEFAULT_KS = (10, 100)
 
@@ -25,16 +27,29 @@ DEFAULT_KS = (10, 100)
 _BATCH_BYTES = 16 << 20
 
 
-def top_k(scores: np.ndarray, mask_rows: np.ndarray, mask_items: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k best items of each row, best first; equal scores in ascending order of items.
+@dataclass(frozen=True)
+class TopK:
+    """The best items of some users.
+
+    Attributes:
+        items: int64 [b, k], best first.
+        valid: bool [b, k], False where a user has fewer unmasked items than places.
+        tied: bool [b, k], whether another unmasked item of the user has the same score, so that a draw gave the place.
+    """
+
+    items: np.ndarray
+    valid: np.ndarray
+    tied: np.ndarray
+
+
+def top_k(scores: np.ndarray, mask_rows: np.ndarray, mask_items: np.ndarray, k: int, users: np.ndarray) -> TopK:
+    """The k best items of each row, best first; equal scores in the order of a draw.
 
     Args:
         scores: float32 [b, n_items], finite.
         mask_rows, mask_items: int64 [m], pairs that never enter a list.
         k: length of the lists, cut to n_items.
-
-    Returns:
-        items: int64 [b, k]; valid: bool [b, k], False where a row has fewer unmasked items than places.
+        users: int64 [b], the users' numbers, which the draw goes by.
     """
     n_rows, n_items = scores.shape
     k = min(k, n_items)
@@ -42,8 +57,10 @@ def top_k(scores: np.ndarray, mask_rows: np.ndarray, mask_items: np.ndarray, k: 
     masked[mask_rows, mask_items] = -np.inf
     threshold = np.partition(masked, n_items - k, axis=1)[:, n_items - k]
     rows, items = np.divmod(np.flatnonzero(masked >= threshold[:, None]), n_items)
-    # One integer a candidate, descending score above ascending item: sorting it orders both at once.
-    keys = (~ordered_bits(masked[rows, items])).astype(np.uint64) << np.uint64(32) | items.astype(np.uint64)
+    salt = salts(users)
+    # One integer a candidate, descending score above its place among equals: sorting it orders both at once.
+    bits = (~ordered_bits(masked[rows, items])).astype(np.uint64) << np.uint64(32)
+    keys = bits | places(items, salt[rows])
 
     counts = np.bincount(rows, minlength=n_rows)
     starts = np.cumsum(counts) - counts
@@ -54,8 +71,15 @@ def top_k(scores: np.ndarray, mask_rows: np.ndarray, mask_items: np.ndarray, k: 
         candidates = keys[starts[row] : starts[row] + counts[row]]
         best[row] = np.partition(candidates, k - 1)[:k]
     best.sort(axis=1)
-    chosen = (best & np.uint64(0xFFFFFFFF)).astype(np.int64)
-    return chosen, masked[np.arange(n_rows)[:, None], chosen] > -np.inf
+    score = best >> np.uint64(32)
+    same = score[:, 1:] == score[:, :-1]
+    tied = np.zeros(best.shape, dtype=bool)
+    tied[:, 1:] |= same
+    tied[:, :-1] |= same
+    # Those at the end may share their score with items that did not make the list.
+    tied[~exact] |= score[~exact] == score[~exact][:, -1:]
+    chosen = items_at(best & np.uint64(0xFFFFFFFF), salt[:, None])
+    return TopK(chosen, masked[np.arange(n_rows)[:, None], chosen] > -np.inf, tied)
 
 
 @dataclass(frozen=True)
@@ -70,6 +94,8 @@ class EvaluationResult:
         n_users: users who have held-out rows.
         n_users_all: users in all.
         n_heldout: held-out (user, item) pairs.
+        tied_hits: share of the hits (at the largest cut-off) whose score another item shares, so that a draw gave them
+            their place; 0 without hits.
     """
 
     metrics: dict[str, float]
@@ -78,6 +104,7 @@ class EvaluationResult:
     n_users: int
     n_users_all: int
     n_heldout: int
+    tied_hits: float
 
 
 @dataclass
@@ -113,6 +140,8 @@ class RankingEvaluator:
     n_users: int = 0
     n_users_all: int = 0
     n_heldout: int = 0
+    n_hits: int = 0
+    n_tied_hits: int = 0
 
     def __post_init__(self) -> None:
         self.ks = tuple(int(k) for k in self.ks)
@@ -190,14 +219,14 @@ class RankingEvaluator:
         target_rows, target_items = np.divmod(target, n_items)
         counts = np.bincount(target_rows, minlength=n_users)
         history_rows = np.repeat(np.arange(n_users), histories.counts)
-        items, valid = top_k(scores, history_rows, histories.items, max(self.ks))
+        best = top_k(scores, history_rows, histories.items, max(self.ks), histories.users)
 
         relevant = np.zeros((n_users, n_items), dtype=bool)
         relevant[target_rows, target_items] = True
-        hits = np.take_along_axis(relevant, items, axis=1) & valid
+        hits = np.take_along_axis(relevant, best.items, axis=1) & best.valid
         weights = self.inverse_propensities
         descending = np.lexsort((-weights[target_items], target_rows))
-        found = ranking_metrics(hits, weights[items], counts, weights[target_items[descending]], self.ks)
+        found = ranking_metrics(hits, weights[best.items], counts, weights[target_items[descending]], self.ks)
         for metric, values in found.items():
             self.sums[metric] = self.sums.get(metric, 0.0) + float(values.sum())
             self.squares[metric] = self.squares.get(metric, 0.0) + float((values * values).sum())
@@ -205,6 +234,8 @@ class RankingEvaluator:
             self.bootstrap.add(histories.users, found)
         self.n_users += n_users
         self.n_heldout += len(target)
+        self.n_hits += int(hits.sum())
+        self.n_tied_hits += int((hits & best.tied).sum())
 
         if self.n_negatives:
             seen = sorted_unique(np.concatenate((_pairs(known), target)))
@@ -243,6 +274,8 @@ class RankingEvaluator:
         self.n_users += other.n_users
         self.n_users_all += other.n_users_all
         self.n_heldout += other.n_heldout
+        self.n_hits += other.n_hits
+        self.n_tied_hits += other.n_tied_hits
 
     def result(self) -> EvaluationResult:
         """The averages so far.
@@ -271,6 +304,7 @@ class RankingEvaluator:
             n_users=n,
             n_users_all=self.n_users_all,
             n_heldout=self.n_heldout,
+            tied_hits=self.n_tied_hits / max(self.n_hits, 1),
         )
 
 

@@ -52,7 +52,7 @@ class Comparison(BaseModel):
     uri: str
     """of the folder with all fits and this result"""
     data: dict[str, Any]
-    """uri, fingerprint and train rows of the full dataset"""
+    """of the full dataset: uri, fingerprint, train rows, judged rows that a draw among equal times chose"""
     metrics: list[str]
     """the kept share is reported for the first"""
     chosen_by: str
@@ -132,6 +132,7 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
             "uri": storage.redact(full.uri),
             "fingerprint": full.manifest.fingerprint,
             "train_rows": full.manifest.splits["train"],
+            "tied_in_time": full.manifest.tied_share(config.split),
         },
         metrics=config.metrics,
         chosen_by=metric,

@@ -43,6 +43,11 @@ class Evaluation(BaseModel):
     """users with held-out rows"""
     n_users_all: int
     n_heldout: int
+    tied_hits: float
+    """share of the hits whose score another item shares, so that a draw gave them their place"""
+    tied_in_time: float | None = None
+    """share of the held-out rows that a draw chose among the user's rows with the same time; None where the split does
+    not go by a user's order in time"""
     split: str
     model: dict[str, Any]
     """uri, name, settings"""
@@ -100,6 +105,7 @@ def evaluate(config: EvaluateConfig | None = None, /, **settings: Any) -> Evalua
             "standard_errors": {k: None if isnan(v) else v for k, v in averages.standard_errors.items()},
         },
         resampled=None if total.bootstrap is None else total.bootstrap.rounded_means(),
+        tied_in_time=dataset.manifest.tied_share(config.split),
         split=config.split,
         model={"uri": storage.redact(model_uri), "name": described["model"], "settings": described["config"]},
         data={"uri": storage.redact(dataset.uri), "fingerprint": dataset.manifest.fingerprint},

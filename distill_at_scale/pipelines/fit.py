@@ -41,6 +41,8 @@ class FitResult(BaseModel):
     """the model's own, as given"""
     selection: dict[str, Any] | None
     """what was chosen on validation: parameter, metric, the grid and its values, the choice"""
+    tied_in_time: float | None = None
+    """share of the validation rows that a draw chose among the user's rows with the same time"""
     wall_s: float
     cpu_s: float
     peak_mib: float
@@ -103,7 +105,8 @@ def fit(config: FitConfig | None = None, /, **settings: Any) -> FitResult:
                 job = (dataset.uri, config.model, given, output, tell)
                 warm = functools.partial(warm_up, config.model, given)
                 run_alone(record, f"fit {config.model}", _fit, *job, gpu=config.gpu, warm=warm)
-    return _result(record, config, output, dataset.manifest.fingerprint)
+    tied = dataset.manifest.tied_share("validation")
+    return _result(record, config, output, dataset.manifest.fingerprint, tied)
 
 
 def _fit_synthetic(config: FitConfig) -> FitResult:
@@ -143,7 +146,9 @@ def _refuse_model(output: str, overwrite: bool) -> None:
         )
 
 
-def _result(record: runs.RunRecord, config: FitConfig, output: str, fingerprint: str) -> FitResult:
+def _result(
+    record: runs.RunRecord, config: FitConfig, output: str, fingerprint: str, tied: float | None = None
+) -> FitResult:
     record.write(output)
     return FitResult(
         uri=output,
@@ -151,6 +156,7 @@ def _result(record: runs.RunRecord, config: FitConfig, output: str, fingerprint:
         data=fingerprint,
         settings=config.set,
         selection=read_description(output)["selection"],
+        tied_in_time=tied,
         wall_s=round(time.time() - record.started, 3),
         cpu_s=record.stages[-1]["cpu_s"],
         peak_mib=record.stages[-1]["peak_mib"],

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -332,7 +333,13 @@ class _Prepare:
                     "columns": schema.columns,
                     "time_unit": schema.time_unit if schema.has_timestamp else None,
                 },
-                "noticed": merge([estimate.noticed, *([Notice.model_validate(n) for n in r["noticed"]] for r in read)]),
+                "noticed": merge(
+                    [
+                        estimate.noticed,
+                        *([Notice.model_validate(n) for n in r["noticed"]] for r in read),
+                        _notices_of_ties(runs.total(r["tied"] for r in written)),
+                    ]
+                ),
                 "config": self.content,
                 "made_with": runs.made_with(),
             }
@@ -357,6 +364,11 @@ def _length(ids: pl.Series) -> int:
 def _load_numbering(work: str, round_: int, min_item: int, item_ids: pl.Series | None) -> shards.Numbering:
     item_hash = None if item_ids is None else hashing.hash_ids(item_ids)
     return shards.Numbering(core.load_alive(work, round_), min_item > 1, item_hash)
+
+
+def _notices_of_ties(tied: Mapping[str, int]) -> list[Notice]:
+    what = "held out for {} by a draw (--seed) among rows of the user with the same time"
+    return [Notice(what=what.format(split), count=n) for split, n in tied.items() if n]
 
 
 def _power_of_two(at_least: float) -> int:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from distill_at_scale.config import ReportConfig
 from distill_at_scale.data import storage
+from distill_at_scale.data.splits import tied_note
 from distill_at_scale.genie.trials import FULL, PRIMARY, cells, read_trials
 from distill_at_scale.pipelines.making import command
 from distill_at_scale.settings import settle
@@ -196,12 +197,13 @@ def best_cell(cells: Sequence[Cell], keep: float) -> Cell | None:
 
 def _notes(about: Mapping[str, Any]) -> list[str]:
     """What the reader must know of a sweep that did not do all that it was asked for."""
+    notes = tied_note(about["data"].get("tied_in_time"))
     ended = about.get("result")
     if ended is None:
-        return ["The sweep had not ended when this page was made."]
+        return [*notes, "The sweep had not ended when this page was made."]
     left = [f"For {ended['left']:,} trials the time budget did not suffice."] if ended["left"] else []
     beware = [f"{sentence}." for sentence in ended.get("notes", [])]
-    return [*left, *(f"Left out: {sentence}." for sentence in ended["left_out"]), *beware]
+    return [*notes, *left, *(f"Left out: {sentence}." for sentence in ended["left_out"]), *beware]
 
 
 def _full(trials: pl.DataFrame) -> list[FullModel]:

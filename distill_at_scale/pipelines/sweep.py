@@ -50,7 +50,7 @@ class SweepResult(BaseModel):
 
     uri: str
     data: dict[str, Any]
-    """uri, fingerprint and train rows of the full dataset"""
+    """of the full dataset: uri, fingerprint, train rows, share of the test rows that a draw among equal times chose"""
     methods: list[str]
     budgets: list[float]
     models: list[str]
@@ -343,6 +343,7 @@ class _Sweep:
                 "uri": storage.redact(self.dataset.uri),
                 "fingerprint": self.dataset.manifest.fingerprint,
                 "train_rows": self.dataset.manifest.splits["train"],
+                "tied_in_time": self.dataset.manifest.tied_share("test"),
             },
             "config": self.config.model_dump(mode="json", exclude={"address", "mlflow", "overwrite"}),
             "versions": runs.versions(),
@@ -360,6 +361,7 @@ class _Sweep:
                 "uri": storage.redact(self.dataset.uri),
                 "fingerprint": self.dataset.manifest.fingerprint,
                 "train_rows": self.dataset.manifest.splits["train"],
+                "tied_in_time": self.dataset.manifest.tied_share("test"),
             },
             methods=self.methods,
             budgets=self.config.shares,

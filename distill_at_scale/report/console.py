@@ -12,6 +12,7 @@ from rich.table import Table
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.readers.schema import ReadAs
+from distill_at_scale.data.splits import tied_note
 
 if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 _SHARDS_SHOWN = 6
 _REASONS_SHOWN = 8
+_TIED_HITS_SHOWN = 0.01
 _TIME_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds", "iso": "ISO 8601 text"}
 
 
@@ -171,6 +173,7 @@ def show_fit(result: FitResult) -> None:
     if result.selection:
         points = [(f"{p['value']:g}", f"{p['metric']:.4f}") for p in result.selection["points"]]
         show("", grid([result.selection["parameter"], result.selection["metric"]], points))
+        show(*tied_note(result.tied_in_time))
 
 
 def show_evaluation(result: Evaluation) -> None:
@@ -180,7 +183,10 @@ def show_evaluation(result: Evaluation) -> None:
     for name, value in result.metrics.items():
         error = result.standard_errors.get(name)
         rows.append((name, f"{100 * value:.2f}", "" if error is None else f"± {100 * error:.2f}"))
-    show(escape(title), grid(["metric (percent)", "mean", "standard error"], rows))
+    show(escape(title), grid(["metric (percent)", "mean", "standard error"], rows), *tied_note(result.tied_in_time))
+    if result.tied_hits >= _TIED_HITS_SHOWN:
+        share = f"{100 * result.tied_hits:.0f} % of the hits"
+        show(f"{share} share their score with other items; a draw by user and item gave them their places.")
 
 
 def show_comparison(result: Comparison) -> None:
@@ -198,6 +204,7 @@ def show_comparison(result: Comparison) -> None:
         "of full data's (first row: in percent)",
         grid(["fitted on", "rows %", "τ", *models], rows),
         *(escape(f"Beware: {note}") for note in result.notes),
+        *tied_note(result.data.get("tied_in_time")),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from distill_at_scale.data import storage
+from distill_at_scale.data.splits import tied_note
 from distill_at_scale.report.console import facts, grid, show
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def show_sweep(result: SweepResult) -> None:
     )
     show(f"{result.metric} kept, mean over the models (τ: whether they rank as on the full data)")
     show(grid(["method", *(f"{budget:g}" for budget in result.budgets)], _rows(result)))
+    show(*tied_note(result.data.get("tied_in_time")))
     for reason, n in list(result.failures.items())[:_REASONS_SHOWN]:
         show(f"{n:,} failed: {reason.strip().splitlines()[-1]}")
     show(f"Every trial is a row of {storage.join(uri, 'trials.parquet')}.")

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation import RankingEvaluator, evaluate, inverse_propensities
 from distill_at_scale.evaluation.auc import ScoreHistogram, unseen_negatives
 from distill_at_scale.evaluation.ranking import top_k
+from distill_at_scale.evaluation.ties import items_at, places
 
 KS = (1, 3, 10)
 
@@ -44,9 +46,18 @@ def random_case(
     return scores, histories, heldout, rng.integers(0, 50, n_items)
 
 
-def slow_ranking(scores: np.ndarray, history: list[int]) -> list[int]:
+def slow_place(item: int, user: int) -> int:
+    """Where a user's item stands among equal ones: MurmurHash3's finaliser of the item and a draw of the user."""
+    draw = hashing.combine(hashing.stream("ranking/ties"), np.array([user], dtype=np.uint64))
+    z = item ^ int(draw[0] >> np.uint64(32))
+    z = (z ^ z >> 16) * 0x85EBCA6B % 2**32
+    z = (z ^ z >> 13) * 0xC2B2AE35 % 2**32
+    return z ^ z >> 16
+
+
+def slow_ranking(scores: np.ndarray, history: list[int], user: int) -> list[int]:
     rest = [item for item in range(len(scores)) if item not in history]
-    return sorted(rest, key=lambda item: (-float(scores[item]), item))
+    return sorted(rest, key=lambda item: (-float(scores[item]), slow_place(item, user)))
 
 
 def slow_metrics(ranking: list[int], target: list[int], p: list[float], k: int) -> dict[str, float]:
@@ -73,8 +84,8 @@ def test_all_metrics_equal_their_definitions(seed: int) -> None:
     c = (math.log(n_rows) - 1) * (1.5 + 1) ** 0.55
     p = [1 + c * (n + 1.5) ** -0.55 for n in counts.tolist()]
     users = [
-        {name: value for k in KS for name, value in slow_metrics(slow_ranking(s, h), t, p, k).items()}
-        for s, h, t in zip(scores, histories, heldout)
+        {name: value for k in KS for name, value in slow_metrics(slow_ranking(s, h, u), t, p, k).items()}
+        for u, (s, h, t) in enumerate(zip(scores, histories, heldout))
         if t
     ]
     evaluator = RankingEvaluator(inverse_propensities(counts, n_rows), KS, n_negatives=5)
@@ -190,13 +201,37 @@ def test_negatives_are_unseen_uniform_and_only_the_users_own() -> None:
 
 
 @pytest.mark.parametrize("k", [1, 4, 9, 10, 50])
-def test_top_k_orders_ties_by_item(k: int) -> None:
+def test_top_k_orders_ties_by_a_draw(k: int) -> None:
     scores = np.float32([[1, 3, 3, 0, -0.0, 3, -2, 1, 1, 0], [5] * 10, [0] * 10])
     mask_rows, mask_items = np.array([0, 2, 2, 2]), np.array([1, 0, 1, 2])
-    items, valid = top_k(scores, mask_rows, mask_items, k)
+    users = np.array([7, 2**40, 0])
+    best = top_k(scores, mask_rows, mask_items, k, users)
     for row, history in enumerate(([1], [], [0, 1, 2])):
-        expected = slow_ranking(scores[row], history)[:k]
-        assert items[row][valid[row]].tolist() == expected
+        rest = [item for item in range(10) if item not in history]
+        expected = slow_ranking(scores[row], history, int(users[row]))[:k]
+        assert best.items[row][best.valid[row]].tolist() == expected
+        shared = [(scores[row][rest] == scores[row][item]).sum() > 1 for item in expected]
+        assert best.tied[row][best.valid[row]].tolist() == shared
+
+
+def test_equal_scores_give_what_chance_gives() -> None:
+    """Of 30 equal items one is held out: whichever it is, it is the first for one user in thirty."""
+    users, items = 6000, 30
+    for wanted in (0, 13, 29):
+        evaluator = RankingEvaluator(np.ones(items), (1, 10), n_negatives=0)
+        histories, heldout = (interactions([rows] * users, items) for rows in ([], [wanted]))
+        evaluator.add(np.ones((users, items), np.float32), histories, heldout)
+        result = evaluator.result()
+        assert abs(result.metrics["hr@1"] - 1 / 30) < 4 * math.sqrt(29 / 30**2 / users)
+        assert abs(result.metrics["hr@10"] - 1 / 3) < 4 * math.sqrt(2 / 9 / users)
+        assert result.tied_hits == 1.0
+
+
+@given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=20), st.integers(0, 2**32 - 1))
+def test_places_can_be_undone(items: list[int], salt: int) -> None:
+    found = places(np.array(items), np.uint64(salt))
+    assert (found < 2**32).all()
+    assert items_at(found, np.uint64(salt)).tolist() == items
 
 
 def test_an_item_both_seen_and_held_out_is_never_hit() -> None:
