@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import distill_at_scale
-from distill_at_scale import config, report
+from distill_at_scale import config, report, signals
 from distill_at_scale.errors import DasError
 from distill_at_scale.settings import load
 
@@ -79,8 +79,7 @@ def _run(name: str, verb: _Verb, given: dict[str, Any], file: str | None, as_jso
             print(json.dumps({"error": str(error)}), flush=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on.", file=sys.stderr, flush=True)
-        raise typer.Exit(130) from None
+        raise typer.Exit(signals.CODE) from None
     content = verb.as_json(result)
     if as_json:
         print(json.dumps(content), flush=True)
@@ -231,7 +230,8 @@ def main(verb: str | None = None) -> None:
         if (name := " ".join(arguments[:words])) in _VERBS:
             arguments = [*name.split(), *_spread(arguments[words:], _VERBS[name])]
             break
-    app(arguments)
+    with signals.ending():
+        app(arguments)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.console import Console
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
+
+from distill_at_scale.pipelines import progress
 
 _PLAIN_EVERY_S = 15.0
 _SHOWN = 8
@@ -28,23 +30,24 @@ class Board:
     def __init__(self, name: str, total: int, done: int = 0, best_by: str | None = None) -> None:
         """``done`` trials were done before."""
         self.name, self.total, self.best_by = name, total, best_by
-        self._known, self._done, self._failed = done, done, 0
+        self._done, self._failed = done, 0
         self._running: dict[str, tuple[float, Mapping[str, Any]]] = {}
         self._best: tuple[float, str] | None = None
         self._start = self._said = time.monotonic()
+        self._left = progress.TimeLeft(total, done)
         self._live: Live | None = None
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[Board]:
         """Shows the table while the block runs; a line now and then where there is no terminal."""
-        console = Console(stderr=True)
-        if console.is_terminal:
+        console = progress.terminal()
+        if console is not None:
             with Live(get_renderable=self.table, console=console, refresh_per_second=2) as self._live:
                 yield self
             self._live = None
         else:
             yield self
-            self._say(f"{self._line()}, done in {time.monotonic() - self._start:.0f} s")
+            progress.say(f"{self._line()}, done in {time.monotonic() - self._start:.0f} s")
 
     def begin(self, key: str, labels: Mapping[str, Any]) -> None:
         """A trial runs."""
@@ -52,39 +55,44 @@ class Board:
 
     def end(self, key: str, failed: str, found: Mapping[str, Any]) -> None:
         """A trial is over; ``failed`` says why it found nothing, if so."""
-        self._running.pop(key, None)
+        _, labels = self._running.pop(key, (0.0, {}))
         self._failed += bool(failed)
         self._done += not failed
         value = found.get(self.best_by) if self.best_by and not failed else None
         if value is not None and (self._best is None or value > self._best[0]):
-            self._best = (float(value), key)
+            self._best = (float(value), _named(key, labels))
         now = time.monotonic()
         if self._live is None and now - self._said >= _PLAIN_EVERY_S:
             self._said = now
-            self._say(self._line())
+            progress.say(self._line())
 
-    def table(self) -> Table:
-        """The table as it is now."""
-        table = Table(title=self._line(), title_justify="left", box=None, header_style="dim", padding=(0, 2, 0, 0))
-        for column in ("running", "for"):
-            table.add_column(column)
+    def table(self) -> Group:
+        """The table as it is now: the state in one line and the trials that run, each cut where the terminal ends."""
+        state = Text(self._line(), no_wrap=True, overflow="ellipsis")
+        if not self._running:
+            return Group(state)
+        table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+        table.add_column("running", no_wrap=True, overflow="ellipsis")
+        table.add_column("for", no_wrap=True, justify="right", min_width=6)
         now = time.monotonic()
-        for key, (since, labels) in list(self._running.items())[:_SHOWN]:
-            named = "  ".join(f"{name} {value}" for name, value in labels.items()) or key
-            table.add_row(named, f"{now - since:.0f} s")
-        return table
+        running = list(self._running.items())
+        for key, (since, labels) in running[:_SHOWN]:
+            table.add_row(Text(_named(key, labels)), progress.in_words(now - since))
+        if len(running) > _SHOWN:
+            table.add_row(f"and {len(running) - _SHOWN:,} more", "")
+        return Group(state, table)
 
     def _line(self) -> str:
+        """The state, what matters most first."""
         parts = [f"{self.name}: {self._done}/{self.total} done", f"{len(self._running)} running"]
         if self._failed:
             parts.append(f"{self._failed} failed")
+        if left := self._left.words(self._done + self._failed, len(self._running)):
+            parts.append(left)
         if self._best is not None:
             parts.append(f"best {self.best_by} {self._best[0]:.4f} ({self._best[1]})")
-        ended = self._done + self._failed - self._known
-        left = self.total - self._done - self._failed
-        if ended and left > 0:
-            parts.append(f"about {(time.monotonic() - self._start) / ended * left:.0f} s left")
         return ", ".join(parts)
 
-    def _say(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
+
+def _named(key: str, labels: Mapping[str, Any]) -> str:
+    return "  ".join(f"{name} {value}" for name, value in labels.items()) or key

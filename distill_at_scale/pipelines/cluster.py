@@ -6,17 +6,28 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import distill_at_scale
-from distill_at_scale.errors import DasError
+import psutil
 
-# One thread a task: Ray runs as many tasks as there are cores. Read when the libraries are first imported.
-# And where a task has several, those that wait give their core away instead of turning on it: on a machine with other
-# work that is the difference between a fit and several.
+import distill_at_scale
+from distill_at_scale import signals
+from distill_at_scale.data import storage
+from distill_at_scale.errors import ClusterError
+from distill_at_scale.pipelines import progress
+
+# Of workers, never of the process that connects, which is the user's own. One thread a task: Ray runs as many tasks as
+# there are cores. Read when the libraries are first imported. And where a task has several, those that wait give their
+# core away instead of turning on it: on a machine with other work that is the difference between a fit and several.
 _WORKER_ENV = {"POLARS_MAX_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+# Ray gives its own start 30 seconds, which a busy machine exceeds; and how often it is tried.
+_START_S = 90
+_BUSY_AFTER_S = 30.0
+_STARTS = 2
 # What a session on this machine keeps for objects: what moves through it here is counts and item ids.
 _LOCAL_OBJECT_STORE = 512 << 20
 # How much of a node's memory is given away.
@@ -33,7 +44,7 @@ def session(address: str | None = None, num_cpus: int | None = None) -> Iterator
         num_cpus: of a session started here; default: all.
 
     Raises:
-        DasError: when the cluster cannot be reached.
+        ClusterError: when the cluster cannot be reached, or Ray does not start.
     """
     there = "ray" in sys.modules and sys.modules["ray"].is_initialized()
     connect(address, num_cpus)
@@ -56,9 +67,10 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> None:
         address, num_cpus: as :func:`session` has them.
 
     Raises:
-        DasError: when the cluster cannot be reached.
+        ClusterError: when the cluster cannot be reached, or Ray does not start.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", str(_START_S))
     # As it is imported in a notebook, it would tell of widgets that could be installed.
     logging.getLogger("ray.widgets").setLevel(logging.WARNING)
     import ray
@@ -73,26 +85,121 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> None:
         runtime_env["py_modules"] = [str(Path(distill_at_scale.__file__).parent)]
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if joining:
-        options |= {"address": address, "runtime_env": runtime_env}
+        _join(options | {"address": address, "runtime_env": runtime_env}, address or os.environ.get("RAY_ADDRESS", ""))
     else:
-        os.environ.update(_WORKER_ENV)
         # Ray would run its workers at nice 15, behind everything else on the machine.
         os.environ.setdefault("RAY_worker_niceness", "0")
         # A process per fit that looks out for spot machines being taken away, of which this is none.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        options |= {
-            "address": "local",
-            "num_cpus": num_cpus,
-            "include_dashboard": False,
-            "object_store_memory": _LOCAL_OBJECT_STORE,
-        }
-    try:
-        ray.init(**options)
-    except Exception as error:  # Ray raises this very class when a machine is too busy to start in time
-        where = f"the Ray cluster at {address or os.environ.get('RAY_ADDRESS')}" if joining else "Ray on this machine"
-        reason = " ".join(str(error).split())[:300]
-        raise DasError(f"{where} cannot be reached or started: {reason} Run `das doctor` for the mend.") from error
+        local = {"address": "local", "include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE}
+        _start(options | local | {"num_cpus": num_cpus})
     _quiet()
+
+
+def _join(options: dict[str, Any], address: str) -> None:
+    progress.say(f"connecting to Ray at {storage.redact(address)}…")
+    try:
+        _init(options)
+    except Exception as error:
+        where = f"the Ray cluster at {storage.redact(address)}"
+        raise ClusterError(f"{where} cannot be reached: {_words(error)} Run `das doctor` for the fix.") from error
+
+
+def _start(options: dict[str, Any]) -> None:
+    """Starts Ray on this machine; once more where that took too long, as on a busy machine."""
+    progress.say("starting Ray…")
+    for left in reversed(range(_STARTS)):
+        begun = time.monotonic()
+        busy = threading.Timer(_BUSY_AFTER_S, progress.say, ["this machine is busy: Ray is still starting…"])
+        busy.daemon = True
+        busy.start()
+        try:
+            # Workers have the environment that Ray is started in.
+            with _environment(_WORKER_ENV):
+                _init(options)
+            return
+        except Exception as error:  # Ray raises this very class when it has not started in time
+            late = "timed out" in str(error) or time.monotonic() - begun >= _BUSY_AFTER_S
+            if not (late and left):
+                raise ClusterError(
+                    f"Ray cannot be started on this machine: {_words(error)} The machine may be too busy; try again "
+                    "later, or run `das doctor` for the fix."
+                ) from error
+            progress.say("Ray has not started, perhaps since this machine is busy; trying once more…")
+        finally:
+            busy.cancel()
+
+
+def _init(options: dict[str, Any]) -> None:
+    """``ray.init``, of which nothing is left if it does not succeed."""
+    import ray
+
+    before = set(_children())
+    try:
+        with _unhandled_sigterm(), signals.kept():
+            ray.init(**options)
+    except BaseException:
+        ray.shutdown()
+        # What Ray had started when it failed is no session yet, that a shutdown would end.
+        started = [child for child in _children() if child not in before]
+        for child in list(started):
+            with contextlib.suppress(psutil.Error):
+                started += child.children(recursive=True)
+        for child in started:
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+        psutil.wait_procs(started, timeout=5)
+        raise
+
+
+def _children() -> list[psutil.Process]:
+    """Ray's own processes among the children of this one."""
+    import ray
+
+    found, home = [], str(Path(ray.__file__).parent)
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if any(home in word for word in child.cmdline()):
+                found.append(child)
+    return found
+
+
+@contextlib.contextmanager
+def _unhandled_sigterm() -> Iterator[None]:
+    """Keeps ``ray.init`` from handling SIGTERM, on which it would wait for half a minute and exit with 1.
+
+    Only where the process handles it itself. This is private to Ray: tests/system/test_terminal.py sends a SIGTERM.
+    """
+    import ray._private.utils as utils
+
+    theirs = utils.set_sigterm_handler
+    if signals.handled():
+        utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = theirs
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables for a block: processes that it starts have them, and keep them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _words(error: Exception) -> str:
+    """An exception of Ray's in one short line that ends like a sentence."""
+    text = storage.redact(" ".join(str(error).split())[:300]) or type(error).__name__
+    return text if text.endswith(".") else text + "."
 
 
 def nodes() -> list[tuple[int, float]]:
@@ -117,12 +224,12 @@ def require_gpu() -> None:
     """Refuses a --gpu that nothing can come of.
 
     Raises:
-        DasError: when no node has a GPU.
+        ClusterError: when no node has a GPU.
     """
     import ray
 
     if not ray.cluster_resources().get("GPU"):
-        raise DasError("--gpu is set, but the cluster has no GPU; leave it out, or add a GPU node.")
+        raise ClusterError("--gpu is set, but the cluster has no GPU; leave it out, or add a GPU node.")
 
 
 def use_threads(cpus: int) -> None:

@@ -199,8 +199,13 @@ def run_alone(
 
     start = time.monotonic()
     task = ray.remote(num_cpus=cpus, num_gpus=1 if gpu else 0, max_retries=1, scheduling_strategy=ANYWHERE)(whole_node)
+    running = task.remote()
     try:
-        answer: _Answer = ray.get(task.remote())
+        answer: _Answer = ray.get(running)
+    except KeyboardInterrupt:
+        # It would hold the node in a session that goes on.
+        ray.cancel(running, force=True)
+        raise
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise DasError(f"{name}: its worker was killed twice, most likely for want of memory.") from error
     record = answer.take(name)

@@ -8,6 +8,7 @@ driver that died by running the same command again; both go on from the newest c
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -24,6 +25,7 @@ import torch
 import torch.distributed
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
+from distill_at_scale import signals
 from distill_at_scale.config import FitConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
@@ -41,6 +43,8 @@ from distill_at_scale.pipelines.stages import ANYWHERE
 # Deaths of workers that a run survives, a driver's are not counted; and what is waited before a worker starts again.
 _MOST_DEATHS = 20
 _BREATH_S = 0.5
+# Workers of a run that is interrupted have so long to end.
+_ABORT_S = 10.0
 _FAILED, _CRASHED, _COSTS = "failed.json", "crashed", "costs.json"
 
 
@@ -155,7 +159,7 @@ def _run_several(loop: dict[str, Any]) -> str:
     """Runs a gang by Ray Train; why its workers died once too often, or ""."""
     gang: Gang = loop["gang"]
     with tempfile.TemporaryDirectory(prefix="das-train-") as scratch:
-        trainer = TorchTrainer(
+        trainer = _Trainer(
             _on_worker,
             train_loop_config=loop,
             torch_config=TorchConfig(backend="nccl" if gang.gpu else "gloo"),
@@ -171,10 +175,30 @@ def _run_several(loop: dict[str, Any]) -> str:
             ),
         )
         try:
-            trainer.fit()
+            with signals.kept():
+                trainer.fit()
         except ray.train.TrainingFailedError as error:
             return str(error)
     return ""
+
+
+class _Trainer(TorchTrainer):
+    """Ends its workers when it is interrupted, and raises.
+
+    Ray Train itself installs a handler for SIGINT that it never takes back, and which exits with 0. This method is
+    private to it: tests/system/test_terminal.py interrupts a fit by two workers.
+    """
+
+    def _register_sigint_handler(self, controller: Any) -> None:
+        self._controller = controller
+
+    def fit(self) -> ray.train.Result:
+        try:
+            return super().fit()
+        except KeyboardInterrupt:
+            with contextlib.suppress(AttributeError, ray.exceptions.RayError):
+                ray.get(self._controller.abort.remote(), timeout=_ABORT_S)
+            raise
 
 
 def _run_one(loop: dict[str, Any], failed: str) -> str:

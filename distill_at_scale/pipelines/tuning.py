@@ -22,6 +22,7 @@ from ray import tune
 from ray.tune.logger import TBXLoggerCallback
 from ray.tune.schedulers import ASHAScheduler
 
+from distill_at_scale import signals
 from distill_at_scale.data import hashing, storage
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.search_space import Range
@@ -240,16 +241,20 @@ def _fit(
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
     # Its new output ignores that nothing is to be said.
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # Interrupted, it would return as if it were done.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     logger = logging.getLogger("ray.tune")
     level = logger.level
     logger.setLevel(logging.ERROR)
     logs, name = storage.join(output, LOGS), f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
     try:
-        with heard(listener) as callback:
+        # An interruption ends the trials as the time budget does, so that none keeps its resources.
+        with signals.deferred(), heard(listener) as callback:
             config = tune.RunConfig(
                 name=name,
                 storage_path=logs,
                 verbose=0,
+                stop=_Interrupted(),
                 failure_config=tune.FailureConfig(max_failures=_RETRIES),
                 callbacks=[callback, *_loggers(mlflow)],
             )
@@ -260,6 +265,16 @@ def _fit(
         for file in storage.list_files(storage.join(logs, name)):
             if file.uri.endswith(".pkl"):
                 storage.remove(file.uri)
+
+
+class _Interrupted(tune.Stopper):
+    """Stops all trials once this process has been interrupted."""
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return signals.pending()
 
 
 def _seconds_left(deadline: float | None) -> float | None:
