@@ -15,6 +15,7 @@ PACKAGE = "distill_at_scale"
 # Which parts of the package each part may import; `errors` is free to all, a part may import itself.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "signals": set(),
     "data": set(),
     "evaluation": {"data"},
     "models": {"data", "evaluation"},
@@ -23,12 +24,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "genie": {"data", "evaluation", "models", "samplers", "distillation"},
     "config": {"data", "evaluation", "models", "samplers", "distillation", "genie"},
     "settings": {"data"},
-    "pipelines": {"config", "settings", "data", "evaluation", "models", "samplers", "distillation", "genie"},
+    "pipelines": {"config", "settings", "signals", "data", "evaluation", "models", "samplers", "distillation", "genie"},
     "report": {"config", "data", "evaluation", "pipelines"},
-    "cli": {"config", "settings", "pipelines", "report"},
+    "cli": {"config", "settings", "signals", "pipelines", "report"},
     # `import distill_at_scale as das` offers the verbs and the things that they return.
     "__init__": {"config", "data", "distillation", "models", "pipelines", "report"},
-    "__main__": {"cli"},
+    "__main__": {"cli", "signals"},
 }
 RAY_USERS = {"pipelines"}
 
