@@ -10,6 +10,7 @@ import numpy as np
 
 from distill_at_scale.data import hashing
 from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, fraction_keys, unit_interval
 
 # Of a draw, when it shares 64 bits with a user's place in a shard and a row's among the user's: fewer would too often
@@ -100,3 +101,8 @@ def _rank_by_age(rows: TrainRows, draw: np.ndarray) -> np.ndarray:
         order = np.lexsort((np.arange(len(where)), ~draw[where], run[where]))
         rank[where[order]] = rank[where]
     return rank
+
+
+RANDOM = Sampler("random", random)
+STRATIFIED = Sampler("stratified", stratified, one_a_user=True)
+TEMPORAL = Sampler("temporal", temporal, timestamps=True, one_a_user=True)

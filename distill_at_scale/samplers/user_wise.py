@@ -10,6 +10,7 @@ import numpy as np
 
 from distill_at_scale.data import hashing
 from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores
 
 
@@ -25,3 +26,7 @@ def head_users(rows: TrainRows, seed: int) -> Scores:
     keys = np.uint64(1 << 63) // np.maximum(rows.counts, 1).astype(np.uint64)
     ties = hashing.combine(hashing.stream("head_users/ties", seed), rows.user_hash)
     return Scores(keys, ties, rows.counts)
+
+
+RANDOM_USERS = Sampler("random_users", random_users)
+HEAD_USERS = Sampler("head_users", head_users)

@@ -14,6 +14,7 @@ from distill_at_scale.data import hashing
 from distill_at_scale.samplers.embedding.vectors import DIMENSIONS, EmbeddingRounds, signs, user_embeddings
 from distill_at_scale.samplers.rounds import Arrays
 from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, weighted_keys
 
 FUNCTIONS = 64
@@ -48,3 +49,6 @@ def density(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) -> Scores:
     draws = hashing.combine(hashing.stream("density/keys", seed), rows.user_hash)
     keys = weighted_keys(1.0 / np.maximum(near, 1), draws)
     return Scores(keys, rows.user_hash, rows.counts)
+
+
+DENSITY = Sampler("density", density, rounds=DensitySketch)

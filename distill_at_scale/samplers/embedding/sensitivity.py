@@ -18,6 +18,7 @@ from distill_at_scale.data import hashing
 from distill_at_scale.samplers.embedding.vectors import EmbeddingRounds, item_embeddings, user_embeddings
 from distill_at_scale.samplers.rounds import Arrays
 from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, weighted_keys
 
 CLUSTERS = 32
@@ -169,3 +170,7 @@ def sensitivity_rows(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) ->
         weights[chunk] = _weights(tables, [rows.owner[chunk], place[chunk]], shared)
     draws = rows.draw(hashing.stream("sensitivity/keys", seed))
     return Scores(weighted_keys(weights, draws), rows.position.view(np.uint64))
+
+
+SENSITIVITY = Sampler("sensitivity", sensitivity_rows, rounds=RowClusters)
+SENSITIVITY_USERS = Sampler("sensitivity_users", sensitivity_users, rounds=UserClusters)

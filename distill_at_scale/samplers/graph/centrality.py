@@ -15,6 +15,7 @@ import scipy.sparse as sp
 from distill_at_scale.samplers.graph.nodes import edge_scores
 from distill_at_scale.samplers.rounds import Arrays, Task
 from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import LAST, Scores
 
 # Ranks are whole numbers that sum to about 2^60: their sums are exact, whatever the order of the shards.
@@ -88,3 +89,6 @@ def centrality(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) -> Score
     users, items = user_ranks(rows, shared), shared["rank"]
     last = np.uint64(LAST)
     return edge_scores(rows, last - users.view(np.uint64), last - items.view(np.uint64), seed)
+
+
+CENTRALITY = Sampler("centrality", centrality, rounds=PageRank)

@@ -15,6 +15,7 @@ from distill_at_scale.samplers.graph import spreading
 from distill_at_scale.samplers.graph.spreading import NEVER, Spreading
 from distill_at_scale.samplers.rounds import Arrays
 from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import unit_interval
 
 SPREAD = 0.4
@@ -93,3 +94,6 @@ class ForestFire(Spreading):
 def _geometric(hashes: np.ndarray) -> np.ndarray:
     """int64: 1, 2, … with P(x) = .4 · .6^(x − 1), by inversion."""
     return 1 + np.floor(np.log(unit_interval(hashes)) / np.log1p(-SPREAD)).astype(np.int64)
+
+
+FOREST_FIRE = Sampler("forest_fire", spreading.by_time, rounds=ForestFire)

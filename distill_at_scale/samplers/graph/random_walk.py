@@ -15,6 +15,7 @@ from distill_at_scale.samplers.graph import spreading
 from distill_at_scale.samplers.graph.spreading import NEVER, Spreading
 from distill_at_scale.samplers.rounds import Arrays
 from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import unit_interval
 
 RESTART = 0.1
@@ -133,3 +134,6 @@ def _hand_out(at: np.ndarray, items: np.ndarray, users: np.ndarray) -> np.ndarra
     found = np.searchsorted(items, at, side="right") - first
     turn = np.arange(len(at)) - np.searchsorted(at, at, side="left")
     return users[first + turn % np.maximum(found, 1)]
+
+
+RANDOM_WALK = Sampler("random_walk", spreading.by_time, rounds=RandomWalk)

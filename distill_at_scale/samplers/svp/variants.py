@@ -12,6 +12,7 @@ import numpy as np
 from distill_at_scale.data import hashing
 from distill_at_scale.evaluation import inverse_propensities
 from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, descending_keys
 
 
@@ -65,3 +66,14 @@ def users(rows: TrainRows, seed: int, scores: np.ndarray, weights: np.ndarray | 
     mean = np.bincount(rows.owner, weights=hard, minlength=rows.n_users) / np.maximum(rows.counts, 1)
     ties = hashing.combine(hashing.stream("svp/equal users", seed), rows.user_hash)
     return Scores(descending_keys(mean), ties, rows.counts)
+
+
+# The variants with one proxy read the same row scores.
+SVP_BIAS = Sampler("svp_bias", interactions, proxy="bias")
+SVP_BIAS_PROP = Sampler("svp_bias_prop", interactions, proxy="bias", prop=True)
+SVP_BIAS_USERS = Sampler("svp_bias_users", users, proxy="bias")
+SVP_BIAS_USERS_PROP = Sampler("svp_bias_users_prop", users, proxy="bias", prop=True)
+SVP_MF = Sampler("svp_mf", interactions, proxy="mf")
+SVP_MF_PROP = Sampler("svp_mf_prop", interactions, proxy="mf", prop=True)
+SVP_MF_USERS = Sampler("svp_mf_users", users, proxy="mf")
+SVP_MF_USERS_PROP = Sampler("svp_mf_users_prop", users, proxy="mf", prop=True)

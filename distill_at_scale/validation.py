@@ -1,0 +1,305 @@
+"""What is wrong with settings, said in sentences: pydantic's findings in the words of whoever gave the settings."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import typing
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from types import UnionType
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError, core_schema
+
+_LONGEST = 60
+"""characters of a wrong value that a sentence repeats"""
+
+
+# -- names --------------------------------------------------------------------------------------------------
+
+
+def _plain(name: str) -> str:
+    return name.strip().casefold().replace("-", "_")
+
+
+def same_name(given: str, known: Iterable[str]) -> str | None:
+    """The one of ``known`` that ``given`` means: without regard to case, and with - for _; None if there is none."""
+    names = list(known)
+    if given in names:
+        return given
+    alike = [name for name in names if _plain(name) == _plain(given)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def closest(given: str, known: Iterable[str]) -> str | None:
+    """The one of ``known`` that ``given`` is probably a misspelling of; None where nothing is near."""
+    names = {_plain(name): name for name in known}
+    found = difflib.get_close_matches(_plain(given), list(names), n=1, cutoff=0.6)
+    if found:
+        return names[found[0]]
+    # Part of one name only, as `infinite` of infinite_ae.
+    parts = [name for plain, name in names.items() if len(given) > 2 and plain.startswith(_plain(given))]
+    return parts[0] if len(parts) == 1 else None
+
+
+def did_you_mean(given: str, known: Iterable[str], spelled: Callable[[str], str] = "'{}'".format) -> str:
+    """`` Did you mean 'ease'?``, with the blank before it; empty where nothing is near."""
+    near = closest(given, known)
+    return f" Did you mean {spelled(near)}?" if near is not None else ""
+
+
+def not_one_of(given: str, known: Sequence[str]) -> str:
+    """``'eese' is not one of ease, mf. Did you mean 'ease'?``"""
+    return f"{_shown(given)} is not one of {', '.join(known)}.{did_you_mean(given, known)}"
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Marks a setting that names a thing of a table, as ``Annotated[str, OneOf(lambda: MODELS)]``.
+
+    The name is taken in any case and stored as the table has it.
+    """
+
+    names: Callable[[], Iterable[str]]
+    """called when a value is checked or completed"""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, given: str) -> str:
+        known = list(self.names())
+        name = same_name(given, known)
+        if name is None:
+            raise PydanticCustomError("not_one_of", "{sentence}", {"sentence": not_one_of(given, known)})
+        return name
+
+
+def bare(field: FieldInfo) -> Any:
+    """A field's type without its None."""
+    kind = field.annotation
+    if isinstance(kind, UnionType) or typing.get_origin(kind) is typing.Union:
+        kinds = [one for one in typing.get_args(kind) if one is not type(None)]
+        return kinds[0] if len(kinds) == 1 else kind
+    return kind
+
+
+def choices_of(field: FieldInfo) -> list[str] | None:
+    """The values that a setting, or each of a list of them, can take; None where they are not of a table."""
+    for mark in field.metadata:
+        if isinstance(mark, OneOf):
+            return list(mark.names())
+    kind = bare(field)
+    if typing.get_origin(kind) in (list, tuple):
+        kind = typing.get_args(kind)[0]
+    if typing.get_origin(kind) is typing.Annotated:
+        for mark in typing.get_args(kind)[1:]:
+            if isinstance(mark, OneOf):
+                return list(mark.names())
+    if typing.get_origin(kind) is Literal:
+        return [str(value) for value in typing.get_args(kind)]
+    return None
+
+
+# -- problems -----------------------------------------------------------------------------------------------
+
+
+class Words(Protocol):
+    """How whoever gave the settings calls them."""
+
+    def name(self, field: str) -> str:
+        """Of the setting itself, in a list of several."""
+
+    def value(self, field: str, given: str) -> str:
+        """What begins a sentence on a wrong value."""
+
+    def unknown(self, field: str, known: Collection[str]) -> str:
+        """The sentence on a setting that does not exist."""
+
+
+class PlainWords:
+    """Of keywords and configuration files: ``setting 'lam'``."""
+
+    def __init__(self, where: str = "") -> None:
+        self._where = where
+
+    def name(self, field: str) -> str:
+        return f"'{field}'"
+
+    def value(self, field: str, given: str) -> str:
+        return f"{self._where}setting '{field}': {given}"
+
+    def unknown(self, field: str, known: Collection[str]) -> str:
+        names = ", ".join(sorted(known)) or "none"
+        return f"{self._where}unknown setting '{field}'.{did_you_mean(field, known)} The settings are: {names}."
+
+
+class WordsOfOwner(PlainWords):
+    """Of a model's, sampler's or distiller's own settings: ``ease: lam='x'``."""
+
+    def __init__(self, owner: str) -> None:
+        super().__init__(f"{owner}: ")
+
+    def value(self, field: str, given: str) -> str:
+        return f"{self._where}{field}={given}"
+
+
+def explain(error: ValidationError, model: type[BaseModel], words: Words | None = None) -> str:
+    """All that pydantic found, as sentences: what is unknown, what is missing, and what is wrong with values.
+
+    Args:
+        model: whose settings they are.
+        words: how they are called; by default as in Python.
+    """
+    words = words or PlainWords()
+    errors = error.errors(include_url=False)
+    unknown = [str(e["loc"][0]) for e in errors if e["type"] == "extra_forbidden"]
+    missing = [str(e["loc"][0]) for e in errors if e["type"] == "missing" and len(e["loc"]) == 1]
+    # A misspelt setting also counts as missing under its right name: the misspelling is the news.
+    meant = {closest(name, model.model_fields) for name in unknown}
+    sentences = [words.unknown(name, model.model_fields) for name in unknown]
+    if absent := [name for name in missing if name not in meant]:
+        sentences.append(_missing(absent, model, words))
+    seen: set[tuple[Any, ...]] = set()
+    for e in errors:
+        if e["type"] in ("extra_forbidden", "missing") and len(e["loc"]) == 1:
+            continue
+        # A union says the same of every member; an element of a list is told apart by its number.
+        place = tuple(part for k, part in enumerate(e["loc"]) if k == 0 or isinstance(part, int))
+        if place not in seen:
+            seen.add(place)
+            sentences.append(_wrong(typing.cast(dict[str, Any], e), model, words))
+    return " ".join(sentences)
+
+
+def _missing(names: Sequence[str], model: type[BaseModel], words: Words) -> str:
+    spelled = [words.name(name) for name in names]
+    if len(spelled) == 1:
+        meaning = _brief(model.model_fields[names[0]].description)
+        return f"{spelled[0]} is missing{f' ({meaning})' if meaning else ''}."
+    return f"{', '.join(spelled[:-1])} and {spelled[-1]} are missing."
+
+
+def _wrong(error: dict[str, Any], model: type[BaseModel], words: Words) -> str:
+    reason, loc = _reason(error, model), error["loc"]
+    if not loc:
+        # A rule for several settings quotes their names.
+        named = (name for name in model.model_fields if f"'{name}'" in reason)
+        for name in named:
+            reason = reason.replace(f"'{name}'", words.name(name))
+        return reason if reason.endswith((".", "?")) else f"{reason}."
+    field = str(loc[0])
+    if error["type"] in ("value_error", "not_one_of"):
+        # These say themselves what is wrong, and of which value.
+        text = words.value(field, reason)
+    else:
+        text = words.value(field, f"{_shown(error['input'])} {reason}")
+    return text if text.endswith((".", "?")) else f"{text}."
+
+
+_BOUNDS = {
+    "greater_than": ("gt", "must be above"),
+    "greater_than_equal": ("ge", "must be at least"),
+    "less_than": ("lt", "must be below"),
+    "less_than_equal": ("le", "must be at most"),
+}
+_KINDS = {
+    "int": "is not a whole number",
+    "float": "is not a number",
+    "bool": "is neither true nor false",
+    "string": "is not text",
+    "list": "is not a list",
+    "tuple": "is not a list",
+    "dict": "is not a mapping of names to values",
+    "finite": "is not finite",
+}
+
+
+def _reason(error: dict[str, Any], model: type[BaseModel]) -> str:
+    kind, context = str(error["type"]), error.get("ctx", {})
+    field = model.model_fields.get(str(error["loc"][0])) if error["loc"] else None
+    if kind in _BOUNDS:
+        bound, words = _BOUNDS[kind]
+        return f"{words} {context[bound]:g}" if abs(context[bound]) < 1e6 else f"{words} {context[bound]}"
+    if kind == "literal_error":
+        known = (choices_of(field) if field else None) or [context.get("expected", "")]
+        return f"is not one of {', '.join(known)}.{did_you_mean(str(error['input']), known)}"
+    if kind == "too_short":
+        n = context["min_length"]
+        return f"holds too few values; give at least {'one' if n == 1 else 'two' if n == 2 else n}"
+    if kind in ("string_too_short", "string_too_long"):
+        n = context.get("min_length", context.get("max_length"))
+        return f"has not {'one character' if n == 1 else f'{n} characters'}"
+    if kind == "string_pattern_mismatch":
+        meaning = _brief(field.description) if field else ""
+        return f"is not of the form that is wanted{f' ({meaning})' if meaning else ''}"
+    if (what := _KINDS.get(kind.split("_")[0])) and kind not in ("list_unique",):
+        return what
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _brief(meaning: str | None) -> str:
+    """The first clause of a setting's docstring."""
+    return re.split(r"[.;](?:\s|$)", " ".join((meaning or "").split()))[0]
+
+
+def _shown(value: Any) -> str:
+    """A wrong value as it is repeated; never an address, which may hold credentials."""
+    text = repr(value) if not _is_number(value) else str(value)
+    if "://" in text:
+        return "the address"
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(value, bool)
+
+
+# -- what a setting is, in words -----------------------------------------------------------------------------
+
+
+def kind_of(field: FieldInfo) -> str:
+    """A setting's type and range in words, as ``whole number, at least 1``."""
+    kind = bare(field)
+    text = ", ".join([_kind(kind, choices_of(field)), *_bounds(field.metadata)])
+    return f"{text}, or none" if type(None) in typing.get_args(field.annotation) else text
+
+
+def _kind(kind: Any, choices: list[str] | None) -> str:
+    origin = typing.get_origin(kind)
+    if choices is not None and origin is not list:
+        return f"one of {', '.join(choices)}"
+    if origin in (list, tuple):
+        return "list"
+    if origin is dict or kind is dict:
+        return "mapping"
+    if isinstance(kind, UnionType) or origin is typing.Union:
+        return " or ".join(_kind(one, None) for one in typing.get_args(kind) if one is not type(None))
+    if origin is Literal:
+        return " or ".join(map(str, typing.get_args(kind)))
+    return {int: "whole number", float: "number", bool: "true or false", str: "text"}.get(kind, str(kind))
+
+
+def _bounds(metadata: Sequence[Any]) -> Iterator[str]:
+    for mark in metadata:
+        for bound, words in _BOUNDS.values():
+            if (value := getattr(mark, bound, None)) is not None:
+                yield f"{words.removeprefix('must be ')} {value}"
+
+
+def seconds(text: str) -> float:
+    """Seconds of a duration as 90s, 30m, 2h or 1h30m.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
+    if not text.strip() or found is None:
+        raise ValueError(f"'{text}' is not a duration; write it as 90s, 30m, 2h or 1h30m")
+    return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1)))
