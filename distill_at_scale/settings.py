@@ -1,16 +1,17 @@
-"""How a verb's settings are put together: from keywords, a configuration file, or both."""
+"""How a verb's settings are put together: from options, from keywords, from a configuration file."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from distill_at_scale.data import storage
-from distill_at_scale.errors import DasError, wrong_setting
+from distill_at_scale import validation
+from distill_at_scale.errors import SettingError
+from distill_at_scale.validation import PlainWords, Words, WordsOfOwner, explain
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -19,7 +20,7 @@ def settle(model: type[_Model], config: _Model | None, settings: dict[str, Any])
     """The settings of a verb that was called as a function: its config, changed and completed by keywords.
 
     Raises:
-        DasError: as :func:`load`.
+        SettingError: as :func:`load`.
     """
     if config is not None and not settings:
         return config
@@ -27,41 +28,94 @@ def settle(model: type[_Model], config: _Model | None, settings: dict[str, Any])
     return load(model, settings={**given, **settings})
 
 
-def load(model: type[_Model], file: str | None = None, settings: dict[str, Any] | None = None) -> _Model:
+def load(
+    model: type[_Model], file: str | None = None, settings: dict[str, Any] | None = None, words: Words | None = None
+) -> _Model:
     """A verb's settings out of a YAML file, overridden by ``settings``.
 
+    Args:
+        words: how messages call those of ``settings``, and what is missing; by default as in Python.
+
     Raises:
-        DasError: when the file is no YAML mapping, or a setting is unknown, missing or wrong.
+        SettingError: when the file is not a YAML mapping, or a setting is unknown, missing or wrong; it names all that
+            is wrong.
     """
-    content: dict[str, Any] = {}
-    if file is not None:
-        try:
-            found = yaml.safe_load(storage.read_bytes(file) if "://" in file else Path(file).read_bytes())
-        except (FileNotFoundError, IsADirectoryError):
-            raise DasError(f"{file}: no such configuration file.") from None
-        except OSError as error:
-            raise DasError(f"{file}: the configuration file cannot be read: {error.strerror or error}.") from None
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise DasError(f"{file}: not valid YAML: {' '.join(str(error).split())}.") from None
-        if not isinstance(found, dict | None):
-            raise DasError(f"{file}: a mapping of settings was expected, as `output: s3://bucket/data`.")
-        content |= found or {}
-    content |= settings or {}
+    settings = settings or {}
+    content = {} if file is None else read_settings(file)
     try:
-        return model.model_validate(content)
+        return model.model_validate({**content, **settings})
     except ValidationError as error:
-        field, problem = wrong_setting(error, model)
-        where = f"{file}: " if file and field not in (settings or {}) else ""
-        raise DasError(f"{where}{problem}.") from None
+        raise SettingError(explain(error, model, _Sources(words or PlainWords(), settings, file))) from None
+
+
+def parse(owner: str, model: type[_Model], given: Mapping[str, Any]) -> _Model:
+    """The own settings of a model, sampler or distiller.
+
+    Raises:
+        SettingError: naming the owner, and all that is unknown or wrong.
+    """
+    try:
+        return model.model_validate(dict(given))
+    except ValidationError as error:
+        raise SettingError(explain(error, model, WordsOfOwner(owner))) from None
+
+
+def read_settings(file: str) -> dict[str, Any]:
+    """The mapping in a YAML file, local or on any storage.
+
+    Raises:
+        SettingError: when it is not there, not readable, or not a YAML mapping.
+    """
+    try:
+        if "://" in file:
+            from distill_at_scale.data import storage  # takes a while to load; completion does without
+
+            text = storage.read_bytes(file)
+        else:
+            text = Path(file).read_bytes()
+        content = yaml.safe_load(text)
+    except (FileNotFoundError, IsADirectoryError):
+        raise SettingError(f"{file}: no such configuration file.") from None
+    except OSError as error:
+        raise SettingError(f"{file}: the configuration file cannot be read: {error.strerror or error}.") from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise SettingError(f"{file}: not valid YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(content, dict | None):
+        raise SettingError(f"{file}: a mapping of settings was expected, as `output: s3://bucket/data`.")
+    content = content or {}
+    if odd := [name for name in content if not isinstance(name, str)]:
+        raise SettingError(f"{file}: setting {odd[0]!r} is not a name; write it as text, in quotes.")
+    return content
+
+
+class _Sources:
+    """Words for settings of which some came from a file."""
+
+    def __init__(self, words: Words, given: Collection[str], file: str | None) -> None:
+        self._words, self._given = words, given
+        self._of_file = PlainWords(f"{file}: ")
+        self._file = file
+
+    def _of(self, field: str) -> Words:
+        return self._words if self._file is None or field in self._given else self._of_file
+
+    def name(self, field: str) -> str:
+        return self._words.name(field)
+
+    def value(self, field: str, given: str) -> str:
+        return self._of(field).value(field, given)
+
+    def unknown(self, field: str, known: Collection[str]) -> str:
+        return self._of(field).unknown(field, known)
 
 
 def seconds(text: str) -> float:
     """Seconds of a duration as 90s, 30m, 2h or 1h30m.
 
     Raises:
-        DasError: for anything else.
+        SettingError: for anything else.
     """
-    found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
-    if not text.strip() or found is None:
-        raise DasError(f"time_budget '{text}' is no duration; write it as 90s, 30m, 2h or 1h30m.")
-    return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1)))
+    try:
+        return validation.seconds(text)
+    except ValueError as error:
+        raise SettingError(f"time_budget: {error}.") from None

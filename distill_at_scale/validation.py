@@ -178,6 +178,7 @@ def _missing(names: Sequence[str], model: type[BaseModel], words: Words) -> str:
     spelled = [words.name(name) for name in names]
     if len(spelled) == 1:
         meaning = _brief(model.model_fields[names[0]].description)
+        meaning = meaning[:1].lower() + meaning[1:]
         return f"{spelled[0]} is missing{f' ({meaning})' if meaning else ''}."
     return f"{', '.join(spelled[:-1])} and {spelled[-1]} are missing."
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from distill_at_scale import cli, config
-from distill_at_scale.errors import DasError
+from distill_at_scale.cli import options
+from distill_at_scale.cli.verbs import VERBS
+from distill_at_scale.errors import SettingError
 from distill_at_scale.settings import load
 
 
@@ -20,14 +22,14 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(ended.value.code or 0)
 
 
-@pytest.mark.parametrize("verb", sorted(cli._VERBS))
+@pytest.mark.parametrize("verb", sorted(VERBS))
 def test_every_setting_is_an_option_with_help(
     verb: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    assert run(monkeypatch, verb, "--help") == 0
+    assert run(monkeypatch, *verb.split(), "--help") == 0
     shown = capsys.readouterr().out
-    entry = cli._VERBS[verb]
+    entry = VERBS[verb]
     for name, field in entry.model.model_fields.items():
         assert field.description, f"{verb}.{name} has no docstring"
         if name != entry.positional:
@@ -36,14 +38,17 @@ def test_every_setting_is_an_option_with_help(
 
 
 def test_several_values_after_one_option() -> None:
-    spread = cli._spread(["--input", "a", "b", "--map", "x=1", "y=2", "--output", "o"], cli._VERBS["prepare"])
+    spread = options.spread(["--input", "a", "b", "--map", "x=1", "y=2", "--output", "o"], VERBS["prepare"])
     assert spread == ["--input", "a", "--input", "b", "--map", "x=1", "--map", "y=2", "--output", "o"]
 
 
 def test_a_missing_setting_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(monkeypatch, "prepare", "--input", "nowhere", "--json") == 1
+    assert run(monkeypatch, "prepare", "--input", "nowhere", "--json") == 2
     out, err = capsys.readouterr()
-    assert err == "error: setting 'output' is missing (folder or storage URI of the new dataset).\n"
+    assert err.splitlines() == [
+        "error: --output is missing (folder or storage URI of the new dataset).",
+        "Run `das prepare --help` for help.",
+    ]
     assert "output" in json.loads(out.splitlines()[-1])["error"]
 
 
@@ -68,17 +73,17 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
 def test_a_wrong_file_is_one_sentence(tmp_path: Path, content: str, sentence: str) -> None:
     file = tmp_path / "prepare.yaml"
     file.write_text(content)
-    with pytest.raises(DasError) as raised:
+    with pytest.raises(SettingError) as raised:
         load(config.PrepareConfig, str(file))
     assert sentence in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 def test_settings_of_models_keep_their_types() -> None:
-    field = config.FitConfig.model_fields["set"]
-    assert cli._value(field, ["lam=5", "device=cpu"]) == {"lam": 5, "device": "cpu"}
-    text = config.PrepareConfig.model_fields["map"]
-    assert cli._value(text, ["user_id=1", "rating="]) == {"user_id": "1", "rating": ""}
+    given = options.settings_of(VERBS["fit"], {"set": ["lam=5", "device=cpu"]})
+    assert given == {"set": {"lam": 5, "device": "cpu"}}
+    given = options.settings_of(VERBS["prepare"], {"map": ["user_id=1", "rating="]})
+    assert given == {"map": {"user_id": "1", "rating": ""}}
 
 
 def test_help_names_every_model_and_sampler() -> None:

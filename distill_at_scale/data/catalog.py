@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from posixpath import basename
 from typing import Any
 
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import SettingError
+from distill_at_scale.validation import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -197,12 +198,12 @@ def find_log(name: str) -> PublicLog:
     """The catalogue's entry of that name.
 
     Raises:
-        DasError: for an unknown name; the sentence lists the known ones.
+        SettingError: for an unknown name; the sentence lists the known ones.
     """
     try:
         return LOGS[name]
     except KeyError:
-        raise DasError(
-            f"'{name}' is not in the catalogue of public logs; known are {', '.join(LOGS)}. "
-            f"For your own log run `das prepare --input URI`."
+        raise SettingError(
+            f"'{name}' is not in the catalogue of public logs; known are {', '.join(LOGS)}."
+            f"{did_you_mean(name, LOGS)} For your own log run `das prepare --input URI`."
         ) from None

@@ -1,6 +1,6 @@
 """The column names of this project, fixed in one place."""
 
-from typing import Final
+from typing import Final, Literal
 
 
 class Columns:
@@ -25,3 +25,6 @@ TEST: Final = 2
 
 # Code of each split in a shard's `split` column, in the order in which they are read out.
 SPLITS: Final = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+
+SplitRule = Literal["leave_2", "20_percent_hist", "temporal", "column"]
+"""How rows are divided into them; see `splits`."""

@@ -6,14 +6,10 @@ reference code for `20_percent_hist` and `leave_2`.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from distill_at_scale.data import hashing
-from distill_at_scale.data.columns import SPLITS, TEST, TRAIN, VALIDATION
-
-SplitRule = Literal["leave_2", "20_percent_hist", "temporal", "column"]
+from distill_at_scale.data.columns import SPLITS, TEST, TRAIN, VALIDATION, SplitRule
 
 SHORTEST_HISTORY: dict[SplitRule, int] = {"leave_2": 3, "20_percent_hist": 3, "temporal": 1, "column": 1}
 """Users with fewer rows are dropped, as in the source."""

@@ -1,6 +1,27 @@
 """Measuring recommenders: ranking metrics over the whole catalogue, streamed and mergeable."""
 
-from distill_at_scale.evaluation.metrics import inverse_propensities
-from distill_at_scale.evaluation.ranking import EvaluationResult, RankingEvaluator, evaluate
+from __future__ import annotations
 
-__all__ = ["EvaluationResult", "RankingEvaluator", "evaluate", "inverse_propensities"]
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from distill_at_scale.evaluation.metrics import inverse_propensities
+    from distill_at_scale.evaluation.ranking import EvaluationResult, RankingEvaluator, evaluate
+
+RANKING_METRICS: Final = ("hr", "recall", "precision", "ndcg", "mrr", "psp")
+"""each at a cut-off, as ndcg@10; see `metrics`"""
+
+# The command line's help and completion need the metrics' names alone.
+_HOMES = {
+    "inverse_propensities": "metrics",
+    **dict.fromkeys(("EvaluationResult", "RankingEvaluator", "evaluate"), "ranking"),
+}
+
+__all__ = ["RANKING_METRICS", "EvaluationResult", "RankingEvaluator", "evaluate", "inverse_propensities"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

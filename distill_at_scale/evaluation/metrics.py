@@ -18,11 +18,8 @@ compute it: the numerator is divided by m, the normaliser is not.
 from __future__ import annotations
 
 import math
-from typing import Final
 
 import numpy as np
-
-RANKING_METRICS: Final = ("hr", "recall", "precision", "ndcg", "mrr", "psp")
 
 
 def inverse_propensities(item_counts: np.ndarray, n_rows: int, a: float = 0.55, b: float = 1.5) -> np.ndarray:

@@ -14,8 +14,7 @@ import numpy as np
 import polars as pl
 
 from distill_at_scale.data import hashing
-from distill_at_scale.data.columns import Columns
-from distill_at_scale.data.splits import SplitRule
+from distill_at_scale.data.columns import Columns, SplitRule
 from distill_at_scale.genie import cuts
 from distill_at_scale.genie.generate import LogDesign, generate
 

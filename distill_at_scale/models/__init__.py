@@ -1,5 +1,8 @@
-"""The recommenders, by name; which there are is in `registry`. A model's module, and torch with most of them, is imported
-when the model is asked for: most processes of a cluster need none, and torch takes them longer than their work."""
+"""The recommenders, by name; which there are is in `registry`.
+
+A model's module, and torch with most of them, is imported when the model is asked for: most processes of a cluster need
+none, and torch takes them longer than their work.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from distill_at_scale.data import storage
 from distill_at_scale.errors import DamagedFileError
 from distill_at_scale.models.base import ModelConfig, Recommender, read_description
 from distill_at_scale.registry import MODELS
+
 
 def find_model(name: str) -> type[Recommender]:
     """The class of the model ``name``.

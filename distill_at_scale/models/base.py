@@ -19,10 +19,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.errors import DasError, wrong_setting
+from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.models.memory import require_memory
 from distill_at_scale.models.selection import Progress, Selection
 from distill_at_scale.models.synthetic_rows import SyntheticRows
+from distill_at_scale.validation import WordsOfOwner, explain
 
 FORMAT = 1
 MODEL_FILE = "model.json"
@@ -71,7 +72,7 @@ class Recommender(ABC):
         """Takes a config, or its fields as keywords.
 
         Raises:
-            DasError: for an unknown or invalid setting.
+            SettingError: for an unknown or invalid setting.
         """
         self.config = config if config is not None else self.parse_config(settings)
         self.n_items = None
@@ -83,13 +84,12 @@ class Recommender(ABC):
         """The model's ``Config`` from plain settings.
 
         Raises:
-            DasError: naming the field, what is wrong and the fields there are.
+            SettingError: naming the fields, what is wrong with each, and the fields there are.
         """
         try:
             return cls.Config(**settings)
         except ValidationError as error:
-            _, problem = wrong_setting(error, cls.Config)
-            raise DasError(f"{cls.name}: {problem}.") from error
+            raise SettingError(explain(error, cls.Config, WordsOfOwner(cls.name))) from error
 
     @classmethod
     @abstractmethod
@@ -261,7 +261,7 @@ class Recommender(ABC):
             selection, item_space = described["selection"], described["item_space"]
             config = cls.parse_config(described["config"])
             chosen = None if selection is None else Selection.model_validate(selection)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, SettingError) as error:
             raise DasError(f"{place}: {MODEL_FILE} is damaged ({error}); fit and save the model again.") from error
         if hashlib.sha256(content).hexdigest() != expected:
             raise DasError(f"{place}: {WEIGHTS_FILE} is not the file that was saved; fit and save the model again.")

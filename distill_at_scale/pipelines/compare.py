@@ -12,15 +12,14 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import Retention, retention
-from distill_at_scale.models import find_model
 from distill_at_scale.pipelines import cluster, runs
+from distill_at_scale.pipelines.own_settings import by_owner
 from distill_at_scale.pipelines.pairs import (
     Pair,
     Trained,
     fits_beside_others,
     other_metrics,
     selection_metric,
-    settings_of,
     train_apart,
     train_here,
 )
@@ -78,9 +77,7 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
     """
     config = settle(CompareConfig, config, settings)
     started = time.time()
-    settings_by_model = settings_of(config.set, config.models, f"one of the models, as {config.models[0]}.NAME=VALUE")
-    for name in config.models:
-        find_model(name).parse_config(settings_by_model.get(name, {}))
+    settings_by_model = by_owner(config.set, config.models, f"{config.models[0]}.NAME=VALUE")
     metric = selection_metric(config.models, config.metrics[0])
     full = Dataset.open(config.data)
     small = [Dataset.open(uri) for uri in config.samples]

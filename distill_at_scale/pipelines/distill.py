@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic import BaseModel
 
@@ -25,19 +25,19 @@ from distill_at_scale.distillation.distill_cf import DistillCFConfig
 from distill_at_scale.distillation.farzi import FarziRecipe
 from distill_at_scale.distillation.sketch import SketchConfig
 from distill_at_scale.distillation.synthetic_manifest import SequencesRecord, is_synthetic
-from distill_at_scale.errors import DasError, wrong_setting
+from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines import cluster, progress, runs
 from distill_at_scale.pipelines.distill_farzi import check_farzi, distill_farzi
 from distill_at_scale.pipelines.distill_rows import distill_rows
 from distill_at_scale.pipelines.train import Gang, Workers, run_gang
-from distill_at_scale.settings import settle
+from distill_at_scale.registry import DISTILLERS
+from distill_at_scale.settings import parse, settle
 
 Method = DistillCFConfig | SketchConfig | FarziRecipe
 
 _FOLDER, _PLAN = "distill", "plan.json"
 _STEPS = 100
-_CONFIGS: dict[str, type[Method]] = {"distill_cf": DistillCFConfig, "sketch": SketchConfig, "farzi": FarziRecipe}
 # The options that say what a method makes; those of the others are refused.
 _MAKES: dict[str, tuple[str, ...]] = {
     "distill_cf": ("users",),
@@ -150,24 +150,20 @@ def method_config(config: DistillConfig) -> Method:
     """The method's own settings; of Farzi's pools there is one a worker where nothing else is set.
 
     Raises:
-        DasError: for a wrong one, naming it.
+        SettingError: for a wrong one, naming it.
     """
-    kind, own = _CONFIGS[config.method], _MAKES[config.method]
+    kind, own = DISTILLERS[config.method], _MAKES[config.method]
     every = {name for names in (*_MAKES.values(), *_BESIDE.values()) for name in names}
     if foreign := sorted(config.model_fields_set & (every - {*own, *_BESIDE.get(config.method, ())})):
         takes = ", ".join(f"--{name}" for name in own)
         option = foreign[0].replace("_", "-")
-        raise DasError(f"--{option} is not of {config.method}, which takes {takes}; leave it out.")
+        raise SettingError(f"--{option} is not of {config.method}, which takes {takes}; leave it out.")
     if twice := sorted(config.set.keys() & {*own, "seed"}):
-        raise DasError(f"{twice[0]} is given by --{twice[0]}, not by --set.")
+        raise SettingError(f"{twice[0]} is given by --{twice[0]}, not by --set.")
     given = {**config.set, **{name: getattr(config, name) for name in own}, "seed": config.seed}
     if kind is FarziRecipe:
         given = {"parallel": config.workers, **given}
-    try:
-        return kind(**given)
-    except ValueError as error:
-        _, problem = wrong_setting(error, kind)  # type: ignore[arg-type]
-        raise DasError(f"{config.method}: {problem}.") from error
+    return cast(Method, parse(config.method, kind, given))
 
 
 def _begun(output: str) -> dict[str, Any] | None:

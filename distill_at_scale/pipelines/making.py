@@ -17,16 +17,15 @@ from pydantic import BaseModel
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.errors import BudgetError, DasError
+from distill_at_scale.errors import BudgetError, DasError, SettingError
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines import runs
 from distill_at_scale.pipelines.sample import Samples, sample
-from distill_at_scale.samplers.sampler import SAMPLERS
+from distill_at_scale.registry import DISTILLERS, METHODS, SAMPLERS
+from distill_at_scale.validation import not_one_of
 
-DISTILLERS = ("sketch", "distill_cf", "farzi")
 OF_SEQUENCES = "farzi"
 """the distiller that makes sequences, not users"""
-METHODS = (*SAMPLERS, *DISTILLERS)
 RECORDS, DATA, TEACHERS = "made", "data", "teachers"
 """folders of a sweep: what became of each batch, the small datasets, and full-data models that distillers learn from"""
 FOLDERS = (RECORDS, DATA, TEACHERS)
@@ -274,11 +273,11 @@ def check(methods: Sequence[str]) -> None:
     """Refuses a method that is unknown.
 
     Raises:
-        DasError: listing those there are.
+        SettingError: listing those there are.
     """
     for name in methods:
         if name not in METHODS:
-            raise DasError(f"unknown method '{name}'; the methods are {', '.join(METHODS)}.")
+            raise SettingError(f"There is no method {not_one_of(name, METHODS)}")
 
 
 def suits(method: str, dataset: Dataset) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import isnan
 from pathlib import PurePosixPath
@@ -132,26 +132,6 @@ class Pair:
     def write(self, trained: Trained) -> None:
         """Keeps how it did."""
         storage.write_json(self.record, {"key": self.key, "trained": trained.model_dump(mode="json")})
-
-
-def settings_of(given: Mapping[str, Any], owners: Collection[str], wanted: str) -> dict[str, dict[str, Any]]:
-    """Settings by what they are of: {"mf.epochs": 5} becomes {"mf": {"epochs": 5}}.
-
-    Args:
-        given: as `--set` takes them.
-        owners: models, methods.
-        wanted: what each must name, for the message.
-
-    Raises:
-        DasError: one that is of none of ``owners``.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for key, value in given.items():
-        owner, _, name = key.partition(".")
-        if not name or owner not in owners:
-            raise DasError(f"--set {key}: name {wanted}.")
-        found.setdefault(owner, {})[name] = value
-    return found
 
 
 def selection_metric(models: Collection[str], wanted: str) -> str:

@@ -28,10 +28,10 @@ from distill_at_scale.pipelines import progress, runs
 from distill_at_scale.pipelines.stages import run_stage
 from distill_at_scale.pipelines.train import Gang, Workers, run_gang, run_trainer
 from distill_at_scale.samplers.rows import TrainRows
-from distill_at_scale.samplers.svp import row_scores
+from distill_at_scale.samplers.svp import Objective, Proxy, row_scores
 from distill_at_scale.samplers.svp import variants as svp
 from distill_at_scale.samplers.svp.proxies import hardness, proxy_model
-from distill_at_scale.samplers.svp.row_scores import Objective, Proxy, RowScoresManifest
+from distill_at_scale.samplers.svp.row_scores import RowScoresManifest
 
 _STEPS = 100
 

@@ -37,8 +37,7 @@ from distill_at_scale.samplers.rows import read_train_rows
 from distill_at_scale.samplers.sampler import Sampler, find_sampler
 from distill_at_scale.samplers.scores import Scores, Threshold, read_scores
 from distill_at_scale.samplers.selection import Histogram, Span
-from distill_at_scale.samplers.svp import row_scores
-from distill_at_scale.samplers.svp.row_scores import Proxy
+from distill_at_scale.samplers.svp import Proxy, row_scores
 from distill_at_scale.settings import settle
 
 if TYPE_CHECKING:

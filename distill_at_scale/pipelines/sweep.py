@@ -25,7 +25,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie.trials import FULL, NAME, PRIMARY, TRIALS, as_trials, cells
 from distill_at_scale.models import MODELS, find_model
-from distill_at_scale.pipelines import cluster, making, runs, searching
+from distill_at_scale.pipelines import cluster, making, own_settings, runs, searching
 from distill_at_scale.pipelines.board import Board
 from distill_at_scale.pipelines.making import Batch, Made
 from distill_at_scale.pipelines.pairs import (
@@ -34,7 +34,6 @@ from distill_at_scale.pipelines.pairs import (
     Trained,
     fits_beside_others,
     other_metrics,
-    settings_of,
     train_apart,
     train_here,
 )
@@ -97,8 +96,6 @@ class _Sweep:
         self.deadline = None if config.time_budget is None else self.started + seconds(config.time_budget)
         self.dataset = Dataset.open(config.data)
         self.models = list(dict.fromkeys(config.models))
-        for name in self.models:
-            find_model(name)
         self.left_out: list[str] = []
         self.methods = self._methods()
         self.settings = self._settings()
@@ -133,13 +130,7 @@ class _Sweep:
         return kept
 
     def _settings(self) -> dict[str, dict[str, Any]]:
-        owners = (*making.METHODS, *MODELS)
-        found = settings_of(
-            self.config.set, owners, "the method or model it is of, as distill_cf.steps=100 or mf.epochs=5"
-        )
-        for name in self.models:
-            find_model(name).parse_config(found.get(name, {}))
-        return found
+        return own_settings.by_owner(self.config.set, (*making.METHODS, *MODELS), "distill_cf.steps=100 or mf.epochs=5")
 
     # -- the run ------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from distill_at_scale.report.html import html_page, keep_report, show_report, wr
 from distill_at_scale.report.plots import comparison_svg, keep_comparison
 from distill_at_scale.report.quickstart import keep_quickstart, show_quickstart
 from distill_at_scale.report.recommendation import show_genie, show_recommendation
+from distill_at_scale.report.settings import show_settings
 from distill_at_scale.report.sweeps import show_sweep
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "show_recommendation",
     "show_report",
     "show_samples",
+    "show_settings",
     "show_sweep",
     "write_report",
 ]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
     from distill_at_scale.samplers.rounds import MakeRounds
     from distill_at_scale.samplers.scores import Scores
-    from distill_at_scale.samplers.svp.row_scores import Proxy
+    from distill_at_scale.samplers.svp import Proxy
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,8 @@ class FarziRecipe(FarziConfig):
     """Whether real sequences that synthetic ones start from are several users' laid end to end, else one user's each;
     None: where a user has fewer train rows than places on average. (On Amazon Beauty, 200 x 20, the start then has
     validation ndcg@10 .062 instead of .056: long sequences are few there, and unlike the others.)"""
-    student: str = "sasrec"
-    """The model that is taught: sasrec or gru4rec."""
+    student: Literal["sasrec", "gru4rec"] = "sasrec"
+    """The model that is taught."""
     model: dict[str, Any] = Field(default_factory=dict)
     """Settings of the student's architecture, as {dim: 64}; those not given: one layer, dim 32, no dropout."""
     coupled: bool = False

@@ -11,7 +11,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models import create_model
 from distill_at_scale.models.training.batches import pair_keys
 from distill_at_scale.models.training.user_table import UserTableRecommender
-from distill_at_scale.samplers.svp.row_scores import Objective, Proxy
+from distill_at_scale.samplers.svp import Objective, Proxy
 from distill_at_scale.samplers.svp.variants import share_above, squared_error
 
 _BATCH = 1024

@@ -20,11 +20,9 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import FileRecord
 from distill_at_scale.data.preparation import parts, shards
 from distill_at_scale.errors import DasError
+from distill_at_scale.samplers.svp import Objective, Proxy
 
 NAME = "row_scores.json"
-Proxy = Literal["bias", "mf"]
-# What is asked of rows in sequential use is what is asked of implicit feedback.
-Objective = Literal["explicit", "implicit"]
 
 
 class RowScoresManifest(BaseModel):

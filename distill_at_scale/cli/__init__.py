@@ -1,0 +1,134 @@
+"""`das`: one command a verb. The options are the fields of the verb's model in `config`, so nothing is said twice.
+
+Parses, calls, shows; what a verb does is in `pipelines`. The exit code is 0, 2 for a wrong call (an unknown verb or
+option, a setting that is missing or wrong), 130 when interrupted, 1 for everything else; with --json the last line of
+standard output is then ``{"error": …}``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+import distill_at_scale
+from distill_at_scale import signals
+from distill_at_scale.cli import logs, options, usage
+from distill_at_scale.cli.verbs import GROUPS, VERBS, Verb, run
+from distill_at_scale.errors import DasError, SettingError
+from distill_at_scale.settings import load
+
+_LOG = logging.getLogger(__name__)
+
+
+def _run(name: str, verb: Verb, given: dict[str, Any]) -> None:
+    as_json: bool = given["json"]
+    try:
+        with logs.shown(given["quiet"], given["verbose"], given["log_file"]):
+            code = _perform(name, verb, given, as_json)
+    except SettingError as error:
+        # Of the log file; there is no log to say it in.
+        code = usage.refuse(str(error), as_json, name)
+    raise typer.Exit(code)
+
+
+def _perform(name: str, verb: Verb, given: dict[str, Any], as_json: bool) -> int:
+    """Runs a verb and shows its result.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        config = load(verb.model, given["config"], options.settings_of(verb, given), options.OptionWords(verb))
+        _LOG.debug("das %s: %s", name, config)
+        result = run(name, config)
+        if verb.keep:
+            verb.keep(result)
+        content = verb.as_json(result)
+        if as_json:
+            print(json.dumps(content), flush=True)
+        else:
+            verb.show(result)
+        return 1 if content.get("ok") is False else 0
+    except DasError as error:
+        _failed(str(error), as_json)
+        if not isinstance(error, SettingError):
+            return 1
+        usage.hint(name)
+        return 2
+    except KeyboardInterrupt:
+        # What signals.ending says on standard error.
+        if as_json:
+            print(json.dumps({"error": signals.MESSAGE}), flush=True)
+        return signals.CODE
+    except Exception as error:
+        # A bug: its traceback is what helps.
+        _LOG.exception("das %s failed", name)
+        if as_json:
+            print(json.dumps({"error": f"{type(error).__name__}: {error}"}), flush=True)
+        return 1
+
+
+def _failed(sentence: str, as_json: bool) -> None:
+    _LOG.error("%s", sentence)
+    _LOG.debug("The error was raised here:", exc_info=True)
+    if as_json:
+        print(json.dumps({"error": sentence}), flush=True)
+
+
+def _command(name: str, verb: Verb) -> Callable[..., None]:
+    """A function whose signature typer reads: one parameter a field, then those of every verb."""
+
+    def command(**given: Any) -> None:
+        _run(name, verb, given)
+
+    parameters = options.parameters(verb)
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in parameters}
+    command.__doc__ = inspect.getdoc(verb.model)
+    return command
+
+
+app = typer.Typer(
+    name="das",
+    help="Makes recommender logs into small datasets on which models train as well as on all of the log.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback(invoke_without_command=True)
+def _top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(distill_at_scale.__version__)
+        raise typer.Exit()
+
+
+_groups = {word: typer.Typer(help=text, no_args_is_help=True) for word, text in GROUPS.items()}
+
+for _word, _group in _groups.items():
+    app.add_typer(_group, name=_word)
+
+for _name, _verb in VERBS.items():
+    *_before, _word = _name.split()
+    (_groups[_before[0]] if _before else app).command(_word)(_command(_name, _verb))
+
+
+def main(verb: str | None = None) -> None:
+    """Entry point of `das`, and, with ``verb``, of `jobs/<verb>.py`."""
+    arguments = sys.argv[1:] if verb is None else [*verb.split(), *sys.argv[1:]]
+    name = next((name for words in (1, 2) if (name := " ".join(arguments[:words])) in VERBS), None)
+    if name is not None:
+        n = len(name.split())
+        arguments = [*arguments[:n], *options.spread(arguments[n:], VERBS[name])]
+    sys.exit(usage.called(app, arguments, name))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""Options made of a verb's settings, so that nothing is said twice: their names, help, values and completion."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import Callable, Collection, Sequence
+from typing import Annotated, Any
+
+import typer
+import yaml
+from pydantic.fields import FieldInfo
+
+from distill_at_scale.cli.verbs import Verb
+from distill_at_scale.errors import SettingError
+from distill_at_scale.validation import bare, choices_of, did_you_mean
+
+COMMON = {
+    "config": ("--config", "FILE", "YAML file with these settings; options on the command line win."),
+    "json": ("--json", None, "Print the result as one JSON object, on the last line of standard output."),
+    "quiet": ("--quiet/-q", None, "Show no progress and no notes, only warnings, errors and the result."),
+    "verbose": ("--verbose/-v", None, "Show debugging messages too."),
+    "log_file": ("--log-file", "FILE", "Append every message to this file, with its time; errors with traceback."),
+}
+"""options of every verb beside its settings: flags, metavar, help"""
+SHORT = ("-q", "-v", "-h")
+
+
+def flag(setting: str) -> str:
+    """The option of a setting."""
+    return "--" + setting.replace("_", "-")
+
+
+class OptionWords:
+    """How messages call settings that came as options."""
+
+    def __init__(self, verb: Verb) -> None:
+        self._positional = verb.positional
+
+    def name(self, field: str) -> str:
+        return field.upper() if field == self._positional else flag(field)
+
+    def value(self, field: str, given: str) -> str:
+        return f"{self.name(field)} {given}"
+
+    def unknown(self, field: str, known: Collection[str]) -> str:
+        return f"There is no option {flag(field)}.{did_you_mean(field, known, flag)}"
+
+
+def takes_several(field: FieldInfo) -> bool:
+    """Whether an option takes several values."""
+    return typing.get_origin(bare(field)) in (list, dict)
+
+
+def _is_mapping(field: FieldInfo) -> bool:
+    return typing.get_origin(bare(field)) is dict
+
+
+def parameters(verb: Verb) -> list[inspect.Parameter]:
+    """What typer reads: a parameter for each setting, then the common ones. None, the default of all, means that the
+    option was not given."""
+    found = [_parameter(key, field, key == verb.positional) for key, field in verb.model.model_fields.items()]
+    for name, (flags, metavar, text) in COMMON.items():
+        kind = bool if metavar is None else str | None
+        option = typer.Option(*flags.split("/"), help=text, metavar=metavar)
+        found.append(_keyword(name, kind, option, False if metavar is None else None))
+    return found
+
+
+def _keyword(name: str, kind: Any, option: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=Annotated[kind, option], default=default)
+
+
+def _parameter(name: str, field: FieldInfo, positional: bool) -> inspect.Parameter:
+    default = field.get_default(call_default_factory=True)
+    options: dict[str, Any] = {"help": _help(field), "show_default": _default(field, default)}
+    if choices := choices_of(field):
+        options["autocompletion"] = _completer(choices, takes_several(field))
+    if positional:
+        return _keyword(name, str | None, typer.Argument(metavar=name.upper(), **options), None)
+    if bare(field) is bool:
+        return _keyword(name, bool | None, typer.Option(flag(name), **options), None)
+    # Values are converted with the settings, so that all that is wrong with them is said at once.
+    kind = list[str] | None if takes_several(field) else str | None
+    return _keyword(name, kind, typer.Option(flag(name), metavar=_metavar(field), **options), None)
+
+
+def _default(field: FieldInfo, default: Any) -> str | bool:
+    if field.is_required() or default in (None, [], {}, False):
+        return False
+    return ",".join(map(str, default)) if isinstance(default, list) else str(default)
+
+
+def _help(field: FieldInfo) -> str:
+    text = " ".join((field.description or "").split())
+    return f"{text} (required)" if field.is_required() else text
+
+
+def _metavar(field: FieldInfo) -> str:
+    kind = bare(field)
+    if _is_mapping(field):
+        return "KEY=VALUE…"
+    if typing.get_origin(kind) is list:
+        return "VALUE…" if _of_text(field) else "N…"
+    if typing.get_origin(kind) is typing.Literal:
+        return "|".join(typing.get_args(kind))
+    return {int: "N", float: "NUMBER"}.get(kind, "NAME" if choices_of(field) else "TEXT")
+
+
+def _of_text(field: FieldInfo) -> bool:
+    inner = typing.get_args(bare(field))[-1]
+    return (typing.get_args(inner)[0] if typing.get_origin(inner) is Annotated else inner) is str
+
+
+def _completer(choices: Sequence[str], several: bool) -> Callable[[str], list[str]]:
+    def complete(incomplete: str) -> list[str]:
+        # Of several at commas the last one is being typed.
+        done, comma, last = incomplete.rpartition(",") if several else ("", "", incomplete)
+        taken = done.split(",")
+        return [f"{done}{comma}{name}" for name in choices if name.startswith(last) and name not in taken]
+
+    return complete
+
+
+# -- what was given ------------------------------------------------------------------------------------------
+
+
+def spread(arguments: Sequence[str], verb: Verb) -> list[str]:
+    """`--input A B C` as `--input A --input B --input C`, for the options that take several values."""
+    lists = {flag(name) for name, field in verb.model.model_fields.items() if takes_several(field)}
+    found: list[str] = []
+    current: str | None = None
+    first = False
+    for argument in arguments:
+        if argument.startswith("--") or argument in SHORT:
+            option, equals, _ = argument.partition("=")
+            current, first = (option if option in lists else None), not equals
+            found.append(argument)
+        elif current and not first:
+            found += [current, argument]
+        else:
+            found.append(argument)
+            first = False
+    return found
+
+
+def settings_of(verb: Verb, given: dict[str, Any]) -> dict[str, Any]:
+    """The settings among what typer parsed: those that were given, mappings as such.
+
+    Raises:
+        SettingError: for a KEY=VALUE that is none.
+    """
+    fields = verb.model.model_fields
+    found = {key: value for key, value in given.items() if key in fields and value not in (None, [], ())}
+    return {
+        key: _mapping(key, fields[key], value) if _is_mapping(fields[key]) else value for key, value in found.items()
+    }
+
+
+# Begins another pair behind a comma, as the second of epochs=5,dim=8; not the b of user_id=a,b.
+_PAIR = re.compile(r",(?=[A-Za-z_][\w.]*=)")
+
+
+def _mapping(name: str, field: FieldInfo, pairs: Sequence[str]) -> dict[str, Any]:
+    of_text = typing.get_args(bare(field))[1] is str
+    found: dict[str, Any] = {}
+    for pair in (one for several in pairs for one in _PAIR.split(several)):
+        key, separator, text = pair.partition("=")
+        if not separator or not key:
+            raise SettingError(f"{flag(name)} '{pair}' is not of the form KEY=VALUE.")
+        try:
+            found[key] = text if of_text else yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise SettingError(f"{flag(name)} '{pair}': the value is not valid YAML; put text in quotes.") from None
+    return found

@@ -1,0 +1,84 @@
+"""Wrong calls: one sentence on standard error that says what is wrong, and exit code 2."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from distill_at_scale.cli.options import COMMON, flag
+from distill_at_scale.cli.verbs import GROUPS, VERBS
+from distill_at_scale.validation import closest, did_you_mean
+
+# Typer carries click within itself in some releases, and imports it in others; either way this is its UsageError.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def called(app: typer.Typer, arguments: Sequence[str], verb: str | None) -> int:
+    """Calls the application.
+
+    Args:
+        verb: that the arguments begin with, if they do.
+
+    Returns:
+        The exit code.
+    """
+    if verb is None and (sentence := _wrong_verb(arguments)):
+        return refuse(sentence, "--json" in arguments, None)
+    try:
+        return int(app(list(arguments), standalone_mode=False, prog_name="das") or 0)
+    except typer.Abort:
+        return 130
+    except _UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            print(error, file=sys.stderr)
+            return 2
+        return refuse(_sentence(error, verb), "--json" in arguments, verb)
+
+
+def hint(verb: str | None) -> None:
+    """Says where the options are listed."""
+    print(f"Run `das {f'{verb} ' if verb else ''}--help` for help.", file=sys.stderr, flush=True)
+
+
+def refuse(sentence: str, as_json: bool, verb: str | None) -> int:
+    """Says what is wrong with a call; returns its exit code."""
+    print(f"error: {sentence}", file=sys.stderr, flush=True)
+    hint(verb)
+    if as_json:
+        print(json.dumps({"error": sentence}), flush=True)
+    return 2
+
+
+def _wrong_verb(arguments: Sequence[str]) -> str | None:
+    """What is wrong with the verb, where the call begins with one."""
+    word = next(iter(arguments), "-")
+    if word.startswith("-"):
+        return None
+    if word not in GROUPS:
+        near = closest(word, VERBS) or next((name for name in VERBS if word.casefold() in name.split()), None)
+        meant = f" Did you mean 'das {near}'?" if near else f" The verbs are {', '.join(VERBS)}."
+        return f"There is no verb '{word}'.{meant}"
+    rest = [name.split()[1] for name in VERBS if name.startswith(f"{word} ")]
+    given = next((argument for argument in arguments[1:] if not argument.startswith("-")), None)
+    if given is None:
+        return None
+    return f"There is no verb '{word} {given}'. Did you mean 'das {word} {closest(given, rest) or rest[0]}'?"
+
+
+def _sentence(error: Exception, verb: str | None) -> str:
+    """What typer found wrong with the options, as one sentence."""
+    option = getattr(error, "option_name", None)
+    if type(error).__name__ == "NoSuchOption":
+        known = [*map(flag, VERBS[verb].model.model_fields), *map(flag, COMMON), "--help"] if verb else ["--version"]
+        near = did_you_mean(str(option), known, str)
+        return f"{'das' if not verb else f'das {verb}'} has no option {option}.{near}"
+    if option is not None:
+        return f"{option} needs a value."
+    text = getattr(error, "message", None) or str(error)
+    if text.startswith("Got unexpected extra argument"):
+        extra = text.partition("(")[2].rpartition(")")[0]
+        return f"Unexpected argument: {extra}. Values stand behind their option, as --output FOLDER."
+    return text

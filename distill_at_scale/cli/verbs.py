@@ -1,0 +1,81 @@
+"""The verbs of `das`: which settings each takes, what runs it, and what shows its result."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from distill_at_scale import config
+
+
+def _dump(result: BaseModel) -> dict[str, Any]:
+    return result.model_dump(mode="json")
+
+
+def _summary(dataset: Any) -> dict[str, Any]:
+    return dict(dataset.summary())
+
+
+def _report(name: str) -> Callable[[Any], Any]:
+    """A function of `report`, which is imported when it is called: charts and tables take their time to load."""
+
+    def call(result: Any) -> Any:
+        return getattr(importlib.import_module("distill_at_scale.report"), name)(result)
+
+    return call
+
+
+@dataclass(frozen=True)
+class Verb:
+    """How a verb is parsed, run and shown.
+
+    Attributes:
+        model: its settings.
+        show: prints the result for people.
+        as_json: the result for programs.
+        positional: the setting that needs no option.
+        keep: writes what only a face makes of the result, as figures.
+        home: ``module:function`` of `pipelines`; by default both have the verb's name.
+    """
+
+    model: type[BaseModel]
+    show: Callable[[Any], None]
+    as_json: Callable[[Any], dict[str, Any]] = _dump
+    positional: str | None = None
+    keep: Callable[[Any], None] | None = None
+    home: str | None = None
+
+
+VERBS = {
+    "quickstart": Verb(config.QuickstartConfig, _report("show_quickstart"), keep=_report("keep_quickstart")),
+    "fetch": Verb(config.FetchConfig, _report("show_fetched"), _report("fetched_json"), "name"),
+    "prepare": Verb(config.PrepareConfig, _report("show_dataset"), _summary),
+    "inspect": Verb(config.InspectConfig, _report("show_dataset"), _summary, "data"),
+    "fit": Verb(config.FitConfig, _report("show_fit")),
+    "evaluate": Verb(config.EvaluateConfig, _report("show_evaluation")),
+    "sample": Verb(config.SampleConfig, _report("show_samples")),
+    "distill": Verb(config.DistillConfig, _report("show_distilled")),
+    "export": Verb(config.ExportConfig, _report("show_export")),
+    "compare": Verb(config.CompareConfig, _report("show_comparison"), keep=_report("keep_comparison")),
+    "sweep": Verb(config.SweepConfig, _report("show_sweep")),
+    "report": Verb(config.ReportConfig, _report("show_report"), keep=_report("keep_report")),
+    "recommend": Verb(config.RecommendConfig, _report("show_recommendation")),
+    "genie train": Verb(config.GenieTrainConfig, _report("show_genie"), home="genie:genie_train"),
+    "settings": Verb(
+        config.SettingsConfig, _report("show_settings"), positional="name", home="own_settings:list_settings"
+    ),
+    "doctor": Verb(config.DoctorConfig, _report("show_checks"), _report("checks_json")),
+}
+
+GROUPS = {"genie": "Commands for a Data-Genie of your own."}
+"""What the verbs of two words begin with, and its help."""
+
+
+def run(name: str, settings: BaseModel) -> Any:
+    """Runs a verb; its pipeline is imported only now, since Ray and torch take seconds."""
+    module, _, function = (VERBS[name].home or f"{name}:{name}").partition(":")
+    return getattr(importlib.import_module(f"distill_at_scale.pipelines.{module}"), function)(settings)

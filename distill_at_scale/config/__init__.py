@@ -1,0 +1,369 @@
+"""The settings of every verb: a pydantic model each; every default lives here (or in the model it extends), once.
+
+The command line, the jobs' YAML files and the functions of the package all fill these models, so that an
+unknown or wrong setting gives the same sentence everywhere. Names are taken in any case; several values may stand in
+one, as ``5,10``, but for paths and addresses, which may hold a comma themselves.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from distill_at_scale.config.values import (
+    KS,
+    AtCommas,
+    Distiller,
+    GenieKind,
+    Method,
+    Metric,
+    Model,
+    PublicLog,
+    Sampler,
+    Share,
+    Verb,
+)
+from distill_at_scale.data.columns import SplitRule
+from distill_at_scale.data.readers import LogOptions
+from distill_at_scale.evaluation.retention import DEFAULT_METRICS
+from distill_at_scale.registry import METHODS, MODELS
+from distill_at_scale.samplers.svp import Objective
+from distill_at_scale.validation import OneOf, seconds
+
+
+class ClusterConfig(Verb):
+    """Where a verb runs."""
+
+    address: str | None = None
+    """Ray cluster to run on: auto, host:port or ray://host:port. Default: the session this process is connected to,
+    else a Ray of its own on this machine."""
+
+
+class FetchConfig(Verb):
+    """Downloads a public dataset by name, checks it, and says under which licence it comes."""
+
+    name: PublicLog
+    """Dataset of the catalogue: ml-100k, ml-1m, ml-20m or amazon-beauty."""
+    output: str | None = None
+    """Folder or storage URI to download to. Default: the cache, $DAS_HOME or ~/.cache/distill_at_scale."""
+
+
+class PrepareConfig(LogOptions, ClusterConfig):
+    """Turns raw logs into a Dataset: checked, de-duplicated, filtered, numbered, split and sharded."""
+
+    output: str
+    """Folder or storage URI of the new dataset."""
+    split: SplitRule = "leave_2"
+    """How rows are divided into train, validation and test: leave_2 (each user's last row by time is test, the one
+    before it validation), 20_percent_hist (each user's rows, shuffled, 80/10/10), temporal (at two points in time, the
+    same for all users), column (as the log's own split column says)."""
+    validation_share: float = Field(0.1, gt=0, lt=1)
+    """Share of the rows that --split temporal gives to validation."""
+    test_share: float = Field(0.1, gt=0, lt=1)
+    """Share of the rows, the latest, that --split temporal gives to test."""
+    min_rating: float | None = Field(None, allow_inf_nan=False)
+    """Drop rows with a lower rating; the ratings that stay count as implicit feedback."""
+    min_user: int = Field(1, ge=1)
+    """Drop users with fewer rows (repeated with --min-item until both hold)."""
+    min_item: int = Field(1, ge=1)
+    """Drop items with fewer rows."""
+    duplicates: Literal["last", "first", "all"] = "last"
+    """Which of several rows of one user and item to keep: the last by time, the first, or all."""
+    max_bad_share: float = Field(0.01, ge=0, le=1)
+    """Stop if a larger share of the rows than this is unusable; fewer go to quarantine and are counted."""
+    shards: int | None = Field(None, ge=1, le=65536)
+    """Number of shards. Default: a power of two that gives each about a million rows."""
+    seed: int = Field(0, ge=0, lt=1 << 64)
+    """Random seed, of the shuffle of --split 20_percent_hist and of the order of a user's rows with the same time."""
+    overwrite: bool = False
+    """Replace a dataset that already exists at --output."""
+
+    @model_validator(mode="after")
+    def _shares_leave_train_rows(self) -> PrepareConfig:
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("'validation_share' and 'test_share' together must be below 1")
+        return self
+
+
+class InspectConfig(Verb):
+    """Shows a dataset on one screen: counts, splits, shards, origin, quarantine."""
+
+    data: str
+    """Dataset to show."""
+    verify: bool = False
+    """Also compare every file with its recorded checksum."""
+
+
+class FitConfig(ClusterConfig):
+    """Fits a recommender on a dataset's train rows; settings left open are chosen on its validation rows."""
+
+    data: str
+    """Dataset, or synthetic dataset, to fit on."""
+    model: Model
+    """Model to fit. In closed form: popularity, ease, svd_ae, infinite_ae. Trained by gradients: bias, mf, neumf, mvae,
+    svae, sasrec, gru4rec, lightgcn. On synthetic users: infinite_ae, ease, mf, mvae; on synthetic sequences: sasrec,
+    gru4rec."""
+    output: str
+    """Folder or storage URI for the fitted model."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """The model's own settings, as lam=5; `das settings MODEL` lists them."""
+    solver: Literal["auto", "exact", "nystrom", "pcg"] | None = None
+    """How infinite_ae is solved: exact (memory for users × users), pcg (the same answer in less memory), nystrom (an
+    approximation by landmarks), or auto, which chooses by users, items, memory and workers and says why. Default:
+    auto."""
+    workers: int = Field(1, ge=1)
+    """Workers that fit together, each on its own shards (for models trained by gradients, and for infinite_ae with
+    solver pcg or nystrom)."""
+    gpu: bool = False
+    """Fit on a GPU of the cluster; with several workers, on one GPU each."""
+    checkpoint_every: int | None = Field(None, ge=1)
+    """Steps between checkpoints. Default: one checkpoint after each pass over the rows."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """How many of the newest checkpoints to keep while fitting; all are removed once the model is saved."""
+    overwrite: bool = False
+    """Replace a model that already exists at --output."""
+
+
+class EvaluateConfig(ClusterConfig):
+    """Ranks all items for every user with a fitted model and compares the rankings with the held-out rows."""
+
+    data: str
+    """Dataset with the held-out rows."""
+    model: str
+    """Folder or storage URI of a fitted model."""
+    split: Literal["validation", "test"] = "test"
+    """Which held-out rows to predict."""
+    output: str | None = None
+    """File for the metrics, as JSON."""
+    ks: Annotated[list[Annotated[int, Field(ge=1)]], AtCommas] = Field(default_factory=lambda: list(KS), min_length=1)
+    """Cut-offs of the ranking metrics, as 5,10."""
+    seed: int = Field(0, ge=0)
+    """Random seed, of the negatives drawn for auc and of the resampled users."""
+    resample: bool = False
+    """Also average the ranking metrics over 100 resamples of the users (a Poisson bootstrap)."""
+
+
+class ProxyConfig(Verb):
+    """Settings of the proxy model that the samplers svp_* go by."""
+
+    objective: Objective = "implicit"
+    """What makes a row hard for the proxy of svp_*: its rank among items not seen (implicit; also for sequential use),
+    or the squared error of its rating (explicit)."""
+    proxy_epochs: int = Field(50, ge=1)
+    """Passes over the train rows by the proxy of svp_*; a row's score is the mean over them."""
+    workers: int = Field(1, ge=1)
+    """Workers that train the proxy of svp_* together."""
+    gpu: bool = False
+    """Train the proxy of svp_* on one GPU for each worker."""
+
+
+class SampleConfig(ProxyConfig, ClusterConfig):
+    """Keeps a part of a dataset's train rows: one dataset for each budget, with the same validation and test rows."""
+
+    data: str
+    """Dataset to sample from."""
+    sampler: Sampler
+    """How rows are chosen: random, stratified, temporal, random_users, head_users, centrality, random_walk,
+    forest_fire, density, sensitivity, sensitivity_users; by SVP-CF: svp_bias, svp_bias_prop, svp_bias_users,
+    svp_bias_users_prop, svp_mf, svp_mf_prop, svp_mf_users, svp_mf_users_prop."""
+    budget: Annotated[list[Share], AtCommas] = Field(min_length=1)
+    """Share of the train rows to keep, above 0 and at most 1; several at once, as 0.5,0.1,0.01."""
+    output: str
+    """Folder or storage URI; each sample goes into a folder SAMPLER-BUDGET below it."""
+    seed: int = Field(0, ge=0, lt=1 << 64)
+    """Random seed."""
+    overwrite: bool = False
+    """Replace samples that already exist at --output."""
+
+    @property
+    def budgets(self) -> list[float]:
+        """The shares as numbers, each once, the largest first."""
+        return sorted({float(text) for text in self.budget}, reverse=True)
+
+
+class CompareConfig(ClusterConfig):
+    """Fits the same models on a dataset and on small datasets made of it, and shows what each of them keeps."""
+
+    data: str
+    """The full dataset."""
+    samples: list[str] = Field(min_length=1)
+    """Small datasets made of it."""
+    models: Annotated[list[Model], AtCommas] = Field(min_length=2)
+    """Two models or more, whose ranking is compared, as ease,mf; hyper-parameters are chosen anew on each dataset."""
+    output: str
+    """Folder or storage URI for the measurements and the result."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Settings of models, as mf.epochs=5; `das settings MODEL` lists them."""
+    metrics: Annotated[list[Metric], AtCommas] = Field(default_factory=lambda: list(DEFAULT_METRICS), min_length=1)
+    """Metrics by which the rankings of the models are compared."""
+    split: Literal["validation", "test"] = "test"
+    """Which held-out rows to predict."""
+    seed: int = Field(0, ge=0)
+    """Random seed, of the negatives drawn for auc."""
+
+
+class SweepConfig(ClusterConfig):
+    """Tries ways of making a dataset smaller (method × budget × model × seed) and shows what each of them keeps."""
+
+    data: str
+    """Dataset to make smaller."""
+    methods: Annotated[list[Method], AtCommas] = Field(default_factory=lambda: ["all"], min_length=1)
+    """Samplers and distillers (sketch, distill_cf, farzi) to try, or all. A distiller's budget is a share of the
+    users."""
+    budgets: Annotated[list[Share], AtCommas] = Field(
+        default_factory=lambda: ["0.01", "0.05", "0.1", "0.5"], min_length=1
+    )
+    """Shares of the train rows to keep, above 0 and at most 1."""
+    models: Annotated[list[Model], AtCommas] = Field(
+        default_factory=lambda: ["popularity", "ease", "svd_ae", "infinite_ae"], min_length=2
+    )
+    """Two models or more; hyper-parameters are chosen anew on each dataset, by validation."""
+    seeds: int = Field(1, ge=1)
+    """How many times to repeat everything that is random, with the seeds 0, 1, …"""
+    output: str
+    """Folder or storage URI for the trials, the small datasets and the logs."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Settings of methods and models, as distill_cf.steps=100 or mf.epochs=5; `das settings NAME` lists them."""
+    gpu: bool = False
+    """Use one GPU of the cluster for each model trained by gradients, each proxy of svp_* and each distiller. Trials of
+    --search still use CPUs."""
+    search: int = Field(0, ge=0)
+    """Before the sweep, try this many settings of each model trained by gradients and of distill_cf on the full data's
+    validation rows, and use the best. Settings given by --set are not searched. Needs Optuna: pip install optuna."""
+    time_budget: str | None = None
+    """Stop after this long, as 90s, 30m or 2h. What is done is kept; run the same command again to go on."""
+    mlflow: str | None = None
+    """MLflow server or file to log to as well, as http://HOST:5000 or sqlite:///mlflow.db (pip install mlflow).
+    TensorBoard logs are always written, to tensorboard/ below --output."""
+    overwrite: bool = False
+    """Replace a sweep that already exists at --output."""
+
+    @field_validator("time_budget")
+    @classmethod
+    def _is_a_duration(cls, given: str | None) -> str | None:
+        if given is not None:
+            seconds(given)
+        return given
+
+    @property
+    def shares(self) -> list[float]:
+        """The budgets as numbers, each once, the largest first."""
+        return sorted({float(text) for text in self.budgets}, reverse=True)
+
+
+class RecommendConfig(ClusterConfig):
+    """Says which method, at which budget, keeps enough of a dataset's quality: predicted, or from a sweep."""
+
+    data: str
+    """Dataset to make smaller."""
+    keep: float = Field(0.95, gt=0, le=1)
+    """Share of the full data's ndcg@10 to keep, as a mean over the models."""
+    sweep: str | None = None
+    """Sweep of this dataset: recommend from what it measured, not from what Data-Genie predicts."""
+    genie: str | None = None
+    """Data-Genie trained by `das genie train`. Default: the one that comes with the package."""
+
+
+class GenieTrainConfig(ClusterConfig):
+    """Trains a Data-Genie on sweeps of many datasets."""
+
+    sweeps: list[str] = Field(min_length=1)
+    """Sweeps, whose datasets must still exist where they were swept; or Data-Genies, whose training data are reused."""
+    output: str
+    """Folder or storage URI for the Data-Genie."""
+    kinds: Annotated[list[GenieKind], AtCommas] = Field(default_factory=list)
+    """Models to choose among, by their regret on held-out datasets: additive, means, ridge, trees, pointwise, pairwise,
+    blend, anchored. Default: all."""
+    judge: bool = False
+    """Also leave each dataset (with all cuts of its log) out in turn and measure the advice on it; takes minutes."""
+    overwrite: bool = False
+    """Replace a Data-Genie that already exists at --output."""
+
+
+class DoctorConfig(ClusterConfig):
+    """Checks this machine, the cluster and the storage, and says how to fix what is missing or wrong."""
+
+    storage: str | None = None
+    """Storage URI that must be readable and writable."""
+
+
+class QuickstartConfig(ClusterConfig):
+    """Runs everything once on real data: fetch, prepare, fit, evaluate, sweep, report, recommend."""
+
+    name: PublicLog = "ml-100k"
+    """Dataset of the catalogue: ml-100k, ml-1m, ml-20m or amazon-beauty."""
+    output: str = "das-quickstart"
+    """Folder for the dataset, the models, the metrics, the sweep and the report."""
+
+
+class SettingsConfig(Verb):
+    """Lists the settings of a model, sampler or distiller: name, type, default, meaning."""
+
+    name: Annotated[str, OneOf(lambda: (*MODELS, *METHODS))] | None = None
+    """A model, sampler or distiller. Without it: all names."""
+
+
+class DistillConfig(ClusterConfig):
+    """Learns a few synthetic users, or sequences, on which models train as well as on all real ones."""
+
+    data: str
+    """Dataset to distill."""
+    method: Distiller = "distill_cf"
+    """distill_cf (synthetic users, learned by gradients through ∞-AE), sketch (synthetic users in closed form, by one
+    randomised SVD, without training) or farzi (synthetic sequences, learned by gradients through the training of a
+    sequential model)."""
+    users: int = Field(500, ge=1)
+    """Number of synthetic users (distill_cf, sketch)."""
+    sequences: int = Field(50, ge=1)
+    """Number of synthetic sequences (farzi)."""
+    length: int = Field(20, ge=2)
+    """Items of each sequence (farzi); enough users must have at least as many train rows."""
+    student: Literal["sasrec", "gru4rec"] = "sasrec"
+    """Model that the sequences are made for (farzi)."""
+    teachers_at: str | None = None
+    """Folder or storage URI where farzi keeps its full-data models, so that other runs on the same dataset need not
+    train them again. Default: with the run, and removed at its end."""
+    output: str
+    """Folder or storage URI for the synthetic dataset."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """The method's own settings, as rows=unit; `das settings METHOD` lists them."""
+    seed: int = Field(0, ge=0, lt=1 << 63)
+    """Random seed."""
+    workers: int = Field(1, ge=1)
+    """Workers that distill together, each on its own shards."""
+    gpu: bool = False
+    """Use one GPU of the cluster for each worker."""
+    checkpoint_every: int = Field(25, ge=1)
+    """Steps between checkpoints."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """How many of the newest checkpoints to keep while distilling; all are removed once the result is written."""
+    overwrite: bool = False
+    """Replace a synthetic dataset that already exists at --output, or a run begun there with other settings."""
+
+
+class ExportConfig(Verb):
+    """Writes synthetic users or sequences as a plain interaction log that any trainer reads."""
+
+    data: str
+    """Synthetic dataset to export."""
+    output: str
+    """Folder or storage URI for the log."""
+    format: Literal["parquet", "recbole"] = "parquet"
+    """parquet (columns user_id and item_id; timestamp too for sequences), or a RecBole .inter file."""
+    how: Literal["top_k", "sample"] = "top_k"
+    """How real-valued rows become items: those with the largest values (top_k), or drawn in proportion to them
+    (sample)."""
+    seed: int = Field(0, ge=0, lt=1 << 63)
+    """Random seed, of the draws."""
+
+
+class ReportConfig(Verb):
+    """Writes what a sweep found as one HTML page that needs no network: quality, cost, and a recommendation."""
+
+    sweep: str
+    """Sweep, finished or not."""
+    output: str
+    """File or storage URI for the page, as report.html; an existing one is replaced."""
+    keep: float = Field(0.95, gt=0)
+    """Share of the full data's ndcg@10 that the recommended small dataset must keep."""

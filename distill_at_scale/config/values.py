@@ -1,0 +1,63 @@
+"""What the values of settings are: names of tables, shares, lists at commas; and the base of every verb's settings."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
+
+from distill_at_scale.data import catalog
+from distill_at_scale.evaluation import RANKING_METRICS
+from distill_at_scale.registry import DISTILLERS, METHODS, MODELS, SAMPLERS
+from distill_at_scale.validation import OneOf, choices_of, same_name
+
+KS = (10, 100)
+"""Cut-offs of the ranking metrics."""
+
+
+def _at_commas(given: Any) -> Any:
+    """Several values may stand in one, as ``0.5,0.1``."""
+    if not isinstance(given, list | tuple | str | int | float):
+        return given
+    several = given if isinstance(given, list | tuple) else [given]
+    return [part.strip() for one in several for part in str(one).split(",") if part.strip()]
+
+
+def _share(text: str) -> str:
+    """Refuses what is no share of the train rows."""
+    try:
+        share = float(text)
+    except ValueError:
+        raise ValueError(f"'{text}' is not a number; a budget is a share of the train rows, as 0.1") from None
+    if not 0 < share <= 1:
+        raise ValueError(f"{text} is not a share of the train rows; it must be above 0 and at most 1")
+    return text
+
+
+def _metric_names() -> list[str]:
+    return [*(f"{name}@{k}" for k in KS for name in RANKING_METRICS), "auc"]
+
+
+Model = Annotated[str, OneOf(lambda: MODELS)]
+Sampler = Annotated[str, OneOf(lambda: SAMPLERS)]
+Method = Annotated[str, OneOf(lambda: (*METHODS, "all"))]
+Distiller = Annotated[str, OneOf(lambda: DISTILLERS)]
+PublicLog = Annotated[str, OneOf(lambda: catalog.LOGS)]
+Metric = Annotated[str, OneOf(_metric_names)]
+Share = Annotated[str, BeforeValidator(str), BeforeValidator(lambda text: _share(str(text)))]
+GENIE_KINDS = ("additive", "means", "ridge", "trees", "pointwise", "pairwise", "blend", "anchored")
+GenieKind = Annotated[str, OneOf(lambda: GENIE_KINDS)]
+AtCommas = BeforeValidator(_at_commas)
+
+
+class Verb(BaseModel):
+    """Base of a verb's settings: unknown ones are errors."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _in_any_case(cls, given: Any, info: ValidationInfo) -> Any:
+        """Takes the values of an option with few of them in any case."""
+        choices = choices_of(cls.model_fields[info.field_name or ""]) if isinstance(given, str) else None
+        return (same_name(given, choices) or given) if choices and isinstance(given, str) else given

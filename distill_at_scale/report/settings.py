@@ -1,0 +1,45 @@
+"""The settings of models, samplers and distillers, on standard output."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from distill_at_scale.report.console import facts, show
+
+if TYPE_CHECKING:
+    from distill_at_scale.pipelines.own_settings import SettingsList
+
+
+def show_settings(result: SettingsList) -> None:
+    """One block a setting: name, default, type, and what it means; or all names."""
+    if result.name is None:
+        show(facts("das settings NAME", [(kind, ", ".join(names)) for kind, names in result.names.items()]))
+        return
+    if not result.settings:
+        show(f"The {result.kind} {result.name} has no settings of its own; budget and seed are options of das sample.")
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in ("setting", "default", "meaning"):
+        table.add_column(column, overflow="fold", no_wrap=column == "setting")
+    for one in result.settings:
+        default = "(required)" if one.required else _value(one.default)
+        table.add_row(escape(one.name), escape(default), escape(f"{one.meaning} ({one.type})"))
+    given = sorted({one.given_by for one in result.settings if not one.given_by.startswith("--set")})
+    show(f"{result.kind} {result.name}", table, "")
+    if len(given) < len(result.settings):
+        show("Give them as --set NAME=VALUE; in a sweep or comparison as " + f"--set {result.name}.NAME=VALUE.")
+    if given:
+        show(f"Options of their own: {', '.join(given)}.")
+
+
+def _value(default: Any) -> str:
+    if default is None:
+        return "none"
+    if isinstance(default, bool):
+        return str(default).lower()
+    if isinstance(default, list | tuple):
+        return "[" + ", ".join(map(str, default)) + "]"
+    return str(default) if default != "" else "''"
