@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from distill_at_scale import validation
 from distill_at_scale.errors import SettingError
-from distill_at_scale.validation import PlainWords, Words, WordsOfOwner, explain
+from distill_at_scale.validation import PlainWords, Words, explain
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -57,7 +57,7 @@ def parse(owner: str, model: type[_Model], given: Mapping[str, Any]) -> _Model:
     try:
         return model.model_validate(dict(given))
     except ValidationError as error:
-        raise SettingError(explain(error, model, WordsOfOwner(owner))) from None
+        raise SettingError(explain(error, model, PlainWords(owner))) from None
 
 
 def read_settings(file: str) -> dict[str, Any]:
@@ -93,7 +93,7 @@ class _Sources:
 
     def __init__(self, words: Words, given: Collection[str], file: str | None) -> None:
         self._words, self._given = words, given
-        self._of_file = PlainWords(f"{file}: ")
+        self._of_file = PlainWords(file or "")
         self._file = file
 
     def _of(self, field: str) -> Words:

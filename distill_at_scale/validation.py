@@ -120,10 +120,14 @@ class Words(Protocol):
 
 
 class PlainWords:
-    """Of keywords and configuration files: ``setting 'lam'``."""
+    """Of keywords, configuration files and what things of a table can be told: ``setting 'lam'``.
 
-    def __init__(self, where: str = "") -> None:
-        self._where = where
+    Args:
+        of: whose settings they are, or where they stand; sentences begin with it.
+    """
+
+    def __init__(self, of: str = "") -> None:
+        self._where = f"{of}: " if of else ""
 
     def name(self, field: str) -> str:
         return f"'{field}'"
@@ -133,17 +137,7 @@ class PlainWords:
 
     def unknown(self, field: str, known: Collection[str]) -> str:
         names = ", ".join(sorted(known)) or "none"
-        return f"{self._where}unknown setting '{field}'.{did_you_mean(field, known)} The settings are: {names}."
-
-
-class WordsOfOwner(PlainWords):
-    """Of a model's, sampler's or distiller's own settings: ``ease: lam='x'``."""
-
-    def __init__(self, owner: str) -> None:
-        super().__init__(f"{owner}: ")
-
-    def value(self, field: str, given: str) -> str:
-        return f"{self._where}{field}={given}"
+        return f"{self._where}unknown setting '{field}'; the settings are: {names}.{did_you_mean(field, known)}"
 
 
 def explain(error: ValidationError, model: type[BaseModel], words: Words | None = None) -> str:

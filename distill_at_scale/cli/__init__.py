@@ -128,7 +128,3 @@ def main(verb: str | None = None) -> None:
         n = len(name.split())
         arguments = [*arguments[:n], *options.spread(arguments[n:], VERBS[name])]
     sys.exit(usage.called(app, arguments, name))
-
-
-if __name__ == "__main__":
-    main()

@@ -20,7 +20,7 @@ def _at_commas(given: Any) -> Any:
     if not isinstance(given, list | tuple | str | int | float):
         return given
     several = given if isinstance(given, list | tuple) else [given]
-    return [part.strip() for one in several for part in str(one).split(",") if part.strip()]
+    return [part.strip() for one in several for part in str(one).split(",")]
 
 
 def _share(text: str) -> str:

@@ -23,7 +23,7 @@ from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.models.memory import require_memory
 from distill_at_scale.models.selection import Progress, Selection
 from distill_at_scale.models.synthetic_rows import SyntheticRows
-from distill_at_scale.validation import WordsOfOwner, explain
+from distill_at_scale.validation import PlainWords, explain
 
 FORMAT = 1
 MODEL_FILE = "model.json"
@@ -89,7 +89,7 @@ class Recommender(ABC):
         try:
             return cls.Config(**settings)
         except ValidationError as error:
-            raise SettingError(explain(error, cls.Config, WordsOfOwner(cls.name))) from error
+            raise SettingError(explain(error, cls.Config, PlainWords(cls.name))) from error
 
     @classmethod
     @abstractmethod

@@ -134,9 +134,9 @@ def test_the_search_reads_the_train_users_scores_off_the_solution() -> None:
 
 def test_lambda_zero_and_a_missing_gpu_are_refused() -> None:
     for lam in (0, -1):
-        with pytest.raises(DasError, match=r"infinite_ae: setting 'lam': .*greater than 0"):
+        with pytest.raises(DasError, match=r"infinite_ae: setting 'lam': .*must be above 0"):
             create_model("infinite_ae", {"lam": lam})
-    with pytest.raises(DasError, match=r"infinite_ae: setting 'grid\.1': .*greater than 0"):
+    with pytest.raises(DasError, match=r"infinite_ae: setting 'grid': .*must be above 0"):
         create_model("infinite_ae", {"grid": (1, 0.0)})
     if not torch.cuda.is_available():
         with pytest.raises(DasError, match="finds no GPU"):

@@ -156,7 +156,7 @@ def test_heavy_users_are_drawn_first() -> None:
 
 def test_wrong_settings_are_refused() -> None:
     train = blocks()[0]
-    with pytest.raises(DasError, match=r"setting 'lam': .*greater than 0"):
+    with pytest.raises(DasError, match=r"setting 'lam': .*must be above 0"):
         create_model("infinite_ae", {"lam": 0, "solver": "nystrom"})
     with pytest.raises(DasError, match="cannot be drawn by 'best' here; set draw to uniform or leverage"):
         create_model("infinite_ae", {"lam": 1, "solver": "nystrom", "draw": "best"}).fit(train)

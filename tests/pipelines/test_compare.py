@@ -106,5 +106,5 @@ def test_a_stranger_is_refused(data: das.Dataset, tmp_path: Path) -> None:
     other = das.prepare(input=[str(tmp_path / "other.parquet")], output=str(tmp_path / "other"))
     with pytest.raises(DasError, match="was not made of"):
         das.compare(data=data.uri, samples=[other.uri], models=["ease", "popularity"], output=str(tmp_path / "out"))
-    with pytest.raises(DasError, match="There is no model 'eas'"):
+    with pytest.raises(DasError, match=r"setting 'models': 'eas' is not one of popularity, .*Did you mean 'ease'"):
         das.compare(data=data.uri, samples=[data.uri], models=["ease", "eas"], output=str(tmp_path / "out"))

@@ -97,7 +97,7 @@ def test_refusals(tmp_path: Path, data: Dataset, ray_session: None) -> None:
     asked: dict[str, Any] = {"data": data.uri, "output": str(tmp_path / "made"), "users": 8}
     with pytest.raises(DasError, match=r"--users 9,999 is more than the \d+ users of"):
         distill(**{**asked, "users": 9999})
-    with pytest.raises(DasError, match=r"distill_cf: setting 'lam': .*greater than 0"):
+    with pytest.raises(DasError, match=r"distill_cf: setting 'lam': .*must be above 0"):
         distill(**asked, set={"lam": 0})
     with pytest.raises(DasError, match="distill_cf: unknown setting 'lamda'; the settings are: "):
         distill(**asked, set={"lamda": 1})

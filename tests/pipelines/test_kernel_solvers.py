@@ -115,7 +115,7 @@ def test_refusals(tmp_path: Path, data: Dataset, ray_session: None) -> None:
         fit(**asked, model="infinite_ae", solver="exact", workers=2)
     with pytest.raises(DasError, match="pcg computes on CPUs; leave out --gpu, or take --solver exact"):
         fit(**asked, model="infinite_ae", solver="pcg", gpu=True)
-    with pytest.raises(DasError, match=r"setting 'lam': .*greater than 0"):
+    with pytest.raises(DasError, match=r"setting 'lam': .*must be above 0"):
         fit(**asked, model="infinite_ae", solver="nystrom", set={"lam": 0})
     huge = data.manifest.model_copy(update={"n_users": 10**9})
     config = FitConfig(**asked, model="infinite_ae", set={"lam": 1.0, "solver": "pcg"}, workers=2)

@@ -240,7 +240,7 @@ def test_an_output_that_exists_is_refused_unless_told(datasets: dict[int, Datase
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"sampler": "magic"}, r"unknown sampler 'magic'; the samplers are random, stratified, temporal"),
+        ({"sampler": "magic"}, r"setting 'sampler': 'magic' is not one of random, stratified, temporal"),
         ({"budget": "0"}, r"setting 'budget': 0 is not a share of the train rows; it must be above 0 and at most 1"),
         ({"budget": "0.5,1.5"}, r"1\.5 is not a share"),
         ({"budget": "nan"}, r"nan is not a share"),
@@ -294,5 +294,5 @@ def test_the_command_line(
     monkeypatch.setattr("sys.argv", [*command, "--budget", "2"])
     with pytest.raises(SystemExit) as done:
         cli.main()
-    assert done.value.code == 1
-    assert "error: setting 'budget': 2 is not a share" in capsys.readouterr().err
+    assert done.value.code == 2
+    assert "error: --budget 2 is not a share" in capsys.readouterr().err
