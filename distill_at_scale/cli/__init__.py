@@ -127,4 +127,5 @@ def main(verb: str | None = None) -> None:
     if name is not None:
         n = len(name.split())
         arguments = [*arguments[:n], *options.spread(arguments[n:], VERBS[name])]
-    sys.exit(usage.called(app, arguments, name))
+    with signals.ending():
+        sys.exit(usage.called(app, arguments, name))
