@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.readers.schema import ReadAs
 from distill_at_scale.data.splits import tied_note
+from distill_at_scale.report.layout import command, facts, grid, show
 
 if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
@@ -30,31 +29,6 @@ _SHARDS_SHOWN = 6
 _REASONS_SHOWN = 8
 _TIED_HITS_SHOWN = 0.01
 _TIME_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds", "iso": "ISO 8601 text"}
-
-
-def show(*things: Any) -> None:
-    console = Console(highlight=False)
-    for thing in things:
-        # The terminal breaks long lines, not we: paths and commands are there to be copied.
-        console.print(thing, soft_wrap=isinstance(thing, str))
-
-
-def facts(title: str, rows: Iterable[tuple[str, Any]]) -> Table:
-    table = Table(title=escape(title), title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
-    for name, value in rows:
-        table.add_row(escape(name), escape(str(value)))
-    return table
-
-
-def grid(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for k, column in enumerate(columns):
-        table.add_column(escape(column), justify="left" if k == 0 else "right", no_wrap=k > 0)
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    return table
 
 
 def _counts(counts: Mapping[str, int]) -> str:
@@ -103,7 +77,7 @@ def show_dataset(dataset: Dataset) -> None:
     if reasons:
         show(
             "",
-            grid(["quarantined because", "rows"], [(why, f"{n:,}") for why, n in reasons[:_REASONS_SHOWN]]),
+            grid(["rows", "quarantined because"], [(f"{n:,}", why) for why, n in reasons[:_REASONS_SHOWN]], words={1}),
         )
     shown = m.shards[:_SHARDS_SHOWN]
     rows = [
@@ -139,27 +113,30 @@ def fetched_json(result: FetchResult) -> dict[str, Any]:
 
 def show_fetched(result: FetchResult) -> None:
     """Where a fetched log lies, and how to prepare it."""
-    options = " ".join(f"--{key.replace('_', '-')} {_shell(value)}" for key, value in result.options.items())
+    words = ["--input", *result.uris]
+    for name, value in result.options.items():
+        words += ["--" + name.replace("_", "-"), *_words(value)]
     show(
         facts(
             result.name,
             [
                 ("files", ", ".join(result.uris)),
-                ("source", result.source + (" (there already)" if result.reused else "")),
-                ("checksum", f"{result.sha256} ({'agrees' if result.verified else 'nobody publishes one'})"),
+                ("source", result.source + (" (already here)" if result.reused else "")),
+                ("checksum", f"{result.sha256} ({'as published' if result.verified else 'none is published'})"),
                 ("licence", result.licence),
-                ("next", f"das prepare --input {' '.join(result.uris)} {options} --output DATASET"),
+                ("next", f"das prepare {command(*words)} --output DATASET"),
             ],
         )
     )
 
 
-def _shell(value: Any) -> str:
+def _words(value: Any) -> list[str]:
+    """Of an option on the command line."""
     if isinstance(value, list):
-        return " ".join(_shell(v) for v in value)
+        return [str(one) for one in value]
     if isinstance(value, dict):
-        return " ".join(f"{k}={v}" for k, v in value.items())
-    return "$'\\t'" if value == "\t" else str(value)
+        return [f"{key}={one}" for key, one in value.items()]
+    return [str(value)]
 
 
 def show_fit(result: FitResult) -> None:
@@ -183,7 +160,7 @@ def show_evaluation(result: Evaluation) -> None:
     for name, value in result.metrics.items():
         error = result.standard_errors.get(name)
         rows.append((name, f"{100 * value:.2f}", "" if error is None else f"± {100 * error:.2f}"))
-    show(escape(title), grid(["metric (percent)", "mean", "standard error"], rows), *tied_note(result.tied_in_time))
+    show(title, grid(["metric (percent)", "mean", "standard error"], rows), *tied_note(result.tied_in_time))
     if result.tied_hits >= _TIED_HITS_SHOWN:
         share = f"{100 * result.tied_hits:.0f} % of the hits"
         show(f"{share} share their score with other items; a draw by user and item gave them their places.")
@@ -203,7 +180,7 @@ def show_comparison(result: Comparison) -> None:
         f"τ: Kendall's τ-b of the models' rankings, averaged over {', '.join(result.metrics)}; {metric} in percent "
         "of full data's (first row: in percent)",
         grid(["fitted on", "rows %", "τ", *models], rows),
-        *(escape(f"Beware: {note}") for note in result.notes),
+        *(f"Beware: {note}" for note in result.notes),
         *tied_note(result.data.get("tied_in_time")),
     )
 
@@ -211,12 +188,12 @@ def show_comparison(result: Comparison) -> None:
 def show_samples(result: Samples) -> None:
     """One row a budget, and what it cost."""
     rows = [
-        (storage.redact(s.uri), f"{s.budget:g}", f"{s.share:.4g}", f"{s.rows:,}", f"{s.users:,}", f"{s.items:,}")
+        (f"{s.budget:g}", f"{s.share:.4g}", f"{s.rows:,}", f"{s.users:,}", f"{s.items:,}", storage.redact(s.uri))
         for s in result.samples
     ]
     show(
-        f"{result.sampler} on {result.data['train_rows']:,} train rows of {escape(result.data['uri'])}",
-        grid(["sample", "budget", "kept", "train rows", "users", "items"], rows),
+        f"{result.sampler} on {result.data['train_rows']:,} train rows of {result.data['uri']}",
+        grid(["budget", "kept", "train rows", "users", "items", "sample"], rows, words={5}),
         "",
         f"Done in {result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds. Users and items are those with train rows.",
     )
@@ -244,7 +221,7 @@ def show_distilled(result: DistillResult) -> None:
         ("size", size),
         *chosen,
         ("cost", cost),
-        ("next", f"das fit --data {storage.redact(result.uri)} --model {model} --output MODEL"),
+        ("next", f"das fit --data {command(storage.redact(result.uri))} --model {model} --output MODEL"),
     ]
     show(facts("distilled", lines))
     if result.curve:
@@ -270,13 +247,16 @@ def checks_json(checks: list[Check]) -> dict[str, Any]:
 
 
 def show_checks(checks: list[Check]) -> None:
-    """One line a check, and the mend below what is wrong."""
-    marks = {True: "[green]ok[/green]", False: "[red]wrong[/red]", None: "[dim]—[/dim]"}
-    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
-    for check in checks:
-        table.add_row(marks[check.ok], escape(check.name), escape(check.detail))
-        if check.mend:
-            table.add_row("", "", f"[yellow]{escape(check.mend)}[/yellow]")
-    show(table)
+    """One line a check, and below what is wrong how to fix it."""
+    show(*_checks(checks))
     wrong = sum(check.ok is False for check in checks)
-    show("", f"{wrong} of {len(checks)} checks failed." if wrong else "Everything that was checked is well.")
+    show("", f"{wrong} of {len(checks)} checks failed." if wrong else "All checks passed.")
+
+
+def _checks(checks: list[Check]) -> Iterator[Text]:
+    marks = {True: ("ok   ", "green"), False: ("wrong", "red"), None: ("—    ", "dim")}
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        yield Text.assemble(marks[check.ok], f"  {check.name:<{width}}  {check.detail}")
+        if check.mend:
+            yield Text.assemble(" " * (width + 9), (check.mend, "yellow"))

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-
-from distill_at_scale.report.console import grid, show
 from distill_at_scale.report.html import keep_report, show_report
+from distill_at_scale.report.layout import grid, show
 from distill_at_scale.report.recommendation import show_recommendation
 from distill_at_scale.report.sweeps import show_sweep
 
@@ -42,6 +40,6 @@ def show_quickstart(result: Quickstart) -> None:
     show_report(result.report)
     show(
         "",
-        f"Done in {result.wall_s:.0f} s. The dataset: {escape(data['uri'])}; models and metrics lie beside it.",
+        f"Done in {result.wall_s:.0f} s. The dataset: {data['uri']}; models and metrics lie beside it.",
         "Your own log: das prepare --input FILES --output DATASET; das fit --help",
     )

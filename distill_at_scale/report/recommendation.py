@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.markup import escape
-
 from distill_at_scale.data import storage
-from distill_at_scale.report.console import facts, grid, show
+from distill_at_scale.report.layout import facts, grid, show
 
 if TYPE_CHECKING:
     from distill_at_scale.pipelines.genie import GenieResult
@@ -21,15 +19,15 @@ def show_recommendation(result: Recommendation) -> None:
     columns = ["method", "at", "kept (90 %)", "τ (90 %)", "CPU-s", "train"]
     known = "measured by the sweep" if result.source == "sweep" else "expected by Data-Genie"
     asked = f"{100 * result.keep:.4g} % of {result.metric}"
-    rows = f"{result.data['train_rows']:,} train rows of {escape(result.data['uri'])}"
+    rows = f"{result.data['train_rows']:,} train rows of {result.data['uri']}"
     show(f"{rows}; to keep: {asked}. All figures {known}.")
     show(grid(columns, map(_row, result.options)))
     show("✓: keeps as much; CPU-s: to make it; train: cost of training on it, as a share of that on all rows.", "")
     for option in result.options[:_WHYS_SHOWN]:
-        show(escape(f"{option.method}: {option.why}."))
+        show(f"{option.method}: {option.why}.")
     for note in result.notes:
-        show(escape(f"Beware: {note}"))
-    show("", escape(f"Make it: {result.options[0].command}"))
+        show(f"Beware: {note}")
+    show("", f"Make it: {result.options[0].command}")
 
 
 def _row(option: Option) -> list[str]:

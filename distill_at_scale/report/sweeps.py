@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.splits import tied_note
-from distill_at_scale.report.console import facts, grid, show
+from distill_at_scale.report.layout import command, facts, grid, show
 
 if TYPE_CHECKING:
     from distill_at_scale.pipelines.sweep import SweepResult
@@ -41,7 +41,7 @@ def show_sweep(result: SweepResult) -> None:
     for reason, n in list(result.failures.items())[:_REASONS_SHOWN]:
         show(f"{n:,} failed: {reason.strip().splitlines()[-1]}")
     show(f"Every trial is a row of {storage.join(uri, 'trials.parquet')}.")
-    show(f"See it: das report --sweep {uri} --output report.html")
+    show(f"See it: {command('das', 'report', '--sweep', uri, '--output', 'report.html')}")
 
 
 def _rows(result: SweepResult) -> list[list[str]]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
 from distill_at_scale.data import storage
-from distill_at_scale.report.console import show
 from distill_at_scale.report.html.page import headline, html_page
+from distill_at_scale.report.layout import show
 
 if TYPE_CHECKING:
     from distill_at_scale.pipelines.report import ReportResult
@@ -41,5 +39,5 @@ def keep_report(result: ReportResult) -> None:
 def show_report(result: ReportResult) -> None:
     """The recommendation, and where the page lies."""
     failed = f", {len(result.failed)} of them failed" if result.failed else ""
-    show(escape(headline(result)))
-    show(f"{result.trials:,} trials{failed}; the report: {escape(storage.redact(result.uri))}")
+    show(headline(result))
+    show(f"{result.trials:,} trials{failed}; the report: {storage.redact(result.uri)}")
