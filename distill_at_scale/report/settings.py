@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-from rich.table import Table
-
-from distill_at_scale.report.console import facts, show
+from distill_at_scale.report.layout import facts, grid, show
 
 if TYPE_CHECKING:
     from distill_at_scale.pipelines.own_settings import SettingsList
@@ -21,14 +18,12 @@ def show_settings(result: SettingsList) -> None:
     if not result.settings:
         show(f"The {result.kind} {result.name} has no settings of its own; budget and seed are options of das sample.")
         return
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("setting", "default", "meaning"):
-        table.add_column(column, overflow="fold", no_wrap=column == "setting")
-    for one in result.settings:
-        default = "(required)" if one.required else _value(one.default)
-        table.add_row(escape(one.name), escape(default), escape(f"{one.meaning} ({one.type})"))
+    rows = [
+        [one.name, "(required)" if one.required else _value(one.default), f"{one.meaning} ({one.type})"]
+        for one in result.settings
+    ]
     given = sorted({one.given_by for one in result.settings if not one.given_by.startswith("--set")})
-    show(f"{result.kind} {result.name}", table, "")
+    show(f"{result.kind} {result.name}", grid(["setting", "default", "meaning"], rows, words={0, 1, 2}), "")
     if len(given) < len(result.settings):
         show("Give them as --set NAME=VALUE; in a sweep or comparison as " + f"--set {result.name}.NAME=VALUE.")
     if given:
