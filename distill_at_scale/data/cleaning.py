@@ -106,7 +106,7 @@ def clean_rows(
     for name, series in converted.items():
         reasons = _reasons(faulty[name], series.filter(is_bad).is_null(), id_types.get(name), time_unit)
         reason = pl.select(pl.coalesce(reason, reasons)).to_series()
-    bad = _quarantine(faulty, reason, source, _row_numbers(rows, is_bad))
+    bad = quarantined(faulty, reason, source, _row_numbers(rows, is_bad))
     return good.filter(~is_bad), bad
 
 
@@ -131,7 +131,8 @@ def _row_numbers(rows: int | Sequence[int] | np.ndarray | None, is_bad: pl.Serie
     return pl.Series(np.asarray(rows, dtype=np.int64)[positions])
 
 
-def _quarantine(faulty: pl.DataFrame, reason: pl.Series, source: str, rows: pl.Series) -> pl.DataFrame:
+def quarantined(faulty: pl.DataFrame, reason: pl.Series, source: str, rows: pl.Series) -> pl.DataFrame:
+    """Rows of the quarantine for raw rows (any of the log's columns), with a reason and a row number each."""
     texts = [
         _as_text(faulty[name]).str.slice(0, _MAX_TEXT).alias(name)
         if name in faulty.columns

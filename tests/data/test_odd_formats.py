@@ -17,14 +17,27 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.feather
+import pyarrow.orc
+import pyarrow.parquet as pq
 import pytest
-from readers_kit import read_log
+from readers_kit import read_all, read_log
 
+from distill_at_scale.data.readers import LogOptions, plan_log, tables
 from distill_at_scale.errors import DasError
 
 CSV = b"user_id,item_id,rating,timestamp\n" + b"".join(
     b"%d,%d,%d,%d\n" % (u, 10 * u + k, k, 1_600_000_000 + u * 60 + k) for u in range(1, 9) for k in range(1, 5)
 )
+
+
+TIME = 1_600_000_000
+
+
+def read_noticed(*paths, **options):
+    """Good and bad rows, and what planning noticed as one text."""
+    schema, fragments, estimate = plan_log(LogOptions(input=[str(path) for path in paths], **options))
+    good, bad = read_all(schema, fragments)
+    return good, bad, "\n".join(map(str, estimate.noticed))
 
 
 def refusal(path, **options):
@@ -154,3 +167,220 @@ def test_the_line_that_converts_works(tmp_path, line):
     subprocess.run(f'"{sys.executable}" {command}', shell=True, cwd=tmp_path, check=True)
     made = next(path for path in tmp_path.iterdir() if path.name != name)
     assert read_log(made)[0].rows() == [(1, 3), (2, 4)]
+
+
+# Tables beside Parquet
+
+
+def write_ipc(table, path, rows):
+    with pa.ipc.new_file(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=rows)
+
+
+def write_stream(table, path, rows):
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table, max_chunksize=rows)
+
+
+TABLES = {
+    "log.arrow": lambda table, path: write_ipc(table, path, 700),
+    "log.feather": lambda table, path: pyarrow.feather.write_feather(table, path, "zstd", chunksize=700),
+    "log.arrows": lambda table, path: write_stream(table, path, 700),
+    "log.orc": lambda table, path: pyarrow.orc.write_table(table, path, stripe_size=1 << 16),
+    "log": lambda table, path: write_ipc(table, path, 10_000),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_arrow_and_orc_are_read(tmp_path, monkeypatch, name):
+    n = 10_000
+    table = pa.table(
+        {
+            "unread": pa.array(["x" * 20] * n),
+            "item_id": pa.array([f"i{k % 97}" for k in range(n)]).dictionary_encode(),
+            "user_id": pa.array(range(n), pa.int32()),
+            "ts": pa.array([TIME + k for k in range(n)], pa.int64()),
+        }
+    )
+    if name == "log.orc":
+        table = table.set_column(1, "item_id", table["item_id"].combine_chunks().dictionary_decode())
+    TABLES[name](table, tmp_path / name)
+    good, bad = read_log(tmp_path / name)
+    assert bad.height == 0
+    assert good["user_id"].to_list() == list(range(n))
+    assert good["item_id"].to_list() == [f"i{k % 97}" for k in range(n)]
+    assert good["timestamp"].to_list() == [1000 * (TIME + k) for k in range(n)]
+    # Cut into several fragments and batches, it is the same.
+    monkeypatch.setattr(tables, "FRAGMENT_ROWS", 2000)
+    monkeypatch.setattr(tables, "BATCH_ROWS", 300)
+    schema, fragments, _ = plan_log(LogOptions(input=[str(tmp_path / name)]))
+    if name in ("log.arrow", "log.feather"):
+        assert len(fragments) > 3
+    assert read_all(schema, fragments)[0].equals(good)
+
+
+@pytest.mark.parametrize("name", ["log.arrow", "log.arrows", "log.orc"])
+def test_cut_off_tables_are_refused(tmp_path, name):
+    table = pa.table({"user_id": range(5000), "item_id": range(5000)})
+    TABLES[name](table, tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    refusal(tmp_path / name)
+
+
+# Lists and fields inside columns
+
+
+def test_lists_give_a_row_for_each_value(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(1, 60, 300)
+    frame = pl.DataFrame(
+        {
+            "uid": range(300),
+            "item_id": [[f"i{k}" for k in range(n)] for n in lengths],
+            "timestamp": [[TIME + k for k in range(n)] for n in lengths],
+        }
+    )
+    frame.write_parquet(tmp_path / "a.parquet", row_group_size=70)
+    expected = [(u, f"i{k}", 1000 * (TIME + k)) for u, n in enumerate(lengths) for k in range(n)]
+    options = {"map": {"user_id": "uid"}}
+    good, bad, noticed = read_noticed(tmp_path, **options)
+    assert good.rows() == expected
+    assert bad.height == 0
+    assert "column 'item_id' holds lists; each of their values is read as a row of its own" in noticed
+    monkeypatch.setattr(tables, "BATCH_ROWS", 50)
+    monkeypatch.setattr(tables, "FRAGMENT_ROWS", 2000)
+    schema, fragments, estimate = plan_log(LogOptions(input=[str(tmp_path)], **options))
+    assert len(fragments) > 1
+    assert not estimate.exact
+    assert 0.5 < estimate.rows / len(expected) < 2
+    assert read_all(schema, fragments)[0].rows() == expected
+
+
+def test_uneven_and_empty_lists_are_bad(tmp_path):
+    frame = pl.DataFrame(
+        {"user_id": [1, 2, 3, 4], "item_id": [[5, 6], [7], [], None], "timestamp": [[TIME, TIME + 1], [], [], None]},
+        schema_overrides={"item_id": pl.List(pl.Int64), "timestamp": pl.List(pl.Int64)},
+    )
+    frame.write_parquet(tmp_path / "a.parquet")
+    good, bad = read_log(tmp_path)
+    assert good.rows() == [(1, 5, 1000 * TIME), (1, 6, 1000 * TIME + 1000)]
+    assert bad.select("row", "user_id", "reason").rows() == [
+        (2, "2", "the lists of item_id and timestamp have different lengths"),
+        (3, "3", "item_id is an empty list"),
+        (4, "4", "item_id is an empty list"),
+    ]
+    pl.DataFrame({"user_id": [1], "item_id": [[[1]]]}).write_parquet(tmp_path / "a.parquet")
+    with pytest.raises(DasError, match="lists of lists"):
+        read_log(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow", "a.orc"])
+def test_fields_inside_columns_are_found_by_their_path(tmp_path, name):
+    rows = [
+        {"event": {"user": {"id": "u1"}}, "items": [{"item_id": 5, "ts": TIME}, {"item_id": 6, "ts": TIME + 1}]},
+        {"event": {"user": {"id": "u2"}}, "items": [{"item_id": 7, "ts": TIME + 2}]},
+    ]
+    table = pa.Table.from_pylist(rows)
+    {"a.parquet": pq.write_table, "a.arrow": lambda t, p: write_ipc(t, p, 10), "a.orc": pyarrow.orc.write_table}[name](
+        table, tmp_path / name
+    )
+    mapping = {"user_id": "event.user.id", "item_id": "items.item_id", "timestamp": "items.ts"}
+    good, _ = read_log(tmp_path, map=mapping)
+    assert good.rows() == [("u1", 5, 1000 * TIME), ("u1", 6, 1000 * TIME + 1000), ("u2", 7, 1000 * TIME + 2000)]
+    message = refusal(tmp_path / name)
+    assert "event.user.id, items.item_id, items.ts" in message
+
+
+def test_a_column_may_have_dots_in_its_name(tmp_path):
+    pl.DataFrame({"user.id": [1], "item.id": [2]}).write_parquet(tmp_path / "a.parquet")
+    assert read_log(tmp_path, map={"user_id": "user.id", "item_id": "item.id"})[0].rows() == [(1, 2)]
+
+
+# Folders
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv", "a.jsonl"])
+def test_columns_in_the_names_of_folders(tmp_path, name):
+    for day in (1, 2):
+        folder = tmp_path / f"dt=2026-01-0{day}" / "kind=a%20b"
+        folder.mkdir(parents=True)
+        frame = pl.DataFrame({"user_id": [day], "item_id": [9]})
+        {"parquet": frame.write_parquet, "csv": frame.write_csv, "jsonl": frame.write_ndjson}[name.split(".")[1]](
+            folder / name
+        )
+    good, _, noticed = read_noticed(tmp_path)
+    assert good.rows() == [(1, 9), (2, 9)]
+    assert "the names of the folders hold the column 'dt', which is not read" in noticed
+    good, _, noticed = read_noticed(tmp_path, map={"timestamp": "dt"})
+    days = [1_767_225_600_000, 1_767_312_000_000]
+    assert good.rows() == [(1, 9, days[0]), (2, 9, days[1])]
+    assert "'dt'" not in noticed
+    assert "'kind'" in noticed
+    good, _, _ = read_noticed(tmp_path, map={"item_id": "kind"})
+    assert good["item_id"].to_list() == ["a b", "a b"]
+    with pytest.raises(DasError, match="in its folders' names, dt, kind"):
+        read_log(tmp_path, map={"rating": "x"})
+
+
+def test_a_file_is_believed_before_its_folder(tmp_path):
+    (tmp_path / "user_id=3").mkdir()
+    pl.DataFrame({"user_id": [1], "item_id": [2]}).write_parquet(tmp_path / "user_id=3" / "a.parquet")
+    good, _, noticed = read_noticed(tmp_path)
+    assert good.rows() == [(1, 2)]
+    assert noticed == ""
+
+
+def test_mixed_formats_are_noticed(tmp_path):
+    frame = pl.DataFrame({"user_id": [1], "item_id": [2]})
+    frame.write_parquet(tmp_path / "a.parquet")
+    frame.write_parquet(tmp_path / "b.parquet")
+    frame.write_csv(tmp_path / "c.csv")
+    good, _, noticed = read_noticed(tmp_path)
+    assert good.height == 3
+    assert "1 file: of the format csv, beside 2 of the format parquet" in noticed
+    assert "c.csv" in noticed
+
+
+# Types of columns
+
+
+def test_binary_ids_become_hexadecimal(tmp_path):
+    ids = [bytes([k]) * 15 + b"\xff" for k in range(4)]
+    for dtype in (pa.binary(16), pa.binary(), pa.uuid()):
+        column = pa.array(ids, pa.binary(16) if dtype == pa.uuid() else dtype)
+        if dtype == pa.uuid():
+            column = pa.ExtensionArray.from_storage(dtype, column)
+        pq.write_table(pa.table({"user_id": column, "item_id": range(4)}), tmp_path / "a.parquet")
+        good, _, noticed = read_noticed(tmp_path)
+        assert good["user_id"].to_list() == [key.hex() for key in ids]
+        assert "user_id holds bytes and no text; its ids are read as hexadecimal digits" in noticed
+
+
+def test_bytes_that_are_text_in_one_part_only_are_hexadecimal_in_all(tmp_path):
+    for name, key in {"a": b"abcd", "b": b"\xff\xfe\xfd\xfc"}.items():
+        pq.write_table(
+            pa.table({"user_id": pa.array([key], pa.binary()), "item_id": [1]}), tmp_path / f"{name}.parquet"
+        )
+    assert read_log(tmp_path)[0]["user_id"].to_list() == ["61626364", "fffefdfc"]
+
+
+def test_a_part_whose_column_is_null_is_named(tmp_path):
+    pq.write_table(pa.table({"user_id": [1], "item_id": [1], "rating": [5.0]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"user_id": [1], "item_id": [2], "rating": pa.nulls(1)}), tmp_path / "b.parquet")
+    good, bad, noticed = read_noticed(tmp_path)
+    assert (good.height, bad.height) == (1, 1)
+    assert "column 'rating' holds nothing but nulls" in noticed
+    assert "b.parquet" in noticed
+    assert "--map rating= leaves it out" in noticed
+    assert read_log(tmp_path, map={"rating": ""})[0].height == 2
+
+
+def test_parts_with_other_types_are_named(tmp_path):
+    pq.write_table(pa.table({"user_id": [1], "item_id": [1]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"user_id": [1], "item_id": [3]}), tmp_path / "b.parquet")
+    pq.write_table(pa.table({"user_id": [1], "item_id": ["2"]}), tmp_path / "c.parquet")
+    good, _, noticed = read_noticed(tmp_path)
+    assert good["item_id"].to_list() == ["1", "3", "2"]
+    assert "column 'item_id' has the type string here and int64 in most files" in noticed
+    assert "c.parquet" in noticed

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from readers_kit import read_all
 
 from distill_at_scale.data import storage
-from distill_at_scale.data.readers import Fragment, LogOptions, LogSchema, parquet, plan_log, read_fragment
+from distill_at_scale.data.readers import Fragment, LogOptions, LogSchema, plan_log, read_fragment, tables
 from distill_at_scale.data.readers.text import blocks
 
 # Fields that the fast way and the tolerant way of each parser must judge alike, wherever a block happens to end.
@@ -166,8 +166,8 @@ def test_runs_of_row_groups(tmp_path, monkeypatch):
     frame.write_parquet(path, row_group_size=70)
     expected = frame.with_columns(pl.col("rating").cast(pl.Float32)).filter(pl.col("rating").is_not_nan())
     for most, batch in ((1, 1000), (70, 30), (150, 1000), (10_000, 64)):
-        monkeypatch.setattr(parquet, "FRAGMENT_ROWS", most)
-        monkeypatch.setattr(parquet, "BATCH_ROWS", batch)
+        monkeypatch.setattr(tables, "FRAGMENT_ROWS", most)
+        monkeypatch.setattr(tables, "BATCH_ROWS", batch)
         schema, fragments, estimate = plan_log(LogOptions(input=[str(path)]))
         good, bad = read_all(schema, fragments)
         assert good.equals(expected)
@@ -181,6 +181,6 @@ def test_runs_of_row_groups(tmp_path, monkeypatch):
 def test_a_large_row_group_comes_in_batches(tmp_path, monkeypatch):
     path = tmp_path / "log.parquet"
     pl.DataFrame({"user_id": range(1000), "item_id": range(1000)}).write_parquet(path)
-    monkeypatch.setattr(parquet, "BATCH_ROWS", 300)
+    monkeypatch.setattr(tables, "BATCH_ROWS", 300)
     schema, fragments, _ = plan_log(LogOptions(input=[str(path)]))
     assert [batch.rows for batch in read_fragment(fragments[0], schema)] == [300, 300, 300, 100]

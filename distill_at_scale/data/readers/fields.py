@@ -37,7 +37,8 @@ _ALIASES: Final = {
     ),
     Columns.SPLIT: ("split",),
 }
-_REQUIRED: Final = (Columns.USER_ID, Columns.ITEM_ID)
+REQUIRED: Final = (Columns.USER_ID, Columns.ITEM_ID)
+"""Columns that every log has."""
 
 
 def check_map(mapping: dict[str, str]) -> None:
@@ -50,7 +51,7 @@ def check_map(mapping: dict[str, str]) -> None:
         if name not in Columns.LOG:
             known = ", ".join(Columns.LOG)
             raise DasError(f"--map {name}={source}: there is no column '{name}'; the left side is one of {known}.")
-        if not source and name in _REQUIRED:
+        if not source and name in REQUIRED:
             raise DasError(f"--map {name}=: {name} is needed and cannot be ignored; give the column that holds it.")
 
 
@@ -61,7 +62,9 @@ def known_names(names: Sequence[str], mapping: dict[str, str]) -> int:
     return sum(name in wanted or _plain(name) in aliases for name in names)
 
 
-def resolve(names: Sequence[str], mapping: dict[str, str], want_split: bool, source: str) -> dict[str, str]:
+def resolve(
+    names: Sequence[str], mapping: dict[str, str], want_split: bool, source: str, folders: Sequence[str] = ()
+) -> dict[str, str]:
     """Canonical name → the file's own name.
 
     Args:
@@ -69,12 +72,13 @@ def resolve(names: Sequence[str], mapping: dict[str, str], want_split: bool, sou
         mapping: the user's ``--map``.
         want_split: whether ``split`` is read, and must be there.
         source: the file, for the message.
+        folders: columns that the names of its folders give; looked at where the file itself has none.
 
     Raises:
         DasError: a needed column is missing or could be several; lists the columns and the ``--map``.
     """
     found: dict[str, str] = {}
-    listed = ", ".join(names)
+    listed = ", ".join(names) + (f" and, in its folders' names, {', '.join(folders)}" if folders else "")
     for canonical in Columns.LOG:
         if canonical == Columns.SPLIT and not want_split:
             continue
@@ -82,7 +86,7 @@ def resolve(names: Sequence[str], mapping: dict[str, str], want_split: bool, sou
             wanted = mapping[canonical]
             if not wanted:
                 continue
-            if wanted not in names:
+            if wanted not in names and wanted not in folders:
                 raise DasError(
                     f"{source}: there is no column '{wanted}' (from --map {canonical}={wanted}); "
                     f"the file has the columns {listed}."
@@ -91,9 +95,10 @@ def resolve(names: Sequence[str], mapping: dict[str, str], want_split: bool, sou
         else:
             taken = set(mapping.values()) | set(found.values())
             candidates = [name for name in dict.fromkeys(names) if name == canonical and name not in taken]
-            candidates = candidates or [
-                name for name in dict.fromkeys(names) if _plain(name) in _ALIASES[canonical] and name not in taken
-            ]
+            for several in (names, folders):
+                candidates = candidates or [
+                    name for name in dict.fromkeys(several) if _plain(name) in _ALIASES[canonical] and name not in taken
+                ]
         if len(candidates) > 1:
             choices = " or ".join(f"--map {canonical}={name}" for name in candidates)
             raise DasError(f"{source}: several columns could be {canonical}; say which with {choices}.")
@@ -101,7 +106,7 @@ def resolve(names: Sequence[str], mapping: dict[str, str], want_split: bool, sou
             if list(names).count(candidates[0]) > 1:
                 raise DasError(f"{source}: the column '{candidates[0]}' is there twice; rename one of them.")
             found[canonical] = candidates[0]
-        elif canonical in _REQUIRED or canonical == Columns.SPLIT:
+        elif canonical in REQUIRED or canonical == Columns.SPLIT:
             raise DasError(
                 f"{source}: no column for {canonical}; the file has the columns {listed}: "
                 f"name the right one with --map {canonical}=COLUMN."

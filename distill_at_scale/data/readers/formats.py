@@ -73,7 +73,9 @@ def find_layout(head: TextHead, options: LogOptions) -> TextLayout | None:
         if head.text or head.complete:
             return None
         raise DasError(f"{head.name}: the first line is too long for a header; name the format with --format.")
-    chosen = options.format if options.format not in ("auto", "parquet") else _guess(head, lines, options)
+    chosen = (
+        options.format if options.format not in ("auto", "parquet", "arrow", "orc") else _guess(head, lines, options)
+    )
     if chosen == "jsonl":
         return _jsonl(head, lines)
     if chosen == "sequences":

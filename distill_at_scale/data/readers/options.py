@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-LogFormat = Literal["auto", "parquet", "csv", "jsonl", "inter", "movielens", "sequences"]
+LogFormat = Literal["auto", "parquet", "arrow", "orc", "csv", "jsonl", "inter", "movielens", "sequences"]
 IdType = Literal["auto", "int", "string"]
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "iso"]
 
@@ -20,7 +20,8 @@ class LogOptions(BaseModel):
     """Files, folders or globs of the raw log, on local disk, s3:// or any other storage that fsspec knows."""
 
     format: LogFormat = "auto"
-    """File format; csv covers TSV and every other single-character delimiter, text may be gzip or zstd."""
+    """File format; csv covers TSV and every other single-character delimiter, arrow covers Feather; text may be
+    packed by gzip, zstd, bzip2, xz or lz4."""
 
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
     """The character between two fields of a csv file; found out from the first lines when not given."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,24 +11,23 @@ from typing import Final, Literal
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, merge
-from distill_at_scale.data.readers import parquet
-from distill_at_scale.data.readers.fields import check_map, resolve
-from distill_at_scale.data.readers.formats import TextLayout, find_layout
+from distill_at_scale.data.readers import tables
+from distill_at_scale.data.readers.fields import REQUIRED, check_map, resolve
+from distill_at_scale.data.readers.formats import TextLayout
+from distill_at_scale.data.readers.heads import Head, Sample, file_of, look_at, name_of, read_head
 from distill_at_scale.data.readers.listing import list_inputs
+from distill_at_scale.data.readers.odd_files import odd_files
 from distill_at_scale.data.readers.options import LogOptions
-from distill_at_scale.data.readers.parquet import ParquetHead
-from distill_at_scale.data.readers.recognise import refuse_foreign
+from distill_at_scale.data.readers.partitions import partition_values
 from distill_at_scale.data.readers.schema import Fragment, LogEstimate, LogSchema, ReadAs
-from distill_at_scale.data.readers.text import HEAD_BYTES, LONG_HEAD_BYTES, read_start, read_text_head
+from distill_at_scale.data.readers.tables import TableHead
 from distill_at_scale.data.readers.types import id_kind, number_kind, time_unit
 from distill_at_scale.errors import DasError
 
 TEXT_FRAGMENT_BYTES: Final = 64 << 20
 _THREADS: Final = 16
-# Enough files to tell the unit of Parquet timestamps, which takes a read of data.
-_TIMED_FILES: Final = 8
 
-Head = ParquetHead | TextLayout
+Partitions = dict[str, str | None]
 Unit = Literal["s", "ms", "us", "ns", "iso"]
 
 
@@ -56,78 +54,64 @@ def plan_log(
     skipped = [(storage.redact(file.uri), "the file is empty") for file in files if not file.size]
     files = [file for file in files if file.size]
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(lambda file: _read_head(file, options), files))
+        found = list(pool.map(lambda file: read_head(file, options), files))
     skipped += [(storage.redact(f.uri), "the file holds no line") for f, head in zip(files, found) if head is None]
     heads = [head for head in found if head is not None]
     if not heads:
         raise DasError(f"{_listed([place for place, _ in skipped])}: all input files are empty; nothing to read.")
 
-    columns = [resolve(head.names, options.map, want_split, _name(head)) for head in heads]
+    folders = [partition_values(file_of(head).uri) for head in heads]
+    columns = [
+        resolve(head.names, options.map, want_split, name_of(head), tuple(values))
+        for head, values in zip(heads, folders)
+    ]
     _check_agreement(heads, columns)
-    for head, own in zip(heads, columns):
-        if isinstance(head, ParquetHead):
-            parquet.check_types(head, own)
-    schema = _schema(options, heads, columns[0])
+    # Where a file has a column of the same name itself, the file is believed.
+    partitions = [
+        {name: values[name] for name in own.values() if name in values and name not in head.names}
+        for head, own, values in zip(heads, columns, folders)
+    ]
+    for head, own, values in zip(heads, columns, partitions):
+        if isinstance(head, TableHead):
+            tables.check_types(head, {c: name for c, name in own.items() if name not in values})
+    with ThreadPoolExecutor(_THREADS) as pool:
+        samples = list(pool.map(look_at, heads, columns, partitions))
+    schema = _schema(options, heads, columns[0], partitions, samples)
 
     fragments: list[Fragment] = []
     size = 0
-    for head in heads:
-        pieces = _fragments(head, schema, fragment_bytes)
+    for head, values, sample in zip(heads, partitions, samples):
+        pieces = _fragments(head, fragment_bytes, values, sample.rows_per_row)
         fragments += pieces
         if pieces:
-            size += _file(head).size
+            size += file_of(head).size
         else:
-            skipped.append((_name(head), "the file has column names but no rows"))
+            skipped.append((name_of(head), "the file has column names but no rows"))
+    counted = all(isinstance(head, TableHead) for head in heads) and all(s.rows_per_row == 1 for s in samples)
     estimate = LogEstimate(
         files=len({fragment.uri for fragment in fragments}),
         rows=sum(fragment.rows for fragment in fragments),
-        exact=all(isinstance(head, ParquetHead) for head in heads),
+        exact=counted and not any(head.format == "arrow_stream" for head in heads),
         bytes=size,
         skipped=tuple(skipped),
-        noticed=_noticed(heads, skipped),
+        noticed=tuple(merge([_skips(skipped), odd_files(heads, columns[0], folders, schema)])),
         read_as=_read_as(heads),
     )
     return schema, fragments, estimate
 
 
-def _read_head(file: storage.FileInfo, options: LogOptions) -> Head | None:
-    raw = read_start(file, HEAD_BYTES)
-    place = storage.redact(file.uri)
-    refuse_foreign(place, raw)
-    if raw.startswith(b"PARE"):
-        raise DasError(f"{place}: the Parquet file is encrypted; decrypt it first.")
-    if raw.startswith(b"PAR1") and options.format in ("auto", "parquet"):
-        return parquet.read_footer(file)
-    named = options.format == "auto" and re.search(r"\.(parquet|pq)$", file.uri.lower())
-    if named or options.format == "parquet":
-        raise DasError(f"{place}: not a Parquet file (it does not begin with PAR1); name its format with --format.")
-    head = read_text_head(file, raw)
-    if not head.has_line:
-        head = read_text_head(file, read_start(file, LONG_HEAD_BYTES))
-    return find_layout(head, options)
-
-
-def _file(head: Head) -> storage.FileInfo:
-    return head.file if isinstance(head, ParquetHead) else head.head.file
-
-
-def _name(head: Head) -> str:
-    return storage.redact(_file(head).uri)
-
-
 def _read_as(heads: Sequence[Head]) -> tuple[ReadAs, ...]:
     ways = Counter(
-        ReadAs(format="parquet")
-        if isinstance(head, ParquetHead)
+        ReadAs(format=head.format)
+        if isinstance(head, TableHead)
         else ReadAs(format=head.format, delimiter=head.delimiter, header=head.header)
         for head in heads
     )
     return tuple(way.model_copy(update={"files": files}) for way, files in ways.items())
 
 
-def _noticed(heads: Sequence[Head], skipped: Sequence[tuple[str, str]]) -> tuple[Notice, ...]:
-    passed_over = [Notice(what=f"skipped: {why}", count=1, unit="file", example=place) for place, why in skipped]
-    return tuple(merge([passed_over, *(head.noticed for head in heads if isinstance(head, TextLayout))]))
+def _skips(skipped: Sequence[tuple[str, str]]) -> list[Notice]:
+    return [Notice(what=f"skipped: {why}", count=1, unit="file", example=place) for place, why in skipped]
 
 
 def _listed(places: Sequence[str]) -> str:
@@ -141,39 +125,56 @@ def _check_agreement(heads: Sequence[Head], columns: Sequence[dict[str, str]]) -
         if tuple(sorted(own.items())) != usual:
             here = ", ".join(own.values())
             there = ", ".join(dict(usual).values())
+            differing = {canonical for canonical, _ in set(usual) ^ set(own.items())} - set(REQUIRED)
+            without = " ".join(f"--map {name}=" for name in Columns.LOG if name in differing)
             raise DasError(
-                f"{_name(head)}: its columns ({here}) differ from those of the other files ({there}); "
-                f"read it by itself, or leave a column out with --map NAME= (empty)."
+                f"{name_of(head)}: its columns ({here}) differ from those of the other files ({there}); "
+                + (
+                    f"read it by itself, or leave out what is not in all files with {without} (empty)."
+                    if without
+                    else "read it by itself, or give all files the same column names."
+                )
             )
 
 
-def _schema(options: LogOptions, heads: Sequence[Head], columns: dict[str, str]) -> LogSchema:
-    layouts = [head for head in heads if isinstance(head, TextLayout)]
+def _schema(
+    options: LogOptions,
+    heads: Sequence[Head],
+    columns: dict[str, str],
+    partitions: Sequence[Partitions],
+    samples: Sequence[Sample],
+) -> LogSchema:
     id_types: dict[str, Literal["int64", "string"]] = {}
     text_types: dict[str, Literal["int", "float", "string"]] = {}
     for canonical, name in columns.items():
+        layouts = [head for head in heads if isinstance(head, TextLayout)]
         kinds = {number_kind(layout.samples.get(name, []), layout.format == "jsonl") for layout in layouts} - {None}
         text_types[canonical] = "string" if not kinds or "string" in kinds else "float" if "float" in kinds else "int"
-    for canonical in (Columns.USER_ID, Columns.ITEM_ID):
+    hex_ids = frozenset[str]().union(*(sample.hex_ids for sample in samples))
+    for canonical in REQUIRED:
         name = columns[canonical]
-        ids = {
-            parquet.id_kind(head, name)
-            if isinstance(head, ParquetHead)
-            else id_kind(head.samples.get(name, []), head.format == "jsonl")
-            for head in heads
-        } - {None}
+        ids = {_id_kind(head, name, values) for head, values in zip(heads, partitions)} - {None}
         as_int = ids == {"int"} if options.id_type == "auto" else options.id_type == "int"
         id_types[canonical] = "int64" if as_int else "string"
     return LogSchema(
         columns=columns,
         id_types=id_types,
-        time_unit=_time_unit(options, heads, columns),
+        time_unit=_time_unit(options, heads, columns, samples),
+        hex_ids=tuple(sorted(hex_ids)),
         text_types=text_types,
     )
 
 
+def _id_kind(head: Head, name: str, partitions: Partitions) -> str | None:
+    if name in partitions:
+        return id_kind([partitions[name]], typed=False)
+    if isinstance(head, TableHead):
+        return tables.id_kind(head, name)
+    return id_kind(head.samples.get(name, []), head.format == "jsonl")
+
+
 def _time_unit(
-    options: LogOptions, heads: Sequence[Head], columns: dict[str, str]
+    options: LogOptions, heads: Sequence[Head], columns: dict[str, str], samples: Sequence[Sample]
 ) -> Literal["s", "ms", "us", "ns", "iso"]:
     name = columns.get(Columns.TIMESTAMP)
     if any(isinstance(head, TextLayout) and head.format == "sequences" for head in heads) or name is None:
@@ -181,26 +182,23 @@ def _time_unit(
     if options.time_unit != "auto":
         return options.time_unit
     units: dict[Unit, Head] = {}
-    parquets = [head for head in heads if isinstance(head, ParquetHead)]
-    timed = parquets[:: max(1, len(parquets) // _TIMED_FILES)]
-    sampled: list[Head] = [*timed, *(head for head in heads if isinstance(head, TextLayout))]
-    for head in sampled:
-        sample = parquet.sample_times(head, name) if isinstance(head, ParquetHead) else head.samples.get(name, [])
-        unit = time_unit(sample or [], name, _name(head))
+    for head, sample in zip(heads, samples):
+        unit = None if sample.typed else time_unit(sample.times or [], name, name_of(head))
         if unit is not None:
             units.setdefault(unit, head)
     if len(units) > 1:
         (first, here), (second, there) = list(units.items())[:2]
         raise DasError(
-            f"{_name(there)}: its timestamps look like {second}, those of {_name(here)} like {first}; "
+            f"{name_of(there)}: its timestamps look like {second}, those of {name_of(here)} like {first}; "
             f"read them apart, or say which with --time-unit."
         )
     return next(iter(units), "s")
 
 
-def _fragments(head: Head, schema: LogSchema, fragment_bytes: int) -> list[Fragment]:
-    if isinstance(head, ParquetHead):
-        return parquet.plan_fragments(head)
+def _fragments(head: Head, fragment_bytes: int, partitions: Partitions, rows_per_row: float) -> list[Fragment]:
+    if isinstance(head, TableHead):
+        pieces = tables.plan_fragments(head, rows_per_row)
+        return [piece.model_copy(update={"partitions": partitions}) for piece in pieces] if partitions else pieces
     text = head.head
     start = text.offset + head.header_bytes
     body = text.text.encode()[head.header_bytes :]
@@ -222,6 +220,7 @@ def _fragments(head: Head, schema: LogSchema, fragment_bytes: int) -> list[Fragm
             names=head.names if head.format != "jsonl" else (),
             delimiter=head.delimiter,
             compression=text.compression,
+            partitions=partitions,
         )
 
     total = text.file.size

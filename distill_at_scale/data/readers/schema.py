@@ -11,11 +11,15 @@ from pydantic import BaseModel, ConfigDict
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice
 
-FileFormat = Literal["parquet", "csv", "jsonl", "inter", "movielens", "sequences"]
+FileFormat = Literal["parquet", "arrow", "arrow_stream", "orc", "csv", "jsonl", "inter", "movielens", "sequences"]
 TextType = Literal["int", "float", "string"]
 Compression = Literal["gzip", "zstd", "bz2", "xz", "lz4"]
 
-_FORMATS: Final = {"sequences": "sequences (a line a user: the user, then its items)"}
+_FORMATS: Final = {
+    "sequences": "sequences (a line a user: the user, then its items)",
+    "arrow": "arrow (Feather, IPC)",
+    "arrow_stream": "arrow (IPC stream)",
+}
 
 
 class LogSchema(BaseModel):
@@ -31,6 +35,9 @@ class LogSchema(BaseModel):
 
     time_unit: Literal["s", "ms", "us", "ns", "iso"] = "ms"
     """Unit of timestamps that do not carry their own (as Arrow's do)."""
+
+    hex_ids: tuple[str, ...] = ()
+    """Id columns whose values are bytes and no text, such as UUIDs: read as hexadecimal text."""
 
     text_types: dict[str, TextType] = {}
     """Canonical name → how the first rows of text files write it; what the fast path expects."""
@@ -67,7 +74,7 @@ def _id_dtype(name: str) -> pl.DataType:
 
 
 class Fragment(BaseModel):
-    """One unit of work: a whole file, a run of Parquet row groups, or a byte range of a text file."""
+    """One unit of work: a whole file, a run of a table's row groups, or a byte range of a text file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -77,13 +84,13 @@ class Fragment(BaseModel):
     """Changes when the file's content does."""
 
     rows: int
-    """Number of rows: exact for Parquet, an estimate for text."""
+    """Number of rows: exact for Parquet without lists, else an estimate."""
 
     bytes: int
     """Size on storage: of the byte range, or of the row groups as a share of the file."""
 
     row_groups: tuple[int, ...] = ()
-    """Parquet: the row groups of this fragment."""
+    """Tables: the row groups, record batches or stripes of this fragment."""
 
     first_row: int | None = None
     """Number in the file (from 1) of the first row or line read; None where it is not known."""
@@ -93,6 +100,9 @@ class Fragment(BaseModel):
 
     end: int | None = None
     """… and before this one; None: up to the end (always so for compressed files)."""
+
+    partitions: dict[str, str | None] = {}
+    """Columns that the names of the file's folders give (``dt=2026-01-01``), of those that are read."""
 
     names: tuple[str, ...] = ()
     """Text with fields: the file's columns in its own order."""

@@ -1,0 +1,146 @@
+"""What the driver looks at of each file: a table's footer or a text's first lines, and its first values."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+
+from distill_at_scale.data import storage
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.readers import arrow_files, parquet
+from distill_at_scale.data.readers.formats import TextLayout, find_layout
+from distill_at_scale.data.readers.options import LogOptions
+from distill_at_scale.data.readers.recognise import refuse_foreign
+from distill_at_scale.data.readers.table_rows import column_values, list_lengths, simple
+from distill_at_scale.data.readers.tables import TableHead, field_type, is_bytes, is_list_column, is_text, top_column
+from distill_at_scale.data.readers.text import HEAD_BYTES, LONG_HEAD_BYTES, read_start, read_text_head
+from distill_at_scale.errors import DasError
+
+Head = TableHead | TextLayout
+
+_SAMPLE_ROWS: Final = 1000
+# Lists may be long; so many rows of them tell their mean length.
+_LIST_ROWS: Final = 100
+_TABLES: Final = ("parquet", "arrow", "orc")
+
+
+def read_head(file: storage.FileInfo, options: LogOptions) -> Head | None:
+    """Recognises a file by its first bytes, or as ``options`` say; None when it holds no line.
+
+    Raises:
+        DasError: a format that is not read, or a damaged file.
+    """
+    raw = read_start(file, HEAD_BYTES)
+    place = storage.redact(file.uri)
+    refuse_foreign(place, raw)
+    if raw.startswith(b"PARE"):
+        raise DasError(f"{place}: the Parquet file is encrypted; decrypt it first.")
+    wanted = options.format
+    if raw.startswith(b"PAR1") and wanted in ("auto", "parquet"):
+        return parquet.read_footer(file)
+    if raw.startswith(b"ARROW1") and wanted in ("auto", "arrow"):
+        return arrow_files.read_arrow_head(file)
+    if raw.startswith(arrow_files.STREAM) and wanted in ("auto", "arrow"):
+        return arrow_files.read_stream_head(file)
+    if raw.startswith(b"ORC") and wanted in ("auto", "orc"):
+        return arrow_files.read_orc_head(file)
+    named = wanted == "auto" and re.search(r"\.(parquet|pq)$", file.uri.lower())
+    if named or wanted == "parquet":
+        raise DasError(f"{place}: not a Parquet file (it does not begin with PAR1); name its format with --format.")
+    if wanted in _TABLES:
+        raise DasError(f"{place}: not a file of the format {wanted}; name its format with --format.")
+    head = read_text_head(file, raw)
+    if not head.has_line:
+        head = read_text_head(file, read_start(file, LONG_HEAD_BYTES))
+    return find_layout(head, options)
+
+
+def file_of(head: Head) -> storage.FileInfo:
+    """The file of a head."""
+    return head.file if isinstance(head, TableHead) else head.head.file
+
+
+def name_of(head: Head) -> str:
+    """The file of a head, for messages."""
+    return storage.redact(file_of(head).uri)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the first values of a file say beyond its types.
+
+    Attributes:
+        times: timestamps: numbers or text, or (typed) milliseconds; None where none is read.
+        typed: whether the timestamps carry their own unit.
+        hex_ids: id columns whose bytes are no text.
+        rows_per_row: mean length of the lists.
+    """
+
+    times: list[Any] | None = None
+    typed: bool = False
+    hex_ids: frozenset[str] = frozenset()
+    rows_per_row: float = 1.0
+
+
+def look_at(head: Head, columns: dict[str, str], partitions: dict[str, str | None]) -> Sample:
+    """The first values of a file's columns; of a table it reads some pages where its types leave questions.
+
+    Raises:
+        DasError: damaged.
+    """
+    time = columns.get(Columns.TIMESTAMP)
+    if isinstance(head, TextLayout):
+        if time is None or head.format == "sequences":
+            return Sample()
+        return Sample(times=[partitions[time]] if time in partitions else head.samples.get(time, []))
+    own = {c: name for c, name in columns.items() if name not in partitions}
+    types = {c: field_type(head.schema, name)[0] for c, name in own.items()}
+    asked = [c for c in own if c == Columns.TIMESTAMP or is_bytes(types[c]) or is_list_column(head, own[c])]
+    lists = [name for name in own.values() if is_list_column(head, name)]
+    read = parquet.first_batch if head.format == "parquet" else arrow_files.first_batch
+    batch = None
+    if asked:
+        top = list(dict.fromkeys(top_column(head.schema, own[c]) for c in asked))
+        batch = read(head, top, _LIST_ROWS if lists else _SAMPLE_ROWS)
+    times: list[Any] | None = None
+    typed = False
+    if time in partitions:
+        times = [partitions[time]]
+    elif time is not None:
+        dtype = types[Columns.TIMESTAMP]
+        typed = pa.types.is_timestamp(dtype) or pa.types.is_date(dtype)
+        times = [] if batch is None else _times(column_values(batch, time))
+    if batch is None:
+        return Sample(times, typed)
+    hex_ids = frozenset(
+        c
+        for c in own
+        if c in (Columns.USER_ID, Columns.ITEM_ID) and is_bytes(types[c]) and not _utf8(column_values(batch, own[c]))
+    )
+    mean = float(np.mean(list_lengths(batch, lists[0]))) if lists and batch.num_rows else 1.0
+    return Sample(times, typed, hex_ids, mean)
+
+
+def _times(values: Any) -> list[Any]:
+    values = values.drop_null()
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if is_text(values.type):
+        return [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values.to_pylist()]
+    if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
+        # Typed times have their own unit; they are looked at in milliseconds.
+        zone = values.type.tz if pa.types.is_timestamp(values.type) else None
+        values = values.cast(pa.timestamp("ms", tz=zone), safe=False).cast(pa.int64())
+    return list(values.cast(pa.float64(), safe=False).to_pylist())
+
+
+def _utf8(values: Any) -> bool:
+    try:
+        simple(values)
+    except pa.ArrowInvalid:
+        return False
+    return True

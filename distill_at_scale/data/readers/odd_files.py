@@ -1,0 +1,91 @@
+"""What planning finds odd about the files of a log as a whole, for the list of what was noticed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from distill_at_scale.data.noticed import Notice
+from distill_at_scale.data.readers.heads import Head, name_of
+from distill_at_scale.data.readers.schema import LogSchema
+from distill_at_scale.data.readers.tables import TableHead, field_type, is_list_column
+
+
+def odd_files(
+    heads: Sequence[Head], columns: dict[str, str], folders: Sequence[dict[str, str | None]], schema: LogSchema
+) -> list[Notice]:
+    """Notices about formats, types and folders.
+
+    Args:
+        heads: the files.
+        columns: canonical name → the log's own name.
+        folders: of each file, the columns that the names of its folders give.
+        schema: how the log is read.
+    """
+    noticed = [notice for head in heads if not isinstance(head, TableHead) for notice in head.noticed]
+    noticed += _formats(heads)
+    noticed += _folders(heads, columns, folders)
+    tables = [head for head in heads if isinstance(head, TableHead)]
+    for canonical, name in columns.items():
+        there = [head for head in tables if name in head.names]
+        noticed += _types(there, canonical, name)
+        lists = [head for head in there if is_list_column(head, name)]
+        if lists:
+            what = f"column '{name}' holds lists; each of their values is read as a row of its own"
+            noticed.append(Notice(what=what, count=len(lists), unit="file", example=name_of(lists[0])))
+    for canonical in schema.hex_ids:
+        what = f"{canonical} holds bytes and no text; its ids are read as hexadecimal digits"
+        noticed.append(Notice(what=what, count=len(heads), unit="file", example=name_of(heads[0])))
+    return noticed
+
+
+def _formats(heads: Sequence[Head]) -> list[Notice]:
+    counts = Counter(head.format for head in heads)
+    usual, _ = counts.most_common(1)[0]
+    noticed = []
+    for format, count in counts.items():
+        if format != usual:
+            example = next(name_of(head) for head in heads if head.format == format)
+            what = f"of the format {format}, beside {counts[usual]:,} of the format {usual}; all are read as one log"
+            noticed.append(Notice(what=what, count=count, unit="file", example=example))
+    return noticed
+
+
+def _folders(heads: Sequence[Head], columns: dict[str, str], folders: Sequence[dict[str, str | None]]) -> list[Notice]:
+    unread: dict[str, list[str]] = {}
+    for head, values in zip(heads, folders):
+        for name in values:
+            if name not in columns.values() and name not in head.names:
+                unread.setdefault(name, []).append(name_of(head))
+    return [
+        Notice(
+            what=f"the names of the folders hold the column '{name}', which is not read "
+            f"(a --map such as timestamp={name} reads it)",
+            count=len(places),
+            unit="file",
+            example=places[0],
+        )
+        for name, places in unread.items()
+    ]
+
+
+def _types(heads: Sequence[TableHead], canonical: str, name: str) -> list[Notice]:
+    """Files whose type of a column differs from the others', or says nothing."""
+    if not heads:
+        return []
+    types = [field_type(head.schema, name)[0] for head in heads]
+    counts = Counter(str(dtype) for dtype in types if not pa.types.is_null(dtype))
+    usual = counts.most_common(1)[0][0] if counts else "null"
+    noticed = []
+    for odd in dict.fromkeys(str(dtype) for dtype in types if str(dtype) != usual or pa.types.is_null(dtype)):
+        places = [name_of(head) for head, dtype in zip(heads, types) if str(dtype) == odd]
+        if odd == "null":
+            what = f"column '{name}' holds nothing but nulls, so no row of the file has a {canonical}"
+            if canonical not in ("user_id", "item_id"):
+                what += f" (--map {canonical}= leaves it out of the whole log)"
+        else:
+            what = f"column '{name}' has the type {odd} here and {usual} in most files"
+        noticed.append(Notice(what=what, count=len(places), unit="file", example=places[0]))
+    return noticed

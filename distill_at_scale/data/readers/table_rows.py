@@ -1,0 +1,138 @@
+"""Record batches of tables as validated rows: fields of structs found, lists taken apart, types made plain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from distill_at_scale.data import storage
+from distill_at_scale.data.cleaning import clean_rows, quarantined
+from distill_at_scale.data.readers import tables
+from distill_at_scale.data.readers.schema import Batch, Fragment, LogSchema
+from distill_at_scale.data.readers.tables import find_column, is_bytes, is_list, is_text
+
+
+def read_batches(batches: Iterable[pa.RecordBatch], fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
+    """Validated rows of a file's record batches; lists are taken apart, a row for each of their values."""
+    own = {c: name for c, name in schema.columns.items() if name not in fragment.partitions}
+    row = fragment.first_row
+    for batch in batches:
+        arrays: dict[str, Any] = {}
+        deeper: dict[str, list[str]] = {}
+        for canonical, name in own.items():
+            top, steps = find_column(batch.schema, name)
+            arrays[canonical], deeper[canonical] = _walk(batch.column(top), steps)
+        if any(is_list(array.type) for array in arrays.values()):
+            yield from _exploded(arrays, deeper, fragment, schema, row)
+        else:
+            yield _clean(arrays, fragment, schema, row)
+        row = None if row is None else row + batch.num_rows
+
+
+def column_values(batch: pa.RecordBatch, name: str) -> Any:
+    """The values of a column or nested field, those inside lists one after another."""
+    top, steps = find_column(batch.schema, name)
+    array, steps = _walk(batch.column(top), steps)
+    while is_list(array.type):
+        array, steps = _walk(pc.list_flatten(array), steps)
+    return array
+
+
+def list_lengths(batch: pa.RecordBatch, name: str) -> np.ndarray:
+    """int64, the lengths of the lists of a column; 0 for null."""
+    top, steps = find_column(batch.schema, name)
+    return _lengths(_walk(batch.column(top), steps)[0])
+
+
+def _lengths(array: Any) -> np.ndarray:
+    return np.asarray(pc.fill_null(pc.list_value_length(array), 0), dtype=np.int64)
+
+
+def _walk(array: Any, steps: list[str]) -> tuple[Any, list[str]]:
+    """Goes down the fields of structs, up to the first list; what is left of ``steps`` lies inside of it."""
+    while True:
+        if isinstance(array, pa.ExtensionArray):
+            array = array.storage
+        elif steps and pa.types.is_struct(array.type):
+            array, steps = pc.struct_field(array, steps[0]), steps[1:]
+        else:
+            return array, steps
+
+
+def _exploded(
+    arrays: dict[str, Any], deeper: dict[str, list[str]], fragment: Fragment, schema: LogSchema, row: int | None
+) -> Iterator[Batch]:
+    """The rows of lists, in batches of about ``BATCH_ROWS``; rows with uneven or empty lists are bad."""
+    lists = [c for c, array in arrays.items() if is_list(array.type)]
+    lengths = {c: _lengths(arrays[c]) for c in lists}
+    length = lengths[lists[0]]
+    even = np.ones(len(length), dtype=bool)
+    for other in lists[1:]:
+        even &= lengths[other] == length
+    whole = even & (length > 0)
+    numbers = None if row is None else row + np.arange(len(length))
+    if not whole.all():
+        at = np.flatnonzero(~whole)
+        empty, uneven = f"{lists[0]} is an empty list", f"the lists of {' and '.join(lists)} have different lengths"
+        reasons = pl.Series([empty if even[k] else uneven for k in at], dtype=pl.String)
+        scalars = {c: array.take(pa.array(at)) for c, array in arrays.items() if c not in lists}
+        rows = pl.Series("row", [None] * len(at) if numbers is None else numbers[at], dtype=pl.Int64)
+        bad = quarantined(_frame(scalars, schema), reasons, storage.redact(fragment.uri), rows)
+        yield Batch(pl.DataFrame(schema=schema.good_schema()), bad)
+    kept = np.flatnonzero(whole)
+    ends = np.cumsum(length[kept])
+    start = 0
+    while start < len(kept):
+        before = int(ends[start - 1]) if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, before + tables.BATCH_ROWS, side="right")))
+        taken = kept[start:stop]
+        index = np.repeat(taken, length[taken])
+        flat = {}
+        for c, array in arrays.items():
+            if c in lists:
+                flat[c], _ = _walk(pc.list_flatten(array.take(pa.array(taken))), deeper[c])
+            else:
+                flat[c] = array.take(pa.array(index))
+        yield _clean(flat, fragment, schema, None if numbers is None else numbers[index])
+        start = stop
+
+
+def _clean(arrays: dict[str, Any], fragment: Fragment, schema: LogSchema, rows: int | np.ndarray | None) -> Batch:
+    raw = add_partitions(_frame(arrays, schema), fragment, schema)
+    good, bad = clean_rows(raw, schema.id_types, schema.time_unit, storage.redact(fragment.uri), rows)
+    return Batch(good, bad)
+
+
+def _frame(arrays: dict[str, Any], schema: LogSchema) -> pl.DataFrame:
+    return pl.DataFrame({c: pl.Series(c, simple(array, c in schema.hex_ids)) for c, array in arrays.items()})
+
+
+def add_partitions(raw: pl.DataFrame, fragment: Fragment, schema: LogSchema) -> pl.DataFrame:
+    """``raw`` with the columns that the names of the file's folders give, as ``dt=2026-01-01``."""
+    values = {c: fragment.partitions[name] for c, name in schema.columns.items() if name in fragment.partitions}
+    return raw.with_columns(pl.lit(value, pl.String).alias(c) for c, value in values.items()) if values else raw
+
+
+def simple(array: Any, as_hex: bool = False) -> Any:
+    """Types that Polars takes as they are: dictionaries decoded, bytes as UTF-8 (or hex), half floats widened."""
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if pa.types.is_float16(array.type):
+        return array.cast(pa.float32())
+    if is_bytes(array.type):
+        if as_hex:
+            return pl.Series(array.cast(pa.large_binary())).bin.encode("hex")
+        if pa.types.is_fixed_size_binary(array.type):
+            array = array.cast(pa.binary())
+        return pc.cast(array, pa.large_string())
+    if is_text(array.type):
+        # Neither Parquet nor Arrow promises that its strings are UTF-8, and Polars relies on it.
+        array.validate(full=True)
+    return array

@@ -1,0 +1,229 @@
+"""Tables (Parquet, Arrow, ORC) as the driver sees them: columns, types, fields inside structs, fragments."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+
+from distill_at_scale.data import storage
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.readers.schema import FileFormat, Fragment
+from distill_at_scale.errors import DasError
+
+FRAGMENT_ROWS: Final = 1_500_000
+BATCH_ROWS: Final = 1 << 20
+# Rows of lists that are read at a time; their lists may be long.
+_LIST_ROWS: Final = 1 << 10
+KINDS: Final[dict[str, str]] = {"parquet": "Parquet", "arrow": "Arrow", "arrow_stream": "Arrow", "orc": "ORC"}
+
+
+@dataclass(frozen=True)
+class TableHead:
+    """What the footer (or the first message) of a table's file says.
+
+    Attributes:
+        file: the file.
+        format: its format.
+        schema: its columns and types.
+        group_rows: rows of each row group, record batch or stripe; estimates where not ``exact``.
+        exact: whether ``group_rows`` are counted.
+    """
+
+    file: storage.FileInfo
+    format: FileFormat
+    schema: pa.Schema
+    group_rows: tuple[int, ...]
+    exact: bool = True
+
+    @property
+    def names(self) -> list[str]:
+        """Columns; of a struct (or a list of structs) its fields, as ``column.field``."""
+        return [name for field in self.schema for name in _leaves(field.name, field.type)]
+
+
+def _leaves(name: str, dtype: pa.DataType) -> list[str]:
+    inner = dtype.value_type if is_list(dtype) else dtype
+    if pa.types.is_struct(inner):
+        return [leaf for field in inner for leaf in _leaves(f"{name}.{field.name}", field.type)]
+    return [name]
+
+
+def field_type(schema: pa.Schema, name: str) -> tuple[pa.DataType, int]:
+    """The type of the values of a column or nested field, and how many lists they stand in."""
+    top, steps = find_column(schema, name)
+    dtype = schema.field(top).type
+    depth = 0
+    while True:
+        if is_list(dtype):
+            dtype, depth = dtype.value_type, depth + 1
+        elif pa.types.is_dictionary(dtype):
+            dtype = dtype.value_type
+        elif isinstance(dtype, pa.BaseExtensionType):
+            dtype = dtype.storage_type
+        elif pa.types.is_struct(dtype) and steps:
+            dtype, steps = dtype.field(steps[0]).type, steps[1:]
+        else:
+            return dtype, depth
+
+
+def find_column(schema: pa.Schema, name: str) -> tuple[str, list[str]]:
+    """The column a name begins with (which may itself have dots), and the fields below it."""
+    if name in schema.names:
+        return name, []
+    parts = name.split(".")
+    for size in range(len(parts) - 1, 0, -1):
+        top = ".".join(parts[:size])
+        if top in schema.names:
+            return top, parts[size:]
+    raise KeyError(name)
+
+
+def top_column(schema: pa.Schema, name: str) -> str:
+    """The column of the file that holds a nested field."""
+    return find_column(schema, name)[0]
+
+
+def check_types(head: TableHead, columns: dict[str, str]) -> None:
+    """Refuses columns whose type cannot hold what they are mapped to.
+
+    Raises:
+        DasError: naming file, column and type.
+    """
+    for canonical, name in columns.items():
+        dtype, depth = field_type(head.schema, name)
+        decimal = pa.types.is_decimal(dtype) and not pa.types.is_decimal256(dtype)
+        number = pa.types.is_integer(dtype) or pa.types.is_floating(dtype) or decimal
+        text = is_text(dtype)
+        time = pa.types.is_timestamp(dtype) or pa.types.is_date(dtype)
+        known = number or text or pa.types.is_null(dtype) or (canonical == Columns.TIMESTAMP and time)
+        if known and depth <= 1:
+            continue
+        place = storage.redact(head.file.uri)
+        if depth > 1:
+            raise DasError(
+                f"{place}: column '{name}' holds lists of lists; only one list a row is read, so flatten it first "
+                f"(e.g. in Polars: df.explode('{top_column(head.schema, name)}'))."
+            )
+        raise DasError(
+            f"{place}: column '{name}' has the type {dtype}, which cannot "
+            f"be read as {canonical}; name another with --map {canonical}=COLUMN."
+        )
+
+
+def id_kind(head: TableHead, name: str) -> str | None:
+    """``"int"`` or ``"string"`` by the declared type; None for a column of nulls."""
+    dtype, _ = field_type(head.schema, name)
+    if pa.types.is_null(dtype):
+        return None
+    return "string" if is_text(dtype) else "int"
+
+
+def is_list_column(head: TableHead, name: str) -> bool:
+    """Whether a column holds a list in each row."""
+    return field_type(head.schema, name)[1] > 0
+
+
+def plan_fragments(head: TableHead, rows_per_row: float = 1.0) -> list[Fragment]:
+    """Runs of consecutive row groups of about ``FRAGMENT_ROWS`` rows (a larger row group stays whole).
+
+    Args:
+        head: the file.
+        rows_per_row: mean length of the lists, where one row of the file gives several.
+    """
+    fragments: list[Fragment] = []
+    groups: list[int] = []
+    rows = 0
+    first_row = 1
+    for index, in_group in enumerate(head.group_rows):
+        if groups and (rows + in_group) * rows_per_row > FRAGMENT_ROWS:
+            fragments.append(_fragment(head, groups, rows, first_row, rows_per_row))
+            first_row += rows
+            groups, rows = [], 0
+        groups.append(index)
+        rows += in_group
+    if rows:
+        fragments.append(_fragment(head, groups, rows, first_row, rows_per_row))
+    return fragments
+
+
+def _fragment(head: TableHead, groups: list[int], rows: int, first_row: int, rows_per_row: float) -> Fragment:
+    return Fragment(
+        uri=head.file.uri,
+        format=head.format,
+        version=head.file.version,
+        rows=max(1, round(rows * rows_per_row)),
+        # Sizes of single columns are left alone: asking for those of an encrypted one ends the process.
+        bytes=head.file.size * rows // max(1, sum(head.group_rows)),
+        row_groups=tuple(groups),
+        first_row=first_row if head.exact or first_row == 1 else None,
+    )
+
+
+def batch_rows(schema: pa.Schema, fragment: Fragment, columns: Iterable[str], rows: int) -> int:
+    """How many rows of the file to read at a time, so that what their lists hold stays near ``BATCH_ROWS``."""
+    if not any(field_type(schema, name)[1] for name in columns):
+        return BATCH_ROWS
+    mean = max(1.0, fragment.rows / max(1, rows))
+    return int(min(BATCH_ROWS, max(_LIST_ROWS, BATCH_ROWS / mean / 4)))
+
+
+def is_list(dtype: pa.DataType) -> bool:
+    """Whether each value is a list."""
+    return (
+        pa.types.is_list(dtype)
+        or pa.types.is_large_list(dtype)
+        or pa.types.is_fixed_size_list(dtype)
+        or pa.types.is_list_view(dtype)
+        or pa.types.is_large_list_view(dtype)
+    )
+
+
+def is_bytes(dtype: pa.DataType) -> bool:
+    """Whether values are bytes."""
+    return (
+        pa.types.is_binary(dtype)
+        or pa.types.is_large_binary(dtype)
+        or pa.types.is_binary_view(dtype)
+        or pa.types.is_fixed_size_binary(dtype)
+    )
+
+
+def is_text(dtype: pa.DataType) -> bool:
+    """Whether values are text, or bytes that may be."""
+    strings = pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype)
+    return strings or is_bytes(dtype)
+
+
+@contextlib.contextmanager
+def explain_table(uri: str, format: str = "parquet") -> Iterator[None]:
+    """Turns what a damaged, missing or unreachable table raises into one sentence."""
+    place = storage.redact(uri)
+    kind = KINDS[format]
+    try:
+        with storage.explain(uri):
+            yield
+    except (pa.ArrowException, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise DasError(f"{place}: the file is not there (any more).") from error
+        text = str(error).split("\n")[0]
+        if "utf8" in text.lower() or "utf-8" in text.lower():
+            raise DasError(f"{place}: a text column is not valid UTF-8; write it anew as UTF-8.") from error
+        if "encrypt" in text.lower():
+            raise DasError(f"{place}: the {kind} file is encrypted; decrypt it first.") from error
+        if "magic bytes" in text or "smaller than" in text or "footer" in text.lower():
+            raise DasError(
+                f"{place}: not a whole {kind} file (cut off, or another format, which --format names); fetch it again."
+            ) from error
+        raise DasError(f"{place}: the {kind} file is damaged ({text}); fetch it again.") from error
+
+
+def open_table(uri: str) -> pa.NativeFile:
+    """A table's file for reading in pieces: mapped into memory where it is local."""
+    if storage.is_local(uri):
+        with storage.explain(uri):
+            return pa.memory_map(storage.local_path(uri))
+    return storage.open_input(uri, scattered=True)
