@@ -44,3 +44,18 @@ class BudgetError(DasError):
     def __init__(self, budget: float, reason: str) -> None:
         super().__init__(f"budget {budget:g} leaves no rows: {reason}")
         self.budget = budget
+
+
+def rebuilt(kind: str, sentence: str) -> DasError:
+    """An error that another process raised, of its class as far as this one knows it.
+
+    Args:
+        kind: name of the class.
+        sentence: what it says.
+    """
+    classes = [DasError]
+    for one in classes:
+        classes += one.__subclasses__()
+    found = next((one for one in classes if one.__name__ == kind), DasError)
+    # One with an __init__ of its own composes its sentence of other things.
+    return DasError(sentence) if "__init__" in vars(found) else found(sentence)

@@ -10,15 +10,16 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
 
 import distill_at_scale
 from distill_at_scale import signals
-from distill_at_scale.cli import logs, options, usage
+from distill_at_scale.cli import completion, logs, options, usage
 from distill_at_scale.cli.verbs import GROUPS, VERBS, Verb, run
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.settings import load
@@ -104,7 +105,7 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def _top(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _top(version: Annotated[bool, typer.Option("--version", metavar="", help="Print the version.")] = False) -> None:
     if version:
         print(distill_at_scale.__version__)
         raise typer.Exit()
@@ -123,9 +124,17 @@ for _name, _verb in VERBS.items():
 def main(verb: str | None = None) -> None:
     """Entry point of `das`, and, with ``verb``, of `jobs/<verb>.py`."""
     arguments = sys.argv[1:] if verb is None else [*verb.split(), *sys.argv[1:]]
-    name = next((name for words in (1, 2) if (name := " ".join(arguments[:words])) in VERBS), None)
-    if name is not None:
-        n = len(name.split())
-        arguments = [*arguments[:n], *options.spread(arguments[n:], VERBS[name])]
+    if completion.ASKED in os.environ:
+        completion.prepare(lambda words: _spread(words)[0])
+    arguments, name = _spread(arguments)
     with signals.ending():
         sys.exit(usage.called(app, arguments, name))
+
+
+def _spread(arguments: Sequence[str]) -> tuple[list[str], str | None]:
+    """Arguments as typer parses them, and the verb that they begin with, if they do."""
+    name = next((name for words in (1, 2) if (name := " ".join(arguments[:words])) in VERBS), None)
+    if name is None:
+        return list(arguments), None
+    n = len(name.split())
+    return [*arguments[:n], *options.spread(arguments[n:], VERBS[name])], name

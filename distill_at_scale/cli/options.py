@@ -25,6 +25,7 @@ COMMON = {
 }
 """options of every verb beside its settings: flags, metavar, help"""
 SHORT = ("-q", "-v", "-h")
+_PANEL = "Options of every verb"
 
 
 def flag(setting: str) -> str:
@@ -60,10 +61,12 @@ def _is_mapping(field: FieldInfo) -> bool:
 def parameters(verb: Verb) -> list[inspect.Parameter]:
     """What typer reads: a parameter for each setting, then the common ones. None, the default of all, means that the
     option was not given."""
-    found = [_parameter(key, field, key == verb.positional) for key, field in verb.model.model_fields.items()]
+    # What must be given stands first, what all verbs have last.
+    fields = sorted(verb.model.model_fields.items(), key=lambda of: (not of[1].is_required(), of[0] == "address"))
+    found = [_parameter(key, field, key == verb.positional) for key, field in fields]
     for name, (flags, metavar, text) in COMMON.items():
         kind = bool if metavar is None else str | None
-        option = typer.Option(*flags.split("/"), help=text, metavar=metavar)
+        option = typer.Option(*flags.split("/"), help=text, metavar=metavar or "", rich_help_panel=_PANEL)
         found.append(_keyword(name, kind, option, False if metavar is None else None))
     return found
 
@@ -73,28 +76,25 @@ def _keyword(name: str, kind: Any, option: Any, default: Any) -> inspect.Paramet
 
 
 def _parameter(name: str, field: FieldInfo, positional: bool) -> inspect.Parameter:
-    default = field.get_default(call_default_factory=True)
-    options: dict[str, Any] = {"help": _help(field), "show_default": _default(field, default)}
+    options: dict[str, Any] = {"help": _help(field), "show_default": False}
     if choices := choices_of(field):
         options["autocompletion"] = _completer(choices, takes_several(field))
     if positional:
         return _keyword(name, str | None, typer.Argument(metavar=name.upper(), **options), None)
     if bare(field) is bool:
-        return _keyword(name, bool | None, typer.Option(flag(name), **options), None)
+        return _keyword(name, bool | None, typer.Option(flag(name), metavar="", **options), None)
     # Values are converted with the settings, so that all that is wrong with them is said at once.
     kind = list[str] | None if takes_several(field) else str | None
     return _keyword(name, kind, typer.Option(flag(name), metavar=_metavar(field), **options), None)
 
 
-def _default(field: FieldInfo, default: Any) -> str | bool:
-    if field.is_required() or default in (None, [], {}, False):
-        return False
-    return ",".join(map(str, default)) if isinstance(default, list) else str(default)
-
-
 def _help(field: FieldInfo) -> str:
-    text = " ".join((field.description or "").split())
-    return f"{text} (required)" if field.is_required() else text
+    text, default = " ".join((field.description or "").split()), field.get_default(call_default_factory=True)
+    if field.is_required():
+        return f"{text} (required)"
+    if default in (None, [], {}) or default is False:
+        return text
+    return f"{text} Default: {','.join(map(str, default)) if isinstance(default, list) else default}."
 
 
 def _metavar(field: FieldInfo) -> str:

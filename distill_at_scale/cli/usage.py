@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 
 import typer
 
-from distill_at_scale.cli.options import COMMON, flag
+from distill_at_scale.cli.options import COMMON, SHORT, flag
 from distill_at_scale.cli.verbs import GROUPS, VERBS
-from distill_at_scale.validation import closest, did_you_mean
+from distill_at_scale.validation import bare, closest, did_you_mean
 
 # Typer carries click within itself in some releases, and imports it in others; either way this is its UsageError.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
@@ -25,8 +26,9 @@ def called(app: typer.Typer, arguments: Sequence[str], verb: str | None) -> int:
     Returns:
         The exit code.
     """
-    if verb is None and (sentence := _wrong_verb(arguments)):
-        return refuse(sentence, "--json" in arguments, None)
+    sentence = _wrong_verb(arguments) if verb is None else _without_value(arguments, verb)
+    if sentence is not None:
+        return refuse(sentence, "--json" in arguments, verb)
     try:
         return int(app(list(arguments), standalone_mode=False, prog_name="das") or 0)
     except typer.Abort:
@@ -68,6 +70,18 @@ def _wrong_verb(arguments: Sequence[str]) -> str | None:
     return f"There is no verb '{word} {given}'. Did you mean 'das {word} {closest(given, rest) or rest[0]}'?"
 
 
+def _without_value(arguments: Sequence[str], verb: str) -> str | None:
+    """What is wrong where an option stands in the place of another's value, as in `--data --output o`."""
+    fields = VERBS[verb].model.model_fields
+    flags = {flag(name) for name, field in fields.items() if bare(field) is bool}
+    flags |= {flag(name) for name, (_, metavar, _) in COMMON.items() if metavar is None}
+    known = {*map(flag, fields), *map(flag, COMMON), "--help", *SHORT}
+    for one, following in pairwise(arguments):
+        if one.startswith("--") and one in known - flags - {"--help"} and following in known:
+            return f"{one} needs a value."
+    return None
+
+
 def _sentence(error: Exception, verb: str | None) -> str:
     """What typer found wrong with the options, as one sentence."""
     option = getattr(error, "option_name", None)
@@ -79,6 +93,6 @@ def _sentence(error: Exception, verb: str | None) -> str:
         return f"{option} needs a value."
     text = getattr(error, "message", None) or str(error)
     if text.startswith("Got unexpected extra argument"):
-        extra = text.partition("(")[2].rpartition(")")[0]
+        extra = text[text.rindex("(") + 1 :].rstrip(").")
         return f"Unexpected argument: {extra}. Values stand behind their option, as --output FOLDER."
     return text

@@ -264,6 +264,12 @@ class RecommendConfig(ClusterConfig):
     genie: str | None = None
     """Data-Genie trained by `das genie train`. Default: the one that comes with the package."""
 
+    @model_validator(mode="after")
+    def _one_source(self) -> RecommendConfig:
+        if self.sweep is not None and self.genie is not None:
+            raise ValueError("'sweep' and 'genie' were both given; choose what was measured or what is predicted")
+        return self
+
 
 class GenieTrainConfig(ClusterConfig):
     """Trains a Data-Genie on sweeps of many datasets."""

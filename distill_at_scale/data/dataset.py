@@ -22,7 +22,7 @@ from distill_at_scale.data.columns import SPLITS, Columns
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.manifest import FIX, Manifest, ShardRecord, read_manifest
 from distill_at_scale.data.recorded import FileRecord
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, SettingError
 
 SHARD_SCHEMA = pa.schema(
     [
@@ -129,7 +129,7 @@ class Dataset:
             DasError: when ``split`` is neither ``validation`` nor ``test``, or has no rows at all.
         """
         if split not in ("validation", "test"):
-            raise DasError(f"split '{split}' cannot be judged on; choose validation or test.")
+            raise SettingError(f"split '{split}' cannot be judged on; choose validation or test.")
         if self.manifest.splits.get(split, 0) == 0:
             raise DasError(f"{storage.redact(self.uri)} has no {split} rows; prepare it with another --split.")
         inputs = ("train",) if split == "validation" else ("train", "validation")
@@ -166,7 +166,7 @@ class Dataset:
     def _codes(splits: Sequence[str]) -> list[int]:
         unknown = [name for name in splits if name not in SPLITS]
         if unknown:
-            raise DasError(f"unknown split '{unknown[0]}'; the splits are {', '.join(SPLITS)}.")
+            raise SettingError(f"unknown split '{unknown[0]}'; the splits are {', '.join(SPLITS)}.")
         return [SPLITS[name] for name in splits]
 
     def _shard_interactions(self, shard: int, codes: Sequence[int]) -> Interactions:

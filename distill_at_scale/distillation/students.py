@@ -18,7 +18,7 @@ from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation import soft_tokens
 from distill_at_scale.distillation.soft_tokens import SoftTokens, log_partition
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.models import create_model
 from distill_at_scale.models.sasrec import visible
 from distill_at_scale.models.training.batches import pad_left
@@ -165,7 +165,7 @@ def create_student(model: str, n_items: int, settings: dict[str, Any] | None = N
         DasError: for a model that has none, or settings that it refuses.
     """
     if model not in STUDENTS:
-        raise DasError(
+        raise SettingError(
             f"{model} cannot be a student: it has no form that reads soft tokens and can be differentiated twice; "
             f"choose {' or '.join(STUDENTS)}."
         )

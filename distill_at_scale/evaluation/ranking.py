@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.evaluation.auc import N_NEGATIVES, ScoreHistogram, unseen_negatives
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.evaluation.metrics import inverse_propensities, ranking_metrics
@@ -146,7 +146,7 @@ class RankingEvaluator:
     def __post_init__(self) -> None:
         self.ks = tuple(int(k) for k in self.ks)
         if not self.ks or min(self.ks) < 1:
-            raise DasError(f"ks={list(self.ks)}: give at least one cut-off, each at least 1.")
+            raise SettingError(f"ks={list(self.ks)}: give at least one cut-off, each at least 1.")
 
     def add(
         self,

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from distill_at_scale.data import hashing
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import SettingError
 from distill_at_scale.genie.networks import Pairwise, Pointwise
 from distill_at_scale.genie.ridge import Additive, Means, Ridge
 from distill_at_scale.genie.table import Table
@@ -87,7 +87,7 @@ def make(name: str) -> Regressor:
         DasError: listing the kinds.
     """
     if name not in KINDS:
-        raise DasError(f"'{name}' is no kind of model; Data-Genie chooses among {', '.join(KINDS)}.")
+        raise SettingError(f"'{name}' is no kind of model; Data-Genie chooses among {', '.join(KINDS)}.")
     return Blend(_BLENDS[name]) if name in _BLENDS else _SINGLE[name]()
 
 

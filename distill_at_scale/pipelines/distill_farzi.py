@@ -41,7 +41,7 @@ from distill_at_scale.distillation.farzi import (
 from distill_at_scale.distillation.soft_tokens import numbers_needed, places_at_once
 from distill_at_scale.distillation.students import Parameters, Student, create_student
 from distill_at_scale.distillation.users import RealUsers
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.models import create_model
 from distill_at_scale.models.memory import require_memory
 from distill_at_scale.models.training.sequential import SequentialConfig
@@ -70,7 +70,7 @@ def check_farzi(recipe: FarziRecipe, dataset: Dataset, workers: int) -> None:
     create_student(recipe.student, dataset.n_items, recipe.student_settings())
     create_model(recipe.student, recipe.teacher_settings())
     if workers > recipe.parallel:
-        raise DasError(
+        raise SettingError(
             f"--workers {workers} is more than the run's parallel={recipe.parallel} pools; set fewer workers, or begin "
             "anew with --overwrite."
         )

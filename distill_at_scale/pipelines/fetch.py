@@ -27,7 +27,7 @@ from distill_at_scale.config import FetchConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.catalog import PublicLog, Source, find_log
 from distill_at_scale.errors import DasError
-from distill_at_scale.pipelines.progress import Stage, stage
+from distill_at_scale.pipelines.progress import Stage, say, stage
 from distill_at_scale.settings import settle
 
 _CHUNK = 1 << 20
@@ -89,8 +89,8 @@ def fetch(config: FetchConfig | str | None = None, /, **settings: Any) -> FetchR
     log = find_log(config.name)
     folder = storage.normalise(config.output or os.path.join(default_home(), "logs", log.name))
     if (found := _reuse(log, folder)) is not None:
-        _say(f"{log.name}: reusing {found.uris[0]} (from {found.source}, unchanged).")
-        _say(f"Licence: {log.licence}")
+        say(f"{log.name}: reusing {found.uris[0]} (from {found.source}, unchanged).")
+        say(f"Licence: {log.licence}")
         return found
     failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="das-fetch-") as scratch:
@@ -99,15 +99,15 @@ def fetch(config: FetchConfig | str | None = None, /, **settings: Any) -> FetchR
                 result = _bring(log, source, folder, scratch, failed)
             except _SourceFailed as error:
                 failed[source.name] = str(error)
-                _say(f"{log.name}: {source.name} failed: {error}.")
+                say(f"{log.name}: {source.name} failed: {error}.")
                 continue
-            _say(f"{log.name}: served by {result.source} -> {result.uris[0]}")
+            say(f"{log.name}: served by {result.source} -> {result.uris[0]}")
             if not result.verified:
-                _say(
+                say(
                     f"{log.name}: nobody publishes a checksum of this file; its {log.rows:,} rows agree with "
                     f"the published number, nothing more was verified."
                 )
-            _say(f"Licence: {log.licence}")
+            say(f"Licence: {log.licence}")
             return result
     raise DasError(_by_hand(log, folder, failed))
 
@@ -169,7 +169,7 @@ def _reuse(log: PublicLog, folder: str) -> FetchResult | None:
             continue
         pinned = source.member_sha256 if note.get("source") == source.name else None
         if digest != (pinned or note.get("sha256")):
-            _say(f"{log.name}: {storage.redact(uri)} has changed since it was fetched; fetching it again.")
+            say(f"{log.name}: {storage.redact(uri)} has changed since it was fetched; fetching it again.")
             continue
         return FetchResult(
             name=log.name,
@@ -298,7 +298,3 @@ def _by_hand(log: PublicLog, folder: str, failed: dict[str, str]) -> str:
         f"{log.name}: no source could serve it ({reasons}). Download {first.location} on a machine that can, "
         f"put {first.download} into {storage.redact(folder)} and run the same command again."
     )
-
-
-def _say(sentence: str) -> None:
-    print(sentence, file=sys.stderr, flush=True)

@@ -17,7 +17,7 @@ from distill_at_scale.config import FitConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.models import find_model
 from distill_at_scale.models.base import MODEL_FILE, read_description
 from distill_at_scale.models.warming import warm_up
@@ -64,7 +64,7 @@ def fit(config: FitConfig | None = None, /, **settings: Any) -> FitResult:
     streamable = config.model == "infinite_ae"
     if config.solver is not None:
         if not streamable:
-            raise DasError(f"--solver is of infinite_ae; leave it out for {config.model}.")
+            raise SettingError(f"--solver is of infinite_ae; leave it out for {config.model}.")
         config = config.model_copy(update={"set": {**config.set, "solver": config.solver}})
     model.parse_config(config.set)
     if streamable:
@@ -75,7 +75,7 @@ def fit(config: FitConfig | None = None, /, **settings: Any) -> FitResult:
     if trained:
         from distill_at_scale.pipelines.train import train, work_folder
     if config.workers > 1 and not (trained or streamable):
-        raise DasError(f"{config.model} is solved in closed form by one worker; leave out --workers.")
+        raise SettingError(f"{config.model} is solved in closed form by one worker; leave out --workers.")
     if is_synthetic(config.data):
         return _fit_synthetic(config)
     dataset = Dataset.open(config.data)
@@ -123,7 +123,7 @@ def _fit_synthetic(config: FitConfig) -> FitResult:
         settings_for(config.model, config.set, made.settings)
     if config.workers > 1:
         what = "users" if made is None else "sequences"
-        raise DasError(f"Synthetic {what} are few, and fitted by one worker; leave out --workers.")
+        raise SettingError(f"Synthetic {what} are few, and fitted by one worker; leave out --workers.")
     output = storage.normalise(config.output)
     _refuse_model(output, config.overwrite)
     record = runs.RunRecord("fit", config.model_dump(mode="json", exclude={"address", "overwrite"}))

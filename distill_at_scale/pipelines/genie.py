@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
@@ -18,7 +17,7 @@ from distill_at_scale.genie.candidates import KINDS, make
 from distill_at_scale.genie.judge import PARTS, Judgement, judge
 from distill_at_scale.genie.oracle import TARGETS, DataGenie
 from distill_at_scale.genie.trials import cells, read_trials
-from distill_at_scale.pipelines import runs
+from distill_at_scale.pipelines import progress, runs
 from distill_at_scale.pipelines.features import features
 from distill_at_scale.settings import settle
 
@@ -108,7 +107,7 @@ def _judge(genie: DataGenie, kinds: list[str]) -> list[Judgement]:
         given = oracle.target_cells(target, known, genie.features, genie.encoder)
 
         def tell(done: int, target: str = target) -> None:
-            print(f"judging {target}: {done}/{PARTS}", file=sys.stderr, flush=True)
+            progress.say(f"judging {target}: {done}/{PARTS}")
 
         found.append(judge(target, given.table, given.y, given.families, kinds, tell=tell, taught=given.taught))
     return found

@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-import sys
 from collections.abc import Iterator
 from typing import Any, Literal, cast
 
@@ -26,7 +25,7 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import WORK
 from distill_at_scale.distillation.synthetic import SyntheticDataset
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import SettingError
 from distill_at_scale.models import create_model
 from distill_at_scale.models.base import MODEL_FILE, WEIGHTS_FILE
 from distill_at_scale.models.infinite_ae import DRAWS, InfiniteAE
@@ -70,9 +69,9 @@ def check_asked(config: FitConfig) -> None:
     """
     solver = InfiniteAE.parse_config(config.set).solver
     if config.gpu and solver in ("nystrom", "pcg"):
-        raise DasError(f"infinite_ae: {solver} computes on CPUs; leave out --gpu, or take --solver exact.")
+        raise SettingError(f"infinite_ae: {solver} computes on CPUs; leave out --gpu, or take --solver exact.")
     if config.workers > 1 and (config.gpu or solver == "exact"):
-        raise DasError("infinite_ae: exact is solved by one worker; leave out --workers, or take --solver pcg.")
+        raise SettingError("infinite_ae: exact is solved by one worker; leave out --workers, or take --solver pcg.")
 
 
 def plan_fit(config: FitConfig, dataset: Dataset) -> Plan:
@@ -147,7 +146,7 @@ def _work_uri(config: FitConfig, dataset: Dataset, output: str, solver: str) -> 
 
 def say(found: Plan) -> None:
     """Tells the plan, on stderr."""
-    print(f"infinite_ae: {found.why}", file=sys.stderr, flush=True)
+    progress.say(f"infinite_ae: {found.why}")
 
 
 def _look(n_items: int, rows_per_user: float) -> tuple[Speed, int]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import io
-import sys
 import time
 from collections.abc import Sequence
 
@@ -19,11 +18,11 @@ import polars as pl
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME as MANIFEST
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.genie import cuts
 from distill_at_scale.genie.corpus import SOURCES, Entry, corpus
 from distill_at_scale.genie.trials import TRIALS, read_trials
-from distill_at_scale.pipelines import cluster
+from distill_at_scale.pipelines import cluster, progress
 from distill_at_scale.pipelines.prepare import prepare
 from distill_at_scale.pipelines.sweep import sweep
 
@@ -97,11 +96,7 @@ def meta_dataset(
             )
             sweeps.append(uri)
             spent = time.monotonic() - begun
-            print(
-                f"{entry.name}: {result.done} trials, {result.failed} failed, {spent:.0f} s",
-                file=sys.stderr,
-                flush=True,
-            )
+            progress.say(f"{entry.name}: {result.done} trials, {result.failed} failed, {spent:.0f} s")
             _gather(sweeps, output)
     return _gather(sweeps, output)
 
@@ -138,7 +133,7 @@ def _chosen(names: Sequence[str] | None) -> list[Entry]:
     known = [entry.name for entry in entries]
     unknown = [name for name in names or () if name not in known]
     if unknown:
-        raise DasError(f"unknown dataset '{unknown[0]}'; the corpus has {', '.join(sorted(known))}.")
+        raise SettingError(f"unknown dataset '{unknown[0]}'; the corpus has {', '.join(sorted(known))}.")
     return [entry for entry in entries if names is None or entry.name in names]
 
 

@@ -21,7 +21,7 @@ from distill_at_scale.config import KS
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, rebuilt
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models import find_model
@@ -196,7 +196,7 @@ def train_here(pair: Pair) -> None:
     try:
         model = fit_here(pair.data, pair.model, pair.settings)
     except DasError as error:
-        raise DasError(f"{pair.model} on {storage.redact(pair.data)}: {error}") from None
+        raise rebuilt(type(error).__name__, f"{pair.model} on {storage.redact(pair.data)}: {error}") from None
     wall_s, cpu_s = time.monotonic() - start, time.process_time() - cpu
     full = Dataset.open(pair.full)
     bootstrap = UserBootstrap(pair.seed) if pair.resample else None

@@ -29,7 +29,7 @@ _ESTIMATE_S, _ESTIMATE_STEPS, _ESTIMATE_SHARE, _ESTIMATE_AT_LAST_S = 5.0, 2, 0.0
 
 def say(text: str) -> None:
     """Shows a note: where the command line or the user has set up logging by the log, else on standard error."""
-    if _LOG.hasHandlers():
+    if _PACKAGE.handlers or (_LOG.hasHandlers() and _LOG.isEnabledFor(logging.INFO)):
         _LOG.info("%s", text)
     else:
         print(text, file=sys.stderr, flush=True)
@@ -104,6 +104,7 @@ def stage(name: str, total: int, shown: bool = True) -> Iterator[Stage]:
     with Live(get_renderable=lambda: bar.line(console.width), console=console, refresh_per_second=_TURNS_PER_S):
         yield bar
         bar.close()
+    _LOG.debug("%s: %s/%s, done in %.1f s", name, bar.done, total, time.monotonic() - bar.start)
 
 
 class _Steps:

@@ -79,8 +79,6 @@ def recommend(config: RecommendConfig | None = None, /, **settings: Any) -> Reco
     config = settle(RecommendConfig, config, settings)
     started = time.monotonic()
     dataset = Dataset.open(config.data)
-    if config.sweep is not None and config.genie is not None:
-        raise DasError("--sweep and --genie were both given; choose what was measured or what is predicted.")
     notes: list[str] = []
     if config.sweep is not None:
         found = _measured(dataset, config.sweep)

@@ -26,7 +26,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK, Manifest, Parent
 from distill_at_scale.data.preparation import parts
-from distill_at_scale.errors import BudgetError, DasError
+from distill_at_scale.errors import BudgetError, DasError, SettingError
 from distill_at_scale.pipelines import cluster, outputs, runs
 from distill_at_scale.pipelines.learning import FOLDER as LEARNED
 from distill_at_scale.pipelines.learning import learn, read_learned
@@ -107,7 +107,7 @@ class _Sample:
                 )
         output = storage.normalise(config.output)
         if f"{output}/".startswith(self.dataset.uri + "/"):
-            raise DasError(f"{storage.redact(output)} lies in the dataset sampled from; choose another --output.")
+            raise SettingError(f"{storage.redact(output)} lies in the dataset sampled from; choose another --output.")
         self.outputs = [storage.join(output, f"{config.sampler}-{budget:.12g}") for budget in self.budgets]
         self.work = storage.join(output, WORK, config.sampler)
         # Of the parent its content, not its place: it may be moved between a run and its resumption.

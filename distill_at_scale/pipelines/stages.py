@@ -21,7 +21,7 @@ import ray
 import ray.data
 
 from distill_at_scale.data.preparation import parts
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, rebuilt
 from distill_at_scale.pipelines import cluster, progress, runs
 
 ANYWHERE: Literal["DEFAULT"] = "DEFAULT"
@@ -169,7 +169,7 @@ def take(ref: ray.ObjectRef) -> Any:
         return ray.get(ref)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, DasError):
-            raise DasError(str(error.cause)) from error
+            raise error.cause from error
         raise
 
 
@@ -220,12 +220,13 @@ class _Answer:
         self.record: dict[str, Any] = {}
         self.cost: dict[str, float] = {}
         self.failure: str | None = None
-        self.expected = False
+        self.kind: str | None = None
+        """name of the DasError that it is; None: a bug"""
 
     def take(self, stage: str) -> dict[str, Any]:
         """The record; raises what failed."""
         if self.failure is not None:
-            raise (DasError(self.failure) if self.expected else RuntimeError(f"{stage} failed:\n{self.failure}"))
+            raise rebuilt(self.kind, self.failure) if self.kind else RuntimeError(f"{stage} failed:\n{self.failure}")
         return self.record
 
 
@@ -249,7 +250,7 @@ def _answer(work: Callable[[], dict[str, Any]]) -> _Answer:
     try:
         answer.record = work()
     except DasError as error:
-        answer.failure, answer.expected = str(error), True
+        answer.failure, answer.kind = str(error), type(error).__name__
     except Exception:
         answer.failure = traceback.format_exc()
     answer.cost = {"cpu_s": time.process_time() - cpu, "peak_mib": runs.peak_mib()}

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from distill_at_scale.config import SweepConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.genie.trials import FULL, NAME, PRIMARY, TRIALS, as_trials, cells
 from distill_at_scale.models import MODELS, find_model
 from distill_at_scale.pipelines import cluster, making, own_settings, runs, searching
@@ -312,7 +312,7 @@ class _Sweep:
         """Makes the output this sweep's, or goes on with it."""
         where, data = storage.redact(self.output), self.dataset.uri
         if f"{self.output}/".startswith(f"{data}/") or f"{data}/".startswith(f"{self.output}/"):
-            raise DasError(
+            raise SettingError(
                 f"{where} and the dataset {storage.redact(data)} lie in one another; choose another --output."
             )
         place = storage.join(self.output, NAME)

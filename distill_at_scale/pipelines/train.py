@@ -30,7 +30,7 @@ from distill_at_scale.config import FitConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import WORK
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, rebuilt
 from distill_at_scale.models import create_model
 from distill_at_scale.models.training.sources import ShardSource
 from distill_at_scale.models.training.torch_model import TorchRecommender
@@ -148,7 +148,8 @@ def run_gang(
     if storage.exists(failed):
         failure = storage.read_json(failed)
         storage.remove(failed)
-        raise DasError(failure["error"]) if failure["expected"] else RuntimeError(f"{name}: {failure['error']}")
+        kind, said = failure["kind"], failure["error"]
+        raise rebuilt(kind, said) if kind else RuntimeError(f"{name}: {said}")
     if reason:
         last = " ".join(reason.split())[-300:]
         raise DasError(f"{name}: its workers died {_MOST_DEATHS + 1} times, the last time so: {last}")
@@ -284,7 +285,7 @@ def _on_worker(loop: dict[str, Any]) -> None:
         loop["work"](gang, workers)
     except DasError as error:
         # It would come again: the next attempt sees this file and ends, and the driver says the sentence.
-        storage.write_json(failed, {"error": str(error), "expected": True})
+        storage.write_json(failed, {"error": str(error), "kind": type(error).__name__})
         raise
     except Exception as error:
         # A storage that was away comes back, and a peer's death looks like any error of torch.distributed; of all
@@ -294,7 +295,7 @@ def _on_worker(loop: dict[str, Any]) -> None:
             crashed = storage.join(gang.work, _CRASHED, f"{workers.rank}.json")
             words = {"error": f"{type(error).__name__}: {error}"}
             if storage.exists(crashed) and storage.read_json(crashed) == words:
-                storage.write_json(failed, {"error": traceback.format_exc(), "expected": False})
+                storage.write_json(failed, {"error": traceback.format_exc(), "kind": None})
             storage.write_json(crashed, words)
         raise
     costs = torch.zeros(workers.world, 2, dtype=torch.float64, device=workers.device)

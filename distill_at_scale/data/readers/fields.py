@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from distill_at_scale.data.columns import Columns
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, SettingError
 
 _ALIASES: Final = {
     Columns.USER_ID: ("userid", "user", "uid", "visitorid", "customerid", "reviewerid", "memberid"),
@@ -50,9 +50,9 @@ def check_map(mapping: dict[str, str]) -> None:
     for name, source in mapping.items():
         if name not in Columns.LOG:
             known = ", ".join(Columns.LOG)
-            raise DasError(f"--map {name}={source}: there is no column '{name}'; the left side is one of {known}.")
+            raise SettingError(f"--map {name}={source}: there is no column '{name}'; the left side is one of {known}.")
         if not source and name in REQUIRED:
-            raise DasError(f"--map {name}=: {name} is needed and cannot be ignored; give the column that holds it.")
+            raise SettingError(f"--map {name}=: {name} is needed and cannot be ignored; give the column that holds it.")
 
 
 def known_names(names: Sequence[str], mapping: dict[str, str]) -> int:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class FarziConfig(BaseModel):
     """Settings of the distillation, not of the student or of where it starts."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     steps: int = Field(default=100, ge=1)
     """Outer steps at most."""

@@ -9,7 +9,7 @@ from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.schooling import STRETCH, Curriculum, train_student
 from distill_at_scale.distillation.soft_tokens import numbers_needed
 from distill_at_scale.distillation.students import create_student
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.models import find_model
 from distill_at_scale.models.device import resolve_device
 from distill_at_scale.models.memory import require_memory
@@ -27,7 +27,7 @@ def settings_for(name: str, given: Mapping[str, Any], recorded: Mapping[str, Any
     """
     create_student(name, 1)
     if useless := sorted(given.keys() & set(_OF_LOGS)):
-        raise DasError(f"{useless[0]} is a setting for logs, without a meaning on latent sequences; leave it out.")
+        raise SettingError(f"{useless[0]} is a setting for logs, without a meaning on latent sequences; leave it out.")
     known = find_model(name).Config.model_fields
     return {**{key: value for key, value in recorded.items() if key in known}, **given}
 

@@ -1,0 +1,47 @@
+"""Completion in a shell: typer does it; here the words are made what typer parses.
+
+A shell calls `das` with ``_DAS_COMPLETE`` set, and the words so far in variables of its own. Nothing large is imported
+on the way: names come from `registry`, options from `config`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, MutableMapping, Sequence
+
+ASKED = "_DAS_COMPLETE"
+"""variable that says that a shell asks"""
+
+
+def prepare(spread: Callable[[Sequence[str]], list[str]], environment: MutableMapping[str, str] = os.environ) -> None:
+    """Repeats options in front of each of their values, for typer knows but one value an option.
+
+    Args:
+        spread: does so with arguments.
+        environment: with the words so far, which are changed.
+    """
+    if "bash" in environment.get(ASKED, ""):
+        words, at = _split(environment.get("COMP_WORDS", "")), int(environment.get("COMP_CWORD", 0))
+        given, incomplete = _spread(spread, words[1:at], words[at] if at < len(words) else "")
+        environment["COMP_WORDS"] = shlex.join([words[0] if words else "das", *given, incomplete])
+        environment["COMP_CWORD"] = str(len(given) + 1)
+    elif text := environment.get("_TYPER_COMPLETE_ARGS"):
+        words = _split(text)
+        incomplete = "" if text.endswith(" ") or len(words) < 2 else words.pop()
+        given, incomplete = _spread(spread, words[1:], incomplete)
+        environment["_TYPER_COMPLETE_ARGS"] = shlex.join([words[0], *given]) + " " + incomplete
+
+
+def _spread(
+    spread: Callable[[Sequence[str]], list[str]], given: Sequence[str], incomplete: str
+) -> tuple[list[str], str]:
+    *before, last = spread([*given, incomplete])
+    return before, last
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError:  # a quote that is still open
+        return text.split()
