@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.ids import convert_id, id_reasons, whole
 
 BAD_SCHEMA: Final[dict[str, type[pl.DataType]]] = {
     "reason": pl.String,
@@ -24,14 +25,12 @@ BAD_SCHEMA: Final[dict[str, type[pl.DataType]]] = {
 """Columns of the quarantine: the reason, the file, the row or line number there (from 1; null where
 unknown), the raw values as text, and the whole line where the line itself is broken."""
 
-MAX_ID_BYTES: Final = 1024
 # A fixed bound, not the clock's "now": the same input gives the same rows on any day.
 END_OF_TIME_MS: Final = 4_102_444_800_000  # 2100-01-01T00:00:00Z
 _NS: Final = 1_000_000_000
 _CALENDAR_MS: Final = 253_402_300_800_000  # about the year 10,000
 # Quarantined text is for the eye; a broken file must not come back whole as one value.
 _MAX_TEXT: Final = 1000
-_LARGEST_EXACT_FLOAT: Final = float(2**53)
 _PER_SECOND: Final = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _SPLIT_CODES: Final = {
     "-1": -1,
@@ -87,7 +86,7 @@ def clean_rows(
             continue
         values = raw[name]
         if name in id_types:
-            converted[name] = _convert_id(values, id_types[name])
+            converted[name] = convert_id(values, id_types[name])
         elif name == Columns.RATING:
             converted[name] = _convert_rating(values)
         elif name == Columns.TIMESTAMP:
@@ -162,25 +161,6 @@ def _as_text(values: pl.Series) -> pl.Series:
 # Conversions: each gives a series of the target type, null where the value is bad.
 
 
-def _convert_id(values: pl.Series, id_type: str) -> pl.Series:
-    dtype = values.dtype
-    if id_type == "int64":
-        if dtype.is_integer() or dtype == pl.Null:
-            return values.cast(pl.Int64, strict=False)
-        if dtype.is_float():
-            return _whole(values)
-        return _integers(_decimal_text(values))
-    if dtype.is_float():
-        values = _whole(values)
-    text = _decimal_text(values)
-    size = text.str.len_bytes()
-    if _outside(size, 1, MAX_ID_BYTES):
-        text = _keep(text, (size >= 1) & (size <= MAX_ID_BYTES))
-    # A quote that is closed lines later swallows the rows between: nobody's id looks like that.
-    broken = text.str.contains("\n", literal=True)
-    return _keep(text, ~broken) if broken.any() else text
-
-
 def _convert_rating(values: pl.Series) -> pl.Series:
     if values.dtype == pl.String:
         values = _floats(values)
@@ -229,7 +209,7 @@ def _in_time(values: pl.Series, unit: str) -> pl.Series:
 
 def _convert_split(values: pl.Series) -> pl.Series:
     if values.dtype.is_float():
-        values = _whole(values)
+        values = whole(values)
     text = _as_text(values).str.strip_chars().str.to_lowercase()
     return text.replace_strict(_SPLIT_CODES, default=None, return_dtype=pl.Int8)
 
@@ -243,19 +223,6 @@ def _outside(values: pl.Series, least: int, most: int) -> bool:
 def _keep(values: pl.Series, mask: pl.Series) -> pl.Series:
     """``values`` where ``mask`` is true, null elsewhere."""
     return pl.select(pl.when(mask).then(values)).to_series().alias(values.name)
-
-
-def _whole(values: pl.Series) -> pl.Series:
-    """Floats that are whole numbers (and exact as such), as Int64."""
-    exact = values.is_finite() & (values == values.floor()) & (values.abs() <= _LARGEST_EXACT_FLOAT)
-    return _keep(values, exact).cast(pl.Int64)
-
-
-def _decimal_text(values: pl.Series) -> pl.Series:
-    """Values as text; whole decimals without their zeros behind the point."""
-    if values.dtype.is_decimal():
-        return values.cast(pl.String).str.replace(r"\.0+$", "")
-    return _as_text(values)
 
 
 def _integers(text: pl.Series) -> pl.Series:
@@ -308,16 +275,10 @@ def _reasons(values: pl.Series, is_bad: pl.Series, id_type: str | None, unit: st
     text = _as_text(values)
     missing = text.is_null() | (text == "")
     reason = pl.when(~is_bad).then(pl.lit(None, pl.String)).when(missing).then(pl.lit(f"{name} is missing"))
-    if id_type == "int64":
-        too_big = text.str.strip_chars(" \t").str.contains(r"^-?[0-9]{18,}(\.0+)?$")
-        reason = reason.when(too_big).then(pl.lit(f"{name} does not fit 64 bits (--id-type string reads ids as text)"))
-        otherwise = f"{name} is not an integer (--id-type string reads ids as text)"
-    elif id_type == "string":
-        reason = reason.when(text.str.len_bytes() > MAX_ID_BYTES).then(
-            pl.lit(f"{name} is longer than {MAX_ID_BYTES:,} bytes")
-        )
-        reason = reason.when(text.str.contains("\n", literal=True)).then(pl.lit(f"{name} holds a line end"))
-        otherwise = f"{name} is not a whole number"
+    if id_type:
+        *known, (_, otherwise) = id_reasons(name, text, id_type)
+        for holds, why in known:
+            reason = reason.when(holds).then(pl.lit(why))
     elif name == Columns.RATING:
         number = values if values.dtype.is_numeric() else text.str.strip_chars().cast(pl.Float64, strict=False)
         reason = reason.when(number.is_not_null()).then(pl.lit("rating is not finite"))

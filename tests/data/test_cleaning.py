@@ -23,8 +23,14 @@ def judge_int(text):
     return value if -(2**63) <= value < 2**63 else None
 
 
+def judge_id(text):
+    """007, +7 and -0 are not 7, 7 and 0: they are no integers as programs print them."""
+    value = judge_int(text)
+    return value if value is not None and str(value) == text else None
+
+
 def judge_string(text):
-    return text if text and len(text.encode()) <= 1024 and "\n" not in text else None
+    return text if text and len(text.encode()) <= 1024 and not {"\n", "\r"} & set(text) and text != r"\N" else None
 
 
 def parse_float(text):
@@ -93,7 +99,9 @@ MOMENTS = st.one_of(
          "2020-01-01T10:00:61Z", "2020-01-01T0٣:00:00", "2020-01-01T10:00:0٣Z", "1970-01-01T01:00:00+02:00", "12345"]
     ),
 )  # fmt: skip
-TEXTS = st.one_of(st.text(max_size=5), st.sampled_from(["", "é" * 512, "é" * 513, "a\nb", "7", "日本語"]))
+TEXTS = st.one_of(
+    st.text(max_size=5), st.sampled_from(["", r"\N", "a\rb", "é" * 512, "é" * 513, "a\nb", "7", "日本語"])
+)
 SPLITS = st.sampled_from(["-1", "0", "1", "2", "3", "train", "Test", "VALID", "val", "validation", "dev", "", " test "])
 
 
@@ -116,7 +124,7 @@ def test_agrees_with_the_rules_read_one_row_at_a_time(rows, unit):
     good, bad = clean_rows(raw, IDS, unit, "log.csv", 10)
     expected_good, expected_bad = [], []
     for number, (u, i, r, t, s) in enumerate(rows, start=10):
-        judged = (judge_int(u), judge_string(i), judge_rating(r), judge_time(t, unit), judge_split(s))
+        judged = (judge_id(u), judge_string(i), judge_rating(r), judge_time(t, unit), judge_split(s))
         if None in judged:
             culprit = names[judged.index(None)]
             expected_bad.append((culprit, "log.csv", number, u, i, r, t, s, None))
@@ -152,6 +160,16 @@ def test_reasons_name_the_column_and_the_mend():
             "user_id is missing",
         ],
     )
+    other_way = f"user_id is an integer written in another way, as 007, +7 or ' 7' {fix}"
+    assert clean_one("user_id", ["7", "007", "+7", " 7", "-0", "NULL", r"\N"]) == (
+        [7],
+        [
+            *[other_way] * 4,
+            "user_id is missing (written as NULL, NA or the like)",
+            r"user_id is missing (written as \N)",
+        ],
+    )
+    assert clean_one("item_id", ["NULL", r"\N"]) == (["NULL"], [r"item_id is missing (written as \N)"])
     assert clean_one("item_id", ["ok", "x" * 1025, "a\nb", ""]) == (
         ["ok"],
         ["item_id is longer than 1,024 bytes", "item_id holds a line end", "item_id is missing"],

@@ -68,6 +68,6 @@ def test_how_each_file_is_read_is_said(tmp_path: Path) -> None:
     write(tmp_path, HEADER + lines(), "c.csv")
     ways = plan(str(tmp_path))[2].read_as
     assert [(way.files, str(way)) for way in ways] == [
-        (1, "csv, ';' between fields, the first line names the columns"),
-        (2, "csv, ',' between fields, the first line names the columns"),
+        (1, "csv, ';' between fields, the first line names the columns, fields may be in quotes"),
+        (2, "csv, ',' between fields, the first line names the columns, fields may be in quotes"),
     ]

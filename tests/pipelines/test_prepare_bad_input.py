@@ -68,7 +68,7 @@ def damaged(kind: str) -> tuple[str, bytes]:
         ("empty", "all input files are empty"),
         ("header only", "no rows in the input"),
         ("wrong column", "no column for user_id; the file has the columns person, item_id: .*--map user_id=COLUMN"),
-        ("garbage", "is binary, not text"),
+        ("garbage", "the file is binary"),
         ("truncated gzip", "gzip stream is cut off or damaged"),
         ("truncated Parquet", "not a whole Parquet file"),
         ("no Parquet", "not a Parquet file"),

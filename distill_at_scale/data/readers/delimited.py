@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -11,40 +10,96 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.ids import is_canonical
+from distill_at_scale.data.noticed import Notice, shown
 from distill_at_scale.data.readers.lines import Parsed, line_numbers
+from distill_at_scale.data.readers.quoting import Quoting, Records
 from distill_at_scale.data.readers.schema import Fragment, LogSchema
 
 # Arrow's parser takes one character; no text log holds this one.
 _STAND_IN: Final = "\x01"
+_UNCLOSED: Final = "line has a quote that is not closed (--quote none takes quotes for plain characters)"
+_STRAY: Final = "a quote that is not closed on its line is taken for a plain character"
 
 
 def parse_delimited(block: bytes, fragment: Fragment, schema: LogSchema) -> Parsed:
     """One block of whole lines.
 
     Integers and ratings are parsed as such; a block where that fails is read as text, so that only the
-    rows at fault are bad.
+    rows at fault are bad. In a block with quotes every line is accounted for: rows and line ends inside of quotes
+    must come to the number of lines, or the lines are read one by one.
     """
-    movielens = fragment.format == "movielens"
-    if movielens:
-        block = block.replace(b"::", _STAND_IN.encode())
-    delimiter = _STAND_IN if movielens else fragment.delimiter or ","
-    # A search for one byte is far faster than counting it.
-    quotes = 0 if movielens or b'"' not in block else block.count(b'"')
-    if quotes % 2:
-        # Arrow would take everything behind a quote that is never closed for one field.
-        return _parse_lines(block, fragment, schema, delimiter)
-    types = _fast_types(schema)
-    # Arrow reads 0x1F as an integer; the rules of a row may not depend on who parses it.
-    if not ((b"x" in block and b"0x" in block) or (b"X" in block and b"0X" in block)):
-        parsed = _parse(block, fragment, schema, delimiter, quotes > 0, types)
+    if fragment.format == "movielens":
+        return _parse_plain(block.replace(b"::", _STAND_IN.encode()), fragment, schema, _STAND_IN)
+    delimiter = fragment.delimiter or ","
+    if fragment.quote == "none" or b'"' not in block:
+        return _parse_plain(block, fragment, schema, delimiter)
+    quoting = Quoting.of(fragment, schema)
+    records = quoting.split(block)
+    if records.stray and fragment.quote == "line":
+        return _parse_lines(block, fragment, schema, quoting)
+    return _parse_quoted(block, fragment, schema, quoting, records)
+
+
+def _parse_plain(block: bytes, fragment: Fragment, schema: LogSchema, delimiter: str) -> Parsed:
+    """Every line is a row."""
+    for types in _type_choices(block, schema, delimiter):
+        parsed = _arrow(block, fragment, schema, delimiter, types, quoted=False)
         if parsed is not None:
-            return parsed
-    texts: dict[str, pa.DataType] = dict.fromkeys(types, pa.string())
-    parsed = _parse(block, fragment, schema, delimiter, quotes > 0, texts)
-    return parsed or _parse_lines(block, fragment, schema, delimiter)
+            raw, broken = parsed
+            return _parsed(raw, broken, fragment, lambda: line_numbers(block))
+    return _parse_lines(block, fragment, schema, Quoting(delimiter, "none", len(fragment.names)))
 
 
-def _fast_types(schema: LogSchema) -> dict[str, pa.DataType]:
+def _parse_quoted(block: bytes, fragment: Fragment, schema: LogSchema, quoting: Quoting, records: Records) -> Parsed:
+    """Lines and records of several lines, without those that have a stray quote."""
+    starts = _first_lines(block, records)
+    left = block
+    if records.stray:
+        keep = np.ones(len(records.starts), dtype=bool)
+        keep[records.stray] = False
+        bounds = np.append(records.starts, records.end)
+        left = b"".join(block[bounds[k] : bounds[k + 1]] for k in np.flatnonzero(keep))
+    for types in _type_choices(left, schema, None):
+        parsed = _arrow(left, fragment, schema, quoting.delimiter, types, quoted=True)
+        if parsed is None:
+            continue
+        raw, broken = parsed
+        if raw.height + len(broken) != len(starts):
+            # Something was taken for a quote that is none: Arrow's rows are not the lines' rows.
+            break
+        whole = _parsed(raw, broken, fragment, lambda: starts)
+        return _with_stray(whole, block, records)
+    return _parse_lines(block, fragment, schema, quoting)
+
+
+def _with_stray(parsed: Parsed, block: bytes, records: Records) -> Parsed:
+    if not records.stray:
+        return parsed
+    texts = [_text(block, records, k, k).rstrip("\r") for k in records.stray]
+    reasons = [_UNCLOSED] * len(texts)
+
+    def numbers() -> tuple[np.ndarray | None, np.ndarray | None]:
+        rows, broken = parsed.numbers()
+        if rows is None or broken is None:
+            return None, None
+        return rows, np.append(broken, np.array(records.stray, dtype=np.int64))
+
+    return Parsed(parsed.raw, [*parsed.broken, *texts], [*parsed.reasons, *reasons], numbers, parsed.noticed)
+
+
+def _first_lines(block: bytes, records: Records) -> np.ndarray:
+    """int64, the lines at which the records begin, without stray and empty ones."""
+    begins = np.zeros(len(records.starts), dtype=bool)
+    begins[line_numbers(block)] = True
+    for first, last in records.spans:
+        begins[first + 1 : last + 1] = False
+    begins[records.stray] = False
+    return np.flatnonzero(begins)
+
+
+def _type_choices(block: bytes, schema: LogSchema, delimiter: str | None) -> list[dict[str, pa.DataType]]:
+    """How the columns may be parsed, the fastest first: as numbers, or all as text; no delimiter: fields in quotes."""
     types: dict[str, pa.DataType] = {}
     for canonical in schema.columns:
         if schema.id_types.get(canonical) == "int64":
@@ -55,18 +110,26 @@ def _fast_types(schema: LogSchema) -> dict[str, pa.DataType]:
             types[canonical] = pa.int64()
         else:
             types[canonical] = pa.string()
-    return types
+    texts: dict[str, pa.DataType] = dict.fromkeys(types, pa.string())
+    # Arrow reads 0x1F as an integer; the rules of a row may not depend on who parses it.
+    if (b"x" in block and b"0x" in block) or (b"X" in block and b"0X" in block):
+        return [texts]
+    ids_are_numbers = "int64" in schema.id_types.values()
+    if ids_are_numbers and (delimiter is None or not is_canonical(block, delimiter)):
+        for canonical in schema.id_types:
+            types[canonical] = pa.string()
+    return [types, texts]
 
 
-def _parse(
+def _arrow(
     block: bytes,
     fragment: Fragment,
     schema: LogSchema,
     delimiter: str,
-    quoted: bool,
     types: dict[str, pa.DataType],
-) -> Parsed | None:
-    """The block read with these types; None when a value does not fit them."""
+    quoted: bool,
+) -> tuple[pl.DataFrame, list[pa_csv.InvalidRow]] | None:
+    """The block read with these types, and rows of another width; None when a value does not fit them."""
     broken: list[pa_csv.InvalidRow] = []
 
     def keep(row: pa_csv.InvalidRow) -> Literal["skip"]:
@@ -96,16 +159,21 @@ def _parse(
     except pa.ArrowInvalid:
         return None
     raw = pl.DataFrame({c: pl.Series(c, table.column(name)) for c, name in schema.columns.items()})
-    expected = len(fragment.names)
-    texts = [row.text.replace(_STAND_IN, "::") if fragment.format == "movielens" else row.text for row in broken]
-    reasons = [_ragged(row.actual_columns, expected) for row in broken]
+    return raw, broken
+
+
+def _parsed(raw: pl.DataFrame, broken: list[pa_csv.InvalidRow], fragment: Fragment, lines: Any) -> Parsed:
+    """Rows and rows of another width; ``lines()`` gives the line of each of both together."""
+    movielens = fragment.format == "movielens"
+    texts = [row.text.replace(_STAND_IN, "::") if movielens else row.text for row in broken]
+    reasons = [_ragged(row.actual_columns, len(fragment.names)) for row in broken]
 
     def numbers() -> tuple[np.ndarray | None, np.ndarray | None]:
-        lines = line_numbers(block)
+        at = lines()
         faulty = np.array([row.number - 1 for row in broken if row.number is not None], dtype=np.int64)
-        if len(lines) != raw.height + len(broken) or len(faulty) != len(broken):
+        if len(at) != raw.height + len(broken) or len(faulty) != len(broken):
             return None, None
-        return np.delete(lines, faulty), lines[faulty]
+        return np.delete(at, faulty), at[faulty]
 
     return Parsed(raw, texts, reasons, numbers)
 
@@ -114,30 +182,41 @@ def _ragged(found: int, expected: int) -> str:
     return f"line has {found} fields instead of {expected}"
 
 
-def _parse_lines(block: bytes, fragment: Fragment, schema: LogSchema, delimiter: str) -> Parsed:
-    """Line by line, for the block with a quote that is never closed: only its line is bad."""
-    lines = block.decode().split("\n")
+def _text(block: bytes, records: Records, first: int, last: int) -> str:
+    return block[int(records.starts[first]) : int(records.ends[last])].decode()
+
+
+def _parse_lines(block: bytes, fragment: Fragment, schema: LogSchema, quoting: Quoting) -> Parsed:
+    """Record by record, where quotes are not what they seem: only the lines at fault are bad."""
     wanted = [(canonical, fragment.names.index(name)) for canonical, name in schema.columns.items()]
+    width = len(fragment.names)
     rows: list[list[str]] = []
     row_lines: list[int] = []
     texts: list[str] = []
     reasons: list[str] = []
     broken_at: list[int] = []
-    for index, line in enumerate(lines):
-        line = line.rstrip("\r")
-        if not line:
+    plain = 0
+    example = ""
+    split = quoting.split(block)
+    ends = dict(split.spans)
+    inside = {line for first, last in split.spans for line in range(first + 1, last + 1)}
+    for index in line_numbers(block).tolist():
+        if index in inside:
             continue
-        try:
-            fields = next(csv.reader([line], delimiter=delimiter, strict=True))
-            reason = None if len(fields) == len(fragment.names) else _ragged(len(fields), len(fragment.names))
-        except csv.Error:
-            reason = "line has a quote that is not closed"
-        if reason is None:
+        line = _text(block, split, index, ends.get(index, index)).rstrip("\r")
+        fields = quoting.fields(line)
+        if fields is None and quoting.quote == "line" and line.count(quoting.delimiter) + 1 == width:
+            fields = line.split(quoting.delimiter)
+            plain += 1
+            example = example or shown(line)
+        if fields is not None and len(fields) == width:
             rows.append([fields[position] for _, position in wanted])
             row_lines.append(index)
         else:
             texts.append(line)
-            reasons.append(reason)
+            reasons.append(_UNCLOSED if fields is None else _ragged(len(fields), width))
             broken_at.append(index)
     raw = pl.DataFrame(rows, schema=dict.fromkeys((c for c, _ in wanted), pl.String), orient="row")
-    return Parsed(raw, texts, reasons, lambda: (np.array(row_lines, np.int64), np.array(broken_at, np.int64)))
+    noticed = (Notice(what=_STRAY, count=plain, unit="line", example=example),) if plain else ()
+    at = np.array(row_lines, np.int64), np.array(broken_at, np.int64)
+    return Parsed(raw, texts, reasons, lambda: at, noticed)

@@ -12,7 +12,8 @@ import pyarrow as pa
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.readers import arrow_files, parquet
-from distill_at_scale.data.readers.formats import TextLayout, find_layout
+from distill_at_scale.data.readers.formats import find_layout
+from distill_at_scale.data.readers.layout import TextLayout
 from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.recognise import refuse_foreign
 from distill_at_scale.data.readers.table_rows import column_values, list_lengths, simple

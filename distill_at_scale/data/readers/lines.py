@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from distill_at_scale.data.noticed import Notice
+
 
 @dataclass(frozen=True)
 class Parsed:
@@ -19,12 +21,14 @@ class Parsed:
         reasons: why, for each of them.
         numbers: called when a row turns out bad; gives the 0-based line in the block of each row of ``raw``
             and of each broken line, or None where that cannot be told (fields that hold line ends).
+        noticed: what is odd about the lines.
     """
 
     raw: pl.DataFrame
     broken: list[str]
     reasons: list[str]
     numbers: Callable[[], tuple[np.ndarray | None, np.ndarray | None]]
+    noticed: tuple[Notice, ...] = ()
 
 
 def line_numbers(block: bytes) -> np.ndarray:

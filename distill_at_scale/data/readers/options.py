@@ -26,6 +26,10 @@ class LogOptions(BaseModel):
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
     """The character between two fields of a csv file; found out from the first lines when not given."""
 
+    quote: Literal["auto", "none", '"'] = "auto"
+    """Whether fields of csv files are quoted; none takes quotes for plain characters, as tab-separated logs mean them;
+    auto: none between tabs unless quotes close on their line, else quoted."""
+
     columns: list[str] | None = None
     """Names of the columns, in order, of text files that have no header line."""
 

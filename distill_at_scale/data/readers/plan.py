@@ -13,13 +13,14 @@ from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.readers import tables
 from distill_at_scale.data.readers.fields import REQUIRED, check_map, resolve
-from distill_at_scale.data.readers.formats import TextLayout
 from distill_at_scale.data.readers.heads import Head, Sample, file_of, look_at, name_of, read_head
+from distill_at_scale.data.readers.layout import TextLayout
 from distill_at_scale.data.readers.listing import list_inputs
 from distill_at_scale.data.readers.odd_files import odd_files
 from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.partitions import partition_values
 from distill_at_scale.data.readers.schema import Fragment, LogEstimate, LogSchema, ReadAs
+from distill_at_scale.data.readers.sequences import tokens
 from distill_at_scale.data.readers.tables import TableHead
 from distill_at_scale.data.readers.types import id_kind, number_kind, time_unit
 from distill_at_scale.errors import DasError
@@ -94,7 +95,7 @@ def plan_log(
         exact=counted and not any(head.format == "arrow_stream" for head in heads),
         bytes=size,
         skipped=tuple(skipped),
-        noticed=tuple(merge([_skips(skipped), odd_files(heads, columns[0], folders, schema)])),
+        noticed=tuple(merge([_skips(skipped), *_odd_texts(heads), odd_files(heads, columns[0], folders, schema)])),
         read_as=_read_as(heads),
     )
     return schema, fragments, estimate
@@ -104,7 +105,7 @@ def _read_as(heads: Sequence[Head]) -> tuple[ReadAs, ...]:
     ways = Counter(
         ReadAs(format=head.format)
         if isinstance(head, TableHead)
-        else ReadAs(format=head.format, delimiter=head.delimiter, header=head.header)
+        else ReadAs(format=head.format, delimiter=head.delimiter, header=head.header, quote=head.quote)
         for head in heads
     )
     return tuple(way.model_copy(update={"files": files}) for way, files in ways.items())
@@ -112,6 +113,10 @@ def _read_as(heads: Sequence[Head]) -> tuple[ReadAs, ...]:
 
 def _skips(skipped: Sequence[tuple[str, str]]) -> list[Notice]:
     return [Notice(what=f"skipped: {why}", count=1, unit="file", example=place) for place, why in skipped]
+
+
+def _odd_texts(heads: Sequence[Head]) -> list[tuple[Notice, ...]]:
+    return [head.noticed for head in heads if isinstance(head, TextLayout)]
 
 
 def _listed(places: Sequence[str]) -> str:
@@ -221,12 +226,14 @@ def _fragments(head: Head, fragment_bytes: int, partitions: Partitions, rows_per
             delimiter=head.delimiter,
             compression=text.compression,
             partitions=partitions,
+            quote=head.quote,
+            header=head.header_line,
         )
 
     total = text.file.size
     first_line = text.text.encode()[: head.header_bytes].count(b"\n") + 1
     # Inside quotes a line end does not end a row, so such files are not cut.
-    if text.compression or (b'"' in body and head.format in ("csv", "inter")):
+    if text.compression or text.returns or (head.quote == "record" and b'"' in body):
         return [fragment(start, None, total, first_line)]
     cuts = [start, *range(start + fragment_bytes, total - fragment_bytes // 2, fragment_bytes), total]
     return [
@@ -238,5 +245,5 @@ def _fragments(head: Head, fragment_bytes: int, partitions: Partitions, rows_per
 def _rows_per_line(head: TextLayout) -> float:
     if head.format != "sequences":
         return 1.0
-    counts = [len(line.split()) - 1 for line in head.head.text.split("\n") if line.strip()]
+    counts = [len(tokens(line)) - 1 for line in head.head.text.split("\n") if line.strip()]
     return max(1.0, sum(counts) / max(1, len(counts)))

@@ -10,15 +10,20 @@ import polars as pl
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.cleaning import broken_lines, clean_rows
+from distill_at_scale.data.ids import notice_rows
+from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.readers.arrow_files import read_table
 from distill_at_scale.data.readers.delimited import parse_delimited
 from distill_at_scale.data.readers.jsonl import parse_jsonl
 from distill_at_scale.data.readers.lines import Parsed
 from distill_at_scale.data.readers.parquet import read_parquet
+from distill_at_scale.data.readers.quoting import Quoting
+from distill_at_scale.data.readers.repeated import RepeatedHeader
 from distill_at_scale.data.readers.schema import Batch, Fragment, LogSchema
 from distill_at_scale.data.readers.sequences import parse_sequences
 from distill_at_scale.data.readers.table_rows import add_partitions
-from distill_at_scale.data.readers.text import BLOCK_BYTES, blocks, check_utf8
+from distill_at_scale.data.readers.tail import LastLine
+from distill_at_scale.data.readers.text import BLOCK_BYTES, BOM, Block, blocks, check_utf8, whole_lines
 
 _PARSERS: Final[dict[str, Callable[[bytes, Fragment, LogSchema], Parsed]]] = {
     "csv": parse_delimited,
@@ -44,7 +49,7 @@ def read_fragment(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
     was cut into fragments.
 
     Raises:
-        DasError: the file is gone, cut off, damaged or not UTF-8.
+        DasError: the file is gone, cut off, damaged or not UTF-8, or a second header with other columns is in it.
     """
     reader = _TABLES.get(fragment.format, _read_text)
     return reader(fragment, schema)
@@ -52,23 +57,29 @@ def read_fragment(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
 
 def _read_text(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
     source = storage.redact(fragment.uri)
-    parse = _PARSERS[fragment.format]
-    quoted = fragment.format in ("csv", "inter")
     size = _SEQUENCE_BLOCK if fragment.format == "sequences" else BLOCK_BYTES
+    quoted = fragment.format in ("csv", "inter") and fragment.quote == "record"
     # What the folders' names give is no column of the lines.
     own = {c: name for c, name in schema.columns.items() if name not in fragment.partitions}
     lines_schema = schema.model_copy(update={"columns": own}) if fragment.partitions else schema
-    for block, first_line in blocks(fragment, quoted, size):
-        if block.isspace():
+    header = RepeatedHeader(fragment, lines_schema, source)
+    tail = LastLine(fragment, lines_schema, source)
+    for block in blocks(fragment, Quoting.of(fragment, lines_schema).end if quoted else whole_lines, size):
+        if block.data.isspace():
             continue
-        check_utf8(block, fragment.uri, first_line)
-        parsed = parse(block, fragment, lines_schema)
-        good, bad = clean_rows(
-            add_partitions(parsed.raw, fragment, schema), schema.id_types, schema.time_unit, source, 0
-        )
+        check_utf8(block.data, fragment.uri, block.line)
+        data, odd = _plain_text(block)
+        if block.unfinished:
+            data, cut = tail.cut_off(data)
+        else:
+            tail.remember(data)
+            cut = None
+        parsed = header.drop(_PARSERS[fragment.format](data, fragment, lines_schema), block.line)
+        raw = add_partitions(parsed.raw, fragment, schema)
+        good, bad = clean_rows(raw, schema.id_types, schema.time_unit, source, 0)
         if bad.height or parsed.broken:
-            rows, broken = parsed.numbers() if first_line is not None else (None, None)
-            offset = first_line or 0
+            rows, broken = parsed.numbers() if block.line is not None else (None, None)
+            offset = block.line or 0
             at = None if rows is None else rows[bad["row"].to_numpy()] + offset
             bad = bad.with_columns(_numbers(at, bad.height))
             lines = broken_lines(
@@ -78,7 +89,29 @@ def _read_text(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
                 _numbers(None if broken is None else broken + offset, len(parsed.broken)),
             )
             bad = pl.concat([bad, lines])
-        yield Batch(good, bad)
+        if cut:
+            number = None if block.line is None else [block.line + data.count(b"\n")]
+            at_end = _numbers(None if number is None else np.array(number), 1)
+            bad = pl.concat([bad, broken_lines([cut.line], [cut.reason], source, at_end)])
+        notices = merge((odd, tail.noticed(block.unfinished), parsed.noticed, notice_rows(good)))
+        yield Batch(good, bad, tuple(notices))
+
+
+def _plain_text(block: Block) -> tuple[bytes, list[Notice]]:
+    """The lines without what files that were put together bring in; what that was."""
+    noticed = []
+    if block.returns:
+        what = "a carriage return alone (as old Macs end lines) is read as a line end"
+        noticed.append(Notice(what=what, count=block.returns, unit="line"))
+    data = block.data
+    marks = data.count(BOM) if BOM in data else 0
+    if marks:
+        data = data.removeprefix(BOM).replace(b"\n" + BOM, b"\n")
+        marks -= data.count(BOM)
+    if marks:
+        what = "a byte order mark inside the file (of files put together?) is left out"
+        noticed.append(Notice(what=what, count=marks, unit="line"))
+    return data, noticed
 
 
 def _numbers(values: np.ndarray | None, size: int) -> pl.Series:

@@ -12,6 +12,8 @@ from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice
 
 FileFormat = Literal["parquet", "arrow", "arrow_stream", "orc", "csv", "jsonl", "inter", "movielens", "sequences"]
+Quote = Literal["none", "line", "record"]
+"""Quotes are plain characters; close on their line or are plain characters; or may hold line ends."""
 TextType = Literal["int", "float", "string"]
 Compression = Literal["gzip", "zstd", "bz2", "xz", "lz4"]
 
@@ -110,6 +112,12 @@ class Fragment(BaseModel):
     delimiter: str | None = None
     compression: Compression | None = None
 
+    quote: Quote = "record"
+    """Text with fields: how far a quoted field reaches."""
+
+    header: str = ""
+    """Text with fields: the line of column names that the file begins with, to be known when it comes again."""
+
 
 class ReadAs(BaseModel):
     """How some files of a log are read, for people to check."""
@@ -122,6 +130,8 @@ class ReadAs(BaseModel):
     """between two fields; None where the format has none"""
     header: bool | None = None
     """whether the first line names the columns; None where the format itself does"""
+    quote: Quote = "none"
+    """how far a quoted field reaches"""
 
     def __str__(self) -> str:
         """``csv, ',' between fields, the first line names the columns``."""
@@ -129,7 +139,9 @@ class ReadAs(BaseModel):
         if self.delimiter is not None:
             parts.append(f"{self.delimiter!r} between fields")
         if self.header is not None:
-            parts.append("the first line names the columns" if self.header else "no header line")
+            parts.append("the first line names the columns" if self.header else "columns named by --columns")
+        if self.format in ("csv", "inter"):
+            parts.append("quotes are plain characters" if self.quote == "none" else "fields may be in quotes")
         return ", ".join(parts)
 
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.cleaning import clean_rows, quarantined
+from distill_at_scale.data.ids import notice_rows
 from distill_at_scale.data.readers import tables
 from distill_at_scale.data.readers.schema import Batch, Fragment, LogSchema
 from distill_at_scale.data.readers.tables import find_column, is_bytes, is_list, is_text
@@ -105,7 +106,7 @@ def _exploded(
 def _clean(arrays: dict[str, Any], fragment: Fragment, schema: LogSchema, rows: int | np.ndarray | None) -> Batch:
     raw = add_partitions(_frame(arrays, schema), fragment, schema)
     good, bad = clean_rows(raw, schema.id_types, schema.time_unit, storage.redact(fragment.uri), rows)
-    return Batch(good, bad)
+    return Batch(good, bad, notice_rows(good))
 
 
 def _frame(arrays: dict[str, Any], schema: LogSchema) -> pl.DataFrame:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import lzma
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
@@ -21,10 +21,9 @@ HEAD_BYTES: Final = 1 << 16
 # A file whose first line is longer gets a second look.
 LONG_HEAD_BYTES: Final = 1 << 22
 BLOCK_BYTES: Final = 8 << 20
-# A quoted field may hold line ends; past this size an odd number of quotes is a stray quote instead.
-_MAX_RECORD: Final = 64 << 20
 _MAX_LINE: Final = 256 << 20
-_BOM: Final = b"\xef\xbb\xbf"
+BOM: Final = b"\xef\xbb\xbf"
+_RETURN: Final = re.compile(rb"\r(?!\n)")
 _MAGIC: Final[dict[bytes, Compression]] = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -46,6 +45,7 @@ class TextHead:
         complete: whether that is the whole file.
         has_line: whether its first line is whole.
         offset: bytes of the byte order mark before ``text``.
+        returns: whether lines end in a carriage return alone.
         ratio: unpacked bytes for each byte on storage.
     """
 
@@ -56,6 +56,7 @@ class TextHead:
     has_line: bool
     offset: int
     ratio: float
+    returns: bool = False
 
     @property
     def name(self) -> str:
@@ -92,8 +93,9 @@ def read_text_head(file: storage.FileInfo, raw: bytes) -> TextHead:
     refuse_foreign(place, data, packed=compression is not None)
     if b"\x00" in data:
         _refuse_binary(place, data)
-    offset = len(_BOM) if data.startswith(_BOM) else 0
-    data = data[offset:]
+    offset = len(BOM) if data.startswith(BOM) else 0
+    # Whether a return at the very end ends a line cannot be seen yet.
+    data, returns = line_feeds(data[offset:] if whole else data[offset:].removesuffix(b"\r"))
     has_line = whole or b"\n" in data
     if not whole:
         end = data.rfind(b"\n") + 1
@@ -105,7 +107,7 @@ def read_text_head(file: storage.FileInfo, raw: bytes) -> TextHead:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise DasError(_not_utf8(place, data.count(b"\n", 0, error.start) + 1)) from error
-    return TextHead(file, compression, text, whole, has_line, offset, ratio)
+    return TextHead(file, compression, text, whole, has_line, offset, ratio, returns > 0)
 
 
 def _unpack(raw: bytes, compression: Compression, whole: bool, place: str) -> tuple[bytes, bool]:
@@ -143,12 +145,34 @@ def unpacked(file: Any, compression: Compression | None) -> Any:
     return pa.CompressedInputStream(file, compression)
 
 
-def blocks(fragment: Fragment, quoted: bool, size: int = BLOCK_BYTES) -> Iterator[tuple[bytes, int | None]]:
-    """Whole lines of a fragment, about ``size`` bytes at a time, with the number of the first line if known.
+@dataclass(frozen=True)
+class Block:
+    """Some whole lines of a file.
+
+    Attributes:
+        data: the lines; every line end in it is a line feed, or one after a carriage return.
+        line: number of the first of them in the file (from 1), None where it is not known.
+        returns: lines that ended in a carriage return alone.
+        unfinished: whether the last of them is the last of the file and has no line end.
+    """
+
+    data: bytes
+    line: int | None
+    returns: int
+    unfinished: bool
+
+
+def whole_lines(data: bytes) -> int:
+    """How many bytes of ``data`` are whole lines."""
+    return data.rfind(b"\n") + 1
+
+
+def blocks(fragment: Fragment, whole: Callable[[bytes], int] = whole_lines, size: int = BLOCK_BYTES) -> Iterator[Block]:
+    """Whole lines of a fragment, about ``size`` bytes at a time.
 
     Args:
         fragment: a text file or a byte range of one; a range holds the lines that begin in it.
-        quoted: whether a line end may lie inside quotes, where no block may end.
+        whole: how many of the bytes read so far are whole records, where a record may be several lines.
         size: bytes read at a time.
 
     Raises:
@@ -156,34 +180,34 @@ def blocks(fragment: Fragment, quoted: bool, size: int = BLOCK_BYTES) -> Iterato
     """
     line = fragment.first_row
     carry = b""
+    returns = 0
     for chunk in _chunks(fragment, size):
-        carry += chunk
-        end = _block_end(carry, quoted)
+        # Whether a return ends a line shows in the byte behind it.
+        carry, last = (carry + chunk[:-1], chunk[-1:]) if chunk.endswith(b"\r") else (carry + chunk, b"")
+        carry, found = line_feeds(carry)
+        returns += found
+        end = whole(carry)
         if end:
-            block, carry = carry[:end], carry[end:]
-            yield block, line
+            yield Block(carry[:end], line, returns, False)
             if line is not None:
-                line += int(np.count_nonzero(np.frombuffer(block, dtype=np.uint8) == ord("\n")))
-        elif len(carry) > _MAX_LINE:
+                line += int(np.count_nonzero(np.frombuffer(carry[:end], dtype=np.uint8) == ord("\n")))
+            carry, returns = carry[end:] + last, 0
+            continue
+        carry += last
+        if len(carry) > _MAX_LINE:
             raise DasError(
                 f"{storage.redact(fragment.uri)}: a line is longer than {_MAX_LINE >> 20} MiB; "
                 f"this is not a log in the format {fragment.format} (--format names another)."
             )
     if carry:
-        yield carry, line
+        carry, found = line_feeds(carry)
+        yield Block(carry, line, returns + found, not carry.endswith(b"\n"))
 
 
-def _block_end(data: bytes, quoted: bool) -> int:
-    """Where the last whole record of ``data`` ends; 0 when there is none."""
-    end = data.rfind(b"\n") + 1
-    if not quoted or not end:
-        return end
-    last, inside = end, data.count(b'"', 0, end) % 2
-    while inside and end:
-        previous = data.rfind(b"\n", 0, end - 1) + 1
-        inside = (inside + data.count(b'"', previous, end)) % 2
-        end = previous
-    return end or (last if len(data) > _MAX_RECORD else 0)
+def line_feeds(data: bytes) -> tuple[bytes, int]:
+    """``data`` with line feeds in the place of carriage returns that stand alone (as old Macs end lines); how many."""
+    alone = data.count(b"\r") - data.count(b"\r\n") if b"\r" in data else 0
+    return (_RETURN.sub(b"\n", data), alone) if alone else (data, 0)
 
 
 def _chunks(fragment: Fragment, size: int) -> Iterator[bytes]:

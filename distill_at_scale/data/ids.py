@@ -1,0 +1,144 @@
+"""Ids keep their text: what an id may look like, and what about one is said.
+
+In a column of integers only the way counts in which a program prints an integer: ``007``, ``+7`` and `` 7`` mean
+something else than 7 to whoever wrote them, so they are bad rather than merged with 7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.noticed import Notice, shown
+
+MAX_ID_BYTES: Final = 1024
+NO_ID: Final = r"\N"
+"""How Hive, MySQL and Postgres write that there is no value; it is nobody's id."""
+_NULL_LIKE: Final = (
+    "NULL Null null NONE None none NA na N/A n/a #N/A NAN NaN nan <NA> <null> (null) nil NIL NaT undefined"
+)
+NULL_LIKE: Final = tuple(_NULL_LIKE.split(" "))
+"""What programs write where there is no value, though it could be somebody's id."""
+_KEEP_TEXT: Final = "(--id-type string reads ids as text)"
+_LARGEST_EXACT_FLOAT: Final = float(2**53)
+
+
+def convert_id(values: pl.Series, id_type: str) -> pl.Series:
+    """Values as Int64 or String ids; null where a value is none."""
+    dtype = values.dtype
+    if id_type == "int64":
+        if dtype.is_integer() or dtype == pl.Null:
+            return values.cast(pl.Int64, strict=False)
+        if dtype.is_float():
+            return whole(values)
+        return _integers(_decimal_text(values))
+    if dtype.is_float():
+        values = whole(values)
+    text = _decimal_text(values)
+    # A quote that is closed lines later swallows the rows between: nobody's id looks like that.
+    bad = text.str.contains("[\n\r]") | (text == NO_ID)
+    size = text.str.len_bytes()
+    bad = bad | (size < 1) | (size > MAX_ID_BYTES)
+    return _where(text, ~bad) if bad.any() else text
+
+
+def whole(values: pl.Series) -> pl.Series:
+    """Floats that are whole numbers (and exact as such), as Int64; null elsewhere."""
+    exact = values.is_finite() & (values == values.floor()) & (values.abs() <= _LARGEST_EXACT_FLOAT)
+    return _where(values, exact).cast(pl.Int64)
+
+
+def is_canonical(block: bytes, delimiter: str) -> bool:
+    """False where a field of lines may hold an integer that is not written as programs print it.
+
+    Parsers take ``007`` for 7 and leave no trace of it. This looks at the first and last bytes of all fields, which is
+    far cheaper than reading every id as text; a text that begins with a blank gives False, too.
+    """
+    data = np.frombuffer(b"\n" + block + (b"" if block.endswith(b"\n") else b"\n") + b"\n", dtype=np.uint8)
+    at = np.flatnonzero((data == ord(delimiter)) | (data == ord("\n")))[:-1]
+    first = data[at + 1]
+    before = data[at[1:] - 1]
+    for blank in b" \t":
+        if blank != ord(delimiter) and ((first == blank).any() or (before == blank).any()):
+            return False
+    if (first == ord("+")).any():
+        return False
+    zero = data[at[first == ord("0")] + 2]
+    minus = data[at[first == ord("-")] + 2]
+    digits = (zero >= ord("0")) & (zero <= ord("9"))
+    return not digits.any() and not (minus == ord("0")).any()
+
+
+def id_reasons(name: str, text: pl.Series, id_type: str) -> Iterator[tuple[pl.Series, str]]:
+    """(condition, reason) for values that are no id, to be tried in this order; the last one holds for what is left."""
+    yield text == NO_ID, f"{name} is missing (written as {NO_ID})"
+    if id_type == "int64":
+        yield text.is_in(NULL_LIKE), f"{name} is missing (written as NULL, NA or the like)"
+        digits = text.str.strip_chars(" \t").str.contains(r"^-?[0-9]{18,}(\.0+)?$")
+        yield digits, f"{name} does not fit 64 bits {_KEEP_TEXT}"
+        other = text.str.contains(r"^[ \t]*[+-]?[0-9]+[ \t]*$")
+        yield other, f"{name} is an integer written in another way, as 007, +7 or ' 7' {_KEEP_TEXT}"
+        yield text.is_not_null(), f"{name} is not an integer {_KEEP_TEXT}"
+    else:
+        yield text.str.len_bytes() > MAX_ID_BYTES, f"{name} is longer than {MAX_ID_BYTES:,} bytes"
+        yield text.str.contains("[\n\r]"), f"{name} holds a line end"
+        yield text.is_not_null(), f"{name} is not a whole number"
+
+
+def notice_rows(good: pl.DataFrame) -> tuple[Notice, ...]:
+    """What looks odd about the ids of good rows."""
+    return tuple(n for name in (Columns.USER_ID, Columns.ITEM_ID) for n in notice_ids(good[name]))
+
+
+def notice_ids(ids: pl.Series) -> list[Notice]:
+    """What looks odd about good ids of one column; integers never do."""
+    if ids.dtype != pl.String or not len(ids):
+        return []
+    name = ids.name
+    found = (
+        (ids.is_in(NULL_LIKE), f"{name} is written as NULL, None, nan or the like, and taken for an id"),
+        (
+            ids.str.starts_with(" ") | ids.str.ends_with(" ") | ids.str.starts_with("\t") | ids.str.ends_with("\t"),
+            f"{name} has blanks around it, which stay a part of the id",
+        ),
+        (
+            ids.str.ends_with(".0"),
+            f"{name} is a number with .0 behind it, which is another id than the number without",
+        ),
+        (
+            ids.str.ends_with('"') & ids.str.starts_with('"'),
+            f"{name} is in quotes, which stay a part of the id (--quote '\"' takes them off)",
+        ),
+    )
+    notices = []
+    for mask, what in found:
+        if what.startswith(f"{name} is a number") and mask.any():
+            mask = mask & ids.str.contains(r"^-?[0-9]+\.0+$")
+        count = int(mask.sum())
+        if count:
+            at: Any = mask.arg_max()
+            notices.append(Notice(what=what, count=count, example=shown(ids[at])))
+    return notices
+
+
+def _integers(text: pl.Series) -> pl.Series:
+    numbers = text.cast(pl.Int64, strict=False)
+    # What is printed in another way than it was written is not written as programs do.
+    same = numbers.cast(pl.String) == text
+    return numbers if same.all() else _where(numbers, same)
+
+
+def _decimal_text(values: pl.Series) -> pl.Series:
+    """Values as text; whole decimals without their zeros behind the point."""
+    if values.dtype.is_decimal():
+        return values.cast(pl.String).str.replace(r"\.0+$", "")
+    return values if values.dtype == pl.String else values.cast(pl.String, strict=False)
+
+
+def _where(values: pl.Series, mask: pl.Series) -> pl.Series:
+    """``values`` where ``mask`` is true, null elsewhere."""
+    return pl.select(pl.when(mask).then(values)).to_series().alias(values.name)

@@ -1,0 +1,204 @@
+"""Which columns lines of fields have: the delimiter, the quotes, and the line that names the columns, if any."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.noticed import Notice, shown
+from distill_at_scale.data.readers.fields import known_names
+from distill_at_scale.data.readers.headers import holds_data, holds_names, suggested
+from distill_at_scale.data.readers.layout import TextLayout
+from distill_at_scale.data.readers.options import LogOptions
+from distill_at_scale.data.readers.quoting import Quoting, closes_on_lines
+from distill_at_scale.data.readers.schema import FileFormat, Quote
+from distill_at_scale.data.readers.text import TextHead
+from distill_at_scale.errors import DasError
+
+# Tried in this order: a blank or a colon also stands inside times, so the others go first.
+_DELIMITERS: Final = (",", "\t", ";", "|", "^", "~", "\x1f", " ", ":")
+_MOVIELENS: Final = (Columns.USER_ID, Columns.ITEM_ID, Columns.RATING, Columns.TIMESTAMP)
+TYPED_FIELD: Final = re.compile(r"^[^\s:]+:(token|float|token_seq|float_seq)$")
+_SNIFFED_LINES: Final = 50
+
+
+def movielens(head: TextHead, lines: Sequence[str], options: LogOptions) -> TextLayout:
+    """Of lines of fields between ``::``; a header is rare there, but known when it is there.
+
+    Raises:
+        DasError: the lines do not have as many fields as there are names.
+    """
+    names = tuple(options.columns) if options.columns else _MOVIELENS
+    rows = [line.split("::") for line in lines]
+    first = [field.strip() for field in rows[0]]
+    if known_names(first, options.map) >= 2 and not options.columns:
+        return _layout(head, "movielens", tuple(first), "::", rows[1:], lines[0], "none", ())
+    return _named_by_user(head, lines, rows, names, "movielens", "::", "none")
+
+
+def delimited(head: TextHead, lines: Sequence[str], options: LogOptions, chosen: FileFormat, tabs: bool) -> TextLayout:
+    """Of lines of fields between single characters.
+
+    Args:
+        head: the file.
+        lines: its first lines that are not empty, without their ends.
+        options: what the user says.
+        chosen: csv or inter.
+        tabs: whether the file's name says that fields are separated by tabs.
+
+    Raises:
+        DasError: the delimiter cannot be told, or the first line is no header.
+    """
+    if options.delimiter is not None:
+        delimiter = options.delimiter
+    elif chosen == "inter" or tabs:
+        delimiter = "\t"
+    else:
+        delimiter = _sniff(head, lines, options)
+    quote = _quote(lines, delimiter, options)
+    first = Quoting(delimiter, quote, 0).fields(lines[0]) or lines[0].split(delimiter)
+    width = len(options.columns) if options.columns and chosen != "inter" else len(first)
+    rows = Quoting(delimiter, quote, width).rows("\n".join(lines).encode()) or [first]
+    if options.columns and chosen != "inter":
+        return _named_by_user(head, lines, rows, tuple(options.columns), chosen, delimiter, quote)
+    header = [field.strip() for field in rows[0]]
+    if chosen == "inter":
+        if not all(TYPED_FIELD.match(field) for field in header):
+            raise DasError(
+                f"{head.name}: the first line ({lines[0][:80]}) is no typed .inter header such as "
+                f"user_id:token, item_id:token; read it with --format csv if it is a plain table."
+            )
+        header = [field.rsplit(":", 1)[0] for field in header]
+    else:
+        _check_header(head, lines[0], header, rows, options)
+    return _layout(head, chosen, tuple(header), delimiter, rows[1:], lines[0], quote, ())
+
+
+def _quote(lines: Sequence[str], delimiter: str, options: LogOptions) -> Quote:
+    if options.quote != "auto":
+        return "none" if options.quote == "none" else "record"
+    if delimiter != "\t":
+        return "record"
+    # Between tabs nothing needs quotes, so most programs write them only as what they are.
+    return "line" if closes_on_lines(lines, delimiter) else "none"
+
+
+def _check_header(
+    head: TextHead, line: str, header: Sequence[str], rows: Sequence[Sequence[str]], options: LogOptions
+) -> None:
+    named = " (--map takes names of columns, not values)" if set(header) & set(options.map.values()) else ""
+    if holds_data(header, rows[1:], options.map):
+        raise DasError(
+            f"{head.name}: the first line looks like data, not like column names ({line[:80]}); name the columns in "
+            f"the file's order: --columns {suggested(rows)} (check which is which){named}."
+        )
+    if known_names(header, options.map) == 0:
+        raise DasError(
+            f"{head.name}: no column for user_id, and no other is known, in the first line ({line[:80]}); name them "
+            f"with --map user_id=COLUMN item_id=COLUMN, or, if that line holds data, all columns in the file's order "
+            f"with --columns."
+        )
+
+
+def _named_by_user(
+    head: TextHead,
+    lines: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    names: tuple[str, ...],
+    chosen: FileFormat,
+    delimiter: str,
+    quote: Quote,
+) -> TextLayout:
+    """Columns by ``--columns``; a first line that names them nevertheless is no row."""
+    _check_width(head, rows, names, f"fields between {delimiter!r}")
+    first = [field.strip() for field in rows[0]]
+    if len(first) != len(names) or not holds_names(first, rows[1:], names):
+        return _layout(head, chosen, names, delimiter, rows, "", quote, ())
+    moved = [name for name, given in zip(first, names) if name != given and name in names]
+    if moved:
+        raise DasError(
+            f"{head.name}: the first line names the columns in another order ({lines[0][:80]}) than --columns does "
+            f"({' '.join(names)}); leave --columns out, or correct it."
+        )
+    what = "the first line names the columns, though --columns names them, too: it is left out"
+    notice = Notice(what=what, count=1, unit="file", example=shown(lines[0]))
+    return _layout(head, chosen, names, delimiter, rows[1:], lines[0], quote, (notice,), header=False)
+
+
+def _layout(
+    head: TextHead,
+    chosen: FileFormat,
+    names: tuple[str, ...],
+    delimiter: str,
+    rows: Sequence[Sequence[str]],
+    header_line: str,
+    quote: Quote,
+    noticed: tuple[Notice, ...],
+    header: bool | None = None,
+) -> TextLayout:
+    return TextLayout(
+        head,
+        chosen,
+        names,
+        delimiter,
+        _header_bytes(head) if header_line else 0,
+        _columns(rows, names),
+        header=bool(header_line) if header is None else header,
+        header_line=header_line,
+        quote=quote,
+        noticed=noticed,
+    )
+
+
+def _header_bytes(head: TextHead) -> int:
+    # Blank lines before the header belong to it.
+    skipped = len(head.text) - len(head.text.lstrip("\r\n"))
+    end = head.text.find("\n", skipped)
+    return len((head.text if end < 0 else head.text[: end + 1]).encode())
+
+
+def _sniff(head: TextHead, lines: Sequence[str], options: LogOptions) -> str:
+    best, best_score = None, (0, 0)
+    for order, delimiter in enumerate(_DELIMITERS):
+        rows = [row for row in _split(lines[:_SNIFFED_LINES], delimiter) if row]
+        width, times = Counter(map(len, rows)).most_common(1)[0]
+        known = 0 if options.columns else known_names([field.strip() for field in rows[0]], options.map)
+        if len(rows[0]) < 2 or (known < 2 and (width < 2 or times < 0.8 * len(rows))):
+            continue
+        score = (known + 1, len(_DELIMITERS) - order)
+        if score > best_score:
+            best, best_score = delimiter, score
+    if best is None:
+        raise DasError(
+            f"{head.name}: no delimiter between fields can be found in the first line ({lines[0][:80]}); "
+            f"name it with --delimiter, or the format with --format."
+        )
+    return best
+
+
+def _split(lines: Sequence[str], delimiter: str) -> list[list[str]]:
+    try:
+        if sum(line.count('"') for line in lines) % 2 == 0:
+            return list(csv.reader(lines, delimiter=delimiter))
+        # A quote without its twin must not swallow the lines behind it.
+        return [next(csv.reader([line], delimiter=delimiter)) for line in lines]
+    except csv.Error:
+        return [line.split(delimiter) for line in lines]
+
+
+def _check_width(head: TextHead, rows: Sequence[Sequence[str]], names: Sequence[str], what: str) -> None:
+    width = Counter(map(len, rows)).most_common(1)[0][0]
+    if width != len(names):
+        raise DasError(
+            f"{head.name}: the lines have {width} {what}, but there are {len(names)} column names "
+            f"({', '.join(names)}); name all of them with --columns."
+        )
+
+
+def _columns(rows: Sequence[Sequence[str]], names: Sequence[str]) -> dict[str, list[Any]]:
+    whole = [row for row in rows if len(row) == len(names)]
+    return {name: [row[index] for row in whole] for index, name in enumerate(names)}

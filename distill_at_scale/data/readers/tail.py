@@ -1,0 +1,84 @@
+"""The last line of a text file: whether the file was cut off in it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.noticed import Notice
+from distill_at_scale.data.readers.schema import Fragment, LogSchema
+
+# Lines before the last that it is compared with.
+_COMPARED: Final = 1000
+# Fewer digits are no time of this century, so that their number may vary.
+_TIME_DIGITS: Final = 8
+# Ids of one length tell little unless they are many and long.
+_IDS_COMPARED, _ID_LENGTH = 20, 4
+_NO_END: Final = "the last line has no line end; if the file was cut off there, rows are missing"
+
+
+@dataclass(frozen=True)
+class CutLine:
+    """A last line that is not whole, and why it is taken for that."""
+
+    line: str
+    reason: str
+
+
+class LastLine:
+    """Compares the last line of a file, where it has no line end, with those before.
+
+    A time such as ``16``, cut off from ``1600000000``, is a number like any other; that it is shorter than all before
+    and at the very end gives it away.
+
+    Args:
+        fragment: a fragment of lines.
+        schema: which column is read as what.
+        source: the file, for the notice.
+    """
+
+    def __init__(self, fragment: Fragment, schema: LogSchema, source: str) -> None:
+        self._source = source
+        self._format = fragment.format
+        self._quoted = fragment.quote != "none"
+        self._delimiter = ("::" if fragment.format == "movielens" else fragment.delimiter or ",").encode()
+        roles = {name: canonical for canonical, name in schema.columns.items()}
+        self._role = roles.get(fragment.names[-1]) if fragment.names else None
+        self._before: list[bytes] = []
+
+    def remember(self, data: bytes) -> None:
+        """Keeps the last lines of a block, for a last line that comes in a block of its own."""
+        if self._role:
+            self._before = data[-(1 << 16) :].split(b"\n")[1:-1][-_COMPARED:]
+
+    def cut_off(self, data: bytes) -> tuple[bytes, CutLine | None]:
+        """Divides the last block of a file without a line end: what can be read, and a last line that is not whole."""
+        start = data.rfind(b"\n") + 1
+        last = data[start:]
+        # A quoted field at the end of a file is closed or known to be broken.
+        if self._role is None or (self._quoted and b'"' in last) or self._delimiter not in last:
+            return data, None
+        lines = data[max(0, start - (1 << 16)) : start].split(b"\n")[:-1][-_COMPARED:] or self._before
+        ends = [line.rstrip(b"\r").rsplit(self._delimiter, 1)[-1].strip() for line in lines if self._delimiter in line]
+        value = last.rstrip(b"\r").rsplit(self._delimiter, 1)[-1].strip()
+        if not value or not ends or not self._is_shorter(value, ends):
+            return data, None
+        reason = f"last line of the file is cut off: no line end, and {self._role} is shorter than in the lines before"
+        return data[:start], CutLine(last.decode(), reason)
+
+    def _is_shorter(self, value: bytes, others: list[bytes]) -> bool:
+        lengths = set(map(len, others))
+        if len(value) >= min(lengths):
+            return False
+        if self._role == Columns.TIMESTAMP:
+            return min(lengths) >= _TIME_DIGITS
+        if self._role == Columns.RATING:
+            return all(b"." in other for other in others)
+        return len(others) >= _IDS_COMPARED and len(lengths) == 1 and min(lengths) >= _ID_LENGTH
+
+    def noticed(self, unfinished: bool) -> list[Notice]:
+        """What is said of a file whose last line has no end; a JSON object shows by itself whether it is whole."""
+        if not unfinished or self._format == "jsonl":
+            return []
+        return [Notice(what=_NO_END, count=1, unit="file", example=self._source)]
