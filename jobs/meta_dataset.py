@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from distill_at_scale import signals
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.meta_dataset import BUDGETS, METHODS, MODELS, SEEDS, meta_dataset, prepare_corpus
 from distill_at_scale.settings import seconds
@@ -56,4 +57,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with signals.ending():
+        sys.exit(main())

@@ -51,6 +51,8 @@ os.environ.update(
     RAY_DATA_DISABLE_PROGRESS_BARS="1",
     # Workers run at nice 15 otherwise, behind everything else on the machine.
     RAY_worker_niceness="0",
+    # Half a minute, which is what Ray gives its own start, is too short where the run keeps all cores busy.
+    RAY_raylet_start_wait_time_s="90",
     # Nobody takes this machine away: one process less for every run of Ray Train.
     RAY_TRAIN_ENABLE_PREEMPTION_WATCHER="0",
     # A token that the developer keeps in ~/.ray must neither be used nor switch authentication on here.

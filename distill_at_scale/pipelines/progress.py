@@ -28,7 +28,10 @@ _ESTIMATE_S, _ESTIMATE_STEPS, _ESTIMATE_SHARE, _ESTIMATE_AT_LAST_S = 5.0, 2, 0.0
 
 
 def say(text: str) -> None:
-    """Shows a note: where the command line or the user has set up logging by the log, else on standard error."""
+    """Shows a note: where the command line or the user has set up logging by the log, else on standard error.
+
+    A handler on the logger ``distill_at_scale``, be it a ``NullHandler``, keeps notes off standard error.
+    """
     if _PACKAGE.handlers or (_LOG.hasHandlers() and _LOG.isEnabledFor(logging.INFO)):
         _LOG.info("%s", text)
     else:

@@ -28,6 +28,8 @@ _KEEP = 0.9
 class Quickstart(BaseModel):
     """The dataset, how each model did on its test rows, and which small dataset keeps how much of that."""
 
+    ok: bool
+    """no trial of the sweep failed"""
     data: dict[str, Any]
     evaluations: dict[str, Evaluation]
     """by model"""
@@ -77,6 +79,7 @@ def quickstart(config: QuickstartConfig | None = None, /, **settings: Any) -> Qu
         )
         advice = recommend(data=dataset.uri, sweep=place, keep=_KEEP)
     return Quickstart(
+        ok=swept.ok,
         data=dataset.summary(),
         evaluations=evaluations,
         chosen=chosen,

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import polars as pl
-from pydantic import BaseModel
 
 from distill_at_scale.config import SweepConfig
 from distill_at_scale.data import storage
@@ -38,42 +37,11 @@ from distill_at_scale.pipelines.pairs import (
     train_here,
 )
 from distill_at_scale.pipelines.searching import Searched
+from distill_at_scale.pipelines.sweep_result import SweepResult
 from distill_at_scale.pipelines.tuning import DRIVER, LOGS, Trial, check_mlflow, computing, run_trials
 from distill_at_scale.settings import seconds, settle
 
 _WRITE_EVERY_S = 2.0
-
-
-class SweepResult(BaseModel):
-    """What a sweep found; every trial is a row of ``<uri>/trials.parquet``."""
-
-    uri: str
-    data: dict[str, Any]
-    """of the full dataset: uri, fingerprint, train rows, share of the test rows that a draw among equal times chose"""
-    methods: list[str]
-    budgets: list[float]
-    models: list[str]
-    seeds: int
-    trials: int
-    done: int
-    failed: int
-    left: int
-    """for which the time budget did not suffice"""
-    failures: dict[str, int]
-    """reason -> trials"""
-    fits: int
-    """that the trials needed; what is the same was fitted once"""
-    searched: dict[str, dict[str, float]]
-    """model or distiller -> the settings that a search found"""
-    left_out: list[str]
-    """what was asked for and cannot be, as sentences"""
-    notes: list[str]
-    """what to know of the figures, as sentences"""
-    metric: str
-    """whose kept share is told, and by which every model and distiller chose its settings on validation rows"""
-    cells: list[dict[str, Any]]
-    """what every method keeps at every budget; see :func:`distill_at_scale.genie.trials.cells`"""
-    wall_s: float
 
 
 def sweep(config: SweepConfig | None = None, /, **settings: Any) -> SweepResult:
@@ -186,6 +154,8 @@ class _Sweep:
             if found is not None:
                 self.searched.append(found)
                 self.settings[owner] = {**found.chosen, **self.settings.get(owner, {})}
+            elif self.deadline is None or time.time() < self.deadline:
+                self.left_out.append(f"the search for settings of {owner}: all its trials failed")
 
     def _try(
         self, name: str, trials: list[Trial], total: int, at_once: int | None, on_done: Callable[[str, str], None]
@@ -328,14 +298,18 @@ class _Sweep:
                     storage.remove(storage.join(self.output, ours))
         self._describe({})
 
+    def _data(self) -> dict[str, Any]:
+        manifest = self.dataset.manifest
+        return {
+            "uri": storage.redact(self.dataset.uri),
+            "fingerprint": manifest.fingerprint,
+            "train_rows": manifest.splits["train"],
+            "tied_in_time": manifest.tied_share("test"),
+        }
+
     def _describe(self, more: Mapping[str, Any]) -> None:
         content = {
-            "data": {
-                "uri": storage.redact(self.dataset.uri),
-                "fingerprint": self.dataset.manifest.fingerprint,
-                "train_rows": self.dataset.manifest.splits["train"],
-                "tied_in_time": self.dataset.manifest.tied_share("test"),
-            },
+            "data": self._data(),
             "config": self.config.model_dump(mode="json", exclude={"address", "mlflow", "overwrite"}),
             "versions": runs.versions(),
             **more,
@@ -346,14 +320,12 @@ class _Sweep:
         trials = self._write(plan)
         failed = trials.filter(pl.col("status") == "failed")
         reasons = failed["reason"].value_counts(sort=True)
+        left = len(plan) - len(trials)
+        in_time = self.deadline is None or time.time() < self.deadline
         result = SweepResult(
+            ok=not len(failed) and not (left and in_time),
             uri=self.output,
-            data={
-                "uri": storage.redact(self.dataset.uri),
-                "fingerprint": self.dataset.manifest.fingerprint,
-                "train_rows": self.dataset.manifest.splits["train"],
-                "tied_in_time": self.dataset.manifest.tied_share("test"),
-            },
+            data=self._data(),
             methods=self.methods,
             budgets=self.config.shares,
             models=self.models,
@@ -361,7 +333,7 @@ class _Sweep:
             trials=len(plan),
             done=len(trials) - len(failed),
             failed=len(failed),
-            left=len(plan) - len(trials),
+            left=left,
             failures={row["reason"]: row["count"] for row in reasons.iter_rows(named=True)},
             fits=fits,
             searched={found.owner: found.chosen for found in self.searched},

@@ -9,7 +9,7 @@ from distill_at_scale.data.splits import tied_note
 from distill_at_scale.report.layout import command, facts, grid, show
 
 if TYPE_CHECKING:
-    from distill_at_scale.pipelines.sweep import SweepResult
+    from distill_at_scale.pipelines.sweep_result import SweepResult
 
 _REASONS_SHOWN = 5
 

@@ -63,10 +63,10 @@ def test_a_sweep(data: das.Dataset, tmp_path: Path, ray_session: None) -> None:
     settings = {**SETTINGS, "budgets": "0.5,0.0025", "models": "popularity,ease,gru4rec", "seeds": 1}
     settings["set"] = {"gru4rec.epochs": 1}
     stopped = das.sweep(data=data.uri, output=str(output), **settings, time_budget="0s")
-    assert (stopped.done, stopped.failed, stopped.left) == (0, 0, 15)
+    assert (stopped.ok, stopped.done, stopped.failed, stopped.left) == (True, 0, 0, 15)
 
     result = das.sweep(data=data.uri, output=str(output), **settings)
-    assert (result.trials, result.done, result.failed, result.left) == (15, 11, 4, 0)
+    assert (result.ok, result.trials, result.done, result.failed, result.left) == (False, 15, 11, 4, 0)
     described, trials = read_trials(str(output))
     assert described["data"]["fingerprint"] == data.manifest.fingerprint
     assert keys(trials) == expected_keys(data, (0.5, 0.0025), ("popularity", "ease", "gru4rec"), seeds=1)

@@ -1,0 +1,34 @@
+"""Runs command lines in one process and one Ray session: python every_verb.py LINES.json
+
+Reads a list of lists of words; writes ``== exit CODE: das …`` after each. Ray and torch are loaded once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import distill_at_scale as das
+from distill_at_scale import cli
+
+
+def main() -> int:
+    das.connect(num_cpus=2)
+    import ray
+
+    address = ray.get_runtime_context().gcs_address
+    for words in json.loads(Path(sys.argv[1]).read_text()):
+        words = [word.replace("ADDRESS", address) for word in words]
+        sys.argv = ["das", *words]
+        try:
+            cli.main()
+            code: object = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+        print(f"== exit {code}: das {' '.join(words)}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
