@@ -7,15 +7,16 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from distill_at_scale.pipelines import progress
 
 _PLAIN_EVERY_S = 15.0
 _SHOWN = 8
+_GAP, _TIMES = "  ", 6
 
 
 class Board:
@@ -42,7 +43,10 @@ class Board:
         """Shows the table while the block runs; a line now and then where there is no terminal."""
         console = progress.terminal()
         if console is not None:
-            with Live(get_renderable=self.table, console=console, refresh_per_second=2) as self._live:
+            # Measured anew at every frame: the window may be resized.
+            with Live(
+                get_renderable=lambda: self.table(console.width), console=console, refresh_per_second=2
+            ) as self._live:
                 yield self
             self._live = None
         else:
@@ -66,21 +70,15 @@ class Board:
             self._said = now
             progress.say(self._line())
 
-    def table(self) -> Group:
-        """The table as it is now: the state in one line and the trials that run, each cut where the terminal ends."""
+    def table(self, width: int) -> Group:
+        """The table as it is now, ``width`` columns wide: its state in a line, and a line for each trial that runs."""
         state = Text(self._line(), no_wrap=True, overflow="ellipsis")
-        if not self._running:
-            return Group(state)
-        table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-        table.add_column("running", no_wrap=True, overflow="ellipsis")
-        table.add_column("for", no_wrap=True, justify="right", min_width=6)
-        now = time.monotonic()
-        running = list(self._running.items())
-        for key, (since, labels) in running[:_SHOWN]:
-            table.add_row(Text(_named(key, labels)), progress.in_words(now - since))
+        now, running = time.monotonic(), list(self._running.items())
+        rows = [(_named(key, labels), progress.in_words(now - since)) for key, (since, labels) in running[:_SHOWN]]
         if len(running) > _SHOWN:
-            table.add_row(f"and {len(running) - _SHOWN:,} more", "")
-        return Group(state, table)
+            rows.append((f"and {len(running) - _SHOWN:,} more", ""))
+        room = min(max((cell_len(name) for name, _ in rows), default=0), max(1, width - _TIMES - len(_GAP)))
+        return Group(state, *(_row(name, duration, room) for name, duration in rows))
 
     def _line(self) -> str:
         """The state, what matters most first."""
@@ -92,6 +90,12 @@ class Board:
         if self._best is not None:
             parts.append(f"best {self.best_by} {self._best[0]:.4f} ({self._best[1]})")
         return ", ".join(parts)
+
+
+def _row(name: str, duration: str, room: int) -> Text:
+    cut = Text(name)
+    cut.truncate(room, overflow="ellipsis", pad=True)
+    return Text.assemble(cut, _GAP, (f"{duration:>{_TIMES}}", "dim"), no_wrap=True, overflow="ellipsis")
 
 
 def _named(key: str, labels: Mapping[str, Any]) -> str:

@@ -6,6 +6,7 @@ Reads a list of lists of words; writes ``== exit CODE: das …`` after each. Ray
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -14,9 +15,14 @@ from distill_at_scale import cli
 
 
 def main() -> int:
+    before = dict(os.environ)
     das.connect(num_cpus=2)
     import ray
 
+    # Threads of the user's own process are the user's business; a worker has one.
+    for name in ("POLARS_MAX_THREADS", "OMP_WAIT_POLICY"):
+        mine, theirs = os.environ.get(name), ray.get(ray.remote(os.getenv).remote(name))
+        print(f"== {name}: {'untouched' if mine == before.get(name) else mine}, workers {theirs}", flush=True)
     address = ray.get_runtime_context().gcs_address
     for words in json.loads(Path(sys.argv[1]).read_text()):
         words = [word.replace("ADDRESS", address) for word in words]
