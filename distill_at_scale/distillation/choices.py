@@ -10,7 +10,7 @@ import scipy.linalg
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.models.infinite_ae import InfiniteAE
-from distill_at_scale.models.selection import Selection, select
+from distill_at_scale.models.selection import Selection, Validated, select
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 
 Chosen = dict[str, Selection]
@@ -62,7 +62,7 @@ def ease_score(rows: SyntheticRows, lam: float) -> Score:
 
 
 def _search(grid: Sequence[float], make: Callable[[float], Score], users: RealUsers, metric: str) -> Selection:
-    def try_value(value: float) -> tuple[float, None]:
-        return users.judge(make(value), metric, "distill_cf"), None
+    def try_value(value: float) -> tuple[Validated, None]:
+        return users.validated(make(value), metric, "distill_cf"), None
 
     return select("lam", metric, grid, try_value)[0]

@@ -15,9 +15,10 @@ import torch
 from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
-from distill_at_scale.evaluation import RankingEvaluator
+from distill_at_scale.models.selection import Validated, evaluator_of
 from distill_at_scale.models.training.sources import Source, take_users
 from distill_at_scale.models.training.trainer import Alone
+from distill_at_scale.models.training.validation import merged_metric
 
 _FEISTEL_ROUNDS = 4
 
@@ -139,19 +140,22 @@ class RealUsers:
         return rows
 
     def judge(self, score: Callable[[Interactions], np.ndarray], metric: str, name: str) -> float:
-        """A validation metric over all workers' judged users, the same number on each worker.
+        """A validation metric over all workers' judged users, the same number on each worker; arguments as of
+        :meth:`validated`."""
+        return self.validated(score, metric, name).metric
+
+    def validated(self, score: Callable[[Interactions], np.ndarray], metric: str, name: str) -> Validated:
+        """What the validation of all workers' judged users found, the same on each worker.
 
         Args:
             score: from histories to scores [b, n_items].
             metric: as ``ndcg@10``; of the ranking metrics.
             name: for messages.
         """
-        ks = (int(metric.split("@")[1]),)
-        evaluator = RankingEvaluator(np.ones(self.n_items), ks, n_negatives=0, name=name)
+        evaluator = evaluator_of(metric, np.ones(self.n_items), name)
         for train, heldout in self._validation:
             evaluator.add_all(score, train, heldout)
-        total, n_users = self.added(evaluator.sums.get(metric, 0.0), evaluator.n_users)
-        return total / n_users
+        return merged_metric(evaluator, metric, self.peers, self.device)
 
     def _own(self, users: np.ndarray) -> tuple[sp.csr_array, np.ndarray]:
         here = self._places(users)

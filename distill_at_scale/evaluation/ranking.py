@@ -17,6 +17,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.evaluation.auc import N_NEGATIVES, ScoreHistogram, unseen_negatives
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
+from distill_at_scale.evaluation.groups import UserGroups
 from distill_at_scale.evaluation.metrics import inverse_propensities, ranking_metrics
 from distill_at_scale.evaluation.order import ordered_bits, sorted_unique
 from distill_at_scale.evaluation.ties import items_at, places, salts
@@ -123,6 +124,7 @@ class RankingEvaluator:
         ratings: whether scores predict ratings; adds ``mse``, over the held-out rows.
         name: of the model, for messages.
         bootstrap: if given, gathers the ranking metrics' averages over resampled users.
+        groups: if given, gathers the ranking metrics' sums over groups of users.
     """
 
     inverse_propensities: np.ndarray
@@ -132,6 +134,7 @@ class RankingEvaluator:
     ratings: bool = False
     name: str = "the model"
     bootstrap: UserBootstrap | None = None
+    groups: UserGroups | None = None
     sums: dict[str, float] = field(default_factory=dict)
     squares: dict[str, float] = field(default_factory=dict)
     histogram: ScoreHistogram = field(default_factory=ScoreHistogram)
@@ -232,6 +235,8 @@ class RankingEvaluator:
             self.squares[metric] = self.squares.get(metric, 0.0) + float((values * values).sum())
         if self.bootstrap is not None:
             self.bootstrap.add(histories.users, found)
+        if self.groups is not None:
+            self.groups.add(histories.users, found)
         self.n_users += n_users
         self.n_heldout += len(target)
         self.n_hits += int(hits.sum())
@@ -268,6 +273,8 @@ class RankingEvaluator:
             self.squares[metric] = self.squares.get(metric, 0.0) + other.squares[metric]
         if self.bootstrap is not None and other.bootstrap is not None:
             self.bootstrap.merge(other.bootstrap)
+        if self.groups is not None and other.groups is not None:
+            self.groups.merge(other.groups)
         self.histogram.merge(other.histogram)
         self.squared_error += other.squared_error
         self.n_rated += other.n_rated

@@ -11,7 +11,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig, Precision, Recommender, expect_shape
 from distill_at_scale.models.linalg import FLOAT32_CONDITION, inverse_in_place
-from distill_at_scale.models.selection import METRIC_PATTERN, Progress, select, validation_metric
+from distill_at_scale.models.selection import METRIC_PATTERN, Progress, Validated, select, validation_metric
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 
 # Rows of the sparse Gram matrix made at once.
@@ -66,7 +66,7 @@ class Ease(Recommender):
             return
         heldout = self._validation_or_refuse(validation, "lam")
 
-        def try_value(lam: float) -> tuple[float, np.ndarray]:
+        def try_value(lam: float) -> tuple[Validated, np.ndarray]:
             weights = _spread(self._solve(gram, lam), live, train.n_items)
             metric = self.config.metric
             return validation_metric(lambda h: _linear(h, weights), train, heldout, metric, self.name), weights

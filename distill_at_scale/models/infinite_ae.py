@@ -31,7 +31,7 @@ from distill_at_scale.models.kernel.solvers import (
 )
 from distill_at_scale.models.linalg import FLOAT32_CONDITION
 from distill_at_scale.models.memory import available_memory
-from distill_at_scale.models.selection import METRIC_PATTERN, Progress, Selection, select, validation_metric
+from distill_at_scale.models.selection import METRIC_PATTERN, Progress, Selection, Validated, select, validation_metric
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 from distill_at_scale.models.training.sources import MemorySource, Source, filled
 from distill_at_scale.models.training.trainer import Alone
@@ -244,7 +244,7 @@ class InfiniteAE(Recommender):
         heldout = self._validation_or_refuse(validation, "lam")
         ridges: dict[torch.dtype, KernelRidge] = {}
 
-        def try_value(lam: float) -> tuple[float, np.ndarray]:
+        def try_value(lam: float) -> tuple[Validated, np.ndarray]:
             dtype = _dtype(self.config, len(users), lam)
             if dtype not in ridges:
                 ridges.clear()

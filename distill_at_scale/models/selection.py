@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -12,8 +13,10 @@ from pydantic import BaseModel, ConfigDict
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
-from distill_at_scale.evaluation import evaluate
+from distill_at_scale.evaluation import RankingEvaluator
 from distill_at_scale.evaluation.auc import N_NEGATIVES
+from distill_at_scale.evaluation.groups import UserGroups, difference_error
+from distill_at_scale.evaluation.metrics import inverse_propensities
 
 Progress = Callable[[float, str], None]
 """Called with the share done (0 to 1) and what is being done."""
@@ -53,6 +56,99 @@ class Selection(BaseModel):
     """Whether the best value is the smallest or largest tried and the search was stopped all the same."""
     seconds: float
     """Wall time of the whole search."""
+    n_users: int | None = None
+    """Users with validation rows, by whom it was chosen; None where it was not counted."""
+    doubt: float | None = None
+    """By how much another of the values tried may be better, as a share of the best metric; see :func:`doubt`."""
+    lottery: bool = False
+    """Whether the doubt is larger than :data:`LOTTERY`: chance chose as much as the rows did."""
+
+    def warning(self) -> str | None:
+        """What to know of a choice that so few users made that it is a lottery, as a sentence."""
+        if not self.lottery:
+            return None
+        users = f"{self.n_users:,} user{'s' * (self.n_users != 1)} with validation rows"
+        said = f"{self.parameter} = {self.chosen:g} was chosen by {users}, which is a lottery: "
+        if not any(point.metric for point in self.points):
+            return f"{said}{self.metric} is 0 for every value. Set {self.parameter}, or validate on more users."
+        most = "more than 100" if self.doubt is None or self.doubt > 1 else f"{100 * self.doubt:.0f}"
+        return (
+            f"{said}another value may be better by up to {most} % of {self.metric}. Set {self.parameter}, or validate "
+            "on more users."
+        )
+
+
+LOTTERY = 0.05
+"""A choice is called a lottery beyond this doubt. It is what `das recommend` allows a small dataset to lose, so that a
+choice which may lose as much decides by itself whether a dataset keeps enough."""
+_Z = 1.645  # one-sided 95 %
+_MOST_DOUBT = 99.0
+
+
+@dataclass(frozen=True)
+class Validated:
+    """A validation metric, and what is needed to compare it with that of another value.
+
+    Attributes:
+        metric: the average over users.
+        counts: float64 [groups], users of each group of users.
+        sums: float64 [groups], the metric summed over them; None for auc, which is no average over users.
+    """
+
+    metric: float
+    counts: np.ndarray
+    sums: np.ndarray | None = None
+
+    @staticmethod
+    def of(evaluator: RankingEvaluator, metric: str, value: float) -> Validated:
+        """What an evaluator that gathered groups found; ``value``: the metric."""
+        groups = evaluator.groups or UserGroups()
+        return Validated(value, groups.counts, groups.sums.get(metric))
+
+    @property
+    def n_users(self) -> int:
+        return round(float(self.counts.sum()))
+
+
+def doubt(found: Sequence[Validated]) -> float:
+    """By how much another value may be better than the one with the best metric, as a share of that metric.
+
+    For a value whose metric is smaller by d, the upper end of a one-sided 95 % interval of its advantage is
+    1.645 s − d, where s² = e² + 1/n². e is the standard error of d over the n users, who are the same for both values
+    (:func:`~distill_at_scale.evaluation.groups.difference_error`). 1/n is what one more user could change, so that a
+    few users whom no value serves differently do not look like certainty. The doubt is the largest such advantage of
+    all values. It falls with the number of users, and where the metric has a clear peak.
+
+    Args:
+        found: for every value that was tried.
+    """
+    best = max(found, key=lambda one: one.metric)
+    if len(found) < 2:
+        return 0.0
+    n = max(best.n_users, 1)
+    if best.metric <= 0:
+        return _MOST_DOUBT
+
+    def advantage(other: Validated) -> float:
+        error = 0.0
+        if best.sums is not None and other.sums is not None:
+            error = difference_error(best.sums, other.sums, best.counts)
+        return _Z * math.hypot(error, 1.0 / n) - (best.metric - other.metric)
+
+    most = max(advantage(other) for other in found if other is not best)
+    return min(max(most, 0.0) / best.metric, _MOST_DOUBT)
+
+
+def evaluator_of(metric: str, item_weights: np.ndarray, name: str) -> RankingEvaluator:
+    """Collects one validation metric, and its sums over groups of users.
+
+    Args:
+        item_weights: float64 [n_items], inverse propensities; only psp looks at them.
+        name: of the model, for messages.
+    """
+    ks = (int(metric.split("@")[1]),) if "@" in metric else (10,)
+    negatives = N_NEGATIVES if metric == "auc" else 0
+    return RankingEvaluator(item_weights, ks, n_negatives=negatives, name=name, groups=UserGroups())
 
 
 def validation_metric(
@@ -62,28 +158,18 @@ def validation_metric(
     metric: str,
     name: str,
     batch_users: int | None = None,
-) -> float:
+) -> Validated:
     """``metric`` of ``score`` on the validation rows, from the train rows as histories."""
-    ks = (int(metric.split("@")[1]),) if "@" in metric else (10,)
-    result = evaluate(
-        score,
-        train,
-        validation,
-        train.item_counts(),
-        train.n_rows,
-        ks,
-        batch_users=batch_users,
-        n_negatives=N_NEGATIVES if metric == "auc" else 0,
-        name=name,
-    )
-    return result.metrics[metric]
+    evaluator = evaluator_of(metric, inverse_propensities(train.item_counts(), train.n_rows), name)
+    evaluator.add_all(score, train, validation, batch_users=batch_users)
+    return Validated.of(evaluator, metric, evaluator.result().metrics[metric])
 
 
 def select(
     parameter: str,
     metric: str,
     grid: Sequence[float],
-    try_value: Callable[[float], tuple[float, Fitted]],
+    try_value: Callable[[float], tuple[Validated, Fitted]],
     *,
     bounds: tuple[float, float] = (0.0, math.inf),
     integer: bool = False,
@@ -94,7 +180,7 @@ def select(
     Args:
         parameter, metric: for the record.
         grid: positive values.
-        try_value: from a value to its validation metric and what was fitted; only the best fit is kept alive.
+        try_value: from a value to what validation found and what was fitted; only the best fit is kept alive.
         bounds: open lower and closed upper bound of what may be tried.
         integer: round extensions to whole numbers.
         progress: told about every value.
@@ -112,15 +198,18 @@ def select(
         raise DasError(f"{parameter}: no value of the grid {list(grid)} is larger than {low:g}; give others.")
     n_given = len(queue)
     points: dict[float, GridPoint] = {}
+    validated: list[Validated] = []
     best: tuple[float, float, Fitted] | None = None
     while queue:
         value = queue.pop(0)
         if progress:
             progress(min(len(points) / max(n_given, len(points) + 1), 0.99), f"{parameter}={value:g}")
         clock = time.perf_counter()
-        found, fitted = try_value(value)
+        one, fitted = try_value(value)
+        found = one.metric
         if math.isnan(found):
             raise DasError(f"{parameter}={value:g} gives {metric} NaN; take this value out of the grid.")
+        validated.append(one)
         points[value] = GridPoint(value=value, metric=found, seconds=time.perf_counter() - clock)
         if best is None or found > best[1]:
             best = (value, found, fitted)
@@ -132,6 +221,7 @@ def select(
     assert best is not None
     ascending = sorted(points)
     at_edge = len(points) > 1 and best[0] in (ascending[0], ascending[-1]) and best[0] != high
+    doubted = doubt(validated)
     record = Selection(
         parameter=parameter,
         metric=metric,
@@ -140,6 +230,9 @@ def select(
         n_extensions=len(points) - n_given,
         at_edge=at_edge,
         seconds=time.perf_counter() - started,
+        n_users=validated[0].n_users,
+        doubt=doubted,
+        lottery=doubted > LOTTERY,
     )
     return record, best[2]
 

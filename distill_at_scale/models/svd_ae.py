@@ -13,7 +13,7 @@ from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig, Recommender, expect_shape
-from distill_at_scale.models.selection import METRIC_PATTERN, Progress, select, validation_metric
+from distill_at_scale.models.selection import METRIC_PATTERN, Progress, Validated, select, validation_metric
 
 # Extra directions of the subspace iteration, which make the wanted ones converge.
 _OVERSAMPLING = 32
@@ -73,7 +73,7 @@ class SvdAE(Recommender):
             return
         heldout = self._validation_or_refuse(validation, "rank")
 
-        def try_value(rank: float) -> tuple[float, int]:
+        def try_value(rank: float) -> tuple[Validated, int]:
             self._keep(encoder, decoder, int(rank))
             return validation_metric(self._score, train, heldout, self.config.metric, self.name), int(rank)
 

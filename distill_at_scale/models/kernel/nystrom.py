@@ -16,18 +16,15 @@ import torch
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
-from distill_at_scale.evaluation import RankingEvaluator
-from distill_at_scale.evaluation.auc import N_NEGATIVES, ScoreHistogram
 from distill_at_scale.models.kernel.landmarks import BLOCK, mean_diagonal
 from distill_at_scale.models.kernel.ntk import SyntheticUsers, TrainUsers
 from distill_at_scale.models.linalg import cholesky_in_place, solve_in_place
-from distill_at_scale.models.selection import Progress, Selection, select
+from distill_at_scale.models.selection import Progress, Selection, Validated, evaluator_of, select
 from distill_at_scale.models.training.sources import Source
 from distill_at_scale.models.training.trainer import Alone
+from distill_at_scale.models.training.validation import item_weights, merged_metric
 
 _CPU = torch.device("cpu")
-# All that a histogram of scores can have.
-_AUC_BINS = 1 << 20
 
 
 class NormalEquations:
@@ -127,9 +124,11 @@ def fit_nystrom(
     if len(grid) == 1:
         return None, _finite(equations.solve(grid[0] * diagonal, peers), dtype)
 
-    def try_value(lam: float) -> tuple[float, np.ndarray]:
+    of_items = item_weights(map(source.train, range(source.n_pieces)), source.n_items, peers)
+
+    def try_value(lam: float) -> tuple[Validated, np.ndarray]:
         weights = _finite(equations.solve(lam * diagonal, peers), dtype)
-        return _validate(source, landmarks, weights, metric, peers), weights
+        return _validate(source, landmarks, weights, metric, of_items, peers), weights
 
     def after(share: float, step: str) -> None:
         if progress:
@@ -138,33 +137,15 @@ def fit_nystrom(
     return select("lam", metric, grid, try_value, progress=after)
 
 
-def merged_metric(evaluator: RankingEvaluator, metric: str, peers: Alone) -> float:
-    """A validation metric over the users that all workers have counted in, the same number on each."""
-    histogram = evaluator.histogram
-    if metric == "auc" and peers.world > 1:
-        counts = torch.zeros((2, _AUC_BINS), dtype=torch.int64)
-        counts[:, torch.from_numpy(histogram.keys.astype(np.int64))] = torch.from_numpy(
-            np.stack((histogram.positives, histogram.negatives))
-        )
-        peers.add(counts)
-        keys = np.flatnonzero(counts.any(dim=0).numpy()).astype(np.uint32)
-        histogram = ScoreHistogram(keys, *counts[:, keys.astype(np.int64)].numpy())
-    totals = torch.tensor([evaluator.sums.get(metric, 0.0), evaluator.n_users], dtype=torch.float64)
-    peers.add(totals)
-    return histogram.auc() if metric == "auc" else float(totals[0] / totals[1])
-
-
-def evaluator_of(metric: str, n_items: int) -> RankingEvaluator:
-    """Collects one validation metric."""
-    ks = (int(metric.split("@")[1]),) if "@" in metric else (10,)
-    negatives = N_NEGATIVES if metric == "auc" else 0
-    return RankingEvaluator(np.ones(n_items), ks, n_negatives=negatives, name="infinite_ae")
-
-
 def _validate(
-    source: Source, landmarks: TrainUsers | SyntheticUsers, weights: np.ndarray, metric: str, peers: Alone
-) -> float:
-    evaluator = evaluator_of(metric, source.n_items)
+    source: Source,
+    landmarks: TrainUsers | SyntheticUsers,
+    weights: np.ndarray,
+    metric: str,
+    of_items: np.ndarray,
+    peers: Alone,
+) -> Validated:
+    evaluator = evaluator_of(metric, of_items, "infinite_ae")
     dtype = torch.from_numpy(weights).dtype
     for piece in range(source.n_pieces):
         heldout = source.validation(piece)

@@ -17,7 +17,6 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.kernel.landmarks import mean_diagonal
 from distill_at_scale.models.kernel.ntk import TrainUsers
-from distill_at_scale.models.kernel.nystrom import evaluator_of, merged_metric
 from distill_at_scale.models.kernel.pcg import (
     MOST_ITERATIONS,
     ConjugateGradients,
@@ -25,8 +24,9 @@ from distill_at_scale.models.kernel.pcg import (
     Sharing,
     StreamedKernel,
 )
-from distill_at_scale.models.selection import Progress, Selection, select
+from distill_at_scale.models.selection import Progress, Selection, Validated, evaluator_of, select
 from distill_at_scale.models.training.sources import MemorySource
+from distill_at_scale.models.training.validation import item_weights, merged_metric
 
 # What λ is judged by need not be exact: at this residual rankings differ in the fourth digit.
 _TUNING_TOLERANCE = 1e-3
@@ -117,6 +117,7 @@ class PcgFit:
         self._kernel = StreamedKernel(everyone, dtype, peers)
         self._preconditioner = Preconditioner(landmarks, self._rows, dtype, peers)
         self._columns = self._kernel.own.tocsc()
+        self._item_weights = item_weights([self._rows], n_items, peers)
         self._solves, self._expected, self._told = 0, len(self._chunks), 0.0
         newest = torch.zeros(peers.world, dtype=torch.int64)
         newest[peers.rank] = shelf.newest()
@@ -151,12 +152,12 @@ class PcgFit:
         """The parts of α for a λ, side by side; each holds the own users' rows."""
         return self._names(lam, self._settings.tolerance)
 
-    def _try(self, lam: float, metric: str) -> float:
+    def _try(self, lam: float, metric: str) -> Validated:
         """The validation metric for a λ, from P = X - λ' α."""
-        done = f"metric-{lam!r}"
+        done = f"validated-{lam!r}"
         if not self._on_all_shelves([done]):
             names = self._solve(lam, _TUNING_TOLERANCE)
-            evaluator, shift = evaluator_of(metric, self._rows.n_items), lam * self._diagonal
+            evaluator, shift = evaluator_of(metric, self._item_weights, "infinite_ae"), lam * self._diagonal
             for start in range(0, 0 if self._heldout is None else len(self._rows), _BATCH_USERS):
                 histories = self._rows.slice(start, start + _BATCH_USERS)
                 stop = start + len(histories)
@@ -164,13 +165,16 @@ class PcgFit:
                 for columns, name in zip(self._chunks, names):
                     scores[:, columns] -= shift * self._shelf.rows(name, start, stop)
                 evaluator.add(scores, histories, self._heldout.slice(start, stop))  # type: ignore[union-attr]
-            self._shelf.put(done, np.array([merged_metric(evaluator, metric, self._peers)]))
+            found = merged_metric(evaluator, metric, self._peers)
+            sums = np.full_like(found.counts, np.nan) if found.sums is None else found.sums
+            self._shelf.put(done, np.stack([np.full_like(sums, found.metric), found.counts, sums]))
         else:
             self._solves += len(self._chunks)
         for name in self._names(lam, _TUNING_TOLERANCE):
             if self._shelf.has(name):
                 self._shelf.drop(name)
-        return float(self._shelf.rows(done, 0, 1)[0])
+        (value, *_), counts, sums = self._shelf.rows(done, 0, 3)
+        return Validated(float(value), counts, None if np.isnan(sums).any() else sums)
 
     def _solve(self, lam: float, tolerance: float) -> list[str]:
         """Solves all chunks that are not on the shelves yet."""

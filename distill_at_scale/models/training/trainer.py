@@ -22,7 +22,7 @@ from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation import RankingEvaluator
-from distill_at_scale.models.selection import GridPoint, Progress, Selection
+from distill_at_scale.models.selection import LOTTERY, GridPoint, Progress, Selection, Validated, doubt
 from distill_at_scale.models.training.batches import Batch, Examples
 from distill_at_scale.models.training.sources import Source, take_users
 
@@ -92,6 +92,9 @@ class Trainer:
         )
         self.epoch = self.step = 0
         self.points: list[GridPoint] = []
+        # How many users validated, as one group: of epochs it is not known how sure their differences are, only what one
+        # more user could change.
+        self._judges: np.ndarray | None = None
         self._best: dict[str, torch.Tensor] | None = None
         self._loss = torch.zeros(2, dtype=torch.float64, device=device)
         self._clock = time.perf_counter()
@@ -141,6 +144,7 @@ class Trainer:
         if not self.points:
             return None
         best = self._best_point()
+        doubted = None if self._judges is None else doubt([Validated(p.metric, self._judges) for p in self.points])
         return Selection(
             parameter="epochs",
             metric=self._config.metric,
@@ -149,6 +153,9 @@ class Trainer:
             n_extensions=0,
             at_edge=best.value == self._config.epochs,
             seconds=sum(point.seconds for point in self.points),
+            n_users=None if self._judges is None else round(float(self._judges.sum())),
+            doubt=doubted,
+            lottery=doubted is not None and doubted > LOTTERY,
         )
 
     def state(self) -> bytes:
@@ -159,6 +166,7 @@ class Trainer:
         tensors |= {f"best.{key}": value for key, value in (self._best or {}).items()}
         tensors["loss"] = self._loss
         place = {"epoch": self.epoch, "step": self.step, "points": [point.model_dump() for point in self.points]}
+        place["judges"] = None if self._judges is None else self._judges.tolist()
         place["cpu_s"] = self.cpu_s
         copied = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
         return safetensors.torch.save(copied, {"trainer": json.dumps(place)})
@@ -181,6 +189,7 @@ class Trainer:
         self._best, self._loss = groups.get("best"), groups["loss"][""]
         self.epoch, self.step = place["epoch"], place["step"]
         self.points = [GridPoint.model_validate(point) for point in place["points"]]
+        self._judges = None if place.get("judges") is None else np.array(place["judges"])
         self._cpu, self.earlier_cpu_s = time.process_time(), place["cpu_s"]
 
     @property
@@ -282,6 +291,8 @@ class Trainer:
             found = [evaluator.sums.get(metric, 0.0), evaluator.n_users]
         totals = torch.tensor(found, dtype=torch.float64, device=self._device)
         self._peers.add(totals)
+        if metric != "mse":
+            self._judges = totals[1:].cpu().numpy()
         return float(totals[0] / totals[1]) if totals[1] else None
 
     def _scores(self, histories: Interactions) -> np.ndarray:

@@ -1,0 +1,58 @@
+"""How sure is the difference between two averages over the same users? Sums over groups of users, which merge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from distill_at_scale.data import hashing
+
+N_GROUPS = 64
+_STREAM = hashing.stream("evaluation/groups")
+
+
+@dataclass
+class UserGroups:
+    """Sums of metrics over groups of users, the same groups in every evaluation; the state is a number a group.
+
+    Attributes:
+        counts: float64 [N_GROUPS], users of each group.
+        sums: metric -> float64 [N_GROUPS], of their values.
+    """
+
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(N_GROUPS))
+    sums: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def add(self, users: np.ndarray, values: dict[str, np.ndarray]) -> None:
+        """Counts users in: their numbers int64 [n], and the values [n] of the metrics."""
+        group = hashing.share(hashing.combine(_STREAM, users.astype(np.uint64)), N_GROUPS)
+        self.counts += np.bincount(group, minlength=N_GROUPS)
+        for metric, of_users in values.items():
+            found = np.bincount(group, weights=of_users, minlength=N_GROUPS)
+            self.sums[metric] = self.sums.get(metric, 0.0) + found
+
+    def merge(self, other: UserGroups) -> None:
+        """Adds what was counted of other users."""
+        self.counts += other.counts
+        for metric, sums in other.sums.items():
+            self.sums[metric] = self.sums.get(metric, 0.0) + sums
+
+
+def difference_error(first: np.ndarray, second: np.ndarray, counts: np.ndarray) -> float:
+    """Standard error of the difference between two averages over the same users; 0 where there is one group.
+
+    The groups are drawn, so their differences vary as those of users do: the error of a ratio of two sums over primary
+    sampling units (Cochran, "Sampling techniques", 3rd edition 1977, section 6.4).
+
+    Args:
+        first, second: float64 [groups], sums over the users of each group.
+        counts: float64 [groups], users of each group.
+    """
+    filled = counts > 0
+    n_groups, n_users = int(filled.sum()), float(counts.sum())
+    if n_groups < 2:
+        return 0.0
+    difference = (first - second)[filled]
+    rest = difference - difference.sum() / n_users * counts[filled]
+    return float(np.sqrt(n_groups / (n_groups - 1) * np.square(rest).sum()) / n_users)

@@ -1,0 +1,55 @@
+"""Validation by several workers: what each found on its own users, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.evaluation import RankingEvaluator
+from distill_at_scale.evaluation.auc import ScoreHistogram
+from distill_at_scale.evaluation.groups import UserGroups
+from distill_at_scale.evaluation.metrics import inverse_propensities
+from distill_at_scale.models.selection import Validated
+from distill_at_scale.models.training.trainer import Alone
+
+# All that a histogram of scores can have.
+_AUC_BINS = 1 << 20
+_CPU = torch.device("cpu")
+
+
+def merged_metric(evaluator: RankingEvaluator, metric: str, peers: Alone, device: torch.device = _CPU) -> Validated:
+    """A validation metric over the users that all workers have counted in, the same on each.
+
+    Args:
+        evaluator: this worker's, which gathers groups of users.
+        device: of the tensors that are added up.
+    """
+    histogram = evaluator.histogram
+    if metric == "auc" and peers.world > 1:
+        bins = torch.zeros((2, _AUC_BINS), dtype=torch.int64, device=device)
+        bins[:, torch.from_numpy(histogram.keys.astype(np.int64)).to(device)] = torch.from_numpy(
+            np.stack((histogram.positives, histogram.negatives))
+        ).to(device)
+        peers.add(bins)
+        keys = np.flatnonzero(bins.any(dim=0).cpu().numpy()).astype(np.uint32)
+        histogram = ScoreHistogram(keys, *bins[:, keys.astype(np.int64)].cpu().numpy())
+    groups = evaluator.groups or UserGroups()
+    own = groups.sums.get(metric, np.zeros_like(groups.counts))
+    totals = torch.tensor([evaluator.sums.get(metric, 0.0), *groups.counts, *own], dtype=torch.float64, device=device)
+    peers.add(totals)
+    total, (counts, sums) = float(totals[0]), totals[1:].cpu().numpy().reshape(2, -1)
+    if metric == "auc":
+        return Validated(histogram.auc(), counts)
+    return Validated(total / float(counts.sum()), counts, sums)
+
+
+def item_weights(pieces: Iterable[Interactions], n_items: int, peers: Alone) -> np.ndarray:
+    """float64 [n_items]: inverse propensities by the train rows of all workers, of which ``pieces`` are this one's."""
+    counts = torch.zeros(n_items, dtype=torch.int64)
+    for rows in pieces:
+        counts += torch.from_numpy(rows.item_counts().astype(np.int64))
+    peers.add(counts)
+    return inverse_propensities(counts.numpy(), int(counts.sum()))
