@@ -61,13 +61,18 @@ class SvdAE(Recommender):
         normalised = _normalise(matrix, self._item_scale)
         if progress:
             progress(0.0, "svd")
-        width = _width(self.config, *matrix.shape)
-        singular, basis = _right_singular_vectors(normalised, width, self.config.iterations, self.config.seed)
+        # Users and items without rows add nothing to the rank: left in, a small sample costs more than all rows.
+        normalised = normalised[np.diff(matrix.indptr) > 0]
+        rank_bound = min(normalised.shape[0], int((train.item_counts() > 0).sum()))
+        width = _width(self.config, rank_bound, rank_bound)
+        singular, basis = _right_singular_vectors(
+            normalised, width, rank_bound, self.config.iterations, self.config.seed
+        )
         largest = int((singular > 1e-4 * singular[0]).sum())
         basis = basis[:, :largest]  # V
         # V Σ^-1 Uᵀ R = V Σ^-2 Vᵀ R̃ᵀ R, as U = R̃ V Σ^-1.
         encoder = basis / singular[:largest] ** 2
-        decoder = (matrix.T @ (normalised @ basis)).T
+        decoder = (matrix[np.diff(matrix.indptr) > 0].T @ (normalised @ basis)).T
         if self.config.rank is not None:
             self._keep(encoder, decoder, min(self.config.rank, largest))
             return
@@ -124,7 +129,7 @@ def _normalise(matrix: sp.csr_array, item_scale: np.ndarray) -> sp.csr_array:
 
 
 def _right_singular_vectors(
-    matrix: sp.csr_array, width: int, iterations: int, seed: int
+    matrix: sp.csr_array, width: int, rank_bound: int, iterations: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Σ float32 [k], descending, and V float32 [n_items, k] of the leading k = width less the oversampling."""
     transposed = matrix.T.tocsr()
@@ -135,7 +140,7 @@ def _right_singular_vectors(
         basis, _ = scipy.linalg.qr(transposed @ (matrix @ basis), mode="economic", overwrite_a=True, check_finite=False)
     triangle = scipy.linalg.qr(matrix @ basis, mode="r", overwrite_a=True, check_finite=False)[0][:width]
     _, singular, rotation = _svd(triangle)
-    keep = width if width == min(matrix.shape) else width - _OVERSAMPLING
+    keep = width if width == rank_bound else width - _OVERSAMPLING
     return singular[:keep], (basis @ rotation.T)[:, :keep]
 
 

@@ -18,6 +18,7 @@ from distill_at_scale.pipelines.pairs import (
     Pair,
     Trained,
     fits_beside_others,
+    lotteries,
     other_metrics,
     selection_metric,
     train_apart,
@@ -117,6 +118,8 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
                     train_apart(pair)
         done |= {pair.record: _known(pair, config.metrics) for pair in todo}
 
+    known = [(pair.model, one) for pair in pairs if (one := done[pair.record]) is not None]
+
     def trained(dataset: Dataset) -> dict[str, Trained]:
         found = {pair.model: done[pair.record] for pair in pairs if pair.fingerprint == dataset.manifest.fingerprint}
         return {name: one for name, one in found.items() if one is not None}
@@ -133,7 +136,7 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
         },
         metrics=config.metrics,
         chosen_by=metric,
-        notes=[f"{note}." for note in other_metrics(settings_by_model, metric)],
+        notes=[f"{note}." for note in other_metrics(settings_by_model, metric) + lotteries(known)],
         full=on_full,
         small=found,
         wall_s=round(time.time() - started, 1),

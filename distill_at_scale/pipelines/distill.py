@@ -74,6 +74,8 @@ class DistillResult(BaseModel):
     cpu_s: float
     peak_mib: float
     """of the largest worker"""
+    notes: list[str]
+    """what to know of what was chosen, as sentences"""
 
 
 def distill(config: DistillConfig | None = None, /, **settings: Any) -> DistillResult:
@@ -143,6 +145,7 @@ def distill(config: DistillConfig | None = None, /, **settings: Any) -> DistillR
         wall_s=round(time.time() - record.started, 3),
         cpu_s=round(made.cost["cpu_s"], 3),
         peak_mib=record.stages[-1]["peak_mib"],
+        notes=[f"{model}: {said}" for model, of in made.chosen.items() if (said := of.warning())],
     )
 
 

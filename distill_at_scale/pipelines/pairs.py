@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import isnan
 from pathlib import PurePosixPath
@@ -25,6 +25,7 @@ from distill_at_scale.errors import DasError, rebuilt
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models import find_model
+from distill_at_scale.models.selection import Selection
 from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines import cluster
 from distill_at_scale.pipelines.evaluate import evaluate, measure, weights
@@ -49,6 +50,8 @@ class Trained(BaseModel):
     """ranking metrics over resampled users, if asked for; the same users whatever was fitted"""
     fit_wall_s: float
     fit_cpu_s: float
+    lottery: str | None = None
+    """why what was chosen on validation rows says little, as a sentence"""
 
 
 @dataclass(frozen=True)
@@ -168,6 +171,19 @@ def other_metrics(settings: Mapping[str, Mapping[str, Any]], metric: str) -> lis
     ]
 
 
+def lotteries(trained: Iterable[tuple[str, Trained]]) -> list[str]:
+    """Of fits, each with its model: which models' choices on validation rows were lotteries, a sentence for each."""
+    of_model: dict[str, list[Trained]] = {}
+    for model, one in trained:
+        of_model.setdefault(model, []).append(one)
+    found = []
+    for model, ones in of_model.items():
+        said = [one.lottery for one in ones if one.lottery]
+        if said:
+            found.append(f"{model}, in {len(said)} of {len(ones)} fits: {said[0].rstrip('.')}")
+    return found
+
+
 def fits_beside_others(pair: Pair) -> bool:
     """Whether a node has the memory for as many fits like this one as it has CPUs."""
     model = find_model(pair.model)
@@ -211,6 +227,7 @@ def train_here(pair: Pair) -> None:
             resampled=None if bootstrap is None else bootstrap.rounded_means(),
             fit_wall_s=round(wall_s, 3),
             fit_cpu_s=round(cpu_s, 3),
+            lottery=model.selection.warning() if model.selection is not None else None,
         )
     )
 
@@ -228,6 +245,7 @@ def train_apart(pair: Pair, gpu: bool = False) -> None:
             resampled=measured.resampled,
             fit_wall_s=fitted.wall_s,
             fit_cpu_s=fitted.cpu_s,
+            lottery=None if fitted.selection is None else Selection.model_validate(fitted.selection).warning(),
         )
     )
     storage.remove(folder)

@@ -32,6 +32,7 @@ from distill_at_scale.pipelines.pairs import (
     Pair,
     Trained,
     fits_beside_others,
+    lotteries,
     other_metrics,
     train_apart,
     train_here,
@@ -338,13 +339,18 @@ class _Sweep:
             fits=fits,
             searched={found.owner: found.chosen for found in self.searched},
             left_out=self.left_out,
-            notes=other_metrics(self.settings, PRIMARY),
+            notes=[*other_metrics(self.settings, PRIMARY), *self._lotteries(plan)],
             metric=PRIMARY,
             cells=cells(trials).to_dicts(),
             wall_s=round(time.time() - self.started, 1),
         )
         self._describe({"result": result.model_dump(mode="json", exclude={"cells"})})
         return result
+
+    def _lotteries(self, plan: list[tuple[dict[str, Any], Pair | None]]) -> list[str]:
+        models = {pair.record: pair.model for _, pair in plan if pair is not None}
+        known = ((model, self.known.get(record)) for record, model in models.items())
+        return lotteries((model, one) for model, one in known if one is not None)
 
 
 def _name(pair: Pair) -> str:

@@ -5,16 +5,22 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 
 from distill_at_scale.errors import DasError
+from distill_at_scale.evaluation.groups import UserGroups, difference_error
 from distill_at_scale.models import MODELS, create_model, load_model
 from distill_at_scale.models.memory import available_memory
-from distill_at_scale.models.selection import Selection, select
+from distill_at_scale.models.selection import Selection, Validated, doubt, select
+
+
+def valued(metric: float) -> Validated:
+    return Validated(metric, np.array([1000.0]))
 
 
 def search(peak: float, grid: tuple[float, ...], **options: Any) -> tuple[Selection, str]:
-    return select("lam", "ndcg@10", grid, lambda v: (-abs(math.log(v / peak)), f"fit of {v:g}"), **options)
+    return select("lam", "ndcg@10", grid, lambda v: (valued(-abs(math.log(v / peak))), f"fit of {v:g}"), **options)
 
 
 def test_the_best_inside_the_grid() -> None:
@@ -46,10 +52,10 @@ def test_bounds_and_whole_numbers() -> None:
 
 
 def test_equal_metrics_go_to_the_first_and_nan_is_refused() -> None:
-    record, fitted = select("lam", "auc", (3, 1, 2), lambda v: (0.5, v))
+    record, fitted = select("lam", "auc", (3, 1, 2), lambda v: (valued(0.5), v))
     assert (record.chosen, fitted) == (1, 1)
     with pytest.raises(DasError, match="lam=2 gives auc NaN"):
-        select("lam", "auc", (1, 2), lambda v: (math.nan if v == 2 else 0.0, v))
+        select("lam", "auc", (1, 2), lambda v: (valued(math.nan if v == 2 else 0.0), v))
 
 
 def test_unknown_names_list_the_known() -> None:
@@ -68,3 +74,66 @@ def test_settings_may_be_text_as_from_a_command_line() -> None:
 
 def test_available_memory_is_that_of_this_machine() -> None:
     assert 1 << 20 < available_memory() < 1 << 50
+
+
+def of_users(values: np.ndarray) -> Validated:
+    """What a validation on users 0, 1, … with these values finds."""
+    groups = UserGroups()
+    groups.add(np.arange(len(values)), {"m": values})
+    return Validated(float(values.mean()), groups.counts, groups.sums["m"])
+
+
+def test_the_error_of_a_difference_is_that_of_paired_users() -> None:
+    rng = np.random.default_rng(0)
+    first, second = rng.random(5000), rng.random(5000)
+    one, other = of_users(first), of_users(second)
+    assert one.sums is not None
+    assert other.sums is not None
+    exact = (first - second).std(ddof=1) / math.sqrt(5000)
+    assert difference_error(one.sums, other.sums, one.counts) == pytest.approx(exact, rel=0.25)  # of 64 groups
+    # What all users have in common is no doubt about a difference.
+    assert difference_error(one.sums, of_users(first - 0.3).sums, one.counts) == pytest.approx(0.0, abs=1e-12)
+    merged = UserGroups()
+    for part in np.array_split(np.arange(5000), 3):
+        half = UserGroups()
+        half.add(part, {"m": first[part]})
+        merged.merge(half)
+    np.testing.assert_allclose(merged.sums["m"], one.sums)
+    np.testing.assert_array_equal(merged.counts, one.counts)
+
+
+def test_doubt_bounds_what_another_value_may_gain() -> None:
+    """In about 19 of 20 draws no other value is really better by more."""
+    rng, n, held = np.random.default_rng(1), 200, 0
+    truth = np.array([0.30, 0.32, 0.33, 0.32, 0.25])
+    for _ in range(400):
+        common = rng.normal(0, 0.2, n)
+        found = [of_users(mean + common + rng.normal(0, 0.1, n)) for mean in truth]
+        best = int(np.argmax([one.metric for one in found]))
+        held += (truth.max() - truth[best]) <= doubt(found) * found[best].metric
+    assert held >= 0.92 * 400
+
+
+@pytest.mark.parametrize(("n", "gap", "lottery"), [(20, 0.0, True), (20, 0.25, False), (4000, 0.0, False)])
+def test_a_lottery_is_where_few_users_see_no_difference(n: int, gap: float, lottery: bool) -> None:
+    rng = np.random.default_rng(2)
+    base = rng.random(n)
+
+    def try_value(value: float) -> tuple[Validated, None]:
+        return of_users(base - gap * (value != 2) + rng.normal(0, 0.05, n)), None
+
+    record, _ = select("lam", "ndcg@10", (1, 2, 3), try_value)
+    assert (record.n_users, record.lottery) == (n, lottery)
+    assert (record.warning() is not None) == lottery
+    if lottery:
+        assert f"by {n} users with validation rows, which is a lottery" in str(record.warning())
+
+
+def test_few_users_who_see_no_difference_at_all_and_a_metric_of_zero_are_lotteries() -> None:
+    record, _ = select("lam", "hr@10", (1, 2), lambda value: (of_users(np.full(10, 0.5)), None))
+    assert record.lottery
+    record, _ = select("lam", "hr@10", (1, 2), lambda value: (of_users(np.zeros(10_000)), None))
+    assert record.lottery
+    assert "hr@10 is 0 for every value" in str(record.warning())
+    record, _ = select("lam", "auc", (1, 2), lambda value: (Validated(0.5 + value / 10, np.array([5000.0])), None))
+    assert not record.lottery

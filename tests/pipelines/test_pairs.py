@@ -13,6 +13,7 @@ import pytest
 import distill_at_scale as das
 from distill_at_scale.data import storage
 from distill_at_scale.pipelines.pairs import Pair, Trained, other_metrics, selection_metric
+from distill_at_scale.report.console import show_fit
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +79,21 @@ def test_costs_are_those_of_the_fit(data: das.Dataset, tmp_path: Path) -> None:
     asked = [sys.executable, "-c", _WATCHED, data.uri, str(tmp_path / "out")]
     ran = subprocess.run(asked, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "loaded while the clock ran: []"
+
+
+def test_a_lottery_is_said(data: das.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """40 users with a row each choose λ: by fit, by compare and, in its record, by a sweep's pair."""
+    fitted = das.fit(data=data.uri, model="ease", output=str(tmp_path / "ease"))
+    assert fitted.selection is not None
+    assert fitted.selection["lottery"]
+    assert fitted.selection["n_users"] == 40
+    show_fit(fitted)
+    said = "was chosen by 40 users with validation rows, which is a lottery"
+    assert said in capsys.readouterr().out
+    compared = das.compare(data=data.uri, samples=[data.uri], models="ease,popularity", output=str(tmp_path / "out"))
+    (note,) = compared.notes
+    assert note.startswith("ease, in 2 of 2 fits: lam = ")
+    assert said in note
+    made = das.distill(data=data.uri, method="sketch", users=5, output=str(tmp_path / "sketch"))
+    assert [note.split(":")[0] for note in made.notes] == ["infinite_ae", "ease"]
+    assert said in made.notes[0]

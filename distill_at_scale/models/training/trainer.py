@@ -92,8 +92,7 @@ class Trainer:
         )
         self.epoch = self.step = 0
         self.points: list[GridPoint] = []
-        # How many users validated, as one group: of epochs it is not known how sure their differences are, only what one
-        # more user could change.
+        # How many users validated, as one group: of differences between epochs only the resolution is known.
         self._judges: np.ndarray | None = None
         self._best: dict[str, torch.Tensor] | None = None
         self._loss = torch.zeros(2, dtype=torch.float64, device=device)
