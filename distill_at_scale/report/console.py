@@ -153,7 +153,7 @@ def show_fit(result: FitResult) -> None:
         from distill_at_scale.models.selection import Selection  # the other verbs are spared it
 
         if warning := Selection.model_validate(result.selection).warning():
-            show(escape(f"Beware: {warning}"))
+            show(f"Beware: {warning}")
         show(*tied_note(result.tied_in_time))
 
 
@@ -235,7 +235,7 @@ def show_distilled(result: DistillResult) -> None:
         ]
         show("", grid(columns, points))
     for note in result.notes:
-        show(escape(f"Beware: {note}"))
+        show(f"Beware: {note}")
 
 
 def show_export(result: ExportResult) -> None:
