@@ -20,6 +20,7 @@ from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.models import find_model
 from distill_at_scale.models.base import MODEL_FILE, read_description
+from distill_at_scale.models.selection import Selection
 from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines import cluster, progress, runs
 from distill_at_scale.pipelines.fitting import fit_synthetic
@@ -41,6 +42,8 @@ class FitResult(BaseModel):
     """the model's own, as given"""
     selection: dict[str, Any] | None
     """what was chosen on validation: parameter, metric, the grid and its values, the choice"""
+    notes: list[str]
+    """what to know of that choice, as sentences"""
     tied_in_time: float | None = None
     """share of the validation rows that a draw chose among the user's rows with the same time"""
     wall_s: float
@@ -150,12 +153,15 @@ def _result(
     record: runs.RunRecord, config: FitConfig, output: str, fingerprint: str, tied: float | None = None
 ) -> FitResult:
     record.write(output)
+    selection = read_description(output)["selection"]
+    warning = None if selection is None else Selection.model_validate(selection).warning()
     return FitResult(
         uri=output,
         model=config.model,
         data=fingerprint,
         settings=config.set,
-        selection=read_description(output)["selection"],
+        selection=selection,
+        notes=[warning] if warning else [],
         tied_in_time=tied,
         wall_s=round(time.time() - record.started, 3),
         cpu_s=record.stages[-1]["cpu_s"],

@@ -25,7 +25,6 @@ from distill_at_scale.errors import DasError, rebuilt
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models import find_model
-from distill_at_scale.models.selection import Selection
 from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines import cluster
 from distill_at_scale.pipelines.evaluate import evaluate, measure, weights
@@ -245,7 +244,7 @@ def train_apart(pair: Pair, gpu: bool = False) -> None:
             resampled=measured.resampled,
             fit_wall_s=fitted.wall_s,
             fit_cpu_s=fitted.cpu_s,
-            lottery=None if fitted.selection is None else Selection.model_validate(fitted.selection).warning(),
+            lottery=next(iter(fitted.notes), None),
         )
     )
     storage.remove(folder)

@@ -150,10 +150,7 @@ def show_fit(result: FitResult) -> None:
     if result.selection:
         points = [(f"{p['value']:g}", f"{p['metric']:.4f}") for p in result.selection["points"]]
         show("", grid([result.selection["parameter"], result.selection["metric"]], points))
-        from distill_at_scale.models.selection import Selection  # the other verbs are spared it
-
-        if warning := Selection.model_validate(result.selection).warning():
-            show(f"Beware: {warning}")
+        show(*(f"Beware: {note}" for note in result.notes))
         show(*tied_note(result.tied_in_time))
 
 
@@ -234,8 +231,7 @@ def show_distilled(result: DistillResult) -> None:
             for p in result.curve
         ]
         show("", grid(columns, points))
-    for note in result.notes:
-        show(f"Beware: {note}")
+    show(*(f"Beware: {note}" for note in result.notes))
 
 
 def show_export(result: ExportResult) -> None:
