@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from distill_at_scale.uris import redact_text
+
 
 class DasError(Exception):
     """One clear sentence for the user; every face prints it alone and exits with 1 (2 for a SettingError).
 
-    Anything else that reaches a face is a bug and keeps its traceback.
+    Anything else that reaches a face is a bug and keeps its traceback. Secrets of addresses in it are left out.
     """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(redact_text(one) if isinstance(one, str) else one for one in args))
 
 
 class SettingError(DasError):

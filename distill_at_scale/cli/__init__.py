@@ -8,7 +8,6 @@ standard output is then ``{"error": …}``.
 from __future__ import annotations
 
 import inspect
-import json
 import logging
 import os
 import sys
@@ -22,7 +21,9 @@ from distill_at_scale import signals
 from distill_at_scale.cli import completion, logs, options, usage
 from distill_at_scale.cli.verbs import GROUPS, VERBS, Verb, run
 from distill_at_scale.errors import DasError, SettingError
+from distill_at_scale.finite_json import dumps
 from distill_at_scale.settings import load
+from distill_at_scale.uris import redact_text
 
 _LOG = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ def _perform(name: str, verb: Verb, given: dict[str, Any], as_json: bool) -> int
             verb.keep(result)
         content = verb.as_json(result)
         if as_json:
-            print(json.dumps(content), flush=True)
+            print(dumps(content), flush=True)
         else:
             verb.show(result)
         return 1 if content.get("ok") is False else 0
@@ -65,13 +66,13 @@ def _perform(name: str, verb: Verb, given: dict[str, Any], as_json: bool) -> int
     except KeyboardInterrupt:
         # What signals.ending says on standard error.
         if as_json:
-            print(json.dumps({"error": signals.MESSAGE}), flush=True)
+            print(dumps({"error": signals.MESSAGE}), flush=True)
         return signals.CODE
     except Exception as error:
         # A bug: its traceback is what helps.
         _LOG.exception("das %s failed", name)
         if as_json:
-            print(json.dumps({"error": f"{type(error).__name__}: {error}"}), flush=True)
+            print(dumps({"error": redact_text(f"{type(error).__name__}: {error}")}), flush=True)
         return 1
 
 
@@ -79,7 +80,7 @@ def _failed(sentence: str, as_json: bool) -> None:
     _LOG.error("%s", sentence)
     _LOG.debug("The error was raised here:", exc_info=True)
     if as_json:
-        print(json.dumps({"error": sentence}), flush=True)
+        print(dumps({"error": sentence}), flush=True)
 
 
 def _command(name: str, verb: Verb) -> Callable[..., None]:

@@ -7,27 +7,21 @@ line's. Levels: DEBUG for -v and files, INFO for notes, WARNING and ERROR for wh
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from distill_at_scale.errors import SettingError
+from distill_at_scale.uris import redact_text
 
 NAME = "distill_at_scale"
-_URI = re.compile(r"[A-Za-z][\w+.-]*://[^\s'\"<>|]+")
 
 
 class _Safe(logging.Formatter):
     """Leaves credentials out of addresses, in messages and tracebacks alike."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
-        if "://" not in text:
-            return text
-        from distill_at_scale.data import storage
-
-        return _URI.sub(lambda found: storage.redact(found.group()), text)
+        return redact_text(super().format(record))
 
 
 class _Plain(_Safe):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
@@ -11,6 +10,7 @@ import typer
 
 from distill_at_scale.cli.options import COMMON, SHORT, flag
 from distill_at_scale.cli.verbs import GROUPS, VERBS
+from distill_at_scale.finite_json import dumps
 from distill_at_scale.validation import bare, closest, did_you_mean
 
 # Typer carries click within itself in some releases, and imports it in others; either way this is its UsageError.
@@ -50,7 +50,7 @@ def refuse(sentence: str, as_json: bool, verb: str | None) -> int:
     print(f"error: {sentence}", file=sys.stderr, flush=True)
     hint(verb)
     if as_json:
-        print(json.dumps({"error": sentence}), flush=True)
+        print(dumps({"error": sentence}), flush=True)
     return 2
 
 

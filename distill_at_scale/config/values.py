@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, fie
 from distill_at_scale.data import catalog
 from distill_at_scale.evaluation import RANKING_METRICS
 from distill_at_scale.registry import DISTILLERS, METHODS, MODELS, SAMPLERS
+from distill_at_scale.uris import check
 from distill_at_scale.validation import OneOf, choices_of, same_name
 
 KS = (10, 100)
@@ -53,7 +54,16 @@ AtCommas = BeforeValidator(_at_commas)
 class Verb(BaseModel):
     """Base of a verb's settings: unknown ones are errors."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True, hide_input_in_errors=True)
+
+    @field_validator("*")
+    @classmethod
+    def _without_credentials(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses addresses with a user name or password, but that of a tracking server, which has no other place."""
+        for text in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(text, str) and info.field_name != "mlflow":
+                check(text)
+        return value
 
     @field_validator("*", mode="before")
     @classmethod

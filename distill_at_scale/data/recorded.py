@@ -23,6 +23,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DamagedFileError, DasError
+from distill_at_scale.finite_json import dumps
 
 _M = TypeVar("_M", bound=BaseModel)
 CHECKSUM = "checksum"
@@ -153,7 +154,7 @@ def _compare(uri: str, content: pa.Buffer, record: FileRecord, fix: str) -> None
 def write_json(uri: str, content: Mapping[str, Any]) -> None:
     """Writes a JSON object with its own checksum, for :func:`read_json`."""
     # As a reader will see it: tuples are lists, keys are strings.
-    plain = json.loads(json.dumps(content, allow_nan=False))
+    plain = json.loads(dumps(content))
     plain.pop(CHECKSUM, None)
     storage.write_json(uri, {**plain, CHECKSUM: _checksum(plain)})
 

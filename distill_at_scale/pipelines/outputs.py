@@ -12,7 +12,7 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK, Manifest
 from distill_at_scale.data.preparation import buckets, core, fragments, shards
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DamagedFileError, OutputExistsError
 from distill_at_scale.pipelines import runs
 
 PLAN = "plan.json"
@@ -33,12 +33,34 @@ def check(output: str, overwrite: bool) -> None:
         # Where no prepare has been, even a file that is named like one of ours is somebody else's.
         if not (_is_ours(path) and (finished or begun or path.startswith(f"{WORK}/.{PLAN}."))):
             place = storage.redact(output)
-            raise DasError(f"{place} holds other files ({storage.join(place, path)}); choose an empty --output.")
+            raise OutputExistsError(
+                f"{place} holds other files ({storage.join(place, path)}); choose an empty --output."
+            )
 
 
-def holds_dataset(output: str) -> DasError:
+def holds_dataset(output: str) -> OutputExistsError:
+    return holds_already(output, "a dataset")
+
+
+def holds_already(output: str, what: str) -> OutputExistsError:
+    """The error for an output that holds, say, ``a model``, where it must not be replaced without being told to."""
     place = storage.redact(output)
-    return DasError(f"{place} holds a dataset already; choose another --output, or replace it with --overwrite.")
+    return OutputExistsError(f"{place} holds {what} already; choose another --output, or replace it with --overwrite.")
+
+
+def planned(plan_uri: str) -> str | None:
+    """The digest of the plan of an unfinished run; None where there is no plan.
+
+    Raises:
+        StorageError: the plan cannot be read. What is there may be another's, so nothing is cleared.
+    """
+    try:
+        content = storage.read_json(plan_uri)
+    except FileNotFoundError:
+        return None
+    if not isinstance(content, dict):
+        raise DamagedFileError(f"{storage.redact(plan_uri)} is no plan; remove it to begin anew.")
+    return content.get("digest")
 
 
 def _paths(output: str) -> list[str]:

@@ -117,11 +117,7 @@ class _Prepare:
         digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
         plan_uri = storage.join(self.work, outputs.PLAN)
         finished = storage.exists(storage.join(self.output, MANIFEST))
-        try:
-            same = storage.read_json(plan_uri).get("digest") == digest
-        except (FileNotFoundError, DasError):
-            same = False
-        if same:
+        if outputs.planned(plan_uri) == digest:
             return finished
         if finished and not self.config.overwrite:
             raise outputs.holds_dataset(self.output)

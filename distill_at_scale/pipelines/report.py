@@ -16,6 +16,7 @@ from distill_at_scale.data.splits import tied_note
 from distill_at_scale.genie.trials import FULL, PRIMARY, cells, read_trials
 from distill_at_scale.pipelines.making import command
 from distill_at_scale.settings import settle
+from distill_at_scale.uris import redacted
 
 
 class Cell(BaseModel):
@@ -150,7 +151,7 @@ def report(config: ReportConfig | None = None, /, **settings: Any) -> ReportResu
         seeds=trials["seed"].unique().sort().to_list(),
         full_bytes=_number(full["bytes"].mean()),
         notes=_notes(about),
-        config=_redacted(about["config"]),
+        config=redacted(about["config"]),
         versions=about["versions"],
     )
 
@@ -227,15 +228,6 @@ def _failed(trials: pl.DataFrame) -> list[Failure]:
 
 def _by_model(text: str) -> dict[str, float | None]:
     return {model: _number(value) for model, value in json.loads(text).items()}
-
-
-def _redacted(value: Any) -> Any:
-    """Settings without the passwords that URIs among them may hold."""
-    if isinstance(value, Mapping):
-        return {key: _redacted(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_redacted(one) for one in value]
-    return storage.redact(value) if isinstance(value, str) else value
 
 
 def _number(value: Any) -> float | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import distill_at_scale
 from distill_at_scale.data import storage
+from distill_at_scale.uris import redacted
 
 NAME = "run.json"
 
@@ -76,7 +77,7 @@ class RunRecord:
         """Everything known by now, as JSON."""
         return {
             "verb": self.verb,
-            "config": self.config,
+            "config": redacted(self.config),
             "versions": versions(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
             "wall_s": round(time.time() - self.started, 3),

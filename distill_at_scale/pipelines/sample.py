@@ -137,11 +137,8 @@ class _Sample:
         plan = {**self.content, "budgets": self.budgets, "parent": fingerprint, "versions": runs.made_with()}
         digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
         plan_uri = storage.join(self.work, outputs.PLAN)
-        try:
-            if storage.read_json(plan_uri).get("digest") == digest:
-                return
-        except (FileNotFoundError, DasError):
-            pass
+        if outputs.planned(plan_uri) == digest:
+            return
         for output in self.outputs:
             outputs.check(output, self.config.overwrite)
             if storage.exists(storage.join(output, MANIFEST)) and not self.config.overwrite:

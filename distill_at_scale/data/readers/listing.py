@@ -22,16 +22,18 @@ def list_inputs(inputs: Sequence[str]) -> list[storage.FileInfo]:
     files: dict[str, storage.FileInfo] = {}
     for given in inputs:
         uri = storage.normalise(given)
+        # The ? of a web address begins its query.
+        pattern = _GLOB.search(uri) is not None and not uri.startswith(("http://", "https://"))
         try:
             found = [file for file in storage.list_files(uri) if not _hidden(file.uri, uri)]
-            if not found and _GLOB.search(uri):
+            if not found and pattern:
                 # A pattern may also name folders, such as logs/day=*.
                 found = storage.glob(uri) or storage.glob(uri + "/**")
                 found = [file for file in found if not _hidden(file.uri, os.path.dirname(_GLOB.split(uri)[0]))]
         except FileNotFoundError:
             found = []
         if not found:
-            what = "no file matches" if _GLOB.search(uri) else "there is no such file or folder, or the folder is empty"
+            what = "no file matches" if pattern else "there is no such file or folder, or the folder is empty"
             raise DasError(f"{storage.redact(uri)}: {what} (--input {storage.redact(given)}); correct the path.")
         files.update((file.uri, file) for file in found)
     return list(files.values())

@@ -49,10 +49,12 @@ def read_fragment(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
     was cut into fragments.
 
     Raises:
-        DasError: the file is gone, cut off, damaged or not UTF-8, or a second header with other columns is in it.
+        DasError: the file is gone, cut off, damaged, not UTF-8 or another than was planned, or a second header with
+            other columns is in it.
     """
     reader = _TABLES.get(fragment.format, _read_text)
-    return reader(fragment, schema)
+    with storage.unchanged(fragment.uri, fragment.version):
+        yield from reader(fragment, schema)
 
 
 def _read_text(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:

@@ -70,9 +70,8 @@ def read_start(file: storage.FileInfo, size: int) -> bytes:
     Raises:
         DasError: the file is gone or out of reach.
     """
-    fs, path = storage.filesystem(file.uri)
     with explain_text(file.uri):
-        return bytes(fs.cat_file(path, start=0, end=min(file.size, size)))
+        return storage.read_range(file.uri, 0, min(file.size, size))
 
 
 def read_text_head(file: storage.FileInfo, raw: bytes) -> TextHead:

@@ -1,0 +1,195 @@
+"""File systems of addresses, and what is on them: nothing is cached, and no failure is taken for "not there"."""
+
+from __future__ import annotations
+
+import os
+import stat as modes
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import fsspec
+from fsspec.dircache import DirCache
+
+from distill_at_scale import uris
+from distill_at_scale.data.storage_errors import explain, shown
+from distill_at_scale.errors import DasError, SettingError, StorageError
+from distill_at_scale.uris import is_local, local_path, redact, scheme_of
+
+WEB = ("http", "https")
+# What tells that a file has changed, by client; the size beside it.
+_TAGS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "updated", "modify", "created")
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """A file in a listing; ``version`` changes when its content does (ETag or time in nanoseconds, and size), and is
+    compared by :func:`same_version`."""
+
+    uri: str
+    size: int
+    version: str
+
+
+def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    """The file system of ``uri`` and the path on it; it caches no listing, which would hide what others write.
+
+    Raises:
+        SettingError: for an address with a user name or password in it.
+        StorageError: for a scheme that fsspec does not know, whose package is missing or that needs more settings.
+    """
+    if is_local(uri):
+        return fsspec.filesystem("file"), local_path(uri)
+    _refuse_credentials(uri)
+    scheme = scheme_of(uri) or ""
+    try:
+        kind = fsspec.get_filesystem_class(scheme)
+        options = {"use_listings_cache": False} if scheme in ("s3", "s3a") else {}
+        with explain(uri):
+            fs = kind(**kind._get_kwargs_from_urls(uri), **options)
+            path = fs._strip_protocol(uri)
+    except DasError:
+        raise
+    # A client that is not there, not whole, or wants arguments that no address has.
+    except Exception as error:
+        reason = shown(error, uri)
+        raise StorageError(f"{redact(uri)}: storage scheme '{scheme}' cannot be used here: {reason}.") from error
+    if isinstance(getattr(fs, "dircache", None), DirCache):
+        fs.dircache = DirCache(use_listings_cache=False)
+    return fs, path
+
+
+def normalise(uri: str) -> str:
+    """An absolute form of ``uri``, so that workers with another working directory find the same place.
+
+    Raises:
+        SettingError: for an address with a user name or password in it.
+    """
+    if is_local(uri):
+        return local_path(uri)
+    _refuse_credentials(uri)
+    return uri.rstrip("/")
+
+
+def _refuse_credentials(uri: str) -> None:
+    try:
+        uris.check(uri)
+    except ValueError as error:
+        raise SettingError(f"{error}.") from None
+
+
+# -- what is there ----------------------------------------------------------------------------------------------------
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file or folder at ``uri``.
+
+    Raises:
+        StorageError: when the storage does not say.
+    """
+    return _kind(uri) is not None
+
+
+def is_folder(uri: str) -> bool:
+    """Whether ``uri`` is a folder (on object stores: a prefix with something below it)."""
+    return _kind(uri) == "directory"
+
+
+def _kind(uri: str) -> str | None:
+    fs, path = filesystem(uri)
+    # exists() and isdir() of many file systems take any failure for "no".
+    try:
+        with explain(uri):
+            if is_local(uri):
+                return "directory" if modes.S_ISDIR(os.stat(path).st_mode) else "file"
+            return str(fs.info(path)["type"])
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def stat(uri: str) -> FileInfo:
+    """The file at ``uri`` as a listing has it.
+
+    Raises:
+        FileNotFoundError: there is none.
+        StorageError: out of reach.
+    """
+    fs, path = filesystem(uri)
+    with explain(uri):
+        return _info(fs, path, {} if is_local(uri) else fs.info(path), local=is_local(uri))
+
+
+def list_files(uri: str) -> list[FileInfo]:
+    """All files below the folder ``uri`` (or the one file it names), sorted by URI; a missing one gives none."""
+    fs, path = filesystem(uri)
+    local = is_local(uri)
+    try:
+        with explain(uri):
+            if local:
+                return [_info(fs, file, {}, local=True) for file in sorted(_walk(path))]
+            if scheme_of(uri) in WEB:
+                return [stat(uri)]
+            # Where folders that cannot be listed would be passed over.
+            strict = {} if scheme_of(uri) in ("s3", "s3a") else {"on_error": "raise"}
+            return _infos(fs, fs.find(path, detail=True, **strict))
+    except FileNotFoundError:
+        return []
+
+
+def _walk(path: str) -> Iterator[str]:
+    if not modes.S_ISDIR(os.stat(path).st_mode):
+        yield path
+        return
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    for folder, _, names in os.walk(path, onerror=refuse, followlinks=True):
+        yield from (os.path.join(folder, name) for name in names)
+
+
+def glob(uri: str) -> list[FileInfo]:
+    """The files that match a pattern (``*``, ``?``, ``[…]``, ``**``), sorted by URI."""
+    fs, path = filesystem(uri)
+    if scheme_of(uri) in WEB:
+        return []
+    with explain(uri):
+        return _infos(fs, fs.glob(path, detail=True))
+
+
+def _infos(fs: fsspec.AbstractFileSystem, found: dict[str, dict[str, Any]]) -> list[FileInfo]:
+    local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
+    infos = []
+    for path, told in found.items():
+        # Where the path itself is a file, some clients say nothing of it.
+        info = told if local or "type" in told else fs.info(path)
+        if info["type"] != "directory":
+            infos.append(_info(fs, path, info, local))
+    return sorted(infos, key=lambda f: f.uri)
+
+
+def _info(fs: fsspec.AbstractFileSystem, path: str, info: Mapping[str, Any], local: bool) -> FileInfo:
+    if local:
+        found = os.stat(path)
+        return FileInfo(path, found.st_size, f"size={found.st_size}\nmtime={found.st_mtime_ns}")
+    uri = str(fs.unstrip_protocol(path))
+    if info.get("size") is None:
+        raise StorageError(f"{redact(uri)}: the server does not say how long the file is; download it and name that.")
+    told = [f"{key}={_plain(info[key])}" for key in _TAGS if info.get(key)]
+    return FileInfo(uri, int(info["size"]), "\n".join([f"size={int(info['size'])}", *told]))
+
+
+def _plain(tag: Any) -> str:
+    """A listing may tell a time as a number where a look at the file tells a datetime."""
+    if isinstance(tag, datetime):
+        return str(tag.timestamp())
+    return str(float(tag)) if isinstance(tag, int | float) else str(tag).strip('"')
+
+
+def same_version(one: str, other: str) -> bool:
+    """Whether two versions of a file are the same, by the best of what both tell: a listing may tell less."""
+    first, second = (dict(line.split("=", 1) for line in version.split("\n")) for version in (one, other))
+    common = ["size", *[key for key in _TAGS if key in first and key in second][:1]]
+    return all(first.get(key) == second.get(key) for key in common)

@@ -1,0 +1,25 @@
+"""The one JSON writer: what is no number, or infinite, becomes null, since JSON has no word for it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def dumps(content: Any, indent: int | None = None, sort_keys: bool = False) -> str:
+    """JSON as every reader takes it.
+
+    Raises:
+        TypeError: for values that JSON does not know.
+    """
+    return json.dumps(_finite(content), indent=indent, sort_keys=sort_keys, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,139 @@
+"""Addresses of files: taken apart, joined, and shown without the secrets that they may carry.
+
+Credentials belong into the environment. An address with a user name or password is refused wherever one is taken
+(:func:`check`); whatever else shows an address, or a text with addresses in it, shows it by :func:`redact` or
+:func:`redact_text`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*)://")
+_LAST_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*$")
+_LOCAL = ("file", "local")
+# Azure writes container@account, which is no secret.
+_CONTAINERS = ("abfs", "abfss", "wasb", "wasbs")
+# Buckets have no port: a colon before the first slash is a mistake or a password.
+_PORT = re.compile(r"^[^/?#@:]*:\d{1,5}([/?#]|$)")
+_IN_TEXT = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://\S+")
+_KEY = re.compile(r"[A-Za-z][\w.~%+-]*(?==)")
+_AFTER = "'\")]}>,."
+HIDDEN = "…"
+
+
+def scheme_of(uri: str) -> str | None:
+    """``s3`` of ``s3://bucket``; None of a plain path."""
+    found = SCHEME.match(uri)
+    return found.group(1).lower() if found else None
+
+
+def is_local(uri: str) -> bool:
+    """Whether ``uri`` lies on this machine's own file system."""
+    return scheme_of(uri) in (None, *_LOCAL)
+
+
+def local_path(uri: str) -> str:
+    """The absolute path of a local ``uri``."""
+    return os.path.abspath(os.path.expanduser(re.sub(r"^(file|local)://", "", uri, flags=re.IGNORECASE)))
+
+
+def join(uri: str, *parts: str) -> str:
+    """``uri`` with path parts appended."""
+    return "/".join([uri.rstrip("/") or "/", *parts])
+
+
+def has_userinfo(uri: str) -> bool:
+    """Whether an address carries a user name or password, one with a slash or an @ in it included.
+
+    ``http://host:8080/a@b`` has none: digits after the host are a port.
+    """
+    head, mark, rest = uri.partition("://")
+    if not mark:
+        return False
+    scheme = _scheme_before(head)
+    ported = scheme not in ("s3", "s3a", "s3n", "gs", "gcs") and _PORT.match(rest) is not None
+    return (not ported and _looks_like_userinfo(scheme, rest)) or has_userinfo(rest)
+
+
+def redact(uri: str) -> str:
+    """``uri`` without a user:password part and without the values of its query.
+
+    In doubt too much is left out.
+    """
+    if "://" not in uri:
+        return uri
+    head, mark, rest = _without_userinfo(uri).partition("://")
+    return head + mark + (rest if _scheme_before(head) in _LOCAL else _without_query(_scheme_before(head), rest))
+
+
+def redact_text(text: str) -> str:
+    """A text whose addresses are shown by :func:`redact`."""
+    if "://" not in text:
+        return text
+    return _IN_TEXT.sub(_redact_found, text)
+
+
+def redacted(value: Any) -> Any:
+    """``value``, a JSON-like tree, with all texts in it by :func:`redact`."""
+    if isinstance(value, dict):
+        return {key: redacted(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [redacted(one) for one in value]
+    return redact(value) if isinstance(value, str) else value
+
+
+def check(uri: str) -> None:
+    """Refuses an address that carries credentials.
+
+    Raises:
+        ValueError: with a sentence that does not show them.
+    """
+    if not is_local(uri) and has_userinfo(uri):
+        raise ValueError(
+            f"{redact(uri)} was given with a user name or password in the address; leave it out and set credentials in "
+            "the environment (for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
+        )
+
+
+def _scheme_before(head: str) -> str:
+    found = _LAST_SCHEME.search(head)
+    return found.group().lower() if found else ""
+
+
+def _looks_like_userinfo(scheme: str, rest: str) -> bool:
+    first = rest.split("/", 1)[0]
+    if scheme in _LOCAL or "@" not in rest:
+        return False
+    if scheme in _CONTAINERS and ":" not in first.split("@")[0]:
+        return False
+    # user:pass/word@host: what stands before the first slash is no host.
+    return ":" in first or "@" in re.split(r"[?#]", first)[0]
+
+
+def _without_userinfo(uri: str) -> str:
+    head, mark, rest = uri.partition("://")
+    if not mark:
+        return uri
+    if _looks_like_userinfo(_scheme_before(head), rest):
+        rest = rest.rpartition("@")[2]
+    return head + mark + _without_userinfo(rest)
+
+
+def _without_query(scheme: str, rest: str) -> str:
+    web = scheme in ("http", "https")
+    for found in re.finditer(r"[?#]" if web else r"\?", rest):
+        query = rest[found.end() :]
+        if not web and not _KEY.match(query):  # the ? of a pattern
+            continue
+        keys = [_KEY.match(part) for part in query.split("&")]
+        return rest[: found.end()] + "&".join(f"{key.group()}={HIDDEN}" if key else HIDDEN for key in keys)
+    return rest
+
+
+def _redact_found(found: re.Match[str]) -> str:
+    whole = found.group()
+    uri = whole.rstrip(_AFTER)
+    return redact(uri) + whole[len(uri) :]
