@@ -148,9 +148,11 @@ class _Prepare:
             reasons = runs.total(r["reasons"] for r in read)
             worst = ", ".join(f"{n:,} {why}" for why, n in sorted(reasons.items(), key=lambda r: -r[1])[:3])
             where = storage.join(storage.redact(self.output), fragments.QUARANTINE)
+            read_as = "; ".join(str(way) for way in estimate.read_as)
             raise DasError(
                 f"{rows - good:,} of {rows:,} rows are bad ({worst}), more than --max-bad-share "
-                f"{self.config.max_bad_share:g} allows; look at them in {where}, mend the log or raise the share."
+                f"{self.config.max_bad_share:g} allows; look at them in {where}, mend the log or raise the share. "
+                f"The log was read as {read_as}."
             )
         if good == 0:
             raise DasError(f"no good rows in the input ({', '.join(self.content['input'])}): {rows:,} rows, all bad.")

@@ -98,7 +98,10 @@ def _read_as(m: Manifest) -> list[tuple[str, str]]:
     """How the log was read: formats, and which column is which."""
     ways = [ReadAs.model_validate(way) for way in m.source.get("read_as", [])]
     shown = [("read as", "; ".join(f"{way}" + (f" ({way.files:,} files)" if len(ways) > 1 else "") for way in ways))]
-    units: dict[str, str] = {**m.id_types, "timestamp": _TIME_UNITS.get(m.source.get("time_unit") or "", "")}
+    unit = _TIME_UNITS.get(m.source.get("time_unit") or "", "")
+    if ways and all(way.format == "sequences" for way in ways):
+        unit = "position in the line"
+    units: dict[str, str] = {**m.id_types, "timestamp": unit}
     columns = [
         f"{role} = {name}" + (f" ({units[role]})" if units.get(role) else "")
         for role, name in m.source.get("columns", {}).items()

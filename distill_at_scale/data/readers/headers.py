@@ -68,6 +68,9 @@ def suggested(rows: Sequence[Sequence[str]]) -> str:
     if ratings:
         names[ratings[0]] = Columns.RATING
     left = [k for k, name in enumerate(names) if name.startswith("column")]
+    if width > 4:
+        # Of so many columns the first two need not be the ids: what cannot be told is not guessed.
+        return " ".join(names) + " with user_id and item_id in the place of two of them"
     for k, name in zip(left, (Columns.USER_ID, Columns.ITEM_ID)):
         names[k] = name
     return " ".join(names)

@@ -33,6 +33,8 @@ class Parsed:
 
 def line_numbers(block: bytes) -> np.ndarray:
     """int64, the 0-based numbers of the lines of ``block`` that are not empty."""
+    if not block:
+        return np.empty(0, dtype=np.int64)
     data = np.frombuffer(block, dtype=np.uint8)
     ends = np.flatnonzero(data == ord("\n"))
     if not block.endswith(b"\n"):

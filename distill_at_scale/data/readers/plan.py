@@ -95,7 +95,7 @@ def plan_log(
         exact=counted and not any(head.format == "arrow_stream" for head in heads),
         bytes=size,
         skipped=tuple(skipped),
-        noticed=tuple(merge([_skips(skipped), *_odd_texts(heads), odd_files(heads, columns[0], folders, schema)])),
+        noticed=tuple(merge([_skips(skipped), odd_files(heads, columns[0], folders, schema)])),
         read_as=_read_as(heads),
     )
     return schema, fragments, estimate
@@ -113,10 +113,6 @@ def _read_as(heads: Sequence[Head]) -> tuple[ReadAs, ...]:
 
 def _skips(skipped: Sequence[tuple[str, str]]) -> list[Notice]:
     return [Notice(what=f"skipped: {why}", count=1, unit="file", example=place) for place, why in skipped]
-
-
-def _odd_texts(heads: Sequence[Head]) -> list[tuple[Notice, ...]]:
-    return [head.noticed for head in heads if isinstance(head, TextLayout)]
 
 
 def _listed(places: Sequence[str]) -> str:
