@@ -45,6 +45,7 @@ class LastLine:
         self._delimiter = ("::" if fragment.format == "movielens" else fragment.delimiter or ",").encode()
         roles = {name: canonical for canonical, name in schema.columns.items()}
         self._role = roles.get(fragment.names[-1]) if fragment.names else None
+        self._width = len(fragment.names)
         self._before: list[bytes] = []
 
     def remember(self, data: bytes) -> None:
@@ -57,7 +58,10 @@ class LastLine:
         start = data.rfind(b"\n") + 1
         last = data[start:]
         # A quoted field at the end of a file is closed or known to be broken.
-        if self._role is None or (self._quoted and b'"' in last) or self._delimiter not in last:
+        if self._role is None or (self._quoted and b'"' in last):
+            return data, None
+        if last.count(self._delimiter) + 1 != self._width:
+            # That some of its fields are missing shows by itself.
             return data, None
         lines = data[max(0, start - (1 << 16)) : start].split(b"\n")[:-1][-_COMPARED:] or self._before
         ends = [line.rstrip(b"\r").rsplit(self._delimiter, 1)[-1].strip() for line in lines if self._delimiter in line]

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import polars as pl
 
 from distill_at_scale.data.cleaning import iso_to_ns
+from distill_at_scale.data.ids import NO_ID, NULL_LIKE
 from distill_at_scale.errors import DasError
 
 # As a program prints an integer; "007", "+7" and " 7" mean something else than 7 to whoever wrote them.
@@ -26,9 +27,10 @@ def id_kind(values: Sequence[Any], typed: bool) -> Literal["int", "string"] | No
         values: text, or (typed) the values of JSON objects, where "7" is text and 7 an integer.
         typed: whether the format itself tells text from numbers.
     """
-    present = [value for value in values if value is not None and value != ""]
+    # What programs write where there is no value makes no text of a column of integers.
+    present = [value for value in values if value is not None and value not in ("", NO_ID, *NULL_LIKE)]
     if not present:
-        return None
+        return "string" if any(values) else None
     if typed:
         integers = all(isinstance(value, int) and not isinstance(value, bool) for value in present)
     else:
