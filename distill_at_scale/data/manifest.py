@@ -130,6 +130,7 @@ class Manifest(_Record):
         recorded.write_json(storage.join(uri, NAME), self.model_dump(mode="json"))
 
 
+DATASET_FORMAT = "distill_at_scale/dataset"
 SYNTHETIC_FORMAT = "distill_at_scale/synthetic"
 """What the manifest of a synthetic dataset names itself."""
 

@@ -24,6 +24,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.finite_json import dumps
+from distill_at_scale.finite_json import dumps
 
 _M = TypeVar("_M", bound=BaseModel)
 CHECKSUM = "checksum"
@@ -60,7 +61,8 @@ def record_of(path: str, content: bytes | pa.Buffer) -> FileRecord:
 # -- files that a manifest lists -------------------------------------------------------------------------------------
 
 # (URI, digest) -> what told then whether the file changes. Entries are small, and forgetting one costs a reading.
-_verified: dict[tuple[str, str], Any] = {}
+Stamp = tuple[int, int, int] | None
+_verified: dict[tuple[str, str], Stamp] = {}
 _MOST_VERIFIED = 1 << 17
 
 
@@ -79,17 +81,15 @@ def open_recorded(folder: str, record: FileRecord, fix: str) -> pa.NativeFile:
         DamagedFileError: missing, truncated or altered.
     """
     uri = storage.join(folder, record.path)
-    key, stamp = (uri, record.sha256), _stamp(uri)
-    with _present(uri, fix):
+    before = stamp(uri)
+    with missing_is_damage(uri, fix):
         file = storage.open_input(uri)
-    if key in _verified and _verified[key] == stamp:
+    if is_verified(uri, record.sha256):
         return file
     with file:
-        content = _whole(file)
+        content = file.read_buffer()
     _compare(uri, content, record, fix)
-    if len(_verified) >= _MOST_VERIFIED:
-        _verified.clear()
-    _verified[key] = stamp
+    set_verified(uri, record.sha256, before)
     return pa.BufferReader(content)
 
 
@@ -100,8 +100,8 @@ def read_recorded(folder: str, record: FileRecord, fix: str) -> pa.Buffer:
         DamagedFileError: missing, truncated or altered.
     """
     uri = storage.join(folder, record.path)
-    with _present(uri, fix), storage.open_input(uri) as file:
-        content = _whole(file)
+    with missing_is_damage(uri, fix), storage.open_input(uri) as file:
+        content = file.read_buffer()
     _compare(uri, content, record, fix)
     return content
 
@@ -128,7 +128,20 @@ def read_parquet(
         return parquet.read(columns=None if columns is None else list(columns))
 
 
-def _stamp(uri: str) -> tuple[int, int, int] | None:
+def is_verified(uri: str, digest: str) -> bool:
+    """Whether this process has compared a file with this digest, and a local one has not changed since."""
+    key = (uri, digest)
+    return key in _verified and _verified[key] == stamp(uri)
+
+
+def set_verified(uri: str, digest: str, before: Stamp) -> None:
+    """Says so; ``before`` is the file's stamp before it was read."""
+    if len(_verified) >= _MOST_VERIFIED:
+        _verified.clear()
+    _verified[uri, digest] = before
+
+
+def stamp(uri: str) -> Stamp:
     """What tells that a local file has changed; other storages are asked only once."""
     if not storage.is_local(uri):
         return None
@@ -137,10 +150,6 @@ def _stamp(uri: str) -> tuple[int, int, int] | None:
     except OSError:
         return None
     return found.st_size, found.st_mtime_ns, found.st_ino
-
-
-def _whole(file: pa.NativeFile) -> pa.Buffer:
-    return file.read_buffer()
 
 
 def _compare(uri: str, content: pa.Buffer, record: FileRecord, fix: str) -> None:
@@ -260,7 +269,8 @@ def parsing(uri: str, fix: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _present(uri: str, fix: str) -> Iterator[None]:
+def missing_is_damage(uri: str, fix: str) -> Iterator[None]:
+    """A recorded file that is not there is damage too."""
     try:
         yield
     except FileNotFoundError:

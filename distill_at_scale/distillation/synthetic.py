@@ -9,27 +9,27 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 import safetensors.numpy
-from pydantic import ValidationError
 
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.data.manifest import NAME, WORK, FileRecord
+from distill_at_scale.data.manifest import DATASET_FORMAT, NAME, WORK
+from distill_at_scale.data.manifest import FIX as PARENT_FIX
+from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.packing import pack, unpack
 from distill_at_scale.distillation.plain import How, discrete_sequences, discrete_users
 from distill_at_scale.distillation.synthetic_manifest import ParentRecord, SyntheticManifest
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 
+FIX = "distill again"
+"""what to do where one is damaged; the end of a sentence"""
 ROWS, SEQUENCES, ITEMS = "data.safetensors", "data.safetensors.zst", "items.parquet"
 
 
@@ -59,15 +59,16 @@ class SyntheticDataset:
             begun = storage.exists(storage.join(uri, WORK))
             mend = "run the same das distill again to finish it" if begun else "das distill makes one"
             raise DasError(f"{place} is no synthetic dataset: it has no {NAME}; {mend}.") from None
-        try:
-            return cls(uri, SyntheticManifest.model_validate_json(content))
-        except ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"]) or "the file"
+        file = storage.join(uri, NAME)
+        found, signed = recorded.parse_json(content, file, FIX)
+        if found.get("format") == DATASET_FORMAT:
             raise DasError(
-                f"{storage.join(place, NAME)} is no synthetic dataset's, damaged or of another version: "
-                f"{field}: {first['msg']}."
-            ) from None
+                f"{place} holds a dataset, not synthetic users or sequences; `das distill` makes them of it."
+            )
+        manifest = recorded.validate(SyntheticManifest, found, signed, file, FIX)
+        if problem := manifest.contradiction():
+            raise DamagedFileError(f"{storage.redact(file)} contradicts itself: {problem}; {FIX}.")
+        return cls(uri, manifest)
 
     def __repr__(self) -> str:
         m = self.manifest
@@ -91,9 +92,11 @@ class SyntheticDataset:
             DasError: when the file is missing or altered, or these are sequences.
         """
         self._expect("rows", "real-valued rows of users")
-        found = safetensors.numpy.load(self._content(self.manifest.data))["rows"]
+        content = self._content(self.manifest.data)
+        with recorded.parsing(storage.join(self.uri, self.manifest.data.path), FIX):
+            found = safetensors.numpy.load(content)["rows"]
         if found.shape != (self.n_users, self.n_items):
-            raise DasError(
+            raise DamagedFileError(
                 f"{self._place(ROWS)}: rows of shape {found.shape}, but the manifest says "
                 f"{(self.n_users, self.n_items)}; distill again."
             )
@@ -106,9 +109,11 @@ class SyntheticDataset:
             DasError: when the file is missing or altered, or these are rows.
         """
         self._expect("sequences", "latent sequences")
-        found = unpack(self._content(self.manifest.data))
+        content = self._content(self.manifest.data)
+        with recorded.parsing(storage.join(self.uri, self.manifest.data.path), FIX):
+            found = unpack(content)
         if (len(found), found.n_items) != (self.n_users, self.n_items):
-            raise DasError(
+            raise DamagedFileError(
                 f"{self._place(SEQUENCES)}: {len(found)} sequences of {found.n_items} items, but the manifest says "
                 f"{self.n_users} of {self.n_items}; distill again."
             )
@@ -121,7 +126,7 @@ class SyntheticDataset:
 
     def items(self) -> pl.DataFrame:
         """item (Int32) · item_id · train_count (Int64) of the parent."""
-        return pl.DataFrame(pl.from_arrow(pq.read_table(pa.BufferReader(self._content(self.manifest.items)))))
+        return pl.DataFrame(pl.from_arrow(recorded.read_parquet(self.uri, self.manifest.items, FIX, rows=self.n_items)))
 
     def draw(self, how: How = "top_k", seed: int = 0) -> Interactions:
         """Plain users for outside trainers.
@@ -166,12 +171,7 @@ class SyntheticDataset:
             raise DasError(f"{storage.redact(self.uri)} holds {self.manifest.kind}, not {what}.")
 
     def _content(self, record: FileRecord) -> bytes:
-        try:
-            content = storage.read_bytes(storage.join(self.uri, record.path))
-        except FileNotFoundError:
-            raise DasError(f"{self._place(record.path)} is missing; distill again.") from None
-        if hashlib.sha256(content).hexdigest() != record.sha256:
-            raise DasError(f"{self._place(record.path)} differs from its checksum; distill again.")
+        content: bytes = recorded.read_recorded(self.uri, record, FIX).to_pybytes()
         return content
 
     def _place(self, path: str) -> str:
@@ -195,13 +195,13 @@ def write(uri: str, data: np.ndarray | LatentSequences, parent: Dataset, describ
     else:
         name, n_items = ROWS, data.shape[1]
         content = safetensors.numpy.save({"rows": np.ascontiguousarray(data, dtype=np.float32)})
-    items = storage.read_bytes(storage.join(parent.uri, m.items.path))
+    items = recorded.read_recorded(parent.uri, m.items, PARENT_FIX).to_pybytes()
     for old in (NAME, ROWS, SEQUENCES):
         storage.remove(storage.join(uri, old))
     records = {}
     for path, part in ((name, content), (ITEMS, items)):
         storage.write_bytes(storage.join(uri, path), part)
-        records[path] = FileRecord(path=path, bytes=len(part), sha256=hashlib.sha256(part).hexdigest())
+        records[path] = recorded.record_of(path, part)
     manifest = SyntheticManifest(
         kind="rows" if name == ROWS else "sequences",
         parent=ParentRecord(
@@ -217,5 +217,5 @@ def write(uri: str, data: np.ndarray | LatentSequences, parent: Dataset, describ
         items=records[ITEMS],
         **fields,
     )
-    storage.write_bytes(storage.join(uri, NAME), (manifest.model_dump_json(indent=1) + "\n").encode())
+    recorded.write_json(storage.join(uri, NAME), manifest.model_dump(mode="json"))
     return SyntheticDataset(uri, manifest)

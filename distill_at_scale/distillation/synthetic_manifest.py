@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from distill_at_scale.data import storage
-from distill_at_scale.data.manifest import NAME, SYNTHETIC_FORMAT, FileRecord
+from distill_at_scale.data import recorded, storage
+from distill_at_scale.data.manifest import NAME, SYNTHETIC_FORMAT
+from distill_at_scale.data.recorded import FileRecord
+from distill_at_scale.errors import DamagedFileError
 from distill_at_scale.models.selection import Selection
 
 
@@ -56,7 +57,8 @@ class SyntheticManifest(_Record):
     """Everything about a SyntheticDataset but its numbers."""
 
     format: Literal["distill_at_scale/synthetic"] = "distill_at_scale/synthetic"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
+    """1 had no checksum of itself, and is read without"""
     kind: Literal["rows", "sequences"]
     """rows: users × items; sequences: latent sequences and a decoder"""
     method: str
@@ -66,9 +68,9 @@ class SyntheticManifest(_Record):
     config: dict[str, Any]
     """all settings of the method"""
     parent: ParentRecord
-    n_users: int
+    n_users: int = Field(ge=1)
     """synthetic users, or sequences"""
-    n_items: int
+    n_items: int = Field(ge=1)
     sequences: SequencesRecord | None = None
     """of sequences alone"""
     curve: list[dict[str, float]] = Field(default_factory=list)
@@ -84,11 +86,25 @@ class SyntheticManifest(_Record):
     made_with: dict[str, str]
     """versions"""
 
+    def contradiction(self) -> str | None:
+        """What in the manifest cannot be true beside the rest of it, as a clause; None where nothing is."""
+        if (self.kind == "sequences") != (self.sequences is not None):
+            return f"it says kind {self.kind}, but {'no ' if self.sequences is None else ''}sequences are described"
+        if self.data.path == self.items.path:
+            return f"{self.data.path} is listed twice"
+        return None
+
 
 def is_synthetic(uri: str) -> bool:
     """Whether a synthetic dataset, and no plain one, lies at ``uri``."""
+    file = storage.join(uri, NAME)
     try:
-        found = json.loads(storage.read_bytes(storage.join(uri, NAME)))
-    except (FileNotFoundError, ValueError):
+        raw = storage.read_bytes(file)
+    except FileNotFoundError:
         return False
-    return isinstance(found, dict) and found.get("format") == SYNTHETIC_FORMAT
+    try:
+        found, _ = recorded.parse_json(raw, file, "")
+    except DamagedFileError:
+        # Whoever opens it says what is wrong with it.
+        return SYNTHETIC_FORMAT.encode() in raw
+    return found.get("format") == SYNTHETIC_FORMAT

@@ -14,18 +14,22 @@ from importlib.metadata import version
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+import pyarrow as pa
 import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.errors import DasError, SettingError
+from distill_at_scale.data.recorded import FileRecord
+from distill_at_scale.errors import DamagedFileError, DasError, SettingError
 from distill_at_scale.models.memory import require_memory
 from distill_at_scale.models.selection import Progress, Selection
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 from distill_at_scale.validation import PlainWords, explain
 
-FORMAT = 1
+FORMAT = 2
+FIX = "fit and save the model again"
+"""what to do with a model that is damaged; the end of a sentence"""
 MODEL_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 
@@ -239,38 +243,30 @@ class Recommender(ABC):
         # The old description goes first: a kill in between must not leave it beside new weights.
         storage.remove(storage.join(uri, MODEL_FILE))
         storage.write_bytes(storage.join(uri, WEIGHTS_FILE), content)
-        storage.write_json(storage.join(uri, MODEL_FILE), described)
+        recorded.write_json(storage.join(uri, MODEL_FILE), described)
 
     @classmethod
     def load(cls, uri: str) -> Self:
         """Reads a model that :meth:`save` wrote.
 
         Raises:
-            DasError: no model there, another model, a format of another release, damaged or altered files.
+            DasError: no model there, another model.
+            DamagedFileError: damaged or altered files, or a format of another release.
         """
         described = read_description(uri)
         place = storage.redact(uri)
         if described.get("model") != cls.name:
             raise DasError(f"{place}: holds a model '{described.get('model')}', not '{cls.name}'.")
-        try:
-            content = storage.read_bytes(storage.join(uri, WEIGHTS_FILE))
-        except FileNotFoundError as error:
-            raise DasError(f"{place}: {WEIGHTS_FILE} is missing; fit and save the model again.") from error
-        try:
-            expected, n_items = described["weights"]["sha256"], int(described["n_items"])
+        content = read_weights(uri, described)
+        with recorded.parsing(storage.join(uri, MODEL_FILE), FIX):
             selection, item_space = described["selection"], described["item_space"]
-            config = cls.parse_config(described["config"])
+            n_items = int(described["n_items"])
+            config = cls.Config(**described["config"])
             chosen = None if selection is None else Selection.model_validate(selection)
-        except (KeyError, TypeError, ValueError, SettingError) as error:
-            raise DasError(f"{place}: {MODEL_FILE} is damaged ({error}); fit and save the model again.") from error
-        if hashlib.sha256(content).hexdigest() != expected:
-            raise DasError(f"{place}: {WEIGHTS_FILE} is not the file that was saved; fit and save the model again.")
         model = cls(config)
         model.n_items, model.item_space, model.selection = n_items, item_space, chosen
-        try:
-            model._set_weights(safetensors.numpy.load(content), n_items)
-        except (KeyError, ValueError) as error:
-            raise DasError(f"{place}: the weights do not belong to {MODEL_FILE} ({error}); save again.") from error
+        with recorded.parsing(storage.join(uri, WEIGHTS_FILE), FIX):
+            model._set_weights(safetensors.numpy.load(content.to_pybytes()), n_items)
         return model
 
     def _validation_or_refuse(self, validation: Interactions | None, parameter: str) -> Interactions:
@@ -307,15 +303,32 @@ def read_description(uri: str) -> dict[str, Any]:
     """The content of a saved model's ``model.json``.
 
     Raises:
-        DasError: when there is none, or of another format.
+        DasError: when there is none.
+        DamagedFileError: damaged, or of another format.
     """
+    file = storage.join(uri, MODEL_FILE)
     try:
-        described = storage.read_json(storage.join(uri, MODEL_FILE))
+        raw = storage.read_bytes(file)
     except FileNotFoundError as error:
         raise DasError(f"{storage.redact(uri)}: no model here ({MODEL_FILE} not found).") from error
-    if not isinstance(described, dict) or described.get("format") != FORMAT:
-        raise DasError(f"{storage.redact(uri)}: {MODEL_FILE} is not of format {FORMAT}; fit and save the model anew.")
+    described, signed = recorded.parse_json(raw, file, FIX)
+    # The first format had no checksum.
+    if described.get("format") not in (1, FORMAT):
+        raise DamagedFileError(f"{storage.redact(file)} is not of format {FORMAT}; {FIX}.")
+    if not signed and described["format"] != 1:
+        raise DamagedFileError(f"{storage.redact(file)} has no checksum; {FIX}.")
     return described
+
+
+def read_weights(uri: str, described: Mapping[str, Any]) -> pa.Buffer:
+    """The content of a saved model's ``weights.safetensors``, which must be what ``model.json`` describes.
+
+    Raises:
+        DamagedFileError: missing, truncated or altered.
+    """
+    with recorded.parsing(storage.join(uri, MODEL_FILE), FIX):
+        record = FileRecord(path=WEIGHTS_FILE, **described["weights"])
+    return recorded.read_recorded(uri, record, FIX)
 
 
 def expect_shape(weights: Mapping[str, np.ndarray], name: str, shape: tuple[int | None, ...]) -> np.ndarray:

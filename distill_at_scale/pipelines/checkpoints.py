@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from distill_at_scale.data import storage
+from distill_at_scale.data import sealed, storage
+from distill_at_scale.data.preparation import parts
 
 _NAME = re.compile(r"checkpoint-(\d{12})\.safetensors")
 
@@ -13,7 +14,8 @@ _NAME = re.compile(r"checkpoint-(\d{12})\.safetensors")
 class Checkpoints:
     """The checkpoints in one folder, each named by the number of steps before it.
 
-    Files appear whole or not at all, so the newest is always good, whatever was killed.
+    Files appear whole or not at all, whatever was killed, and are sealed: of one that is damaged nothing is taken, and
+    the run goes on from the one before it.
     """
 
     def __init__(self, folder: str, keep: int) -> None:
@@ -22,12 +24,23 @@ class Checkpoints:
         self._upload: Future[None] | None = None
 
     def newest(self) -> int:
-        """Steps before the newest one; 0 where there is none."""
-        return max(self._steps(), default=0)
+        """Steps before the newest undamaged one; 0 where there is none. Damaged ones are removed."""
+        return next((steps for steps in sorted(self._steps(), reverse=True) if self._is_sound(steps)), 0)
 
     def read(self, steps: int) -> bytes:
-        """The content of one."""
-        return storage.read_bytes(self._uri(steps))
+        """The content of one.
+
+        Raises:
+            DamagedFileError: missing or altered.
+        """
+        return bytes(self.view(steps))
+
+    def view(self, steps: int) -> memoryview:
+        """As :meth:`read`, without the copy that it takes to have bytes."""
+        return memoryview(sealed.read(self._uri(steps), parts.FIX))
+
+    def _is_sound(self, steps: int) -> bool:
+        return sealed.is_sound(self._uri(steps), "checkpoint", "the run goes on from the one before it")
 
     def write(self, steps: int, content: bytes) -> None:
         """Uploads one in the background, after waiting for the one before it.
@@ -49,7 +62,7 @@ class Checkpoints:
             self._upload = None
 
     def _write(self, steps: int, content: bytes) -> None:
-        storage.write_bytes(self._uri(steps), content)
+        sealed.write(self._uri(steps), content)
         for old in sorted(self._steps())[: -self._keep]:
             storage.remove(self._uri(old))
 

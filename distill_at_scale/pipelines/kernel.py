@@ -21,13 +21,14 @@ import ray
 import torch.distributed
 
 from distill_at_scale.config import FitConfig
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, sealed, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import WORK
+from distill_at_scale.data.preparation import parts
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.errors import SettingError
 from distill_at_scale.models import create_model
-from distill_at_scale.models.base import MODEL_FILE, WEIGHTS_FILE
+from distill_at_scale.models.base import MODEL_FILE, WEIGHTS_FILE, read_description, read_weights
 from distill_at_scale.models.infinite_ae import DRAWS, InfiniteAE
 from distill_at_scale.models.kernel.ntk import TrainUsers
 from distill_at_scale.models.kernel.pcg import Sharing
@@ -208,7 +209,7 @@ class StoredShelf(Shelf):
         return self._checkpoints.newest()
 
     def checkpoint(self, place: int) -> dict[str, np.ndarray]:
-        return _parse(self._checkpoints.read(place))
+        return _parse(self._checkpoints.view(place))
 
     def keep(self, place: int, arrays: dict[str, np.ndarray]) -> None:
         self._checkpoints.wait()
@@ -219,12 +220,13 @@ class StoredShelf(Shelf):
         self._checkpoints.wait()
 
     def has(self, name: str) -> bool:
-        return storage.exists(self._uri(name))
+        return sealed.is_sound(self._uri(name), "part of the solution")
 
     def put(self, name: str, array: np.ndarray) -> None:
-        storage.write_bytes(self._uri(name), _dump({"part": array}))
+        sealed.write(self._uri(name), _dump({"part": array}))
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
+        sealed.check(self._uri(name), parts.FIX)
         with storage.open_input(self._uri(name), scattered=True) as file:
             length = int.from_bytes(file.read(8), "little")
             entry = json.loads(file.read(length))["part"]
@@ -254,8 +256,8 @@ def _save_parts(
         output: folder of the model.
     """
     model.save(draft)
-    described = storage.read_json(storage.join(draft, MODEL_FILE))
-    arrays = _parse(storage.read_bytes(storage.join(draft, WEIGHTS_FILE)))
+    described = read_description(draft)
+    arrays = _parse(memoryview(read_weights(draft, described)))
     first = shelves[0].rows(names[0], 0, 1)
     shapes = {name: (array.dtype, array.shape) for name, array in arrays.items()}
     shapes["alpha"] = (first.dtype, (sum(n_users), model.n_items or 0))
@@ -278,7 +280,7 @@ def _save_parts(
             digest.update(piece)
             length += len(piece)
     described["weights"] = {"bytes": length, "sha256": digest.hexdigest()}
-    storage.write_json(storage.join(output, MODEL_FILE), described)
+    recorded.write_json(storage.join(output, MODEL_FILE), described)
 
 
 def _header(shapes: dict[str, tuple[np.dtype, tuple[int, ...]]]) -> bytes:
@@ -305,11 +307,11 @@ def _dump(arrays: dict[str, np.ndarray]) -> bytes:
     return cast(bytes, content.data)
 
 
-def _parse(content: bytes) -> dict[str, np.ndarray]:
+def _parse(content: bytes | memoryview) -> dict[str, np.ndarray]:
     """The arrays of :func:`_dump`, without a copy."""
     start = 8 + int.from_bytes(content[:8], "little")
     found = {}
-    for name, entry in json.loads(content[8:start]).items():
+    for name, entry in json.loads(bytes(content[8:start])).items():
         if name != "__metadata__":
             shape, begin = entry["shape"], start + entry["data_offsets"][0]
             count = int(np.prod(shape, dtype=np.int64))

@@ -15,15 +15,17 @@ import ray
 from safetensors.numpy import load as parse
 from safetensors.numpy import save as dump
 
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, sealed, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import parts
+from distill_at_scale.errors import DamagedFileError
 from distill_at_scale.pipelines import progress, runs
 from distill_at_scale.pipelines.stages import ANYWHERE, take
 from distill_at_scale.samplers.rounds import Arrays, Rounds, merge
 from distill_at_scale.samplers.rows import read_train_rows
 
 FOLDER = "learned"
+_DONE = "done.json"
 _MOST_GROUPS = 64
 _STEPS = 100
 
@@ -35,8 +37,8 @@ def learn(record: runs.RunRecord, name: str, rounds: Rounds, uri: str, work: str
         DasError: the first one that a task raised.
     """
     folder = storage.join(work, FOLDER)
-    done_uri = storage.join(folder, "done.json")
-    if storage.exists(done_uri):
+    done_uri = storage.join(folder, _DONE)
+    if parts.read_record(done_uri) is not None:
         return
     start, costs = time.monotonic(), []
     n_shards = len(Dataset.open(uri).shards)
@@ -64,15 +66,30 @@ def learn(record: runs.RunRecord, name: str, rounds: Rounds, uri: str, work: str
         for ref in [keep.remote(folder, group, own) for group, own in zip(groups, owns)]:
             take(ref)
         take(ray.remote(scheduling_strategy=ANYWHERE)(_keep_shared).remote(folder, shared))
-    storage.write_json(done_uri, {"passes": passes})
+    recorded.write_json(done_uri, {"passes": passes})
     record.add(f"{name}, {passes} passes", time.monotonic() - start, costs)
 
 
 def read_learned(work: str, shard: int) -> tuple[Arrays, Arrays]:
-    """What a shard learned for itself, and what all share."""
+    """What a shard learned for itself, and what all share.
+
+    Raises:
+        DamagedFileError: missing or altered; then it is learned anew by the next run.
+    """
     folder = storage.join(work, FOLDER)
-    own = parse(storage.read_bytes(parts.part(folder, shard, ".safetensors")))
-    return own, parse(storage.read_bytes(storage.join(folder, "shared.safetensors")))
+    files = (parts.part(folder, shard, ".safetensors"), storage.join(folder, "shared.safetensors"))
+    try:
+        own, shared = (_parse(file) for file in files)
+    except DamagedFileError:
+        storage.remove(storage.join(folder, _DONE))
+        raise
+    return own, shared
+
+
+def _parse(uri: str) -> Arrays:
+    content = sealed.read(uri, parts.FIX)
+    with recorded.parsing(uri, parts.FIX):
+        return parse(content.to_pybytes())
 
 
 def _visit(
@@ -95,11 +112,11 @@ def _advance(rounds: Rounds, shared: Arrays, *brought: Arrays) -> tuple[Arrays, 
 
 def _keep(folder: str, group: Sequence[int], owns: list[Arrays]) -> None:
     for shard, own in zip(group, owns):
-        storage.write_bytes(parts.part(folder, shard, ".safetensors"), _dump(own))
+        sealed.write(parts.part(folder, shard, ".safetensors"), _dump(own))
 
 
 def _keep_shared(folder: str, shared: Arrays) -> None:
-    storage.write_bytes(storage.join(folder, "shared.safetensors"), _dump(shared))
+    sealed.write(storage.join(folder, "shared.safetensors"), _dump(shared))
 
 
 def _dump(arrays: Arrays) -> bytes:

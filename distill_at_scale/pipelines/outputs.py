@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK, Manifest
 from distill_at_scale.data.preparation import buckets, core, fragments, shards
@@ -55,12 +55,9 @@ def planned(plan_uri: str) -> str | None:
         StorageError: the plan cannot be read. What is there may be another's, so nothing is cleared.
     """
     try:
-        content = storage.read_json(plan_uri)
+        return recorded.read_json(plan_uri, "remove it to begin anew").get("digest")
     except FileNotFoundError:
         return None
-    if not isinstance(content, dict):
-        raise DamagedFileError(f"{storage.redact(plan_uri)} is no plan; remove it to begin anew.")
-    return content.get("digest")
 
 
 def _paths(output: str) -> list[str]:

@@ -21,7 +21,7 @@ import polars as pl
 import ray
 
 from distill_at_scale.config import PrepareConfig
-from distill_at_scale.data import hashing, storage
+from distill_at_scale.data import hashing, recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK, Manifest, QuarantineRecord
@@ -29,7 +29,7 @@ from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.preparation import buckets, core, fragments, parts, quantiles, shards
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema, plan_log
 from distill_at_scale.data.splits import SHORTEST_HISTORY
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.pipelines import cluster, outputs, runs
 from distill_at_scale.pipelines.stages import load as load_shared
 from distill_at_scale.pipelines.stages import run_stage, run_tree, take
@@ -122,9 +122,9 @@ class _Prepare:
         if finished and not self.config.overwrite:
             raise outputs.holds_dataset(self.output)
         # A plan without a digest marks the place as ours while what an earlier run left is removed.
-        storage.write_json(plan_uri, {"digest": None})
+        recorded.write_json(plan_uri, {"digest": None})
         outputs.clear(self.output)
-        storage.write_json(plan_uri, {"digest": digest, "config": self.content})
+        recorded.write_json(plan_uri, {"digest": digest, "config": self.content})
         return False
 
     def _n_dealt(self, estimate: LogEstimate) -> int:

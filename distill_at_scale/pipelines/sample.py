@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,12 +22,12 @@ import ray
 from pydantic import BaseModel
 
 from distill_at_scale.config import SampleConfig
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK, Manifest, Parent
 from distill_at_scale.data.preparation import parts
-from distill_at_scale.errors import BudgetError, DasError, SettingError
+from distill_at_scale.errors import BudgetError, DamagedFileError, DasError, SettingError
 from distill_at_scale.pipelines import cluster, outputs, runs
 from distill_at_scale.pipelines.learning import FOLDER as LEARNED
 from distill_at_scale.pipelines.learning import learn, read_learned
@@ -42,6 +43,8 @@ from distill_at_scale.settings import settle
 
 if TYPE_CHECKING:
     from distill_at_scale.pipelines.proxies import Hardness
+
+log = logging.getLogger(__name__)
 
 _FAN_IN = 32
 # Shards of one task at most: each takes a fraction of a second.
@@ -146,9 +149,9 @@ class _Sample:
         storage.remove(self.work)
         for output in self.outputs:
             # Marks the place as ours while what an earlier run left is removed.
-            storage.write_json(storage.join(output, WORK, outputs.PLAN), {"digest": None})
+            recorded.write_json(storage.join(output, WORK, outputs.PLAN), {"digest": None})
             outputs.clear(output)
-        storage.write_json(plan_uri, {"digest": digest, **plan})
+        recorded.write_json(plan_uri, {"digest": digest, **plan})
 
     # -- stages -------------------------------------------------------------------------------------------
 
@@ -377,6 +380,11 @@ def _score_shard(
         made[0].write(scores_uri)
         return {"users": int((rows.counts > 0).sum())}
 
-    record = parts.once(parts.part(storage.join(work, subset.SCORES), shard, ".json"), build)
-    scores = made[0] if made else read_scores(scores_uri)
+    record_uri = parts.part(storage.join(work, subset.SCORES), shard, ".json")
+    record = parts.once(record_uri, build)
+    try:
+        scores = made[0] if made else read_scores(scores_uri)
+    except DamagedFileError:
+        log.warning("%s is damaged; the shard is scored again.", storage.redact(scores_uri))
+        record, scores = parts.once(record_uri, build), made[0]
     return {**record, "histogram": selection.histogram(scores, Span())}

@@ -63,7 +63,11 @@ class Scores:
 
 
 def read_scores(uri: str) -> Scores:
-    """What :meth:`Scores.write` wrote."""
+    """What :meth:`Scores.write` wrote.
+
+    Raises:
+        DamagedFileError: missing or altered.
+    """
     table = parts.read_arrow(uri)
     rows = table["rows"].to_numpy() if "rows" in table.column_names else None
     return Scores(table["key"].to_numpy(), table["tie"].to_numpy(), rows)

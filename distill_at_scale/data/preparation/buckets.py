@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from distill_at_scale.data import hashing, storage
+from distill_at_scale.data import hashing, recorded, storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.preparation import parts
 from distill_at_scale.data.preparation.fragments import read_bucket
@@ -168,7 +168,7 @@ def _ranks(ids: pl.Series, sorted_ids: pl.Series) -> np.ndarray:
 def read_columns(work: str, bucket: int, columns: list[str] | None = None) -> tuple[pa.Table, int]:
     """A bucket's rows (all columns or those named), and its number of users."""
     folder = storage.join(work, FOLDER)
-    record = storage.read_json(parts.part(folder, bucket, ".json"))
+    record = recorded.read_json(parts.part(folder, bucket, ".json"), parts.FIX)
     if record["users"] == 0:
         none = pa.array([], pa.int32())
         return pa.table({Columns.USER: none, Columns.ITEM: none}), 0

@@ -14,10 +14,12 @@ from distill_at_scale.data import hashing, storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.preparation import parts
+from distill_at_scale.data.preparation.chunks import ChunkWriter, read_chunks
 from distill_at_scale.data.readers import Fragment, LogSchema, read_fragment
 
 FOLDER = "fragments"
 QUARANTINE = "quarantine"
+_SUFFIX = ".chunks"
 
 
 def partition(
@@ -25,8 +27,8 @@ def partition(
 ) -> dict[str, Any]:
     """Reads fragment ``index`` and writes its good rows bucket by bucket, its item ids, and its bad rows.
 
-    The rows lie in one Arrow IPC file; of every batch of the fragment it holds ``n_buckets`` record batches
-    (empty ones too), so that bucket b is found as the record batches b, n_buckets + b, 2 n_buckets + b …
+    The rows lie in one file of chunks; of every batch of the fragment it holds ``n_buckets`` of them (empty ones
+    too), so that bucket b is found as the chunks b, n_buckets + b, 2 n_buckets + b …
 
     Returns:
         rows, good, reasons (count of bad rows by reason), quarantine (path or None), noticed.
@@ -47,8 +49,8 @@ def _partition(
     item_ids: list[pl.Series] = []
     quarantine = parts.part(QUARANTINE, index, ".parquet")
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(storage.open_output(parts.part(folder, index, ".arrow")))
-        writer: pa.RecordBatchFileWriter | None = None
+        file = stack.enter_context(storage.open_output(parts.part(folder, index, _SUFFIX)))
+        writer = ChunkWriter(file)
         bad_writer: pq.ParquetWriter | None = None
         for batch in read_fragment(fragment, schema):
             rows += batch.rows
@@ -63,12 +65,8 @@ def _partition(
                     bad_writer = stack.enter_context(pq.ParquetWriter(bad_file, table.schema, compression="zstd"))
                 bad_writer.write_table(table)
             item_ids.append(batch.good[Columns.ITEM_ID].unique())
-            for dealt in _deal(batch.good, n_buckets):
-                if writer is None:
-                    writer = stack.enter_context(pa.ipc.new_file(file, dealt.schema))
-                writer.write_batch(dealt)
-        if writer is None:
-            stack.enter_context(pa.ipc.new_file(file, pa.schema([])))
+            writer.write(_deal(batch.good, n_buckets))
+        writer.finish()
     if item_ids:
         distinct = pl.concat(item_ids).unique().sort()
         parts.write_arrow(
@@ -118,10 +116,9 @@ def read_bucket(work: str, n_fragments: int, n_buckets: int, shard: int, n_shard
     first, last = shard * n_buckets // n_shards, -((-(shard + 1) * n_buckets) // n_shards)
     batches: list[pa.RecordBatch] = []
     for index in range(n_fragments):
-        with storage.open_input(parts.part(storage.join(work, FOLDER), index, ".arrow"), scattered=True) as file:
-            reader = pa.ipc.open_file(file)
-            for start in range(0, reader.num_record_batches, n_buckets):
-                batches += [reader.get_batch(start + bucket) for bucket in range(first, last)]
+        uri = parts.part(storage.join(work, FOLDER), index, _SUFFIX)
+        with parts.discarding(uri):
+            batches += read_chunks(uri, parts.FIX, first, last, n_buckets)
     batches = [batch for batch in batches if batch.num_rows]
     if not batches:
         return pl.DataFrame()

@@ -1,15 +1,27 @@
-"""Restartable parts: a part is done when its record is there, and is never done twice."""
+"""Restartable parts: a part is done when its record is there, and is never done twice.
+
+Records and files have checksums. A damaged record is none: its part is done again. A damaged file takes its record with
+it, so that the same command, run again, makes it anew.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, sealed, storage
+from distill_at_scale.errors import DamagedFileError
+
+log = logging.getLogger(__name__)
+
+FIX = "run the same command again to make it anew"
+"""what to do where a part is damaged; the end of a sentence"""
 
 
 def once(record_uri: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -18,13 +30,40 @@ def once(record_uri: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]
     ``build`` must write its files whole and under fixed names: then a part that was killed half-way, or is
     done by two workers at once, ends the same.
     """
-    try:
-        return {**storage.read_json(record_uri), "reused": True}
-    except FileNotFoundError:
-        pass
+    found = read_record(record_uri)
+    if found is not None:
+        return {**found, "reused": True}
     record = build()
-    storage.write_json(record_uri, record)
+    recorded.write_json(record_uri, record)
     return {**record, "reused": False}
+
+
+def read_record(record_uri: str) -> dict[str, Any] | None:
+    """The record of a part that is done; None where there is none, or a damaged one."""
+    try:
+        return recorded.read_json(record_uri, FIX)
+    except FileNotFoundError:
+        return None
+    except DamagedFileError:
+        log.warning("%s is damaged; its part is made again.", storage.redact(record_uri))
+        return None
+
+
+@contextlib.contextmanager
+def discarding(uri: str) -> Iterator[None]:
+    """Where reading the part's file ``uri`` finds it damaged or missing, its record goes: the part is not done."""
+    try:
+        yield
+    except DamagedFileError:
+        discard(uri)
+        raise
+
+
+def discard(uri: str) -> None:
+    """Removes a part's file and its record, which is named after the file or after its part."""
+    folder, name = uri.rsplit("/", 1)
+    for one in (f"{uri}.json", storage.join(folder, name.split(".")[0] + ".json"), uri):
+        storage.remove(one)
 
 
 def part(folder: str, index: int, suffix: str) -> str:
@@ -33,17 +72,24 @@ def part(folder: str, index: int, suffix: str) -> str:
 
 
 def write_arrow(uri: str, table: pa.Table) -> None:
-    """Writes an Arrow IPC file whole."""
-    with storage.open_output(uri) as file, pa.ipc.new_file(file, table.schema) as writer:
+    """Writes a sealed Arrow IPC file whole."""
+    with sealed.open_output(uri) as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
 
 
 def read_arrow(uri: str, columns: list[str] | None = None) -> pa.Table:
-    """Reads an Arrow IPC file; only the named columns' bytes when given."""
-    with storage.open_input(uri) as file:
-        names = pa.ipc.open_file(file).schema.names
-        chosen = None if columns is None else [names.index(name) for name in columns]
-        return pa.ipc.open_file(file, options=pa.ipc.IpcReadOptions(included_fields=chosen)).read_all()
+    """Reads such a file; only the named columns when given.
+
+    Raises:
+        DamagedFileError: missing, truncated or altered.
+    """
+    with discarding(uri), sealed.open_input(uri, FIX) as (file, length), recorded.parsing(uri, FIX):
+        chosen = None
+        if columns is not None:
+            names = pa.ipc.open_file(file, footer_offset=length).schema.names
+            chosen = [names.index(name) for name in columns]
+        options = pa.ipc.IpcReadOptions(included_fields=chosen)
+        return pa.ipc.open_file(file, footer_offset=length, options=options).read_all()
 
 
 def write_counts(uri: str, counts: np.ndarray) -> None:

@@ -1,0 +1,108 @@
+"""Many record batches in one file, each read and checked alone.
+
+Chunks lie one after another as Arrow IPC messages. Behind them an index says where each begins and what its digest is,
+then come the schema, the digest of both, and their sizes. A bucket is a few chunks of every fragment's file; whoever
+reads it neither reads nor checks the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import IO, cast
+
+import numpy as np
+import pyarrow as pa
+
+from distill_at_scale.data import storage
+from distill_at_scale.data.recorded import missing_is_damage, parsing
+from distill_at_scale.data.sealed import digest_of
+from distill_at_scale.errors import DamagedFileError
+
+_ENTRY = np.dtype([("start", "<u8"), ("length", "<u8"), ("digest", "V32")])
+# Digest of index and schema, number of chunks, bytes of the schema.
+_END = 32 + 8 + 8
+
+
+class ChunkWriter:
+    """Appends record batches of one schema to a file; :meth:`finish` makes it whole."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._schema = pa.schema([])
+        self._entries: list[tuple[int, int, bytes]] = []
+        self._start = 0
+
+    def write(self, batches: Iterable[pa.RecordBatch]) -> None:
+        """Appends a chunk for each batch, empty ones too."""
+        for batch in batches:
+            self._schema = batch.schema
+            message = batch.serialize()
+            self._file.write(cast(bytes, message))
+            self._entries.append((self._start, len(message), digest_of(message)))
+            self._start += len(message)
+
+    def finish(self) -> None:
+        """Writes the index."""
+        index = np.array(self._entries, dtype=_ENTRY).tobytes()
+        schema = self._schema.serialize().to_pybytes()
+        sizes = len(self._entries).to_bytes(8, "little") + len(schema).to_bytes(8, "little")
+        self._file.write(index + schema + digest_of(index + schema + sizes) + sizes)
+
+
+def read_chunks(uri: str, fix: str, first: int, last: int, every: int) -> list[pa.RecordBatch]:
+    """The chunks first … last − 1, and those ``every`` chunks further on, and so forth to the end.
+
+    Args:
+        uri: of the file.
+        fix: what to do where it is damaged; the end of a sentence.
+        first, last, every: at most ``every`` chunks at once.
+
+    Raises:
+        DamagedFileError: missing, truncated, or altered in the chunks asked for or in the index.
+    """
+    found: list[pa.RecordBatch] = []
+    with missing_is_damage(uri, fix), storage.open_input(uri, scattered=True) as file:
+        index, schema = _index(file, uri, fix)
+        for start in range(0, len(index), every):
+            wanted = index[start + first : start + last]
+            if not len(wanted):
+                continue
+            # Neighbours are read at once.
+            begin, end = int(wanted[0]["start"]), int(wanted[-1]["start"] + wanted[-1]["length"])
+            file.seek(begin)
+            found += _batches(file.read_buffer(end - begin), begin, wanted, schema, uri, fix)
+    return found
+
+
+def _index(file: pa.NativeFile, uri: str, fix: str) -> tuple[np.ndarray, pa.Schema]:
+    with parsing(uri, fix):
+        size = file.size()
+        file.seek(max(size - _END, 0))
+        end = file.read(_END)
+        chunks, schema_bytes = (int.from_bytes(end[k : k + 8], "little") for k in (32, 40))
+        length = chunks * _ENTRY.itemsize + schema_bytes
+        if len(end) < _END or length > size - _END:
+            raise damaged(uri, fix)
+        file.seek(size - _END - length)
+        content = file.read(length)
+        if digest_of(content + end[32:]) != end[:32]:
+            raise damaged(uri, fix)
+        index = np.frombuffer(content, _ENTRY, chunks)
+        return index, pa.ipc.read_schema(pa.py_buffer(content[length - schema_bytes :]))
+
+
+def _batches(
+    content: pa.Buffer, begin: int, wanted: Sequence[np.void] | np.ndarray, schema: pa.Schema, uri: str, fix: str
+) -> list[pa.RecordBatch]:
+    batches = []
+    with parsing(uri, fix):
+        for entry in wanted:
+            message = content.slice(int(entry["start"]) - begin, int(entry["length"]))
+            if digest_of(message) != bytes(entry["digest"]):
+                raise damaged(uri, fix)
+            batches.append(pa.ipc.read_record_batch(message, schema))
+    return batches
+
+
+def damaged(uri: str, fix: str) -> DamagedFileError:
+    return DamagedFileError(f"{storage.redact(uri)} differs from its checksum; {fix}.")
