@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.recorded import FileRecord, Inside
-from distill_at_scale.errors import DamagedFileError, DasError
+from distill_at_scale.errors import DasError
 
 NAME = "manifest.json"
 WORK = "_work"
@@ -152,14 +152,10 @@ def read_manifest(uri: str) -> Manifest:
         if not storage.exists(uri):
             raise DasError(f"{place} does not exist; `das prepare --output` makes a dataset.") from None
         raise DasError(f"{place} is no dataset: it has no {NAME}; `das prepare` makes one from a log.") from None
-    file = storage.join(place, NAME)
-    found, signed = recorded.parse_json(content, storage.join(uri, NAME), FIX)
-    if found.get("format") == SYNTHETIC_FORMAT:
+    file = storage.join(uri, NAME)
+    if recorded.parse_json(content, file, FIX)[0].get("format") == SYNTHETIC_FORMAT:
         raise DasError(
             f"{place} holds synthetic users or sequences, not a log's; `das fit` and `das export` take them, this "
             "does not."
         )
-    manifest = recorded.validate(Manifest, found, signed, storage.join(uri, NAME), FIX)
-    if problem := manifest.contradiction():
-        raise DamagedFileError(f"{file} contradicts itself: {problem}; {FIX}.")
-    return manifest
+    return recorded.read_manifest(Manifest, content, file, FIX, Manifest.contradiction)

@@ -12,8 +12,8 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -179,40 +179,68 @@ def read_json(uri: str, fix: str) -> dict[str, Any]:
         FileNotFoundError: there is none.
         DamagedFileError: no JSON object, without a checksum, or with a wrong one.
     """
-    content, signed = parse_json(storage.read_bytes(uri), uri, fix)
-    if not signed:
-        raise DamagedFileError(f"{storage.redact(uri)} has no checksum; {fix}.")
+    content, checksum = parse_json(storage.read_bytes(uri), uri, fix)
+    require_checksum(content, checksum, uri, fix, version=None)
     return content
 
 
-def parse_json(raw: bytes, uri: str, fix: str) -> tuple[dict[str, Any], bool]:
-    """A JSON object without its checksum, and whether it had one; files of earlier releases have none.
+Checksum = Literal["right", "wrong", "none"]
+"""How a JSON file's checksum was found"""
+
+
+def parse_json(raw: bytes, uri: str, fix: str) -> tuple[dict[str, Any], Checksum]:
+    """A JSON object without its checksum, and how that was found, for :func:`require_checksum`: what is of another
+    version is better told so.
 
     Raises:
-        DamagedFileError: no JSON object, or another than was written.
+        DamagedFileError: no JSON object.
     """
     with parsing(uri, fix):
         content = json.loads(raw)
         if not isinstance(content, dict):
             raise ValueError("no JSON object")
         said = content.pop(CHECKSUM, None)
-        if said is not None and said != _checksum(content):
-            raise DamagedFileError(f"{storage.redact(uri)} differs from its own checksum; {fix}.")
-    return content, said is not None
+        if said is None:
+            return content, "none"
+        return content, "right" if said == _checksum(content) else "wrong"
 
 
-def validate(model: type[_M], content: dict[str, Any], signed: bool, uri: str, fix: str) -> _M:
-    """The content of a manifest as its model.
+def require_checksum(
+    content: Mapping[str, Any], checksum: Checksum, uri: str, fix: str, version: str | None = "version"
+) -> None:
+    """Refuses a file with a wrong checksum, and one without, unless it is of the first version, which had none.
+
+    Args:
+        content, checksum: as :func:`parse_json` gives them.
+        uri: of the file.
+        fix: what to do where it is damaged; the end of a sentence.
+        version: the field that says which it is, where there were files without a checksum.
+
+    Raises:
+        DamagedFileError: saying which.
+    """
+    if checksum == "wrong":
+        raise DamagedFileError(f"{storage.redact(uri)} differs from its own checksum; {fix}.")
+    if checksum == "none" and (version is None or content.get(version, 1) != 1):
+        raise DamagedFileError(f"{storage.redact(uri)} has no checksum; {fix}.")
+
+
+def read_manifest(
+    model: type[_M], raw: bytes, uri: str, fix: str, contradiction: Callable[[_M], str | None] = lambda _: None
+) -> _M:
+    """A manifest that a file holds.
 
     Args:
         model: with a ``version``, of which the first had no checksum.
-        content, signed: as :func:`parse_json` gives them.
+        raw: content of the file.
         uri: of the file.
         fix: what to do where it is damaged; the end of a sentence.
+        contradiction: what in it cannot be true beside the rest of it, as a clause; None where nothing is.
 
     Raises:
-        DamagedFileError: another version, a field that is wrong, no checksum where there should be one.
+        DamagedFileError: another version, a wrong field, a contradiction, a wrong checksum or none.
     """
+    content, checksum = parse_json(raw, uri, fix)
     file = storage.redact(uri)
     try:
         found = model.model_validate(content)
@@ -220,8 +248,9 @@ def validate(model: type[_M], content: dict[str, Any], signed: bool, uri: str, f
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"
         raise DamagedFileError(f"{file} is damaged or of another version: {field}: {first['msg']}; {fix}.") from None
-    if not signed and content.get("version") != 1:
-        raise DamagedFileError(f"{file} has no checksum; {fix}.")
+    if problem := contradiction(found):
+        raise DamagedFileError(f"{file} contradicts itself: {problem}; {fix}.")
+    require_checksum(content, checksum, uri, fix)
     return found
 
 

@@ -60,15 +60,11 @@ class SyntheticDataset:
             mend = "run the same das distill again to finish it" if begun else "das distill makes one"
             raise DasError(f"{place} is no synthetic dataset: it has no {NAME}; {mend}.") from None
         file = storage.join(uri, NAME)
-        found, signed = recorded.parse_json(content, file, FIX)
-        if found.get("format") == DATASET_FORMAT:
+        if recorded.parse_json(content, file, FIX)[0].get("format") == DATASET_FORMAT:
             raise DasError(
                 f"{place} holds a dataset, not synthetic users or sequences; `das distill` makes them of it."
             )
-        manifest = recorded.validate(SyntheticManifest, found, signed, file, FIX)
-        if problem := manifest.contradiction():
-            raise DamagedFileError(f"{storage.redact(file)} contradicts itself: {problem}; {FIX}.")
-        return cls(uri, manifest)
+        return cls(uri, recorded.read_manifest(SyntheticManifest, content, file, FIX, SyntheticManifest.contradiction))
 
     def __repr__(self) -> str:
         m = self.manifest

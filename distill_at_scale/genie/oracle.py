@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import safetensors.numpy
 from scipy.optimize import nnls
 
-from distill_at_scale.data import storage
-from distill_at_scale.errors import DasError
+from distill_at_scale.data import recorded, storage
+from distill_at_scale.data.recorded import FileRecord
+from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.genie.candidates import KINDS, Regressor, choose, make
 from distill_at_scale.genie.conformal import Widths, widths
 from distill_at_scale.genie.corpus import family
@@ -29,7 +31,9 @@ from distill_at_scale.genie.table import Encoder, Table
 NAME, WEIGHTS, CELLS, FEATURES = "genie.json", "genie.safetensors", "cells.parquet", "features.parquet"
 FORMAT = "distill_at_scale/genie"
 RETRAIN = "das genie train --sweeps SWEEP… --output GENIE"
-VERSION = 1
+FIX = f"train it again: {RETRAIN}"
+"""what to do with one that is damaged; the end of a sentence"""
+VERSION = 2
 TARGETS = ("tau", "kept")
 BUDGETS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
 """Shares that are asked for, as far as they lie between those that were tried."""
@@ -207,14 +211,18 @@ class DataGenie:
         arrays = {f"{name}/{key}": a for name, t in self.targets.items() for key, a in t.model.arrays().items()}
         arrays |= {f"{name}/widths/{key}": a for name, t in self.targets.items() for key, a in _widths(t).items()}
         contiguous = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
-        storage.write_bytes(storage.join(uri, WEIGHTS), safetensors.numpy.save(contiguous))
+        contents = {WEIGHTS: safetensors.numpy.save(contiguous)}
         names = list(self.encoder.names)
         # All that was measured, also what is the same in these datasets: in others it may not be.
         rows = [{"fingerprint": key, **of} for key, of in self.features.items()]
         for file, frame in ((CELLS, self.cells), (FEATURES, pl.DataFrame(rows))):
             buffer = io.BytesIO()
             frame.write_parquet(buffer, compression="zstd")
-            storage.write_bytes(storage.join(uri, file), buffer.getvalue())
+            contents[file] = buffer.getvalue()
+        # The old description goes first: a kill in between must not leave it beside new numbers.
+        storage.remove(storage.join(uri, NAME))
+        for file, whole in contents.items():
+            storage.write_bytes(storage.join(uri, file), whole)
         content = {
             "format": FORMAT,
             "version": VERSION,
@@ -225,8 +233,9 @@ class DataGenie:
             "targets": {name: {"kind": t.kind, "validation": t.validation} for name, t in self.targets.items()},
             "datasets": sorted(self.cells["dataset"].unique()),
             **(more or {}),
+            "files": [recorded.record_of(file, whole).model_dump() for file, whole in contents.items()],
         }
-        storage.write_json(storage.join(uri, NAME), content)
+        recorded.write_json(storage.join(uri, NAME), content)
 
     @classmethod
     def load(cls, uri: str) -> DataGenie:
@@ -234,17 +243,20 @@ class DataGenie:
 
         Raises:
             DasError: when there is none, or it was trained on features of another version.
+            DamagedFileError: when a file is missing or altered.
         """
         uri = storage.normalise(uri)
         content = describe(uri)
-        arrays = safetensors.numpy.load(storage.read_bytes(storage.join(uri, WEIGHTS)))
-        targets = {}
-        for name, said in content["targets"].items():
-            own = {key.removeprefix(f"{name}/"): a for key, a in arrays.items() if key.startswith(f"{name}/")}
-            model = make(said["kind"])
-            model.set_arrays(own)
-            found = Widths(own["widths/log_budgets"], own["widths/halves"])
-            targets[name] = Target(said["kind"], model, found, said["validation"])
+        weights = _read_file(uri, content, WEIGHTS)
+        with recorded.parsing(storage.join(uri, WEIGHTS), FIX):
+            arrays = safetensors.numpy.load(weights.to_pybytes())
+            targets = {}
+            for name, said in content["targets"].items():
+                own = {key.removeprefix(f"{name}/"): a for key, a in arrays.items() if key.startswith(f"{name}/")}
+                model = make(said["kind"])
+                model.set_arrays(own)
+                found = Widths(own["widths/log_budgets"], own["widths/halves"])
+                targets[name] = Target(said["kind"], model, found, said["validation"])
         cells, features = read_training(uri)
         encoder = Encoder(tuple(content["features"]), tuple(content["methods"]))
         return cls(encoder, targets, cells, features)
@@ -256,27 +268,45 @@ def describe(uri: str) -> dict[str, Any]:
     Raises:
         DasError: when there is none, or its features are of another version.
     """
-    place = storage.redact(uri)
+    place, file = storage.redact(uri), storage.join(uri, NAME)
     try:
-        content = storage.read_json(storage.join(uri, NAME))
+        raw = storage.read_bytes(file)
     except FileNotFoundError:
         raise DasError(f"{place} is no Data-Genie: it has no {NAME}; `das genie train` makes one of sweeps.") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != VERSION:
-        raise DasError(f"{storage.join(place, NAME)} is damaged or of another version; train it again: {RETRAIN}")
-    if content["feature_version"] != FEATURE_VERSION:
+    content, checksum = recorded.parse_json(raw, file, FIX)
+    if content.get("format") != FORMAT or content.get("version") != VERSION:
+        raise DamagedFileError(f"{storage.redact(file)} is damaged or of another version; {FIX}.")
+    if content.get("feature_version") != FEATURE_VERSION:
         raise DasError(
-            f"{place} was trained on features of version {content['feature_version']}, but this package measures "
+            f"{place} was trained on features of version {content.get('feature_version')}, but this package measures "
             f"version {FEATURE_VERSION}; train it again: {RETRAIN}"
         )
+    recorded.require_checksum(content, checksum, file, FIX)
     return content
 
 
 def read_training(uri: str) -> tuple[pl.DataFrame, dict[str, dict[str, float]]]:
-    """The cells that a Data-Genie was trained on, and the features of their datasets by fingerprint."""
-    cells, features = (
-        pl.read_parquet(io.BytesIO(storage.read_bytes(storage.join(uri, file)))) for file in (CELLS, FEATURES)
-    )
+    """The cells that a Data-Genie was trained on, and the features of their datasets by fingerprint.
+
+    Raises:
+        DasError: as of :func:`describe`.
+        DamagedFileError: when a file is missing or altered.
+    """
+    content = describe(uri)
+    tables = []
+    for file in (CELLS, FEATURES):
+        raw = _read_file(uri, content, file)
+        with recorded.parsing(storage.join(uri, file), FIX):
+            tables.append(pl.read_parquet(raw.to_pybytes()))
+    cells, features = tables
     return cells, {row.pop("fingerprint"): row for row in features.to_dicts()}
+
+
+def _read_file(uri: str, content: Mapping[str, Any], name: str) -> pa.Buffer:
+    """One of the files that a ``genie.json`` describes."""
+    with recorded.parsing(storage.join(uri, NAME), FIX):
+        record = next(one for one in map(FileRecord.model_validate, content["files"]) if one.path == name)
+    return recorded.read_recorded(uri, record, FIX)
 
 
 def encoder_of(cells: pl.DataFrame, features: Mapping[str, Mapping[str, float]]) -> Encoder:

@@ -14,12 +14,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from distill_at_scale.data import hashing, storage
-from distill_at_scale.errors import DasError
+from distill_at_scale.data import hashing, recorded, storage
+from distill_at_scale.data.recorded import record_of
+from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.evaluation.retention import DEFAULT_METRICS, PRIMARY, kendall_tau
 
 NAME, TRIALS = "sweep.json", "trials.parquet"
 """files of a sweep: its dataset, settings and result; its trials"""
+VERSION = 2
+"""of the former, which has records of the latter: of what is there, and while that is replaced, of what comes"""
+FIX = "run the same das sweep again, which makes it anew of its trials' records"
+"""what to do where one is damaged; the end of a sentence"""
 FULL = "full"
 """the method that leaves everything"""
 METRICS = DEFAULT_METRICS
@@ -67,18 +72,37 @@ def read_trials(uri: str) -> tuple[dict[str, Any], pl.DataFrame]:
 
     Raises:
         DasError: when there is no sweep, or none of its trials has ended.
+        DamagedFileError: when a file of it is.
     """
     uri = storage.normalise(uri)
     place = storage.redact(uri)
     try:
-        described = storage.read_json(storage.join(uri, NAME))
+        described = read_description(uri)
         content = storage.read_bytes(storage.join(uri, TRIALS))
     except FileNotFoundError:
         raise DasError(f"{place} is no sweep: it has no {NAME} with {TRIALS}; das sweep makes one.") from None
-    trials = pl.read_parquet(io.BytesIO(content))
+    file = storage.join(uri, TRIALS)
+    # The first version had no record of them.
+    if described.get("version", 1) != 1 and record_of(TRIALS, content).model_dump() not in described["trials"]:
+        raise DamagedFileError(f"{storage.redact(file)} differs from its checksum; {FIX}.")
+    with recorded.parsing(file, FIX):
+        trials = pl.read_parquet(io.BytesIO(content))
     if trials.is_empty():
         raise DasError(f"{place}: no trial of the sweep has ended yet; run the same das sweep again.")
     return described, trials
+
+
+def read_description(uri: str) -> dict[str, Any]:
+    """What ``sweep.json`` says of the sweep at ``uri``.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedFileError: it has been altered.
+    """
+    file = storage.join(uri, NAME)
+    described, checksum = recorded.parse_json(storage.read_bytes(file), file, FIX)
+    recorded.require_checksum(described, checksum, file, FIX)
+    return described
 
 
 def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS) -> pl.DataFrame:

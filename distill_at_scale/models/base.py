@@ -311,12 +311,11 @@ def read_description(uri: str) -> dict[str, Any]:
         raw = storage.read_bytes(file)
     except FileNotFoundError as error:
         raise DasError(f"{storage.redact(uri)}: no model here ({MODEL_FILE} not found).") from error
-    described, signed = recorded.parse_json(raw, file, FIX)
+    described, checksum = recorded.parse_json(raw, file, FIX)
     # The first format had no checksum.
     if described.get("format") not in (1, FORMAT):
         raise DamagedFileError(f"{storage.redact(file)} is not of format {FORMAT}; {FIX}.")
-    if not signed and described["format"] != 1:
-        raise DamagedFileError(f"{storage.redact(file)} has no checksum; {FIX}.")
+    recorded.require_checksum(described, checksum, file, FIX, "format")
     return described
 
 

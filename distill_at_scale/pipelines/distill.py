@@ -17,7 +17,7 @@ from typing import Any, Literal, cast
 from pydantic import BaseModel
 
 from distill_at_scale.config import DistillConfig
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME, WORK
 from distill_at_scale.distillation import synthetic
@@ -172,7 +172,10 @@ def method_config(config: DistillConfig) -> Method:
 def _begun(output: str) -> dict[str, Any] | None:
     """The plan of an unfinished run at the output."""
     plan = storage.join(output, WORK, _PLAN)
-    return storage.read_json(plan) if storage.exists(plan) else None
+    try:
+        return recorded.read_json(plan, "start anew with --overwrite, or remove it")
+    except FileNotFoundError:
+        return None
 
 
 def _claim(config: DistillConfig, method: Method, dataset: Dataset, output: str) -> None:
@@ -200,4 +203,4 @@ def _claim(config: DistillConfig, method: Method, dataset: Dataset, output: str)
             raise DasError(
                 f"{place} holds a synthetic dataset already; choose another --output, or replace it with --overwrite."
             )
-    storage.write_json(storage.join(work, _PLAN), plan)
+    recorded.write_json(storage.join(work, _PLAN), plan)

@@ -14,14 +14,15 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import safetensors.torch
 import torch
 
-from distill_at_scale.data import hashing, storage
+from distill_at_scale.data import hashing, recorded, sealed, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.data.preparation import parts
 from distill_at_scale.distillation import synthetic
 from distill_at_scale.distillation.farzi import (
     Farzi,
@@ -41,10 +42,9 @@ from distill_at_scale.distillation.farzi import (
 from distill_at_scale.distillation.soft_tokens import numbers_needed, places_at_once
 from distill_at_scale.distillation.students import Parameters, Student, create_student
 from distill_at_scale.distillation.users import RealUsers
-from distill_at_scale.errors import DasError, SettingError
+from distill_at_scale.errors import DamagedFileError, DasError, SettingError
 from distill_at_scale.models import create_model
 from distill_at_scale.models.memory import require_memory
-from distill_at_scale.models.training.sequential import SequentialConfig
 from distill_at_scale.models.training.sources import ShardSource
 from distill_at_scale.models.training.trainer import Trainer
 from distill_at_scale.pipelines import progress, runs
@@ -155,8 +155,6 @@ def _teachers(
         files = [storage.join(kept, f"{key}.safetensors") for key in keys]
     mine = range(workers.rank, recipe.teachers, workers.world)
     for turn, k in enumerate(mine):
-        if storage.exists(files[k]):
-            continue
 
         def shown(share: float, what: str, turn: int = turn) -> None:
             if workers.rank == 0:
@@ -164,27 +162,53 @@ def _teachers(
 
         def on_the_way(trainer: Trainer, k: int = k) -> None:
             if recipe.pretrained and is_on_the_way(trainer.epoch):
-                storage.write_bytes(_on_the_way(files[k], trainer.epoch), safetensors.torch.save(_learned(trainer)))
+                sealed.write(_on_the_way(files[k], trainer.epoch), safetensors.torch.save(_learned(trainer)))
 
-        cpu = time.process_time()
-        model = teacher_model(recipe.student, {**settings, "seed": seeds[k]})
         own = replace(gang, work=storage.join(gang.work, f"teacher-{k}"), checkpoint_every=None)
-        trainer = run_trainer(own, OneWorker(workers.device), model, dataset, ShardSource(dataset), shown, on_the_way)
-        content = safetensors.torch.save({**_learned(trainer), "cpu_s": torch.tensor(time.process_time() - cpu)})
-        storage.write_bytes(files[k], content)
+        for anew in (False, True):
+            if _is_taught(files[k], recipe):
+                break
+            if anew:
+                # Its last checkpoint lies behind what it was on its way.
+                storage.remove(own.work)
+            cpu = time.process_time()
+            model = teacher_model(recipe.student, {**settings, "seed": seeds[k]})
+            trainer = run_trainer(
+                own, OneWorker(workers.device), model, dataset, ShardSource(dataset), shown, on_the_way
+            )
+            more = {"cpu_s": torch.tensor(time.process_time() - cpu), "epochs": torch.tensor(trainer.epoch)}
+            sealed.write(files[k], safetensors.torch.save({**_learned(trainer), **more}))
     student = create_student(recipe.student, dataset.n_items, settings)
     teachers, pretrained, cpu_s = [], [], 0.0
     for file in files:
-        # Not by torch.distributed: teaching may take longer than it waits.
-        while not storage.exists(file):
-            time.sleep(_POLL_S)
-        found = safetensors.torch.load(storage.read_bytes(file))
+        found = _await_parameters(file)
         cpu_s += float(found.pop("cpu_s"))
+        epochs = int(found.pop("epochs"))
         teachers.append(Teacher(student, {name: value.to(workers.device) for name, value in found.items()}))
-        epochs = filter(is_on_the_way, range(1, _epochs(recipe) + 1)) if recipe.pretrained else iter(())
-        kept_at = [_on_the_way(file, epoch) for epoch in epochs]
-        pretrained += [safetensors.torch.load(storage.read_bytes(at)) for at in kept_at if storage.exists(at)]
+        pretrained += [_parameters(at) for at in _all_on_the_way(file, epochs, recipe)]
     return teachers, pretrained, cpu_s
+
+
+def _await_parameters(file: str) -> Parameters:
+    """A teacher's, as soon as its worker has them there, undamaged."""
+    # Not by torch.distributed: teaching may take longer than it waits.
+    while True:
+        try:
+            return _parameters(file)
+        except DamagedFileError:
+            time.sleep(_POLL_S)
+
+
+def _parameters(file: str) -> Parameters:
+    """What was learned, sealed in a file.
+
+    Raises:
+        DamagedFileError: missing or altered.
+    """
+    content = sealed.read(file, parts.FIX)
+    with recorded.parsing(file, parts.FIX):
+        found: Parameters = safetensors.torch.load(content.to_pybytes())
+    return found
 
 
 def _learned(trainer: Trainer) -> Parameters:
@@ -196,8 +220,17 @@ def _on_the_way(file: str, epoch: int) -> str:
     return file.replace(".safetensors", f"-{epoch}.safetensors")
 
 
-def _epochs(recipe: FarziRecipe) -> int:
-    return cast(SequentialConfig, create_model(recipe.student, recipe.teacher_settings()).config).epochs
+def _all_on_the_way(file: str, epochs: int, recipe: FarziRecipe) -> list[str]:
+    """Where all are that are kept of a teacher with so many epochs."""
+    return [_on_the_way(file, epoch) for epoch in range(1, epochs + 1) if recipe.pretrained and is_on_the_way(epoch)]
+
+
+def _is_taught(file: str, recipe: FarziRecipe) -> bool:
+    """Whether a teacher and all that it was on its way are there, undamaged."""
+    if not sealed.is_sound(file, "teacher"):
+        return False
+    on_the_way = _all_on_the_way(file, int(_parameters(file)["epochs"]), recipe)
+    return all(sealed.is_sound(at, "teacher") for at in on_the_way)
 
 
 def _key(dataset: Dataset, recipe: FarziRecipe, settings: dict[str, Any], seed: int) -> str:
@@ -241,15 +274,16 @@ def _starters(
 ) -> list[Teacher]:
     """Whom the sequences start from; their consensus is kept, so that a run that goes on does not need it anew."""
     file = storage.join(gang.work, "consensus.safetensors")
-    there = torch.tensor([workers.rank == 0 and storage.exists(file)], dtype=torch.int64, device=workers.device)
+    sound = workers.rank == 0 and sealed.is_sound(file, "consensus")
+    there = torch.tensor([sound], dtype=torch.int64, device=workers.device)
     workers.add(there)
     if there.item():
-        found = safetensors.torch.load(storage.read_bytes(file))
+        found = _parameters(file)
         return [Teacher(teachers[0].student, {name: value.to(workers.device) for name, value in found.items()})]
     starters_ = starters(recipe, teachers, rows, validate)
     if recipe.consensus and workers.rank == 0:
         learned = {name: value.cpu().contiguous() for name, value in starters_[0].parameters.items()}
-        storage.write_bytes(file, safetensors.torch.save(learned))
+        sealed.write(file, safetensors.torch.save(learned))
     return starters_
 
 

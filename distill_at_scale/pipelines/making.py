@@ -15,8 +15,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.preparation import parts
 from distill_at_scale.errors import BudgetError, DasError, SettingError
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines import runs
@@ -85,10 +86,8 @@ class Batch:
 
     def read(self) -> list[Made] | None:
         """What was made, if it was."""
-        try:
-            return [Made.model_validate(one) for one in storage.read_json(self.record)]
-        except FileNotFoundError:
-            return None
+        found = parts.read_record(self.record)
+        return None if found is None else [Made.model_validate(one) for one in found["made"]]
 
     @property
     def is_done(self) -> bool:
@@ -143,7 +142,7 @@ def make(batch: Batch) -> list[Made]:
         found = [there.get(budget) or _distilled(batch, budget, full) for budget in batch.budgets]
     else:
         found = _sampled(batch, full)
-    storage.write_json(batch.record, [one.model_dump(mode="json") for one in found])
+    recorded.write_json(batch.record, {"made": [one.model_dump(mode="json") for one in found]})
     return found
 
 
@@ -155,7 +154,7 @@ def _sampled(batch: Batch, full: Dataset) -> list[Made]:
         found += [Made(method=method, budget=b, seed=batch.seed, failed=why) for b, why in failed.items()]
         if samples is None:
             continue
-        stages = storage.read_json(storage.join(samples.samples[0].uri, runs.NAME))["stages"]
+        stages = runs.read(samples.samples[0].uri)["stages"]
         trained = [stage for stage in stages if str(stage["stage"]).startswith(_PROXY_STAGES)]
         if trained:
             proxy = (sum(stage["cpu_s"] for stage in trained), sum(stage["wall_s"] for stage in trained))

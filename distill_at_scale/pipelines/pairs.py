@@ -18,8 +18,9 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from distill_at_scale.config import KS
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.preparation import parts
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import DasError, rebuilt
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
@@ -122,18 +123,15 @@ class Pair:
 
     def read(self) -> Trained | None:
         """How it did, if it has been done before."""
-        try:
-            before = storage.read_json(self.record)
-        except FileNotFoundError:
-            return None
-        if before["key"] != self.key:
+        before = parts.read_record(self.record)
+        if before is None or before["key"] != self.key:
             return None  # of other rows, or of a release that measured otherwise
         trained = Trained.model_validate(before["trained"])
         return None if self.resample and trained.resampled is None else trained
 
     def write(self, trained: Trained) -> None:
         """Keeps how it did."""
-        storage.write_json(self.record, {"key": self.key, "trained": trained.model_dump(mode="json")})
+        recorded.write_json(self.record, {"key": self.key, "trained": trained.model_dump(mode="json")})
 
 
 def selection_metric(models: Collection[str], wanted: str) -> str:

@@ -20,7 +20,7 @@ from distill_at_scale.data import hashing, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import WORK
 from distill_at_scale.data.preparation import parts
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.models.training.sources import ShardSource
 from distill_at_scale.models.training.trainer import Trainer
 from distill_at_scale.models.warming import warm_up
@@ -159,4 +159,9 @@ def _sums(work: str, epoch: int, shard: int, cut: int) -> str:
 
 
 def _read(work: str, epoch: int, shard: int, cut: int) -> np.ndarray:
-    return parts.read_arrow(_sums(work, epoch, shard, cut))["sum"].to_numpy()
+    try:
+        return parts.read_arrow(_sums(work, epoch, shard, cut))["sum"].to_numpy()
+    except DamagedFileError:
+        # No sums can be made again without the proxy as it was then.
+        storage.remove(work)
+        raise

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import distill_at_scale
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.uris import redacted
 
 NAME = "run.json"
@@ -89,4 +89,15 @@ class RunRecord:
 
     def write(self, uri: str) -> None:
         """Writes ``run.json`` into the folder ``uri``."""
-        storage.write_json(storage.join(uri, NAME), self.as_dict())
+        recorded.write_json(storage.join(uri, NAME), self.as_dict())
+
+
+def read(uri: str) -> dict[str, Any]:
+    """The record of the run that made the folder ``uri``.
+
+    Raises:
+        DamagedFileError: missing or altered.
+    """
+    file, fix = storage.join(uri, NAME), "run the command that made the folder again, with --overwrite"
+    with recorded.missing_is_damage(file, fix):
+        return recorded.read_json(file, fix)

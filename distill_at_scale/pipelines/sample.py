@@ -131,7 +131,12 @@ class _Sample:
             scored, first = self._score()
             thresholds = self._thresholds(scored, first)
             written = self._write(thresholds)
-            items = self._items()
+            try:
+                items = self._items()
+            except DamagedFileError:
+                # Counts are written with the rows, which the next run writes again.
+                storage.remove(storage.join(self.work, _SUBSETS))
+                raise
         return self._finish(written, items)
 
     def _begin(self) -> None:

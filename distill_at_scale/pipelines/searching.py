@@ -16,8 +16,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.preparation import parts
 from distill_at_scale.models import MODELS, find_model
 from distill_at_scale.models.search_space import search_space
 from distill_at_scale.pipelines import cluster
@@ -93,8 +94,8 @@ def search(
     ]
     key = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
     place = storage.join(output, RECORDS, f"{owner}.json")
-    if storage.exists(place):
-        before = Searched.model_validate(storage.read_json(place))
+    if (found_before := parts.read_record(place)) is not None:
+        before = Searched.model_validate(found_before)
         if before.key == key:
             return before
     lanes = sum(cpus for cpus, _ in cluster.nodes())
@@ -136,7 +137,7 @@ def search(
     )
     if deadline is None or time.time() < deadline:
         # One that the time budget stopped is done again, whole, by the next run.
-        storage.write_json(place, result.model_dump(mode="json"))
+        recorded.write_json(place, result.model_dump(mode="json"))
     return result
 
 

@@ -22,7 +22,7 @@ import ray.data
 
 from distill_at_scale.data.preparation import parts
 from distill_at_scale.errors import DasError, rebuilt
-from distill_at_scale.pipelines import cluster, progress, runs
+from distill_at_scale.pipelines import cluster, overheard, progress, runs
 
 ANYWHERE: Literal["DEFAULT"] = "DEFAULT"
 """Where a task of ours may run. Said in so many words, since one started by a trial of Ray Tune would else be held to
@@ -222,9 +222,11 @@ class _Answer:
         self.failure: str | None = None
         self.kind: str | None = None
         """name of the DasError that it is; None: a bug"""
+        self.warnings: list[str] = []
 
     def take(self, stage: str) -> dict[str, Any]:
-        """The record; raises what failed."""
+        """The record; warns of what the task warned of, and raises what failed."""
+        overheard.repeat(self.warnings)
         if self.failure is not None:
             raise rebuilt(self.kind, self.failure) if self.kind else RuntimeError(f"{stage} failed:\n{self.failure}")
         return self.record
@@ -247,12 +249,13 @@ def _answer(work: Callable[[], dict[str, Any]]) -> _Answer:
     """Runs the work. A failure travels as an answer: retrying one and the same error would be a waste."""
     _keep_memory()
     answer, cpu = _Answer(), time.process_time()
-    try:
-        answer.record = work()
-    except DasError as error:
-        answer.failure, answer.kind = str(error), type(error).__name__
-    except Exception:
-        answer.failure = traceback.format_exc()
+    with overheard.overhear() as answer.warnings:
+        try:
+            answer.record = work()
+        except DasError as error:
+            answer.failure, answer.kind = str(error), type(error).__name__
+        except Exception:
+            answer.failure = traceback.format_exc()
     answer.cost = {"cpu_s": time.process_time() - cpu, "peak_mib": runs.peak_mib()}
     return answer
 

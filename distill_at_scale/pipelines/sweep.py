@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import io
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,10 +20,11 @@ from typing import Any
 import polars as pl
 
 from distill_at_scale.config import SweepConfig
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.errors import DasError, SettingError
-from distill_at_scale.genie.trials import FULL, NAME, PRIMARY, TRIALS, as_trials, cells
+from distill_at_scale.data.recorded import record_of
+from distill_at_scale.errors import DamagedFileError, DasError, SettingError
+from distill_at_scale.genie.trials import FULL, NAME, PRIMARY, TRIALS, VERSION, as_trials, cells, read_description
 from distill_at_scale.models import MODELS, find_model
 from distill_at_scale.pipelines import cluster, making, own_settings, runs, searching
 from distill_at_scale.pipelines.board import Board
@@ -41,6 +43,8 @@ from distill_at_scale.pipelines.searching import Searched
 from distill_at_scale.pipelines.sweep_result import SweepResult
 from distill_at_scale.pipelines.tuning import DRIVER, LOGS, Trial, check_mlflow, computing, run_trials
 from distill_at_scale.settings import seconds, settle
+
+log = logging.getLogger(__name__)
 
 _WRITE_EVERY_S = 2.0
 
@@ -73,6 +77,8 @@ class _Sweep:
         self.failed: dict[str, str] = {}
         """key of a batch or record of a pair -> why it failed in this run"""
         self.known: dict[str, Trained | None] = {}
+        self.records: list[dict[str, Any]] = []
+        """of trials.parquet: as it was, and as it is or will be in a moment"""
         """record of a pair -> what it holds, so that each is read once"""
         self.searched: list[Searched] = []
         self._written = 0.0
@@ -276,6 +282,9 @@ class _Sweep:
         trials = as_trials(self._rows(plan))
         buffer = io.BytesIO()
         trials.write_parquet(buffer)
+        # Whenever somebody reads, or this process is killed, the description knows the trials that are there.
+        self.records = [*self.records[-1:], record_of(TRIALS, buffer.getvalue()).model_dump()]
+        self._describe({})
         storage.write_bytes(storage.join(self.output, TRIALS), buffer.getvalue())
         return trials
 
@@ -287,8 +296,15 @@ class _Sweep:
                 f"{where} and the dataset {storage.redact(data)} lie in one another; choose another --output."
             )
         place = storage.join(self.output, NAME)
-        if storage.exists(place):
-            found = storage.read_json(place)
+        found: dict[str, Any] | None = None
+        try:
+            found = read_description(self.output)
+        except FileNotFoundError:
+            pass
+        except DamagedFileError:
+            # What the trials found is kept apart, under names that tell their datasets.
+            log.warning("%s is damaged and made again.", storage.redact(place))
+        if found is not None:
             if found["data"]["fingerprint"] != self.dataset.manifest.fingerprint and not self.config.overwrite:
                 raise DasError(
                     f"{where} holds a sweep of another dataset ({found['data']['uri']}); choose another --output, or "
@@ -297,6 +313,8 @@ class _Sweep:
             if self.config.overwrite:
                 for ours in (TRIALS, *making.FOLDERS, searching.RECORDS, RECORDS, LOGS, NAME):
                     storage.remove(storage.join(self.output, ours))
+            else:
+                self.records = found.get("trials", [])
         self._describe({})
 
     def _data(self) -> dict[str, Any]:
@@ -313,9 +331,11 @@ class _Sweep:
             "data": self._data(),
             "config": self.config.model_dump(mode="json", exclude={"address", "mlflow", "overwrite"}),
             "versions": runs.versions(),
+            "version": VERSION,
+            "trials": self.records,
             **more,
         }
-        storage.write_json(storage.join(self.output, NAME), content)
+        recorded.write_json(storage.join(self.output, NAME), content)
 
     def _finish(self, plan: list[tuple[dict[str, Any], Pair | None]], fits: int) -> SweepResult:
         trials = self._write(plan)
@@ -344,6 +364,7 @@ class _Sweep:
             cells=cells(trials).to_dicts(),
             wall_s=round(time.time() - self.started, 1),
         )
+        self.records = self.records[-1:]
         self._describe({"result": result.model_dump(mode="json", exclude={"cells"})})
         return result
 

@@ -27,16 +27,17 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from distill_at_scale import signals
 from distill_at_scale.config import FitConfig
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import WORK
+from distill_at_scale.data.preparation import parts
 from distill_at_scale.errors import DasError, rebuilt
 from distill_at_scale.models import create_model
 from distill_at_scale.models.training.sources import ShardSource
 from distill_at_scale.models.training.torch_model import TorchRecommender
 from distill_at_scale.models.training.trainer import Alone, Trainer
 from distill_at_scale.models.warming import warm_up
-from distill_at_scale.pipelines import cluster, progress, runs
+from distill_at_scale.pipelines import cluster, overheard, progress, runs
 from distill_at_scale.pipelines.checkpoints import Checkpoints
 from distill_at_scale.pipelines.stages import ANYWHERE
 
@@ -146,14 +147,16 @@ def run_gang(
     loop = {"gang": gang, "work": work, "warm": warm}
     reason = _run_one(loop, failed) if gang.workers == 1 else _run_several(loop)
     if storage.exists(failed):
-        failure = storage.read_json(failed)
+        failure = recorded.read_json(failed, parts.FIX)
         storage.remove(failed)
         kind, said = failure["kind"], failure["error"]
         raise rebuilt(kind, said) if kind else RuntimeError(f"{name}: {said}")
     if reason:
         last = " ".join(reason.split())[-300:]
         raise DasError(f"{name}: its workers died {_MOST_DEATHS + 1} times, the last time so: {last}")
-    record.add(name, time.monotonic() - started, storage.read_json(storage.join(gang.work, _COSTS)))
+    found = recorded.read_json(storage.join(gang.work, _COSTS), parts.FIX)
+    overheard.repeat(found["warnings"])
+    record.add(name, time.monotonic() - started, found["workers"])
 
 
 def _run_several(loop: dict[str, Any]) -> str:
@@ -282,10 +285,11 @@ def _on_worker(loop: dict[str, Any]) -> None:
         loop["warm"]()
     cpu, workers = time.process_time(), Workers(device)
     try:
-        loop["work"](gang, workers)
+        with overheard.overhear() as heard:
+            loop["work"](gang, workers)
     except DasError as error:
         # It would come again: the next attempt sees this file and ends, and the driver says the sentence.
-        storage.write_json(failed, {"error": str(error), "kind": type(error).__name__})
+        recorded.write_json(failed, {"error": str(error), "kind": type(error).__name__})
         raise
     except Exception as error:
         # A storage that was away comes back, and a peer's death looks like any error of torch.distributed; of all
@@ -294,9 +298,9 @@ def _on_worker(loop: dict[str, Any]) -> None:
         if not isinstance(error, passing):
             crashed = storage.join(gang.work, _CRASHED, f"{workers.rank}.json")
             words = {"error": f"{type(error).__name__}: {error}"}
-            if storage.exists(crashed) and storage.read_json(crashed) == words:
-                storage.write_json(failed, {"error": traceback.format_exc(), "kind": None})
-            storage.write_json(crashed, words)
+            if parts.read_record(crashed) == words:
+                recorded.write_json(failed, {"error": traceback.format_exc(), "kind": None})
+            recorded.write_json(crashed, words)
         raise
     costs = torch.zeros(workers.world, 2, dtype=torch.float64, device=workers.device)
     spent = workers.earlier_cpu_s + time.process_time() - cpu
@@ -304,7 +308,7 @@ def _on_worker(loop: dict[str, Any]) -> None:
     workers.add(costs)
     if workers.rank == 0:
         each = [{"cpu_s": seconds, "peak_mib": peak} for seconds, peak in costs.tolist()]
-        storage.write_json(storage.join(gang.work, _COSTS), each)
+        recorded.write_json(storage.join(gang.work, _COSTS), {"workers": each, "warnings": heard})
 
 
 def _cpus_each(workers: int) -> int:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from distill_at_scale.data import recorded
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation import synthetic
 from distill_at_scale.distillation.plain import as_log, discrete_users
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DamagedFileError, DasError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from dataset_kit import write_dataset
@@ -90,14 +91,20 @@ def test_what_is_no_synthetic_dataset_is_refused(tmp_path: Path, made: Synthetic
     (tmp_path / "begun" / "_work").mkdir(parents=True)
     with pytest.raises(DasError, match="run the same das distill again"):
         SyntheticDataset.open(str(tmp_path / "begun"))
-    with pytest.raises(DasError, match="no synthetic dataset's, damaged or of another version"):
+    with pytest.raises(DasError, match="holds a dataset, not synthetic users or sequences; `das distill` makes them"):
         SyntheticDataset.open(parent.uri)
     manifest = tmp_path / "made" / "manifest.json"
     content = json.loads(manifest.read_text())
-    manifest.write_text(json.dumps({**content, "data": {**content["data"], "path": "../secret"}}))
+    recorded.write_json(str(manifest), {**content, "data": {**content["data"], "path": "../secret"}})
     with pytest.raises(DasError, match="leads out of the dataset"):
         SyntheticDataset.open(made.uri)
     manifest.write_text(json.dumps({**content, "n_users": 5}))
+    with pytest.raises(DamagedFileError, match=r"manifest\.json differs from its own checksum; distill again"):
+        SyntheticDataset.open(made.uri)
+    recorded.write_json(str(manifest), {**content, "kind": "sequences"})
+    with pytest.raises(DamagedFileError, match="contradicts itself: it says kind sequences, but no sequences are"):
+        SyntheticDataset.open(made.uri)
+    recorded.write_json(str(manifest), {**content, "n_users": 5})
     with pytest.raises(DasError, match=r"rows of shape \(3, 6\), but the manifest says \(5, 6\)"):
         SyntheticDataset.open(made.uri).rows()
 

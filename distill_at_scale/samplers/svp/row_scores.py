@@ -12,13 +12,12 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.data.manifest import FileRecord
 from distill_at_scale.data.preparation import parts, shards
+from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import DasError
 from distill_at_scale.samplers.svp import Objective, Proxy
 
@@ -31,7 +30,8 @@ class RowScoresManifest(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["distill_at_scale/row_scores"] = "distill_at_scale/row_scores"
-    version: Literal[1] = 1
+    version: Literal[1, 2] = 2
+    """1 had no checksum of itself, and is read without"""
     data: str
     """fingerprint of the dataset"""
     proxy: Proxy
@@ -64,7 +64,7 @@ def write_part(uri: str, shard: int, scores: np.ndarray) -> FileRecord:
 
 def write_manifest(uri: str, manifest: RowScoresManifest) -> None:
     """Writes the manifest; from here on the scores are whole."""
-    storage.write_bytes(storage.join(uri, NAME), (manifest.model_dump_json(indent=1) + "\n").encode())
+    recorded.write_json(storage.join(uri, NAME), manifest.model_dump(mode="json"))
 
 
 def open_scores(uri: str, dataset: Dataset) -> RowScoresManifest:
@@ -72,16 +72,14 @@ def open_scores(uri: str, dataset: Dataset) -> RowScoresManifest:
 
     Raises:
         DasError: when there are none, or they are of another dataset.
+        DamagedFileError: when the manifest is.
     """
-    place = storage.redact(uri)
+    place, file = storage.redact(uri), storage.join(uri, NAME)
     try:
-        manifest = RowScoresManifest.model_validate_json(storage.read_bytes(storage.join(uri, NAME)))
+        raw = storage.read_bytes(file)
     except FileNotFoundError:
         raise DasError(f"{place} holds no row scores: it has no {NAME}.") from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise DasError(f"{place}/{NAME} is damaged or of another version: {field}: {first['msg']}.") from None
+    manifest = recorded.read_manifest(RowScoresManifest, raw, file, _fix(uri))
     if manifest.data != dataset.manifest.fingerprint or len(manifest.files) != len(dataset.shards):
         raise DasError(f"{place} holds row scores of another dataset than {storage.redact(dataset.uri)}.")
     return manifest
@@ -91,17 +89,13 @@ def read_part(uri: str, manifest: RowScoresManifest, shard: int, n_rows: int) ->
     """float32 [n_rows]: the scores of one shard's train rows.
 
     Raises:
-        DasError: when the file is missing or damaged, or has another number of rows.
+        DamagedFileError: when the file is missing or altered, or has another number of rows.
     """
-    file_uri = storage.join(uri, manifest.files[shard].path)
-    place = storage.redact(file_uri)
-    try:
-        with storage.open_input(file_uri) as file:
-            scores = pq.ParquetFile(file).read(columns=["score"])["score"].to_numpy()
-    except FileNotFoundError:
-        raise DasError(f"{place} is missing; score the rows again.") from None
-    except pa.ArrowException as error:
-        raise DasError(f"{place} cannot be read ({error}); score the rows again.") from None
-    if len(scores) != n_rows:
-        raise DasError(f"{place} has {len(scores):,} scores for {n_rows:,} train rows; score the rows again.")
+    scores: np.ndarray = recorded.read_parquet(uri, manifest.files[shard], _fix(uri), ["score"], n_rows)[
+        "score"
+    ].to_numpy()
     return scores
+
+
+def _fix(uri: str) -> str:
+    return f"remove {storage.redact(uri)} and run the same command again"
