@@ -24,7 +24,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.finite_json import dumps
-from distill_at_scale.finite_json import dumps
 
 _M = TypeVar("_M", bound=BaseModel)
 CHECKSUM = "checksum"

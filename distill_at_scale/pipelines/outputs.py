@@ -12,7 +12,7 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK, Manifest
 from distill_at_scale.data.preparation import buckets, core, fragments, shards
-from distill_at_scale.errors import DamagedFileError, OutputExistsError
+from distill_at_scale.errors import OutputExistsError
 from distill_at_scale.pipelines import runs
 
 PLAN = "plan.json"

@@ -29,7 +29,7 @@ from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.preparation import buckets, core, fragments, parts, quantiles, shards
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema, plan_log
 from distill_at_scale.data.splits import SHORTEST_HISTORY
-from distill_at_scale.errors import DamagedFileError, DasError
+from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines import cluster, outputs, runs
 from distill_at_scale.pipelines.stages import load as load_shared
 from distill_at_scale.pipelines.stages import run_stage, run_tree, take
