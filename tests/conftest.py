@@ -51,8 +51,6 @@ os.environ.update(
     RAY_DATA_DISABLE_PROGRESS_BARS="1",
     # Workers run at nice 15 otherwise, behind everything else on the machine.
     RAY_worker_niceness="0",
-    # Half a minute, which is what Ray gives its own start, is too short where the run keeps all cores busy.
-    RAY_raylet_start_wait_time_s="90",
     # Nobody takes this machine away: one process less for every run of Ray Train.
     RAY_TRAIN_ENABLE_PREEMPTION_WATCHER="0",
     # A token that the developer keeps in ~/.ray must neither be used nor switch authentication on here.
@@ -88,12 +86,17 @@ def ray_session(run_folder: Path) -> Iterator[None]:
     """One local Ray (2 logical CPUs) for all tests of a process; they only use it, they never shut it down."""
     import ray
 
-    ray.init(
-        num_cpus=2,
-        include_dashboard=False,
-        object_store_memory=300_000_000,
-        log_to_driver=False,
-        _temp_dir=str(run_folder / "ray"),
+    from distill_at_scale.pipelines import cluster
+
+    # As verbs start it: tried again where the run keeps all cores so busy that Ray takes too long.
+    cluster._start(
+        {
+            "num_cpus": 2,
+            "include_dashboard": False,
+            "object_store_memory": 300_000_000,
+            "log_to_driver": False,
+            "_temp_dir": str(run_folder / "ray"),
+        }
     )
     yield
     ray.shutdown()

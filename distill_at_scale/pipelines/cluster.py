@@ -24,10 +24,10 @@ from distill_at_scale.pipelines import progress
 # there are cores. Read when the libraries are first imported. And where a task has several, those that wait give their
 # core away instead of turning on it: on a machine with other work that is the difference between a fit and several.
 _WORKER_ENV = {"POLARS_MAX_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-# Ray gives its own start 30 seconds, which a busy machine exceeds; and how often it is tried.
-_START_S = 90
+# Ray's node dies when its agents have not answered in 15 seconds, as on a busy machine, and Ray notices after 30; neither
+# can be set. So often it is tried.
+_STARTS = 3
 _BUSY_AFTER_S = 30.0
-_STARTS = 2
 # What a session on this machine keeps for objects: what moves through it here is counts and item ids.
 _LOCAL_OBJECT_STORE = 512 << 20
 # How much of a node's memory is given away.
@@ -70,7 +70,6 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> None:
         ClusterError: when the cluster cannot be reached, or Ray does not start.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", str(_START_S))
     # As it is imported in a notebook, it would tell of widgets that could be installed.
     logging.getLogger("ray.widgets").setLevel(logging.WARNING)
     import ray
@@ -106,7 +105,7 @@ def _join(options: dict[str, Any], address: str) -> None:
 
 
 def _start(options: dict[str, Any]) -> None:
-    """Starts Ray on this machine; once more where that took too long, as on a busy machine."""
+    """Starts Ray on this machine; again where that took too long, as on a busy machine."""
     progress.say("starting Ray…")
     for left in reversed(range(_STARTS)):
         begun = time.monotonic()
@@ -125,7 +124,7 @@ def _start(options: dict[str, Any]) -> None:
                     f"Ray cannot be started on this machine: {_words(error)} The machine may be too busy; try again "
                     "later, or run `das doctor` for the fix."
                 ) from error
-            progress.say("Ray has not started, perhaps since this machine is busy; trying once more…")
+            progress.say("Ray has not started, perhaps since this machine is busy; trying again…")
         finally:
             busy.cancel()
 
