@@ -24,8 +24,8 @@ from distill_at_scale.pipelines import progress
 # there are cores. Read when the libraries are first imported. And where a task has several, those that wait give their
 # core away instead of turning on it: on a machine with other work that is the difference between a fit and several.
 _WORKER_ENV = {"POLARS_MAX_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-# Ray's node dies when its agents have not answered in 15 seconds, as on a busy machine, and Ray notices after 30; neither
-# can be set. So often it is tried.
+# Ray's node dies when its agents have not answered in 15 seconds, as on a busy machine, and Ray notices after 30. Neither
+# can be set, so the start is tried again.
 _STARTS = 3
 _BUSY_AFTER_S = 30.0
 # What a session on this machine keeps for objects: what moves through it here is counts and item ids.
