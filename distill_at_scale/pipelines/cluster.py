@@ -24,7 +24,7 @@ from distill_at_scale.pipelines import progress
 # there are cores. Read when the libraries are first imported. And where a task has several, those that wait give their
 # core away instead of turning on it: on a machine with other work that is the difference between a fit and several.
 _WORKER_ENV = {"POLARS_MAX_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
-# Ray's node dies when its agents have not answered in 15 seconds, as on a busy machine, and Ray notices after 30. Neither
+# Ray's node dies when its agents have not answered in 15 seconds, as on a busy machine; Ray notices after 30. Neither
 # can be set, so the start is tried again.
 _STARTS = 3
 _BUSY_AFTER_S = 30.0
