@@ -35,7 +35,7 @@ def called(app: typer.Typer, arguments: Sequence[str], verb: str | None) -> int:
         return 130
     except _UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
-            print(error, file=sys.stderr)
+            # It has printed the help.
             return 2
         return refuse(_sentence(error, verb), "--json" in arguments, verb)
 
@@ -87,7 +87,6 @@ def _sentence(error: Exception, verb: str | None) -> str:
     option = getattr(error, "option_name", None)
     if type(error).__name__ == "NoSuchOption":
         known = [*map(flag, VERBS[verb].model.model_fields), *map(flag, COMMON), "--help"] if verb else ["--version"]
-        near = did_you_mean(str(option), known, str)
         return f"{'das' if not verb else f'das {verb}'} has no option {option}.{near}"
     if option is not None:
         return f"{option} needs a value."

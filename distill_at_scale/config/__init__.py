@@ -23,6 +23,7 @@ from distill_at_scale.config.values import (
     Sampler,
     Share,
     Verb,
+    at_commas,
 )
 from distill_at_scale.data.columns import SplitRule
 from distill_at_scale.data.readers import LogOptions
@@ -78,6 +79,8 @@ class PrepareConfig(LogOptions, ClusterConfig):
     """Random seed, of the shuffle of --split 20_percent_hist and of the order of a user's rows with the same time."""
     overwrite: bool = False
     """Replace a dataset that already exists at --output."""
+
+    _columns_at_commas = field_validator("columns", mode="before")(at_commas)
 
     @model_validator(mode="after")
     def _shares_leave_train_rows(self) -> PrepareConfig:

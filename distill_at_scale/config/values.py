@@ -16,7 +16,7 @@ KS = (10, 100)
 """Cut-offs of the ranking metrics."""
 
 
-def _at_commas(given: Any) -> Any:
+def at_commas(given: Any) -> Any:
     """Several values may stand in one, as ``0.5,0.1``."""
     if not isinstance(given, list | tuple | str | int | float):
         return given
@@ -48,7 +48,7 @@ Metric = Annotated[str, OneOf(_metric_names)]
 Share = Annotated[str, BeforeValidator(str), BeforeValidator(lambda text: _share(str(text)))]
 GENIE_KINDS = ("additive", "means", "ridge", "trees", "pointwise", "pairwise", "blend", "anchored")
 GenieKind = Annotated[str, OneOf(lambda: GENIE_KINDS)]
-AtCommas = BeforeValidator(_at_commas)
+AtCommas = BeforeValidator(at_commas)
 
 
 class Verb(BaseModel):

@@ -76,7 +76,7 @@ class DistillCFConfig(ModelConfig):
     validation_users: int = Field(default=3000, ge=1)
     """Users, drawn by hash, on whom it is measured; all where there are fewer."""
     seed: int = Field(default=0, ge=0)
-    """Of everything that is drawn."""
+    """Random seed."""
 
     @property
     def hidden(self) -> float:

@@ -40,7 +40,7 @@ class SketchConfig(ModelConfig):
     validation_users: int = Field(default=3000, ge=1)
     """Users, drawn by hash, on whom it is measured; all where there are fewer."""
     seed: int = Field(default=0, ge=0)
-    """Of everything that is drawn."""
+    """Random seed."""
 
 
 def initial_rows(init: Init, n: int, users: RealUsers, seed: int) -> torch.Tensor:

@@ -25,6 +25,8 @@ D = ("--data", "d", "--output", "o")
         ("xyzzy", "The verbs are quickstart, fetch, "),
         ("fit --modle ease", r"das fit has no option --modle\. Did you mean --model\?"),
         ("sweep --budget 0.1", r"has no option --budget\. Did you mean --budgets\?"),
+        ("--verison", r"das has no option --verison\. Did you mean --version\?"),
+        ("--quiet fit", "Options stand behind their verb, as das fit --quiet"),
         ("fit --data", "--data needs a value"),
         ("fit --data --model ease", "^--data needs a value"),
         ("inspect a b", "Unexpected argument: b"),
@@ -140,6 +142,8 @@ def test_names_in_any_case() -> None:
         ("compare", "metrics", "NDCG@10,auc", ["ndcg@10", "auc"]),
         ("prepare", "split", "LEAVE-2", "leave_2"),
         ("prepare", "duplicates", "First", "first"),
+        ("prepare", "columns", "user_id,item_id", ["user_id", "item_id"]),
+        ("prepare", "columns", None, None),
         ("evaluate", "ks", ["5,10", "20"], [5, 10, 20]),
         ("evaluate", "ks", 5, [5]),
     ):

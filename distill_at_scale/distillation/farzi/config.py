@@ -64,4 +64,4 @@ class FarziConfig(BaseModel):
     patience: int = Field(default=6, ge=1)
     """Validations without a better one after which it stops."""
     seed: int = Field(default=0, ge=0)
-    """Of everything that is drawn."""
+    """Random seed."""

@@ -43,7 +43,7 @@ class TorchConfig(ModelConfig):
     weight_decay: float = Field(default=0.0, ge=0)
     """Of Adam: this times each parameter is added to its gradient."""
     seed: int = Field(default=0, ge=0)
-    """Of everything that is drawn."""
+    """Random seed."""
     device: Device = "auto"
     """Where to train; scoring takes a GPU where there is one, unless this is cpu."""
 
