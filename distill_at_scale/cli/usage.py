@@ -10,7 +10,10 @@ import typer
 
 from distill_at_scale.cli.options import COMMON, SHORT, flag
 from distill_at_scale.cli.verbs import GROUPS, VERBS
+<<<<<<< HEAD
 from distill_at_scale.finite_json import dumps
+=======
+>>>>>>> 6e4cfca (Columns at commas; options before the verb are explained)
 from distill_at_scale.validation import bare, closest, did_you_mean
 
 # Typer carries click within itself in some releases, and imports it in others; either way this is its UsageError.
@@ -86,8 +89,13 @@ def _sentence(error: Exception, verb: str | None) -> str:
     """What typer found wrong with the options, as one sentence."""
     option = getattr(error, "option_name", None)
     if type(error).__name__ == "NoSuchOption":
-        known = [*map(flag, VERBS[verb].model.model_fields), *map(flag, COMMON), "--help"] if verb else ["--version"]
-        return f"{'das' if not verb else f'das {verb}'} has no option {option}.{near}"
+        of_verbs = [*map(flag, COMMON), *SHORT]
+        known = [*map(flag, VERBS[verb].model.model_fields), *of_verbs] if verb else ["--version", "--show-completion"]
+        near = did_you_mean(str(option), [*known, "--help"], str)
+        if not verb and option in of_verbs:
+            near = f" Options stand behind their verb, as das fit {option}."
+        command = getattr(getattr(error, "ctx", None), "command_path", "das")
+        return f"{command} has no option {option}.{near}"
     if option is not None:
         return f"{option} needs a value."
     text = getattr(error, "message", None) or str(error)
