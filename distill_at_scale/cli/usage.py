@@ -10,10 +10,7 @@ import typer
 
 from distill_at_scale.cli.options import COMMON, SHORT, flag
 from distill_at_scale.cli.verbs import GROUPS, VERBS
-<<<<<<< HEAD
 from distill_at_scale.finite_json import dumps
-=======
->>>>>>> 6e4cfca (Columns at commas; options before the verb are explained)
 from distill_at_scale.validation import bare, closest, did_you_mean
 
 # Typer carries click within itself in some releases, and imports it in others; either way this is its UsageError.
