@@ -14,6 +14,8 @@ from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, core_schema
 
+from distill_at_scale.uris import redact_text
+
 _LONGEST = 60
 """characters of a wrong value that a sentence repeats"""
 
@@ -241,10 +243,8 @@ def _brief(meaning: str | None) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A wrong value as it is repeated; never an address, which may hold credentials."""
-    text = repr(value) if not _is_number(value) else str(value)
-    if "://" in text:
-        return "the address"
+    """A wrong value as it is repeated, without credentials."""
+    text = redact_text(repr(value) if not _is_number(value) else str(value))
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 

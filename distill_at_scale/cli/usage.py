@@ -11,6 +11,7 @@ import typer
 from distill_at_scale.cli.options import COMMON, SHORT, flag
 from distill_at_scale.cli.verbs import GROUPS, VERBS
 from distill_at_scale.finite_json import dumps
+from distill_at_scale.uris import redact_text
 from distill_at_scale.validation import bare, closest, did_you_mean
 
 # Typer carries click within itself in some releases, and imports it in others; either way this is its UsageError.
@@ -47,6 +48,7 @@ def hint(verb: str | None) -> None:
 
 def refuse(sentence: str, as_json: bool, verb: str | None) -> int:
     """Says what is wrong with a call; returns its exit code."""
+    sentence = redact_text(sentence)
     print(f"error: {sentence}", file=sys.stderr, flush=True)
     hint(verb)
     if as_json:
