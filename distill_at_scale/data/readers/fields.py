@@ -62,6 +62,16 @@ def known_names(names: Sequence[str], mapping: dict[str, str]) -> int:
     return sum(name in wanted or _plain(name) in aliases for name in names)
 
 
+def aliases(canonical: str) -> tuple[str, ...]:
+    """Well-known names of a column, in small letters and without signs between them."""
+    return _ALIASES[canonical]
+
+
+def known_as(name: str) -> str | None:
+    """The canonical column that a well-known name stands for."""
+    return next((canonical for canonical, names in _ALIASES.items() if _plain(name) in names), None)
+
+
 def resolve(
     names: Sequence[str], mapping: dict[str, str], want_split: bool, source: str, folders: Sequence[str] = ()
 ) -> dict[str, str]:

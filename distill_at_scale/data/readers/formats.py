@@ -49,7 +49,7 @@ def find_layout(head: TextHead, options: LogOptions) -> TextLayout | None:
         options.format if options.format not in ("auto", "parquet", "arrow", "orc") else _guess(head, lines, options)
     )
     if chosen == "jsonl":
-        return _jsonl(head, lines)
+        return _jsonl(head, lines, options)
     if chosen == "sequences":
         return _sequences(head, lines)
     if chosen == "movielens":
@@ -123,7 +123,7 @@ def _sorted_by_id(split: Sequence[Sequence[str]]) -> bool:
     return all(int(a) <= int(b) for line in longer for a, b in itertools.pairwise(line))
 
 
-def _jsonl(head: TextHead, lines: Sequence[str]) -> TextLayout:
+def _jsonl(head: TextHead, lines: Sequence[str], options: LogOptions) -> TextLayout:
     objects = []
     for line in lines[:_SAMPLE_LINES]:
         try:
@@ -144,6 +144,9 @@ def _jsonl(head: TextHead, lines: Sequence[str]) -> TextLayout:
             f"or name the right format with --format."
         )
     names = tuple(dict.fromkeys(key for value in objects for key in value))
+    if not head.complete or len(lines) > _SAMPLE_LINES:
+        # Objects behind these may have more; the user may know of them.
+        names += tuple(name for name in options.map.values() if name and name not in names)
     samples = {name: [value.get(name) for value in objects] for name in names}
     return TextLayout(head, "jsonl", names, None, 0, samples)
 

@@ -10,14 +10,25 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.json as pa_json
 
+from distill_at_scale.data import storage
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.readers.fields import aliases, known_as
 from distill_at_scale.data.readers.lines import Parsed, line_numbers
 from distill_at_scale.data.readers.schema import Fragment, LogSchema
+from distill_at_scale.errors import DasError
 
+LATE: Final = (Columns.RATING, Columns.TIMESTAMP)
+"""Columns that a log may do without; whether it does shows in all of its objects only."""
 _ARROW: Final[dict[str, pa.DataType]] = {"int": pa.int64(), "float": pa.float64(), "string": pa.string()}
 
 
 def parse_jsonl(block: bytes, fragment: Fragment, schema: LogSchema) -> Parsed:
-    """One block of whole lines, each one JSON object."""
+    """One block of whole lines, each one JSON object.
+
+    Raises:
+        DasError: a column that the first objects of the log do not have, and which therefore is not read, comes later.
+    """
+    _refuse_late(block, fragment, schema)
     fields = [(name, _ARROW[schema.text_types.get(c, "string")]) for c, name in schema.columns.items()]
     source: Any = pa.BufferReader(block)
     try:
@@ -38,6 +49,38 @@ def parse_jsonl(block: bytes, fragment: Fragment, schema: LogSchema) -> Parsed:
         return _parse_lines(block, schema)
     raw = pl.DataFrame({c: pl.Series(c, table.column(name)) for c, name in schema.columns.items()})
     return Parsed(raw, [], [], lambda: (lines, np.empty(0, dtype=np.int64)))
+
+
+def _refuse_late(block: bytes, fragment: Fragment, schema: LogSchema) -> None:
+    """Keys of objects are known from the first of them only; what comes later must not be lost in silence."""
+    if not schema.unread:
+        return
+    # Enough to find well-known names in all their spellings: a search for bytes is far faster than parsing.
+    plain = block.lower().replace(b"_", b"")
+    for canonical in schema.unread:
+        names = [f'"{alias}"'.encode() for alias in aliases(canonical)]
+        if not any(name in plain for name in names):
+            continue
+        for line in block.split(b"\n"):
+            key = _key_of(line, canonical)
+            if key is not None:
+                raise DasError(
+                    f"{storage.redact(fragment.uri)}: an object has '{key}', which the first objects of the log do not "
+                    f"have ({line[:80].decode(errors='replace')}); read it with --map {canonical}={key} (objects "
+                    f"without it are bad then), or ignore it with --map {canonical}= (empty)."
+                )
+
+
+def _key_of(line: bytes, canonical: str) -> str | None:
+    """The key of one object that stands for a canonical column; None where there is none with a value."""
+    if not any(f'"{alias}"'.encode() in line.lower().replace(b"_", b"") for alias in aliases(canonical)):
+        return None
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    known = values if isinstance(values, dict) else {}
+    return next((key for key, value in known.items() if value is not None and known_as(key) == canonical), None)
 
 
 def _parse_lines(block: bytes, schema: LogSchema) -> Parsed:

@@ -14,8 +14,10 @@ from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.readers import tables
 from distill_at_scale.data.readers.fields import REQUIRED, check_map, resolve
 from distill_at_scale.data.readers.heads import Head, Sample, file_of, look_at, name_of, read_head
+from distill_at_scale.data.readers.jsonl import LATE
 from distill_at_scale.data.readers.layout import TextLayout
 from distill_at_scale.data.readers.listing import list_inputs
+from distill_at_scale.data.readers.lists import refuse_lists
 from distill_at_scale.data.readers.odd_files import odd_files
 from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.partitions import partition_values
@@ -147,13 +149,15 @@ def _schema(
 ) -> LogSchema:
     id_types: dict[str, Literal["int64", "string"]] = {}
     text_types: dict[str, Literal["int", "float", "string"]] = {}
+    layouts = [head for head in heads if isinstance(head, TextLayout)]
     for canonical, name in columns.items():
-        layouts = [head for head in heads if isinstance(head, TextLayout)]
         kinds = {number_kind(layout.samples.get(name, []), layout.format == "jsonl") for layout in layouts} - {None}
         text_types[canonical] = "string" if not kinds or "string" in kinds else "float" if "float" in kinds else "int"
     hex_ids = frozenset[str]().union(*(sample.hex_ids for sample in samples))
     for canonical in REQUIRED:
         name = columns[canonical]
+        for layout in layouts:
+            refuse_lists(layout.samples.get(name, []), canonical, name, name_of(layout))
         ids = {_id_kind(head, name, values) for head, values in zip(heads, partitions)} - {None}
         as_int = ids == {"int"} if options.id_type == "auto" else options.id_type == "int"
         id_types[canonical] = "int64" if as_int else "string"
@@ -163,6 +167,7 @@ def _schema(
         time_unit=_time_unit(options, heads, columns, samples),
         hex_ids=tuple(sorted(hex_ids)),
         text_types=text_types,
+        unread=tuple(c for c in LATE if c not in columns and c not in options.map),
     )
 
 

@@ -44,6 +44,9 @@ class LogSchema(BaseModel):
     text_types: dict[str, TextType] = {}
     """Canonical name → how the first rows of text files write it; what the fast path expects."""
 
+    unread: tuple[str, ...] = ()
+    """Canonical columns that the first objects of JSON lines do not have, and that nobody said to ignore."""
+
     @property
     def has_rating(self) -> bool:
         """Whether the good rows have ``rating``."""

@@ -1,0 +1,49 @@
+"""Text that holds several ids where one belongs, as the histories of MIND's behaviors.tsv."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+from distill_at_scale.errors import DasError
+
+_SEPARATORS: Final = (" ", ",", "|", ";")
+_THOUSANDS: Final = re.compile(r"[0-9]{1,3}(,[0-9]{3})+")
+_BRACKETS: Final = re.compile(r"^[\[({]|[\])}]$|[\"']")
+
+
+def refuse_lists(values: Sequence[Any], canonical: str, name: str, source: str) -> None:
+    """Refuses an id column of text where most values are lists of ids.
+
+    Args:
+        values: the first values of the column.
+        canonical: ``user_id`` or ``item_id``.
+        name: the column.
+        source: the file.
+
+    Raises:
+        DasError: naming the column and what to do.
+    """
+    texts = [value for value in values if isinstance(value, str) and value]
+    lists = [text for text in texts if _is_list(text)]
+    if not lists or 2 * len(lists) < len(texts):
+        return
+    raise DasError(
+        f"{source}: the column '{name}' holds lists ({lists[0][:60]}) where a row has one {canonical}; write a row for "
+        f"each of their values (explode in Polars or pandas), or name another column with --map {canonical}=COLUMN."
+    )
+
+
+def _is_list(text: str) -> bool:
+    """Whether a text is several ids that are all written alike; a title or a date is not."""
+    text = _BRACKETS.sub("", text.strip())
+    if _THOUSANDS.fullmatch(text):
+        return False
+    for separator in _SEPARATORS:
+        parts = [part.strip() for part in text.split(separator)]
+        if len(parts) > 1 and all(parts):
+            shapes = {re.sub(r"[0-9]+", "9", re.sub(r"[^\W\d_]+", "A", part)) for part in parts}
+            if len(shapes) == 1 and "9" in next(iter(shapes)):
+                return True
+    return False
