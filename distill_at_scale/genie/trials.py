@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from distill_at_scale.data import hashing, recorded, storage
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.recorded import record_of
 from distill_at_scale.errors import DamagedFileError, DasError
+from distill_at_scale.evaluation.intervals import Spread, spread
 from distill_at_scale.evaluation.retention import DEFAULT_METRICS, PRIMARY, kendall_tau
 
 NAME, TRIALS = "sweep.json", "trials.parquet"
@@ -28,7 +29,6 @@ FIX = "run the same das sweep again, which makes it anew of its trials' records"
 FULL = "full"
 """the method that leaves everything"""
 METRICS = DEFAULT_METRICS
-_INTERVAL = (0.05, 0.95)
 
 SCHEMA: dict[str, Any] = {
     "dataset": pl.String,
@@ -115,10 +115,12 @@ def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS) -> pl.DataFram
     Returns:
         One row for each dataset, method and budget with at least two models done on both sides: ``share``, ``rows``,
         ``bytes`` (means); ``tau``, ``tau_low``, ``tau_high``: Kendall's τ-b between the models' scores when fitted on
-        all and on the small data, mean over metrics and seeds, with a 90 % interval by bootstrap over users and seeds
-        (``auc``, a mean over rows, is not resampled); ``tau_resampled``, the mean of τ over these resamples, in which a
-        pair of models that are about as good counts little either way; ``kept``, ``kept_low``, ``kept_high``: share of
-        ndcg@10 that is kept, mean over models and seeds, likewise; ``kept_by_model``: JSON; ``make_cpu_s``;
+        all and on the small data, mean over metrics and seeds, with a 90 % interval over other users and seeds
+        (:mod:`~distill_at_scale.evaluation.intervals`; of one seed: over users only; ``auc``, a mean over rows, is not
+        resampled); ``tau_resampled``, the mean of τ over resampled users, in which a pair of models that are about as
+        good counts little either way; ``kept``, ``kept_low``, ``kept_high``: share of ndcg@10 that is kept, mean over
+        models and seeds, likewise; ``new_low``, ``new_high``: 90 % interval of what one new sample, of another seed,
+        would keep, null with one seed; ``kept_by_model``: JSON; ``make_cpu_s``;
         ``fit_cpu_s`` and ``fit_full_cpu_s``: of fitting all models once, on the small data and on all; ``n_seeds``,
         ``n_models``.
         ``tau`` is null where no metric tells the models apart.
@@ -140,7 +142,7 @@ def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS) -> pl.DataFram
 _CELLS: dict[str, Any] = {
     **{name: SCHEMA[name] for name in (*_CELL, "share")},
     **dict.fromkeys(("rows", "bytes", "tau", "tau_low", "tau_high", "tau_resampled"), pl.Float64),
-    **dict.fromkeys(("kept", "kept_low", "kept_high"), pl.Float64),
+    **dict.fromkeys(("kept", "kept_low", "kept_high", "new_low", "new_high"), pl.Float64),
     "kept_by_model": pl.String,
     **dict.fromkeys(("make_cpu_s", "fit_cpu_s", "fit_full_cpu_s"), pl.Float64),
     "n_seeds": pl.Int64,
@@ -165,22 +167,27 @@ def _cell(
         return None
     seeds = [[pairs[seed][model] for model in models] for seed in sorted(pairs)]
     taus = [_tau(of_seed, metrics) for of_seed in seeds]
-    known = [tau for tau in taus if tau is not None]
+    known = [k for k, tau in enumerate(taus) if tau is not None]
     kept = np.array([[_ratio(small[PRIMARY], whole[PRIMARY]) for whole, small in of_seed] for of_seed in seeds])
     resampled = [_resampled_taus(of_seed, metrics) for of_seed in seeds]
-    tau_low, tau_high = _interval(resampled)
-    kept_low, kept_high = _interval([_resampled_kept(of_seed) for of_seed in seeds])
+    tau_spread = _spread([taus[k] for k in known], [resampled[k] for k in known])
+    tau_low, tau_high = (None, None) if tau_spread is None else np.clip(tau_spread.of_mean, -1.0, 1.0).tolist()
+    kept_spread = _spread(kept.mean(1).tolist(), [_resampled_kept(of_seed) for of_seed in seeds])
+    kept_low, kept_high = _not_negative(None if kept_spread is None else kept_spread.of_mean)
+    new_low, new_high = _not_negative(None if kept_spread is None else kept_spread.of_new)
     rows = [small for of_seed in seeds for _, small in of_seed]
     return {
         **key,
         **{name: _mean([row[name] for row in rows]) for name in ("share", "rows", "bytes", "make_cpu_s")},
-        "tau": float(np.mean(known)) if known else None,
+        "tau": float(np.mean([taus[k] for k in known])) if known else None,
         "tau_low": tau_low,
         "tau_high": tau_high,
         "tau_resampled": _mean_over(resampled),
         "kept": float(kept.mean()),
         "kept_low": kept_low,
         "kept_high": kept_high,
+        "new_low": new_low,
+        "new_high": new_high,
         "kept_by_model": json.dumps({model: float(value) for model, value in zip(models, kept.mean(0))}),
         "fit_cpu_s": sum(_mean([of_seed[k][1]["fit_cpu_s"] for of_seed in seeds]) or 0.0 for k in range(len(models))),
         "fit_full_cpu_s": sum(
@@ -235,18 +242,15 @@ def _resampled_kept(pairs: _Pairs) -> np.ndarray | None:
         return np.where(whole > 0, small / whole, np.nan).mean(0)
 
 
-def _interval(by_seed: Sequence[np.ndarray | None]) -> tuple[float | None, float | None]:
-    """A 90 % interval of the mean over seeds: resample k has users of its own and a draw of the seeds."""
-    if any(values is None for values in by_seed):
-        return None, None
-    values = np.array(by_seed)
-    drawn = np.random.default_rng(hashing.stream("trials/seeds")).integers(len(values), size=values.shape)
-    means = np.take_along_axis(values, drawn, axis=0).mean(0)
-    means = means[~np.isnan(means)]
-    if not len(means):
-        return None, None
-    low, high = np.quantile(means, _INTERVAL)
-    return float(low), float(high)
+def _spread(by_seed: Sequence[float | None], resampled: Sequence[np.ndarray | None]) -> Spread | None:
+    """None where no seed has a value, or resamples were not kept."""
+    values = [value for value in by_seed if value is not None]
+    kept = [of_seed for of_seed in resampled if of_seed is not None]
+    return spread(values, np.array(kept)) if values and len(kept) == len(values) else None
+
+
+def _not_negative(interval: tuple[float, float] | None) -> tuple[float | None, float | None]:
+    return (None, None) if interval is None else (max(interval[0], 0.0), interval[1])
 
 
 def _mean_over(by_seed: Sequence[np.ndarray | None]) -> float | None:

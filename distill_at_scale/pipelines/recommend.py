@@ -25,6 +25,10 @@ from distill_at_scale.settings import settle
 
 TRAINED = "trained"
 """Folder of the Data-Genie that comes with the package."""
+ONE_SEED = (
+    "the sweep has one seed: its intervals are over users only and do not tell what a new sample keeps, so that no "
+    "option is called safe; sweep with --seeds 3."
+)
 _LIKE = 3
 
 
@@ -37,18 +41,23 @@ class Option(BaseModel):
     tau: float | None
     tau_low: float | None
     tau_high: float | None
-    """Kendall's τ-b between rankings of models, expected or measured, with a 90 % interval; None where only some models
-    can learn from what the method makes"""
+    """Kendall's τ-b between rankings of models, expected or measured, with a 90 % interval (measured: of its mean over
+    seeds); None where only some models can learn from what the method makes"""
     kept: float
     kept_low: float | None
     kept_high: float | None
-    """share of ndcg@10 that is kept, mean over the models (each counts with 1.2 at most), likewise"""
+    """share of ndcg@10 that is kept, mean over the models (each counts with 1.2 at most), with a 90 % interval of what
+    a new sample keeps; measured with one seed: over users only, which does not tell what a new sample keeps"""
+    seeds: int | None
+    """that it was measured with; None where it is expected"""
     make_cpu_s: float | None
     """CPU-seconds of making it"""
     fit_share: float | None
     """cost of training on it as a share of that of training on everything"""
     meets: bool
     """whether as much as asked for is kept, as expected or measured"""
+    safe: bool
+    """whether the interval as a whole lies above what is asked for; never where one seed was measured"""
     why: str
     command: str
     """makes the small dataset"""
@@ -86,6 +95,8 @@ def recommend(config: RecommendConfig | None = None, /, **settings: Any) -> Reco
         found, notes = _predicted(dataset, config)
     options = _ranked(found, config.keep, dataset)
     met = options[0].meets
+    if any(option.seeds == 1 and option.kept_low is not None for option in options):
+        notes.append(ONE_SEED)
     if not met:
         best = options[0]
         notes.append(
@@ -121,7 +132,9 @@ def _measured(dataset: Dataset, uri: str) -> pl.DataFrame:
             f"{place} is a sweep of another dataset ({of['uri']}, fingerprint {of['fingerprint']}) than "
             f"{storage.redact(dataset.uri)} ({dataset.manifest.fingerprint}); sweep this one, or leave --sweep out."
         )
-    found = bounded(cells(trials))
+    table = cells(trials)
+    # The bound on what a model adds moves the mean, and its interval with it.
+    found = bounded(table).with_columns(moved=table["kept"])
     if found.is_empty():
         raise DasError(f"{place} has no method with two models done on it and on all data; run the sweep again.")
     why = [
@@ -129,9 +142,11 @@ def _measured(dataset: Dataset, uri: str) -> pl.DataFrame:
         + ", ".join(f"{model} keeps {100 * kept:.0f} %" for model, kept in json.loads(row["kept_by_model"]).items())
         for row in found.iter_rows(named=True)
     ]
+    by = pl.col("kept") - pl.col("moved")
     return found.with_columns(
-        kept_low=pl.min_horizontal("kept_low", "kept"),
-        kept_high=pl.max_horizontal(pl.col("kept_high").clip(upper_bound=MOST_KEPT), "kept"),
+        kept_low=(pl.coalesce("new_low", "kept_low") + by).clip(0.0),
+        kept_high=(pl.coalesce("new_high", "kept_high") + by).clip(upper_bound=MOST_KEPT),
+        seeds=pl.col("n_seeds"),
         fit_share=pl.col("fit_cpu_s") / pl.col("fit_full_cpu_s"),
         whole=pl.col("n_models") == pl.col("n_models").max(),
         why=pl.Series(why),
@@ -148,7 +163,9 @@ def _predicted(dataset: Dataset, config: RecommendConfig) -> tuple[pl.DataFrame,
     like = [fingerprint for fingerprint, _ in genie.neighbours.nearest(measured, _LIKE)]
     why = [_like(genie.cells, like, row["method"], row["budget"]) for row in found.iter_rows(named=True)]
     outside = genie.neighbours.outside(measured)
-    found = found.with_columns(whole=pl.col("tau").is_not_null(), why=pl.Series(why))
+    found = found.with_columns(
+        whole=pl.col("tau").is_not_null(), why=pl.Series(why), seeds=pl.lit(None, dtype=pl.Int64)
+    )
     return found, [outside] if outside else []
 
 
@@ -180,11 +197,12 @@ def _ranked(found: pl.DataFrame, keep: float, dataset: Dataset) -> list[Option]:
             return 0, not row["whole"], row["budget"], -row["kept"]
         return 1, not row["whole"], -row["kept"]
 
-    names = [name for name in Option.model_fields if name not in ("meets", "command")]
+    names = [name for name in Option.model_fields if name not in ("meets", "safe", "command")]
     return [
         Option(
             **{name: row[name] for name in names},
             meets=row["kept"] >= keep,
+            safe=row["seeds"] != 1 and row["kept_low"] is not None and row["kept_low"] >= keep,
             command=command(dataset.uri, row["method"], row["budget"], synthetic_users(row["budget"], dataset.n_users)),
         )
         for row in sorted(best, key=order)

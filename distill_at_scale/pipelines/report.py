@@ -32,9 +32,13 @@ class Cell(BaseModel):
     tau_low: float | None
     tau_high: float | None
     kept: float
-    """share of ndcg@10"""
+    """share of ndcg@10, mean over the models and seeds"""
     kept_low: float | None
     kept_high: float | None
+    """90 % interval of that mean, over other users and seeds; with one seed over users only"""
+    new_low: float | None = None
+    new_high: float | None = None
+    """90 % interval of what one new sample keeps; None with one seed, which does not tell it"""
     kept_by_model: dict[str, float | None]
     make_cpu_s: float
     fit_cpu_s: float
@@ -48,6 +52,11 @@ class Cell(BaseModel):
     """no other keeps as much at a lower cost of making it and one round of training"""
     light: bool = False
     """no other keeps as much in fewer bytes"""
+
+    @property
+    def users_only(self) -> bool:
+        """Whether the interval says nothing of other seeds."""
+        return self.n_seeds < 2
 
     @property
     def cost(self) -> float | None:
@@ -100,7 +109,7 @@ class ReportResult(BaseModel):
     recommended: Cell | None
     """the smallest that keeps that much, else the nearest; None without results"""
     safe: Cell | None
-    """the smallest whose interval as a whole lies above what was asked for"""
+    """the smallest of which the interval of a new sample lies above what was asked for; None with one seed"""
     command: str | None
     """makes the recommended small dataset"""
     cells: list[Cell]
@@ -140,7 +149,7 @@ def report(config: ReportConfig | None = None, /, **settings: Any) -> ReportResu
         fingerprint=fingerprint,
         keep=config.keep,
         recommended=best,
-        safe=best_cell([cell for cell in found if (cell.kept_low or 0.0) >= config.keep], config.keep),
+        safe=best_cell([c for c in found if c.new_low is not None and c.new_low >= config.keep], config.keep),
         command=None
         if best is None
         else command(about["data"]["uri"], best.method, best.budget, round(best.rows or 0)),

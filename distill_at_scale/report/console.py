@@ -184,6 +184,8 @@ def show_comparison(result: Comparison) -> None:
         f"τ: Kendall's τ-b of the models' rankings, averaged over {', '.join(result.metrics)}; {metric} in percent "
         "of full data's (first row: in percent)",
         grid(["fitted on", "rows %", "τ", *models], rows),
+        "Each is one fit on one sample; what other users or seeds would change is not in these figures. "
+        "das sweep --seeds 3 measures it.",
         *(f"Beware: {note}" for note in result.notes),
         *tied_note(result.data.get("tied_in_time")),
     )

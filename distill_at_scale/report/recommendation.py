@@ -16,13 +16,18 @@ _WHYS_SHOWN = 3
 
 def show_recommendation(result: Recommendation) -> None:
     """One row a method, the reasons of the first, what to beware of, and the command that makes the first."""
-    columns = ["method", "at", "kept (90 %)", "τ (90 %)", "CPU-s", "train"]
+    users_only = any(option.seeds == 1 for option in result.options)
+    columns = ["method", "at", "kept (90 %, users only)" if users_only else "kept (90 %)", "τ (90 %)", "CPU-s", "train"]
     known = "measured by the sweep" if result.source == "sweep" else "expected by Data-Genie"
     asked = f"{100 * result.keep:.4g} % of {result.metric}"
     rows = f"{result.data['train_rows']:,} train rows of {result.data['uri']}"
     show(f"{rows}; to keep: {asked}. All figures {known}.")
     show(grid(columns, map(_row, result.options)))
-    show("✓: keeps as much; CPU-s: to make it; train: cost of training on it, as a share of that on all rows.", "")
+    show(
+        "✓: keeps as much; ✓✓: and so does its whole interval, that of a new sample; CPU-s: to make it; train: cost of "
+        "training on it, as a share of that on all rows.",
+        "",
+    )
     for option in result.options[:_WHYS_SHOWN]:
         show(f"{option.method}: {option.why}.")
     for note in result.notes:
@@ -32,7 +37,7 @@ def show_recommendation(result: Recommendation) -> None:
 
 def _row(option: Option) -> list[str]:
     return [
-        f"✓ {option.method}" if option.meets else f"  {option.method}",
+        f"{'✓✓' if option.safe else '✓ ' if option.meets else '  '} {option.method}",
         f"{option.budget:g}",
         f"{100 * option.kept:.1f} %{_range(option.kept_low, option.kept_high, 100, 0)}",
         "–" if option.tau is None else f"{option.tau:.2f}{_range(option.tau_low, option.tau_high, 1, 2)}",

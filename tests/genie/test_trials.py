@@ -72,25 +72,54 @@ def test_cells_are_means_of_retention() -> None:
         assert cell["kept_low"] < cell["kept_high"]
 
 
-def test_intervals_of_one_seed_are_quantiles_over_the_resamples() -> None:
-    found = rows(seeds=1)
-    (cell,) = cells(as_trials(found)).filter(method="random", budget=0.5).to_dicts()
-    pick = {row["model"]: row for row in found if (row["method"], row["budget"]) == ("random", 0.5)}
-    whole = {row["model"]: row for row in found if row["method"] == FULL}
+def resampled_of_seed(found: list[dict[str, Any]], seed: int) -> tuple[list[float], list[float]]:
+    """Share kept and τ of (random, .5) over each resample, by their definitions."""
+    pick = {row["model"]: row for row in found if (row["method"], row["budget"], row["seed"]) == ("random", 0.5, seed)}
+    whole = {row["model"]: row for row in found if row["method"] == FULL and row["seed"] == seed}
     kept, taus = [], []
     for k in range(100):
         values = {m: (whole[m]["resampled"], pick[m]["resampled"]) for m in MODELS}
-        kept.append(np.mean([small["ndcg@10"][k] / full["ndcg@10"][k] for full, small in values.values()]))
+        kept.append(float(np.mean([small["ndcg@10"][k] / full["ndcg@10"][k] for full, small in values.values()])))
         of_metrics = [
             kendall_tau([v[0][metric][k] for v in values.values()], [v[1][metric][k] for v in values.values()])
             for metric in RANKING
         ]
         auc = kendall_tau([whole[m]["auc"] for m in MODELS], [pick[m]["auc"] for m in MODELS])
-        taus.append(np.mean([*of_metrics, auc]))
-    assert (cell["kept_low"], cell["kept_high"]) == pytest.approx(tuple(np.quantile(kept, [0.05, 0.95])), rel=1e-4)
-    assert (cell["tau_low"], cell["tau_high"]) == pytest.approx(tuple(np.quantile(taus, [0.05, 0.95])), rel=1e-4)
+        taus.append(float(np.mean([*(tau or 0.0 for tau in of_metrics), auc])))
+    return kept, taus
+
+
+def narrow(row: dict[str, Any]) -> dict[str, Any]:
+    """The same trial with resamples that lie near its value."""
+    rng = np.random.default_rng([ord(row["model"]), 7])
+    near = {metric: (row[metric] * (1 + 0.02 * rng.standard_normal(100))).tolist() for metric in RANKING}
+    return {**row, "resampled": near}
+
+
+def test_the_interval_of_one_seed_is_of_users_only() -> None:
+    found = list(map(narrow, rows(seeds=1)))
+    (cell,) = cells(as_trials(found)).filter(method="random", budget=0.5).to_dicts()
+    kept, taus = resampled_of_seed(found, 0)
+    for name, values in (("kept", kept), ("tau", taus)):
+        half = 1.6604 * np.std(values, ddof=1)  # t with 99 degrees of freedom
+        ends = (cell[f"{name}_low"], cell[f"{name}_high"])
+        assert ends == pytest.approx((cell[name] - half, cell[name] + half), rel=1e-3)
     assert cell["tau_resampled"] == pytest.approx(np.mean(taus), rel=1e-4)
-    assert cell["tau_resampled"] != pytest.approx(cell["tau"], rel=1e-3)
+    assert (cell["new_low"], cell["new_high"]) == (None, None)
+
+
+def test_seeds_that_differ_widen_the_interval_by_students_t() -> None:
+    found = list(map(narrow, rows(seeds=2)))
+    (cell,) = cells(as_trials(found)).filter(method="random", budget=0.5).to_dicts()
+    each = [
+        retention(scores(found, FULL, 1.0, seed), scores(found, "random", 0.5, seed), METRICS).mean_kept("ndcg@10")
+        for seed in range(2)
+    ]
+    # The seeds differ by far more than the users do, so that the interval is Student's of one degree of freedom.
+    half = 6.3138 * np.std(each, ddof=1)
+    assert cell["kept_high"] - cell["kept"] == pytest.approx(half / np.sqrt(2), rel=0.05)
+    assert cell["new_high"] - cell["kept"] == pytest.approx(half * np.sqrt(1.5), rel=0.05)
+    assert (cell["kept_low"], cell["new_low"]) == (max(0.0, cell["kept_low"]), 0.0)
 
 
 def test_only_what_was_done_on_both_sides_counts() -> None:

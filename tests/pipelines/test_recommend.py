@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 
 import distill_at_scale as das
@@ -23,6 +24,7 @@ from distill_at_scale.pipelines import features as pipelines_features
 from distill_at_scale.pipelines.features import features
 from distill_at_scale.pipelines.genie import genie_train
 from distill_at_scale.pipelines.recommend import recommend
+from distill_at_scale.report.recommendation import show_recommendation
 from distill_at_scale.samplers.sampler import SAMPLERS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
@@ -139,6 +141,29 @@ def test_what_nothing_meets_is_said_with_the_nearest(sweeps: list[tuple[Dataset,
     assert not found.met
     assert found.options[0].method == "temporal"
     assert "no method is known to keep 95 % of ndcg@10; nearest comes temporal with 8" in found.notes[0]
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_what_one_seed_measured_is_never_safe(tmp_path: Path, seeds: int) -> None:
+    dataset = make_dataset(tmp_path / "data", 1)
+    sweep = Path(write_sweep(tmp_path / "sweep", dataset, KEPT))
+    trials = pl.read_parquet(sweep / "trials.parquet")
+    drawn = 1 + 0.001 * np.random.default_rng(1).standard_normal(100)
+    several = [
+        {**row, "seed": seed, "ndcg@10": row["ndcg@10"] * (1 + 0.0005 * seed * (row["method"] != FULL))}
+        | {"resampled": {metric: (row[metric] * drawn).tolist() for metric in METRICS if metric != "auc"}}
+        for row in trials.to_dicts()
+        for seed in range(seeds)
+    ]
+    as_trials(several).write_parquet(sweep / "trials.parquet")
+    found = recommend(data=dataset.uri, sweep=str(sweep), keep=0.9)
+    assert found.met
+    best = found.options[0]
+    assert best.kept_low is not None
+    assert 0.9 < best.kept_low < best.kept
+    assert (best.seeds, best.safe) == (seeds, seeds > 1)
+    assert any("users only" in note for note in found.notes) is (seeds == 1)
+    show_recommendation(found)
 
 
 def test_a_sweep_of_another_dataset_is_refused(sweeps: list[tuple[Dataset, str]], tmp_path: Path) -> None:

@@ -114,13 +114,15 @@ def test_every_picture_is_told_and_has_its_data(result: ReportResult) -> None:
 
 def test_the_tables_say_what_the_cells_say(result: ReportResult) -> None:
     page = page_of(result)
-    rows = page.table("method", "budget", "rows", "share of rows", "kept", "90 % interval", "models", "seeds")
+    rows = page.table(
+        "method", "budget", "rows", "share of rows", "kept", "90 % interval", "a new sample", "models", "seeds"
+    )
     assert len(rows) == len(result.cells) == len(kit.STRENGTHS) * len(kit.BUDGETS)
     for row, cell in zip(rows, result.cells):
         assert row[:2] == [cell.method, f"{100 * cell.budget:g} %"]
         assert float(row[4].removesuffix(" %")) == pytest.approx(100 * cell.kept, abs=0.051)
         few = {("temporal", 0.02): "3", ("random", 0.1): "3"}
-        assert row[6] == few.get((cell.method, cell.budget), "2" if cell.method == "sketch" else "4")
+        assert row[7] == few.get((cell.method, cell.budget), "2" if cell.method == "sketch" else "4")
     ranking = page.table("method", "budget", "τ", "90 % interval from", "to", "models")
     assert [row[2] for row in ranking if row[0] == "reversed" and row[1] in ("2 %", "5 %", "10 %")] == ["−1.000"] * 3
     heat = {row[0]: row[1:] for row in page.table("method", "2 %", "5 %", "10 %", "30 %")}
@@ -170,17 +172,31 @@ def test_the_smallest_that_keeps_enough_is_recommended(
 
 def test_the_safe_side_is_named_where_it_is_another(tmp_path: Path) -> None:
     """What keeps enough by its mean need not do so by its whole interval."""
-    sweep = kit.write_sweep(tmp_path / "sweep", kit.rows(("head_users",), noise=0.05))
+    sweep = kit.write_sweep(tmp_path / "sweep", kit.rows(("head_users",), seeds=5, noise=0.05))
     results = [
-        report.write_report(sweep=sweep, output=str(tmp_path / "report.html"), keep=keep) for keep in (0.5, 0.86, 0.9)
+        report.write_report(sweep=sweep, output=str(tmp_path / "report.html"), keep=keep) for keep in (0.5, 0.88, 0.95)
     ]
     told = [headline(one).partition(". ")[2] for one in results]
     for one in results:
-        above = [cell for cell in one.cells if cell.kept_low is not None and cell.kept_low >= one.keep]
+        above = [cell for cell in one.cells if cell.new_low is not None and cell.new_low >= one.keep]
         assert one.safe == min(above, key=lambda cell: cell.budget, default=None)
-    assert told[0] == ""
+    assert told[0] == "The interval of a new sample lies above that as a whole."
     assert "On the safe side is" in told[1]
-    assert "No interval lies above" in told[2]
+    assert "Of none does the interval of a new sample" in told[2]
+
+
+def test_no_cell_of_one_seed_is_safe(tmp_path: Path) -> None:
+    sweep = kit.write_sweep(tmp_path / "sweep", kit.rows(("head_users",), seeds=1, noise=0.001))
+    found = report.write_report(sweep=sweep, output=str(tmp_path / "report.html"), keep=0.5)
+    assert found.recommended is not None
+    assert found.recommended.kept_low is not None
+    assert found.recommended.kept_low > 0.5
+    assert found.safe is None
+    assert "none is called safe; sweep with --seeds 3" in headline(found)
+    rows = page_of(found).table(
+        "method", "budget", "rows", "share of rows", "kept", "90 % interval", "a new sample", "models", "seeds"
+    )
+    assert all(row[5].endswith("%, users only") and row[6] == "–" for row in rows)
 
 
 def test_of_two_that_keep_enough_the_smaller_one_is_taken() -> None:

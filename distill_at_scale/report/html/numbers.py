@@ -15,9 +15,11 @@ def budget(share: float) -> str:
     return f"{100 * share:.4g} %"
 
 
-def interval(low: float | None, high: float | None) -> str:
-    """Two fractions as ``95.1 to 98.9 %``."""
-    return NOTHING if low is None or high is None else f"{100 * low:.1f} to {100 * high:.1f} %"
+def interval(low: float | None, high: float | None, users_only: bool = False) -> str:
+    """Two fractions as ``95.1 to 98.9 %``; what is over users only says so."""
+    if low is None or high is None:
+        return NOTHING
+    return f"{100 * low:.1f} to {100 * high:.1f} %{', users only' if users_only else ''}"
 
 
 def plain(value: float | None, digits: int = 2) -> str:

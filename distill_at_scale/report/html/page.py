@@ -48,17 +48,21 @@ def headline(result: ReportResult) -> str:
         return "No method has two models fitted on both its small and the full data yet, so nothing can be recommended."
     kept = f"{numbers.percent(best.kept)} of ndcg@10"
     if best.kept_low is not None:
-        kept += f" (90 % interval {numbers.interval(best.kept_low, best.kept_high)})"
+        kept += f" (90 % interval {numbers.interval(best.kept_low, best.kept_high, best.users_only)})"
     name, wanted = f"{best.method} at {numbers.budget(best.budget)}", numbers.budget(result.keep)
     if best.kept < result.keep:
         return f"No method keeps {wanted}; the nearest, {name}, keeps {kept}."
     told = f"{name} is the smallest that keeps {wanted}: it keeps {kept}."
-    if result.safe is None:
-        return f"{told} No interval lies above that as a whole." if best.kept_low is not None else told
-    if result.safe == best:
+    if best.kept_low is None:
         return told
+    if all(cell.users_only for cell in result.cells):
+        return f"{told} One seed does not tell what a new sample keeps, so none is called safe; sweep with --seeds 3."
+    if result.safe is None:
+        return f"{told} Of none does the interval of a new sample lie above that as a whole."
+    if result.safe == best:
+        return f"{told} The interval of a new sample lies above that as a whole."
     safe = f"{result.safe.method} at {numbers.budget(result.safe.budget)}"
-    return f"{told} On the safe side is {safe}, whose whole interval lies above that."
+    return f"{told} On the safe side is {safe}: the interval of a new sample lies above that as a whole."
 
 
 def _about(result: ReportResult) -> str:
@@ -81,7 +85,12 @@ def _advice(result: ReportResult) -> Markup:
     tau = None if best.tau_low is None else f"{numbers.plain(best.tau_low)} to {numbers.plain(best.tau_high)}"
     rounds = "rounds of training" if best.pays_after is not None else None
     facts = [
-        ("of ndcg@10 kept", numbers.percent(best.kept), numbers.interval(best.kept_low, best.kept_high)),
+        (
+            "of ndcg@10 kept",
+            numbers.percent(best.kept),
+            numbers.interval(best.kept_low, best.kept_high, best.users_only),
+        ),
+        ("a new sample keeps", numbers.interval(best.new_low, best.new_high), "90 % interval"),
         ("ranks the models alike: τ", numbers.plain(best.tau), tau),
         ("train rows", numbers.percent(best.share), None if best.rows is None else f"{best.rows:,.0f} rows"),
         ("making it", numbers.cpu(best.make_cpu_s), "CPU time"),

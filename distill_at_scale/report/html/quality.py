@@ -67,7 +67,7 @@ def _whisker(cell: Cell, x: Axis, y: Axis) -> Markup:
 
 def _dot(cell: Cell, x: Axis, y: Axis, chosen: bool) -> Markup:
     place = {"cx": x.at(cell.budget), "cy": y.at(cell.kept)}
-    between = numbers.interval(cell.kept_low, cell.kept_high)
+    between = numbers.interval(cell.kept_low, cell.kept_high, cell.users_only)
     tip = tag("title", f"{cell.method}, {numbers.budget(cell.budget)}: keeps {numbers.percent(cell.kept)} ({between})")
     return join(
         tag("circle", tip, r=4, class_="dot", **place), tag("circle", r=8, class_="ring", **place) if chosen else None

@@ -44,10 +44,11 @@ def figure_sections(result: ReportResult) -> list[Section]:
 def _quality(result: ReportResult, by_method: ByMethod) -> Section:
     text = (
         "Share of full-data test ndcg@10 that models fitted on the small data reach, mean over models and seeds; bars "
-        "are 90 % intervals over resampled users and seeds. Faint: the other methods. Solid line: all that there is to "
-        f"keep; dashed: the {numbers.budget(result.keep)} asked for; ring: the recommended one."
+        "are 90 % intervals of that mean over other users and seeds (with one seed over users only); a new sample lies "
+        "in a wider one, which the table has. Faint: the other methods. Solid line: all that there is to keep; dashed: "
+        f"the {numbers.budget(result.keep)} asked for; ring: the recommended one."
     )
-    columns = ["method", "budget", "rows", "share of rows", "kept", "90 % interval", "models", "seeds"]
+    columns = ["method", "budget", "rows", "share of rows", "kept", "90 % interval", "a new sample", "models", "seeds"]
     rows = [
         [
             cell.method,
@@ -55,7 +56,8 @@ def _quality(result: ReportResult, by_method: ByMethod) -> Section:
             _whole(cell.rows),
             numbers.percent(cell.share, 2),
             numbers.percent(cell.kept),
-            numbers.interval(cell.kept_low, cell.kept_high),
+            numbers.interval(cell.kept_low, cell.kept_high, cell.users_only),
+            numbers.interval(cell.new_low, cell.new_high),
             str(cell.n_models),
             str(cell.n_seeds),
         ]
@@ -115,7 +117,8 @@ def _ranking(result: ReportResult, by_method: ByMethod) -> Section:
     text = (
         "Kendall's τ-b between the models' scores when they are fitted on the small and on the full data, mean over "
         "metrics and seeds. 1: the same ranking, 0: none in common, below 0: rather the reverse; a dash where not all "
-        "models learned from what the method makes."
+        "models learned from what the method makes. Intervals are of that mean, over other users and seeds (with one "
+        "seed over users only)."
     )
     drawn = heat_table("Kendall's τ, methods by budgets", ["method", *map(numbers.budget, budgets)], rows)
     columns = ["method", "budget", "τ", "90 % interval from", "to", "models"]
