@@ -12,12 +12,12 @@ from typing import Final
 import numpy as np
 
 from distill_at_scale.data import hashing
-from distill_at_scale.evaluation.order import ordered_bits, sorted_unique
+from distill_at_scale.evaluation.order import ordered_bits
 
 N_NEGATIVES: Final = 50
 
-# Sign, exponent and 11 bits of mantissa: scores closer than 1 part in 2048 count as ties.
-_KEPT_BITS: Final = 20
+MOST_BINS: Final = 1 << 18
+"""of a histogram: 5 MiB"""
 
 
 def unseen_negatives(
@@ -64,36 +64,46 @@ def _empty(dtype: type) -> np.ndarray:
 
 @dataclass
 class ScoreHistogram:
-    """Counts of positives and negatives by score; small, mergeable, independent of the number of users.
+    """Counts of positives and negatives by score; bounded, mergeable, independent of the number of users.
 
-    Scores become order-preserving integers (the float32 bits, mirrored for negative numbers) cut to their
-    upper 20 bits: resolution 2^-11 of the score (0.05 %), at most 2^20 occupied bins, in practice some ten
-    thousand. Two scores in one bin count as a tie, one half.
+    Scores become order-preserving integers, the float32 bits, mirrored for negative numbers. As long as there are at
+    most :data:`MOST_BINS` distinct scores each has a bin, and the AUC is exact. Beyond that all keys lose low bits,
+    as few as it takes; two scores in one bin then count as a tie, one half. That many bins are left of any spread of
+    scores, be it 1e-4 around 10, and the result does not depend on the order in which scores come or workers merge.
 
     Attributes:
         keys: uint32 [m], occupied bins, ascending.
         positives: int64 [m], held-out items in each.
         negatives: int64 [m], unseen items in each.
+        shift: low bits that the keys have lost.
     """
 
     keys: np.ndarray = field(default_factory=lambda: _empty(np.uint32))
     positives: np.ndarray = field(default_factory=lambda: _empty(np.int64))
     negatives: np.ndarray = field(default_factory=lambda: _empty(np.int64))
+    shift: int = 0
 
     def add(self, positives: np.ndarray, negatives: np.ndarray) -> None:
         """Counts float32 scores of held-out and of unseen items."""
         for scores, is_positive in ((positives, True), (negatives, False)):
-            keys, counts = _bins(scores)
+            keys, counts = _counted(ordered_bits(scores) >> np.uint32(self.shift))
             none = np.zeros_like(counts)
-            self.merge(ScoreHistogram(keys, counts if is_positive else none, none if is_positive else counts))
+            self.merge(ScoreHistogram(keys, *((counts, none) if is_positive else (none, counts)), shift=self.shift))
 
     def merge(self, other: ScoreHistogram) -> None:
         """Adds another histogram's counts."""
-        keys = sorted_unique(np.concatenate((self.keys, other.keys)))
-        merged = np.zeros((2, len(keys)), dtype=np.int64)
-        merged[:, np.searchsorted(keys, self.keys)] += (self.positives, self.negatives)
-        merged[:, np.searchsorted(keys, other.keys)] += (other.positives, other.negatives)
-        self.keys, (self.positives, self.negatives) = keys, merged
+        self._coarsen(other.shift)
+        keys, counts = _coarser(other.keys, np.stack((other.positives, other.negatives)), self.shift - other.shift)
+        place = np.searchsorted(self.keys, keys)
+        known = np.zeros(len(keys), dtype=bool)
+        inside = place < len(self.keys)
+        known[inside] = self.keys[place[inside]] == keys[inside]
+        merged = np.stack((self.positives, self.negatives))
+        merged[:, place[known]] += counts[:, known]
+        self.keys = np.insert(self.keys, place[~known], keys[~known])
+        self.positives, self.negatives = np.insert(merged, place[~known], counts[:, ~known], axis=1)
+        while len(self.keys) > MOST_BINS:
+            self._coarsen(self.shift + 1)
 
     def auc(self) -> float:
         """Share of (positive, negative) pairs in the right order, ties ½; NaN where either side is empty."""
@@ -103,9 +113,29 @@ class ScoreHistogram:
         below = np.cumsum(self.negatives) - self.negatives
         return float((self.positives * (below + 0.5 * self.negatives)).sum() / pairs)
 
+    def _coarsen(self, shift: int) -> None:
+        if shift > self.shift:
+            counts = np.stack((self.positives, self.negatives))
+            self.keys, (self.positives, self.negatives) = _coarser(self.keys, counts, shift - self.shift)
+            self.shift = shift
 
-def _bins(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Occupied bins, uint32 ascending, and the number of scores in each."""
-    bins = np.sort(ordered_bits(scores) >> np.uint32(32 - _KEPT_BITS))
-    starts = np.flatnonzero(np.concatenate(([True], bins[1:] != bins[:-1]))) if len(bins) else _empty(np.int64)
-    return bins[starts], np.diff(starts, append=len(bins))
+
+def _coarser(keys: np.ndarray, counts: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """Keys without their last ``bits``, ascending, and the sums of the counts [2, m] that fall together."""
+    if not bits or not len(keys):
+        return keys, counts
+    keys = keys >> np.uint32(bits)
+    starts = _starts(keys)
+    return keys[starts], np.add.reduceat(counts, starts, axis=1)
+
+
+def _counted(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct keys, ascending, and how often each occurs."""
+    ordered = np.sort(keys)
+    starts = _starts(ordered)
+    return ordered[starts], np.diff(starts, append=len(ordered))
+
+
+def _starts(ordered: np.ndarray) -> np.ndarray:
+    """Where each distinct one of some ascending keys begins."""
+    return np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1]))) if len(ordered) else _empty(np.int64)

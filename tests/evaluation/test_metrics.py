@@ -136,22 +136,54 @@ def test_batches_and_merged_workers_give_the_same(seed: int, cuts: list[int]) ->
 )
 @settings(max_examples=60, deadline=None)
 def test_auc_is_the_share_of_ordered_pairs(positives: list[float], negatives: list[float]) -> None:
-    def same_bin(a: float, b: float) -> bool:
-        return abs(a - b) <= 2**-11 * max(abs(a), abs(b))
-
-    low = high = 0.0
-    for a in positives:
-        for b in negatives:
-            share = 0.5 if a == b else float(a > b)
-            # Scores within the resolution may count as ties or not.
-            low += min(share, 0.5) if same_bin(a, b) else share
-            high += max(share, 0.5) if same_bin(a, b) else share
+    slow = sum(0.5 if a == b else float(a > b) for a in positives for b in negatives)
     histogram = ScoreHistogram()
     for a in positives:
         histogram.add(np.array([a], np.float32), np.empty(0, np.float32))
     histogram.add(np.empty(0, np.float32), np.array(negatives, np.float32))
-    pairs = len(positives) * len(negatives)
-    assert low / pairs - 1e-12 <= histogram.auc() <= high / pairs + 1e-12
+    assert histogram.auc() == pytest.approx(slow / (len(positives) * len(negatives)), abs=1e-12)
+
+
+def exact_auc(positives: np.ndarray, negatives: np.ndarray) -> float:
+    """Of float32 scores, by ranks; ties ½."""
+    ordered = np.sort(negatives)
+    below, upto = (np.searchsorted(ordered, positives, side) for side in ("left", "right"))
+    return float((below + upto).sum() / 2 / len(positives) / len(negatives))
+
+
+@pytest.mark.parametrize("spread", [1e-6, 1e-4, 1e-2, 1.0, 1e3])
+@pytest.mark.parametrize("centre", [10.0, -10.0, 0.0])
+def test_auc_of_scores_however_narrow(centre: float, spread: float) -> None:
+    rng = np.random.default_rng(3)
+    positives = np.float32(centre + spread * (0.5 + rng.standard_normal(4_000)))
+    negatives = np.float32(centre + spread * rng.standard_normal(40_000))
+    histogram = ScoreHistogram()
+    histogram.add(positives, negatives)
+    assert histogram.auc() == pytest.approx(exact_auc(positives, negatives), abs=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0])
+def test_a_full_histogram_stays_bounded_and_near_the_auc_in_any_order(
+    scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distill_at_scale.evaluation.auc.MOST_BINS", 1 << 10)
+    rng = np.random.default_rng(5)
+    positives = np.float32(10 + scale * (0.5 + rng.standard_normal(5_000)))
+    negatives = np.float32(10 + scale * rng.standard_normal(50_000))
+    found = []
+    for parts in (1, 7, 40):
+        workers = [ScoreHistogram() for _ in range(3)]
+        pieces = zip(np.array_split(positives, parts), np.array_split(negatives, parts))
+        for number, piece in enumerate(pieces):
+            workers[number % 3].add(*piece)
+        merged = ScoreHistogram()
+        for worker in workers[:: -1 if parts == 7 else 1]:
+            merged.merge(worker)
+        assert len(merged.keys) <= 1 << 10
+        assert (merged.positives.sum(), merged.negatives.sum()) == (5_000, 50_000)
+        found.append((merged.shift, merged.keys.tolist(), merged.negatives.tolist(), merged.auc()))
+    assert found[0] == found[1] == found[2]
+    assert found[0][3] == pytest.approx(exact_auc(positives, negatives), abs=1e-4)
 
 
 def test_auc_of_an_evaluation_is_global_over_all_users() -> None:
@@ -173,10 +205,8 @@ def test_auc_of_an_evaluation_is_global_over_all_users() -> None:
 def test_auc_of_extreme_scores() -> None:
     histogram = ScoreHistogram()
     histogram.add(np.float32([3e38, -1e-40, 0.0]), np.float32([-3e38, 1e-40, -0.0]))
-    # pairs in order: 3 + 1 + 1 (0.0 above -3e38); ties: 0.0 = -0.0, and the denormals share its bins or not
-    slow = sum(0.5 if abs(a - b) < 1e-38 else float(a > b) for a in (3e38, -1e-40, 0.0) for b in (-3e38, 1e-40, 0.0))
-    assert histogram.auc() == pytest.approx(slow / 9, abs=2 / 9)
-    assert histogram.auc() > 0.5
+    slow = sum(0.5 if a == b else float(a > b) for a in (3e38, -1e-40, 0.0) for b in (-3e38, 1e-40, 0.0))
+    assert histogram.auc() == pytest.approx(slow / 9, abs=1e-12)
 
 
 def test_negatives_are_unseen_uniform_and_only_the_users_own() -> None:

@@ -15,8 +15,6 @@ from distill_at_scale.evaluation.metrics import inverse_propensities
 from distill_at_scale.models.selection import Validated
 from distill_at_scale.models.training.trainer import Alone
 
-# All that a histogram of scores can have.
-_AUC_BINS = 1 << 20
 _CPU = torch.device("cpu")
 
 
@@ -29,13 +27,7 @@ def merged_metric(evaluator: RankingEvaluator, metric: str, peers: Alone, device
     """
     histogram = evaluator.histogram
     if metric == "auc" and peers.world > 1:
-        bins = torch.zeros((2, _AUC_BINS), dtype=torch.int64, device=device)
-        bins[:, torch.from_numpy(histogram.keys.astype(np.int64)).to(device)] = torch.from_numpy(
-            np.stack((histogram.positives, histogram.negatives))
-        ).to(device)
-        peers.add(bins)
-        keys = np.flatnonzero(bins.any(dim=0).cpu().numpy()).astype(np.uint32)
-        histogram = ScoreHistogram(keys, *bins[:, keys.astype(np.int64)].cpu().numpy())
+        histogram = _merged_histogram(histogram, peers, device)
     groups = evaluator.groups or UserGroups()
     own = groups.sums.get(metric, np.zeros_like(groups.counts))
     totals = torch.tensor([evaluator.sums.get(metric, 0.0), *groups.counts, *own], dtype=torch.float64, device=device)
@@ -44,6 +36,22 @@ def merged_metric(evaluator: RankingEvaluator, metric: str, peers: Alone, device
     if metric == "auc":
         return Validated(histogram.auc(), counts)
     return Validated(total / float(counts.sum()), counts, sums)
+
+
+def _merged_histogram(histogram: ScoreHistogram, peers: Alone, device: torch.device) -> ScoreHistogram:
+    """The histograms of all workers as one, the same on each: every worker adds its own to a table of all."""
+    sizes = torch.zeros((peers.world, 2), dtype=torch.int64, device=device)
+    sizes[peers.rank] = torch.tensor([len(histogram.keys), histogram.shift], device=device)
+    peers.add(sizes)
+    table = torch.zeros((peers.world, 3, int(sizes[:, 0].max())), dtype=torch.int64, device=device)
+    own = np.stack((histogram.keys.astype(np.int64), histogram.positives, histogram.negatives))
+    table[peers.rank, :, : own.shape[1]] = torch.from_numpy(own).to(device)
+    peers.add(table)
+    merged = ScoreHistogram()
+    for (size, shift), (keys, positives, negatives) in zip(sizes.tolist(), table.cpu().numpy()):
+        counts = positives[:size], negatives[:size]
+        merged.merge(ScoreHistogram(keys[:size].astype(np.uint32), *counts, shift=shift))
+    return merged
 
 
 def item_weights(pieces: Iterable[Interactions], n_items: int, peers: Alone) -> np.ndarray:
