@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from samplers_kit import Log, Row, cut, draw_of, kept, make_log, run_rounds, user_hash
@@ -12,6 +14,7 @@ from distill_at_scale.samplers.embedding.sensitivity import CLUSTERS
 from distill_at_scale.samplers.embedding.vectors import (
     DIMENSIONS,
     UNIT,
+    gaussians,
     item_embeddings,
     orthonormal,
     signs,
@@ -126,7 +129,7 @@ def whole_users(log: Log, order: list[object], target: int) -> set[Row]:
 def test_density_is_the_twins() -> None:
     _, shared = learned("density", LOG, 3)
     vectors = embeddings(LOG, shared)
-    planes = signs(DIMENSIONS, FUNCTIONS * BITS, hashing.stream("density/planes", SEED)).astype(int)
+    planes = gaussians(DIMENSIONS, FUNCTIONS * BITS, hashing.stream("density/planes", SEED)).astype(int)
 
     def bucket(user: int, r: int) -> tuple[bool, ...]:
         return tuple(sum(vectors[user] * planes[:, r * BITS + b]) > 0 for b in range(BITS))
@@ -140,6 +143,43 @@ def test_density_is_the_twins() -> None:
     order = slow_order({user: 1 / near[user] for user in vectors}, draws)  # type: ignore[arg-type]
     target = LOG.n_rows // 3
     assert subset("density", LOG, 3, [target]) == [whole_users(LOG, order, target)]
+
+
+def collisions(points: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    """float64 [n, n]: share of the functions under which two points fall into one bucket."""
+    above = (points @ planes > 0).reshape(len(points), -1, BITS)
+    return (above[:, None] == above[None]).all(axis=3).mean(axis=2)
+
+
+@pytest.mark.parametrize("used", [1, 2, 3, 16])
+def test_two_points_meet_as_often_as_the_kernel_says(used: int) -> None:
+    """Points that use the first few of 16 dimensions; mean over all pairs and 20 seeds, against (1 − angle / π)^8."""
+    rng = np.random.default_rng(used)
+    points = np.zeros((12, DIMENSIONS))
+    points[:, :used] = rng.standard_normal((12, used))
+    points = np.rint(points / np.linalg.norm(points, axis=1, keepdims=True) * UNIT)
+    cosine = points @ points.T / (np.linalg.norm(points, axis=1)[:, None] * np.linalg.norm(points, axis=1))
+    kernel = (1 - np.arccos(np.clip(cosine, -1, 1)) / np.pi) ** BITS
+
+    def bias(draw: Callable[[int, int, hashing.Stream], np.ndarray]) -> np.ndarray:
+        streams = [hashing.stream("density/planes", seed) for seed in range(20)]
+        found = [collisions(points, draw(DIMENSIONS, FUNCTIONS * BITS, begin)) for begin in streams]
+        return (np.mean(found, axis=0) - kernel)[np.triu_indices(len(points), 1)]
+
+    # 1,280 functions: one in five hundred is half of them off by .045 by chance.
+    assert np.abs(bias(gaussians)).max() < 0.045
+    assert abs(bias(gaussians).mean()) < 0.01
+    if used in (2, 3):
+        # What planes of ±1 do: two dimensions know four directions, which up to a right angle are one.
+        assert np.abs(bias(signs)).max() > 0.15
+
+
+def test_planes_are_normal_whole_numbers() -> None:
+    planes = gaussians(400, 500, hashing.stream("density/planes", 1))
+    assert np.array_equal(planes, np.rint(planes))
+    assert np.abs(planes).max() * UNIT * DIMENSIONS < 2**53
+    for power, expected in ((1, 0.0), (2, 1.0), (3, 0.0), (4, 3.0)):
+        assert ((planes / 2**16) ** power).mean() == pytest.approx(expected, abs=0.05)
 
 
 def test_users_in_sparse_regions_are_drawn_more_often() -> None:

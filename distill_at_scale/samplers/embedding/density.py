@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from distill_at_scale.data import hashing
-from distill_at_scale.samplers.embedding.vectors import DIMENSIONS, EmbeddingRounds, signs, user_embeddings
+from distill_at_scale.samplers.embedding.vectors import DIMENSIONS, EmbeddingRounds, gaussians, user_embeddings
 from distill_at_scale.samplers.rounds import Arrays
 from distill_at_scale.samplers.rows import TrainRows
 from distill_at_scale.samplers.sampler import Sampler
@@ -36,7 +36,9 @@ class DensitySketch(EmbeddingRounds):
 
 def hash_users(rows: TrainRows, shared: Arrays, seed: int) -> np.ndarray:
     """int64 [users, R]: the bucket of each user's embedding under each function."""
-    planes = signs(DIMENSIONS, FUNCTIONS * BITS, hashing.stream("density/planes", seed))
+    # Only planes of every direction alike, as the normal distribution's are, part two points in proportion to their
+    # angle. Planes of ±1 do not in 16 dimensions, the less the fewer of them an embedding uses.
+    planes = gaussians(DIMENSIONS, FUNCTIONS * BITS, hashing.stream("density/planes", seed))
     above = (user_embeddings(rows, shared) @ planes) > 0
     return above.reshape(rows.n_users, FUNCTIONS, BITS) @ (1 << np.arange(BITS))
 

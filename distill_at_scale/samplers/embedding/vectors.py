@@ -86,6 +86,18 @@ def signs(n: int, width: int, begin: hashing.Stream) -> np.ndarray:
     return (1.0 - 2.0 * (draws >> np.uint64(63)).astype(np.float64)).reshape(n, width)
 
 
+def gaussians(n: int, width: int, begin: hashing.Stream) -> np.ndarray:
+    """float64 [n, width] of whole numbers, drawn from a normal distribution of standard deviation 2^16.
+
+    Products with vectors of length :data:`UNIT` and their sums stay below 2^53 and so are exact.
+    """
+    from scipy.special import ndtri
+
+    draws = hashing.combine(begin, np.arange(n * width, dtype=np.uint64))
+    uniform = ((draws >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+    return np.rint(ndtri(uniform) * 2.0**16).reshape(n, width)
+
+
 def orthonormal(columns: np.ndarray) -> np.ndarray:
     """float32 [n, width]: an orthonormal basis of the columns' span, zero columns where it has fewer dimensions."""
     length = np.sqrt((columns * columns).sum(axis=0))
