@@ -174,7 +174,7 @@ def _graph_features(matrix: sp.csr_array) -> dict[str, float]:
     values = graph.singular_values(matrix, _EIGENVALUES) ** 2 / matrix.nnz
     found |= {f"log_eigenvalue_{k + 1}": np.log(values[k] + tiny) for k in range(_EIGENVALUES)}
     # The largest is 1 by construction.
-    values = graph.singular_values(graph.normalised(matrix), _EIGENVALUES)
+    values = graph.singular_values(graph.normalised(matrix), _EIGENVALUES, most=1.0)
     found |= {f"spectrum_{k + 1}": values[k] for k in range(1, _EIGENVALUES)}
     return found
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import numpy as np
 import scipy.sparse as sp
 import scipy.sparse.csgraph as csgraph
+from scipy.sparse.linalg import svds
 
 from distill_at_scale.data import hashing
 
 _BLOCK_USERS = 512
-# Extra directions and passes of the randomised SVD.
-_OVERSAMPLE, _PASSES = 10, 6
+# Numbers of a matrix that is small enough to be laid out.
+_DENSE = 1 << 19
 
 
 def component_sizes(matrix: sp.csr_array) -> np.ndarray:
@@ -61,21 +62,40 @@ def reach(matrix: sp.csr_array, sources: np.ndarray, hops: int) -> np.ndarray:
     return found
 
 
-def singular_values(matrix: sp.csr_array, k: int, seed: int = 0) -> np.ndarray:
+def singular_values(matrix: sp.csr_array, k: int, seed: int = 0, most: float = np.inf) -> np.ndarray:
     """float64 [k]: the largest singular values, descending; 0 where there are fewer.
 
-    The eigenvalues of the graph's adjacency matrix are these and their negatives. Randomised subspace iteration:
-    Halko, Martinsson, Tropp (SIAM Review 2011), algorithm 4.4.
+    The eigenvalues of the graph's adjacency matrix are these and their negatives. They are those of its components
+    together, which are taken one by one: Lanczos' method may miss a value that several components have, as each
+    component of a normalised matrix has 1.
+
+    Args:
+        seed: of the vector that Lanczos' method starts from.
+        most: what no singular value exceeds, as far as that is known; spares components.
     """
-    width = min(k + _OVERSAMPLE, *matrix.shape)
-    back = sp.csr_array(matrix.T)
-    basis = np.random.default_rng(hashing.stream("genie/singular values", seed)).standard_normal(
-        (matrix.shape[1], width)
-    )
-    for _ in range(_PASSES):
-        basis = np.linalg.qr(back @ (matrix @ basis))[0]
-    found = np.linalg.svd(matrix @ basis, compute_uv=False)[:k]
-    return np.pad(found, (0, k - len(found)))
+    _, labels = csgraph.connected_components(_adjacency(matrix), directed=False)
+    labels = labels[: matrix.shape[0]]
+    # No singular value of a component is above the root of the sum of its squares.
+    bound = np.minimum(np.sqrt(np.bincount(np.repeat(labels, np.diff(matrix.indptr)), matrix.data**2)), most)
+    users = np.argsort(labels, kind="stable")
+    ends = np.cumsum(np.bincount(labels))
+    found = np.zeros(k)
+    for component in np.argsort(-bound, kind="stable"):
+        if bound[component] <= found[-1] * (1 + 1e-9):
+            break
+        part = matrix[users[ends[component - 1] if component else 0 : ends[component]]]
+        part = part[:, np.unique(part.indices)]
+        found = np.sort(np.concatenate((found, _connected_singular_values(part, k, seed))))[::-1][:k]
+    return found
+
+
+def _connected_singular_values(matrix: sp.csr_array, k: int, seed: int) -> np.ndarray:
+    """float64 [up to k]: the largest singular values of a matrix of one component."""
+    side = min(matrix.shape)
+    if matrix.shape[0] * matrix.shape[1] <= _DENSE or side <= k + 1:
+        return np.linalg.svd(matrix.toarray(), compute_uv=False)[:k]
+    start = np.random.default_rng(hashing.stream("genie/singular values", seed)).standard_normal(side)
+    return svds(matrix, k=k, v0=start, return_singular_vectors=False)
 
 
 def normalised(matrix: sp.csr_array) -> sp.csr_array:
