@@ -144,7 +144,7 @@ def _words(value: Any) -> list[str]:
 
 def show_fit(result: FitResult) -> None:
     """A fitted model, and the grid that its hyper-parameter was chosen from."""
-    known = [("model", result.model), ("lies at", storage.redact(result.uri))]
+    known = [("model", result.model), ("folder", storage.redact(result.uri))]
     if result.selection:
         chosen = result.selection
         known.append(("chosen", f"{chosen['parameter']} = {chosen['chosen']:g} by validation {chosen['metric']}"))
@@ -211,11 +211,11 @@ def show_distilled(result: DistillResult) -> None:
     cost = f"{result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds, {result.peak_mib:.0f} MiB"
     made = result.sequences
     if made is None:
-        what = [("users", f"{result.users:,} in the place of {result.real_users:,}")]
+        what = [("users", f"{result.users:,} instead of {result.real_users:,}")]
         chosen = [(f"λ for {model}", f"{values['lam']:g}") for model, values in result.settings.items()]
         model, columns = "infinite_ae", ["step", result.metric, "λ"]
     else:
-        of = f"{result.users:,} of {made.length} items in the place of {result.real_users:,} users"
+        of = f"{result.users:,} of {made.length} items instead of {result.real_users:,} users"
         what = [("sequences", of), ("student", made.student)]
         values = f"{made.start:.4f} at the start, {made.exact:.4f} learned, {made.stored:.4f} with 8 bits a number"
         chosen = [(f"validation {made.metric}", values)]
@@ -223,7 +223,7 @@ def show_distilled(result: DistillResult) -> None:
     lines = [
         ("method", f"{result.method}, {result.family} {result.kind}"),
         *what,
-        ("lie at", storage.redact(result.uri)),
+        ("folder", storage.redact(result.uri)),
         ("size", size),
         *chosen,
         ("cost", cost),

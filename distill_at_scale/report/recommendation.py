@@ -56,7 +56,7 @@ def show_genie(result: GenieResult) -> None:
         facts(
             "Data-Genie",
             [
-                ("lies at", storage.redact(result.uri)),
+                ("folder", storage.redact(result.uri)),
                 ("trained on", f"{result.cells:,} cells of {result.datasets} datasets"),
                 ("methods", ", ".join(result.methods)),
                 ("budgets", ", ".join(f"{budget:g}" for budget in result.budgets)),

@@ -127,7 +127,7 @@ def every_verb_in_a_terminal(folder: Path, output: Path, columns: int) -> None:
         seen,
         f"{output}/data\n",
         f"rows from {folder}/log.csv\n",
-        f"lies at  {output}/ease\n",
+        f"{output}/ease\n",
         f"{output}/samples/random-0.5\n",
         f"das fit --data {output}/distilled --model infinite_ae --output MODEL\n",
         f"{output}/exported.parquet\n",
