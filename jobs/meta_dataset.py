@@ -15,7 +15,7 @@ import argparse
 import sys
 
 from distill_at_scale import signals
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.pipelines.meta_dataset import BUDGETS, METHODS, MODELS, SEEDS, meta_dataset, prepare_corpus
 from distill_at_scale.settings import seconds
 
@@ -51,7 +51,7 @@ def main() -> int:
         )
     except DasError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, SettingError) else 1
     print(f"{trials.height:,} trials of {trials['fingerprint'].n_unique()} datasets")
     return 0
 

@@ -88,10 +88,10 @@ def _sentence(error: Exception, verb: str | None) -> str:
     """What typer found wrong with the options, as one sentence."""
     option = getattr(error, "option_name", None)
     if type(error).__name__ == "NoSuchOption":
-        of_verbs = [*map(flag, COMMON), *SHORT]
-        known = [*map(flag, VERBS[verb].model.model_fields), *of_verbs] if verb else ["--version", "--show-completion"]
-        near = did_you_mean(str(option), [*known, "--help"], str)
-        if not verb and option in of_verbs:
+        known = [*VERBS[verb].model.model_fields, *COMMON] if verb else ["version", "show_completion"]
+        # Without the hyphens, which all options have in common.
+        near = did_you_mean(str(option).lstrip("-"), [*known, "help"], flag)
+        if not verb and option in (*map(flag, COMMON), *SHORT):
             near = f" Options stand behind their verb, as das fit {option}."
         command = getattr(getattr(error, "ctx", None), "command_path", "das")
         return f"{command} has no option {option}.{near}"

@@ -18,12 +18,11 @@ from pydantic import BaseModel
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import parts
-from distill_at_scale.errors import BudgetError, DasError, SettingError
+from distill_at_scale.errors import BudgetError, DasError
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines import runs
 from distill_at_scale.pipelines.sample import Samples, sample
-from distill_at_scale.registry import DISTILLERS, METHODS, SAMPLERS
-from distill_at_scale.validation import not_one_of
+from distill_at_scale.registry import DISTILLERS, SAMPLERS
 
 OF_SEQUENCES = "farzi"
 """the distiller that makes sequences, not users"""
@@ -266,17 +265,6 @@ def train_bytes(dataset: Dataset) -> int:
     manifest = dataset.manifest
     total = sum(record.data.bytes for record in manifest.shards)
     return round(total * manifest.splits["train"] / max(manifest.n_rows, 1))
-
-
-def check(methods: Sequence[str]) -> None:
-    """Refuses a method that is unknown.
-
-    Raises:
-        SettingError: listing those there are.
-    """
-    for name in methods:
-        if name not in METHODS:
-            raise SettingError(f"There is no method {not_one_of(name, METHODS)}")
 
 
 def suits(method: str, dataset: Dataset) -> bool:
