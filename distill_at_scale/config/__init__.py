@@ -365,6 +365,8 @@ class ExportConfig(Verb):
     (sample)."""
     seed: int = Field(0, ge=0, lt=1 << 63)
     """Random seed, of the draws."""
+    escape_formulas: bool = False
+    """Put ' before text ids that begin with = + - @ or a tab, which a spreadsheet takes for formulas."""
 
 
 class ReportConfig(Verb):

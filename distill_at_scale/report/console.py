@@ -242,7 +242,10 @@ def show_distilled(result: DistillResult) -> None:
 def show_export(result: ExportResult) -> None:
     """Where the log lies."""
     rows = f"{result.rows:,} of {result.users:,} users on {result.items:,} items"
-    show(facts("exported", [("file", storage.redact(result.uri)), ("rows", rows), ("size", _size(result.bytes))]))
+    told = [("file", storage.redact(result.uri)), ("rows", rows), ("size", _size(result.bytes))]
+    if result.escaped:
+        told.append(("escaped", f"{result.escaped:,} item ids that begin as formulas do"))
+    show(facts("exported", told))
 
 
 def checks_json(checks: list[Check]) -> dict[str, Any]:

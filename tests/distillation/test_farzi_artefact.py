@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,21 @@ def test_every_number_comes_back_to_half_a_step_of_its_dimension(coupled: bool) 
             assert float((back[..., k] - tensor[..., k]).abs().max()) <= largest / 254 * 1.0001
             assert len(back[..., k].unique()) <= 255
     assert torch.equal(unpack(pack(found)).inputs, found.inputs)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["inputs", "decoder", "targets", "log_rates"])
+def test_numbers_that_are_none_are_refused(name: str, value: float) -> None:
+    latent = replace(make_latent(), log_rates=torch.zeros(2))
+    getattr(latent, name).view(-1)[0] = value
+    with pytest.raises(DasError, match=rf"farzi: 1 of [\d,]+ numbers of the {name} are NaN or infinite.*--set rate"):
+        pack(latent)
+
+
+def test_the_smallest_numbers_there_are_come_back_as_none() -> None:
+    latent = make_latent()
+    latent.inputs[:, :, 0] = 1e-45
+    assert torch.equal(unpack(pack(latent)).inputs[:, :, 0], torch.zeros_like(latent.inputs[:, :, 0]))
 
 
 def test_packed_they_take_less_than_a_byte_and_a_bit_a_number() -> None:

@@ -14,6 +14,7 @@ import safetensors.torch
 import torch
 
 from distill_at_scale.distillation.farzi.latent import LatentSequences
+from distill_at_scale.errors import DasError
 
 _STEPS = 127
 _LEVEL = 19
@@ -21,22 +22,40 @@ _LEVEL = 19
 
 
 def pack(latent: LatentSequences) -> bytes:
-    """zstd of a safetensors file: inputs, decoder and targets as int8 with a float32 scale a latent dimension."""
+    """zstd of a safetensors file: inputs, decoder and targets as int8 with a float32 scale a latent dimension.
+
+    Raises:
+        DasError: numbers that are NaN or infinite, which would come back as others.
+    """
     named = {"inputs": latent.inputs, "decoder": latent.decoder.T}
     if latent.targets is not None:
         named["targets"] = latent.targets
     tensors: dict[str, torch.Tensor] = {}
     for name, tensor in named.items():
-        values = tensor.detach().float().cpu()
+        values = _finite(tensor, name)
         largest = values.reshape(-1, values.shape[-1]).abs().amax(dim=0)
-        scale = torch.where(largest > 0, largest / _STEPS, 1.0)
+        scale = largest / _STEPS
+        # The smallest numbers there are have no step; beside any other they are 0.
+        scale = torch.where(scale > 0, scale, 1.0)
         # One latent dimension after the other: numbers of like size together compress better.
         tensors[name] = (values / scale).round().to(torch.int8).movedim(-1, 0).contiguous()
         tensors[f"{name}.scale"] = scale
     if latent.log_rates is not None:
-        tensors["log_rates"] = latent.log_rates.detach().float().cpu()
+        tensors["log_rates"] = _finite(latent.log_rates, "log_rates")
     content = safetensors.torch.save(tensors, {"latent": json.dumps({"temperature": latent.temperature})})
     return pa.Codec("zstd", compression_level=_LEVEL).compress(content, asbytes=True)
+
+
+def _finite(tensor: torch.Tensor, name: str) -> torch.Tensor:
+    """float32 on the CPU."""
+    values = tensor.detach().float().cpu()
+    wrong = int((~torch.isfinite(values)).sum())
+    if wrong:
+        raise DasError(
+            f"farzi: {wrong:,} of {values.numel():,} numbers of the {name} are NaN or infinite, so the sequences "
+            "cannot be stored; distil again with a smaller rate (--set rate=0.001) or student_rate."
+        )
+    return values
 
 
 def unpack(packed: bytes) -> LatentSequences:

@@ -1,0 +1,64 @@
+"""Ids that a spreadsheet takes for formulas are escaped on request; ids that a file cannot hold are refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from distill_at_scale.distillation import synthetic
+from distill_at_scale.errors import DasError
+from distill_at_scale.pipelines.export import export, without_formulas
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+from dataset_kit import write_dataset
+
+IDS = ["=1+1", "+33", "-5", "@SUM(A1)", "plain", "a=b"]
+DESCRIBED: dict[str, Any] = {
+    "method": "distill_cf", "family": "free", "config": {}, "curve": [], "settings": {}, "cost": {}, "made_with": {},
+    "n_rows": 6,
+}  # fmt: skip
+
+
+def make_synthetic(folder: Path, ids: list[Any]) -> str:
+    """One synthetic user of all items, which have these ids."""
+    parent = write_dataset(folder / "parent", [[(0, item, 1.0, item, 0) for item in range(len(ids))]], [1], len(ids))
+    items = Path(parent.uri) / "items.parquet"
+    pl.read_parquet(items).with_columns(pl.Series("item_id", ids)).write_parquet(items)
+    rows = np.ones((1, len(ids)), np.float32)
+    return synthetic.write(str(folder / "made"), rows, parent, DESCRIBED).uri
+
+
+def exported_ids(path: str) -> list[str]:
+    if path.endswith(".parquet"):
+        return pl.read_parquet(path)["item_id"].to_list()
+    return [line.split("\t")[1] for line in Path(path).read_text().splitlines()[1:]]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "recbole"])
+def test_formulas_are_escaped_on_request_only(tmp_path: Path, kind: str) -> None:
+    made = make_synthetic(tmp_path, IDS)
+    plain = export(data=made, output=str(tmp_path / "plain"), format=kind)
+    assert (exported_ids(plain.uri), plain.escaped) == (IDS, 0)
+    escaped = export(data=made, output=str(tmp_path / "escaped"), format=kind, escape_formulas=True)
+    assert exported_ids(escaped.uri) == [f"'{one}" for one in IDS[:4]] + IDS[4:]
+    assert escaped.escaped == 4
+
+
+def test_ids_that_a_line_cannot_hold_are_refused_or_made_blank(tmp_path: Path) -> None:
+    made = make_synthetic(tmp_path, ["\ttab", "two\nlines", "plain"])
+    with pytest.raises(DasError, match=r"item id '\\ttab' has a tab or line end.*--escape-formulas"):
+        export(data=made, output=str(tmp_path / "log"), format="recbole")
+    found = export(data=made, output=str(tmp_path / "log"), format="recbole", escape_formulas=True)
+    assert exported_ids(found.uri) == ["' tab", "two lines", "plain"]
+    assert found.escaped == 2
+
+
+def test_numbers_are_no_formulas_and_two_ids_stay_two() -> None:
+    assert without_formulas(pl.Series("item_id", [-5, 3])).to_list() == [-5, 3]
+    with pytest.raises(DasError, match=r"writes the ids .*=1.* alike"):
+        without_formulas(pl.Series("item_id", ["=1", "'=1", "x"]))
