@@ -75,7 +75,7 @@ class _Prepare:
             read = self._read(schema, pieces, estimate)
             n_shards = config.shards or _power_of_two(sum(r["good"] for r in read) / ROWS_A_SHARD)
             item_ids, n_ids = self._item_ids(read)
-            sorted_ = self._sort(n_shards, len(pieces), self._n_dealt(estimate), item_ids)
+            sorted_ = self._sort(n_shards, read, self._n_dealt(estimate), item_ids, schema.positions)
             numbering, users = self._core(n_shards, n_ids, item_ids)
             self._check_left(read, sorted_, users)
             choice = self._split(schema, n_shards, numbering)
@@ -101,7 +101,8 @@ class _Prepare:
         if config.split in ("leave_2", "temporal") and not schema.has_timestamp:
             raise DasError(
                 f"--split {config.split} goes by time, but the log has no timestamp column; name it with "
-                "--map timestamp=COLUMN, or use --split 20_percent_hist."
+                "--map timestamp=COLUMN, say --order file if its lines are in the order of time, or use "
+                "--split 20_percent_hist."
             )
         if config.min_rating is not None and not schema.has_rating:
             raise DasError("--min-rating is set, but the log has no rating column; name it with --map rating=COLUMN.")
@@ -171,11 +172,17 @@ class _Prepare:
         ids = load_shared(_load_ids, last)
         return ids, take(load_shared(_length, ids))
 
-    def _sort(self, n_shards: int, n_fragments: int, n_dealt: int, ids: ray.ObjectRef) -> list[dict[str, Any]]:
+    def _sort(
+        self, n_shards: int, read: list[dict[str, Any]], n_dealt: int, ids: ray.ObjectRef, positions: bool
+    ) -> list[dict[str, Any]]:
+        n_fragments = len(read)
+        starts = list(itertools.accumulate((r["good"] for r in read), initial=0)) if positions else None
         work, keep, min_rating, seed = self.work, self.config.duplicates, self.config.min_rating, self.config.seed
 
         def build(bucket: int, item_ids: pl.Series) -> dict[str, Any]:
-            return buckets.build_bucket(work, bucket, n_shards, n_dealt, n_fragments, item_ids, keep, min_rating, seed)
+            return buckets.build_bucket(
+                work, bucket, n_shards, n_dealt, n_fragments, item_ids, keep, min_rating, seed, starts
+            )
 
         return run_stage(self.record, "sort by user", build, list(range(n_shards)), [ids])
 
@@ -329,7 +336,7 @@ class _Prepare:
                     "skipped": [list(skipped) for skipped in estimate.skipped],
                     "read_as": [way.model_dump() for way in estimate.read_as],
                     "columns": schema.columns,
-                    "time_unit": schema.time_unit if schema.has_timestamp else None,
+                    "time_unit": _unit(schema),
                 },
                 "noticed": merge(
                     [
@@ -349,6 +356,12 @@ class _Prepare:
     def _finish(self) -> Dataset:
         outputs.remove_work(self.output)
         return Dataset.open(self.output)
+
+
+def _unit(schema: LogSchema) -> str | None:
+    if schema.positions:
+        return "position"
+    return schema.time_unit if schema.has_timestamp else None
 
 
 def _load_ids(uri: str) -> pl.Series:

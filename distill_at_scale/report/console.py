@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _SHARDS_SHOWN = 6
 _REASONS_SHOWN = 8
 _TIED_HITS_SHOWN = 0.01
+_POSITIONS = {"file": "positions of the rows in the files", "line": "positions of the items in their lines"}
 _TIME_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds", "iso": "ISO 8601 text"}
 
 
@@ -59,7 +60,7 @@ def show_dataset(dataset: Dataset) -> None:
         ("rows", f"{m.n_rows:,}, {m.n_rows / max(m.n_users, 1):.1f} a user"),
         ("splits", f"{_counts(m.splits)}; by {name}{parameters}"),
         ("ratings", "yes" if m.has_ratings else "no (all 1)"),
-        ("timestamps", "yes (ms since 1970 UTC)" if m.has_timestamps else "no (all 0)"),
+        ("timestamps", _times(m)),
         ("size", f"{_size(size)} in {len(m.shards):,} shards"),
         ("made of", f"{m.source.get('rows', 0):,} rows from {', '.join(m.source.get('inputs', []))}"),
         ("dropped", _counts(lost) if lost else "nothing"),
@@ -94,13 +95,25 @@ def show_dataset(dataset: Dataset) -> None:
     show("", grid(["shard", "users", "rows", "size"], rows))
 
 
+def _positions(m: Manifest) -> str:
+    """What the log's order was taken from, where it has no times: "file", "line" or ""."""
+    if m.source.get("time_unit") == "position":
+        return "file"
+    ways = m.source.get("read_as") or []
+    return "line" if ways and all(way["format"] == "sequences" for way in ways) else ""
+
+
+def _times(m: Manifest) -> str:
+    if not m.has_timestamps:
+        return "no (all 0)"
+    return _POSITIONS.get(_positions(m), "yes (ms since 1970 UTC)")
+
+
 def _read_as(m: Manifest) -> list[tuple[str, str]]:
     """How the log was read: formats, and which column is which."""
     ways = [ReadAs.model_validate(way) for way in m.source.get("read_as", [])]
     shown = [("read as", "; ".join(f"{way}" + (f" ({way.files:,} files)" if len(ways) > 1 else "") for way in ways))]
-    unit = _TIME_UNITS.get(m.source.get("time_unit") or "", "")
-    if ways and all(way.format == "sequences" for way in ways):
-        unit = "position in the line"
+    unit = _POSITIONS.get(_positions(m), "") or _TIME_UNITS.get(m.source.get("time_unit") or "", "")
     units: dict[str, str] = {**m.id_types, "timestamp": unit}
     columns = [
         f"{role} = {name}" + (f" ({units[role]})" if units.get(role) else "")

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from prepare_kit import inline_prepare
 
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.readers import LogOptions, plan_log
+from distill_at_scale.errors import DasError
+from distill_at_scale.pipelines import prepare as verb
 from distill_at_scale.report.console import show_dataset
 
 LOG = "user_id,item_id,rating,timestamp\n" + "".join(
@@ -50,3 +55,52 @@ def test_manifests_without_the_block_open(tmp_path: Path, capsys: pytest.Capture
     assert data.manifest.noticed == []
     show_dataset(data)
     assert "noticed" not in capsys.readouterr().out
+
+
+def pairs(n_users: int = 12, n_items: int = 9) -> list[str]:
+    """Lines of "user item" in the order of time; the largest item is not a user's last."""
+    return [f"u{u} i{(2 * k + u) % n_items}" for k in range(n_items) for u in range(n_users)]
+
+
+def last_items(data: Dataset) -> dict[str, str]:
+    """user id → id of the item that is held out for test."""
+    items = dict(data.items().select("item", "item_id").iter_rows())
+    users = {row["user"]: row["user_id"] for k in range(len(data.shards)) for row in data.users(k).to_dicts()}
+    test = data.interactions("test")
+    return {users[u]: items[i] for u, i in zip(test.users.tolist(), test.items.tolist())}
+
+
+def test_the_order_of_lines_stands_for_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same dataset, however the lines lie in files and fragments."""
+    lines = pairs()
+    fingerprints = set()
+    for files, fragment_bytes in ((1, 1 << 20), (1, 64), (3, 1 << 20), (4, 50)):
+        folder = tmp_path / f"{files}-{fragment_bytes}"
+        folder.mkdir()
+        size = len(lines) // files
+        for k in range(files):
+            (folder / f"part-{k}.txt").write_text("\n".join(lines[k * size : (k + 1) * size]) + "\n")
+
+        def plan(options: LogOptions, want_split: bool, fragment_bytes: int = fragment_bytes) -> Any:
+            return plan_log(options, want_split, fragment_bytes)
+
+        monkeypatch.setattr(verb, "plan_log", plan)
+        asked: dict[str, Any] = {"input": [str(folder)], "columns": ["user_id", "item_id"], "delimiter": " "}
+        with pytest.raises(DasError, match="--order file if its lines are in the order of time"):
+            inline_prepare(**asked, output=str(folder / "../out"))
+        data = inline_prepare(**asked, output=f"{folder}-out", order="file", shards=4)
+        assert last_items(data) == {line.split()[0]: line.split()[1] for line in lines}
+        times = np.concatenate([data.table(k, ["timestamp"])["timestamp"].to_numpy() for k in range(4)])
+        assert sorted(times.tolist()) == list(range(len(lines)))
+        assert data.manifest.source["time_unit"] == "position"
+        fingerprints.add(data.manifest.fingerprint)
+    assert len(fingerprints) == 1
+
+
+def test_the_order_of_lines_beside_times_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text(LOG)
+    with pytest.raises(DasError, match="the log has times, in the column 'timestamp'"):
+        inline_prepare(input=[str(tmp_path / "log.csv")], output=str(tmp_path / "out"), order="file")
+    asked: dict[str, Any] = {"order": "file", "map": {"timestamp": ""}}
+    data = inline_prepare(input=[str(tmp_path / "log.csv")], output=str(tmp_path / "out"), **asked)
+    assert data.manifest.has_timestamps

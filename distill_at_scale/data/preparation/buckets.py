@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ def build_bucket(
     keep: Keep,
     min_rating: float | None,
     seed: int,
+    starts: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """Gathers bucket ``bucket`` of ``n_buckets`` from the fragments (dealt into ``n_dealt``) and orders it.
 
@@ -45,7 +47,7 @@ def build_bucket(
     folder = storage.join(work, FOLDER)
 
     def build() -> dict[str, Any]:
-        frame = read_bucket(work, n_fragments, n_dealt, bucket, n_buckets)
+        frame = read_bucket(work, n_fragments, n_dealt, bucket, n_buckets, starts)
         return _order(folder, bucket, frame, item_ids, keep, min_rating, seed)
 
     return parts.once(parts.part(folder, bucket, ".json"), build)

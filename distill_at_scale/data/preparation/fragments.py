@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from distill_at_scale.data import hashing, storage
@@ -19,6 +21,8 @@ from distill_at_scale.data.readers import Fragment, LogSchema, read_fragment
 
 FOLDER = "fragments"
 QUARANTINE = "quarantine"
+POSITION = 1_000_000
+"""Nanoseconds from one position to the next: a dataset's milliseconds are positions then."""
 _SUFFIX = ".chunks"
 
 
@@ -54,7 +58,8 @@ def _partition(
         bad_writer: pq.ParquetWriter | None = None
         for batch in read_fragment(fragment, schema):
             rows += batch.rows
-            good += batch.good.height
+            kept = _in_file_order(batch.good, good) if schema.positions else batch.good
+            good += kept.height
             noticed = merge((noticed, batch.noticed))
             for reason, count in batch.bad.group_by("reason").len().iter_rows():
                 reasons[reason] = reasons.get(reason, 0) + count
@@ -65,7 +70,7 @@ def _partition(
                     bad_writer = stack.enter_context(pq.ParquetWriter(bad_file, table.schema, compression="zstd"))
                 bad_writer.write_table(table)
             item_ids.append(batch.good[Columns.ITEM_ID].unique())
-            writer.write(_deal(batch.good, n_buckets))
+            writer.write(_deal(kept, n_buckets))
         writer.finish()
     if item_ids:
         distinct = pl.concat(item_ids).unique().sort()
@@ -81,6 +86,12 @@ def _partition(
         "has_items": bool(item_ids),
         "noticed": [notice.model_dump() for notice in noticed],
     }
+
+
+def _in_file_order(good: pl.DataFrame, first: int) -> pl.DataFrame:
+    """Good rows with their position, of which the fragment's first is 0, in the place of a time."""
+    positions = pl.int_range(first, first + good.height, dtype=pl.Int64)
+    return good.with_columns((positions * POSITION).alias(Columns.TIMESTAMP))
 
 
 def _deal(good: pl.DataFrame, n_buckets: int) -> list[pa.RecordBatch]:
@@ -111,14 +122,22 @@ def merge_item_ids(sources: list[str], target: str) -> int:
     return len(merged)
 
 
-def read_bucket(work: str, n_fragments: int, n_buckets: int, shard: int, n_shards: int) -> pl.DataFrame:
-    """The good rows of all fragments whose user falls in ``shard``; buckets need not match shards."""
+def read_bucket(
+    work: str, n_fragments: int, n_buckets: int, shard: int, n_shards: int, starts: Sequence[int] | None = None
+) -> pl.DataFrame:
+    """The good rows of all fragments whose user falls in ``shard``; buckets need not match shards.
+
+    Args:
+        work, n_fragments, n_buckets, shard, n_shards: which files, and which of their chunks.
+        starts: good rows before each fragment, where positions stand for times (:attr:`LogSchema.positions`).
+    """
     first, last = shard * n_buckets // n_shards, -((-(shard + 1) * n_buckets) // n_shards)
     batches: list[pa.RecordBatch] = []
     for index in range(n_fragments):
         uri = parts.part(storage.join(work, FOLDER), index, _SUFFIX)
         with parts.discarding(uri):
-            batches += read_chunks(uri, parts.FIX, first, last, n_buckets)
+            found = read_chunks(uri, parts.FIX, first, last, n_buckets)
+        batches += found if starts is None else [_moved(batch, starts[index]) for batch in found]
     batches = [batch for batch in batches if batch.num_rows]
     if not batches:
         return pl.DataFrame()
@@ -127,3 +146,10 @@ def read_bucket(work: str, n_fragments: int, n_buckets: int, shard: int, n_shard
         mine = hashing.share(hashing.hash_ids(frame[Columns.USER_ID]), n_shards) == shard
         frame = frame.filter(pl.Series(mine))
     return frame
+
+
+def _moved(batch: pa.RecordBatch, start: int) -> pa.RecordBatch:
+    """Positions in a fragment as those in the log."""
+    at = batch.schema.get_field_index(Columns.TIMESTAMP)
+    moved = pc.add(batch.column(at), pa.scalar(start * POSITION, pa.int64()))
+    return batch.set_column(at, batch.schema.field(at), moved)

@@ -33,6 +33,10 @@ class LogOptions(BaseModel):
     columns: list[str] | None = None
     """Names of the columns, in order, of text files that have no header line."""
 
+    order: Literal["time", "file"] = "time"
+    """What a user's rows are ordered by: time, their timestamps; file, for logs without them whose lines are in the
+    order of time: files in the order given (those of a folder by name), and lines in their order."""
+
     map: dict[str, str] = Field(default_factory=dict)
     """Which column of the log is which: user_id=visitor; an empty name (rating=) ignores that column."""
 

@@ -167,8 +167,22 @@ def _schema(
         time_unit=_time_unit(options, heads, columns, samples),
         hex_ids=tuple(sorted(hex_ids)),
         text_types=text_types,
+        positions=_positions(options, heads, columns),
         unread=tuple(c for c in LATE if c not in columns and c not in options.map),
     )
+
+
+def _positions(options: LogOptions, heads: Sequence[Head], columns: dict[str, str]) -> bool:
+    if options.order == "time":
+        return False
+    if any(head.format == "sequences" for head in heads):
+        raise DasError("--order file: the lines of sequences hold the items in their order; leave --order out.")
+    if Columns.TIMESTAMP in columns:
+        raise DasError(
+            f"--order file: the log has times, in the column '{columns[Columns.TIMESTAMP]}'; leave --order out, or "
+            f"ignore them with --map timestamp= (empty)."
+        )
+    return True
 
 
 def _id_kind(head: Head, name: str, partitions: Partitions) -> str | None:

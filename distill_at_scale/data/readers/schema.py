@@ -44,6 +44,9 @@ class LogSchema(BaseModel):
     text_types: dict[str, TextType] = {}
     """Canonical name → how the first rows of text files write it; what the fast path expects."""
 
+    positions: bool = False
+    """Whether rows are in the order of time, and have no timestamps of their own."""
+
     unread: tuple[str, ...] = ()
     """Canonical columns that the first objects of JSON lines do not have, and that nobody said to ignore."""
 
@@ -54,8 +57,8 @@ class LogSchema(BaseModel):
 
     @property
     def has_timestamp(self) -> bool:
-        """Whether the good rows have ``timestamp``."""
-        return Columns.TIMESTAMP in self.columns
+        """Whether the good rows have ``timestamp``, or the order of the files stands for it."""
+        return Columns.TIMESTAMP in self.columns or self.positions
 
     @property
     def has_split(self) -> bool:
