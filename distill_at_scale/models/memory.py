@@ -6,7 +6,7 @@ from pathlib import Path
 
 import psutil
 
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import NotEnoughMemoryError
 
 _CGROUP_FILES = (
     # version 2: limit, use; version 1: limit, use
@@ -40,11 +40,11 @@ def require_memory(what: str, needed: int, available: int | None, mend: str) -> 
         mend: what to do instead.
 
     Raises:
-        DasError: when ``needed`` exceeds ``available``.
+        NotEnoughMemoryError: when ``needed`` exceeds ``available``.
     """
     free = available_memory() if available is None else available
     if needed > free:
-        raise DasError(f"{what} needs about {_gib(needed)} of memory, but {_gib(free)} are free; {mend}.")
+        raise NotEnoughMemoryError(f"{what} needs about {_gib(needed)} of memory, but {_gib(free)} are free; {mend}.")
 
 
 def _gib(n_bytes: int) -> str:

@@ -89,6 +89,7 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
                 "numbered otherwise; sample it from this dataset."
             )
     output = storage.normalise(config.output)
+    storage.check_writable(storage.join(output, NAME))
     pairs = [
         Pair.of(
             dataset.uri,

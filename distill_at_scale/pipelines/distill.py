@@ -25,9 +25,9 @@ from distill_at_scale.distillation.distill_cf import DistillCFConfig
 from distill_at_scale.distillation.farzi import FarziRecipe
 from distill_at_scale.distillation.sketch import SketchConfig
 from distill_at_scale.distillation.synthetic_manifest import SequencesRecord, is_synthetic
-from distill_at_scale.errors import DasError, SettingError
+from distill_at_scale.errors import DasError, OutputExistsError, SettingError
 from distill_at_scale.models.warming import warm_up
-from distill_at_scale.pipelines import cluster, progress, runs
+from distill_at_scale.pipelines import cluster, outputs, progress, runs
 from distill_at_scale.pipelines.distill_farzi import check_farzi, distill_farzi
 from distill_at_scale.pipelines.distill_rows import distill_rows
 from distill_at_scale.pipelines.train import Gang, Workers, run_gang
@@ -103,6 +103,8 @@ def distill(config: DistillConfig | None = None, /, **settings: Any) -> DistillR
             method = method.model_copy(update={"parallel": begun["parallel"]})
         check_farzi(method, dataset, config.workers)
     _claim(config, method, dataset, output)
+    if config.teachers_at is not None:
+        storage.check_writable(storage.join(storage.normalise(config.teachers_at), "teacher.safetensors"))
     record = runs.RunRecord("distill", config.model_dump(mode="json", exclude={"address", "overwrite"}))
     gang = Gang(
         workers=config.workers,
@@ -188,19 +190,18 @@ def _claim(config: DistillConfig, method: Method, dataset: Dataset, output: str)
     }
     place, work = storage.redact(output), storage.join(output, WORK)
     found = _begun(output)
+    storage.check_writable(storage.join(output, NAME))
     if found is not None and found != plan:
         differing = sorted(key for key in plan.keys() | found.keys() if plan.get(key) != found.get(key))
         if not config.overwrite:
-            raise DasError(
+            raise OutputExistsError(
                 f"{place} holds an unfinished run with other settings ({', '.join(differing)}); take those, another "
                 "--output, or start anew with --overwrite."
             )
         storage.remove(work)
     elif found is None and storage.exists(storage.join(output, NAME)):
         if not is_synthetic(output):
-            raise DasError(f"{place} holds a dataset; choose another --output.")
+            raise OutputExistsError(f"{place} holds a dataset; choose another --output.")
         if not config.overwrite:
-            raise DasError(
-                f"{place} holds a synthetic dataset already; choose another --output, or replace it with --overwrite."
-            )
+            raise outputs.holds_already(output, "a synthetic dataset")
     recorded.write_json(storage.join(work, _PLAN), plan)

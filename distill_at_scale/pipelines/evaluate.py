@@ -69,6 +69,8 @@ def evaluate(config: EvaluateConfig | None = None, /, **settings: Any) -> Evalua
     """
     config = settle(EvaluateConfig, config, settings)
     started = time.time()
+    if config.output:
+        storage.check_writable(storage.normalise(config.output))
     dataset, model_uri = Dataset.open(config.data), storage.normalise(config.model)
     described = read_description(model_uri)
     if described["item_space"] not in (None, dataset.manifest.item_space):

@@ -47,6 +47,9 @@ def export(config: ExportConfig | None = None, /, **settings: Any) -> ExportResu
         DasError: no synthetic dataset, a file of it that is missing or altered; ids that the format cannot hold.
     """
     config = settle(ExportConfig, config, settings)
+    name = "interactions.parquet" if config.format == "parquet" else "interactions.inter"
+    uri = storage.join(storage.normalise(config.output), name)
+    storage.check_writable(uri)
     dataset = SyntheticDataset.open(config.data)
     users = dataset.draw(config.how, config.seed)
     items = dataset.items()
@@ -60,13 +63,10 @@ def export(config: ExportConfig | None = None, /, **settings: Any) -> ExportResu
         _require_one_line(items[Columns.ITEM_ID].filter(pl.Series(drawn)))
     log, buffer = as_log(users, items), io.BytesIO()
     if config.format == "parquet":
-        name = "interactions.parquet"
         log.write_parquet(buffer)
     else:
-        name = "interactions.inter"
         typed = log.rename({key: f"{key}:{_RECBOLE[key]}" for key in log.columns})
         typed.write_csv(buffer, separator="\t", quote_style="never")
-    uri = storage.join(storage.normalise(config.output), name)
     storage.write_bytes(uri, buffer.getvalue())
     return ExportResult(
         uri=uri,

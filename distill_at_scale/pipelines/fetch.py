@@ -92,6 +92,7 @@ def fetch(config: FetchConfig | str | None = None, /, **settings: Any) -> FetchR
         say(f"{log.name}: reusing {found.uris[0]} (from {found.source}, unchanged).")
         say(f"Licence: {log.licence}")
         return found
+    storage.check_writable(storage.join(folder, log.name))
     failed: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="das-fetch-") as scratch:
         for source in log.sources:

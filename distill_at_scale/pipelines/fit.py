@@ -17,12 +17,12 @@ from distill_at_scale.config import FitConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
-from distill_at_scale.errors import DasError, SettingError
+from distill_at_scale.errors import SettingError
 from distill_at_scale.models import find_model
 from distill_at_scale.models.base import MODEL_FILE, read_description
 from distill_at_scale.models.selection import Selection
 from distill_at_scale.models.warming import warm_up
-from distill_at_scale.pipelines import cluster, progress, runs
+from distill_at_scale.pipelines import cluster, outputs, progress, runs
 from distill_at_scale.pipelines.fitting import fit_synthetic
 from distill_at_scale.pipelines.stages import run_alone
 from distill_at_scale.settings import settle
@@ -144,9 +144,8 @@ def _fit_synthetic(config: FitConfig) -> FitResult:
 
 def _refuse_model(output: str, overwrite: bool) -> None:
     if storage.exists(storage.join(output, MODEL_FILE)) and not overwrite:
-        raise DasError(
-            f"{storage.redact(output)} holds a model already; choose another --output, or replace it with --overwrite."
-        )
+        raise outputs.holds_already(output, "a model")
+    storage.check_writable(storage.join(output, MODEL_FILE))
 
 
 def _result(

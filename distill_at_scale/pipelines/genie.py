@@ -17,7 +17,7 @@ from distill_at_scale.genie.candidates import KINDS, make
 from distill_at_scale.genie.judge import PARTS, Judgement, judge
 from distill_at_scale.genie.oracle import TARGETS, DataGenie
 from distill_at_scale.genie.trials import cells, read_trials
-from distill_at_scale.pipelines import progress, runs
+from distill_at_scale.pipelines import outputs, progress, runs
 from distill_at_scale.pipelines.features import features
 from distill_at_scale.settings import settle
 
@@ -51,8 +51,8 @@ def genie_train(config: GenieTrainConfig | None = None, /, **settings: Any) -> G
     started, cpu = time.monotonic(), time.process_time()
     output = storage.normalise(config.output)
     if storage.exists(storage.join(output, oracle.NAME)) and not config.overwrite:
-        place = storage.redact(output)
-        raise DasError(f"{place} holds a Data-Genie already; choose another --output, or replace it with --overwrite.")
+        raise outputs.holds_already(output, "a Data-Genie")
+    storage.check_writable(storage.join(output, oracle.NAME))
     kinds = config.kinds or list(KINDS)
     for kind in kinds:
         make(kind)  # an unknown one is told before the sweeps are read

@@ -74,6 +74,7 @@ def meta_dataset(
     """
     started = time.monotonic()
     output = storage.normalise(output)
+    storage.check_writable(storage.join(output, TRIALS))
     sweeps = []
     with cluster.session(address):
         for entry in _chosen(names):

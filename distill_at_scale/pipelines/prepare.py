@@ -95,6 +95,7 @@ class _Prepare:
                     "of the log; choose an --output outside of it."
                 )
         outputs.check(self.output, self.config.overwrite)
+        storage.check_writable(storage.join(self.work, outputs.PLAN))
 
     def _check_columns(self, schema: LogSchema) -> None:
         config = self.config

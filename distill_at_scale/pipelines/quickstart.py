@@ -52,6 +52,7 @@ def quickstart(config: QuickstartConfig | None = None, /, **settings: Any) -> Qu
     config = settle(QuickstartConfig, config, settings)
     started = time.time()
     output = storage.normalise(config.output)
+    storage.check_writable(storage.join(output, "report.html"))
     log = fetch(name=config.name)
     with cluster.session(config.address):
         dataset = prepare(

@@ -136,6 +136,7 @@ def report(config: ReportConfig | None = None, /, **settings: Any) -> ReportResu
     """
     config = settle(ReportConfig, config, settings)
     sweep = storage.normalise(config.sweep)
+    storage.check_writable(storage.normalise(config.output))
     about, trials = read_trials(sweep)
     full = trials.filter(pl.col("method") == FULL)
     found = gather(cells(trials))

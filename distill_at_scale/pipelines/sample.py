@@ -147,6 +147,7 @@ class _Sample:
         plan_uri = storage.join(self.work, outputs.PLAN)
         if outputs.planned(plan_uri) == digest:
             return
+        storage.check_writable(plan_uri)
         for output in self.outputs:
             outputs.check(output, self.config.overwrite)
             if storage.exists(storage.join(output, MANIFEST)) and not self.config.overwrite:

@@ -23,7 +23,7 @@ from distill_at_scale.config import SweepConfig
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.recorded import record_of
-from distill_at_scale.errors import DamagedFileError, DasError, SettingError
+from distill_at_scale.errors import DamagedFileError, DasError, OutputExistsError, SettingError
 from distill_at_scale.genie.trials import FULL, NAME, PRIMARY, TRIALS, VERSION, as_trials, cells, read_description
 from distill_at_scale.models import MODELS, find_model
 from distill_at_scale.pipelines import cluster, making, own_settings, runs, searching
@@ -296,6 +296,7 @@ class _Sweep:
                 f"{where} and the dataset {storage.redact(data)} lie in one another; choose another --output."
             )
         place = storage.join(self.output, NAME)
+        storage.check_writable(place)
         found: dict[str, Any] | None = None
         try:
             found = read_description(self.output)
@@ -306,7 +307,7 @@ class _Sweep:
             log.warning("%s is damaged and made again.", storage.redact(place))
         if found is not None:
             if found["data"]["fingerprint"] != self.dataset.manifest.fingerprint and not self.config.overwrite:
-                raise DasError(
+                raise OutputExistsError(
                     f"{where} holds a sweep of another dataset ({found['data']['uri']}); choose another --output, or "
                     "replace it with --overwrite."
                 )

@@ -16,7 +16,9 @@ import pytest
 from servers import S3Server, free_ports
 
 from distill_at_scale.data import storage
-from distill_at_scale.errors import DasError
+from distill_at_scale.data.readers import LogOptions, plan_log, read_fragment
+from distill_at_scale.errors import DasError, StorageError
+from distill_at_scale.pipelines import outputs
 
 
 @pytest.fixture
@@ -136,7 +138,9 @@ def test_a_server_that_goes_away_in_the_middle_is_one_sentence(run_folder: Path)
     script = """
 import sys
 from distill_at_scale.data import storage
-from distill_at_scale.errors import DasError
+from distill_at_scale.data.readers import LogOptions, plan_log, read_fragment
+from distill_at_scale.errors import DasError, StorageError
+from distill_at_scale.pipelines import outputs
 try:
     with storage.open_output(sys.argv[1]) as file:
         file.write(bytes(60 << 20))
@@ -174,3 +178,49 @@ def attempt(act: str, folder: str) -> None:
         storage.write_bytes(storage.join(folder, "x"), b"1")
     else:
         storage.list_files(folder)
+
+
+def test_a_log_that_changes_is_refused(s3_folder: str) -> None:
+    """By its ETag: before a fragment is read, and by If-Match while it is."""
+    lines = b"".join(b"%d,%d,%d\n" % (k, k % 7, 1_500_000_000 + k) for k in range(200_000))
+    uri = storage.join(s3_folder, "log.csv")
+    storage.write_bytes(uri, b"user_id,item_id,timestamp\n" + lines)
+    schema, fragments, _ = plan_log(LogOptions(input=[uri]), fragment_bytes=1 << 20)
+    assert len(fragments) > 2
+    assert sum(batch.good.height for one in fragments for batch in read_fragment(one, schema)) == 200_000
+    (whole,) = plan_log(LogOptions(input=[uri]))[1]
+    reading = read_fragment(whole, schema)
+    assert next(reading).good.height
+    # As many bytes, and within the same second.
+    storage.write_bytes(uri, b"user_id,item_id,timestamp\n" + lines[::-1].replace(b"\n", b"", 1) + b"\n")
+    for rest in (reading, read_fragment(fragments[0], schema), read_fragment(fragments[-1], schema)):
+        with pytest.raises(StorageError, match=r"log\.csv changed while it was read; run the command again\.$"):
+            list(rest)
+    storage.remove(uri)
+    with pytest.raises(StorageError, match=r"log\.csv: the file is not there \(any more\); run the command again\.$"):
+        list(read_fragment(fragments[0], schema))
+
+
+@pytest.mark.parametrize("variable", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
+def test_what_is_denied_is_not_taken_for_none(
+    s3_folder: str, variable: str, monkeypatch: pytest.MonkeyPatch, fresh_clients: None
+) -> None:
+    plan = storage.join(s3_folder, "_work", "plan.json")
+    assert outputs.planned(plan) is None
+    storage.write_json(plan, {"digest": "d"})
+    assert outputs.planned(plan) == "d"
+    monkeypatch.setenv(variable, "wrong")
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    for look in (outputs.planned, storage.exists, storage.is_folder, storage.check_writable):
+        with pytest.raises(StorageError) as error:
+            look(plan)
+        assert "access denied" in one_sentence(error)
+    monkeypatch.undo()
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+
+
+def test_an_output_is_probed_without_a_trace(s3_folder: str) -> None:
+    storage.check_writable(storage.join(s3_folder, "a", "manifest.json"))
+    assert storage.list_files(s3_folder) == []
+    with pytest.raises(StorageError, match="the bucket does not exist"):
+        storage.check_writable("s3://no-such-bucket-here/manifest.json")

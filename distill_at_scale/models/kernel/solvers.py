@@ -16,7 +16,7 @@ import torch
 
 from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import NotEnoughMemoryError
 from distill_at_scale.models.kernel.landmarks import BLOCK
 from distill_at_scale.models.kernel.ntk import BLOCK_USERS, TrainUsers
 
@@ -135,7 +135,7 @@ def choose(size: Size, free: int, free_alone: int, speed: Speed) -> Plan:
         speed: of one worker.
 
     Raises:
-        DasError: when none of them fits.
+        NotEnoughMemoryError: when none of them fits.
     """
     alone = Size(**{**vars(size), "workers": 1})
     sizes = {"exact": alone, "pcg": size, "nystrom": size}
@@ -145,7 +145,7 @@ def choose(size: Size, free: int, free_alone: int, speed: Speed) -> Plan:
     what = f"{size.n_users:,} users × {size.n_items:,} items on {size.workers} worker(s) with {_gib(free)} each"
     if not fits:
         least = min(needs, key=lambda name: needs[name])
-        raise DasError(
+        raise NotEnoughMemoryError(
             f"infinite_ae: {what} is too little memory for any solver ({least} needs {_gib(needs[least])} a worker); "
             "use more workers, fewer landmarks, or a sample of the users."
         )
