@@ -146,7 +146,7 @@ class Dataset:
             DamagedFileError: naming the first file that is missing or differs.
         """
         for record in (self.manifest.items, *(f for s in self.shards for f in (s.data, s.users))):
-            recorded.read_recorded(self.uri, record, FIX)
+            recorded.read_recorded(self.uri, record, FIX, thorough=True)
 
     def summary(self) -> dict[str, Any]:
         """Counts and lineage as one JSON object."""

@@ -1,93 +1,27 @@
 """Files that no manifest lists, sealed: 48 bytes behind their content tell whether a bit of it has changed.
 
-Parts of unfinished work, caches and checkpoints are many and large, and most are read a moment after they were written:
-SHA-256, at some 1.5 GB a second, would cost `prepare` a tenth of its time. The digest here runs at the speed of memory.
-It finds damage, not forgery.
+Parts of unfinished work, caches and checkpoints are many and large, and most are read a moment after they were written;
+hence a fast digest (:mod:`~distill_at_scale.data.digests`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 from collections.abc import Iterator
-from typing import IO, TypeAlias, cast
+from typing import IO, cast
 
-import numpy as np
 import pyarrow as pa
 
 from distill_at_scale.data import recorded, storage
+from distill_at_scale.data.digests import DIGEST_BYTES, Content, Digest, read_digested
 from distill_at_scale.errors import DamagedFileError
 
 log = logging.getLogger(__name__)
 
-Content: TypeAlias = bytes | bytearray | memoryview | pa.Buffer
-
 _MAGIC = b"das-seal"
-SEAL_BYTES = len(_MAGIC) + 8 + 32
+SEAL_BYTES = len(_MAGIC) + 8 + DIGEST_BYTES
 """what a seal adds to a file"""
-
-# A row of 2,048 words is 16 KiB: sums of them stay in a core's first cache.
-_WORDS = 2048
-_ROW = 8 * _WORDS
-_BLOCK = 64 * _ROW
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)
-
-
-class Digest:
-    """32 bytes that tell one content from another unless somebody means them not to.
-
-    Blocks of 1 MiB are added up as rows of 64-bit words, and the sums of blocks make a polynomial, column by column.
-    Any change within one row or one column of a block changes it; SHA-256 of the columns and of what is left of the
-    last row makes it short.
-    """
-
-    def __init__(self) -> None:
-        self._columns = np.zeros(_WORDS, dtype=np.uint64)
-        self._rest = bytearray()
-        self.length = 0
-        """bytes so far"""
-
-    def update(self, content: Content) -> None:
-        """Appends to the content."""
-        view = memoryview(content).cast("B")
-        self.length += len(view)
-        if self._rest:
-            taken = min(_BLOCK - len(self._rest), len(view))
-            self._rest += view[:taken]
-            view = view[taken:]
-            if len(self._rest) < _BLOCK:
-                return
-            self._add(self._rest)
-            self._rest = bytearray()
-        whole = len(view) - len(view) % _BLOCK
-        for start in range(0, whole, _BLOCK):
-            self._add(view[start : start + _BLOCK])
-        self._rest += view[whole:]
-
-    def value(self) -> bytes:
-        """Of what has been appended; nothing may be appended after this."""
-        rest = memoryview(self._rest)
-        rows = len(rest) - len(rest) % _ROW
-        if rows:
-            self._add(rest[:rows])
-        digest = hashlib.sha256(self.length.to_bytes(8, "little"))
-        if self.length >= _ROW:
-            digest.update(self._columns.tobytes())
-        digest.update(rest[rows:])
-        return digest.digest()
-
-    def _add(self, rows: bytearray | memoryview) -> None:
-        # Whole numbers wrap around; that is as good.
-        self._columns *= _FACTOR
-        self._columns += np.frombuffer(rows, dtype="<u8").reshape(-1, _WORDS).sum(axis=0, dtype=np.uint64)
-
-
-def digest_of(content: Content) -> bytes:
-    """The digest of a whole content."""
-    digest = Digest()
-    digest.update(content)
-    return digest.value()
 
 
 class _Sealing:
@@ -138,10 +72,9 @@ def read(uri: str, fix: str) -> pa.Buffer:
         DamagedFileError: missing, truncated or altered.
     """
     with recorded.missing_is_damage(uri, fix), storage.open_input(uri) as file:
-        whole = file.read_buffer()
-    content, seal = whole.slice(0, max(len(whole) - SEAL_BYTES, 0)), whole.slice(max(len(whole) - SEAL_BYTES, 0))
-    wanted = _MAGIC + len(content).to_bytes(8, "little") + digest_of(content)
-    if seal.to_pybytes() != wanted:
+        content, digest = read_digested(file, max(file.size() - SEAL_BYTES, 0))
+        seal = file.read(SEAL_BYTES)
+    if seal != _MAGIC + len(content).to_bytes(8, "little") + digest:
         raise DamagedFileError(f"{storage.redact(uri)} differs from its checksum; {fix}.")
     return content
 
@@ -178,7 +111,7 @@ def check(uri: str, fix: str) -> None:
     stamp = recorded.stamp(uri)
     with recorded.missing_is_damage(uri, fix), storage.open_input(uri) as file:
         digest, left = Digest(), file.size() - SEAL_BYTES
-        while left > 0 and (piece := file.read_buffer(min(left, 16 * _BLOCK))):
+        while left > 0 and (piece := file.read_buffer(min(left, 1 << 20))):
             digest.update(piece)
             left -= len(piece)
         seal = file.read(SEAL_BYTES)

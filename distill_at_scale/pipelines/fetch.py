@@ -24,9 +24,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from distill_at_scale.config import FetchConfig
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.catalog import PublicLog, Source, find_log
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.pipelines.progress import Stage, say, stage
 from distill_at_scale.settings import settle
 
@@ -155,7 +155,7 @@ def _bring(log: PublicLog, source: Source, folder: str, scratch: str, failed: di
         failed=dict(failed),
     )
     note = {k: v for k, v in asdict(result).items() if k not in ("uris", "reused", "failed")}
-    storage.write_json(uri + ".source.json", {"file": source.file, **note})
+    recorded.write_json(uri + ".source.json", {"file": source.file, **note})
     return result
 
 
@@ -163,10 +163,16 @@ def _reuse(log: PublicLog, folder: str) -> FetchResult | None:
     """The copy that lies in ``folder`` already, if it still has the digest it was stored with."""
     for source in log.sources:
         uri = storage.join(folder, source.file)
+        file = uri + ".source.json"
         try:
-            note = storage.read_json(uri + ".source.json")
+            note, checksum = recorded.parse_json(storage.read_bytes(file), file, "fetch it again")
+            # Notes of earlier releases have no checksum.
+            recorded.require_checksum(note, checksum, file, "fetch it again")
             digest = storage.sha256(uri)
         except FileNotFoundError:
+            continue
+        except DamagedFileError:
+            say(f"{log.name}: {storage.redact(file)} is damaged; fetching the log again.")
             continue
         pinned = source.member_sha256 if note.get("source") == source.name else None
         if digest != (pinned or note.get("sha256")):

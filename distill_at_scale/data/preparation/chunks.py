@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from distill_at_scale.data import storage
+from distill_at_scale.data.digests import digest_of
 from distill_at_scale.data.recorded import missing_is_damage, parsing
-from distill_at_scale.data.sealed import digest_of
 from distill_at_scale.errors import DamagedFileError
 
 _ENTRY = np.dtype([("start", "<u8"), ("length", "<u8"), ("digest", "V32")])

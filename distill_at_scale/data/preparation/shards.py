@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distill_at_scale.data import hashing, splits, storage
+from distill_at_scale.data import hashing, recorded, splits, storage
 from distill_at_scale.data.columns import SPLITS, Columns
 from distill_at_scale.data.dataset import SHARD_SCHEMA
 from distill_at_scale.data.preparation import parts, quantiles
@@ -190,7 +190,7 @@ def write_parquet(output: str, path: str, table: pa.Table) -> dict[str, Any]:
     )
     content = sink.getvalue()
     storage.write_bytes(storage.join(output, path), content)
-    return {"path": path, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    return recorded.record_of(path, content).model_dump()
 
 
 def write_items(output: str, item_ids: pl.Series, numbering: Numbering, train_counts: str) -> dict[str, Any]:
