@@ -12,6 +12,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from distill_at_scale import signals
 from distill_at_scale.pipelines import progress
 
 _PLAIN_EVERY_S = 15.0
@@ -82,14 +83,17 @@ class Board:
 
     def _line(self) -> str:
         """The state, what matters most first."""
-        parts = [f"{self.name}: {self._done}/{self.total} done", f"{len(self._running)} running"]
+        parts = [f"{self._done}/{self.total} done", f"{len(self._running)} running"]
+        if signals.pending():
+            # It takes some seconds until every trial has ended.
+            parts.insert(0, "stopping")
         if self._failed:
             parts.append(f"{self._failed} failed")
         if left := self._left.words(self._done + self._failed, len(self._running)):
             parts.append(left)
         if self._best is not None:
             parts.append(f"best {self.best_by} {self._best[0]:.4f} ({self._best[1]})")
-        return ", ".join(parts)
+        return f"{self.name}: {', '.join(parts)}"
 
 
 def _row(name: str, duration: str, room: int) -> Text:
