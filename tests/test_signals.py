@@ -1,0 +1,106 @@
+"""Ctrl-C and SIGTERM, whatever a library makes of them: exit code 130 and one sentence."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from distill_at_scale import signals
+
+# Each is a block of a program; {0} is the signal that the program sends itself.
+BLOCKS = {
+    "waits": "os.kill(os.getpid(), {0}); time.sleep(60)",
+    "swallows it": """
+try:
+    os.kill(os.getpid(), {0}); time.sleep(60)
+except KeyboardInterrupt:
+    pass""",
+    "fails by it": """
+try:
+    os.kill(os.getpid(), {0}); time.sleep(60)
+except KeyboardInterrupt:
+    raise ValueError("a worker died") from None""",
+    "exits by it": """
+try:
+    os.kill(os.getpid(), {0}); time.sleep(60)
+except KeyboardInterrupt:
+    sys.exit(0)""",
+    "replaces the handler, but before": """
+with signals.kept():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+os.kill(os.getpid(), {0}); time.sleep(60)""",
+    "has a handler that exits": """
+with signals.kept():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(1))
+    os.kill(os.getpid(), {0}); time.sleep(60)""",
+    "defers it": """
+with signals.deferred():
+    os.kill(os.getpid(), {0})
+    print(signals.pending(), flush=True)
+print("not reached")""",
+    "fails while it is deferred": """
+with signals.deferred():
+    os.kill(os.getpid(), {0})
+    print(signals.pending(), flush=True)
+    raise ValueError("a worker died")""",
+    "is impatient": """
+child = subprocess.Popen(["sleep", "60"])
+try:
+    os.kill(os.getpid(), {0}); time.sleep(60)
+finally:
+    print(child.pid, flush=True)
+    os.kill(os.getpid(), {0})
+    time.sleep(60)""",
+}
+
+
+def run(block: str, name: str = "signal.SIGTERM") -> subprocess.CompletedProcess[str]:
+    program = "import os, signal, subprocess, sys, time\nfrom distill_at_scale import signals\nwith signals.ending():\n"
+    program += "\n".join("    " + line for line in block.replace("{0}", name).splitlines())
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False)
+
+
+@pytest.mark.parametrize("name", ["signal.SIGINT", "signal.SIGTERM"])
+@pytest.mark.parametrize("what", BLOCKS)
+def test_a_signal_ends_a_process_that(what: str, name: str) -> None:
+    done = run(BLOCKS[what], name)
+    assert (done.returncode, done.stderr) == (signals.CODE, signals.MESSAGE + "\n"), done
+    if "defer" in what:
+        assert done.stdout == "True\n"
+    if what == "is impatient":
+        # Nobody may have been told of its end yet.
+        assert not psutil.pid_exists(child := int(done.stdout)) or psutil.Process(child).status() == "zombie"
+
+
+def test_without_a_signal_nothing_changes() -> None:
+    assert run("sys.exit(3)").returncode == 3
+    failed = run("raise ValueError('a bug')")
+    assert failed.returncode == 1
+    assert "ValueError: a bug" in failed.stderr
+    done = run("signal.raise_signal(signal.SIGUSR1) if False else print('done')")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+def test_handlers_of_before_are_back() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(SystemExit) as ended, signals.ending():
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.value.code == signals.CODE
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    assert not signals.handled()
+
+
+def test_what_nobody_handles_keeps_its_action() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with signals.deferred():
+        assert signal.getsignal(signal.SIGTERM) == before or callable(before)
+    with signals.kept():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    signal.signal(signal.SIGTERM, before)
