@@ -68,9 +68,10 @@ def functions(tree: ast.Module) -> Iterator[ast.AST]:
 
 
 def search(source: str, path: str = "") -> Found:
-    found = Found()
-    for function in functions(ast.parse(source)):
-        streams = known(function)
+    found, parts = Found(), list(functions(ast.parse(source)))
+    of_module = known(parts[-1])
+    for function in parts:
+        streams = known(function) | of_module
         for node in ast.walk(function):
             if not isinstance(node, ast.Call):
                 continue
@@ -132,12 +133,14 @@ class Two:
 """
     assert len(search(bad).nameless) == 9
     good = """
+OF_ALL = hashing.stream("e/f")
 def one(seed, begin: hashing.Stream):
+    hashing.combine(OF_ALL, 1)
     own = hashing.stream("a/b", seed, 1)
     svds(matrix, v0=start)
     return np.random.default_rng(own), hashing.combine(begin, 1), torch.manual_seed(hashing.stream("c/d"))
 """
-    assert search(good) == Found(["a/b", "c/d"])
+    assert search(good) == Found(["a/b", "c/d", "e/f"])
 
 
 def test_streams_differ_by_name_seed_and_place():
