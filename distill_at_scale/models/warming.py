@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models import create_model, find_model
 from distill_at_scale.models.synthetic_rows import SyntheticRows
@@ -53,7 +54,7 @@ def warm_up(name: str, settings: Mapping[str, Any] | None = None, *, synthetic: 
 
 def _log() -> tuple[Interactions, Interactions]:
     """Train and validation rows of a few users."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(hashing.stream("warming/log"))
     items = np.stack([rng.permutation(_ITEMS)[: _ROWS + 1] for _ in range(_USERS)]).astype(np.int32)
 
     def rows(columns: np.ndarray) -> Interactions:
@@ -71,7 +72,7 @@ def _log() -> tuple[Interactions, Interactions]:
 
 
 def _synthetic_rows() -> SyntheticRows:
-    values = np.random.default_rng(0).random((_USERS, _ITEMS)).astype(np.float32)
+    values = np.random.default_rng(hashing.stream("warming/synthetic rows")).random((_USERS, _ITEMS)).astype(np.float32)
     return SyntheticRows(values, _USERS, _USERS * _ROWS)
 
 
