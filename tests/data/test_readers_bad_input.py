@@ -16,7 +16,7 @@ from readers_kit import read_all, read_log
 from distill_at_scale.data.readers import LogOptions, plan_log
 from distill_at_scale.errors import DasError
 
-GOOD_CSV = "user_id,item_id,rating,timestamp\n1,2,3,4\n"
+GOOD_CSV = "user_id,item_id,rating,timestamp\n1,2,3,1500000000\n"
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def test_times_that_are_neither_numbers_nor_dates(write, tmp_path):
     refused(["column 'time' (soon", "--map timestamp="], write("a.csv", "user,item,time\n1,2,soon\n"))
     write("a.csv", "user,item,time\n1,2,1500000000\n")
     write("b.csv", "user,item,time\n1,2,1500000000000\n")
-    refused(["b.csv: its timestamps look like ms", "a.csv like s", "--time-unit"], tmp_path)
+    refused(["b.csv: its timestamps look like milliseconds", "a.csv like seconds", "--time-unit"], tmp_path)
     assert read_log(tmp_path, time_unit="ms")[0].height == 2
 
 
@@ -265,10 +265,10 @@ BAD_ROWS = {
 @pytest.mark.parametrize("line", BAD_ROWS)
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 def test_a_bad_row_alone_goes_aside_with_its_place(write, line, newline):
-    sound = ["7,8,3,4"] * 10
+    sound = ["7,8,3,1500000000"] * 10
     path = write("log.csv", newline.join([*GOOD_CSV.split("\n")[:1], *sound, line, *sound]) + newline)
     good, bad = read_log(path, id_type="int")
-    assert good.rows() == [(7, 8, 3.0, 4000)] * 20
+    assert good.rows() == [(7, 8, 3.0, 1_500_000_000_000)] * 20
     assert bad.select("reason", "source", "row").rows() == [(BAD_ROWS[line], str(path), 12)]
     if BAD_ROWS[line].startswith("line"):
         assert bad["line"].to_list() == [line]
@@ -372,8 +372,8 @@ def test_bad_rows_of_parquet_keep_their_row_number_across_row_groups(tmp_path):
 
 
 def test_movielens_lines_that_do_not_fit(write):
-    good, bad = read_log(write("ratings.dat", "1::2::3::4\n1::2::3\n5::6::x::8\n"))
-    assert good.rows() == [(1, 2, 3.0, 4000)]
+    good, bad = read_log(write("ratings.dat", "1::2::3::1500000000\n1::2::3\n5::6::x::1500000000\n"))
+    assert good.rows() == [(1, 2, 3.0, 1_500_000_000_000)]
     assert sorted(bad.select("row", "reason", "line").rows()) == [
         (2, "line has 3 fields instead of 4", "1::2::3"),
         (3, "rating is not a number", None),

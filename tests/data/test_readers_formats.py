@@ -143,10 +143,11 @@ def test_a_delimiter_can_be_given(tmp_path):
 
 def test_quotes_line_ends_and_byte_order_mark(tmp_path):
     path = tmp_path / "log.csv"
-    rows = ['"1","a,b",5,10,"two\r\nlines"', '2,"say ""hi""",4,11,x', "x", "3,c,3,12,y"]
+    rows = ['"1","a,b",5,1500000010,"two\r\nlines"', '2,"say ""hi""",4,1500000011,x', "x", "3,c,3,1500000012,y"]
     path.write_bytes(("\ufeffuser,item,rating,ts,title\r\n" + "\r\n".join(rows)).encode())
     good, bad = read_log(path)
-    assert good.rows() == [(1, "a,b", 5.0, 10_000), (2, 'say "hi"', 4.0, 11_000), (3, "c", 3.0, 12_000)]
+    assert good.drop("timestamp").rows() == [(1, "a,b", 5.0), (2, 'say "hi"', 4.0), (3, "c", 3.0)]
+    assert good["timestamp"].to_list() == [1_500_000_010_000, 1_500_000_011_000, 1_500_000_012_000]
     assert bad.select("reason", "row", "line").rows() == [("line has 1 fields instead of 5", 5, "x")]
 
 
@@ -163,10 +164,10 @@ def test_blank_lines_are_no_rows_but_count_as_lines(tmp_path):
 
 def test_columns_are_found_by_well_known_names_and_by_map(tmp_path):
     path = tmp_path / "log.csv"
-    path.write_text("userId,movieId,rating,timestamp\n1,2,3,4\n")
-    assert read_log(path)[0].rows() == [(1, 2, 3.0, 4000)]
-    path.write_text("visitorid,asin,overall,unixReviewTime\n1,B0,3,4\n")
-    assert read_log(path)[0].rows() == [(1, "B0", 3.0, 4000)]
+    path.write_text("userId,movieId,rating,timestamp\n1,2,3,1500000000\n")
+    assert read_log(path)[0].rows() == [(1, 2, 3.0, 1_500_000_000_000)]
+    path.write_text("visitorid,asin,overall,unixReviewTime\n1,B0,3,1500000000\n")
+    assert read_log(path)[0].rows() == [(1, "B0", 3.0, 1_500_000_000_000)]
     path.write_text("who,what,user,rating\n1,2,3,4\n")
     good, _ = read_log(path, map={"user_id": "who", "item_id": "what", "rating": ""})
     assert good.rows() == [(1, 2)]
@@ -228,11 +229,13 @@ def test_json_ids_that_mix_integers_and_strings_are_strings(tmp_path):
 
 def test_json_numbers_may_be_read_as_text_and_the_reverse(tmp_path):
     path = tmp_path / "log.jsonl"
-    path.write_text('{"user": 1, "item": "7", "rating": "4.5", "time": "5"}\n{"user": 2, "item": "8", "rating": 3}\n')
+    path.write_text(
+        '{"user": 1, "item": "7", "rating": "4.5", "time": "1500000000"}\n{"user": 2, "item": "8", "rating": 3}\n'
+    )
     good, bad = read_log(path, id_type="string", map={"timestamp": ""})
     assert good.rows() == [("1", "7", 4.5), ("2", "8", 3.0)]
     good, bad = read_log(path, id_type="int")
-    assert good.rows() == [(1, 7, 4.5, 5000)]
+    assert good.rows() == [(1, 7, 4.5, 1_500_000_000_000)]
     assert bad["reason"].to_list() == ["timestamp is missing"]
 
 

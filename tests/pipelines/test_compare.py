@@ -20,7 +20,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> das.Dat
     folder = tmp_path_factory.mktemp("compare")
     rng = np.random.default_rng(0)
     rows = [
-        (user, int(item) + 30 * (user % 2), int(rng.integers(1, 6)), 60 * k)
+        (user, int(item) + 30 * (user % 2), int(rng.integers(1, 6)), 1_600_000_000 + 60 * k)
         for user in range(80)
         for k, item in enumerate(rng.permutation(30)[:12])
     ]
@@ -101,7 +101,8 @@ def test_a_model_that_cannot_be_fitted_is_named(data: das.Dataset, tmp_path: Pat
 
 
 def test_a_stranger_is_refused(data: das.Dataset, tmp_path: Path) -> None:
-    log = pl.DataFrame({"user_id": [1, 1, 1, 2, 2, 2], "item_id": [1, 2, 3, 1, 2, 3], "timestamp": [1, 2, 3, 1, 2, 3]})
+    times = [1_600_000_000 + k for k in (1, 2, 3, 1, 2, 3)]
+    log = pl.DataFrame({"user_id": [1, 1, 1, 2, 2, 2], "item_id": [1, 2, 3, 1, 2, 3], "timestamp": times})
     log.write_parquet(tmp_path / "other.parquet")
     other = das.prepare(input=[str(tmp_path / "other.parquet")], output=str(tmp_path / "other"))
     with pytest.raises(DasError, match="was not made of"):

@@ -36,7 +36,7 @@ def test_mse_is_that_of_the_held_out_ratings(tmp_path: Path) -> None:
 
 def test_ratings_are_not_learned_where_there_are_none(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
-    log.write_text("user_id,item_id,timestamp\n" + "".join(f"{k % 9},{k % 7},{k}\n" for k in range(60)))
+    log.write_text("user_id,item_id,timestamp\n" + "".join(f"{k % 9},{k % 7},{1_600_000_000 + k}\n" for k in range(60)))
     data = inline_prepare(input=[str(log)], output=str(tmp_path / "data"))
     with pytest.raises(DasError, match="bias: objective=explicit learns ratings, but there are none; set implicit"):
         create_model("bias", EXPLICIT).fit(data.interactions("train"), data.interactions("validation"))

@@ -16,7 +16,11 @@ LOG = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
 
 def write_source(folder: Path) -> None:
     """A log that is named like one of the real ones, with as much as its cuts need."""
-    rows = [f"{u}\t{(7 * u + 3 * k) % 90}\t{1 + k % 5}\t{1000 + 50 * u + k}\n" for u in range(120) for k in range(20)]
+    rows = [
+        f"{u}\t{(7 * u + 3 * k) % 90}\t{1 + k % 5}\t{1_500_000_000 + 50 * u + k}\n"
+        for u in range(120)
+        for k in range(20)
+    ]
     (folder / "ml-100k.inter").write_text(LOG + "".join(rows))
 
 
@@ -29,7 +33,7 @@ def test_real_logs_are_cut_and_those_that_are_not_there_left_out(ray_session: No
     # The last 35 % of the rows by time, less what the core of three rows loses.
     log = pl.read_parquet(tmp_path / "meta" / "logs" / "ml-100k--late.parquet")
     assert 0 < late.n_rows == log.height <= 0.35 * 2400
-    assert log["timestamp"].min() >= 1_000_000 + 1000 * 50 * 60  # type: ignore[operator]
+    assert log["timestamp"].min() >= 1000 * (1_500_000_000 + 50 * 60)  # type: ignore[operator]
     before = (tmp_path / "meta" / "data" / "ml-100k--late" / "manifest.json").stat().st_mtime_ns
     (again,) = prepare_corpus(str(tmp_path), str(tmp_path / "meta"), names)
     assert again.manifest.fingerprint == late.manifest.fingerprint

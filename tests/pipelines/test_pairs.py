@@ -20,7 +20,9 @@ from distill_at_scale.report.console import show_fit
 def data(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> das.Dataset:
     folder = tmp_path_factory.mktemp("pairs")
     rng = np.random.default_rng(0)
-    rows = [(user, int(item), k) for user in range(40) for k, item in enumerate(rng.permutation(25)[:8])]
+    rows = [
+        (user, int(item), 1_600_000_000 + k) for user in range(40) for k, item in enumerate(rng.permutation(25)[:8])
+    ]
     log = pl.DataFrame(rows, schema=["user_id", "item_id", "timestamp"], orient="row")
     log.write_parquet(folder / "log.parquet")
     return das.prepare(input=[str(folder / "log.parquet")], output=str(folder / "data"), shards=1)

@@ -21,6 +21,7 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines import stages
 from distill_at_scale.settings import load
 
+T = 1_600_000_000
 HEADER = "user_id,item_id,rating,timestamp\n"
 GOOD = "".join(f"{u},{i},{(u + i) % 5 + 1},{1_600_000_000 + 10 * u + i}\n" for u in range(40) for i in range(5))
 
@@ -162,7 +163,7 @@ def test_all_rows_bad(tmp_path: Path) -> None:
 def test_odd_ids_survive(tmp_path: Path, suffix: str) -> None:
     """Unicode, quotes, commas, ids of a thousand bytes, numbers that are text: all come out as they went in."""
     ids = ["é" * 512, "日本", "😀", 'a"b', "x,y", "it's", "007", "7", "7.0", "NaN", "null", "\\", "a\tb"]
-    rows = [(user, item, 1.0, 1000 * k, None) for user in ids for k, item in enumerate(ids)]
+    rows = [(user, item, 1.0, 1_600_000_000 + k, None) for user in ids for k, item in enumerate(ids)]
     frame = pl.DataFrame([row[:4] for row in rows], schema=["user_id", "item_id", "rating", "timestamp"], orient="row")
     path = tmp_path / f"log{suffix}"
     getattr(frame, {".csv": "write_csv", ".parquet": "write_parquet", ".jsonl": "write_ndjson"}[suffix])(path)
@@ -181,7 +182,7 @@ def test_ids_that_mix_integers_and_strings(tmp_path: Path) -> None:
 
 def test_ten_megabytes_of_one_user(tmp_path: Path) -> None:
     n = 400_000
-    log_ = pl.DataFrame({"user_id": pl.repeat(5, n, eager=True), "item_id": range(n), "timestamp": range(n, 0, -1)})
+    log_ = pl.DataFrame({"user_id": pl.repeat(5, n, eager=True), "item_id": range(n), "timestamp": range(T + n, T, -1)})
     log_.write_csv(tmp_path / "log.csv")
     assert (tmp_path / "log.csv").stat().st_size > 6_000_000
     log_.head(3).with_columns(user_id=pl.lit(6)).write_csv(tmp_path / "small.csv")
@@ -196,10 +197,10 @@ def test_ten_megabytes_of_one_user(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "asked", "left"),
     [
-        ([(-(2**63), 2**63 - 1, t) for t in range(3)], {"duplicates": "all"}, (1, 1, 3)),
-        ([(0, i, 0) for i in range(3)] + [(1, 9, 0)], {}, (1, 3, 3)),
-        ([(u, u * 10 + i, 5) for u in range(3) for i in range(3)], {}, (3, 9, 9)),
-        ([(1, i, i) for i in range(10)], {"split": "temporal"}, (1, 10, 10)),
+        ([(-(2**63), 2**63 - 1, T + t) for t in range(3)], {"duplicates": "all"}, (1, 1, 3)),
+        ([(0, i, T) for i in range(3)] + [(1, 9, T)], {}, (1, 3, 3)),
+        ([(u, u * 10 + i, T) for u in range(3) for i in range(3)], {}, (3, 9, 9)),
+        ([(1, i, T + i) for i in range(10)], {"split": "temporal"}, (1, 10, 10)),
     ],
     ids=["int64 extremes", "a user with one row", "items of one user each, all times equal", "one user"],
 )

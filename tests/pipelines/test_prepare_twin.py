@@ -20,6 +20,7 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines import prepare as verb
 from distill_at_scale.settings import load
 
+START = 1_000_000_000
 INT_IDS = (0, 1, -1, 7, 10**12, 2**63 - 1, -(2**63), 2**32)
 STRING_IDS = ("1", "01", "1.0", "a", "Ä", "it's", '"q"', "x,y", " ", "\u2028", "z" * 1000)
 
@@ -34,7 +35,7 @@ def jobs(draw: Any) -> tuple[list[tuple], dict[str, Any]]:
         st.sampled_from(ids[: draw(st.integers(1, len(ids)))]),
         st.sampled_from(ids[: draw(st.integers(1, len(ids)))]),
         st.sampled_from([-2.5, 0.0, 0.1, 1.0, 4.0, 4.5]).map(lambda r: np.float32(r).item()) if rated else st.none(),
-        st.integers(0, draw(st.sampled_from([1, 5, 10**9]))).map(lambda s: 1000 * s) if timed else st.none(),
+        st.integers(0, draw(st.sampled_from([1, 5, 10**9]))).map(lambda s: 1000 * (START + s)) if timed else st.none(),
         st.sampled_from([-1, 0, 0, 1, 2]) if split == "column" else st.none(),
     )
     asked = {
@@ -64,7 +65,7 @@ def assert_equal_to_twin(folder: Path, inputs: list[str], rows: list, shards: in
 
 @settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(job=jobs(), shards=st.sampled_from([1, 2, 3, 8]), files=st.integers(1, 3))
-@example(job=([(5, 6, None, 0, None)], {"split": "temporal"}), shards=1, files=1)
+@example(job=([(5, 6, None, 1000 * START, None)], {"split": "temporal"}), shards=1, files=1)
 @example(job=([(5, 6, None, None, 0)], {"split": "column"}), shards=8, files=1)
 def test_any_small_log(job: tuple, shards: int, files: int) -> None:
     rows, asked = job
@@ -80,8 +81,8 @@ def test_any_small_log(job: tuple, shards: int, files: int) -> None:
 def test_cascade_takes_several_rounds(tmp_path: Path, strings: bool) -> None:
     """A chain: each round one user falls, which takes an item below its minimum, which takes the next user."""
     name = str if strings else int
-    links = [(name(k), name(k + d), 1.0, 1000 * (10 * k + d), None) for k in range(12) for d in (0, 1)]
-    block = [(name(100 + u), name(100 + i), 1.0, 1000 * i, None) for u in range(3) for i in range(3)]
+    links = [(name(k), name(k + d), 1.0, 1000 * (START + 10 * k + d), None) for k in range(12) for d in (0, 1)]
+    block = [(name(100 + u), name(100 + i), 1.0, 1000 * (START + i), None) for u in range(3) for i in range(3)]
     inputs = write_logs(tmp_path / "log", links + block, 2, ".parquet")
     asked = {"split": "temporal", "min_user": 2, "min_item": 2}
     assert_equal_to_twin(tmp_path, inputs, links + block, 3, inline_prepare, **asked)
@@ -94,7 +95,7 @@ def test_cascade_takes_several_rounds(tmp_path: Path, strings: bool) -> None:
 )
 def test_temporal_shares(tmp_path: Path, validation: float, test: float, sizes: list[int]) -> None:
     """Of ten rows at ten times; a share that is no whole number of rows gives the rest to the later split."""
-    rows = [(k % 2, k, None, 1000 * k, None) for k in range(10)]
+    rows = [(k % 2, k, None, 1000 * (START + k), None) for k in range(10)]
     inputs = write_logs(tmp_path / "log", rows, 1)
     asked = {"split": "temporal", "validation_share": validation, "test_share": test}
     assert_equal_to_twin(tmp_path, inputs, rows, 2, inline_prepare, **asked)

@@ -117,7 +117,7 @@ def test_scores_of_other_settings_are_not_taken(data: Dataset, samples: Path) ->
 
 def test_explicit_needs_ratings(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
-    log.write_text("user_id,item_id,timestamp\n" + "".join(f"{k % 9},{k % 7},{k}\n" for k in range(60)))
+    log.write_text("user_id,item_id,timestamp\n" + "".join(f"{k % 9},{k % 7},{1_600_000_000 + k}\n" for k in range(60)))
     data = inline_prepare(input=[str(log)], output=str(tmp_path / "data"))
     with pytest.raises(das.DasError, match=r"--objective explicit goes by ratings, but .*data has none"):
         das.sample(data=data.uri, sampler="svp_mf", objective="explicit", budget=0.5, output=str(tmp_path / "out"))

@@ -26,7 +26,7 @@ def log(folder: Path, seed: int = 0) -> str:
     """Two groups of users with an own half of the items each."""
     rng = np.random.default_rng(seed)
     rows = [
-        (user, int(item) + 30 * (user % 2), 60 * k)
+        (user, int(item) + 30 * (user % 2), 1_600_000_000 + 60 * k)
         for user in range(80)
         for k, item in enumerate(rng.permutation(30)[: 6 + user % 9])
     ]

@@ -17,7 +17,7 @@ from distill_at_scale.data import storage
 def test_samples_on_s3_are_those_on_disk(sampler: str, s3_folder: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     log = pl.DataFrame({"user_id": rng.integers(0, 80, 1500), "item_id": rng.integers(0, 50, 1500)})
-    log.with_columns(timestamp=pl.int_range(1500)).write_csv(tmp_path / "log.csv")
+    log.with_columns(timestamp=1_600_000_000 + pl.int_range(1500)).write_csv(tmp_path / "log.csv")
     made = []
     for folder in (str(tmp_path), s3_folder):
         data = das.prepare(input=[str(tmp_path / "log.csv")], output=storage.join(folder, "data"), shards=3)

@@ -30,13 +30,20 @@ _ALIASES: Final = {
         "time",
         "ts",
         "datetime",
-        "date",
         "unixreviewtime",
         "eventtime",
         "createdat",
     ),
     Columns.SPLIT: ("split",),
 }
+# Tried in this order where the well-known names above are not there: a time is finer than its date.
+_TIMES: Final = (
+    re.compile(
+        r"(event|unix|server|request|click|log|action|visit|session|interaction|created|local|utc|epoch)?"
+        r"(time|timestamp|ts)(ms|us|ns|s|sec|seconds|millis|utc)?"
+    ),
+    re.compile("date|(event|review|click|order|purchase|transaction)(date|dt)|tdat"),
+)
 REQUIRED: Final = (Columns.USER_ID, Columns.ITEM_ID)
 """Columns that every log has."""
 
@@ -59,7 +66,8 @@ def known_names(names: Sequence[str], mapping: dict[str, str]) -> int:
     """How many of ``names`` are mapped or well known: tells a header from a line of data."""
     wanted = set(mapping.values())
     aliases = {alias for group in _ALIASES.values() for alias in group}
-    return sum(name in wanted or _plain(name) in aliases for name in names)
+    dates = _TIMES[-1]
+    return sum(name in wanted or _plain(name) in aliases or bool(dates.fullmatch(_plain(name))) for name in names)
 
 
 def aliases(canonical: str) -> tuple[str, ...]:
@@ -106,9 +114,11 @@ def resolve(
             taken = set(mapping.values()) | set(found.values())
             candidates = [name for name in dict.fromkeys(names) if name == canonical and name not in taken]
             for several in (names, folders):
-                candidates = candidates or [
-                    name for name in dict.fromkeys(several) if _plain(name) in _ALIASES[canonical] and name not in taken
-                ]
+                free = [name for name in dict.fromkeys(several) if name not in taken]
+                candidates = candidates or [name for name in free if _plain(name) in _ALIASES[canonical]]
+                if canonical == Columns.TIMESTAMP:
+                    for pattern in _TIMES:
+                        candidates = candidates or [name for name in free if pattern.fullmatch(_plain(name))]
         if len(candidates) > 1:
             choices = " or ".join(f"--map {canonical}={name}" for name in candidates)
             raise DasError(f"{source}: several columns could be {canonical}; say which with {choices}.")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from distill_at_scale.data.times import check_format
 
 LogFormat = Literal["auto", "parquet", "arrow", "orc", "csv", "jsonl", "inter", "movielens", "sequences"]
 IdType = Literal["auto", "int", "string"]
-TimeUnit = Literal["auto", "s", "ms", "us", "ns", "iso"]
+TimeUnit = Literal["auto", "s", "ms", "us", "ns", "days", "excel", "ticks", "iso"]
 
 
 class LogOptions(BaseModel):
@@ -44,4 +46,22 @@ class LogOptions(BaseModel):
     """Whether ids are integers or strings; auto: integers where the first rows of every file are."""
 
     time_unit: TimeUnit = "auto"
-    """Unit of the timestamps; auto: ISO text by its look, numbers by their size."""
+    """Unit of the timestamps: s, ms, us or ns since 1970, days since 1970, excel (days since 1899-12-30), ticks (of
+    .NET), or iso (ISO 8601 text, or columns of dates); auto: told by the first values of every file, or asked for
+    where that is not certain. A unit that is named also lets times outside 1995 to 2035 pass."""
+
+    time_format: str | None = None
+    """How timestamps are written that are neither numbers nor ISO 8601, as strptime takes it: %d/%m/%Y %H:%M"""
+
+    @field_validator("time_format")
+    @classmethod
+    def _reads_dates(cls, given: str | None) -> str | None:
+        if given is not None:
+            check_format(given)
+        return given
+
+    @model_validator(mode="after")
+    def _one_way_to_read_times(self) -> LogOptions:
+        if self.time_format is not None and self.time_unit != "auto":
+            raise ValueError("time_format and time_unit exclude each other; give one of them")
+        return self

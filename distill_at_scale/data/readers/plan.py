@@ -24,14 +24,15 @@ from distill_at_scale.data.readers.partitions import partition_values
 from distill_at_scale.data.readers.schema import Fragment, LogEstimate, LogSchema, ReadAs
 from distill_at_scale.data.readers.sequences import tokens
 from distill_at_scale.data.readers.tables import TableHead
-from distill_at_scale.data.readers.types import id_kind, number_kind, time_unit
+from distill_at_scale.data.readers.time_units import Times, find_rule
+from distill_at_scale.data.readers.types import id_kind, number_kind
+from distill_at_scale.data.times import TimeRule
 from distill_at_scale.errors import DasError
 
 TEXT_FRAGMENT_BYTES: Final = 64 << 20
 _THREADS: Final = 16
 
 Partitions = dict[str, str | None]
-Unit = Literal["s", "ms", "us", "ns", "iso"]
 
 
 def plan_log(
@@ -79,7 +80,7 @@ def plan_log(
             tables.check_types(head, {c: name for c, name in own.items() if name not in values})
     with ThreadPoolExecutor(_THREADS) as pool:
         samples = list(pool.map(look_at, heads, columns, partitions))
-    schema = _schema(options, heads, columns[0], partitions, samples)
+    schema, odd_times = _schema(options, heads, columns[0], partitions, samples)
 
     fragments: list[Fragment] = []
     size = 0
@@ -97,7 +98,7 @@ def plan_log(
         exact=counted and not any(head.format == "arrow_stream" for head in heads),
         bytes=size,
         skipped=tuple(skipped),
-        noticed=tuple(merge([_skips(skipped), odd_files(heads, columns[0], folders, schema)])),
+        noticed=tuple(merge([_skips(skipped), odd_times, odd_files(heads, columns[0], folders, schema)])),
         read_as=_read_as(heads),
     )
     return schema, fragments, estimate
@@ -146,7 +147,7 @@ def _schema(
     columns: dict[str, str],
     partitions: Sequence[Partitions],
     samples: Sequence[Sample],
-) -> LogSchema:
+) -> tuple[LogSchema, list[Notice]]:
     id_types: dict[str, Literal["int64", "string"]] = {}
     text_types: dict[str, Literal["int", "float", "string"]] = {}
     layouts = [head for head in heads if isinstance(head, TextLayout)]
@@ -161,15 +162,39 @@ def _schema(
         ids = {_id_kind(head, name, values) for head, values in zip(heads, partitions)} - {None}
         as_int = ids == {"int"} if options.id_type == "auto" else options.id_type == "int"
         id_types[canonical] = "int64" if as_int else "string"
-    return LogSchema(
-        columns=columns,
-        id_types=id_types,
-        time_unit=_time_unit(options, heads, columns, samples),
-        hex_ids=tuple(sorted(hex_ids)),
-        text_types=text_types,
-        positions=_positions(options, heads, columns),
-        unread=tuple(c for c in LATE if c not in columns and c not in options.map),
+    rule, noticed = _times(options, heads, columns, samples)
+    if rule.unit == "format" and text_types.get(Columns.TIMESTAMP) == "int" and not _typed_numbers(heads):
+        # Read as an integer, 01022020 would lose the zero that belongs to its day.
+        text_types[Columns.TIMESTAMP] = "string"
+    schema = LogSchema.model_validate(
+        {
+            "columns": columns,
+            "id_types": id_types,
+            "time_unit": rule.unit,
+            "time_format": rule.format,
+            "time_checked": rule.checked,
+            "hex_ids": tuple(sorted(hex_ids)),
+            "text_types": text_types,
+            "positions": _positions(options, heads, columns),
+            "unread": tuple(c for c in LATE if c not in columns and c not in options.map),
+        }
     )
+    return schema, noticed
+
+
+def _typed_numbers(heads: Sequence[Head]) -> bool:
+    """Whether a format tells numbers from text, so that a number has no leading zeros to lose."""
+    return any(head.format == "jsonl" for head in heads)
+
+
+def _times(
+    options: LogOptions, heads: Sequence[Head], columns: dict[str, str], samples: Sequence[Sample]
+) -> tuple[TimeRule, list[Notice]]:
+    name = columns.get(Columns.TIMESTAMP)
+    if name is None or any(head.format == "sequences" for head in heads):
+        return TimeRule("ms"), []
+    files = [Times(sample.times or [], sample.typed, name_of(head), name) for head, sample in zip(heads, samples)]
+    return find_rule(files, options.time_unit, options.time_format)
 
 
 def _positions(options: LogOptions, heads: Sequence[Head], columns: dict[str, str]) -> bool:
@@ -191,28 +216,6 @@ def _id_kind(head: Head, name: str, partitions: Partitions) -> str | None:
     if isinstance(head, TableHead):
         return tables.id_kind(head, name)
     return id_kind(head.samples.get(name, []), head.format == "jsonl")
-
-
-def _time_unit(
-    options: LogOptions, heads: Sequence[Head], columns: dict[str, str], samples: Sequence[Sample]
-) -> Literal["s", "ms", "us", "ns", "iso"]:
-    name = columns.get(Columns.TIMESTAMP)
-    if any(isinstance(head, TextLayout) and head.format == "sequences" for head in heads) or name is None:
-        return "ms"
-    if options.time_unit != "auto":
-        return options.time_unit
-    units: dict[Unit, Head] = {}
-    for head, sample in zip(heads, samples):
-        unit = None if sample.typed else time_unit(sample.times or [], name, name_of(head))
-        if unit is not None:
-            units.setdefault(unit, head)
-    if len(units) > 1:
-        (first, here), (second, there) = list(units.items())[:2]
-        raise DasError(
-            f"{name_of(there)}: its timestamps look like {second}, those of {name_of(here)} like {first}; "
-            f"read them apart, or say which with --time-unit."
-        )
-    return next(iter(units), "s")
 
 
 def _fragments(head: Head, fragment_bytes: int, partitions: Partitions, rows_per_row: float) -> list[Fragment]:

@@ -24,6 +24,7 @@ from distill_at_scale.data.readers.sequences import parse_sequences
 from distill_at_scale.data.readers.table_rows import add_partitions
 from distill_at_scale.data.readers.tail import LastLine
 from distill_at_scale.data.readers.text import BLOCK_BYTES, BOM, Block, blocks, check_utf8, whole_lines
+from distill_at_scale.data.readers.time_watch import watch_times
 
 _PARSERS: Final[dict[str, Callable[[bytes, Fragment, LogSchema], Parsed]]] = {
     "csv": parse_delimited,
@@ -54,7 +55,7 @@ def read_fragment(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
     """
     reader = _TABLES.get(fragment.format, _read_text)
     with storage.unchanged(fragment.uri, fragment.version):
-        yield from reader(fragment, schema)
+        yield from watch_times(reader(fragment, schema), fragment, schema)
 
 
 def _read_text(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
@@ -78,7 +79,7 @@ def _read_text(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
             cut = None
         parsed = header.drop(_PARSERS[fragment.format](data, fragment, lines_schema), block.line)
         raw = add_partitions(parsed.raw, fragment, schema)
-        good, bad = clean_rows(raw, schema.id_types, schema.time_unit, source, 0)
+        good, bad = clean_rows(raw, schema.id_types, schema.times, source, 0)
         if bad.height or parsed.broken:
             rows, broken = parsed.numbers() if block.line is not None else (None, None)
             offset = block.line or 0

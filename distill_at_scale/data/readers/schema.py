@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice
+from distill_at_scale.data.times import TimeRule
 
 FileFormat = Literal["parquet", "arrow", "arrow_stream", "orc", "csv", "jsonl", "inter", "movielens", "sequences"]
 Quote = Literal["none", "line", "record"]
@@ -35,8 +36,14 @@ class LogSchema(BaseModel):
     id_types: dict[str, Literal["int64", "string"]]
     """Type of ``user_id`` and ``item_id`` in the good rows."""
 
-    time_unit: Literal["s", "ms", "us", "ns", "iso"] = "ms"
+    time_unit: Literal["s", "ms", "us", "ns", "days", "excel", "ticks", "iso", "format"] = "ms"
     """Unit of timestamps that do not carry their own (as Arrow's do)."""
+
+    time_format: str | None = None
+    """How timestamps are written, of the unit ``format``; as ``strptime`` takes it."""
+
+    time_checked: bool = False
+    """Whether times before 1990 are bad, since the log's own are later."""
 
     hex_ids: tuple[str, ...] = ()
     """Id columns whose values are bytes and no text, such as UUIDs: read as hexadecimal text."""
@@ -49,6 +56,11 @@ class LogSchema(BaseModel):
 
     unread: tuple[str, ...] = ()
     """Canonical columns that the first objects of JSON lines do not have, and that nobody said to ignore."""
+
+    @property
+    def times(self) -> TimeRule:
+        """How timestamps are read."""
+        return TimeRule(self.time_unit, self.time_format, self.time_checked)
 
     @property
     def has_rating(self) -> bool:

@@ -105,7 +105,7 @@ def _exploded(
 
 def _clean(arrays: dict[str, Any], fragment: Fragment, schema: LogSchema, rows: int | np.ndarray | None) -> Batch:
     raw = add_partitions(_frame(arrays, schema), fragment, schema)
-    good, bad = clean_rows(raw, schema.id_types, schema.time_unit, storage.redact(fragment.uri), rows)
+    good, bad = clean_rows(raw, schema.id_types, schema.times, storage.redact(fragment.uri), rows)
     return Batch(good, bad, notice_rows(good))
 
 

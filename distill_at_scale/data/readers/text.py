@@ -131,7 +131,7 @@ def _refuse_binary(place: str, data: bytes) -> NoReturn:
     if 5 * high > 2 * len(data) and 20 * low < len(data):
         raise DasError(f"{place}: the file is UTF-16 text; convert it to UTF-8, e.g. with iconv -f UTF-16LE -t UTF-8.")
     raise DasError(
-        f"{place}: the file is binary, in a format that is not known here; write it as Parquet, CSV or JSON lines."
+        f"{place}: the file is binary, not text, of an unknown format; write it as Parquet, CSV or JSON lines."
     )
 
 

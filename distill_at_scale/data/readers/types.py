@@ -1,23 +1,16 @@
-"""What the first values of a column say about its type: integer or text ids, the unit of times."""
+"""What the first values of a column say about its type: integers, other numbers, or text."""
 
 from __future__ import annotations
 
 import re
-import statistics
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
-import polars as pl
-
-from distill_at_scale.data.cleaning import iso_to_ns
 from distill_at_scale.data.ids import NO_ID, NULL_LIKE
-from distill_at_scale.errors import DasError
 
 # As a program prints an integer; "007", "+7" and " 7" mean something else than 7 to whoever wrote them.
 _CANONICAL: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _FLOAT: Final = re.compile(r"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
-# Seconds reach 1e11 in the year 5138, milliseconds passed it in 1973; and so on by thousands.
-_UNITS: Final[tuple[tuple[float, Literal["s", "ms", "us"]], ...]] = ((1e11, "s"), (1e14, "ms"), (1e17, "us"))
 
 
 def id_kind(values: Sequence[Any], typed: bool) -> Literal["int", "string"] | None:
@@ -52,26 +45,3 @@ def number_kind(values: Sequence[Any], typed: bool) -> Literal["int", "float", "
     else:
         numbers = all(map(_FLOAT.fullmatch, present))
     return "float" if numbers else "string"
-
-
-def time_unit(values: Sequence[Any], column: str, source: str) -> Literal["s", "ms", "us", "ns", "iso"] | None:
-    """The unit of timestamps: ISO text by its look, numbers by their median size; None without a value.
-
-    Raises:
-        DasError: most values are neither.
-    """
-    present = [str(value) for value in values if value is not None and value != ""]
-    if not present:
-        return None
-    numbers = [float(value) for value in present if _FLOAT.fullmatch(value)]
-    if 2 * len(numbers) > len(present):
-        middle = abs(statistics.median(numbers))
-        return next((unit for bound, unit in _UNITS if middle < bound), "ns")
-    dates = iso_to_ns(pl.Series(present).str.strip_chars())
-    if 2 * (len(present) - dates.null_count()) > len(present):
-        return "iso"
-    odd = next(value for value in present if not _FLOAT.fullmatch(value))
-    raise DasError(
-        f"{source}: the column '{column}' ({odd[:40]} …) holds neither numbers nor ISO 8601 times; "
-        f"name another with --map timestamp=COLUMN, or ignore it with --map timestamp= (empty)."
-    )

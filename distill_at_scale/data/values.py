@@ -1,0 +1,34 @@
+"""Small steps on columns of raw values that the rules of a log share."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import polars as pl
+
+_INTEGER: Final = r"^-?[0-9]+$"
+_FLOAT: Final = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+
+
+def outside(values: pl.Series, least: int, most: int) -> bool:
+    """Whether any value lies below ``least`` or above ``most``."""
+    low: Any = values.min()
+    high: Any = values.max()
+    return low is not None and bool(low < least or high > most)
+
+
+def keep(values: pl.Series, mask: pl.Series) -> pl.Series:
+    """``values`` where ``mask`` is true, null elsewhere."""
+    return pl.select(pl.when(mask).then(values)).to_series().alias(values.name)
+
+
+def integers(text: pl.Series) -> pl.Series:
+    """Text that is an integer, as Int64; null elsewhere."""
+    trimmed = text.str.strip_chars(" \t")
+    return keep(trimmed, trimmed.str.contains(_INTEGER)).cast(pl.Int64, strict=False)
+
+
+def floats(text: pl.Series) -> pl.Series:
+    """Text that is a number, as Float64; null elsewhere."""
+    trimmed = text.str.strip_chars(" \t")
+    return keep(trimmed, trimmed.str.contains(_FLOAT)).cast(pl.Float64, strict=False)
