@@ -85,7 +85,7 @@ def _convert(values: pl.Series, rule: TimeRule) -> pl.Series:
         ms = values.dt.epoch("ms")
         return keep(values, (ms >= 0) & (ms < END_OF_TIME_MS)).dt.epoch("ns")
     if unit == "format":
-        return _parse(_as_text(values), rule.format or "")
+        return _in_time(format_to_ns(_as_text(values, rule), rule.format or ""), "ns")
     if values.dtype == pl.String:
         if unit == "iso":
             return _in_time(iso_to_ns(values.str.strip_chars()), "ns")
@@ -184,14 +184,13 @@ def format_to_ns(text: pl.Series, format: str) -> pl.Series:
     return _ms_as_ns(times.dt.epoch("ms"), (times.dt.epoch("us") % 1000) * 1000)
 
 
-def _parse(text: pl.Series, format: str) -> pl.Series:
-    return _in_time(format_to_ns(text, format), "ns")
-
-
-def _as_text(values: pl.Series) -> pl.Series:
+def _as_text(values: pl.Series, rule: TimeRule) -> pl.Series:
     if values.dtype.is_float() or values.dtype.is_decimal():
         values = values.cast(pl.Int64, strict=False)
-    return values if values.dtype == pl.String else values.cast(pl.String, strict=False)
+    if values.dtype != pl.String:
+        return values.cast(pl.String, strict=False)
+    # 20220408.0 is what programs make of 20220408 beside a missing value.
+    return values if "." in (rule.format or "") else values.str.replace(r"\.0+$", "")
 
 
 # Why a time is bad, and what is likely
@@ -230,7 +229,7 @@ def _as_ms(values: pl.Series, rule: TimeRule) -> np.ndarray:
     if values.dtype.is_temporal():
         ms = values.dt.epoch("ms").cast(pl.Float64)
     elif rule.unit == "format":
-        ms = format_to_ns(_as_text(values), rule.format or "").cast(pl.Float64) / _NS_PER_MS
+        ms = format_to_ns(_as_text(values, rule), rule.format or "").cast(pl.Float64) / _NS_PER_MS
     elif rule.unit == "iso":
         text = values if values.dtype == pl.String else pl.Series([None] * len(values), dtype=pl.String)
         ms = iso_to_ns(text.str.strip_chars()).cast(pl.Float64) / _NS_PER_MS

@@ -54,7 +54,7 @@ def plan_log(
             between files, or types that cannot be told.
     """
     check_map(options.map)
-    files = list_inputs(options.input)
+    files, left_out = list_inputs(options.input)
     skipped = [(storage.redact(file.uri), "the file is empty") for file in files if not file.size]
     files = [file for file in files if file.size]
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -98,7 +98,16 @@ def plan_log(
         exact=counted and not any(head.format == "arrow_stream" for head in heads),
         bytes=size,
         skipped=tuple(skipped),
-        noticed=tuple(merge([_skips(skipped), odd_times, odd_files(heads, columns[0], folders, schema)])),
+        noticed=tuple(
+            merge(
+                [
+                    left_out,
+                    _skips(skipped),
+                    odd_times,
+                    odd_files(heads, columns[0], folders, schema),
+                ]
+            )
+        ),
         read_as=_read_as(heads),
     )
     return schema, fragments, estimate

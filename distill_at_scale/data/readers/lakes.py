@@ -1,0 +1,152 @@
+"""Tables that keep a log of their files (Delta Lake, Iceberg, Hudi): only what the log names is read, or nothing.
+
+Deleted and rewritten rows still lie in such a folder, so it is never read as plain Parquet.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+from urllib.parse import unquote
+
+from distill_at_scale.data import storage
+from distill_at_scale.data.noticed import Notice
+from distill_at_scale.data.readers.partitions import above_partitions, partition_values
+from distill_at_scale.errors import DasError
+
+_DELTA_LOG: Final = "_delta_log"
+_HOODIE: Final = ".hoodie"
+_ROOTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
+    (re.compile(rf"(.*)/{_DELTA_LOG}/.*"), "delta"),
+    (re.compile(rf"(.*)/\{_HOODIE}/.*"), "hudi"),
+    (re.compile(r"(.*)/metadata/[^/]*\.metadata\.json"), "iceberg"),
+)
+# A pattern or single files may lie in so many folders; each is asked for a log.
+_MAX_ASKED: Final = 100
+_SPARK: Final = "spark.read.format('{kind}').load('{root}').write.parquet(...)"
+
+
+def find_roots(uris: Iterable[str]) -> dict[str, str]:
+    """Folder → kind of the tables whose logs are among these files."""
+    roots: dict[str, str] = {}
+    for uri in uris:
+        for pattern, kind in _ROOTS:
+            found = pattern.fullmatch(uri)
+            if found:
+                roots.setdefault(found.group(1), kind)
+    return roots
+
+
+def ask_for_roots(files: Sequence[storage.FileInfo], listed: Sequence[str]) -> dict[str, str]:
+    """Folder → kind of the tables that files belong to whose folders were not listed as a whole.
+
+    Args:
+        files: of all inputs.
+        listed: folders that were listed with all that lies in them.
+    """
+    bases = {above_partitions(file.uri) for file in files}
+    bases |= {base.removesuffix("/data") for base in bases}
+    asked = [
+        base
+        for base in sorted(bases)
+        # A web server cannot list, so nothing lies beside its file.
+        if not base.startswith(("http://", "https://"))
+        and not any(f"{base}/".startswith(f"{folder}/") for folder in listed)
+    ]
+    roots: dict[str, str] = {}
+    for base in asked[:_MAX_ASKED]:
+        if storage.exists(storage.join(base, _DELTA_LOG)):
+            roots[base] = "delta"
+        elif storage.exists(storage.join(base, _HOODIE)):
+            roots[base] = "hudi"
+        elif storage.is_folder(storage.join(base, "metadata")):
+            roots |= find_roots(file.uri for file in storage.list_files(storage.join(base, "metadata")))
+    return roots
+
+
+def live_files(
+    files: Sequence[storage.FileInfo], roots: dict[str, str], listed: Sequence[str]
+) -> tuple[list[storage.FileInfo], list[Notice]]:
+    """The files without those that their table's log does not name.
+
+    Args:
+        files: of all inputs.
+        roots: folder → kind of the tables among them.
+        listed: folders that were listed with all that lies in them, so that a file can be missed.
+
+    Raises:
+        DasError: a table whose log cannot be read here; says what to install or how to write it as plain Parquet.
+    """
+    kept = list(files)
+    noticed = []
+    for root, kind in roots.items():
+        place = storage.redact(root)
+        mine = [file for file in kept if file.uri.startswith(f"{root}/")]
+        if not mine:
+            continue
+        if kind != "delta":
+            name = {"iceberg": "an Iceberg", "hudi": "a Hudi"}[kind]
+            raise DasError(
+                f"{place}: this is {name} table, whose folder also holds deleted and rewritten rows; write its current "
+                f"rows as plain Parquet, e.g. with Spark's {_SPARK.format(kind=kind, root=place)}."
+            )
+        live = _delta_files(root)
+        missing = live - {file.uri for file in mine}
+        if missing and any(f"{root}/".startswith(f"{folder}/") for folder in listed):
+            raise DasError(f"{place}: the Delta table's log names {min(missing)}, which is not there.")
+        gone = [file for file in mine if file.uri not in live]
+        kept = [file for file in kept if file.uri in live or not file.uri.startswith(f"{root}/")]
+        if gone:
+            what = "left out: the log of the Delta table does not name it (any more)"
+            noticed.append(Notice(what=what, count=len(gone), unit="file", example=storage.redact(gone[0].uri)))
+    return kept, noticed
+
+
+def _delta_files(root: str) -> set[str]:
+    """The files that the newest version of a Delta table consists of."""
+    place = storage.redact(root)
+    try:
+        import deltalake
+    except ImportError as error:
+        raise DasError(
+            f"{place}: this is a Delta table, whose folder also holds deleted and rewritten rows; install what reads "
+            f"its log with `pip install deltalake`, or write its current rows as plain Parquet."
+        ) from error
+    try:
+        table = deltalake.DeltaTable(root, storage_options=_storage_options(root))
+        configuration = table.metadata().configuration or {}
+        columns = list(table.metadata().partition_columns)
+        actions: Any = table.get_add_actions(flatten=True)
+        names = list(actions.schema.names)
+        paths = [str(path) for path in actions["path"].to_pylist()]
+        vectors = any(
+            any(value is not None for value in actions[name].to_pylist())
+            for name in names
+            if name.startswith(("deletion_vector", "deletionVector"))
+        )
+    except Exception as error:  # its errors share no base class
+        reason = str(error).split("\n")[0]
+        raise DasError(
+            f"{place}: the log of the Delta table cannot be read ({reason}); write its current rows as plain Parquet."
+        ) from error
+    mapped = configuration.get("delta.columnMapping.mode", "none") not in ("none", None)
+    uris = {storage.join(root, unquote(path)) if "://" not in path else unquote(path) for path in paths}
+    unnamed = any(column not in partition_values(uri) for uri in uris for column in columns)
+    if vectors or mapped or unnamed:
+        what = (
+            "deletion vectors" if vectors else "columns under other names" if mapped else "partitions outside its paths"
+        )
+        raise DasError(
+            f"{place}: the Delta table uses {what}, which are not read; write its current rows as plain Parquet, "
+            f"e.g. with Spark's {_SPARK.format(kind='delta', root=place)}."
+        )
+    return uris
+
+
+def _storage_options(root: str) -> dict[str, str]:
+    if storage.is_local(root):
+        return {}
+    plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    return {"AWS_ALLOW_HTTP": "true"} if plain else {}
