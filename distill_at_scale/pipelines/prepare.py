@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import polars as pl
 import ray
 
@@ -338,6 +339,7 @@ class _Prepare:
                     "read_as": [way.model_dump() for way in estimate.read_as],
                     "columns": schema.columns,
                     "time_unit": _unit(schema),
+                    **_times(schema, estimate, read),
                 },
                 "noticed": merge(
                     [
@@ -363,6 +365,16 @@ def _unit(schema: LogSchema) -> str | None:
     if schema.positions:
         return "position"
     return schema.time_unit if schema.has_timestamp else None
+
+
+def _times(schema: LogSchema, estimate: LogEstimate, read: list[dict[str, Any]]) -> dict[str, str]:
+    """The first and last time of the log's good rows, as ISO 8601; nothing where times are positions or not there."""
+    found = [time for r in read for time in r.get("times", [])]
+    if not found or all(way.format == "sequences" for way in estimate.read_as):
+        return {}
+    first, last = (str(np.datetime64(time // 1_000_000_000, "s")) + "Z" for time in (min(found), max(found)))
+    written = {"time_format": schema.time_format} if schema.time_format else {}
+    return {**written, "first_time": first, "last_time": last}
 
 
 def _load_ids(uri: str) -> pl.Series:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -11,6 +12,7 @@ from rich.text import Text
 from distill_at_scale.data import storage
 from distill_at_scale.data.readers.schema import ReadAs
 from distill_at_scale.data.splits import tied_note
+from distill_at_scale.data.times import NAMES
 from distill_at_scale.report.layout import command, facts, grid, show
 
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ _SHARDS_SHOWN = 6
 _REASONS_SHOWN = 8
 _TIED_HITS_SHOWN = 0.01
 _POSITIONS = {"file": "positions of the rows in the files", "line": "positions of the items in their lines"}
-_TIME_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds", "iso": "ISO 8601 text"}
 
 
 def _counts(counts: Mapping[str, int]) -> str:
@@ -113,13 +114,20 @@ def _read_as(m: Manifest) -> list[tuple[str, str]]:
     """How the log was read: formats, and which column is which."""
     ways = [ReadAs.model_validate(way) for way in m.source.get("read_as", [])]
     shown = [("read as", "; ".join(f"{way}" + (f" ({way.files:,} files)" if len(ways) > 1 else "") for way in ways))]
-    unit = _POSITIONS.get(_positions(m), "") or _TIME_UNITS.get(m.source.get("time_unit") or "", "")
+    unit = _POSITIONS.get(_positions(m), "") or NAMES.get(m.source.get("time_unit") or "", "")
+    if m.source.get("time_format"):
+        unit = f"format {m.source['time_format']}"
     units: dict[str, str] = {**m.id_types, "timestamp": unit}
     columns = [
         f"{role} = {name}" + (f" ({units[role]})" if units.get(role) else "")
         for role, name in m.source.get("columns", {}).items()
     ]
-    return [*(shown if ways else []), *([("columns", ", ".join(columns))] if columns else [])]
+    first, last = m.source.get("first_time"), m.source.get("last_time")
+    times = []
+    if first and last:
+        late = " (in the future)" if last > datetime.now(UTC).isoformat() else ""
+        times.append(("times", f"{first.replace('T', ' ')[:-1]} to {last.replace('T', ' ')[:-1]} UTC{late}"))
+    return [*(shown if ways else []), *([("columns", ", ".join(columns))] if columns else []), *times]
 
 
 def fetched_json(result: FetchResult) -> dict[str, Any]:

@@ -41,6 +41,32 @@ def test_noticed_everywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "timestamp = timestamp (seconds)" in screen
 
 
+def test_the_range_of_times_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    late = LOG + "".join(f"{u},77,1,4000000000\n" for u in range(2))
+    (tmp_path / "log.csv").write_text(late)
+    data = inline_prepare(input=[str(tmp_path / "log.csv")], output=str(tmp_path / "out"))
+    source = data.manifest.source
+    assert (source["first_time"], source["last_time"]) == ("2020-09-13T12:26:40Z", "2096-10-02T07:06:40Z")
+    (notice,) = data.manifest.noticed
+    assert str(notice).startswith("2 rows: timestamp lies in 2035 or later")
+    show_dataset(data)
+    screen = " ".join(capsys.readouterr().out.split())
+    assert "times 2020-09-13 12:26:40 to 2096-10-02 07:06:40 UTC (in the future)" in screen
+    # Positions in a line are no times.
+    (tmp_path / "log.txt").write_text("".join(f"{u} {u} {u + 1} {u + 2}" + " 9" * (u % 3) + "\n" for u in range(20)))
+    data = inline_prepare(input=[str(tmp_path / "log.txt")], output=str(tmp_path / "lines"), duplicates="all")
+    assert "first_time" not in data.manifest.source
+
+
+def test_a_format_of_times_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = "".join(f"{u},{i},{20220401 + i}\n" for u in range(20) for i in range(5))
+    (tmp_path / "log.csv").write_text("user_id,item_id,date\n" + rows)
+    data = inline_prepare(input=[str(tmp_path / "log.csv")], output=str(tmp_path / "out"))
+    assert data.manifest.source["first_time"] == "2022-04-01T00:00:00Z"
+    show_dataset(data)
+    assert "timestamp = date (format %Y%m%d)" in " ".join(capsys.readouterr().out.split())
+
+
 def test_manifests_without_the_block_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "log.csv").write_text(LOG)
     inline_prepare(input=[str(tmp_path / "log.csv")], output=str(tmp_path / "out"))

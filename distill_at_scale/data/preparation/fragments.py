@@ -35,7 +35,8 @@ def partition(
     too), so that bucket b is found as the chunks b, n_buckets + b, 2 n_buckets + b …
 
     Returns:
-        rows, good, reasons (count of bad rows by reason), quarantine (path or None), noticed.
+        rows, good, reasons (count of bad rows by reason), quarantine (path or None), times (the first and the last, in
+        nanoseconds; empty without any), noticed.
     """
     folder = storage.join(work, FOLDER)
     return parts.once(
@@ -50,6 +51,7 @@ def _partition(
     rows = good = 0
     reasons: dict[str, int] = {}
     noticed: list[Notice] = []
+    times: list[int] = []
     item_ids: list[pl.Series] = []
     quarantine = parts.part(QUARANTINE, index, ".parquet")
     with contextlib.ExitStack() as stack:
@@ -69,6 +71,9 @@ def _partition(
                     bad_file = stack.enter_context(storage.open_output(storage.join(output, quarantine)))
                     bad_writer = stack.enter_context(pq.ParquetWriter(bad_file, table.schema, compression="zstd"))
                 bad_writer.write_table(table)
+            if Columns.TIMESTAMP in batch.good.columns and batch.good.height:
+                seen = batch.good[Columns.TIMESTAMP].to_numpy()
+                times = [min([*times, int(seen.min())]), max([*times, int(seen.max())])]
             item_ids.append(batch.good[Columns.ITEM_ID].unique())
             writer.write(_deal(kept, n_buckets))
         writer.finish()
@@ -84,6 +89,7 @@ def _partition(
         "reasons": dict(sorted(reasons.items())),
         "quarantine": quarantine if reasons else None,
         "has_items": bool(item_ids),
+        "times": times,
         "noticed": [notice.model_dump() for notice in noticed],
     }
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 from distill_at_scale.data import storage
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.readers.schema import Batch, Fragment, LogSchema
 from distill_at_scale.data.readers.time_units import describe
-from distill_at_scale.data.times import UNLIKELY
+from distill_at_scale.data.times import LIKELY_MS, UNLIKELY, show_time
 from distill_at_scale.errors import DasError
 
 
@@ -21,6 +25,8 @@ def watch_times(batches: Iterator[Batch], fragment: Fragment, schema: LogSchema)
     example = ""
     for batch in batches:
         rows += batch.rows
+        if schema.time_checked and schema.has_timestamp:
+            batch = _notice_future(batch)
         if batch.bad.height and schema.time_checked and schema.has_timestamp:
             faulty = batch.bad.filter(batch.bad["reason"].is_in(list(UNLIKELY)))
             odd += faulty.height
@@ -32,3 +38,15 @@ def watch_times(batches: Iterator[Batch], fragment: Fragment, schema: LogSchema)
             f"when read as {describe(schema.times)}, as the other files' are; the file, or a part of it, is in another "
             f"unit: read it apart, or convert it first."
         )
+
+
+def _notice_future(batch: Batch) -> Batch:
+    times = batch.good[Columns.TIMESTAMP]
+    end = LIKELY_MS[1] * 1_000_000
+    last: Any = times.max()
+    if last is None or last < end:
+        return batch
+    # A bound, not the clock's "now": the same log is noticed alike on any day.
+    what = "timestamp lies in 2035 or later; such rows come last in the order of time"
+    late = Notice(what=what, count=int((times >= end).sum()), example=show_time(last / 1e6))
+    return replace(batch, noticed=(*batch.noticed, late))
