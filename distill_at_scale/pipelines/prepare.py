@@ -344,7 +344,7 @@ class _Prepare:
                 "noticed": merge(
                     [
                         estimate.noticed,
-                        *([Notice.model_validate(n) for n in r["noticed"]] for r in read),
+                        *([Notice.model_validate(n) for n in r["noticed"]] for r in (*read, *sorted_)),
                         _notices_of_ties(runs.total(r["tied"] for r in written)),
                     ]
                 ),

@@ -130,3 +130,29 @@ def test_the_order_of_lines_beside_times_is_refused(tmp_path: Path) -> None:
     asked: dict[str, Any] = {"order": "file", "map": {"timestamp": ""}}
     data = inline_prepare(input=[str(tmp_path / "log.csv")], output=str(tmp_path / "out"), **asked)
     assert data.manifest.has_timestamps
+
+
+@pytest.mark.parametrize("keep", ["last", "first", "all"])
+def test_a_train_and_a_test_row_of_one_item_are_not_made_one_silently(tmp_path: Path, keep: str) -> None:
+    """Users 0 and 1 have item 0 in train and in test, user 2 twice in train."""
+    rows = [(u, i, 100 * i, "test" if i == 4 else "train") for u in range(4) for i in range(5)]
+    rows += [(0, 0, 900, "test"), (1, 0, 900, "test"), (2, 0, 900, "train")]
+    lines = [f"{u},{i},{1_600_000_000 + t},{split}" for u, i, t, split in rows]
+    (tmp_path / "log.csv").write_text("\n".join(["user_id,item_id,timestamp,split", *lines]) + "\n")
+    data = inline_prepare(
+        input=[str(tmp_path / "log.csv")], output=str(tmp_path / "out"), split="column", duplicates=keep
+    )
+    if keep == "all":
+        assert (data.manifest.noticed, data.manifest.dropped["duplicates"]) == ([], 0)
+        return
+    (notice,) = data.manifest.noticed
+    assert data.manifest.dropped["duplicates"] == 3
+    assert str(notice) == (
+        f"2 rows: dropped for the {keep} row of the same user and item, which is in another split; --duplicates all "
+        "keeps both (e.g. user 0, item 0)"
+    )
+    assert data.manifest.splits == {
+        "train": 14 if keep == "last" else 16,
+        "validation": 0,
+        "test": 6 - 2 * (keep == "first"),
+    }

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from distill_at_scale.data import hashing, recorded, storage
 from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.preparation import parts
 from distill_at_scale.data.preparation.fragments import read_bucket
 from distill_at_scale.data.preparation.ordering import order_by
@@ -42,7 +43,7 @@ def build_bucket(
     (nanoseconds) [· split], and beside it the users' ids in the order of their ranks.
 
     Returns:
-        rows in, and counts of what went: duplicates, min_rating, split (rows marked −1).
+        rows in, counts of what went: duplicates, min_rating, split (rows marked −1), and what is odd about them.
     """
     folder = storage.join(work, FOLDER)
 
@@ -69,7 +70,7 @@ def _order(
     rows = frame.height
     dropped = {"split": n_read - rows, "duplicates": 0, "min_rating": 0}
     if rows == 0:
-        return {"rows": n_read, "kept": 0, "users": 0, "dropped": dropped}
+        return {"rows": n_read, "kept": 0, "users": 0, "dropped": dropped, "noticed": []}
     users = frame[Columns.USER_ID].unique().sort()
     columns = {
         Columns.USER: _ranks(frame[Columns.USER_ID], users),
@@ -80,9 +81,12 @@ def _order(
     columns = {name: values[order] for name, values in columns.items()}
 
     stay = np.ones(rows, dtype=bool)
+    noticed: list[Notice] = []
     if keep != "all":
         stay &= _one_of_each(columns[Columns.USER], columns[Columns.ITEM], keep)
         dropped["duplicates"] = rows - int(stay.sum())
+        if Columns.SPLIT in columns and dropped["duplicates"]:
+            noticed = _notices_of_splits(columns, stay, users, item_ids, keep)
     if min_rating is not None:
         stay &= columns[Columns.RATING] >= min_rating
         # Only what the filter before it left counts as taken by a filter.
@@ -94,7 +98,32 @@ def _order(
     parts.write_arrow(
         parts.part(folder, bucket, ".users.arrow"), parts.to_table(pl.DataFrame({Columns.USER_ID: users}))
     )
-    return {"rows": n_read, "kept": int(stay.sum()), "users": len(users), "dropped": dropped}
+    return {
+        "rows": n_read,
+        "kept": int(stay.sum()),
+        "users": len(users),
+        "dropped": dropped,
+        "noticed": [notice.model_dump() for notice in noticed],
+    }
+
+
+def _notices_of_splits(
+    columns: dict[str, np.ndarray], stay: np.ndarray, users: pl.Series, item_ids: pl.Series, keep: Keep
+) -> list[Notice]:
+    """Of the duplicates, those that went for a row of another split: a train and a test row of one item, say."""
+    user, item, split = (columns[name] for name in (Columns.USER, Columns.ITEM, Columns.SPLIT))
+    pair = user.astype(np.int64) << 32 | item
+    kept = np.flatnonzero(stay)
+    kept = kept[np.argsort(pair[kept])]
+    gone = np.flatnonzero(~stay)
+    other = gone[split[gone] != split[kept[np.searchsorted(pair[kept], pair[gone])]]]
+    if not len(other):
+        return []
+    example = f"user {users[int(user[other[0]])]}, item {item_ids[int(item[other[0]])]}"
+    what = (
+        f"dropped for the {keep} row of the same user and item, which is in another split; --duplicates all keeps both"
+    )
+    return [Notice(what=what, count=len(other), example=example)]
 
 
 def _in_time_order(columns: dict[str, np.ndarray], users: pl.Series, item_ids: pl.Series, seed: int) -> np.ndarray:
