@@ -101,6 +101,10 @@ class _Sample:
         self.sampler.check(self.dataset)
         self.budgets = config.budgets
         self.n_rows = self.dataset.manifest.splits["train"]
+        if not self.n_rows:
+            raise DasError(
+                f"{storage.redact(self.dataset.uri)} has no train rows; prepare the log with another --split."
+            )
         for budget in self.budgets:
             if selection.target_rows(budget, self.n_rows) == 0:
                 raise BudgetError(
