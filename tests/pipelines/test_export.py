@@ -10,12 +10,14 @@ import numpy as np
 import polars as pl
 import pytest
 
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.manifest import Manifest
 from distill_at_scale.distillation import synthetic
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.export import export, without_formulas
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-from dataset_kit import write_dataset
+from dataset_kit import manifest_of, write_parquet
 
 IDS = ["=1+1", "+33", "-5", "@SUM(A1)", "plain", "a=b"]
 DESCRIBED: dict[str, Any] = {
@@ -26,11 +28,15 @@ DESCRIBED: dict[str, Any] = {
 
 def make_synthetic(folder: Path, ids: list[Any]) -> str:
     """One synthetic user of all items, which have these ids."""
-    parent = write_dataset(folder / "parent", [[(0, item, 1.0, item, 0) for item in range(len(ids))]], [1], len(ids))
-    items = Path(parent.uri) / "items.parquet"
-    pl.read_parquet(items).with_columns(pl.Series("item_id", ids)).write_parquet(items)
-    rows = np.ones((1, len(ids)), np.float32)
-    return synthetic.write(str(folder / "made"), rows, parent, DESCRIBED).uri
+    rows = [(0, item, 1.0, item, 0) for item in range(len(ids))]
+    fields = manifest_of(folder / "parent", [rows], [1], len(ids))
+    items = pl.read_parquet(folder / "parent" / "items.parquet").with_columns(pl.Series("item_id", ids))
+    fields["items"] = write_parquet(str(folder / "parent"), "items.parquet", items.to_arrow())
+    fields["id_types"] = {"user_id": "string", "item_id": "string"}
+    Manifest.model_validate(fields).write(str(folder / "parent"))
+    parent = Dataset.open(str(folder / "parent"))
+    made = np.ones((1, len(ids)), np.float32)
+    return synthetic.write(str(folder / "made"), made, parent, DESCRIBED).uri
 
 
 def exported_ids(path: str) -> list[str]:
