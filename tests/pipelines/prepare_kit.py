@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,8 @@ def write_logs(folder: Path, rows: Sequence[Row], n_files: int, suffix: str = ".
     return paths
 
 
-def inline_prepare(**settings: Any) -> Dataset:
+@contextlib.contextmanager
+def without_ray() -> Iterator[None]:
     """prepare's own driver over its own parts, with a plain loop in the places where Ray schedules."""
 
     def run_stage(run: Any, name: str, work: Any, items: Any, shared: Any = (), **_: Any) -> Any:
@@ -63,6 +64,12 @@ def inline_prepare(**settings: Any) -> Dataset:
         patch.setattr(verb, "load_shared", lambda function, *arguments: function(*arguments))
         patch.setattr(verb, "take", lambda value: value)
         patch.setattr(verb.cluster, "session", lambda address: contextlib.nullcontext())
+        yield
+
+
+def inline_prepare(**settings: Any) -> Dataset:
+    """prepare, without Ray."""
+    with without_ray():
         return verb.prepare(**settings)
 
 
