@@ -23,6 +23,8 @@ _NULL_LIKE: Final = (
 )
 NULL_LIKE: Final = tuple(_NULL_LIKE.split(" "))
 """What programs write where there is no value, though it could be somebody's id."""
+# How integers that are not written as programs print them begin or end in quotes.
+_QUOTED: Final = (b'"0', b'"+', b'"-', b'" ', b'"\t', b' "', b'\t"')
 _KEEP_TEXT: Final = "(--id-type string reads ids as text)"
 _LARGEST_EXACT_FLOAT: Final = float(2**53)
 
@@ -58,6 +60,8 @@ def is_canonical(block: bytes, delimiter: str) -> bool:
     Parsers take ``007`` for 7 and leave no trace of it. This looks at the first and last bytes of all fields, which is
     far cheaper than reading every id as text; a text that begins with a blank gives False, too.
     """
+    if b'"' in block and any(mark in block for mark in _QUOTED if delimiter.encode() not in mark):
+        return False
     data = np.frombuffer(b"\n" + block + (b"" if block.endswith(b"\n") else b"\n") + b"\n", dtype=np.uint8)
     at = np.flatnonzero((data == ord(delimiter)) | (data == ord("\n")))[:-1]
     first = data[at + 1]

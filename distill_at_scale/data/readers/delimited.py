@@ -60,7 +60,7 @@ def _parse_quoted(block: bytes, fragment: Fragment, schema: LogSchema, quoting: 
         keep[records.stray] = False
         bounds = np.append(records.starts, records.end)
         left = b"".join(block[bounds[k] : bounds[k + 1]] for k in np.flatnonzero(keep))
-    for types in _type_choices(left, schema, None):
+    for types in _type_choices(left, schema, quoting.delimiter):
         parsed = _arrow(left, fragment, schema, quoting.delimiter, types, quoted=True)
         if parsed is None:
             continue
@@ -98,8 +98,8 @@ def _first_lines(block: bytes, records: Records) -> np.ndarray:
     return np.flatnonzero(begins)
 
 
-def _type_choices(block: bytes, schema: LogSchema, delimiter: str | None) -> list[dict[str, pa.DataType]]:
-    """How the columns may be parsed, the fastest first: as numbers, or all as text; no delimiter: fields in quotes."""
+def _type_choices(block: bytes, schema: LogSchema, delimiter: str) -> list[dict[str, pa.DataType]]:
+    """How the columns may be parsed, the fastest first: as numbers, or all as text."""
     types: dict[str, pa.DataType] = {}
     for canonical in schema.columns:
         if schema.id_types.get(canonical) == "int64":
@@ -115,7 +115,7 @@ def _type_choices(block: bytes, schema: LogSchema, delimiter: str | None) -> lis
     if (b"x" in block and b"0x" in block) or (b"X" in block and b"0X" in block):
         return [texts]
     ids_are_numbers = "int64" in schema.id_types.values()
-    if ids_are_numbers and (delimiter is None or not is_canonical(block, delimiter)):
+    if ids_are_numbers and not is_canonical(block, delimiter):
         for canonical in schema.id_types:
             types[canonical] = pa.string()
     return [types, texts]
