@@ -21,7 +21,7 @@ _PLAIN_EVERY_S = 15.0
 _POLL_S = 0.5
 _NAME, _BAR = 24, 40
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-_TURNS_PER_S = 10
+_TURNS_PER_S = 5
 # What ended first says little on the rest: an estimate waits for so many seconds and so many steps, and for a share of
 # all steps, or for a minute.
 _ESTIMATE_S, _ESTIMATE_STEPS, _ESTIMATE_SHARE, _ESTIMATE_AT_LAST_S = 5.0, 2, 0.05, 60.0
