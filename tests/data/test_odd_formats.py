@@ -384,3 +384,16 @@ def test_parts_with_other_types_are_named(tmp_path):
     assert good["item_id"].to_list() == ["1", "3", "2"]
     assert "column 'item_id' has the type string here and int64 in most files" in noticed
     assert "c.parquet" in noticed
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "jsonl"])
+def test_kinds_of_events_that_are_not_read_are_noticed(tmp_path, ending):
+    kinds = ["view"] * 5 + ["cart", "purchase"]
+    frame = pl.DataFrame({"user_id": range(7), "item_id": range(7), "event_type": kinds})
+    path = tmp_path / f"log.{ending}"
+    {"csv": frame.write_csv, "parquet": frame.write_parquet, "jsonl": frame.write_ndjson}[ending](path)
+    noticed = read_noticed(path)[2]
+    assert "column 'event_type' tells kinds of events apart (view, cart, purchase), but is not read" in noticed
+    frame = frame.with_columns(event_type=pl.lit("view"))
+    {"csv": frame.write_csv, "parquet": frame.write_parquet, "jsonl": frame.write_ndjson}[ending](path)
+    assert read_noticed(path)[2] == ""

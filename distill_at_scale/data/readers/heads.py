@@ -126,6 +126,20 @@ def look_at(head: Head, columns: dict[str, str], partitions: dict[str, str | Non
     return Sample(times, typed, hex_ids, mean)
 
 
+def first_values(head: TableHead, name: str) -> list[Any]:
+    """The first values of a column of text or integers; empty for other types.
+
+    Raises:
+        DasError: damaged.
+    """
+    dtype, depth = field_type(head.schema, name)
+    if depth or not (is_text(dtype) or pa.types.is_integer(dtype)) or is_bytes(dtype):
+        return []
+    read = parquet.first_batch if head.format == "parquet" else arrow_files.first_batch
+    batch = read(head, [top_column(head.schema, name)], _SAMPLE_ROWS)
+    return [] if batch is None else list(column_values(batch, name).to_pylist())
+
+
 def _times(values: Any) -> list[Any]:
     values = values.drop_null()
     if pa.types.is_dictionary(values.type):

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Final
 
 import pyarrow as pa
 
 from distill_at_scale.data.noticed import Notice
-from distill_at_scale.data.readers.heads import Head, name_of
+from distill_at_scale.data.readers.heads import Head, first_values, name_of
 from distill_at_scale.data.readers.schema import LogSchema
 from distill_at_scale.data.readers.tables import TableHead, field_type, is_list_column
+
+_EVENTS: Final = re.compile(
+    r"(event|action|behaviou?r|interaction|feedback|activity)(_?(type|name|kind|code|flag))?|(event|type)"
+)
+# More values than these are no kinds of events.
+_MOST_EVENTS: Final = 20
 
 
 def odd_files(
@@ -27,6 +35,7 @@ def odd_files(
     noticed = [notice for head in heads if not isinstance(head, TableHead) for notice in head.noticed]
     noticed += _formats(heads)
     noticed += _folders(heads, columns, folders)
+    noticed += _events(heads, columns)
     tables = [head for head in heads if isinstance(head, TableHead)]
     for canonical, name in columns.items():
         there = [head for head in tables if name in head.names]
@@ -69,6 +78,24 @@ def _folders(heads: Sequence[Head], columns: dict[str, str], folders: Sequence[d
         )
         for name, places in unread.items()
     ]
+
+
+def _events(heads: Sequence[Head], columns: dict[str, str]) -> list[Notice]:
+    """A column that tells kinds of events apart, such as views from purchases, which are all read as one."""
+    for head in heads:
+        for name in head.names:
+            if name in columns.values() or not _EVENTS.fullmatch(name.lower()):
+                continue
+            values = first_values(head, name) if isinstance(head, TableHead) else head.samples.get(name, [])
+            kinds = Counter(str(value) for value in values if value is not None and value != "")
+            if 2 <= len(kinds) <= _MOST_EVENTS:
+                shown = ", ".join(kind for kind, _ in kinds.most_common(4)) + (", …" if len(kinds) > 4 else "")
+                what = (
+                    f"column '{name}' tells kinds of events apart ({shown}), but is not read: all of them count alike; "
+                    f"keep one kind by filtering the log first"
+                )
+                return [Notice(what=what, count=len(heads), unit="file", example=name_of(head))]
+    return []
 
 
 def _types(heads: Sequence[TableHead], canonical: str, name: str) -> list[Notice]:
