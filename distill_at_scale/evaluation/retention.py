@@ -57,6 +57,8 @@ def retention(full: Scores, small: Scores, metrics: Sequence[str] = DEFAULT_METR
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None:
     """Kendall's τ-b of two lists of scores (ties count as neither agreement nor disagreement); None where one
     of them is constant."""
+    if len(first) < 2:
+        return None
     import scipy.stats  # takes a second to load, and the command line's help reads this module
 
     tau = float(scipy.stats.kendalltau(first, second, variant="b").statistic)

@@ -22,6 +22,7 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.genie.candidates import KINDS, Regressor, choose, make
+from distill_at_scale.genie.common import main_models
 from distill_at_scale.genie.conformal import Widths, widths
 from distill_at_scale.genie.corpus import family
 from distill_at_scale.genie.features import FEATURE_VERSION
@@ -185,6 +186,24 @@ class DataGenie:
         """Whether every model learned from what the method makes."""
         return bool(self._of(method)["n_models"].max() == self.cells["n_models"].max())
 
+    def compared(self, method: str) -> tuple[str, ...]:
+        """The models on which a method is compared with others: those on which most of its cells are."""
+        return self._mostly(self._of(method))
+
+    @property
+    def compared_mostly(self) -> tuple[str, ...]:
+        """The models on which most methods are compared."""
+        return main_models({method: self.compared(method) for method in self.encoder.methods})
+
+    @property
+    def trained(self) -> list[str]:
+        """All models that were trained on some method's data."""
+        return sorted({model for text in self.cells["kept_by_model"] for model in json.loads(text)})
+
+    def _mostly(self, cells: pl.DataFrame) -> tuple[str, ...]:
+        own = [sorted(json.loads(text)) for text in cells["kept_by_model"]]
+        return main_models({k: tuple(models or own[k]) for k, models in enumerate(_compared(cells))})
+
     def _make_cpu_s(self, method: str, rows: float) -> float:
         """Seconds that making it takes: a constant and so much a row, by least squares."""
         of_method = self._of(method).filter(pl.col("make_cpu_s").is_not_null())
@@ -344,11 +363,16 @@ def bounded(cells: pl.DataFrame) -> pl.DataFrame:
     A model that hardly works on all data may do many times better on a part of them, where it is weak all the same;
     the mean over the models would be that of the one.
     """
-    kept = [
-        float(np.mean([min(value, MOST_KEPT) for value in json.loads(text).values()]))
-        for text in cells["kept_by_model"]
-    ]
+    kept = []
+    for text, models in zip(cells["kept_by_model"], _compared(cells)):
+        of_model = json.loads(text)
+        kept.append(float(np.mean([min(of_model[model], MOST_KEPT) for model in models or of_model])))
     return cells.with_columns(kept=pl.Series(kept, dtype=pl.Float64))
+
+
+def _compared(cells: pl.DataFrame) -> list[list[str] | None]:
+    """Of each cell the models on which it is compared; None: on all that it has, as in tables of earlier versions."""
+    return cells["models"].to_list() if "models" in cells.columns else [None] * len(cells)
 
 
 def families(cells: pl.DataFrame) -> np.ndarray:

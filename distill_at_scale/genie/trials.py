@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from distill_at_scale.data.recorded import record_of
 from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.evaluation.intervals import Spread, spread
 from distill_at_scale.evaluation.retention import DEFAULT_METRICS, PRIMARY, kendall_tau
+from distill_at_scale.genie.common import classes, common_models, main_models, served
 
 NAME, TRIALS = "sweep.json", "trials.parquet"
 """files of a sweep: its dataset, settings and result; its trials"""
@@ -113,34 +114,48 @@ def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS) -> pl.DataFram
         metrics: whose rankings of the models are compared.
 
     Returns:
-        One row for each dataset, method and budget with at least two models done on both sides: ``share``, ``rows``,
-        ``bytes`` (means); ``tau``, ``tau_low``, ``tau_high``: Kendall's τ-b between the models' scores when fitted on
-        all and on the small data, mean over metrics and seeds, with a 90 % interval over other users and seeds
+        One row for each dataset, method and budget with a model done on both sides. ``share``, ``rows``, ``bytes``
+        (means). ``models``: those on which it is compared with the cells of its dataset that have the same here
+        (:func:`~distill_at_scale.genie.common.common_models`); ``common``: whether most methods are compared on
+        these. ``tau``, ``tau_low``, ``tau_high``: Kendall's τ-b between all models' scores when fitted on all and on
+        the small data, mean over metrics and seeds, with a 90 % interval over other users and seeds
         (:mod:`~distill_at_scale.evaluation.intervals`; of one seed: over users only; ``auc``, a mean over rows, is not
-        resampled); ``tau_resampled``, the mean of τ over resampled users, in which a pair of models that are about as
-        good counts little either way; ``kept``, ``kept_low``, ``kept_high``: share of ndcg@10 that is kept, mean over
-        models and seeds, likewise; ``new_low``, ``new_high``: 90 % interval of what one new sample, of another seed,
-        would keep, null with one seed; ``kept_by_model``: JSON; ``make_cpu_s``;
-        ``fit_cpu_s`` and ``fit_full_cpu_s``: of fitting all models once, on the small data and on all; ``n_seeds``,
-        ``n_models``.
-        ``tau`` is null where no metric tells the models apart.
+        resampled); null where a model of the dataset's other cells is missing, since a ranking of fewer is easier to
+        keep, and where no metric tells the models apart. ``tau_resampled``: the mean of τ over resampled users, in
+        which a pair of models that are about as good counts little either way. ``kept``, ``kept_low``, ``kept_high``:
+        share of ndcg@10 that is kept, mean over ``models`` and seeds, likewise; ``new_low``, ``new_high``: 90 %
+        interval of what one new sample, of another seed, would keep, null with one seed; ``kept_by_model``: JSON, of
+        every model. ``make_cpu_s``; ``fit_cpu_s`` and ``fit_full_cpu_s``: of fitting each of ``models`` once, on the
+        small data and on all. ``n_seeds``; ``n_models``, that were done on both sides.
+
+        While a sweep is unfinished, cells that wait for a model are left out as long as there are others.
     """
     done = trials.filter(pl.col("status") == "done")
     full = {
         (row["fingerprint"], row["seed"], row["model"]): row
         for row in done.filter(pl.col("method") == FULL).iter_rows(named=True)
     }
-    small = done.filter(pl.col("method") != FULL).sort(*_CELL, "seed", "model")
-    found = [
-        cell
-        for key, group in small.group_by(_CELL, maintain_order=True)
-        if (cell := _cell(dict(zip(_CELL, key)), group.to_dicts(), full, metrics)) is not None
-    ]
-    return pl.DataFrame(found, schema=_CELLS)
+    found = []
+    small = trials.filter(pl.col("method") != FULL).sort(*_CELL, "seed", "model")
+    for _, of_dataset in small.group_by("dataset", "fingerprint", maintain_order=True):
+        groups = {key: group.to_dicts() for key, group in of_dataset.group_by(_CELL, maintain_order=True)}
+        pairs = {key: _pairs(groups[key], full) for key in _ended(groups)}
+        has, methods = {key: _models(of_cell) for key, of_cell in pairs.items()}, {key: key[2] for key in pairs}
+        compared = common_models(has, methods)
+        main = main_models(classes(served(has, methods)))
+        every = {model for of_cell in pairs.values() for model in _models(of_cell)}
+        for key, models in compared.items():
+            about = {"models": list(models), "common": models == main}
+            named: dict[str, Any] = dict(zip(_CELL, key))
+            found.append({**named, **about, **_cell(pairs[key], models, every, metrics)})
+    return pl.DataFrame(found, schema=_CELLS).sort(*_CELL)
 
 
 _CELLS: dict[str, Any] = {
-    **{name: SCHEMA[name] for name in (*_CELL, "share")},
+    **{name: SCHEMA[name] for name in _CELL},
+    "models": pl.List(pl.String),
+    "common": pl.Boolean,
+    "share": pl.Float64,
     **dict.fromkeys(("rows", "bytes", "tau", "tau_low", "tau_high", "tau_resampled"), pl.Float64),
     **dict.fromkeys(("kept", "kept_low", "kept_high", "new_low", "new_high"), pl.Float64),
     "kept_by_model": pl.String,
@@ -150,56 +165,77 @@ _CELLS: dict[str, Any] = {
 }
 
 
-def _cell(
-    key: dict[str, Any],
-    group: list[dict[str, Any]],
-    full: Mapping[tuple[str, int, str], dict[str, Any]],
-    metrics: Sequence[str],
-) -> dict[str, Any] | None:
-    pairs: dict[int, dict[str, tuple[dict[str, Any], dict[str, Any]]]] = {}
+_Pair = tuple[dict[str, Any], dict[str, Any]]
+"""of a model and a seed: the trial on all data and that on the small data"""
+_OfCell = dict[int, dict[str, _Pair]]
+"""seed -> model -> its pair"""
+
+
+def _ended(groups: Mapping[Any, list[dict[str, Any]]]) -> list[Any]:
+    """The cells that wait for no model, whether it was done or failed; all of them where each waits for some."""
+    tried = {key: {(row["model"], row["seed"]) for row in group} for key, group in groups.items()}
+    expected: dict[str, set[tuple[str, int]]] = {}
+    for (_, _, method, _), ended in tried.items():
+        expected.setdefault(method, set()).update(ended)
+    whole = [key for key in groups if tried[key] == expected[key[2]]]
+    return whole or list(groups)
+
+
+def _pairs(group: list[dict[str, Any]], full: Mapping[tuple[str, int, str], dict[str, Any]]) -> _OfCell:
+    pairs: _OfCell = {}
     for row in group:
         whole = full.get((row["fingerprint"], row["seed"], row["model"]))
-        if whole is not None:
+        if whole is not None and row["status"] == "done":
             pairs.setdefault(row["seed"], {})[row["model"]] = (whole, row)
-    # The same models for every seed, or a seed with a model less would count for another thing.
-    models = sorted(set.intersection(*(set(of_seed) for of_seed in pairs.values()))) if pairs else []
-    if len(models) < 2:
-        return None
-    seeds = [[pairs[seed][model] for model in models] for seed in sorted(pairs)]
-    taus = [_tau(of_seed, metrics) for of_seed in seeds]
+    return pairs
+
+
+def _models(of_cell: _OfCell) -> set[str]:
+    """The same models for every seed, or a seed with a model less would count for another thing."""
+    return set.intersection(*map(set, of_cell.values())) if of_cell else set()
+
+
+def _cell(of_cell: _OfCell, models: Sequence[str], every: Set[str], metrics: Sequence[str]) -> dict[str, Any]:
+    """What a cell keeps: on ``models``; its ranking is one of ``every`` model or none."""
+    own = sorted(_models(of_cell))
+    seeds = [[of_cell[seed][model] for model in own] for seed in sorted(of_cell)]
+    taus = [_tau(of_seed, metrics) if set(own) == every else None for of_seed in seeds]
     known = [k for k, tau in enumerate(taus) if tau is not None]
-    kept = np.array([[_ratio(small[PRIMARY], whole[PRIMARY]) for whole, small in of_seed] for of_seed in seeds])
     resampled = [_resampled_taus(of_seed, metrics) for of_seed in seeds]
     tau_spread = _spread([taus[k] for k in known], [resampled[k] for k in known])
     tau_low, tau_high = (None, None) if tau_spread is None else np.clip(tau_spread.of_mean, -1.0, 1.0).tolist()
-    kept_spread = _spread(kept.mean(1).tolist(), [_resampled_kept(of_seed) for of_seed in seeds])
+    ratios = np.array([[_ratio(small[PRIMARY], whole[PRIMARY]) for whole, small in of_seed] for of_seed in seeds])
+    columns = [own.index(model) for model in models]
+    kept = ratios[:, columns]
+    compared = [[of_seed[k] for k in columns] for of_seed in seeds]
+    kept_spread = _spread(kept.mean(1).tolist(), [_resampled_kept(of_seed) for of_seed in compared])
     kept_low, kept_high = _not_negative(None if kept_spread is None else kept_spread.of_mean)
     new_low, new_high = _not_negative(None if kept_spread is None else kept_spread.of_new)
     rows = [small for of_seed in seeds for _, small in of_seed]
+    costs = [
+        sum(_mean([of_seed[k][side]["fit_cpu_s"] for of_seed in seeds]) or 0.0 for k in columns) for side in (0, 1)
+    ]
     return {
-        **key,
         **{name: _mean([row[name] for row in rows]) for name in ("share", "rows", "bytes", "make_cpu_s")},
         "tau": float(np.mean([taus[k] for k in known])) if known else None,
         "tau_low": tau_low,
         "tau_high": tau_high,
-        "tau_resampled": _mean_over(resampled),
+        "tau_resampled": _mean_over(resampled) if known else None,
         "kept": float(kept.mean()),
         "kept_low": kept_low,
         "kept_high": kept_high,
         "new_low": new_low,
         "new_high": new_high,
-        "kept_by_model": json.dumps({model: float(value) for model, value in zip(models, kept.mean(0))}),
-        "fit_cpu_s": sum(_mean([of_seed[k][1]["fit_cpu_s"] for of_seed in seeds]) or 0.0 for k in range(len(models))),
-        "fit_full_cpu_s": sum(
-            _mean([of_seed[k][0]["fit_cpu_s"] for of_seed in seeds]) or 0.0 for k in range(len(models))
-        ),
+        "kept_by_model": json.dumps({model: float(value) for model, value in zip(own, ratios.mean(0))}),
+        "fit_cpu_s": costs[1],
+        "fit_full_cpu_s": costs[0],
         "n_seeds": len(seeds),
-        "n_models": len(models),
+        "n_models": len(own),
     }
 
 
-_Pairs = Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]
-"""of one seed: for each model the trial on all data and that on the small data"""
+_Pairs = Sequence[_Pair]
+"""of one seed, for each model"""
 
 
 def _tau(pairs: _Pairs, metrics: Sequence[str]) -> float | None:

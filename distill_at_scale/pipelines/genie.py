@@ -99,12 +99,15 @@ def _training(uri: str, address: str | None) -> tuple[pl.DataFrame, dict[str, di
 
 
 def _judge(genie: DataGenie, kinds: list[str]) -> list[Judgement]:
-    """Leaves every family of datasets out once. Of what all models can learn from, since a choice is between those."""
+    """Leaves every family of datasets out once. Of what is compared on the same models, since a choice is between
+    those."""
     found = []
-    most = genie.cells["n_models"].max()
+    known = genie.cells
+    compared = pl.col("n_models") == known["n_models"].max()
+    if "common" in known.columns:  # not of earlier versions
+        compared = pl.coalesce("common", compared)
     for target in TARGETS:
-        known = genie.cells.filter(pl.col("n_models") == most)
-        given = oracle.target_cells(target, known, genie.features, genie.encoder)
+        given = oracle.target_cells(target, known.filter(compared), genie.features, genie.encoder)
 
         def tell(done: int, target: str = target) -> None:
             progress.say(f"judging {target}: {done}/{PARTS}")

@@ -246,6 +246,13 @@ def synthetic_users(budget: float, n_users: int) -> int:
     return max(1, round(budget * n_users))
 
 
+def unit(method: str) -> str:
+    """What the budget of a method counts."""
+    if method == OF_SEQUENCES:
+        return "sequences"
+    return "users" if method in DISTILLERS else "train rows"
+
+
 def command(data: str, method: str, budget: float, users: int) -> str:
     """The command line that makes a small dataset.
 

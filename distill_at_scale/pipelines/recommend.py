@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import polars as pl
 from pydantic import BaseModel
 
@@ -17,9 +17,9 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie.oracle import MOST_KEPT, DataGenie, bounded
-from distill_at_scale.genie.trials import PRIMARY, cells, read_trials
+from distill_at_scale.genie.trials import FULL, PRIMARY, cells, read_trials
 from distill_at_scale.pipelines.features import features
-from distill_at_scale.pipelines.making import command, synthetic_users
+from distill_at_scale.pipelines.making import OF_SEQUENCES, command, synthetic_users, train_bytes, unit
 from distill_at_scale.samplers.sampler import SAMPLERS
 from distill_at_scale.settings import settle
 
@@ -46,14 +46,27 @@ class Option(BaseModel):
     kept: float
     kept_low: float | None
     kept_high: float | None
-    """share of ndcg@10 that is kept, mean over the models (each counts with 1.2 at most), with a 90 % interval of what
+    """share of ndcg@10 that is kept, mean over ``models`` (each counts with 1.2 at most), with a 90 % interval of what
     a new sample keeps; measured with one seed: over users only, which does not tell what a new sample keeps"""
     seeds: int | None
     """that it was measured with; None where it is expected"""
     make_cpu_s: float | None
     """CPU-seconds of making it"""
     fit_share: float | None
-    """cost of training on it as a share of that of training on everything"""
+    """cost of training ``models`` on it as a share of that of training them on everything"""
+    fit_cpu_s: float | None
+    fit_full_cpu_s: float | None
+    """CPU-seconds of these; None where they are expected"""
+    unit: str
+    """what ``share`` counts: train rows, users or sequences"""
+    share: float | None
+    """of the log's train rows, or of its users"""
+    bytes_share: float | None
+    """bytes that it takes, as a share of those of all train rows"""
+    models: list[str]
+    """those on which it is compared"""
+    common: bool
+    """whether these are the ones on which most methods are compared; others are a choice of their own"""
     meets: bool
     """whether as much as asked for is kept, as expected or measured"""
     safe: bool
@@ -73,6 +86,10 @@ class Recommendation(BaseModel):
     source: Literal["genie", "sweep"]
     met: bool
     """whether any option keeps as much as asked for; if none does, the nearest comes first"""
+    models: list[str]
+    """on which the methods are compared: what is kept is a mean over them"""
+    trained: list[str]
+    """all models that were trained on some method's data"""
     options: list[Option]
     notes: list[str]
     """what to know before following the advice"""
@@ -94,6 +111,7 @@ def recommend(config: RecommendConfig | None = None, /, **settings: Any) -> Reco
     else:
         found, notes = _predicted(dataset, config)
     options = _ranked(found, config.keep, dataset)
+    notes += _classes(options)
     met = options[0].meets
     if any(option.seeds == 1 and option.kept_low is not None for option in options):
         notes.append(ONE_SEED)
@@ -113,6 +131,8 @@ def recommend(config: RecommendConfig | None = None, /, **settings: Any) -> Reco
         metric=PRIMARY,
         source="sweep" if config.sweep else "genie",
         met=met,
+        models=options[0].models,
+        trained=sorted({model for text in found["trained"] for model in json.loads(text)}),
         options=options,
         notes=notes,
         wall_s=round(time.monotonic() - started, 2),
@@ -120,7 +140,7 @@ def recommend(config: RecommendConfig | None = None, /, **settings: Any) -> Reco
 
 
 def _measured(dataset: Dataset, uri: str) -> pl.DataFrame:
-    """What a sweep measured: columns as :class:`Option` has them, and whether all models were compared.
+    """What a sweep measured: columns as :class:`Option` has them, and whether it is compared on the common models.
 
     Raises:
         DasError: when the sweep is of another dataset, or compares no two models.
@@ -132,11 +152,11 @@ def _measured(dataset: Dataset, uri: str) -> pl.DataFrame:
             f"{place} is a sweep of another dataset ({of['uri']}, fingerprint {of['fingerprint']}) than "
             f"{storage.redact(dataset.uri)} ({dataset.manifest.fingerprint}); sweep this one, or leave --sweep out."
         )
-    table = cells(trials)
+    table, whole = cells(trials), trials.filter(pl.col("method") == FULL, pl.col("bytes") > 0)
     # The bound on what a model adds moves the mean, and its interval with it.
     found = bounded(table).with_columns(moved=table["kept"])
     if found.is_empty():
-        raise DasError(f"{place} has no method with two models done on it and on all data; run the sweep again.")
+        raise DasError(f"{place} has no method with a model done on it and on all data; run the sweep again.")
     why = [
         f"measured with {row['n_seeds']} seed{'s' * (row['n_seeds'] != 1)}: "
         + ", ".join(f"{model} keeps {100 * kept:.0f} %" for model, kept in json.loads(row["kept_by_model"]).items())
@@ -148,9 +168,11 @@ def _measured(dataset: Dataset, uri: str) -> pl.DataFrame:
         kept_high=(pl.coalesce("new_high", "kept_high") + by).clip(upper_bound=MOST_KEPT),
         seeds=pl.col("n_seeds"),
         fit_share=pl.col("fit_cpu_s") / pl.col("fit_full_cpu_s"),
-        whole=pl.col("n_models") == pl.col("n_models").max(),
-        why=pl.Series(why),
-    ).with_columns(*(pl.when("whole").then(name).alias(name) for name in ("tau", "tau_low", "tau_high")))
+        bytes_share=pl.col("bytes") / whole["bytes"].mean() if whole.height else pl.lit(None, dtype=pl.Float64),
+        trained=pl.col("kept_by_model"),
+        unit=pl.Series(map(unit, found["method"]), dtype=pl.String),
+        why=pl.Series(why, dtype=pl.String),
+    )
 
 
 def _predicted(dataset: Dataset, config: RecommendConfig) -> tuple[pl.DataFrame, list[str]]:
@@ -163,29 +185,68 @@ def _predicted(dataset: Dataset, config: RecommendConfig) -> tuple[pl.DataFrame,
     like = [fingerprint for fingerprint, _ in genie.neighbours.nearest(measured, _LIKE)]
     why = [_like(genie.cells, like, row["method"], row["budget"]) for row in found.iter_rows(named=True)]
     outside = genie.neighbours.outside(measured)
+    models, main = {method: genie.compared(method) for method in suitable}, genie.compared_mostly
+    sizes = [_bytes_share(dataset, *key) for key in found.select("method", "budget").rows()]
     found = found.with_columns(
-        whole=pl.col("tau").is_not_null(), why=pl.Series(why), seeds=pl.lit(None, dtype=pl.Int64)
+        models=pl.Series([list(models[method]) for method in found["method"]], dtype=pl.List(pl.String)),
+        common=pl.Series([models[method] == main for method in found["method"]], dtype=pl.Boolean),
+        bytes_share=pl.Series(sizes, dtype=pl.Float64),
+        trained=pl.lit(json.dumps(genie.trained)),
+        unit=pl.Series(map(unit, found["method"]), dtype=pl.String),
+        share=pl.col("budget"),
+        fit_cpu_s=pl.lit(None, dtype=pl.Float64),
+        fit_full_cpu_s=pl.lit(None, dtype=pl.Float64),
+        why=pl.Series(why, dtype=pl.String),
+        seeds=pl.lit(None, dtype=pl.Int64),
     )
     return found, [outside] if outside else []
 
 
+def _bytes_share(dataset: Dataset, method: str, budget: float) -> float | None:
+    """About how many bytes a small dataset takes, as a share of those of the train rows; None where it is not known."""
+    if method in SAMPLERS:
+        return budget
+    if method == OF_SEQUENCES:
+        return None
+    return 4.0 * synthetic_users(budget, dataset.n_users) * dataset.n_items / max(train_bytes(dataset), 1)
+
+
 def _like(known: pl.DataFrame, fingerprints: list[str], method: str, budget: float) -> str:
-    """What the method kept of the training datasets that are most like this one, at the nearest budget tried."""
-    tried = known["budget"].unique().to_numpy()
-    nearest = float(tried[np.abs(np.log(tried / budget)).argmin()])
-    rows = known.filter((pl.col("method") == method) & (pl.col("budget") == nearest))
-    kept = {row["fingerprint"]: row for row in rows.iter_rows(named=True)}
-    parts = [f"{100 * kept[f]['kept']:.0f} % of {kept[f]['dataset']}" for f in fingerprints if f in kept]
-    told = f"of the datasets most like this one it kept, at a budget of {nearest:g}, {', '.join(parts)}"
-    if rows["n_models"].max() != known["n_models"].max():
-        models = " and ".join(json.loads(rows["kept_by_model"][0]))
-        told += f"; only {models} learn from it"
-    return told
+    """What the method kept of the training datasets that are most like this one, at this budget, or at those on either
+    side of it that were tried."""
+    tried = known.filter(method=method)["budget"].unique().sort().to_list()
+    same = [one for one in tried if math.isclose(one, budget)]
+    around = same or [*[one for one in tried if one < budget][-1:], *[one for one in tried if one > budget][:1]]
+    rows = known.filter(pl.col("method") == method, pl.col("budget").is_in(around)).sort("budget")
+    parts = []
+    for fingerprint in fingerprints:
+        kept = rows.filter(fingerprint=fingerprint)
+        if kept.height:
+            shares = " and ".join(f"{100 * value:.0f} %" for value in kept["kept"])
+            parts.append(f"{shares} of {kept['dataset'][0]}")
+    at = "this budget" if same else f"the budgets tried next to it ({' and '.join(f'{one:g}' for one in around)})"
+    if not parts:
+        return f"no dataset like this one was tried with it at {at}"
+    return f"of the datasets most like this one it kept, at {at}, {', '.join(parts)}"
+
+
+def _classes(options: list[Option]) -> list[str]:
+    """On which models methods are compared, where it is not all the same, as sentences."""
+    apart: dict[tuple[str, ...], list[str]] = {}
+    for option in options:
+        if not option.common:
+            apart.setdefault(tuple(option.models), []).append(option.method)
+    return [
+        f"{', '.join(methods)}: measured on {' and '.join(models)} alone, since no model learns from all methods; a "
+        "choice of its own, for those who train these models."
+        for models, methods in apart.items()
+    ]
 
 
 def _ranked(found: pl.DataFrame, keep: float, dataset: Dataset) -> list[Option]:
-    """A row a method: at its smallest budget that meets, or else at its best one. First what meets, methods that all
-    models can learn from before others, then by budget, then by what is kept; what does not meet by what is kept."""
+    """A row a method: at its smallest budget that meets, or else at its best one. First the methods that are compared
+    on the models that most have in common, then those of other models. Of each what meets by budget and by what is
+    kept, then what does not meet by what is kept."""
     found = found.filter(pl.col("kept").is_finite())
     best = []
     for _, rows in found.group_by("method", maintain_order=True):
@@ -194,8 +255,8 @@ def _ranked(found: pl.DataFrame, keep: float, dataset: Dataset) -> list[Option]:
 
     def order(row: dict[str, Any]) -> tuple[Any, ...]:
         if row["kept"] >= keep:
-            return 0, not row["whole"], row["budget"], -row["kept"]
-        return 1, not row["whole"], -row["kept"]
+            return not row["common"], 0, row["budget"], -row["kept"]
+        return not row["common"], 1, -row["kept"]
 
     names = [name for name in Option.model_fields if name not in ("meets", "safe", "command")]
     return [

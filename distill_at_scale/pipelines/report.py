@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from distill_at_scale.config import ReportConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.splits import tied_note
 from distill_at_scale.genie.trials import FULL, PRIMARY, cells, read_trials
-from distill_at_scale.pipelines.making import command
+from distill_at_scale.pipelines.making import command, unit
 from distill_at_scale.settings import settle
 from distill_at_scale.uris import redacted
 
@@ -48,6 +48,12 @@ class Cell(BaseModel):
     n_seeds: int
     n_models: int
     """that were fitted on the small and on the full data"""
+    models: list[str] = Field(default_factory=list)
+    """those on which it is compared: of ``kept`` and of the costs"""
+    common: bool = True
+    """whether these are the ones on which most cells are compared; the others are no part of any ranking"""
+    unit: str = "train rows"
+    """what ``rows`` and ``share`` count"""
     cheap: bool = False
     """no other keeps as much at a lower cost of making it and one round of training"""
     light: bool = False
@@ -174,11 +180,13 @@ def gather(table: pl.DataFrame) -> list[Cell]:
         numbers = {name: _number(value) if isinstance(value, float) else value for name, value in row.items()}
         if numbers["kept"] is not None:
             cost = {name: numbers[name] or 0.0 for name in ("make_cpu_s", "fit_cpu_s", "fit_full_cpu_s")}
+            numbers["unit"] = unit(row["method"])
             found.append(Cell.model_validate({**numbers, **cost, "kept_by_model": _by_model(row["kept_by_model"])}))
-    for k in front([(cell.cost, cell.kept) for cell in found]):
-        found[k].cheap = True
-    for k in front([(cell.bytes or None, cell.kept) for cell in found]):
-        found[k].light = True
+    compared = [cell for cell in found if cell.common]
+    for k in front([(cell.cost, cell.kept) for cell in compared]):
+        compared[k].cheap = True
+    for k in front([(cell.bytes or None, cell.kept) for cell in compared]):
+        compared[k].light = True
     return found
 
 
@@ -195,13 +203,13 @@ def front(points: Sequence[tuple[float | None, float]]) -> list[int]:
 
 
 def best_cell(cells: Sequence[Cell], keep: float) -> Cell | None:
-    """The recommended cell; None of none. As `das recommend` ranks what a sweep measured: of those that keep enough,
-    those that all models learn from first, the smallest, the one that keeps most; without any, the nearest."""
-    most = max((cell.n_models for cell in cells), default=0)
+    """The recommended cell; None of none. As `das recommend` ranks what a sweep measured: of those that are compared on
+    the models that most have in common, and keep enough, the smallest, the one that keeps most; without any, the
+    nearest."""
 
     def order(cell: Cell) -> tuple[bool, bool, float, float]:
         enough = cell.kept >= keep
-        return not enough, cell.n_models < most, cell.budget if enough else 0.0, -cell.kept
+        return not cell.common, not enough, cell.budget if enough else 0.0, -cell.kept
 
     return min(cells, key=order, default=None)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from distill_at_scale.data import storage
 from distill_at_scale.report.layout import facts, grid, show
+from distill_at_scale.report.words import compared_on, savings
 
 if TYPE_CHECKING:
     from distill_at_scale.pipelines.genie import GenieResult
@@ -17,17 +18,38 @@ _WHYS_SHOWN = 3
 def show_recommendation(result: Recommendation) -> None:
     """One row a method, the reasons of the first, what to beware of, and the command that makes the first."""
     users_only = any(option.seeds == 1 for option in result.options)
-    columns = ["method", "at", "kept (90 %, users only)" if users_only else "kept (90 %)", "τ (90 %)", "CPU-s", "train"]
+    columns = [
+        "method",
+        "at",
+        "kept (90 %, users only)" if users_only else "kept (90 %)",
+        "τ (90 %)",
+        "CPU-s",
+        "train",
+        "bytes",
+    ]
     known = "measured by the sweep" if result.source == "sweep" else "expected by Data-Genie"
     asked = f"{100 * result.keep:.4g} % of {result.metric}"
     rows = f"{result.data['train_rows']:,} train rows of {result.data['uri']}"
     show(f"{rows}; to keep: {asked}. All figures {known}.")
+    show(f"kept: {compared_on(result.models, result.trained)}")
     show(grid(columns, map(_row, result.options)))
     show(
         "✓: keeps as much; ✓✓: and so does its whole interval, that of a new sample; CPU-s: to make it; train: cost of "
-        "training on it, as a share of that on all rows.",
+        "training on it, as a share of that on all rows; bytes: it takes, as a share of those of all train rows.",
         "",
     )
+    first = result.options[0]
+    saved = savings(
+        unit=first.unit,
+        share=first.share,
+        bytes_share=first.bytes_share,
+        make_cpu_s=first.make_cpu_s,
+        fit_share=first.fit_share,
+        fit_cpu_s=first.fit_cpu_s,
+        fit_full_cpu_s=first.fit_full_cpu_s,
+        models=first.models,
+    )
+    show(f"{first.method} at {first.budget:g}: {' '.join(saved)}")
     for option in result.options[:_WHYS_SHOWN]:
         show(f"{option.method}: {option.why}.")
     for note in result.notes:
@@ -43,6 +65,7 @@ def _row(option: Option) -> list[str]:
         "–" if option.tau is None else f"{option.tau:.2f}{_range(option.tau_low, option.tau_high, 1, 2)}",
         "–" if option.make_cpu_s is None else f"{option.make_cpu_s:.1f}",
         "–" if option.fit_share is None else f"{100 * option.fit_share:.0f} %",
+        "–" if option.bytes_share is None else f"{100 * option.bytes_share:.3g} %",
     ]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from distill_at_scale.data import storage
 from distill_at_scale.data.splits import tied_note
 from distill_at_scale.report.layout import command, facts, grid, show
+from distill_at_scale.report.words import compared_on, several
 
 if TYPE_CHECKING:
     from distill_at_scale.pipelines.sweep_result import SweepResult
@@ -35,13 +36,28 @@ def show_sweep(result: SweepResult) -> None:
             ],
         )
     )
-    show(f"{result.metric} kept, mean over the models (τ: whether they rank as on the full data)")
+    models = next((cell["models"] for cell in result.cells if cell["common"]), result.models)
+    kept = f"{result.metric} kept, {compared_on(models, result.models)}"
+    show(f"{kept} (τ: whether all models rank as on the full data; – where one cannot learn from what a method makes)")
     show(grid(["method", *(f"{budget:g}" for budget in result.budgets)], _rows(result)))
     show(*tied_note(result.data.get("tied_in_time")))
+    show(*_others(result))
     for reason, n in list(result.failures.items())[:_REASONS_SHOWN]:
         show(f"{n:,} failed: {reason.strip().splitlines()[-1]}")
     show(f"Every trial is a row of {storage.join(uri, 'trials.parquet')}.")
     show(f"See it: {command('das', 'report', '--sweep', uri, '--output', 'report.html')}")
+
+
+def _others(result: SweepResult) -> list[str]:
+    """Cells that are measured on other models, which no ranking has."""
+    apart: dict[tuple[str, ...], list[str]] = {}
+    for cell in result.cells:
+        if not cell["common"]:
+            apart.setdefault(tuple(cell["models"]), []).append(f"{cell['method']} at {cell['budget']:g}")
+    return [
+        f"*: {several(methods)}: {compared_on(models, models)} alone, and not ranked with the others."
+        for models, methods in apart.items()
+    ]
 
 
 def _rows(result: SweepResult) -> list[list[str]]:
@@ -49,13 +65,13 @@ def _rows(result: SweepResult) -> list[list[str]]:
     found = {(cell["method"], cell["budget"]): cell for cell in result.cells}
     methods = {method for method, _ in found}
 
-    def mean_kept(method: str) -> float:
-        kept = [found[method, budget]["kept"] for budget in result.budgets if (method, budget) in found]
-        return sum(kept) / len(kept)
+    def rank(method: str) -> tuple[bool, float]:
+        cells = [found[method, budget] for budget in result.budgets if (method, budget) in found]
+        return any(cell["common"] for cell in cells), sum(cell["kept"] for cell in cells) / len(cells)
 
     return [
         [method, *(_cell(found.get((method, budget))) for budget in result.budgets)]
-        for method in sorted(methods, key=mean_kept, reverse=True)
+        for method in sorted(methods, key=rank, reverse=True)
     ]
 
 
@@ -63,4 +79,4 @@ def _cell(cell: dict[str, Any] | None) -> str:
     if cell is None:
         return "–"
     tau = "–" if cell["tau"] is None else f"{cell['tau']:.2f}"
-    return f"{cell['kept']:.3f} ({tau})"
+    return f"{cell['kept']:.3f} ({tau}){'' if cell['common'] else ' *'}"

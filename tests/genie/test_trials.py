@@ -130,8 +130,13 @@ def test_only_what_was_done_on_both_sides_counts() -> None:
     table = cells(as_trials(found))
     counts = {(c["method"], c["budget"]): c["n_models"] for c in table.iter_rows(named=True)}
     assert counts == {("head_users", 0.1): 4, ("random", 0.1): 3, ("random", 0.5): 3}
-    alone = [row for row in found if row["model"] == "a"]
-    assert cells(as_trials(alone)).is_empty()
+    # What one method lost in most of its cells is compared for none, and a ranking of fewer models is not one of all.
+    assert table["models"].to_list() == [["a", "b", "c"]] * 3
+    assert (table["tau"].is_null() == (table["n_models"] < 4)).all()
+    alone = cells(as_trials([row for row in found if row["model"] == "a"]))
+    assert alone["models"].to_list() == [["a"]] * 3
+    assert alone["tau"].null_count() == 3
+    assert cells(as_trials([row for row in found if row["method"] != FULL])).is_empty()
 
 
 def test_trials_without_resamples_have_no_interval() -> None:

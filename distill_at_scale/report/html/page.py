@@ -11,6 +11,7 @@ from distill_at_scale.report.html import numbers
 from distill_at_scale.report.html.markup import Markup, join, tag
 from distill_at_scale.report.html.sections import Section, figure_sections
 from distill_at_scale.report.html.tables import table
+from distill_at_scale.report.words import savings, several
 
 if TYPE_CHECKING:
     from distill_at_scale.pipelines.report import Failure, ReportResult
@@ -45,7 +46,7 @@ def headline(result: ReportResult) -> str:
     """The recommendation in one sentence."""
     best = result.recommended
     if best is None:
-        return "No method has two models fitted on both its small and the full data yet, so nothing can be recommended."
+        return "No method has a model fitted on both its small and the full data yet, so nothing can be recommended."
     kept = f"{numbers.percent(best.kept)} of ndcg@10"
     if best.kept_low is not None:
         kept += f" (90 % interval {numbers.interval(best.kept_low, best.kept_high, best.users_only)})"
@@ -81,8 +82,9 @@ def _advice(result: ReportResult) -> Markup:
     best = result.recommended
     if best is None:
         return tag("div", tag("p", headline(result)), class_="advice", id="recommendation")
-    models = _count(best.n_models, "model")
     tau = None if best.tau_low is None else f"{numbers.plain(best.tau_low)} to {numbers.plain(best.tau_high)}"
+    bytes_share = best.bytes / result.full_bytes if best.bytes and result.full_bytes else None
+    instead = f"instead of {numbers.cpu(best.fit_full_cpu_s)}"
     rounds = "rounds of training" if best.pays_after is not None else None
     facts = [
         (
@@ -92,11 +94,30 @@ def _advice(result: ReportResult) -> Markup:
         ),
         ("a new sample keeps", numbers.interval(best.new_low, best.new_high), "90 % interval"),
         ("ranks the models alike: τ", numbers.plain(best.tau), tau),
-        ("train rows", numbers.percent(best.share), None if best.rows is None else f"{best.rows:,.0f} rows"),
+        (
+            "train rows" if best.unit == "train rows" else f"{best.unit}, of the log's users",
+            numbers.percent(best.share),
+            None if best.rows is None else f"{best.rows:,.0f} {best.unit.removeprefix('train ')}",
+        ),
+        ("bytes, of those of all train rows", numbers.percent(bytes_share), numbers.size(best.bytes)),
         ("making it", numbers.cpu(best.make_cpu_s), "CPU time"),
-        (f"fitting {models}", numbers.cpu(best.fit_cpu_s), f"instead of {numbers.cpu(best.fit_full_cpu_s)}"),
+        (
+            f"fitting {several(best.models)}",
+            numbers.cpu(best.fit_cpu_s),
+            instead,
+        ),
         ("has paid for itself after", numbers.rounds(best.pays_after), rounds),
     ]
+    saved = savings(
+        unit=best.unit,
+        share=best.share,
+        bytes_share=bytes_share,
+        make_cpu_s=best.make_cpu_s,
+        fit_share=best.fit_cpu_s / best.fit_full_cpu_s if best.fit_full_cpu_s else None,
+        fit_cpu_s=best.fit_cpu_s,
+        fit_full_cpu_s=best.fit_full_cpu_s,
+        models=best.models,
+    )
     told = [
         tag("div", tag("dt", name), tag("dd", value, None if small is None else tag("small", small)))
         for name, value, small in facts
@@ -106,6 +127,7 @@ def _advice(result: ReportResult) -> Markup:
         tag("p", "Recommended" if best.kept >= result.keep else "Nearest to what was asked for", class_="dim"),
         tag("p", f"{best.method} at {numbers.budget(best.budget)}", class_="name"),
         tag("p", headline(result)),
+        tag("p", " ".join(saved)),
         tag("dl", *told, class_="facts"),
         _wrapped(result.command or ""),
         class_="advice",
@@ -137,7 +159,9 @@ def _failed(result: ReportResult) -> Section | None:
     for failure in result.failed:
         groups.setdefault((failure.method, failure.model, failure.reason), []).append(failure)
     rows = [[_trials(*key[:2], failures), key[2]] for key, failures in groups.items()]
-    text = tag("p", "No figure has them; a method at a budget counts with the models that are left, if at least two.")
+    text = tag(
+        "p", "No figure has them; a model that failed somewhere is not among those on which methods are compared."
+    )
     shown = table("Failed trials", ["trials", "reason"], rows, words=["reason"])
     return "failed", f"{_count(len(result.failed), 'trial')} failed", join(text, shown)
 

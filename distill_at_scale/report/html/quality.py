@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from distill_at_scale.report.html import numbers
 from distill_at_scale.report.html.axes import Axis, frame
 from distill_at_scale.report.html.markup import Markup, join, picture, tag
+from distill_at_scale.report.words import several
 
 if TYPE_CHECKING:
     from distill_at_scale.pipelines.report import Cell
@@ -22,12 +23,11 @@ def panels(by_method: dict[str, list[Cell]], recommended: Cell | None, keep: flo
     x = Axis.around(budgets, 46, _WIDTH - 10, log=True)
     ends = [value for c in cells for value in (c.kept_low, c.kept, c.kept_high) if value is not None]
     y = Axis.around([*ends, keep, 1.0], _HEIGHT - 24, 8)
-    most = max(cell.n_models for cell in cells)
     lines = {method: _points(group, x, y) for method, group in by_method.items()}
     drawn = [
         tag(
             "div",
-            tag("h3", method, _few(group, most)),
+            tag("h3", method, _few(group)),
             picture(
                 _WIDTH,
                 _HEIGHT,
@@ -47,10 +47,17 @@ def panels(by_method: dict[str, list[Cell]], recommended: Cell | None, keep: flo
     return tag("div", *drawn, class_="panels")
 
 
-def _few(cells: Sequence[Cell], most: int) -> Markup | None:
-    """How many models a method's numbers are of, where that is not all."""
-    fewest = min(cell.n_models for cell in cells)
-    return tag("small", f" {fewest} of {most} models", class_="dim") if fewest < most else None
+def _few(cells: Sequence[Cell]) -> Markup | None:
+    """On which models alone a method is measured, where they are others than of most."""
+    others: dict[tuple[str, ...], list[str]] = {}
+    for cell in cells:
+        if not cell.common:
+            others.setdefault(tuple(cell.models), []).append(numbers.budget(cell.budget))
+    told = [
+        f"{several(models)} alone" + ("" if len(budgets) == len(cells) else f" at {several(budgets)}")
+        for models, budgets in others.items()
+    ]
+    return tag("small", f" {'; '.join(told)}", class_="dim") if told else None
 
 
 def _points(cells: Sequence[Cell], x: Axis, y: Axis) -> str:

@@ -11,6 +11,7 @@ from distill_at_scale.report.html.payback import payback
 from distill_at_scale.report.html.quality import panels
 from distill_at_scale.report.html.scatter import Point, Scatter
 from distill_at_scale.report.html.tables import Heat, folded, heat_table, table
+from distill_at_scale.report.words import compared_on
 
 if TYPE_CHECKING:
     from distill_at_scale.pipelines.report import Cell, ReportResult
@@ -29,7 +30,7 @@ def figure_sections(result: ReportResult) -> list[Section]:
     for cell in result.cells:
         by_method.setdefault(cell.method, []).append(cell)
     # The method that does best at its best budget comes first, in every figure.
-    by_method = dict(sorted(by_method.items(), key=lambda entry: -max(cell.kept for cell in entry[1])))
+    by_method = dict(sorted(by_method.items(), key=_best_first))
     sections = [
         _quality(result, by_method),
         _cost(result),
@@ -41,11 +42,17 @@ def figure_sections(result: ReportResult) -> list[Section]:
     return [section for section in sections if section is not None]
 
 
+def _best_first(entry: tuple[str, list[Cell]]) -> tuple[bool, float]:
+    """Order of methods; those of other models come last."""
+    _, cells = entry
+    return not any(cell.common for cell in cells), -max(cell.kept for cell in cells)
+
+
 def _quality(result: ReportResult, by_method: ByMethod) -> Section:
     text = (
-        "Share of full-data test ndcg@10 that models fitted on the small data reach, mean over models and seeds; bars "
-        "are 90 % intervals of that mean over other users and seeds (with one seed over users only); a new sample lies "
-        "in a wider one, which the table has. Faint: the other methods. Solid line: all that there is to keep; dashed: "
+        f"Share of full-data test ndcg@10 that models fitted on the small data reach, {compared(result)}; seeds are "
+        "averaged. Bars are 90 % intervals of that mean over other users and seeds (with one seed over users only); a "
+        "new sample lies in a wider one, which the table has. Faint: the other methods. Solid line: all that there is to keep; dashed: "
         f"the {numbers.budget(result.keep)} asked for; ring: the recommended one."
     )
     columns = ["method", "budget", "rows", "share of rows", "kept", "90 % interval", "a new sample", "models", "seeds"]
@@ -58,7 +65,7 @@ def _quality(result: ReportResult, by_method: ByMethod) -> Section:
             numbers.percent(cell.kept),
             numbers.interval(cell.kept_low, cell.kept_high, cell.users_only),
             numbers.interval(cell.new_low, cell.new_high),
-            str(cell.n_models),
+            ", ".join(cell.models),
             str(cell.n_seeds),
         ]
         for cell in result.cells
@@ -69,6 +76,13 @@ def _quality(result: ReportResult, by_method: ByMethod) -> Section:
         "Quality against budget",
         _figure(text, content, _data(result, "Share of ndcg@10 kept", columns, rows)),
     )
+
+
+def compared(result: ReportResult) -> str:
+    """On which models what is kept is a mean, in words."""
+    trained = [full.model for full in result.full]
+    models = next((cell.models for cell in result.cells if cell.common and cell.models), trained)
+    return compared_on(models, trained)
 
 
 def _cost(result: ReportResult) -> Section | None:
@@ -108,11 +122,9 @@ def _cost(result: ReportResult) -> Section | None:
 
 def _ranking(result: ReportResult, by_method: ByMethod) -> Section:
     budgets = sorted({cell.budget for cell in result.cells})
-    most = max(cell.n_models for cell in result.cells)
     rows = []
     for method, cells in by_method.items():
-        # A ranking of fewer models is another thing.
-        at = {cell.budget: cell for cell in cells if cell.n_models == most}
+        at = {cell.budget: cell for cell in cells}
         rows.append((method, [_tau_heat(at.get(budget), result.recommended) for budget in budgets]))
     text = (
         "Kendall's τ-b between the models' scores when they are fitted on the small and on the full data, mean over "
