@@ -118,10 +118,14 @@ def test_a_sweep_says_what_was_measured(sweeps: list[tuple[Dataset, str]]) -> No
     dataset, sweep = sweeps[0]
     found = recommend(data=dataset.uri, sweep=sweep, keep=0.95)
     assert (found.source, found.met, found.notes) == ("sweep", True, [])
-    assert [option.method for option in found.options] == ["temporal", "random", "sketch", "head_users"]
-    assert [option.budget for option in found.options] == [0.1, 0.5, 0.1, 0.5]
+    assert [option.method for option in found.options] == ["sketch", "temporal", "random", "head_users"]
+    assert [option.budget for option in found.options] == [0.1, 0.1, 0.5, 0.5]
+    # All are compared on the models that learn from all.
+    assert found.models == ["ease", "svd_ae"]
+    assert found.trained == sorted(MODELS)
+    assert all(option.models == found.models and option.common for option in found.options)
     assert [option.meets for option in found.options] == [True, True, True, False]
-    best = found.options[0]
+    best = found.options[1]
     assert best.kept == pytest.approx(0.96, abs=0.02)
     assert best.tau == 1.0
     assert best.fit_share == pytest.approx(0.1)
@@ -179,16 +183,15 @@ def test_a_genie_expects_what_it_was_shown(sweeps: list[tuple[Dataset, str]], ge
     dataset = make_dataset(tmp_path / "new", 2, users=70)
     found = recommend(data=dataset.uri, genie=genie, keep=0.95)
     assert (found.source, found.met) == ("genie", True)
-    best = found.options[0]
-    assert best.method == "temporal"
+    sketch, best = found.options[:2]  # what is kept is compared on the models that both serve
+    assert (sketch.method, best.method) == ("sketch", "temporal")
     assert best.kept >= 0.95
     assert best.kept_low is not None
     assert best.kept_low <= best.kept
     assert best.tau is not None
     assert "of the datasets most like this one it kept" in best.why
-    sketch = next(option for option in found.options if option.method == "sketch")
     assert sketch.tau is None
-    assert sketch.why.endswith("only ease and svd_ae learn from it")
+    assert sketch.models == ["ease", "svd_ae"]
 
 
 def test_methods_that_the_data_do_not_allow_are_not_recommended(genie: str, tmp_path: Path) -> None:
@@ -271,7 +274,8 @@ def test_from_the_command_line(
     assert json.loads(out.splitlines()[-1])["datasets"] == 5
     code, out = run("recommend", "--data", sweeps[0][0].uri, "--genie", str(tmp_path / "g"))
     assert code == 0
-    assert "Make it: das sample --data" in out
+    assert "kept: mean over ease and svd_ae, which all methods have in common (not so popularity)" in out
+    assert "Make it: das distill --data" in out
     code, out = run(
         "genie",
         "train",

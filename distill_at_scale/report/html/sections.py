@@ -52,8 +52,8 @@ def _quality(result: ReportResult, by_method: ByMethod) -> Section:
     text = (
         f"Share of full-data test ndcg@10 that models fitted on the small data reach, {compared(result)}; seeds are "
         "averaged. Bars are 90 % intervals of that mean over other users and seeds (with one seed over users only); a "
-        "new sample lies in a wider one, which the table has. Faint: the other methods. Solid line: all that there is to keep; dashed: "
-        f"the {numbers.budget(result.keep)} asked for; ring: the recommended one."
+        "new sample lies in a wider one, which the table has. Faint: the other methods. Solid line: all that there is "
+        f"to keep; dashed: the {numbers.budget(result.keep)} asked for; ring: the recommended one."
     )
     columns = ["method", "budget", "rows", "share of rows", "kept", "90 % interval", "a new sample", "models", "seeds"]
     rows = [
