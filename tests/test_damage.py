@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import sys
@@ -13,6 +14,7 @@ from distill_at_scale.errors import DamagedFileError, DasError
 
 sys.path.insert(0, str(Path(__file__).parent / "data"))
 from damage_kit import KINDS
+from edits_kit import edited
 
 
 def flip(file: Path, rng: random.Random) -> None:
@@ -80,6 +82,25 @@ def test_damage_is_never_silent_however_often(tmp_path: Path, kind: str) -> None
     """Some 1,100 times over all kinds."""
     found = damage_often(tmp_path, kind, 100, seed=2)
     print(f"{kind}: {found}")
+
+
+MANIFESTS = ("row scores", "synthetic users", "synthetic sequences", "models", "sweep", "genie")
+
+
+@pytest.mark.parametrize("kind", MANIFESTS)
+def test_no_edit_of_a_manifest_is_taken(tmp_path: Path, kind: str) -> None:
+    """As of datasets' (tests/data/test_manifest.py)."""
+    made, rng = KINDS[kind], random.Random(3)
+    made.make(tmp_path)
+    found = [path for pattern in made.files for path in sorted(tmp_path.glob(pattern)) if path.suffix == ".json"]
+    for k in range(9):
+        file = found[k % len(found)]
+        written = file.read_text()
+        file.write_text(json.dumps(edited(json.loads(written), rng)))
+        with pytest.raises(DasError, match=str(tmp_path)) as refused:
+            made.read(tmp_path)
+        assert "\n" not in str(refused.value)
+        file.write_text(written)
 
 
 def test_the_work_of_prepare_heals(tmp_path: Path) -> None:

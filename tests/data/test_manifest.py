@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-import functools
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dataset_kit import manifest_of
+from edits_kit import edited
 
 from distill_at_scale.data import recorded
 from distill_at_scale.data.dataset import Dataset
@@ -181,44 +180,12 @@ def test_what_the_files_contradict_is_found_when_they_are_read(tmp_path: Path, c
         Dataset.open(str(tmp_path)).items()
 
 
-def leaves(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Where everything in a JSON value is that can be edited."""
-    yield path
-    if isinstance(value, dict | list):
-        for key in value if isinstance(value, dict) else range(len(value)):
-            yield from leaves(value[key], (*path, key))
-
-
 @pytest.mark.parametrize("seed", range(50))
 def test_no_edit_is_taken(tmp_path: Path, content: dict[str, Any], seed: int) -> None:
-    """Whatever is edited by hand: a field changed, dropped, repeated, or exchanged with another."""
     Manifest.model_validate(content).write(str(tmp_path))
     file = tmp_path / "manifest.json"
     written = json.loads(file.read_text())
-    rng = random.Random(seed)
-    edited = copy.deepcopy(written)
-    while edited == written:
-        *above, last = rng.choice([path for path in leaves(edited) if path])
-        home: Any = functools.reduce(lambda value, key: value[key], above, edited)
-        match rng.choice(("change", "drop", "repeat", "exchange")):
-            case "drop":
-                del home[last]
-            case "repeat" if isinstance(home, list):
-                home.insert(last, copy.deepcopy(home[last]))
-            case "exchange":
-                other = rng.choice(list(home) if isinstance(home, dict) else range(len(home)))
-                home[last], home[other] = home[other], home[last]
-            case _:
-                value = home[last]
-                changes = [None, "", [], {}, 0, 1]
-                if isinstance(value, bool):
-                    changes = [not value]
-                elif isinstance(value, int):
-                    changes = [value + 1, value - 1, -value, 2 * value, value + 0.5, str(value)]
-                elif isinstance(value, str):
-                    changes = [value + "0", value[:-1], value[::-1]]
-                home[last] = rng.choice(changes)
-    file.write_text(json.dumps(edited))
+    file.write_text(json.dumps(edited(written, random.Random(seed))))
     with pytest.raises(DasError, match=str(tmp_path)) as refused:
         read_manifest(str(tmp_path))
     assert "\n" not in str(refused.value)
