@@ -168,7 +168,7 @@ def test_gpu_and_cpu_agree() -> None:
 
 @pytest.mark.slow
 def test_the_reference_figures_on_movielens_1m(shared_data: Path) -> None:
-    """λ=5 of the grid, and the reference implementation's figures on the same split.
+    """λ=5 of the grid by hr@100, as the reference implementation chooses, and its figures on the same split.
 
     ndcg is .0001 percentage points above the reference's: two items of one user lie 3e-6 (relative) apart, and the
     reference's float32 puts them the other way round. In float64 they lie as here.
@@ -182,7 +182,7 @@ def test_the_reference_figures_on_movielens_1m(shared_data: Path) -> None:
     data = shared_data / "ml-1m.parquet"
     if not data.is_file():
         pytest.skip(f"{data} not found")
-    report = bench.run_model(data, "infinite_ae", {"device": "cpu"})
+    report = bench.run_model(data, "infinite_ae", {"device": "cpu", "metric": "hr@100"})
     assert report["selection"]["chosen"] == 5
     found = {metric: 100 * value for metric, value in report["metrics"].items()}
     reference = {"hr@10": 31.9060, "hr@100": 60.9128, "psp@10": 3.2949, "psp@100": 6.6764}
