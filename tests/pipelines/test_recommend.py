@@ -245,7 +245,7 @@ def test_advice_is_judged_on_datasets_left_out(sweeps: list[tuple[Dataset, str]]
 
 
 def test_unknown_kinds_of_models_are_refused(genie: str, tmp_path: Path) -> None:
-    with pytest.raises(DasError, match=r"'forest' is no kind of model.*ridge, trees"):
+    with pytest.raises(DasError, match=r"'forest' is not one of .*ridge, trees"):
         genie_train(sweeps=[genie], output=str(tmp_path), kinds=["forest"])
 
 
