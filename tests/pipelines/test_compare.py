@@ -40,7 +40,7 @@ def test_models_take_settings(data: das.Dataset, tmp_path: Path) -> None:
     assert given.small[0].models["ease"].metrics["auc"] == pytest.approx(alone, rel=1e-5)
     assert given.small[0].models["ease"].metrics["auc"] != chosen.small[0].models["ease"].metrics["auc"]
     assert given.full["popularity"] == chosen.full["popularity"]  # whose settings are the same: taken up
-    for wrong, message in (("lam", "name one of the models, as popularity.NAME=VALUE"), ("ease.x", "x")):
+    for wrong, message in (("lam", "name what it is a setting of, as popularity.NAME=VALUE"), ("ease.x", "x")):
         with pytest.raises(DasError, match=message):
             das.compare(**asked, set={wrong: 1})
 
@@ -73,7 +73,7 @@ def test_compare(data: das.Dataset, tmp_path: Path) -> None:
     again = das.compare(**settings)
     assert known.stat().st_mtime_ns == written  # taken up, not fitted anew
     assert again.small == result.small
-    with pytest.raises(DasError, match=r"metric 'ndcg@7' is not measured; there are .*ndcg@10"):
+    with pytest.raises(DasError, match=r"'ndcg@7' is not one of .*ndcg@10"):
         das.compare(**{**settings, "metrics": ["ndcg@7"]})
 
 
