@@ -163,14 +163,18 @@ _PAIR = re.compile(r",(?=[A-Za-z_][\w.]*=)")
 
 
 def _mapping(name: str, field: FieldInfo, pairs: Sequence[str]) -> dict[str, Any]:
-    of_text = typing.get_args(bare(field))[1] is str
+    values = typing.get_args(bare(field))[1]
+    of_text, of_lists = values is str, typing.get_origin(values) is list
     found: dict[str, Any] = {}
     for pair in (one for several in pairs for one in _PAIR.split(several)):
         key, separator, text = pair.partition("=")
         if not separator or not key:
             raise SettingError(f"{flag(name)} '{pair}' is not of the form KEY=VALUE.")
         try:
-            found[key] = text if of_text else yaml.safe_load(text)
+            if of_lists:
+                found.setdefault(key, []).extend(part.strip() for part in text.split(","))
+            else:
+                found[key] = text if of_text else yaml.safe_load(text)
         except yaml.YAMLError:
             raise SettingError(f"{flag(name)} '{pair}': the value is not valid YAML; put text in quotes.") from None
     return found

@@ -15,7 +15,7 @@ import polars as pl
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.ids import convert_id, id_reasons, whole
 from distill_at_scale.data.times import TimeRule, convert_time, time_reasons, unreadable
-from distill_at_scale.data.values import floats, keep
+from distill_at_scale.data.values import as_text, floats, keep
 
 BAD_SCHEMA: Final[dict[str, type[pl.DataType]]] = {
     "reason": pl.String,
@@ -27,7 +27,6 @@ BAD_SCHEMA: Final[dict[str, type[pl.DataType]]] = {
 """Columns of the quarantine: the reason, the file, the row or line number there (from 1; null where
 unknown), the raw values as text, and the whole line where the line itself is broken."""
 
-_CALENDAR_MS: Final = 253_402_300_800_000  # about the year 10,000
 # Quarantined text is for the eye; a broken file must not come back whole as one value.
 _MAX_TEXT: Final = 1000
 _SPLIT_CODES: Final = {
@@ -122,7 +121,7 @@ def _row_numbers(rows: int | Sequence[int] | np.ndarray | None, is_bad: pl.Serie
 def quarantined(faulty: pl.DataFrame, reason: pl.Series, source: str, rows: pl.Series) -> pl.DataFrame:
     """Rows of the quarantine for raw rows (any of the log's columns), with a reason and a row number each."""
     texts = [
-        _as_text(faulty[name]).str.slice(0, _MAX_TEXT).alias(name)
+        as_text(faulty[name]).str.slice(0, _MAX_TEXT).alias(name)
         if name in faulty.columns
         else pl.Series(name, [None] * faulty.height, dtype=pl.String)
         for name in Columns.LOG
@@ -136,15 +135,6 @@ def quarantined(faulty: pl.DataFrame, reason: pl.Series, source: str, rows: pl.S
             pl.Series("line", [None] * faulty.height, dtype=pl.String),
         ]
     )
-
-
-def _as_text(values: pl.Series) -> pl.Series:
-    if values.dtype.is_temporal():
-        # A time beyond the calendar cannot be printed as one; its number can.
-        printable = values.dt.epoch("ms").is_between(-_CALENDAR_MS, _CALENDAR_MS)
-        times = keep(values, printable).cast(pl.String)
-        return pl.select(pl.coalesce(times, values.to_physical().cast(pl.String))).to_series()
-    return values if values.dtype == pl.String else values.cast(pl.String, strict=False)
 
 
 # Conversions: each gives a series of the target type, null where the value is bad.
@@ -161,7 +151,7 @@ def _convert_rating(values: pl.Series) -> pl.Series:
 def _convert_split(values: pl.Series) -> pl.Series:
     if values.dtype.is_float():
         values = whole(values)
-    text = _as_text(values).str.strip_chars().str.to_lowercase()
+    text = as_text(values).str.strip_chars().str.to_lowercase()
     return text.replace_strict(_SPLIT_CODES, default=None, return_dtype=pl.Int8)
 
 
@@ -170,7 +160,7 @@ def _convert_split(values: pl.Series) -> pl.Series:
 
 def _reasons(values: pl.Series, is_bad: pl.Series, id_type: str | None, times: TimeRule) -> pl.Series:
     name = values.name
-    text = _as_text(values)
+    text = as_text(values)
     missing = text.is_null() | (text == "")
     reason = pl.when(~is_bad).then(pl.lit(None, pl.String)).when(missing).then(pl.lit(f"{name} is missing"))
     if id_type:

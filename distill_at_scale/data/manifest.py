@@ -67,6 +67,8 @@ class Manifest(_Record):
     """held-out rows of each split that a draw chose, since other rows of the user have the same time; empty where the
     split does not go by a user's order in time"""
     has_ratings: bool
+    rating_meaning: str | None = None
+    """what ratings are where they are weights, as "weight of event: view 0.1, purchase 1"; None: the log's ratings"""
     has_timestamps: bool
     timestamp_unit: Literal["ms"] = "ms"
     """milliseconds since 1970 UTC"""
@@ -76,7 +78,7 @@ class Manifest(_Record):
     """fingerprint of which number is which item; a sample has that of its parent"""
     shards: list[ShardRecord]
     dropped: dict[str, int]
-    """rows that each filter took: duplicates, min_rating, min_item, min_user, short_history, split"""
+    """rows that each filter took: where, event, duplicates, min_rating, min_item, min_user, short_history, split"""
     quarantine: QuarantineRecord = QuarantineRecord()
     noticed: list[Notice] = Field(default_factory=list)
     """what reading the log skipped, changed or found odd"""

@@ -10,6 +10,20 @@ _INTEGER: Final = r"^-?[0-9]+$"
 _FLOAT: Final = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
+# About the year 10,000.
+_CALENDAR_MS: Final = 253_402_300_800_000
+
+
+def as_text(values: pl.Series) -> pl.Series:
+    """Values as text, null where there is none."""
+    if values.dtype.is_temporal():
+        # A time beyond the calendar cannot be printed as one; its number can.
+        printable = values.dt.epoch("ms").is_between(-_CALENDAR_MS, _CALENDAR_MS)
+        times = keep(values, printable).cast(pl.String)
+        return pl.select(pl.coalesce(times, values.to_physical().cast(pl.String))).to_series()
+    return values if values.dtype == pl.String else values.cast(pl.String, strict=False)
+
+
 def outside(values: pl.Series, least: int, most: int) -> bool:
     """Whether any value lies below ``least`` or above ``most``."""
     low: Any = values.min()

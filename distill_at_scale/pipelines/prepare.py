@@ -29,6 +29,7 @@ from distill_at_scale.data.manifest import WORK, Manifest, QuarantineRecord
 from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.preparation import buckets, core, fragments, parts, quantiles, shards
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema, plan_log
+from distill_at_scale.data.readers.selection import meaning_of_ratings, none_left, unseen
 from distill_at_scale.data.splits import SHORTEST_HISTORY
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines import cluster, outputs, runs
@@ -107,7 +108,9 @@ class _Prepare:
                 "--split 20_percent_hist."
             )
         if config.min_rating is not None and not schema.has_rating:
-            raise DasError("--min-rating is set, but the log has no rating column; name it with --map rating=COLUMN.")
+            raise DasError(
+                "--min-rating is set, but the log has no rating column; name it with --map rating=COLUMN, or --weight."
+            )
 
     def _begin(self, schema: LogSchema, pieces: list[Fragment]) -> bool:
         """Takes up the work of an earlier run of the same job or starts anew; True when all is done."""
@@ -147,6 +150,10 @@ class _Prepare:
         items = [{"index": k, "fragment": piece.model_dump()} for k, piece in enumerate(pieces)]
         read = run_stage(self.record, "read the log", partition, items)
         rows, good = sum(r["rows"] for r in read), sum(r["good"] for r in read)
+        if good == 0 and any(r["left_out"] for r in read):
+            notices = merge([Notice.model_validate(n) for n in r["noticed"]] for r in read)
+            why = none_left(schema.conditions, notices, rows)
+            raise DasError(f"no rows are left of the input ({', '.join(self.content['input'])}): {why}.")
         if rows - good > self.config.max_bad_share * rows:
             reasons = runs.total(r["reasons"] for r in read)
             worst = ", ".join(f"{n:,} {why}" for why, n in sorted(reasons.items(), key=lambda r: -r[1])[:3])
@@ -224,13 +231,16 @@ class _Prepare:
         if sum(users):
             return
         gone = runs.total(r["dropped"] for r in sorted_)
+        out = sum(runs.total(r["left_out"] for r in read).values())
+        asked = f"{out:,} were left out by --where or --event, " if out else ""
+        rows, good = sum(r["rows"] for r in read), sum(r["good"] for r in read)
         left = sum(r["kept"] for r in sorted_)
         config = self.config
         asks = f"--min-user {config.min_user}, --min-item {config.min_item}"
         if self.short > config.min_user:
             asks += f" and --split {config.split} (at least {self.short} rows a user)"
         raise DasError(
-            f"no rows are left: of {sum(r['rows'] for r in read):,} rows {sum(r['rows'] - r['good'] for r in read):,} "
+            f"no rows are left: of {rows + out:,} rows {asked}{rows - good:,} "
             f"were bad, {gone['duplicates']:,} duplicates, {gone['min_rating']:,} below --min-rating, "
             f"{gone['split']:,} in no split, and {left:,} went to {asks}."
         )
@@ -321,11 +331,14 @@ class _Prepare:
                 "split_rule": rule,
                 "tied": runs.total(r["tied"] for r in written),
                 "has_ratings": schema.has_rating,
+                "rating_meaning": meaning_of_ratings(schema.conditions, self.config),
                 "has_timestamps": schema.has_timestamp,
                 "id_types": schema.id_types,
                 "items": items["file"],
                 "shards": records,
-                "dropped": runs.total([*(r["dropped"] for r in sorted_), *(r["lost"] for r in written)]),
+                "dropped": runs.total(
+                    [*(r["left_out"] for r in read), *(r["dropped"] for r in sorted_), *(r["lost"] for r in written)]
+                ),
                 "quarantine": QuarantineRecord(
                     rows=sum(reasons.values()),
                     reasons=reasons,
@@ -334,7 +347,7 @@ class _Prepare:
                 "source": {
                     "inputs": self.content["input"],
                     "files": estimate.files,
-                    "rows": sum(r["rows"] for r in read),
+                    "rows": sum(r["rows"] + sum(r["left_out"].values()) for r in read),
                     "skipped": [list(skipped) for skipped in estimate.skipped],
                     "read_as": [way.model_dump() for way in estimate.read_as],
                     "columns": schema.columns,
@@ -344,6 +357,7 @@ class _Prepare:
                 "noticed": merge(
                     [
                         estimate.noticed,
+                        unseen(schema.conditions, [pair for r in read for pair in r["seen"]]),
                         *([Notice.model_validate(n) for n in r["noticed"]] for r in (*read, *sorted_)),
                         _notices_of_ties(runs.total(r["tied"] for r in written)),
                     ]

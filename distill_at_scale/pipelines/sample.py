@@ -364,6 +364,7 @@ _INHERITED = (
     "item_space",
     "split_rule",
     "has_ratings",
+    "rating_meaning",
     "has_timestamps",
     "timestamp_unit",
     "id_types",

@@ -60,7 +60,7 @@ def show_dataset(dataset: Dataset) -> None:
         ("items", f"{m.n_items:,} ({m.id_types['item_id']} ids)"),
         ("rows", f"{m.n_rows:,}, {m.n_rows / max(m.n_users, 1):.1f} a user"),
         ("splits", f"{_counts(m.splits)}; by {name}{parameters}"),
-        ("ratings", "yes" if m.has_ratings else "no (all 1)"),
+        ("ratings", (m.rating_meaning or "yes") if m.has_ratings else "no (all 1)"),
         ("timestamps", _times(m)),
         ("size", f"{_size(size)} in {len(m.shards):,} shards"),
         ("made of", f"{m.source.get('rows', 0):,} rows from {', '.join(m.source.get('inputs', []))}"),

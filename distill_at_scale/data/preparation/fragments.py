@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,7 +37,8 @@ def partition(
 
     Returns:
         rows, good, reasons (count of bad rows by reason), quarantine (path or None), times (the first and the last, in
-        nanoseconds; empty without any), noticed.
+        nanoseconds; empty without any), left_out (rows that each of --where and --event left out, which ``rows`` does
+        not count), seen ((column, value) of the values that these ask for), noticed.
     """
     folder = storage.join(work, FOLDER)
     return parts.once(
@@ -49,6 +51,8 @@ def _partition(
     output: str, folder: str, index: int, fragment: Fragment, schema: LogSchema, n_buckets: int
 ) -> dict[str, Any]:
     rows = good = 0
+    left_out: Counter[str] = Counter()
+    values: set[tuple[str, str]] = set()
     reasons: dict[str, int] = {}
     noticed: list[Notice] = []
     times: list[int] = []
@@ -60,6 +64,8 @@ def _partition(
         bad_writer: pq.ParquetWriter | None = None
         for batch in read_fragment(fragment, schema):
             rows += batch.rows
+            left_out.update(batch.left_out)
+            values |= batch.seen
             kept = _in_file_order(batch.good, good) if schema.positions else batch.good
             good += kept.height
             noticed = merge((noticed, batch.noticed))
@@ -90,6 +96,8 @@ def _partition(
         "quarantine": quarantine if reasons else None,
         "has_items": bool(item_ids),
         "times": times,
+        "left_out": dict(sorted(left_out.items())),
+        "seen": sorted(map(list, values)),
         "noticed": [notice.model_dump() for notice in noticed],
     }
 

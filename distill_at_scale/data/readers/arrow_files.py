@@ -70,7 +70,7 @@ def first_batch(head: TableHead, columns: list[str], rows: int) -> pa.RecordBatc
 
 def read_table(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
     """The rows of a run of record batches or stripes, in batches of at most ``BATCH_ROWS``."""
-    own = [name for name in schema.columns.values() if name not in fragment.partitions]
+    own = [name for name in schema.read.values() if name not in fragment.partitions]
     with explain_table(fragment.uri, fragment.format):
         yield from read_batches(_slices(_batches(fragment, own), fragment, own), fragment, schema)
 

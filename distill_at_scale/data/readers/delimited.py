@@ -101,8 +101,12 @@ def _first_lines(block: bytes, records: Records) -> np.ndarray:
 def _type_choices(block: bytes, schema: LogSchema, delimiter: str) -> list[dict[str, pa.DataType]]:
     """How the columns may be parsed, the fastest first: as numbers, or all as text."""
     types: dict[str, pa.DataType] = {}
-    for canonical in schema.columns:
-        if schema.id_types.get(canonical) == "int64":
+    # What is compared as text keeps the text that it has in the file.
+    compared = {condition.key for condition in schema.conditions}
+    for canonical in schema.read:
+        if canonical in compared:
+            types[canonical] = pa.string()
+        elif schema.id_types.get(canonical) == "int64":
             types[canonical] = pa.int64()
         elif canonical == Columns.RATING:
             types[canonical] = pa.float64()
@@ -150,15 +154,15 @@ def _arrow(
                 invalid_row_handler=keep,
             ),
             convert_options=pa_csv.ConvertOptions(
-                include_columns=list(schema.columns.values()),
-                column_types={schema.columns[name]: dtype for name, dtype in types.items()},
+                include_columns=list(schema.read.values()),
+                column_types={schema.read[name]: dtype for name, dtype in types.items()},
                 null_values=[""],
                 strings_can_be_null=False,
             ),
         )
     except pa.ArrowInvalid:
         return None
-    raw = pl.DataFrame({c: pl.Series(c, table.column(name)) for c, name in schema.columns.items()})
+    raw = pl.DataFrame({c: pl.Series(c, table.column(name)) for c, name in schema.read.items()})
     return raw, broken
 
 
@@ -188,7 +192,7 @@ def _text(block: bytes, records: Records, first: int, last: int) -> str:
 
 def _parse_lines(block: bytes, fragment: Fragment, schema: LogSchema, quoting: Quoting) -> Parsed:
     """Record by record, where quotes are not what they seem: only the lines at fault are bad."""
-    wanted = [(canonical, fragment.names.index(name)) for canonical, name in schema.columns.items()]
+    wanted = [(canonical, fragment.names.index(name)) for canonical, name in schema.read.items()]
     width = len(fragment.names)
     rows: list[list[str]] = []
     row_lines: list[int] = []

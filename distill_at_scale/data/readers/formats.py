@@ -146,7 +146,8 @@ def _jsonl(head: TextHead, lines: Sequence[str], options: LogOptions) -> TextLay
     names = tuple(dict.fromkeys(key for value in objects for key in value))
     if not head.complete or len(lines) > _SAMPLE_LINES:
         # Objects behind these may have more; the user may know of them.
-        names += tuple(name for name in options.map.values() if name and name not in names)
+        known = (*options.map.values(), *options.where, options.event_column)
+        names += tuple(name for name in dict.fromkeys(known) if name and name not in names)
     samples = {name: [value.get(name) for value in objects] for name in names}
     return TextLayout(head, "jsonl", names, None, 0, samples)
 

@@ -19,7 +19,12 @@ from distill_at_scale.errors import DasError
 
 LATE: Final = (Columns.RATING, Columns.TIMESTAMP)
 """Columns that a log may do without; whether it does shows in all of its objects only."""
-_ARROW: Final[dict[str, pa.DataType]] = {"int": pa.int64(), "float": pa.float64(), "string": pa.string()}
+_ARROW: Final[dict[str, pa.DataType]] = {
+    "int": pa.int64(),
+    "float": pa.float64(),
+    "bool": pa.bool_(),
+    "string": pa.string(),
+}
 
 
 def parse_jsonl(block: bytes, fragment: Fragment, schema: LogSchema) -> Parsed:
@@ -29,7 +34,7 @@ def parse_jsonl(block: bytes, fragment: Fragment, schema: LogSchema) -> Parsed:
         DasError: a column that the first objects of the log do not have, and which therefore is not read, comes later.
     """
     _refuse_late(block, fragment, schema)
-    fields = [(name, _ARROW[schema.text_types.get(c, "string")]) for c, name in schema.columns.items()]
+    fields = [(name, _ARROW[schema.text_types.get(c, "string")]) for c, name in schema.read.items()]
     source: Any = pa.BufferReader(block)
     try:
         table = pa_json.read_json(
@@ -47,7 +52,7 @@ def parse_jsonl(block: bytes, fragment: Fragment, schema: LogSchema) -> Parsed:
     if table.num_rows != len(lines):
         # Arrow also takes objects spread over lines, or several in one.
         return _parse_lines(block, schema)
-    raw = pl.DataFrame({c: pl.Series(c, table.column(name)) for c, name in schema.columns.items()})
+    raw = pl.DataFrame({c: pl.Series(c, table.column(name)) for c, name in schema.read.items()})
     return Parsed(raw, [], [], lambda: (lines, np.empty(0, dtype=np.int64)))
 
 
@@ -97,7 +102,8 @@ def _parse_lines(block: bytes, schema: LogSchema) -> Parsed:
             values = json.loads(line)
             if not isinstance(values, dict):
                 raise ValueError
-            rows.append([_as_text(values.get(name)) for name in schema.columns.values()])
+            own = [_as_text(values.get(name)) for name in schema.columns.values()]
+            rows.append([*own, *(_compared(values.get(name)) for name in schema.extra.values())])
             row_lines.append(index)
         except _WrongValue:
             broken.append(line)
@@ -107,7 +113,7 @@ def _parse_lines(block: bytes, schema: LogSchema) -> Parsed:
             broken.append(line)
             reasons.append("line is not one JSON object")
             broken_at.append(index)
-    raw = pl.DataFrame(rows, schema=dict.fromkeys(schema.columns, pl.String), orient="row")
+    raw = pl.DataFrame(rows, schema=dict.fromkeys(schema.read, pl.String), orient="row")
     return Parsed(raw, broken, reasons, lambda: (np.array(row_lines, np.int64), np.array(broken_at, np.int64)))
 
 
@@ -129,3 +135,13 @@ def _as_text(value: Any) -> str | None:
     if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
         return str(int(value))
     return repr(value)
+
+
+def _compared(value: Any) -> str | None:
+    """A value that is only compared with others; arrays and objects equal none of them."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    try:
+        return _as_text(value)
+    except _WrongValue:
+        return None

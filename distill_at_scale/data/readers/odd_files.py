@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Final
 
 import pyarrow as pa
@@ -12,11 +11,9 @@ import pyarrow as pa
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.readers.heads import Head, first_values, name_of
 from distill_at_scale.data.readers.schema import LogSchema
+from distill_at_scale.data.readers.selection import EVENTS
 from distill_at_scale.data.readers.tables import TableHead, field_type, is_list_column
 
-_EVENTS: Final = re.compile(
-    r"(event|action|behaviou?r|interaction|feedback|activity)(_?(type|name|kind|code|flag))?|(event|type)"
-)
 # More values than these are no kinds of events.
 _MOST_EVENTS: Final = 20
 
@@ -34,8 +31,9 @@ def odd_files(
     """
     noticed = [notice for head in heads if not isinstance(head, TableHead) for notice in head.noticed]
     noticed += _formats(heads)
-    noticed += _folders(heads, columns, folders)
-    noticed += _events(heads, columns)
+    read = set(schema.read.values())
+    noticed += _folders(heads, read, folders)
+    noticed += _events(heads, read)
     tables = [head for head in heads if isinstance(head, TableHead)]
     for canonical, name in columns.items():
         there = [head for head in tables if name in head.names]
@@ -62,16 +60,16 @@ def _formats(heads: Sequence[Head]) -> list[Notice]:
     return noticed
 
 
-def _folders(heads: Sequence[Head], columns: dict[str, str], folders: Sequence[dict[str, str | None]]) -> list[Notice]:
+def _folders(heads: Sequence[Head], read: Set[str], folders: Sequence[dict[str, str | None]]) -> list[Notice]:
     unread: dict[str, list[str]] = {}
     for head, values in zip(heads, folders):
         for name in values:
-            if name not in columns.values() and name not in head.names:
+            if name not in read and name not in head.names:
                 unread.setdefault(name, []).append(name_of(head))
     return [
         Notice(
             what=f"the names of the folders hold the column '{name}', which is not read "
-            f"(a --map such as timestamp={name} reads it)",
+            f"(--map timestamp={name} and the like read it, --where {name}=… filters by it)",
             count=len(places),
             unit="file",
             example=places[0],
@@ -80,19 +78,20 @@ def _folders(heads: Sequence[Head], columns: dict[str, str], folders: Sequence[d
     ]
 
 
-def _events(heads: Sequence[Head], columns: dict[str, str]) -> list[Notice]:
+def _events(heads: Sequence[Head], read: Set[str]) -> list[Notice]:
     """A column that tells kinds of events apart, such as views from purchases, which are all read as one."""
     for head in heads:
         for name in head.names:
-            if name in columns.values() or not _EVENTS.fullmatch(name.lower()):
+            if name in read or not EVENTS.fullmatch(name.lower()):
                 continue
             values = first_values(head, name) if isinstance(head, TableHead) else head.samples.get(name, [])
             kinds = Counter(str(value) for value in values if value is not None and value != "")
             if 2 <= len(kinds) <= _MOST_EVENTS:
                 shown = ", ".join(kind for kind, _ in kinds.most_common(4)) + (", …" if len(kinds) > 4 else "")
+                (one, _), (two, _) = kinds.most_common(2)
                 what = (
                     f"column '{name}' tells kinds of events apart ({shown}), but is not read: all of them count alike; "
-                    f"keep one kind by filtering the log first"
+                    f"keep some with --where {name}={one}, or weigh them with --event {one}:0.1 {two}:1"
                 )
                 return [Notice(what=what, count=len(heads), unit="file", example=name_of(head))]
     return []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from collections import Counter
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -42,6 +44,23 @@ class LogOptions(BaseModel):
     map: dict[str, str] = Field(default_factory=dict)
     """Which column of the log is which: user_id=visitor; an empty name (rating=) ignores that column."""
 
+    where: dict[str, list[str]] = Field(default_factory=dict)
+    """Read only the rows whose column holds one of the values: event=purchase, or event=view,purchase; of several
+    columns all must hold. Values are compared as text (5, true). The other rows are dropped and counted."""
+
+    weight: str | None = Field(default=None, min_length=1)
+    """Column of numbers that holds each row's weight. Weights become the dataset's ratings, which --min-rating filters
+    by and explicit objectives learn; models of implicit feedback count every row alike."""
+
+    event: list[str] = Field(default_factory=list)
+    """Kinds of events to read, each with its weight (1 when not given): view:0.1 purchase:1. Rows of other kinds are
+    dropped and counted; weights become ratings as those of --weight do. Of several events of one user and item,
+    --duplicates last keeps the last by time, whatever it weighs."""
+
+    event_column: str | None = Field(default=None, min_length=1)
+    """Column that holds the kind of event. Default: the one with a usual name, such as event, event_type, action or
+    behavior."""
+
     id_type: IdType = "auto"
     """Whether ids are integers or strings; auto: integers where the first rows of every file are."""
 
@@ -60,8 +79,76 @@ class LogOptions(BaseModel):
             check_format(given)
         return given
 
+    @field_validator("where", mode="before")
+    @classmethod
+    def _values_at_commas(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {
+            str(name): [_text(one) for one in (several if isinstance(several, list | tuple) else _at_commas(several))]
+            for name, several in given.items()
+        }
+
+    @field_validator("event", mode="before")
+    @classmethod
+    def _kinds_of_events(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            return [f"{_text(kind)}:{_text(weight)}" for kind, weight in given.items()]
+        several = given if isinstance(given, list | tuple) else [given]
+        return [part for one in several for part in _at_commas(one)]
+
+    @field_validator("event")
+    @classmethod
+    def _weights_are_numbers(cls, given: list[str]) -> list[str]:
+        kinds = [_kind(text) for text in given]
+        twice = [kind for kind, count in Counter(kind for kind, _ in kinds).items() if count > 1]
+        if twice:
+            raise ValueError(f"the kind '{twice[0]}' is given twice")
+        return given
+
+    @property
+    def kinds(self) -> dict[str, float]:
+        """Kind of event → weight."""
+        return dict(_kind(text) for text in self.event)
+
+    @model_validator(mode="after")
+    def _one_home_for_weights(self) -> LogOptions:
+        if self.event and self.weight is not None:
+            raise ValueError("event and weight exclude each other; give one of them")
+        for name, given in (("event", bool(self.event)), ("weight", self.weight is not None)):
+            if given and "rating" in self.map:
+                raise ValueError(f"{name} and map rating={self.map['rating']} exclude each other: weights are ratings")
+        if self.event_column is not None and not self.event:
+            raise ValueError("event_column is given without event; say which kinds to read, as view:0.1 purchase:1")
+        return self
+
     @model_validator(mode="after")
     def _one_way_to_read_times(self) -> LogOptions:
         if self.time_format is not None and self.time_unit != "auto":
             raise ValueError("time_format and time_unit exclude each other; give one of them")
         return self
+
+
+def _text(value: Any) -> str:
+    """A value of a YAML file or of Python as the text that it is compared as."""
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _at_commas(value: Any) -> list[str]:
+    return [part.strip() for part in _text(value).split(",")]
+
+
+def _kind(text: str) -> tuple[str, float]:
+    """``view:0.1`` as kind and weight; the weight of ``view`` is 1."""
+    kind, colon, weight = text.rpartition(":")
+    if not colon:
+        return text, 1.0
+    try:
+        number = float(weight)
+    except ValueError:
+        raise ValueError(f"'{text}': '{weight}' is no number; a kind and its weight are written as view:0.1") from None
+    if not math.isfinite(number):
+        raise ValueError(f"'{text}': a weight must be finite")
+    return kind, number

@@ -50,7 +50,7 @@ def first_batch(head: TableHead, columns: list[str], rows: int) -> pa.RecordBatc
 def read_parquet(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
     """The rows of a run of row groups, in batches of at most ``BATCH_ROWS``."""
     prefetch = not storage.is_local(fragment.uri) and fragment.rows <= _PREFETCH_ROWS
-    own = [name for name in schema.columns.values() if name not in fragment.partitions]
+    own = [name for name in schema.read.values() if name not in fragment.partitions]
     with (
         explain_table(fragment.uri),
         open_table(fragment.uri) as source,

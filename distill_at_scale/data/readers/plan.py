@@ -21,7 +21,8 @@ from distill_at_scale.data.readers.lists import refuse_lists
 from distill_at_scale.data.readers.odd_files import odd_files
 from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.partitions import partition_values
-from distill_at_scale.data.readers.schema import Fragment, LogEstimate, LogSchema, ReadAs
+from distill_at_scale.data.readers.schema import Fragment, LogEstimate, LogSchema, ReadAs, TextType
+from distill_at_scale.data.readers.selection import check_weight, find_conditions, map_of
 from distill_at_scale.data.readers.sequences import tokens
 from distill_at_scale.data.readers.tables import TableHead
 from distill_at_scale.data.readers.time_units import Times, find_rule
@@ -54,6 +55,7 @@ def plan_log(
             between files, or types that cannot be told.
     """
     check_map(options.map)
+    options = options.model_copy(update={"map": map_of(options)})
     files, left_out = list_inputs(options.input)
     skipped = [(storage.redact(file.uri), "the file is empty") for file in files if not file.size]
     files = [file for file in files if file.size]
@@ -65,22 +67,36 @@ def plan_log(
         raise DasError(f"{_listed([place for place, _ in skipped])}: all input files are empty; nothing to read.")
 
     folders = [partition_values(file_of(head).uri) for head in heads]
+    places = [
+        (name_of(head), [*head.names, *(v for v in values if v not in head.names)])
+        for head, values in zip(heads, folders)
+    ]
+    check_weight(options, places)
     columns = [
         resolve(head.names, options.map, want_split, name_of(head), tuple(values))
         for head, values in zip(heads, folders)
     ]
     _check_agreement(heads, columns)
+    conditions, extra = find_conditions(options, places, columns[0])
     # Where a file has a column of the same name itself, the file is believed.
     partitions = [
-        {name: values[name] for name in own.values() if name in values and name not in head.names}
+        {name: values[name] for name in (*own.values(), *extra.values()) if name in values and name not in head.names}
         for head, own, values in zip(heads, columns, folders)
     ]
     for head, own, values in zip(heads, columns, partitions):
         if isinstance(head, TableHead):
             tables.check_types(head, {c: name for c, name in own.items() if name not in values})
+            tables.check_compared(head, [c.name for c in conditions if c.name not in values], own.values())
     with ThreadPoolExecutor(_THREADS) as pool:
         samples = list(pool.map(look_at, heads, columns, partitions))
     schema, odd_times = _schema(options, heads, columns[0], partitions, samples)
+    schema = schema.model_copy(
+        update={
+            "extra": extra,
+            "conditions": tuple(conditions),
+            "text_types": {**schema.text_types, **_compared_types(heads, extra)},
+        }
+    )
 
     fragments: list[Fragment] = []
     size = 0
@@ -189,6 +205,17 @@ def _schema(
         }
     )
     return schema, noticed
+
+
+def _compared_types(heads: Sequence[Head], extra: dict[str, str]) -> dict[str, TextType]:
+    """How JSON writes columns that are compared; fields of other text stay text."""
+    types: dict[str, TextType] = {}
+    for key, name in extra.items():
+        values = [value for head in heads if isinstance(head, TextLayout) for value in head.samples.get(name, [])]
+        present = [value for value in values if value is not None]
+        booleans = bool(present) and all(isinstance(value, bool) for value in present)
+        types[key] = "bool" if booleans else number_kind(present, True) or "string"
+    return types
 
 
 def _typed_numbers(heads: Sequence[Head]) -> bool:

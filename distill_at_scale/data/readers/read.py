@@ -20,6 +20,7 @@ from distill_at_scale.data.readers.parquet import read_parquet
 from distill_at_scale.data.readers.quoting import Quoting
 from distill_at_scale.data.readers.repeated import RepeatedHeader
 from distill_at_scale.data.readers.schema import Batch, Fragment, LogSchema
+from distill_at_scale.data.readers.selection import select_rows
 from distill_at_scale.data.readers.sequences import parse_sequences
 from distill_at_scale.data.readers.table_rows import add_partitions
 from distill_at_scale.data.readers.tail import LastLine
@@ -64,7 +65,8 @@ def _read_text(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
     quoted = fragment.format in ("csv", "inter") and fragment.quote == "record"
     # What the folders' names give is no column of the lines.
     own = {c: name for c, name in schema.columns.items() if name not in fragment.partitions}
-    lines_schema = schema.model_copy(update={"columns": own}) if fragment.partitions else schema
+    extra = {c: name for c, name in schema.extra.items() if name not in fragment.partitions}
+    lines_schema = schema.model_copy(update={"columns": own, "extra": extra}) if fragment.partitions else schema
     header = RepeatedHeader(fragment, lines_schema, source)
     tail = LastLine(fragment, lines_schema, source)
     for block in blocks(fragment, Quoting.of(fragment, lines_schema).end if quoted else whole_lines, size):
@@ -79,7 +81,9 @@ def _read_text(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
             cut = None
         parsed = header.drop(_PARSERS[fragment.format](data, fragment, lines_schema), block.line)
         raw = add_partitions(parsed.raw, fragment, schema)
-        good, bad = clean_rows(raw, schema.id_types, schema.times, source, 0)
+        asked = select_rows(raw, schema.conditions)
+        at_rows = 0 if asked.kept is None else asked.kept
+        good, bad = clean_rows(asked.raw, schema.id_types, schema.times, source, at_rows)
         if bad.height or parsed.broken:
             rows, broken = parsed.numbers() if block.line is not None else (None, None)
             offset = block.line or 0
@@ -96,8 +100,8 @@ def _read_text(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
             number = None if block.line is None else [block.line + data.count(b"\n")]
             at_end = _numbers(None if number is None else np.array(number), 1)
             bad = pl.concat([bad, broken_lines([cut.line], [cut.reason], source, at_end)])
-        notices = merge((odd, tail.noticed(block.unfinished), parsed.noticed, notice_rows(good)))
-        yield Batch(good, bad, tuple(notices))
+        notices = merge((odd, tail.noticed(block.unfinished), parsed.noticed, asked.noticed, notice_rows(good)))
+        yield Batch(good, bad, tuple(notices), asked.left_out, asked.seen)
 
 
 def _plain_text(block: Block) -> tuple[bytes, list[Notice]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import polars as pl
@@ -10,12 +11,13 @@ from pydantic import BaseModel, ConfigDict
 
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice
+from distill_at_scale.data.readers.selection import Condition
 from distill_at_scale.data.times import TimeRule
 
 FileFormat = Literal["parquet", "arrow", "arrow_stream", "orc", "csv", "jsonl", "inter", "movielens", "sequences"]
 Quote = Literal["none", "line", "record"]
 """Quotes are plain characters; close on their line or are plain characters; or may hold line ends."""
-TextType = Literal["int", "float", "string"]
+TextType = Literal["int", "float", "bool", "string"]
 Compression = Literal["gzip", "zstd", "bz2", "xz", "lz4"]
 
 _FORMATS: Final = {
@@ -32,6 +34,12 @@ class LogSchema(BaseModel):
 
     columns: dict[str, str]
     """Canonical name → the log's own name, of the columns that are read."""
+
+    extra: dict[str, str] = {}
+    """Key → the log's own name, of the columns that are read for :attr:`conditions` alone."""
+
+    conditions: tuple[Condition, ...] = ()
+    """What rows must hold to be read at all, and their weights."""
 
     id_types: dict[str, Literal["int64", "string"]]
     """Type of ``user_id`` and ``item_id`` in the good rows."""
@@ -63,9 +71,14 @@ class LogSchema(BaseModel):
         return TimeRule(self.time_unit, self.time_format, self.time_checked)
 
     @property
+    def read(self) -> dict[str, str]:
+        """Canonical name or key → the log's own name, of all columns that are read."""
+        return {**self.columns, **self.extra}
+
+    @property
     def has_rating(self) -> bool:
         """Whether the good rows have ``rating``."""
-        return Columns.RATING in self.columns
+        return Columns.RATING in self.columns or any(condition.weights for condition in self.conditions)
 
     @property
     def has_timestamp(self) -> bool:
@@ -86,7 +99,8 @@ class LogSchema(BaseModel):
             Columns.TIMESTAMP: pl.Int64(),
             Columns.SPLIT: pl.Int8(),
         }
-        return {name: dtype for name, dtype in types.items() if name in self.columns}
+        there = {*self.columns, *([Columns.RATING] if self.has_rating else [])}
+        return {name: dtype for name, dtype in types.items() if name in there}
 
 
 def _id_dtype(name: str) -> pl.DataType:
@@ -187,20 +201,24 @@ class LogEstimate:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some consecutive rows of a fragment; each input row is in exactly one of ``good`` and ``bad``.
+    """Some consecutive rows of a fragment; each input row is in one of ``good`` and ``bad``, or was left out.
 
     Attributes:
         good: columns and types of :meth:`LogSchema.good_schema`.
         bad: columns and types of :data:`distill_at_scale.data.cleaning.BAD_SCHEMA`.
         noticed: what is odd in its rows.
+        left_out: option → rows that the schema's conditions left out.
+        seen: (key, value) of the values that conditions ask for, and that occur.
         rows: ``good.height + bad.height``.
     """
 
     good: pl.DataFrame
     bad: pl.DataFrame
     noticed: tuple[Notice, ...] = ()
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    seen: frozenset[tuple[str, str]] = frozenset()
 
     @property
     def rows(self) -> int:
-        """Input rows of this batch."""
+        """Input rows of this batch that were not left out."""
         return self.good.height + self.bad.height

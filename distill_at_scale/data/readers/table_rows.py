@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from distill_at_scale.data import storage
-from distill_at_scale.data.cleaning import clean_rows, quarantined
+from distill_at_scale.data.cleaning import clean_rows, empty_bad, quarantined
 from distill_at_scale.data.ids import notice_rows
 from distill_at_scale.data.readers import tables
 from distill_at_scale.data.readers.schema import Batch, Fragment, LogSchema
+from distill_at_scale.data.readers.selection import Condition, select_rows
 from distill_at_scale.data.readers.tables import find_column, is_bytes, is_list, is_text
 
 
 def read_batches(batches: Iterable[pa.RecordBatch], fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
     """Validated rows of a file's record batches; lists are taken apart, a row for each of their values."""
-    own = {c: name for c, name in schema.columns.items() if name not in fragment.partitions}
+    own = {c: name for c, name in schema.read.items() if name not in fragment.partitions}
     row = fragment.first_row
     for batch in batches:
         arrays: dict[str, Any] = {}
@@ -29,7 +30,12 @@ def read_batches(batches: Iterable[pa.RecordBatch], fragment: Fragment, schema: 
             top, steps = find_column(batch.schema, name)
             arrays[canonical], deeper[canonical] = _walk(batch.column(top), steps)
         if any(is_list(array.type) for array in arrays.values()):
-            yield from _exploded(arrays, deeper, fragment, schema, row)
+            numbers = None if row is None else row + np.arange(batch.num_rows)
+            scalar = [c for c in schema.conditions if c.key not in arrays or not is_list(arrays[c.key].type)]
+            if scalar:
+                arrays, numbers, left_out = _whole_rows(arrays, scalar, fragment, schema, numbers)
+                yield left_out
+            yield from _exploded(arrays, deeper, fragment, schema, numbers)
         else:
             yield _clean(arrays, fragment, schema, row)
         row = None if row is None else row + batch.num_rows
@@ -66,7 +72,11 @@ def _walk(array: Any, steps: list[str]) -> tuple[Any, list[str]]:
 
 
 def _exploded(
-    arrays: dict[str, Any], deeper: dict[str, list[str]], fragment: Fragment, schema: LogSchema, row: int | None
+    arrays: dict[str, Any],
+    deeper: dict[str, list[str]],
+    fragment: Fragment,
+    schema: LogSchema,
+    numbers: np.ndarray | None,
 ) -> Iterator[Batch]:
     """The rows of lists, in batches of about ``BATCH_ROWS``; rows with uneven or empty lists are bad."""
     lists = [c for c, array in arrays.items() if is_list(array.type)]
@@ -76,10 +86,10 @@ def _exploded(
     for other in lists[1:]:
         even &= lengths[other] == length
     whole = even & (length > 0)
-    numbers = None if row is None else row + np.arange(len(length))
     if not whole.all():
         at = np.flatnonzero(~whole)
-        empty, uneven = f"{lists[0]} is an empty list", f"the lists of {' and '.join(lists)} have different lengths"
+        names = [schema.extra.get(c, c) for c in lists]
+        empty, uneven = f"{names[0]} is an empty list", f"the lists of {' and '.join(names)} have different lengths"
         reasons = pl.Series([empty if even[k] else uneven for k in at], dtype=pl.String)
         scalars = {c: array.take(pa.array(at)) for c, array in arrays.items() if c not in lists}
         rows = pl.Series("row", [None] * len(at) if numbers is None else numbers[at], dtype=pl.Int64)
@@ -103,10 +113,32 @@ def _exploded(
         start = stop
 
 
+def _whole_rows(
+    arrays: dict[str, Any],
+    conditions: Sequence[Condition],
+    fragment: Fragment,
+    schema: LogSchema,
+    numbers: np.ndarray | None,
+) -> tuple[dict[str, Any], np.ndarray | None, Batch]:
+    """The rows for which conditions on columns without lists hold, before their lists are looked at."""
+    keys = {condition.key for condition in conditions}
+    index = pl.DataFrame({"": np.arange(len(next(iter(arrays.values()))))})
+    scalars = _frame({c: array for c, array in arrays.items() if c in keys}, schema)
+    asked = select_rows(add_partitions(pl.concat([index, scalars], how="horizontal"), fragment, schema), conditions)
+    if asked.kept is not None:
+        arrays = {c: array.take(pa.array(asked.kept)) for c, array in arrays.items()}
+        numbers = None if numbers is None else numbers[asked.kept]
+    none = pl.DataFrame(schema=schema.good_schema())
+    return arrays, numbers, Batch(none, empty_bad(), asked.noticed, asked.left_out, asked.seen)
+
+
 def _clean(arrays: dict[str, Any], fragment: Fragment, schema: LogSchema, rows: int | np.ndarray | None) -> Batch:
     raw = add_partitions(_frame(arrays, schema), fragment, schema)
-    good, bad = clean_rows(raw, schema.id_types, schema.times, storage.redact(fragment.uri), rows)
-    return Batch(good, bad, notice_rows(good))
+    asked = select_rows(raw, schema.conditions)
+    if asked.kept is not None and rows is not None:
+        rows = rows + asked.kept if isinstance(rows, int) else rows[asked.kept]
+    good, bad = clean_rows(asked.raw, schema.id_types, schema.times, storage.redact(fragment.uri), rows)
+    return Batch(good, bad, (*asked.noticed, *notice_rows(good)), asked.left_out, asked.seen)
 
 
 def _frame(arrays: dict[str, Any], schema: LogSchema) -> pl.DataFrame:
@@ -115,7 +147,7 @@ def _frame(arrays: dict[str, Any], schema: LogSchema) -> pl.DataFrame:
 
 def add_partitions(raw: pl.DataFrame, fragment: Fragment, schema: LogSchema) -> pl.DataFrame:
     """``raw`` with the columns that the names of the file's folders give, as ``dt=2026-01-01``."""
-    values = {c: fragment.partitions[name] for c, name in schema.columns.items() if name in fragment.partitions}
+    values = {c: fragment.partitions[name] for c, name in schema.read.items() if name in fragment.partitions}
     return raw.with_columns(pl.lit(value, pl.String).alias(c) for c, value in values.items()) if values else raw
 
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.readers.schema import FileFormat, Fragment
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, SettingError
 
 FRAGMENT_ROWS: Final = 1_500_000
 BATCH_ROWS: Final = 1 << 20
@@ -112,6 +112,28 @@ def check_types(head: TableHead, columns: dict[str, str]) -> None:
             f"{place}: column '{name}' has the type {dtype}, which cannot "
             f"be read as {canonical}; name another with --map {canonical}=COLUMN."
         )
+
+
+def check_compared(head: TableHead, names: Iterable[str], own: Iterable[str]) -> None:
+    """Refuses columns whose values cannot be compared as text, or are several where a row has one.
+
+    Args:
+        head: the file.
+        names: its columns that are compared.
+        own: its columns that are read as ids, ratings, times.
+
+    Raises:
+        SettingError: naming file, column and type.
+    """
+    lists = any(name in head.names and is_list_column(head, name) for name in own)
+    for name in names:
+        dtype, depth = field_type(head.schema, name)
+        if pa.types.is_nested(dtype) or depth > (1 if lists else 0):
+            what = "lists" if depth else f"values of the type {dtype}"
+            raise SettingError(
+                f"{storage.redact(head.file.uri)}: column '{name}' holds {what}, which --where and --event cannot "
+                f"compare; name a column with one value a row."
+            )
 
 
 def id_kind(head: TableHead, name: str) -> str | None:
