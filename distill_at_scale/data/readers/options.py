@@ -8,8 +8,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from distill_at_scale.data.times import check_format
-
 LogFormat = Literal["auto", "parquet", "arrow", "orc", "csv", "jsonl", "inter", "movielens", "sequences"]
 IdType = Literal["auto", "int", "string"]
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "days", "excel", "ticks", "iso"]
@@ -76,6 +74,9 @@ class LogOptions(BaseModel):
     @classmethod
     def _reads_dates(cls, given: str | None) -> str | None:
         if given is not None:
+            # The command line's help and completion read the options, but need no Polars.
+            from distill_at_scale.data.times import check_format
+
             check_format(given)
         return given
 

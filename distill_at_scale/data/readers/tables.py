@@ -103,6 +103,7 @@ def check_types(head: TableHead, columns: dict[str, str]) -> None:
         if known and depth <= 1:
             continue
         place = storage.redact(head.file.uri)
+        other = " or --weight COLUMN" if canonical == Columns.RATING else ""
         if depth > 1:
             raise DasError(
                 f"{place}: column '{name}' holds lists of lists; only one list a row is read, so flatten it first "
@@ -110,7 +111,7 @@ def check_types(head: TableHead, columns: dict[str, str]) -> None:
             )
         raise DasError(
             f"{place}: column '{name}' has the type {dtype}, which cannot "
-            f"be read as {canonical}; name another with --map {canonical}=COLUMN."
+            f"be read as {canonical}; name another with --map {canonical}=COLUMN{other}."
         )
 
 
