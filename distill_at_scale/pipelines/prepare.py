@@ -13,11 +13,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
 import polars as pl
 import ray
 
@@ -27,7 +25,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK, Manifest, QuarantineRecord
 from distill_at_scale.data.noticed import Notice, merge
-from distill_at_scale.data.preparation import buckets, core, fragments, parts, quantiles, shards
+from distill_at_scale.data.preparation import buckets, core, described, fragments, parts, quantiles, shards
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema, plan_log
 from distill_at_scale.data.readers.selection import meaning_of_ratings, none_left, unseen
 from distill_at_scale.data.splits import SHORTEST_HISTORY
@@ -351,15 +349,15 @@ class _Prepare:
                     "skipped": [list(skipped) for skipped in estimate.skipped],
                     "read_as": [way.model_dump() for way in estimate.read_as],
                     "columns": schema.columns,
-                    "time_unit": _unit(schema),
-                    **_times(schema, estimate, read),
+                    "time_unit": described.time_unit(schema),
+                    **described.times(schema, estimate, read),
                 },
                 "noticed": merge(
                     [
                         estimate.noticed,
                         unseen(schema.conditions, [pair for r in read for pair in r["seen"]]),
                         *([Notice.model_validate(n) for n in r["noticed"]] for r in (*read, *sorted_)),
-                        _notices_of_ties(runs.total(r["tied"] for r in written)),
+                        described.ties(runs.total(r["tied"] for r in written)),
                     ]
                 ),
                 "config": self.content,
@@ -375,22 +373,6 @@ class _Prepare:
         return Dataset.open(self.output)
 
 
-def _unit(schema: LogSchema) -> str | None:
-    if schema.positions:
-        return "position"
-    return schema.time_unit if schema.has_timestamp else None
-
-
-def _times(schema: LogSchema, estimate: LogEstimate, read: list[dict[str, Any]]) -> dict[str, str]:
-    """The first and last time of the log's good rows, as ISO 8601; nothing where times are positions or not there."""
-    found = [time for r in read for time in r.get("times", [])]
-    if not found or all(way.format == "sequences" for way in estimate.read_as):
-        return {}
-    first, last = (str(np.datetime64(time // 1_000_000_000, "s")) + "Z" for time in (min(found), max(found)))
-    written = {"time_format": schema.time_format} if schema.time_format else {}
-    return {**written, "first_time": first, "last_time": last}
-
-
 def _load_ids(uri: str) -> pl.Series:
     return pl.DataFrame(pl.from_arrow(parts.read_arrow(uri))).to_series()
 
@@ -402,11 +384,6 @@ def _length(ids: pl.Series) -> int:
 def _load_numbering(work: str, round_: int, min_item: int, item_ids: pl.Series | None) -> shards.Numbering:
     item_hash = None if item_ids is None else hashing.hash_ids(item_ids)
     return shards.Numbering(core.load_alive(work, round_), min_item > 1, item_hash)
-
-
-def _notices_of_ties(tied: Mapping[str, int]) -> list[Notice]:
-    what = "held out for {} by a draw (--seed) among rows of the user with the same time"
-    return [Notice(what=what.format(split), count=n) for split, n in tied.items() if n]
 
 
 def _power_of_two(at_least: float) -> int:

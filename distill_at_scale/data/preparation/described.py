@@ -1,0 +1,34 @@
+"""What the manifest says of a log's times and ties, from the schema and the stages' records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from distill_at_scale.data.noticed import Notice
+from distill_at_scale.data.readers import LogEstimate, LogSchema
+
+
+def time_unit(schema: LogSchema) -> str | None:
+    """The unit of a log's times; ``position`` where the order of its lines stands for them, None without times."""
+    if schema.positions:
+        return "position"
+    return schema.time_unit if schema.has_timestamp else None
+
+
+def times(schema: LogSchema, estimate: LogEstimate, read: list[dict[str, Any]]) -> dict[str, str]:
+    """The first and last time of the log's good rows, as ISO 8601; nothing where times are positions or not there."""
+    found = [time for r in read for time in r.get("times", [])]
+    if not found or all(way.format == "sequences" for way in estimate.read_as):
+        return {}
+    first, last = (str(np.datetime64(time // 1_000_000_000, "s")) + "Z" for time in (min(found), max(found)))
+    written = {"time_format": schema.time_format} if schema.time_format else {}
+    return {**written, "first_time": first, "last_time": last}
+
+
+def ties(tied: Mapping[str, int]) -> list[Notice]:
+    """Notices of held-out rows that a draw chose; ``tied``: split → how many."""
+    what = "held out for {} by a draw (--seed) among rows of the user with the same time"
+    return [Notice(what=what.format(split), count=n) for split, n in tied.items() if n]
