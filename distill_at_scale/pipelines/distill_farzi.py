@@ -207,7 +207,8 @@ def _parameters(file: str) -> Parameters:
     """
     content = sealed.read(file, parts.FIX)
     with recorded.parsing(file, parts.FIX):
-        found: Parameters = safetensors.torch.load(content.to_pybytes())
+        # Copied, so that they lie as torch lays them out: the last bits of a product depend on where numbers lie.
+        found: Parameters = {k: v.clone() for k, v in safetensors.torch.load(content.to_pybytes()).items()}
     return found
 
 

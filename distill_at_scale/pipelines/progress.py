@@ -35,7 +35,8 @@ def say(text: str) -> None:
     if _PACKAGE.handlers or (_LOG.hasHandlers() and _LOG.isEnabledFor(logging.INFO)):
         _LOG.info("%s", text)
     else:
-        print(text, file=sys.stderr, flush=True)
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def terminal() -> Console | None:

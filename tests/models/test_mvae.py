@@ -62,7 +62,7 @@ def test_hidden_loss_asks_for_what_the_encoder_was_not_given() -> None:
 
 
 def test_hiding_nothing_is_refused() -> None:
-    with pytest.raises(DasError, match="mvae: dropout=0 hides nothing to learn from"):
+    with pytest.raises(DasError, match="dropout=0 hides nothing to learn from"):
         create_model("mvae", {"dropout": 0})
 
 

@@ -37,7 +37,7 @@ def test_models_take_settings(data: das.Dataset, tmp_path: Path) -> None:
     given = das.compare(**asked, set={"ease.lam": 1e6})
     das.fit(data=sample.uri, model="ease", set={"lam": 1e6}, output=str(tmp_path / "ease"))
     alone = das.evaluate(data=data.uri, model=str(tmp_path / "ease")).metrics["auc"]
-    assert given.small[0].models["ease"].metrics["auc"] == pytest.approx(alone, rel=1e-5)
+    assert given.small[0].models["ease"].metrics["auc"] == pytest.approx(alone, rel=1e-4)
     assert given.small[0].models["ease"].metrics["auc"] != chosen.small[0].models["ease"].metrics["auc"]
     assert given.full["popularity"] == chosen.full["popularity"]  # whose settings are the same: taken up
     for wrong, message in (("lam", "name what it is a setting of, as popularity.NAME=VALUE"), ("ease.x", "x")):

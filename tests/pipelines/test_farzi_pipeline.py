@@ -212,9 +212,9 @@ def test_distill_fit_evaluate_and_export(tmp_path: Path, data: Dataset, ray_sess
     exported = export(data=str(output), output=str(tmp_path / "log"))
     log = pl.read_parquet(exported.uri)
     assert (exported.rows, exported.users) == (8 * 7, 8)
-    again = inline_prepare(input=[exported.uri], output=str(tmp_path / "again"), duplicates="all").interactions(
-        "train", "validation", "test"
-    )
+    again = inline_prepare(
+        input=[exported.uri], output=str(tmp_path / "again"), duplicates="all", time_unit="s"
+    ).interactions("train", "validation", "test")
     assert len(again) == 8
     ids = Dataset.open(str(tmp_path / "again")).items()["item_id"]
     for k, (first, last) in enumerate(zip(again.offsets, again.offsets[1:])):
@@ -232,7 +232,7 @@ def test_refusals(tmp_path: Path, data: Dataset) -> None:
     output = tmp_path / "made"
     with pytest.raises(DasError, match=r"--sequences 999 is more than the 120 users of"):
         distill(**asked(data, output, sequences=999))
-    with pytest.raises(DasError, match=r"ease cannot be a student: .* choose sasrec or gru4rec"):
+    with pytest.raises(DasError, match="'ease' is not one of sasrec, gru4rec"):
         distill(**asked(data, output, student="ease"))
     with pytest.raises(DasError, match="heads=3 must divide dim=8"):
         distill(**asked(data, output, set={"model": {"dim": 8, "heads": 3}}))

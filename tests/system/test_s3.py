@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from servers import S3Server, free_ports
 
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.readers import LogOptions, plan_log, read_fragment
 from distill_at_scale.errors import DasError, StorageError
 from distill_at_scale.pipelines import outputs
@@ -207,7 +207,7 @@ def test_what_is_denied_is_not_taken_for_none(
 ) -> None:
     plan = storage.join(s3_folder, "_work", "plan.json")
     assert outputs.planned(plan) is None
-    storage.write_json(plan, {"digest": "d"})
+    recorded.write_json(plan, {"digest": "d"})
     assert outputs.planned(plan) == "d"
     monkeypatch.setenv(variable, "wrong")
     fsspec.get_filesystem_class("s3").clear_instance_cache()

@@ -166,9 +166,12 @@ def interrupted(seen: Seen) -> None:
     assert seen.alive() == []
 
 
+LONG = ("gru4rec.epochs=50000", "gru4rec.patience=50000")
+
+
 def sweep_of_long_fits(data: str, output: Path) -> list[str]:
     methods = ("--methods", "random", "--budgets", "0.5", "--models", "popularity,gru4rec")
-    return [*DAS, "sweep", "--data", data, *methods, "--set", "gru4rec.epochs=50000", "--output", str(output)]
+    return [*DAS, "sweep", "--data", data, *methods, "--set", *LONG, "--output", str(output)]
 
 
 def test_ctrl_c_ends_a_sweep(data: str, tmp_path: Path) -> None:

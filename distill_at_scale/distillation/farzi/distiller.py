@@ -199,7 +199,8 @@ class Farzi:
                     "go on with the checkpoint's or start anew elsewhere."
                 )
         device = self.latent.decoder.device
-        tensors = {key: value.to(device) for key, value in safetensors.torch.load(content).items()}
+        # Copied, so that they lie as torch lays them out: the last bits of a product depend on where numbers lie.
+        tensors = {key: value.to(device).clone() for key, value in safetensors.torch.load(content).items()}
         n = len(self.latent.tensors)
         with torch.no_grad():
             for k, tensor in enumerate(self.latent.tensors):
@@ -350,11 +351,13 @@ class Farzi:
 
     def _drawn(self, pool: int, place: int, life: int) -> Trajectory:
         seed, at = self._config.seed, (pool, place, life)
-        parameters = self._student.draw(hashing.stream("farzi/students", seed, *at))
+        drawn = self._student.draw(hashing.stream("farzi/students", seed, *at))
+        parameters = drawn
         rng = np.random.default_rng(hashing.stream("farzi/pretrained", seed, *at))
         if rng.random() < self._config.pretrained:
             parameters = self._pretrained[int(rng.integers(len(self._pretrained)))]
-        return Trajectory(life, {name: value.to(self.latent.decoder) for name, value in parameters.items()})
+        # In one order, wherever they come from: a checkpoint holds the parameters of a trajectory as one vector.
+        return Trajectory(life, {name: parameters[name].to(self.latent.decoder) for name in drawn})
 
 
 def _copied(latent: LatentSequences) -> LatentSequences:
