@@ -34,7 +34,7 @@ def _run(name: str, verb: Verb, given: dict[str, Any]) -> None:
         with logs.shown(given["quiet"], given["verbose"], given["log_file"]):
             code = _perform(name, verb, given, as_json)
     except SettingError as error:
-        # Of the log file; there is no log to say it in.
+        # The log file could not be opened, so this goes to standard error alone.
         code = usage.refuse(str(error), as_json, name)
     raise typer.Exit(code)
 

@@ -193,7 +193,7 @@ class CompareConfig(ClusterConfig):
     samples: list[str] = Field(min_length=1)
     """Small datasets made of it."""
     models: Annotated[list[Model], AtCommas] = Field(min_length=2)
-    """Two models or more, whose ranking is compared, as ease,mf; hyper-parameters are chosen anew on each dataset."""
+    """Two models or more, whose ranking is compared, as ease,mf; hyper-parameters are tuned on each dataset."""
     output: str
     """Folder or storage URI for the measurements and the result."""
     set: dict[str, Any] = Field(default_factory=dict)
@@ -221,7 +221,7 @@ class SweepConfig(ClusterConfig):
     models: Annotated[list[Model], AtCommas] = Field(
         default_factory=lambda: ["popularity", "ease", "svd_ae", "infinite_ae"], min_length=2
     )
-    """Two models or more; hyper-parameters are chosen anew on each dataset, by validation."""
+    """Two models or more; hyper-parameters are tuned on each dataset, by validation."""
     seeds: int = Field(1, ge=1)
     """How many times to repeat everything that is random, with the seeds 0, 1, …"""
     output: str

@@ -25,7 +25,7 @@ def at_commas(given: Any) -> Any:
 
 
 def _share(text: str) -> str:
-    """Refuses what is no share of the train rows."""
+    """Refuses values that are not shares of the train rows."""
     try:
         share = float(text)
     except ValueError:
