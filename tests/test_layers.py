@@ -13,11 +13,12 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "distill_at_scale"
 
 # Which parts of the package each part may import; what is FREE is so to all, a part may import itself.
-FREE = {"errors", "finite_json", "registry", "uris", "validation"}
+FREE = {"errors", "extras", "finite_json", "registry", "uris", "validation"}
 MAY_IMPORT: dict[str, set[str]] = {
     "finite_json": set(),
     "uris": set(),
     "errors": set(),
+    "extras": set(),
     "signals": set(),
     "validation": set(),
     # It knows where things live; it imports them when they are asked for, and here for their types.

@@ -233,11 +233,11 @@ class SweepConfig(ClusterConfig):
     --search still use CPUs."""
     search: int = Field(0, ge=0)
     """Before the sweep, try this many settings of each model trained by gradients and of distill_cf on the full data's
-    validation rows, and use the best. Settings given by --set are not searched. Needs Optuna: pip install optuna."""
+    validation rows, and use the best. Settings given by --set are not searched. Needs Optuna (extra "search")."""
     time_budget: str | None = None
     """Stop after this long, as 90s, 30m or 2h. What is done is kept; run the same command again to go on."""
     mlflow: str | None = None
-    """MLflow server or file to log to as well, as http://HOST:5000 or sqlite:///mlflow.db (pip install mlflow).
+    """MLflow server or file to log to as well, as http://HOST:5000 or sqlite:///mlflow.db (extra "mlflow").
     TensorBoard logs are always written, to tensorboard/ below --output."""
     overwrite: bool = False
     """Replace a sweep that already exists at --output."""

@@ -25,6 +25,7 @@ from ray.tune.schedulers import ASHAScheduler
 from distill_at_scale import signals
 from distill_at_scale.data import hashing, storage
 from distill_at_scale.errors import DasError
+from distill_at_scale.extras import missing
 from distill_at_scale.models.search_space import Range
 from distill_at_scale.pipelines.board import Board
 from distill_at_scale.pipelines.callbacks import FAILED, Follow, Listener, Watch, heard
@@ -168,7 +169,7 @@ def run_search(
         import optuna
         from ray.tune.search.optuna import OptunaSearch
     except ImportError:
-        raise DasError("--search needs Optuna, which is not installed: pip install 'optuna>=4'.") from None
+        raise missing("--search", "Optuna", "search") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     mode = "max" if larger_is_better else "min"
     begin = hashing.stream("search/settings", seed)
@@ -326,7 +327,7 @@ def check_mlflow(uri: str | None) -> None:
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
     except ImportError:
-        raise DasError("--mlflow needs MLflow, which is not installed: pip install mlflow.") from None
+        raise missing("--mlflow", "MLflow", "mlflow") from None
     try:
         MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
     except MlflowException as error:

@@ -26,7 +26,7 @@ def plan(path):
 def test_a_delta_table_is_never_plain_parquet(tmp_path, monkeypatch, given):
     monkeypatch.setitem(sys.modules, "deltalake", None)
     make(tmp_path / "log", "_delta_log/00000000000000000000.json")
-    with pytest.raises(DasError, match=r"log: this is a Delta table, .* `pip install deltalake`"):
+    with pytest.raises(DasError, match=r"log: this is a Delta table, .* `pip install 'distill-at-scale\[delta\]'`"):
         plan(tmp_path / "log" / given)
 
 

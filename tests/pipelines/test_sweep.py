@@ -134,7 +134,9 @@ def test_bad_input(data: das.Dataset, tmp_path: Path, ray_session: None) -> None
 def test_mlflow_is_asked_for_without_being_there(data: das.Dataset, tmp_path: Path) -> None:
     asked = {"data": data.uri, "output": str(tmp_path / "sweep"), **SETTINGS, "mlflow": "ftp://me:secret@there/"}
     here = importlib.util.find_spec("mlflow") is not None
-    with pytest.raises(DasError, match="--mlflow ftp://there/: " if here else "which is not installed: pip") as told:
+    with pytest.raises(
+        DasError, match="--mlflow ftp://there/: " if here else r"pip install 'distill-at-scale\[mlflow\]'"
+    ) as told:
         das.sweep(**asked)
     assert "secret" not in str(told.value)
     assert not (tmp_path / "sweep").exists()
@@ -142,7 +144,7 @@ def test_mlflow_is_asked_for_without_being_there(data: das.Dataset, tmp_path: Pa
 
 @pytest.mark.slow
 def test_trials_are_logged_to_mlflow(data: das.Dataset, tmp_path: Path, ray_session: None) -> None:
-    mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed: pip install mlflow")
+    mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed: pip install -e '.[mlflow]'")
     place = f"sqlite:///{tmp_path}/mlflow.db"
     settings = {**SETTINGS, "methods": "random", "budgets": "0.5", "models": "popularity,ease", "seeds": 1}
     das.sweep(data=data.uri, output=str(tmp_path / "sweep"), **settings, mlflow=place)

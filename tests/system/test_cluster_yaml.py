@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import copy
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -33,9 +37,8 @@ def prepared(written: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def pins() -> dict[str, str]:
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    found = (re.match(r"([\w-]+)(?:\[.*\])?==([\w.]+)$", line) for line in project["dependencies"])
-    return {match[1]: match[2] for match in found if match}
+    lines = (REPOSITORY / "distill_at_scale" / "constraints.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if line and not line.startswith("#"))
 
 
 def workers(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -130,25 +133,40 @@ def test_no_credentials_are_in_it(text: str, prepared: dict[str, Any]) -> None:
 
 
 def test_versions_are_the_project_s(prepared: dict[str, Any], pins: dict[str, str]) -> None:
+    """Nodes get the project's own lists as files and install what they name; no version is written down again."""
     said = " ".join(commands(prepared))
-    assert set(re.findall(r"torch==([\w.]+)", said)) == {pins["torch"]}
-    assert set(re.findall(r"\bray(?:\[.*?\])?==([\w.]+)", said)) <= {pins["ray"]}
-    # Ray and all else come from the project's own list, which the nodes get as a file.
-    mounted = [remote for remote, local in prepared["file_mounts"].items() if local == "pyproject.toml"]
-    assert mounted == [f"/home/{prepared['auth']['ssh_user']}/das/pyproject.toml"]
-    assert "ray" in pins
+    assert not re.search(r"\w==\d", said)
+    mounted = {local: remote for remote, local in prepared["file_mounts"].items()}
+    home = f"/home/{prepared['auth']['ssh_user']}/das"
+    for file in ("pyproject.toml", "distill_at_scale/constraints.txt"):
+        assert mounted[file] == f"{home}/{Path(file).name}"
+    installs = [command for command in prepared["worker_setup_commands"] if "requirements.txt aiobotocore" in command]
+    assert [command.count("-c ~/das/constraints.txt") for command in installs] == [1]
+    assert {"ray", "torch"} <= set(pins)
     pythons = set(re.findall(r"python(\d\.\d+)", said))
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     assert pythons == {project["tool"]["mypy"]["python_version"]}
 
 
+def test_the_cpu_build_has_the_version_that_is_tested(
+    prepared: dict[str, Any], pins: dict[str, str], tmp_path: Path
+) -> None:
+    """The command is run with a pip that prints what it is given, on a machine without a GPU."""
+    (command,) = [c for c in prepared["worker_setup_commands"] if "whl/cpu" in c]
+    pip = tmp_path / "das" / "venv" / "bin" / "pip"
+    pip.parent.mkdir(parents=True)
+    pip.write_text('#!/bin/sh\necho "$@"\n')
+    pip.chmod(0o755)
+    shutil.copy(REPOSITORY / "distill_at_scale" / "constraints.txt", tmp_path / "das")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "grep").symlink_to(shutil.which("grep") or "/bin/grep")
+    environment = {"HOME": str(tmp_path), "PATH": str(tmp_path / "bin")}
+    done = subprocess.run(["/bin/bash", "-c", command], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split()[2:] == [f"torch=={pins['torch']}", "--index-url", "https://download.pytorch.org/whl/cpu"]
+
+
 def test_the_requirements_command_gives_the_project_s_dependencies(prepared: dict[str, Any], tmp_path: Path) -> None:
     """The command is run as the node would run it, with another Python and another home."""
-    import shlex
-    import shutil
-    import subprocess
-    import sys
-
     (command,) = [c for c in prepared["worker_setup_commands"] if "tomllib" in c]
     (tmp_path / "das").mkdir()
     shutil.copy(REPOSITORY / "pyproject.toml", tmp_path / "das")
@@ -161,7 +179,5 @@ def test_the_requirements_command_gives_the_project_s_dependencies(prepared: dic
 
 
 def test_every_command_is_bash(prepared: dict[str, Any]) -> None:
-    import subprocess
-
     for command in commands(prepared):
         subprocess.run(["bash", "-n", "-c", command], check=True)

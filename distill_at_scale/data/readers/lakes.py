@@ -15,6 +15,7 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.readers.partitions import above_partitions, partition_values
 from distill_at_scale.errors import DasError
+from distill_at_scale.extras import install
 
 _DELTA_LOG: Final = "_delta_log"
 _HOODIE: Final = ".hoodie"
@@ -112,7 +113,7 @@ def _delta_files(root: str) -> set[str]:
     except ImportError as error:
         raise DasError(
             f"{place}: this is a Delta table, whose folder also holds deleted and rewritten rows; install what reads "
-            f"its log with `pip install deltalake`, or write its current rows as plain Parquet."
+            f"its log with `{install('delta')}`, or write its current rows as plain Parquet."
         ) from error
     try:
         table = deltalake.DeltaTable(root, storage_options=_storage_options(root))
