@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from distill_at_scale.distillation.synthetic import SyntheticDataset
     from distill_at_scale.errors import DasError
     from distill_at_scale.models import load_model
-    from distill_at_scale.pipelines.cluster import connect
     from distill_at_scale.pipelines.compare import compare
     from distill_at_scale.pipelines.distill import distill
     from distill_at_scale.pipelines.doctor import doctor
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from distill_at_scale.pipelines.prepare import prepare
     from distill_at_scale.pipelines.quickstart import quickstart
     from distill_at_scale.pipelines.recommend import recommend
+    from distill_at_scale.pipelines.runtime.session import connect
     from distill_at_scale.pipelines.sample import sample
     from distill_at_scale.pipelines.sweep import sweep
     from distill_at_scale.report.html import write_report
@@ -44,7 +44,7 @@ _HOMES = {
     "SyntheticDataset": "distillation.synthetic",
     "load_model": "models",
     "compare": "pipelines.compare",
-    "connect": "pipelines.cluster",
+    "connect": "pipelines.runtime.session",
     "distill": "pipelines.distill",
     "doctor": "pipelines.doctor",
     "evaluate": "pipelines.evaluate",

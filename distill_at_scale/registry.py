@@ -8,16 +8,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from distill_at_scale.errors import SettingError
 from distill_at_scale.validation import did_you_mean, same_name
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
-
-    from distill_at_scale.models.base import Recommender
-    from distill_at_scale.samplers.sampler import Sampler
 
 T = TypeVar("T")
 
@@ -62,7 +56,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 # Each lies in the module of its name.
-MODELS: Registry[type[Recommender]] = Registry(
+MODELS: Registry[Any] = Registry(
     "model",
     {
         "popularity": "models.popularity:Popularity",
@@ -80,7 +74,7 @@ MODELS: Registry[type[Recommender]] = Registry(
     },
 )
 
-SAMPLERS: Registry[Sampler] = Registry(
+SAMPLERS: Registry[Any] = Registry(
     "sampler",
     {
         "random": "samplers.row_wise:RANDOM",
@@ -105,12 +99,12 @@ SAMPLERS: Registry[Sampler] = Registry(
     },
 )
 
-DISTILLERS: Registry[type[BaseModel]] = Registry(
+DISTILLERS: Registry[Any] = Registry(
     "distiller",
     {
         "sketch": "distillation.sketch:SketchConfig",
-        "distill_cf": "distillation.distill_cf:DistillCFConfig",
-        "farzi": "distillation.farzi.recipe:FarziRecipe",
+        "distill_cf": "distillation.distill_cf_config:DistillCFConfig",
+        "farzi": "distillation.farzi.config:FarziConfig",
     },
 )
 """name -> its settings"""

@@ -140,7 +140,7 @@ def large(way: str, n_items: int) -> dict[str, float]:
     import torch
 
     from distill_at_scale.distillation import soft_tokens
-    from distill_at_scale.distillation.farzi import Curriculum, LatentSequences, school
+    from distill_at_scale.distillation.farzi import InnerLoop, LatentSequences, run_inner_loop
     from distill_at_scale.distillation.students import create_student
 
     torch.set_num_threads(1)
@@ -154,7 +154,7 @@ def large(way: str, n_items: int) -> dict[str, float]:
         latent, parameters = LatentSequences(inputs, decoder, targets), student.draw(0)
 
         def whole() -> float:
-            end, _ = school(student, latent, Curriculum(BATCH, 0.02), parameters, None, 2)
+            end, _ = run_inner_loop(student, latent, InnerLoop(BATCH, 0.02), parameters, None, 2)
             aim = torch.stack([value.square().sum() for value in end.values()]).sum()
             found = torch.autograd.grad(aim, latent.tensors)
             return float(torch.stack([part.norm() for part in found]).norm())

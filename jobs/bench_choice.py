@@ -17,8 +17,8 @@ from itertools import permutations
 import numpy as np
 import polars as pl
 
-from distill_at_scale.genie.candidates import regrets
-from distill_at_scale.genie.oracle import bounded
+from distill_at_scale.genie.model import bounded
+from distill_at_scale.genie.regressors import regrets
 from distill_at_scale.genie.trials import cells
 
 TASK = ("fingerprint", "budget")

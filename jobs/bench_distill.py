@@ -46,13 +46,13 @@ def main() -> int:
         return 1
     sys.path.insert(0, str(REPOSITORY))
     from distill_at_scale.data.manifest import NAME
-    from distill_at_scale.pipelines import cluster
     from distill_at_scale.pipelines.prepare import prepare
+    from distill_at_scale.pipelines.runtime import session
 
     results_file = options.output / "results.json"
     results = json.loads(results_file.read_text()) if results_file.is_file() else {}
     data = options.output / "data"
-    with cluster.session():
+    with session.ensure():
         if not (data / NAME).is_file():
             prepare(input=[str(log)], output=str(data), split="column", shards=1)
         if options.larger:

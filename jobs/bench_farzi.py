@@ -77,9 +77,9 @@ def main() -> int:
     ours = [f"{shape}-s{seed}" for seed in OUTER_SEEDS for shape in BY_DEFAULT]
     bench: Bench | None = None
     for name in options.run or ours:
-        recipe = recipe_of(name, options.steps)
-        bench = bench or Bench(options.data, options.output, recipe)
-        bench.run(name, recipe, tested=not options.untested)
+        config = recipe_of(name, options.steps)
+        bench = bench or Bench(options.data, options.output, config)
+        bench.run(name, config, tested=not options.untested)
     assert bench is not None
     print(json.dumps(bench.report, indent=2))
     return 0
@@ -87,18 +87,18 @@ def main() -> int:
 
 def recipe_of(name: str, steps: int) -> Any:
     """The FarziRecipe of a run."""
-    from distill_at_scale.distillation.farzi import FarziRecipe
+    from distill_at_scale.distillation.farzi import FarziConfig
 
     stem, seed = name.rsplit("-s", 1)
     shape = next(shape for shape in SHAPES if stem.startswith(shape))
     settings = {**SHAPES[shape], **VARIANTS[stem.removeprefix(shape)], "steps": steps, "seed": int(seed)}
-    return FarziRecipe.model_validate(settings)
+    return FarziConfig.model_validate(settings)
 
 
 class Bench:
     """The data, the full-data models of a recipe, the results so far, and what makes more of them."""
 
-    def __init__(self, data: str, folder: Path, recipe: Any) -> None:
+    def __init__(self, data: str, folder: Path, config: Any) -> None:
         import torch
 
         from distill_at_scale.data.dataset import Dataset
@@ -108,48 +108,48 @@ class Bench:
         dataset = Dataset.open(data)
         self.train, self.validation = dataset.interactions("train"), dataset.interactions("validation")
         self.test, self.histories = dataset.interactions("test"), dataset.interactions("train", "validation")
-        self.recipe = recipe
-        self.student = create_student("sasrec", dataset.n_items, self.recipe.student_settings())
+        self.config = config
+        self.student = create_student("sasrec", dataset.n_items, self.config.student_settings())
         self.folder, self.file = folder, folder / "results.json"
         folder.mkdir(parents=True, exist_ok=True)
         log = sum(shard.data.bytes for shard in dataset.shards)
         self.report: dict[str, Any] = {"bytes of the log's shards": log, "full": {}, "runs": {}}
         if self.file.is_file():
             self.report = json.loads(self.file.read_text())
-        for seed in range(recipe.teachers):
+        for seed in range(config.teachers):
             if str(seed) not in self.report["full"]:
                 self.report["full"][str(seed)] = self.train_full(seed)
                 self.write()
 
-    def run(self, name: str, recipe: Any, tested: bool = True) -> None:
+    def run(self, name: str, config: Any, tested: bool = True) -> None:
         """One distillation, from its checkpoint on."""
         import torch
 
-        from distill_at_scale.distillation.farzi import Farzi, Lessons, pack, start_by, starters, unpack
+        from distill_at_scale.distillation.farzi import Farzi, OuterBatches, dequantise, quantise, start_by, starters
 
         if name in self.report["runs"]:
             return
         teachers, clock = self.teachers(), time.process_time()
-        start = start_by(recipe, starters(recipe, teachers, self.train, self.validated), self.train)
-        lessons = Lessons(self.train, self.student.length, recipe.least_context, recipe.seed)
-        pretrained = self.pretrained() if recipe.pretrained else []
-        farzi = Farzi(recipe, self.student, start, lessons, teachers, self.validated, pretrained=pretrained)
+        start = start_by(config, starters(config, teachers, self.train, self.validated), self.train)
+        lessons = OuterBatches(self.train, self.student.length, config.least_context, config.seed)
+        pretrained = self.pretrained() if config.pretrained else []
+        farzi = Farzi(config, self.student, start, lessons, teachers, self.validated, pretrained=pretrained)
         checkpoint = self.folder / f"{name}.checkpoint"
         if checkpoint.is_file():
             farzi.restore(checkpoint.read_bytes())
 
         def keep() -> None:
-            if farzi.step % recipe.validate_every == 0:
+            if farzi.step % config.validate_every == 0:
                 checkpoint.write_bytes(farzi.state())
                 print(name, farzi.points[-1], round(farzi.loss, 4), round(farzi.cpu_s, 1), flush=True)
 
         spent = time.process_time() - clock
         best = farzi.run(keep)
         cost = spent + farzi.cpu_s
-        packed = pack(best)
+        packed = quantise(best)
         (self.folder / f"{name}.safetensors.zst").write_bytes(packed)
         self.report["runs"][name] = {
-            "settings": recipe.model_dump(mode="json"),
+            "settings": config.model_dump(mode="json"),
             "cpu_seconds": round(cost, 1),
             "numbers": best.n_numbers,
             "bytes": len(packed),
@@ -157,28 +157,28 @@ class Bench:
             "validation": farzi.points,
         }
         if tested:
-            started = self.judged(recipe, start)
+            started = self.judged(config, start)
             # Students are seeded: of the same sequences they come to the same.
             same = all(torch.equal(a, b) for a, b in zip(start.tensors, best.tensors))
             self.report["runs"][name] |= {
                 "start": started,
-                "learned": started if same else self.judged(recipe, best),
-                "stored": self.judged(recipe, unpack(packed)),
-                "stored, random order, twice the steps": self.judged(recipe, unpack(packed), twice=True),
+                "learned": started if same else self.judged(config, best),
+                "stored": self.judged(config, dequantise(packed)),
+                "stored, random order, twice the steps": self.judged(config, dequantise(packed), twice=True),
             }
         self.write()
         shown = {key: value for key, value in self.report["runs"][name].items() if key != "settings"}
         print(name, json.dumps(shown), flush=True)
 
-    def judged(self, recipe: Any, latent: Any, twice: bool = False) -> dict[str, Any]:
+    def judged(self, config: Any, latent: Any, twice: bool = False) -> dict[str, Any]:
         """Metrics of four students trained on the sequences, and the share of the full data's test ndcg@10."""
-        from distill_at_scale.distillation.farzi import Curriculum, train_student
+        from distill_at_scale.distillation.farzi import InnerLoop, train_student
 
         found = []
         for seed in STUDENT_SEEDS:
-            curriculum = Curriculum(recipe.batch, recipe.student_rate, recipe.shuffled or twice, seed)
+            inner_loop = InnerLoop(config.batch, config.student_rate, config.shuffled or twice, seed)
             clock = time.process_time()
-            trained = train_student(self.student, latent, curriculum, recipe.horizon * (1 + twice), seed)
+            trained = train_student(self.student, latent, inner_loop, config.horizon * (1 + twice), seed)
             clock = round(time.process_time() - clock, 1)
             measured = self.measured(trained, self.histories, self.test)
             found.append({"cpu_seconds": clock, "validation": self.validated(trained), **measured})
@@ -190,7 +190,7 @@ class Bench:
 
     def validated(self, parameters: dict) -> float:
         """ndcg@10 of validation rows, of as many users as the recipe says."""
-        users = np.random.default_rng(0).permutation(len(self.train))[: self.recipe.validation_users]
+        users = np.random.default_rng(0).permutation(len(self.train))[: self.config.validation_users]
         users.sort()
         return self.measured(parameters, self.train.take(users), self.validation.take(users))["ndcg@10"]
 
@@ -227,7 +227,7 @@ class Bench:
         from distill_at_scale.models.training.sources import MemorySource
         from distill_at_scale.models.training.trainer import Trainer
 
-        model = teacher_model("sasrec", {**self.recipe.teacher_settings(), "seed": seed, "device": "cpu"})
+        model = teacher_model("sasrec", {**self.config.teacher_settings(), "seed": seed, "device": "cpu"})
         trainer = Trainer(model, MemorySource(self.train, self.validation), torch.device("cpu"))
 
         def after_step() -> None:
@@ -244,7 +244,7 @@ class Bench:
         import safetensors.torch
 
         found = []
-        for seed in range(self.recipe.teachers):
+        for seed in range(self.config.teachers):
             if not self.teacher_file(seed, 1).is_file():
                 self.taught(seed)
             found += sorted(self.folder.glob(f"full-{seed}-*.safetensors"))
@@ -263,7 +263,7 @@ class Bench:
 
         return [
             Teacher(self.student, safetensors.torch.load_file(self.teacher_file(seed)))
-            for seed in range(self.recipe.teachers)
+            for seed in range(self.config.teachers)
         ]
 
     def teacher_file(self, seed: int, epoch: int | None = None) -> Path:

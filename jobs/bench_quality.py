@@ -59,12 +59,12 @@ def main() -> int:
         )
         return 1
     sys.path.insert(0, str(REPOSITORY))
-    from distill_at_scale.pipelines import cluster
+    from distill_at_scale.pipelines.runtime import session
 
     given = {field: json.loads(value) for field, value in (text.split("=", 1) for text in options.set)}
     results_file = options.output / "results.json"
     results = json.loads(results_file.read_text()) if results_file.is_file() else {}
-    with cluster.session(num_cpus=options.cpus):
+    with session.ensure(num_cpus=options.cpus):
         for name in chosen:
             settings = {**RUNS[name]["set"], **given}
             asked = {"settings": settings, "workers": options.workers, "gpu": options.gpu}

@@ -37,9 +37,9 @@ METRIC = "ndcg@10"
 
 
 def main() -> int:
-    from distill_at_scale.pipelines import cluster
     from distill_at_scale.pipelines.compare import compare
-    from distill_at_scale.samplers.sampler import SAMPLERS
+    from distill_at_scale.pipelines.runtime import session
+    from distill_at_scale.samplers import SAMPLERS
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, required=True, help="folder for everything")
@@ -52,7 +52,7 @@ def main() -> int:
     parser.add_argument("--set", nargs="+", default=[], metavar="MODEL.NAME=VALUE", help="settings of models")
     options = parser.parse_args()
     given = {key: yaml.safe_load(value) for key, _, value in (text.partition("=") for text in options.set)}
-    with cluster.session():
+    with session.ensure():
         dataset = _dataset(options.data, options.logs, options.output / options.data)
         names = options.samplers.split(",") if options.samplers else list(SAMPLERS)
         names = [name for name in names if dataset.manifest.has_timestamps or not SAMPLERS[name].timestamps]

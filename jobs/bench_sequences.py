@@ -104,11 +104,11 @@ class Worth(Bench):
             self.note("distilled", name, found)
 
     def transfer(self, counts: list[int]) -> None:
-        from distill_at_scale.distillation.farzi import Curriculum, train_student, unpack
+        from distill_at_scale.distillation.farzi import InnerLoop, dequantise, train_student
         from distill_at_scale.distillation.students import create_student
 
         for other, (name, settings) in OTHERS.items():
-            given = {**self.recipe.student_settings(), **settings}
+            given = {**self.config.student_settings(), **settings}
             student = create_student(name, self.train.n_items, {k: v for k, v in given.items() if _knows(name, k)})
             if other not in self.found["others on the log"]:
                 runs = [self.trained_on(name, None, seed, settings) for seed in SEEDS]
@@ -120,10 +120,10 @@ class Worth(Bench):
                 file = self.folder / f"{run}.safetensors.zst"
                 if f"{other}, {run}" in self.found["transfer"] or not file.is_file():
                     continue
-                latent, recipe, measured = unpack(file.read_bytes()), recipe_of(run, 100), []
+                latent, config, measured = dequantise(file.read_bytes()), recipe_of(run, 100), []
                 for seed in STUDENT_SEEDS:
-                    curriculum = Curriculum(recipe.batch, recipe.student_rate, True, seed)
-                    learned = train_student(student, latent, curriculum, recipe.horizon, seed)
+                    inner_loop = InnerLoop(config.batch, config.student_rate, True, seed)
+                    learned = train_student(student, latent, inner_loop, config.horizon, seed)
                     measured.append(self.measured_as(student, learned, self.histories, self.test))
                 self.note("transfer", f"{other}, {run}", self.summed(measured, full))
 
@@ -160,8 +160,8 @@ class Worth(Bench):
         import ray
 
         from distill_at_scale.data.dataset import Dataset
-        from distill_at_scale.pipelines.proxies import score_rows
-        from distill_at_scale.pipelines.runs import RunRecord
+        from distill_at_scale.pipelines.runtime.run_record import RunRecord
+        from distill_at_scale.pipelines.training.svp_row_scores import score_rows
         from distill_at_scale.samplers.svp import row_scores
 
         dataset, uri = Dataset.open(self.data), row_scores.home(str(self.folder), "bias", "implicit", seed)
@@ -191,7 +191,7 @@ class Worth(Bench):
         from distill_at_scale.models.training.sources import MemorySource, take_users
         from distill_at_scale.models.training.trainer import Trainer
 
-        given = {**self.recipe.teacher_settings(), **(settings or {}), "seed": seed, "device": "cpu"}
+        given = {**self.config.teacher_settings(), **(settings or {}), "seed": seed, "device": "cpu"}
         model = teacher_model(name, {k: v for k, v in given.items() if _knows(name, k)})
         if users is not None:
             windows = int((-(-self.train.counts[users] // model.config.length)).sum())

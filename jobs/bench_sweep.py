@@ -18,7 +18,7 @@ import time
 import distill_at_scale as das
 from distill_at_scale.data import storage
 from distill_at_scale.genie.trials import FULL, read_trials
-from distill_at_scale.pipelines import runs
+from distill_at_scale.pipelines.runtime import run_record
 
 METHODS = (
     "random",
@@ -91,7 +91,7 @@ def main() -> int:
         "alone_standard_error_s": round(statistics.stdev(alone) / len(alone) ** 0.5, 2),
         "one_by_one_s": round(mean * swept.trials, 1),
         "times_faster": round(mean * swept.trials / together, 2),
-        "versions": runs.versions(),
+        "versions": run_record.versions(),
     }
     storage.write_json(storage.join(output, "sweep.json"), result)
     print(json.dumps(result, indent=1))

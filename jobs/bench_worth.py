@@ -25,8 +25,9 @@ sys.path.insert(0, str(REPOSITORY))
 from distill_at_scale.data.dataset import Dataset  # noqa: E402
 from distill_at_scale.data.interactions import Interactions  # noqa: E402
 from distill_at_scale.data.manifest import NAME  # noqa: E402
-from distill_at_scale.distillation.choices import choose  # noqa: E402
-from distill_at_scale.distillation.distill_cf import DistillCF, DistillCFConfig  # noqa: E402
+from distill_at_scale.distillation.distill_cf import DistillCF  # noqa: E402
+from distill_at_scale.distillation.distill_cf_config import DistillCFConfig  # noqa: E402
+from distill_at_scale.distillation.select_lambda import choose  # noqa: E402
 from distill_at_scale.distillation.sketch import initial_rows  # noqa: E402
 from distill_at_scale.distillation.users import RealUsers  # noqa: E402
 from distill_at_scale.evaluation import evaluate  # noqa: E402

@@ -86,10 +86,10 @@ def ray_session(run_folder: Path) -> Iterator[None]:
     """One local Ray (2 logical CPUs) for all tests of a process; they only use it, they never shut it down."""
     import ray
 
-    from distill_at_scale.pipelines import cluster
+    from distill_at_scale.pipelines.runtime import session
 
     # As verbs start it: tried again where the run keeps all cores so busy that Ray takes too long.
-    cluster._start(
+    session._start(
         {
             "num_cpus": 2,
             "include_dashboard": False,

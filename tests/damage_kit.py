@@ -18,22 +18,22 @@ import numpy as np
 import polars as pl
 from dataset_kit import write_dataset
 
-import distill_at_scale.genie.oracle
+import distill_at_scale.genie.model
 from distill_at_scale.data import recorded, sealed
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.data.preparation import buckets, core, fragments, shards
+from distill_at_scale.data.preparation import buckets, fragments, kcore, shards
 from distill_at_scale.data.readers import LogOptions, plan_log
 from distill_at_scale.distillation import synthetic
 from distill_at_scale.distillation.synthetic import SyntheticDataset
-from distill_at_scale.genie.oracle import DataGenie
+from distill_at_scale.genie.model import DataGenie
 from distill_at_scale.genie.trials import FULL, NAME, TRIALS, as_trials, read_trials
 from distill_at_scale.models import create_model, load_model
-from distill_at_scale.pipelines import runs
-from distill_at_scale.pipelines.checkpoints import Checkpoints
-from distill_at_scale.pipelines.making import Batch, Made
-from distill_at_scale.pipelines.pairs import Pair, Trained
+from distill_at_scale.pipelines.runtime import run_record
+from distill_at_scale.pipelines.runtime.checkpoints import Checkpoints
 from distill_at_scale.pipelines.sample import _score_shard
-from distill_at_scale.samplers.sampler import find_sampler
+from distill_at_scale.pipelines.sweeps.evaluations import EvaluationTask, Trained
+from distill_at_scale.pipelines.sweeps.small_datasets import SmallDataset, SmallDatasetJob
+from distill_at_scale.samplers import find_sampler
 from distill_at_scale.samplers.scores import read_scores
 from distill_at_scale.samplers.svp import row_scores
 from distill_at_scale.samplers.svp.row_scores import RowScoresManifest
@@ -216,7 +216,7 @@ def _read_sweep(folder: Path) -> Any:
 
 
 def _make_genie(folder: Path) -> None:
-    shutil.copytree(Path(distill_at_scale.genie.oracle.__file__).parent / "trained", folder, dirs_exist_ok=True)
+    shutil.copytree(Path(distill_at_scale.genie.model.__file__).parent / "trained", folder, dirs_exist_ok=True)
 
 
 def _read_genie(folder: Path) -> Any:
@@ -225,18 +225,18 @@ def _read_genie(folder: Path) -> Any:
     return arrays, genie.cells.height, json.dumps(genie.features, sort_keys=True), genie.encoder.names
 
 
-def _pairs(folder: Path) -> tuple[Pair, Batch]:
-    pair = Pair("ease", "data", "f", "data", "g", str(folder / "trained" / "one.json"), "test", 0)
-    return pair, Batch(("random",), (0.5,), 0, "data", str(folder))
+def _pairs(folder: Path) -> tuple[EvaluationTask, SmallDatasetJob]:
+    pair = EvaluationTask("ease", "data", "f", "data", "g", str(folder / "trained" / "one.json"), "test", 0)
+    return pair, SmallDatasetJob(("random",), (0.5,), 0, "data", str(folder))
 
 
 def _make_records(folder: Path) -> None:
     pair, batch = _pairs(folder)
     trained = Trained(metrics={"ndcg@10": 0.25}, standard_errors={"ndcg@10": None}, fit_wall_s=1.0, fit_cpu_s=0.5)
     pair.write(trained)
-    made = Made(method="random", budget=0.5, seed=0, uri="there", rows=90)
+    made = SmallDataset(method="random", budget=0.5, seed=0, uri="there", rows=90)
     recorded.write_json(batch.record, {"made": [made.model_dump(mode="json")]})
-    runs.RunRecord(
+    run_record.RunRecord(
         "sample", {"seed": 1}, [{"stage": "train", "cpu_s": 1.0, "wall_s": 2.0, "peak_mib": 3.0, "reused": 0}], 0.0
     ).write(str(folder))
     sealed.write(str(folder / "teacher.safetensors"), _checkpoint(1))
@@ -252,7 +252,7 @@ def _read_records(folder: Path) -> Any:
     if not sealed.is_sound(str(folder / "teacher.safetensors"), "teacher"):
         sealed.write(str(folder / "teacher.safetensors"), _checkpoint(1))
     teacher = bytes(sealed.read(str(folder / "teacher.safetensors"), "x"))
-    stages = runs.read(str(folder))["stages"]
+    stages = run_record.read(str(folder))["stages"]
     return trained.model_dump(), [one.model_dump() for one in made], stages, hashlib.sha256(teacher).hexdigest()
 
 
@@ -276,9 +276,9 @@ def _read_work(folder: Path) -> Any:
     ids = pl.Series("item_id", sorted(range(ITEMS)), dtype=pl.Int64)
     assert n_items == ITEMS
     built = [buckets.build_bucket(work, k, 2, 4, 2, ids, "last", None, 0) for k in range(2)]
-    counted = core.count_round(work, 0, 0, [0, 1], ITEMS, None, 1, 3)
-    decided = core.decide(work, 0, f"{work}/core/round-000/part-00000.arrow", ITEMS, 1)
-    numbering = shards.Numbering(core.load_alive(work, 0), False, None)
+    counted = kcore.count_round(work, 0, 0, [0, 1], ITEMS, None, 1, 3)
+    decided = kcore.decide(work, 0, f"{work}/core/round-000/part-00000.arrow", ITEMS, 1)
+    numbering = shards.Numbering(kcore.load_alive(work, 0), False, None)
     choice = shards.SplitChoice("leave_2")
     first, written = 0, []
     for k in range(2):

@@ -88,7 +88,7 @@ def test_settings_of_models_keep_their_types() -> None:
 
 def test_help_names_every_model_and_sampler() -> None:
     from distill_at_scale.models import MODELS
-    from distill_at_scale.samplers.sampler import SAMPLERS
+    from distill_at_scale.samplers import SAMPLERS
 
     for model, name, known in ((config.FitConfig, "model", MODELS), (config.SampleConfig, "sampler", SAMPLERS)):
         assert set(known) <= set(re.findall(r"\w+", model.model_fields[name].description or ""))

@@ -65,9 +65,7 @@ VERBS = {
     "report": Verb(config.ReportConfig, _report("show_report"), keep=_report("keep_report")),
     "recommend": Verb(config.RecommendConfig, _report("show_recommendation")),
     "genie train": Verb(config.GenieTrainConfig, _report("show_genie"), home="genie:genie_train"),
-    "settings": Verb(
-        config.SettingsConfig, _report("show_settings"), positional="name", home="own_settings:list_settings"
-    ),
+    "settings": Verb(config.SettingsConfig, _report("show_settings"), positional="name", home="settings:list_settings"),
     "doctor": Verb(config.DoctorConfig, _report("show_checks"), _report("checks_json")),
 }
 

@@ -36,7 +36,7 @@ class _Sealing:
         self._file.write(cast(bytes, content))
         return memoryview(content).nbytes
 
-    def tell(self) -> int:
+    def on_progress(self) -> int:
         return self.digest.length
 
     def flush(self) -> None:

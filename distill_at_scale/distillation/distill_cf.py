@@ -13,80 +13,26 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import Field
 
 from distill_at_scale.distillation import losses
-from distill_at_scale.distillation.choices import Chosen, choose, ridge_score
-from distill_at_scale.distillation.families import Family, find_family
-from distill_at_scale.distillation.ridge import Histories, RidgePrediction
+from distill_at_scale.distillation.differentiable_krr import Histories, RidgePrediction
+from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
+from distill_at_scale.distillation.row_parametrisations import RowParametrisation, find_parametrisation
+from distill_at_scale.distillation.select_lambda import Chosen, choose, ridge_score
 from distill_at_scale.distillation.sketch import initial_rows
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.errors import DasError
-from distill_at_scale.evaluation.retention import PRIMARY
-from distill_at_scale.models.base import ModelConfig
 from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 
 _BETAS, _EPSILON = (0.9, 0.99), 1e-8
 # A learned λ stays above: at 0 the kernel of alike rows cannot be factorised.
 _LEAST_LAM = 1e-3
-
-
-class DistillCFConfig(ModelConfig):
-    """Settings of Distill-CF."""
-
-    users: int = Field(default=500, ge=1)
-    """μ, synthetic users."""
-    rows: Literal["free", "unit", "binary", "gumbel", "softmax"] = "free"
-    """free: any real numbers; unit: in [0, 1]; binary: 0 or 1; the paper's: gumbel (drawn), softmax (their mean for
-    large τ)."""
-    init: Literal["random", "kmeans", "sketch"] = "random"
-    """Where they start: random users, centroids of k-means, or the closed-form sketch."""
-    steps: int | None = Field(default=None, ge=1)
-    """Steps; None: more for fewer users, 300 for 500 of them."""
-    batch_size: int = Field(default=512, ge=1)
-    """Real users of a step, over all workers."""
-    hide: float | None = Field(default=None, ge=0, lt=1)
-    """Share of a user's items that is hidden and must be predicted; None: .5, in the paper's family 0. (On ml-1m with
-    500 free rows .3, .4, .5, .6 give validation ndcg@10 .2413, .2428, .2436, .2432, hr@100 .580, .586, .594, .591.)"""
-    learning_rate: float | None = Field(default=None, gt=0)
-    """Of Adam; None: .02, in the paper's family .04."""
-    warm_up: int = Field(default=10, ge=0)
-    """Steps in which the rate rises; then it falls to 0 along a cosine."""
-    lam: float = Field(default=1.0, gt=0)
-    """λ at the start; it is learned."""
-    temperature: float = Field(default=10.0, gt=0)
-    """τ, of the paper's family."""
-    draws: int = Field(default=200, ge=1)
-    """S, of the paper's family."""
-    sparsity: float = Field(default=1e-3, ge=0)
-    """ρ, weight of the rows' sums, of the paper's family."""
-    metric: str = Field(default=PRIMARY, pattern=r"^(hr|recall|precision|ndcg|mrr)@[1-9][0-9]*$")
-    """Validation metric by which the best state and λ are chosen."""
-    validate_every: int = Field(default=25, ge=1)
-    """Steps between validations."""
-    patience: int | None = Field(default=None, ge=1)
-    """Steps without a better validation metric after which it stops; None: goes to the end of the schedule."""
-    validation_users: int = Field(default=3000, ge=1)
-    """Users, drawn by hash, on whom it is measured; all where there are fewer."""
-    seed: int = Field(default=0, ge=0)
-    """Random seed."""
-
-    @property
-    def hidden(self) -> float:
-        """The share that is hidden, as set or of the family."""
-        return self.hide if self.hide is not None else (0.0 if find_family(self).paper else 0.5)
-
-    @property
-    def rate(self) -> float:
-        """Of Adam, as set or of the family."""
-        return self.learning_rate or (0.04 if find_family(self).paper else 0.02)
 
 
 @dataclass(frozen=True)
@@ -113,7 +59,7 @@ class DistillCF:
     def __init__(self, config: DistillCFConfig, users: RealUsers, device: torch.device | None = None) -> None:
         self.config, self._users = config, users
         self._device = device or torch.device("cpu")
-        self._family: Family = find_family(config)
+        self._family: RowParametrisation = find_parametrisation(config)
         self._hide, self._rate = config.hidden, config.rate
         self.n_steps = config.steps or default_steps(config.users)
         start = initial_rows(config.init, config.users, users, config.seed).to(self._device)
@@ -149,7 +95,7 @@ class DistillCF:
             self._learn()
             if self.step % self.config.validate_every == 0 or self.step == self.n_steps:
                 self._validate()
-            if progress and not self._users.peers.rank:
+            if progress and not self._users.communicator.rank:
                 progress(min(self.step / self.n_steps, 0.99), f"step {self.step}")
             if after_step:
                 after_step()
@@ -226,7 +172,7 @@ class DistillCF:
             d_rows, d_log_lam = predicted.backward(slope)
             sums[:-3] = d_rows.flatten()
             sums[-3], sums[-2], sums[-1] = d_log_lam, loss, float((histories.norms > 0).sum())
-        self._users.peers.add(sums)
+        self._users.communicator.all_reduce(sums)
         count = sums[-1].clamp_min(1.0)
         penalty, d_penalty = self._family.penalty(rows, self._users.n_rows / self._users.n_filled)
         d_rows = (sums[:-3] / count).view_as(rows) + d_penalty

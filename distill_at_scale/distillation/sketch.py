@@ -127,7 +127,7 @@ def clusters(
         sums = torch.zeros(n, v.shape[1] + 1, device=users.device)
         sums[:, :-1].index_add_(0, nearest.to(users.device), coordinates.to(users.device))
         sums[:, -1] = torch.bincount(nearest, minlength=n)
-        users.peers.add(sums)
+        users.communicator.all_reduce(sums)
         counts = sums[:, -1:].cpu()
         centroids = torch.where(counts > 0, sums[:, :-1].cpu() / counts.clamp_min(1.0), centroids)
     owners = _nearest(coordinates, centroids).numpy()
@@ -135,7 +135,7 @@ def clusters(
     sums = torch.zeros(n, users.n_items + 1, device=users.device)
     sums[:, :-1] = torch.from_numpy((members @ users.matrix).toarray())
     sums[:, -1] = torch.from_numpy(np.bincount(owners, minlength=n))
-    users.peers.add(sums)
+    users.communicator.all_reduce(sums)
     counts = sums[:, -1:]
     return torch.where(counts > 0, sums[:, :-1], start), counts.clamp_min(1.0)
 
@@ -148,7 +148,7 @@ def _normal_product(users: RealUsers, basis: torch.Tensor) -> torch.Tensor:
         block = users.matrix[start : start + _BLOCK_USERS]
         total += block.T @ (block @ right)
     product = torch.from_numpy(total).to(basis.device)
-    users.peers.add(product)
+    users.communicator.all_reduce(product)
     return product
 
 

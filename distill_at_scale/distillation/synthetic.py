@@ -21,9 +21,9 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.manifest import DATASET_FORMAT, NAME, WORK
 from distill_at_scale.data.manifest import FIX as PARENT_FIX
 from distill_at_scale.data.recorded import FileRecord
+from distill_at_scale.distillation.discretise import How, discrete_sequences, discrete_users
 from distill_at_scale.distillation.farzi.latent import LatentSequences
-from distill_at_scale.distillation.farzi.packing import pack, unpack
-from distill_at_scale.distillation.plain import How, discrete_sequences, discrete_users
+from distill_at_scale.distillation.farzi.quantisation import dequantise, quantise
 from distill_at_scale.distillation.synthetic_manifest import ParentRecord, SyntheticManifest
 from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.models.synthetic_rows import SyntheticRows
@@ -107,7 +107,7 @@ class SyntheticDataset:
         self._expect("sequences", "latent sequences")
         content = self._content(self.manifest.data)
         with recorded.parsing(storage.join(self.uri, self.manifest.data.path), FIX):
-            found = unpack(content)
+            found = dequantise(content)
         if (len(found), found.n_items) != (self.n_users, self.n_items):
             raise DamagedFileError(
                 f"{self._place(SEQUENCES)}: {len(found)} sequences of {found.n_items} items, but the manifest says "
@@ -187,7 +187,7 @@ def write(uri: str, data: np.ndarray | LatentSequences, parent: Dataset, describ
     fields = dict(described)
     m = parent.manifest
     if isinstance(data, LatentSequences):
-        name, content, n_items = SEQUENCES, pack(data), data.n_items
+        name, content, n_items = SEQUENCES, quantise(data), data.n_items
     else:
         name, n_items = ROWS, data.shape[1]
         content = safetensors.numpy.save({"rows": np.ascontiguousarray(data, dtype=np.float32)})

@@ -16,8 +16,8 @@ from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.selection import Validated, evaluator_of
+from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import Source, take_users
-from distill_at_scale.models.training.trainer import Alone
 from distill_at_scale.models.training.validation import merged_metric
 
 _FEISTEL_ROUNDS = 4
@@ -39,7 +39,7 @@ class RealUsers:
 
     Args:
         source: this worker's share.
-        peers: the workers that distill together.
+        communicator: the workers that distill together.
         seed: of everything that is drawn.
         judged: about how many users are judged on validation, of all workers; drawn by hash.
         device: where numbers are added up over the workers.
@@ -48,12 +48,12 @@ class RealUsers:
     def __init__(
         self,
         source: Source,
-        peers: Alone | None = None,
+        communicator: Communicator | None = None,
         seed: int = 0,
         judged: int = 3000,
         device: torch.device | None = None,
     ) -> None:
-        self.peers, self.device = peers or Alone(), device or torch.device("cpu")
+        self.communicator, self.device = communicator or Communicator(), device or torch.device("cpu")
         self.n_users, self.n_items = source.n_users, source.n_items
         self._seed = seed
         self._validation: list[tuple[Interactions, Interactions]] = []
@@ -80,7 +80,7 @@ class RealUsers:
     def added(self, *numbers: float) -> list[float]:
         """Each number's sum over the workers."""
         totals = torch.tensor(numbers, dtype=torch.float64, device=self.device)
-        self.peers.add(totals)
+        self.communicator.all_reduce(totals)
         return totals.tolist()
 
     def batch(self, step: int, size: int) -> tuple[sp.csr_array, np.ndarray]:
@@ -136,7 +136,7 @@ class RealUsers:
             where = torch.from_numpy(placed + np.flatnonzero(mine)).to(self.device)
             rows[where] = torch.from_numpy(self.matrix[places[chosen][mine]].toarray()).to(self.device)
             placed, start = placed + len(chosen), start + 2 * n
-        self.peers.add(rows)
+        self.communicator.all_reduce(rows)
         return rows
 
     def judge(self, score: Callable[[Interactions], np.ndarray], metric: str, name: str) -> float:
@@ -155,7 +155,7 @@ class RealUsers:
         evaluator = evaluator_of(metric, np.ones(self.n_items), name)
         for train, heldout in self._validation:
             evaluator.add_all(score, train, heldout)
-        return merged_metric(evaluator, metric, self.peers, self.device)
+        return merged_metric(evaluator, metric, self.communicator, self.device)
 
     def _own(self, users: np.ndarray) -> tuple[sp.csr_array, np.ndarray]:
         here = self._places(users)

@@ -15,8 +15,8 @@ import polars as pl
 
 from distill_at_scale.data import hashing
 from distill_at_scale.data.columns import Columns, SplitRule
-from distill_at_scale.genie import cuts
-from distill_at_scale.genie.generate import LogDesign, generate
+from distill_at_scale.genie import log_subsets
+from distill_at_scale.genie.synthetic_logs import LogDesign, generate
 
 _SEPARATOR = "--"
 _N_GENERATED = 27
@@ -50,30 +50,30 @@ SOURCES: dict[str, dict[str, Any]] = {
 
 _CUTS: dict[str, dict[str, Callable[[pl.DataFrame], pl.DataFrame]]] = {
     "ml-100k": {
-        "random": lambda log: cuts.popular_items(cuts.random_users(log, 400), 900),
-        "casual": lambda log: cuts.active_users(log, 600, most=False),
-        "early": lambda log: cuts.window(log, 0.0, 0.35),
-        "late": lambda log: cuts.window(log, 0.65, 1.0),
-        "tail": lambda log: cuts.popular_items(log, 1200, most=False),
-        "hits": lambda log: cuts.random_users(cuts.popular_items(log, 200), 800),
+        "random": lambda log: log_subsets.popular_items(log_subsets.random_users(log, 400), 900),
+        "casual": lambda log: log_subsets.active_users(log, 600, most=False),
+        "early": lambda log: log_subsets.window(log, 0.0, 0.35),
+        "late": lambda log: log_subsets.window(log, 0.65, 1.0),
+        "tail": lambda log: log_subsets.popular_items(log, 1200, most=False),
+        "hits": lambda log: log_subsets.random_users(log_subsets.popular_items(log, 200), 800),
     },
     "ml-1m": {
-        "random": lambda log: cuts.popular_items(cuts.random_users(log, 420), 800),
-        "casual": lambda log: cuts.popular_items(cuts.active_users(log, 1400, most=False), 900),
-        "tail": lambda log: cuts.popular_items(
-            cuts.random_users(cuts.popular_items(log, 2200, most=False), 1400), 1000
+        "random": lambda log: log_subsets.popular_items(log_subsets.random_users(log, 420), 800),
+        "casual": lambda log: log_subsets.popular_items(log_subsets.active_users(log, 1400, most=False), 900),
+        "tail": lambda log: log_subsets.popular_items(
+            log_subsets.random_users(log_subsets.popular_items(log, 2200, most=False), 1400), 1000
         ),
-        "hits": lambda log: cuts.random_users(cuts.popular_items(log, 300), 600),
+        "hits": lambda log: log_subsets.random_users(log_subsets.popular_items(log, 300), 600),
     },
     "beauty": {
-        "hits": lambda log: cuts.random_users(cuts.core(cuts.popular_items(log, 800), 5), 1500),
-        "active": lambda log: cuts.popular_items(cuts.active_users(log, 1200), 1000),
-        "core": lambda log: cuts.random_users(cuts.core(log, 8), 1400),
+        "hits": lambda log: log_subsets.random_users(log_subsets.core(log_subsets.popular_items(log, 800), 5), 1500),
+        "active": lambda log: log_subsets.popular_items(log_subsets.active_users(log, 1200), 1000),
+        "core": lambda log: log_subsets.random_users(log_subsets.core(log, 8), 1400),
     },
     "toys": {
-        "hits": lambda log: cuts.random_users(cuts.core(cuts.popular_items(log, 800), 5), 1500),
-        "active": lambda log: cuts.popular_items(cuts.active_users(log, 1200), 1000),
-        "core": lambda log: cuts.random_users(cuts.core(log, 8), 1400),
+        "hits": lambda log: log_subsets.random_users(log_subsets.core(log_subsets.popular_items(log, 800), 5), 1500),
+        "active": lambda log: log_subsets.popular_items(log_subsets.active_users(log, 1200), 1000),
+        "core": lambda log: log_subsets.random_users(log_subsets.core(log, 8), 1400),
     },
 }
 
@@ -133,4 +133,4 @@ def designs(n: int, seed: int = 0) -> list[LogDesign]:
 
 
 def _cored(make: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    return lambda log: cuts.core(make(log), 3).sort(Columns.USER_ID, maintain_order=True)
+    return lambda log: log_subsets.core(make(log), 3).sort(Columns.USER_ID, maintain_order=True)

@@ -12,7 +12,10 @@ from typing import Any
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DamagedFileError
 from distill_at_scale.models.base import ModelConfig, Recommender, read_description
-from distill_at_scale.registry import MODELS
+from distill_at_scale.registry import MODELS as _MODELS
+from distill_at_scale.registry import Registry
+
+MODELS: Registry[type[Recommender]] = _MODELS
 
 
 def find_model(name: str) -> type[Recommender]:

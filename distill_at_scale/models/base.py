@@ -25,6 +25,7 @@ from distill_at_scale.errors import DamagedFileError, DasError, SettingError
 from distill_at_scale.models.memory import require_memory
 from distill_at_scale.models.selection import Progress, Selection
 from distill_at_scale.models.synthetic_rows import SyntheticRows
+from distill_at_scale.registry import MODELS
 from distill_at_scale.validation import PlainWords, explain
 
 FORMAT = 2
@@ -172,8 +173,6 @@ class Recommender(ABC):
             DasError: it does not; naming those that do.
         """
         if not cls.learns_from_rows:
-            from distill_at_scale.models import MODELS
-
             able = ", ".join(sorted(name for name, model in MODELS.items() if model.learns_from_rows))
             raise DasError(f"{cls.name} cannot learn from real-valued rows of synthetic users; those that can: {able}.")
 

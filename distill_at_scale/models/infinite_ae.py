@@ -33,8 +33,8 @@ from distill_at_scale.models.linalg import FLOAT32_CONDITION
 from distill_at_scale.models.memory import available_memory
 from distill_at_scale.models.selection import METRIC_PATTERN, Progress, Selection, Validated, select, validation_metric
 from distill_at_scale.models.synthetic_rows import SyntheticRows
+from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import MemorySource, Source, filled
-from distill_at_scale.models.training.trainer import Alone
 
 DRAWS = ("uniform", "leverage")
 """How landmarks are drawn, where they are not given."""
@@ -119,7 +119,7 @@ class InfiniteAE(Recommender):
             return
         source = MemorySource(train, validation)
         if solver == "nystrom":
-            self.selection, self._alpha = self.fit_nystrom(source, Alone(), progress)
+            self.selection, self._alpha = self.fit_nystrom(source, Communicator(), progress)
             return
         shelf = Shelf()
         self.selection, names = self.fit_pcg([train], source, Sharing(), shelf, progress)
@@ -129,7 +129,7 @@ class InfiniteAE(Recommender):
     def fit_nystrom(
         self,
         source: Source,
-        peers: Alone,
+        communicator: Communicator,
         progress: Progress | None = None,
         given: np.ndarray | None = None,
     ) -> tuple[Selection | None, np.ndarray]:
@@ -141,16 +141,16 @@ class InfiniteAE(Recommender):
         Returns:
             how λ was chosen; W [M, n_items].
         """
-        self._refuse_without_validation(source, peers)
-        self._users = self._draw(source, peers, NYSTROM_LANDMARKS) if given is None else SyntheticUsers(given)
+        self._refuse_without_validation(source, communicator)
+        self._users = self._draw(source, communicator, NYSTROM_LANDMARKS) if given is None else SyntheticUsers(given)
         dtype = np.float64 if self.config.dtype == "float64" else np.float32
-        return fit_nystrom(source, self._users, self._lams, self.config.metric, dtype, peers, progress)
+        return fit_nystrom(source, self._users, self._lams, self.config.metric, dtype, communicator, progress)
 
     def fit_pcg(
         self,
         everyone: list[Interactions],
         source: Source,
-        peers: Sharing,
+        communicator: Sharing,
         shelf: Shelf,
         progress: Progress | None = None,
         every: int = 1,
@@ -165,18 +165,20 @@ class InfiniteAE(Recommender):
         Returns:
             how λ was chosen; the names of the parts of α that are on the shelf.
         """
-        self._refuse_without_validation(source, peers)
+        self._refuse_without_validation(source, communicator)
         n_users = sum(map(len, everyone))
-        size = self.size(n_users, source.n_items, sum(rows.n_rows for rows in everyone), self.config, peers.world)
+        size = self.size(
+            n_users, source.n_items, sum(rows.n_rows for rows in everyone), self.config, communicator.world_size
+        )
         dtype = np.float32 if size.itemsize == 4 else np.float64
         heldout = [source.validation(piece) for piece in range(source.n_pieces)]
         fit = PcgFit(
             everyone,
             join_users([rows for rows in heldout if rows is not None], source.n_items) if None not in heldout else None,
-            self._draw(source, peers, PCG_LANDMARKS),
+            self._draw(source, communicator, PCG_LANDMARKS),
             dtype,
             PcgSettings(self.config.tolerance, size.chunk, every),
-            peers,
+            communicator,
             shelf,
             progress,
         )
@@ -211,15 +213,15 @@ class InfiniteAE(Recommender):
         lowest = n_users / FLOAT32_CONDITION
         return lowest if self.config.dtype == "auto" and min(self.config.grid) > lowest else 0.0
 
-    def _refuse_without_validation(self, source: Source, peers: Alone) -> None:
+    def _refuse_without_validation(self, source: Source, communicator: Communicator) -> None:
         if self.config.lam is None:
             found = (source.validation(piece) for piece in range(source.n_pieces))
             n_rows = torch.tensor([sum(rows.n_rows for rows in found if rows is not None)])
-            peers.add(n_rows)
+            communicator.all_reduce(n_rows)
             if not n_rows.item():
                 self._validation_or_refuse(None, "lam")
 
-    def _draw(self, source: Source, peers: Alone, most: int) -> TrainUsers:
+    def _draw(self, source: Source, communicator: Communicator, most: int) -> TrainUsers:
         """The landmarks asked for, else ``most``; all users with rows where they are fewer."""
         n, seed = self.config.landmarks or most, self.config.seed
         if self.config.draw not in DRAWS:
@@ -228,8 +230,8 @@ class InfiniteAE(Recommender):
             )
         weights = None
         if self.config.draw == "leverage":
-            weights = leverage_weights(source, sorted(self._lams)[len(self._lams) // 2], n, seed, peers)
-        return TrainUsers(draw_landmarks(source, n, seed, peers, weights))
+            weights = leverage_weights(source, sorted(self._lams)[len(self._lams) // 2], n, seed, communicator)
+        return TrainUsers(draw_landmarks(source, n, seed, communicator, weights))
 
     def _fit_exact(self, train: Interactions, validation: Interactions | None, progress: Progress | None) -> None:
         users = TrainUsers(train)

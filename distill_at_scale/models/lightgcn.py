@@ -14,8 +14,8 @@ from torch import nn
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models.training.batches import Batch, Examples, SetExamples
+from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import Source
-from distill_at_scale.models.training.trainer import Alone
 from distill_at_scale.models.training.user_table import UserTable, UserTableConfig, UserTableRecommender
 
 
@@ -91,12 +91,12 @@ class LightGCN(UserTableRecommender):
     def build(self, n_users: int, n_items: int) -> UserTable:
         return _Graph(n_users, n_items, self.config.dim, self.config.layers)
 
-    def prepare(self, module: Any, source: Source, peers: Alone, mean_rating: float) -> None:
-        super().prepare(module, source, peers, mean_rating)
+    def prepare(self, module: Any, source: Source, communicator: Communicator, mean_rating: float) -> None:
+        super().prepare(module, source, communicator, mean_rating)
         module.adjacency = normalised_adjacency(source.all_train(), source.n_users).to(module.vectors.device)
 
-    def finish(self, module: Any, source: Source, peers: Alone) -> None:
-        super().finish(module, source, peers)
+    def finish(self, module: Any, source: Source, communicator: Communicator) -> None:
+        super().finish(module, source, communicator)
         module.adjacency = None
 
     def examples(self, rows: Interactions) -> Examples:

@@ -12,10 +12,11 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import Retention, retention
-from distill_at_scale.pipelines import cluster, runs
-from distill_at_scale.pipelines.own_settings import by_owner
-from distill_at_scale.pipelines.pairs import (
-    Pair,
+from distill_at_scale.pipelines.runtime import run_record, session
+from distill_at_scale.pipelines.runtime.own_settings import by_owner
+from distill_at_scale.pipelines.runtime.tasks import run_stage
+from distill_at_scale.pipelines.sweeps.evaluations import (
+    EvaluationTask,
     Trained,
     fits_beside_others,
     lotteries,
@@ -24,7 +25,6 @@ from distill_at_scale.pipelines.pairs import (
     train_apart,
     train_here,
 )
-from distill_at_scale.pipelines.stages import run_stage
 from distill_at_scale.settings import settle
 
 NAME = "comparison.json"
@@ -91,7 +91,7 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
     output = storage.normalise(config.output)
     storage.check_writable(storage.join(output, NAME))
     pairs = [
-        Pair.of(
+        EvaluationTask.of(
             dataset.uri,
             dataset.manifest.fingerprint,
             full,
@@ -106,12 +106,12 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
         for name in config.models
     ]
     done = {pair.record: _known(pair, config.metrics) for pair in pairs}
-    record = runs.RunRecord("compare", config.model_dump(mode="json", exclude={"address"}))
+    record = run_record.RunRecord("compare", config.model_dump(mode="json", exclude={"address"}))
     todo = [pair for pair in pairs if done[pair.record] is None]
     # Another seed of a sampler that draws nothing leaves the same rows under the same name.
     todo = list({pair.record: pair for pair in todo}.values())
     if todo:
-        with cluster.session(config.address):
+        with session.ensure(config.address):
             together = [pair for pair in todo if fits_beside_others(pair)]
             run_stage(record, "fit and evaluate", _train, together)
             for pair in todo:
@@ -143,11 +143,11 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
         wall_s=round(time.time() - started, 1),
     )
     content = {**result.model_dump(mode="json"), "config": config.model_dump(mode="json", exclude={"address"})}
-    storage.write_json(storage.join(output, NAME), {**content, "versions": runs.versions()})
+    storage.write_json(storage.join(output, NAME), {**content, "versions": run_record.versions()})
     return result
 
 
-def _known(pair: Pair, metrics: list[str]) -> Trained | None:
+def _known(pair: EvaluationTask, metrics: list[str]) -> Trained | None:
     """How a pair did, if it has been done before.
 
     Raises:
@@ -160,7 +160,7 @@ def _known(pair: Pair, metrics: list[str]) -> Trained | None:
     return trained
 
 
-def _train(pair: Pair) -> dict[str, Any]:
+def _train(pair: EvaluationTask) -> dict[str, Any]:
     train_here(pair)
     return {}
 

@@ -21,20 +21,20 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME, WORK
 from distill_at_scale.distillation import synthetic
-from distill_at_scale.distillation.distill_cf import DistillCFConfig
-from distill_at_scale.distillation.farzi import FarziRecipe
+from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
+from distill_at_scale.distillation.farzi import FarziConfig
 from distill_at_scale.distillation.sketch import SketchConfig
 from distill_at_scale.distillation.synthetic_manifest import SequencesRecord, is_synthetic
 from distill_at_scale.errors import DasError, OutputExistsError, SettingError
 from distill_at_scale.models.warming import warm_up
-from distill_at_scale.pipelines import cluster, outputs, progress, runs
-from distill_at_scale.pipelines.distill_farzi import check_farzi, distill_farzi
-from distill_at_scale.pipelines.distill_rows import distill_rows
-from distill_at_scale.pipelines.train import Gang, Workers, run_gang
+from distill_at_scale.pipelines.distilling.rows import distill_rows
+from distill_at_scale.pipelines.distilling.sequences import check_farzi, distill_farzi
+from distill_at_scale.pipelines.runtime import output_folder, progress, resources, run_record, session
+from distill_at_scale.pipelines.training.worker_group import TorchCommunicator, WorkerGroupSpec, run_group
 from distill_at_scale.registry import DISTILLERS
 from distill_at_scale.settings import parse, settle
 
-Method = DistillCFConfig | SketchConfig | FarziRecipe
+Method = DistillCFConfig | SketchConfig | FarziConfig
 
 _FOLDER, _PLAN = "distill", "plan.json"
 _STEPS = 100
@@ -96,7 +96,7 @@ def distill(config: DistillConfig | None = None, /, **settings: Any) -> DistillR
             f"{storage.redact(dataset.uri)}; set fewer."
         )
     output = storage.normalise(config.output)
-    if isinstance(method, FarziRecipe):
+    if isinstance(method, FarziConfig):
         begun = _begun(output)
         if "parallel" not in config.set and begun and not config.overwrite and begun.get("method") == config.method:
             # The number of workers may change on the way, what they do together may not.
@@ -105,8 +105,8 @@ def distill(config: DistillConfig | None = None, /, **settings: Any) -> DistillR
     _claim(config, method, dataset, output)
     if config.teachers_at is not None:
         storage.check_writable(storage.join(storage.normalise(config.teachers_at), "teacher.safetensors"))
-    record = runs.RunRecord("distill", config.model_dump(mode="json", exclude={"address", "overwrite"}))
-    gang = Gang(
+    record = run_record.RunRecord("distill", config.model_dump(mode="json", exclude={"address", "overwrite"}))
+    group = WorkerGroupSpec(
         workers=config.workers,
         gpu=config.gpu,
         work=storage.join(output, WORK, _FOLDER),
@@ -115,18 +115,18 @@ def distill(config: DistillConfig | None = None, /, **settings: Any) -> DistillR
     )
     data, name = dataset.uri, f"distill by {config.method}"
     kept = None if config.teachers_at is None else storage.normalise(config.teachers_at)
-    with cluster.session(config.address):
+    with session.ensure(config.address):
         if config.gpu:
-            cluster.require_gpu()
-        with progress.stage(name, _STEPS) as stage, progress.relay(stage, _STEPS) as tell:
+            resources.require_gpu()
+        with progress.stage(name, _STEPS) as stage, progress.relay(stage, _STEPS) as on_progress:
 
-            def work(gang: Gang, workers: Workers) -> None:
-                if isinstance(method, FarziRecipe):
-                    distill_farzi(gang, workers, data, method, output, tell, kept)
+            def work(group: WorkerGroupSpec, communicator: TorchCommunicator) -> None:
+                if isinstance(method, FarziConfig):
+                    distill_farzi(group, communicator, data, method, output, on_progress, kept)
                 else:
-                    distill_rows(gang, workers, data, method, output, tell)
+                    distill_rows(group, communicator, data, method, output, on_progress)
 
-            run_gang(record, name, gang, work, functools.partial(warm_up, "infinite_ae"))
+            run_group(record, name, group, work, functools.partial(warm_up, "infinite_ae"))
     record.write(output)
     storage.remove(storage.join(output, WORK))
     made = synthetic.SyntheticDataset.open(output).manifest
@@ -166,7 +166,7 @@ def method_config(config: DistillConfig) -> Method:
     if twice := sorted(config.set.keys() & {*own, "seed"}):
         raise SettingError(f"{twice[0]} is given by --{twice[0]}, not by --set.")
     given = {**config.set, **{name: getattr(config, name) for name in own}, "seed": config.seed}
-    if kind is FarziRecipe:
+    if kind is FarziConfig:
         given = {"parallel": config.workers, **given}
     return cast(Method, parse(config.method, kind, given))
 
@@ -186,7 +186,7 @@ def _claim(config: DistillConfig, method: Method, dataset: Dataset, output: str)
         "data": dataset.manifest.fingerprint,
         "method": config.method,
         **method.model_dump(mode="json"),
-        "versions": {name: runs.versions()[name] for name in ("distill_at_scale", "torch")},
+        "versions": {name: run_record.versions()[name] for name in ("distill_at_scale", "torch")},
     }
     place, work = storage.redact(output), storage.join(output, WORK)
     found = _begun(output)
@@ -203,5 +203,5 @@ def _claim(config: DistillConfig, method: Method, dataset: Dataset, output: str)
         if not is_synthetic(output):
             raise OutputExistsError(f"{place} holds a dataset; choose another --output.")
         if not config.overwrite:
-            raise outputs.holds_already(output, "a synthetic dataset")
+            raise output_folder.holds_already(output, "a synthetic dataset")
     recorded.write_json(storage.join(work, _PLAN), plan)

@@ -27,7 +27,7 @@ from distill_at_scale.config import DoctorConfig
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.fetch import default_home, find_pip
-from distill_at_scale.pipelines.ray_probe import NOBODY, probe_ray
+from distill_at_scale.pipelines.runtime.ray_probe import NOBODY, probe_ray
 from distill_at_scale.settings import settle
 
 DISTRIBUTION = "distill-at-scale"

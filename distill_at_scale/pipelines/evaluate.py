@@ -19,9 +19,9 @@ from distill_at_scale.evaluation import RankingEvaluator, inverse_propensities
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.models import Recommender, load_model
 from distill_at_scale.models.base import read_description
-from distill_at_scale.pipelines import cluster, runs
-from distill_at_scale.pipelines.stages import load as load_shared
-from distill_at_scale.pipelines.stages import run_stage
+from distill_at_scale.pipelines.runtime import resources, run_record, session
+from distill_at_scale.pipelines.runtime.tasks import load as load_shared
+from distill_at_scale.pipelines.runtime.tasks import run_stage
 from distill_at_scale.settings import settle
 
 # What a task sends back is a histogram of scores; so many of them at most reach the driver.
@@ -80,18 +80,18 @@ def evaluate(config: EvaluateConfig | None = None, /, **settings: Any) -> Evalua
         )
     if dataset.manifest.splits.get(config.split, 0) == 0:
         raise DasError(f"{storage.redact(dataset.uri)} has no {config.split} rows; choose another --split.")
-    record = runs.RunRecord("evaluate", config.model_dump(mode="json", exclude={"address"}))
+    record = run_record.RunRecord("evaluate", config.model_dump(mode="json", exclude={"address"}))
     n = len(dataset.shards)
     size = -(-n // min(n, _MAX_GROUPS))
     groups = [list(range(start, min(start + size, n))) for start in range(0, n, size)]
     ks, seed, split, uri = tuple(config.ks), config.seed, config.split, dataset.uri
     resample = config.resample
 
-    with cluster.session(config.address):
-        threads = max(1, cluster.node_cpus() // len(groups))
+    with session.ensure(config.address):
+        threads = max(1, resources.node_cpus() // len(groups))
 
         def work(group: list[int], model: Recommender, weights: np.ndarray) -> dict[str, Any]:
-            cluster.use_threads(threads)
+            resources.use_threads(threads)
             bootstrap = UserBootstrap(seed) if resample else None
             return {"evaluator": measure(Dataset.open(uri), group, model, weights, split, ks, seed, bootstrap)}
 

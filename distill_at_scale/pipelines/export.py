@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from distill_at_scale.config import ExportConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
-from distill_at_scale.distillation.plain import as_log
+from distill_at_scale.distillation.discretise import as_log
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.settings import settle

@@ -27,7 +27,7 @@ from distill_at_scale.config import FetchConfig
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.catalog import PublicLog, Source, find_log
 from distill_at_scale.errors import DamagedFileError, DasError
-from distill_at_scale.pipelines.progress import Stage, say, stage
+from distill_at_scale.pipelines.runtime.progress import Stage, say, stage
 from distill_at_scale.settings import settle
 
 _CHUNK = 1 << 20

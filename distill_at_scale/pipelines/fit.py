@@ -22,9 +22,9 @@ from distill_at_scale.models import find_model
 from distill_at_scale.models.base import MODEL_FILE, read_description
 from distill_at_scale.models.selection import Selection
 from distill_at_scale.models.warming import warm_up
-from distill_at_scale.pipelines import cluster, outputs, progress, runs
-from distill_at_scale.pipelines.fitting import fit_synthetic
-from distill_at_scale.pipelines.stages import run_alone
+from distill_at_scale.pipelines.runtime import output_folder, progress, resources, run_record, session
+from distill_at_scale.pipelines.runtime.tasks import run_alone
+from distill_at_scale.pipelines.training.local_fit import fit_synthetic
 from distill_at_scale.settings import settle
 
 # What needs torch is imported where it is used: the processes of a fit in closed form are spared it.
@@ -71,12 +71,12 @@ def fit(config: FitConfig | None = None, /, **settings: Any) -> FitResult:
         config = config.model_copy(update={"set": {**config.set, "solver": config.solver}})
     model.parse_config(config.set)
     if streamable:
-        from distill_at_scale.pipelines.kernel import begun, check_asked, fit_kernel, plan_fit, say
+        from distill_at_scale.pipelines.training.kernel_fit import begun, check_asked, fit_kernel, plan_fit, say
 
         check_asked(config)
     trained = model.by_gradients
     if trained:
-        from distill_at_scale.pipelines.train import train, work_folder
+        from distill_at_scale.pipelines.training.torch_fit import train, work_folder
     if config.workers > 1 and not (trained or streamable):
         raise SettingError(f"{config.model} is solved in closed form by one worker; leave out --workers.")
     if is_synthetic(config.data):
@@ -87,10 +87,10 @@ def fit(config: FitConfig | None = None, /, **settings: Any) -> FitResult:
     unfinished = trained and storage.is_folder(work_folder(config, dataset, output))
     if not (unfinished or (streamable and begun(config, dataset, output))):
         _refuse_model(output, config.overwrite)
-    record = runs.RunRecord("fit", config.model_dump(mode="json", exclude={"address", "overwrite"}))
-    with cluster.session(config.address):
+    record = run_record.RunRecord("fit", config.model_dump(mode="json", exclude={"address", "overwrite"}))
+    with session.ensure(config.address):
         if config.gpu:
-            cluster.require_gpu()
+            resources.require_gpu()
         given = config.set
         solver: Literal["exact", "nystrom", "pcg"] = "exact"
         if streamable and not config.gpu:
@@ -99,13 +99,13 @@ def fit(config: FitConfig | None = None, /, **settings: Any) -> FitResult:
             solver = plan.solver
             given = {**config.set, "solver": solver}
             record.config["plan"] = asdict(plan)
-        with progress.stage(f"fit {config.model}", _STEPS) as stage, progress.relay(stage, _STEPS) as tell:
+        with progress.stage(f"fit {config.model}", _STEPS) as stage, progress.relay(stage, _STEPS) as on_progress:
             if trained:
-                train(record, config, dataset, output, tell)
+                train(record, config, dataset, output, on_progress)
             elif solver != "exact":
-                fit_kernel(record, config, dataset, solver, output, tell)
+                fit_kernel(record, config, dataset, solver, output, on_progress)
             else:
-                job = (dataset.uri, config.model, given, output, tell)
+                job = (dataset.uri, config.model, given, output, on_progress)
                 warm = functools.partial(warm_up, config.model, given)
                 run_alone(record, f"fit {config.model}", _fit, *job, gpu=config.gpu, warm=warm)
     tied = dataset.manifest.tied_share("validation")
@@ -129,14 +129,14 @@ def _fit_synthetic(config: FitConfig) -> FitResult:
         raise SettingError(f"Synthetic {what} are few, and fitted by one worker; leave out --workers.")
     output = storage.normalise(config.output)
     _refuse_model(output, config.overwrite)
-    record = runs.RunRecord("fit", config.model_dump(mode="json", exclude={"address", "overwrite"}))
+    record = run_record.RunRecord("fit", config.model_dump(mode="json", exclude={"address", "overwrite"}))
     name = f"fit {config.model}"
     with (
-        cluster.session(config.address),
+        session.ensure(config.address),
         progress.stage(name, _STEPS) as stage,
-        progress.relay(stage, _STEPS) as tell,
+        progress.relay(stage, _STEPS) as on_progress,
     ):
-        job = (synthetic.uri, config.model, config.set, output, tell)
+        job = (synthetic.uri, config.model, config.set, output, on_progress)
         warm = functools.partial(warm_up, config.model, config.set, synthetic=made is None)
         run_alone(record, name, _fit_few, *job, gpu=config.gpu, warm=warm)
     return _result(record, config, output, synthetic.manifest.data.sha256[:32])
@@ -144,12 +144,12 @@ def _fit_synthetic(config: FitConfig) -> FitResult:
 
 def _refuse_model(output: str, overwrite: bool) -> None:
     if storage.exists(storage.join(output, MODEL_FILE)) and not overwrite:
-        raise outputs.holds_already(output, "a model")
+        raise output_folder.holds_already(output, "a model")
     storage.check_writable(storage.join(output, MODEL_FILE))
 
 
 def _result(
-    record: runs.RunRecord, config: FitConfig, output: str, fingerprint: str, tied: float | None = None
+    record: run_record.RunRecord, config: FitConfig, output: str, fingerprint: str, tied: float | None = None
 ) -> FitResult:
     record.write(output)
     selection = read_description(output)["selection"]
@@ -168,12 +168,16 @@ def _result(
     )
 
 
-def _fit_few(data: str, name: str, settings: dict[str, Any], output: str, tell: progress.Tell) -> dict[str, Any]:
-    fit_synthetic(data, name, settings, tell).save(output)
+def _fit_few(
+    data: str, name: str, settings: dict[str, Any], output: str, on_progress: progress.OnProgress
+) -> dict[str, Any]:
+    fit_synthetic(data, name, settings, on_progress).save(output)
     return {}
 
 
-def _fit(data: str, name: str, settings: dict[str, Any], output: str, tell: progress.Tell) -> dict[str, Any]:
+def _fit(
+    data: str, name: str, settings: dict[str, Any], output: str, on_progress: progress.OnProgress
+) -> dict[str, Any]:
     dataset, model = Dataset.open(data), find_model(name)
     config = model.parse_config(settings)
     # Before the rows are read, not after: reading them may be what memory does not suffice for.
@@ -181,7 +185,7 @@ def _fit(data: str, name: str, settings: dict[str, Any], output: str, tell: prog
     fitted = model(config).fit(
         dataset.interactions("train"),
         dataset.interactions("validation"),
-        progress=tell,
+        progress=on_progress,
         item_space=dataset.manifest.item_space,
     )
     fitted.save(output)

@@ -12,13 +12,13 @@ from distill_at_scale.config import GenieTrainConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
-from distill_at_scale.genie import oracle
-from distill_at_scale.genie.candidates import KINDS, make
-from distill_at_scale.genie.judge import PARTS, Judgement, judge
-from distill_at_scale.genie.oracle import TARGETS, DataGenie
+from distill_at_scale.genie import model
+from distill_at_scale.genie.cross_validation import PARTS, CrossValidation, judge
+from distill_at_scale.genie.model import TARGETS, DataGenie
+from distill_at_scale.genie.regressors import KINDS, make
 from distill_at_scale.genie.trials import cells, read_trials
-from distill_at_scale.pipelines import outputs, progress, runs
-from distill_at_scale.pipelines.features import features
+from distill_at_scale.pipelines.runtime import output_folder, progress, run_record
+from distill_at_scale.pipelines.sweeps.dataset_features import features
 from distill_at_scale.settings import settle
 
 
@@ -34,7 +34,7 @@ class GenieResult(BaseModel):
     """target -> kind of model chosen by its regret on datasets held out"""
     validation: dict[str, dict[str, dict[str, float]]]
     """target -> kind -> regret and mean squared error there"""
-    judgements: list[Judgement]
+    judgements: list[CrossValidation]
     """on datasets left out in turn, when asked for"""
     bytes: int
     wall_s: float
@@ -50,9 +50,9 @@ def genie_train(config: GenieTrainConfig | None = None, /, **settings: Any) -> G
     config = settle(GenieTrainConfig, config, settings)
     started, cpu = time.monotonic(), time.process_time()
     output = storage.normalise(config.output)
-    if storage.exists(storage.join(output, oracle.NAME)) and not config.overwrite:
-        raise outputs.holds_already(output, "a Data-Genie")
-    storage.check_writable(storage.join(output, oracle.NAME))
+    if storage.exists(storage.join(output, model.NAME)) and not config.overwrite:
+        raise output_folder.holds_already(output, "a Data-Genie")
+    storage.check_writable(storage.join(output, model.NAME))
     kinds = config.kinds or list(KINDS)
     for kind in kinds:
         make(kind)  # an unknown one is told before the sweeps are read
@@ -66,7 +66,7 @@ def genie_train(config: GenieTrainConfig | None = None, /, **settings: Any) -> G
     every = pl.concat(known, how="diagonal")
     genie = DataGenie.fit(every, measured, kinds)
     judgements = _judge(genie, kinds) if config.judge else []
-    more = {"judgements": [one.model_dump(mode="json") for one in judgements], "versions": runs.versions()}
+    more = {"judgements": [one.model_dump(mode="json") for one in judgements], "versions": run_record.versions()}
     genie.save(output, more)
     return GenieResult(
         uri=output,
@@ -85,9 +85,9 @@ def genie_train(config: GenieTrainConfig | None = None, /, **settings: Any) -> G
 
 def _training(uri: str, address: str | None) -> tuple[pl.DataFrame, dict[str, dict[str, float]]]:
     """The cells of a sweep, or of all that a Data-Genie was trained on, and features by fingerprint."""
-    if storage.exists(storage.join(uri, oracle.NAME)):
-        oracle.describe(uri)
-        return oracle.read_training(uri)
+    if storage.exists(storage.join(uri, model.NAME)):
+        model.describe(uri)
+        return model.read_training(uri)
     described, trials = read_trials(uri)
     of = described["data"]
     dataset = Dataset.open(of["uri"])
@@ -98,7 +98,7 @@ def _training(uri: str, address: str | None) -> tuple[pl.DataFrame, dict[str, di
     return cells(trials), {of["fingerprint"]: features(dataset, address)}
 
 
-def _judge(genie: DataGenie, kinds: list[str]) -> list[Judgement]:
+def _judge(genie: DataGenie, kinds: list[str]) -> list[CrossValidation]:
     """Leaves every family of datasets out once. Of what is compared on the same models, since a choice is between
     those."""
     found = []
@@ -107,10 +107,12 @@ def _judge(genie: DataGenie, kinds: list[str]) -> list[Judgement]:
     if "common" in known.columns:  # not of earlier versions
         compared = pl.coalesce("common", compared)
     for target in TARGETS:
-        given = oracle.target_cells(target, known.filter(compared), genie.features, genie.encoder)
+        given = model.target_cells(target, known.filter(compared), genie.features, genie.encoder)
 
-        def tell(done: int, target: str = target) -> None:
+        def on_progress(done: int, target: str = target) -> None:
             progress.say(f"judging {target}: {done}/{PARTS}")
 
-        found.append(judge(target, given.table, given.y, given.families, kinds, tell=tell, taught=given.taught))
+        found.append(
+            judge(target, given.table, given.y, given.families, kinds, on_progress=on_progress, taught=given.taught)
+        )
     return found

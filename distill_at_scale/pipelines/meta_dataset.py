@@ -19,11 +19,11 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.errors import DasError, SettingError
-from distill_at_scale.genie import cuts
+from distill_at_scale.genie import log_subsets
 from distill_at_scale.genie.corpus import SOURCES, Entry, corpus
 from distill_at_scale.genie.trials import TRIALS, read_trials
-from distill_at_scale.pipelines import cluster, progress
 from distill_at_scale.pipelines.prepare import prepare
+from distill_at_scale.pipelines.runtime import progress, session
 from distill_at_scale.pipelines.sweep import sweep
 
 METHODS = (
@@ -76,7 +76,7 @@ def meta_dataset(
     output = storage.normalise(output)
     storage.check_writable(storage.join(output, TRIALS))
     sweeps = []
-    with cluster.session(address):
+    with session.ensure(address):
         for entry in _chosen(names):
             uri = storage.join(output, "sweeps", entry.name)
             if time_budget_s is not None and time.monotonic() - started > time_budget_s:
@@ -125,7 +125,7 @@ def prepare_corpus(logs: str | None, output: str, names: Sequence[str] | None = 
     """
     entries = _chosen(names)
     output = storage.normalise(output)
-    with cluster.session():
+    with session.ensure():
         return [made for entry in entries if (made := _dataset(entry, logs, output)) is not None]
 
 
@@ -164,4 +164,4 @@ def _source(name: str, logs: str | None, output: str) -> pl.DataFrame | None:
         if file is None or not storage.exists(file):
             return None
         prepare(input=[file], output=uri, split="20_percent_hist", shards=1)
-    return cuts.read_log(Dataset.open(uri))
+    return log_subsets.read_log(Dataset.open(uri))

@@ -25,14 +25,14 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK, Manifest, QuarantineRecord
 from distill_at_scale.data.noticed import Notice, merge
-from distill_at_scale.data.preparation import buckets, core, described, fragments, parts, quantiles, shards
+from distill_at_scale.data.preparation import buckets, described, fragments, kcore, quantiles, restartable, shards
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema, plan_log
 from distill_at_scale.data.readers.selection import meaning_of_ratings, none_left, unseen
 from distill_at_scale.data.splits import SHORTEST_HISTORY
 from distill_at_scale.errors import DasError
-from distill_at_scale.pipelines import cluster, outputs, runs
-from distill_at_scale.pipelines.stages import load as load_shared
-from distill_at_scale.pipelines.stages import run_stage, run_tree, take
+from distill_at_scale.pipelines.runtime import output_folder, run_record, session
+from distill_at_scale.pipelines.runtime.tasks import load as load_shared
+from distill_at_scale.pipelines.runtime.tasks import run_stage, run_tree, take
 from distill_at_scale.settings import settle
 
 ROWS_A_SHARD = 1_000_000
@@ -59,7 +59,7 @@ class _Prepare:
         self.work = storage.join(self.output, WORK)
         content = self.config.model_dump(mode="json", exclude=_NOT_CONTENT)
         self.content = {**content, "input": [storage.redact(uri) for uri in self.config.input]}
-        self.record = runs.RunRecord("prepare", self.content)
+        self.record = run_record.RunRecord("prepare", self.content)
         self.short = SHORTEST_HISTORY[config.split]
 
     def run(self) -> Dataset:
@@ -71,7 +71,7 @@ class _Prepare:
             raise DasError(f"no rows in the input ({', '.join(self.content['input'])}).")
         if self._begin(schema, pieces):
             return self._finish()
-        with cluster.session(config.address):
+        with session.ensure(config.address):
             read = self._read(schema, pieces, estimate)
             n_shards = config.shards or _power_of_two(sum(r["good"] for r in read) / ROWS_A_SHARD)
             item_ids, n_ids = self._item_ids(read)
@@ -94,8 +94,8 @@ class _Prepare:
                     f"{storage.redact(self.output)} lies in the input {shown}, so its files would be read as part "
                     "of the log; choose an --output outside of it."
                 )
-        outputs.check(self.output, self.config.overwrite)
-        storage.check_writable(storage.join(self.work, outputs.PLAN))
+        output_folder.check(self.output, self.config.overwrite)
+        storage.check_writable(storage.join(self.work, output_folder.PLAN))
 
     def _check_columns(self, schema: LogSchema) -> None:
         config = self.config
@@ -116,18 +116,18 @@ class _Prepare:
             "config": self.content,
             "schema": schema.model_dump(mode="json"),
             "fragments": [piece.model_dump(mode="json") for piece in pieces],
-            "versions": runs.made_with(),
+            "versions": run_record.made_with(),
         }
         digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
-        plan_uri = storage.join(self.work, outputs.PLAN)
+        plan_uri = storage.join(self.work, output_folder.PLAN)
         finished = storage.exists(storage.join(self.output, MANIFEST))
-        if outputs.planned(plan_uri) == digest:
+        if output_folder.planned(plan_uri) == digest:
             return finished
         if finished and not self.config.overwrite:
-            raise outputs.holds_dataset(self.output)
+            raise output_folder.holds_dataset(self.output)
         # A plan without a digest marks the place as ours while what an earlier run left is removed.
         recorded.write_json(plan_uri, {"digest": None})
-        outputs.clear(self.output)
+        output_folder.clear(self.output)
         recorded.write_json(plan_uri, {"digest": digest, "config": self.content})
         return False
 
@@ -153,7 +153,7 @@ class _Prepare:
             why = none_left(schema.conditions, notices, rows)
             raise DasError(f"no rows are left of the input ({', '.join(self.content['input'])}): {why}.")
         if rows - good > self.config.max_bad_share * rows:
-            reasons = runs.total(r["reasons"] for r in read)
+            reasons = run_record.total(r["reasons"] for r in read)
             worst = ", ".join(f"{n:,} {why}" for why, n in sorted(reasons.items(), key=lambda r: -r[1])[:3])
             where = storage.join(storage.redact(self.output), fragments.QUARANTINE)
             read_as = "; ".join(str(way) for way in estimate.read_as)
@@ -168,7 +168,7 @@ class _Prepare:
 
     def _item_ids(self, read: list[dict[str, Any]]) -> tuple[ray.ObjectRef, int]:
         folder = storage.join(self.work, fragments.FOLDER)
-        sources = [parts.part(folder, k, ".items.arrow") for k, r in enumerate(read) if r["has_items"]]
+        sources = [restartable.part(folder, k, ".items.arrow") for k, r in enumerate(read) if r["has_items"]]
         last = run_tree(
             self.record,
             "collect item ids",
@@ -204,23 +204,23 @@ class _Prepare:
         for round_ in range(1_000_000):
 
             def count(item: dict[str, Any], alive_items: Any = None, round_: int = round_) -> dict[str, Any]:
-                return core.count_round(
+                return kcore.count_round(
                     work, round_, item["group"], item["buckets"], n_ids, alive_items, config.min_user, short
                 )
 
             counted = run_stage(self.record, f"filter, round {round_ + 1}", count, groups, alive)
-            folder = storage.join(work, core.FOLDER, f"round-{round_:03d}")
+            folder = storage.join(work, kcore.FOLDER, f"round-{round_:03d}")
             total = run_tree(
                 self.record,
                 "sum item counts",
-                parts.sum_counts,
-                [parts.part(folder, g["group"], ".arrow") for g in groups],
+                restartable.sum_counts,
+                [restartable.part(folder, g["group"], ".arrow") for g in groups],
                 lambda level, k, folder=folder: storage.join(folder, f"sum-{level}-{k:05d}.arrow"),  # type: ignore[misc]
             )
-            decided = take(load_shared(core.decide, work, round_, total, n_ids, config.min_item))
+            decided = take(load_shared(kcore.decide, work, round_, total, n_ids, config.min_item))
             if decided["settled"]:
                 break
-            alive = [load_shared(core.load_alive, work, round_)]
+            alive = [load_shared(kcore.load_alive, work, round_)]
         shuffles = config.split == "20_percent_hist"
         numbering = load_shared(_load_numbering, work, round_, config.min_item, item_ids if shuffles else None)
         return numbering, [n for record in counted for n in record["users"]]
@@ -228,8 +228,8 @@ class _Prepare:
     def _check_left(self, read: list[dict[str, Any]], sorted_: list[dict[str, Any]], users: list[int]) -> None:
         if sum(users):
             return
-        gone = runs.total(r["dropped"] for r in sorted_)
-        out = sum(runs.total(r["left_out"] for r in read).values())
+        gone = run_record.total(r["dropped"] for r in sorted_)
+        out = sum(run_record.total(r["left_out"] for r in read).values())
         asked = f"{out:,} were left out by --where or --event, " if out else ""
         rows, good = sum(r["rows"] for r in read), sum(r["good"] for r in read)
         left = sum(r["kept"] for r in sorted_)
@@ -282,7 +282,7 @@ class _Prepare:
         return run_stage(self.record, "number, split, write", build, items, [numbering])
 
     def _check_train_rows(self, written: list[dict[str, Any]]) -> None:
-        splits = runs.total(r["shard"]["splits"] for r in written if r["shard"])
+        splits = run_record.total(r["shard"]["splits"] for r in written if r["shard"])
         if splits["train"] == 0:
             found = ", ".join(f"{n:,} {name}" for name, n in splits.items())
             raise DasError(
@@ -294,8 +294,8 @@ class _Prepare:
         total = run_tree(
             self.record,
             "count items",
-            parts.sum_counts,
-            [parts.part(folder, k, ".counts.arrow") for k, r in enumerate(written) if r["shard"]],
+            restartable.sum_counts,
+            [restartable.part(folder, k, ".counts.arrow") for k, r in enumerate(written) if r["shard"]],
             lambda level, k: storage.join(folder, f"sum-{level}-{k:05d}.arrow"),
         )
         return take(load_shared(shards.write_items, self.output, ids, numbering, total))
@@ -318,23 +318,23 @@ class _Prepare:
             rule["seed"] = choice.seed
         if choice.rule == "temporal":
             rule |= {"validation_from": choice.validation_from, "test_from": choice.test_from}
-        reasons = runs.total(r["reasons"] for r in read)
+        reasons = run_record.total(r["reasons"] for r in read)
         manifest = Manifest.model_validate(
             {
                 "n_users": sum(r["n_users"] for r in records),
                 "n_items": items["n_items"],
                 "item_space": items["item_space"],
                 "n_rows": sum(r["rows"] for r in records),
-                "splits": runs.total(r["splits"] for r in records),
+                "splits": run_record.total(r["splits"] for r in records),
                 "split_rule": rule,
-                "tied": runs.total(r["tied"] for r in written),
+                "tied": run_record.total(r["tied"] for r in written),
                 "has_ratings": schema.has_rating,
                 "rating_meaning": meaning_of_ratings(schema.conditions, self.config),
                 "has_timestamps": schema.has_timestamp,
                 "id_types": schema.id_types,
                 "items": items["file"],
                 "shards": records,
-                "dropped": runs.total(
+                "dropped": run_record.total(
                     [*(r["left_out"] for r in read), *(r["dropped"] for r in sorted_), *(r["lost"] for r in written)]
                 ),
                 "quarantine": QuarantineRecord(
@@ -357,24 +357,24 @@ class _Prepare:
                         estimate.noticed,
                         unseen(schema.conditions, [pair for r in read for pair in r["seen"]]),
                         *([Notice.model_validate(n) for n in r["noticed"]] for r in (*read, *sorted_)),
-                        described.ties(runs.total(r["tied"] for r in written)),
+                        described.ties(run_record.total(r["tied"] for r in written)),
                     ]
                 ),
                 "config": self.content,
-                "made_with": runs.made_with(),
+                "made_with": run_record.made_with(),
             }
         )
         self.record.write(self.output)
-        outputs.remove_strays(self.output, manifest)
+        output_folder.remove_strays(self.output, manifest)
         manifest.write(self.output)
 
     def _finish(self) -> Dataset:
-        outputs.remove_work(self.output)
+        output_folder.remove_work(self.output)
         return Dataset.open(self.output)
 
 
 def _load_ids(uri: str) -> pl.Series:
-    return pl.DataFrame(pl.from_arrow(parts.read_arrow(uri))).to_series()
+    return pl.DataFrame(pl.from_arrow(restartable.read_arrow(uri))).to_series()
 
 
 def _length(ids: pl.Series) -> int:
@@ -383,7 +383,7 @@ def _length(ids: pl.Series) -> int:
 
 def _load_numbering(work: str, round_: int, min_item: int, item_ids: pl.Series | None) -> shards.Numbering:
     item_hash = None if item_ids is None else hashing.hash_ids(item_ids)
-    return shards.Numbering(core.load_alive(work, round_), min_item > 1, item_hash)
+    return shards.Numbering(kcore.load_alive(work, round_), min_item > 1, item_hash)
 
 
 def _power_of_two(at_least: float) -> int:

@@ -9,13 +9,13 @@ from pydantic import BaseModel
 
 from distill_at_scale.config import QuickstartConfig
 from distill_at_scale.data import storage
-from distill_at_scale.pipelines import cluster
 from distill_at_scale.pipelines.evaluate import Evaluation, evaluate
 from distill_at_scale.pipelines.fetch import fetch
 from distill_at_scale.pipelines.fit import fit
 from distill_at_scale.pipelines.prepare import prepare
 from distill_at_scale.pipelines.recommend import Recommendation, recommend
 from distill_at_scale.pipelines.report import ReportResult, report
+from distill_at_scale.pipelines.runtime import session
 from distill_at_scale.pipelines.sweep import SweepResult, sweep
 from distill_at_scale.settings import settle
 
@@ -54,7 +54,7 @@ def quickstart(config: QuickstartConfig | None = None, /, **settings: Any) -> Qu
     output = storage.normalise(config.output)
     storage.check_writable(storage.join(output, "report.html"))
     log = fetch(name=config.name)
-    with cluster.session(config.address):
+    with session.ensure(config.address):
         dataset = prepare(
             input=log.uris,
             output=storage.join(output, "data"),

@@ -16,11 +16,11 @@ from distill_at_scale.config import RecommendConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
-from distill_at_scale.genie.oracle import MOST_KEPT, DataGenie, bounded
+from distill_at_scale.genie.model import MOST_KEPT, DataGenie, bounded
 from distill_at_scale.genie.trials import FULL, PRIMARY, cells, read_trials
-from distill_at_scale.pipelines.features import features
-from distill_at_scale.pipelines.making import OF_SEQUENCES, command, synthetic_users, train_bytes, unit
-from distill_at_scale.samplers.sampler import SAMPLERS
+from distill_at_scale.pipelines.sweeps.dataset_features import features
+from distill_at_scale.pipelines.sweeps.small_datasets import OF_SEQUENCES, command, synthetic_users, train_bytes, unit
+from distill_at_scale.samplers import SAMPLERS
 from distill_at_scale.settings import settle
 
 TRAINED = "trained"

@@ -14,7 +14,7 @@ from distill_at_scale.config import ReportConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.splits import tied_note
 from distill_at_scale.genie.trials import FULL, PRIMARY, cells, read_trials
-from distill_at_scale.pipelines.making import command, unit
+from distill_at_scale.pipelines.sweeps.small_datasets import command, unit
 from distill_at_scale.settings import settle
 from distill_at_scale.uris import redacted
 

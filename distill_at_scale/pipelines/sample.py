@@ -26,23 +26,23 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK, Manifest, Parent
-from distill_at_scale.data.preparation import parts
+from distill_at_scale.data.preparation import restartable
 from distill_at_scale.errors import BudgetError, DamagedFileError, DasError, SettingError
-from distill_at_scale.pipelines import cluster, outputs, runs
-from distill_at_scale.pipelines.learning import FOLDER as LEARNED
-from distill_at_scale.pipelines.learning import learn, read_learned
-from distill_at_scale.pipelines.stages import load, run_stage
-from distill_at_scale.samplers import selection, subset
-from distill_at_scale.samplers.rounds import Task
-from distill_at_scale.samplers.rows import read_train_rows
-from distill_at_scale.samplers.sampler import Sampler, find_sampler
+from distill_at_scale.pipelines.runtime import output_folder, run_record, session
+from distill_at_scale.pipelines.runtime.map_reduce import FOLDER as LEARNED
+from distill_at_scale.pipelines.runtime.map_reduce import learn, read_learned
+from distill_at_scale.pipelines.runtime.tasks import load, run_stage
+from distill_at_scale.samplers import find_sampler, thresholds, writer
+from distill_at_scale.samplers.map_reduce import Task
+from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, Threshold, read_scores
-from distill_at_scale.samplers.selection import Histogram, Span
 from distill_at_scale.samplers.svp import Proxy, row_scores
+from distill_at_scale.samplers.thresholds import Histogram, Span
+from distill_at_scale.samplers.train_rows import read_train_rows
 from distill_at_scale.settings import settle
 
 if TYPE_CHECKING:
-    from distill_at_scale.pipelines.proxies import Hardness
+    from distill_at_scale.pipelines.training.svp_row_scores import Hardness
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ class _Sample:
                 f"{storage.redact(self.dataset.uri)} has no train rows; prepare the log with another --split."
             )
         for budget in self.budgets:
-            if selection.target_rows(budget, self.n_rows) == 0:
+            if thresholds.target_rows(budget, self.n_rows) == 0:
                 raise BudgetError(
                     budget,
                     f"{storage.redact(self.dataset.uri)} has {self.n_rows:,} train rows; the smallest budget is "
@@ -126,12 +126,12 @@ class _Sample:
                     f"--objective explicit goes by ratings, but {storage.redact(self.dataset.uri)} has none; "
                     "take --objective implicit."
                 )
-        self.record = runs.RunRecord("sample", {**self.content, "budget": self.budgets, "data": config.data})
+        self.record = run_record.RunRecord("sample", {**self.content, "budget": self.budgets, "data": config.data})
         self.shards = list(range(len(self.dataset.shards)))
 
     def run(self) -> Samples:
         self._begin()
-        with cluster.session(self.config.address):
+        with session.ensure(self.config.address):
             scored, first = self._score()
             thresholds = self._thresholds(scored, first)
             written = self._write(thresholds)
@@ -146,21 +146,21 @@ class _Sample:
     def _begin(self) -> None:
         """Takes up the work of an earlier run of the same job or starts anew."""
         fingerprint = self.dataset.manifest.fingerprint
-        plan = {**self.content, "budgets": self.budgets, "parent": fingerprint, "versions": runs.made_with()}
+        plan = {**self.content, "budgets": self.budgets, "parent": fingerprint, "versions": run_record.made_with()}
         digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
-        plan_uri = storage.join(self.work, outputs.PLAN)
-        if outputs.planned(plan_uri) == digest:
+        plan_uri = storage.join(self.work, output_folder.PLAN)
+        if output_folder.planned(plan_uri) == digest:
             return
         storage.check_writable(plan_uri)
         for output in self.outputs:
-            outputs.check(output, self.config.overwrite)
+            output_folder.check(output, self.config.overwrite)
             if storage.exists(storage.join(output, MANIFEST)) and not self.config.overwrite:
-                raise outputs.holds_dataset(output)
+                raise output_folder.holds_dataset(output)
         storage.remove(self.work)
         for output in self.outputs:
             # Marks the place as ours while what an earlier run left is removed.
-            recorded.write_json(storage.join(output, WORK, outputs.PLAN), {"digest": None})
-            outputs.clear(output)
+            recorded.write_json(storage.join(output, WORK, output_folder.PLAN), {"digest": None})
+            output_folder.clear(output)
         recorded.write_json(plan_uri, {"digest": digest, **plan})
 
     # -- stages -------------------------------------------------------------------------------------------
@@ -170,11 +170,11 @@ class _Sample:
         uri, work, seed, sampler = self.dataset.uri, self.work, self.config.seed, self.sampler
         shared: list[ray.ObjectRef] = []
         if sampler.rounds:
-            target = selection.target_rows(self.budgets[0], self.n_rows)
+            target = thresholds.target_rows(self.budgets[0], self.n_rows)
             task = Task(self.dataset.n_items, self.n_rows, target, seed)
             learn(self.record, f"learn {sampler.name}", sampler.rounds(task), uri, work)
         if sampler.proxy:
-            from distill_at_scale.pipelines.proxies import load_hardness
+            from distill_at_scale.pipelines.training.svp_row_scores import load_hardness
 
             home = self._score_rows(sampler.proxy)
             shared = [load(load_hardness, home, uri, sampler.prop)]
@@ -187,7 +187,7 @@ class _Sample:
 
     def _score_rows(self, proxy: Proxy) -> str:
         """Where the proxy's row scores lie, made now unless another run has left them."""
-        from distill_at_scale.pipelines.proxies import score_rows
+        from distill_at_scale.pipelines.training.svp_row_scores import score_rows
 
         config = self.config
         home = row_scores.home(storage.normalise(config.output), proxy, config.objective, config.seed)
@@ -205,19 +205,19 @@ class _Sample:
         return home
 
     def _thresholds(self, scored: list[dict[str, Any]], first: list[Histogram]) -> list[Threshold]:
-        wanted = [selection.target_rows(budget, self.n_rows) for budget in self.budgets]
+        wanted = [thresholds.target_rows(budget, self.n_rows) for budget in self.budgets]
         if self.sampler.one_a_user:
             users = sum(record["users"] for record in scored)
             wanted = [max(target, users) for target in wanted]
         work = self.work
-        spans = [selection.narrow(Span(), first, target) for target in wanted]
+        spans = [thresholds.narrow(Span(), first, target) for target in wanted]
         # Of each budget that needs no more looking, the units that are left of it in every shard.
         units: dict[int, list[np.ndarray]] = {k: [] for k, span in enumerate(spans) if span.is_point}
         while len(units) < len(spans):
             open_ = [k for k in range(len(spans)) if k not in units]
 
             looks: list[Any] = [
-                partial(selection.candidates if spans[k].is_narrow else selection.histogram, span=spans[k])
+                partial(thresholds.candidates if spans[k].is_narrow else thresholds.histogram, span=spans[k])
                 for k in open_
             ]
 
@@ -232,28 +232,28 @@ class _Sample:
                 if spans[k].is_narrow:
                     units[k] = found
                     continue
-                spans[k] = selection.narrow(spans[k], found, wanted[k])
+                spans[k] = thresholds.narrow(spans[k], found, wanted[k])
                 if spans[k].is_point:
                     units[k] = []
-        thresholds = []
+        settled: list[Threshold] = []
         for k, (span, target) in enumerate(zip(spans, wanted)):
-            threshold = selection.settle(span, units[k], target)
+            threshold = thresholds.settle(span, units[k], target)
             if threshold is None:
                 raise BudgetError(
                     self.budgets[k],
                     f"the first unit that {self.sampler.name} would keep has more than twice the {target:,} rows "
                     "asked for; choose a larger --budget.",
                 )
-            thresholds.append(threshold)
-        return thresholds
+            settled.append(threshold)
+        return settled
 
     def _write(self, thresholds: list[Threshold]) -> list[dict[str, Any]]:
         uri, work, places = self.dataset.uri, self.work, self.outputs
 
         def write(shard: int) -> dict[str, Any]:
-            return parts.once(
-                parts.part(storage.join(work, _SUBSETS), shard, ".json"),
-                lambda: subset.write_subsets(Dataset.open(uri), shard, work, thresholds, places),
+            return restartable.once(
+                restartable.part(storage.join(work, _SUBSETS), shard, ".json"),
+                lambda: writer.write_subsets(Dataset.open(uri), shard, work, thresholds, places),
             )
 
         return run_stage(self.record, "write samples", write, self.shards, together=_TOGETHER)
@@ -261,10 +261,10 @@ class _Sample:
     def _items(self) -> list[dict[str, Any]]:
         """Sums the items' train rows over the shards, for all budgets at once, and writes `items.parquet` each."""
         uri, places, budgets = self.dataset.uri, self.outputs, range(len(self.budgets))
-        sources = [[subset.counts_uri(self.work, k, shard) for shard in self.shards] for k in budgets]
+        sources = [[writer.counts_uri(self.work, k, shard) for shard in self.shards] for k in budgets]
         level = 0
         while len(sources[0]) > _FAN_IN:
-            folder = storage.join(self.work, subset.COUNTS, f"level-{level}")
+            folder = storage.join(self.work, writer.COUNTS, f"level-{level}")
             merges: list[dict[str, Any]] = [
                 {
                     "sources": found[start : start + _FAN_IN],
@@ -276,10 +276,10 @@ class _Sample:
 
             def merge(item: dict[str, Any]) -> dict[str, Any]:
                 def build() -> dict[str, Any]:
-                    parts.sum_counts(list(item["sources"]), item["target"])
+                    restartable.sum_counts(list(item["sources"]), item["target"])
                     return {}
 
-                return parts.once(item["target"] + ".json", build)
+                return restartable.once(item["target"] + ".json", build)
 
             run_stage(self.record, "sum item counts", merge, merges, light=True)
             each = len(merges) // len(sources)
@@ -287,7 +287,7 @@ class _Sample:
             level += 1
 
         def write(k: int) -> dict[str, Any]:
-            return subset.write_items(Dataset.open(uri), sources[k], places[k])
+            return writer.write_items(Dataset.open(uri), sources[k], places[k])
 
         return run_stage(self.record, "write items", write, list(budgets), shown=False, light=True)
 
@@ -297,7 +297,7 @@ class _Sample:
         parent = self.dataset.manifest
         uri = storage.redact(self.dataset.uri)
         records = [record["shards"][k] for record in written]
-        splits = runs.total(record["splits"] for record in records)
+        splits = run_record.total(record["splits"] for record in records)
         return Manifest.model_validate(
             {
                 **parent.model_dump(include=set(_INHERITED)),
@@ -309,7 +309,7 @@ class _Sample:
                 "source": {"inputs": [uri], "rows": parent.n_rows, "skipped": []},
                 "config": {**self.content, "budget": self.budgets[k]},
                 "parent": Parent(uri=uri, fingerprint=parent.fingerprint),
-                "made_with": runs.made_with(),
+                "made_with": run_record.made_with(),
             }
         )
 
@@ -317,7 +317,7 @@ class _Sample:
         manifests = [self._manifest(k, written, found) for k, found in enumerate(items)]
         for output, manifest in zip(self.outputs, manifests):
             self.record.write(output)
-            outputs.remove_strays(output, manifest)
+            output_folder.remove_strays(output, manifest)
             manifest.write(output)
         self._tidy()
         samples = [
@@ -348,8 +348,8 @@ class _Sample:
     def _tidy(self) -> None:
         """Removes what the stages left; the plan goes last, for by it a run that was killed here is known again."""
         for output in self.outputs:
-            outputs.remove_work(output)
-        for name in (LEARNED, subset.SCORES, subset.COUNTS, _SUBSETS):
+            output_folder.remove_work(output)
+        for name in (LEARNED, writer.SCORES, writer.COUNTS, _SUBSETS):
             storage.remove(storage.join(self.work, name))
         storage.remove(self.work)
         together = storage.join(storage.normalise(self.config.output), WORK)
@@ -372,7 +372,7 @@ _INHERITED = (
 
 
 def _scores_uri(work: str, shard: int) -> str:
-    return parts.part(storage.join(work, subset.SCORES), shard, ".arrow")
+    return restartable.part(storage.join(work, writer.SCORES), shard, ".arrow")
 
 
 def _score_shard(
@@ -391,11 +391,11 @@ def _score_shard(
         made[0].write(scores_uri)
         return {"users": int((rows.counts > 0).sum())}
 
-    record_uri = parts.part(storage.join(work, subset.SCORES), shard, ".json")
-    record = parts.once(record_uri, build)
+    record_uri = restartable.part(storage.join(work, writer.SCORES), shard, ".json")
+    record = restartable.once(record_uri, build)
     try:
         scores = made[0] if made else read_scores(scores_uri)
     except DamagedFileError:
         log.warning("%s is damaged; the shard is scored again.", storage.redact(scores_uri))
-        record, scores = parts.once(record_uri, build), made[0]
-    return {**record, "histogram": selection.histogram(scores, Span())}
+        record, scores = restartable.once(record_uri, build), made[0]
+    return {**record, "histogram": thresholds.histogram(scores, Span())}

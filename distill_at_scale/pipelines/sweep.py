@@ -26,12 +26,11 @@ from distill_at_scale.data.recorded import record_of
 from distill_at_scale.errors import DamagedFileError, DasError, OutputExistsError, SettingError
 from distill_at_scale.genie.trials import FULL, NAME, PRIMARY, TRIALS, VERSION, as_trials, cells, read_description
 from distill_at_scale.models import MODELS, find_model
-from distill_at_scale.pipelines import cluster, making, own_settings, runs, searching
-from distill_at_scale.pipelines.board import Board
-from distill_at_scale.pipelines.making import Batch, Made
-from distill_at_scale.pipelines.pairs import (
+from distill_at_scale.pipelines.runtime import own_settings, resources, run_record, session
+from distill_at_scale.pipelines.sweeps import hyperparameter_search, small_datasets
+from distill_at_scale.pipelines.sweeps.evaluations import (
     RECORDS,
-    Pair,
+    EvaluationTask,
     Trained,
     fits_beside_others,
     lotteries,
@@ -39,9 +38,11 @@ from distill_at_scale.pipelines.pairs import (
     train_apart,
     train_here,
 )
-from distill_at_scale.pipelines.searching import Searched
-from distill_at_scale.pipelines.sweep_result import SweepResult
-from distill_at_scale.pipelines.tuning import DRIVER, LOGS, Trial, check_mlflow, computing, run_trials
+from distill_at_scale.pipelines.sweeps.hyperparameter_search import Searched
+from distill_at_scale.pipelines.sweeps.small_datasets import SmallDataset, SmallDatasetJob
+from distill_at_scale.pipelines.sweeps.sweep_result import SweepResult
+from distill_at_scale.pipelines.sweeps.trial_table import TrialTable
+from distill_at_scale.pipelines.sweeps.tune import DRIVER, LOGS, Trial, check_mlflow, computing, run_trials
 from distill_at_scale.registry import METHODS
 from distill_at_scale.settings import seconds, settle
 
@@ -89,12 +90,12 @@ class _Sweep:
         place = storage.redact(self.dataset.uri)
         kept = []
         for name in asked:
-            if not making.suits(name, self.dataset):
+            if not small_datasets.suits(name, self.dataset):
                 self.left_out.append(f"{name} goes by time, but {place} has no timestamps")
                 continue
-            deaf = [model for model in self.models if not making.learns(model, name)]
+            deaf = [model for model in self.models if not small_datasets.learns(model, name)]
             if len(deaf) == len(self.models):
-                able = " or ".join(sorted(model for model in MODELS if making.learns(model, name)))
+                able = " or ".join(sorted(model for model in MODELS if small_datasets.learns(model, name)))
                 self.left_out.append(f"{name}: none of the models learns from what it makes; add {able} to the models")
                 continue
             if deaf:
@@ -112,20 +113,20 @@ class _Sweep:
     def run(self) -> SweepResult:
         self._claim()
         uri = self.dataset.uri
-        with cluster.session(self.config.address):
+        with session.ensure(self.config.address):
             if self.config.gpu:
-                cluster.require_gpu()
+                resources.require_gpu()
             if self.config.search:
                 self._search()
             batches = [
                 batch
                 for seed in range(self.config.seeds)
-                for batch in making.batches(
+                for batch in small_datasets.batches(
                     self.methods, self.config.shares, seed, uri, self.output, self.settings, self.config.gpu
                 )
             ]
             todo = [batch for batch in batches if not batch.is_done]
-            cpus = max(1, sum(cpus for cpus, _ in cluster.nodes()))
+            cpus = max(1, sum(cpus for cpus, _ in resources.nodes()))
             self._try(
                 "make",
                 [Trial(b.key, functools.partial(_make, b), DRIVER, {"method": b.methods[0]}) for b in todo],
@@ -144,11 +145,11 @@ class _Sweep:
 
     def _search(self) -> None:
         """Replaces defaults by what is best on validation."""
-        users = making.synthetic_users(self.config.shares[0], self.dataset.n_users)
-        for owner in filter(searching.searchable, (*self.models, *self.methods)):
+        users = small_datasets.synthetic_users(self.config.shares[0], self.dataset.n_users)
+        for owner in filter(hyperparameter_search.searchable, (*self.models, *self.methods)):
             if self.deadline is not None and time.time() >= self.deadline:
                 return
-            found = searching.search(
+            found = hyperparameter_search.search(
                 owner,
                 self.dataset,
                 self.settings.get(owner, {}),
@@ -169,7 +170,7 @@ class _Sweep:
     ) -> None:
         if not trials:
             return
-        board = Board(name, total, total - len(trials), PRIMARY if name == "fit" else None)
+        board = TrialTable(name, total, total - len(trials), PRIMARY if name == "fit" else None)
 
         def ended(key: str, failed: str) -> None:
             if failed:
@@ -187,7 +188,9 @@ class _Sweep:
                 mlflow=self.config.mlflow,
             )
 
-    def _fit(self, pairs: list[Pair], total: int, plan: list[tuple[dict[str, Any], Pair | None]]) -> None:
+    def _fit(
+        self, pairs: list[EvaluationTask], total: int, plan: list[tuple[dict[str, Any], EvaluationTask | None]]
+    ) -> None:
         beside = {pair.record: fits_beside_others(pair) for pair in pairs}
         trials = [
             Trial(
@@ -210,25 +213,25 @@ class _Sweep:
 
         self._try("fit", trials, total, None, row)
 
-    def _on_gpu(self, pair: Pair) -> bool:
+    def _on_gpu(self, pair: EvaluationTask) -> bool:
         return self.config.gpu and find_model(pair.model).by_gradients
 
     # -- what there is to do, and what became of it --------------------------------------------------------
 
     def _plan(
-        self, batches: list[Batch], made: Mapping[str, list[Made] | None]
-    ) -> list[tuple[dict[str, Any], Pair | None]]:
+        self, batches: list[SmallDatasetJob], made: Mapping[str, list[SmallDataset] | None]
+    ) -> list[tuple[dict[str, Any], EvaluationTask | None]]:
         """Every trial: the columns known before it runs, and its pair; None where its data could not be made."""
         full = self.dataset
         manifest = full.manifest
         name = full.uri.rsplit("/", 1)[-1]
         common = {"dataset": name, "fingerprint": manifest.fingerprint}
-        plan: list[tuple[dict[str, Any], Pair | None]] = []
+        plan: list[tuple[dict[str, Any], EvaluationTask | None]] = []
 
         def add(row: dict[str, Any], uri: str | None, fingerprint: str, model: str) -> None:
             pair = None
             if uri is not None:
-                pair = Pair.of(
+                pair = EvaluationTask.of(
                     uri,
                     fingerprint,
                     full,
@@ -242,7 +245,7 @@ class _Sweep:
             plan.append(({**common, **row, "model": model}, pair))
 
         whole = {"method": FULL, "budget": 1.0, "rows": manifest.splits["train"], "share": 1.0}
-        whole |= {"make_cpu_s": 0.0, "make_wall_s": 0.0, "bytes": making.train_bytes(full)}
+        whole |= {"make_cpu_s": 0.0, "make_wall_s": 0.0, "bytes": small_datasets.train_bytes(full)}
         for seed in range(self.config.seeds):
             for model in self.models:
                 add({**whole, "seed": seed}, full.uri, manifest.fingerprint, model)
@@ -257,11 +260,11 @@ class _Sweep:
                         row |= {"rows": one.rows, "share": one.share, "bytes": one.bytes}
                         row |= {"make_cpu_s": one.cpu_s, "make_wall_s": one.wall_s}
                     for model in self.models:
-                        if making.learns(model, method):
+                        if small_datasets.learns(model, method):
                             add(row, one.uri or None if one else None, one.fingerprint if one else "", model)
         return plan
 
-    def _rows(self, plan: list[tuple[dict[str, Any], Pair | None]]) -> list[dict[str, Any]]:
+    def _rows(self, plan: list[tuple[dict[str, Any], EvaluationTask | None]]) -> list[dict[str, Any]]:
         """The rows of all trials that have ended."""
         rows = []
         for row, pair in plan:
@@ -278,7 +281,7 @@ class _Sweep:
                 rows.append({**row, "status": "failed", "reason": reason})
         return rows
 
-    def _write(self, plan: list[tuple[dict[str, Any], Pair | None]]) -> pl.DataFrame:
+    def _write(self, plan: list[tuple[dict[str, Any], EvaluationTask | None]]) -> pl.DataFrame:
         trials = as_trials(self._rows(plan))
         buffer = io.BytesIO()
         trials.write_parquet(buffer)
@@ -312,7 +315,7 @@ class _Sweep:
                     "replace it with --overwrite."
                 )
             if self.config.overwrite:
-                for ours in (TRIALS, *making.FOLDERS, searching.RECORDS, RECORDS, LOGS, NAME):
+                for ours in (TRIALS, *small_datasets.FOLDERS, hyperparameter_search.RECORDS, RECORDS, LOGS, NAME):
                     storage.remove(storage.join(self.output, ours))
             else:
                 self.records = found.get("trials", [])
@@ -331,14 +334,14 @@ class _Sweep:
         content = {
             "data": self._data(),
             "config": self.config.model_dump(mode="json", exclude={"address", "mlflow", "overwrite"}),
-            "versions": runs.versions(),
+            "versions": run_record.versions(),
             "version": VERSION,
             "trials": self.records,
             **more,
         }
         recorded.write_json(storage.join(self.output, NAME), content)
 
-    def _finish(self, plan: list[tuple[dict[str, Any], Pair | None]], fits: int) -> SweepResult:
+    def _finish(self, plan: list[tuple[dict[str, Any], EvaluationTask | None]], fits: int) -> SweepResult:
         trials = self._write(plan)
         failed = trials.filter(pl.col("status") == "failed")
         reasons = failed["reason"].value_counts(sort=True)
@@ -369,23 +372,23 @@ class _Sweep:
         self._describe({"result": result.model_dump(mode="json", exclude={"cells"})})
         return result
 
-    def _lotteries(self, plan: list[tuple[dict[str, Any], Pair | None]]) -> list[str]:
+    def _lotteries(self, plan: list[tuple[dict[str, Any], EvaluationTask | None]]) -> list[str]:
         models = {pair.record: pair.model for _, pair in plan if pair is not None}
         known = ((model, self.known.get(record)) for record, model in models.items())
         return lotteries((model, one) for model, one in known if one is not None)
 
 
-def _name(pair: Pair) -> str:
+def _name(pair: EvaluationTask) -> str:
     """Of a pair's trial."""
     return "-".join(pair.record.removesuffix(".json").rsplit("/", 2)[1:])
 
 
-def _make(batch: Batch) -> dict[str, float]:
-    found = making.make(batch)
+def _make(batch: SmallDatasetJob) -> dict[str, float]:
+    found = small_datasets.make(batch)
     return {"cpu_s": sum(one.cpu_s for one in found)}
 
 
-def _train(pair: Pair, beside: bool, gpu: bool) -> dict[str, float]:
+def _train(pair: EvaluationTask, beside: bool, gpu: bool) -> dict[str, float]:
     if pair.read() is None:
         if beside:
             train_here(pair)

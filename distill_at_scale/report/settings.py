@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from distill_at_scale.report.layout import facts, grid, show
 
 if TYPE_CHECKING:
-    from distill_at_scale.pipelines.own_settings import SettingsList
+    from distill_at_scale.pipelines.settings import SettingsList
 
 
 def show_settings(result: SettingsList) -> None:

@@ -1,1 +1,26 @@
-"""Samplers: each gives the train rows, users or graph nodes of a dataset a number; a budget is a threshold on it."""
+"""The samplers, by name; which there are is in `registry`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from distill_at_scale.registry import SAMPLERS as _SAMPLERS
+from distill_at_scale.registry import Registry
+
+# Help texts and completion import this package, and need no rows.
+if TYPE_CHECKING:
+    from distill_at_scale.samplers.sampler import Sampler
+
+SAMPLERS: Registry[Sampler] = _SAMPLERS
+
+
+def find_sampler(name: str) -> Sampler:
+    """The sampler of that name.
+
+    Raises:
+        SettingError: listing the known ones.
+    """
+    return SAMPLERS.find(name)
+
+
+__all__ = ["SAMPLERS", "find_sampler"]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from distill_at_scale.data import hashing
-from distill_at_scale.samplers.rows import TrainRows
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, fraction_keys, unit_interval
+from distill_at_scale.samplers.train_rows import TrainRows
 
 # Of a draw, when it shares 64 bits with a user's place in a shard and a row's among the user's: fewer would too often
 # be the same for two of a user's rows.

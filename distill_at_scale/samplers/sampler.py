@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DasError
-from distill_at_scale.registry import SAMPLERS
 
 # A sampler's module imports this one.
 if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
-    from distill_at_scale.samplers.rounds import MakeRounds
+    from distill_at_scale.samplers.map_reduce import MakeMapReduce
     from distill_at_scale.samplers.scores import Scores
     from distill_at_scale.samplers.svp import Proxy
 
@@ -38,7 +37,7 @@ class Sampler:
     score: Callable[..., Scores]
     timestamps: bool = False
     one_a_user: bool = False
-    rounds: MakeRounds | None = None
+    rounds: MakeMapReduce | None = None
     proxy: Proxy | None = None
     prop: bool = False
 
@@ -53,15 +52,3 @@ class Sampler:
             raise DasError(
                 f"sampler {self.name} goes by time, but {place} has no timestamps; choose another --sampler."
             )
-
-
-def find_sampler(name: str) -> Sampler:
-    """The sampler of that name.
-
-    Raises:
-        SettingError: listing the known ones.
-    """
-    return SAMPLERS.find(name)
-
-
-__all__ = ["SAMPLERS", "Sampler", "find_sampler"]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from distill_at_scale.data.preparation import parts
+from distill_at_scale.data.preparation import restartable
 
 LAST = (1 << 64) - 1
 """The largest key and the largest tie."""
@@ -59,7 +59,7 @@ class Scores:
         columns = {"key": self.keys, "tie": self.ties}
         if self.rows is not None:
             columns["rows"] = self.rows
-        parts.write_arrow(uri, pa.table(columns))
+        restartable.write_arrow(uri, pa.table(columns))
 
 
 def read_scores(uri: str) -> Scores:
@@ -68,7 +68,7 @@ def read_scores(uri: str) -> Scores:
     Raises:
         DamagedFileError: missing or altered.
     """
-    table = parts.read_arrow(uri)
+    table = restartable.read_arrow(uri)
     rows = table["rows"].to_numpy() if "rows" in table.column_names else None
     return Scores(table["key"].to_numpy(), table["tie"].to_numpy(), rows)
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from distill_at_scale.data import hashing
-from distill_at_scale.samplers.rows import TrainRows
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores
+from distill_at_scale.samplers.train_rows import TrainRows
 
 
 def random_users(rows: TrainRows, seed: int) -> Scores:

@@ -11,7 +11,7 @@ import pytest
 from cli_kit import Das
 
 from distill_at_scale.errors import DasError
-from distill_at_scale.pipelines import progress
+from distill_at_scale.pipelines.runtime import progress
 
 URI = "s3://KEY:very-secret@bucket/data"
 

@@ -9,13 +9,14 @@ import pytest
 from cli_kit import Das
 
 from distill_at_scale.errors import SettingError
-from distill_at_scale.pipelines import own_settings
+from distill_at_scale.pipelines import settings
+from distill_at_scale.pipelines.runtime import own_settings
 from distill_at_scale.registry import DISTILLERS, METHODS, MODELS, SAMPLERS
 
 
 @pytest.mark.parametrize("name", [*MODELS, *METHODS])
 def test_every_setting_has_a_meaning(name: str) -> None:
-    listed = own_settings.list_settings(name=name.upper())
+    listed = settings.list_settings(name=name.upper())
     assert listed.name == name
     assert {one.name for one in listed.settings} == set(own_settings.model_of(name).model_fields)
     for one in listed.settings:
@@ -30,7 +31,7 @@ def test_the_tables_agree() -> None:
         assert model.name == name
     for name, sampler in SAMPLERS.items():
         assert sampler.name == name
-    assert set(own_settings.list_settings().names["distillers"]) == set(DISTILLERS)
+    assert set(settings.list_settings().names["distillers"]) == set(DISTILLERS)
 
 
 def test_shown(das: Das) -> None:
@@ -48,7 +49,7 @@ def test_shown(das: Das) -> None:
 def test_without_ray() -> None:
     script = """
 import sys
-from distill_at_scale.pipelines.own_settings import list_settings
+from distill_at_scale.pipelines.settings import list_settings
 for name in (None, "ease", "svp_mf"):
     list_settings(name=name)
 print([name for name in ("ray", "torch") if name in sys.modules])

@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from distill_at_scale.data.cleaning import empty_bad
 from distill_at_scale.data.readers import Fragment, LogOptions, LogSchema, plan_log, read_fragment
+from distill_at_scale.data.row_validation import empty_bad
 
 
 def read_all(schema, fragments):

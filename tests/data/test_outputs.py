@@ -13,11 +13,11 @@ import distill_at_scale as das
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DamagedFileError, OutputExistsError, StorageError
 from distill_at_scale.finite_json import dumps
-from distill_at_scale.genie.oracle import DataGenie
+from distill_at_scale.genie.model import DataGenie
 from distill_at_scale.genie.trials import as_trials, read_trials
-from distill_at_scale.pipelines import outputs
 from distill_at_scale.pipelines.genie import genie_train
 from distill_at_scale.pipelines.report import report
+from distill_at_scale.pipelines.runtime import output_folder
 
 VERBS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "prepare": (das.prepare, {"input": ["{data}/log.csv"]}),
@@ -94,10 +94,10 @@ def test_what_exists_keeps_its_class(data: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"[" * 100_000, b"[1]"])
 def test_a_plan_that_cannot_be_read_is_not_none(content: bytes, tmp_path: Path) -> None:
     """What it plans may be half done, and would be cleared."""
-    assert outputs.planned(f"{tmp_path}/plan.json") is None
+    assert output_folder.planned(f"{tmp_path}/plan.json") is None
     (tmp_path / "plan.json").write_bytes(content)
     with pytest.raises(DamagedFileError, match=r"plan\.json"):
-        outputs.planned(f"{tmp_path}/plan.json")
+        output_folder.planned(f"{tmp_path}/plan.json")
 
 
 @pytest.mark.parametrize("at", [0, 3, 60, -20])

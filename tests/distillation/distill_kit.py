@@ -11,8 +11,8 @@ import torch
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation.users import RealUsers
+from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import MemorySource
-from distill_at_scale.models.training.trainer import Alone
 
 
 def grouped(n_users: int = 60, n_items: int = 24, seed: int = 0) -> tuple[Interactions, Interactions]:
@@ -41,19 +41,19 @@ def _rows(rows: list[np.ndarray], n_items: int) -> Interactions:
 class Share(MemorySource):
     """Every so-many-th user of rows that are in memory."""
 
-    def __init__(self, train: Interactions, heldout: Interactions | None, rank: int, world: int) -> None:
-        mine = np.arange(rank, len(train), world)
+    def __init__(self, train: Interactions, heldout: Interactions | None, rank: int, world_size: int) -> None:
+        mine = np.arange(rank, len(train), world_size)
         super().__init__(train.take(mine), None if heldout is None else heldout.take(mine))
         self.n_users = len(train)
 
 
-class Threads(Alone):
+class Threads(Communicator):
     """Workers as threads of this process, which add up in the order of their ranks."""
 
-    def __init__(self, rank: int, world: int, board: list[Any], barrier: threading.Barrier) -> None:
-        self.rank, self.world, self._board, self._barrier = rank, world, board, barrier
+    def __init__(self, rank: int, world_size: int, board: list[Any], barrier: threading.Barrier) -> None:
+        self.rank, self.world_size, self._board, self._barrier = rank, world_size, board, barrier
 
-    def add(self, tensor: torch.Tensor) -> None:
+    def all_reduce(self, tensor: torch.Tensor) -> None:
         self._board[self.rank] = tensor.clone()
         self._barrier.wait(timeout=60)
         total = sum(self._board[1:], self._board[0].clone())
@@ -61,24 +61,24 @@ class Threads(Alone):
         tensor.copy_(total)
 
 
-def together(world: int, work: Callable[[RealUsers], Any], **options: Any) -> list[Any]:
+def together(world_size: int, work: Callable[[RealUsers], Any], **options: Any) -> list[Any]:
     """``work`` on the users of each of so many workers, at the same time; what each gave."""
     train, heldout = grouped()
-    if world == 1:
+    if world_size == 1:
         return [work(RealUsers(MemorySource(train, heldout), **options))]
-    board: list[Any] = [None] * world
-    barrier, found = threading.Barrier(world), [None] * world
+    board: list[Any] = [None] * world_size
+    barrier, found = threading.Barrier(world_size), [None] * world_size
     errors: list[BaseException] = []
 
     def run(rank: int) -> None:
         try:
-            peers = Threads(rank, world, board, barrier)
-            found[rank] = work(RealUsers(Share(train, heldout, rank, world), peers, **options))
+            communicator = Threads(rank, world_size, board, barrier)
+            found[rank] = work(RealUsers(Share(train, heldout, rank, world_size), communicator, **options))
         except BaseException as error:
             errors.append(error)
             barrier.abort()
 
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(world)]
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(world_size)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.distillation.farzi import Farzi, FarziConfig, LatentSequences, Lessons, Teacher
+from distill_at_scale.distillation.farzi import Farzi, FarziLoopConfig, LatentSequences, OuterBatches, Teacher
 from distill_at_scale.distillation.students import Parameters, Student, create_student
-from distill_at_scale.models.training.trainer import Alone
+from distill_at_scale.models.training.communicator import Communicator
 
 N_ITEMS, LENGTH = 12, 5
 SETTINGS: dict[str, Any] = {"dim": 8, "blocks": 1, "heads": 1, "length": LENGTH, "dropout": 0.0}
@@ -53,14 +53,14 @@ def make_latent(n_sequences: int = 4, length: int = 4, coupled: bool = False) ->
 
 
 def make_farzi(
-    peers: Alone | None = None, latent: LatentSequences | None = None, students: Any = (), **changed: Any
+    communicator: Communicator | None = None, latent: LatentSequences | None = None, students: Any = (), **changed: Any
 ) -> Farzi:
     """Eight steps of two sequences at a time, with one untrained teacher; the validation metric is minus a norm."""
-    config, student = FarziConfig(**{**SMALL, **changed}), make_student()
+    config, student = FarziLoopConfig(**{**SMALL, **changed}), make_student()
     teachers = [Teacher(student, student.draw(77))]
-    lessons = Lessons(make_rows(), LENGTH, config.least_context, config.seed)
+    lessons = OuterBatches(make_rows(), LENGTH, config.least_context, config.seed)
 
     def validate(parameters: Parameters) -> float:
         return -float(parameters["items.weight"].norm())
 
-    return Farzi(config, student, latent or make_latent(), lessons, teachers, validate, peers, students)
+    return Farzi(config, student, latent or make_latent(), lessons, teachers, validate, communicator, students)

@@ -11,8 +11,9 @@ import torch
 from distill_kit import Share, grouped, together
 
 from distill_at_scale.data import hashing
-from distill_at_scale.distillation.choices import ease_score
-from distill_at_scale.distillation.distill_cf import DistillCF, DistillCFConfig, default_steps
+from distill_at_scale.distillation.distill_cf import DistillCF, default_steps
+from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
+from distill_at_scale.distillation.select_lambda import ease_score
 from distill_at_scale.distillation.users import RealUsers, _permuted
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import create_model

@@ -10,9 +10,9 @@ import scipy.sparse as sp
 import torch
 
 from distill_at_scale.distillation import losses
-from distill_at_scale.distillation.distill_cf import DistillCFConfig
-from distill_at_scale.distillation.families import find_family
-from distill_at_scale.distillation.ridge import Histories, RidgePrediction
+from distill_at_scale.distillation.differentiable_krr import Histories, RidgePrediction
+from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
+from distill_at_scale.distillation.row_parametrisations import find_parametrisation
 
 CPU = torch.device("cpu")
 USERS, ROWS, ITEMS = 9, 6, 20
@@ -148,7 +148,7 @@ def test_losses_are_their_definitions(loss: object) -> None:
 @pytest.mark.parametrize("rows", ["free", "unit", "softmax", "gumbel"])
 def test_families_pull_back_what_autograd_does(rows: str) -> None:
     config = DistillCFConfig(users=4, rows=rows, draws=7, temperature=1.5)  # type: ignore[arg-type]
-    family = find_family(config)
+    family = find_parametrisation(config)
     rng = np.random.default_rng(4)
     z = torch.from_numpy(rng.random((4, 6)))
     cotangent = torch.from_numpy(rng.standard_normal((4, 6)))
@@ -166,7 +166,7 @@ def test_families_pull_back_what_autograd_does(rows: str) -> None:
 
 def test_gumbel_draws_are_of_their_step_and_their_mean_is_the_softmaxs() -> None:
     settings = {"users": 4, "draws": 60, "temperature": 10.0}
-    drawn, mean = (find_family(DistillCFConfig(rows=rows, **settings)) for rows in ("gumbel", "softmax"))  # type: ignore[arg-type]
+    drawn, mean = (find_parametrisation(DistillCFConfig(rows=rows, **settings)) for rows in ("gumbel", "softmax"))  # type: ignore[arg-type]
     z = torch.zeros(4, 1000)
     z[0, :5] = 3.0
     first = drawn.values(z, 1)
@@ -179,7 +179,7 @@ def test_gumbel_draws_are_of_their_step_and_their_mean_is_the_softmaxs() -> None
 
 def test_binary_rows_pass_the_derivative_straight_through() -> None:
     """X̂ is Z against ½, its derivative that of X̂ itself, and Z stays in [0, 1]."""
-    family = find_family(DistillCFConfig(rows="binary"))
+    family = find_parametrisation(DistillCFConfig(rows="binary"))
     z = torch.rand(ROWS, ITEMS, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     expected = torch.tensor(
         [[1.0 if value >= 0.5 else 0.0 for value in row] for row in z.tolist()], dtype=torch.float64

@@ -13,18 +13,18 @@ from farzi_kit import LENGTH, N_ITEMS, make_farzi, make_latent, make_rows, make_
 
 from distill_at_scale.data import hashing
 from distill_at_scale.distillation.farzi import (
-    Curriculum,
     Farzi,
-    FarziConfig,
-    Lessons,
+    FarziLoopConfig,
+    InnerLoop,
+    OuterBatches,
+    dequantise,
     outer_loss,
-    pack,
-    school,
+    quantise,
+    run_inner_loop,
     train_student,
-    unpack,
 )
 from distill_at_scale.errors import DasError
-from distill_at_scale.models.training.trainer import Alone
+from distill_at_scale.models.training.communicator import Communicator
 
 
 def numbers(farzi: Farzi) -> torch.Tensor:
@@ -35,46 +35,46 @@ def numbers(farzi: Farzi) -> torch.Tensor:
 class Meeting:
     """Where workers in threads add up; only one computes at a time, since torch's generator is the process's."""
 
-    def __init__(self, world: int) -> None:
-        self.barrier, self.baton = threading.Barrier(world, timeout=60), threading.Lock()
+    def __init__(self, world_size: int) -> None:
+        self.barrier, self.baton = threading.Barrier(world_size, timeout=60), threading.Lock()
         self.board: dict[int, torch.Tensor] = {}
 
 
-class Peers(Alone):
+class Peers(Communicator):
     """A worker in a thread."""
 
-    def __init__(self, rank: int, world: int, meeting: Meeting) -> None:
-        self.rank, self.world, self._meeting = rank, world, meeting
+    def __init__(self, rank: int, world_size: int, meeting: Meeting) -> None:
+        self.rank, self.world_size, self._meeting = rank, world_size, meeting
 
-    def add(self, tensor: torch.Tensor) -> None:
+    def all_reduce(self, tensor: torch.Tensor) -> None:
         meeting = self._meeting
         meeting.board[self.rank] = tensor.clone()
         meeting.baton.release()
         meeting.barrier.wait()
-        total = torch.stack([meeting.board[rank] for rank in range(self.world)]).sum(dim=0)
+        total = torch.stack([meeting.board[rank] for rank in range(self.world_size)]).sum(dim=0)
         meeting.barrier.wait()
         meeting.baton.acquire()
         tensor.copy_(total)
 
 
-def together(world: int, state: bytes | None = None) -> list[Farzi]:
+def together(world_size: int, state: bytes | None = None) -> list[Farzi]:
     """All workers' distillers of two pools, run to the end, from a state on."""
-    meeting, found = Meeting(world), {}
+    meeting, found = Meeting(world_size), {}
 
     def work(rank: int) -> None:
         with meeting.baton:
-            farzi = make_farzi(Peers(rank, world, meeting), parallel=2)
+            farzi = make_farzi(Peers(rank, world_size, meeting), parallel=2)
             if state is not None:
                 farzi.restore(state)
             farzi.run()
             found[rank] = farzi
 
-    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(world)]
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(world_size)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return [found[rank] for rank in range(world)]
+    return [found[rank] for rank in range(world_size)]
 
 
 @pytest.mark.parametrize("coupled", [False, True])
@@ -83,10 +83,10 @@ def test_the_gradient_of_a_window_is_that_of_finite_differences(coupled: bool) -
     latent = latent.with_tensors([tensor.double().requires_grad_() for tensor in latent.tensors])
     student = make_student()
     drawn = {name: value.double() for name, value in student.draw(3).items()}
-    lesson = Lessons(make_rows(), LENGTH, 2, seed=0).draw(6, 16, 0)
+    lesson = OuterBatches(make_rows(), LENGTH, 2, seed=0).draw(6, 16, 0)
 
     def loss(tensors: list[torch.Tensor]) -> torch.Tensor:
-        trained, _ = school(student, latent.with_tensors(tensors), Curriculum(2, 0.02), drawn, None, 4)
+        trained, _ = run_inner_loop(student, latent.with_tensors(tensors), InnerLoop(2, 0.02), drawn, None, 4)
         return outer_loss(student, trained, lesson, [], 0.0)
 
     found = torch.autograd.grad(loss(latent.tensors), latent.tensors)
@@ -155,10 +155,10 @@ def test_trajectories_stand_at_all_ages_from_the_first_and_begin_anew() -> None:
     other = make_farzi(steps=12, horizon=6, window=2, pool=3)
     second = other._pools[0][1]
     start = {name: value.clone() for name, value in second.parameters.items()}
-    seed = hashing.stream("farzi/curriculum", 0, 0, 1, 0)
-    curriculum = Curriculum(2, other._config.student_rate, True, seed)
+    seed = hashing.stream("farzi/inner_loop", 0, 0, 1, 0)
+    inner_loop = InnerLoop(2, other._config.student_rate, True, seed)
     other._lesson(0, 1)
-    slow, _ = school(make_student(), make_latent(), curriculum, start, None, 4)
+    slow, _ = run_inner_loop(make_student(), make_latent(), inner_loop, start, None, 4)
     for name, value in second.parameters.items():
         torch.testing.assert_close(value, slow[name], rtol=1e-4, atol=1e-6)
 
@@ -209,13 +209,13 @@ def test_rates_are_learned_by_their_gradient_and_kept() -> None:
     latent = replace(latent, log_rates=torch.tensor([0.3, -0.2, 0.1])).with_tensors(
         [*(tensor.double() for tensor in latent.tensors), torch.tensor([0.3, -0.2, 0.1]).double().requires_grad_()]
     )
-    student, lesson = make_student(), Lessons(make_rows(), LENGTH, 2, seed=0).draw(6, 16, 0)
+    student, lesson = make_student(), OuterBatches(make_rows(), LENGTH, 2, seed=0).draw(6, 16, 0)
     drawn = {name: value.double() for name, value in student.draw(3).items()}
-    curriculum = Curriculum(2, 0.02, n_steps=6)
+    inner_loop = InnerLoop(2, 0.02, n_steps=6)
 
     def loss(log_rates: torch.Tensor) -> torch.Tensor:
         moved = latent.with_tensors([*latent.tensors[:-1], log_rates])
-        return outer_loss(student, school(student, moved, curriculum, drawn, None, 5)[0], lesson, [], 0.0)
+        return outer_loss(student, run_inner_loop(student, moved, inner_loop, drawn, None, 5)[0], lesson, [], 0.0)
 
     rates = latent.log_rates
     assert rates is not None
@@ -225,7 +225,7 @@ def test_rates_are_learned_by_their_gradient_and_kept() -> None:
         expected = float(loss(rates.detach() + step) - loss(rates.detach() - step)) / 2e-5
         assert float(found[part]) == pytest.approx(expected, rel=1e-4)
     # Steps 0 and 1 are the first third of six, and the last part's rate stays beyond the end.
-    taken = curriculum.rates(latent, 1, 6).log() - np.log(0.02)
+    taken = inner_loop.rates(latent, 1, 6).log() - np.log(0.02)
     torch.testing.assert_close(taken, torch.tensor([0.3, -0.2, -0.2, 0.1, 0.1, 0.1]).double())
 
     farzi = make_farzi(learned_rates=2)
@@ -233,12 +233,12 @@ def test_rates_are_learned_by_their_gradient_and_kept() -> None:
     assert best.log_rates is not None
     assert farzi.latent.log_rates is not None
     assert float(farzi.latent.log_rates.detach().abs().min()) > 1e-3
-    packed = unpack(pack(farzi.latent))
+    packed = dequantise(quantise(farzi.latent))
     assert packed.log_rates is not None
     torch.testing.assert_close(packed.log_rates, farzi.latent.log_rates.detach())
     quick = replace(packed, log_rates=torch.tensor([1.0, 1.0]))
-    same = train_student(student, replace(packed, log_rates=None), Curriculum(2, 0.02 * np.e), 5, 1)
-    for name, value in train_student(student, quick, Curriculum(2, 0.02), 5, 1).items():
+    same = train_student(student, replace(packed, log_rates=None), InnerLoop(2, 0.02 * np.e), 5, 1)
+    for name, value in train_student(student, quick, InnerLoop(2, 0.02), 5, 1).items():
         torch.testing.assert_close(value, same[name], rtol=1e-4, atol=1e-6)
 
 
@@ -281,20 +281,20 @@ def test_it_stops_when_validation_brings_nothing() -> None:
 def test_distilling_helps_a_student() -> None:
     """From noise, in a world where the next item follows from the last."""
     rows, student = make_rows(n_users=60), make_student()
-    lessons = Lessons(rows, LENGTH, 1, seed=0)
-    exam = Lessons(make_rows(seed=1), LENGTH, 1, seed=9).draw(40, 100, 0)
+    lessons = OuterBatches(rows, LENGTH, 1, seed=0)
+    exam = OuterBatches(make_rows(seed=1), LENGTH, 1, seed=9).draw(40, 100, 0)
 
     def passed(parameters: Any) -> float:
         with torch.no_grad():
             return -float(outer_loss(student, parameters, exam, [], 0.0))
 
-    config = FarziConfig(
+    config = FarziLoopConfig(
         steps=60, rate=0.05, batch=2, window=5, horizon=15, pool=3, lesson_users=32, least_context=1, validate_every=20
     )
     farzi = Farzi(config, student, make_latent(n_sequences=6), lessons, [], passed)
     best = farzi.run()
     before, after = (
-        np.mean([passed(train_student(student, latent, Curriculum(2, 0.02), 15, seed)) for seed in (50, 51)])
+        np.mean([passed(train_student(student, latent, InnerLoop(2, 0.02), 15, seed)) for seed in (50, 51)])
         for latent in (make_latent(n_sequences=6), best)
     )
     assert before < -np.log(N_ITEMS) + 0.3  # noise teaches nothing

@@ -14,15 +14,15 @@ from farzi_kit import N_ITEMS, SETTINGS, make_latent, make_rows, make_student
 
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation import synthetic
+from distill_at_scale.distillation.discretise import as_log, discrete_sequences
 from distill_at_scale.distillation.farzi import (
-    Curriculum,
+    InnerLoop,
+    dequantise,
     fit_sequences,
-    pack,
+    quantise,
     settings_for,
     train_student,
-    unpack,
 )
-from distill_at_scale.distillation.plain import as_log, discrete_sequences
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import load_model
@@ -65,7 +65,7 @@ def test_every_number_comes_back_to_half_a_step_of_its_dimension(coupled: bool) 
     latent = make_latent(coupled=coupled)
     latent.inputs[:, :, 1] *= 100  # one dimension's size does not coarsen the others
     latent.inputs[:, :, 2] = 0
-    found = unpack(pack(latent))
+    found = dequantise(quantise(latent))
     assert found.temperature == latent.temperature
     assert len(found.tensors) == len(latent.tensors) == 3 - coupled
     for name, tensor in (("inputs", latent.inputs), ("decoder", latent.decoder.T), ("targets", latent.targets)):
@@ -78,7 +78,7 @@ def test_every_number_comes_back_to_half_a_step_of_its_dimension(coupled: bool) 
             largest = float(tensor[..., k].abs().max())
             assert float((back[..., k] - tensor[..., k]).abs().max()) <= largest / 254 * 1.0001
             assert len(back[..., k].unique()) <= 255
-    assert torch.equal(unpack(pack(found)).inputs, found.inputs)
+    assert torch.equal(dequantise(quantise(found)).inputs, found.inputs)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -87,13 +87,13 @@ def test_numbers_that_are_none_are_refused(name: str, value: float) -> None:
     latent = replace(make_latent(), log_rates=torch.zeros(2))
     getattr(latent, name).view(-1)[0] = value
     with pytest.raises(DasError, match=rf"farzi: 1 of [\d,]+ numbers of the {name} are NaN or infinite.*--set rate"):
-        pack(latent)
+        quantise(latent)
 
 
 def test_the_smallest_numbers_there_are_come_back_as_none() -> None:
     latent = make_latent()
     latent.inputs[:, :, 0] = 1e-45
-    assert torch.equal(unpack(pack(latent)).inputs[:, :, 0], torch.zeros_like(latent.inputs[:, :, 0]))
+    assert torch.equal(dequantise(quantise(latent)).inputs[:, :, 0], torch.zeros_like(latent.inputs[:, :, 0]))
 
 
 def test_packed_they_take_less_than_a_byte_and_a_bit_a_number() -> None:
@@ -101,7 +101,7 @@ def test_packed_they_take_less_than_a_byte_and_a_bit_a_number() -> None:
     latent = make_latent().with_tensors(
         [torch.randn(*shape, generator=generator) for shape in ((50, 20, 65), (65, 900), (50, 20, 65))]
     )
-    assert len(pack(latent)) < 1.0 * latent.n_numbers
+    assert len(quantise(latent)) < 1.0 * latent.n_numbers
 
 
 def test_a_synthetic_dataset_holds_them(made: SyntheticDataset) -> None:
@@ -165,7 +165,7 @@ def test_a_model_is_fitted_as_a_student_is(tmp_path: Path, name: str) -> None:
     changed = {"dim": 8, "length": 5, "dropout": 0.0}
     student = make_student() if name == "sasrec" else _gru(**changed, hidden=6)
     # Three passes of four sequences, two at a time.
-    trained = train_student(student, latent, Curriculum(2, 0.02), 6, 0)
+    trained = train_student(student, latent, InnerLoop(2, 0.02), 6, 0)
     np.testing.assert_allclose(model.score(rows), student.item_scores(trained, rows), rtol=1e-4, atol=1e-5)
     model.save(str(tmp_path / "model"))
     loaded = load_model(str(tmp_path / "model"))

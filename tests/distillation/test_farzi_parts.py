@@ -12,9 +12,9 @@ from farzi_kit import LENGTH, N_ITEMS, make_latent, make_rows, make_student
 from distill_at_scale.data import hashing
 from distill_at_scale.distillation import soft_tokens
 from distill_at_scale.distillation.farzi import (
-    Curriculum,
-    FarziRecipe,
-    Lessons,
+    FarziConfig,
+    InnerLoop,
+    OuterBatches,
     Teacher,
     consensus,
     outer_loss,
@@ -22,7 +22,7 @@ from distill_at_scale.distillation.farzi import (
     start_from_teachers,
     unlikeness,
 )
-from distill_at_scale.distillation.farzi.start import _factorised
+from distill_at_scale.distillation.farzi.initialisation import _factorised
 from distill_at_scale.errors import DasError
 
 
@@ -32,7 +32,7 @@ def histories() -> list[list[int]]:
 
 
 def test_a_lesson_asks_what_came_next_after_enough_context() -> None:
-    lessons, everyone = Lessons(make_rows(), LENGTH, 2, seed=3), histories()
+    lessons, everyone = OuterBatches(make_rows(), LENGTH, 2, seed=3), histories()
     lesson = lessons.draw(20, 1000, 4)
     widths = set()
     for number, (row, column, answer) in enumerate(
@@ -56,15 +56,19 @@ def test_a_lesson_asks_what_came_next_after_enough_context() -> None:
 
 
 def test_lessons_depend_on_their_place_alone_and_have_no_more_places_than_asked() -> None:
-    lessons = Lessons(make_rows(), LENGTH, 2, seed=3)
+    lessons = OuterBatches(make_rows(), LENGTH, 2, seed=3)
     lessons.draw(4, 5, 1)
-    first, again, other = lessons.draw(4, 5, 2), Lessons(make_rows(), LENGTH, 2, 3).draw(4, 5, 2), lessons.draw(4, 5, 3)
+    first, again, other = (
+        lessons.draw(4, 5, 2),
+        OuterBatches(make_rows(), LENGTH, 2, 3).draw(4, 5, 2),
+        lessons.draw(4, 5, 3),
+    )
     assert torch.equal(first.items, again.items)
     assert torch.equal(first.answers, again.answers)
     assert len(first.answers) == 5
     assert first.items.shape != other.items.shape or not torch.equal(first.items, other.items)
     with pytest.raises(DasError, match="No user has more than least_context=10 train rows"):
-        Lessons(make_rows(), LENGTH, 10, seed=3)
+        OuterBatches(make_rows(), LENGTH, 10, seed=3)
 
 
 def test_the_outer_loss_is_its_definition() -> None:
@@ -73,7 +77,7 @@ def test_the_outer_loss_is_its_definition() -> None:
     generator = torch.Generator().manual_seed(0)
     for values in (parameters, *(teacher.parameters for teacher in teachers)):
         values["items.weight"][:-1] = torch.randn(N_ITEMS, 8, generator=generator)
-    lesson = Lessons(make_rows(), LENGTH, 2, seed=3).draw(3, 5, 0)
+    lesson = OuterBatches(make_rows(), LENGTH, 2, seed=3).draw(3, 5, 0)
 
     def distribution(values: dict[str, torch.Tensor], number: int) -> list[float]:
         row, column = int(lesson.rows[number]), int(lesson.columns[number])
@@ -106,7 +110,7 @@ def test_unlikeness_is_one_minus_the_alignment_of_the_centred_gram_matrices() ->
 
 
 def test_alignment_adds_the_mean_unlikeness_to_the_outer_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    student, lesson = make_student(), Lessons(make_rows(), LENGTH, 2, seed=3).draw(6, 16, 0)
+    student, lesson = make_student(), OuterBatches(make_rows(), LENGTH, 2, seed=3).draw(6, 16, 0)
     parameters, teachers = student.draw(1), [Teacher(student, student.draw(k)) for k in (8, 9)]
     states = [
         student.states(p, lesson.items)[lesson.rows, lesson.columns]
@@ -124,7 +128,7 @@ def test_alignment_adds_the_mean_unlikeness_to_the_outer_loss(monkeypatch: pytes
 
 
 def test_the_outer_loss_in_chunks_of_places_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    student, lesson = make_student(), Lessons(make_rows(), LENGTH, 2, seed=3).draw(20, 41, 4)
+    student, lesson = make_student(), OuterBatches(make_rows(), LENGTH, 2, seed=3).draw(20, 41, 4)
     teachers = [Teacher(student, {name: value.double() for name, value in student.draw(k).items()}) for k in (8, 9)]
     monkeypatch.setattr(soft_tokens, "_LEAST_PLACES", 5)
     monkeypatch.setattr(soft_tokens, "_CHUNK_BYTES", 1)
@@ -173,9 +177,9 @@ def test_joined_real_sequences_are_users_laid_end_to_end() -> None:
 
 def test_sequences_are_joined_where_users_are_shorter() -> None:
     rows, mean = make_rows(), make_rows().n_rows / len(make_rows())
-    assert not FarziRecipe(length=int(mean) - 1).is_joined(rows)
-    assert FarziRecipe(length=int(mean) + 1).is_joined(rows)
-    assert not FarziRecipe(length=int(mean) + 1, joined=False).is_joined(rows)
+    assert not FarziConfig(length=int(mean) - 1).is_joined(rows)
+    assert FarziConfig(length=int(mean) + 1).is_joined(rows)
+    assert not FarziConfig(length=int(mean) + 1, joined=False).is_joined(rows)
 
 
 @pytest.mark.parametrize("coupled", [False, True])
@@ -248,7 +252,7 @@ def test_tokens_are_distributions_and_coupled_ones_overlap() -> None:
 
 
 def test_curricula_visit_every_sequence_once_a_pass() -> None:
-    plain, shuffled = Curriculum(3, 0.1), Curriculum(3, 0.1, shuffled=True, seed=4)
+    plain, shuffled = InnerLoop(3, 0.1), InnerLoop(3, 0.1, shuffled=True, seed=4)
     assert [plain.rows(7, step) for step in range(4)] == [(0, 1, 2), (3, 4, 5), (6,), (0, 1, 2)]
     passes = [sum((shuffled.rows(7, step) for step in range(start, start + 3)), ()) for start in (0, 3)]
     assert [sorted(rows) for rows in passes] == [list(range(7))] * 2
@@ -260,8 +264,8 @@ def test_the_consensus_is_nearer_to_all_teachers_than_the_one_it_starts_from() -
     # Fresh parameters are small, and what they predict is all alike.
     drawn = [{name: 20 * value for name, value in student.draw(seed).items()} for seed in (1, 2, 3)]
     teachers = [Teacher(student, parameters) for parameters in drawn]
-    lessons = Lessons(make_rows(), LENGTH, 1, seed=3)
-    unseen = Lessons(make_rows(seed=9), LENGTH, 1, seed=4).draw(40, 400, 0)
+    lessons = OuterBatches(make_rows(), LENGTH, 1, seed=3)
+    unseen = OuterBatches(make_rows(seed=9), LENGTH, 1, seed=4).draw(40, 400, 0)
 
     def closeness(parameters: dict[str, torch.Tensor]) -> float:
         return -float(outer_loss(student, parameters, unseen, teachers, 1.0))

@@ -14,7 +14,7 @@ import pytest
 from distill_at_scale.data import recorded
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation import synthetic
-from distill_at_scale.distillation.plain import as_log, discrete_users
+from distill_at_scale.distillation.discretise import as_log, discrete_users
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import DamagedFileError, DasError

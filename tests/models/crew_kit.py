@@ -19,10 +19,12 @@ Result = TypeVar("Result")
 
 
 class _Member(Sharing):
-    def __init__(self, rank: int, world: int, table: list[torch.Tensor | None], barrier: threading.Barrier) -> None:
-        self.rank, self.world, self._table, self._barrier = rank, world, table, barrier
+    def __init__(
+        self, rank: int, world_size: int, table: list[torch.Tensor | None], barrier: threading.Barrier
+    ) -> None:
+        self.rank, self.world_size, self._table, self._barrier = rank, world_size, table, barrier
 
-    def add(self, tensor: torch.Tensor) -> None:
+    def all_reduce(self, tensor: torch.Tensor) -> None:
         self._table[self.rank] = tensor.clone()
         self._barrier.wait()
         parts = [part for part in self._table if part is not None]
@@ -43,19 +45,19 @@ class _Member(Sharing):
         self._barrier.wait()
 
 
-def crew(world: int, work: Callable[[Sharing], Result]) -> list[Result]:
+def crew(world_size: int, work: Callable[[Sharing], Result]) -> list[Result]:
     """What ``work`` gives to each of so many workers; one that fails takes all with it."""
-    barrier, table = threading.Barrier(world), [None] * world
+    barrier, table = threading.Barrier(world_size), [None] * world_size
 
     def one(rank: int) -> Result:
         try:
-            return work(_Member(rank, world, table, barrier))  # type: ignore[arg-type]
+            return work(_Member(rank, world_size, table, barrier))  # type: ignore[arg-type]
         except BaseException:
             barrier.abort()
             raise
 
-    with ThreadPoolExecutor(world) as pool:
-        futures = [pool.submit(one, rank) for rank in range(world)]
+    with ThreadPoolExecutor(world_size) as pool:
+        futures = [pool.submit(one, rank) for rank in range(world_size)]
         failures = [error for error in (future.exception() for future in futures) if error is not None]
         real = [error for error in failures if not isinstance(error, threading.BrokenBarrierError)]
         for error in real or failures:
@@ -72,12 +74,12 @@ def random_rows(n_users: int, n_items: int, seed: int, least: int = 1) -> Intera
     return make_rows(picks, n_items)
 
 
-def share_of(rows: Interactions, peers: Sharing) -> Interactions:
+def share_of(rows: Interactions, communicator: Sharing) -> Interactions:
     """A worker's users, the last of whom may be fewer."""
-    cut = -(-len(rows) // peers.world)
-    return rows.slice(peers.rank * cut, (peers.rank + 1) * cut)
+    cut = -(-len(rows) // communicator.world_size)
+    return rows.slice(communicator.rank * cut, (communicator.rank + 1) * cut)
 
 
-def source_of(rows: Interactions, heldout: Interactions | None, peers: Sharing) -> MemorySource:
+def source_of(rows: Interactions, heldout: Interactions | None, communicator: Sharing) -> MemorySource:
     """A worker's share as a source."""
-    return MemorySource(share_of(rows, peers), None if heldout is None else share_of(heldout, peers))
+    return MemorySource(share_of(rows, communicator), None if heldout is None else share_of(heldout, communicator))

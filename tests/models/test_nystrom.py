@@ -19,8 +19,8 @@ from distill_at_scale.models.kernel.ntk import SyntheticUsers, TrainUsers
 from distill_at_scale.models.kernel.nystrom import NormalEquations
 from distill_at_scale.models.kernel.pcg import Sharing
 from distill_at_scale.models.kernel.solvers import Size, Speed, choose, measure_speed, memory
+from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import MemorySource
-from distill_at_scale.models.training.trainer import Alone
 
 CPU = torch.device("cpu")
 
@@ -62,7 +62,7 @@ def test_the_solution_is_that_of_the_normal_equations(real: bool) -> None:
     equations.add(train)
     k_um, k_mm = dense_kernel(train, landmarks), landmarks.kernel(torch.float64, CPU).numpy()
     expected = np.linalg.solve(k_um.T @ k_um + shift * k_mm, k_um.T @ x_of(train))
-    np.testing.assert_allclose(equations.solve(shift, Alone()), expected, atol=1e-7)
+    np.testing.assert_allclose(equations.solve(shift, Communicator()), expected, atol=1e-7)
 
 
 @pytest.mark.parametrize("metric", ["hr@3", "auc"])
@@ -70,15 +70,15 @@ def test_any_number_of_workers_finds_the_same(metric: str) -> None:
     train, heldout = blocks()
     strangers = random_rows(9, train.n_items, 4)
 
-    def fit(peers: Sharing) -> InfiniteAE:
+    def fit(communicator: Sharing) -> InfiniteAE:
         model = InfiniteAE(grid=(0.5, 2.0), metric=metric, landmarks=15, draw="leverage", dtype="float64", seed=3)
-        selection, weights = model.fit_nystrom(source_of(train, heldout, peers), peers)
+        selection, weights = model.fit_nystrom(source_of(train, heldout, communicator), communicator)
         model.adopt(weights, selection, train.n_items, None)
         return model
 
     (alone,) = crew(1, fit)
-    for world in (2, 4):
-        for model in crew(world, fit):
+    for world_size in (2, 4):
+        for model in crew(world_size, fit):
             np.testing.assert_allclose(model.score(strangers), alone.score(strangers), atol=1e-6)
             assert model.selection is not None
             assert alone.selection is not None
@@ -104,29 +104,29 @@ def test_one_worker_chooses_as_the_contract_of_selection_says() -> None:
 def test_landmarks_are_the_same_whatever_the_workers(weighted: bool) -> None:
     train = random_rows(60, 20, 5)
 
-    def draw(peers: Sharing) -> Interactions:
-        source = source_of(train, None, peers)
-        weights = leverage_weights(source, 1.0, 12, 7, peers) if weighted else None
-        return draw_landmarks(source, 12, 7, peers, weights)
+    def draw(communicator: Sharing) -> Interactions:
+        source = source_of(train, None, communicator)
+        weights = leverage_weights(source, 1.0, 12, 7, communicator) if weighted else None
+        return draw_landmarks(source, 12, 7, communicator, weights)
 
     (alone,) = crew(1, draw)
     assert len(alone) == 12
     np.testing.assert_array_equal(x_of(alone), x_of(train)[alone.users])
-    for world in (2, 3, 5):
-        for found in crew(world, draw):
+    for world_size in (2, 3, 5):
+        for found in crew(world_size, draw):
             np.testing.assert_array_equal(found.users, alone.users)
             np.testing.assert_array_equal(found.offsets, alone.offsets)
             np.testing.assert_array_equal(found.items, alone.items)
-    other = draw_landmarks(MemorySource(train, None), 12, 8, Alone())
+    other = draw_landmarks(MemorySource(train, None), 12, 8, Communicator())
     assert other.users.tolist() != alone.users.tolist()
 
 
 def test_equal_and_empty_users_are_drawn_once_and_never() -> None:
     rows = make_rows([[0, 1], [1, 0], [], [0, 1, 1], [2], [], [2, 3], [2]], 4)
-    found = draw_landmarks(MemorySource(rows, None), 6, 0, Alone())
+    found = draw_landmarks(MemorySource(rows, None), 6, 0, Communicator())
     assert sorted(map(tuple, x_of(found).tolist())) == [(0, 0, 1, 0), (0, 0, 1, 1), (1, 1, 0, 0)]
     # More than there are: all of them, and the fit is the one with so many.
-    assert draw_landmarks(MemorySource(rows, None), 7, 0, Alone()).users.tolist() == found.users.tolist()
+    assert draw_landmarks(MemorySource(rows, None), 7, 0, Communicator()).users.tolist() == found.users.tolist()
     few, many = (
         create_model("infinite_ae", {"lam": 1, "solver": "nystrom", "landmarks": n}).fit(rows) for n in (6, 700)
     )
@@ -135,7 +135,7 @@ def test_equal_and_empty_users_are_drawn_once_and_never() -> None:
 
 def test_with_all_users_as_pilot_the_weights_are_ridge_leverage_scores() -> None:
     train, lam = random_rows(50, 25, 6), 0.8
-    weights = leverage_weights(MemorySource(train, None), lam, 50, 0, Alone())(train)
+    weights = leverage_weights(MemorySource(train, None), lam, 50, 0, Communicator())(train)
     k = dense_kernel(train, TrainUsers(train))
     shift = lam * np.trace(k) / 50
     expected = np.diag(k @ np.linalg.inv(k + shift * np.eye(50)))
@@ -148,7 +148,7 @@ def test_heavy_users_are_drawn_first() -> None:
     source = MemorySource(rows, None)
     heavy = np.arange(10) < 5
     taken = [
-        int(draw_landmarks(source, 1, seed, Alone(), lambda rows: np.where(heavy, 9.0, 1.0)).users[0])
+        int(draw_landmarks(source, 1, seed, Communicator(), lambda rows: np.where(heavy, 9.0, 1.0)).users[0])
         for seed in range(300)
     ]
     assert np.mean(heavy[taken]) == pytest.approx(0.9, abs=4 * np.sqrt(0.09 / 300))

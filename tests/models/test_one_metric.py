@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from distill_at_scale.distillation.distill_cf import DistillCFConfig
-from distill_at_scale.distillation.farzi.recipe import FarziRecipe
+from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
+from distill_at_scale.distillation.farzi.config import FarziConfig
 from distill_at_scale.distillation.sketch import SketchConfig
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.genie import trials
@@ -15,7 +15,7 @@ from distill_at_scale.models.warming import _log
 
 
 def test_every_default_is_the_metric_of_kept() -> None:
-    configs = [*(model.Config for model in MODELS.values()), DistillCFConfig, SketchConfig, FarziRecipe]
+    configs = [*(model.Config for model in MODELS.values()), DistillCFConfig, SketchConfig, FarziConfig]
     chooses = [config.model_fields["metric"].default for config in configs if "metric" in config.model_fields]
     assert set(chooses) == {PRIMARY} == {trials.PRIMARY}
     assert len(chooses) == len(configs) - 1  # popularity chooses nothing

@@ -17,7 +17,7 @@ from distill_at_scale.models.kernel import pcg, pcg_fit
 from distill_at_scale.models.kernel.ntk import TrainUsers
 from distill_at_scale.models.kernel.pcg import ConjugateGradients, Preconditioner, Sharing, StreamedKernel
 from distill_at_scale.models.kernel.pcg_fit import PcgFit, PcgSettings, Shelf, join_users
-from distill_at_scale.models.training.trainer import Alone
+from distill_at_scale.models.training.communicator import Communicator
 
 CPU = torch.device("cpu")
 
@@ -42,31 +42,31 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_the_streamed_kernel_is_the_kernel(small_blocks: None, world: int) -> None:
+def test_the_streamed_kernel_is_the_kernel(small_blocks: None, world_size: int) -> None:
     train = random_rows(50, 20, 0)
     direction = np.random.default_rng(1).normal(size=(50, 6))
 
-    def multiply(peers: Sharing) -> np.ndarray:
-        everyone = [share_of(train, _Rank(rank, world)) for rank in range(world)]
+    def multiply(communicator: Sharing) -> np.ndarray:
+        everyone = [share_of(train, _Rank(rank, world_size)) for rank in range(world_size)]
         cut = len(everyone[0])
-        own = np.ascontiguousarray(direction[peers.rank * cut : (peers.rank + 1) * cut])
+        own = np.ascontiguousarray(direction[communicator.rank * cut : (communicator.rank + 1) * cut])
         product = np.full_like(own, np.nan)
-        StreamedKernel(everyone, np.float64, peers).times(own, product)
+        StreamedKernel(everyone, np.float64, communicator).times(own, product)
         return product
 
-    np.testing.assert_allclose(np.vstack(crew(world, multiply)), dense(train)[0] @ direction, atol=1e-10)
+    np.testing.assert_allclose(np.vstack(crew(world_size, multiply)), dense(train)[0] @ direction, atol=1e-10)
 
 
 class _Rank(Sharing):
-    def __init__(self, rank: int, world: int) -> None:
-        self.rank, self.world = rank, world
+    def __init__(self, rank: int, world_size: int) -> None:
+        self.rank, self.world_size = rank, world_size
 
 
 def test_the_preconditioner_is_the_inverse_of_nystroms_approximation() -> None:
     train, shift = random_rows(40, 25, 2), 0.3
     landmarks = TrainUsers(train.slice(10, 19))
     values = np.random.default_rng(3).normal(size=(40, 5))
-    preconditioner = Preconditioner(landmarks, train, np.float64, Alone())
+    preconditioner = Preconditioner(landmarks, train, np.float64, Communicator())
     preconditioner.set_shift(shift)
     found = np.empty_like(values)
     preconditioner.apply(values, found)
@@ -80,10 +80,14 @@ def test_every_step_is_the_textbooks() -> None:
     train, shift, landmarks = random_rows(45, 18, 4), 0.5, 6
     k, x = dense(train)
     users = TrainUsers(train.slice(0, landmarks))
-    preconditioner = Preconditioner(users, train, np.float64, Alone())
+    preconditioner = Preconditioner(users, train, np.float64, Communicator())
     preconditioner.set_shift(shift)
     solver = ConjugateGradients(
-        StreamedKernel([train], np.float64, Sharing()), preconditioner, train.to_csr(dtype=np.float64), shift, Alone()
+        StreamedKernel([train], np.float64, Sharing()),
+        preconditioner,
+        train.to_csr(dtype=np.float64),
+        shift,
+        Communicator(),
     )
     a, k_hat = k + shift * np.eye(45), k[:, :landmarks] @ np.linalg.solve(k[:landmarks, :landmarks], k[:landmarks])
     inverse = np.linalg.inv(k_hat + shift * np.eye(45))
@@ -106,26 +110,26 @@ def test_every_step_is_the_textbooks() -> None:
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
-def test_any_number_of_workers_and_chunks_solves_the_system(small_blocks: None, world: int) -> None:
+def test_any_number_of_workers_and_chunks_solves_the_system(small_blocks: None, world_size: int) -> None:
     train, lam = random_rows(43, 20, 5), 0.6
     k, x = dense(train)
     expected = np.linalg.solve(k + lam * np.trace(k) / 43 * np.eye(43), x)
 
-    def solve(peers: Sharing) -> np.ndarray:
+    def solve(communicator: Sharing) -> np.ndarray:
         shelf = Shelf()
-        fit = make_fit(train, None, peers, shelf, PcgSettings(1e-7, 13))
+        fit = make_fit(train, None, communicator, shelf, PcgSettings(1e-7, 13))
         _, chosen = fit.fit((lam,), "hr@3")
         return np.hstack([shelf.rows(name, 0, 99) for name in fit.part_names(chosen)])
 
-    np.testing.assert_allclose(np.vstack(crew(world, solve)), expected, atol=1e-5)
+    np.testing.assert_allclose(np.vstack(crew(world_size, solve)), expected, atol=1e-5)
 
 
 def make_fit(
-    train: Interactions, heldout: Interactions | None, peers: Sharing, shelf: Shelf, settings: PcgSettings
+    train: Interactions, heldout: Interactions | None, communicator: Sharing, shelf: Shelf, settings: PcgSettings
 ) -> PcgFit:
-    everyone = [share_of(train, _Rank(rank, peers.world)) for rank in range(peers.world)]
-    own = None if heldout is None else share_of(heldout, peers)
-    return PcgFit(everyone, own, TrainUsers(train.slice(0, 9)), np.float64, settings, peers, shelf)
+    everyone = [share_of(train, _Rank(rank, communicator.world_size)) for rank in range(communicator.world_size)]
+    own = None if heldout is None else share_of(heldout, communicator)
+    return PcgFit(everyone, own, TrainUsers(train.slice(0, 9)), np.float64, settings, communicator, shelf)
 
 
 class KeptShelf(Shelf):
@@ -178,9 +182,9 @@ def test_workers_resume_from_the_newest_checkpoint_that_all_have(small_blocks: N
     train = random_rows(40, 15, 6)
 
     def run(shelves: list[KeptShelf]) -> np.ndarray:
-        def work(peers: Sharing) -> np.ndarray:
-            shelf = shelves[peers.rank]
-            fit = make_fit(train, None, peers, shelf, PcgSettings(1e-9, 99))
+        def work(communicator: Sharing) -> np.ndarray:
+            shelf = shelves[communicator.rank]
+            fit = make_fit(train, None, communicator, shelf, PcgSettings(1e-9, 99))
             fit.fit((0.4,), "hr@3")
             return shelf.rows(fit.part_names(0.4)[0], 0, 99)
 

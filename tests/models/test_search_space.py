@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from distill_at_scale.distillation.distill_cf import DistillCFConfig
+from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
 from distill_at_scale.models import MODELS, find_model
 from distill_at_scale.models.search_space import Range, search_space
 

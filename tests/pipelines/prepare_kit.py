@@ -14,7 +14,7 @@ import pytest
 
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.pipelines import prepare as verb
-from distill_at_scale.pipelines import stages
+from distill_at_scale.pipelines.runtime import tasks
 
 LOG = ("user_id", "item_id", "rating", "timestamp", "split")
 Row = tuple[Any, Any, float | None, int | None, int | None]
@@ -59,7 +59,7 @@ def without_ray() -> Iterator[None]:
         return [work(item, *shared) for item in items]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "run_stage", run_stage)
+        patch.setattr(tasks, "run_stage", run_stage)
         patch.setattr(verb, "run_stage", run_stage)
         patch.setattr(verb, "load_shared", lambda function, *arguments: function(*arguments))
         patch.setattr(verb, "take", lambda value: value)

@@ -17,16 +17,16 @@ from prepare_kit import inline_prepare, write_logs
 import distill_at_scale as das
 from distill_at_scale.config import DistillConfig
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.distillation.farzi import FarziRecipe, LatentSequences
+from distill_at_scale.distillation.farzi import FarziConfig, LatentSequences
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie.trials import read_trials
 from distill_at_scale.pipelines.distill import distill, method_config
-from distill_at_scale.pipelines.distill_farzi import OneWorker, distill_farzi
+from distill_at_scale.pipelines.distilling.sequences import SingleWorker, distill_farzi
 from distill_at_scale.pipelines.evaluate import evaluate
 from distill_at_scale.pipelines.export import export
 from distill_at_scale.pipelines.fit import fit
-from distill_at_scale.pipelines.train import Gang
+from distill_at_scale.pipelines.training.worker_group import WorkerGroupSpec
 
 N_ITEMS = 30
 SETTINGS: dict[str, Any] = {
@@ -82,16 +82,16 @@ def in_process(
 ) -> SyntheticDataset:
     """One worker's part without Ray, which dies where its progress says ``last``; ``kept`` has shared teachers."""
 
-    def tell(share: float, what: str) -> None:
+    def on_progress(share: float, what: str) -> None:
         assert 0 <= share < 1
         if what == last:
             raise _Killed
 
     method = method_config(DistillConfig(**asked(data, output, **changed)))
-    assert isinstance(method, FarziRecipe)
-    gang = Gang(workers=1, gpu=False, work=str(output / "_work" / "distill"), checkpoint_every=2)
+    assert isinstance(method, FarziConfig)
+    group = WorkerGroupSpec(workers=1, gpu=False, work=str(output / "_work" / "distill"), checkpoint_every=2)
     folder = None if kept is None else str(kept)
-    distill_farzi(gang, OneWorker(torch.device("cpu")), data.uri, method, str(output), tell, folder)
+    distill_farzi(group, SingleWorker(torch.device("cpu")), data.uri, method, str(output), on_progress, folder)
     return SyntheticDataset.open(str(output))
 
 

@@ -17,7 +17,7 @@ from prepare_kit import checksums, inline_prepare, paths_below, random_rows, wri
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
-from distill_at_scale.pipelines import outputs
+from distill_at_scale.pipelines.runtime import output_folder
 
 SETTINGS: dict[str, Any] = {"shards": 4, "min_user": 6, "min_item": 6, "max_bad_share": 0.1}
 # Where the driver dies, in the order in which prepare comes to these points; "before" leaves a draft behind.
@@ -181,7 +181,7 @@ def test_kill_while_tidying_up(tmp_path: Path, logs: list[str], undisturbed: Dat
     output = tmp_path / "out"
     asked = {"input": logs, "output": str(output), **SETTINGS}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill_at_scale.pipelines.outputs.remove_work", lambda output: None)
+        patch.setattr("distill_at_scale.pipelines.runtime.output_folder.remove_work", lambda output: None)
         inline_prepare(**asked)
     work = output / "_work"
     before = (output / "manifest.json").stat().st_ino
@@ -208,8 +208,8 @@ def test_kill_while_an_old_dataset_is_cleared_away(tmp_path: Path, logs: list[st
         inline_prepare(**(asked | {"shards": 2}))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(storage, "remove", _only(survived, storage.remove))
-            patch.setattr(outputs, "remove_strays", lambda output, manifest: None)
-            patch.setattr(outputs, "remove_work", lambda output: None)
+            patch.setattr(output_folder, "remove_strays", lambda output, manifest: None)
+            patch.setattr(output_folder, "remove_work", lambda output: None)
             try:
                 inline_prepare(**asked)
             except _Killed:

@@ -18,7 +18,7 @@ import distill_at_scale as das
 from distill_at_scale import config
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
-from distill_at_scale.pipelines import stages
+from distill_at_scale.pipelines.runtime import tasks
 from distill_at_scale.settings import load
 
 T = 1_600_000_000
@@ -105,7 +105,7 @@ def test_a_sentence_from_a_single_task(ray_session: None) -> None:
         raise DasError("the storage refused.")
 
     with pytest.raises(DasError) as error:
-        stages.take(stages.load(fail))
+        tasks.take(tasks.load(fail))
     assert str(error.value) == "the storage refused."
 
 
@@ -278,7 +278,7 @@ def test_a_finished_dataset_of_another_run_is_safe_while_its_work_is_there(tmp_p
     """Killed between manifest and tidying up, a dataset is one: another job must not take its place unasked."""
     path, out = log(tmp_path, HEADER + GOOD), str(tmp_path / "out")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("distill_at_scale.pipelines.outputs.remove_work", lambda output: None)
+        patch.setattr("distill_at_scale.pipelines.runtime.output_folder.remove_work", lambda output: None)
         first = checksums(inline_prepare(input=[path], output=out))
     refused("holds a dataset already", inline_prepare, input=[path], output=out, shards=2)
     assert checksums(Dataset.open(out)) == first

@@ -17,15 +17,15 @@ from distill_at_scale import cli
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie.features import dataset_features
-from distill_at_scale.genie.generate import LogDesign, generate
-from distill_at_scale.genie.oracle import DataGenie
+from distill_at_scale.genie.model import DataGenie
+from distill_at_scale.genie.synthetic_logs import LogDesign, generate
 from distill_at_scale.genie.trials import FULL, METRICS, as_trials
-from distill_at_scale.pipelines import features as pipelines_features
-from distill_at_scale.pipelines.features import features
 from distill_at_scale.pipelines.genie import genie_train
 from distill_at_scale.pipelines.recommend import recommend
+from distill_at_scale.pipelines.sweeps import dataset_features as pipelines_features
+from distill_at_scale.pipelines.sweeps.dataset_features import features
 from distill_at_scale.report.recommendation import show_recommendation
-from distill_at_scale.samplers.sampler import SAMPLERS
+from distill_at_scale.samplers import SAMPLERS
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from dataset_kit import write_dataset

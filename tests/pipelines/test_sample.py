@@ -16,8 +16,7 @@ from distill_at_scale.data.columns import SPLITS, TRAIN
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.pipelines import sample as pipelines_sample
 from distill_at_scale.pipelines.sample import _Sample
-from distill_at_scale.samplers import selection
-from distill_at_scale.samplers.sampler import SAMPLERS
+from distill_at_scale.samplers import SAMPLERS, thresholds
 from distill_at_scale.samplers.scores import Threshold
 
 pytestmark = pytest.mark.usefixtures("ray_session")
@@ -144,7 +143,7 @@ def test_budgets_are_narrowed_down_while_many_units_are_left(
 ) -> None:
     settings = {"data": datasets[5].uri, "sampler": "head_users", "budget": "0.5,0.2"}
     few = das.sample(**settings, output=str(tmp_path / "few"))
-    monkeypatch.setattr(selection, "FEW", 1)
+    monkeypatch.setattr(thresholds, "FEW", 1)
     many = das.sample(**settings, output=str(tmp_path / "many"))
     assert [s.fingerprint for s in many.samples] == [s.fingerprint for s in few.samples]
     stages = json.loads((tmp_path / "many" / "head_users-0.5" / "run.json").read_text())["stages"]

@@ -9,11 +9,11 @@ import numpy as np
 import polars as pl
 
 from distill_at_scale.data import hashing
-from distill_at_scale.samplers import selection
-from distill_at_scale.samplers.rounds import Arrays, Rounds, merge
-from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers import thresholds
+from distill_at_scale.samplers.map_reduce import Arrays, MapReduce, merge
 from distill_at_scale.samplers.scores import Scores, Threshold
-from distill_at_scale.samplers.selection import Span
+from distill_at_scale.samplers.thresholds import Span
+from distill_at_scale.samplers.train_rows import TrainRows
 
 Row = tuple[int, int]
 """(user id, position of the row among the user's)"""
@@ -78,8 +78,8 @@ def find(scores: Sequence[Scores], target: int) -> Threshold | None:
     """The threshold of ``target`` rows over some shards, as a run finds it."""
     span = Span()
     while not span.is_narrow:
-        span = selection.narrow(span, [selection.histogram(s, span) for s in scores], target)
-    return selection.settle(span, [selection.candidates(s, span) for s in scores], target)
+        span = thresholds.narrow(span, [thresholds.histogram(s, span) for s in scores], target)
+    return thresholds.settle(span, [thresholds.candidates(s, span) for s in scores], target)
 
 
 def kept(scores: Sequence[Scores], shards: Sequence[TrainRows], ids: list[list[int]], target: int) -> set[Row]:
@@ -94,12 +94,12 @@ def kept(scores: Sequence[Scores], shards: Sequence[TrainRows], ids: list[list[i
     return found
 
 
-def run_rounds(rounds: Rounds, shards: Sequence[TrainRows]) -> tuple[list[Arrays], Arrays]:
+def run_rounds(rounds: MapReduce, shards: Sequence[TrainRows]) -> tuple[list[Arrays], Arrays]:
     """What every shard and all together learn in passes, as a run has them learn."""
     owns: list[Arrays] = [{} for _ in shards]
     shared, done = rounds.begin(), 0.0
     while done < 1:
-        visits = [rounds.visit(rows, own, shared) for rows, own in zip(shards, owns)]
+        visits = [rounds.map(rows, own, shared) for rows, own in zip(shards, owns)]
         owns = [own for own, _ in visits]
-        shared, done = rounds.advance(shared, merge((brought for _, brought in visits), rounds.listed))
+        shared, done = rounds.reduce(shared, merge((brought for _, brought in visits), rounds.listed))
     return owns, shared

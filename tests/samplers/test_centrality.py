@@ -7,7 +7,7 @@ import pytest
 from samplers_kit import Log, Row, cut, draw_of, kept, make_log, run_rounds, user_hash
 
 from distill_at_scale.samplers.graph.centrality import MASS, PageRank, centrality, user_ranks
-from distill_at_scale.samplers.rounds import Task
+from distill_at_scale.samplers.map_reduce import Task
 
 SEED = 3
 

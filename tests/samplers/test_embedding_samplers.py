@@ -9,6 +9,7 @@ import pytest
 from samplers_kit import Log, Row, cut, draw_of, kept, make_log, run_rounds, user_hash
 
 from distill_at_scale.data import hashing
+from distill_at_scale.samplers import SAMPLERS
 from distill_at_scale.samplers.embedding.density import BITS, FUNCTIONS
 from distill_at_scale.samplers.embedding.sensitivity import CLUSTERS
 from distill_at_scale.samplers.embedding.vectors import (
@@ -20,8 +21,7 @@ from distill_at_scale.samplers.embedding.vectors import (
     signs,
     user_embeddings,
 )
-from distill_at_scale.samplers.rounds import Arrays, Task
-from distill_at_scale.samplers.sampler import SAMPLERS
+from distill_at_scale.samplers.map_reduce import Arrays, Task
 
 SEED = 2
 NAMES = ("density", "sensitivity", "sensitivity_users")

@@ -10,9 +10,8 @@ import pytest
 from samplers_kit import Log, Row, cut, draw_of, kept, make_log, user_hash
 
 from distill_at_scale.data import hashing
-from distill_at_scale.samplers import row_wise
-from distill_at_scale.samplers.rows import TrainRows
-from distill_at_scale.samplers.sampler import SAMPLERS, find_sampler
+from distill_at_scale.samplers import SAMPLERS, find_sampler, row_wise
+from distill_at_scale.samplers.train_rows import TrainRows
 
 SEED = 7
 

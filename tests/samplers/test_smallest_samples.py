@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from samplers_kit import Log, cut, run_rounds
 
-from distill_at_scale.samplers.rounds import Task
-from distill_at_scale.samplers.sampler import SAMPLERS
+from distill_at_scale.samplers import SAMPLERS
+from distill_at_scale.samplers.map_reduce import Task
 
 SMALLEST = {
     "one item": Log({10 + u: [(0, u)] for u in range(6)}, 1),

@@ -13,10 +13,10 @@ from distill_at_scale.data import hashing
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import FileRecord, Manifest, ShardRecord
 from distill_at_scale.errors import DasError
-from distill_at_scale.samplers.rows import TrainRows
 from distill_at_scale.samplers.svp import row_scores
 from distill_at_scale.samplers.svp import variants as svp
 from distill_at_scale.samplers.svp.row_scores import RowScoresManifest
+from distill_at_scale.samplers.train_rows import TrainRows
 
 SEED = 6
 LOG = make_log(8)

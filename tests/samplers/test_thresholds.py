@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samplers_kit import find
 
-from distill_at_scale.samplers import selection
+from distill_at_scale.samplers import thresholds
 from distill_at_scale.samplers.scores import (
     LAST,
     Scores,
@@ -20,7 +20,7 @@ from distill_at_scale.samplers.scores import (
     unit_interval,
     weighted_keys,
 )
-from distill_at_scale.samplers.selection import Span
+from distill_at_scale.samplers.thresholds import Span
 
 
 def slow_rows(units: list[tuple[int, int, int]], target: int) -> int:
@@ -50,7 +50,7 @@ def test_threshold_is_that_of_a_sort(
         shards = [[(key, tie, 1) for key, tie, _ in shard] for shard in shards]
     units = [unit for shard in shards for unit in shard]
     total = sum(rows for *_, rows in units)
-    target = selection.target_rows(budget, total)
+    target = thresholds.target_rows(budget, total)
     if target == 0:
         return
     scores = [
@@ -63,7 +63,7 @@ def test_threshold_is_that_of_a_sort(
     ]
     with pytest.MonkeyPatch.context() as patch:
         # Also when nothing counts as few, down to a single (key, tie).
-        patch.setattr(selection, "FEW", few)
+        patch.setattr(thresholds, "FEW", few)
         threshold = find(scores, target)
     expected = slow_rows(units, target)
     if threshold is None:
@@ -76,7 +76,7 @@ def test_threshold_is_that_of_a_sort(
 def test_the_first_histogram_is_the_general_one() -> None:
     rng = np.random.default_rng(0)
     scores = Scores(rng.integers(0, LAST, 5000, dtype=np.uint64, endpoint=True), np.zeros(5000, dtype=np.uint64))
-    whole, again = (selection.histogram(scores, span) for span in (Span(), Span(units=5000)))
+    whole, again = (thresholds.histogram(scores, span) for span in (Span(), Span(units=5000)))
     assert whole.counts.sum() == 2 * 5000
     assert np.array_equal(whole.counts, again.counts)
     assert (whole.fullest, whole.edges) == (again.fullest, again.edges)
@@ -97,7 +97,7 @@ def test_units_that_are_all_the_same_are_told_at_once(key: int, neighbours: bool
     target = int(sum((s.keys < np.uint64(key)).sum() for s in shards)) + 1500
     span, rounds = Span(), 0
     while not span.is_point:
-        span = selection.narrow(span, [selection.histogram(s, span) for s in shards], target)
+        span = thresholds.narrow(span, [thresholds.histogram(s, span) for s in shards], target)
         rounds += 1
     assert rounds == 1 + neighbours
     assert (span.low, span.tie_low, span.units) == (key, 9, 1800)

@@ -18,7 +18,7 @@ from servers import S3Server, free_ports
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.readers import LogOptions, plan_log, read_fragment
 from distill_at_scale.errors import DasError, StorageError
-from distill_at_scale.pipelines import outputs
+from distill_at_scale.pipelines.runtime import output_folder
 
 
 @pytest.fixture
@@ -140,7 +140,7 @@ import sys
 from distill_at_scale.data import storage
 from distill_at_scale.data.readers import LogOptions, plan_log, read_fragment
 from distill_at_scale.errors import DasError, StorageError
-from distill_at_scale.pipelines import outputs
+from distill_at_scale.pipelines.runtime import output_folder
 try:
     with storage.open_output(sys.argv[1]) as file:
         file.write(bytes(60 << 20))
@@ -206,12 +206,12 @@ def test_what_is_denied_is_not_taken_for_none(
     s3_folder: str, variable: str, monkeypatch: pytest.MonkeyPatch, fresh_clients: None
 ) -> None:
     plan = storage.join(s3_folder, "_work", "plan.json")
-    assert outputs.planned(plan) is None
+    assert output_folder.planned(plan) is None
     recorded.write_json(plan, {"digest": "d"})
-    assert outputs.planned(plan) == "d"
+    assert output_folder.planned(plan) == "d"
     monkeypatch.setenv(variable, "wrong")
     fsspec.get_filesystem_class("s3").clear_instance_cache()
-    for look in (outputs.planned, storage.exists, storage.is_folder, storage.check_writable):
+    for look in (output_folder.planned, storage.exists, storage.is_folder, storage.check_writable):
         with pytest.raises(StorageError) as error:
             look(plan)
         assert "access denied" in one_sentence(error)

@@ -12,7 +12,7 @@ import pyarrow as pa
 from distill_at_scale.data import hashing, recorded, storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice
-from distill_at_scale.data.preparation import parts
+from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.preparation.fragments import read_bucket
 from distill_at_scale.data.preparation.ordering import order_by
 
@@ -51,7 +51,7 @@ def build_bucket(
         frame = read_bucket(work, n_fragments, n_dealt, bucket, n_buckets, starts)
         return _order(folder, bucket, frame, item_ids, keep, min_rating, seed)
 
-    return parts.once(parts.part(folder, bucket, ".json"), build)
+    return restartable.once(restartable.part(folder, bucket, ".json"), build)
 
 
 def _order(
@@ -94,9 +94,9 @@ def _order(
 
     names = (Columns.USER, Columns.ITEM, Columns.RATING, Columns.TIMESTAMP, Columns.SPLIT)
     table = pa.table({name: columns[name][stay] for name in names if name in columns})
-    parts.write_arrow(parts.part(folder, bucket, ".arrow"), table)
-    parts.write_arrow(
-        parts.part(folder, bucket, ".users.arrow"), parts.to_table(pl.DataFrame({Columns.USER_ID: users}))
+    restartable.write_arrow(restartable.part(folder, bucket, ".arrow"), table)
+    restartable.write_arrow(
+        restartable.part(folder, bucket, ".users.arrow"), restartable.to_table(pl.DataFrame({Columns.USER_ID: users}))
     )
     return {
         "rows": n_read,
@@ -199,14 +199,14 @@ def _ranks(ids: pl.Series, sorted_ids: pl.Series) -> np.ndarray:
 def read_columns(work: str, bucket: int, columns: list[str] | None = None) -> tuple[pa.Table, int]:
     """A bucket's rows (all columns or those named), and its number of users."""
     folder = storage.join(work, FOLDER)
-    record = recorded.read_json(parts.part(folder, bucket, ".json"), parts.FIX)
+    record = recorded.read_json(restartable.part(folder, bucket, ".json"), restartable.FIX)
     if record["users"] == 0:
         none = pa.array([], pa.int32())
         return pa.table({Columns.USER: none, Columns.ITEM: none}), 0
-    return parts.read_arrow(parts.part(folder, bucket, ".arrow"), columns), record["users"]
+    return restartable.read_arrow(restartable.part(folder, bucket, ".arrow"), columns), record["users"]
 
 
 def read_user_ids(work: str, bucket: int) -> pl.Series:
     """The ids of a bucket's users, in the order of their ranks."""
-    table = parts.read_arrow(parts.part(storage.join(work, FOLDER), bucket, ".users.arrow"))
+    table = restartable.read_arrow(restartable.part(storage.join(work, FOLDER), bucket, ".users.arrow"))
     return pl.DataFrame(pl.from_arrow(table))[Columns.USER_ID]

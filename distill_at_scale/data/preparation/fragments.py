@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from distill_at_scale.data import hashing, storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, merge
-from distill_at_scale.data.preparation import parts
+from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.preparation.chunks import ChunkWriter, read_chunks
 from distill_at_scale.data.readers import Fragment, LogSchema, read_fragment
 
@@ -41,8 +41,8 @@ def partition(
         not count), seen ((column, value) of the values that these ask for), noticed.
     """
     folder = storage.join(work, FOLDER)
-    return parts.once(
-        parts.part(folder, index, ".json"),
+    return restartable.once(
+        restartable.part(folder, index, ".json"),
         lambda: _partition(output, folder, index, fragment, schema, n_buckets),
     )
 
@@ -57,9 +57,9 @@ def _partition(
     noticed: list[Notice] = []
     times: list[int] = []
     item_ids: list[pl.Series] = []
-    quarantine = parts.part(QUARANTINE, index, ".parquet")
+    quarantine = restartable.part(QUARANTINE, index, ".parquet")
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(storage.open_output(parts.part(folder, index, _SUFFIX)))
+        file = stack.enter_context(storage.open_output(restartable.part(folder, index, _SUFFIX)))
         writer = ChunkWriter(file)
         bad_writer: pq.ParquetWriter | None = None
         for batch in read_fragment(fragment, schema):
@@ -72,7 +72,7 @@ def _partition(
             for reason, count in batch.bad.group_by("reason").len().iter_rows():
                 reasons[reason] = reasons.get(reason, 0) + count
             if batch.bad.height:
-                table = parts.to_table(batch.bad)
+                table = restartable.to_table(batch.bad)
                 if bad_writer is None:
                     bad_file = stack.enter_context(storage.open_output(storage.join(output, quarantine)))
                     bad_writer = stack.enter_context(pq.ParquetWriter(bad_file, table.schema, compression="zstd"))
@@ -85,9 +85,9 @@ def _partition(
         writer.finish()
     if item_ids:
         distinct = pl.concat(item_ids).unique().sort()
-        parts.write_arrow(
-            parts.part(folder, index, ".items.arrow"),
-            parts.to_table(pl.DataFrame({Columns.ITEM_ID: distinct})),
+        restartable.write_arrow(
+            restartable.part(folder, index, ".items.arrow"),
+            restartable.to_table(pl.DataFrame({Columns.ITEM_ID: distinct})),
         )
     return {
         "rows": rows,
@@ -110,7 +110,7 @@ def _in_file_order(good: pl.DataFrame, first: int) -> pl.DataFrame:
 
 def _deal(good: pl.DataFrame, n_buckets: int) -> list[pa.RecordBatch]:
     """One record batch for each bucket, empty ones included."""
-    table = parts.to_table(good)
+    table = restartable.to_table(good)
     if n_buckets == 1:
         ordered, bounds = table, np.array([0, table.num_rows])
     else:
@@ -129,10 +129,10 @@ def merge_item_ids(sources: list[str], target: str) -> int:
     """Writes the sorted distinct item ids of several such files to ``target``; returns how many."""
     distinct: pl.Series | None = None
     for source in sources:
-        ids = pl.DataFrame(pl.from_arrow(parts.read_arrow(source)))[Columns.ITEM_ID]
+        ids = pl.DataFrame(pl.from_arrow(restartable.read_arrow(source)))[Columns.ITEM_ID]
         distinct = ids if distinct is None else pl.concat([distinct, ids]).unique()
     merged = pl.Series(Columns.ITEM_ID, [], dtype=pl.Int64) if distinct is None else distinct.sort()
-    parts.write_arrow(target, parts.to_table(pl.DataFrame({Columns.ITEM_ID: merged})))
+    restartable.write_arrow(target, restartable.to_table(pl.DataFrame({Columns.ITEM_ID: merged})))
     return len(merged)
 
 
@@ -148,9 +148,9 @@ def read_bucket(
     first, last = shard * n_buckets // n_shards, -((-(shard + 1) * n_buckets) // n_shards)
     batches: list[pa.RecordBatch] = []
     for index in range(n_fragments):
-        uri = parts.part(storage.join(work, FOLDER), index, _SUFFIX)
-        with parts.discarding(uri):
-            found = read_chunks(uri, parts.FIX, first, last, n_buckets)
+        uri = restartable.part(storage.join(work, FOLDER), index, _SUFFIX)
+        with restartable.discarding(uri):
+            found = read_chunks(uri, restartable.FIX, first, last, n_buckets)
         batches += found if starts is None else [_moved(batch, starts[index]) for batch in found]
     batches = [batch for batch in batches if batch.num_rows]
     if not batches:

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from distill_at_scale.data import hashing, recorded, splits, storage
 from distill_at_scale.data.columns import SPLITS, Columns
 from distill_at_scale.data.dataset import SHARD_SCHEMA
-from distill_at_scale.data.preparation import parts, quantiles
+from distill_at_scale.data.preparation import quantiles, restartable
 from distill_at_scale.data.preparation.buckets import read_columns, read_user_ids
-from distill_at_scale.data.preparation.core import Alive, alive_in_bucket
+from distill_at_scale.data.preparation.kcore import Alive, alive_in_bucket
 
 FOLDER = "shards"
 USERS = "users"
@@ -99,7 +99,7 @@ def build_shard(
         ids = read_user_ids(work, bucket).filter(pl.Series(alive.users))
         return _write(output, folder, bucket, raw, alive, ids, numbering, first_user, split)
 
-    return parts.once(parts.part(folder, bucket, ".json"), build)
+    return restartable.once(restartable.part(folder, bucket, ".json"), build)
 
 
 def _write(
@@ -148,18 +148,18 @@ def _write(
     users = pa.table(
         {
             Columns.USER: np.arange(first_user, first_user + n_users, dtype=np.int64),
-            Columns.USER_ID: parts.to_table(pl.DataFrame({Columns.USER_ID: ids}))[Columns.USER_ID],
+            Columns.USER_ID: restartable.to_table(pl.DataFrame({Columns.USER_ID: ids}))[Columns.USER_ID],
             **per_split,
         }
     )
-    parts.write_counts(
-        parts.part(folder, bucket, ".counts.arrow"),
+    restartable.write_counts(
+        restartable.part(folder, bucket, ".counts.arrow"),
         np.bincount(item[code == SPLITS["train"]], minlength=n_items),
     )
     return {
         "shard": {
-            "data": write_parquet(output, parts.part(FOLDER, bucket, ".parquet"), shard),
-            "users": write_parquet(output, parts.part(USERS, bucket, ".parquet"), users),
+            "data": write_parquet(output, restartable.part(FOLDER, bucket, ".parquet"), shard),
+            "users": write_parquet(output, restartable.part(USERS, bucket, ".parquet"), users),
             "first_user": first_user,
             "n_users": n_users,
             "rows": rows,
@@ -197,11 +197,11 @@ def write_items(output: str, item_ids: pl.Series, numbering: Numbering, train_co
     """Writes ``items.parquet``; returns its FileRecord as ``file``, ``n_items`` and ``item_space``."""
     ids = item_ids.filter(pl.Series(numbering.alive))
     counts = np.zeros(len(ids), dtype=np.int64)
-    parts.add_counts(train_counts, counts)
+    restartable.add_counts(train_counts, counts)
     table = pa.table(
         {
             Columns.ITEM: np.arange(len(ids), dtype=np.int32),
-            Columns.ITEM_ID: parts.to_table(pl.DataFrame({Columns.ITEM_ID: ids}))[Columns.ITEM_ID],
+            Columns.ITEM_ID: restartable.to_table(pl.DataFrame({Columns.ITEM_ID: ids}))[Columns.ITEM_ID],
             Columns.TRAIN_COUNT: counts,
         }
     )

@@ -205,7 +205,7 @@ class Batch:
 
     Attributes:
         good: columns and types of :meth:`LogSchema.good_schema`.
-        bad: columns and types of :data:`distill_at_scale.data.cleaning.BAD_SCHEMA`.
+        bad: columns and types of :data:`distill_at_scale.data.row_validation.BAD_SCHEMA`.
         noticed: what is odd in its rows.
         left_out: option → rows that the schema's conditions left out.
         seen: (key, value) of the values that conditions ask for, and that occur.

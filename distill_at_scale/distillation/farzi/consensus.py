@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from distill_at_scale.distillation.farzi.lessons import Lessons, outer_loss
-from distill_at_scale.distillation.farzi.start import Teacher
+from distill_at_scale.distillation.farzi.initialisation import Teacher
+from distill_at_scale.distillation.farzi.outer_loss import OuterBatches, outer_loss
 from distill_at_scale.distillation.students import Parameters
 
 # Of its Adam, which begins where a teacher is; the rate falls to a twentieth along a cosine.
@@ -22,7 +22,7 @@ _TEACHER_SHARE = 0.9
 
 
 def consensus(
-    teachers: Sequence[Teacher], lessons: Lessons, steps: int, validate: Callable[[Parameters], float]
+    teachers: Sequence[Teacher], lessons: OuterBatches, steps: int, validate: Callable[[Parameters], float]
 ) -> Teacher:
     """The teacher that is best on validation, taught by all for ``steps`` steps.
 

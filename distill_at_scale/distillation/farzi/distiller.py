@@ -25,14 +25,14 @@ import torch
 
 from distill_at_scale.data import hashing
 from distill_at_scale.distillation.adjoint import OptimizerState
-from distill_at_scale.distillation.farzi.config import FarziConfig
+from distill_at_scale.distillation.farzi.initialisation import Teacher
+from distill_at_scale.distillation.farzi.inner_loop import OPTIMIZER, InnerLoop, led_on, run_inner_loop, train_student
 from distill_at_scale.distillation.farzi.latent import LatentSequences
-from distill_at_scale.distillation.farzi.lessons import Lessons, outer_loss
-from distill_at_scale.distillation.farzi.schooling import OPTIMIZER, Curriculum, led_on, school, train_student
-from distill_at_scale.distillation.farzi.start import Teacher
+from distill_at_scale.distillation.farzi.loop_config import FarziLoopConfig
+from distill_at_scale.distillation.farzi.outer_loss import OuterBatches, outer_loss
 from distill_at_scale.distillation.students import Parameters, Student
 from distill_at_scale.errors import DasError
-from distill_at_scale.models.training.trainer import Alone
+from distill_at_scale.models.training.communicator import Communicator
 
 _RATES = 10.0
 """The outer rate of the rates' logarithms, as a multiple of the sequences'."""
@@ -65,13 +65,13 @@ class Farzi:
 
     def __init__(
         self,
-        config: FarziConfig,
+        config: FarziLoopConfig,
         student: Student,
         start: LatentSequences,
-        lessons: Lessons,
+        lessons: OuterBatches,
         teachers: Sequence[Teacher],
         validate: Callable[[Parameters], float],
-        peers: Alone | None = None,
+        communicator: Communicator | None = None,
         pretrained: Sequence[Parameters] = (),
     ) -> None:
         """
@@ -80,7 +80,7 @@ class Farzi:
             lessons: from the train rows.
             teachers: full-data models for the outer loss; none is possible.
             validate: the metric of a trained student on validation rows, larger being better; the same on all workers.
-            peers: the workers that distil together; pool k is worked on by worker k mod their number.
+            communicator: the workers that distil together; pool k is worked on by worker k mod their number.
             pretrained: students on their way through full-data trainings, where trajectories may begin.
 
         Raises:
@@ -88,10 +88,11 @@ class Farzi:
                 pretrained students without any.
         """
         self._config, self._student, self._lessons, self._teachers = config, student, lessons, teachers
-        self._validate, self._peers = validate, peers or Alone()
-        if self._peers.world > config.parallel:
+        self._validate, self._communicator = validate, communicator or Communicator()
+        if self._communicator.world_size > config.parallel:
             raise DasError(
-                f"{self._peers.world} workers share parallel={config.parallel} pools; set parallel to at least as many."
+                f"{self._communicator.world_size} workers share parallel={config.parallel} pools; set parallel to at "
+                "least as many."
             )
         if start.n_items != student.n_items:
             raise DasError(f"The sequences are of {start.n_items} items, the student of {student.n_items}; use one.")
@@ -115,7 +116,7 @@ class Farzi:
         self.loss = math.nan
         self._pools = {
             pool: [self._drawn(pool, place, life=0) for place in range(config.pool)]
-            for pool in range(self._peers.rank, config.parallel, self._peers.world)
+            for pool in range(self._communicator.rank, config.parallel, self._communicator.world_size)
         }
 
     @property
@@ -155,8 +156,8 @@ class Farzi:
         c, values = self._config, []
         for k in range(c.validation_students):
             seed = hashing.stream("farzi/validation students", c.seed, k)
-            curriculum = Curriculum(c.batch, c.student_rate, c.shuffled, seed, mixed=self._mixed)
-            values.append(self._validate(train_student(self._student, latent, curriculum, c.horizon, seed)))
+            inner_loop = InnerLoop(c.batch, c.student_rate, c.shuffled, seed, mixed=self._mixed)
+            values.append(self._validate(train_student(self._student, latent, inner_loop, c.horizon, seed)))
         return sum(values) / len(values)
 
     def state(self) -> bytes:
@@ -253,8 +254,8 @@ class Farzi:
                 if trajectory.optimizer is not None:
                     vectors[pool, k, 1:] = torch.stack(trajectory.optimizer.slots)
                 counters[0, pool, k], counters[1, pool, k] = trajectory.age, trajectory.life
-        self._peers.add(vectors)
-        self._peers.add(counters)
+        self._communicator.all_reduce(vectors)
+        self._communicator.all_reduce(counters)
         ages, lives = counters.long().tolist()
         return vectors, ages, lives
 
@@ -274,7 +275,7 @@ class Farzi:
                 loss, gradients = found
                 total[:-2] += torch.cat([gradient.flatten() for gradient in gradients])
                 total[-2] += loss
-        self._peers.add(total)
+        self._communicator.all_reduce(total)
         n_good = c.parallel - int(total[-1])
         self.step += 1
         if n_good < c.parallel:
@@ -303,18 +304,18 @@ class Farzi:
         at = (pool, place, trajectory.life)
         spread = 2 * float(hashing.stream("farzi/rate", c.seed, *at)) * 2.0**-63 - 1
         rate = c.student_rate * c.rate_spread**spread
-        own = hashing.stream("farzi/curriculum", c.seed, *at)
-        curriculum = Curriculum(c.batch, rate, c.shuffled, own, c.horizon)
+        own = hashing.stream("farzi/inner_loop", c.seed, *at)
+        inner_loop = InnerLoop(c.batch, rate, c.shuffled, own, c.horizon)
         if not trajectory.life and not trajectory.age:
             # The pool has students of all ages from the first, or the late ones would be learned from much too late.
             before = limit * place // c.pool
-            led = led_on(self._student, self.latent, curriculum, trajectory.parameters, before)
+            led = led_on(self._student, self.latent, inner_loop, trajectory.parameters, before)
             trajectory.parameters, trajectory.optimizer = led
         # Adam's first step goes by the signs of gradients that are mostly near 0, and rounding changes them.
-        curriculum = replace(curriculum, mixed=self._mixed and trajectory.age > 0)
+        inner_loop = replace(inner_loop, mixed=self._mixed and trajectory.age > 0)
         n_steps = min(self.window, limit - trajectory.age)
-        trained, optimizer = school(
-            self._student, self.latent, curriculum, trajectory.parameters, trajectory.optimizer, n_steps
+        trained, optimizer = run_inner_loop(
+            self._student, self.latent, inner_loop, trajectory.parameters, trajectory.optimizer, n_steps
         )
         lesson = self._lessons.draw(c.lesson_users, c.lesson_places, self.step, pool).to(self.latent.decoder.device)
         with torch.autocast(self.latent.decoder.device.type, torch.bfloat16, enabled=self._mixed):

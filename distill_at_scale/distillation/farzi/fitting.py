@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from distill_at_scale.distillation.farzi.inner_loop import STRETCH, InnerLoop, train_student
 from distill_at_scale.distillation.farzi.latent import LatentSequences
-from distill_at_scale.distillation.farzi.schooling import STRETCH, Curriculum, train_student
 from distill_at_scale.distillation.soft_tokens import numbers_needed
 from distill_at_scale.distillation.students import create_student
 from distill_at_scale.errors import DasError, SettingError
@@ -56,9 +56,9 @@ def fit_sequences(
     require_memory(f"{name} on {len(latent)} sequences", 4 * numbers, None, "take more memory")
     device = resolve_device(c.device)
     there = latent.with_tensors([tensor.to(device) for tensor in latent.tensors])
-    curriculum = Curriculum(c.batch_size, c.learning_rate, shuffled, c.seed, mixed=device.type == "cuda")
+    inner_loop = InnerLoop(c.batch_size, c.learning_rate, shuffled, c.seed, mixed=device.type == "cuda")
     n_steps = c.epochs * -(-len(latent) // c.batch_size)
-    trained = train_student(student, there, curriculum, n_steps, c.seed)
+    trained = train_student(student, there, inner_loop, n_steps, c.seed)
     if not all(bool(value.isfinite().all()) for value in trained.values()):
         raise DasError(f"{name}: its parameters are no numbers any more; set a smaller learning_rate.")
     return student.recommender(trained, item_space)

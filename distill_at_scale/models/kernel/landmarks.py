@@ -17,8 +17,8 @@ from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models.kernel.ntk import TrainUsers, ntk_diagonal
 from distill_at_scale.models.linalg import cholesky_in_place
+from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import Source, take_users
-from distill_at_scale.models.training.trainer import Alone
 
 Weights = Callable[[Interactions], np.ndarray]
 """From users' rows to a positive weight each, float64 [b]"""
@@ -33,7 +33,7 @@ def draw_landmarks(
     source: Source,
     n: int,
     seed: int,
-    peers: Alone,
+    communicator: Communicator,
     weights: Weights | None = None,
 ) -> Interactions:
     """The rows of ``n`` users, no two with the same items; of fewer where there are no more that differ.
@@ -42,29 +42,31 @@ def draw_landmarks(
         source: this worker's share of the users.
         n: how many.
         seed: of the draw.
-        peers: the other workers, who must call this too; all get the same users.
+        communicator: the other workers, who must call this too; all get the same users.
         weights: None: all alike.
 
     Returns:
         users ascending, items only.
     """
-    return _draw(source, n, hashing.stream("kernel/landmarks", seed), peers, weights)
+    return _draw(source, n, hashing.stream("kernel/landmarks", seed), communicator, weights)
 
 
-def _draw(source: Source, n: int, begin: hashing.Stream, peers: Alone, weights: Weights | None) -> Interactions:
+def _draw(
+    source: Source, n: int, begin: hashing.Stream, communicator: Communicator, weights: Weights | None
+) -> Interactions:
     found = [_candidates(source.train(k), n, begin, weights) for k in range(source.n_pieces)]
     own = _best(np.concatenate([np.empty((0, 3), np.int64), *found]), n)
     # Every worker writes into its own place of a table of zeros; adding the tables up is an exchange.
-    tables = torch.zeros((peers.world, n, 3), dtype=torch.int64)
-    tables[peers.rank] = _NONE
-    tables[peers.rank, : len(own)] = torch.from_numpy(own)
-    peers.add(tables)
+    tables = torch.zeros((communicator.world_size, n, 3), dtype=torch.int64)
+    tables[communicator.rank] = _NONE
+    tables[communicator.rank, : len(own)] = torch.from_numpy(own)
+    communicator.all_reduce(tables)
     every = tables.reshape(-1, 3).numpy()
     chosen = np.sort(_best(every[every[:, 1] < _NONE], n)[:, 1])
-    return _gather(source, chosen, peers)
+    return _gather(source, chosen, communicator)
 
 
-def leverage_weights(source: Source, lam: float, n: int, seed: int, peers: Alone) -> Weights:
+def leverage_weights(source: Source, lam: float, n: int, seed: int, communicator: Communicator) -> Weights:
     """Weights in proportion to approximate ridge leverage scores l_i(λ') = (K (K + λ' I)^-1)_ii.
 
     From a uniform pilot P of p users out of U: l̃_i = (K_ii - k_iP (K_PP + λ' p/U I)^-1 k_Pi) / λ'.
@@ -72,13 +74,13 @@ def leverage_weights(source: Source, lam: float, n: int, seed: int, peers: Alone
     (NeurIPS 2018), equation 3 with a uniform A.
 
     Args:
-        source, seed, peers: as in :func:`draw_landmarks`.
+        source, seed, communicator: as in :func:`draw_landmarks`.
         lam: λ, relative to the mean diagonal.
         n: landmarks that will be drawn; the pilot has as many, but 500 at most.
     """
-    diagonal, n_users = mean_diagonal(source, peers)
+    diagonal, n_users = mean_diagonal(source, communicator)
     shift = lam * diagonal
-    pilot = TrainUsers(_draw(source, min(n, _PILOT_USERS), hashing.stream("kernel/pilot", seed), peers, None))
+    pilot = TrainUsers(_draw(source, min(n, _PILOT_USERS), hashing.stream("kernel/pilot", seed), communicator, None))
     matrix = pilot.kernel(torch.float64, torch.device("cpu")).numpy()
     matrix[np.diag_indices_from(matrix)] += shift * len(pilot) / n_users
     factor = np.tril(cholesky_in_place(matrix, "infinite_ae"))
@@ -98,14 +100,14 @@ def leverage_weights(source: Source, lam: float, n: int, seed: int, peers: Alone
     return weights
 
 
-def mean_diagonal(source: Source, peers: Alone) -> tuple[float, int]:
+def mean_diagonal(source: Source, communicator: Communicator) -> tuple[float, int]:
     """Mean of K(u, u) over the train users of all workers, and how many users these are."""
     sums = torch.zeros(2, dtype=torch.float64)
     for piece in range(source.n_pieces):
         matrix = source.train(piece).to_csr()
         diagonal = ntk_diagonal(np.diff(matrix.indptr).astype(np.float64), source.n_items)
         sums += torch.tensor([diagonal.sum(), len(diagonal)], dtype=torch.float64)
-    peers.add(sums)
+    communicator.all_reduce(sums)
     return float(sums[0] / sums[1]), int(sums[1])
 
 
@@ -139,7 +141,7 @@ def _best(table: np.ndarray, n: int) -> np.ndarray:
     return table[np.sort(first)[:n]]
 
 
-def _gather(source: Source, users: np.ndarray, peers: Alone) -> Interactions:
+def _gather(source: Source, users: np.ndarray, communicator: Communicator) -> Interactions:
     """The train rows of some users, wherever they lie."""
     counts = torch.zeros(len(users), dtype=torch.int64)
     own: list[tuple[np.ndarray, Interactions]] = []
@@ -148,11 +150,11 @@ def _gather(source: Source, users: np.ndarray, peers: Alone) -> Interactions:
         here = np.flatnonzero(np.isin(users, rows.users))
         own.append((here, take_users(rows, np.searchsorted(rows.users, users[here]))))
         counts[here] = torch.from_numpy(own[-1][1].counts)
-    peers.add(counts)
+    communicator.all_reduce(counts)
     offsets = np.concatenate(([0], np.cumsum(counts.numpy()))).astype(np.int64)
     items = torch.zeros(int(offsets[-1]), dtype=torch.int64)
     for here, rows in own:
         places = np.arange(rows.n_rows) + np.repeat(offsets[here] - rows.offsets[:-1], rows.counts)
         items[torch.from_numpy(places)] = torch.from_numpy(rows.items.astype(np.int64))
-    peers.add(items)
+    communicator.all_reduce(items)
     return Interactions(users, offsets, items.numpy().astype(np.int32), source.n_items)

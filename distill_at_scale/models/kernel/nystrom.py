@@ -20,8 +20,8 @@ from distill_at_scale.models.kernel.landmarks import BLOCK, mean_diagonal
 from distill_at_scale.models.kernel.ntk import SyntheticUsers, TrainUsers
 from distill_at_scale.models.linalg import cholesky_in_place, solve_in_place
 from distill_at_scale.models.selection import Progress, Selection, Validated, evaluator_of, select
+from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import Source
-from distill_at_scale.models.training.trainer import Alone
 from distill_at_scale.models.training.validation import item_weights, merged_metric
 
 _CPU = torch.device("cpu")
@@ -50,10 +50,10 @@ class NormalEquations:
             if len(self.targets):
                 self.targets += matrix.T @ kernel
 
-    def merge(self, peers: Alone) -> None:
+    def merge(self, communicator: Communicator) -> None:
         """Adds what all workers have counted in; each then has the sums over all users."""
         for array in (self.gram, self.targets):
-            peers.add(torch.from_numpy(array))
+            communicator.all_reduce(torch.from_numpy(array))
 
     def factor(self, shift: float) -> np.ndarray:
         """Cholesky factor of Σ_b K_bMᵀ K_bM + λ' K_MM for λ' = ``shift``, float64 [M, M].
@@ -66,7 +66,7 @@ class NormalEquations:
         matrix += self.gram
         return cholesky_in_place(matrix, "infinite_ae with nystrom")
 
-    def solve(self, shift: float, peers: Alone) -> np.ndarray:
+    def solve(self, shift: float, communicator: Communicator) -> np.ndarray:
         """W for λ' = ``shift``; every worker solves for a run of the items.
 
         Returns:
@@ -77,14 +77,17 @@ class NormalEquations:
         """
         factor = self.factor(shift)
         n_items = len(self.targets)
-        own = slice(n_items * peers.rank // peers.world, n_items * (peers.rank + 1) // peers.world)
+        own = slice(
+            n_items * communicator.rank // communicator.world_size,
+            n_items * (communicator.rank + 1) // communicator.world_size,
+        )
         solution = self.targets[own].copy()
         solve_in_place(factor, solution)
-        if peers.world == 1:
+        if communicator.world_size == 1:
             return solution.T
         weights = np.zeros((n_items, len(self.landmarks)))
         weights[own] = solution
-        peers.add(torch.from_numpy(weights))
+        communicator.all_reduce(torch.from_numpy(weights))
         return weights.T
 
 
@@ -94,7 +97,7 @@ def fit_nystrom(
     grid: Sequence[float],
     metric: str,
     dtype: np.dtype | type,
-    peers: Alone,
+    communicator: Communicator,
     progress: Progress | None = None,
 ) -> tuple[Selection | None, np.ndarray]:
     """Fits on this worker's users and all others', and chooses λ on their validation rows.
@@ -105,7 +108,7 @@ def fit_nystrom(
         grid: λ, relative to the mean diagonal of all users' kernel; only one: nothing is chosen.
         metric: of the choice.
         dtype: of W, and of validation.
-        peers: the other workers.
+        communicator: the other workers.
         progress: told the step.
 
     Returns:
@@ -119,16 +122,16 @@ def fit_nystrom(
         if progress:
             progress(0.5 * piece / source.n_pieces, "normal equations")
         equations.add(source.train(piece))
-    equations.merge(peers)
-    diagonal, _ = mean_diagonal(source, peers)
+    equations.merge(communicator)
+    diagonal, _ = mean_diagonal(source, communicator)
     if len(grid) == 1:
-        return None, _finite(equations.solve(grid[0] * diagonal, peers), dtype)
+        return None, _finite(equations.solve(grid[0] * diagonal, communicator), dtype)
 
-    of_items = item_weights(map(source.train, range(source.n_pieces)), source.n_items, peers)
+    of_items = item_weights(map(source.train, range(source.n_pieces)), source.n_items, communicator)
 
     def try_value(lam: float) -> tuple[Validated, np.ndarray]:
-        weights = _finite(equations.solve(lam * diagonal, peers), dtype)
-        return _validate(source, landmarks, weights, metric, of_items, peers), weights
+        weights = _finite(equations.solve(lam * diagonal, communicator), dtype)
+        return _validate(source, landmarks, weights, metric, of_items, communicator), weights
 
     def after(share: float, step: str) -> None:
         if progress:
@@ -143,7 +146,7 @@ def _validate(
     weights: np.ndarray,
     metric: str,
     of_items: np.ndarray,
-    peers: Alone,
+    communicator: Communicator,
 ) -> Validated:
     evaluator = evaluator_of(metric, of_items, "infinite_ae")
     dtype = torch.from_numpy(weights).dtype
@@ -155,7 +158,7 @@ def _validate(
                 source.train(piece),
                 heldout,
             )
-    return merged_metric(evaluator, metric, peers)
+    return merged_metric(evaluator, metric, communicator)
 
 
 def _finite(weights: np.ndarray, dtype: np.dtype | type) -> np.ndarray:

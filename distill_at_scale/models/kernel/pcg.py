@@ -20,7 +20,7 @@ from distill_at_scale.models.kernel.landmarks import BLOCK
 from distill_at_scale.models.kernel.ntk import TrainUsers
 from distill_at_scale.models.kernel.nystrom import NormalEquations
 from distill_at_scale.models.linalg import solve_in_place
-from distill_at_scale.models.training.trainer import Alone
+from distill_at_scale.models.training.communicator import Communicator
 
 _CPU = torch.device("cpu")
 # Own users whose kernel with a block of others is made at once.
@@ -28,7 +28,7 @@ _TILE = 512
 MOST_ITERATIONS = 200
 
 
-class Sharing(Alone):
+class Sharing(Communicator):
     """Workers that also show each other what they hold; here only one."""
 
     def share(self, tensor: torch.Tensor, owner: int) -> None:
@@ -41,28 +41,30 @@ class StreamedKernel:
     Args:
         everyone: the train rows of every worker's users, by rank.
         dtype: of the kernel and of what it is multiplied with.
-        peers: the other workers, who must multiply at the same time.
+        communicator: the other workers, who must multiply at the same time.
     """
 
-    def __init__(self, everyone: Sequence[Interactions], dtype: np.dtype | type, peers: Sharing) -> None:
-        self._peers = peers
+    def __init__(self, everyone: Sequence[Interactions], dtype: np.dtype | type, communicator: Sharing) -> None:
+        self._communicator = communicator
         self._dtype = np.dtype(dtype)
         self._blocks = [
             (rank, start, TrainUsers(rows.slice(start, start + BLOCK)))
             for rank, rows in enumerate(everyone)
             for start in range(0, len(rows), BLOCK)
         ]
-        self.own = everyone[peers.rank].to_csr(dtype=self._dtype)
+        self.own = everyone[communicator.rank].to_csr(dtype=self._dtype)
 
     def times(self, direction: np.ndarray, product: np.ndarray) -> None:
         """``product`` [own users, c] becomes the own rows of K times the workers' ``direction`` [own users, c]."""
         product[:] = 0
         width = direction.shape[1]
-        buffer = np.empty((BLOCK, width), dtype=self._dtype) if self._peers.world > 1 else np.empty((0, width))
+        buffer = (
+            np.empty((BLOCK, width), dtype=self._dtype) if self._communicator.world_size > 1 else np.empty((0, width))
+        )
         dtype = torch.from_numpy(product).dtype
         for owner, start, block in self._blocks:
-            piece = direction[start : start + len(block)] if owner == self._peers.rank else buffer[: len(block)]
-            self._peers.share(torch.from_numpy(piece), owner)
+            piece = direction[start : start + len(block)] if owner == self._communicator.rank else buffer[: len(block)]
+            self._communicator.share(torch.from_numpy(piece), owner)
             for first in range(0, len(product), _TILE):
                 tile = slice(first, first + _TILE)
                 product[tile] += block.kernel_with(self.own[tile], dtype, _CPU).numpy() @ piece
@@ -77,14 +79,16 @@ class Preconditioner:
         landmarks: M users.
         rows: the own users' train rows.
         dtype: of what it is applied to.
-        peers: the other workers.
+        communicator: the other workers.
     """
 
-    def __init__(self, landmarks: TrainUsers, rows: Interactions, dtype: np.dtype | type, peers: Alone) -> None:
-        self._peers = peers
+    def __init__(
+        self, landmarks: TrainUsers, rows: Interactions, dtype: np.dtype | type, communicator: Communicator
+    ) -> None:
+        self._communicator = communicator
         self._equations = NormalEquations(landmarks, gram_only=True)
         self._equations.add(rows)
-        self._equations.merge(peers)
+        self._equations.merge(communicator)
         wide = torch.float32 if np.dtype(dtype) == np.float32 else torch.float64
         self._kernel = landmarks.kernel_with(rows.to_csr(), wide, _CPU).numpy()
         self._shift, self._factor = 0.0, np.empty((0, 0))
@@ -100,7 +104,7 @@ class Preconditioner:
     def apply(self, values: np.ndarray, result: np.ndarray) -> None:
         """``result`` [own users, c] becomes the workers' ``values`` times the preconditioner."""
         middle = np.ascontiguousarray((self._kernel.T @ values).T, dtype=np.float64)
-        self._peers.add(torch.from_numpy(middle))
+        self._communicator.all_reduce(torch.from_numpy(middle))
         solve_in_place(self._factor, middle)
         np.matmul(self._kernel, middle.T.astype(values.dtype), out=result)
         np.subtract(values, result, out=result)
@@ -122,9 +126,14 @@ class ConjugateGradients:
         preconditioner: Preconditioner,
         targets: sp.csr_array,
         shift: float,
-        peers: Alone,
+        communicator: Communicator,
     ) -> None:
-        self._kernel, self._preconditioner, self._shift, self._peers = kernel, preconditioner, shift, peers
+        self._kernel, self._preconditioner, self._shift, self._communicator = (
+            kernel,
+            preconditioner,
+            shift,
+            communicator,
+        )
         self._left = targets.toarray(order="C")  # R
         self.alpha = np.zeros_like(self._left)
         self._spare = np.empty_like(self._left)  # K P, or the preconditioned R
@@ -179,7 +188,7 @@ class ConjugateGradients:
         for start in range(0, len(a), _TILE):
             rows = slice(start, start + _TILE)
             sums += np.einsum("uc,uc->c", a[rows], b[rows], dtype=np.float64)
-        self._peers.add(torch.from_numpy(sums))
+        self._communicator.all_reduce(torch.from_numpy(sums))
         return sums
 
 

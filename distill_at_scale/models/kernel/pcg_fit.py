@@ -93,7 +93,7 @@ class PcgFit:
         landmarks: of the preconditioner.
         dtype: of the solve.
         settings: how it is solved.
-        peers: the other workers.
+        communicator: the other workers.
         shelf: of this worker.
         progress: told the share done and the step.
     """
@@ -105,23 +105,23 @@ class PcgFit:
         landmarks: TrainUsers,
         dtype: np.dtype | type,
         settings: PcgSettings,
-        peers: Sharing,
+        communicator: Sharing,
         shelf: Shelf,
         progress: Progress | None = None,
     ) -> None:
-        self._rows, self._heldout = everyone[peers.rank], heldout
-        self._settings, self._peers, self._shelf, self._progress = settings, peers, shelf, progress
+        self._rows, self._heldout = everyone[communicator.rank], heldout
+        self._settings, self._communicator, self._shelf, self._progress = settings, communicator, shelf, progress
         n_items = self._rows.n_items
         self._chunks = [slice(k, min(k + settings.chunk, n_items)) for k in range(0, n_items, settings.chunk)]
-        self._diagonal, _ = mean_diagonal(MemorySource(self._rows, None), peers)
-        self._kernel = StreamedKernel(everyone, dtype, peers)
-        self._preconditioner = Preconditioner(landmarks, self._rows, dtype, peers)
+        self._diagonal, _ = mean_diagonal(MemorySource(self._rows, None), communicator)
+        self._kernel = StreamedKernel(everyone, dtype, communicator)
+        self._preconditioner = Preconditioner(landmarks, self._rows, dtype, communicator)
         self._columns = self._kernel.own.tocsc()
-        self._item_weights = item_weights([self._rows], n_items, peers)
+        self._item_weights = item_weights([self._rows], n_items, communicator)
         self._solves, self._expected, self._told = 0, len(self._chunks), 0.0
-        newest = torch.zeros(peers.world, dtype=torch.int64)
-        newest[peers.rank] = shelf.newest()
-        peers.add(newest)
+        newest = torch.zeros(communicator.world_size, dtype=torch.int64)
+        newest[communicator.rank] = shelf.newest()
+        communicator.all_reduce(newest)
         # Workers are an iteration apart at most, and all keep the last few.
         self._newest = int(newest.min())
 
@@ -165,7 +165,7 @@ class PcgFit:
                 for columns, name in zip(self._chunks, names):
                     scores[:, columns] -= shift * self._shelf.rows(name, start, stop)
                 evaluator.add(scores, histories, self._heldout.slice(start, stop))  # type: ignore[union-attr]
-            found = merged_metric(evaluator, metric, self._peers)
+            found = merged_metric(evaluator, metric, self._communicator)
             sums = np.full_like(found.counts, np.nan) if found.sums is None else found.sums
             self._shelf.put(done, np.stack([np.full_like(sums, found.metric), found.counts, sums]))
         else:
@@ -188,7 +188,7 @@ class PcgFit:
                 self._preconditioner.set_shift(shift)
                 fresh = False
             solver = ConjugateGradients(
-                self._kernel, self._preconditioner, self._columns[:, columns], shift, self._peers
+                self._kernel, self._preconditioner, self._columns[:, columns], shift, self._communicator
             )
             if self._newest // _SOLVE == self._solves:
                 solver.restore(self._shelf.checkpoint(self._newest))
@@ -219,7 +219,7 @@ class PcgFit:
     def _on_all_shelves(self, names: Sequence[str]) -> bool:
         """Whether every worker has them all."""
         missing = torch.tensor([float(not all(self._shelf.has(name) for name in names))])
-        self._peers.add(missing)
+        self._communicator.all_reduce(missing)
         return not missing.item()
 
 

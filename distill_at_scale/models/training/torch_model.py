@@ -16,8 +16,9 @@ from distill_at_scale.models.base import ModelConfig, Recommender, expect_shape
 from distill_at_scale.models.device import Device, resolve_device
 from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.training.batches import Batch, Examples
+from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import MemorySource, Source
-from distill_at_scale.models.training.trainer import Alone, Trainer
+from distill_at_scale.models.training.trainer import Trainer
 
 # Parameter, gradient, Adam's two moments, the best so far and a copy on its way to a checkpoint; 4 bytes each.
 _COPIES = 6
@@ -65,7 +66,7 @@ class TorchRecommender(Recommender):
     def build(self, n_users: int, n_items: int) -> nn.Module:
         """A new module; its parameters are drawn from torch's generator."""
 
-    def prepare(self, module: nn.Module, source: Source, peers: Alone, mean_rating: float) -> None:
+    def prepare(self, module: nn.Module, source: Source, communicator: Communicator, mean_rating: float) -> None:
         """Gives a new module what it must know of the rows before it can be trained."""
 
     @abstractmethod
@@ -76,7 +77,7 @@ class TorchRecommender(Recommender):
     def loss(self, module: nn.Module, batch: Batch, epoch: float) -> tuple[torch.Tensor, float]:
         """The loss summed over a batch, and the weight to divide it by (units, or targets), after so many epochs."""
 
-    def finish(self, module: nn.Module, source: Source, peers: Alone) -> None:
+    def finish(self, module: nn.Module, source: Source, communicator: Communicator) -> None:
         """Gives a trained module what follows from its parameters and the rows."""
 
     @abstractmethod

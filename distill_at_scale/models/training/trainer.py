@@ -11,12 +11,13 @@ import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import safetensors
 import safetensors.torch
 import torch
+from torch import nn
 
 from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
@@ -24,20 +25,28 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation import RankingEvaluator
 from distill_at_scale.models.selection import LOTTERY, GridPoint, Progress, Selection, Validated, doubt
 from distill_at_scale.models.training.batches import Batch, Examples
+from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import Source, take_users
 
-if TYPE_CHECKING:
-    from distill_at_scale.models.training.torch_model import TorchRecommender
 
+class Trainable(Protocol):
+    """What is asked of a model that is trained step by step; see `TorchRecommender` for the meaning of each."""
 
-class Alone:
-    """The workers that train together, here only one; others give their rank, their number and a way to add up."""
+    name: ClassVar[str]
+    least_rows: ClassVar[str]
+    config: Any
 
-    rank = 0
-    world = 1
+    def build(self, n_users: int, n_items: int) -> nn.Module: ...
 
-    def add(self, tensor: torch.Tensor) -> None:
-        """Replaces ``tensor`` by its sum over all workers, on each of them."""
+    def prepare(self, module: nn.Module, source: Source, communicator: Communicator, mean_rating: float) -> None: ...
+
+    def examples(self, rows: Interactions) -> Examples: ...
+
+    def loss(self, module: nn.Module, batch: Batch, epoch: float) -> tuple[torch.Tensor, float]: ...
+
+    def finish(self, module: nn.Module, source: Source, communicator: Communicator) -> None: ...
+
+    def item_scores(self, module: nn.Module, histories: Interactions) -> torch.Tensor: ...
 
 
 class Trainer:
@@ -55,12 +64,12 @@ class Trainer:
     """
 
     def __init__(
-        self, model: TorchRecommender, source: Source, device: torch.device, peers: Alone | None = None
+        self, model: Trainable, source: Source, device: torch.device, communicator: Communicator | None = None
     ) -> None:
         self._model, self._source, self._device = model, source, device
-        self._peers = peers or Alone()
+        self._communicator = communicator or Communicator()
         self._config = model.config
-        self._batch = max(1, self._config.batch_size // self._peers.world)
+        self._batch = max(1, self._config.batch_size // self._communicator.world_size)
         self._examples: tuple[int, Examples] | None = None
         self._batches_of, steps, rated, rating_sum = [], 0, 0, 0.0
         for piece in range(source.n_pieces):
@@ -72,16 +81,16 @@ class Trainer:
                 rating_sum + examples.rating_sum,
             )
         # Every worker takes as many steps as the one with the most; a worker's own number stands at its own place.
-        totals = torch.zeros(self._peers.world + 2, dtype=torch.float64, device=device)
-        totals[self._peers.rank], totals[-2], totals[-1] = steps, rated, rating_sum
-        self._peers.add(totals)
+        totals = torch.zeros(self._communicator.world_size + 2, dtype=torch.float64, device=device)
+        totals[self._communicator.rank], totals[-2], totals[-1] = steps, rated, rating_sum
+        self._communicator.all_reduce(totals)
         self.steps_per_epoch = int(totals[:-2].max())
         if not self.steps_per_epoch:
             raise DasError(f"{model.name}: no user has enough train rows to learn from; {model.least_rows}.")
         with _seeded(hashing.stream("training/parameters", self._config.seed)):
             self.module = model.build(source.n_users, source.n_items).to(device)
         with torch.no_grad():
-            model.prepare(self.module, source, self._peers, float(totals[-1] / totals[-2]))
+            model.prepare(self.module, source, self._communicator, float(totals[-1] / totals[-2]))
         self._parameters = [p for p in self.module.parameters() if p.requires_grad]
         self._optimizer = torch.optim.Adam(
             self._parameters,
@@ -124,7 +133,7 @@ class Trainer:
             for batch in self._batches():
                 self._learn(batch)
                 self.step += 1
-                if progress and not self._peers.rank:
+                if progress and not self._communicator.rank:
                     share = (self.epoch + self.step / self.steps_per_epoch) / self._config.epochs
                     progress(min(share, 0.999), f"epoch {self.epoch + 1}")
                 if self.step < self.steps_per_epoch and after_step:
@@ -136,7 +145,7 @@ class Trainer:
             self.module.load_state_dict(self._best)
         self.module.eval()
         with torch.no_grad():
-            self._model.finish(self.module, self._source, self._peers)
+            self._model.finish(self.module, self._source, self._communicator)
 
     def selection(self) -> Selection | None:
         """How the number of epochs was chosen; None without validation rows."""
@@ -214,7 +223,7 @@ class Trainer:
                 examples = self._read(int(piece))
                 order = examples.order(seed, epoch)
                 for k in range(max(self.step - start, 0), stop - start):
-                    place = (epoch, start + k, self._peers.rank)
+                    place = (epoch, start + k, self._communicator.rank)
                     rng = np.random.default_rng(hashing.stream("training/batches", seed, *place))
                     yield examples.batch(order[k * self._batch : (k + 1) * self._batch], rng)
             start = stop
@@ -227,7 +236,7 @@ class Trainer:
         weight = 0.0
         if batch is not None:
             batch = {key: value.to(self._device, non_blocking=True) for key, value in batch.items()}
-            place = (self.epoch, self.step, self._peers.rank)
+            place = (self.epoch, self.step, self._communicator.rank)
             begin = hashing.stream("training/steps", self._config.seed, *place)
             # bfloat16 needs no loss scaling; parameters and optimizer stay float32.
             mixed = torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda")
@@ -235,21 +244,21 @@ class Trainer:
                 loss, weight = self._model.loss(self.module, batch, self.epoch + self.step / self.steps_per_epoch)
             self._loss += torch.stack((loss.detach().double(), loss.new_tensor(weight, dtype=torch.float64)))
             # Alone, the mean's gradient; together, the sum's, divided once all workers' are added.
-            (loss / weight if self._peers.world == 1 else loss).backward()
-        if self._peers.world > 1:
+            (loss / weight if self._communicator.world_size == 1 else loss).backward()
+        if self._communicator.world_size > 1:
             self._add_gradients(weight)
         self._optimizer.step()
 
     def _add_gradients(self, weight: float) -> None:
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
         flat = torch.cat([*(part.flatten() for part in parts), parts[0].new_tensor([weight])])
-        self._peers.add(flat)
+        self._communicator.all_reduce(flat)
         flat[:-1] /= flat[-1]
         for parameter, gradient in zip(self._parameters, flat[:-1].split([p.numel() for p in parts])):
             parameter.grad = gradient.view_as(parameter)
 
     def _end_epoch(self) -> None:
-        self._peers.add(self._loss)
+        self._communicator.all_reduce(self._loss)
         if not bool(torch.isfinite(self._loss).all()):
             raise DasError(
                 f"{self._model.name}: the loss is no number any more in epoch {self.epoch + 1}; "
@@ -289,7 +298,7 @@ class Trainer:
         if metric != "mse":
             found = [evaluator.sums.get(metric, 0.0), evaluator.n_users]
         totals = torch.tensor(found, dtype=torch.float64, device=self._device)
-        self._peers.add(totals)
+        self._communicator.all_reduce(totals)
         if metric != "mse":
             self._judges = totals[1:].cpu().numpy()
         return float(totals[0] / totals[1]) if totals[1] else None

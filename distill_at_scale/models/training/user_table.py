@@ -19,9 +19,9 @@ from torch import nn
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.training.batches import Batch, Examples, PairExamples, RatingExamples
+from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import Source, take_users
 from distill_at_scale.models.training.torch_model import TorchConfig, TorchRecommender
-from distill_at_scale.models.training.trainer import Alone
 
 # Ridge of the folding-in, as a share of the mean diagonal.
 _FOLD_RIDGE = 1e-3
@@ -85,12 +85,12 @@ class UserTableRecommender(TorchRecommender):
     @abstractmethod
     def build(self, n_users: int, n_items: int) -> UserTable: ...
 
-    def prepare(self, module: Any, source: Source, peers: Alone, mean_rating: float) -> None:
+    def prepare(self, module: Any, source: Source, communicator: Communicator, mean_rating: float) -> None:
         known = torch.zeros(source.n_users, device=module.known.device)
         for piece in range(source.n_pieces):
             rows = source.train(piece)
             known[torch.from_numpy(rows.users[rows.counts > 0]).to(known.device)] = 1
-        peers.add(known)
+        communicator.all_reduce(known)
         module.known.copy_(known > 0)
         if self.config.objective == "explicit":
             module.mean.fill_(mean_rating)
@@ -117,7 +117,7 @@ class UserTableRecommender(TorchRecommender):
         """:func:`sampled_softmax`, unless the model's paper has another."""
         return sampled_softmax(scores, seen)
 
-    def finish(self, module: Any, source: Source, peers: Alone) -> None:
+    def finish(self, module: Any, source: Source, communicator: Communicator) -> None:
         users, items = module.tables()
         width = len(module.fold_in)
         left = torch.zeros(width, width, dtype=torch.float64, device=items.device)
@@ -130,8 +130,8 @@ class UserTableRecommender(TorchRecommender):
                 features = self._features(module, items, some).double()
                 left += features.T @ features
                 right += features.T @ users[torch.from_numpy(some.users).to(users.device)].double()
-        peers.add(left)
-        peers.add(right)
+        communicator.all_reduce(left)
+        communicator.all_reduce(right)
         left.diagonal().add_(_FOLD_RIDGE * left.diagonal().mean())
         module.fold_in.copy_(torch.linalg.solve(left, right))
 

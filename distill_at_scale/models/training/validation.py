@@ -13,12 +13,14 @@ from distill_at_scale.evaluation.auc import ScoreHistogram
 from distill_at_scale.evaluation.groups import UserGroups
 from distill_at_scale.evaluation.metrics import inverse_propensities
 from distill_at_scale.models.selection import Validated
-from distill_at_scale.models.training.trainer import Alone
+from distill_at_scale.models.training.communicator import Communicator
 
 _CPU = torch.device("cpu")
 
 
-def merged_metric(evaluator: RankingEvaluator, metric: str, peers: Alone, device: torch.device = _CPU) -> Validated:
+def merged_metric(
+    evaluator: RankingEvaluator, metric: str, communicator: Communicator, device: torch.device = _CPU
+) -> Validated:
     """A validation metric over the users that all workers have counted in, the same on each.
 
     Args:
@@ -26,27 +28,27 @@ def merged_metric(evaluator: RankingEvaluator, metric: str, peers: Alone, device
         device: of the tensors that are added up.
     """
     histogram = evaluator.histogram
-    if metric == "auc" and peers.world > 1:
-        histogram = _merged_histogram(histogram, peers, device)
+    if metric == "auc" and communicator.world_size > 1:
+        histogram = _merged_histogram(histogram, communicator, device)
     groups = evaluator.groups or UserGroups()
     own = groups.sums.get(metric, np.zeros_like(groups.counts))
     totals = torch.tensor([evaluator.sums.get(metric, 0.0), *groups.counts, *own], dtype=torch.float64, device=device)
-    peers.add(totals)
+    communicator.all_reduce(totals)
     total, (counts, sums) = float(totals[0]), totals[1:].cpu().numpy().reshape(2, -1)
     if metric == "auc":
         return Validated(histogram.auc(), counts)
     return Validated(total / float(counts.sum()), counts, sums)
 
 
-def _merged_histogram(histogram: ScoreHistogram, peers: Alone, device: torch.device) -> ScoreHistogram:
+def _merged_histogram(histogram: ScoreHistogram, communicator: Communicator, device: torch.device) -> ScoreHistogram:
     """The histograms of all workers as one, the same on each: every worker adds its own to a table of all."""
-    sizes = torch.zeros((peers.world, 2), dtype=torch.int64, device=device)
-    sizes[peers.rank] = torch.tensor([len(histogram.keys), histogram.shift], device=device)
-    peers.add(sizes)
-    table = torch.zeros((peers.world, 3, int(sizes[:, 0].max())), dtype=torch.int64, device=device)
+    sizes = torch.zeros((communicator.world_size, 2), dtype=torch.int64, device=device)
+    sizes[communicator.rank] = torch.tensor([len(histogram.keys), histogram.shift], device=device)
+    communicator.all_reduce(sizes)
+    table = torch.zeros((communicator.world_size, 3, int(sizes[:, 0].max())), dtype=torch.int64, device=device)
     own = np.stack((histogram.keys.astype(np.int64), histogram.positives, histogram.negatives))
-    table[peers.rank, :, : own.shape[1]] = torch.from_numpy(own).to(device)
-    peers.add(table)
+    table[communicator.rank, :, : own.shape[1]] = torch.from_numpy(own).to(device)
+    communicator.all_reduce(table)
     merged = ScoreHistogram()
     for (size, shift), (keys, positives, negatives) in zip(sizes.tolist(), table.cpu().numpy()):
         counts = positives[:size], negatives[:size]
@@ -54,10 +56,10 @@ def _merged_histogram(histogram: ScoreHistogram, peers: Alone, device: torch.dev
     return merged
 
 
-def item_weights(pieces: Iterable[Interactions], n_items: int, peers: Alone) -> np.ndarray:
+def item_weights(pieces: Iterable[Interactions], n_items: int, communicator: Communicator) -> np.ndarray:
     """float64 [n_items]: inverse propensities by the train rows of all workers, of which ``pieces`` are this one's."""
     counts = torch.zeros(n_items, dtype=torch.int64)
     for rows in pieces:
         counts += torch.from_numpy(rows.item_counts().astype(np.int64))
-    peers.add(counts)
+    communicator.all_reduce(counts)
     return inverse_propensities(counts.numpy(), int(counts.sum()))

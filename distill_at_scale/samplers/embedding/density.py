@@ -12,10 +12,10 @@ import numpy as np
 
 from distill_at_scale.data import hashing
 from distill_at_scale.samplers.embedding.vectors import DIMENSIONS, EmbeddingRounds, gaussians, user_embeddings
-from distill_at_scale.samplers.rounds import Arrays
-from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.map_reduce import Arrays
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, weighted_keys
+from distill_at_scale.samplers.train_rows import TrainRows
 
 FUNCTIONS = 64
 BITS = 8

@@ -16,10 +16,10 @@ import scipy.sparse as sp
 
 from distill_at_scale.data import hashing
 from distill_at_scale.samplers.embedding.vectors import EmbeddingRounds, item_embeddings, user_embeddings
-from distill_at_scale.samplers.rounds import Arrays
-from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.map_reduce import Arrays
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, weighted_keys
+from distill_at_scale.samplers.train_rows import TrainRows
 
 CLUSTERS = 32
 _MOST_PASSES = 12

@@ -14,8 +14,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from distill_at_scale.data import hashing
-from distill_at_scale.samplers.rounds import Arrays, Task
-from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.map_reduce import Arrays, Task
+from distill_at_scale.samplers.train_rows import TrainRows
 
 DIMENSIONS = 16
 UNIT = 1 << 20
@@ -40,7 +40,7 @@ class EmbeddingRounds(ABC):
     def begin(self) -> Arrays:
         return {}
 
-    def visit(self, rows: TrainRows, own: Arrays, shared: Arrays) -> tuple[Arrays, Arrays]:
+    def map(self, rows: TrainRows, own: Arrays, shared: Arrays) -> tuple[Arrays, Arrays]:
         if not shared:
             return {}, {"degree": np.bincount(rows.items, minlength=self.task.n_items).astype(np.int64)}
         if shared["passes"][0] < _PASSES:
@@ -49,7 +49,7 @@ class EmbeddingRounds(ABC):
             return {}, {"image": _matrix(rows, np.int64).T @ whole}
         return {}, self.visit_embedded(rows, shared)
 
-    def advance(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
+    def reduce(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
         if not shared:
             degree = brought["degree"]
             begin = hashing.stream("embedding/basis", self.task.seed)

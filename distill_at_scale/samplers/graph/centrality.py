@@ -13,10 +13,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from distill_at_scale.samplers.graph.nodes import edge_scores
-from distill_at_scale.samplers.rounds import Arrays, Task
-from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.map_reduce import Arrays, Task
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import LAST, Scores
+from distill_at_scale.samplers.train_rows import TrainRows
 
 # Ranks are whole numbers that sum to about 2^60: their sums are exact, whatever the order of the shards.
 MASS = 1 << 60
@@ -39,14 +39,14 @@ class PageRank:
     def begin(self) -> Arrays:
         return {}
 
-    def visit(self, rows: TrainRows, own: Arrays, shared: Arrays) -> tuple[Arrays, Arrays]:
+    def map(self, rows: TrainRows, own: Arrays, shared: Arrays) -> tuple[Arrays, Arrays]:
         if not shared:
             degree = np.bincount(rows.items, minlength=self._n_items).astype(np.int64)
             return {}, {"degree": degree, "users": np.array([(rows.counts > 0).sum()], dtype=np.int64)}
         share = user_ranks(rows, shared) // np.maximum(rows.counts, 1)
         return {}, {"inflow": _edges(rows).T @ share}
 
-    def advance(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
+    def reduce(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
         if not shared:
             degree, n_users = brought["degree"], int(brought["users"][0])
             n_items = int((degree > 0).sum())

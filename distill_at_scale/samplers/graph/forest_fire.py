@@ -11,19 +11,19 @@ from typing import ClassVar
 import numpy as np
 
 from distill_at_scale.data import hashing
-from distill_at_scale.samplers.graph import spreading
-from distill_at_scale.samplers.graph.spreading import NEVER, Spreading
-from distill_at_scale.samplers.rounds import Arrays
-from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.graph import traversal
+from distill_at_scale.samplers.graph.traversal import NEVER, Traversal
+from distill_at_scale.samplers.map_reduce import Arrays
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import unit_interval
+from distill_at_scale.samplers.train_rows import TrainRows
 
 SPREAD = 0.4
 _NODES_A_FIRE = 200
 _MOST_PASSES = 20_000
 
 
-class ForestFire(Spreading):
+class ForestFire(Traversal):
     """A node that catches fire sets x ~ Geometric(.4) (1, 2, …) of its neighbours that do not burn yet on fire.
 
     One fire for 200 nodes is kept alive: where fires go out, others are lit at nodes that have not burnt. It ends when
@@ -44,20 +44,20 @@ class ForestFire(Spreading):
     def _hop(self, rows: TrainRows, own: Arrays, shared: Arrays) -> tuple[Arrays, Arrays]:
         task = self._task
         hop, time = int(shared["hop"][0]), own["time"].copy()
-        _, user = spreading.locate(rows, shared["user"])
+        _, user = traversal.locate(rows, shared["user"])
         time[user] = hop
         return {"time": time}, {
             "item": self._from_users(rows, user, shared["time"], hop),
-            "rows": spreading.rows_between(rows, time, shared["time"]),
-            **spreading.race(rows, task.seed, hop, self._wanted(shared), time == NEVER),
-            **spreading.propose_starts(rows, task.seed, time, self._missing(shared)),
+            "rows": traversal.rows_between(rows, time, shared["time"]),
+            **traversal.race(rows, task.seed, hop, self._wanted(shared), time == NEVER),
+            **traversal.propose_starts(rows, task.seed, time, self._missing(shared)),
         }
 
     def _after_hop(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
         task = self._task
         hop = int(shared["hop"][0])
-        start_users, start_items = spreading.choose_starts(brought, task.seed, shared, self._missing(shared))
-        _, users = spreading.winners(brought, self._wanted(shared))
+        start_users, start_items = traversal.choose_starts(brought, task.seed, shared, self._missing(shared))
+        _, users = traversal.winners(brought, self._wanted(shared))
         users = np.union1d(users, start_users[start_items < 0])
         items = np.union1d(brought["item"], start_items[start_items >= 0])
         is_out = self._missing(shared) > 0 and len(users) + len(items) == 0
@@ -88,7 +88,7 @@ class ForestFire(Spreading):
         owner, items = rows.owner[where], rows.items[where].astype(np.int64)
         begin = hashing.stream("forest_fire/items of users", self._task.seed, hop)
         draws = hashing.combine(begin, rows.user_hash[owner], items.view(np.uint64))
-        return np.unique(items[spreading.smallest(owner, draws, wanted)])
+        return np.unique(items[traversal.smallest(owner, draws, wanted)])
 
 
 def _geometric(hashes: np.ndarray) -> np.ndarray:
@@ -96,4 +96,4 @@ def _geometric(hashes: np.ndarray) -> np.ndarray:
     return 1 + np.floor(np.log(unit_interval(hashes)) / np.log1p(-SPREAD)).astype(np.int64)
 
 
-FOREST_FIRE = Sampler("forest_fire", spreading.by_time, rounds=ForestFire)
+FOREST_FIRE = Sampler("forest_fire", traversal.by_time, rounds=ForestFire)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from distill_at_scale.data import hashing
-from distill_at_scale.samplers.rows import TrainRows
 from distill_at_scale.samplers.scores import Scores
+from distill_at_scale.samplers.train_rows import TrainRows
 
 
 def item_draws(n_items: int, begin: hashing.Stream) -> np.ndarray:

@@ -11,12 +11,12 @@ from typing import ClassVar
 import numpy as np
 
 from distill_at_scale.data import hashing
-from distill_at_scale.samplers.graph import spreading
-from distill_at_scale.samplers.graph.spreading import NEVER, Spreading
-from distill_at_scale.samplers.rounds import Arrays
-from distill_at_scale.samplers.rows import TrainRows
+from distill_at_scale.samplers.graph import traversal
+from distill_at_scale.samplers.graph.traversal import NEVER, Traversal
+from distill_at_scale.samplers.map_reduce import Arrays
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import unit_interval
+from distill_at_scale.samplers.train_rows import TrainRows
 
 RESTART = 0.1
 PATIENCE = 30
@@ -27,7 +27,7 @@ _MOST_PASSES = 20_000
 _AT_USER, _AT_ITEM, _WAITS = 0, 1, 2
 
 
-class RandomWalk(Spreading):
+class RandomWalk(Traversal):
     """Many walkers at once, each with a start of its own.
 
     At every hop a walker returns to its start with probability .1, or else goes to a neighbour at random; the
@@ -57,7 +57,7 @@ class RandomWalk(Spreading):
         task = self._task
         hop, time = int(shared["hop"][0]), own["time"].copy()
         walkers = np.flatnonzero(shared["kind"] == _AT_USER)
-        found, user = spreading.locate(rows, shared["user"][walkers])
+        found, user = traversal.locate(rows, shared["user"][walkers])
         walkers = walkers[found]
         new = time[user] == NEVER
         time[user] = np.minimum(time[user], hop)
@@ -67,16 +67,16 @@ class RandomWalk(Spreading):
             "walker": walkers,
             "item": rows.items[rows.offsets[user] + choice].astype(np.int64),
             "new": new,
-            "rows": spreading.rows_between(rows, time, shared["time"]),
-            **spreading.race(rows, task.seed, hop, _wanted(shared), None),
-            **spreading.propose_starts(rows, task.seed, time, int((shared["kind"] == _WAITS).sum())),
+            "rows": traversal.rows_between(rows, time, shared["time"]),
+            **traversal.race(rows, task.seed, hop, _wanted(shared), None),
+            **traversal.propose_starts(rows, task.seed, time, int((shared["kind"] == _WAITS).sum())),
         }
 
     def _after_hop(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
         task, hop = self._task, int(shared["hop"][0])
         kind, user, item, new = (shared[name].copy() for name in ("kind", "user", "item", "new"))
         waits = np.flatnonzero(kind == _WAITS)
-        starts = spreading.choose_starts(brought, task.seed, shared, len(waits))
+        starts = traversal.choose_starts(brought, task.seed, shared, len(waits))
         stuck = len(waits) == len(kind) and len(starts[0]) == 0
         if brought["rows"][0] >= task.target or stuck or hop >= _MOST_PASSES:
             return shared, 1.0
@@ -88,7 +88,7 @@ class RandomWalk(Spreading):
         at_item = at_item[np.argsort(item[at_item], kind="stable")]
         goal_user, goal_item = user.copy(), np.full(len(kind), -1)
         goal_item[came] = brought["item"]
-        goal_user[at_item] = _hand_out(item[at_item], *spreading.winners(brought, _wanted(shared)))
+        goal_user[at_item] = _hand_out(item[at_item], *traversal.winners(brought, _wanted(shared)))
         idle = np.where(new, 0, shared["idle"] + 1)
 
         begin = hashing.stream("random_walk/restarts", task.seed, hop)
@@ -136,4 +136,4 @@ def _hand_out(at: np.ndarray, items: np.ndarray, users: np.ndarray) -> np.ndarra
     return users[first + turn % np.maximum(found, 1)]
 
 
-RANDOM_WALK = Sampler("random_walk", spreading.by_time, rounds=RandomWalk)
+RANDOM_WALK = Sampler("random_walk", traversal.by_time, rounds=RandomWalk)

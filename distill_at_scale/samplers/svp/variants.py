@@ -11,9 +11,9 @@ import numpy as np
 
 from distill_at_scale.data import hashing
 from distill_at_scale.evaluation import inverse_propensities
-from distill_at_scale.samplers.rows import TrainRows
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, descending_keys
+from distill_at_scale.samplers.train_rows import TrainRows
 
 
 def squared_error(predicted: np.ndarray, ratings: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from distill_at_scale.data.preparation.core import alive_in_bucket
+from distill_at_scale.data.preparation.kcore import alive_in_bucket
 
 USER = np.array([0, 0, 0, 1, 1, 2, 2, 2, 2, 4], dtype=np.int32)
 ITEM = np.array([0, 1, 2, 0, 3, 0, 1, 2, 3, 3], dtype=np.int32)

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from distill_at_scale.data import hashing
-from distill_at_scale.data.preparation import fragments, parts
+from distill_at_scale.data.preparation import fragments, restartable
 from distill_at_scale.data.readers import LogOptions, plan_log
 from distill_at_scale.errors import DasError
 
@@ -25,22 +25,22 @@ def test_once(tmp_path: Path) -> None:
         return {"rows": 3}
 
     with pytest.raises(DasError):
-        parts.once(record, build)
-    assert parts.once(record, build) == {"rows": 3, "reused": False}
-    assert parts.once(record, build) == {"rows": 3, "reused": True}
+        restartable.once(record, build)
+    assert restartable.once(record, build) == {"rows": 3, "reused": False}
+    assert restartable.once(record, build) == {"rows": 3, "reused": True}
     assert len(calls) == 2
 
 
 def test_counts_add_up(tmp_path: Path) -> None:
     vectors = [np.array([0, 3, 0, 1]), np.array([], dtype=np.int64), np.array([5]), np.zeros(9, dtype=np.int64)]
     for k, vector in enumerate(vectors):
-        parts.write_counts(str(tmp_path / f"{k}"), vector)
-    parts.sum_counts([str(tmp_path / f"{k}") for k in range(4)], str(tmp_path / "sum"))
+        restartable.write_counts(str(tmp_path / f"{k}"), vector)
+    restartable.sum_counts([str(tmp_path / f"{k}") for k in range(4)], str(tmp_path / "sum"))
     total = np.ones(6, dtype=np.int64)
-    parts.add_counts(str(tmp_path / "sum"), total)
+    restartable.add_counts(str(tmp_path / "sum"), total)
     assert total.tolist() == [6, 4, 1, 2, 1, 1]
-    parts.sum_counts([str(tmp_path / "1"), str(tmp_path / "3")], str(tmp_path / "nothing"))
-    parts.add_counts(str(tmp_path / "nothing"), total)
+    restartable.sum_counts([str(tmp_path / "1"), str(tmp_path / "3")], str(tmp_path / "nothing"))
+    restartable.add_counts(str(tmp_path / "nothing"), total)
     assert total.tolist() == [6, 4, 1, 2, 1, 1]
 
 
@@ -79,7 +79,7 @@ def test_every_bucket_finds_its_rows_in_their_order(tmp_path: Path, n_buckets: i
 
 def test_item_ids_merge_sorted_and_distinct(tmp_path: Path) -> None:
     for k, ids in enumerate(([5, -(2**63), 7], [7, 2**63 - 1], [0])):
-        parts.write_arrow(str(tmp_path / f"{k}"), parts.to_table(pl.DataFrame({"item_id": ids})))
+        restartable.write_arrow(str(tmp_path / f"{k}"), restartable.to_table(pl.DataFrame({"item_id": ids})))
     assert fragments.merge_item_ids([str(tmp_path / f"{k}") for k in range(3)], str(tmp_path / "all")) == 5
-    merged = parts.read_arrow(str(tmp_path / "all"))["item_id"].to_pylist()
+    merged = restartable.read_arrow(str(tmp_path / "all"))["item_id"].to_pylist()
     assert merged == [-(2**63), 0, 5, 7, 2**63 - 1]

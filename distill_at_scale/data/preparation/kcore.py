@@ -1,0 +1,126 @@
+"""Third part of prepare: the k-core, iterated over buckets without ever gathering users or rows.
+
+A round counts, bucket by bucket, the rows of each item among the users that still have enough rows; items
+with too few are dead in the next round. What moves between machines is one number an item. The fixpoint is the
+largest set of rows in which every user has `min_user` and every item `min_item` rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from distill_at_scale.data import storage
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.preparation import restartable
+from distill_at_scale.data.preparation.buckets import read_columns as read_bucket_columns
+
+FOLDER = "core"
+
+
+@dataclass(frozen=True)
+class Alive:
+    """What a bucket keeps: which users, which rows, and why the other rows went."""
+
+    users: np.ndarray
+    """bool [users of the bucket]"""
+    rows: np.ndarray
+    """bool [rows of the bucket]"""
+    lost: dict[str, int]
+    """rows lost to min_item, min_user and short_history"""
+
+
+def alive_in_bucket(
+    user: np.ndarray,
+    item: np.ndarray,
+    n_users: int,
+    alive_items: np.ndarray | None,
+    min_user: int,
+    short: int,
+) -> Alive:
+    """Which of a bucket's rows and users stay.
+
+    Args:
+        user, item: int32 [rows], ranks as `build_bucket` wrote them.
+        n_users: users of the bucket.
+        alive_items: bool [items], None while all are alive.
+        min_user: rows that a user must have.
+        short: rows that the split rule asks of a user; reported apart.
+    """
+    kept = np.ones(len(item), dtype=bool) if alive_items is None else alive_items[item]
+    counts = np.bincount(user[kept], minlength=n_users)
+    users = counts >= max(min_user, short, 1)
+    below = counts < min_user
+    rows = kept & users[user]
+    return Alive(
+        users=users,
+        rows=rows,
+        lost={
+            "min_item": int(len(item) - kept.sum()),
+            "min_user": int(counts[below].sum()),
+            "short_history": int(counts[~below & ~users].sum()),
+        },
+    )
+
+
+def count_round(
+    work: str,
+    round_: int,
+    group: int,
+    buckets: list[int],
+    n_items: int,
+    alive_items: np.ndarray | None,
+    min_user: int,
+    short: int,
+) -> dict[str, Any]:
+    """Counts the rows of each item over a group of buckets and leaves them in ``work``.
+
+    Returns:
+        users: how many stay, for each of ``buckets``.
+    """
+    folder = storage.join(work, FOLDER, f"round-{round_:03d}")
+
+    def build() -> dict[str, Any]:
+        total = np.zeros(n_items, dtype=np.int64)
+        users = []
+        for bucket in buckets:
+            table, n_users = read_bucket_columns(work, bucket, [Columns.USER, Columns.ITEM])
+            user, item = table[Columns.USER].to_numpy(), table[Columns.ITEM].to_numpy()
+            alive = alive_in_bucket(user, item, n_users, alive_items, min_user, short)
+            total += np.bincount(item[alive.rows], minlength=n_items)
+            users.append(int(alive.users.sum()))
+        restartable.write_counts(restartable.part(folder, group, ".arrow"), total)
+        return {"users": users}
+
+    return restartable.once(restartable.part(folder, group, ".json"), build)
+
+
+def decide(work: str, round_: int, counts: str, n_items: int, min_item: int) -> dict[str, Any]:
+    """Writes which items live on after a round, given the sum of its counts.
+
+    Returns:
+        items: how many; settled: whether another round can change nothing.
+    """
+
+    def build() -> dict[str, Any]:
+        total = np.zeros(n_items, dtype=np.int64)
+        restartable.add_counts(counts, total)
+        alive = total >= max(min_item, 1)
+        before = n_items if round_ == 0 else int(load_alive(work, round_ - 1).sum())
+        restartable.write_arrow(_alive_uri(work, round_), pa.table({"alive": alive}))
+        # Items without any row take no row with them when they go, so no user can fall below its minimum.
+        return {"items": int(alive.sum()), "settled": min_item <= 1 or int(alive.sum()) == before}
+
+    return restartable.once(storage.join(work, FOLDER, f"alive-{round_:03d}.json"), build)
+
+
+def load_alive(work: str, round_: int) -> np.ndarray:
+    """bool [items]: which items live on after a round."""
+    return restartable.read_arrow(_alive_uri(work, round_))["alive"].to_numpy()
+
+
+def _alive_uri(work: str, round_: int) -> str:
+    return storage.join(work, FOLDER, f"alive-{round_:03d}.arrow")

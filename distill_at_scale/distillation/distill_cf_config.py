@@ -1,0 +1,66 @@
+"""Settings of Distill-CF."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from distill_at_scale.evaluation.retention import PRIMARY
+from distill_at_scale.models.base import ModelConfig
+
+
+class DistillCFConfig(ModelConfig):
+    """Settings of Distill-CF."""
+
+    users: int = Field(default=500, ge=1)
+    """μ, synthetic users."""
+    rows: Literal["free", "unit", "binary", "gumbel", "softmax"] = "free"
+    """free: any real numbers; unit: in [0, 1]; binary: 0 or 1; the paper's: gumbel (drawn), softmax (their mean for
+    large τ)."""
+    init: Literal["random", "kmeans", "sketch"] = "random"
+    """Where they start: random users, centroids of k-means, or the closed-form sketch."""
+    steps: int | None = Field(default=None, ge=1)
+    """Steps; None: more for fewer users, 300 for 500 of them."""
+    batch_size: int = Field(default=512, ge=1)
+    """Real users of a step, over all workers."""
+    hide: float | None = Field(default=None, ge=0, lt=1)
+    """Share of a user's items that is hidden and must be predicted; None: .5, in the paper's family 0. (On ml-1m with
+    500 free rows .3, .4, .5, .6 give validation ndcg@10 .2413, .2428, .2436, .2432, hr@100 .580, .586, .594, .591.)"""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Of Adam; None: .02, in the paper's family .04."""
+    warm_up: int = Field(default=10, ge=0)
+    """Steps in which the rate rises; then it falls to 0 along a cosine."""
+    lam: float = Field(default=1.0, gt=0)
+    """λ at the start; it is learned."""
+    temperature: float = Field(default=10.0, gt=0)
+    """τ, of the paper's family."""
+    draws: int = Field(default=200, ge=1)
+    """S, of the paper's family."""
+    sparsity: float = Field(default=1e-3, ge=0)
+    """ρ, weight of the rows' sums, of the paper's family."""
+    metric: str = Field(default=PRIMARY, pattern=r"^(hr|recall|precision|ndcg|mrr)@[1-9][0-9]*$")
+    """Validation metric by which the best state and λ are chosen."""
+    validate_every: int = Field(default=25, ge=1)
+    """Steps between validations."""
+    patience: int | None = Field(default=None, ge=1)
+    """Steps without a better validation metric after which it stops; None: goes to the end of the schedule."""
+    validation_users: int = Field(default=3000, ge=1)
+    """Users, drawn by hash, on whom it is measured; all where there are fewer."""
+    seed: int = Field(default=0, ge=0)
+    """Random seed."""
+
+    @property
+    def is_of_the_paper(self) -> bool:
+        """Whether rows and loss are the paper's: sums of softmax draws, and the likelihood of all items."""
+        return self.rows in ("gumbel", "softmax")
+
+    @property
+    def hidden(self) -> float:
+        """The share that is hidden, as set or of the family."""
+        return self.hide if self.hide is not None else (0.0 if self.is_of_the_paper else 0.5)
+
+    @property
+    def rate(self) -> float:
+        """Of Adam, as set or of the family."""
+        return self.learning_rate or (0.04 if self.is_of_the_paper else 0.02)

@@ -1,0 +1,1 @@
+"""One file per verb; Ray lives here and below, and only here."""

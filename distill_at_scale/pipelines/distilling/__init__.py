@@ -1,0 +1,1 @@
+"""The workers of `distill`: synthetic rows and latent sequences."""

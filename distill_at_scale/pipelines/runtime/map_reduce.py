@@ -1,0 +1,124 @@
+"""Passes over the shards for samplers that must learn before they can score.
+
+A task visits a group of shards; another merges what the groups brought. What moves lies in Ray's object store
+(vectors of items, short lists), the driver holds references and learns only whether it is done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import ray
+from safetensors.numpy import load as parse
+from safetensors.numpy import save as dump
+
+from distill_at_scale.data import recorded, sealed, storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.preparation import restartable
+from distill_at_scale.errors import DamagedFileError
+from distill_at_scale.pipelines.runtime import progress, run_record
+from distill_at_scale.pipelines.runtime.tasks import ANYWHERE, take
+from distill_at_scale.samplers.map_reduce import Arrays, MapReduce, merge
+from distill_at_scale.samplers.train_rows import read_train_rows
+
+FOLDER = "learned"
+_DONE = "done.json"
+_MOST_GROUPS = 64
+_STEPS = 100
+
+
+def learn(record: run_record.RunRecord, name: str, rounds: MapReduce, uri: str, work: str) -> None:
+    """Runs ``rounds`` on the dataset at ``uri`` and leaves what it learned in ``work``, unless it is there.
+
+    Raises:
+        DasError: the first one that a task raised.
+    """
+    folder = storage.join(work, FOLDER)
+    done_uri = storage.join(folder, _DONE)
+    if restartable.read_record(done_uri) is not None:
+        return
+    start, costs = time.monotonic(), []
+    n_shards = len(Dataset.open(uri).shards)
+    # What a group brings is as large as what a shard does: no more groups than keep the cluster busy.
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    size = -(-n_shards // min(n_shards, _MOST_GROUPS, 2 * cpus))
+    groups = [list(range(k, min(k + size, n_shards))) for k in range(0, n_shards, size)]
+    map_shards: Any = ray.remote(num_returns=3, scheduling_strategy=ANYWHERE)(_map)
+    reduce_pass: Any = ray.remote(num_returns=2, scheduling_strategy=ANYWHERE)(_reduce)
+    held = ray.put(rounds)
+    shared = ray.put(rounds.begin())
+    owns: list[ray.ObjectRef] = [ray.put([{} for _ in group]) for group in groups]
+    done, passes = 0.0, 0
+    with progress.stage(name, _STEPS) as stage:
+        while done < 1:
+            visits = [map_shards.remote(held, uri, group, own, shared) for group, own in zip(groups, owns)]
+            owns = [own for own, _, _ in visits]
+            shared, share = reduce_pass.remote(held, shared, *(brought for _, brought, _ in visits))
+            now = max(done, min(take(share), 1.0))
+            stage.advance(int(now * _STEPS) - int(done * _STEPS))
+            done = now
+            costs += ray.get([cost for _, _, cost in visits])
+            passes += 1
+        keep = ray.remote(scheduling_strategy=ANYWHERE)(_keep)
+        for ref in [keep.remote(folder, group, own) for group, own in zip(groups, owns)]:
+            take(ref)
+        take(ray.remote(scheduling_strategy=ANYWHERE)(_keep_shared).remote(folder, shared))
+    recorded.write_json(done_uri, {"passes": passes})
+    record.add(f"{name}, {passes} passes", time.monotonic() - start, costs)
+
+
+def read_learned(work: str, shard: int) -> tuple[Arrays, Arrays]:
+    """What a shard learned for itself, and what all share.
+
+    Raises:
+        DamagedFileError: missing or altered; then it is learned anew by the next run.
+    """
+    folder = storage.join(work, FOLDER)
+    files = (restartable.part(folder, shard, ".safetensors"), storage.join(folder, "shared.safetensors"))
+    try:
+        own, shared = (_parse(file) for file in files)
+    except DamagedFileError:
+        storage.remove(storage.join(folder, _DONE))
+        raise
+    return own, shared
+
+
+def _parse(uri: str) -> Arrays:
+    content = sealed.read(uri, restartable.FIX)
+    with recorded.parsing(uri, restartable.FIX):
+        return parse(content.to_pybytes())
+
+
+def _map(
+    rounds: MapReduce, uri: str, group: Sequence[int], owns: list[Arrays], shared: Arrays
+) -> tuple[list[Arrays], Arrays, dict[str, Any]]:
+    cpu = time.process_time()
+    dataset, kept = Dataset.open(uri), []
+    brought: list[Arrays] = []
+    for shard, own in zip(group, owns):
+        after, one = rounds.map(read_train_rows(dataset, shard), own, shared)
+        kept.append(after)
+        # Merged as they come, so that a group needs no more than two at a time.
+        brought = [merge([*brought, one], rounds.listed)]
+    return kept, brought[0], {"cpu_s": time.process_time() - cpu, "peak_mib": run_record.peak_mib()}
+
+
+def _reduce(rounds: MapReduce, shared: Arrays, *brought: Arrays) -> tuple[Arrays, float]:
+    return rounds.reduce(shared, merge(brought, rounds.listed))
+
+
+def _keep(folder: str, group: Sequence[int], owns: list[Arrays]) -> None:
+    for shard, own in zip(group, owns):
+        sealed.write(restartable.part(folder, shard, ".safetensors"), _dump(own))
+
+
+def _keep_shared(folder: str, shared: Arrays) -> None:
+    sealed.write(storage.join(folder, "shared.safetensors"), _dump(shared))
+
+
+def _dump(arrays: Arrays) -> bytes:
+    # safetensors writes memory as it lies, whatever the strides.
+    return dump({name: np.ascontiguousarray(array) for name, array in arrays.items()})

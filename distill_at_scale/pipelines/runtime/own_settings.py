@@ -1,0 +1,77 @@
+"""The own settings of models, samplers and distillers: which there are, and whether given ones are right.
+
+All that a `--set` says is checked here before a cluster is started for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from distill_at_scale.config import ProxyConfig
+from distill_at_scale.errors import SettingError
+from distill_at_scale.registry import DISTILLERS, METHODS, MODELS, SAMPLERS
+from distill_at_scale.settings import parse
+from distill_at_scale.validation import did_you_mean, same_name
+
+SIZES = ("users", "sequences")
+"""settings of distillers that a budget stands for"""
+
+
+class NoSettings(BaseModel):
+    """Of what has none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def model_of(owner: str) -> type[BaseModel]:
+    """The settings of a model, sampler or distiller.
+
+    Raises:
+        KeyError: for another name.
+    """
+    if owner in MODELS:
+        return MODELS[owner].Config
+    if owner in DISTILLERS:
+        return DISTILLERS[owner]
+    return ProxyConfig if SAMPLERS[owner].proxy else NoSettings
+
+
+def by_owner(given: Mapping[str, Any], owners: Collection[str], example: str) -> dict[str, dict[str, Any]]:
+    """Settings by what they are of, each checked: {"mf.epochs": 5} becomes {"mf": {"epochs": 5}}.
+
+    Args:
+        given: as `--set` takes them, where the sizes and seeds are given otherwise.
+        owners: models, samplers, distillers.
+        example: how one looks, for the message.
+
+    Raises:
+        SettingError: one that is of none of ``owners``, that its owner has not, or whose value is wrong.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for key, value in given.items():
+        name, dot, setting = key.partition(".")
+        owner = same_name(name, owners) if dot and setting else None
+        if owner is None:
+            near = did_you_mean(name, owners) if dot else ""
+            raise SettingError(f"--set {key}: name what it is a setting of, as {example}.{near}")
+        found.setdefault(owner, {})[setting] = value
+    for owner, own in found.items():
+        check(owner, own)
+    return found
+
+
+def check(owner: str, given: Mapping[str, Any]) -> None:
+    """Refuses settings of a model or method that are wrong; for methods, also those that their budget and seed say.
+
+    Raises:
+        SettingError: naming all that is wrong.
+    """
+    if owner in METHODS:
+        for name in ("seed", *SIZES):
+            if name in given:
+                by = "the seeds" if name == "seed" else "the budgets"
+                raise SettingError(f"{owner}: {name} is given by {by}; leave it out.")
+    parse(owner, model_of(owner), given)

@@ -1,0 +1,208 @@
+"""The Ray session of a verb: a cluster that is there already, or one on this machine for as long as needed."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from distill_at_scale import signals
+from distill_at_scale.data import storage
+from distill_at_scale.errors import ClusterError
+from distill_at_scale.pipelines.runtime import progress
+
+# Of workers, never of the process that connects, which is the user's own. One thread a task: Ray runs as many tasks as
+# there are cores. Read when the libraries are first imported. And where a task has several, those that wait give their
+# core away instead of turning on it: on a machine with other work that is the difference between a fit and several.
+_WORKER_ENV = {"POLARS_MAX_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+# Ray's node dies when its agents have not answered in 15 seconds, as on a busy machine; Ray notices after 30. Neither
+# can be set, so the start is tried again.
+_STARTS = 3
+_BUSY_AFTER_S = 30.0
+# What a session on this machine keeps for objects: what moves through it here is counts and item ids.
+_LOCAL_OBJECT_STORE = 512 << 20
+
+
+@contextlib.contextmanager
+def ensure(address: str | None = None, num_cpus: int | None = None) -> Iterator[None]:
+    """Connects to Ray for a block; a session that this block started ends with it, any other stays.
+
+    Args:
+        address: of an existing cluster (``auto``, ``host:port``, ``ray://…``); None joins the session that is
+            already there (inside a job, a notebook, a test) and else starts one on this machine.
+        num_cpus: of a session started here; default: all.
+
+    Raises:
+        ClusterError: when the cluster cannot be reached, or Ray does not start.
+    """
+    there = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    connect(address, num_cpus)
+    import ray
+
+    try:
+        yield
+    finally:
+        if not there:
+            ray.shutdown()
+
+
+def connect(address: str | None = None, num_cpus: int | None = None) -> None:
+    """Connects to Ray for good: every verb that this process calls afterwards uses that session.
+
+    For notebooks and scripts that call several verbs, each of which would start Ray and end it again. The session ends
+    with the process, or by ``ray.shutdown()``; one that is there already stays as it is.
+
+    Args:
+        address, num_cpus: as :func:`ensure` has them.
+
+    Raises:
+        ClusterError: when the cluster cannot be reached, or Ray does not start.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # As it is imported in a notebook, it would tell of widgets that could be installed.
+    logging.getLogger("ray.widgets").setLevel(logging.WARNING)
+    import ray
+
+    if ray.is_initialized():
+        _quiet()
+        return
+    runtime_env: dict[str, Any] = {"env_vars": dict(_WORKER_ENV)}
+    # Inside a job the cluster is named by RAY_ADDRESS, and the job's working directory holds the package.
+    joining = address is not None or "RAY_ADDRESS" in os.environ
+    if joining and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
+        runtime_env["py_modules"] = [str(Path(__file__).parents[2])]
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if joining:
+        _join(options | {"address": address, "runtime_env": runtime_env}, address or os.environ.get("RAY_ADDRESS", ""))
+    else:
+        # Ray would run its workers at nice 15, behind everything else on the machine.
+        os.environ.setdefault("RAY_worker_niceness", "0")
+        # A process per fit that looks out for spot machines being taken away, of which this is none.
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        local = {"address": "local", "include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE}
+        _start(options | local | {"num_cpus": num_cpus})
+    _quiet()
+
+
+def _join(options: dict[str, Any], address: str) -> None:
+    progress.say(f"connecting to Ray at {storage.redact(address)}…")
+    try:
+        _init(options)
+    except Exception as error:
+        where = f"the Ray cluster at {storage.redact(address)}"
+        raise ClusterError(f"{where} cannot be reached: {_words(error)} Run `das doctor` for the fix.") from error
+
+
+def _start(options: dict[str, Any]) -> None:
+    """Starts Ray on this machine; again where that took too long, as on a busy machine."""
+    progress.say("starting Ray…")
+    for left in reversed(range(_STARTS)):
+        begun = time.monotonic()
+        busy = threading.Timer(_BUSY_AFTER_S, progress.say, ["this machine is busy: Ray is still starting…"])
+        busy.daemon = True
+        busy.start()
+        try:
+            # Workers have the environment that Ray is started in.
+            with _environment(_WORKER_ENV):
+                _init(options)
+            return
+        except Exception as error:  # Ray raises this very class when it has not started in time
+            late = "timed out" in str(error) or time.monotonic() - begun >= _BUSY_AFTER_S
+            if not (late and left):
+                raise ClusterError(
+                    f"Ray cannot be started on this machine: {_words(error)} The machine may be too busy; try again "
+                    "later, or run `das doctor` for the fix."
+                ) from error
+            progress.say("Ray has not started, perhaps since this machine is busy; trying again…")
+        finally:
+            busy.cancel()
+
+
+def _init(options: dict[str, Any]) -> None:
+    """``ray.init``, of which nothing is left if it does not succeed."""
+    import ray
+
+    before = set(_children())
+    try:
+        with _unhandled_sigterm(), signals.kept():
+            ray.init(**options)
+    except BaseException:
+        ray.shutdown()
+        # What Ray had started when it failed is no session yet, that a shutdown would end.
+        started = [child for child in _children() if child not in before]
+        for child in list(started):
+            with contextlib.suppress(psutil.Error):
+                started += child.children(recursive=True)
+        for child in started:
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+        psutil.wait_procs(started, timeout=5)
+        raise
+
+
+def _children() -> list[psutil.Process]:
+    """Ray's own processes among the children of this one."""
+    import ray
+
+    found, home = [], str(Path(ray.__file__).parent)
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if any(home in word for word in child.cmdline()):
+                found.append(child)
+    return found
+
+
+@contextlib.contextmanager
+def _unhandled_sigterm() -> Iterator[None]:
+    """Keeps ``ray.init`` from handling SIGTERM, on which it would wait for half a minute and exit with 1.
+
+    Only where the process handles it itself. This is private to Ray: tests/system/test_terminal.py sends a SIGTERM.
+    """
+    import ray._private.utils as utils
+
+    theirs = utils.set_sigterm_handler
+    if signals.handled():
+        utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = theirs
+
+
+@contextlib.contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Sets variables for a block: processes that it starts have them, and keep them."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _words(error: Exception) -> str:
+    """An exception of Ray's in one short line that ends like a sentence."""
+    text = storage.redact(" ".join(str(error).split())[:300]) or type(error).__name__
+    return text if text.endswith(".") else text + "."
+
+
+def _quiet() -> None:
+    """Ray Data's own notes stay out of our output; its warnings stay in."""
+    import ray.data
+
+    assert ray.data  # sets up its loggers, which would undo what follows
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    # It warns that there are no bars, which is what we ask for.
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)

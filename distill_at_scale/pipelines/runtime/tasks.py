@@ -1,0 +1,281 @@
+"""A stage: one function over many small descriptions of work, as a Ray Data pipeline.
+
+What travels is the description of a part (a file, a bucket number) and a small record of what was done; the
+rows stay in the task. Ray Data schedules, restarts the tasks of workers that died, and streams the records
+back. What is large and shared by all tasks of a stage lies once a node in Ray's object store. Where a part takes a
+moment, plain tasks do it (``light``): a pipeline costs some 30 ms of CPU a task, a plain one 3.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+import ray
+import ray.data
+
+from distill_at_scale.data.preparation import restartable
+from distill_at_scale.errors import DasError, rebuilt
+from distill_at_scale.pipelines.runtime import progress, resources, run_record, worker_warnings
+
+ANYWHERE: Literal["DEFAULT"] = "DEFAULT"
+"""Where a task of ours may run. Said in so many words, since one started by a trial of Ray Tune would else be held to
+the resources of that trial, which has none but for waiting."""
+
+# Light tasks that are under way at most: few enough for the driver, and enough for thousands of CPUs.
+_UNDER_WAY = 4096
+# Tasks of several items are at least so many, lest the last ones leave CPUs idle for long.
+_TASKS_PER_CPU = 8
+# As malloc.h of glibc numbers them.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+
+
+def run_stage(
+    run: run_record.RunRecord,
+    name: str,
+    work: Callable[..., dict[str, Any]],
+    items: Sequence[Any],
+    shared: Sequence[ray.ObjectRef] = (),
+    num_cpus: float = 1.0,
+    shown: bool = True,
+    light: bool = False,
+    together: int = 1,
+) -> list[dict[str, Any]]:
+    """``[work(item, *shared) for item in items]``, spread over the cluster.
+
+    Args:
+        run: is told time and memory of the stage.
+        name: shown beside the progress.
+        work: picklable; must be safe to run twice.
+        items: picklable descriptions, one part each.
+        shared: objects that every task gets.
+        num_cpus: of one task.
+        shown: whether there is progress to see; not worth a line for what takes a moment.
+        light: whether a part takes a moment, so that plain tasks do it at less cost.
+        together: items that one task may do, one after another, where there are many: of parts that take less than a
+            second, one costs a task as much as several. When its worker dies, it does all of them again.
+
+    Raises:
+        DasError: the first one that a task raised, or when a light one's worker was killed again and again.
+    """
+    if not items:
+        return []
+    start = time.monotonic()
+    call = _Call(ray.put(work), tuple(shared))
+    done: list[dict[str, Any]] = [{}] * len(items)
+    costs: list[dict[str, Any]] = []
+    cpus = int(ray.cluster_resources().get("CPU", 1))
+    per_task = min(together, max(1, len(items) // (_TASKS_PER_CPU * cpus)))
+    with progress.stage(name, len(items), shown) as stage:
+        for index, answer in (_by_tasks if light else _by_pipeline)(call, name, items, num_cpus, per_task):
+            done[index] = answer.take(name)
+            costs.append({**answer.cost, "reused": answer.record.get("reused")})
+            stage.advance()
+    run.add(name, time.monotonic() - start, costs)
+    return done
+
+
+def _by_pipeline(
+    call: _Call, name: str, items: Sequence[Any], num_cpus: float, per_task: int
+) -> Iterator[tuple[int, _Answer]]:
+    """Answers as they come, by Ray Data."""
+    # A task does a block, one batch of a single item after another.
+    inputs = ray.data.from_items(
+        [{"index": k, "item": item} for k, item in enumerate(items)], override_num_blocks=-(-len(items) // per_task)
+    )
+    # Of this pipeline alone: the session may be one of the user's, with settings of its own.
+    inputs.context.enable_progress_bars = False
+    inputs.context.print_on_execution_start = False
+    # Holding half of the CPUs back for later operators, of which there are none, would leave one of two idle.
+    inputs.context.op_resource_reservation_enabled = False
+    for row in inputs.map_batches(call, batch_size=1, batch_format="numpy", num_cpus=num_cpus).iter_rows():
+        yield int(row["index"]), row["answer"]
+
+
+def _by_tasks(
+    call: _Call, name: str, items: Sequence[Any], num_cpus: float, per_task: int
+) -> Iterator[tuple[int, _Answer]]:
+    """Answers as they come, by plain tasks of Ray."""
+    task = ray.remote(num_cpus=num_cpus, scheduling_strategy=ANYWHERE)(_Call.answers)
+    shared = ray.put(call)
+    waiting = iter(range(0, len(items), per_task))
+    running: dict[ray.ObjectRef, int] = {}
+    try:
+        while True:
+            for first in itertools.islice(waiting, _UNDER_WAY - len(running)):
+                running[task.remote(shared, items[first : first + per_task])] = first
+            if not running:
+                return
+            (ready,), _ = ray.wait(list(running))
+            yield from enumerate(ray.get(ready), running.pop(ready))
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        raise DasError(f"{name}: its worker was killed again and again, most likely for want of memory.") from error
+    finally:
+        for left in running:  # where one has failed
+            ray.cancel(left)
+
+
+def run_tree(
+    run: run_record.RunRecord,
+    name: str,
+    combine: Callable[[list[str], str], Any],
+    sources: list[str],
+    target: Callable[[int, int], str],
+    fan_in: int = 32,
+) -> str:
+    """Combines many files into one, ``fan_in`` at a time, level by level; returns the last one's URI.
+
+    Args:
+        combine: writes the combination of some files to a new one; must be associative.
+        sources: at least one file.
+        target: names the file number k of level n.
+    """
+
+    def merge(item: dict[str, Any]) -> dict[str, Any]:
+        def build() -> dict[str, Any]:
+            combine(item["sources"], item["target"])
+            return {}
+
+        return restartable.once(item["target"] + ".json", build)
+
+    level = 0
+    while level == 0 or len(sources) > 1:
+        groups = [sources[k : k + fan_in] for k in range(0, len(sources), fan_in)]
+        items: list[dict[str, Any]] = [{"sources": g, "target": target(level, k)} for k, g in enumerate(groups)]
+        run_stage(run, name, merge, items, shown=len(items) > 1, light=True)
+        sources = [item["target"] for item in items]
+        level += 1
+    return sources[0]
+
+
+def load(function: Callable[..., Any], *arguments: Any) -> ray.ObjectRef:
+    """Has a worker compute ``function(*arguments)`` and keep it for the tasks of later stages."""
+    return ray.remote(scheduling_strategy=ANYWHERE)(function).remote(*arguments)
+
+
+def take(ref: ray.ObjectRef) -> Any:
+    """What :func:`load` computed.
+
+    Raises:
+        DasError: the one that it raised, as one sentence: Ray would put the whole traceback into it.
+    """
+    try:
+        return ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, DasError):
+            raise error.cause from error
+        raise
+
+
+def run_alone(
+    run: run_record.RunRecord,
+    name: str,
+    work: Callable[..., dict[str, Any]],
+    *arguments: Any,
+    gpu: bool = False,
+    warm: Callable[[], None] | None = None,
+) -> dict[str, Any]:
+    """``work(*arguments)`` in one task that has a whole node's CPUs (and a GPU) to itself.
+
+    Args:
+        warm: called before costs are counted, as :func:`~distill_at_scale.models.warming.warm_up`.
+
+    Raises:
+        DasError: the one that the task raised, or when the worker was killed, as for want of memory.
+    """
+    cpus = resources.node_cpus()
+
+    def whole_node() -> _Answer:
+        resources.use_threads(cpus)
+        if warm is not None:
+            warm()
+        return _answer(lambda: work(*arguments))
+
+    start = time.monotonic()
+    task = ray.remote(num_cpus=cpus, num_gpus=1 if gpu else 0, max_retries=1, scheduling_strategy=ANYWHERE)(whole_node)
+    running = task.remote()
+    try:
+        answer: _Answer = ray.get(running)
+    except KeyboardInterrupt:
+        # It would hold the node in a session that goes on.
+        ray.cancel(running, force=True)
+        raise
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        raise DasError(f"{name}: its worker was killed twice, most likely for want of memory.") from error
+    record = answer.take(name)
+    run.add(name, time.monotonic() - start, [answer.cost])
+    return record
+
+
+class _Answer:
+    """A task's record and cost, or its failure, kept whole: Ray Data would spread a dict over columns."""
+
+    def __init__(self) -> None:
+        self.record: dict[str, Any] = {}
+        self.cost: dict[str, float] = {}
+        self.failure: str | None = None
+        self.kind: str | None = None
+        """name of the DasError that it is; None: a bug"""
+        self.warnings: list[str] = []
+
+    def take(self, stage: str) -> dict[str, Any]:
+        """The record; warns of what the task warned of, and raises what failed."""
+        worker_warnings.repeat(self.warnings)
+        if self.failure is not None:
+            raise rebuilt(self.kind, self.failure) if self.kind else RuntimeError(f"{stage} failed:\n{self.failure}")
+        return self.record
+
+
+@functools.cache
+def _keep_memory() -> None:
+    """Has this process keep what NumPy frees, up to 256 MiB, for its next arrays.
+
+    glibc would give it back to the system and have it handed out anew, page by page: a fifth of the CPU of a pass over
+    shards. An array of 32 MiB or more still goes back by itself. Elsewhere than on glibc nothing changes.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 256 << 20)
+
+
+def _answer(work: Callable[[], dict[str, Any]]) -> _Answer:
+    """Runs the work. A failure travels as an answer: retrying one and the same error would be a waste."""
+    _keep_memory()
+    answer, cpu = _Answer(), time.process_time()
+    with worker_warnings.overhear() as answer.warnings:
+        try:
+            answer.record = work()
+        except DasError as error:
+            answer.failure, answer.kind = str(error), type(error).__name__
+        except Exception:
+            answer.failure = traceback.format_exc()
+    answer.cost = {"cpu_s": time.process_time() - cpu, "peak_mib": run_record.peak_mib()}
+    return answer
+
+
+class _Call:
+    """One task of a stage."""
+
+    def __init__(self, work: ray.ObjectRef, shared: tuple[ray.ObjectRef, ...]) -> None:
+        self._work = work
+        self._shared = shared
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {"index": [batch["index"][0]], "answer": [self.answer(batch["item"][0])]}
+
+    def answers(self, items: Sequence[Any]) -> list[_Answer]:
+        """What the work makes of several items, one after another."""
+        return [self.answer(item) for item in items]
+
+    def answer(self, item: Any) -> _Answer:
+        """What the work makes of an item."""
+        # Before the clock runs: in a new process this imports what the work stands on.
+        work = ray.get(self._work)
+        return _answer(lambda: work(item, *(take(ref) for ref in self._shared)))

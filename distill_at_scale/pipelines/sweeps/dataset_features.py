@@ -1,0 +1,42 @@
+"""features: what Data-Genie needs to know of a dataset, in one pass over its shards."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.genie.features import ShardFeatures, dataset_features
+from distill_at_scale.pipelines.runtime import run_record, session
+from distill_at_scale.pipelines.runtime.tasks import run_stage
+
+# A task sends back a histogram and its share of the sampled users' rows; so many of them at most reach the driver.
+_MAX_GROUPS = 64
+
+
+def features(dataset: Dataset, address: str | None = None) -> dict[str, float]:
+    """The features of a dataset's train rows, by name; see :mod:`distill_at_scale.genie.features`.
+
+    Args:
+        dataset: of any size: what reaches the driver are counts, and the rows of a few thousand users.
+        address: of a Ray cluster; default: the session that is there, else this machine.
+
+    Raises:
+        DasError: when there are no train rows.
+    """
+    n, uri = len(dataset.shards), dataset.uri
+    size = -(-n // min(n, _MAX_GROUPS))
+    groups = [list(range(start, min(start + size, n))) for start in range(0, n, size)]
+    if len(groups) == 1:
+        # What is one task takes less time than a start of Ray.
+        return dataset_features(dataset, groups[0]).result(dataset.train_counts())
+
+    def measure(group: list[int]) -> dict[str, Any]:
+        return {"features": dataset_features(Dataset.open(uri), list(group))}
+
+    record = run_record.RunRecord("features", {"data": uri})
+    with session.ensure(address):
+        found = run_stage(record, "measure features", measure, groups)
+    total = ShardFeatures()
+    for one in found:
+        total = total.merge(one["features"])
+    return total.result(dataset.train_counts())

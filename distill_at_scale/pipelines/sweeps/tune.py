@@ -1,0 +1,350 @@
+"""tuning: many trials under Ray Tune, each a function of its own description, none of which takes the others down;
+and searches, whose trials Optuna makes up and ASHA stops early.
+
+Tune schedules, restarts the trials whose workers died, keeps the time budget and logs to TensorBoard (and MLflow on
+request). What a trial found is written down by the trial itself, so nothing here needs to be restored: a run that goes
+on is given the trials that are left.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import traceback
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.logger import TBXLoggerCallback
+from ray.tune.schedulers import ASHAScheduler
+
+from distill_at_scale import signals
+from distill_at_scale.data import hashing, storage
+from distill_at_scale.errors import DasError
+from distill_at_scale.extras import missing
+from distill_at_scale.models.search_space import Range
+from distill_at_scale.pipelines.sweeps.start_barrier import StartBarrier
+from distill_at_scale.pipelines.sweeps.trial_events import FAILED, Follow, Listener, Watch, heard
+from distill_at_scale.pipelines.sweeps.trial_table import TrialTable
+
+# A worker that dies takes its trial along; so often it is tried again.
+_RETRIES = 3
+LOGS = "tensorboard"
+
+# Workers that start together wait so long for each other at most.
+_GATHER_S = 60.0
+_POLL_S = 0.2
+
+Resources = Mapping[str, float]
+"""of a trial: cpu, gpu, memory in bytes, as Ray has them"""
+DRIVER: Resources = {"memory": 400 << 20}
+"""of a trial that only waits for tasks of its own: the memory of a process with this package loaded"""
+
+
+def computing(gpu: bool) -> Resources:
+    """Of a trial that computes, on a CPU and where it should a GPU, which its process alone then sees."""
+    return {"cpu": 1, "gpu": 1} if gpu else {"cpu": 1}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One thing to be done.
+
+    Attributes:
+        key: tells it apart; also the name of its folder of logs.
+        work: gives what is worth logging; picklable, must be safe to run twice.
+        resources: that are held while it runs. Without a CPU it is a driver, whose own tasks do the work.
+        labels: shown in the logs.
+    """
+
+    key: str
+    work: Callable[[], Mapping[str, float]]
+    resources: Resources
+    labels: Mapping[str, Any]
+
+
+def run_trials(
+    trials: list[Trial],
+    board: TrialTable,
+    on_done: Callable[[str, str], None],
+    *,
+    output: str,
+    at_once: int | None,
+    deadline: float | None,
+    mlflow: str | None,
+) -> None:
+    """Runs trials, as many at once as the cluster has room for. Needs a Ray session.
+
+    Args:
+        trials: in the order in which they should begin.
+        board: shows how far it is.
+        on_done: told, in this process, the key of each trial that ended, and why it failed or "".
+        output: folder for the logs, which lie in ``tensorboard/``.
+        at_once: running trials at most; None: as many as their resources allow. Tune ends and starts processes between
+            trials when it may not look ahead, so leave it out wherever trials hold CPUs.
+        deadline: by :func:`time.time`; what runs then is stopped, and counts as not done.
+        mlflow: URI of a tracking server or database that :func:`check_mlflow` has found.
+    """
+    if not trials or (deadline is not None and time.time() >= deadline):
+        return
+    by_key = {trial.key: trial for trial in trials}
+
+    def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        return tune.PlacementGroupFactory([_bundle(by_key[config["trial"]].resources)])
+
+    held = max(int(trial.resources.get("cpu", 0)) for trial in trials)
+    lanes = min(len(trials), int(ray.cluster_resources().get("CPU", 0)) // held) if held else 0
+    gate: Any = ray.remote(num_cpus=0, scheduling_strategy="DEFAULT")(StartBarrier).remote(lanes)
+    trainable = tune.with_resources(tune.with_parameters(_trial, trials=by_key, gate=gate), resources)
+    listener = Follow({trial.key: trial.labels for trial in trials}, board, on_done, _RETRIES + 1)
+    try:
+        _fit(
+            listener,
+            trainable,
+            {"trial": tune.grid_search(list(by_key))},
+            tune.TuneConfig(
+                max_concurrent_trials=at_once,
+                time_budget_s=_seconds_left(deadline),
+                reuse_actors=True,
+                trial_name_creator=lambda trial: trial.config["trial"],
+                trial_dirname_creator=lambda trial: trial.config["trial"],
+            ),
+            output,
+            mlflow,
+        )
+    finally:
+        ray.kill(gate)
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial of a search: its settings, the best metric it came to, and after how many rounds it ended; 0 if it failed
+    before the first."""
+
+    settings: Mapping[str, float]
+    metric: float
+    rounds: int
+
+
+def run_search(
+    learn: Callable[[dict[str, float], Callable[[float], None]], None],
+    space: Mapping[str, Range],
+    first: Mapping[str, float],
+    board: TrialTable,
+    *,
+    trials: int,
+    rounds: int,
+    larger_is_better: bool,
+    lanes: int,
+    output: str,
+    deadline: float | None,
+    mlflow: str | None,
+    seed: int,
+) -> list[Tried]:
+    """Searches for good settings: Optuna's TPE makes them up, ASHA stops those that fall behind. Needs a Ray session.
+
+    Args:
+        learn: ``learn(settings, tell)`` trains with some settings on one CPU and calls ``tell(metric)`` once a round;
+            picklable.
+        space: ranges of the settings.
+        first: those tried first: the defaults.
+        board: shows how far it is.
+        trials: how many settings are tried.
+        rounds: of a trial that is not stopped.
+        lanes: trials at once.
+        output, deadline, mlflow: as of :func:`run_trials`.
+        seed: of the settings that are made up.
+
+    Returns:
+        Every trial that ended.
+
+    Raises:
+        DasError: Optuna is not installed.
+    """
+    try:
+        import optuna
+        from ray.tune.search.optuna import OptunaSearch
+    except ImportError:
+        raise missing("--search", "Optuna", "search") from None
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    mode = "max" if larger_is_better else "min"
+    begin = hashing.stream("search/settings", seed)
+    results = _fit(
+        Watch(board),
+        tune.with_resources(
+            tune.with_parameters(_searched, learn=learn, sign=1 if larger_is_better else -1), {"cpu": 1}
+        ),
+        {name: tune.loguniform(r.low, r.high) if r.log else tune.uniform(r.low, r.high) for name, r in space.items()},
+        tune.TuneConfig(
+            num_samples=trials,
+            search_alg=OptunaSearch(points_to_evaluate=[dict(first)], seed=begin % (1 << 32)),
+            scheduler=ASHAScheduler(
+                time_attr=_ROUND, max_t=rounds, grace_period=max(1, rounds // 9), reduction_factor=3
+            ),
+            metric=_METRIC,
+            mode=mode,
+            max_concurrent_trials=lanes,
+            time_budget_s=_seconds_left(deadline),
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        output,
+        mlflow,
+    )
+    found = []
+    for told, asked in ((results[k].metrics or {}, results[k].config or {}) for k in range(len(results))):
+        if _ROUND in told:
+            settings = {name: float(asked[name]) for name in space}
+            found.append(Tried(settings, float(told[_METRIC]), int(told[_ROUND])))
+    return found
+
+
+_METRIC, _ROUND = "validation", "round"
+_WORST = 1e9
+
+
+def _searched(
+    config: dict[str, float],
+    learn: Callable[[dict[str, float], Callable[[float], None]], None],
+    sign: int,
+) -> None:
+    """What a worker does in a search."""
+    # The best round is the one that would be kept; a trial that fails before the first has the worst that can be.
+    best, rounds = -_WORST, 0
+
+    def on_progress(metric: float) -> None:
+        nonlocal best, rounds
+        best, rounds = max(best, sign * metric), rounds + 1
+        tune.report({_METRIC: sign * best, _ROUND: rounds, FAILED: ""})
+
+    try:
+        learn(dict(config), on_progress)
+    except DasError as error:
+        # As at a rate at which the loss is no number any more.
+        tune.report({_METRIC: sign * best, _ROUND: rounds, FAILED: str(error)})
+
+
+def _fit(
+    listener: Listener,
+    trainable: Any,
+    param_space: dict[str, Any],
+    tune_config: tune.TuneConfig,
+    output: str,
+    mlflow: str | None,
+) -> tune.ResultGrid:
+    """Runs a tuner, without its notes on storage and speed, and removes its pickles: we have no need of its restore."""
+    # Tune's own callbacks would write three files a trial that nobody reads.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    # Its new output ignores that nothing is to be said.
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # Interrupted, it would return as if it were done.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    logs, name = storage.join(output, LOGS), f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
+    try:
+        # An interruption ends the trials as the time budget does, so that none keeps its resources.
+        with signals.deferred(), heard(listener) as callback:
+            config = tune.RunConfig(
+                name=name,
+                storage_path=logs,
+                verbose=0,
+                stop=_Interrupted(),
+                failure_config=tune.FailureConfig(max_failures=_RETRIES),
+                callbacks=[callback, *_loggers(mlflow)],
+            )
+            tuner = tune.Tuner(trainable, param_space=param_space, tune_config=tune_config, run_config=config)
+            return tuner.fit()
+    finally:
+        logger.setLevel(level)
+        for file in storage.list_files(storage.join(logs, name)):
+            if file.uri.endswith(".pkl"):
+                storage.remove(file.uri)
+
+
+class _Interrupted(tune.Stopper):
+    """Stops all trials once this process has been interrupted."""
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return signals.pending()
+
+
+def _seconds_left(deadline: float | None) -> float | None:
+    return None if deadline is None else max(deadline - time.time(), 1.0)
+
+
+def _bundle(resources: Resources) -> dict[str, float]:
+    names = {"cpu": "CPU", "gpu": "GPU"}
+    return {names.get(name, name): amount for name, amount in resources.items() if amount}
+
+
+_gates_passed: set[str] = set()
+"""by this process"""
+
+
+def _pass(gate: Any) -> None:
+    """Waits at a gate, once in the life of this process."""
+    name = gate._actor_id.hex()
+    if name in _gates_passed:
+        return
+    _gates_passed.add(name)
+    me, deadline = ray.get_runtime_context().get_worker_id(), time.monotonic() + _GATHER_S
+    while not ray.get(gate.come.remote(me)) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _trial(config: dict[str, Any], trials: Mapping[str, Trial], gate: Any) -> None:
+    """What a worker does. A failure of the trial's own is reported, not raised: it would come again."""
+    _pass(gate)
+    try:
+        found = dict(trials[config["trial"]].work())
+        failed = ""
+    except DasError as error:
+        found, failed = {}, str(error)
+    except Exception:
+        found, failed = {}, traceback.format_exc()
+    tune.report({**found, FAILED: failed})
+
+
+def check_mlflow(uri: str | None) -> None:
+    """Makes sure, before anything is computed, that there is an MLflow that takes logs where one is asked for.
+
+    Raises:
+        DasError: MLflow is not installed, or has no store at ``uri``, with its reason.
+    """
+    if uri is None:
+        return
+    try:
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+    except ImportError:
+        raise missing("--mlflow", "MLflow", "mlflow") from None
+    try:
+        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+    except MlflowException as error:
+        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
+        raise DasError(f"--mlflow {storage.redact(uri)}: {storage.redact(reason)}.") from None
+
+
+def _loggers(mlflow: str | None) -> list[Any]:
+    if mlflow is None:
+        return [TBXLoggerCallback()]
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+    class Mlflow(MLflowLoggerCallback):
+        """MLflow refuses an @ in a metric's name."""
+
+        def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
+            named = {name.replace("@", "_at_"): value for name, value in result.items()}
+            super().log_trial_result(iteration, trial, named)
+
+    return [TBXLoggerCallback(), Mlflow(tracking_uri=mlflow, experiment_name="distill_at_scale")]

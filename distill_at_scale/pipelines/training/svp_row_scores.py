@@ -1,0 +1,168 @@
+"""proxies: SVP's proxy models are trained on Ray Train and asked after every epoch how hard each train row is.
+
+    train an epoch ─► every worker scores its shards' rows and adds them to the sums so far ─► checkpoint
+
+The sums of an epoch lie in `<uri>/_work` beside the checkpoint of that epoch, so a run that was killed goes on with
+both. At the end they become the row scores that samplers read.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from distill_at_scale.data import hashing, storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.manifest import WORK
+from distill_at_scale.data.preparation import restartable
+from distill_at_scale.errors import DamagedFileError, DasError
+from distill_at_scale.models.training.sources import ShardSource
+from distill_at_scale.models.training.trainer import Trainer
+from distill_at_scale.models.warming import warm_up
+from distill_at_scale.pipelines.runtime import progress, run_record
+from distill_at_scale.pipelines.runtime.tasks import run_stage
+from distill_at_scale.pipelines.training.torch_fit import run_trainer
+from distill_at_scale.pipelines.training.worker_group import TorchCommunicator, WorkerGroupSpec, run_group
+from distill_at_scale.samplers.svp import Objective, Proxy, row_scores
+from distill_at_scale.samplers.svp import variants as svp
+from distill_at_scale.samplers.svp.proxies import hardness, proxy_model
+from distill_at_scale.samplers.svp.row_scores import RowScoresManifest
+from distill_at_scale.samplers.train_rows import TrainRows
+
+_STEPS = 100
+
+
+def score_rows(
+    record: run_record.RunRecord,
+    dataset: Dataset,
+    uri: str,
+    *,
+    proxy: Proxy,
+    objective: Objective,
+    seed: int,
+    epochs: int,
+    workers: int = 1,
+    gpu: bool = False,
+) -> RowScoresManifest:
+    """Row scores of a dataset at ``uri``: those that are there, or new ones. Needs a Ray session.
+
+    Args:
+        record: is told time and memory.
+        dataset: whose train rows are scored.
+        uri: folder of the row scores, as :func:`row_scores.home` names it.
+        proxy, objective, seed: of the scores; others at ``uri`` are refused.
+        epochs: that the scores are the mean over.
+        workers, gpu: that train the proxy.
+
+    Raises:
+        DasError: explicit without ratings, other scores at ``uri``, and as `train`.
+    """
+    place = storage.redact(uri)
+    if objective == "explicit" and not dataset.manifest.has_ratings:
+        raise DasError(f"{storage.redact(dataset.uri)} has no ratings, so its objective is not explicit.")
+    asked = (proxy, objective, epochs, seed)
+    if storage.exists(storage.join(uri, row_scores.NAME)):
+        there = row_scores.open_scores(uri, dataset)
+        if (there.proxy, there.objective, there.epochs, there.seed) != asked:
+            raise DasError(
+                f"{place} holds row scores of other settings ({there.epochs} epochs); choose another --output."
+            )
+        return there
+    folder = "-".join(map(str, (*asked, workers, dataset.manifest.fingerprint)))
+    group = WorkerGroupSpec(workers=workers, gpu=gpu, work=storage.join(uri, WORK, folder))
+    data = dataset.uri
+
+    with progress.stage(f"train {proxy} proxy", _STEPS) as stage, progress.relay(stage, _STEPS) as on_progress:
+
+        def work(group: WorkerGroupSpec, communicator: TorchCommunicator) -> None:
+            dataset = Dataset.open(data)
+            model = proxy_model(proxy, objective, dataset.manifest.splits["train"], seed, epochs)
+            source = ShardSource(dataset, communicator.rank, communicator.world_size, validation=False)
+
+            def add_scores(trainer: Trainer) -> None:
+                trainer.module.eval()
+                for piece, (shard, cut, _) in enumerate(source.pieces):
+                    begin = hashing.stream("svp/negatives", seed, trainer.epoch, shard, cut)
+                    rng = np.random.default_rng(begin)
+                    total = hardness(model, trainer.module, source.train(piece), rng)
+                    if trainer.epoch > 1:
+                        total += _read(group.work, trainer.epoch - 1, shard, cut)
+                    table = pa.table({"sum": total})
+                    restartable.write_arrow(_sums(group.work, trainer.epoch, shard, cut), table)
+                # The checkpoint of an epoch says that all its sums are there.
+                communicator.all_reduce(torch.zeros(1, device=communicator.device))
+                if communicator.rank == 0 and trainer.epoch > group.keep_checkpoints + 1:
+                    storage.remove(_epoch(group.work, trainer.epoch - group.keep_checkpoints - 1))
+
+            run_trainer(group, communicator, model, dataset, source, on_progress, add_scores)
+
+        run_group(record, f"train {proxy} proxy", group, work, functools.partial(warm_up, proxy))
+    cuts = -(-workers // len(dataset.shards))
+
+    def write(shard: int) -> dict[str, Any]:
+        total = np.concatenate([_read(group.work, epochs, shard, cut) for cut in range(cuts)])
+        return {"file": row_scores.write_part(uri, shard, (total / epochs).astype(np.float32))}
+
+    written = run_stage(record, "write row scores", write, list(range(len(dataset.shards))), shown=False)
+    manifest = RowScoresManifest(
+        data=dataset.manifest.fingerprint,
+        proxy=proxy,
+        objective=objective,
+        epochs=epochs,
+        seed=seed,
+        files=[part["file"] for part in written],
+    )
+    row_scores.write_manifest(uri, manifest)
+    storage.remove(storage.join(uri, WORK))
+    return manifest
+
+
+@dataclass(frozen=True)
+class Hardness:
+    """Row scores as samplers read them, with what weights them.
+
+    Attributes:
+        uri, manifest: of the row scores.
+        item_counts: int64 [items], train rows of each item over all shards; None without weights.
+        n_rows: train rows of all shards.
+    """
+
+    uri: str
+    manifest: RowScoresManifest
+    item_counts: np.ndarray | None
+    n_rows: int
+
+    def of_shard(self, shard: int, rows: TrainRows) -> tuple[np.ndarray, np.ndarray | None]:
+        """The scores of a shard's train rows, and their inverse propensities or None."""
+        counts = self.item_counts
+        weights = None if counts is None else svp.row_weights(rows, counts, self.n_rows)
+        return row_scores.read_part(self.uri, self.manifest, shard, len(rows)), weights
+
+
+def load_hardness(uri: str, data: str, prop: bool) -> Hardness:
+    """The row scores at ``uri`` of the dataset at ``data``; with ``prop``, what is needed to weight them."""
+    dataset = Dataset.open(data)
+    counts = dataset.train_counts() if prop else None
+    return Hardness(uri, row_scores.open_scores(uri, dataset), counts, dataset.manifest.splits["train"])
+
+
+def _epoch(work: str, epoch: int) -> str:
+    return storage.join(work, f"sums-{epoch:05d}")
+
+
+def _sums(work: str, epoch: int, shard: int, cut: int) -> str:
+    return storage.join(_epoch(work, epoch), f"part-{shard:05d}-{cut:05d}.arrow")
+
+
+def _read(work: str, epoch: int, shard: int, cut: int) -> np.ndarray:
+    try:
+        return restartable.read_arrow(_sums(work, epoch, shard, cut))["sum"].to_numpy()
+    except DamagedFileError:
+        # No sums can be made again without the proxy as it was then.
+        storage.remove(work)
+        raise

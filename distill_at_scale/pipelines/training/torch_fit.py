@@ -1,0 +1,110 @@
+"""Fits of models trained by gradients: data-parallel workers, each on its own shards, with checkpoints.
+
+    every worker: its own shards, streamed ─► Trainer (gradients summed over the workers) ─► rank 0 saves the model
+
+Checkpoints lie in `<output>/_work/<run>` until the model is saved. A run whose workers or driver died goes on from the
+newest one.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Callable
+
+import torch
+
+from distill_at_scale.config import FitConfig
+from distill_at_scale.data import storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.manifest import WORK
+from distill_at_scale.models import create_model
+from distill_at_scale.models.training.sources import ShardSource
+from distill_at_scale.models.training.torch_model import TorchRecommender
+from distill_at_scale.models.training.trainer import Trainer
+from distill_at_scale.models.warming import warm_up
+from distill_at_scale.pipelines.runtime import progress, run_record
+from distill_at_scale.pipelines.runtime.checkpoints import Checkpoints
+from distill_at_scale.pipelines.training.worker_group import TorchCommunicator, WorkerGroupSpec, run_group
+
+
+def work_folder(config: FitConfig, dataset: Dataset, output: str) -> str:
+    """Where the checkpoints of this very run lie: same rows, model, settings and number of workers."""
+    same = {
+        "data": dataset.manifest.fingerprint,
+        "model": config.model,
+        "settings": config.set,
+        "workers": config.workers,
+        "versions": {name: run_record.versions()[name] for name in ("distill_at_scale", "torch")},
+    }
+    digest = hashlib.sha256(json.dumps(same, sort_keys=True, default=str).encode()).hexdigest()
+    return storage.join(output, WORK, digest[:16])
+
+
+def train(
+    record: run_record.RunRecord, config: FitConfig, dataset: Dataset, output: str, on_progress: progress.OnProgress
+) -> None:
+    """Trains a model and saves it at ``output``; goes on from the checkpoints of an earlier run that was killed.
+
+    Raises:
+        DasError: too few CPUs or GPUs, too little memory, a loss that is no number, too many dead workers.
+    """
+    group = WorkerGroupSpec(
+        workers=config.workers,
+        gpu=config.gpu,
+        work=work_folder(config, dataset, output),
+        checkpoint_every=config.checkpoint_every,
+        keep_checkpoints=config.keep_checkpoints,
+    )
+    data, name, settings = dataset.uri, config.model, config.set
+
+    def work(group: WorkerGroupSpec, communicator: TorchCommunicator) -> None:
+        dataset, model = Dataset.open(data), create_model(name, settings)
+        assert isinstance(model, TorchRecommender)
+        source = ShardSource(dataset, communicator.rank, communicator.world_size)
+        trainer = run_trainer(group, communicator, model, dataset, source, on_progress)
+        model.adopt(trainer, source.n_users, source.n_items, dataset.manifest.item_space)
+        if communicator.rank == 0:
+            model.save(output)
+
+    run_group(record, f"fit {config.model}", group, work, functools.partial(warm_up, name, settings))
+    storage.remove(storage.join(output, WORK))
+
+
+def run_trainer(
+    group: WorkerGroupSpec,
+    communicator: TorchCommunicator,
+    model: TorchRecommender,
+    dataset: Dataset,
+    source: ShardSource,
+    on_progress: progress.OnProgress,
+    after_epoch: Callable[[Trainer], None] | None = None,
+) -> Trainer:
+    """Trains on this worker's share, from the newest checkpoint on.
+
+    Args:
+        after_epoch: called after each epoch, before its checkpoint.
+    """
+    rows = -(-dataset.n_rows // communicator.world_size)
+    model.check_memory(dataset.n_users, dataset.n_items, rows, model.config)
+    trainer = Trainer(model, source, communicator.device, communicator)
+    checkpoints = Checkpoints(group.work, group.keep_checkpoints)
+    every = group.checkpoint_every or trainer.steps_per_epoch
+    # One worker looks, all go by what it saw.
+    newest = torch.tensor([checkpoints.newest() if communicator.rank == 0 else 0], device=communicator.device)
+    communicator.all_reduce(newest)
+    if newest.item():
+        trainer.restore(checkpoints.read(int(newest.item())))
+        communicator.earlier_cpu_s = trainer.earlier_cpu_s
+
+    def after_step() -> None:
+        if trainer.step == 0 and after_epoch:
+            after_epoch(trainer)
+        steps = trainer.epoch * trainer.steps_per_epoch + trainer.step
+        if steps % every == 0 and communicator.rank == 0:
+            checkpoints.write(steps, trainer.state())
+
+    trainer.run(on_progress, after_step)
+    checkpoints.wait()
+    return trainer
