@@ -70,7 +70,7 @@ def test_there_is_one_version() -> None:
     """In the package's __init__, from where the build takes it and results are marked with it."""
     assert "version" not in PROJECT
     assert PROJECT["dynamic"] == ["version"]
-    runs = importlib.import_module("distill_at_scale.pipelines.runs")
+    runs = importlib.import_module("distill_at_scale.pipelines.runtime.run_record")
     assert runs.versions()["distill_at_scale"] == runs.made_with()["distill_at_scale"] == das.__version__
 
 
@@ -115,7 +115,7 @@ def test_messages_name_extras_that_exist() -> None:
 
 
 def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    tuning = importlib.import_module("distill_at_scale.pipelines.tuning")
+    tuning = importlib.import_module("distill_at_scale.pipelines.sweeps.tune")
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(das.DasError, match=r"^--mlflow needs MLflow, .* 'distill-at-scale\[mlflow\]'\.$"):
         tuning.check_mlflow("sqlite:///mlflow.db")

@@ -41,7 +41,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pcg, "_TILE", 9)
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
+@pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_the_streamed_kernel_is_the_kernel(small_blocks: None, world_size: int) -> None:
     train = random_rows(50, 20, 0)
     direction = np.random.default_rng(1).normal(size=(50, 6))
@@ -109,7 +109,7 @@ def test_every_step_is_the_textbooks() -> None:
     assert solver.iteration == 4
 
 
-@pytest.mark.parametrize("world", [1, 2, 4])
+@pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_any_number_of_workers_and_chunks_solves_the_system(small_blocks: None, world_size: int) -> None:
     train, lam = random_rows(43, 20, 5), 0.6
     k, x = dense(train)

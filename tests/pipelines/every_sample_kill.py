@@ -23,7 +23,7 @@ def inline_sample(**settings: Any) -> verb.Samples:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(verb, "run_stage", run_stage)
-        patch.setattr(verb.cluster, "session", lambda address: contextlib.nullcontext())
+        patch.setattr(verb.session, "ensure", lambda address: contextlib.nullcontext())
         return verb.sample(**settings)
 
 

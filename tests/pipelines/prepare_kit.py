@@ -63,7 +63,7 @@ def without_ray() -> Iterator[None]:
         patch.setattr(verb, "run_stage", run_stage)
         patch.setattr(verb, "load_shared", lambda function, *arguments: function(*arguments))
         patch.setattr(verb, "take", lambda value: value)
-        patch.setattr(verb.cluster, "session", lambda address: contextlib.nullcontext())
+        patch.setattr(verb.session, "ensure", lambda address: contextlib.nullcontext())
         yield
 
 

@@ -22,7 +22,8 @@ from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie.trials import read_trials
 from distill_at_scale.pipelines.distill import distill, method_config
-from distill_at_scale.pipelines.distilling.sequences import SingleWorker, distill_farzi
+from distill_at_scale.pipelines.distilling.sequences import distill_farzi
+from distill_at_scale.pipelines.distilling.teachers import SingleWorker
 from distill_at_scale.pipelines.evaluate import evaluate
 from distill_at_scale.pipelines.export import export
 from distill_at_scale.pipelines.fit import fit
