@@ -26,7 +26,10 @@ NULL_LIKE: Final = tuple(_NULL_LIKE.split(" "))
 # How integers that are not written as programs print them begin or end in quotes.
 _QUOTED: Final = (b'"0', b'"+', b'"-', b'" ', b'"\t', b' "', b'\t"')
 _KEEP_TEXT: Final = "(--id-type string reads ids as text)"
-_LARGEST_EXACT_FLOAT: Final = float(2**53)
+# From here on neighbouring whole numbers become one float, and two ids one.
+_EXACT_BELOW: Final[dict[type[pl.DataType], float]] = {pl.Float32: float(2**24), pl.Float64: float(2**53)}
+# No-break, zero-width and other blanks that print as nothing or as a plain blank. The joiner of emoji is none.
+_UNSEEN: Final = "[\u0080-\u00a0\u00ad\u1680\u2000-\u200c\u200e\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]"
 
 
 def convert_id(values: pl.Series, id_type: str) -> pl.Series:
@@ -50,7 +53,8 @@ def convert_id(values: pl.Series, id_type: str) -> pl.Series:
 
 def whole(values: pl.Series) -> pl.Series:
     """Floats that are whole numbers (and exact as such), as Int64; null elsewhere."""
-    exact = values.is_finite() & (values == values.floor()) & (values.abs() <= _LARGEST_EXACT_FLOAT)
+    below = _EXACT_BELOW.get(type(values.dtype), _EXACT_BELOW[pl.Float32])
+    exact = values.is_finite() & (values == values.floor()) & (values.abs() < below)
     return _where(values, exact).cast(pl.Int64)
 
 
@@ -75,6 +79,11 @@ def is_canonical(block: bytes, delimiter: str) -> bool:
     minus = data[at[first == ord("-")] + 2]
     digits = (zero >= ord("0")) & (zero <= ord("9"))
     return not digits.any() and not (minus == ord("0")).any()
+
+
+def inexact(name: str) -> str:
+    """The reason for whole numbers in a column of floats that cannot hold them exactly."""
+    return f"{name} is too large to be exact as a float; write the column as integers or text"
 
 
 def id_reasons(name: str, text: pl.Series, id_type: str) -> Iterator[tuple[pl.Series, str]]:
@@ -117,6 +126,10 @@ def notice_ids(ids: pl.Series) -> list[Notice]:
             ids.str.ends_with('"') & ids.str.starts_with('"'),
             f"{name} is in quotes, which stay a part of the id (--quote '\"' takes them off)",
         ),
+        (
+            _unseen(ids),
+            f"{name} holds characters that cannot be seen (no-break or zero-width blanks), which stay a part of the id",
+        ),
     )
     notices = []
     for mask, what in found:
@@ -127,6 +140,13 @@ def notice_ids(ids: pl.Series) -> list[Notice]:
             at: Any = mask.arg_max()
             notices.append(Notice(what=what, count=count, example=shown(ids[at])))
     return notices
+
+
+def _unseen(ids: pl.Series) -> pl.Series:
+    """Which ids hold such characters; of ids in ASCII alone, which most are, none is looked at."""
+    if ids.str.len_bytes().sum() == ids.str.len_chars().sum():
+        return pl.repeat(False, len(ids), eager=True)
+    return ids.str.contains(_UNSEEN)
 
 
 def _integers(text: pl.Series) -> pl.Series:

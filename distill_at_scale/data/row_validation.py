@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from distill_at_scale.data.columns import Columns
-from distill_at_scale.data.ids import convert_id, id_reasons, whole
+from distill_at_scale.data.ids import convert_id, id_reasons, inexact, whole
 from distill_at_scale.data.times import TimeRule, convert_time, time_reasons, unreadable
 from distill_at_scale.data.values import as_text, floats, keep
 
@@ -164,6 +164,8 @@ def _reasons(values: pl.Series, is_bad: pl.Series, id_type: str | None, times: T
     missing = text.is_null() | (text == "")
     reason = pl.when(~is_bad).then(pl.lit(None, pl.String)).when(missing).then(pl.lit(f"{name} is missing"))
     if id_type:
+        if values.dtype.is_float():
+            reason = reason.when(values == values.floor()).then(pl.lit(inexact(name)))
         *known, (_, otherwise) = id_reasons(name, text, id_type)
         for holds, why in known:
             reason = reason.when(holds).then(pl.lit(why))

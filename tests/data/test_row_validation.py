@@ -274,3 +274,12 @@ def test_clean_rows_come_back_whole(n):
     assert good.equals(raw)
     assert bad.height == 0
     assert bad.schema == pl.Schema(BAD_SCHEMA)
+
+
+def test_floats_that_cannot_tell_two_ids_apart_are_bad():
+    narrow = pl.Series([7.0, 2.0**24 - 1, 2.0**24], dtype=pl.Float32)
+    assert clean_one("user_id", narrow) == (
+        [7, 2**24 - 1],
+        ["user_id is too large to be exact as a float; write the column as integers or text"],
+    )
+    assert clean_one("user_id", [2.0**53 - 1, 2.0**53])[0] == [2**53 - 1]

@@ -14,6 +14,7 @@ from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.readers.delimited_layout import TYPED_FIELD, delimited, movielens
 from distill_at_scale.data.readers.fields import known_names
+from distill_at_scale.data.readers.json_values import field_names, value_at
 from distill_at_scale.data.readers.layout import TextLayout
 from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.schema import FileFormat
@@ -140,16 +141,29 @@ def _jsonl(head: TextHead, lines: Sequence[str], options: LogOptions) -> TextLay
         )
     if not objects:
         raise DasError(
-            f"{head.name}: none of the first lines is a JSON object; write one object per line, "
-            f"or name the right format with --format."
+            f"{head.name}: none of the first lines is a JSON object; write one object per line, such as with "
+            f"`jq -c . FILE.json > FILE.jsonl`, or name the right format with --format."
         )
-    names = tuple(dict.fromkeys(key for value in objects for key in value))
+    names = field_names(objects)
+    _refuse_wrapped(head, objects, options)
     if not head.complete or len(lines) > _SAMPLE_LINES:
         # Objects behind these may have more; the user may know of them.
         known = (*options.map.values(), *options.where, options.event_column)
         names += tuple(name for name in dict.fromkeys(known) if name and name not in names)
-    samples = {name: [value.get(name) for value in objects] for name in names}
+    samples = {name: [value_at(value, name) for value in objects] for name in names}
     return TextLayout(head, "jsonl", names, None, 0, samples)
+
+
+def _refuse_wrapped(head: TextHead, objects: Sequence[dict[str, Any]], options: LogOptions) -> None:
+    """Refuses one object that holds all the rows, as {"data": [{…}, …]}."""
+    if len(objects) > 1 or not head.complete or known_names(tuple(objects[0]), options.map):
+        return
+    for key, value in objects[0].items():
+        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+            raise DasError(
+                f"{head.name}: one object holds all rows, in the array '{key}'; write one object per line, with "
+                f"`jq -c '.{key}[]' FILE.json > FILE.jsonl`."
+            )
 
 
 def _python_dicts(lines: Sequence[str]) -> bool:

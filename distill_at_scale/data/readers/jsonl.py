@@ -13,6 +13,15 @@ import pyarrow.json as pa_json
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.readers.fields import aliases, known_as
+from distill_at_scale.data.readers.json_values import (
+    Ids,
+    WrongValue,
+    arrow_field,
+    arrow_schema,
+    as_object,
+    as_text,
+    value_at,
+)
 from distill_at_scale.data.readers.lines import Parsed, line_numbers
 from distill_at_scale.data.readers.schema import Fragment, LogSchema
 from distill_at_scale.errors import DasError
@@ -34,14 +43,19 @@ def parse_jsonl(block: bytes, fragment: Fragment, schema: LogSchema) -> Parsed:
         DasError: a column that the first objects of the log do not have, and which therefore is not read, comes later.
     """
     _refuse_late(block, fragment, schema)
-    fields = [(name, _ARROW[schema.text_types.get(c, "string")]) for c, name in schema.read.items()]
+    types = {name: _ARROW[schema.text_types.get(c, "string")] for c, name in schema.read.items()}
+    fields = arrow_schema(types)
+    # A name with a dot is a path into objects, unless it is a key itself, which only single objects tell.
+    keys = any("." in name and json.dumps(name).encode() in block for name in types)
+    if fields is None or keys:
+        return _parse_lines(block, schema)
     source: Any = pa.BufferReader(block)
     try:
         table = pa_json.read_json(
             source,
             read_options=pa_json.ReadOptions(use_threads=False, block_size=len(block) + 1),
             parse_options=pa_json.ParseOptions(
-                explicit_schema=pa.schema(fields),
+                explicit_schema=fields,
                 newlines_in_values=False,
                 unexpected_field_behavior="ignore",
             ),
@@ -52,7 +66,7 @@ def parse_jsonl(block: bytes, fragment: Fragment, schema: LogSchema) -> Parsed:
     if table.num_rows != len(lines):
         # Arrow also takes objects spread over lines, or several in one.
         return _parse_lines(block, schema)
-    raw = pl.DataFrame({c: pl.Series(c, table.column(name)) for c, name in schema.read.items()})
+    raw = pl.DataFrame({c: pl.Series(c, arrow_field(table, name)) for c, name in schema.read.items()})
     return Parsed(raw, [], [], lambda: (lines, np.empty(0, dtype=np.int64)))
 
 
@@ -85,7 +99,8 @@ def _key_of(line: bytes, canonical: str) -> str | None:
     except (ValueError, RecursionError):
         return None
     known = values if isinstance(values, dict) else {}
-    return next((key for key, value in known.items() if value is not None and known_as(key) == canonical), None)
+    plain = {key: value for key, value in known.items() if value is not None and not isinstance(value, dict | list)}
+    return next((key for key in plain if known_as(key) == canonical), None)
 
 
 def _parse_lines(block: bytes, schema: LogSchema) -> Parsed:
@@ -94,47 +109,29 @@ def _parse_lines(block: bytes, schema: LogSchema) -> Parsed:
     broken: list[str] = []
     reasons: list[str] = []
     broken_at: list[int] = []
+    ids = Ids(schema)
     for index, line in enumerate(block.decode().split("\n")):
         line = line.rstrip("\r")
         if not line:
             continue
         try:
-            values = json.loads(line)
+            values = json.loads(line, object_pairs_hook=as_object)
             if not isinstance(values, dict):
                 raise ValueError
-            own = [_as_text(values.get(name)) for name in schema.columns.values()]
-            rows.append([*own, *(_compared(values.get(name)) for name in schema.extra.values())])
+            own = [ids.text(c, value_at(values, name)) for c, name in schema.columns.items()]
+            rows.append([*own, *(_compared(value_at(values, name)) for name in schema.extra.values())])
             row_lines.append(index)
-        except _WrongValue:
+        except WrongValue as error:
             broken.append(line)
-            reasons.append("line has an array, object, boolean or broken text where an id, number or time belongs")
+            reasons.append(str(error))
             broken_at.append(index)
         except (ValueError, RecursionError):
             broken.append(line)
             reasons.append("line is not one JSON object")
             broken_at.append(index)
     raw = pl.DataFrame(rows, schema=dict.fromkeys(schema.read, pl.String), orient="row")
-    return Parsed(raw, broken, reasons, lambda: (np.array(row_lines, np.int64), np.array(broken_at, np.int64)))
-
-
-class _WrongValue(Exception):
-    pass
-
-
-def _as_text(value: Any) -> str | None:
-    if value is None:
-        return None
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise _WrongValue from None
-        return value
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _WrongValue
-    if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
-        return str(int(value))
-    return repr(value)
+    at = np.array(row_lines, np.int64), np.array(broken_at, np.int64)
+    return Parsed(raw, broken, reasons, lambda: at, tuple(ids.noticed()))
 
 
 def _compared(value: Any) -> str | None:
@@ -142,6 +139,6 @@ def _compared(value: Any) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     try:
-        return _as_text(value)
-    except _WrongValue:
+        return as_text(value)
+    except WrongValue:
         return None

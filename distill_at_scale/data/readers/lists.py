@@ -14,7 +14,7 @@ _BRACKETS: Final = re.compile(r"^[\[({]|[\])}]$|[\"']")
 
 
 def refuse_lists(values: Sequence[Any], canonical: str, name: str, source: str) -> None:
-    """Refuses an id column of text where most values are lists of ids.
+    """Refuses an id column where most values are lists of ids.
 
     Args:
         values: the first values of the column.
@@ -25,6 +25,13 @@ def refuse_lists(values: Sequence[Any], canonical: str, name: str, source: str) 
     Raises:
         DasError: naming the column and what to do.
     """
+    arrays = [value for value in values if isinstance(value, list)]
+    if arrays and 2 * len(arrays) >= len(values):
+        raise DasError(
+            f"{source}: the field '{name}' holds arrays ({str(arrays[0])[:60]}) where an object has one {canonical}; "
+            f"write a row for each of their values, or convert the file to Parquet, whose lists are read: "
+            f"`python -c \"import polars as pl; pl.read_ndjson('FILE.jsonl').write_parquet('FILE.parquet')\"`."
+        )
     texts = [value for value in values if isinstance(value, str) and value]
     lists = [text for text in texts if _is_list(text)]
     if not lists or 2 * len(lists) < len(texts):

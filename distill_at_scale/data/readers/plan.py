@@ -187,6 +187,8 @@ def _schema(
         ids = {_id_kind(head, name, values) for head, values in zip(heads, partitions)} - {None}
         as_int = ids == {"int"} if options.id_type == "auto" else options.id_type == "int"
         id_types[canonical] = "int64" if as_int else "string"
+        # Floats would lose digits of ids too large for 64 bits.
+        text_types[canonical] = "int" if text_types[canonical] == "int" else "string"
     rule, noticed = _times(options, heads, columns, samples)
     if rule.unit == "format" and text_types.get(Columns.TIMESTAMP) == "int" and not _typed_numbers(heads):
         # Read as an integer, 01022020 would lose the zero that belongs to its day.
