@@ -28,3 +28,12 @@ SPLITS: Final = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 SplitRule = Literal["leave_2", "20_percent_hist", "temporal", "column"]
 """How rows are divided into them; see `splits`."""
+
+History = Literal["all", "train+validation", "train"]
+"""Which rows are a user's history."""
+HISTORIES: Final[dict[History, tuple[str, ...]]] = {
+    "all": ("train", "validation", "test"),
+    "train+validation": ("train", "validation"),
+    "train": ("train",),
+}
+"""The splits of each."""

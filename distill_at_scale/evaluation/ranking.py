@@ -1,8 +1,7 @@
 """How good are the scores of a model? Full ranking over all items, streamed over users, mergeable.
 
-A user's history is masked (never recommended); everything else in the catalogue competes. Equal scores are
-ordered by a draw of user and item (see :mod:`~distill_at_scale.evaluation.ties`), so that a ranking depends neither on
-the batch or the machine, nor on how the items are numbered.
+A user's history is masked (never recommended); everything else in the catalogue competes. The ranking is that of
+:mod:`~distill_at_scale.evaluation.top_k`, which also makes recommendations.
 """
 
 from __future__ import annotations
@@ -19,68 +18,10 @@ from distill_at_scale.evaluation.auc import N_NEGATIVES, ScoreHistogram, unseen_
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.evaluation.groups import UserGroups
 from distill_at_scale.evaluation.metrics import inverse_propensities, ranking_metrics
-from distill_at_scale.evaluation.order import ordered_bits, sorted_unique
-from distill_at_scale.evaluation.ties import items_at, places, salts
+from distill_at_scale.evaluation.order import sorted_unique
+from distill_at_scale.evaluation.top_k import default_batch_users, require_finite, top_k
 
 DEFAULT_KS = (10, 100)
-
-# Scores of one batch in `evaluate` stay near this size.
-_BATCH_BYTES = 16 << 20
-
-
-@dataclass(frozen=True)
-class TopK:
-    """The best items of some users.
-
-    Attributes:
-        items: int64 [b, k], best first.
-        valid: bool [b, k], False where a user has fewer unmasked items than places.
-        tied: bool [b, k], whether another unmasked item of the user has the same score, so that a draw gave the place.
-    """
-
-    items: np.ndarray
-    valid: np.ndarray
-    tied: np.ndarray
-
-
-def top_k(scores: np.ndarray, mask_rows: np.ndarray, mask_items: np.ndarray, k: int, users: np.ndarray) -> TopK:
-    """The k best items of each row, best first; equal scores in the order of a draw.
-
-    Args:
-        scores: float32 [b, n_items], finite.
-        mask_rows, mask_items: int64 [m], pairs that never enter a list.
-        k: length of the lists, cut to n_items.
-        users: int64 [b], the users' numbers, which the draw goes by.
-    """
-    n_rows, n_items = scores.shape
-    k = min(k, n_items)
-    masked = scores.astype(np.float32, copy=True)
-    masked[mask_rows, mask_items] = -np.inf
-    threshold = np.partition(masked, n_items - k, axis=1)[:, n_items - k]
-    rows, items = np.divmod(np.flatnonzero(masked >= threshold[:, None]), n_items)
-    salt = salts(users)
-    # One integer a candidate, descending score above its place among equals: sorting it orders both at once.
-    bits = (~ordered_bits(masked[rows, items])).astype(np.uint64) << np.uint64(32)
-    keys = bits | places(items, salt[rows])
-
-    counts = np.bincount(rows, minlength=n_rows)
-    starts = np.cumsum(counts) - counts
-    best = np.empty((n_rows, k), dtype=np.uint64)
-    exact = counts == k
-    best[exact] = keys[np.repeat(exact, counts)].reshape(-1, k)
-    for row in np.flatnonzero(~exact):  # ties at the threshold: rare, except for popularity-like scores
-        candidates = keys[starts[row] : starts[row] + counts[row]]
-        best[row] = np.partition(candidates, k - 1)[:k]
-    best.sort(axis=1)
-    score = best >> np.uint64(32)
-    same = score[:, 1:] == score[:, :-1]
-    tied = np.zeros(best.shape, dtype=bool)
-    tied[:, 1:] |= same
-    tied[:, :-1] |= same
-    # Those at the end may share their score with items that did not make the list.
-    tied[~exact] |= score[~exact] == score[~exact][:, -1:]
-    chosen = items_at(best & np.uint64(0xFFFFFFFF), salt[:, None])
-    return TopK(chosen, masked[np.arange(n_rows)[:, None], chosen] > -np.inf, tied)
 
 
 @dataclass(frozen=True)
@@ -182,11 +123,7 @@ class RankingEvaluator:
             raise DasError(
                 "Histories and held-out rows are not of the same users and items; take both from one Dataset."
             )
-        if scores.size and not (np.isfinite(scores.min()) and np.isfinite(scores.max())):
-            raise DasError(
-                f"{self.name}: some scores are NaN or infinite, so the items cannot be ranked; "
-                "fit it with a larger regularisation (lam) or in float64."
-            )
+        require_finite(scores, self.name)
         self.n_users_all += len(histories)
         if self.ratings:
             self._add_squared_error(scores, heldout)
@@ -207,7 +144,7 @@ class RankingEvaluator:
         batch_users: int | None = None,
     ) -> None:
         """Scores users in batches and counts them in; arguments as of :func:`evaluate`."""
-        step = batch_users or max(16, _BATCH_BYTES // (4 * max(histories.n_items, 1)))
+        step = batch_users or default_batch_users(histories.n_items)
         for start in range(0, len(histories), step):
             stop = start + step
             batch = histories.slice(start, stop)

@@ -23,6 +23,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import DamagedFileError, DasError, SettingError
 from distill_at_scale.models.memory import require_memory
+from distill_at_scale.models.recommendations import Recommends
 from distill_at_scale.models.selection import Progress, Selection
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 from distill_at_scale.registry import MODELS
@@ -43,7 +44,7 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-class Recommender(ABC):
+class Recommender(Recommends, ABC):
     """From users' histories to a score for every item.
 
     Subclasses give ``name``, ``Config``, ``instead`` and the underscored methods; the public ones here check

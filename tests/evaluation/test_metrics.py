@@ -16,8 +16,8 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation import RankingEvaluator, evaluate, inverse_propensities
 from distill_at_scale.evaluation.auc import ScoreHistogram, unseen_negatives
-from distill_at_scale.evaluation.ranking import top_k
 from distill_at_scale.evaluation.ties import items_at, places
+from distill_at_scale.evaluation.top_k import top_k
 
 KS = (1, 3, 10)
 

@@ -1,0 +1,290 @@
+"""Recommendations: the best items for users, and the items that go best with an item, by the log's own ids.
+
+The ranking is the one that evaluation measures (:mod:`~distill_at_scale.evaluation.top_k`), ties included.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from typing import Any, ClassVar, Final
+
+import numpy as np
+import polars as pl
+
+from distill_at_scale.data import hashing, storage
+from distill_at_scale.data.columns import HISTORIES, Columns, History
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.given_ids import given_ids, shown_ids
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.errors import DasError, SettingError
+from distill_at_scale.models.ranked_items import RANK, rank_items
+
+log = logging.getLogger(__name__)
+
+SIMILAR_ID: Final = "similar_item_id"
+
+_READ = (Columns.USER_ID, Columns.ITEM_ID, Columns.RATING, Columns.TIMESTAMP)
+
+# Users from this number on are in no dataset: a model that keeps a vector for each user folds them in.
+_STRANGERS = 1 << 62
+
+
+class Recommends(ABC):
+    """What every recommender does with its scores."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def score(self, histories: Interactions) -> np.ndarray:
+        """Scores of all items, float32 [b, n_items]."""
+
+    @abstractmethod
+    def check_item_space(self, n_items: int, item_space: str | None) -> None:
+        """Makes sure that item numbers mean here what they meant at the fit."""
+
+    def recommend(
+        self,
+        data: Dataset,
+        users: Any = None,
+        k: int = 20,
+        *,
+        history: History = "all",
+        include_seen: bool = False,
+        histories: Any = None,
+    ) -> pl.DataFrame:
+        """The k best items of each user, ranked exactly as :func:`~distill_at_scale.evaluate` ranks them.
+
+        Every model serves users whom it was not fitted on, from their history; popularity, and bias with
+        objective=implicit, give everybody the same items, less those seen. With ``history="train+validation"`` the
+        lists are the ones that ``evaluate`` measures on the test rows, and with ``"train"`` those on the validation
+        rows.
+
+        Args:
+            data: the dataset that the model was fitted on, or another with the same items, such as its parent.
+            users: ids as in the log, one or several; None: all users. Unknown ones are left out with a warning.
+            k: length of a list. A user with fewer than k items left gets a shorter one.
+            history: the rows of a user that are the model's input, and whose items count as seen.
+            include_seen: whether seen items may be recommended again. Most models do not learn to score them.
+            histories: for new users, or other histories of known ones: a frame (polars, pandas, Arrow) with columns
+                user_id and item_id, oldest row first or with a timestamp; a rating where the model learns ratings.
+                The dataset's own rows are not read, and models that keep a vector for each user make one from the
+                history. Items that the dataset lacks are left out with a warning.
+
+        Returns:
+            user_id · item_id · rank (Int32, from 1) · score (Float32), in the order of ``users``, best item first.
+
+        Raises:
+            SettingError: ids that cannot be the dataset's, a frame without the columns, a wrong setting.
+            DasError: none of the users, or of the histories' items, is in the dataset; another item numbering.
+        """
+        return recommend(self, data, users, k, history=history, include_seen=include_seen, histories=histories)
+
+    def similar_items(self, data: Dataset, items: Any = None, k: int = 20) -> pl.DataFrame:
+        """The k items that the model recommends to a user who has one item and nothing else.
+
+        This definition serves every model, and for ``ease`` it ranks by the item's row of weights. Popularity, and
+        bias with objective=implicit, recommend the same items to everybody and so call them similar to any item.
+
+        Args:
+            data: as in :meth:`recommend`.
+            items: ids as in the log, one or several; None: all items. Unknown ones are left out with a warning.
+            k: length of a list, at most the number of other items.
+
+        Returns:
+            item_id · similar_item_id · rank (Int32, from 1) · score (Float32), in the order of ``items``. Scores are
+            the model's own: of different items they cannot be compared, and they are not symmetric.
+
+        Raises:
+            SettingError, DasError: as :meth:`recommend`.
+        """
+        return similar_items(self, data, items, k)
+
+
+def recommend_shard(
+    model: Recommends,
+    dataset: Dataset,
+    shard: int,
+    positions: np.ndarray,
+    item_ids: pl.Series,
+    k: int,
+    history: History = "all",
+    include_seen: bool = False,
+) -> pl.DataFrame:
+    """Recommendations for some users of a shard.
+
+    Args:
+        positions: int64, ascending, of the users among those of the shard.
+        item_ids: id of each item, by number.
+        k, history, include_seen: as in :func:`recommend`.
+
+    Returns:
+        user_id · item_id · rank · score, users and ranks ascending.
+    """
+    histories = dataset.interactions(*HISTORIES[history], shards=[shard]).take(positions)
+    ranked = rank_items(model.score, histories, k, include_seen, model.name)
+    return ranked.frame(dataset.users(shard)[Columns.USER_ID].gather(positions), item_ids)
+
+
+def recommend(
+    model: Recommends,
+    dataset: Dataset,
+    users: Any = None,
+    k: int = 20,
+    *,
+    history: History = "all",
+    include_seen: bool = False,
+    histories: Any = None,
+) -> pl.DataFrame:
+    """Recommendations; see :meth:`~distill_at_scale.models.base.Recommender.recommend`."""
+    _check(model, dataset, k)
+    if history not in HISTORIES:
+        raise SettingError(f"history '{history}' is not one of {', '.join(HISTORIES)}.")
+    item_ids = dataset.items()[Columns.ITEM_ID]
+    if histories is not None:
+        people, rows = _new_users(pl.DataFrame(histories), item_ids, dataset)
+        found = rank_items(model.score, rows, k, include_seen, model.name).frame(people, item_ids)
+        return found if users is None else _in_order(found, users, people, dataset, "given histories")
+    wanted = None if users is None else given_ids(users, dataset.manifest.id_types["user_id"], Columns.USER_ID)
+    parts: list[pl.DataFrame] = []
+    known: list[pl.Series] = []
+    for shard in range(len(dataset.shards)):
+        people = dataset.users(shard)[Columns.USER_ID]
+        positions = np.arange(len(people)) if wanted is None else np.flatnonzero(people.is_in(wanted.implode()))
+        known.append(people.gather(positions))
+        if len(positions) or not parts:
+            parts.append(recommend_shard(model, dataset, shard, positions, item_ids, k, history, include_seen))
+    found = pl.concat(parts)
+    return found if wanted is None else _in_order(found, wanted, pl.concat(known), dataset, "dataset")
+
+
+def similar_items(model: Recommends, dataset: Dataset, items: Any = None, k: int = 20) -> pl.DataFrame:
+    """Similar items; see :meth:`~distill_at_scale.models.base.Recommender.similar_items`."""
+    _check(model, dataset, k)
+    item_ids = dataset.items()[Columns.ITEM_ID]
+    if items is None:
+        return similar_to(model, np.arange(dataset.n_items), item_ids, k)
+    wanted = given_ids(items, dataset.manifest.id_types["item_id"], Columns.ITEM_ID)
+    found = similar_to(model, np.flatnonzero(item_ids.is_in(wanted.implode())), item_ids, k)
+    _warn_of_missing(wanted, item_ids, "items", f"in {storage.redact(dataset.uri)}")
+    return _sorted_as(found, wanted)
+
+
+def similar_to(model: Recommends, items: np.ndarray, item_ids: pl.Series, k: int) -> pl.DataFrame:
+    """The k items that score best for a user who has nothing but one item.
+
+    Args:
+        items: int64, ascending.
+        item_ids: id of each item, by number.
+
+    Returns:
+        item_id · similar_item_id · rank · score.
+    """
+    alone = Interactions(
+        users=items.astype(np.int64) + _STRANGERS,
+        offsets=np.arange(len(items) + 1, dtype=np.int64),
+        items=items.astype(np.int32),
+        n_items=len(item_ids),
+    )
+    ranked = rank_items(model.score, alone, k, name=model.name)
+    return ranked.frame(item_ids.gather(items), item_ids.alias(SIMILAR_ID))
+
+
+def missing_sentence(n_missing: int, n_asked: int, first: Collection[Any], what: str, where: str) -> str:
+    """What is said of users or items that are asked for and not there.
+
+    Args:
+        n_missing, n_asked: how many.
+        first: the first of the missing.
+        what: "users" or "items".
+        where: "in URI".
+    """
+    return f"{n_missing:,} of the {n_asked:,} {what} asked for are not {where} and are left out: " + shown_ids(
+        first, n_missing
+    )
+
+
+def _check(model: Recommends, dataset: Dataset, k: int) -> None:
+    if k < 1:
+        raise SettingError(f"k={k}: a list has at least one item.")
+    model.check_item_space(dataset.n_items, dataset.manifest.item_space)
+    if k > dataset.n_items:
+        log.warning("%s", short_lists(k, dataset))
+
+
+def short_lists(k: int, dataset: Dataset) -> str:
+    """What is said where a list cannot be as long as asked for."""
+    return (
+        f"k={k:,} is more than the {dataset.n_items:,} items of {storage.redact(dataset.uri)}: lists hold all items "
+        "that are left and are shorter."
+    )
+
+
+def _new_users(rows: pl.DataFrame, item_ids: pl.Series, dataset: Dataset) -> tuple[pl.Series, Interactions]:
+    """Ids of the users in a frame of histories, in the order in which they come, and their rows."""
+    for name in (Columns.USER_ID, Columns.ITEM_ID):
+        if name not in rows.columns:
+            raise SettingError(f"histories: there is no column '{name}'; the columns are {', '.join(rows.columns)}.")
+    if not rows.height or rows[Columns.USER_ID].null_count():
+        raise SettingError("histories: there are no rows, or some have no user_id.")
+    rows = rows.select(name for name in _READ if name in rows.columns)
+    people = rows[Columns.USER_ID].unique(maintain_order=True)
+    wanted = given_ids(rows[Columns.ITEM_ID], dataset.manifest.id_types["item_id"], Columns.ITEM_ID, distinct=False)
+    table = pl.DataFrame({Columns.ITEM_ID: item_ids, "item": np.arange(len(item_ids), dtype=np.int32)})
+    owners = pl.DataFrame({Columns.USER_ID: people, "row": np.arange(len(people))})
+    found = (
+        rows.with_columns(wanted.alias(Columns.ITEM_ID))
+        .join(table, on=Columns.ITEM_ID, how="left", maintain_order="left")
+        .join(owners, on=Columns.USER_ID, how="left", maintain_order="left")
+    )
+    unknown = found.filter(pl.col("item").is_null())[Columns.ITEM_ID].unique(maintain_order=True)
+    if len(unknown):
+        asked = wanted.n_unique()
+        said = missing_sentence(len(unknown), asked, unknown.head(5), "items", f"in {storage.redact(dataset.uri)}")
+        if len(unknown) == asked:
+            raise DasError(f"histories: {said}.")
+        log.warning("histories: %s.", said)
+    # Stable: the order of the rows is a user's order in time, unless there are times.
+    by = ["row", Columns.TIMESTAMP] if Columns.TIMESTAMP in rows.columns else ["row"]
+    kept = found.drop_nulls("item").sort(by, maintain_order=True)
+    counts = np.bincount(kept["row"].to_numpy(), minlength=len(people))
+    ratings = kept[Columns.RATING].cast(pl.Float32).to_numpy() if Columns.RATING in rows.columns else None
+    # By id, so that a user's draws among ties are the same whoever else is asked for.
+    hashes = hashing.hash_ids(people.cast(pl.String))
+    return people, Interactions(
+        users=((hashes >> np.uint64(2)) | np.uint64(_STRANGERS)).astype(np.int64),
+        offsets=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+        items=kept["item"].to_numpy(),
+        n_items=len(item_ids),
+        ratings=ratings,
+    )
+
+
+def _in_order(found: pl.DataFrame, users: Any, people: pl.Series, dataset: Dataset, where: str) -> pl.DataFrame:
+    """The lists of the users asked for, in their order."""
+    kind = "string" if people.dtype == pl.String else "int64"
+    wanted = given_ids(users, kind, Columns.USER_ID)
+    place = f"in {storage.redact(dataset.uri)}" if where == "dataset" else f"in the {where}"
+    _warn_of_missing(wanted, people, "users", place)
+    return _sorted_as(found.filter(pl.col(Columns.USER_ID).is_in(wanted.implode())), wanted)
+
+
+def _sorted_as(found: pl.DataFrame, wanted: pl.Series) -> pl.DataFrame:
+    order = pl.DataFrame({wanted.name: wanted, "place": np.arange(len(wanted))})
+    return found.join(order, on=wanted.name, how="left").sort("place", RANK).drop("place")
+
+
+def _warn_of_missing(wanted: pl.Series, known: pl.Series, what: str, where: str) -> None:
+    """Warns of ids that are not known.
+
+    Raises:
+        DasError: where none is.
+    """
+    missing = wanted.filter(~wanted.is_in(known.implode()))
+    if not len(missing):
+        return
+    said = missing_sentence(len(missing), len(wanted), missing.head(5), what, where)
+    if len(missing) == len(wanted):
+        raise DasError(f"{said}.")
+    log.warning("%s.", said)
