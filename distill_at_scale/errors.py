@@ -19,6 +19,10 @@ class SettingError(DasError):
     """A setting that is unknown, missing or wrong: a mistake in how a verb was called; faces exit with 2."""
 
 
+class PluginError(SettingError):
+    """A model, sampler or distiller from outside the package that is not there, or is not what it should be."""
+
+
 class StorageError(DasError):
     """The storage cannot be reached, refuses, or does not hold what was asked for."""
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, GetCoreSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError, core_schema
 
+from distill_at_scale.errors import SettingError
 from distill_at_scale.uris import redact_text
 
 _LONGEST = 60
@@ -67,11 +68,19 @@ class OneOf:
 
     names: Callable[[], Iterable[str]]
     """called when a value is checked or completed"""
+    spec: Callable[[str], Any] | None = None
+    """takes a ``package.module:Class``; raises a SettingError where it cannot be used. None: only names are taken"""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
 
     def _check(self, given: str) -> str:
+        if self.spec is not None and ":" in given:
+            try:
+                self.spec(given.strip())
+            except SettingError as error:
+                raise PydanticCustomError("not_one_of", "{sentence}", {"sentence": str(error)}) from error
+            return given.strip()
         known = list(self.names())
         name = same_name(given, known)
         if name is None:
@@ -90,19 +99,27 @@ def bare(field: FieldInfo) -> Any:
 
 def choices_of(field: FieldInfo) -> list[str] | None:
     """The values that a setting, or each of a list of them, can take; None where they are not of a table."""
-    for mark in field.metadata:
-        if isinstance(mark, OneOf):
-            return list(mark.names())
+    if (mark := _table(field)) is not None:
+        return list(mark.names())
+    kind = _each(field)
+    return [str(value) for value in typing.get_args(kind)] if typing.get_origin(kind) is Literal else None
+
+
+def has_choices(field: FieldInfo) -> bool:
+    """Whether :func:`choices_of` gives some; does not look them up."""
+    return _table(field) is not None or typing.get_origin(_each(field)) is Literal
+
+
+def _each(field: FieldInfo) -> Any:
+    """The type of a field, or of each of a list's elements."""
     kind = bare(field)
-    if typing.get_origin(kind) in (list, tuple):
-        kind = typing.get_args(kind)[0]
-    if typing.get_origin(kind) is typing.Annotated:
-        for mark in typing.get_args(kind)[1:]:
-            if isinstance(mark, OneOf):
-                return list(mark.names())
-    if typing.get_origin(kind) is Literal:
-        return [str(value) for value in typing.get_args(kind)]
-    return None
+    return typing.get_args(kind)[0] if typing.get_origin(kind) in (list, tuple) else kind
+
+
+def _table(field: FieldInfo) -> OneOf | None:
+    kind = _each(field)
+    of_each = typing.get_args(kind)[1:] if typing.get_origin(kind) is typing.Annotated else ()
+    return next((mark for mark in (*field.metadata, *of_each) if isinstance(mark, OneOf)), None)
 
 
 # -- problems -----------------------------------------------------------------------------------------------

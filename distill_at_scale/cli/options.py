@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 
 from distill_at_scale.cli.verbs import Verb
 from distill_at_scale.errors import SettingError
-from distill_at_scale.validation import bare, choices_of, did_you_mean
+from distill_at_scale.validation import bare, choices_of, did_you_mean, has_choices
 
 COMMON = {
     "config": ("--config", "FILE", "YAML file with these settings; options on the command line win."),
@@ -77,8 +77,8 @@ def _keyword(name: str, kind: Any, option: Any, default: Any) -> inspect.Paramet
 
 def _parameter(name: str, field: FieldInfo, positional: bool) -> inspect.Parameter:
     options: dict[str, Any] = {"help": _help(field), "show_default": False}
-    if choices := choices_of(field):
-        options["autocompletion"] = _completer(choices, takes_several(field))
+    if has_choices(field):
+        options["autocompletion"] = _completer(field)
     if positional:
         return _keyword(name, str | None, typer.Argument(metavar=name.upper(), **options), None)
     if bare(field) is bool:
@@ -105,7 +105,7 @@ def _metavar(field: FieldInfo) -> str:
         return "VALUE…" if _of_text(field) else "N…"
     if typing.get_origin(kind) is typing.Literal:
         return "|".join(typing.get_args(kind))
-    return {int: "N", float: "NUMBER"}.get(kind, "NAME" if choices_of(field) else "TEXT")
+    return {int: "N", float: "NUMBER"}.get(kind, "NAME" if has_choices(field) else "TEXT")
 
 
 def _of_text(field: FieldInfo) -> bool:
@@ -113,12 +113,17 @@ def _of_text(field: FieldInfo) -> bool:
     return (typing.get_args(inner)[0] if typing.get_origin(inner) is Annotated else inner) is str
 
 
-def _completer(choices: Sequence[str], several: bool) -> Callable[[str], list[str]]:
+def _completer(field: FieldInfo) -> Callable[[str], list[str]]:
+    several = takes_several(field)
+
     def complete(incomplete: str) -> list[str]:
         # Of several at commas the last one is being typed.
         done, comma, last = incomplete.rpartition(",") if several else ("", "", incomplete)
         taken = done.split(",")
-        return [f"{done}{comma}{name}" for name in choices if name.startswith(last) and name not in taken]
+        # Looked up only now: plugins are found in the metadata of what is installed.
+        return [
+            f"{done}{comma}{name}" for name in choices_of(field) or [] if name.startswith(last) and name not in taken
+        ]
 
     return complete
 

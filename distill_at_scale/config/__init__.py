@@ -28,7 +28,7 @@ from distill_at_scale.config.values import (
 from distill_at_scale.data.columns import SplitRule
 from distill_at_scale.data.readers import LogOptions
 from distill_at_scale.evaluation.retention import DEFAULT_METRICS
-from distill_at_scale.registry import METHODS, MODELS
+from distill_at_scale.registry import EVERYTHING
 from distill_at_scale.samplers.svp import Objective
 from distill_at_scale.validation import OneOf, seconds
 
@@ -106,7 +106,7 @@ class FitConfig(ClusterConfig):
     model: Model
     """Model to fit. In closed form: popularity, ease, svd_ae, infinite_ae. Trained by gradients: bias, mf, neumf, mvae,
     svae, sasrec, gru4rec, lightgcn. On synthetic users: infinite_ae, ease, mf, mvae; on synthetic sequences: sasrec,
-    gru4rec."""
+    gru4rec. Or one of your own, as package.module:Class."""
     output: str
     """Folder or storage URI for the fitted model."""
     set: dict[str, Any] = Field(default_factory=dict)
@@ -169,7 +169,8 @@ class SampleConfig(ProxyConfig, ClusterConfig):
     sampler: Sampler
     """How rows are chosen: random, stratified, temporal, random_users, head_users, centrality, random_walk,
     forest_fire, density, sensitivity, sensitivity_users; by SVP-CF: svp_bias, svp_bias_prop, svp_bias_users,
-    svp_bias_users_prop, svp_mf, svp_mf_prop, svp_mf_users, svp_mf_users_prop."""
+    svp_bias_users_prop, svp_mf, svp_mf_prop, svp_mf_users, svp_mf_users_prop. Or one of your own, as
+    package.module:OBJECT."""
     budget: Annotated[list[Share], AtCommas] = Field(min_length=1)
     """Share of the train rows to keep, above 0 and at most 1; several at once, as 0.5,0.1,0.01."""
     output: str
@@ -309,8 +310,8 @@ class QuickstartConfig(ClusterConfig):
 class SettingsConfig(Verb):
     """Lists the settings of a model, sampler or distiller: name, type, default, meaning."""
 
-    name: Annotated[str, OneOf(lambda: (*MODELS, *METHODS))] | None = None
-    """A model, sampler or distiller. Without it: all names."""
+    name: Annotated[str, OneOf(lambda: EVERYTHING, EVERYTHING.find)] | None = None
+    """A model, sampler or distiller, by name or as package.module:Class. Without it: all names."""
 
 
 class DistillConfig(ClusterConfig):

@@ -39,10 +39,10 @@ def _metric_names() -> list[str]:
     return [*(f"{name}@{k}" for k in KS for name in RANKING_METRICS), "auc"]
 
 
-Model = Annotated[str, OneOf(lambda: MODELS)]
-Sampler = Annotated[str, OneOf(lambda: SAMPLERS)]
-Method = Annotated[str, OneOf(lambda: (*METHODS, "all"))]
-Distiller = Annotated[str, OneOf(lambda: DISTILLERS)]
+Model = Annotated[str, OneOf(lambda: MODELS, MODELS.find)]
+Sampler = Annotated[str, OneOf(lambda: SAMPLERS, SAMPLERS.find)]
+Method = Annotated[str, OneOf(lambda: (*METHODS, "all"), METHODS.find)]
+Distiller = Annotated[str, OneOf(lambda: DISTILLERS, DISTILLERS.find)]
 PublicLog = Annotated[str, OneOf(lambda: catalog.LOGS)]
 Metric = Annotated[str, OneOf(_metric_names)]
 Share = Annotated[str, BeforeValidator(str), BeforeValidator(lambda text: _share(str(text)))]

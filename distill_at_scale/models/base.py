@@ -225,11 +225,13 @@ class Recommender(Recommends, ABC):
         """
         if self.n_items is None:
             raise DasError(f"{self.name} has not been fitted, so there is nothing to save.")
+        spec = MODELS.spec_of(type(self))
         weights = {key: np.ascontiguousarray(value) for key, value in self._weights().items()}
         content = safetensors.numpy.save(weights)
         described = {
             "format": FORMAT,
             "model": self.name,
+            **({} if spec is None else {"class": spec}),
             "config": self.config.model_dump(mode="json"),
             "n_items": self.n_items,
             "item_space": self.item_space,

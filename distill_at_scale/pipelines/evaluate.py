@@ -17,7 +17,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation import RankingEvaluator, inverse_propensities
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
-from distill_at_scale.models import Recommender, load_model
+from distill_at_scale.models import Recommender, load_model, plugin_of
 from distill_at_scale.models.base import read_description
 from distill_at_scale.pipelines.runtime import resources, run_record, session
 from distill_at_scale.pipelines.runtime.tasks import load as load_shared
@@ -80,6 +80,7 @@ def evaluate(config: EvaluateConfig | None = None, /, **settings: Any) -> Evalua
         )
     if dataset.manifest.splits.get(config.split, 0) == 0:
         raise DasError(f"{storage.redact(dataset.uri)} has no {config.split} rows; choose another --split.")
+    allow = plugin_of(described, model_uri)
     record = run_record.RunRecord("evaluate", config.model_dump(mode="json", exclude={"address"}))
     n = len(dataset.shards)
     size = -(-n // min(n, _MAX_GROUPS))
@@ -95,7 +96,7 @@ def evaluate(config: EvaluateConfig | None = None, /, **settings: Any) -> Evalua
             bootstrap = UserBootstrap(seed) if resample else None
             return {"evaluator": measure(Dataset.open(uri), group, model, weights, split, ks, seed, bootstrap)}
 
-        shared = [load_shared(load_model, model_uri), load_shared(weights, uri)]
+        shared = [load_shared(load_model, model_uri, allow), load_shared(weights, uri)]
         found = run_stage(record, f"evaluate on {split}", work, groups, shared, num_cpus=threads)
     total: RankingEvaluator = found[0]["evaluator"]
     for other in found[1:]:

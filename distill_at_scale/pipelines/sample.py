@@ -32,8 +32,9 @@ from distill_at_scale.pipelines.runtime import output_folder, run_record, sessio
 from distill_at_scale.pipelines.runtime.map_reduce import FOLDER as LEARNED
 from distill_at_scale.pipelines.runtime.map_reduce import learn, read_learned
 from distill_at_scale.pipelines.runtime.tasks import load, run_stage
+from distill_at_scale.registry import file_name
 from distill_at_scale.samplers import find_sampler, thresholds, writer
-from distill_at_scale.samplers.map_reduce import Task
+from distill_at_scale.samplers.map_reduce import MapReduce, Task
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, Threshold, read_scores
 from distill_at_scale.samplers.svp import Proxy, row_scores
@@ -115,8 +116,9 @@ class _Sample:
         output = storage.normalise(config.output)
         if f"{output}/".startswith(self.dataset.uri + "/"):
             raise SettingError(f"{storage.redact(output)} lies in the dataset sampled from; choose another --output.")
-        self.outputs = [storage.join(output, f"{config.sampler}-{budget:.12g}") for budget in self.budgets]
-        self.work = storage.join(output, WORK, config.sampler)
+        folder = file_name(config.sampler)
+        self.outputs = [storage.join(output, f"{folder}-{budget:.12g}") for budget in self.budgets]
+        self.work = storage.join(output, WORK, folder)
         # Of the parent its content, not its place: it may be moved between a run and its resumption.
         self.content: dict[str, Any] = {"sampler": config.sampler, "seed": config.seed}
         if self.sampler.proxy:
@@ -168,11 +170,13 @@ class _Sample:
     def _score(self) -> tuple[list[dict[str, Any]], list[Histogram]]:
         """What every shard scored, and the first histograms."""
         uri, work, seed, sampler = self.dataset.uri, self.work, self.config.seed, self.sampler
+        # What travels is the name: workers import the sampler for themselves.
+        name = self.config.sampler
         shared: list[ray.ObjectRef] = []
         if sampler.rounds:
             target = thresholds.target_rows(self.budgets[0], self.n_rows)
             task = Task(self.dataset.n_items, self.n_rows, target, seed)
-            learn(self.record, f"learn {sampler.name}", sampler.rounds(task), uri, work)
+            learn(self.record, f"learn {sampler.name}", partial(_map_reduce, name, task), uri, work)
         if sampler.proxy:
             from distill_at_scale.pipelines.training.svp_row_scores import load_hardness
 
@@ -180,7 +184,7 @@ class _Sample:
             shared = [load(load_hardness, home, uri, sampler.prop)]
 
         def score(shard: int, hardness: Hardness | None = None) -> dict[str, Any]:
-            return _score_shard(uri, work, shard, sampler, seed, hardness)
+            return _score_shard(uri, work, shard, find_sampler(name), seed, hardness)
 
         found = run_stage(self.record, "score", score, self.shards, shared, light=not shared, together=_TOGETHER)
         return found, [record.pop("histogram") for record in found]
@@ -333,7 +337,7 @@ class _Sample:
             for k, (output, budget, manifest) in enumerate(zip(self.outputs, self.budgets, manifests))
         ]
         return Samples(
-            sampler=self.sampler.name,
+            sampler=self.config.sampler,
             seed=self.config.seed,
             data={
                 "uri": storage.redact(self.dataset.uri),
@@ -369,6 +373,13 @@ _INHERITED = (
     "timestamp_unit",
     "id_types",
 )
+
+
+def _map_reduce(sampler: str, task: Task) -> MapReduce:
+    """What a sampler learns by passes over the shards."""
+    made = find_sampler(sampler).rounds
+    assert made is not None
+    return made(task)
 
 
 def _scores_uri(work: str, shard: int) -> str:

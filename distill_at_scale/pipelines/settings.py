@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from distill_at_scale.config import SettingsConfig
 from distill_at_scale.pipelines.runtime.own_settings import SIZES, model_of
-from distill_at_scale.registry import DISTILLERS, MODELS, SAMPLERS
+from distill_at_scale.registry import DISTILLERS, EVERYTHING, MODELS, SAMPLERS
 from distill_at_scale.settings import settle
 from distill_at_scale.validation import kind_of
 
@@ -49,7 +49,7 @@ def list_settings(config: SettingsConfig | None = None, /, **settings: Any) -> S
     names = {f"{table.kind}s": list(table) for table in tables}
     if name is None:
         return SettingsList(name=None, kind=None, settings=[], names=names)
-    kind = next(table.kind for table in tables if name in table)
+    kind = EVERYTHING.find(name).kind
     found = [_setting(name, key, field) for key, field in model_of(name).model_fields.items()]
     return SettingsList(name=name, kind=kind, settings=found, names={})
 

@@ -15,10 +15,10 @@ SAMPLERS: Registry[Sampler] = _SAMPLERS
 
 
 def find_sampler(name: str) -> Sampler:
-    """The sampler of that name.
+    """The sampler of that name, or ``package.module:OBJECT``.
 
     Raises:
-        SettingError: listing the known ones.
+        SettingError: for an unknown name, listing the known ones; an object that is not there, or is not a sampler.
     """
     return SAMPLERS.find(name)
 

@@ -7,7 +7,7 @@ A task visits a group of shards; another merges what the groups brought. What mo
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,8 +30,11 @@ _MOST_GROUPS = 64
 _STEPS = 100
 
 
-def learn(record: run_record.RunRecord, name: str, rounds: MapReduce, uri: str, work: str) -> None:
-    """Runs ``rounds`` on the dataset at ``uri`` and leaves what it learned in ``work``, unless it is there.
+def learn(record: run_record.RunRecord, name: str, make: Callable[[], MapReduce], uri: str, work: str) -> None:
+    """Runs what ``make`` gives on the dataset at ``uri`` and leaves what it learned in ``work``, unless it is there.
+
+    Args:
+        make: picklable; called in every process, so that each imports the algorithm for itself.
 
     Raises:
         DasError: the first one that a task raised.
@@ -48,8 +51,8 @@ def learn(record: run_record.RunRecord, name: str, rounds: MapReduce, uri: str, 
     groups = [list(range(k, min(k + size, n_shards))) for k in range(0, n_shards, size)]
     map_shards: Any = ray.remote(num_returns=3, scheduling_strategy=ANYWHERE)(_map)
     reduce_pass: Any = ray.remote(num_returns=2, scheduling_strategy=ANYWHERE)(_reduce)
-    held = ray.put(rounds)
-    shared = ray.put(rounds.begin())
+    held = ray.put(make)
+    shared = ray.put(make().begin())
     owns: list[ray.ObjectRef] = [ray.put([{} for _ in group]) for group in groups]
     done, passes = 0.0, 0
     with progress.stage(name, _STEPS) as stage:
@@ -93,10 +96,10 @@ def _parse(uri: str) -> Arrays:
 
 
 def _map(
-    rounds: MapReduce, uri: str, group: Sequence[int], owns: list[Arrays], shared: Arrays
+    make: Callable[[], MapReduce], uri: str, group: Sequence[int], owns: list[Arrays], shared: Arrays
 ) -> tuple[list[Arrays], Arrays, dict[str, Any]]:
     cpu = time.process_time()
-    dataset, kept = Dataset.open(uri), []
+    rounds, dataset, kept = make(), Dataset.open(uri), []
     brought: list[Arrays] = []
     for shard, own in zip(group, owns):
         after, one = rounds.map(read_train_rows(dataset, shard), own, shared)
@@ -106,7 +109,8 @@ def _map(
     return kept, brought[0], {"cpu_s": time.process_time() - cpu, "peak_mib": run_record.peak_mib()}
 
 
-def _reduce(rounds: MapReduce, shared: Arrays, *brought: Arrays) -> tuple[Arrays, float]:
+def _reduce(make: Callable[[], MapReduce], shared: Arrays, *brought: Arrays) -> tuple[Arrays, float]:
+    rounds = make()
     return rounds.reduce(shared, merge(brought, rounds.listed))
 
 

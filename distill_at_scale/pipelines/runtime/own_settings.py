@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from distill_at_scale.config import ProxyConfig
 from distill_at_scale.errors import SettingError
-from distill_at_scale.registry import DISTILLERS, METHODS, MODELS, SAMPLERS
+from distill_at_scale.registry import DISTILLERS, EVERYTHING, MODELS, SAMPLERS, is_spec
 from distill_at_scale.settings import parse
 from distill_at_scale.validation import did_you_mean, same_name
 
@@ -32,11 +32,11 @@ def model_of(owner: str) -> type[BaseModel]:
     Raises:
         KeyError: for another name.
     """
-    if owner in MODELS:
-        return MODELS[owner].Config
-    if owner in DISTILLERS:
-        return DISTILLERS[owner]
-    return ProxyConfig if SAMPLERS[owner].proxy else NoSettings
+    table = EVERYTHING.find(owner)
+    if table is SAMPLERS:
+        return ProxyConfig if SAMPLERS[owner].proxy else NoSettings
+    found: type[BaseModel] = MODELS[owner].Config if table is MODELS else DISTILLERS[owner]
+    return found
 
 
 def by_owner(given: Mapping[str, Any], owners: Collection[str], example: str) -> dict[str, dict[str, Any]]:
@@ -52,8 +52,12 @@ def by_owner(given: Mapping[str, Any], owners: Collection[str], example: str) ->
     """
     found: dict[str, dict[str, Any]] = {}
     for key, value in given.items():
-        name, dot, setting = key.partition(".")
+        # The module of package.module:Class has dots of its own.
+        name, dot, setting = key.rpartition(".") if ":" in key else key.partition(".")
         owner = same_name(name, owners) if dot and setting else None
+        if owner is None and dot and is_spec(name):
+            EVERYTHING.find(name)
+            owner = name
         if owner is None:
             near = did_you_mean(name, owners) if dot else ""
             raise SettingError(f"--set {key}: name what it is a setting of, as {example}.{near}")
@@ -69,7 +73,7 @@ def check(owner: str, given: Mapping[str, Any]) -> None:
     Raises:
         SettingError: naming all that is wrong.
     """
-    if owner in METHODS:
+    if EVERYTHING.find(owner) is not MODELS:
         for name in ("seed", *SIZES):
             if name in given:
                 by = "the seeds" if name == "seed" else "the budgets"

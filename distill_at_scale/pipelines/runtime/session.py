@@ -17,7 +17,7 @@ import psutil
 from distill_at_scale import signals
 from distill_at_scale.data import storage
 from distill_at_scale.errors import ClusterError
-from distill_at_scale.pipelines.runtime import progress
+from distill_at_scale.pipelines.runtime import plugins, progress
 
 # Of workers, never of the process that connects, which is the user's own. One thread a task: Ray runs as many tasks as
 # there are cores. Read when the libraries are first imported. And where a task has several, those that wait give their
@@ -48,13 +48,16 @@ def ensure(address: str | None = None, num_cpus: int | None = None) -> Iterator[
     import ray
 
     try:
+        plugins.require_on_nodes()
         yield
     finally:
         if not there:
             ray.shutdown()
 
 
-def connect(address: str | None = None, num_cpus: int | None = None) -> None:
+def connect(
+    address: str | None = None, num_cpus: int | None = None, runtime_env: Mapping[str, Any] | None = None
+) -> None:
     """Connects to Ray for good: every verb that this process calls afterwards uses that session.
 
     For notebooks and scripts that call several verbs, each of which would start Ray and end it again. The session ends
@@ -62,6 +65,8 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> None:
 
     Args:
         address, num_cpus: as :func:`ensure` has them.
+        runtime_env: of the workers, as Ray takes it; ships models, samplers and distillers of one's own to a cluster:
+            ``{"py_modules": ["folder/mypackage"]}`` or ``{"pip": ["mypackage"]}``.
 
     Raises:
         ClusterError: when the cluster cannot be reached, or Ray does not start.
@@ -74,21 +79,23 @@ def connect(address: str | None = None, num_cpus: int | None = None) -> None:
     if ray.is_initialized():
         _quiet()
         return
-    runtime_env: dict[str, Any] = {"env_vars": dict(_WORKER_ENV)}
+    given = dict(runtime_env or {})
+    env: dict[str, Any] = {**given, "env_vars": {**_WORKER_ENV, **given.get("env_vars", {})}}
     # Inside a job the cluster is named by RAY_ADDRESS, and the job's working directory holds the package.
     joining = address is not None or "RAY_ADDRESS" in os.environ
     if joining and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
-        runtime_env["py_modules"] = [str(Path(__file__).parents[2])]
+        package = str(Path(__file__).parents[2])
+        env["py_modules"] = list(dict.fromkeys([*given.get("py_modules", ()), *plugins.folders(), package]))
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if joining:
-        _join(options | {"address": address, "runtime_env": runtime_env}, address or os.environ.get("RAY_ADDRESS", ""))
+        _join(options | {"address": address, "runtime_env": env}, address or os.environ.get("RAY_ADDRESS", ""))
     else:
         # Ray would run its workers at nice 15, behind everything else on the machine.
         os.environ.setdefault("RAY_worker_niceness", "0")
         # A process per fit that looks out for spot machines being taken away, of which this is none.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         local = {"address": "local", "include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE}
-        _start(options | local | {"num_cpus": num_cpus})
+        _start(options | local | {"num_cpus": num_cpus} | ({"runtime_env": given} if given else {}))
     _quiet()
 
 

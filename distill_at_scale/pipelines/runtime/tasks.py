@@ -21,8 +21,8 @@ import ray
 import ray.data
 
 from distill_at_scale.data.preparation import restartable
-from distill_at_scale.errors import DasError, rebuilt
-from distill_at_scale.pipelines.runtime import progress, resources, run_record, worker_warnings
+from distill_at_scale.errors import DasError, PluginError, rebuilt
+from distill_at_scale.pipelines.runtime import plugins, progress, resources, run_record, worker_warnings
 
 ANYWHERE: Literal["DEFAULT"] = "DEFAULT"
 """Where a task of ours may run. Said in so many words, since one started by a trial of Ray Tune would else be held to
@@ -156,7 +156,14 @@ def run_tree(
 
 def load(function: Callable[..., Any], *arguments: Any) -> ray.ObjectRef:
     """Has a worker compute ``function(*arguments)`` and keep it for the tasks of later stages."""
-    return ray.remote(scheduling_strategy=ANYWHERE)(function).remote(*arguments)
+    return ray.remote(scheduling_strategy=ANYWHERE)(_computed).remote(function, *arguments)
+
+
+def _computed(function: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return function(*arguments)
+    except PluginError as error:
+        raise plugins.elsewhere(error) from error
 
 
 def take(ref: ray.ObjectRef) -> Any:
@@ -253,7 +260,8 @@ def _answer(work: Callable[[], dict[str, Any]]) -> _Answer:
         try:
             answer.record = work()
         except DasError as error:
-            answer.failure, answer.kind = str(error), type(error).__name__
+            said = plugins.elsewhere(error) if isinstance(error, PluginError) else error
+            answer.failure, answer.kind = str(said), type(said).__name__
         except Exception:
             answer.failure = traceback.format_exc()
     answer.cost = {"cpu_s": time.process_time() - cpu, "peak_mib": run_record.peak_mib()}

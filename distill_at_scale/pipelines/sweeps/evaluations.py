@@ -31,6 +31,7 @@ from distill_at_scale.pipelines.evaluate import evaluate, measure, weights
 from distill_at_scale.pipelines.fit import fit
 from distill_at_scale.pipelines.runtime import resources
 from distill_at_scale.pipelines.training.local_fit import fit_here
+from distill_at_scale.registry import file_name
 
 RECORDS = "trained"
 """folder of an output: what each pair measured"""
@@ -110,7 +111,7 @@ class EvaluationTask:
             settings.setdefault("seed", model_seed)
         # The name for the reader; the fingerprint tells datasets of the same name apart.
         label = f"{PurePosixPath(data).name}-{fingerprint[:8]}"
-        name = f"{model}-{split}-{seed}"
+        name = f"{file_name(model)}-{split}-{seed}"
         if settings:
             name += "-" + hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:6]
         record = storage.join(output, RECORDS, label, f"{name}.json")

@@ -25,6 +25,7 @@ from distill_at_scale.pipelines.runtime import resources
 from distill_at_scale.pipelines.sweeps.evaluations import EvaluationTask, fits_beside_others
 from distill_at_scale.pipelines.sweeps.trial_table import TrialTable
 from distill_at_scale.pipelines.sweeps.tune import Tried, run_search
+from distill_at_scale.registry import file_name
 
 RECORDS = "searched"
 """folder of a sweep: what each search found"""
@@ -93,7 +94,7 @@ def search(
         {name: vars(range_) for name, range_ in space.items()},
     ]
     key = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
-    place = storage.join(output, RECORDS, f"{owner}.json")
+    place = storage.join(output, RECORDS, f"{file_name(owner)}.json")
     if (found_before := restartable.read_record(place)) is not None:
         before = Searched.model_validate(found_before)
         if before.key == key:

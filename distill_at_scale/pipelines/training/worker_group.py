@@ -25,9 +25,9 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from distill_at_scale import signals
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.preparation import restartable
-from distill_at_scale.errors import DasError, rebuilt
+from distill_at_scale.errors import DasError, PluginError, rebuilt
 from distill_at_scale.models.training.communicator import Communicator
-from distill_at_scale.pipelines.runtime import resources, run_record, worker_warnings
+from distill_at_scale.pipelines.runtime import plugins, resources, run_record, worker_warnings
 from distill_at_scale.pipelines.runtime.tasks import ANYWHERE
 
 # Deaths of workers that a run survives, a driver's are not counted; and what is waited before a worker starts again.
@@ -198,8 +198,9 @@ def _on_worker(loop: dict[str, Any]) -> None:
         with worker_warnings.overhear() as heard:
             loop["work"](group, communicator)
     except DasError as error:
+        said = plugins.elsewhere(error) if isinstance(error, PluginError) else error
         # It would come again: the next attempt sees this file and ends, and the driver says the sentence.
-        recorded.write_json(failed, {"error": str(error), "kind": type(error).__name__})
+        recorded.write_json(failed, {"error": str(said), "kind": type(said).__name__})
         raise
     except Exception as error:
         # A storage that was away comes back, and a peer's death looks like any error of torch.distributed; of all

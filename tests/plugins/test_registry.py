@@ -1,0 +1,166 @@
+"""Models, samplers and distillers from outside the package: by spec and by entry point, and what is said where not."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_kit import Das
+from dataset_kit import write_dataset
+from plugins_kit import DAMPENED, OLDEST, entry_points, forget
+
+from distill_at_scale import registry
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.errors import PluginError, SettingError
+from distill_at_scale.models import create_model, find_model, load_model
+from distill_at_scale.pipelines.runtime import own_settings
+from distill_at_scale.registry import EVERYTHING, METHODS, MODELS, SAMPLERS, file_name, is_spec
+from distill_at_scale.samplers import find_sampler
+
+pytestmark = pytest.mark.usefixtures("outside")
+
+
+def rows() -> Interactions:
+    items = np.array([0, 1, 0, 2], dtype=np.int32)
+    return Interactions(np.arange(2), np.array([0, 2, 4]), items, n_items=3)
+
+
+def test_by_spec() -> None:
+    assert find_model(DAMPENED).name == "dampened"
+    assert find_sampler(OLDEST).timestamps
+    assert METHODS.find(OLDEST) is SAMPLERS
+    assert own_settings.by_owner({f"{DAMPENED}.power": 2}, EVERYTHING, "") == {DAMPENED: {"power": 2}}
+    assert create_model(DAMPENED, {"power": 1.0}).fit(rows()).score(rows())[0].tolist() == [2.0, 1.0, 1.0]
+    assert registry.used() == [DAMPENED, OLDEST]
+    assert next(iter(MODELS)) == "popularity"
+    assert DAMPENED not in list(MODELS)
+
+
+@pytest.mark.parametrize(
+    ("spec", "says"),
+    [
+        ("nowhere.to:Be", "'nowhere.to:Be': there is no module 'nowhere'; install it, or put its folder on PYTHONPATH"),
+        ("outside.nowhere:Be", "there is no module 'outside.nowhere'"),
+        ("outside.model:Dampend", r"outside\.model has no 'Dampend'\. Did you mean 'Dampened'\?"),
+        ("outside.model:Unfinished", "is not a model: it lacks .*Config.*_score, .*memory_needed"),
+        (
+            "outside.model:DampenedConfig",
+            r"does not extend distill_at_scale\.models\.base\.Recommender, and lacks .*_fit",
+        ),
+        ("outside.sampler:OLDEST", "is not a model: it is not a class"),
+        ("__main__:Mine", "lies in __main__, which workers cannot import; move it into a module"),
+    ],
+)
+def test_what_is_no_model_is_said(spec: str, says: str) -> None:
+    with pytest.raises(PluginError, match=says):
+        find_model(spec)
+    assert spec not in MODELS
+
+
+def test_a_module_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "failing.py").write_text("raise RuntimeError('out of order')")
+    (tmp_path / "needing.py").write_text("import not_installed_anywhere")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(PluginError, match="failing cannot be imported: RuntimeError: out of order"):
+        find_model("failing:Model")
+    with pytest.raises(PluginError, match="'not_installed_anywhere', which needing needs, is not installed"):
+        find_model("needing:Model")
+
+
+def test_what_is_no_method_is_said(das: Das) -> None:
+    with pytest.raises(PluginError, match="is not a sampler"):
+        find_sampler(DAMPENED)
+    said = das("sweep", "--data", "d", "--output", "o", "--methods", f"random,{DAMPENED}")
+    assert said.code == 2
+    assert said.error.startswith(f"--methods '{DAMPENED}' is not a sampler or distiller (as a sampler: it is not")
+
+
+def test_by_entry_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, das: Das) -> None:
+    entry_points(tmp_path, monkeypatch, models={"dampened": DAMPENED}, samplers={"oldest": OLDEST})
+    assert "dampened" in MODELS
+    assert MODELS.find("Dampened").name == "dampened"
+    assert "oldest" in list(METHODS)
+    assert "power" in das("settings", "dampened").out
+    assert "oldest" in das("settings").out
+    assert "dampened" in das("fit", "--data", "d", "--output", "o", "--model", "damp").error
+
+
+def test_a_built_in_name_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="distill_at_scale")
+    entry_points(tmp_path, monkeypatch, models={"ease": DAMPENED, "broken": "outside.model"})
+    assert MODELS["ease"].name == "ease"
+    assert "dampened" not in list(MODELS)
+    assert f"ease = {DAMPENED} of the group distill_at_scale.models is ignored: the built-in model" in caplog.text
+    assert "broken = outside.model of the group" in caplog.text
+
+
+def test_the_folder_where_das_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "beside.py").write_text("from outside.model import Dampened as Mine\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    assert find_model("beside:Mine").name == "dampened"
+
+
+# -- saved models: a file that names code is not trusted -----------------------------------------------------------
+
+
+def saved(folder: Path) -> str:
+    create_model(DAMPENED).fit(rows()).save(str(folder))
+    return str(folder)
+
+
+def test_a_saved_model_loads_where_its_class_was_named(tmp_path: Path) -> None:
+    uri = saved(tmp_path)
+    assert json.loads((tmp_path / "model.json").read_text())["class"] == DAMPENED
+    assert load_model(uri).name == "dampened"
+
+
+def test_a_saved_model_imports_nothing_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = saved(tmp_path / "model")
+    expected = load_model(uri).score(rows())
+    forget()
+    with pytest.raises(PluginError, match=rf"of the class '{DAMPENED}', and loading it runs that code; allow it by"):
+        load_model(uri)
+    assert "outside.model" not in sys.modules
+    assert np.array_equal(load_model(uri, allow=[DAMPENED]).score(rows()), expected)
+    forget()
+    monkeypatch.setenv(registry.ALLOWED, "other, outside")
+    assert np.array_equal(load_model(uri).score(rows()), expected)
+    forget()
+    monkeypatch.setenv(registry.ALLOWED, "out")
+    with pytest.raises(PluginError):
+        load_model(uri)
+    entry_points(tmp_path, monkeypatch, models={"dampened": DAMPENED})
+    assert np.array_equal(load_model(uri).score(rows()), expected)
+
+
+def test_evaluate_refuses_before_it_starts(tmp_path: Path, das: Das) -> None:
+    uri = saved(tmp_path / "model")
+    write_dataset(tmp_path / "data", [[(0, 0, 1.0, 1, 0), (0, 1, 1.0, 2, 2)]], [1], 3, item_space="")
+    forget()
+    said = das("evaluate", "--data", str(tmp_path / "data"), "--model", uri)
+    assert said.code == 2
+    assert f"allow it by DAS_PLUGINS={DAMPENED}" in said.error
+
+
+def test_a_name_from_a_file_imports_nothing() -> None:
+    assert DAMPENED not in MODELS
+    assert DAMPENED not in METHODS
+    assert MODELS.get(DAMPENED) is None
+    assert "outside.model" not in sys.modules
+
+
+def test_specs_as_file_names() -> None:
+    assert is_spec("a.b:C")
+    assert not is_spec("s3://a/b")
+    assert not is_spec("a b:C")
+    assert file_name("a.b:C") == "a.b.C"
+    assert file_name("svp_mf") == "svp_mf"
+    with pytest.raises(SettingError, match="There is no model 'a:b:c'"):
+        find_model("a:b:c")
