@@ -161,27 +161,36 @@ def _table(result: dict[str, Any]) -> str:
 
 
 def _plot(result: dict[str, Any]) -> bytes:
-    """τ and the share kept against the share of rows, a line a sampler, with the spread over the seeds."""
-    import io
+    """The share kept and τ against the share of rows, a picture a sampler, with the spread over the seeds."""
+    from distill_at_scale.report.figures import numbers
+    from distill_at_scale.report.figures.document import svg_document
+    from distill_at_scale.report.figures.multiples import Multiples, Point
 
-    from matplotlib.figure import Figure
+    def series(key: str) -> dict[str, list[Point]]:
+        found: dict[str, list[Point]] = defaultdict(list)
+        for row in sorted(result["rows"], key=lambda row: row["budget"]):
+            mean, sd = row[key]["mean"], row[key]["sd"]
+            found[row["sampler"]].append(Point(row["budget"], mean, mean - sd, mean + sd))
+        return {sampler: found[sampler] for sampler in dict.fromkeys(row["sampler"] for row in result["rows"])}
 
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    axes = figure.subplots(1, 2)
-    samplers = list(dict.fromkeys(row["sampler"] for row in result["rows"]))
-    for number, sampler in enumerate(samplers):
-        rows = sorted((r for r in result["rows"] if r["sampler"] == sampler), key=lambda r: r["budget"])
-        style = {"color": f"C{number % 10}", "linestyle": "-" if number < 10 else "--", "marker": "o", "markersize": 3}
-        for axis, key in zip(axes, ("tau", "kept")):
-            x, y = [r["budget"] for r in rows], [r[key]["mean"] for r in rows]
-            axis.errorbar(x, y, [r[key]["sd"] for r in rows], label=sampler, linewidth=1, **style)
-    for axis, title in zip(axes, ("Kendall's τ-b between rankings of the models", f"share of {METRIC} kept")):
-        axis.set(xscale="log", xlabel="share of the train rows", title=title)
-        axis.grid(alpha=0.3)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
-    content = io.BytesIO()
-    figure.savefig(content, format="svg", metadata={"Date": None})
-    return content.getvalue()
+    kept = Multiples(
+        "kept",
+        f"share of {METRIC} kept at each budget",
+        series("kept"),
+        "budget, % of train rows (log scale)",
+        f"{METRIC} kept, % of full data's",
+        [(1.0, "full")],
+    )
+    tau = Multiples(
+        "tau",
+        "Kendall's τ-b at each budget",
+        series("tau"),
+        "budget, % of train rows (log scale)",
+        "Kendall's τ-b, 1: the same ranking",
+        [(1.0, "full")],
+        y_text=numbers.plain,
+    )
+    return svg_document([(f"{METRIC} kept", kept), ("Kendall's τ-b between rankings of the models", tau)], columns=5)
 
 
 if __name__ == "__main__":

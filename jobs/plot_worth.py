@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -87,25 +88,29 @@ def as_point(run: dict[str, float]) -> tuple[float, float, float]:
 
 
 def draw(panels: tuple[tuple[str, str, Lines, float], ...], output: Path) -> None:
-    """One panel for each, its full-data quality as a dotted line."""
-    from matplotlib.figure import Figure
+    """A section for each panel, a picture for each line; quality on all of the data as a horizontal line."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from distill_at_scale.report.figures.document import svg_document
+    from distill_at_scale.report.figures.multiples import Multiples, Point
 
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    for axis, (title, unit, lines, full) in zip(figure.subplots(1, len(panels)), panels):
-        for (name, points), marker in zip(lines.items(), "osD^v<>pPX*"):
-            counts = sorted(points)
-            means = [points[count][0] for count in counts]
-            bars = [[points[count][side] for count in counts] for side in (1, 2)]
-            axis.errorbar(counts, means, yerr=bars, label=name, marker=marker, markersize=4, linewidth=1, capsize=2)
-        axis.axhline(full, color="grey", linewidth=0.8, linestyle=":", label="on everything")
-        axis.set(xscale="log", xlabel=unit, ylabel=f"test {METRIC}, percent", ylim=(0, None))
-        ticks = sorted({count for points in lines.values() for count in points})
-        axis.set_xticks(ticks, labels=[str(count) for count in ticks])
-        axis.minorticks_off()
-        axis.set_title(title, fontsize=10)
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=7, loc="lower right")
-    figure.savefig(output, metadata={"Date": None})
+    sections = []
+    for k, (title, unit, lines, full) in enumerate(panels):
+        series = {
+            name: [Point(count, mean, mean - down, mean + up) for count, (mean, down, up) in sorted(points.items())]
+            for name, points in lines.items()
+        }
+        figure = Multiples(
+            f"others-{k}",
+            f"test {METRIC} by the number of {unit}",
+            series,
+            f"number of {unit} (log scale)",
+            f"test {METRIC}, %",
+            [(full, "full")],
+            x_text=lambda count: f"{count:g}",
+            y_text=lambda value: f"{value:g}",
+        )
+        sections.append((f"{title}; horizontal line: on everything", figure))
+    output.write_bytes(svg_document(sections))
 
 
 if __name__ == "__main__":

@@ -106,12 +106,13 @@ def read_description(uri: str) -> dict[str, Any]:
     return described
 
 
-def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS) -> pl.DataFrame:
+def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS, kept_of: str = PRIMARY) -> pl.DataFrame:
     """What every method keeps at every budget.
 
     Args:
         trials: of any number of datasets.
-        metrics: whose rankings of the models are compared.
+        metrics: whose rankings of the models are compared; none leaves out τ, which takes most of the time.
+        kept_of: The metric of which a share is kept.
 
     Returns:
         One row for each dataset, method and budget with a model done on both sides. ``share``, ``rows``, ``bytes``
@@ -123,7 +124,7 @@ def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS) -> pl.DataFram
         resampled); null where a model of the dataset's other cells is missing, since a ranking of fewer is easier to
         keep, and where no metric tells the models apart. ``tau_resampled``: the mean of τ over resampled users, in
         which a pair of models that are about as good counts little either way. ``kept``, ``kept_low``, ``kept_high``:
-        share of ndcg@10 that is kept, mean over ``models`` and seeds, likewise; ``new_low``, ``new_high``: 90 %
+        share of ``kept_of`` that is kept, mean over ``models`` and seeds, likewise; ``new_low``, ``new_high``: 90 %
         interval of what one new sample, of another seed, would keep, null with one seed; ``kept_by_model``: JSON, of
         every model. ``make_cpu_s``; ``fit_cpu_s`` and ``fit_full_cpu_s``: of fitting each of ``models`` once, on the
         small data and on all. ``n_seeds``; ``n_models``, that were done on both sides.
@@ -147,7 +148,7 @@ def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS) -> pl.DataFram
         for key, models in compared.items():
             about = {"models": list(models), "common": models == main}
             named: dict[str, Any] = dict(zip(_CELL, key))
-            found.append({**named, **about, **_cell(pairs[key], models, every, metrics)})
+            found.append({**named, **about, **_cell(pairs[key], models, every, metrics, kept_of)})
     return pl.DataFrame(found, schema=_CELLS).sort(*_CELL)
 
 
@@ -195,7 +196,9 @@ def _models(of_cell: _OfCell) -> set[str]:
     return set.intersection(*map(set, of_cell.values())) if of_cell else set()
 
 
-def _cell(of_cell: _OfCell, models: Sequence[str], every: Set[str], metrics: Sequence[str]) -> dict[str, Any]:
+def _cell(
+    of_cell: _OfCell, models: Sequence[str], every: Set[str], metrics: Sequence[str], kept_of: str
+) -> dict[str, Any]:
     """What a cell keeps: on ``models``; its ranking is one of ``every`` model or none."""
     own = sorted(_models(of_cell))
     seeds = [[of_cell[seed][model] for model in own] for seed in sorted(of_cell)]
@@ -204,11 +207,11 @@ def _cell(of_cell: _OfCell, models: Sequence[str], every: Set[str], metrics: Seq
     resampled = [_resampled_taus(of_seed, metrics) for of_seed in seeds]
     tau_spread = _spread([taus[k] for k in known], [resampled[k] for k in known])
     tau_low, tau_high = (None, None) if tau_spread is None else np.clip(tau_spread.of_mean, -1.0, 1.0).tolist()
-    ratios = np.array([[_ratio(small[PRIMARY], whole[PRIMARY]) for whole, small in of_seed] for of_seed in seeds])
+    ratios = np.array([[_ratio(small[kept_of], whole[kept_of]) for whole, small in of_seed] for of_seed in seeds])
     columns = [own.index(model) for model in models]
     kept = ratios[:, columns]
     compared = [[of_seed[k] for k in columns] for of_seed in seeds]
-    kept_spread = _spread(kept.mean(1).tolist(), [_resampled_kept(of_seed) for of_seed in compared])
+    kept_spread = _spread(kept.mean(1).tolist(), [_resampled_kept(of_seed, kept_of) for of_seed in compared])
     kept_low, kept_high = _not_negative(None if kept_spread is None else kept_spread.of_mean)
     new_low, new_high = _not_negative(None if kept_spread is None else kept_spread.of_new)
     rows = [small for of_seed in seeds for _, small in of_seed]
@@ -246,7 +249,7 @@ def _tau(pairs: _Pairs, metrics: Sequence[str]) -> float | None:
 
 def _resampled_taus(pairs: _Pairs, metrics: Sequence[str]) -> np.ndarray | None:
     """float64 [resamples]: τ as :func:`_tau` has it, over each resample's users; None where they were not kept."""
-    if any(row["resampled"] is None for pair in pairs for row in pair):
+    if not metrics or any(row["resampled"] is None for pair in pairs for row in pair):
         return None
     found = []
     for metric in metrics:
@@ -270,10 +273,10 @@ def _tau_b(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return (a * b).sum(0) / np.sqrt((a != 0).sum(0) * (b != 0).sum(0))
 
 
-def _resampled_kept(pairs: _Pairs) -> np.ndarray | None:
-    if any(row["resampled"] is None for pair in pairs for row in pair):
+def _resampled_kept(pairs: _Pairs, metric: str) -> np.ndarray | None:
+    if metric == "auc" or any(row["resampled"] is None for pair in pairs for row in pair):
         return None
-    whole, small = (np.array([pair[side]["resampled"][PRIMARY] for pair in pairs], dtype=np.float64) for side in (0, 1))
+    whole, small = (np.array([pair[side]["resampled"][metric] for pair in pairs], dtype=np.float64) for side in (0, 1))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(whole > 0, small / whole, np.nan).mean(0)
 

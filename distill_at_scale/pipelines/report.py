@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from distill_at_scale.config import ReportConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.splits import tied_note
-from distill_at_scale.genie.trials import FULL, PRIMARY, cells, read_trials
+from distill_at_scale.genie.trials import FULL, METRICS, PRIMARY, cells, read_trials
 from distill_at_scale.pipelines.sweeps.small_datasets import command, unit
 from distill_at_scale.settings import settle
 from distill_at_scale.uris import redacted
@@ -120,6 +120,8 @@ class ReportResult(BaseModel):
     """makes the recommended small dataset"""
     cells: list[Cell]
     """by method and budget"""
+    by_metric: dict[str, list[Cell]] = Field(default_factory=dict)
+    """metric other than ndcg@10 -> the same cells, where what is kept is a share of that metric; without τ"""
     full: list[FullModel]
     failed: list[Failure]
     trials: int
@@ -161,6 +163,7 @@ def report(config: ReportConfig | None = None, /, **settings: Any) -> ReportResu
         if best is None
         else command(about["data"]["uri"], best.method, best.budget, round(best.rows or 0)),
         cells=found,
+        by_metric=_by_metric(trials),
         full=_full(full),
         failed=_failed(trials),
         trials=len(trials),
@@ -188,6 +191,14 @@ def gather(table: pl.DataFrame) -> list[Cell]:
     for k in front([(cell.bytes or None, cell.kept) for cell in compared]):
         compared[k].light = True
     return found
+
+
+def _by_metric(trials: pl.DataFrame) -> dict[str, list[Cell]]:
+    """What is kept of the other metrics that every trial has; not of the AUC, half of which chance has."""
+    done = trials.filter(pl.col("status") == "done")
+    others = [name for name in METRICS if name not in (PRIMARY, "auc") and not done[name].null_count()]
+    found = {metric: gather(cells(trials, (), metric)) for metric in others}
+    return {metric: gathered for metric, gathered in found.items() if gathered}
 
 
 def front(points: Sequence[tuple[float | None, float]]) -> list[int]:

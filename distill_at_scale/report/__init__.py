@@ -1,5 +1,6 @@
 """What the verbs show: tables on a terminal, and figures."""
 
+from distill_at_scale.report.comparison import comparison_svg, keep_comparison
 from distill_at_scale.report.console import (
     checks_json,
     fetched_json,
@@ -14,7 +15,6 @@ from distill_at_scale.report.console import (
     show_samples,
 )
 from distill_at_scale.report.html import html_page, keep_report, show_report, write_report
-from distill_at_scale.report.plots import comparison_svg, keep_comparison
 from distill_at_scale.report.quickstart import keep_quickstart, show_quickstart
 from distill_at_scale.report.recommendation import show_genie, show_recommendation
 from distill_at_scale.report.settings import show_settings

@@ -59,13 +59,13 @@ class Tab:
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
-    async def shape(self, width: int, dark: bool) -> None:
-        """A window of this width, in a light or a dark scheme."""
+    async def shape(self, width: int, dark: bool, media: str = "screen") -> None:
+        """A window of this width, in a light or a dark scheme, on a screen or as for print."""
         await self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        await self.call("Emulation.setEmulatedMedia", features=[scheme])
+        await self.call("Emulation.setEmulatedMedia", media=media, features=[scheme])
 
     async def screenshot(self, file: Path) -> None:
         """The whole page as PNG."""

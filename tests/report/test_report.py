@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import html
 import json
 import math
+import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
@@ -23,7 +27,8 @@ from distill_at_scale.report.html import headline
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from dataset_kit import write_dataset
 
-VOID = {"meta", "br"}
+VOID = {"meta", "br", "input"}
+METRICS = ("ndcg@10", "hr@10", "psp@10", "ndcg@100", "hr@100", "psp@100")
 
 
 class Soundness(HTMLParser):
@@ -69,10 +74,11 @@ class Soundness(HTMLParser):
         if self.open[-1:] in (["td"], ["th"]):
             self.tables[-1][-1][-1] += data
 
-    def table(self, *columns: str) -> list[list[str]]:
-        """Rows of the one table with these heads."""
-        (found,) = [table for table in self.tables if table and table[0] == list(columns)]
-        return found[1:]
+    def table(self, *columns: str, of: int = 1) -> list[list[str]]:
+        """Rows of the table with these heads; of as many the first, as of those for each metric."""
+        found = [table for table in self.tables if table and table[0] == list(columns)]
+        assert len(found) == of
+        return found[0][1:]
 
 
 def page_of(result: ReportResult) -> Soundness:
@@ -95,27 +101,79 @@ def test_the_page_needs_nothing_but_itself(result: ReportResult) -> None:
     text, page = Path(result.uri).read_text(), page_of(result)
     assert len(page.ids) == len(set(page.ids))
     assert {link.removeprefix("#") for link in page.links} <= set(page.ids)
-    assert not {"script", "link", "img", "iframe", "object", "base"} & page.tags
+    assert not {"link", "img", "iframe", "object", "base"} & page.tags
     assert "url(" not in text
     assert "@import" not in text
     assert "secret" not in text
 
 
+def test_only_the_page_s_own_script_may_run(result: ReportResult) -> None:
+    text = Path(result.uri).read_text()
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-" + digest + "'"
+    assert f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">' in text
+
+
+def test_every_metric_can_be_chosen(result: ReportResult) -> None:
+    """Each has its own figures and tables, with its own numbers."""
+    text, page = Path(result.uri).read_text(), page_of(result)
+    assert list(result.by_metric) == list(METRICS[1:])
+    buttons = re.findall(r'<input type="radio" name="metric" id="(.*?)"( checked)?>(.*?)</label>', text)
+    assert [name for *_, name in buttons] == list(METRICS)
+    assert [bool(checked) for _, checked, _ in buttons] == [True] + [False] * 5
+    for ident, _, name in buttons:
+        block = "metric-" + ident.removeprefix("choose-")
+        # Quality, cost, transfer and bytes.
+        assert text.count(f'<div class="by-metric {block}">') == 4
+        assert f"main:has(#{ident}:checked) .{block}" in text
+        assert f"{name} kept, % of full data&#x27;s" in text
+    quality = [table[1:] for table in page.tables if table[0][4:6] == ["kept", "90 % interval"]]
+    for metric, rows in zip(METRICS[1:], quality[1:]):
+        for row, cell in zip(rows, result.by_metric[metric]):
+            assert float(row[4].removesuffix(" %")) == pytest.approx(100 * cell.kept, abs=0.051)
+
+
+def test_what_is_kept_of_another_metric_is_its_own_share(tmp_path: Path) -> None:
+    """A metric that the small data halves, beside ndcg@10; its front is of its own, too."""
+    trials = [
+        {**row, "hr@10": 0.5 * row["hr@10"] if row["method"] == "head_users" else row["hr@10"]}
+        for row in kit.rows(("random", "head_users"), noise=0.0)
+    ]
+    found = report.write_report(sweep=kit.write_sweep(tmp_path / "sweep", trials), output=str(tmp_path / "report.html"))
+    for cell, other in zip(found.cells, found.by_metric["hr@10"]):
+        assert (cell.method, cell.budget, cell.make_cpu_s) == (other.method, other.budget, other.make_cpu_s)
+        assert other.kept == pytest.approx(cell.kept * (0.5 if cell.method == "head_users" else 1.0))
+    assert {cell.method for cell in found.cells if cell.light} == {"head_users"}
+    # Half of what head_users keeps is less than random keeps at the largest budget only.
+    light = {(cell.method, cell.budget) for cell in found.by_metric["hr@10"] if cell.light}
+    assert light == {("random", 0.3), *(("head_users", budget) for budget in kit.BUDGETS[:3])}
+
+
+def test_every_axis_has_a_title(result: ReportResult) -> None:
+    text = Path(result.uri).read_text()
+    for picture in re.findall(r"<svg [^>]*aria-label.*?</svg>", text, re.DOTALL):
+        titles = re.findall(r'class="(?:middle )?title">(.*?)</text>', picture)
+        # The rows of "when does it pay?" are names.
+        assert len(titles) == (1 if "rounds of training until it pays" in picture else 2), picture[:200]
+        assert all("%" in title or "rounds" in title or "bytes" in title for title in titles)
+
+
 def test_every_picture_is_told_and_has_its_data(result: ReportResult) -> None:
     page, text = page_of(result), Path(result.uri).read_text()
     shown = [picture for picture in page.pictures if picture.get("aria-hidden") is None]
-    # A picture a method; three figures in two shapes each.
-    assert len(shown) == len(kit.STRENGTHS) + 3 * 2
+    # For each metric a picture a method and two figures in two shapes; the one on rounds in two shapes.
+    assert len(shown) == len(METRICS) * (len(kit.STRENGTHS) + 2 * 2) + 2
     assert all(picture["role"] == "img" and picture["aria-label"] and picture["viewbox"] for picture in shown)
     assert text.count("<desc>") == len(shown)
-    assert text.count("<details>") == 6
+    assert text.count("<details>") == len(METRICS) * 4 + 2
     assert text.count("<caption>") == len(page.tables)
 
 
 def test_the_tables_say_what_the_cells_say(result: ReportResult) -> None:
     page = page_of(result)
     rows = page.table(
-        "method", "budget", "rows", "share of rows", "kept", "90 % interval", "a new sample", "models", "seeds"
+        "method", "budget", "rows", "share of rows", "kept", "90 % interval", "a new sample", "models", "seeds", of=6
     )
     assert len(rows) == len(result.cells) == len(kit.STRENGTHS) * len(kit.BUDGETS)
     for row, cell in zip(rows, result.cells):
@@ -124,7 +182,7 @@ def test_the_tables_say_what_the_cells_say(result: ReportResult) -> None:
         # Those that all methods serve; a cell that lost one of its models stands for the others.
         few = {("temporal", 0.02): "infinite_ae, popularity, svd_ae"}
         assert row[7] == few.get((cell.method, cell.budget), "ease, infinite_ae")
-    ranking = page.table("method", "budget", "τ", "90 % interval from", "to", "models")
+    ranking = page.table("method", "budget", "τ", "90 % interval from", "to", "number of models")
     assert [row[2] for row in ranking if row[0] == "reversed" and row[1] in ("2 %", "5 %", "10 %")] == ["−1.000"] * 3
     heat = {row[0]: row[1:] for row in page.table("method", "2 %", "5 %", "10 %", "30 %")}
     assert heat["head_users"] == ["1.00"] * 4
@@ -142,7 +200,7 @@ def test_the_tables_say_what_the_cells_say(result: ReportResult) -> None:
 def test_the_transfer_matrix_has_each_model(result: ReportResult) -> None:
     assert result.recommended is not None
     tables = [table for table in page_of(result).tables if table[0] == ["method", *kit.MODELS]]
-    assert len(tables) == len(kit.BUDGETS)
+    assert len(tables) == len(kit.BUDGETS) * len(METRICS)
     shown = {row[0]: row[1:] for row in tables[0][1:]}
     for cell in result.cells:
         if cell.budget == result.recommended.budget:
@@ -196,7 +254,7 @@ def test_no_cell_of_one_seed_is_safe(tmp_path: Path) -> None:
     assert found.safe is None
     assert "none is called safe; sweep with --seeds 3" in headline(found)
     rows = page_of(found).table(
-        "method", "budget", "rows", "share of rows", "kept", "90 % interval", "a new sample", "models", "seeds"
+        "method", "budget", "rows", "share of rows", "kept", "90 % interval", "a new sample", "models", "seeds", of=6
     )
     assert all(row[5].endswith("%, users only") and row[6] == "–" for row in rows)
 
@@ -304,7 +362,9 @@ def test_fronts_are_marked_in_what_is_gathered() -> None:
 def test_whatever_a_sweep_has_is_shown(tmp_path: Path, trials: list[dict], sections: str) -> None:
     sweep = kit.write_sweep(tmp_path / "sweep", trials)
     found = report.write_report(sweep=sweep, output=str(tmp_path / "report.html"))
-    assert [name for name in page_of(found).ids if name != "recommendation"] == sections.split()
+    shown = re.findall(r'<section id="(.*?)">', Path(found.uri).read_text())
+    assert shown == sections.split()
+    assert set(shown) <= set(page_of(found).ids)
 
 
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:
@@ -316,7 +376,8 @@ def test_names_cannot_break_the_page(tmp_path: Path) -> None:
     found = report.write_report(sweep=kit.write_sweep(tmp_path / "sweep", trials), output=str(tmp_path / "report.html"))
     page = page_of(found)
     assert len(found.cells) == 8
-    assert "script" not in page.tags
+    assert "alert" not in "".join(re.findall(r"<script>(.*?)</script>", Path(found.uri).read_text(), re.DOTALL))
+    assert Path(found.uri).read_text().count("<script>") == 1
     assert {row[0] for row in page.table("method", "2 %", "5 %", "10 %", "30 %")} == {"random<&>'\"", "temporal<&>'\""}
 
 

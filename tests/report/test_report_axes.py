@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
+import re
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_at_scale.report.html import numbers
-from distill_at_scale.report.html.axes import CHARACTER, Axis, apart
-from distill_at_scale.report.html.markup import Markup, tag
-from distill_at_scale.report.html.scatter import Point, Scatter
+from distill_at_scale.report.figures import numbers
+from distill_at_scale.report.figures.axes import CHARACTER, Axis, apart
+from distill_at_scale.report.figures.document import svg_document
+from distill_at_scale.report.figures.markup import Markup, tag
+from distill_at_scale.report.figures.multiples import Multiples
+from distill_at_scale.report.figures.multiples import Point as Multiple
+from distill_at_scale.report.figures.scatter import Point, Scatter
 
 POSITIVE = st.floats(1e-6, 1e9, allow_nan=False)
 
@@ -74,7 +79,54 @@ def test_numbers_for_readers() -> None:
 
 def test_many_points_at_one_place_still_make_a_picture() -> None:
     points = [Point(f"method {k}", 1.0 + k * 1e-3, 0.9 + k * 1e-4, True, k == 0) for k in range(40)]
-    drawn = Scatter(points, None, 0.95, "crowded", "cost", numbers.budget).draw()
+    drawn = Scatter(points, None, 0.95, "crowded", "cost", "kept", numbers.budget).draw()
     assert drawn.count("<circle") == 2 * 41
     # The recommended one has its name, whoever else goes without.
     assert drawn.count(">method 0<") == 2
+
+
+def test_every_point_of_a_front_has_its_name() -> None:
+    """Those without room beside them are joined to theirs by a line."""
+    points = [
+        Point(f"head_users {k} %", 1.1**k, 0.5 + 0.04 * k, True, k == 3, 0.45 + 0.04 * k, 0.55 + 0.04 * k)
+        for k in range(8)
+    ]
+    drawn = Scatter(points, 3.0, 0.9, "front", "cost", "kept", numbers.budget).draw()
+    for point in points:
+        assert drawn.count(f">{point.name}<") == 2, point.name
+    assert 'class="leader"' in drawn
+    # An interval each, of an upright line and two caps, in both shapes.
+    assert drawn.count('class="whisker"') == 2 * 3 * len(points)
+
+
+def test_multiples_share_their_axes_and_refer_to_one_another() -> None:
+    series = {
+        "a": [Multiple(0.1, 0.5, 0.4, 0.6), Multiple(0.5, 0.8, 0.7, 0.9, chosen=True)],
+        "b": [Multiple(0.1, 0.2)],
+    }
+    figure = Multiples("faint", "kept", series, "budget, %", "kept, %", [(1.0, "full")], {"b": "budget, % of users"})
+    pictures = figure.pictures()
+    assert list(pictures) == ["a", "b"]
+    assert pictures["a"].count('id="faint"') == 1
+    assert '<use href="#faint">' in pictures["b"]
+    assert pictures["a"].count('class="whisker"') == 6
+    assert 'class="band"' in pictures["a"]
+    assert 'class="band"' not in pictures["b"]
+    assert ("budget, %<" in pictures["a"], "budget, % of users<" in pictures["b"]) == (True, True)
+    # The same place for the same number: the upper line of "full" and every tick.
+    lines = [re.findall(r'class="(?:grid|full)"', picture) for picture in pictures.values()]
+    assert lines[0] == lines[1]
+    assert [re.findall(r"<line .*?>", p)[0] for p in pictures.values()] == [
+        re.findall(r"<line .*?>", pictures["a"])[0]
+    ] * 2
+
+
+def test_a_file_of_figures_is_sound_and_its_text_is_text() -> None:
+    figure = Multiples("faint", "kept", {"a & <b>": [Multiple(0.1, 0.5)]}, "budget, %", "kept, %")
+    root = ElementTree.fromstring(svg_document([("kept <&>", figure)]))
+    space = "{http://www.w3.org/2000/svg}"
+    assert root.tag == f"{space}svg"
+    texts = [text.text for text in root.iter(f"{space}text")]
+    assert {"kept <&>", "a & <b>", "budget, %", "kept, %"} <= set(texts)
+    assert not list(root.iter(f"{space}path"))
+    assert all(float(root.attrib[name]) > 200 for name in ("width", "height"))

@@ -75,6 +75,35 @@ MEASURE = """
 UNFOLD = "document.querySelectorAll('details').forEach(d => { d.open = true; })"
 
 
+FOLD = "document.querySelectorAll('details').forEach(d => { d.open = false; })"
+METRICS = ("ndcg@10", "hr@10", "psp@10", "ndcg@100", "hr@100", "psp@100")
+WHOLE = """
+[...document.querySelectorAll('.panels > div, figure > svg, .advice, tr')]
+  .every(e => getComputedStyle(e).breakInside === 'avoid')
+"""
+# The metrics that the visible axes name, and the number of visible pictures.
+AXES = """
+(() => {
+  const titles = [...document.querySelectorAll('svg text.title')].filter(e => e.checkVisibility());
+  const kept = titles.map(t => t.textContent.split(' kept, ')).filter(words => words.length == 2);
+  return [[...new Set(kept.map(words => words[0]))],
+          [...document.querySelectorAll('svg[role=img]')].filter(e => e.checkVisibility()).length];
+})()
+"""
+# A headless page may not write to the clipboard: what it would have written is caught.
+COPY = """
+(async () => {
+  let text = null;
+  Object.defineProperty(navigator, 'clipboard', {value: {writeText: async words => { text = words; }}});
+  const button = document.querySelector('.command button');
+  const before = [button.hidden, button.textContent];
+  button.click();
+  await new Promise(resolve => setTimeout(resolve, 50));
+  return [...before, text, button.textContent];
+})()
+"""
+
+
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The page of a sweep with many methods, measured in every shape; the browser is started once."""
@@ -92,8 +121,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         ]
     trials[-1] = kit.fail(trials[-1], "the worker was killed: it took more memory than the machine has " * 3)
     sweep = kit.write_sweep(folder / "sweep", trials, models=list(kit.MODELS), output="s3://bucket/" + "folder/" * 20)
-    page = Path(report.write_report(sweep=sweep, output=str(folder / "report.html"), keep=0.85).uri)
-    return asyncio.run(_look(browser, page, folder))
+    result = report.write_report(sweep=sweep, output=str(folder / "report.html"), keep=0.85)
+    return {**asyncio.run(_look(browser, Path(result.uri), folder)), "command": result.command}
 
 
 async def _look(browser: str, page: Path, folder: Path) -> dict[str, Any]:
@@ -105,6 +134,18 @@ async def _look(browser: str, page: Path, folder: Path) -> dict[str, Any]:
                     await tab.shape(width, dark)
                     found[width, dark, folded] = await tab.evaluate(MEASURE)
             await tab.evaluate(UNFOLD)
+        # On paper: everything folded again, and shown by the style alone.
+        await tab.evaluate(FOLD)
+        await tab.shape(760, False, media="print")
+        found["print"] = await tab.evaluate(MEASURE)
+        found["kept whole"] = await tab.evaluate(WHOLE)
+        await tab.shape(1400, False)
+        found["chosen"] = []
+        for metric in METRICS:
+            await tab.evaluate(f"document.getElementById('choose-{metric.replace('@', '-')}').click()")
+            found["chosen"].append(await tab.evaluate(AXES))
+        await tab.evaluate("document.getElementById('choose-ndcg-10').click()")
+        found["copied"] = await tab.evaluate(COPY)
         found["events"] = tab.events
         found["page"] = page.as_uri()
     return found
@@ -156,6 +197,25 @@ def test_text_is_legible(seen: dict[str, Any], width: int, dark: bool) -> None:
 def test_dark_is_dark(seen: dict[str, Any]) -> None:
     assert seen[400, False, True]["paper"] == "rgb(255, 255, 255)"
     assert seen[400, True, True]["paper"] == "rgb(20, 23, 27)"
+
+
+def test_paper_has_the_data_and_keeps_panels_whole(seen: dict[str, Any]) -> None:
+    page, unfolded = seen["print"], seen[1400, False, False]
+    assert page["tables"] == unfolded["tables"]
+    assert len(page["pictures"]) == len(unfolded["pictures"])
+    assert page["paper"] == "rgb(255, 255, 255)"
+    assert seen["kept whole"] is True
+
+
+def test_the_chosen_metric_is_shown(seen: dict[str, Any]) -> None:
+    pictures = len(kit.STRENGTHS) + 12 + 3
+    assert seen["chosen"] == [[[metric], pictures] for metric in METRICS]
+
+
+def test_the_command_is_copied(seen: dict[str, Any]) -> None:
+    hidden, label, text, after = seen["copied"]
+    assert (hidden, label, after) == (False, "Copy", "Copied")
+    assert text == seen["command"]
 
 
 def test_unfolding_shows_the_data(seen: dict[str, Any]) -> None:

@@ -1,15 +1,22 @@
-"""The report as one HTML page without scripts, that needs nothing but itself: the recommendation, then sections."""
+"""The report as one HTML page that needs nothing but itself: the recommendation, then sections.
+
+It is whole without scripts: the choice of a metric is CSS. The one script copies the command and unfolds the data for
+print; the page's own policy lets no other run.
+"""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from distill_at_scale.report.html import numbers
-from distill_at_scale.report.html.markup import Markup, join, tag
-from distill_at_scale.report.html.sections import Section, figure_sections
+from distill_at_scale.report.figures import numbers
+from distill_at_scale.report.figures.document import stylesheet
+from distill_at_scale.report.figures.markup import Markup, id_of, join, tag
+from distill_at_scale.report.html.sections import Section, figure_sections, metrics
 from distill_at_scale.report.html.tables import table
 from distill_at_scale.report.words import savings, several
 
@@ -21,11 +28,15 @@ def html_page(result: ReportResult) -> str:
     """The whole page as text."""
     closing = [section for section in (_full(result), _failed(result), _made(result)) if section is not None]
     sections = [*figure_sections(result), *closing]
-    style = Markup(resources.files(__package__).joinpath("style.css").read_text("utf-8"))
+    chooser = _chooser(list(metrics(result))) if result.cells and result.by_metric else None
+    style, script = join(stylesheet(), _file("style.css"), _choices(list(metrics(result)))), _file("page.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     title = f"What small datasets of {result.dataset} keep"
     head = tag(
         "head",
         tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=policy),
         tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
         tag("title", title),
         tag("style", style),
@@ -37,9 +48,34 @@ def html_page(result: ReportResult) -> str:
         tag("header", tag("h1", title), tag("p", _about(result), class_="dim"), *notes),
         _advice(result),
         tag("nav", *links, aria_label="sections"),
+        chooser,
         *(tag("section", tag("h2", name), content, id=key) for key, name, content in sections),
+        tag("script", script),
     )
     return "<!doctype html>\n" + tag("html", head, tag("body", body), lang="en") + "\n"
+
+
+def _file(name: str) -> Markup:
+    return Markup(resources.files(__package__).joinpath(name).read_text("utf-8"))
+
+
+def _chooser(names: Sequence[str]) -> Markup:
+    """Buttons for the metrics of the figures; the first is chosen."""
+    buttons = [
+        tag("label", tag("input", type="radio", name="metric", id=id_of("choose", name), checked=k == 0), name)
+        for k, name in enumerate(names)
+    ]
+    return tag("fieldset", tag("legend", "Figures show"), *buttons, class_="chooser")
+
+
+def _choices(names: Sequence[str]) -> Markup:
+    """CSS that shows the blocks of the chosen metric; those of the first where nothing can be chosen."""
+    first = id_of("metric", names[0])
+    rules = [f"main:has(#{id_of('choose', name)}:checked) .{id_of('metric', name)}" for name in names]
+    hidden = ".by-metric { display: none; }"
+    shown = f"{', '.join(rules)}, main:not(:has(.chooser)) .{first} {{ display: block; }}"
+    old = f"@supports not selector(:has(a)) {{ .chooser {{ display: none; }} .{first} {{ display: block; }} }}"
+    return Markup(f"\n{hidden}\n{shown}\n{old}\n")
 
 
 def headline(result: ReportResult) -> str:
@@ -136,9 +172,10 @@ def _advice(result: ReportResult) -> Markup:
 
 
 def _wrapped(command: str) -> Markup:
-    """A command that breaks between its words only, where it can."""
+    """A command that breaks between its words only, where it can, and a button that copies it."""
     words = [join(tag("span", word), Markup(" ")) for word in command.split(" ")]
-    return tag("p", tag("code", *words), class_="command")
+    # Without scripts the button stays hidden.
+    return tag("div", tag("code", *words), tag("button", "Copy", type="button", hidden=True), class_="command")
 
 
 def _full(result: ReportResult) -> Section | None:

@@ -1,17 +1,22 @@
-"""The sections of the page that show a figure: what it is, the figure, and its data as a table."""
+"""The sections of the page that show a figure: what it is, the figure, and its data as a table.
+
+What depends on a metric is drawn once for each; the choice at the top of the page shows one of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from distill_at_scale.report.html import numbers
-from distill_at_scale.report.html.markup import Markup, join, tag
-from distill_at_scale.report.html.payback import payback
-from distill_at_scale.report.html.quality import panels
-from distill_at_scale.report.html.scatter import Point, Scatter
+from distill_at_scale.evaluation.retention import PRIMARY
+from distill_at_scale.report.figures import numbers
+from distill_at_scale.report.figures.markup import Markup, id_of, join, tag
+from distill_at_scale.report.figures.multiples import Multiples, Point
+from distill_at_scale.report.figures.payback import payback
+from distill_at_scale.report.figures.scatter import Point as Priced
+from distill_at_scale.report.figures.scatter import Scatter
 from distill_at_scale.report.html.tables import Heat, folded, heat_table, table
-from distill_at_scale.report.words import compared_on
+from distill_at_scale.report.words import compared_on, several
 
 if TYPE_CHECKING:
     from distill_at_scale.pipelines.report import Cell, ReportResult
@@ -26,56 +31,22 @@ def figure_sections(result: ReportResult) -> list[Section]:
     """A section for each figure that there are numbers for; none without cells."""
     if not result.cells:
         return []
-    by_method: ByMethod = {}
-    for cell in result.cells:
-        by_method.setdefault(cell.method, []).append(cell)
-    # The method that does best at its best budget comes first, in every figure.
-    by_method = dict(sorted(by_method.items(), key=_best_first))
+    # The method that does best at its best budget comes first, in every figure and for every metric.
+    order = dict(sorted(_grouped(result.cells).items(), key=_best_first))
     sections = [
-        _quality(result, by_method),
+        _quality(result, order),
         _cost(result),
-        _ranking(result, by_method),
-        _transfer(result, by_method),
-        _payback(result, by_method),
+        _ranking(result, order),
+        _transfer(result, order),
+        _payback(result, order),
         _weight(result),
     ]
     return [section for section in sections if section is not None]
 
 
-def _best_first(entry: tuple[str, list[Cell]]) -> tuple[bool, float]:
-    """Order of methods; those of other models come last."""
-    _, cells = entry
-    return not any(cell.common for cell in cells), -max(cell.kept for cell in cells)
-
-
-def _quality(result: ReportResult, by_method: ByMethod) -> Section:
-    text = (
-        f"Share of full-data test ndcg@10 that models fitted on the small data reach, {compared(result)}; seeds are "
-        "averaged. Bars are 90 % intervals of that mean over other users and seeds (with one seed over users only); a "
-        "new sample lies in a wider one, which the table has. Faint: the other methods. Solid line: all that there is "
-        f"to keep; dashed: the {numbers.budget(result.keep)} asked for; ring: the recommended one."
-    )
-    columns = ["method", "budget", "rows", "share of rows", "kept", "90 % interval", "a new sample", "models", "seeds"]
-    rows = [
-        [
-            cell.method,
-            numbers.budget(cell.budget),
-            _whole(cell.rows),
-            numbers.percent(cell.share, 2),
-            numbers.percent(cell.kept),
-            numbers.interval(cell.kept_low, cell.kept_high, cell.users_only),
-            numbers.interval(cell.new_low, cell.new_high),
-            ", ".join(cell.models),
-            str(cell.n_seeds),
-        ]
-        for cell in result.cells
-    ]
-    content = tag("figure", panels(by_method, result.recommended, result.keep))
-    return (
-        "quality",
-        "Quality against budget",
-        _figure(text, content, _data(result, "Share of ndcg@10 kept", columns, rows)),
-    )
+def metrics(result: ReportResult) -> dict[str, list[Cell]]:
+    """The metrics that a reader can choose from, and the cells of each; ndcg@10 first."""
+    return {PRIMARY: result.cells, **result.by_metric}
 
 
 def compared(result: ReportResult) -> str:
@@ -85,45 +56,154 @@ def compared(result: ReportResult) -> str:
     return compared_on(models, trained)
 
 
+def _grouped(cells: Sequence[Cell]) -> ByMethod:
+    by_method: ByMethod = {}
+    for cell in cells:
+        by_method.setdefault(cell.method, []).append(cell)
+    return by_method
+
+
+def _best_first(entry: tuple[str, list[Cell]]) -> tuple[bool, float]:
+    """Order of methods; those of other models come last."""
+    _, cells = entry
+    return not any(cell.common for cell in cells), -max(cell.kept for cell in cells)
+
+
+def _each_metric(result: ReportResult, draw: Callable[[str, list[Cell]], Markup]) -> Markup:
+    """A block for each metric, of which one is shown."""
+    blocks = [
+        tag("div", draw(metric, cells), class_=f"by-metric {id_of('metric', metric)}")
+        for metric, cells in metrics(result).items()
+    ]
+    return join(*blocks)
+
+
+def _chosen(result: ReportResult, cell: Cell) -> bool:
+    best = result.recommended
+    return best is not None and (cell.method, cell.budget) == (best.method, best.budget)
+
+
+def _kept_axis(metric: str) -> str:
+    return f"{metric} kept, % of full data's"
+
+
+def _quality(result: ReportResult, order: ByMethod) -> Section:
+    columns = ["method", "budget", "rows", "share of rows", "kept", "90 % interval", "a new sample", "models", "seeds"]
+
+    def draw(metric: str, cells: list[Cell]) -> Markup:
+        goal = f"; dashed: the {numbers.budget(result.keep)} asked for" if metric == PRIMARY else ""
+        text = (
+            f"Share of full-data test {metric} that models fitted on the small data reach, {compared(result)}; seeds "
+            "are averaged. Bars and bands are 90 % intervals of that mean over other users and seeds (with one seed "
+            "over users only); a new sample lies in a wider one, which the table has. Faint: the other methods. Solid "
+            f"line: all that there is to keep{goal}; ring: the recommended one."
+        )
+        rows = [
+            [
+                cell.method,
+                numbers.budget(cell.budget),
+                _whole(cell.rows),
+                numbers.percent(cell.share, 2),
+                numbers.percent(cell.kept),
+                numbers.interval(cell.kept_low, cell.kept_high, cell.users_only),
+                numbers.interval(cell.new_low, cell.new_high),
+                ", ".join(cell.models),
+                str(cell.n_seeds),
+            ]
+            for cell in cells
+        ]
+        found = _grouped(cells)
+        by_method = {method: found[method] for method in order if method in found}
+        series = {method: [_point(result, cell) for cell in group] for method, group in by_method.items()}
+        figure = Multiples(
+            id_of("faint", metric),
+            f"share of {metric} kept at each budget",
+            series,
+            "budget, % of train rows (log scale)",
+            _kept_axis(metric),
+            [(1.0, "full"), *([(result.keep, "goal")] if metric == PRIMARY else [])],
+            {
+                method: "budget, % of the log's users (log scale)"
+                for method, group in by_method.items()
+                if group[0].unit != "train rows"
+            },
+        )
+        panels = [
+            tag("div", tag("h3", method, _few(by_method[method])), drawn) for method, drawn in figure.pictures().items()
+        ]
+        shown = tag("figure", tag("div", *panels, class_="panels"))
+        return _figure(text, shown, _data(result, f"Share of {metric} kept", columns, rows, cells))
+
+    return "quality", "Quality against budget", _each_metric(result, draw)
+
+
+def _point(result: ReportResult, cell: Cell) -> Point:
+    between = numbers.interval(cell.kept_low, cell.kept_high, cell.users_only)
+    tip = f"{cell.method}, {numbers.budget(cell.budget)}: keeps {numbers.percent(cell.kept)} ({between})"
+    return Point(cell.budget, cell.kept, cell.kept_low, cell.kept_high, tip, _chosen(result, cell))
+
+
+def _few(cells: Sequence[Cell]) -> Markup | None:
+    """On which models alone a method is measured, where they are others than of most."""
+    others: dict[tuple[str, ...], list[str]] = {}
+    for cell in cells:
+        if not cell.common:
+            others.setdefault(tuple(cell.models), []).append(numbers.budget(cell.budget))
+    told = [
+        f"{several(models)} alone" + ("" if len(budgets) == len(cells) else f" at {several(budgets)}")
+        for models, budgets in others.items()
+    ]
+    return tag("small", f" {'; '.join(told)}", class_="dim") if told else None
+
+
 def _cost(result: ReportResult) -> Section | None:
-    priced = [cell for cell in result.cells if cell.cost]
-    if not priced:
+    if not any(cell.cost for cell in result.cells):
         return None
-    points = [Point(_name(c), c.cost or 0.0, c.kept, c.cheap, c == result.recommended) for c in priced]
-    drawn = Scatter(
-        points,
-        1.0,
-        result.keep,
-        "Share of ndcg@10 kept against CPU time",
-        "CPU time, share of training on all rows",
-        numbers.budget,
-    ).draw()
+    columns = ["method", "budget", "making", "one round", "one round on all rows", "together", "kept", "on the front"]
     text = (
         "CPU time of making the small data and of one round of training on them (each model fitted once), as a share "
-        "of one round on all rows. The line joins those that no other beats: none keeps as much at a lower cost."
+        "of one round on all rows. The line joins those that no other beats: none keeps as much at a lower cost. Their "
+        "bars are 90 % intervals."
     )
-    columns = ["method", "budget", "making", "one round", "one round on all rows", "together", "kept", "on the front"]
-    rows = [
-        [
-            cell.method,
-            numbers.budget(cell.budget),
-            numbers.cpu(cell.make_cpu_s),
-            numbers.cpu(cell.fit_cpu_s),
-            numbers.cpu(cell.fit_full_cpu_s),
-            numbers.percent(cell.cost),
-            numbers.percent(cell.kept),
-            "yes" if cell.cheap else "",
+
+    def draw(metric: str, cells: list[Cell]) -> Markup:
+        figure = Scatter(
+            [_priced(result, cell, cell.cost, cell.cheap) for cell in cells if cell.cost],
+            1.0,
+            result.keep if metric == PRIMARY else None,
+            f"Share of {metric} kept against CPU time",
+            "CPU time, % of training on all rows (log)",
+            _kept_axis(metric),
+            numbers.budget,
+        )
+        rows = [
+            [
+                cell.method,
+                numbers.budget(cell.budget),
+                numbers.cpu(cell.make_cpu_s),
+                numbers.cpu(cell.fit_cpu_s),
+                numbers.cpu(cell.fit_full_cpu_s),
+                numbers.percent(cell.cost),
+                numbers.percent(cell.kept),
+                "yes" if cell.cheap else "",
+            ]
+            for cell in cells
         ]
-        for cell in result.cells
-    ]
-    data = _data(result, "CPU time and what is kept", columns, rows)
-    return "cost", "Cost against quality", _figure(text, tag("figure", drawn), data)
+        data = _data(result, f"CPU time and the share of {metric} kept", columns, rows, cells)
+        return join(tag("figure", figure.draw()), data)
+
+    return "cost", "Cost against quality", join(tag("p", text), _each_metric(result, draw))
 
 
-def _ranking(result: ReportResult, by_method: ByMethod) -> Section:
+def _priced(result: ReportResult, cell: Cell, cost: float | None, on_front: bool) -> Priced:
+    name = f"{cell.method} {numbers.budget(cell.budget)}"
+    return Priced(name, cost or 0.0, cell.kept, on_front, _chosen(result, cell), cell.kept_low, cell.kept_high)
+
+
+def _ranking(result: ReportResult, order: ByMethod) -> Section:
     budgets = sorted({cell.budget for cell in result.cells})
     rows = []
-    for method, cells in by_method.items():
+    for method, cells in order.items():
         at = {cell.budget: cell for cell in cells}
         rows.append((method, [_tau_heat(at.get(budget), result.recommended) for budget in budgets]))
     text = (
@@ -133,7 +213,7 @@ def _ranking(result: ReportResult, by_method: ByMethod) -> Section:
         "seed over users only)."
     )
     drawn = heat_table("Kendall's τ, methods by budgets", ["method", *map(numbers.budget, budgets)], rows)
-    columns = ["method", "budget", "τ", "90 % interval from", "to", "models"]
+    columns = ["method", "budget", "τ", "90 % interval from", "to", "number of models"]
     data = [
         [
             cell.method,
@@ -143,7 +223,7 @@ def _ranking(result: ReportResult, by_method: ByMethod) -> Section:
         ]
         for cell in result.cells
     ]
-    content = _figure(text, tag("figure", drawn), _data(result, "Kendall's τ", columns, data))
+    content = _figure(text, tag("figure", drawn), _data(result, "Kendall's τ", columns, data, result.cells))
     return "ranking", "Do models rank alike?", content
 
 
@@ -153,36 +233,41 @@ def _tau_heat(cell: Cell | None, recommended: Cell | None) -> Heat:
     return Heat(numbers.plain(cell.tau), cell.tau, cell == recommended)
 
 
-def _transfer(result: ReportResult, by_method: ByMethod) -> Section:
+def _transfer(result: ReportResult, order: ByMethod) -> Section:
     budgets = sorted({cell.budget for cell in result.cells})
     shown = result.recommended.budget if result.recommended else budgets[-1]
     models = [full.model for full in result.full]
-    known = [share for cell in result.cells for share in cell.kept_by_model.values() if share is not None]
-    low, high = min(known), max(*known, 1.0)
 
-    def matrix(budget: float) -> Markup:
-        rows = []
-        for method, cells in by_method.items():
-            for cell in cells:
-                if cell.budget == budget:
-                    shares = [cell.kept_by_model.get(model) for model in models]
-                    rows.append((method, [_share_heat(share, low, high) for share in shares]))
-        return heat_table(f"Share of ndcg@10 kept by each model at {numbers.budget(budget)}", ["method", *models], rows)
+    def draw(metric: str, cells: list[Cell]) -> Markup:
+        known = [share for cell in cells for share in cell.kept_by_model.values() if share is not None]
+        low, high = min(known), max(*known, 1.0)
+        at = {(cell.method, cell.budget): cell.kept_by_model for cell in cells}
 
-    others = [matrix(budget) for budget in budgets if budget != shown]
-    text = (
-        "Does a small dataset serve every model, or only some? Share of its own full-data ndcg@10 that each model "
-        f"keeps; colours from {numbers.percent(low, 0)} to {numbers.percent(high, 0)}."
-    )
-    more = folded("The other budgets", *others) if others else None
-    return "transfer", "Transfer to each model", join(tag("p", text), tag("figure", matrix(shown)), more)
+        def matrix(budget: float) -> Markup:
+            rows = [
+                (method, [_share_heat(at[method, budget].get(model), low, high) for model in models])
+                for method in order
+                if (method, budget) in at
+            ]
+            caption = f"Share of {metric} kept by each model at {numbers.budget(budget)}"
+            return heat_table(caption, ["method", *models], rows)
+
+        text = (
+            f"Does a small dataset serve every model, or only some? Share of its own full-data {metric} that each "
+            f"model keeps; colours from {numbers.percent(low, 0)} to {numbers.percent(high, 0)}."
+        )
+        others = [matrix(budget) for budget in budgets if budget != shown]
+        more = folded("The other budgets", *others) if others else None
+        return join(tag("p", text), tag("figure", matrix(shown)), more)
+
+    return "transfer", "Transfer to each model", _each_metric(result, draw)
 
 
 def _share_heat(share: float | None, low: float, high: float) -> Heat:
     return Heat(numbers.percent(share), None if share is None else (share - low) / max(high - low, 1e-9))
 
 
-def _payback(result: ReportResult, by_method: ByMethod) -> Section:
+def _payback(result: ReportResult, order: ByMethod) -> Section:
     text = (
         "After how many rounds of training (each model fitted once) has the CPU time that went into making the small "
         "data been saved? Never, where fitting on them takes no less than on all rows."
@@ -198,55 +283,57 @@ def _payback(result: ReportResult, by_method: ByMethod) -> Section:
         ]
         for cell in result.cells
     ]
-    data = _data(result, "Rounds until making has paid for itself", columns, rows)
-    drawn = tag("figure", payback(by_method, result.recommended))
+    data = _data(result, "Rounds until making has paid for itself", columns, rows, result.cells)
+    drawn = tag("figure", payback(order, result.recommended))
     return "payback", "When does it pay?", _figure(text, drawn, data)
 
 
 def _weight(result: ReportResult) -> Section | None:
-    weighed = [cell for cell in result.cells if cell.bytes]
-    if not weighed:
+    if not any(cell.bytes for cell in result.cells):
         return None
-    points = [Point(_name(c), c.bytes or 0.0, c.kept, c.light, c == result.recommended) for c in weighed]
-    drawn = Scatter(
-        points,
-        result.full_bytes,
-        result.keep,
-        "Share of ndcg@10 kept against bytes",
-        "size of the small data",
-        numbers.size,
-    ).draw()
-    text = (
-        "Size of the small data as they are stored, against what they keep. The line joins those that no other beats."
-    )
     columns = ["method", "budget", "size", "share of all", "kept", "on the front"]
-    rows = [
-        [
-            cell.method,
-            numbers.budget(cell.budget),
-            numbers.size(cell.bytes),
-            numbers.percent(cell.bytes / result.full_bytes if cell.bytes and result.full_bytes else None),
-            numbers.percent(cell.kept),
-            "yes" if cell.light else "",
+    text = (
+        "Size of the small data as they are stored, against what they keep. The line joins those that no other beats; "
+        "their bars are 90 % intervals."
+    )
+
+    def draw(metric: str, cells: list[Cell]) -> Markup:
+        figure = Scatter(
+            [_priced(result, cell, cell.bytes, cell.light) for cell in cells if cell.bytes],
+            result.full_bytes,
+            result.keep if metric == PRIMARY else None,
+            f"Share of {metric} kept against bytes",
+            "size of the small data, bytes (log scale)",
+            _kept_axis(metric),
+            numbers.size,
+        )
+        rows = [
+            [
+                cell.method,
+                numbers.budget(cell.budget),
+                numbers.size(cell.bytes),
+                numbers.percent(cell.bytes / result.full_bytes if cell.bytes and result.full_bytes else None),
+                numbers.percent(cell.kept),
+                "yes" if cell.light else "",
+            ]
+            for cell in cells
         ]
-        for cell in result.cells
-    ]
-    data = _data(result, "Bytes and what is kept", columns, rows)
-    return "bytes", "Bytes against quality", _figure(text, tag("figure", drawn), data)
+        data = _data(result, f"Bytes and the share of {metric} kept", columns, rows, cells)
+        return join(tag("figure", figure.draw()), data)
+
+    return "bytes", "Bytes against quality", join(tag("p", text), _each_metric(result, draw))
 
 
 def _figure(text: str, drawn: Markup, data: Markup) -> Markup:
     return join(tag("p", text), drawn, data)
 
 
-def _data(result: ReportResult, caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Markup:
+def _data(
+    result: ReportResult, caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], cells: Sequence[Cell]
+) -> Markup:
     """What a figure shows, as a table with a row for each cell."""
-    chosen = next((k for k, cell in enumerate(result.cells) if cell == result.recommended), None)
-    return folded("The figure's data", table(caption, columns, rows, chosen))
-
-
-def _name(cell: Cell) -> str:
-    return f"{cell.method} {numbers.budget(cell.budget)}"
+    chosen = next((k for k, cell in enumerate(cells) if _chosen(result, cell)), None)
+    return folded("The figure's data", table(caption, columns, rows, chosen, words=["models"]))
 
 
 def _whole(number: float | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from distill_at_scale.report.html.markup import Markup, tag
+from distill_at_scale.report.figures.markup import Markup, tag
 
 
 def table(

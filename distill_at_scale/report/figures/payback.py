@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distill_at_scale.report.html import numbers
-from distill_at_scale.report.html.axes import Axis, apart
-from distill_at_scale.report.html.markup import Markup, join, picture, tag
+from distill_at_scale.report.figures import numbers
+from distill_at_scale.report.figures.axes import Axis, apart
+from distill_at_scale.report.figures.markup import Markup, join, picture, tag
 
 if TYPE_CHECKING:
     from distill_at_scale.pipelines.report import Cell
@@ -40,7 +40,15 @@ def _picture(
     ticks = apart([(x.at(t), f"≤ {t:g}" if t == _FEWEST else f"{t:g}") for t in x.ticks(int(width / 60))])
     drawn = [tag("line", x1=x.at(t), x2=x.at(t), y1=8, y2=bottom, class_="grid") for t in x.ticks(int(width / 60))]
     drawn += [tag("text", text, x=place, y=bottom + 17, class_="middle") for place, text in ticks]
-    drawn.append(tag("text", "rounds of training", x=(x.start + x.end) / 2, y=bottom + 36, class_="middle"))
+    drawn.append(
+        tag(
+            "text",
+            "rounds of training until it pays (log scale)",
+            x=(x.start + x.end) / 2,
+            y=bottom + 36,
+            class_="middle title",
+        )
+    )
     if never:
         drawn.append(tag("text", "never", x=width - never / 2, y=bottom + 17, class_="middle"))
     for k, (method, cells) in enumerate(by_method.items()):
@@ -52,7 +60,7 @@ def _picture(
             drawn.append(tag("text", method, x=left - 20, y=y + 4, class_="label end"))
         for cell in sorted(cells, key=lambda c: -c.budget):
             step = budgets.index(cell.budget)
-            place = width - never + 16 + 15 * step if cell.pays_after is None else x.at(cell.pays_after)
+            place = width - never + 16 + 15 * step if cell.pays_after is None else x.at(max(cell.pays_after, _FEWEST))
             drawn.append(_dot(place, y, step, len(budgets), _told(cell)))
             if cell == recommended:
                 drawn.append(tag("circle", cx=place, cy=y, r=_radius(step, len(budgets)) + 4, class_="ring"))

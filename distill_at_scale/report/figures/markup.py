@@ -23,7 +23,7 @@ def tag(name: str, /, *children: str | None, **attributes: Attribute) -> Markup:
             alone, other numbers are rounded to a hundredth, which is finer than a screen shows.
     """
     given = "".join(_attribute(key.removesuffix("_").replace("_", "-"), value) for key, value in attributes.items())
-    if name in ("meta", "br"):
+    if name in ("meta", "br", "input"):
         return Markup(f"<{name}{given}>")
     return Markup(f"<{name}{given}>{join(*children)}</{name}>")
 
@@ -40,6 +40,11 @@ def _attribute(name: str, value: Attribute) -> str:
         return f" {name}"
     text = value if isinstance(value, str) else f"{round(value, 2):g}"
     return f' {name}="{html.escape(text)}"'
+
+
+def id_of(*words: str) -> str:
+    """A name as an id, of letters, digits and dashes."""
+    return "-".join("".join(c if c.isascii() and c.isalnum() else "-" for c in word) for word in words)
 
 
 def picture(width: float, height: float, title: str, description: str, *children: Markup, class_: str = "") -> Markup:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from math import hypot
 
-from distill_at_scale.report.html.axes import CHARACTER, LINE
-from distill_at_scale.report.html.markup import Markup, tag
+from distill_at_scale.report.figures.axes import CHARACTER, LINE
+from distill_at_scale.report.figures.markup import Markup, join, tag
 
 Spot = tuple[float, float]
 """x and y in a picture"""
@@ -15,6 +15,8 @@ Box = tuple[float, float, float, float]
 """left, top, right, bottom"""
 
 _STEP = 6.0
+_FAR = (24.0, 44.0, 66.0, 90.0, 120.0, 150.0)
+"""Distances from its spot of a name that has no place beside it; a thin line then joins the two."""
 
 
 def labels(
@@ -23,20 +25,20 @@ def labels(
     """Texts beside their spots.
 
     Args:
-        named: name and spot, those first that need a name most; whoever finds no place goes without.
-        covered: what no name may cover; names never cover each other.
-        better_free: what they cover only where there is no other place.
-        inside: where they must lie.
+        named: Name and spot, most important first; a name that finds no place is left out.
+        covered: What no name may cover; names never cover each other.
+        better_free: What they cover only where there is no other place.
+        inside: Where they must lie.
     """
     taken, drawn = list(covered), []
     for name, spot in named:
         width = CHARACTER * len(name)
-        boxes = [(left, top, left + width, top + LINE) for left, top in _corners(spot, width)]
+        boxes = [(left, top, left + width, top + LINE) for left, top in _places(spot, width)]
         free = [box for box in boxes if _within(box, inside) and not _touches(box, taken)]
         if free:
             box = next((box for box in free if not _touches(box, better_free)), free[0])
             taken.append(box)
-            drawn.append(tag("text", name, x=box[0], y=box[1] + 12, class_="label"))
+            drawn.append(join(_leader(spot, box), tag("text", name, x=box[0], y=box[1] + 12, class_="label")))
     return drawn
 
 
@@ -55,13 +57,23 @@ def along(spots: Sequence[Spot]) -> list[Box]:
     return found
 
 
-def _corners(spot: Spot, width: float) -> list[Spot]:
+def _places(spot: Spot, width: float) -> Iterator[Spot]:
     """Upper left corners of boxes around a spot, the best first."""
     x, y = spot
-    beside = [(x + 11, y - LINE / 2), (x - 11 - width, y - LINE / 2)]
-    lower = [(x + shift, y + 10) for shift in (0.0, -width / 2, -width)]
-    upper = [(x + shift, y - 10 - LINE) for shift in (-width, -width / 2, 0.0)]
-    return [*beside, *lower, *upper]
+    yield from ((x + 11, y - LINE / 2), (x - 11 - width, y - LINE / 2))
+    yield from ((x + shift, y + 10) for shift in (0.0, -width / 2, -width))
+    yield from ((x + shift, y - 10 - LINE) for shift in (-width, -width / 2, 0.0))
+    for far in _FAR:
+        yield from ((x + shift, y + far) for shift in (0.0, 20.0, -width / 2, -width))
+        yield from ((x + shift, y - far - LINE) for shift in (-width, -width / 2, -20.0, 0.0))
+
+
+def _leader(spot: Spot, box: Box) -> Markup | None:
+    """A line from a spot to a name that does not stand beside it."""
+    x, y = min(max(spot[0], box[0]), box[2]), min(max(spot[1], box[1]), box[3])
+    if hypot(x - spot[0], y - spot[1]) < _FAR[0] - 1:
+        return None
+    return tag("line", x1=spot[0], y1=spot[1], x2=x, y2=y, class_="leader")
 
 
 def _touches(box: Box, others: Sequence[Box]) -> bool:

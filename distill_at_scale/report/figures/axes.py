@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from distill_at_scale.report.html.markup import Markup, join, tag
+from distill_at_scale.report.figures.markup import Markup, join, tag
 
 CHARACTER = 7.4
 """widest mean width of a letter, in the pictures' own units, at the text size of 12; fonts differ"""
@@ -90,8 +90,14 @@ def frame(
     y_ticks: Sequence[float],
     x_text: Callable[[float], str],
     y_text: Callable[[float], str],
+    x_title: str,
+    y_title: str,
 ) -> Markup:
-    """Grid lines and numbers below and left of the plot."""
+    """Grid lines, numbers below and left of the plot, and the titles of both axes.
+
+    The title of y stands above its axis, so that it is read without turning the head; it needs :data:`LINE` above
+    ``y.end``, that of x twice :data:`LINE` and a little below ``y.start``.
+    """
     rows = [
         join(
             tag("line", x1=x.start, x2=x.end, y1=y.at(value), y2=y.at(value), class_="grid"),
@@ -104,4 +110,8 @@ def frame(
         tag("text", text, x=place, y=y.start + LINE + 2, class_="middle")
         for place, text in apart([(x.at(value), x_text(value)) for value in x_ticks])
     ]
-    return join(*rows, *columns, *labels)
+    titles = [
+        tag("text", x_title, x=(x.start + x.end) / 2, y=y.start + 2 * LINE + 4, class_="middle title"),
+        tag("text", y_title, x=2, y=y.end - 9, class_="title"),
+    ]
+    return join(*rows, *columns, *labels, *titles)

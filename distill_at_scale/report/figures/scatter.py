@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from distill_at_scale.report.html import numbers
-from distill_at_scale.report.html.axes import Axis, frame
-from distill_at_scale.report.html.labels import along, around, labels
-from distill_at_scale.report.html.markup import Markup, join, picture, tag
+from distill_at_scale.report.figures import numbers
+from distill_at_scale.report.figures.axes import LINE, Axis, frame
+from distill_at_scale.report.figures.labels import along, around, labels
+from distill_at_scale.report.figures.markup import Markup, join, picture, tag
+from distill_at_scale.report.figures.multiples import whisker
 
 _SIZES = {"narrow": (370.0, 360.0), "wide": (1000.0, 440.0)}
 
 
 @dataclass(frozen=True)
 class Point:
-    """One method at one budget: what it costs (above 0) and what it keeps."""
+    """One method at one budget: what it costs (above 0), what it keeps, and the interval of that, where it is known."""
 
     name: str
     cost: float
     kept: float
     on_front: bool
     chosen: bool
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -31,17 +34,19 @@ class Scatter:
     Attributes:
         points: what is drawn.
         full: cost of the full data, which keep all; None where it is not known.
-        keep: share that was asked for.
+        keep: share that was asked for; None draws no line for it.
         title: of the picture.
-        axis: what the cost is.
+        axis: what the cost is, with its unit.
+        kept_axis: what is kept, with its unit.
         text: a cost in words.
     """
 
     points: Sequence[Point]
     full: float | None
-    keep: float
+    keep: float | None
     title: str
     axis: str
+    kept_axis: str
     text: Callable[[float], str]
 
     @property
@@ -59,25 +64,32 @@ class Scatter:
         return f"{point.name}: {self.text(point.cost)}, keeps {numbers.percent(point.kept)}"
 
     def _drawn(self, width: float, height: float) -> list[Markup]:
+        named_first = [p for p in self.points if p.chosen]
+        marked = [*self.front, *(p for p in named_first if not p.on_front)]
         x = Axis.around([*(p.cost for p in self.points), *([self.full] if self.full else [])], 48, width - 12, log=True)
-        y = Axis.around([*(p.kept for p in self.points), self.keep, 1.0], height - 44, 10)
+        ends = [end for p in marked for end in (p.low, p.high) if end is not None]
+        goal = [] if self.keep is None else [self.keep]
+        y = Axis.around([*(p.kept for p in self.points), *ends, *goal, 1.0], height - 2 * LINE - 12, 22)
         spots = {p: (x.at(p.cost), y.at(p.kept)) for p in self.points}
         line = [spots[p] for p in self.front]
         behind = [p for p in self.points if not p.on_front]
-        chosen = [p for p in self.points if p.chosen]
+        x_ticks, y_ticks = x.ticks(int(width / 75)), y.ticks(8)
         drawn = [
-            frame(x, y, x.ticks(int(width / 75)), y.ticks(8), self.text, lambda share: numbers.percent(share, 0)),
-            tag("text", self.axis, x=(x.start + x.end) / 2, y=height - 6, class_="middle"),
+            frame(x, y, x_ticks, y_ticks, self.text, lambda v: numbers.percent(v, 0), self.axis, self.kept_axis),
             tag("line", x1=x.start, x2=x.end, y1=y.at(1), y2=y.at(1), class_="full"),
-            tag("line", x1=x.start, x2=x.end, y1=y.at(self.keep), y2=y.at(self.keep), class_="goal"),
+            *(tag("line", x1=x.start, x2=x.end, y1=y.at(v), y2=y.at(v), class_="goal") for v in goal),
             *(self._circle(p, spots[p], 3.5, "behind") for p in behind),
             tag("polyline", points=" ".join(f"{left:.1f},{top:.1f}" for left, top in line), class_="own"),
+            *(whisker(spots[p][0], y, p.low, p.high) for p in marked),
             *(self._circle(p, spots[p], 4.5, "dot") for p in self.front),
-            *(tag("circle", cx=spots[p][0], cy=spots[p][1], r=9, class_="ring") for p in chosen),
+            *(tag("circle", cx=spots[p][0], cy=spots[p][1], r=9, class_="ring") for p in named_first),
         ]
-        covered = [*along(line), *(around(spot, 5) for spot in line), *(around(spots[p], 10) for p in chosen)]
+        covered = [*along(line), *(around(spot, 5) for spot in line), *(around(spots[p], 10) for p in named_first)]
+        for point in marked:
+            if point.low is not None and point.high is not None:
+                covered += along([(spots[point][0], y.at(point.low)), (spots[point][0], y.at(point.high))])
         # The recommended one first: where there is no room for all names, it has one.
-        named = [(p.name, spots[p]) for p in chosen]
+        named = [(p.name, spots[p]) for p in named_first]
         if self.full:
             end = (x.at(self.full), y.at(1))
             drawn.append(self._cross(*end))
@@ -85,7 +97,8 @@ class Scatter:
             named.append(("all rows", end))
         named += [(p.name, spots[p]) for p in self.front if not p.chosen]
         inside = (x.start, y.end, x.end, y.start)
-        return drawn + labels(named, covered, [around(spots[p], 4) for p in behind], inside)
+        across = [(x.start, y.at(value), x.end, y.at(value) + 1) for value in (1.0, *goal)]
+        return drawn + labels(named, covered, [*(around(spots[p], 4) for p in behind), *across], inside)
 
     def _circle(self, point: Point, spot: tuple[float, float], radius: float, class_: str) -> Markup:
         return tag("circle", tag("title", self._told(point)), cx=spot[0], cy=spot[1], r=radius, class_=class_)
