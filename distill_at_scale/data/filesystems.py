@@ -127,7 +127,7 @@ def list_files(uri: str) -> list[FileInfo]:
     try:
         with explain(uri):
             if local:
-                return [_info(fs, file, {}, local=True) for file in sorted(_walk(path))]
+                return [_local_info(file) for file in sorted(_walk(path))]
             if scheme_of(uri) in WEB:
                 return [stat(uri)]
             # Where folders that cannot be listed would be passed over.
@@ -148,6 +148,26 @@ def _walk(path: str) -> Iterator[str]:
 
     for folder, _, names in os.walk(path, onerror=refuse, followlinks=True):
         yield from (os.path.join(folder, name) for name in names)
+
+
+def _local_info(path: str) -> FileInfo:
+    """A file that a folder lists.
+
+    Raises:
+        StorageError: a link to nothing, or a name that no address can hold.
+    """
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        shown_path = path.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        raise StorageError(f"{shown_path}: the name of this file is not UTF-8; rename it.") from None
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        if os.path.islink(path):
+            raise StorageError(f"{path}: this is a link to a file that is not there; mend or remove it.") from None
+        raise
+    return FileInfo(path, found.st_size, f"size={found.st_size}\nmtime={found.st_mtime_ns}")
 
 
 def glob(uri: str) -> list[FileInfo]:
@@ -172,8 +192,7 @@ def _infos(fs: fsspec.AbstractFileSystem, found: dict[str, dict[str, Any]]) -> l
 
 def _info(fs: fsspec.AbstractFileSystem, path: str, info: Mapping[str, Any], local: bool) -> FileInfo:
     if local:
-        found = os.stat(path)
-        return FileInfo(path, found.st_size, f"size={found.st_size}\nmtime={found.st_mtime_ns}")
+        return _local_info(path)
     uri = str(fs.unstrip_protocol(path))
     if info.get("size") is None:
         raise StorageError(f"{redact(uri)}: the server does not say how long the file is; download it and name that.")

@@ -328,7 +328,9 @@ def test_a_file_is_believed_before_its_folder(tmp_path):
     pl.DataFrame({"user_id": [1], "item_id": [2]}).write_parquet(tmp_path / "user_id=3" / "a.parquet")
     good, _, noticed = read_noticed(tmp_path)
     assert good.rows() == [(1, 2)]
-    assert noticed == ""
+    assert "the column 'user_id': the file and the name of its folder" in noticed
+    (tmp_path / "user_id=3").rename(tmp_path / "user_id=1")
+    assert read_noticed(tmp_path)[2] == ""
 
 
 def test_mixed_formats_are_noticed(tmp_path):

@@ -200,7 +200,7 @@ def test_text_that_is_not_utf8(write, place):
     refused([str(path), "not valid UTF-8", "iconv"], path)
     path = write("log.jsonl", b"\n".join([b'{"user":"a","item":1}'] * 9000 + [b'{"user":"\xff","item":1}']))
     refused([str(path), "not valid UTF-8"], path)
-    path = write("log.txt", b"\n".join([b"u i i i", b"u i i"] * 9000 + [b"u \xff"]))
+    path = write("log.txt", b"\n".join([b"%d 1 2 3" % k + b" 4" * (k % 3) for k in range(18_000)] + [b"u \xff"]))
     refused([str(path), "not valid UTF-8"], path)
 
 

@@ -200,5 +200,6 @@ def _check_width(head: TextHead, rows: Sequence[Sequence[str]], names: Sequence[
 
 
 def _columns(rows: Sequence[Sequence[str]], names: Sequence[str]) -> dict[str, list[Any]]:
-    whole = [row for row in rows if len(row) == len(names)]
+    # Neither is a header that comes again a value, which would make text of a column of integers.
+    whole = [row for row in rows if len(row) == len(names) and [field.strip("\ufeff \t") for field in row] != [*names]]
     return {name: [row[index] for row in whole] for index, name in enumerate(names)}

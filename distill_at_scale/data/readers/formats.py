@@ -101,6 +101,13 @@ def _look_like_sequences(head: TextHead, lines: Sequence[str], options: LogOptio
             f"others more or fewer; say whether this is a table (--delimiter ' ') or a line a user with "
             f"the user's items (--format sequences)."
         )
+    whole = [line for line in fields if line]
+    users = {line[0] for line in whole}
+    if not all(any(map(str.isdigit, token)) for line in whole for token in line) or 2 * len(users) < len(whole):
+        raise DasError(
+            f"{head.name}: the lines between blanks differ in length, but do not look like a user with the user's "
+            f"items ({lines[0][:60]}); if they are, say --format sequences, or name what they are with --format."
+        )
     return True
 
 

@@ -13,6 +13,12 @@ from distill_at_scale.data.readers import lakes
 from distill_at_scale.errors import DasError
 
 _GLOB: Final = re.compile(r"[*?\[]")
+# What programs leave beside data, and what is nobody's log; other hidden files may be one.
+_MARKERS: Final = re.compile(
+    r"_SUCCESS|_metadata|_common_metadata|_(committed|started)_.*|\..*\.crc|\.DS_Store|\._.*|\.gitignore|\.gitkeep|\.gitattributes"
+)
+# Folders of drafts, of table formats and of checkpoints.
+_OTHERS: Final = re.compile(r"_delta_log|_temporary|_work|_spark_metadata|__MACOSX|\..*")
 
 
 def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Notice]]:
@@ -27,6 +33,7 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
     files: dict[str, storage.FileInfo] = {}
     roots: dict[str, str] = {}
     listed: list[str] = []
+    hidden: list[storage.FileInfo] = []
     for given in inputs:
         uri = storage.normalise(given)
         # The ? of a web address begins its query.
@@ -35,6 +42,7 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
             everything = storage.list_files(uri)
             roots |= lakes.find_roots(file.uri for file in everything)
             found = [file for file in everything if not _hidden(file.uri, uri)]
+            hidden += [file for file in everything if _hidden(file.uri, uri) and not _marker(file.uri, uri)]
             if [file.uri for file in found] != [uri]:
                 listed.append(uri)
             if not found and pattern:
@@ -45,10 +53,26 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
             found = []
         if not found:
             what = "no file matches" if pattern else "there is no such file or folder, or the folder is empty"
+            if hidden:
+                what = f"it holds only files that are passed over, such as {storage.redact(hidden[0].uri)}: names that "
+                what += "begin with . or _ are those of drafts and markers; name the files themselves"
+                raise DasError(f"{storage.redact(uri)}: {what}.")
             raise DasError(f"{storage.redact(uri)}: {what} (--input {storage.redact(given)}); correct the path.")
         files.update((file.uri, file) for file in found)
     all_files = list(files.values())
-    return lakes.live_files(all_files, roots | lakes.ask_for_roots(all_files, listed), listed)
+    live, noticed = lakes.live_files(all_files, roots | lakes.ask_for_roots(all_files, listed), listed)
+    hidden = [file for file in hidden if file.uri not in files]
+    if hidden:
+        what = "skipped: the name begins with . or _, as those of drafts and markers do (a file that is named is read)"
+        noticed = [*noticed, Notice(what=what, count=len(hidden), unit="file", example=storage.redact(hidden[0].uri))]
+    return live, noticed
+
+
+def _marker(uri: str, folder: str) -> bool:
+    """Whether a hidden file is one that programs leave beside data, which nobody misses."""
+    parts = [part for part in uri.split("/") if part]
+    *folders, name = parts[sum(1 for part in folder.split("/") if part) :] or [""]
+    return bool(_MARKERS.fullmatch(name)) or any(_OTHERS.fullmatch(part) for part in folders)
 
 
 def _hidden(uri: str, folder: str) -> bool:

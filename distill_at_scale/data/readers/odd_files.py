@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence, Set
 from typing import Final
 
 import pyarrow as pa
 
-from distill_at_scale.data.noticed import Notice
-from distill_at_scale.data.readers.heads import Head, first_values, name_of
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.noticed import Notice, shown
+from distill_at_scale.data.readers.heads import Head, file_of, first_values, name_of
+from distill_at_scale.data.readers.layout import TextLayout
 from distill_at_scale.data.readers.schema import LogSchema
 from distill_at_scale.data.readers.selection import EVENTS
 from distill_at_scale.data.readers.tables import TableHead, field_type, is_list_column
+from distill_at_scale.data.readers.types import not_integers
 
+_DRAFTS: Final = re.compile(r"(~|\.(bak|old|orig|swp|tmp|temp|part|partial|crdownload|download))$", re.IGNORECASE)
 # More values than these are no kinds of events.
 _MOST_EVENTS: Final = 20
 
@@ -31,6 +36,7 @@ def odd_files(
     """
     noticed = [notice for head in heads if not isinstance(head, TableHead) for notice in head.noticed]
     noticed += _formats(heads)
+    noticed += _copies(heads)
     read = set(schema.read.values())
     noticed += _folders(heads, read, folders)
     noticed += _events(heads, read)
@@ -42,6 +48,8 @@ def odd_files(
         if lists:
             what = f"column '{name}' holds lists; each of their values is read as a row of its own"
             noticed.append(Notice(what=what, count=len(lists), unit="file", example=name_of(lists[0])))
+    for canonical in (Columns.USER_ID, Columns.ITEM_ID):
+        noticed += _not_quite_integers(heads, canonical, columns[canonical], schema)
     for canonical in schema.hex_ids:
         what = f"{canonical} holds bytes and no text; its ids are read as hexadecimal digits"
         noticed.append(Notice(what=what, count=len(heads), unit="file", example=name_of(heads[0])))
@@ -60,13 +68,40 @@ def _formats(heads: Sequence[Head]) -> list[Notice]:
     return noticed
 
 
+def _copies(heads: Sequence[Head]) -> list[Notice]:
+    """Files that were probably not meant: second copies of others, backups, downloads that did not end."""
+    noticed = []
+    drafts = [head for head in heads if _DRAFTS.search(file_of(head).uri)]
+    if drafts and len(drafts) < len(heads):
+        what = "whose name is that of a backup or an unfinished download is read as a part of the log"
+        noticed.append(Notice(what=what, count=len(drafts), unit="file", example=name_of(drafts[0])))
+    alike: dict[tuple[object, ...], list[Head]] = {}
+    for head in heads:
+        # Of a table only its counts are known; they say little of small ones.
+        start = head.head.text if isinstance(head, TextLayout) else None
+        if start:
+            alike.setdefault((file_of(head).size, start), []).append(head)
+    copies = [group for group in alike.values() if len(group) > 1]
+    if copies:
+        what = f"with the size and the first lines of another ({name_of(copies[0][0])}) is read like it; a copy?"
+        count = sum(len(group) - 1 for group in copies)
+        noticed.append(Notice(what=what, count=count, unit="file", example=name_of(copies[0][1])))
+    return noticed
+
+
 def _folders(heads: Sequence[Head], read: Set[str], folders: Sequence[dict[str, str | None]]) -> list[Notice]:
     unread: dict[str, list[str]] = {}
+    noticed = []
     for head, values in zip(heads, folders):
+        for name in values.keys() & read & set(head.names):
+            if all(str(value) == values[name] for value in _values(head, name)):
+                continue
+            what = f"both hold the column '{name}': the file and the name of its folder; the file's is read"
+            noticed.append(Notice(what=what, count=1, unit="file", example=name_of(head)))
         for name in values:
             if name not in read and name not in head.names:
                 unread.setdefault(name, []).append(name_of(head))
-    return [
+    return noticed + [
         Notice(
             what=f"the names of the folders hold the column '{name}', which is not read "
             f"(--map timestamp={name} and the like read it, --where {name}=… filters by it)",
@@ -84,8 +119,7 @@ def _events(heads: Sequence[Head], read: Set[str]) -> list[Notice]:
         for name in head.names:
             if name in read or not EVENTS.fullmatch(name.lower()):
                 continue
-            values = first_values(head, name) if isinstance(head, TableHead) else head.samples.get(name, [])
-            kinds = Counter(str(value) for value in values if value is not None and value != "")
+            kinds = Counter(str(value) for value in _values(head, name) if value is not None and value != "")
             if 2 <= len(kinds) <= _MOST_EVENTS:
                 shown = ", ".join(kind for kind, _ in kinds.most_common(4)) + (", …" if len(kinds) > 4 else "")
                 (one, _), (two, _) = kinds.most_common(2)
@@ -95,6 +129,23 @@ def _events(heads: Sequence[Head], read: Set[str]) -> list[Notice]:
                 )
                 return [Notice(what=what, count=len(heads), unit="file", example=name_of(head))]
     return []
+
+
+def _not_quite_integers(heads: Sequence[Head], canonical: str, name: str, schema: LogSchema) -> list[Notice]:
+    """Ids that are read as text because of a few values, or files, among integers."""
+    texts = [head for head in heads if isinstance(head, TextLayout) and head.format != "jsonl"]
+    if schema.id_types[canonical] != "string" or not texts:
+        return []
+    odd = [(value, head) for head in texts for value in not_integers(head.samples.get(name, []))]
+    total = sum(len(head.samples.get(name, [])) for head in texts)
+    if not odd or 2 * len(odd) > total:
+        return []
+    what = f"among the first {canonical}s is no plain integer, as most are, so that all are read as text (007 is not 7)"
+    return [Notice(what=what, count=len(odd), unit="value", example=shown(odd[0][0]))]
+
+
+def _values(head: Head, name: str) -> Sequence[object]:
+    return first_values(head, name) if isinstance(head, TableHead) else head.samples.get(name, [])
 
 
 def _types(heads: Sequence[TableHead], canonical: str, name: str) -> list[Notice]:

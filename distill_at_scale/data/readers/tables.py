@@ -138,9 +138,9 @@ def check_compared(head: TableHead, names: Iterable[str], own: Iterable[str]) ->
 
 
 def id_kind(head: TableHead, name: str) -> str | None:
-    """``"int"`` or ``"string"`` by the declared type; None for a column of nulls."""
+    """``"int"`` or ``"string"`` by the declared type; None for a column of nulls, or of a file without rows."""
     dtype, _ = field_type(head.schema, name)
-    if pa.types.is_null(dtype):
+    if pa.types.is_null(dtype) or (head.exact and not sum(head.group_rows)):
         return None
     return "string" if is_text(dtype) else "int"
 

@@ -15,6 +15,7 @@ from distill_at_scale.data.times import NAMES, UNITS, TimeRule, format_to_ns, is
 from distill_at_scale.errors import DasError
 
 _FLOAT: Final = re.compile(r"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
+_ZONE: Final = re.compile(r"(Z|z| ?UTC| ?GMT|[+-][0-9]{2}(:?[0-9]{2})?)$")
 # No two of these can be plausible at once; of the others a number of days may be anything.
 _CERTAIN: Final = ("s", "ms", "us", "ns")
 _ASKED: Final = ("excel", "days", "ticks")
@@ -39,6 +40,8 @@ _SUGGESTED: Final = (
     "%a %b %d %H:%M:%S %z %Y",
     "%a %b %d %H:%M:%S %Y",
     "%a, %d %b %Y %H:%M:%S %z",
+    "%a, %d %b %Y %H:%M:%S GMT",
+    "[%d/%b/%Y:%H:%M:%S %z]",
     "%d/%b/%Y:%H:%M:%S %z",
     *(
         f"{date}{time}"
@@ -47,7 +50,16 @@ _SUGGESTED: Final = (
     ),
     *(
         f"{date}{time}"
-        for date in ("%b %d, %Y", "%d %b %Y", "%d-%b-%Y", "%m %d, %Y", "%Y.%m.%d", "%Y年%m月%d日")
+        for date in (
+            "%b %d, %Y",
+            "%B %d, %Y",
+            "%d %b %Y",
+            "%d %B %Y",
+            "%d-%b-%Y",
+            "%m %d, %Y",
+            "%Y.%m.%d",
+            "%Y年%m月%d日",
+        )
         for time in ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %I:%M %p")
     ),
 )
@@ -106,7 +118,19 @@ def find_rule(files: Sequence[Times], unit: str, format: str | None) -> tuple[Ti
         example = next(str(times.values[0]) for times in files if not times.typed and times.values)
         what = f"the times are read by the format {rule.format}, which all the first ones fit"
         noticed.append(Notice(what=what, count=len(files), unit="file", example=example))
-    return rule, noticed
+    return rule, [*noticed, *_zones(files, rule)]
+
+
+def _zones(files: Sequence[Times], rule: TimeRule) -> list[Notice]:
+    """ISO times without a zone among such with one, or in files of their own: hours may lie between them."""
+    if rule.unit != "iso":
+        return []
+    texts = [(str(value), times) for times in files if not times.typed for value in times.values if value is not None]
+    without = [(text, times) for text, times in texts if not _ZONE.search(text.strip())]
+    if not without or len(without) == len(texts):
+        return []
+    what = "among the first times has no zone, though others have one, and is taken as UTC"
+    return [Notice(what=what, count=len(without), unit="value", example=without[0][0])]
 
 
 def describe(rule: TimeRule) -> str:

@@ -20,8 +20,7 @@ def id_kind(values: Sequence[Any], typed: bool) -> Literal["int", "string"] | No
         values: text, or (typed) the values of JSON objects, where "7" is text and 7 an integer.
         typed: whether the format itself tells text from numbers.
     """
-    # What programs write where there is no value makes no text of a column of integers.
-    present = [value for value in values if value is not None and value not in ("", NO_ID, *NULL_LIKE)]
+    present = _present(values)
     if not present:
         return "string" if any(values) else None
     if typed:
@@ -31,6 +30,16 @@ def id_kind(values: Sequence[Any], typed: bool) -> Literal["int", "string"] | No
     if not integers or min(map(int, present)) < -(2**63) or max(map(int, present)) >= 2**63:
         return "string"
     return "int"
+
+
+def not_integers(values: Sequence[str]) -> list[str]:
+    """The values of a column of text that are written in another way than a program prints an integer."""
+    return [value for value in _present(values) if not _CANONICAL.fullmatch(value)]
+
+
+def _present(values: Sequence[Any]) -> list[Any]:
+    """What programs write where there is no value makes no text of a column of integers."""
+    return [value for value in values if value is not None and value not in ("", NO_ID, *NULL_LIKE)]
 
 
 def number_kind(values: Sequence[Any], typed: bool) -> Literal["int", "float", "string"] | None:

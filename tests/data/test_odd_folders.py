@@ -1,0 +1,106 @@
+"""Folders as they come: copies, backups, hidden files, broken links, odd names; and first values that disagree."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from distill_at_scale.data.noticed import Notice, merge
+from distill_at_scale.data.readers import LogOptions, plan_log, read_fragment
+from distill_at_scale.errors import DasError
+
+ROWS = "user_id,item_id\n" + "".join(f"{u},{i}\n" for u in range(1, 9) for i in range(3))
+
+
+def read(place: Path, **options: Any) -> tuple[pl.DataFrame, list[Notice]]:
+    schema, fragments, estimate = plan_log(LogOptions(input=[str(place)], **options))
+    batches = [batch for fragment in fragments for batch in read_fragment(fragment, schema)]
+    return pl.concat(b.good for b in batches), merge([estimate.noticed, *(batch.noticed for batch in batches)])
+
+
+def said(noticed: list[Notice], what: str) -> list[tuple[int, str]]:
+    return [(notice.count, notice.example.rsplit("/", 1)[-1]) for notice in noticed if what in notice.what]
+
+
+def test_copies_and_backups_are_read_and_noticed(tmp_path: Path) -> None:
+    for name in ("a.csv", "a (1).csv", "a.csv.bak", "b.csv.part"):
+        (tmp_path / name).write_text(ROWS if name[0] == "a" else ROWS[:60])
+    good, noticed = read(tmp_path)
+    assert good.height == 24 * 3 + 11
+    assert said(noticed, "a copy?") == [(2, "a.csv")]
+    assert said(noticed, "a backup or an unfinished download") == [(2, "a.csv.bak")]
+
+
+def test_hidden_files_are_passed_over_aloud_but_markers_are_not(tmp_path: Path) -> None:
+    for name in ("a.csv", ".b.csv", "_c.csv"):
+        (tmp_path / name).write_text(ROWS)
+    (tmp_path / "_temporary").mkdir()
+    for name in ("_SUCCESS", ".a.csv.crc", ".DS_Store", "_temporary/part-0.csv"):
+        (tmp_path / name).write_text("x")
+    assert said(read(tmp_path)[1], "the name begins with . or _") == [(2, ".b.csv")]
+    (tmp_path / "a.csv").unlink()
+    with pytest.raises(DasError, match=r"holds only files that are passed over.*\.b\.csv"):
+        read(tmp_path)
+
+
+def test_a_link_to_nothing_and_a_name_without_utf8_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(ROWS)
+    (tmp_path / "b.csv").symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(DasError, match=r"b\.csv: this is a link to a file that is not there"):
+        read(tmp_path)
+    (tmp_path / "b.csv").unlink()
+    os.rename(os.fsencode(tmp_path / "a.csv"), os.fsencode(tmp_path) + b"/a\xff.csv")
+    with pytest.raises(DasError, match=r"a\\xff\.csv: the name of this file is not UTF-8"):
+        read(tmp_path)
+
+
+def test_a_part_without_rows_decides_no_type(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"user_id": [1, 2], "item_id": [3, 4]})
+    frame.write_parquet(tmp_path / "a.parquet")
+    frame.clear().cast(pl.String).write_parquet(tmp_path / "b.parquet")
+    assert read(tmp_path)[0].rows() == [(1, 3), (2, 4)]
+
+
+@pytest.mark.parametrize("odd", ["007", "+7", "u7", "\u00a07"])
+def test_text_because_of_a_few_values_is_noticed(tmp_path: Path, odd: str) -> None:
+    (tmp_path / "a.csv").write_text(ROWS + f"{odd},1\n")
+    good, noticed = read(tmp_path)
+    assert good.schema["user_id"] == pl.String
+    assert len(said(noticed, "among the first user_ids is no plain integer")) == 1
+    assert len(said(noticed, "user_id holds characters that cannot be seen")) == (odd[0] == "\u00a0")
+    (tmp_path / "a.csv").write_text("user_id,item_id\n" + "".join(f"👩\u200d🔬{k},{k}\n" for k in range(9)))
+    assert read(tmp_path)[1] == []
+
+
+def test_a_header_that_comes_again_makes_no_text_of_integers(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(ROWS + ROWS)
+    good, noticed = read(tmp_path)
+    assert (good.schema["user_id"], good.height) == (pl.Int64, 48)
+    assert len(said(noticed, "the header comes again")) == 1
+
+
+def test_times_with_and_without_a_zone_are_noticed(tmp_path: Path) -> None:
+    zones = ("Z", "+02:00", "")
+    rows = "".join(f"{k},{k},2020-09-13T12:00:0{k}{zones[k % 3]}\n" for k in range(9))
+    (tmp_path / "a.csv").write_text("user_id,item_id,timestamp\n" + rows)
+    assert said(read(tmp_path)[1], "has no zone, though others have one") == [(3, "2020-09-13T12:00:02")]
+    (tmp_path / "a.csv").write_text("user_id,item_id,timestamp\n" + rows.replace("Z", "").replace("+02:00", ""))
+    assert read(tmp_path)[1] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "This is the log of our shop\nIt was exported in May\nAll rows are there and more\nsee also the wiki\n",
+        "".join(f"- user_id: {u}\n  item_id: {u}\n" for u in range(9)),
+    ],
+    ids=["prose", "yaml"],
+)
+def test_text_of_another_kind_is_never_taken_for_sequences(tmp_path: Path, text: str) -> None:
+    (tmp_path / "notes").write_text(text)
+    with pytest.raises(DasError, match="do not look like a user with the user's items"):
+        read(tmp_path)
