@@ -12,7 +12,6 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, shown
 
 MAX_ID_BYTES: Final = 1024
@@ -100,11 +99,6 @@ def id_reasons(name: str, text: pl.Series, id_type: str) -> Iterator[tuple[pl.Se
         yield text.str.len_bytes() > MAX_ID_BYTES, f"{name} is longer than {MAX_ID_BYTES:,} bytes"
         yield text.str.contains("[\n\r]"), f"{name} holds a line end"
         yield text.is_not_null(), f"{name} is not a whole number"
-
-
-def notice_rows(good: pl.DataFrame) -> tuple[Notice, ...]:
-    """What looks odd about the ids of good rows."""
-    return tuple(n for name in (Columns.USER_ID, Columns.ITEM_ID) for n in notice_ids(good[name]))
 
 
 def notice_ids(ids: pl.Series) -> list[Notice]:

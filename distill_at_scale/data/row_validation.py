@@ -13,7 +13,8 @@ import numpy as np
 import polars as pl
 
 from distill_at_scale.data.columns import Columns
-from distill_at_scale.data.ids import convert_id, id_reasons, inexact, whole
+from distill_at_scale.data.ids import convert_id, id_reasons, inexact, notice_ids, whole
+from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.times import TimeRule, convert_time, time_reasons, unreadable
 from distill_at_scale.data.values import as_text, floats, keep
 
@@ -107,6 +108,16 @@ def broken_lines(lines: Sequence[str], reasons: Sequence[str], source: str, rows
         }
     ).with_columns(pl.lit(source).alias("source"), *(pl.lit(None, pl.String).alias(name) for name in Columns.LOG))
     return frame.select(list(BAD_SCHEMA))
+
+
+def notice_rows(good: pl.DataFrame) -> tuple[Notice, ...]:
+    """What looks odd about good rows: their ids, and ratings that may stand for none."""
+    noticed = [n for name in (Columns.USER_ID, Columns.ITEM_ID) for n in notice_ids(good[name])]
+    if Columns.RATING in good.columns and good.height and good[Columns.RATING].min() < 0:  # type: ignore[operator]
+        below = good[Columns.RATING].filter(good[Columns.RATING] < 0)
+        what = "rating is negative, and read as it is (if it means that there is none, --min-rating 0 drops the row)"
+        noticed.append(Notice(what=what, count=len(below), example=f"{below[0]:g}"))
+    return tuple(noticed)
 
 
 def _row_numbers(rows: int | Sequence[int] | np.ndarray | None, is_bad: pl.Series) -> pl.Series:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,70 @@ def test_text_of_another_kind_is_never_taken_for_sequences(tmp_path: Path, text:
     (tmp_path / "notes").write_text(text)
     with pytest.raises(DasError, match="do not look like a user with the user's items"):
         read(tmp_path)
+
+
+@pytest.mark.parametrize("delimiter", ["\\t", "\\x01", "\\u0001"])
+def test_a_delimiter_may_be_written_as_an_escape(tmp_path: Path, delimiter: str) -> None:
+    sign = "\t" if delimiter == "\\t" else "\x01"
+    (tmp_path / "a").write_text(ROWS.replace(",", sign))
+    assert read(tmp_path, delimiter=delimiter)[0].height == 24
+
+
+def test_the_order_of_files_that_stands_for_time_is_said(tmp_path: Path) -> None:
+    for k in (1, 2, 10):
+        (tmp_path / f"part-{k}.csv").write_text(ROWS.replace("8,2", f"9,{k}"))
+    [notice] = [n for n in read(tmp_path, order="file")[1] if "follow each other" in n.what]
+    assert notice.example == "part-1.csv, part-10.csv, part-2.csv"
+    assert "by their numbers, part-2.csv would come before part-10.csv" in notice.what
+    (tmp_path / "part-10.csv").rename(tmp_path / "part-3.csv")
+    [notice] = [n for n in read(tmp_path, order="file")[1] if "follow each other" in n.what]
+    assert "by their numbers" not in notice.what
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_negative_ratings_are_noticed(tmp_path: Path, ending: str) -> None:
+    frame = pl.DataFrame({"user_id": [1, 2, 3], "item_id": [1, 2, 3], "rating": [4.0, -1.0, -1.0]})
+    frame.write_csv(tmp_path / "a.csv") if ending == "csv" else frame.write_parquet(tmp_path / "a.parquet")
+    good, noticed = read(tmp_path)
+    assert good.height == 3
+    assert said(noticed, "rating is negative") == [(2, "-1")]
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "% bip weighted\n% 120 20\n",
+        "%%MatrixMarket matrix\n",
+        "# exported 2020\n",
+        "sep=,\n",
+        "-- dump\n",
+        "@RELATION r\n",
+    ],
+)
+@pytest.mark.parametrize("columns", [None, ["user_id", "item_id"]])
+def test_lines_before_the_table_are_named_with_what_removes_them(
+    tmp_path: Path, before: str, columns: list[str] | None
+) -> None:
+    (tmp_path / "a.csv").write_text(before + (ROWS if columns is None else ROWS.split("\n", 1)[1]))
+    with pytest.raises(DasError, match=rf"the first .* a comment, and no row.*`tail -n \+{before.count(chr(10)) + 1} "):
+        read(tmp_path, columns=columns)
+
+
+def test_a_header_or_ids_that_begin_with_a_sign_are_no_comments(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("# " + ROWS)
+    assert read(tmp_path, map={"user_id": "# user_id"})[0].height == 24
+    (tmp_path / "a.csv").write_text("user_id,item_id\n# a,1\n#b,2\n#c,3\n")
+    assert read(tmp_path)[0]["user_id"].to_list() == ["# a", "#b", "#c"]
+
+
+def test_runs_of_blanks_are_named_with_what_makes_them_one(tmp_path: Path) -> None:
+    rows = [line.split(",") for line in ROWS.split()]
+    path = tmp_path / "a.txt"
+    for begin in (0, 1):
+        path.write_text("".join(f"{u:>8} {i:>9}\n" for u, i in rows[begin:]))
+        with pytest.raises(DasError, match="runs of blanks separate") as refused:
+            read(path)
+        command = str(refused.value).split("`")[1].replace("FILE", str(path)).replace("ROWS", str(tmp_path / "b.txt"))
+        subprocess.run(["bash", "-c", command], check=True)
+        options = {"columns": ["user_id", "item_id"]} if begin else {}
+        assert read(tmp_path / "b.txt", **options)[0].height == 24

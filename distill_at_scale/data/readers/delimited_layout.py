@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ _DELIMITERS: Final = (",", "\t", ";", "|", "^", "~", "\x1f", " ", ":")
 _MOVIELENS: Final = (Columns.USER_ID, Columns.ITEM_ID, Columns.RATING, Columns.TIMESTAMP)
 TYPED_FIELD: Final = re.compile(r"^[^\s:]+:(token|float|token_seq|float_seq)$")
 _SNIFFED_LINES: Final = 50
+# Comments of KONECT, Matrix Market, NumPy and SQL, the head of ARFF, and Excel's line that names the delimiter.
+_PREAMBLE: Final = re.compile(r"([#%]+|//|--)( |\t|$)|%%|##|@(relation|attribute|data)\b|\"?sep=.\"?$", re.IGNORECASE)
 
 
 def movielens(head: TextHead, lines: Sequence[str], options: LogOptions) -> TextLayout:
@@ -53,6 +56,7 @@ def delimited(head: TextHead, lines: Sequence[str], options: LogOptions, chosen:
     Raises:
         DasError: the delimiter cannot be told, or the first line is no header.
     """
+    _refuse_preamble(head, lines)
     if options.delimiter is not None:
         delimiter = options.delimiter
     elif chosen == "inter" or tabs:
@@ -76,6 +80,19 @@ def delimited(head: TextHead, lines: Sequence[str], options: LogOptions, chosen:
     else:
         _check_header(head, lines[0], header, rows, options)
     return _layout(head, chosen, tuple(header), delimiter, rows[1:], lines[0], quote, ())
+
+
+def _refuse_preamble(head: TextHead, lines: Sequence[str]) -> None:
+    """Refuses lines in front of the header, or of the rows, that no table has."""
+    before = list(itertools.takewhile(_PREAMBLE.match, lines))
+    if not before or len(before) == len(lines) or known_names(re.split(r"[\s,;|]+", before[0]), {}) >= 2:
+        return
+    what = "line is" if len(before) == 1 else f"{len(before)} lines are"
+    skipped = len(before) + 1
+    raise DasError(
+        f"{head.name}: the first {what} a comment, and no row ({before[0][:60]}); take it out with "
+        f"`tail -n +{skipped} FILE > ROWS`, and name the columns with --columns if no header is left."
+    )
 
 
 def _quote(lines: Sequence[str], delimiter: str, options: LogOptions) -> Quote:
@@ -172,6 +189,11 @@ def _sniff(head: TextHead, lines: Sequence[str], options: LogOptions) -> str:
         score = (known + 1, len(_DELIMITERS) - order)
         if score > best_score:
             best, best_score = delimiter, score
+    if best in (None, " ") and sum("  " in line.strip() for line in lines) > len(lines) // 2:
+        raise DasError(
+            f"{head.name}: runs of blanks separate the fields ({lines[0][:60]}); make each of them one blank, with "
+            f"`sed 's/^ *//; s/ *$//' FILE | tr -s ' ' > ROWS`."
+        )
     if best is None:
         raise DasError(
             f"{head.name}: no delimiter between fields can be found in the first line ({lines[0][:80]}); "

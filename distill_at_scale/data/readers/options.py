@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from typing import Any, Literal
 
@@ -26,7 +27,8 @@ class LogOptions(BaseModel):
     packed by gzip, zstd, bzip2, xz or lz4."""
 
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
-    """The character between two fields of a csv file; found out from the first lines when not given."""
+    """The character between two fields of a csv file, also written as \\t or \\x01; found out from the first lines when
+    not given."""
 
     quote: Literal["auto", "none", '"'] = "auto"
     """Whether fields of csv files are quoted; none takes quotes for plain characters, as tab-separated logs mean them;
@@ -69,6 +71,13 @@ class LogOptions(BaseModel):
 
     time_format: str | None = None
     """How timestamps are written that are neither numbers nor ISO 8601, as strptime takes it: %d/%m/%Y %H:%M"""
+
+    @field_validator("delimiter", mode="before")
+    @classmethod
+    def _escaped(cls, given: Any) -> Any:
+        """A shell hands \\t on as two characters."""
+        code = re.fullmatch(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|t)", given) if isinstance(given, str) else None
+        return given if code is None else chr(int(code[1] or code[2] or "9", 16))
 
     @field_validator("time_format")
     @classmethod

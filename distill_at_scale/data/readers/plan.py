@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,7 @@ from distill_at_scale.errors import DasError
 
 TEXT_FRAGMENT_BYTES: Final = 64 << 20
 _THREADS: Final = 16
+_NUMBER: Final = re.compile("([0-9]+)")
 
 Partitions = dict[str, str | None]
 
@@ -120,6 +122,7 @@ def plan_log(
                     left_out,
                     _skips(skipped),
                     odd_times,
+                    _file_order(heads) if schema.positions else [],
                     odd_files(heads, columns[0], folders, schema),
                 ]
             )
@@ -246,6 +249,21 @@ def _positions(options: LogOptions, heads: Sequence[Head], columns: dict[str, st
             f"ignore them with --map timestamp= (empty)."
         )
     return True
+
+
+def _file_order(heads: Sequence[Head]) -> list[Notice]:
+    """The order of files that stands for time, which nobody sees otherwise."""
+    if len(heads) < 2:
+        return []
+    names = [name_of(head).rsplit("/", 1)[-1] for head in heads]
+    by_number = sorted(
+        names, key=lambda name: [int(part) if part.isdecimal() else part for part in _NUMBER.split(name)]
+    )
+    what = "follow each other as listed, which stands for their order in time (--order file)"
+    moved = next(((name, other) for name, other in zip(names, by_number) if name != other), None)
+    if moved:
+        what += f"; by their numbers, {moved[1]} would come before {moved[0]}: give them one by one if that is meant"
+    return [Notice(what=what, count=len(names), unit="file", example=", ".join(names[:4]) + (", …" * (len(names) > 4)))]
 
 
 def _id_kind(head: Head, name: str, partitions: Partitions) -> str | None:

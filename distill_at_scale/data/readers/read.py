@@ -9,7 +9,6 @@ import numpy as np
 import polars as pl
 
 from distill_at_scale.data import storage
-from distill_at_scale.data.ids import notice_rows
 from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.readers.arrow_files import read_table
 from distill_at_scale.data.readers.delimited import parse_delimited
@@ -25,7 +24,7 @@ from distill_at_scale.data.readers.table_rows import add_partitions
 from distill_at_scale.data.readers.tail import LastLine
 from distill_at_scale.data.readers.text import BLOCK_BYTES, BOM, Block, blocks, check_utf8, whole_lines
 from distill_at_scale.data.readers.time_watch import watch_times
-from distill_at_scale.data.row_validation import broken_lines, clean_rows
+from distill_at_scale.data.row_validation import broken_lines, clean_rows, notice_rows
 
 _PARSERS: Final[dict[str, Callable[[bytes, Fragment, LogSchema], Parsed]]] = {
     "csv": parse_delimited,

@@ -11,12 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from distill_at_scale.data import storage
-from distill_at_scale.data.ids import notice_rows
 from distill_at_scale.data.readers import tables
 from distill_at_scale.data.readers.schema import Batch, Fragment, LogSchema
 from distill_at_scale.data.readers.selection import Condition, select_rows
 from distill_at_scale.data.readers.tables import find_column, is_bytes, is_list, is_text
-from distill_at_scale.data.row_validation import clean_rows, empty_bad, quarantined
+from distill_at_scale.data.row_validation import clean_rows, empty_bad, notice_rows, quarantined
 
 
 def read_batches(batches: Iterable[pa.RecordBatch], fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
