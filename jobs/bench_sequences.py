@@ -188,7 +188,7 @@ class Worth(Bench):
         import torch
 
         from distill_at_scale.distillation.farzi import WindowExamples, teacher_model
-        from distill_at_scale.models.training.sources import MemorySource, take_users
+        from distill_at_scale.models.training.sources import MemorySource
         from distill_at_scale.models.training.trainer import Trainer
 
         given = {**self.config.teacher_settings(), **(settings or {}), "seed": seed, "device": "cpu"}
@@ -196,7 +196,7 @@ class Worth(Bench):
         if users is not None:
             windows = int((-(-self.train.counts[users] // model.config.length)).sum())
             again = max(1, -(-_STEPS * model.config.batch_size // windows))
-            rows = take_users(self.train, np.tile(users, again))
+            rows = self.train.take(np.tile(users, again), timestamps=False)
             model.examples = lambda _: WindowExamples(rows, model.config.length)  # type: ignore[method-assign, assignment]
         trainer = Trainer(model, MemorySource(self.train, self.validation), torch.device("cpu"))
         trainer.run()

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from distill_at_scale.data import recorded, storage
+from distill_at_scale.data import ragged, recorded, storage
 from distill_at_scale.data.columns import SPLITS, Columns
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.manifest import FIX, Manifest, ShardRecord, read_manifest
@@ -113,7 +113,7 @@ class Dataset:
         if not chosen:
             # A worker may be left without a shard; its arrays are empty but of the usual types.
             return self._shard_interactions(0, codes).slice(0, 0)
-        return _concatenate([self._shard_interactions(k, codes) for k in chosen], self.n_items)
+        return Interactions.concatenate([self._shard_interactions(k, codes) for k in chosen], self.n_items)
 
     def iter_interactions(self, *splits: str) -> Iterator[Interactions]:
         """As :meth:`interactions`, one shard after another."""
@@ -182,28 +182,9 @@ class Dataset:
         per_user = np.bincount(column(Columns.USER) - record.first_user, minlength=record.n_users)
         return Interactions(
             users=np.arange(record.first_user, record.first_user + record.n_users, dtype=np.int64),
-            offsets=np.concatenate(([0], np.cumsum(per_user))).astype(np.int64),
+            offsets=ragged.offsets(per_user),
             items=column(Columns.ITEM),
             n_items=self.n_items,
             ratings=column(Columns.RATING) if m.has_ratings else None,
             timestamps=column(Columns.TIMESTAMP) if m.has_timestamps else None,
         )
-
-
-def _concatenate(parts: list[Interactions], n_items: int) -> Interactions:
-    if len(parts) == 1:
-        return parts[0]
-
-    def joined(name: str) -> np.ndarray | None:
-        arrays = [getattr(part, name) for part in parts]
-        return None if any(a is None for a in arrays) else np.concatenate(arrays)
-
-    counts = np.concatenate([part.counts for part in parts])
-    return Interactions(
-        users=np.concatenate([part.users for part in parts]),
-        offsets=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
-        items=np.concatenate([part.items for part in parts]),
-        n_items=n_items,
-        ratings=joined("ratings"),
-        timestamps=joined("timestamps"),
-    )

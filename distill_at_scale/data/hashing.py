@@ -12,6 +12,8 @@ from typing import NewType
 import numpy as np
 import polars as pl
 
+from distill_at_scale.data import ragged
+
 Stream = NewType("Stream", int)
 """What a random stream begins with, in [0, 2^63); only :func:`stream` makes one."""
 
@@ -83,8 +85,7 @@ def _hash_strings(strings: pl.Series) -> np.ndarray:
     if total == 0:
         return mix(np.zeros(len(encoded), dtype=np.uint64))
     content = np.frombuffer(b"".join(encoded), dtype=np.uint8).astype(np.uint64)
-    starts = np.concatenate(([0], np.cumsum(lengths)[:-1]))
-    positions = np.arange(total) - np.repeat(starts, lengths)
+    starts, positions = ragged.offsets(lengths)[:-1], ragged.positions(lengths)
     with np.errstate(over="ignore"):
         powers = np.cumprod(np.full(int(lengths.max()), _BASE, dtype=np.uint64))
         terms = (content + np.uint64(1)) * powers[positions]
@@ -114,6 +115,24 @@ def append(state: np.ndarray, mixed: np.ndarray) -> np.ndarray:
     """``combine(*parts, value)`` from ``combine(*parts)`` and ``mix(value)``, for those who have them at hand."""
     with np.errstate(over="ignore"):
         return _mix(np.ascontiguousarray(state * _GOLDEN + mixed))
+
+
+def uniform(hashes: np.ndarray) -> np.ndarray:
+    """float64 in [0, 1): a uniform number from each uint64 hash; with 53 bits, so that 1 is never reached."""
+    numbers: np.ndarray = (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    return numbers
+
+
+def uniform_open(hashes: np.ndarray) -> np.ndarray:
+    """float64 in (0, 1): a uniform number from each uint64 hash whose logarithm is finite and not 0."""
+    numbers: np.ndarray = ((hashes >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
+    return numbers
+
+
+def drawn(begin: Stream, ids: np.ndarray, share: float) -> np.ndarray:
+    """bool [n]: which of ``ids`` (integers) belong to a random ``share`` of them; all from a share of 1 on."""
+    chosen: np.ndarray = uniform(combine(begin, ids.astype(np.uint64))) < share
+    return chosen
 
 
 def share(hashes: np.ndarray, n: int) -> np.ndarray:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
+
+from distill_at_scale.data import ragged
 
 
 @dataclass(frozen=True)
@@ -88,19 +91,47 @@ class Interactions:
             timestamps=None if self.timestamps is None else self.timestamps[first:last],
         )
 
-    def take(self, positions: np.ndarray) -> Interactions:
-        """The users at ``positions`` (ascending, in this object), copied."""
-        counts = self.counts
-        keep = np.zeros(len(self), dtype=bool)
-        keep[positions] = True
-        rows = np.repeat(keep, counts)
+    def take(self, positions: np.ndarray, timestamps: bool = True) -> Interactions:
+        """The users at ``positions`` (in this object, not user numbers), in that order, copied.
+
+        Args:
+            positions: int64 [c]; a position may occur several times.
+            timestamps: False leaves out the times, which costs less.
+        """
+        counts = self.counts[positions]
+        rows = ragged.indices(self.offsets[positions], counts)
         return Interactions(
             users=self.users[positions],
-            offsets=np.concatenate(([0], np.cumsum(counts[positions]))).astype(np.int64),
+            offsets=ragged.offsets(counts),
             items=self.items[rows],
             n_items=self.n_items,
             ratings=None if self.ratings is None else self.ratings[rows],
-            timestamps=None if self.timestamps is None else self.timestamps[rows],
+            timestamps=self.timestamps[rows] if timestamps and self.timestamps is not None else None,
+        )
+
+    @staticmethod
+    def concatenate(parts: Sequence[Interactions], n_items: int, items_only: bool = False) -> Interactions:
+        """The users of several parts one after another; no parts give no users.
+
+        Args:
+            items_only: leaves out ratings and times, which are else kept where all parts have them.
+        """
+        if len(parts) == 1 and not items_only:
+            return parts[0]
+
+        def joined(name: str) -> np.ndarray | None:
+            arrays = [getattr(part, name) for part in parts]
+            if items_only or not parts or any(array is None for array in arrays):
+                return None
+            return np.concatenate(arrays)
+
+        return Interactions(
+            users=np.concatenate([np.empty(0, np.int64), *(part.users for part in parts)]),
+            offsets=ragged.offsets(np.concatenate([np.empty(0, np.int64), *(part.counts for part in parts)])),
+            items=np.concatenate([np.empty(0, np.int32), *(part.items for part in parts)]),
+            n_items=n_items,
+            ratings=joined("ratings"),
+            timestamps=joined("timestamps"),
         )
 
     @staticmethod

@@ -9,7 +9,7 @@ import polars as pl
 import scipy.sparse as sp
 import torch
 
-from distill_at_scale.data import hashing
+from distill_at_scale.data import hashing, ragged
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation.farzi.latent import LatentSequences
@@ -40,7 +40,7 @@ def discrete_users(rows: np.ndarray, mean_count: float, how: How, seed: int) -> 
     items = [np.sort(ranked[row, :count]) for row, count in enumerate(counts)]
     return Interactions(
         users=np.arange(len(rows), dtype=np.int64),
-        offsets=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+        offsets=ragged.offsets(counts),
         items=np.concatenate(items).astype(np.int32),
         n_items=rows.shape[1],
     )
@@ -83,5 +83,5 @@ def as_log(users: Interactions, items: pl.DataFrame) -> pl.DataFrame:
 
 def _gumbel(begin: hashing.Stream, places: np.ndarray) -> np.ndarray:
     """A standard Gumbel number for each place."""
-    uniform = (hashing.combine(begin, places) >> np.uint64(11)).astype(np.float64) * 2.0**-53 + 2.0**-54
-    return -np.log(-np.log(uniform))
+    gumbel: np.ndarray = -np.log(-np.log(hashing.uniform_open(hashing.combine(begin, places))))
+    return gumbel

@@ -12,12 +12,12 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 
-from distill_at_scale.data import hashing
+from distill_at_scale.data import hashing, ragged
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.selection import Validated, evaluator_of
 from distill_at_scale.models.training.communicator import Communicator
-from distill_at_scale.models.training.sources import Source, take_users
+from distill_at_scale.models.training.sources import Source
 from distill_at_scale.models.training.validation import merged_metric
 
 _FEISTEL_ROUNDS = 4
@@ -64,7 +64,7 @@ class RealUsers:
             matrices.append(rows.to_csr())
             if heldout is not None:
                 chosen = self._judged(heldout, judged)
-                self._validation.append((take_users(rows, chosen), take_users(heldout, chosen)))
+                self._validation.append((rows.take(chosen, timestamps=False), heldout.take(chosen, timestamps=False)))
         found = np.concatenate(numbers)
         order = np.argsort(found, kind="stable")
         stacked = sp.vstack(matrices, format="csr")
@@ -113,8 +113,7 @@ class RealUsers:
         """
         owners = np.repeat(users, np.diff(rows.indptr)).astype(np.uint64)
         begin = hashing.stream("distillation/hidden rows", self._seed, step)
-        draw = hashing.combine(begin, owners, rows.indices.astype(np.uint64))
-        hidden = (draw >> np.uint64(11)).astype(np.float64) * 2.0**-53 < share
+        hidden = hashing.uniform(hashing.combine(begin, owners, rows.indices.astype(np.uint64))) < share
         return _keep(rows, ~hidden), _keep(rows, hidden)
 
     def drawn(self, n: int) -> torch.Tensor:
@@ -173,9 +172,8 @@ class RealUsers:
     def _judged(self, heldout: Interactions, judged: int) -> np.ndarray:
         """Positions of the users that are judged."""
         begin = hashing.stream("distillation/judged users", self._seed)
-        draw = hashing.combine(begin, heldout.users.astype(np.uint64)) >> np.uint64(11)
         share = judged / max(self.n_users, 1)
-        return np.flatnonzero((heldout.counts > 0) & (draw.astype(np.float64) * 2.0**-53 < share))
+        return np.flatnonzero((heldout.counts > 0) & hashing.drawn(begin, heldout.users, share))
 
 
 def _permuted(places: np.ndarray, n: int, begin: hashing.Stream, rounds: np.ndarray) -> np.ndarray:
@@ -199,6 +197,6 @@ def _permuted(places: np.ndarray, n: int, begin: hashing.Stream, rounds: np.ndar
 
 def _keep(rows: sp.csr_array, entries: np.ndarray) -> sp.csr_array:
     """The entries of a binary CSR that are marked."""
-    before = np.concatenate(([0], np.cumsum(entries)))
+    before = ragged.offsets(entries)
     values = rows.data[entries]
     return sp.csr_array((values, rows.indices[entries], before[rows.indptr]), shape=rows.shape)

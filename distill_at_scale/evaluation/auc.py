@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from distill_at_scale.data import hashing
-from distill_at_scale.evaluation.order import ordered_bits
+from distill_at_scale.data.ordered_bits import ordered_bits
 
 N_NEGATIVES: Final = 50
 

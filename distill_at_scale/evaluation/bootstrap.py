@@ -26,8 +26,7 @@ def resample_weights(users: np.ndarray, n_resamples: int, seed: int) -> np.ndarr
     resamples = np.arange(n_resamples, dtype=np.uint64)
     begin = hashing.stream("bootstrap/weights", seed)
     hashes = hashing.combine(begin, users.astype(np.uint64)[:, None], resamples[None, :])
-    uniform = (hashes >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    return np.searchsorted(_POISSON, uniform, side="right")
+    return np.searchsorted(_POISSON, hashing.uniform(hashes), side="right")
 
 
 @dataclass

@@ -21,6 +21,8 @@ import math
 
 import numpy as np
 
+from distill_at_scale.data import ragged
+
 
 def inverse_propensities(item_counts: np.ndarray, n_rows: int, a: float = 0.55, b: float = 1.5) -> np.ndarray:
     """How much a hit on each item weighs in ``psp``: p_i = 1 + C (n_i + B)^-A, C = (ln N - 1)(B + 1)^A.
@@ -62,7 +64,7 @@ def ranking_metrics(
     discounts = 1.0 / np.log2(np.arange(2, max(width, int(heldout_counts.max())) + 2))
     ideal_dcg = np.concatenate(([0.0], np.cumsum(discounts)))
     owner = np.repeat(np.arange(len(heldout_counts)), heldout_counts)
-    place = np.arange(len(owner)) - np.repeat(np.cumsum(heldout_counts) - heldout_counts, heldout_counts)
+    place = ragged.positions(heldout_counts)
     first_hit = np.where(hits.any(axis=1), hits.argmax(axis=1), np.inf)
 
     metrics: dict[str, np.ndarray] = {}

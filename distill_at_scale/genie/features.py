@@ -113,9 +113,9 @@ class ShardFeatures:
 
     def _of_sample(self) -> dict[str, float]:
         """Features of the sampled users, in the order of their hashes, however they came."""
-        rows = _joined(self.samples)
+        rows = Interactions.concatenate(self.samples, self.samples[0].n_items)
         order = np.argsort(np.concatenate(self.hashes), kind="stable")
-        rows = _ordered(rows, order)
+        rows = rows.take(order)
         matrix = _compact(rows)
         return {**_graph_features(matrix), **_drift(rows)}
 
@@ -225,32 +225,6 @@ def _without_empty(matrix: sp.csr_array) -> sp.csr_array:
     matrix = sp.csr_array(matrix)
     present, indices = np.unique(matrix.indices, return_inverse=True)
     return sp.csr_array((matrix.data, indices, matrix.indptr), shape=(matrix.shape[0], len(present)))
-
-
-def _ordered(rows: Interactions, order: np.ndarray) -> Interactions:
-    """The users in another order, with their rows."""
-    counts = rows.counts[order]
-    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
-    take = np.repeat(rows.offsets[:-1][order] - offsets[:-1], counts) + np.arange(offsets[-1])
-    return Interactions(
-        users=rows.users[order],
-        offsets=offsets,
-        items=rows.items[take],
-        n_items=rows.n_items,
-        timestamps=None if rows.timestamps is None else rows.timestamps[take],
-    )
-
-
-def _joined(parts: Sequence[Interactions]) -> Interactions:
-    counts = np.concatenate([part.counts for part in parts])
-    times = [part.timestamps for part in parts]
-    return Interactions(
-        users=np.concatenate([part.users for part in parts]),
-        offsets=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
-        items=np.concatenate([part.items for part in parts]),
-        n_items=parts[0].n_items,
-        timestamps=None if any(t is None for t in times) else np.concatenate([t for t in times if t is not None]),
-    )
 
 
 def feature_vector(features: Mapping[str, float], names: Sequence[str]) -> np.ndarray:

@@ -19,7 +19,7 @@ from distill_at_scale.models.kernel.landmarks import draw_landmarks, leverage_we
 from distill_at_scale.models.kernel.ntk import SyntheticUsers, TrainUsers, ntk_diagonal
 from distill_at_scale.models.kernel.nystrom import fit_nystrom
 from distill_at_scale.models.kernel.pcg import Sharing
-from distill_at_scale.models.kernel.pcg_fit import PcgFit, PcgSettings, Shelf, join_users
+from distill_at_scale.models.kernel.pcg_fit import PcgFit, PcgSettings, Shelf
 from distill_at_scale.models.kernel.solvers import (
     NYSTROM_LANDMARKS,
     PCG_LANDMARKS,
@@ -174,7 +174,9 @@ class InfiniteAE(Recommender):
         heldout = [source.validation(piece) for piece in range(source.n_pieces)]
         fit = PcgFit(
             everyone,
-            join_users([rows for rows in heldout if rows is not None], source.n_items) if None not in heldout else None,
+            Interactions.concatenate([rows for rows in heldout if rows is not None], source.n_items, items_only=True)
+            if None not in heldout
+            else None,
             self._draw(source, communicator, PCG_LANDMARKS),
             dtype,
             PcgSettings(self.config.tolerance, size.chunk, every),

@@ -10,7 +10,7 @@ import numpy as np
 
 from distill_at_scale.data import hashing
 from distill_at_scale.samplers.sampler import Sampler
-from distill_at_scale.samplers.scores import Scores, fraction_keys, unit_interval
+from distill_at_scale.samplers.scores import Scores, fraction_keys
 from distill_at_scale.samplers.train_rows import TrainRows
 
 # Of a draw, when it shares 64 bits with a user's place in a shard and a row's among the user's: fewer would too often
@@ -50,7 +50,7 @@ def _shares(rows: TrainRows, seed: int, rank: np.ndarray, draw: np.ndarray) -> S
 
     ``draw`` is the caller's no longer: it becomes the ties."""
     fractions = hashing.combine(hashing.stream("row_wise/fractions of users", seed), rows.user_hash)
-    values = np.repeat(unit_interval(fractions), rows.counts)
+    values = np.repeat(hashing.uniform_open(fractions), rows.counts)
     values += rank
     values /= np.repeat(rows.counts, rows.counts)
     keys, first = fraction_keys(values), np.flatnonzero(rank == 0)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from distill_at_scale.data import hashing
+from distill_at_scale.data.ordered_bits import ordered_bits
 from distill_at_scale.data.preparation import restartable
 
 LAST = (1 << 64) - 1
@@ -80,19 +82,12 @@ def fraction_keys(values: np.ndarray) -> np.ndarray:
 
 def ascending_keys(values: np.ndarray) -> np.ndarray:
     """uint64 keys in the order of ``values`` (float64, no NaN): the smallest is kept first."""
-    bits = (values.astype(np.float64) + 0.0).view(np.int64)
-    # Negative floats order backwards by their bits; the sign bit puts them below the positive ones.
-    return np.where(bits < 0, ~bits, bits | np.int64(-1 << 63)).view(np.uint64)
+    return ordered_bits(values.astype(np.float64))
 
 
 def descending_keys(values: np.ndarray) -> np.ndarray:
     """uint64 keys against the order of ``values`` (float64, no NaN): the largest is kept first."""
     return ~ascending_keys(values)
-
-
-def unit_interval(hashes: np.ndarray) -> np.ndarray:
-    """float64 in (0, 1): a uniform number from each uint64 hash, never 0 or 1."""
-    return ((hashes >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
 
 
 def weighted_keys(weights: np.ndarray, hashes: np.ndarray) -> np.ndarray:
@@ -104,4 +99,4 @@ def weighted_keys(weights: np.ndarray, hashes: np.ndarray) -> np.ndarray:
     Source: Efraimidis, Spirakis, "Weighted random sampling with a reservoir" (2006), algorithm A, whose u^(1/w)
     has the same order.
     """
-    return ascending_keys(-np.log(unit_interval(hashes)) / weights)
+    return ascending_keys(-np.log(hashing.uniform_open(hashes)) / weights)

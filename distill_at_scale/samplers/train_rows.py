@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from distill_at_scale.data import hashing
+from distill_at_scale.data import hashing, ragged
 from distill_at_scale.data.columns import TRAIN, Columns
 from distill_at_scale.data.dataset import Dataset
 
@@ -76,7 +76,7 @@ def read_train_rows(dataset: Dataset, shard: int, timestamps: bool = False) -> T
     keep = np.flatnonzero(table[Columns.SPLIT].to_numpy() == TRAIN)
     users = table[Columns.USER].to_numpy().take(keep) - record.first_user
     return TrainRows(
-        offsets=np.concatenate(([0], np.cumsum(np.bincount(users, minlength=record.n_users)))).astype(np.int64),
+        offsets=ragged.offsets(np.bincount(users, minlength=record.n_users)),
         items=table[Columns.ITEM].to_numpy().take(keep),
         user_hash=hashing.hash_ids(dataset.users(shard)[Columns.USER_ID]),
         n_items=dataset.n_items,

@@ -16,7 +16,7 @@ from distill_at_scale.models import create_model
 from distill_at_scale.models.kernel import pcg, pcg_fit
 from distill_at_scale.models.kernel.ntk import TrainUsers
 from distill_at_scale.models.kernel.pcg import ConjugateGradients, Preconditioner, Sharing, StreamedKernel
-from distill_at_scale.models.kernel.pcg_fit import PcgFit, PcgSettings, Shelf, join_users
+from distill_at_scale.models.kernel.pcg_fit import PcgFit, PcgSettings, Shelf
 from distill_at_scale.models.training.communicator import Communicator
 
 CPU = torch.device("cpu")
@@ -232,6 +232,6 @@ def test_no_convergence_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_users_are_joined_in_order() -> None:
     train = random_rows(10, 12, 10)
-    found = join_users([train.slice(0, 3), train.slice(3, 3), train.slice(3, 10)], 12)
+    found = Interactions.concatenate([train.slice(0, 3), train.slice(3, 3), train.slice(3, 10)], 12, items_only=True)
     np.testing.assert_array_equal(found.to_csr().toarray(), train.to_csr().toarray())
-    assert len(join_users([], 12)) == 0
+    assert len(Interactions.concatenate([], 12, items_only=True)) == 0

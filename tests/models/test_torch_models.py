@@ -16,7 +16,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import MODELS, create_model
 from distill_at_scale.models.training.batches import PairExamples, SequenceExamples, pad_left
-from distill_at_scale.models.training.sources import MemorySource, take_users
+from distill_at_scale.models.training.sources import MemorySource
 from distill_at_scale.models.training.torch_model import TorchRecommender
 from distill_at_scale.models.training.trainer import Trainer
 
@@ -143,7 +143,7 @@ def test_padding_and_taking() -> None:
     rows = make_rows([[0, 1, 2], [], [3], [4, 5]], n_items=6)
     assert pad_left(rows, 2).tolist() == [[1, 2], [6, 6], [6, 3], [4, 5]]
     assert pad_left(make_rows([[]], n_items=6), 2).tolist() == [[6]]
-    taken = take_users(rows, np.array([0, 3]))
+    taken = rows.take(np.array([0, 3]), timestamps=False)
     assert taken.users.tolist() == [0, 3]
     assert taken.items.tolist() == [0, 1, 2, 4, 5]
     assert taken.offsets.tolist() == [0, 3, 5]

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from samplers_kit import find
 
+from distill_at_scale.data import hashing
 from distill_at_scale.samplers import thresholds
 from distill_at_scale.samplers.scores import (
     LAST,
@@ -17,7 +18,6 @@ from distill_at_scale.samplers.scores import (
     descending_keys,
     fraction_keys,
     read_scores,
-    unit_interval,
     weighted_keys,
 )
 from distill_at_scale.samplers.thresholds import Span
@@ -129,7 +129,7 @@ def test_fraction_keys_keep_the_order() -> None:
 
 
 def test_unit_interval_is_open() -> None:
-    low, high = unit_interval(np.array([0, LAST], dtype=np.uint64))
+    low, high = hashing.uniform_open(np.array([0, LAST], dtype=np.uint64))
     assert 0 < low < 1e-15
     assert 1 - 1e-15 < high < 1
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from distill_at_scale.data import hashing, storage
+from distill_at_scale.data import hashing, ragged, storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.preparation import restartable
@@ -119,7 +119,7 @@ def _deal(good: pl.DataFrame, n_buckets: int) -> list[pa.RecordBatch]:
         key = bucket.astype(np.uint16 if n_buckets <= 1 << 16 else np.uint32)
         order = np.argsort(key, kind="stable")
         ordered = table.take(pa.array(order))
-        bounds = np.concatenate(([0], np.cumsum(np.bincount(bucket, minlength=n_buckets))))
+        bounds = ragged.offsets(np.bincount(bucket, minlength=n_buckets))
     whole = ordered.combine_chunks().to_batches()
     batch = whole[0] if whole else pa.RecordBatch.from_pylist([], schema=table.schema)
     return [batch.slice(int(bounds[b]), int(bounds[b + 1] - bounds[b])) for b in range(n_buckets)]

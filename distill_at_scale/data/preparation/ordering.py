@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from distill_at_scale.data.ordered_bits import ordered_bits
+
 _WORD = 64
 
 
@@ -33,9 +35,8 @@ def order_by(*keys: np.ndarray) -> np.ndarray:
 def _as_bits(key: np.ndarray) -> tuple[np.ndarray, int]:
     """The key as uint64 from 0 on, in the same order, and how many bits it takes."""
     if key.dtype.kind == "f":
-        raw = (key.astype(np.float64) + 0.0).view(np.int64)
-        # Negative floats order backwards by their bits; flipping all but the sign mends that.
-        key = np.where(raw < 0, raw ^ np.int64(0x7FFFFFFFFFFFFFFF), raw)
+        # The top bit turned round, so that integers of either sign are in the floats' order.
+        key = (ordered_bits(key.astype(np.float64)) ^ np.uint64(1 << 63)).view(np.int64)
     if len(key) == 0:
         return np.zeros(0, dtype=np.uint64), 0
     low = key.min()

@@ -11,7 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from distill_at_scale.data import hashing, recorded, splits, storage
+from distill_at_scale.data import hashing, ragged, recorded, splits, storage
 from distill_at_scale.data.columns import SPLITS, Columns
 from distill_at_scale.data.dataset import SHARD_SCHEMA
 from distill_at_scale.data.preparation import quantiles, restartable
@@ -121,7 +121,7 @@ def _write(
     n_users, n_items, rows = len(ids), int(numbering.alive.sum()), len(keep)
     rank = (np.cumsum(alive.users) - 1)[column(Columns.USER)]
     item = column(Columns.ITEM)
-    offsets = np.concatenate(([0], np.cumsum(np.bincount(rank, minlength=n_users)))).astype(np.int64)
+    offsets = ragged.offsets(np.bincount(rank, minlength=n_users))
     if split.rule == "column":
         code = column(Columns.SPLIT)
     elif split.rule == "temporal":

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from distill_at_scale.data import hashing
+from distill_at_scale.data import hashing, ragged
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation import soft_tokens
 from distill_at_scale.distillation.farzi.initialisation import Teacher
@@ -84,7 +84,7 @@ class OuterBatches:
         before = place_of[rows, columns] + 1
         answers = self._rows.items[first[rows, 0] + before].astype(np.int64)
         seen_rows = np.repeat(np.arange(len(rows)), before)
-        offset = np.arange(len(seen_rows)) - np.repeat(np.cumsum(before) - before, before)
+        offset = ragged.positions(before)
         seen_items = self._rows.items[np.repeat(first[rows, 0], before) + offset].astype(np.int64)
         new = seen_items != answers[seen_rows]  # an item may come again
         found = (items.astype(np.int64), rows, columns, answers, seen_rows[new], seen_items[new])

@@ -18,12 +18,6 @@ def drawn_rows(dataset: Dataset, n_users: int, seed: int) -> Interactions:
         return dataset.interactions("train")
     parts, begin = [], hashing.stream("farzi/real users", seed)
     for rows in dataset.iter_interactions("train"):
-        draw = hashing.combine(begin, rows.users.astype(np.uint64)) >> np.uint64(11)
-        parts.append(rows.take(np.flatnonzero(draw.astype(np.float64) * 2.0**-53 < n_users / dataset.n_users)))
-    counts = np.concatenate([part.counts for part in parts])
-    return Interactions(
-        users=np.concatenate([part.users for part in parts]),
-        offsets=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
-        items=np.concatenate([part.items for part in parts]),
-        n_items=dataset.n_items,
-    )
+        chosen = np.flatnonzero(hashing.drawn(begin, rows.users, n_users / dataset.n_users))
+        parts.append(rows.take(chosen, timestamps=False))
+    return Interactions.concatenate(parts, dataset.n_items, items_only=True)

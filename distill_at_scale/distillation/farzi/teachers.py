@@ -7,12 +7,11 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from distill_at_scale.data import hashing
+from distill_at_scale.data import hashing, ragged
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models import create_model
 from distill_at_scale.models.training.batches import Batch, Examples, pad_left
 from distill_at_scale.models.training.sequential import SequentialRecommender
-from distill_at_scale.models.training.sources import take_users
 
 
 def is_on_the_way(epoch: int) -> bool:
@@ -30,22 +29,20 @@ class WindowExamples(Examples):
     """
 
     def __init__(self, rows: Interactions, length: int) -> None:
-        self._rows = take_users(rows, np.flatnonzero(rows.counts > 1))
+        self._rows = rows.take(np.flatnonzero(rows.counts > 1), timestamps=False)
         self._length = length
         windows = -(-self._rows.counts // length)
         self._owner = np.repeat(np.arange(len(self._rows)), windows)
-        turn = np.arange(len(self._owner)) - np.repeat(np.cumsum(windows) - windows, windows)
+        turn = ragged.positions(windows)
         self.keys = hashing.combine(
             hashing.stream("farzi/windows"), self._rows.users[self._owner].astype(np.uint64), turn.astype(np.uint64)
         )
 
     def batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
-        rows = take_users(self._rows, self._owner[chosen])
+        rows = self._rows.take(self._owner[chosen], timestamps=False)
         ends = np.minimum(rng.integers(2, rows.counts + self._length), rows.counts)
-        before = np.arange(rows.n_rows) - np.repeat(rows.offsets[:-1], rows.counts) < np.repeat(ends, rows.counts)
-        cut = Interactions(
-            rows.users, np.concatenate(([0], np.cumsum(ends))).astype(np.int64), rows.items[before], rows.n_items
-        )
+        before = ragged.positions(rows.counts) < np.repeat(ends, rows.counts)
+        cut = Interactions(rows.users, ragged.offsets(ends), rows.items[before], rows.n_items)
         return {"items": torch.from_numpy(pad_left(cut, self._length + 1))}
 
 

@@ -13,12 +13,12 @@ import numpy as np
 import scipy.linalg
 import torch
 
-from distill_at_scale.data import hashing
+from distill_at_scale.data import hashing, ragged
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models.kernel.ntk import TrainUsers, ntk_diagonal
 from distill_at_scale.models.linalg import cholesky_in_place
 from distill_at_scale.models.training.communicator import Communicator
-from distill_at_scale.models.training.sources import Source, take_users
+from distill_at_scale.models.training.sources import Source
 
 Weights = Callable[[Interactions], np.ndarray]
 """From users' rows to a positive weight each, float64 [b]"""
@@ -113,9 +113,8 @@ def mean_diagonal(source: Source, communicator: Communicator) -> tuple[float, in
 
 def _candidates(rows: Interactions, n: int, begin: hashing.Stream, weights: Weights | None) -> np.ndarray:
     """(key, user, hash of the items) of the best ``n`` of some users."""
-    rows = take_users(rows, np.flatnonzero(rows.counts > 0))
-    draw = hashing.combine(begin, rows.users.astype(np.uint64)) >> np.uint64(11)
-    keys = -np.log((draw.astype(np.float64) + 0.5) * 2.0**-53)
+    rows = rows.take(np.flatnonzero(rows.counts > 0), timestamps=False)
+    keys = -np.log(hashing.uniform_open(hashing.combine(begin, rows.users.astype(np.uint64))))
     if weights is not None:
         keys /= weights(rows)
     # The bits of positive numbers are in the numbers' order, and integers survive an exchange untouched.
@@ -148,13 +147,13 @@ def _gather(source: Source, users: np.ndarray, communicator: Communicator) -> In
     for piece in range(source.n_pieces):
         rows = source.train(piece)
         here = np.flatnonzero(np.isin(users, rows.users))
-        own.append((here, take_users(rows, np.searchsorted(rows.users, users[here]))))
+        own.append((here, rows.take(np.searchsorted(rows.users, users[here]), timestamps=False)))
         counts[here] = torch.from_numpy(own[-1][1].counts)
     communicator.all_reduce(counts)
-    offsets = np.concatenate(([0], np.cumsum(counts.numpy()))).astype(np.int64)
+    offsets = ragged.offsets(counts.numpy())
     items = torch.zeros(int(offsets[-1]), dtype=torch.int64)
     for here, rows in own:
-        places = np.arange(rows.n_rows) + np.repeat(offsets[here] - rows.offsets[:-1], rows.counts)
+        places = ragged.indices(offsets[here], rows.counts)
         items[torch.from_numpy(places)] = torch.from_numpy(rows.items.astype(np.int64))
     communicator.all_reduce(items)
     return Interactions(users, offsets, items.numpy().astype(np.int32), source.n_items)

@@ -221,14 +221,3 @@ class PcgFit:
         missing = torch.tensor([float(not all(self._shelf.has(name) for name in names))])
         self._communicator.all_reduce(missing)
         return not missing.item()
-
-
-def join_users(parts: Sequence[Interactions], n_items: int) -> Interactions:
-    """Users of several parts one after another, items only."""
-    counts = np.concatenate([np.empty(0, np.int64), *(part.counts for part in parts)])
-    return Interactions(
-        users=np.concatenate([np.empty(0, np.int64), *(part.users for part in parts)]),
-        offsets=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
-        items=np.concatenate([np.empty(0, np.int32), *(part.items for part in parts)]),
-        n_items=n_items,
-    )

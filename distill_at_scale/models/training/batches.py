@@ -11,9 +11,8 @@ from abc import ABC, abstractmethod
 import numpy as np
 import torch
 
-from distill_at_scale.data import hashing
+from distill_at_scale.data import hashing, ragged
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.models.training.sources import take_users
 
 Batch = dict[str, torch.Tensor]
 """Tensors by name, on the CPU."""
@@ -91,11 +90,11 @@ class SetExamples(Examples):
     ``user`` int64 [b] their numbers."""
 
     def __init__(self, rows: Interactions) -> None:
-        self._rows = take_users(rows, np.flatnonzero(rows.counts > 0))
+        self._rows = rows.take(np.flatnonzero(rows.counts > 0), timestamps=False)
         self.keys = self._rows.users.astype(np.uint64)
 
     def batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
-        return set_batch(take_users(self._rows, chosen))
+        return set_batch(self._rows.take(chosen, timestamps=False))
 
 
 class SequenceExamples(Examples):
@@ -103,12 +102,12 @@ class SequenceExamples(Examples):
     right, padded at the left with n_items; w is that of the longest."""
 
     def __init__(self, rows: Interactions, length: int) -> None:
-        self._rows = take_users(rows, np.flatnonzero(rows.counts > 1))
+        self._rows = rows.take(np.flatnonzero(rows.counts > 1), timestamps=False)
         self._length = length
         self.keys = self._rows.users.astype(np.uint64)
 
     def batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
-        return {"items": torch.from_numpy(pad_left(take_users(self._rows, chosen), self._length + 1))}
+        return {"items": torch.from_numpy(pad_left(self._rows.take(chosen, timestamps=False), self._length + 1))}
 
 
 def set_batch(rows: Interactions) -> Batch:
@@ -131,7 +130,7 @@ def pad_left(rows: Interactions, length: int) -> np.ndarray:
     padded = np.full((len(rows), width), rows.n_items, dtype=np.int64)
     filled = np.arange(width)[None, :] >= width - counts[:, None]
     first = np.repeat(rows.offsets[1:] - counts, counts)
-    place = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    place = ragged.positions(counts)
     padded[filled] = rows.items[first + place]
     return padded
 

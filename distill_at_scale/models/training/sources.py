@@ -123,18 +123,5 @@ def filled(train: Interactions, validation: Interactions | None) -> tuple[Intera
     positions = np.flatnonzero(train.counts > 0)
     if len(positions) == len(train):
         return train, validation
-    return take_users(train, positions), None if validation is None else take_users(validation, positions)
-
-
-def take_users(rows: Interactions, positions: np.ndarray) -> Interactions:
-    """The users at ``positions`` (in ``rows``; not user numbers), in that order, without their times."""
-    counts = rows.counts[positions]
-    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int64)
-    index = np.arange(offsets[-1]) + np.repeat(rows.offsets[positions] - offsets[:-1], counts)
-    return Interactions(
-        users=rows.users[positions],
-        offsets=offsets,
-        items=rows.items[index],
-        n_items=rows.n_items,
-        ratings=None if rows.ratings is None else rows.ratings[index],
-    )
+    some = train.take(positions, timestamps=False)
+    return some, None if validation is None else validation.take(positions, timestamps=False)

@@ -26,7 +26,7 @@ from distill_at_scale.evaluation import RankingEvaluator
 from distill_at_scale.models.selection import LOTTERY, GridPoint, Progress, Selection, Validated, doubt
 from distill_at_scale.models.training.batches import Batch, Examples
 from distill_at_scale.models.training.communicator import Communicator
-from distill_at_scale.models.training.sources import Source, take_users
+from distill_at_scale.models.training.sources import Source
 
 
 class Trainable(Protocol):
@@ -292,8 +292,8 @@ class Trainer:
             if heldout is None:
                 continue
             chosen = self._judged(heldout.users, heldout.counts)
-            train = take_users(self._source.train(piece), chosen)
-            evaluator.add_all(self._scores, train, take_users(heldout, chosen))
+            train = self._source.train(piece).take(chosen, timestamps=False)
+            evaluator.add_all(self._scores, train, heldout.take(chosen, timestamps=False))
         found = [evaluator.squared_error, evaluator.n_rated]
         if metric != "mse":
             found = [evaluator.sums.get(metric, 0.0), evaluator.n_users]
@@ -311,8 +311,7 @@ class Trainer:
         """Positions of the users with validation rows that are judged: all, or as many as is asked for, by hash."""
         share = self._config.validation_users / self._source.n_users
         begin = hashing.stream("training/validation users", self._config.seed)
-        draw = hashing.combine(begin, users.astype(np.uint64)) >> np.uint64(11)
-        return np.flatnonzero((counts > 0) & (draw.astype(np.float64) * 2.0**-53 < share))
+        return np.flatnonzero((counts > 0) & hashing.drawn(begin, users, share))
 
 
 @contextlib.contextmanager

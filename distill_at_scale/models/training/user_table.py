@@ -20,7 +20,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.training.batches import Batch, Examples, PairExamples, RatingExamples
 from distill_at_scale.models.training.communicator import Communicator
-from distill_at_scale.models.training.sources import Source, take_users
+from distill_at_scale.models.training.sources import Source
 from distill_at_scale.models.training.torch_model import TorchConfig, TorchRecommender
 
 # Ridge of the folding-in, as a share of the mean diagonal.
@@ -126,7 +126,7 @@ class UserTableRecommender(TorchRecommender):
             rows = source.train(piece)
             known = np.flatnonzero(rows.counts > 0)
             for start in range(0, len(known), _FOLD_USERS):
-                some = take_users(rows, known[start : start + _FOLD_USERS])
+                some = rows.take(known[start : start + _FOLD_USERS], timestamps=False)
                 features = self._features(module, items, some).double()
                 left += features.T @ features
                 right += features.T @ users[torch.from_numpy(some.users).to(users.device)].double()

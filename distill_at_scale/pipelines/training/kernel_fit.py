@@ -23,6 +23,7 @@ import torch.distributed
 from distill_at_scale.config import FitConfig
 from distill_at_scale.data import recorded, sealed, storage
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.manifest import WORK
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.distillation.synthetic import SyntheticDataset
@@ -32,7 +33,7 @@ from distill_at_scale.models.base import MODEL_FILE, WEIGHTS_FILE, read_descript
 from distill_at_scale.models.infinite_ae import DRAWS, InfiniteAE
 from distill_at_scale.models.kernel.ntk import TrainUsers
 from distill_at_scale.models.kernel.pcg import Sharing
-from distill_at_scale.models.kernel.pcg_fit import Shelf, join_users
+from distill_at_scale.models.kernel.pcg_fit import Shelf
 from distill_at_scale.models.kernel.solvers import Plan, Speed, choose, measure_speed, plan
 from distill_at_scale.models.memory import available_memory, require_memory
 from distill_at_scale.models.training.sources import FilledSource, ShardSource
@@ -190,7 +191,10 @@ def _fit_pcg(
         FilledSource(ShardSource(dataset, rank, communicator.world_size)) for rank in range(communicator.world_size)
     ]
     everyone = [
-        join_users([source.train(piece) for piece in range(source.n_pieces)], dataset.n_items) for source in sources
+        Interactions.concatenate(
+            [source.train(piece) for piece in range(source.n_pieces)], dataset.n_items, items_only=True
+        )
+        for source in sources
     ]
     shelf = StoredShelf(work, communicator.rank)
     selection, names = model.fit_pcg(everyone, sources[communicator.rank], communicator, shelf, on_progress, every)
@@ -199,7 +203,7 @@ def _fit_pcg(
     communicator.all_reduce(torch.zeros(1))
     if communicator.rank == 0:
         shelves = [StoredShelf(work, rank) for rank in range(communicator.world_size)]
-        users = TrainUsers(join_users(everyone, dataset.n_items))
+        users = TrainUsers(Interactions.concatenate(everyone, dataset.n_items, items_only=True))
         model.adopt(np.zeros((len(users), 0)), selection, dataset.n_items, dataset.manifest.item_space, users)
         _save_parts(model, shelves, [len(rows) for rows in everyone], names, storage.join(work, "model"), output)
 

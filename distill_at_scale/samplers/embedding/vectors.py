@@ -94,8 +94,7 @@ def gaussians(n: int, width: int, begin: hashing.Stream) -> np.ndarray:
     from scipy.special import ndtri
 
     draws = hashing.combine(begin, np.arange(n * width, dtype=np.uint64))
-    uniform = ((draws >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
-    return np.rint(ndtri(uniform) * 2.0**16).reshape(n, width)
+    return np.rint(ndtri(hashing.uniform_open(draws)) * 2.0**16).reshape(n, width)
 
 
 def orthonormal(columns: np.ndarray) -> np.ndarray:

@@ -15,7 +15,6 @@ from distill_at_scale.samplers.graph import traversal
 from distill_at_scale.samplers.graph.traversal import NEVER, Traversal
 from distill_at_scale.samplers.map_reduce import Arrays
 from distill_at_scale.samplers.sampler import Sampler
-from distill_at_scale.samplers.scores import unit_interval
 from distill_at_scale.samplers.train_rows import TrainRows
 
 SPREAD = 0.4
@@ -93,7 +92,7 @@ class ForestFire(Traversal):
 
 def _geometric(hashes: np.ndarray) -> np.ndarray:
     """int64: 1, 2, … with P(x) = .4 · .6^(x − 1), by inversion."""
-    return 1 + np.floor(np.log(unit_interval(hashes)) / np.log1p(-SPREAD)).astype(np.int64)
+    return 1 + np.floor(np.log(hashing.uniform_open(hashes)) / np.log1p(-SPREAD)).astype(np.int64)
 
 
 FOREST_FIRE = Sampler("forest_fire", traversal.by_time, rounds=ForestFire)

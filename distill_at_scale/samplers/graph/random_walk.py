@@ -15,7 +15,6 @@ from distill_at_scale.samplers.graph import traversal
 from distill_at_scale.samplers.graph.traversal import NEVER, Traversal
 from distill_at_scale.samplers.map_reduce import Arrays
 from distill_at_scale.samplers.sampler import Sampler
-from distill_at_scale.samplers.scores import unit_interval
 from distill_at_scale.samplers.train_rows import TrainRows
 
 RESTART = 0.1
@@ -92,7 +91,7 @@ class RandomWalk(Traversal):
         idle = np.where(new, 0, shared["idle"] + 1)
 
         begin = hashing.stream("random_walk/restarts", task.seed, hop)
-        turn = unit_interval(hashing.combine(begin, np.arange(len(kind), dtype=np.uint64))) < RESTART
+        turn = hashing.uniform_open(hashing.combine(begin, np.arange(len(kind), dtype=np.uint64))) < RESTART
         home_user, home_item = shared["home_user"].copy(), shared["home_item"].copy()
         user, item = np.where(turn, home_user, goal_user), np.where(turn, home_item, goal_item)
         kind = np.where(kind == _WAITS, _WAITS, np.where(item < 0, _AT_USER, _AT_ITEM))

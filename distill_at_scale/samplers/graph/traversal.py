@@ -82,7 +82,7 @@ def smallest(groups: np.ndarray, draws: np.ndarray, wanted: np.ndarray) -> np.nd
     # from how many there are, or else, seldom, the whole group is sorted.
     size = np.bincount(groups, minlength=len(wanted))
     bound = (wanted + 4 * np.sqrt(wanted) + 8) / np.maximum(size, 1)
-    near = draws * 2.0**-64 < bound[groups]
+    near = hashing.uniform(draws) < bound[groups]
     enough = np.bincount(groups[near], minlength=len(wanted)) >= np.minimum(wanted, size)
     where = np.flatnonzero(near | ~enough[groups])
     order = where[np.lexsort((draws[where], groups[where]))]
