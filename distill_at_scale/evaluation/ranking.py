@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.data.ordered_bits import ordered_bits
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.evaluation.auc import N_NEGATIVES, ScoreHistogram, unseen_negatives
 from distill_at_scale.evaluation.bootstrap import UserBootstrap

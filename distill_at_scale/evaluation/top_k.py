@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from distill_at_scale.data.ordered_bits import ordered_bits
 from distill_at_scale.errors import DasError
-from distill_at_scale.evaluation.order import ordered_bits
 from distill_at_scale.evaluation.ties import items_at, places, salts
 
 # Scores of one batch of users stay near this size.

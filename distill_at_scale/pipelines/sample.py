@@ -14,10 +14,8 @@ import hashlib
 import json
 import logging
 import time
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import ray
 from pydantic import BaseModel
 
@@ -34,6 +32,7 @@ from distill_at_scale.pipelines.runtime.map_reduce import learn, read_learned
 from distill_at_scale.pipelines.runtime.tasks import load, run_stage
 from distill_at_scale.registry import file_name
 from distill_at_scale.samplers import find_sampler, thresholds, writer
+from distill_at_scale.samplers.budget_search import BudgetSearch, Question
 from distill_at_scale.samplers.map_reduce import MapReduce, Task
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, Threshold, read_scores
@@ -213,43 +212,24 @@ class _Sample:
         if self.sampler.one_a_user:
             users = sum(record["users"] for record in scored)
             wanted = [max(target, users) for target in wanted]
-        work = self.work
-        spans = [thresholds.narrow(Span(), first, target) for target in wanted]
-        # Of each budget that needs no more looking, the units that are left of it in every shard.
-        units: dict[int, list[np.ndarray]] = {k: [] for k, span in enumerate(spans) if span.is_point}
-        while len(units) < len(spans):
-            open_ = [k for k in range(len(spans)) if k not in units]
+        search, work = BudgetSearch(wanted, first), self.work
+        while questions := search.questions:
 
-            looks: list[Any] = [
-                partial(thresholds.candidates if spans[k].is_narrow else thresholds.histogram, span=spans[k])
-                for k in open_
-            ]
-
-            def look(shard: int, looks: list[Any] = looks) -> dict[str, Any]:
+            def ask(shard: int, questions: list[Question] = questions) -> dict[str, Any]:
                 scores = read_scores(_scores_uri(work, shard))
-                return {"found": [answer(scores) for answer in looks]}
+                return {"answers": [question(scores) for question in questions]}
 
-            # One pass for all budgets, be they narrow already or not yet.
-            looked = run_stage(self.record, "settle budgets", look, self.shards, light=True, together=_TOGETHER)
-            for j, k in enumerate(open_):
-                found = [record["found"][j] for record in looked]
-                if spans[k].is_narrow:
-                    units[k] = found
-                    continue
-                spans[k] = thresholds.narrow(spans[k], found, wanted[k])
-                if spans[k].is_point:
-                    units[k] = []
-        settled: list[Threshold] = []
-        for k, (span, target) in enumerate(zip(spans, wanted)):
-            threshold = thresholds.settle(span, units[k], target)
+            asked = run_stage(self.record, "settle budgets", ask, self.shards, light=True, together=_TOGETHER)
+            search.answer([record["answers"] for record in asked])
+        found = search.thresholds()
+        for threshold, budget, target in zip(found, self.budgets, wanted):
             if threshold is None:
                 raise BudgetError(
-                    self.budgets[k],
+                    budget,
                     f"the first unit that {self.sampler.name} would keep has more than twice the {target:,} rows "
                     "asked for; choose a larger --budget.",
                 )
-            settled.append(threshold)
-        return settled
+        return [threshold for threshold in found if threshold is not None]
 
     def _write(self, thresholds: list[Threshold]) -> list[dict[str, Any]]:
         uri, work, places = self.dataset.uri, self.work, self.outputs
