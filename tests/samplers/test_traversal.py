@@ -51,7 +51,7 @@ def test_every_component_is_reached_in_the_end(name: str) -> None:
 
 
 def test_smallest_takes_so_many_of_each_group() -> None:
-    groups, draws = np.array([2, 0, 2, 2, 0, 1]), np.array([9, 5, 1, 4, 3, 7])
+    groups, draws = np.array([2, 0, 2, 2, 0, 1]), np.array([9, 5, 1, 4, 3, 7], dtype=np.uint64)
     assert smallest(groups, draws, np.array([1, 0, 2])).tolist() == [4, 2, 3]
 
 
