@@ -14,6 +14,7 @@ import hashlib
 import json
 import logging
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import ray
