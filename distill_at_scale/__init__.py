@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from distill_at_scale import models
     from distill_at_scale.data.dataset import Dataset
     from distill_at_scale.distillation.synthetic import SyntheticDataset
     from distill_at_scale.errors import DasError
@@ -76,6 +77,7 @@ __all__ = [
     "genie_train",
     "inspect",
     "load_model",
+    "models",
     "prepare",
     "quickstart",
     "recommend",
@@ -85,8 +87,18 @@ __all__ = [
 ]
 
 
+_NAMESPACES = ("models",)
+"""Subpackages of classes by name."""
+
+
 def __getattr__(name: str) -> Any:
     # Loaded at first use: Ray and torch take seconds, and the core must be importable without Ray.
+    if name in _NAMESPACES:
+        return importlib.import_module(f"distill_at_scale.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'distill_at_scale' has no attribute '{name}'")
     return getattr(importlib.import_module(f"distill_at_scale.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

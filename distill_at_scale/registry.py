@@ -120,6 +120,10 @@ class Registry(Mapping[str, T], Generic[T]):
     def __len__(self) -> int:
         return len(self._homes) + len(self._entries)
 
+    def attributes(self) -> dict[str, str]:
+        """The name of each thing in its own module -> its name here; nothing is imported for it."""
+        return {home.partition(":")[2]: name for name, home in self._homes.items()}
+
     def find(self, name: str) -> T:
         """The thing that ``name`` means, in any case; or a spec.
 

@@ -94,6 +94,10 @@ class Dataset:
         """item (Int32) · item_id · train_count (Int64), ordered by item."""
         return pl.DataFrame(pl.from_arrow(self._read(self.manifest.items, self.n_items)))
 
+    def item_ids(self) -> pl.Series:
+        """Own id of each item number (Int64 or String)."""
+        return self.items()[Columns.ITEM_ID]
+
     def users(self, shard: int) -> pl.DataFrame:
         """user (Int64) · user_id · train · validation · test (Int64 row counts) of one shard, ordered by user."""
         return pl.DataFrame(pl.from_arrow(self._read(self.shards[shard].users, self.shards[shard].n_users)))

@@ -77,6 +77,11 @@ def hash_ids(ids: pl.Series) -> np.ndarray:
     return pl.DataFrame({"id": ids}).join(table, on="id", how="left", maintain_order="left")["hash"].to_numpy()
 
 
+def item_space(item_ids: pl.Series) -> str:
+    """Fingerprint of which number is which item: 32 hex digits of the ids in the order of their numbers."""
+    return hashlib.sha256(hash_ids(item_ids).tobytes()).hexdigest()[:32]
+
+
 def _hash_strings(strings: pl.Series) -> np.ndarray:
     raw = strings.to_list()
     encoded = [text.encode() for text in raw]

@@ -16,6 +16,7 @@ import polars as pl
 import safetensors.numpy
 
 from distill_at_scale.data import recorded, storage
+from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.manifest import DATASET_FORMAT, NAME, WORK
@@ -26,6 +27,8 @@ from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.quantisation import dequantise, quantise
 from distill_at_scale.distillation.synthetic_manifest import ParentRecord, SyntheticManifest
 from distill_at_scale.errors import DamagedFileError, DasError
+from distill_at_scale.models.base import Recommender
+from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 
 FIX = "distill again"
@@ -119,6 +122,24 @@ class SyntheticDataset:
         """The rows with what a model needs to know beside them."""
         m = self.manifest
         return SyntheticRows(self.rows(), m.parent.n_users, m.parent.n_rows, m.parent.item_space, m.settings)
+
+    def fit_into(self, model: Recommender, progress: Progress | None = None) -> None:
+        """Fits a model, as ``model.fit(synthetic)`` does; settings that the model leaves open are those recorded here.
+
+        Raises:
+            DasError: a model that does not learn from what this holds; too little memory.
+        """
+        made, space = self.manifest.sequences, self.manifest.parent.item_space
+        if made is None:
+            model.refuse_rows()
+            model.fit_rows(self.for_models(), progress)
+        else:
+            from distill_at_scale.distillation.farzi.fitting import fit_sequences, settings_for
+
+            given = settings_for(model.name, model.config.model_dump(exclude_unset=True), made.settings)
+            fitted = fit_sequences(self.sequences(), model.name, given, shuffled=made.shuffled, item_space=space)
+            vars(model).update(vars(fitted))
+        model.item_ids = self.items()[Columns.ITEM_ID]
 
     def items(self) -> pl.DataFrame:
         """item (Int32) · item_id · train_count (Int64) of the parent."""

@@ -1,4 +1,4 @@
-"""The recommenders, by name; which there are is in `registry`.
+"""The recommenders, by name, and as classes: ``das.models.Ease(lam=400).fit(frame)``; which there are is in `registry`.
 
 A model's module, and torch with most of them, is imported when the model is asked for: most processes of a cluster need
 none, and torch takes them longer than their work.
@@ -96,3 +96,15 @@ __all__ = [
     "load_model",
     "plugin_of",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    model = MODELS.attributes().get(name)
+    if model is None:
+        known = ", ".join(MODELS.attributes())
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'; the models are {known}.")
+    return MODELS[model]
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *MODELS.attributes()]

@@ -7,26 +7,33 @@ written last, so that a folder without it is no model. Nothing is unpickled.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import platform
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from distill_at_scale.data import recorded, storage
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import DamagedFileError, DasError, SettingError
+from distill_at_scale.models.inputs import FitRows, FitSource, Rows, fit_rows_of
 from distill_at_scale.models.memory import require_memory
 from distill_at_scale.models.recommendations import Recommends
 from distill_at_scale.models.selection import Progress, Selection
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 from distill_at_scale.registry import MODELS
+from distill_at_scale.signatures import settings_section, signature_of
 from distill_at_scale.validation import PlainWords, explain
 
 FORMAT = 2
@@ -55,6 +62,8 @@ class Recommender(Recommends, ABC):
         config: the settings it was made with.
         n_items: size of the item space it was fitted on, None before.
         item_space: fingerprint of that item space (which number is which item), None where none was given.
+        item_ids: own id of each item number (Int64 or String) where it was fitted in memory on data with ids, else
+            None; it is not saved, for the dataset has it.
         selection: how a hyper-parameter was chosen on validation, None where nothing was to choose.
     """
 
@@ -72,6 +81,7 @@ class Recommender(Recommends, ABC):
     config: ModelConfig
     n_items: int | None
     item_space: str | None
+    item_ids: pl.Series | None
     selection: Selection | None
 
     def __init__(self, config: ModelConfig | None = None, **settings: Any) -> None:
@@ -83,7 +93,20 @@ class Recommender(Recommends, ABC):
         self.config = config if config is not None else self.parse_config(settings)
         self.n_items = None
         self.item_space = None
+        self.item_ids = None
         self.selection = None
+
+    def __init_subclass__(cls, **given: Any) -> None:
+        super().__init_subclass__(**given)
+        # Completion and help show the settings of this model, not "**settings".
+        if "Config" in vars(cls):
+            cls.__signature__ = signature_of(cls.Config)  # type: ignore[attr-defined]
+            cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\nArgs:\n{settings_section(cls.Config)}"
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{key}={value!r}" for key, value in self.config.model_dump(exclude_unset=True).items())
+        state = "not fitted" if self.n_items is None else f"fitted on {self.n_items:,} items"
+        return f"<{type(self).__name__}({given}), {state}>"
 
     @classmethod
     def parse_config(cls, settings: Mapping[str, Any]) -> Any:
@@ -118,23 +141,56 @@ class Recommender(Recommends, ABC):
 
     def fit(
         self,
-        train: Interactions,
-        validation: Interactions | None = None,
+        data: Rows | FitSource,
+        validation: Rows | None = None,
         progress: Progress | None = None,
         *,
         item_space: str | None = None,
+        user: str | None = None,
+        item: str | None = None,
+        rating: str | None = None,
+        time: str | None = None,
+        split: str | None = None,
     ) -> Self:
-        """Learns from the train rows; chooses what the config leaves open on the validation rows.
+        """Learns from users' rows in this process; chooses what the settings leave open on the validation rows.
+
+            das.models.Ease(lam=400).fit(frame, user="visitor", item="sku")
+
+        Fitted on a Dataset, the model is bit for bit what the verb `fit` makes of it with one worker.
 
         Args:
-            train: rows of all users; a user may have none.
-            validation: held-out rows of the same users; a user may have none.
+            data: a Dataset, a SciPy sparse matrix (users × items), a frame with a row for each interaction (polars,
+                pandas, Arrow …), Interactions, or a SyntheticDataset.
+            validation: held-out rows of the same users, where ``data`` is a matrix, a frame or Interactions. A Dataset
+                holds its own; so does a frame with a split column.
             progress: told the share done and the step.
-            item_space: fingerprint of the item numbering, kept and compared at every load.
+            item_space: fingerprint of the item numbering of Interactions or a matrix, kept and compared at every load.
+            user, item, rating, time, split: columns of a frame; by default found by well-known names, as user_id.
 
         Raises:
+            SettingError: data of another kind, or a frame without these columns.
             DasError: no rows, other users in ``validation``, nothing to choose on, not enough memory.
         """
+        if isinstance(data, Interactions) and (validation is None or isinstance(validation, Interactions)):
+            return self._fit_checked(FitRows(data, validation, item_space), progress)
+        if isinstance(data, Dataset) and validation is None:
+            # Before the rows are read, not after: reading them may be what memory does not suffice for.
+            self.check_memory(data.n_users, data.n_items, data.n_rows, self.config)
+            self._fit_dataset(data, progress)
+            return self
+        if isinstance(data, FitSource):
+            data.fit_into(self, progress)
+            return self
+        given = dict(zip(Columns.LOG, (user, item, rating, time, split)))
+        rows = fit_rows_of(data, validation, given)
+        return self._fit_checked(rows if rows.item_space else replace(rows, item_space=item_space), progress)
+
+    def _fit_dataset(self, dataset: Dataset, progress: Progress | None) -> None:
+        """Fits on a Dataset, whose rows fit into memory."""
+        self._fit_checked(fit_rows_of(dataset), progress)
+
+    def _fit_checked(self, rows: FitRows, progress: Progress | None) -> Self:
+        train, validation = rows.train, rows.validation
         if not train.n_rows:
             raise DasError(f"{self.name}: there are no train rows to fit.")
         if validation is not None:
@@ -146,7 +202,7 @@ class Recommender(Recommends, ABC):
         self.selection = None
         self._fit(train, validation, progress)
         self.n_items = train.n_items
-        self.item_space = item_space
+        self.item_space, self.item_ids = rows.item_space, rows.item_ids
         if progress:
             progress(1.0, "fitted")
         return self

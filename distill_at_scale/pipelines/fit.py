@@ -18,7 +18,7 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import SettingError
-from distill_at_scale.models import find_model
+from distill_at_scale.models import create_model, find_model
 from distill_at_scale.models.base import MODEL_FILE, read_description
 from distill_at_scale.models.selection import Selection
 from distill_at_scale.models.warming import warm_up
@@ -178,15 +178,5 @@ def _fit_few(
 def _fit(
     data: str, name: str, settings: dict[str, Any], output: str, on_progress: progress.OnProgress
 ) -> dict[str, Any]:
-    dataset, model = Dataset.open(data), find_model(name)
-    config = model.parse_config(settings)
-    # Before the rows are read, not after: reading them may be what memory does not suffice for.
-    model.check_memory(dataset.n_users, dataset.n_items, dataset.n_rows, config)
-    fitted = model(config).fit(
-        dataset.interactions("train"),
-        dataset.interactions("validation"),
-        progress=on_progress,
-        item_space=dataset.manifest.item_space,
-    )
-    fitted.save(output)
+    create_model(name, settings).fit(Dataset.open(data), progress=on_progress).save(output)
     return {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -205,9 +204,8 @@ def write_items(output: str, item_ids: pl.Series, numbering: Numbering, train_co
             Columns.TRAIN_COUNT: counts,
         }
     )
-    item_space = hashlib.sha256(hashing.hash_ids(ids).tobytes()).hexdigest()[:32]
     return {
         "file": write_parquet(output, "items.parquet", table),
         "n_items": len(ids),
-        "item_space": item_space,
+        "item_space": hashing.item_space(ids),
     }

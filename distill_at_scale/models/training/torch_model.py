@@ -10,6 +10,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig, Recommender, expect_shape
@@ -17,7 +18,7 @@ from distill_at_scale.models.device import Device, resolve_device
 from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.training.batches import Batch, Examples
 from distill_at_scale.models.training.communicator import Communicator
-from distill_at_scale.models.training.sources import MemorySource, Source
+from distill_at_scale.models.training.sources import MemorySource, ShardSource, Source
 from distill_at_scale.models.training.trainer import Trainer
 
 # Parameter, gradient, Adam's two moments, the best so far and a copy on its way to a checkpoint; 4 bytes each.
@@ -109,6 +110,16 @@ class TorchRecommender(Recommender):
         trainer = Trainer(self, source, resolve_device(self.config.device))
         trainer.run(progress)
         self.adopt(trainer, source.n_users, source.n_items)
+
+    def _fit_dataset(self, dataset: Dataset, progress: Progress | None) -> None:
+        # Shard by shard, as a worker of `fit` reads it: the same batches, and one shard in memory.
+        source = ShardSource(dataset)
+        trainer = Trainer(self, source, resolve_device(self.config.device))
+        trainer.run(progress)
+        self.adopt(trainer, source.n_users, source.n_items, dataset.manifest.item_space)
+        self.item_ids = dataset.item_ids()
+        if progress:
+            progress(1.0, "fitted")
 
     def _score(self, histories: Interactions) -> np.ndarray:
         self._module.to(self._scoring_device()).eval()

@@ -20,23 +20,7 @@ def fit_here(data: str, name: str, settings: Mapping[str, Any]) -> Recommender:
     """
     if is_synthetic(data):
         return fit_synthetic(data, name, settings)
-    model, dataset = create_model(name, settings), Dataset.open(data)
-    model.check_memory(dataset.n_users, dataset.n_items, dataset.n_rows, model.config)
-    if not model.by_gradients:
-        train, validation = dataset.interactions("train"), dataset.interactions("validation")
-        return model.fit(train, validation, item_space=dataset.manifest.item_space)
-    # With torch, which the other models' processes are spared.
-    from distill_at_scale.models.device import resolve_device
-    from distill_at_scale.models.training.sources import ShardSource
-    from distill_at_scale.models.training.torch_model import TorchRecommender
-    from distill_at_scale.models.training.trainer import Trainer
-
-    assert isinstance(model, TorchRecommender)
-    source = ShardSource(dataset)
-    trainer = Trainer(model, source, resolve_device(model.config.device))
-    trainer.run()
-    model.adopt(trainer, source.n_users, source.n_items, dataset.manifest.item_space)
-    return model
+    return create_model(name, settings).fit(Dataset.open(data))
 
 
 def fit_synthetic(data: str, name: str, settings: Mapping[str, Any], progress: Progress | None = None) -> Recommender:
@@ -45,14 +29,6 @@ def fit_synthetic(data: str, name: str, settings: Mapping[str, Any], progress: P
     Raises:
         DasError: no synthetic dataset, a model that does not learn from what it holds, too little memory.
     """
-    from distill_at_scale.distillation.farzi import fit_sequences, settings_for
     from distill_at_scale.distillation.synthetic import SyntheticDataset
 
-    synthetic = SyntheticDataset.open(data)
-    made, space = synthetic.manifest.sequences, synthetic.manifest.parent.item_space
-    if made is None:
-        model = create_model(name, settings)
-        model.refuse_rows()
-        return model.fit_rows(synthetic.for_models(), progress=progress)
-    settings = settings_for(name, settings, made.settings)
-    return fit_sequences(synthetic.sequences(), name, settings, shuffled=made.shuffled, item_space=space)
+    return create_model(name, settings).fit(SyntheticDataset.open(data), progress=progress)

@@ -1,0 +1,91 @@
+"""The order of a log's rows within each user, and which of several rows of one user and item counts."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from distill_at_scale.data import hashing
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.preparation.ordering import order_by
+
+Keep = Literal["last", "first", "all"]
+
+
+def in_time_order(columns: dict[str, np.ndarray], users: pl.Series, item_ids: pl.Series, seed: int) -> np.ndarray:
+    """int64 [rows]: the order by user and time, and of equal times by tie hash, rating and split.
+
+    Args:
+        columns: ``user`` and ``item`` (int32, positions in ``users`` and ``item_ids``), and any of ``timestamp``
+            (nanoseconds), ``rating`` and ``split``.
+        users, item_ids: ids.
+        seed: of the draw that settles ties.
+    """
+    user = columns[Columns.USER]
+    time = columns.get(Columns.TIMESTAMP)
+    if time is None:
+        order = order_by(user)
+        same = user[order[1:]] == user[order[:-1]]
+    else:
+        time = _coarsest(time)
+        order = order_by(user, time)
+        same = (user[order[1:]] == user[order[:-1]]) & (time[order[1:]] == time[order[:-1]])
+    if not same.any():
+        return order
+    tied = np.zeros(len(order), dtype=bool)
+    tied[1:] |= same
+    tied[:-1] |= same
+    where = np.flatnonzero(tied)
+    rows = order[where]
+    run = np.concatenate(([0], np.cumsum(~same)))[where]
+    item = columns[Columns.ITEM][rows]
+    draw = _tie_hash(user[rows], item, users, item_ids, seed)
+    # The item itself only matters if two items of a user had the same 64 bits.
+    last = [columns[c][rows] for c in (Columns.RATING, Columns.SPLIT) if c in columns]
+    order[where] = rows[order_by(run, (draw >> np.uint64(1)).view(np.int64), item, *last)]
+    return order
+
+
+def _tie_hash(user: np.ndarray, item: np.ndarray, users: pl.Series, item_ids: pl.Series, seed: int) -> np.ndarray:
+    """uint64 [rows]: a draw by user id and item id that settles which of a user's rows with the same time is first.
+
+    Ids must not decide it: of a day's purchases the largest item id would always be the row that is held out.
+    """
+    distinct, at = np.unique(item, return_inverse=True)
+    item_hash = hashing.hash_ids(item_ids.gather(distinct))[at]
+    return hashing.combine(hashing.stream("prepare/ties", seed), hashing.hash_ids(users)[user], item_hash)
+
+
+def _coarsest(times: np.ndarray) -> np.ndarray:
+    """Nanoseconds in the coarsest unit that loses nothing, so that user and time fit into one sortable word."""
+    for unit in (1_000_000_000, 1_000_000, 1_000):
+        if not (times[:1000] % unit).any() and not (times % unit).any():
+            return times // unit
+    return times
+
+
+def one_of_each(user: np.ndarray, item: np.ndarray, keep: Keep) -> np.ndarray:
+    """bool [rows]: of rows with the same user and item only the first or last, in the order they are in."""
+    pair = user.astype(np.int64) << 32 | item
+    chosen = np.ones(len(pair), dtype=bool)
+    grouped = np.sort(pair)
+    if not (grouped[1:] == grouped[:-1]).any():
+        return chosen
+    order = np.argsort(pair, kind="stable")
+    grouped = pair[order]
+    same = grouped[1:] == grouped[:-1]
+    if keep == "last":
+        chosen[order[:-1][same]] = False
+    else:
+        chosen[order[1:][same]] = False
+    return chosen
+
+
+def ranks(ids: pl.Series, sorted_ids: pl.Series) -> np.ndarray:
+    """int32 position of each id in ``sorted_ids``, which holds every one of them."""
+    # Ids repeat, so a search once a distinct id and a small hash join beat a search for every row.
+    distinct = ids.unique()
+    table = pl.DataFrame({"id": distinct, "rank": sorted_ids.search_sorted(distinct).cast(pl.Int32)})
+    return pl.DataFrame({"id": ids}).join(table, on="id", how="left", maintain_order="left")["rank"].to_numpy()
