@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import operator
+import textwrap
 import typing
 from collections.abc import Sequence
 from types import UnionType
@@ -34,6 +35,13 @@ def signature_of(
     return inspect.Signature(parameters, return_annotation=returns)
 
 
+def order_of(settings: type[BaseModel], positional: Sequence[str] = ()) -> list[str]:
+    """The settings as people read them: first the positional ones, then what must be given, last where it runs."""
+    fields = settings.model_fields
+    others = [name for name in fields if name not in positional]
+    return [*positional, *sorted(others, key=lambda name: (not fields[name].is_required(), name == "address"))]
+
+
 def _parameter(name: str, field: FieldInfo, positional: bool) -> inspect.Parameter:
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD if positional else inspect.Parameter.KEYWORD_ONLY
     default = inspect.Parameter.empty if field.is_required() else default_of(field)
@@ -60,12 +68,14 @@ def plain_type(kind: Any) -> Any:
     return origin[plain]
 
 
-def settings_section(settings: type[BaseModel], order: Sequence[str] = ()) -> str:
+def settings_section(settings: type[BaseModel], positional: Sequence[str] = ()) -> str:
     """The settings as the "Args" of a docstring: name, meaning, default."""
     lines = []
-    for name in [*order, *(name for name in settings.model_fields if name not in order)]:
+    for name in order_of(settings, positional):
         field = settings.model_fields[name]
         meaning = " ".join((field.description or "").split())
         default = "" if field.is_required() or "Default:" in meaning else f" Default: {default_of(field)!r}."
-        lines.append(f"    {name}: {meaning}{default}")
+        lines.append(
+            textwrap.fill(f"{name}: {meaning}{default}", 110, initial_indent="    ", subsequent_indent=" " * 8)
+        )
     return "\n".join(lines)

@@ -15,6 +15,7 @@ from distill_at_scale.evaluation.retention import Retention, retention
 from distill_at_scale.pipelines.runtime import run_record, session
 from distill_at_scale.pipelines.runtime.own_settings import by_owner
 from distill_at_scale.pipelines.runtime.tasks import run_stage
+from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.evaluations import (
     EvaluationTask,
     Trained,
@@ -25,7 +26,6 @@ from distill_at_scale.pipelines.sweeps.evaluations import (
     train_apart,
     train_here,
 )
-from distill_at_scale.settings import settle
 
 NAME = "comparison.json"
 
@@ -65,7 +65,8 @@ class Comparison(BaseModel):
     wall_s: float
 
 
-def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparison:
+@verb(CompareConfig, "data", "samples")
+def compare(config: CompareConfig) -> Comparison:
     """Fits every model on the full and on every small dataset and compares them on the full one's test rows.
 
     A user's history is that of the full dataset in both cases: what was left out is training data, not what the
@@ -76,7 +77,6 @@ def compare(config: CompareConfig | None = None, /, **settings: Any) -> Comparis
     Raises:
         DasError: unknown model or setting, a dataset that is no part of the full one, a metric that is not measured.
     """
-    config = settle(CompareConfig, config, settings)
     started = time.time()
     settings_by_model = by_owner(config.set, config.models, f"{config.models[0]}.NAME=VALUE")
     metric = selection_metric(config.models, config.metrics[0])

@@ -30,9 +30,10 @@ from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines.distilling.rows import distill_rows
 from distill_at_scale.pipelines.distilling.sequences import check_farzi, distill_farzi
 from distill_at_scale.pipelines.runtime import output_folder, progress, resources, run_record, session
+from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.training.worker_group import TorchCommunicator, WorkerGroupSpec, run_group
 from distill_at_scale.registry import DISTILLERS
-from distill_at_scale.settings import parse, settle
+from distill_at_scale.settings import parse
 
 Method = DistillCFConfig | SketchConfig | FarziConfig
 
@@ -78,14 +79,14 @@ class DistillResult(BaseModel):
     """what to know of what was chosen, as sentences"""
 
 
-def distill(config: DistillConfig | None = None, /, **settings: Any) -> DistillResult:
+@verb(DistillConfig, "data", "method")
+def distill(config: DistillConfig) -> DistillResult:
     """Distills a dataset; see :class:`~distill_at_scale.config.DistillConfig` for the settings.
 
     Raises:
         DasError: no dataset, a wrong setting, more users than there are or longer sequences than theirs, an output
             that exists or in which another run has begun, too little memory, a loss that is no number.
     """
-    config = settle(DistillConfig, config, settings)
     method = method_config(config)
     dataset = Dataset.open(config.data)
     option = _MAKES[config.method][0]

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psutil
 from packaging.requirements import Requirement
@@ -28,7 +27,7 @@ from distill_at_scale.data import storage
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.fetch import default_home, find_pip
 from distill_at_scale.pipelines.runtime.ray_probe import NOBODY, probe_ray
-from distill_at_scale.settings import settle
+from distill_at_scale.pipelines.runtime.verb import verb
 
 DISTRIBUTION = "distill-at-scale"
 _GIB = 1 << 30
@@ -57,13 +56,13 @@ class Check:
     mend: str = ""
 
 
-def doctor(config: DoctorConfig | None = None, /, **settings: Any) -> list[Check]:
+@verb(DoctorConfig)
+def doctor(config: DoctorConfig) -> list[Check]:
     """All checks, in the order in which they are best mended.
 
     With ``address`` a running Ray cluster is looked at, without it whether Ray starts here; with ``storage`` a
     probe file is written below that folder.
     """
-    config = settle(DoctorConfig, config, settings)
     looks: dict[str, Callable[[], Iterator[Check]]] = {
         "python": _python,
         "packages": _packages,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from math import isnan
 from typing import Any
 
 import numpy as np
+import ray
 from pydantic import BaseModel
 
 from distill_at_scale.config import EvaluateConfig
@@ -22,7 +23,7 @@ from distill_at_scale.models.base import read_description
 from distill_at_scale.pipelines.runtime import resources, run_record, session
 from distill_at_scale.pipelines.runtime.tasks import load as load_shared
 from distill_at_scale.pipelines.runtime.tasks import run_stage
-from distill_at_scale.settings import settle
+from distill_at_scale.pipelines.runtime.verb import verb
 
 # What a task sends back is a histogram of scores; so many of them at most reach the driver.
 _MAX_GROUPS = 64
@@ -58,29 +59,30 @@ class Evaluation(BaseModel):
     cpu_s: float
 
 
-def evaluate(config: EvaluateConfig | None = None, /, **settings: Any) -> Evaluation:
+@verb(EvaluateConfig, "data", "model", objects=("model",))
+def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evaluation:
     """Measures a fitted model; see :class:`~distill_at_scale.config.EvaluateConfig` for the settings.
 
-    A user's input is the train rows for the validation split, and train and validation rows for the test
-    split; those items are masked, all others are ranked.
+        das.evaluate(dataset, das.models.Ease(lam=400).fit(dataset)).metrics["ndcg@10"]
+
+    The model may be in memory only. A user's input is the train rows for the validation split, and train and
+    validation rows for the test split; those items are masked, all others are ranked.
 
     Raises:
         DasError: no dataset or model, a model of another item numbering, a split without rows.
     """
-    config = settle(EvaluateConfig, config, settings)
     started = time.time()
     if config.output:
         storage.check_writable(storage.normalise(config.output))
-    dataset, model_uri = Dataset.open(config.data), storage.normalise(config.model)
-    described = read_description(model_uri)
-    if described["item_space"] not in (None, dataset.manifest.item_space):
+    dataset = Dataset.open(config.data)
+    of = _described(config.model) if model is None else _in_memory(model)
+    if of.item_space not in (None, dataset.manifest.item_space):
         raise DasError(
-            f"{storage.redact(model_uri)} was fitted on another item numbering than that of "
-            f"{storage.redact(dataset.uri)}; fit it on this dataset."
+            f"{of.place} was fitted on another item numbering than that of {storage.redact(dataset.uri)}; fit it on "
+            "this dataset."
         )
     if dataset.manifest.splits.get(config.split, 0) == 0:
         raise DasError(f"{storage.redact(dataset.uri)} has no {config.split} rows; choose another --split.")
-    allow = plugin_of(described, model_uri)
     record = run_record.RunRecord("evaluate", config.model_dump(mode="json", exclude={"address"}))
     n = len(dataset.shards)
     size = -(-n // min(n, _MAX_GROUPS))
@@ -96,7 +98,8 @@ def evaluate(config: EvaluateConfig | None = None, /, **settings: Any) -> Evalua
             bootstrap = UserBootstrap(seed) if resample else None
             return {"evaluator": measure(Dataset.open(uri), group, model, weights, split, ks, seed, bootstrap)}
 
-        shared = [load_shared(load_model, model_uri, allow), load_shared(weights, uri)]
+        loaded = load_shared(load_model, of.uri, of.allow) if model is None else ray.put(model)
+        shared = [loaded, load_shared(weights, uri)]
         found = run_stage(record, f"evaluate on {split}", work, groups, shared, num_cpus=threads)
     total: RankingEvaluator = found[0]["evaluator"]
     for other in found[1:]:
@@ -110,7 +113,7 @@ def evaluate(config: EvaluateConfig | None = None, /, **settings: Any) -> Evalua
         resampled=None if total.bootstrap is None else total.bootstrap.rounded_means(),
         tied_in_time=dataset.manifest.tied_share(config.split),
         split=config.split,
-        model={"uri": storage.redact(model_uri), "name": described["model"], "settings": described["config"]},
+        model={"uri": of.place if model is None else None, "name": of.name, "settings": of.settings},
         data={"uri": storage.redact(dataset.uri), "fingerprint": dataset.manifest.fingerprint},
         seed=config.seed,
         wall_s=round(time.time() - started, 3),
@@ -119,6 +122,36 @@ def evaluate(config: EvaluateConfig | None = None, /, **settings: Any) -> Evalua
     if config.output:
         storage.write_json(storage.normalise(config.output), {**result.model_dump(), "run": record.as_dict()})
     return result
+
+
+@dataclass(frozen=True)
+class _Model:
+    """What is known of a model before it is loaded.
+
+    Attributes:
+        uri: where it lies; "" in memory.
+        place: it, in a message.
+        allow: the class from outside the package that it is of, if it is of one.
+    """
+
+    uri: str
+    place: str
+    name: str
+    settings: dict[str, Any]
+    item_space: str | None
+    allow: tuple[str, ...] = ()
+
+
+def _described(address: str) -> _Model:
+    uri = storage.normalise(address)
+    found = read_description(uri)
+    return _Model(uri, storage.redact(uri), found["model"], found["config"], found["item_space"], plugin_of(found, uri))
+
+
+def _in_memory(model: Recommender) -> _Model:
+    if model.n_items is None:
+        raise DasError(f"{model.name} has not been fitted; call its fit first.")
+    return _Model("", f"The model {model.name}", model.name, model.config.model_dump(mode="json"), model.item_space)
 
 
 def weights(uri: str) -> np.ndarray:

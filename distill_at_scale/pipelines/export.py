@@ -4,7 +4,6 @@ project."""
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import polars as pl
 from pydantic import BaseModel
@@ -15,7 +14,7 @@ from distill_at_scale.data.columns import Columns
 from distill_at_scale.distillation.discretise import as_log
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.errors import DasError
-from distill_at_scale.settings import settle
+from distill_at_scale.pipelines.runtime.verb import verb
 
 _RECBOLE = {Columns.USER_ID: "token", Columns.ITEM_ID: "token", Columns.TIMESTAMP: "float"}
 
@@ -37,7 +36,8 @@ class ExportResult(BaseModel):
     bytes: int
 
 
-def export(config: ExportConfig | None = None, /, **settings: Any) -> ExportResult:
+@verb(ExportConfig, "data")
+def export(config: ExportConfig) -> ExportResult:
     """Draws plain users and writes them; see :class:`~distill_at_scale.config.ExportConfig` for the settings.
 
     Items have the ids of the log that was distilled, users are numbered from 0, and so are the times of sequences;
@@ -46,7 +46,6 @@ def export(config: ExportConfig | None = None, /, **settings: Any) -> ExportResu
     Raises:
         DasError: no synthetic dataset, a file of it that is missing or altered; ids that the format cannot hold.
     """
-    config = settle(ExportConfig, config, settings)
     name = "interactions.parquet" if config.format == "parquet" else "interactions.inter"
     uri = storage.join(storage.normalise(config.output), name)
     storage.check_writable(uri)

@@ -28,7 +28,7 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.catalog import PublicLog, Source, find_log
 from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.pipelines.runtime.progress import Stage, say, stage
-from distill_at_scale.settings import settle
+from distill_at_scale.pipelines.runtime.verb import verb
 
 _CHUNK = 1 << 20
 _WATCHED = 32 << 20
@@ -74,7 +74,8 @@ def default_home() -> str:
     return os.environ.get("DAS_HOME") or os.path.join(os.path.expanduser("~"), ".cache", "distill_at_scale")
 
 
-def fetch(config: FetchConfig | str | None = None, /, **settings: Any) -> FetchResult:
+@verb(FetchConfig, "name")
+def fetch(config: FetchConfig) -> FetchResult:
     """Brings a public log (``fetch("ml-100k")`` will do) into the folder ``output``.
 
     An archive that the user has put into that folder by hand is taken before any other source.
@@ -83,9 +84,6 @@ def fetch(config: FetchConfig | str | None = None, /, **settings: Any) -> FetchR
         DasError: unknown name; storage out of reach; no source could serve (the sentence says how to put the
             file there by hand).
     """
-    if isinstance(config, str):
-        config, settings = None, {"name": config, **settings}
-    config = settle(FetchConfig, config, settings)
     log = find_log(config.name)
     folder = storage.normalise(config.output or os.path.join(default_home(), "logs", log.name))
     if (found := _reuse(log, folder)) is not None:

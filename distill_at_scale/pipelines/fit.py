@@ -24,8 +24,8 @@ from distill_at_scale.models.selection import Selection
 from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines.runtime import output_folder, progress, resources, run_record, session
 from distill_at_scale.pipelines.runtime.tasks import run_alone
+from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.training.local_fit import fit_synthetic
-from distill_at_scale.settings import settle
 
 # What needs torch is imported where it is used: the processes of a fit in closed form are spared it.
 _STEPS = 100
@@ -52,7 +52,8 @@ class FitResult(BaseModel):
     """of the process that fitted, the largest of several"""
 
 
-def fit(config: FitConfig | None = None, /, **settings: Any) -> FitResult:
+@verb(FitConfig, "data", "model")
+def fit(config: FitConfig) -> FitResult:
     """Fits a model and saves it; see :class:`~distill_at_scale.config.FitConfig` for the settings.
 
     The rows are read by the workers that fit, never by the driver. A worker alone gets all CPUs of one node.
@@ -61,7 +62,6 @@ def fit(config: FitConfig | None = None, /, **settings: Any) -> FitResult:
     Raises:
         DasError: no dataset, unknown model or setting, too little memory, an output that exists.
     """
-    config = settle(FitConfig, config, settings)
     # Wrong settings are found before a cluster is started for them.
     model = find_model(config.model)
     streamable = config.model == "infinite_ae"

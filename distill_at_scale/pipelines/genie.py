@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import polars as pl
 from pydantic import BaseModel
@@ -18,8 +17,8 @@ from distill_at_scale.genie.model import TARGETS, DataGenie
 from distill_at_scale.genie.regressors import KINDS, make
 from distill_at_scale.genie.trials import cells, read_trials
 from distill_at_scale.pipelines.runtime import output_folder, progress, run_record
+from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.dataset_features import features
-from distill_at_scale.settings import settle
 
 
 class GenieResult(BaseModel):
@@ -41,13 +40,13 @@ class GenieResult(BaseModel):
     cpu_s: float
 
 
-def genie_train(config: GenieTrainConfig | None = None, /, **settings: Any) -> GenieResult:
+@verb(GenieTrainConfig, "sweeps")
+def genie_train(config: GenieTrainConfig) -> GenieResult:
     """Trains a Data-Genie; see :class:`~distill_at_scale.config.GenieTrainConfig` for the settings.
 
     Raises:
         DasError: no sweep, a dataset that is gone or has changed, too few datasets, an output that exists.
     """
-    config = settle(GenieTrainConfig, config, settings)
     started, cpu = time.monotonic(), time.process_time()
     output = storage.normalise(config.output)
     if storage.exists(storage.join(output, model.NAME)) and not config.overwrite:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from distill_at_scale.config import InspectConfig
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.settings import settle
+from distill_at_scale.pipelines.runtime.verb import verb
 
 
-def inspect(config: InspectConfig | None = None, /, **settings: Any) -> Dataset:
+@verb(InspectConfig, "data")
+def inspect(config: InspectConfig) -> Dataset:
     """Opens a dataset and, with ``verify``, compares every file with its checksum.
 
     Raises:
         DasError: when there is no finished dataset, or a file is missing or altered.
     """
-    config = settle(InspectConfig, config, settings)
     dataset = Dataset.open(config.data)
     if config.verify:
         dataset.verify()

@@ -33,7 +33,7 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.tasks import load as load_shared
 from distill_at_scale.pipelines.runtime.tasks import run_stage, run_tree, take
-from distill_at_scale.settings import settle
+from distill_at_scale.pipelines.runtime.verb import verb
 
 ROWS_A_SHARD = 1_000_000
 _BUCKETS_A_GROUP = 16
@@ -41,13 +41,14 @@ _BUCKETS_A_GROUP = 16
 _NOT_CONTENT = {"output", "address", "overwrite", "max_bad_share"}
 
 
-def prepare(config: PrepareConfig | None = None, /, **settings: Any) -> Dataset:
+@verb(PrepareConfig, "input")
+def prepare(config: PrepareConfig) -> Dataset:
     """Makes a Dataset of raw logs; see :class:`~distill_at_scale.config.PrepareConfig` for the settings.
 
     Raises:
         DasError: bad settings, unreadable input, too many bad rows, no rows left, an output that exists.
     """
-    return _Prepare(settle(PrepareConfig, config, settings)).run()
+    return _Prepare(config).run()
 
 
 class _Prepare:

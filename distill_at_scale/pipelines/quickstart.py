@@ -16,8 +16,8 @@ from distill_at_scale.pipelines.prepare import prepare
 from distill_at_scale.pipelines.recommend import Recommendation, recommend
 from distill_at_scale.pipelines.report import ReportResult, report
 from distill_at_scale.pipelines.runtime import session
+from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweep import SweepResult, sweep
-from distill_at_scale.settings import settle
 
 MODELS = ("popularity", "ease", "svd_ae", "infinite_ae")
 METHODS = ("random", "random_users", "head_users", "density")
@@ -42,14 +42,14 @@ class Quickstart(BaseModel):
     wall_s: float
 
 
-def quickstart(config: QuickstartConfig | None = None, /, **settings: Any) -> Quickstart:
+@verb(QuickstartConfig, "name")
+def quickstart(config: QuickstartConfig) -> Quickstart:
     """Fetches a public log, prepares it, fits every model and evaluates it, tries a few ways of shrinking it and says
     which to take; leaves everything in ``output``.
 
     Raises:
         DasError: when no source of the data can be reached, or a step fails.
     """
-    config = settle(QuickstartConfig, config, settings)
     started = time.time()
     output = storage.normalise(config.output)
     storage.check_writable(storage.join(output, "report.html"))

@@ -18,10 +18,10 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie.model import MOST_KEPT, DataGenie, bounded
 from distill_at_scale.genie.trials import FULL, PRIMARY, cells, read_trials
+from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.dataset_features import features
 from distill_at_scale.pipelines.sweeps.small_datasets import OF_SEQUENCES, command, synthetic_users, train_bytes, unit
 from distill_at_scale.samplers import SAMPLERS
-from distill_at_scale.settings import settle
 
 TRAINED = "trained"
 """Folder of the Data-Genie that comes with the package."""
@@ -96,13 +96,13 @@ class Recommendation(BaseModel):
     wall_s: float
 
 
-def recommend(config: RecommendConfig | None = None, /, **settings: Any) -> Recommendation:
+@verb(RecommendConfig, "data")
+def recommend(config: RecommendConfig) -> Recommendation:
     """Recommends a method and a budget; see :class:`~distill_at_scale.config.RecommendConfig` for the settings.
 
     Raises:
         DasError: no dataset, a sweep of another dataset, a Data-Genie of another version.
     """
-    config = settle(RecommendConfig, config, settings)
     started = time.monotonic()
     dataset = Dataset.open(config.data)
     notes: list[str] = []

@@ -14,8 +14,8 @@ from distill_at_scale.config import ReportConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.splits import tied_note
 from distill_at_scale.genie.trials import FULL, METRICS, PRIMARY, cells, read_trials
+from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.small_datasets import command, unit
-from distill_at_scale.settings import settle
 from distill_at_scale.uris import redacted
 
 
@@ -136,13 +136,13 @@ class ReportResult(BaseModel):
     """of the software that ran it"""
 
 
-def report(config: ReportConfig | None = None, /, **settings: Any) -> ReportResult:
+@verb(ReportConfig, "sweep")
+def report(config: ReportConfig) -> ReportResult:
     """Gathers what the trials of a sweep, finished or not, say; see :class:`~distill_at_scale.config.ReportConfig`.
 
     Raises:
         DasError: when there is no sweep, or none of its trials has ended.
     """
-    config = settle(ReportConfig, config, settings)
     sweep = storage.normalise(config.sweep)
     storage.check_writable(storage.normalise(config.output))
     about, trials = read_trials(sweep)

@@ -31,6 +31,7 @@ from distill_at_scale.pipelines.runtime import output_folder, run_record, sessio
 from distill_at_scale.pipelines.runtime.map_reduce import FOLDER as LEARNED
 from distill_at_scale.pipelines.runtime.map_reduce import learn, read_learned
 from distill_at_scale.pipelines.runtime.tasks import load, run_stage
+from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.registry import file_name
 from distill_at_scale.samplers import find_sampler, thresholds, writer
 from distill_at_scale.samplers.budget_search import BudgetSearch, Question
@@ -40,7 +41,6 @@ from distill_at_scale.samplers.scores import Scores, Threshold, read_scores
 from distill_at_scale.samplers.svp import Proxy, row_scores
 from distill_at_scale.samplers.thresholds import Histogram, Span
 from distill_at_scale.samplers.train_rows import read_train_rows
-from distill_at_scale.settings import settle
 
 if TYPE_CHECKING:
     from distill_at_scale.pipelines.training.svp_row_scores import Hardness
@@ -82,13 +82,14 @@ class Samples(BaseModel):
     cpu_s: float
 
 
-def sample(config: SampleConfig | None = None, /, **settings: Any) -> Samples:
+@verb(SampleConfig, "data", "sampler")
+def sample(config: SampleConfig) -> Samples:
     """Samples a dataset; see :class:`~distill_at_scale.config.SampleConfig` for the settings.
 
     Raises:
         DasError: no dataset, unknown sampler, a budget that leaves nothing, an output that exists.
     """
-    return _Sample(settle(SampleConfig, config, settings)).run()
+    return _Sample(config).run()
 
 
 class _Sample:

@@ -9,8 +9,8 @@ from pydantic.fields import FieldInfo
 
 from distill_at_scale.config import SettingsConfig
 from distill_at_scale.pipelines.runtime.own_settings import SIZES, model_of
+from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.registry import DISTILLERS, EVERYTHING, MODELS, SAMPLERS
-from distill_at_scale.settings import settle
 from distill_at_scale.validation import kind_of
 
 
@@ -38,13 +38,14 @@ class SettingsList(BaseModel):
     """kind -> names"""
 
 
-def list_settings(config: SettingsConfig | None = None, /, **settings: Any) -> SettingsList:
+@verb(SettingsConfig, "name")
+def list_settings(config: SettingsConfig) -> SettingsList:
     """What a model, sampler or distiller can be told; see :class:`~distill_at_scale.config.SettingsConfig`.
 
     Raises:
         SettingError: for an unknown name.
     """
-    name = settle(SettingsConfig, config, settings).name
+    name = config.name
     tables = (MODELS, SAMPLERS, DISTILLERS)
     names = {f"{table.kind}s": list(table) for table in tables}
     if name is None:

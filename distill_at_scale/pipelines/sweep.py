@@ -27,6 +27,7 @@ from distill_at_scale.errors import DamagedFileError, DasError, OutputExistsErro
 from distill_at_scale.genie.trials import FULL, NAME, PRIMARY, TRIALS, VERSION, as_trials, cells, read_description
 from distill_at_scale.models import MODELS, find_model
 from distill_at_scale.pipelines.runtime import own_settings, resources, run_record, session
+from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps import hyperparameter_search, small_datasets
 from distill_at_scale.pipelines.sweeps.evaluations import (
     RECORDS,
@@ -44,14 +45,15 @@ from distill_at_scale.pipelines.sweeps.sweep_result import SweepResult
 from distill_at_scale.pipelines.sweeps.trial_table import TrialTable
 from distill_at_scale.pipelines.sweeps.tune import DRIVER, LOGS, Trial, check_mlflow, computing, run_trials
 from distill_at_scale.registry import METHODS
-from distill_at_scale.settings import seconds, settle
+from distill_at_scale.settings import seconds
 
 log = logging.getLogger(__name__)
 
 _WRITE_EVERY_S = 2.0
 
 
-def sweep(config: SweepConfig | None = None, /, **settings: Any) -> SweepResult:
+@verb(SweepConfig, "data")
+def sweep(config: SweepConfig) -> SweepResult:
     """Tries methods at budgets with models; see :class:`~distill_at_scale.config.SweepConfig` for the settings.
 
     A trial that fails is a row with its reason; it is tried again when the same command runs again.
@@ -59,7 +61,7 @@ def sweep(config: SweepConfig | None = None, /, **settings: Any) -> SweepResult:
     Raises:
         DasError: no dataset, unknown method or model, an output that holds a sweep of another dataset.
     """
-    return _Sweep(settle(SweepConfig, config, settings)).run()
+    return _Sweep(config).run()
 
 
 class _Sweep:

@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from distill_at_scale import logs
+
 _LOG = logging.getLogger(__name__)
-_PACKAGE = logging.getLogger("distill_at_scale")
 _PLAIN_EVERY_S = 15.0
 _POLL_S = 0.5
 _NAME, _BAR = 24, 40
@@ -28,20 +29,14 @@ _ESTIMATE_S, _ESTIMATE_STEPS, _ESTIMATE_SHARE, _ESTIMATE_AT_LAST_S = 5.0, 2, 0.0
 
 
 def say(text: str) -> None:
-    """Shows a note: where the command line or the user has set up logging by the log, else on standard error.
-
-    A handler on the logger ``distill_at_scale``, be it a ``NullHandler``, keeps notes off standard error.
-    """
-    if _PACKAGE.handlers or (_LOG.hasHandlers() and _LOG.isEnabledFor(logging.INFO)):
+    """Logs a note; where neither the command line nor the program shows the log, it appears on standard error."""
+    with logs.shown_by_default():
         _LOG.info("%s", text)
-    else:
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
 
 
 def terminal() -> Console | None:
     """Standard error, where lines can be shown that change; None in a file, a pipe or a notebook, and with --quiet."""
-    if any(handler.level > logging.INFO for handler in _PACKAGE.handlers):
+    if any(handler.level > logging.INFO for handler in logs.PACKAGE.handlers):
         return None
     console = Console(stderr=True, highlight=False)
     # FORCE_COLOR makes a terminal out of a file, in which moving the cursor would leave every frame.
