@@ -156,7 +156,8 @@ class Recommender(Recommends, ABC):
 
             das.models.Ease(lam=400).fit(frame, user="visitor", item="sku")
 
-        Fitted on a Dataset, the model is bit for bit what the verb `fit` makes of it with one worker.
+        Fitted on a Dataset, the model is bit for bit what the verb `fit` makes of it with one worker that has as many
+        threads (OMP_NUM_THREADS): matrix products add up in another order on another number of them.
 
         Args:
             data: a Dataset, a SciPy sparse matrix (users × items), a frame with a row for each interaction (polars,
