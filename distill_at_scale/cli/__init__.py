@@ -18,7 +18,7 @@ import typer
 
 import distill_at_scale
 from distill_at_scale import signals
-from distill_at_scale.cli import completion, logs, options, usage
+from distill_at_scale.cli import completion, logs, options, output, usage
 from distill_at_scale.cli.verbs import GROUPS, VERBS, Verb, run
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.finite_json import dumps
@@ -52,11 +52,8 @@ def _perform(name: str, verb: Verb, given: dict[str, Any], as_json: bool) -> int
         if verb.keep:
             verb.keep(result)
         content = verb.as_json(result)
-        if as_json:
-            print(dumps(content), flush=True)
-        else:
-            verb.show(result)
-        return 1 if content.get("ok") is False else 0
+        shown = output.print_line(dumps(content)) if as_json else output.printed(lambda: verb.show(result))
+        return 0 if shown and content.get("ok") is not False else 1
     except DasError as error:
         _failed(str(error), as_json)
         if not isinstance(error, SettingError):
@@ -66,13 +63,13 @@ def _perform(name: str, verb: Verb, given: dict[str, Any], as_json: bool) -> int
     except KeyboardInterrupt:
         # What signals.ending says on standard error.
         if as_json:
-            print(dumps({"error": signals.MESSAGE}), flush=True)
+            output.print_line(dumps({"error": signals.MESSAGE}))
         return signals.CODE
     except Exception as error:
         # A bug: its traceback is what helps.
         _LOG.exception("das %s failed", name)
         if as_json:
-            print(dumps({"error": redact_text(f"{type(error).__name__}: {error}")}), flush=True)
+            output.print_line(dumps({"error": redact_text(f"{type(error).__name__}: {error}")}))
         return 1
 
 
@@ -80,7 +77,7 @@ def _failed(sentence: str, as_json: bool) -> None:
     _LOG.error("%s", sentence)
     _LOG.debug("The error was raised here:", exc_info=True)
     if as_json:
-        print(dumps({"error": sentence}), flush=True)
+        output.print_line(dumps({"error": sentence}))
 
 
 def _command(name: str, verb: Verb) -> Callable[..., None]:

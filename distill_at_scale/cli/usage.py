@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import typer
 
+from distill_at_scale.cli import output
 from distill_at_scale.cli.options import COMMON, SHORT, flag
 from distill_at_scale.cli.verbs import GROUPS, VERBS
 from distill_at_scale.finite_json import dumps
@@ -34,6 +35,10 @@ def called(app: typer.Typer, arguments: Sequence[str], verb: str | None) -> int:
         return int(app(list(arguments), standalone_mode=False, prog_name="das") or 0)
     except typer.Abort:
         return 130
+    except OSError as error:
+        # What verbs raise is caught before: this is the help that cannot be written.
+        output.refuse(error)
+        return 1
     except _UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             # It has printed the help.
@@ -52,7 +57,7 @@ def refuse(sentence: str, as_json: bool, verb: str | None) -> int:
     print(f"error: {sentence}", file=sys.stderr, flush=True)
     hint(verb)
     if as_json:
-        print(dumps({"error": sentence}), flush=True)
+        output.print_line(dumps({"error": sentence}))
     return 2
 
 

@@ -172,3 +172,18 @@ def test_runs_of_blanks_are_named_with_what_makes_them_one(tmp_path: Path) -> No
         subprocess.run(["bash", "-c", command], check=True)
         options = {"columns": ["user_id", "item_id"]} if begin else {}
         assert read(tmp_path / "b.txt", **options)[0].height == 24
+
+
+def test_a_dataset_is_no_log(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    for name in ("manifest.json", "items.parquet", "shards/part-00000.parquet"):
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(DasError, match="this is a dataset, not a log; verbs take it as --data"):
+        read(tmp_path)
+
+
+def test_parts_of_other_folders_are_no_copies(tmp_path: Path) -> None:
+    for day in (1, 2):
+        (tmp_path / f"dt=2026-01-0{day}").mkdir()
+        (tmp_path / f"dt=2026-01-0{day}" / "a.csv").write_text(ROWS)
+    assert read(tmp_path, map={"timestamp": "dt"})[1] == []

@@ -41,6 +41,7 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
         try:
             everything = storage.list_files(uri)
             roots |= lakes.find_roots(file.uri for file in everything)
+            _refuse_dataset(uri, everything)
             found = [file for file in everything if not _hidden(file.uri, uri)]
             hidden += [file for file in everything if _hidden(file.uri, uri) and not _marker(file.uri, uri)]
             if [file.uri for file in found] != [uri]:
@@ -66,6 +67,16 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
         what = "skipped: the name begins with . or _, as those of drafts and markers do (a file that is named is read)"
         noticed = [*noticed, Notice(what=what, count=len(hidden), unit="file", example=storage.redact(hidden[0].uri))]
     return live, noticed
+
+
+def _refuse_dataset(uri: str, files: Sequence[storage.FileInfo]) -> None:
+    """Refuses a folder that holds a Dataset, whose numbered rows are no log."""
+    names = {file.uri.removeprefix(f"{uri}/") for file in files}
+    if {"manifest.json", "items.parquet"} <= names and any(name.startswith("shards/") for name in names):
+        raise DasError(
+            f"{storage.redact(uri)}: this is a dataset, not a log; verbs take it as --data, and a log to prepare anew "
+            f"is the one that it was made of (`das inspect` names it)."
+        )
 
 
 def _marker(uri: str, folder: str) -> bool:

@@ -36,7 +36,7 @@ def odd_files(
     """
     noticed = [notice for head in heads if not isinstance(head, TableHead) for notice in head.noticed]
     noticed += _formats(heads)
-    noticed += _copies(heads)
+    noticed += _copies(heads, folders)
     read = set(schema.read.values())
     noticed += _folders(heads, read, folders)
     noticed += _events(heads, read)
@@ -68,7 +68,7 @@ def _formats(heads: Sequence[Head]) -> list[Notice]:
     return noticed
 
 
-def _copies(heads: Sequence[Head]) -> list[Notice]:
+def _copies(heads: Sequence[Head], folders: Sequence[dict[str, str | None]]) -> list[Notice]:
     """Files that were probably not meant: second copies of others, backups, downloads that did not end."""
     noticed = []
     drafts = [head for head in heads if _DRAFTS.search(file_of(head).uri)]
@@ -76,11 +76,11 @@ def _copies(heads: Sequence[Head]) -> list[Notice]:
         what = "whose name is that of a backup or an unfinished download is read as a part of the log"
         noticed.append(Notice(what=what, count=len(drafts), unit="file", example=name_of(drafts[0])))
     alike: dict[tuple[object, ...], list[Head]] = {}
-    for head in heads:
+    for head, values in zip(heads, folders):
         # Of a table only its counts are known; they say little of small ones.
         start = head.head.text if isinstance(head, TextLayout) else None
         if start:
-            alike.setdefault((file_of(head).size, start), []).append(head)
+            alike.setdefault((file_of(head).size, start, *sorted(values.items())), []).append(head)
     copies = [group for group in alike.values() if len(group) > 1]
     if copies:
         what = f"with the size and the first lines of another ({name_of(copies[0][0])}) is read like it; a copy?"
