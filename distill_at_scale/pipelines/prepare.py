@@ -167,7 +167,7 @@ class _Prepare:
             raise DasError(f"no good rows in the input ({', '.join(self.content['input'])}): {rows:,} rows, all bad.")
         return read
 
-    def _item_ids(self, read: list[dict[str, Any]]) -> tuple[ray.ObjectRef, int]:
+    def _item_ids(self, read: list[dict[str, Any]]) -> tuple[ray.ObjectRef[Any], int]:
         folder = storage.join(self.work, fragments.FOLDER)
         sources = [restartable.part(folder, k, ".items.arrow") for k, r in enumerate(read) if r["has_items"]]
         last = run_tree(
@@ -181,7 +181,7 @@ class _Prepare:
         return ids, take(load_shared(_length, ids))
 
     def _sort(
-        self, n_shards: int, read: list[dict[str, Any]], n_dealt: int, ids: ray.ObjectRef, positions: bool
+        self, n_shards: int, read: list[dict[str, Any]], n_dealt: int, ids: ray.ObjectRef[Any], positions: bool
     ) -> list[dict[str, Any]]:
         n_fragments = len(read)
         starts = list(itertools.accumulate((r["good"] for r in read), initial=0)) if positions else None
@@ -194,14 +194,14 @@ class _Prepare:
 
         return run_stage(self.record, "sort by user", build, list(range(n_shards)), [ids])
 
-    def _core(self, n_shards: int, n_ids: int, item_ids: ray.ObjectRef) -> tuple[ray.ObjectRef, list[int]]:
+    def _core(self, n_shards: int, n_ids: int, item_ids: ray.ObjectRef[Any]) -> tuple[ray.ObjectRef[Any], list[int]]:
         """The items that survive, and how many users do in each bucket."""
         work, config, short = self.work, self.config, self.short
         groups: list[dict[str, Any]] = [
             {"group": k, "buckets": list(range(start, min(start + _BUCKETS_A_GROUP, n_shards)))}
             for k, start in enumerate(range(0, n_shards, _BUCKETS_A_GROUP))
         ]
-        alive: list[ray.ObjectRef] = []
+        alive: list[ray.ObjectRef[Any]] = []
         for round_ in range(1_000_000):
 
             def count(item: dict[str, Any], alive_items: Any = None, round_: int = round_) -> dict[str, Any]:
@@ -244,7 +244,7 @@ class _Prepare:
             f"{gone['split']:,} in no split, and {left:,} went to {asks}."
         )
 
-    def _split(self, schema: LogSchema, n_shards: int, numbering: ray.ObjectRef) -> shards.SplitChoice:
+    def _split(self, schema: LogSchema, n_shards: int, numbering: ray.ObjectRef[Any]) -> shards.SplitChoice:
         config = self.config
         if config.split != "temporal":
             return shards.SplitChoice(config.split, config.seed)
@@ -271,7 +271,7 @@ class _Prepare:
         return shards.SplitChoice("temporal", config.seed, ranges[0][0], ranges[1][0])
 
     def _write(
-        self, n_shards: int, numbering: ray.ObjectRef, users: list[int], choice: shards.SplitChoice
+        self, n_shards: int, numbering: ray.ObjectRef[Any], users: list[int], choice: shards.SplitChoice
     ) -> list[dict[str, Any]]:
         output, work, min_user = self.output, self.work, self.config.min_user
         first = [0, *itertools.accumulate(users)]
@@ -290,7 +290,9 @@ class _Prepare:
                 f"--split {self.config.split} leaves no train rows ({found}); choose another --split, or other shares."
             )
 
-    def _items(self, written: list[dict[str, Any]], ids: ray.ObjectRef, numbering: ray.ObjectRef) -> dict[str, Any]:
+    def _items(
+        self, written: list[dict[str, Any]], ids: ray.ObjectRef[Any], numbering: ray.ObjectRef[Any]
+    ) -> dict[str, Any]:
         folder = storage.join(self.work, shards.FOLDER)
         total = run_tree(
             self.record,

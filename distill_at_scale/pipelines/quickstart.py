@@ -17,7 +17,8 @@ from distill_at_scale.pipelines.recommend import Recommendation, recommend
 from distill_at_scale.pipelines.report import ReportResult, report
 from distill_at_scale.pipelines.runtime import session
 from distill_at_scale.pipelines.runtime.verb import verb
-from distill_at_scale.pipelines.sweep import SweepResult, sweep
+from distill_at_scale.pipelines.sweep import sweep
+from distill_at_scale.pipelines.sweeps.sweep_result import SweepResult
 
 MODELS = ("popularity", "ease", "svd_ae", "infinite_ae")
 METHODS = ("random", "random_users", "head_users", "density")

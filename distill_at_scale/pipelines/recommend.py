@@ -16,8 +16,9 @@ from distill_at_scale.config import RecommendConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
+from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.genie.model import MOST_KEPT, DataGenie, bounded
-from distill_at_scale.genie.trials import FULL, PRIMARY, cells, read_trials
+from distill_at_scale.genie.trials import FULL, cells, read_trials
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.dataset_features import features
 from distill_at_scale.pipelines.sweeps.small_datasets import OF_SEQUENCES, command, synthetic_users, train_bytes, unit

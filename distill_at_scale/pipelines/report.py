@@ -13,7 +13,8 @@ from pydantic import BaseModel, Field
 from distill_at_scale.config import ReportConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.splits import tied_note
-from distill_at_scale.genie.trials import FULL, METRICS, PRIMARY, cells, read_trials
+from distill_at_scale.evaluation.retention import PRIMARY
+from distill_at_scale.genie.trials import FULL, METRICS, cells, read_trials
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.small_datasets import command, unit
 from distill_at_scale.uris import redacted

@@ -173,7 +173,7 @@ class _Sample:
         uri, work, seed, sampler = self.dataset.uri, self.work, self.config.seed, self.sampler
         # What travels is the name: workers import the sampler for themselves.
         name = self.config.sampler
-        shared: list[ray.ObjectRef] = []
+        shared: list[ray.ObjectRef[Any]] = []
         if sampler.rounds:
             target = thresholds.target_rows(self.budgets[0], self.n_rows)
             task = Task(self.dataset.n_items, self.n_rows, target, seed)

@@ -24,7 +24,8 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.recorded import record_of
 from distill_at_scale.errors import DamagedFileError, DasError, OutputExistsError, SettingError
-from distill_at_scale.genie.trials import FULL, NAME, PRIMARY, TRIALS, VERSION, as_trials, cells, read_description
+from distill_at_scale.evaluation.retention import PRIMARY
+from distill_at_scale.genie.trials import FULL, NAME, TRIALS, VERSION, as_trials, cells, read_description
 from distill_at_scale.models import MODELS, find_model
 from distill_at_scale.pipelines.runtime import own_settings, resources, run_record, session
 from distill_at_scale.pipelines.runtime.verb import verb

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from distill_at_scale.data import hashing, ragged, recorded, splits, storage
-from distill_at_scale.data.columns import SPLITS, Columns
+from distill_at_scale.data.columns import SPLITS, Columns, SplitRule
 from distill_at_scale.data.dataset import SHARD_SCHEMA
 from distill_at_scale.data.preparation import quantiles, restartable
 from distill_at_scale.data.preparation.buckets import read_columns, read_user_ids
@@ -46,7 +46,7 @@ class Numbering:
 class SplitChoice:
     """The rule and what it needs: a seed, or the two times of `temporal` (ms)."""
 
-    rule: splits.SplitRule
+    rule: SplitRule
     seed: int = 0
     validation_from: int = 0
     test_from: int = 0

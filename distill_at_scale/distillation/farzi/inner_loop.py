@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -74,7 +75,7 @@ def run_inner_loop(
     # A batch that comes again is one tensor, so that its gradients are added up before they go on into D and M.
     data = {rows: latent.tokens(torch.tensor(rows)) for rows in dict.fromkeys(rows_of)}
 
-    def loss(values: Parameters, batches: dict, step: int) -> torch.Tensor:
+    def loss(values: Parameters, batches: dict[tuple[int, ...], Any], step: int) -> torch.Tensor:
         with torch.autocast(latent.decoder.device.type, torch.bfloat16, enabled=inner_loop.mixed):
             return student.soft_loss(values, *batches[rows_of[step - first]])
 

@@ -53,7 +53,7 @@ def learn(record: run_record.RunRecord, name: str, make: Callable[[], MapReduce]
     reduce_pass: Any = ray.remote(num_returns=2, scheduling_strategy=ANYWHERE)(_reduce)
     held = ray.put(make)
     shared = ray.put(make().begin())
-    owns: list[ray.ObjectRef] = [ray.put([{} for _ in group]) for group in groups]
+    owns: list[ray.ObjectRef[Any]] = [ray.put([{} for _ in group]) for group in groups]
     done, passes = 0.0, 0
     with progress.stage(name, _STEPS) as stage:
         while done < 1:

@@ -41,7 +41,7 @@ def run_stage(
     name: str,
     work: Callable[..., dict[str, Any]],
     items: Sequence[Any],
-    shared: Sequence[ray.ObjectRef] = (),
+    shared: Sequence[ray.ObjectRef[Any]] = (),
     num_cpus: float = 1.0,
     shown: bool = True,
     light: bool = False,
@@ -105,7 +105,7 @@ def _by_tasks(
     task = ray.remote(num_cpus=num_cpus, scheduling_strategy=ANYWHERE)(_Call.answers)
     shared = ray.put(call)
     waiting = iter(range(0, len(items), per_task))
-    running: dict[ray.ObjectRef, int] = {}
+    running: dict[ray.ObjectRef[Any], int] = {}
     try:
         while True:
             for first in itertools.islice(waiting, _UNDER_WAY - len(running)):
@@ -154,7 +154,7 @@ def run_tree(
     return sources[0]
 
 
-def load(function: Callable[..., Any], *arguments: Any) -> ray.ObjectRef:
+def load(function: Callable[..., Any], *arguments: Any) -> ray.ObjectRef[Any]:
     """Has a worker compute ``function(*arguments)`` and keep it for the tasks of later stages."""
     return ray.remote(scheduling_strategy=ANYWHERE)(_computed).remote(function, *arguments)
 
@@ -166,7 +166,7 @@ def _computed(function: Callable[..., Any], *arguments: Any) -> Any:
         raise plugins.elsewhere(error) from error
 
 
-def take(ref: ray.ObjectRef) -> Any:
+def take(ref: ray.ObjectRef[Any]) -> Any:
     """What :func:`load` computed.
 
     Raises:
@@ -271,7 +271,7 @@ def _answer(work: Callable[[], dict[str, Any]]) -> _Answer:
 class _Call:
     """One task of a stage."""
 
-    def __init__(self, work: ray.ObjectRef, shared: tuple[ray.ObjectRef, ...]) -> None:
+    def __init__(self, work: ray.ObjectRef[Any], shared: tuple[ray.ObjectRef[Any], ...]) -> None:
         self._work = work
         self._shared = shared
 
