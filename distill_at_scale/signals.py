@@ -86,6 +86,9 @@ def ending() -> Iterator[None]:
     if me.interrupted:
         with contextlib.suppress(OSError, ValueError):
             print(MESSAGE, file=sys.stderr, flush=True)
+        # CPython remembers an interruption that passed through the exec of a text (which makes data classes, so that
+        # imports are full of it), and then ends by the signal instead of the exit code; the next exec forgets it.
+        exec("")
         raise SystemExit(CODE)
 
 

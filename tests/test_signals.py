@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
@@ -104,3 +106,16 @@ def test_what_nobody_handles_keeps_its_action() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
     signal.signal(signal.SIGTERM, before)
+
+
+def test_an_interruption_inside_an_import_ends_with_the_exit_code(tmp_path: Path) -> None:
+    code = "from distill_at_scale import signals\nwith signals.ending():\n    exec('raise KeyboardInterrupt')"
+    (tmp_path / "interrupted.py").write_text(code)
+    search = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": search},
+    )
+    assert (done.returncode, done.stderr) == (signals.CODE, f"{signals.MESSAGE}\n")

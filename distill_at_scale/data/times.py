@@ -251,3 +251,9 @@ def show_time(ms: float) -> str:
     if not -62_135_596_800 <= seconds < 253_402_300_800:
         return "beyond the year 9999" if seconds > 0 else "before the year 1"
     return str(np.datetime64(round(seconds), "s")).replace("T", " ")
+
+
+def show_day(ms: float) -> str:
+    """The day of a time in milliseconds: 2020-09-13."""
+    shown = show_time(ms)
+    return shown[:10] if shown[0].isdigit() else shown

@@ -187,3 +187,10 @@ def test_parts_of_other_folders_are_no_copies(tmp_path: Path) -> None:
         (tmp_path / f"dt=2026-01-0{day}").mkdir()
         (tmp_path / f"dt=2026-01-0{day}" / "a.csv").write_text(ROWS)
     assert read(tmp_path, map={"timestamp": "dt"})[1] == []
+
+
+def test_a_time_far_outside_is_shown_in_whole_words(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("user_id,item_id,timestamp\n" + "1,2,1600000000000000\n" * 3)
+    schema, _, estimate = plan_log(LogOptions(input=[str(tmp_path)], time_unit="s"))
+    assert schema.time_unit == "s"
+    assert "the times lie about beyond the year 9999," in estimate.noticed[0].what

@@ -11,7 +11,7 @@ from typing import Any, Final
 import polars as pl
 
 from distill_at_scale.data.noticed import Notice
-from distill_at_scale.data.times import NAMES, UNITS, TimeRule, format_to_ns, is_likely, iso_to_ns, show_time
+from distill_at_scale.data.times import NAMES, UNITS, TimeRule, format_to_ns, is_likely, iso_to_ns, show_day, show_time
 from distill_at_scale.errors import DasError
 
 _FLOAT: Final = re.compile(r"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
@@ -99,7 +99,7 @@ def find_rule(files: Sequence[Times], unit: str, format: str | None) -> tuple[Ti
         if not odd:
             return TimeRule(rule.unit, format, checked=True), []
         times, middle = odd[0]
-        what = f"the times lie about {show_time(middle)[:10]}, read as the settings say; none is taken for wrong"
+        what = f"the times lie about {show_day(middle)}, read as the settings say; none is taken for wrong"
         return rule, [Notice(what=what, count=len(odd), unit="file", example=times.source)]
     rules: dict[TimeRule, Times] = {}
     for times in files:
@@ -169,7 +169,7 @@ def _number(texts: list[str], times: Times) -> TimeRule:
     start = f"{times.source}: the unit of the times in column '{times.column}' ({texts[0]} …) is not certain"
     if likely:
         choices = " or ".join(
-            f"--time-unit {unit} ({NAMES[unit]}: {show_time(likely[unit])[:10]})" for unit in _ASKED if unit in likely
+            f"--time-unit {unit} ({NAMES[unit]}: {show_day(likely[unit])})" for unit in _ASKED if unit in likely
         )
         raise DasError(f"{start}; say {choices}, or another with --time-unit.")
     seconds = show_time(_ms(middle, "s"))
@@ -187,7 +187,7 @@ def _text(present: list[str], times: Times) -> TimeRule:
         if not is_likely(middle):
             raise DasError(
                 f"{times.source}: the times in column '{times.column}' ({present[0][:40]} …) lie about "
-                f"{show_time(middle)[:10]}, outside 1995 to 2035; if they are meant, say so with --time-unit iso."
+                f"{show_day(middle)}, outside 1995 to 2035; if they are meant, say so with --time-unit iso."
             )
         return TimeRule("iso", None, checked=True)
     clear = next((format for format in _CLEAR if _fits(present, format)), None)
