@@ -360,6 +360,18 @@ DISTILLERS: Registry[Any] = Registry(
 )
 """name -> its settings"""
 
+VERBS: Registry[Any] = Registry(
+    "verb",
+    {
+        "from_frame": "pipelines.from_memory:from_frame",
+        "from_ray": "pipelines.from_memory:from_ray",
+        "to_ray": "pipelines.runtime.memory:read_dataset",
+        "sample": "pipelines.sample:sample",
+        "distill": "pipelines.distill:distill",
+    },
+)
+"""the verbs that objects of the core offer as methods, as ``Dataset.from_frame``; Ray is imported with them"""
+
 METHODS = Names(SAMPLERS, DISTILLERS)
 """all that makes small datasets"""
 

@@ -95,6 +95,7 @@ VERBS = {
     "evaluate",
     "export",
     "fetch",
+    "from_memory",
     "fit",
     "genie",
     "inspect",

@@ -10,19 +10,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import scipy.sparse as sp
 
 from distill_at_scale.data import ragged, recorded, storage
-from distill_at_scale.data.columns import SPLITS, Columns
+from distill_at_scale.data.columns import SPLITS, Columns, SplitRule
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.manifest import FIX, Manifest, ShardRecord, read_manifest
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import DasError, SettingError
+from distill_at_scale.registry import VERBS
+
+Ids = Literal["original", "number"]
+"""What stands for users and items: the ids of the log, or their numbers in the Dataset."""
 
 SHARD_SCHEMA = pa.schema(
     [
@@ -57,6 +63,68 @@ class Dataset:
         """
         uri = storage.normalise(uri)
         return cls(uri, read_manifest(uri))
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        *,
+        user: str | None = None,
+        item: str | None = None,
+        rating: str | None = None,
+        time: str | None = None,
+        split: SplitRule = "leave_2",
+        output: str | os.PathLike[str] | None = None,
+        **settings: Any,
+    ) -> Dataset:
+        """Makes a Dataset of a frame with a row for each interaction, as `prepare` makes it of a file with these rows.
+
+            ds = das.Dataset.from_frame(df, user="visitor", item="sku", time="ts", output="s3://bucket/data")
+
+        Args:
+            frame: a polars or pandas DataFrame, an Arrow table, or any object with the Arrow PyCapsule interface.
+            user, item, rating, time: its columns; by default found by well-known names, as user_id or timestamp.
+            split: how rows are divided into train, validation and test; "column" reads the column split.
+            output: folder or storage URI. Default: a temporary folder of this machine, removed when the process ends;
+                a cluster of several machines needs storage that they share.
+            settings: the other settings of `prepare`, as min_rating=4, seed or overwrite.
+
+        Raises:
+            SettingError: no frame, a column that is missing, a wrong setting.
+            DasError: as `prepare`: too many bad rows, no rows left, an output that exists.
+        """
+        names = {"user": user, "item": item, "rating": rating, "time": time}
+        made: Dataset = VERBS["from_frame"](frame, names, split=split, output=output, **settings)
+        return made
+
+    @classmethod
+    def from_ray(
+        cls,
+        rows: Any,
+        *,
+        user: str | None = None,
+        item: str | None = None,
+        rating: str | None = None,
+        time: str | None = None,
+        split: SplitRule = "leave_2",
+        output: str | os.PathLike[str] | None = None,
+        **settings: Any,
+    ) -> Dataset:
+        """Makes a Dataset of a ``ray.data.Dataset`` with a row for each interaction.
+
+        The workers write the rows as Parquet beside ``output`` and `prepare` reads them from there; none pass through
+        this process.
+
+        Args:
+            rows: of a plan of Ray Data, which is executed.
+            user, item, rating, time, split, output, settings: as :meth:`from_frame` takes them.
+
+        Raises:
+            SettingError, DasError: as :meth:`from_frame`.
+        """
+        names = {"user": user, "item": item, "rating": rating, "time": time}
+        made: Dataset = VERBS["from_ray"](rows, names, split=split, output=output, **settings)
+        return made
 
     def __repr__(self) -> str:
         m = self.manifest
@@ -138,6 +206,55 @@ class Dataset:
             raise DasError(f"{storage.redact(self.uri)} has no {split} rows; prepare it with another --split.")
         inputs = ("train",) if split == "validation" else ("train", "validation")
         return self.interactions(*inputs, shards=[shard]), self.interactions(split, shards=[shard])
+
+    def rows(self, shard: int, *splits: str, ids: Ids = "original") -> pl.DataFrame:
+        """The rows of one shard under their ids, users ascending and each user's rows by time.
+
+        Args:
+            splits: any of ``train``, ``validation``, ``test``; none named means all.
+            ids: ``original``, as in the log, or ``number``.
+
+        Returns:
+            user_id · item_id (Int64 or String), or user (Int64) · item (Int32); rating (Float32) and timestamp (Int64,
+            milliseconds since 1970 UTC) where the log has them; split (String).
+
+        Raises:
+            SettingError: an unknown split, or ``ids`` that are neither.
+        """
+        if ids not in ("original", "number"):
+            raise SettingError(f"ids '{ids}' is not one of original, number.")
+        m, codes = self.manifest, self._codes(splits or tuple(SPLITS))
+        table = pl.DataFrame(pl.from_arrow(self.table(shard))).filter(pl.col(Columns.SPLIT).is_in(codes))
+        if ids == "original":
+            first = self.shards[shard].first_user
+            table = table.with_columns(
+                self.users(shard)[Columns.USER_ID].gather(table[Columns.USER] - first),
+                self.item_ids().gather(table[Columns.ITEM]),
+            )
+        names = [Columns.USER_ID, Columns.ITEM_ID] if ids == "original" else [Columns.USER, Columns.ITEM]
+        names += [Columns.RATING] * m.has_ratings + [Columns.TIMESTAMP] * m.has_timestamps + [Columns.SPLIT]
+        by_code = {code: name for name, code in SPLITS.items()}
+        return table.with_columns(pl.col(Columns.SPLIT).replace_strict(by_code, return_dtype=pl.String)).select(names)
+
+    def to_frame(self, *splits: str, ids: Ids = "original") -> pl.DataFrame:
+        """The rows in memory, as :meth:`rows` gives them, of all shards.
+
+        ds.to_frame("train").to_pandas()
+        """
+        return pl.concat([self.rows(shard, *splits, ids=ids) for shard in range(len(self.shards))])
+
+    def to_csr(self, *splits: str, values: str = "binary") -> sp.csr_array:
+        """A sparse matrix [users, items], float32, of the named splits (default: train).
+
+        Args:
+            splits: any of ``train``, ``validation``, ``test``.
+            values: ``"binary"`` (1 at each interaction) or ``"rating"``.
+        """
+        return self.interactions(*splits).to_csr(values)
+
+    def to_ray(self, *splits: str, ids: Ids = "original") -> Any:
+        """The rows as a ``ray.data.Dataset``, read shard by shard by the workers; columns as :meth:`rows` has them."""
+        return VERBS["to_ray"](self, *splits, ids=ids)
 
     def train_counts(self) -> np.ndarray:
         """int64 [n_items], train rows of each item."""

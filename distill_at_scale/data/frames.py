@@ -94,13 +94,13 @@ def find_columns(names: Sequence[str], given: Mapping[str, str | None], want_spl
 
     Args:
         names: the frame's columns.
-        given: canonical name → the name that the caller gave; None or missing: found by well-known names.
+        given: canonical name → the name that the caller gave; None, empty or missing: found by well-known names.
         want_split: whether ``split`` is read, and must be there.
 
     Raises:
         SettingError: a column is missing or could be several; lists the columns that there are.
     """
-    named = {canonical: name for canonical, name in given.items() if name is not None}
+    named = {canonical: name for canonical, name in given.items() if name}
     for canonical, name in named.items():
         if name not in names:
             raise SettingError(

@@ -51,15 +51,20 @@ def prepare(config: PrepareConfig) -> Dataset:
     return _Prepare(config).run()
 
 
+def prepare_parts(config: PrepareConfig, origin: str) -> Dataset:
+    """Prepares files that are removed afterwards; the manifest names ``origin`` in their place."""
+    return _Prepare(config, [origin]).run()
+
+
 class _Prepare:
     """One run: what every stage needs to know."""
 
-    def __init__(self, config: PrepareConfig) -> None:
+    def __init__(self, config: PrepareConfig, origin: list[str] | None = None) -> None:
         self.config = config.model_copy(update={"input": [storage.normalise(uri) for uri in config.input]})
         self.output = storage.normalise(config.output)
         self.work = storage.join(self.output, WORK)
         content = self.config.model_dump(mode="json", exclude=_NOT_CONTENT)
-        self.content = {**content, "input": [storage.redact(uri) for uri in self.config.input]}
+        self.content = {**content, "input": origin or [storage.redact(uri) for uri in self.config.input]}
         self.record = run_record.RunRecord("prepare", self.content)
         self.short = SHORTEST_HISTORY[config.split]
 
@@ -178,7 +183,7 @@ class _Prepare:
             lambda level, k: storage.join(self.work, "items", f"level-{level}-{k:05d}.arrow"),
         )
         ids = load_shared(_load_ids, last)
-        return ids, take(load_shared(_length, ids))
+        return ids, take(load_shared(len, ids))
 
     def _sort(
         self, n_shards: int, read: list[dict[str, Any]], n_dealt: int, ids: ray.ObjectRef[Any], positions: bool
@@ -378,10 +383,6 @@ class _Prepare:
 
 def _load_ids(uri: str) -> pl.Series:
     return pl.DataFrame(pl.from_arrow(restartable.read_arrow(uri))).to_series()
-
-
-def _length(ids: pl.Series) -> int:
-    return len(ids)
 
 
 def _load_numbering(work: str, round_: int, min_item: int, item_ids: pl.Series | None) -> shards.Numbering:
