@@ -11,7 +11,8 @@ from typing import Any
 
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DamagedFileError, PluginError
-from distill_at_scale.models.base import ModelConfig, Recommender, read_description
+from distill_at_scale.models.base import ModelConfig, Recommender
+from distill_at_scale.models.saved import read_description
 from distill_at_scale.registry import ALLOWED, Registry, is_spec
 from distill_at_scale.registry import MODELS as _MODELS
 

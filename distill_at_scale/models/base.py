@@ -17,7 +17,6 @@ from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -25,22 +24,23 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.data.recorded import FileRecord
-from distill_at_scale.errors import DamagedFileError, DasError, SettingError
+from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.models.inputs import FitRows, FitSource, Rows, fit_rows_of
 from distill_at_scale.models.memory import require_memory
 from distill_at_scale.models.recommendations import Recommends
+from distill_at_scale.models.saved import (
+    FIX,
+    FORMAT,
+    MODEL_FILE,
+    WEIGHTS_FILE,
+    read_description,
+    read_weights,
+)
 from distill_at_scale.models.selection import Progress, Selection
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 from distill_at_scale.registry import MODELS
 from distill_at_scale.signatures import settings_section, signature_of
 from distill_at_scale.validation import PlainWords, explain
-
-FORMAT = 2
-FIX = "fit and save the model again"
-"""what to do with a model that is damaged; the end of a sentence"""
-MODEL_FILE = "model.json"
-WEIGHTS_FILE = "weights.safetensors"
 
 Precision = Literal["auto", "float32", "float64"]
 
@@ -356,46 +356,3 @@ class Recommender(Recommends, ABC):
     @abstractmethod
     def _set_weights(self, weights: dict[str, np.ndarray], n_items: int) -> None:
         """Takes back what :meth:`_weights` gave; raises KeyError or ValueError where it does not fit."""
-
-
-def read_description(uri: str) -> dict[str, Any]:
-    """The content of a saved model's ``model.json``.
-
-    Raises:
-        DasError: when there is none.
-        DamagedFileError: damaged, or of another format.
-    """
-    file = storage.join(uri, MODEL_FILE)
-    try:
-        raw = storage.read_bytes(file)
-    except FileNotFoundError as error:
-        raise DasError(f"{storage.redact(uri)}: no model here ({MODEL_FILE} not found).") from error
-    described, checksum = recorded.parse_json(raw, file, FIX)
-    # The first format had no checksum.
-    if described.get("format") not in (1, FORMAT):
-        raise DamagedFileError(f"{storage.redact(file)} is not of format {FORMAT}; {FIX}.")
-    recorded.require_checksum(described, checksum, file, FIX, "format")
-    return described
-
-
-def read_weights(uri: str, described: Mapping[str, Any]) -> pa.Buffer:
-    """The content of a saved model's ``weights.safetensors``, which must be what ``model.json`` describes.
-
-    Raises:
-        DamagedFileError: missing, truncated or altered.
-    """
-    with recorded.parsing(storage.join(uri, MODEL_FILE), FIX):
-        record = FileRecord(path=WEIGHTS_FILE, **described["weights"])
-    return recorded.read_recorded(uri, record, FIX)
-
-
-def expect_shape(weights: Mapping[str, np.ndarray], name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """The weight ``name``, whose shape must be ``shape`` (None: any length).
-
-    Raises:
-        KeyError, ValueError: missing; of another shape.
-    """
-    weight = weights[name]
-    if weight.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, weight.shape)):
-        raise ValueError(f"weight '{name}' has shape {weight.shape}, expected {shape}")
-    return weight

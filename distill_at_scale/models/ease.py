@@ -9,8 +9,9 @@ from pydantic import Field, PositiveFloat
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.evaluation.retention import PRIMARY
-from distill_at_scale.models.base import ModelConfig, Precision, Recommender, expect_shape
+from distill_at_scale.models.base import ModelConfig, Precision, Recommender
 from distill_at_scale.models.linalg import FLOAT32_CONDITION, inverse_in_place
+from distill_at_scale.models.saved import expect_shape
 from distill_at_scale.models.selection import METRIC_PATTERN, Progress, Validated, select, validation_metric
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 

@@ -12,7 +12,7 @@ from pydantic import Field, PositiveFloat
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import PRIMARY
-from distill_at_scale.models.base import ModelConfig, Precision, Recommender, expect_shape
+from distill_at_scale.models.base import ModelConfig, Precision, Recommender
 from distill_at_scale.models.device import Device, resolve_device
 from distill_at_scale.models.kernel.krr import KernelRidge
 from distill_at_scale.models.kernel.landmarks import draw_landmarks, leverage_weights
@@ -31,6 +31,7 @@ from distill_at_scale.models.kernel.solvers import (
 )
 from distill_at_scale.models.linalg import FLOAT32_CONDITION
 from distill_at_scale.models.memory import available_memory
+from distill_at_scale.models.saved import expect_shape
 from distill_at_scale.models.selection import METRIC_PATTERN, Progress, Selection, Validated, select, validation_metric
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 from distill_at_scale.models.training.communicator import Communicator

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.models.base import ModelConfig, Recommender, expect_shape
+from distill_at_scale.models.base import ModelConfig, Recommender
+from distill_at_scale.models.saved import expect_shape
 from distill_at_scale.models.selection import Progress
 
 

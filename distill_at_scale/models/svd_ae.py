@@ -12,7 +12,8 @@ from pydantic import Field, PositiveInt
 from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.evaluation.retention import PRIMARY
-from distill_at_scale.models.base import ModelConfig, Recommender, expect_shape
+from distill_at_scale.models.base import ModelConfig, Recommender
+from distill_at_scale.models.saved import expect_shape
 from distill_at_scale.models.selection import METRIC_PATTERN, Progress, Validated, select, validation_metric
 
 # Extra directions of the subspace iteration, which make the wanted ones converge.

@@ -19,7 +19,7 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation import RankingEvaluator, inverse_propensities
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.models import Recommender, load_model, plugin_of
-from distill_at_scale.models.base import read_description
+from distill_at_scale.models.saved import read_description
 from distill_at_scale.pipelines.runtime import resources, run_record, session
 from distill_at_scale.pipelines.runtime.tasks import load as load_shared
 from distill_at_scale.pipelines.runtime.tasks import run_stage

@@ -19,7 +19,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import SettingError
 from distill_at_scale.models import create_model, find_model
-from distill_at_scale.models.base import MODEL_FILE, read_description
+from distill_at_scale.models.saved import MODEL_FILE, read_description
 from distill_at_scale.models.selection import Selection
 from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines.runtime import output_folder, progress, resources, run_record, session

@@ -25,7 +25,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.recorded import record_of
 from distill_at_scale.errors import DamagedFileError, DasError, OutputExistsError, SettingError
 from distill_at_scale.evaluation.retention import PRIMARY
-from distill_at_scale.genie.trials import FULL, NAME, TRIALS, VERSION, as_trials, cells, read_description
+from distill_at_scale.genie.trials import NAME, TRIALS, VERSION, as_trials, cells, read_description
 from distill_at_scale.models import MODELS, find_model
 from distill_at_scale.pipelines.runtime import own_settings, resources, run_record, session
 from distill_at_scale.pipelines.runtime.verb import verb
@@ -41,8 +41,9 @@ from distill_at_scale.pipelines.sweeps.evaluations import (
     train_here,
 )
 from distill_at_scale.pipelines.sweeps.hyperparameter_search import Searched
-from distill_at_scale.pipelines.sweeps.small_datasets import SmallDataset, SmallDatasetJob
+from distill_at_scale.pipelines.sweeps.small_datasets import SmallDatasetJob
 from distill_at_scale.pipelines.sweeps.sweep_result import SweepResult
+from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, plan_trials, sources
 from distill_at_scale.pipelines.sweeps.trial_table import TrialTable
 from distill_at_scale.pipelines.sweeps.tune import DRIVER, LOGS, Trial, check_mlflow, computing, run_trials
 from distill_at_scale.registry import METHODS
@@ -80,11 +81,11 @@ class _Sweep:
         check_mlflow(config.mlflow)
         self.output = storage.normalise(config.output)
         self.failed: dict[str, str] = {}
-        """key of a batch or record of a pair -> why it failed in this run"""
+        """Why jobs and trials failed in this run, by key."""
         self.known: dict[str, Trained | None] = {}
+        """What the records of evaluation tasks hold, so that each is read once."""
         self.records: list[dict[str, Any]] = []
-        """of trials.parquet: as it was, and as it is or will be in a moment"""
-        """record of a pair -> what it holds, so that each is read once"""
+        """File records of trials.parquet: as it was, and as it is or will be in a moment."""
         self.searched: list[Searched] = []
         self._written = 0.0
 
@@ -139,8 +140,9 @@ class _Sweep:
                 lambda key, failed: None,
             )
             made = {batch.key: batch.read() for batch in batches}
-            plan = self._plan(batches, made)
-            pairs = {pair.record: pair for _, pair in plan if pair is not None}
+            found = sources(self.dataset, self.config.seeds, batches, made, self.failed)
+            plan = plan_trials(self.dataset, found, self.models, self.settings, self.output, small_datasets.learns)
+            pairs = {trial.task.record: trial.task for trial in plan if trial.task is not None}
             self.known = {record: pair.read() for record, pair in pairs.items()}
             left = [pair for record, pair in pairs.items() if self.known[record] is None]
             self._fit(left, len(pairs), plan)
@@ -191,9 +193,7 @@ class _Sweep:
                 mlflow=self.config.mlflow,
             )
 
-    def _fit(
-        self, pairs: list[EvaluationTask], total: int, plan: list[tuple[dict[str, Any], EvaluationTask | None]]
-    ) -> None:
+    def _fit(self, pairs: list[EvaluationTask], total: int, plan: list[PlannedTrial]) -> None:
         beside = {pair.record: fits_beside_others(pair) for pair in pairs}
         trials = [
             Trial(
@@ -219,72 +219,20 @@ class _Sweep:
     def _on_gpu(self, pair: EvaluationTask) -> bool:
         return self.config.gpu and find_model(pair.model).by_gradients
 
-    # -- what there is to do, and what became of it --------------------------------------------------------
+    # -- what became of it --------------------------------------------------------------------------------
 
-    def _plan(
-        self, batches: list[SmallDatasetJob], made: Mapping[str, list[SmallDataset] | None]
-    ) -> list[tuple[dict[str, Any], EvaluationTask | None]]:
-        """Every trial: the columns known before it runs, and its pair; None where its data could not be made."""
-        full = self.dataset
-        manifest = full.manifest
-        name = full.uri.rsplit("/", 1)[-1]
-        common = {"dataset": name, "fingerprint": manifest.fingerprint}
-        plan: list[tuple[dict[str, Any], EvaluationTask | None]] = []
-
-        def add(row: dict[str, Any], uri: str | None, fingerprint: str, model: str) -> None:
-            pair = None
-            if uri is not None:
-                pair = EvaluationTask.of(
-                    uri,
-                    fingerprint,
-                    full,
-                    model,
-                    self.output,
-                    "test",
-                    model_seed=row["seed"],
-                    resample=True,
-                    settings=self.settings.get(model, {}),
-                )
-            plan.append(({**common, **row, "model": model}, pair))
-
-        whole = {"method": FULL, "budget": 1.0, "rows": manifest.splits["train"], "share": 1.0}
-        whole |= {"make_cpu_s": 0.0, "make_wall_s": 0.0, "bytes": small_datasets.train_bytes(full)}
-        for seed in range(self.config.seeds):
-            for model in self.models:
-                add({**whole, "seed": seed}, full.uri, manifest.fingerprint, model)
-        for batch in batches:
-            found = made[batch.key]
-            for method in batch.methods:
-                for budget in batch.budgets:
-                    one = next((m for m in found or () if (m.method, m.budget) == (method, budget)), None)
-                    row: dict[str, Any] = {"method": method, "budget": budget, "seed": batch.seed}
-                    row["reason"] = one.failed if one else self.failed.get(batch.key, "")
-                    if one and not one.failed:
-                        row |= {"rows": one.rows, "share": one.share, "bytes": one.bytes}
-                        row |= {"make_cpu_s": one.cpu_s, "make_wall_s": one.wall_s}
-                    for model in self.models:
-                        if small_datasets.learns(model, method):
-                            add(row, one.uri or None if one else None, one.fingerprint if one else "", model)
-        return plan
-
-    def _rows(self, plan: list[tuple[dict[str, Any], EvaluationTask | None]]) -> list[dict[str, Any]]:
+    def _rows(self, plan: list[PlannedTrial]) -> list[dict[str, Any]]:
         """The rows of all trials that have ended."""
         rows = []
-        for row, pair in plan:
-            if pair is None:
-                if row["reason"]:
-                    rows.append({**row, "status": "failed"})
-                continue
-            trained = self.known.get(pair.record)
-            if trained is not None:
-                costs = {"fit_cpu_s": trained.fit_cpu_s, "fit_wall_s": trained.fit_wall_s}
-                measured = {**trained.metrics, "resampled": trained.resampled}
-                rows.append({**row, "status": "done", "reason": "", **costs, **measured})
-            elif reason := self.failed.get(_name(pair)):
-                rows.append({**row, "status": "failed", "reason": reason})
-        return rows
+        for trial in plan:
+            task = trial.task
+            trained, failed = (
+                (None, "") if task is None else (self.known.get(task.record), self.failed.get(_name(task), ""))
+            )
+            rows.append(trial.row(self.dataset, trained, failed))
+        return [row for row in rows if row is not None]
 
-    def _write(self, plan: list[tuple[dict[str, Any], EvaluationTask | None]]) -> pl.DataFrame:
+    def _write(self, plan: list[PlannedTrial]) -> pl.DataFrame:
         trials = as_trials(self._rows(plan))
         buffer = io.BytesIO()
         trials.write_parquet(buffer)
@@ -344,7 +292,7 @@ class _Sweep:
         }
         recorded.write_json(storage.join(self.output, NAME), content)
 
-    def _finish(self, plan: list[tuple[dict[str, Any], EvaluationTask | None]], fits: int) -> SweepResult:
+    def _finish(self, plan: list[PlannedTrial], fits: int) -> SweepResult:
         trials = self._write(plan)
         failed = trials.filter(pl.col("status") == "failed")
         reasons = failed["reason"].value_counts(sort=True)
@@ -375,8 +323,8 @@ class _Sweep:
         self._describe({"result": result.model_dump(mode="json", exclude={"cells"})})
         return result
 
-    def _lotteries(self, plan: list[tuple[dict[str, Any], EvaluationTask | None]]) -> list[str]:
-        models = {pair.record: pair.model for _, pair in plan if pair is not None}
+    def _lotteries(self, plan: list[PlannedTrial]) -> list[str]:
+        models = {trial.task.record: trial.model for trial in plan if trial.task is not None}
         known = ((model, self.known.get(record)) for record, model in models.items())
         return lotteries((model, one) for model, one in known if one is not None)
 

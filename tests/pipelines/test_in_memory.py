@@ -17,7 +17,7 @@ import distill_at_scale as das
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import MODELS
-from distill_at_scale.models.base import read_description
+from distill_at_scale.models.saved import read_description
 
 QUICK: dict[str, dict[str, Any]] = {
     "popularity": {},

@@ -13,8 +13,9 @@ from torch import nn
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.evaluation.retention import PRIMARY
-from distill_at_scale.models.base import ModelConfig, Recommender, expect_shape
+from distill_at_scale.models.base import ModelConfig, Recommender
 from distill_at_scale.models.device import Device, resolve_device
+from distill_at_scale.models.saved import expect_shape
 from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.training.batches import Batch, Examples
 from distill_at_scale.models.training.communicator import Communicator

@@ -29,13 +29,13 @@ from distill_at_scale.data.preparation import restartable
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.errors import SettingError
 from distill_at_scale.models import create_model
-from distill_at_scale.models.base import MODEL_FILE, WEIGHTS_FILE, read_description, read_weights
 from distill_at_scale.models.infinite_ae import DRAWS, InfiniteAE
 from distill_at_scale.models.kernel.ntk import TrainUsers
 from distill_at_scale.models.kernel.pcg import Sharing
 from distill_at_scale.models.kernel.pcg_fit import Shelf
 from distill_at_scale.models.kernel.solvers import Plan, Speed, choose, measure_speed, plan
 from distill_at_scale.models.memory import available_memory, require_memory
+from distill_at_scale.models.saved import MODEL_FILE, WEIGHTS_FILE, read_description, read_weights
 from distill_at_scale.models.training.sources import FilledSource, ShardSource
 from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines.runtime import progress, resources, run_record

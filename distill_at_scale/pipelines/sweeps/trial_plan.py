@@ -1,0 +1,142 @@
+"""The trials of a sweep: what is known of each before it runs, and its row in `trials.parquet` once it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.genie.trials import FULL
+from distill_at_scale.pipelines.sweeps import small_datasets
+from distill_at_scale.pipelines.sweeps.evaluations import EvaluationTask, Trained
+from distill_at_scale.pipelines.sweeps.small_datasets import SmallDataset, SmallDatasetJob
+
+
+@dataclass(frozen=True)
+class Source:
+    """The data that a trial's model is fitted on.
+
+    Attributes:
+        method, budget, seed: how it was made; ``FULL`` with budget 1 for the whole dataset.
+        made: the small dataset; None while it is not there.
+        failed: why it could not be made, or "".
+    """
+
+    method: str
+    budget: float
+    seed: int
+    made: SmallDataset | None
+    failed: str = ""
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One model on one source.
+
+    Attributes:
+        task: the fit and its evaluation; None where the source is not there.
+    """
+
+    source: Source
+    model: str
+    task: EvaluationTask | None
+
+    def row(self, full: Dataset, trained: Trained | None, failed: str) -> dict[str, Any] | None:
+        """The row of `trials.parquet`, or None while the trial has not ended.
+
+        Args:
+            full: the dataset of the sweep.
+            trained: what the task measured, if it is done.
+            failed: why the task failed in this run, or "".
+        """
+        source, made = self.source, self.source.made
+        row: dict[str, Any] = {
+            "dataset": full.uri.rsplit("/", 1)[-1],
+            "fingerprint": full.manifest.fingerprint,
+            "method": source.method,
+            "budget": source.budget,
+            "seed": source.seed,
+            "model": self.model,
+        }
+        if made is not None:
+            row |= {"rows": made.rows, "share": made.share, "bytes": made.bytes}
+            row |= {"make_cpu_s": made.cpu_s, "make_wall_s": made.wall_s}
+        if trained is not None:
+            costs = {"fit_cpu_s": trained.fit_cpu_s, "fit_wall_s": trained.fit_wall_s}
+            measured = {**trained.metrics, "resampled": trained.resampled}
+            return {**row, "status": "done", "reason": "", **costs, **measured}
+        reason = failed if self.task is not None else source.failed
+        return {**row, "status": "failed", "reason": reason} if reason else None
+
+
+def sources(
+    full: Dataset,
+    seeds: int,
+    jobs: Sequence[SmallDatasetJob],
+    made: Mapping[str, Sequence[SmallDataset] | None],
+    failed: Mapping[str, str],
+) -> list[Source]:
+    """What models are fitted on: everything, once for each seed, then every small dataset of ``jobs``.
+
+    Args:
+        made: by the jobs' keys, the small datasets that are there, or could not be made.
+        failed: by the jobs' keys, why they failed in this run.
+    """
+    manifest = full.manifest
+    whole = SmallDataset(
+        method=FULL,
+        budget=1.0,
+        seed=0,
+        uri=full.uri,
+        fingerprint=manifest.fingerprint,
+        rows=manifest.splits["train"],
+        share=1.0,
+        bytes=small_datasets.train_bytes(full),
+    )
+    found = [Source(FULL, 1.0, seed, whole) for seed in range(seeds)]
+    for job in jobs:
+        by_cell = {(one.method, one.budget): one for one in made[job.key] or ()}
+        for method in job.methods:
+            for budget in job.budgets:
+                one = by_cell.get((method, budget))
+                reason = one.failed if one is not None else failed.get(job.key, "")
+                found.append(Source(method, budget, job.seed, None if one is None or one.failed else one, reason))
+    return found
+
+
+def plan_trials(
+    full: Dataset,
+    found: Sequence[Source],
+    models: Sequence[str],
+    settings: Mapping[str, Mapping[str, Any]],
+    output: str,
+    learns: Callable[[str, str], bool],
+) -> list[PlannedTrial]:
+    """Every model on every source that it can learn from.
+
+    Args:
+        settings: of the models, by name.
+        output: folder of the sweep.
+        learns: whether a model can be fitted on what a method makes.
+    """
+    plan: list[PlannedTrial] = []
+    for source in found:
+        for model in models:
+            if source.method != FULL and not learns(model, source.method):
+                continue
+            task = None
+            if source.made is not None:
+                task = EvaluationTask.of(
+                    source.made.uri,
+                    source.made.fingerprint,
+                    full,
+                    model,
+                    output,
+                    "test",
+                    model_seed=source.seed,
+                    resample=True,
+                    settings=settings.get(model, {}),
+                )
+            plan.append(PlannedTrial(source, model, task))
+    return plan
