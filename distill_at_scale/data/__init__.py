@@ -1,1 +1,1 @@
-"""Logs, Datasets and the storage they lie on. No Ray here."""
+"""Logs, Datasets and their storage. This package does not import Ray."""

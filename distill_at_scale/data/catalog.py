@@ -1,8 +1,8 @@
-"""The public logs that ``das fetch`` knows: where each lies, under which licence, how it is checked and read.
+"""The public logs that ``das fetch`` knows: their sources, licences, checksums and reader options.
 
-Nothing here touches the network or a disk (``pipelines/fetch.py`` does). Checksums are published ones: the
-SHA-256 of the MovieLens archives are those of TensorFlow Datasets' ``url_checksums/movielens.txt``. Where nobody
-publishes one, ``sha256`` is None and the published number of rows is checked instead; ``das fetch`` says so.
+This module does no I/O (``pipelines/fetch.py`` does). Checksums are published ones: the SHA-256 digests of the
+MovieLens archives come from TensorFlow Datasets' ``url_checksums/movielens.txt``. If no digest is published,
+``sha256`` is None and ``das fetch`` checks the published number of rows instead, and says so.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from distill_at_scale.validation import did_you_mean
 
 @dataclass(frozen=True)
 class Source:
-    """One place that serves a log: a web address, or a wheel of the Python package registry.
+    """A download location of a log: a web address, or a wheel of the Python package registry.
 
     Attributes:
-        name: what the user is told.
-        location: an https address; or a requirement such as ``recbole==1.2.1`` when ``wheel`` is true.
-        file: the name the log gets in the user's folder.
-        options: how ``prepare`` reads that file.
-        member: the log's path inside the zip or wheel; None when ``location`` is the log itself.
-        sha256: digest of what ``location`` serves (None: unpublished).
-        member_sha256: digest of the log itself, where that is what is pinned.
-        header_lines: lines of the log that are no rows.
-        limit: largest download, and largest log inside it, in bytes; more is refused.
+        name: Name shown to the user.
+        location: https address, or a requirement such as ``recbole==1.2.1`` if ``wheel`` is true.
+        file: File name of the log in the user's folder.
+        options: Options with which ``prepare`` reads that file.
+        member: Path of the log inside the zip or wheel; None if ``location`` is the log itself.
+        sha256: Digest of the downloaded file (None: unpublished).
+        member_sha256: Digest of the log itself, if that is what is pinned.
+        header_lines: Number of header lines in the log.
+        limit: Maximum size in bytes of the download and of the log inside it.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Source:
 
     @property
     def download(self) -> str:
-        """The name of the file that ``location`` serves; a user may put that file into the folder by hand."""
+        """File name of the download; users may also put that file into the folder by hand."""
         return basename(self.location)
 
     @property
@@ -83,7 +83,7 @@ _MB = 1 << 20
 def _movielens(
     archive: str, sha256: str, member: str, options: Mapping[str, Any], header_lines: int, limit: int
 ) -> tuple[Source, ...]:
-    """GroupLens itself, then the Internet Archive's copy: the same bytes, or the checksum refuses them."""
+    """GroupLens, then the Internet Archive's copy; the checksum guarantees that both serve the same bytes."""
     original = f"https://files.grouplens.org/datasets/movielens/{archive}"
     return tuple(
         Source(
@@ -195,15 +195,15 @@ LOGS: Mapping[str, PublicLog] = {log.name: log for log in _LOGS}
 
 
 def find_log(name: str) -> PublicLog:
-    """The catalogue's entry of that name.
+    """Returns the catalogue entry with this name.
 
     Raises:
-        SettingError: for an unknown name; the sentence lists the known ones.
+        SettingError: The name is unknown; the message lists the known names.
     """
     try:
         return LOGS[name]
     except KeyError:
         raise SettingError(
-            f"'{name}' is not in the catalogue of public logs; known are {', '.join(LOGS)}."
+            f"'{name}' is not in the catalogue of public logs; known logs are {', '.join(LOGS)}."
             f"{did_you_mean(name, LOGS)} For your own log run `das prepare --input URI`."
         ) from None

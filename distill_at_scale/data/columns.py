@@ -23,17 +23,17 @@ TRAIN: Final = 0
 VALIDATION: Final = 1
 TEST: Final = 2
 
-# Code of each split in a shard's `split` column, in the order in which they are read out.
+# Code of each split in a shard's `split` column, in reading order.
 SPLITS: Final = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
 SplitRule = Literal["leave_2", "20_percent_hist", "temporal", "column"]
-"""How rows are divided into them; see `splits`."""
+"""Rule that assigns rows to splits; see `splits`."""
 
 History = Literal["all", "train+validation", "train"]
-"""Which rows are a user's history."""
+"""Rows that count as a user's history."""
 HISTORIES: Final[dict[History, tuple[str, ...]]] = {
     "all": ("train", "validation", "test"),
     "train+validation": ("train", "validation"),
     "train": ("train",),
 }
-"""The splits of each."""
+"""Splits of each kind of history."""

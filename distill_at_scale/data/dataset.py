@@ -1,11 +1,11 @@
-"""Dataset: the immutable currency of this project, on any storage.
+"""Dataset: the immutable format that every verb reads and writes, on any storage.
 
-<uri>/manifest.json              written last: a folder without it is no dataset
+<uri>/manifest.json              written last: a folder without it is not a dataset
       items.parquet              item (int32, dense) · item_id · train_count
       users/part-00000.parquet   user (int64, dense) · user_id · train · validation · test (row counts)
       shards/part-00000.parquet  user · item · rating · timestamp · split, sorted by (user, timestamp)
-      quarantine/*.parquet       rows that could not be taken, with reason and source
-      run.json                   how the run that made it went: wall time, memory, versions
+      quarantine/*.parquet       rejected rows, with reason and source
+      run.json                   record of the run that made it: wall time, memory, versions
 """
 
 from __future__ import annotations
@@ -39,15 +39,16 @@ SHARD_SCHEMA = pa.schema(
         pa.field(Columns.SPLIT, pa.int8(), nullable=False),
     ]
 )
-"""A log without ratings has 1 in every row, one without times 0; the manifest says so."""
+"""Columns of a shard. Without ratings in the log every rating is 1, without times every timestamp is 0; the manifest
+records which."""
 
 
 class Dataset:
-    """A numbered, split, sharded log that can be opened anywhere.
+    """A numbered, split and sharded log, readable from any storage.
 
     Attributes:
-        uri: where it lies.
-        manifest: what it is.
+        uri: Address of the dataset.
+        manifest: Description of its content.
     """
 
     def __init__(self, uri: str, manifest: Manifest) -> None:
@@ -56,10 +57,10 @@ class Dataset:
 
     @classmethod
     def open(cls, uri: str) -> Dataset:
-        """Opens the dataset at ``uri`` (reads the manifest only).
+        """Opens the dataset at ``uri``; reads only the manifest.
 
         Raises:
-            DasError: when there is no finished dataset.
+            DasError: ``uri`` holds no finished dataset.
         """
         uri = storage.normalise(uri)
         return cls(uri, read_manifest(uri))
@@ -132,34 +133,34 @@ class Dataset:
 
     @property
     def n_users(self) -> int:
-        """Users, numbered 0 … n_users − 1."""
+        """Number of users; users are numbered 0 … n_users − 1."""
         return self.manifest.n_users
 
     @property
     def n_items(self) -> int:
-        """Items, numbered 0 … n_items − 1."""
+        """Number of items; items are numbered 0 … n_items − 1."""
         return self.manifest.n_items
 
     @property
     def n_rows(self) -> int:
-        """Rows of all splits."""
+        """Number of rows in all splits."""
         return self.manifest.n_rows
 
     @property
     def shards(self) -> list[ShardRecord]:
-        """The shards, in the order of their users."""
+        """Shards in user order."""
         return self.manifest.shards
 
     def table(self, shard: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """Rows of one shard (Arrow), all columns or those named.
+        """Returns the rows of one shard as an Arrow table: all columns, or the named ones.
 
         Raises:
-            DamagedFileError: the file is missing, or not as the manifest says.
+            DamagedFileError: The file is missing or differs from the manifest.
         """
         return self._read(self.shards[shard].data, self.shards[shard].rows, columns)
 
     def items(self) -> pl.DataFrame:
-        """item (Int32) · item_id · train_count (Int64), ordered by item."""
+        """Returns the item table: item (Int32) · item_id · train_count (Int64), ordered by item."""
         return pl.DataFrame(pl.from_arrow(self._read(self.manifest.items, self.n_items)))
 
     def item_ids(self) -> pl.Series:
@@ -167,41 +168,42 @@ class Dataset:
         return self.items()[Columns.ITEM_ID]
 
     def users(self, shard: int) -> pl.DataFrame:
-        """user (Int64) · user_id · train · validation · test (Int64 row counts) of one shard, ordered by user."""
+        """Returns one shard's user table: user (Int64) · user_id · train · validation · test (Int64 row counts), by
+        user."""
         return pl.DataFrame(pl.from_arrow(self._read(self.shards[shard].users, self.shards[shard].n_users)))
 
     def interactions(self, *splits: str, shards: Sequence[int] | None = None) -> Interactions:
-        """The rows of the named splits, in memory: 17 bytes a row and 16 a user.
+        """Loads the rows of the named splits into memory: 17 bytes per row and 16 per user.
 
         Args:
-            splits: any of ``train``, ``validation``, ``test``; none named means ``train``.
-            shards: only these shards (default: all). Every user of a shard is there, also without rows.
+            splits: Any of ``train``, ``validation``, ``test`` (default: ``train``).
+            shards: Shards to read (default: all). The result has every user of these shards, also those without rows.
 
         Raises:
-            DasError: for an unknown split.
+            DasError: A split is unknown.
         """
         codes = self._codes(splits or ("train",))
         chosen = range(len(self.shards)) if shards is None else shards
         if not chosen:
-            # A worker may be left without a shard; its arrays are empty but of the usual types.
+            # A worker may have no shard; its arrays are empty but have the usual types.
             return self._shard_interactions(0, codes).slice(0, 0)
         return Interactions.concatenate([self._shard_interactions(k, codes) for k in chosen], self.n_items)
 
     def iter_interactions(self, *splits: str) -> Iterator[Interactions]:
-        """As :meth:`interactions`, one shard after another."""
+        """Yields :meth:`interactions` of one shard at a time."""
         for shard in range(len(self.shards)):
             yield self.interactions(*splits, shards=[shard])
 
     def histories(self, split: str, shard: int) -> tuple[Interactions, Interactions]:
-        """(input, held out) of one shard's users for judging on ``split``.
+        """Returns (input, held-out) rows of one shard's users for evaluation on ``split``.
 
-        Validation is predicted from the train rows, test from train and validation rows.
+        Validation rows are predicted from train rows, test rows from train and validation rows.
 
         Raises:
-            DasError: when ``split`` is neither ``validation`` nor ``test``, or has no rows at all.
+            DasError: ``split`` is neither ``validation`` nor ``test``, or has no rows.
         """
         if split not in ("validation", "test"):
-            raise SettingError(f"split '{split}' cannot be judged on; choose validation or test.")
+            raise SettingError(f"split '{split}' cannot be evaluated on; choose validation or test.")
         if self.manifest.splits.get(split, 0) == 0:
             raise DasError(f"{storage.redact(self.uri)} has no {split} rows; prepare it with another --split.")
         inputs = ("train",) if split == "validation" else ("train", "validation")
@@ -257,20 +259,20 @@ class Dataset:
         return VERBS["to_ray"](self, *splits, ids=ids)
 
     def train_counts(self) -> np.ndarray:
-        """int64 [n_items], train rows of each item."""
+        """Returns the number of train rows of each item, int64 [n_items]."""
         return self.items()[Columns.TRAIN_COUNT].to_numpy()
 
     def verify(self) -> None:
-        """Compares every file with its checksum, also those that this process has compared before.
+        """Compares every file with its checksum, including files that this process has verified before.
 
         Raises:
-            DamagedFileError: naming the first file that is missing or differs.
+            DamagedFileError: A file is missing or differs; the message names the first one.
         """
         for record in (self.manifest.items, *(f for s in self.shards for f in (s.data, s.users))):
             recorded.read_recorded(self.uri, record, FIX, thorough=True)
 
     def summary(self) -> dict[str, Any]:
-        """Counts and lineage as one JSON object."""
+        """Returns counts and lineage as one JSON object."""
         m = self.manifest
         content = m.model_dump(exclude={"shards", "config", "format", "version"})
         return {

@@ -1,6 +1,6 @@
-"""A digest that runs at the speed of memory, for files that are read as often as a sampler reads shards.
+"""A digest as fast as memory, for shards, which samplers read often.
 
-It finds damage, not forgery. SHA-256, at 1 to 2 GB a second, would cost `prepare` a tenth of its time.
+It detects damage, not forgery. SHA-256 runs at 1 to 2 GB/s and would add a tenth to the time of `prepare`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pyarrow as pa
 Content: TypeAlias = bytes | bytearray | memoryview | pa.Buffer
 
 DIGEST_BYTES = 32
-# A row of 2,048 words is 16 KiB: sums of them stay in a core's first cache.
+# A row of 2,048 words is 16 KiB, so its sums stay in the L1 cache.
 _WORDS = 2048
 _ROW = 8 * _WORDS
 _ROWS = 64
@@ -22,11 +22,11 @@ _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 class Digest:
-    """32 bytes that tell one content from another unless somebody means them not to.
+    """A 32-byte digest that detects accidental changes.
 
-    Blocks of 1 MiB are added up as rows of 64-bit words, and the sums of blocks make a polynomial, column by column.
-    Whatever changes in one row, or in one column of a block, changes it; SHA-256 of the columns and of what is left of
-    the last row makes it short.
+    Blocks of 1 MiB are summed as rows of 64-bit words; the block sums form one polynomial per column. Any change within
+    one row, or within one column of a block, changes the result. SHA-256 over the columns and the rest of the last row
+    gives the final 32 bytes.
     """
 
     def __init__(self) -> None:
@@ -34,10 +34,10 @@ class Digest:
         self._rows = 0
         self._rest = bytearray()
         self.length = 0
-        """bytes so far"""
+        """Number of bytes hashed so far."""
 
     def update(self, content: Content) -> None:
-        """Appends to the content."""
+        """Appends ``content``."""
         view = memoryview(content).cast("B")
         self.length += len(view)
         if self._rest:
@@ -49,14 +49,14 @@ class Digest:
             self._add(self._rest)
             self._rest = bytearray()
         while len(view) >= _ROW:
-            # To the end of the block.
+            # Up to the end of the block.
             size = min((_ROWS - self._rows) * _ROW, len(view) - len(view) % _ROW)
             self._add(view[:size])
             view = view[size:]
         self._rest += view
 
     def value(self) -> bytes:
-        """Of what has been appended by now."""
+        """Returns the digest of everything appended so far."""
         digest = hashlib.sha256(self.length.to_bytes(8, "little"))
         if self.length >= _ROW:
             digest.update(self._columns.tobytes())
@@ -64,7 +64,7 @@ class Digest:
         return digest.digest()
 
     def _add(self, rows: bytearray | memoryview) -> None:
-        # Whole numbers wrap around; that is as good.
+        # Integers wrap around modulo 2^64, which does not weaken the digest.
         if self._rows == 0:
             self._columns *= _FACTOR
         self._columns += np.frombuffer(rows, dtype="<u8").reshape(-1, _WORDS).sum(axis=0, dtype=np.uint64)
@@ -72,16 +72,16 @@ class Digest:
 
 
 def digest_of(content: Content) -> bytes:
-    """The digest of a whole content."""
+    """Returns the digest of ``content``."""
     digest = Digest()
     digest.update(content)
     return digest.value()
 
 
 def read_digested(file: pa.NativeFile, size: int) -> tuple[pa.Buffer, bytes]:
-    """The next ``size`` bytes of a file, or what there is of them, and their digest.
+    """Reads the next ``size`` bytes of a file, or fewer at its end, and returns them with their digest.
 
-    Piece by piece, so that each is added up while a core's cache still has it.
+    The file is read in pieces, so that each piece is still in the cache when it is hashed.
     """
     content, digest, start = np.empty(size, dtype=np.uint8), Digest(), 0
     view = content.data

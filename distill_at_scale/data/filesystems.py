@@ -1,4 +1,4 @@
-"""File systems of addresses, and what is on them: nothing is cached, and no failure is taken for "not there"."""
+"""File systems behind URIs, and their listings. Nothing is cached, and no failure is mistaken for a missing file."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from distill_at_scale.errors import DasError, SettingError, StorageError
 from distill_at_scale.uris import is_local, local_path, redact, scheme_of
 
 WEB = ("http", "https")
-# What tells that a file has changed, by client; the size beside it.
+# Fields of a listing, by client, that change when the file changes; the size is compared as well.
 _TAGS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "updated", "modify", "created")
 
 
 @dataclass(frozen=True)
 class FileInfo:
-    """A file in a listing; ``version`` changes when its content does (ETag or time in nanoseconds, and size), and is
-    compared by :func:`same_version`."""
+    """A file in a listing. ``version`` (ETag or time in nanoseconds, and size) changes with the content; compare two
+    versions with :func:`same_version`."""
 
     uri: str
     size: int
@@ -33,11 +33,11 @@ class FileInfo:
 
 
 def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The file system of ``uri`` and the path on it; it caches no listing, which would hide what others write.
+    """Returns the file system of ``uri`` and the path on it. It caches no listings, since other processes write too.
 
     Raises:
-        SettingError: for an address with a user name or password in it.
-        StorageError: for a scheme that fsspec does not know, whose package is missing or that needs more settings.
+        SettingError: The address contains a user name or password.
+        StorageError: fsspec does not know the scheme, its package is missing, or it needs more settings.
     """
     if is_local(uri):
         return fsspec.filesystem("file"), local_path(uri)
@@ -51,7 +51,7 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
             path = fs._strip_protocol(uri)
     except DasError:
         raise
-    # A client that is not there, not whole, or wants arguments that no address has.
+    # The client is missing or broken, or requires arguments that a URI cannot carry.
     except Exception as error:
         reason = shown(error, uri)
         raise StorageError(f"{redact(uri)}: storage scheme '{scheme}' cannot be used here: {reason}.") from error
@@ -61,10 +61,10 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 
 def normalise(uri: str) -> str:
-    """An absolute form of ``uri``, so that workers with another working directory find the same place.
+    """Returns an absolute form of ``uri``, so that it means the same to workers with another working directory.
 
     Raises:
-        SettingError: for an address with a user name or password in it.
+        SettingError: The address contains a user name or password.
     """
     if is_local(uri):
         return local_path(uri)
@@ -79,26 +79,26 @@ def _refuse_credentials(uri: str) -> None:
         raise SettingError(f"{error}.") from None
 
 
-# -- what is there ----------------------------------------------------------------------------------------------------
+# -- listings ---------------------------------------------------------------------------------------------------------
 
 
 def exists(uri: str) -> bool:
-    """Whether there is a file or folder at ``uri``.
+    """Returns whether ``uri`` is an existing file or folder.
 
     Raises:
-        StorageError: when the storage does not say.
+        StorageError: The storage does not answer.
     """
     return _kind(uri) is not None
 
 
 def is_folder(uri: str) -> bool:
-    """Whether ``uri`` is a folder (on object stores: a prefix with something below it)."""
+    """Returns whether ``uri`` is a folder (on object stores: a prefix of at least one object)."""
     return _kind(uri) == "directory"
 
 
 def _kind(uri: str) -> str | None:
     fs, path = filesystem(uri)
-    # exists() and isdir() of many file systems take any failure for "no".
+    # exists() and isdir() of many file systems return False on any failure.
     try:
         with explain(uri):
             if is_local(uri):
@@ -109,11 +109,11 @@ def _kind(uri: str) -> str | None:
 
 
 def stat(uri: str) -> FileInfo:
-    """The file at ``uri`` as a listing has it.
+    """Returns the listing entry of the file at ``uri``.
 
     Raises:
-        FileNotFoundError: there is none.
-        StorageError: out of reach.
+        FileNotFoundError: The file does not exist.
+        StorageError: The storage cannot be reached.
     """
     fs, path = filesystem(uri)
     with explain(uri):
@@ -121,7 +121,8 @@ def stat(uri: str) -> FileInfo:
 
 
 def list_files(uri: str) -> list[FileInfo]:
-    """All files below the folder ``uri`` (or the one file it names), sorted by URI; a missing one gives none."""
+    """Lists all files below the folder ``uri`` (or the file ``uri`` itself), sorted by URI; a missing one gives
+    none."""
     fs, path = filesystem(uri)
     local = is_local(uri)
     try:
@@ -130,7 +131,7 @@ def list_files(uri: str) -> list[FileInfo]:
                 return [_local_info(file) for file in sorted(_walk(path))]
             if scheme_of(uri) in WEB:
                 return [stat(uri)]
-            # Where folders that cannot be listed would be passed over.
+            # Other clients skip folders that they cannot list, unless told to raise.
             strict = {} if scheme_of(uri) in ("s3", "s3a") else {"on_error": "raise"}
             return _infos(fs, fs.find(path, detail=True, **strict))
     except FileNotFoundError:
@@ -171,7 +172,7 @@ def _local_info(path: str) -> FileInfo:
 
 
 def glob(uri: str) -> list[FileInfo]:
-    """The files that match a pattern (``*``, ``?``, ``[…]``, ``**``), sorted by URI."""
+    """Lists the files that match a pattern (``*``, ``?``, ``[…]``, ``**``), sorted by URI."""
     fs, path = filesystem(uri)
     if scheme_of(uri) in WEB:
         return []
@@ -179,12 +180,12 @@ def glob(uri: str) -> list[FileInfo]:
         return _infos(fs, fs.glob(path, detail=True))
 
 
-def _infos(fs: fsspec.AbstractFileSystem, found: dict[str, dict[str, Any]]) -> list[FileInfo]:
+def _infos(fs: fsspec.AbstractFileSystem, listing: dict[str, dict[str, Any]]) -> list[FileInfo]:
     local = "file" in (fs.protocol if isinstance(fs.protocol, tuple) else (fs.protocol,))
     infos = []
-    for path, told in found.items():
-        # Where the path itself is a file, some clients say nothing of it.
-        info = told if local or "type" in told else fs.info(path)
+    for path, entry in listing.items():
+        # Some clients return an entry without a type if the path itself is a file.
+        info = entry if local or "type" in entry else fs.info(path)
         if info["type"] != "directory":
             infos.append(_info(fs, path, info, local))
     return sorted(infos, key=lambda f: f.uri)
@@ -195,20 +196,22 @@ def _info(fs: fsspec.AbstractFileSystem, path: str, info: Mapping[str, Any], loc
         return _local_info(path)
     uri = str(fs.unstrip_protocol(path))
     if info.get("size") is None:
-        raise StorageError(f"{redact(uri)}: the server does not say how long the file is; download it and name that.")
-    told = [f"{key}={_plain(info[key])}" for key in _TAGS if info.get(key)]
-    return FileInfo(uri, int(info["size"]), "\n".join([f"size={int(info['size'])}", *told]))
+        raise StorageError(
+            f"{redact(uri)}: the server does not report the size of the file; download it and name that."
+        )
+    tags = [f"{key}={_plain(info[key])}" for key in _TAGS if info.get(key)]
+    return FileInfo(uri, int(info["size"]), "\n".join([f"size={int(info['size'])}", *tags]))
 
 
 def _plain(tag: Any) -> str:
-    """A listing may tell a time as a number where a look at the file tells a datetime."""
+    """A time as text. A listing may give a time as a number where a request for the file gives a datetime."""
     if isinstance(tag, datetime):
         return str(tag.timestamp())
     return str(float(tag)) if isinstance(tag, int | float) else str(tag).strip('"')
 
 
 def same_version(one: str, other: str) -> bool:
-    """Whether two versions of a file are the same, by the best of what both tell: a listing may tell less."""
+    """Returns whether two versions of a file are equal, by the best tag that both have: a listing may have fewer."""
     first, second = (dict(line.split("=", 1) for line in version.split("\n")) for version in (one, other))
     common = ["size", *[key for key in _TAGS if key in first and key in second][:1]]
     return all(first.get(key) == second.get(key) for key in common)

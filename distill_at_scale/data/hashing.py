@@ -1,7 +1,7 @@
 """Stable 64-bit hashes of ids: the project's only source of randomness over rows.
 
-A library's own hash may change with its version; these never do, so that the same log, config and seed give
-the same partitions, splits and samples on every machine and for every release.
+The hash functions of libraries may change between versions. These never change, so the same log, config and seed
+give the same partitions, splits and samples on every machine and in every release.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import polars as pl
 from distill_at_scale.data import ragged
 
 Stream = NewType("Stream", int)
-"""What a random stream begins with, in [0, 2^63); only :func:`stream` makes one."""
+"""Initial state of a random stream, in [0, 2^63); only :func:`stream` makes one."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 _BLOCK = 1 << 14
-# Base of the polynomial over a string's bytes; any odd constant with mixed bits serves.
+# Base of the polynomial over a string's bytes; any odd constant with well-mixed bits works.
 _BASE = np.uint64(0x9FB21C651E98DF25)
 
 
 def mix(values: np.ndarray) -> np.ndarray:
-    """The SplitMix64 finaliser: a bijection of uint64 whose every output bit depends on every input bit.
+    """Applies the SplitMix64 finaliser, a bijection of uint64 whose output bits each depend on every input bit.
 
     Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014).
     """
@@ -34,7 +34,7 @@ def mix(values: np.ndarray) -> np.ndarray:
 
 
 def _mix(mixed: np.ndarray) -> np.ndarray:
-    """:func:`mix` of an array that nobody else needs: it is changed in place."""
+    """As :func:`mix`, but in place."""
     flat = mixed.reshape(-1)
     shifted = np.empty(min(len(flat), _BLOCK), dtype=np.uint64)
     with np.errstate(over="ignore"):
@@ -48,27 +48,27 @@ def _mix(mixed: np.ndarray) -> np.ndarray:
     return mixed
 
 
-def stream(name: str, seed: int = 0, *place: int) -> Stream:
-    """The beginning of a random stream; streams of different names are independent of each other.
+def stream(name: str, seed: int = 0, *indices: int) -> Stream:
+    """Returns the initial state of a random stream; streams with different names are independent of each other.
 
-    Every place that draws has a name of its own, as ``"sensitivity/keys"``; a test knows them all, since two places
-    that share a stream make the same draws.
+    Every use of randomness has its own name, such as ``"sensitivity/keys"``. A test lists them all, since two uses
+    that shared a stream would make the same draws.
 
     Args:
-        name: unique in the package.
-        seed: of the run.
-        place: numbers that tell apart the streams of one name, as an epoch or a step; each at least 0.
+        name: Name of the stream, unique in the package.
+        seed: Seed of the run.
+        indices: Numbers ≥ 0 that distinguish streams with the same name, such as an epoch or a step.
     """
     own = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
-    # 63 bits: torch, NumPy and a setting in JSON take them alike.
-    return Stream(int(_combined(seed % (1 << 64), own, *place)[0]) >> 1)
+    # 63 bits, which torch, NumPy and JSON all accept.
+    return Stream(int(_combined(seed % (1 << 64), own, *indices)[0]) >> 1)
 
 
 def hash_ids(ids: pl.Series) -> np.ndarray:
-    """uint64 [n]: a hash of each id (Int64 or String; equal ids give equal hashes).
+    """Hashes each id (Int64 or String) to uint64 [n]; equal ids have equal hashes.
 
-    Strings are hashed as the polynomial of their UTF-8 bytes modulo 2^64, finalised by :func:`mix`
-    together with their length; each distinct string once.
+    Each distinct string is hashed once, as the polynomial of its UTF-8 bytes modulo 2^64, which :func:`mix` finalises
+    together with the length.
     """
     if ids.dtype != pl.String:
         return mix(ids.to_numpy().view(np.uint64))
@@ -101,9 +101,9 @@ def _hash_strings(strings: pl.Series) -> np.ndarray:
 
 
 def combine(begin: Stream, *parts: np.ndarray | int) -> np.ndarray:
-    """uint64 [n]: the draws of a stream for several uint64 arrays (or one number for all), in order.
+    """Returns a stream's draws, uint64 [n], for uint64 arrays (or one number for all rows); their order matters.
 
-    For example ``combine(stream("splits/20_percent_hist", seed), user, item)``.
+    Example: ``combine(stream("splits/20_percent_hist", seed), user, item)``.
     """
     return _combined(begin, *parts)
 
@@ -117,7 +117,7 @@ def _combined(*parts: np.ndarray | int) -> np.ndarray:
 
 
 def append(state: np.ndarray, mixed: np.ndarray) -> np.ndarray:
-    """``combine(*parts, value)`` from ``combine(*parts)`` and ``mix(value)``, for those who have them at hand."""
+    """Returns ``combine(*parts, value)``, given ``combine(*parts)`` and ``mix(value)``."""
     with np.errstate(over="ignore"):
         return _mix(np.ascontiguousarray(state * _GOLDEN + mixed))
 
@@ -141,6 +141,6 @@ def drawn(begin: Stream, ids: np.ndarray, share: float) -> np.ndarray:
 
 
 def share(hashes: np.ndarray, n: int) -> np.ndarray:
-    """int64: which of ``n`` equal ranges of the hash space each hash falls in (nested: 2n ranges split n)."""
+    """Returns, as int64, which of ``n`` equal ranges of the hash space each hash is in (nested: 2n ranges split n)."""
     high = (hashes >> np.uint64(32)).astype(np.uint64)
     return ((high * np.uint64(n)) >> np.uint64(32)).astype(np.int64)

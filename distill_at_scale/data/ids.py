@@ -1,7 +1,7 @@
-"""Ids keep their text: what an id may look like, and what about one is said.
+"""Rules for ids: which values are valid, and which valid ones are reported as unusual.
 
-In a column of integers only the way counts in which a program prints an integer: ``007``, ``+7`` and `` 7`` mean
-something else than 7 to whoever wrote them, so they are bad rather than merged with 7.
+In a column of integers an id is valid only in canonical form. ``007``, ``+7`` and `` 7`` may have meant something
+else than 7 in the source system, so they are rejected rather than merged with 7.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from distill_at_scale.data.noticed import Notice, shown
 
 MAX_ID_BYTES: Final = 1024
 NO_ID: Final = r"\N"
-"""How Hive, MySQL and Postgres write that there is no value; it is nobody's id."""
+"""NULL marker of Hive, MySQL and Postgres; never an id."""
 _NULL_LIKE: Final = (
     "NULL Null null NONE None none NA na N/A n/a #N/A NAN NaN nan <NA> <null> (null) nil NIL NaT undefined"
 )
 NULL_LIKE: Final = tuple(_NULL_LIKE.split(" "))
-"""What programs write where there is no value, though it could be somebody's id."""
-# How integers that are not written as programs print them begin or end in quotes.
+"""Markers of missing values in other programs; each could also be a real id."""
+# First bytes of quoted integers that are not in canonical form.
 _QUOTED: Final = (b'"0', b'"+', b'"-', b'" ', b'"\t', b' "', b'\t"')
 _KEEP_TEXT: Final = "(--id-type string reads ids as text)"
 # From here on neighbouring whole numbers become one float, and two ids one.
@@ -32,7 +32,7 @@ _UNSEEN: Final = "[\u0080-\u00a0\u00ad\u1680\u2000-\u200c\u200e\u200f\u2028-\u20
 
 
 def convert_id(values: pl.Series, id_type: str) -> pl.Series:
-    """Values as Int64 or String ids; null where a value is none."""
+    """Converts values to Int64 or String ids; null where a value is not a valid id."""
     dtype = values.dtype
     if id_type == "int64":
         if dtype.is_integer() or dtype == pl.Null:
@@ -43,7 +43,7 @@ def convert_id(values: pl.Series, id_type: str) -> pl.Series:
     if dtype.is_float():
         values = whole(values)
     text = _decimal_text(values)
-    # A quote that is closed lines later swallows the rows between: nobody's id looks like that.
+    # An unclosed quote swallows the rows up to the next quote: no real id contains a line end.
     bad = text.str.contains("[\n\r]") | (text == NO_ID)
     size = text.str.len_bytes()
     bad = bad | (size < 1) | (size > MAX_ID_BYTES)
@@ -51,17 +51,17 @@ def convert_id(values: pl.Series, id_type: str) -> pl.Series:
 
 
 def whole(values: pl.Series) -> pl.Series:
-    """Floats that are whole numbers (and exact as such), as Int64; null elsewhere."""
+    """Converts floats that are exact integers to Int64; null elsewhere."""
     below = _EXACT_BELOW.get(type(values.dtype), _EXACT_BELOW[pl.Float32])
     exact = values.is_finite() & (values == values.floor()) & (values.abs() < below)
     return _where(values, exact).cast(pl.Int64)
 
 
 def is_canonical(block: bytes, delimiter: str) -> bool:
-    """False where a field of lines may hold an integer that is not written as programs print it.
+    """Returns False if a field of these lines may be an integer that is not in canonical form.
 
-    Parsers take ``007`` for 7 and leave no trace of it. This looks at the first and last bytes of all fields, which is
-    far cheaper than reading every id as text; a text that begins with a blank gives False, too.
+    Parsers read ``007`` as 7 and leave no trace of it. This check looks only at the first and last bytes of each field,
+    which is far cheaper than reading every id as text. Text that begins with a blank also gives False.
     """
     if b'"' in block and any(mark in block for mark in _QUOTED if delimiter.encode() not in mark):
         return False
@@ -86,14 +86,14 @@ def inexact(name: str) -> str:
 
 
 def id_reasons(name: str, text: pl.Series, id_type: str) -> Iterator[tuple[pl.Series, str]]:
-    """(condition, reason) for values that are no id, to be tried in this order; the last one holds for what is left."""
+    """Yields (condition, reason) for invalid ids, in order of precedence; the last condition holds for all others."""
     yield text == NO_ID, f"{name} is missing (written as {NO_ID})"
     if id_type == "int64":
         yield text.is_in(NULL_LIKE), f"{name} is missing (written as NULL, NA or the like)"
         digits = text.str.strip_chars(" \t").str.contains(r"^-?[0-9]{18,}(\.0+)?$")
         yield digits, f"{name} does not fit 64 bits {_KEEP_TEXT}"
         other = text.str.contains(r"^[ \t]*[+-]?[0-9]+[ \t]*$")
-        yield other, f"{name} is an integer written in another way, as 007, +7 or ' 7' {_KEEP_TEXT}"
+        yield other, f"{name} is an integer written in another way, such as 007, +7 or ' 7' {_KEEP_TEXT}"
         yield text.is_not_null(), f"{name} is not an integer {_KEEP_TEXT}"
     else:
         yield text.str.len_bytes() > MAX_ID_BYTES, f"{name} is longer than {MAX_ID_BYTES:,} bytes"
@@ -102,23 +102,23 @@ def id_reasons(name: str, text: pl.Series, id_type: str) -> Iterator[tuple[pl.Se
 
 
 def notice_ids(ids: pl.Series) -> list[Notice]:
-    """What looks odd about good ids of one column; integers never do."""
+    """Returns notices about unusual but valid ids in one column; integer ids give none."""
     if ids.dtype != pl.String or not len(ids):
         return []
     name = ids.name
-    found = (
-        (ids.is_in(NULL_LIKE), f"{name} is written as NULL, None, nan or the like, and taken for an id"),
+    unusual = (
+        (ids.is_in(NULL_LIKE), f"{name} is written as NULL, None, nan or the like, and read as an id"),
         (
             ids.str.starts_with(" ") | ids.str.ends_with(" ") | ids.str.starts_with("\t") | ids.str.ends_with("\t"),
-            f"{name} has blanks around it, which stay a part of the id",
+            f"{name} has blanks around it, which stay part of the id",
         ),
         (
             ids.str.ends_with(".0"),
-            f"{name} is a number with .0 behind it, which is another id than the number without",
+            f"{name} is a number ending in .0, a different id from the number without .0",
         ),
         (
             ids.str.ends_with('"') & ids.str.starts_with('"'),
-            f"{name} is in quotes, which stay a part of the id (--quote '\"' takes them off)",
+            f"{name} is in quotes, which stay part of the id (--quote '\"' removes them)",
         ),
         (
             _unseen(ids),
@@ -126,7 +126,7 @@ def notice_ids(ids: pl.Series) -> list[Notice]:
         ),
     )
     notices = []
-    for mask, what in found:
+    for mask, what in unusual:
         if what.startswith(f"{name} is a number") and mask.any():
             mask = mask & ids.str.contains(r"^-?[0-9]+\.0+$")
         count = int(mask.sum())
@@ -145,13 +145,13 @@ def _unseen(ids: pl.Series) -> pl.Series:
 
 def _integers(text: pl.Series) -> pl.Series:
     numbers = text.cast(pl.Int64, strict=False)
-    # What is printed in another way than it was written is not written as programs do.
+    # An integer that prints differently from its text was not in canonical form.
     same = numbers.cast(pl.String) == text
     return numbers if same.all() else _where(numbers, same)
 
 
 def _decimal_text(values: pl.Series) -> pl.Series:
-    """Values as text; whole decimals without their zeros behind the point."""
+    """Values as text; integral decimals without trailing zeros."""
     if values.dtype.is_decimal():
         return values.cast(pl.String).str.replace(r"\.0+$", "")
     return values if values.dtype == pl.String else values.cast(pl.String, strict=False)

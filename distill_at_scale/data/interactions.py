@@ -1,4 +1,4 @@
-"""Rows of some users in memory: what models are fitted on and scored with."""
+"""Rows of a set of users in memory: the input of ``fit`` and ``score``."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from distill_at_scale.data import ragged
 
 @dataclass(frozen=True)
 class Interactions:
-    """The rows of ``b`` users, grouped by user and in time order within each.
+    """The rows of ``b`` users, grouped by user and in time order within each user.
 
-    The same arrays read as sequences (``items[offsets[k]:offsets[k+1]]`` is the history of the k-th
-    user, oldest first) and as a sparse matrix (:meth:`to_csr`), so that one object serves sequential
-    and matrix models alike.
+    The same arrays serve sequential models (``items[offsets[k]:offsets[k+1]]`` is the history of the k-th user, oldest
+    first) and matrix models (:meth:`to_csr`).
 
     Attributes:
-        users: int64 [b], the users' numbers in their Dataset, ascending.
-        offsets: int64 [b + 1], where each user's rows begin; a user may have none.
+        users: int64 [b], ascending user numbers in the Dataset.
+        offsets: int64 [b + 1], start of each user's rows; a user may have none.
         items: int32 [n], item numbers.
-        n_items: size of the item space.
-        ratings: float32 [n], or None where the log has none.
-        timestamps: int64 [n], milliseconds since 1970 UTC, or None where the log has none.
+        n_items: Number of items in the Dataset.
+        ratings: float32 [n], or None if the log has none.
+        timestamps: int64 [n], milliseconds since 1970 UTC, or None if the log has none.
     """
 
     users: np.ndarray
@@ -36,50 +35,50 @@ class Interactions:
     timestamps: np.ndarray | None = None
 
     def __len__(self) -> int:
-        """The number of users."""
+        """Number of users."""
         return len(self.users)
 
     @property
     def n_rows(self) -> int:
-        """The number of interactions."""
+        """Number of interactions."""
         return len(self.items)
 
     @property
     def counts(self) -> np.ndarray:
-        """int64 [b], rows of each user."""
+        """Number of rows of each user, int64 [b]."""
         return np.diff(self.offsets)
 
     def item_counts(self) -> np.ndarray:
-        """int64 [n_items], rows of each item."""
+        """Returns the number of rows of each item, int64 [n_items]."""
         return np.bincount(self.items, minlength=self.n_items).astype(np.int64)
 
     def to_csr(self, values: str = "binary", dtype: np.dtype | type = np.float32) -> sp.csr_array:
-        """A [b, n_items] sparse matrix with sorted indices.
+        """Returns a sparse [b, n_items] matrix with sorted indices.
 
         Args:
-            values: ``"binary"`` puts 1 at each interaction, ``"rating"`` its rating (1 where the log has none;
-                several ratings of one item stay several entries, which SciPy adds up).
-            dtype: of the values.
+            values: ``"binary"`` stores 1 for each interaction, ``"rating"`` its rating (1 if the log has none; repeated
+                ratings of one item stay separate entries, which SciPy adds up).
+            dtype: Type of the values.
         """
         if values == "rating" and self.ratings is not None:
             data = self.ratings.astype(dtype)
         else:
             data = np.ones(self.n_rows, dtype=dtype)
-        # Half the memory traffic of 64-bit indices wherever they suffice; a copy in any case, since callers may
-        # change their matrix in place.
+        # 32-bit indices halve the memory traffic. The arrays are copied in any case, since callers may change their
+        # matrix in place.
         index = np.int32 if self.n_rows <= np.iinfo(np.int32).max else np.int64
         matrix = sp.csr_array(
             (data, self.items.astype(index), self.offsets.astype(index)), shape=(len(self), self.n_items)
         )
         if values == "binary":
-            # A log prepared with all duplicates has a pair more than once; it counts once.
+            # A log prepared with all duplicates may repeat a pair; it counts once.
             matrix.sum_duplicates()
             matrix.data[:] = 1
         matrix.sort_indices()
         return matrix
 
     def slice(self, start: int, stop: int) -> Interactions:
-        """Users ``start:stop`` (positions in this object, not user numbers); views, no copies."""
+        """Returns users ``start:stop`` (positions in this object, not user numbers) as views, without copies."""
         start, stop, _ = slice(start, stop).indices(len(self))
         first, last = int(self.offsets[start]), int(self.offsets[max(start, stop)])
         return Interactions(
@@ -92,11 +91,11 @@ class Interactions:
         )
 
     def take(self, positions: np.ndarray, timestamps: bool = True) -> Interactions:
-        """The users at ``positions`` (in this object, not user numbers), in that order, copied.
+        """Returns a copy of the users at ``positions`` (in this object, not user numbers), in that order.
 
         Args:
             positions: int64 [c]; a position may occur several times.
-            timestamps: False leaves out the times, which costs less.
+            timestamps: Whether to copy the times; omitting them costs less.
         """
         counts = self.counts[positions]
         rows = ragged.indices(self.offsets[positions], counts)
@@ -136,7 +135,7 @@ class Interactions:
 
     @staticmethod
     def from_csr(matrix: sp.sparray | sp.spmatrix) -> Interactions:
-        """Wraps a [users, items] matrix, its stored values as ratings; "time" is then the item order."""
+        """Wraps a [users, items] matrix; stored values become ratings, and the item order stands for time."""
         csr = sp.csr_array(matrix)
         return Interactions(
             users=np.arange(csr.shape[0], dtype=np.int64),

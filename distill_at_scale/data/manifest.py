@@ -1,4 +1,4 @@
-"""What a Dataset's ``manifest.json`` says: the schema of the currency that everything trades in."""
+"""Schema of a Dataset's ``manifest.json``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from distill_at_scale.errors import DasError
 
 NAME = "manifest.json"
 WORK = "_work"
-"""Folder of an unfinished writer, inside its output; gone once the manifest is there."""
+"""Folder of an unfinished writer inside its output; removed once the manifest is written."""
 FIX = "prepare the dataset again"
-"""what to do with a dataset that is damaged; the end of a sentence"""
+"""Remedy for a damaged dataset, as the end of a sentence."""
 
 
 class _Record(BaseModel):
@@ -24,7 +24,7 @@ class _Record(BaseModel):
 
 
 class ShardRecord(_Record):
-    """A shard: whole users, their rows sorted by (user, timestamp); of equal times a draw decides."""
+    """A shard: whole users, their rows sorted by (user, timestamp); ties in time are broken by a draw."""
 
     data: FileRecord
     users: FileRecord
@@ -32,11 +32,11 @@ class ShardRecord(_Record):
     n_users: int = Field(ge=1)
     rows: int = Field(ge=0)
     splits: dict[str, Annotated[int, Field(ge=0)]]
-    """rows of each split"""
+    """Number of rows of each split."""
 
 
 class QuarantineRecord(_Record):
-    """Rows that could not be taken, kept with their reason and source."""
+    """Rejected rows, stored with their reason and source."""
 
     rows: int = 0
     reasons: dict[str, int] = Field(default_factory=dict)
@@ -51,55 +51,55 @@ class Parent(_Record):
 
 
 class Manifest(_Record):
-    """Everything about a Dataset but its rows; deterministic: no times, no machine names."""
+    """Description of a Dataset. It is deterministic: it holds no run times and no machine names."""
 
     format: Literal["distill_at_scale/dataset"] = "distill_at_scale/dataset"
     version: Literal[1, 2] = 2
-    """1 had no checksum of itself, and is read without"""
+    """Schema version; version 1 has no checksum of its own."""
     n_users: int
     n_items: int
     n_rows: int
     splits: dict[str, int]
-    """rows of each split"""
+    """Number of rows of each split."""
     split_rule: dict[str, Any]
-    """name and parameters of the rule that made the split"""
+    """Name and parameters of the split rule."""
     tied: dict[str, int] = Field(default_factory=dict)
-    """held-out rows of each split that a draw chose, since other rows of the user have the same time; empty where the
-    split does not go by a user's order in time"""
+    """Number of held-out rows of each split that a draw chose among a user's rows with the same time; empty if the
+    split does not follow the order of time."""
     has_ratings: bool
     rating_meaning: str | None = None
-    """what ratings are where they are weights, as "weight of event: view 0.1, purchase 1"; None: the log's ratings"""
+    """Meaning of ratings that are weights, such as "weight of event: view 0.1, purchase 1"; None: the log's ratings."""
     has_timestamps: bool
     timestamp_unit: Literal["ms"] = "ms"
-    """milliseconds since 1970 UTC"""
+    """Unit of timestamps: milliseconds since 1970 UTC."""
     id_types: dict[str, Literal["int64", "string"]]
     items: FileRecord
     item_space: str
-    """fingerprint of which number is which item; a sample has that of its parent"""
+    """Fingerprint of the item numbering; a sample has that of its parent."""
     shards: list[ShardRecord]
     dropped: dict[str, int]
-    """rows that each filter took: where, event, duplicates, min_rating, min_item, min_user, short_history, split"""
+    """Rows that each filter removed: where, event, duplicates, min_rating, min_item, min_user, short_history, split."""
     quarantine: QuarantineRecord = QuarantineRecord()
     noticed: list[Notice] = Field(default_factory=list)
-    """what reading the log skipped, changed or found odd"""
+    """Notices: what reading skipped, changed or found unusual."""
     source: dict[str, Any]
-    """inputs (without credentials), rows read, skipped files, how the files were read"""
+    """Inputs (without credentials), rows read, skipped files and reader options."""
     config: dict[str, Any]
-    """the settings that decide the content"""
+    """Settings that determine the content."""
     parent: Parent | None = None
     made_with: dict[str, str]
-    """versions of this package and of the libraries whose bytes the shards are"""
+    """Versions of this package and of the libraries that wrote the shards."""
 
     @property
     def fingerprint(self) -> str:
-        """Hex digest of the content: the same rows under the same numbers give the same one."""
+        """Hex digest of the content: equal for the same rows with the same numbering."""
         digest = hashlib.sha256(self.items.sha256.encode())
         for shard in self.shards:
             digest.update(shard.data.sha256.encode() + shard.users.sha256.encode())
         return digest.hexdigest()[:32]
 
     def contradiction(self) -> str | None:
-        """What in the manifest cannot be true beside the rest of it, as a clause; None where nothing is."""
+        """Returns an inconsistency within the manifest as a clause, or None."""
         first, paths = 0, {self.items.path}
         for k, shard in enumerate(self.shards):
             for file in (shard.data, shard.users):
@@ -111,7 +111,7 @@ class Manifest(_Record):
             if sum(shard.splits.values()) != shard.rows:
                 return f"shard {k} has {shard.rows:,} rows, but its splits have {sum(shard.splits.values()):,}"
             first += shard.n_users
-        for name, said, found in (
+        for name, stated, actual in (
             ("users", self.n_users, first),
             ("rows", self.n_rows, sum(shard.rows for shard in self.shards)),
             *(
@@ -119,45 +119,46 @@ class Manifest(_Record):
                 for split in sorted({*self.splits, *(split for shard in self.shards for split in shard.splits)})
             ),
         ):
-            if said != found:
-                return f"it says {said:,} {name}, but its shards have {found:,}"
+            if stated != actual:
+                return f"it states {stated:,} {name}, but its shards have {actual:,}"
         return None
 
     def tied_share(self, split: str) -> float | None:
-        """Share of a split's rows that a draw chose among a user's rows of the same time; None where none could."""
+        """Returns the share of a split's rows that a draw chose among a user's rows with the same time; None if
+        unknown."""
         return self.tied[split] / self.splits[split] if self.tied and self.splits.get(split) else None
 
     def write(self, uri: str) -> None:
-        """Writes the manifest of the dataset at ``uri``; from here on it is a dataset."""
+        """Writes the manifest of the dataset at ``uri``, which completes the dataset."""
         recorded.write_json(storage.join(uri, NAME), self.model_dump(mode="json"))
 
 
 DATASET_FORMAT = "distill_at_scale/dataset"
 SYNTHETIC_FORMAT = "distill_at_scale/synthetic"
-"""What the manifest of a synthetic dataset names itself."""
+"""``format`` field of a synthetic dataset's manifest."""
 
 
 def read_manifest(uri: str) -> Manifest:
-    """The manifest of the dataset at ``uri``.
+    """Reads the manifest of the dataset at ``uri``.
 
     Raises:
-        DasError: when there is none, when a writer has not finished there, or when it is damaged.
+        DasError: The manifest is missing or damaged, or a writer has not finished.
     """
-    place = storage.redact(uri)
+    shown_uri = storage.redact(uri)
     try:
         content = storage.read_bytes(storage.join(uri, NAME))
     except FileNotFoundError:
         if storage.exists(storage.join(uri, WORK)):
             raise DasError(
-                f"{place} is no dataset: a run has not finished there; run the same command again to finish it."
+                f"{shown_uri} is not a dataset: a run has not finished there; run the same command again to finish it."
             ) from None
         if not storage.exists(uri):
-            raise DasError(f"{place} does not exist; `das prepare --output` makes a dataset.") from None
-        raise DasError(f"{place} is no dataset: it has no {NAME}; `das prepare` makes one from a log.") from None
+            raise DasError(f"{shown_uri} does not exist; `das prepare --output` makes a dataset.") from None
+        raise DasError(f"{shown_uri} is not a dataset: it has no {NAME}; `das prepare` makes one from a log.") from None
     file = storage.join(uri, NAME)
     if recorded.parse_json(content, file, FIX)[0].get("format") == SYNTHETIC_FORMAT:
         raise DasError(
-            f"{place} holds synthetic users or sequences, not a log's; `das fit` and `das export` take them, this "
-            "does not."
+            f"{shown_uri} holds synthetic users or sequences, not a log's; `das fit` and `das export` accept them, "
+            "this command does not."
         )
     return recorded.read_manifest(Manifest, content, file, FIX, Manifest.contradiction)

@@ -1,8 +1,8 @@
-"""Files that this project wrote, read with what was recorded of them: size and digest.
+"""Reads back the files that this project wrote, and compares them with their recorded size and digest.
 
-A file that a manifest lists is compared with its :class:`FileRecord` when a process first reads it. JSON that is read
-back carries a checksum of itself (:func:`write_json`). What differs, is missing or cannot be parsed is a
-:class:`~distill_at_scale.errors.DamagedFileError`, raised here and nowhere else.
+A file that a manifest lists is compared with its :class:`FileRecord` when a process first reads it. JSON files carry
+their own checksum (:func:`write_json`). A file that differs, is missing or cannot be parsed raises
+:class:`~distill_at_scale.errors.DamagedFileError`, in this module and nowhere else.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from distill_at_scale.finite_json import dumps
 
 _M = TypeVar("_M", bound=BaseModel)
 CHECKSUM = "checksum"
-"""field of a JSON file with the SHA-256 of the rest"""
+"""Field of a JSON file that holds the SHA-256 of the other fields."""
 
 
 def _inside(path: str) -> str:
-    """Refuses a path that would lead out of the folder of its manifest."""
+    """Rejects a path outside the manifest's folder."""
     parts = path.split("/")
     if not path or path.startswith("/") or any(c in path for c in "\\:\0") or any(p in ("", ".", "..") for p in parts):
         raise ValueError(f"path '{path}' leads out of the dataset")
@@ -43,28 +43,28 @@ Inside = Annotated[str, AfterValidator(_inside)]
 
 
 class FileRecord(BaseModel):
-    """One file of a folder, as its manifest describes it."""
+    """One file of a folder, as described by its manifest."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: Inside
-    """relative to the manifest"""
+    """Path relative to the manifest."""
     bytes: int = Field(ge=0)
     sha256: str
-    """what tells contents apart, for anybody"""
+    """SHA-256 of the content, comparable by any tool."""
     digest: str = ""
-    """what a reading is compared with, being faster (:mod:`~distill_at_scale.data.digests`); "": with ``sha256``"""
+    """Fast digest compared on every read (:mod:`~distill_at_scale.data.digests`); if empty, ``sha256`` is compared."""
 
 
 def record_of(path: str, content: bytes | pa.Buffer) -> FileRecord:
-    """The record of a file with this content."""
+    """Returns the record of a file with this content."""
     sha256, digest = hashlib.sha256(content).hexdigest(), digest_of(content).hex()
     return FileRecord(path=path, bytes=len(content), sha256=sha256, digest=digest)
 
 
 # -- files that a manifest lists -------------------------------------------------------------------------------------
 
-# (URI, digest) -> what told then whether the file changes. Entries are small, and forgetting one costs a reading.
+# (URI, digest) -> the file's stamp when it was verified. A forgotten entry costs only one more reading.
 Stamp = tuple[int, int, int] | None
 _verified: dict[tuple[str, str], Stamp] = {}
 _MOST_VERIFIED = 1 << 17
@@ -73,16 +73,16 @@ _MOST_VERIFIED = 1 << 17
 def open_recorded(folder: str, record: FileRecord, fix: str) -> pa.NativeFile:
     """Opens a recorded file; close it, or use ``with``.
 
-    The first time in a process the whole file is read, compared with its record and served from memory; after that
-    only what is asked for is read, as long as a local file's size and time stay the same.
+    On its first use in a process the whole file is read, compared with its record and served from memory. Later calls
+    read only the requested ranges, provided that a local file's size and modification time are unchanged.
 
     Args:
-        folder: of the manifest.
-        record: of the file.
-        fix: what to do where it is damaged; the end of a sentence.
+        folder: Folder of the manifest.
+        record: Record of the file.
+        fix: Remedy for a damaged file, as the end of a sentence.
 
     Raises:
-        DamagedFileError: missing, truncated or altered.
+        DamagedFileError: The file is missing, truncated or altered.
     """
     uri = storage.join(folder, record.path)
     before = stamp(uri)
@@ -97,10 +97,10 @@ def open_recorded(folder: str, record: FileRecord, fix: str) -> pa.NativeFile:
 
 
 def read_recorded(folder: str, record: FileRecord, fix: str, thorough: bool = False) -> pa.Buffer:
-    """The whole content of a recorded file, compared with its record; with ``thorough``, by SHA-256.
+    """Reads a whole recorded file and compares it with its record; with ``thorough``, by SHA-256.
 
     Raises:
-        DamagedFileError: missing, truncated or altered.
+        DamagedFileError: The file is missing, truncated or altered.
     """
     uri = storage.join(folder, record.path)
     with missing_is_damage(uri, fix), storage.open_input(uri) as file:
@@ -110,47 +110,47 @@ def read_recorded(folder: str, record: FileRecord, fix: str, thorough: bool = Fa
 def read_parquet(
     folder: str, record: FileRecord, fix: str, columns: Sequence[str] | None = None, rows: int | None = None
 ) -> pa.Table:
-    """A recorded Parquet file, all columns or those named.
+    """Reads a recorded Parquet file: all columns, or the named ones.
 
     Args:
-        folder, record, fix: as of :func:`open_recorded`.
-        columns: their names.
-        rows: how many the manifest says there are; None: it does not say.
+        folder, record, fix: As in :func:`open_recorded`.
+        columns: Names of the columns to read.
+        rows: Number of rows stated by the manifest; None: not stated.
 
     Raises:
-        DamagedFileError: missing, altered, unreadable, or with another number of rows.
+        DamagedFileError: The file is missing, altered or unreadable, or has another number of rows.
     """
     uri = storage.join(folder, record.path)
     with open_recorded(folder, record, fix) as file, parsing(uri, fix):
         parquet = pq.ParquetFile(file)
-        found = parquet.metadata.num_rows
-        if rows is not None and found != rows:
-            raise DamagedFileError(f"{storage.redact(uri)} has {found:,} rows where its manifest says {rows:,}; {fix}.")
+        actual = parquet.metadata.num_rows
+        if rows is not None and actual != rows:
+            raise DamagedFileError(f"{storage.redact(uri)} has {actual:,} rows, but its manifest says {rows:,}; {fix}.")
         return parquet.read(columns=None if columns is None else list(columns))
 
 
 def is_verified(uri: str, digest: str) -> bool:
-    """Whether this process has compared a file with this digest, and a local one has not changed since."""
+    """Returns whether this process has verified the file against this digest and, if it is local, it is unchanged."""
     key = (uri, digest)
     return key in _verified and _verified[key] == stamp(uri)
 
 
 def set_verified(uri: str, digest: str, before: Stamp) -> None:
-    """Says so; ``before`` is the file's stamp before it was read."""
+    """Records that a file was verified; ``before`` is its stamp before it was read."""
     if len(_verified) >= _MOST_VERIFIED:
         _verified.clear()
     _verified[uri, digest] = before
 
 
 def stamp(uri: str) -> Stamp:
-    """What tells that a local file has changed; other storages are asked only once."""
+    """Returns what changes when a local file changes; None for other storages, whose files are verified only once."""
     if not storage.is_local(uri):
         return None
     try:
-        found = os.stat(storage.local_path(uri))
+        status = os.stat(storage.local_path(uri))
     except OSError:
         return None
-    return found.st_size, found.st_mtime_ns, found.st_ino
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _compared(file: pa.NativeFile, uri: str, record: FileRecord, fix: str, thorough: bool = False) -> pa.Buffer:
@@ -163,27 +163,27 @@ def _compared(file: pa.NativeFile, uri: str, record: FileRecord, fix: str, thoro
     return content
 
 
-# -- JSON with a checksum of itself ----------------------------------------------------------------------------------
+# -- JSON with its own checksum --------------------------------------------------------------------------------------
 
 
 def write_json(uri: str, content: Mapping[str, Any]) -> None:
     """Writes a JSON object with its own checksum, for :func:`read_json`."""
-    # As a reader will see it: tuples are lists, keys are strings.
+    # The checksum covers the content as read back: tuples become lists, keys become strings.
     plain = json.loads(dumps(content))
     plain.pop(CHECKSUM, None)
     storage.write_json(uri, {**plain, CHECKSUM: _checksum(plain)})
 
 
 def read_json(uri: str, fix: str) -> dict[str, Any]:
-    """What :func:`write_json` wrote.
+    """Reads an object that :func:`write_json` wrote.
 
     Args:
-        uri: of the file.
-        fix: what to do where it is damaged; the end of a sentence.
+        uri: Address of the file.
+        fix: Remedy for a damaged file, as the end of a sentence.
 
     Raises:
-        FileNotFoundError: there is none.
-        DamagedFileError: no JSON object, without a checksum, or with a wrong one.
+        FileNotFoundError: The file does not exist.
+        DamagedFileError: The file is not a JSON object, or its checksum is missing or wrong.
     """
     content, checksum = parse_json(storage.read_bytes(uri), uri, fix)
     require_checksum(content, checksum, uri, fix, version=None)
@@ -191,39 +191,41 @@ def read_json(uri: str, fix: str) -> dict[str, Any]:
 
 
 Checksum = Literal["right", "wrong", "none"]
-"""How a JSON file's checksum was found"""
+"""Result of comparing a JSON file with its own checksum."""
 
 
 def parse_json(raw: bytes, uri: str, fix: str) -> tuple[dict[str, Any], Checksum]:
-    """A JSON object without its checksum, and how that was found, for :func:`require_checksum`: what is of another
-    version is better told so.
+    """Parses a JSON object and compares its checksum, without raising: the caller reports another version first.
+
+    Returns:
+        The object without its checksum, and the result for :func:`require_checksum`.
 
     Raises:
-        DamagedFileError: no JSON object.
+        DamagedFileError: The content is not a JSON object.
     """
     with parsing(uri, fix):
         content = json.loads(raw)
         if not isinstance(content, dict):
-            raise ValueError("no JSON object")
-        said = content.pop(CHECKSUM, None)
-        if said is None:
+            raise ValueError("not a JSON object")
+        stored = content.pop(CHECKSUM, None)
+        if stored is None:
             return content, "none"
-        return content, "right" if said == _checksum(content) else "wrong"
+        return content, "right" if stored == _checksum(content) else "wrong"
 
 
 def require_checksum(
     content: Mapping[str, Any], checksum: Checksum, uri: str, fix: str, version: str | None = "version"
 ) -> None:
-    """Refuses a file with a wrong checksum, and one without, unless it is of the first version, which had none.
+    """Rejects a file whose checksum is wrong or missing. Files of version 1 have none and are accepted.
 
     Args:
-        content, checksum: as :func:`parse_json` gives them.
-        uri: of the file.
-        fix: what to do where it is damaged; the end of a sentence.
-        version: the field that says which it is, where there were files without a checksum.
+        content, checksum: Results of :func:`parse_json`.
+        uri: Address of the file.
+        fix: Remedy for a damaged file, as the end of a sentence.
+        version: Name of the version field; None: files of every version have a checksum.
 
     Raises:
-        DamagedFileError: saying which.
+        DamagedFileError: The checksum is wrong or missing.
     """
     if checksum == "wrong":
         raise DamagedFileError(f"{storage.redact(uri)} differs from its own checksum; {fix}.")
@@ -234,30 +236,30 @@ def require_checksum(
 def read_manifest(
     model: type[_M], raw: bytes, uri: str, fix: str, contradiction: Callable[[_M], str | None] = lambda _: None
 ) -> _M:
-    """A manifest that a file holds.
+    """Parses and validates a manifest.
 
     Args:
-        model: with a ``version``, of which the first had no checksum.
-        raw: content of the file.
-        uri: of the file.
-        fix: what to do where it is damaged; the end of a sentence.
-        contradiction: what in it cannot be true beside the rest of it, as a clause; None where nothing is.
+        model: Model with a ``version`` field; version 1 has no checksum.
+        raw: Content of the file.
+        uri: Address of the file.
+        fix: Remedy for a damaged file, as the end of a sentence.
+        contradiction: Function that returns an inconsistency within the manifest as a clause, or None.
 
     Raises:
-        DamagedFileError: another version, a wrong field, a contradiction, a wrong checksum or none.
+        DamagedFileError: Another version, an invalid field, a contradiction, or a wrong or missing checksum.
     """
     content, checksum = parse_json(raw, uri, fix)
     file = storage.redact(uri)
     try:
-        found = model.model_validate(content)
+        manifest = model.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"
         raise DamagedFileError(f"{file} is damaged or of another version: {field}: {first['msg']}; {fix}.") from None
-    if problem := contradiction(found):
+    if problem := contradiction(manifest):
         raise DamagedFileError(f"{file} contradicts itself: {problem}; {fix}.")
     require_checksum(content, checksum, uri, fix)
-    return found
+    return manifest
 
 
 def _checksum(content: Mapping[str, Any]) -> str:
@@ -265,7 +267,7 @@ def _checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-# -- the one place that knows how libraries fail on damaged files ----------------------------------------------------
+# -- how libraries fail on damaged files -----------------------------------------------------------------------------
 
 _PARSING = (
     OSError,
@@ -287,12 +289,12 @@ _PARSING = (
 
 @contextlib.contextmanager
 def parsing(uri: str, fix: str) -> Iterator[None]:
-    """Turns the many ways in which content that was read from ``uri`` fails to parse into one sentence.
+    """Turns the exceptions that parsers raise on the content of ``uri`` into one sentence.
 
-    For content in memory: what fails here is the content, not the storage.
+    Use it for content in memory: the failure is then the content's, not the storage's.
 
     Raises:
-        DamagedFileError: for whatever a parser raised.
+        DamagedFileError: A parser failed.
     """
     try:
         yield
@@ -305,7 +307,7 @@ def parsing(uri: str, fix: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def missing_is_damage(uri: str, fix: str) -> Iterator[None]:
-    """A recorded file that is not there is damage too."""
+    """Treats a missing recorded file as damage."""
     try:
         yield
     except FileNotFoundError:

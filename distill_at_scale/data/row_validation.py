@@ -1,7 +1,7 @@
-"""Raw rows in, good rows and bad rows with a reason out: the rules every row of a log must pass.
+"""Row validation: raw rows in, good rows and rejected rows with a reason out.
 
-Clean data takes the fast way: casts, null counts and minima only. Masks and reasons are computed
-for batches that hold a bad row.
+Clean batches take a fast path of casts, null counts and minima. Masks and reasons are computed only for batches
+with a bad row.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ BAD_SCHEMA: Final[dict[str, type[pl.DataType]]] = {
     **dict.fromkeys(Columns.LOG, pl.String),
     "line": pl.String,
 }
-"""Columns of the quarantine: the reason, the file, the row or line number there (from 1; null where
-unknown), the raw values as text, and the whole line where the line itself is broken."""
+"""Columns of the quarantine: reason, file, row or line number in it (from 1; null if unknown), raw values as text, and
+the whole line if the line itself is malformed."""
 
-# Quarantined text is for the eye; a broken file must not come back whole as one value.
+# Quarantined text is for display only; a broken file must not be copied whole as one value.
 _MAX_TEXT: Final = 1000
 _SPLIT_CODES: Final = {
     "-1": -1,
@@ -44,30 +44,30 @@ _SPLIT_CODES: Final = {
 
 
 def empty_bad() -> pl.DataFrame:
-    """No bad rows."""
+    """Returns an empty frame of bad rows."""
     return pl.DataFrame(schema=BAD_SCHEMA)
 
 
-def clean_rows(
+def validate_rows(
     raw: pl.DataFrame,
     id_types: Mapping[str, str],
     times: TimeRule,
     source: str,
     rows: int | Sequence[int] | np.ndarray | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Divides raw rows into good ones, converted, and bad ones, each with its first reason.
+    """Divides raw rows into good rows, converted, and bad rows, each with its first reason.
 
     Args:
         raw: [n] rows with ``user_id``, ``item_id`` and any of ``rating``, ``timestamp``, ``split``; integers,
             floats, decimals, strings, dates or datetimes.
         id_types: ``"int64"`` or ``"string"`` for each id column.
-        times: how timestamps are read that do not carry their own unit.
-        source: the file's name for the quarantine.
-        rows: number of the first row in its file, the numbers of all rows, or None where unknown.
+        times: Rule for timestamps that do not carry their own unit.
+        source: File name, for the quarantine.
+        rows: Number of the first row in its file, the numbers of all rows, or None if unknown.
 
     Returns:
-        good [g]: ids Int64 or String, ``rating`` Float32, ``timestamp`` Int64 nanoseconds since 1970 UTC (what lies
-        below a millisecond still orders rows), ``split`` Int8; bad [n − g]: :data:`BAD_SCHEMA`.
+        good [g]: ids Int64 or String, ``rating`` Float32, ``timestamp`` Int64 nanoseconds since 1970 UTC (digits below
+        a millisecond still order rows), ``split`` Int8; bad [n − g]: :data:`BAD_SCHEMA`.
     """
     converted = {}
     for name in Columns.LOG:
@@ -99,7 +99,7 @@ def clean_rows(
 
 
 def broken_lines(lines: Sequence[str], reasons: Sequence[str], source: str, rows: pl.Series) -> pl.DataFrame:
-    """Quarantine rows for lines that do not come apart into fields; ``rows`` Int64, null where unknown."""
+    """Returns quarantine rows for lines that cannot be split into fields; ``rows`` is Int64, null where unknown."""
     frame = pl.DataFrame(
         {
             "reason": pl.Series(reasons, dtype=pl.String),
@@ -130,7 +130,7 @@ def _row_numbers(rows: int | Sequence[int] | np.ndarray | None, is_bad: pl.Serie
 
 
 def quarantined(faulty: pl.DataFrame, reason: pl.Series, source: str, rows: pl.Series) -> pl.DataFrame:
-    """Rows of the quarantine for raw rows (any of the log's columns), with a reason and a row number each."""
+    """Returns quarantine rows for raw rows (any of the log's columns), with a reason and a row number each."""
     texts = [
         as_text(faulty[name]).str.slice(0, _MAX_TEXT).alias(name)
         if name in faulty.columns
@@ -148,7 +148,7 @@ def quarantined(faulty: pl.DataFrame, reason: pl.Series, source: str, rows: pl.S
     )
 
 
-# Conversions: each gives a series of the target type, null where the value is bad.
+# Conversions: each returns a series of the target type, null where the value is bad.
 
 
 def _convert_rating(values: pl.Series) -> pl.Series:
@@ -166,7 +166,7 @@ def _convert_split(values: pl.Series) -> pl.Series:
     return text.replace_strict(_SPLIT_CODES, default=None, return_dtype=pl.Int8)
 
 
-# Reasons, computed for bad rows only.
+# Reasons, computed only for bad rows.
 
 
 def _reasons(values: pl.Series, is_bad: pl.Series, id_type: str | None, times: TimeRule) -> pl.Series:

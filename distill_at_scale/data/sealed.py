@@ -1,7 +1,7 @@
-"""Files that no manifest lists, sealed: 48 bytes behind their content tell whether a bit of it has changed.
+"""Sealed files, which no manifest lists: a 48-byte seal after the content detects any change to it.
 
-Parts of unfinished work, caches and checkpoints are many and large, and most are read a moment after they were written;
-hence a fast digest (:mod:`~distill_at_scale.data.digests`).
+Parts of unfinished work, caches and checkpoints are large and numerous, and most are read shortly after they were
+written; hence the fast digest (:mod:`~distill_at_scale.data.digests`).
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ log = logging.getLogger(__name__)
 
 _MAGIC = b"das-seal"
 SEAL_BYTES = len(_MAGIC) + 8 + DIGEST_BYTES
-"""what a seal adds to a file"""
+"""Number of bytes that a seal adds to a file."""
 
 
 class _Sealing:
-    """A file that remembers the digest of what is written to it."""
+    """A file wrapper that keeps the digest of everything written."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self.digest = file, Digest()
@@ -36,7 +36,7 @@ class _Sealing:
         self._file.write(cast(bytes, content))
         return memoryview(content).nbytes
 
-    def on_progress(self) -> int:
+    def tell(self) -> int:
         return self.digest.length
 
     def flush(self) -> None:
@@ -48,7 +48,7 @@ class _Sealing:
 
 @contextlib.contextmanager
 def open_output(uri: str) -> Iterator[IO[bytes]]:
-    """As :func:`storage.open_output`; the file gets its seal when the block ends."""
+    """As :func:`storage.open_output`; the seal is appended when the block ends."""
     with storage.open_output(uri) as file:
         sealing = _Sealing(file)
         yield cast(IO[bytes], sealing)
@@ -56,20 +56,20 @@ def open_output(uri: str) -> Iterator[IO[bytes]]:
 
 
 def write(uri: str, content: Content) -> None:
-    """Writes a whole file and its seal."""
+    """Writes a whole file with its seal."""
     with open_output(uri) as file:
         file.write(cast(bytes, content))
 
 
 def read(uri: str, fix: str) -> pa.Buffer:
-    """What was written, without the seal.
+    """Reads the content of a sealed file, without the seal.
 
     Args:
-        uri: of the file.
-        fix: what to do where it is damaged; the end of a sentence.
+        uri: Address of the file.
+        fix: Remedy for a damaged file, as the end of a sentence.
 
     Raises:
-        DamagedFileError: missing, truncated or altered.
+        DamagedFileError: The file is missing, truncated or altered.
     """
     with recorded.missing_is_damage(uri, fix), storage.open_input(uri) as file:
         content, digest = read_digested(file, max(file.size() - SEAL_BYTES, 0))
@@ -81,13 +81,13 @@ def read(uri: str, fix: str) -> pa.Buffer:
 
 @contextlib.contextmanager
 def open_input(uri: str, fix: str) -> Iterator[tuple[pa.NativeFile, int]]:
-    """A sealed file, and the bytes of its content; the seal lies behind them.
+    """Opens a sealed file; yields it with the size of its content in bytes, which the seal follows.
 
-    The first time in a process the whole file is read, compared with its seal and served from memory; after that only
-    what is asked for is read, as long as a local file's size and time stay the same.
+    On its first use in a process the whole file is read, compared with its seal and served from memory. Later calls
+    read only the requested ranges, provided that a local file's size and modification time are unchanged.
 
     Raises:
-        DamagedFileError: missing, truncated or altered.
+        DamagedFileError: The file is missing, truncated or altered.
     """
     known = recorded.is_verified(uri, _MAGIC.decode())
     if not known:
@@ -101,10 +101,10 @@ def open_input(uri: str, fix: str) -> Iterator[tuple[pa.NativeFile, int]]:
 
 
 def check(uri: str, fix: str) -> None:
-    """Compares a file with its seal without holding it, unless this process has done so before.
+    """Compares a file with its seal without holding it in memory, unless this process has already verified it.
 
     Raises:
-        DamagedFileError: missing, truncated or altered.
+        DamagedFileError: The file is missing, truncated or altered.
     """
     if recorded.is_verified(uri, _MAGIC.decode()):
         return
@@ -121,12 +121,12 @@ def check(uri: str, fix: str) -> None:
 
 
 def is_sound(uri: str, what: str, then: str = "it is made again") -> bool:
-    """Whether a file is there and undamaged; one that is damaged is removed, for its owner to make it again.
+    """Returns whether a file exists and is undamaged; a damaged file is removed, so that its owner makes it again.
 
     Args:
-        uri: of the file.
-        what: it holds, for the message that says so.
-        then: what becomes of it, likewise.
+        uri: Address of the file.
+        what: Content of the file, for the log message.
+        then: Consequence of the damage, for the log message.
     """
     if not storage.exists(uri):
         return False

@@ -1,4 +1,4 @@
-"""Split rules: which rows of a user are for training, validation and test.
+"""Split rules, which assign each user's rows to train, validation and test.
 
 Source: Sachdeva, Wu, McAuley, "On Sampling Collaborative Filtering Datasets" (WSDM 2022), section 4.1, and its
 reference code for `20_percent_hist` and `leave_2`.
@@ -12,19 +12,19 @@ from distill_at_scale.data import hashing
 from distill_at_scale.data.columns import SPLITS, TEST, TRAIN, VALIDATION, SplitRule
 
 SHORTEST_HISTORY: dict[SplitRule, int] = {"leave_2": 3, "20_percent_hist": 3, "temporal": 1, "column": 1}
-"""Users with fewer rows are dropped, as in the source."""
+"""Minimum history of each rule; users with fewer rows are dropped, as in the source."""
 
 
 def leave_2(offsets: np.ndarray) -> np.ndarray:
-    """A user's last row by time is test, the one before it validation, the rest train.
+    """Assigns each user's last row by time to test, the one before it to validation and the rest to train.
 
-    Which of several rows with the same time comes last is for the caller to settle, by a draw, not by ids.
+    The caller breaks ties in time, by a draw rather than by ids.
 
     Args:
-        offsets: int64 [users + 1], where each user's rows begin; rows in time order.
+        offsets: int64 [users + 1], start of each user's rows; rows in time order.
 
     Returns:
-        int8 [rows] of split codes.
+        int8 [rows], split codes.
     """
     code = np.full(offsets[-1], TRAIN, dtype=np.int8)
     last = offsets[1:] - 1
@@ -35,17 +35,17 @@ def leave_2(offsets: np.ndarray) -> np.ndarray:
 
 
 def tied(offsets: np.ndarray, timestamps: np.ndarray, code: np.ndarray) -> dict[str, int]:
-    """How many rows of validation and test were held out by a draw: another of the user's rows, in another split, has
-    the same time.
+    """Counts the validation and test rows that a draw held out: another of the user's rows, in another split, has the
+    same time.
 
     Args:
         offsets: int64 [users + 1].
-        timestamps: int64 [rows], in order within each user, in any unit.
-        code: int8 [rows] of split codes, that follow the order of time.
+        timestamps: int64 [rows], ascending within each user, in any unit.
+        code: int8 [rows], split codes that follow the order of time.
     """
     owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     same = (owner[1:] == owner[:-1]) & (timestamps[1:] == timestamps[:-1]) & (code[1:] != code[:-1])
-    # Two neighbours in different splits have one time: so has every row of that time in both of them.
+    # Neighbours with equal times are in different splits: every row of that time was drawn into its split.
     drawn = np.zeros(len(code), dtype=bool)
     drawn[1:] |= same
     drawn[:-1] |= same
@@ -55,27 +55,27 @@ def tied(offsets: np.ndarray, timestamps: np.ndarray, code: np.ndarray) -> dict[
 
 
 def tied_note(share: float | None) -> list[str]:
-    """What whoever reads a figure must know when a draw chose this share of the rows it stands on; nothing for none."""
+    """Returns a note on a share of held-out rows that were chosen by a draw; empty for a share of 0 or None."""
     if not share:
         return []
     return [f"{100 * share:.0f} % of the held-out rows were chosen by a draw among a user's rows with the same time."]
 
 
 def twenty_percent_hist(offsets: np.ndarray, user_hash: np.ndarray, item_hash: np.ndarray, seed: int) -> np.ndarray:
-    """Per user, in shuffled order: the first 80 % train, the next 10 % validation, the rest test; the very
-    first is always test.
+    """Splits each user's rows in shuffled order: the first 80 % train, the next 10 % validation, the rest test; the
+    very first row is always test.
 
-    The shuffle is the order of a hash of (seed, user, item): rows keep their split whatever else is in the
-    log, and no generator has a state to carry.
+    The shuffle sorts by a hash of (seed, user, item), so a row keeps its split whatever else the log contains, and no
+    generator state is needed.
 
     Args:
         offsets: int64 [users + 1].
         user_hash: uint64 [users].
         item_hash: uint64 [rows].
-        seed: of the shuffle.
+        seed: Seed of the shuffle.
 
     Returns:
-        int8 [rows] of split codes.
+        int8 [rows], split codes.
     """
     counts = np.diff(offsets)
     owner = np.repeat(np.arange(len(counts)), counts)
@@ -84,17 +84,17 @@ def twenty_percent_hist(offsets: np.ndarray, user_hash: np.ndarray, item_hash: n
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order)) - np.repeat(offsets[:-1], counts)
     size = counts[owner]
-    # Whole numbers, so that .8 n is never a rounding away from its rank.
+    # Integer arithmetic: rounding 0.8 n could move a rank to the other side.
     code = np.where(10 * rank < 8 * size, TRAIN, np.where(10 * rank < 9 * size, VALIDATION, TEST))
     code[rank == 0] = TEST
     return code.astype(np.int8)
 
 
 def temporal(timestamps: np.ndarray, validation_from: int, test_from: int) -> np.ndarray:
-    """Rows before ``validation_from`` (ms) are train, those from ``test_from`` on test, the rest validation.
+    """Assigns rows before ``validation_from`` (ms) to train, rows from ``test_from`` on to test, others to validation.
 
     Returns:
-        int8 [rows] of split codes.
+        int8 [rows], split codes.
     """
     code = np.full(len(timestamps), TRAIN, dtype=np.int8)
     code[timestamps >= validation_from] = VALIDATION

@@ -1,7 +1,7 @@
-"""Files on any storage: local disk, s3:// and whatever else fsspec knows; whole files appear at once or not at all.
+"""Files on any storage: local disk, s3:// and everything else that fsspec supports. Writes are atomic per file.
 
-Credentials come from the environment alone (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL`` …); an address that carries
-them is refused, and none reaches a manifest, a log or an error message.
+Credentials come only from the environment (``AWS_ACCESS_KEY_ID``, ``AWS_ENDPOINT_URL`` …). URIs that contain
+credentials are rejected, and no credentials reach a manifest, a log or an error message.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ __all__ = [
     "write_json",
 ]
 
-# What a web server that serves no parts of a file has to send whole.
+# Servers without range requests send whole files; larger ones are refused.
 _MOST_UNSEEKABLE = 1 << 30
 
 
@@ -76,11 +76,12 @@ def open_input(uri: str, scattered: bool = False) -> pa.NativeFile:
     """Opens a file for reading through Arrow (close it, or use ``with``).
 
     Args:
-        uri: of the file.
-        scattered: a few ranges are wanted, not the file from end to end: nothing is read ahead.
+        uri: Address of the file.
+        scattered: Reads only a few ranges of the file, so nothing is read ahead.
 
     Raises:
-        FileNotFoundError, StorageError: missing; out of reach.
+        FileNotFoundError: The file does not exist.
+        StorageError: The storage cannot be reached.
     """
     if is_local(uri):
         with explain(uri):
@@ -94,7 +95,7 @@ def open_input(uri: str, scattered: bool = False) -> pa.NativeFile:
 
 
 def read_range(uri: str, start: int, end: int) -> bytes:
-    """The bytes [start, end) of a file, of a shorter one those that there are."""
+    """Reads the bytes [start, end) of a file, fewer if it is shorter."""
     fs, path = filesystem(uri)
     with explain(uri):
         if scheme_of(uri) in WEB and not _serves_parts(uri):
@@ -103,7 +104,7 @@ def read_range(uri: str, start: int, end: int) -> bytes:
 
 
 def read_bytes(uri: str) -> bytes:
-    """The whole content of a small file."""
+    """Reads a small file."""
     fs, path = filesystem(uri)
     with explain(uri):
         return bytes(fs.cat_file(path))
@@ -118,7 +119,7 @@ def _serves_parts(url: str) -> bool:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return bool(answer.status == 206)
     except urllib.error.URLError:
-        return True  # the client's own request says better what is wrong
+        return True  # the error of the client's own request is clearer
 
 
 def _whole(fs: fsspec.AbstractFileSystem, path: str, uri: str) -> bytes:
@@ -133,14 +134,14 @@ def _whole(fs: fsspec.AbstractFileSystem, path: str, uri: str) -> bytes:
 
 @contextlib.contextmanager
 def unchanged(uri: str, version: str) -> Iterator[None]:
-    """Reading inside is of one version of a file: compared before and after, and where something failed.
+    """Checks that a file's version is unchanged before and after the block, and when the block fails.
 
     Args:
-        uri: of the file.
-        version: as a listing told it; an empty one is not compared.
+        uri: Address of the file.
+        version: Version from a listing; an empty one is not compared.
 
     Raises:
-        StorageError: another one is there now, or none.
+        StorageError: The file has changed or is missing.
     """
     _compare_version(uri, version)
     try:
@@ -156,12 +157,12 @@ def _compare_version(uri: str, version: str) -> None:
         if not version or same_version(stat(uri).version, version):
             return
     except FileNotFoundError:
-        raise StorageError(f"{redact(uri)}: the file is not there (any more); run the command again.") from None
-    raise StorageError(f"{redact(uri)} changed while it was read; run the command again.")
+        raise StorageError(f"{redact(uri)}: the file no longer exists; run the command again.") from None
+    raise StorageError(f"{redact(uri)} changed while it was being read; run the command again.")
 
 
 def sha256(uri: str) -> str:
-    """Hex digest of a file's content."""
+    """Returns the hex SHA-256 digest of a file."""
     digest = hashlib.sha256()
     with open_input(uri) as file:
         while chunk := file.read(1 << 22):
@@ -174,7 +175,7 @@ def sha256(uri: str) -> str:
 
 @contextlib.contextmanager
 def open_output(uri: str) -> Iterator[IO[bytes]]:
-    """A file to write to; it appears under its name only when the block ends without an error."""
+    """Opens a file for writing; it appears under its name only if the block ends without an error."""
     _refuse_web(uri)
     fs, path = filesystem(uri)
     if is_local(uri):
@@ -194,7 +195,7 @@ def open_output(uri: str) -> Iterator[IO[bytes]]:
         try:
             yield file
         except BaseException:
-            # Closing would commit half a file; discarding drops the upload.
+            # Closing would commit a partial file; discarding drops the upload.
             with contextlib.suppress(Exception):
                 file.discard()
             file.closed = True
@@ -211,18 +212,18 @@ def _draft(path: str) -> str:
 
 
 def drafted(path: str) -> str | None:
-    """The file that ``path`` is an unfinished draft of, left by a killed :func:`open_output`; None for others."""
+    """Returns the name of the file whose draft ``path`` is, left behind by a killed :func:`open_output`; else None."""
     return _DRAFT.sub(r"\1\2", path) if _DRAFT.fullmatch(path) else None
 
 
 def check_writable(uri: str) -> None:
-    """Refuses a file that could not be written, before the work that would make it; nothing is left behind.
+    """Rejects an output that cannot be written, before the work that makes it.
 
-    A few bytes are written beside it: into the nearest folder that there is on local disks.
+    The check writes a few bytes beside the file, on local disks into the nearest existing folder, and removes them.
 
     Raises:
-        SettingError: for an address with a user name or password in it.
-        StorageError: no rights, no space, a file where a folder should be, a storage that cannot be written to.
+        SettingError: The address contains a user name or password.
+        StorageError: No permission, no space, a file in place of a folder, or a read-only kind of storage.
     """
     _refuse_web(uri)
     fs, path = filesystem(uri)
@@ -242,19 +243,19 @@ def check_writable(uri: str) -> None:
 
 def _probe_disk(path: str, probe: str) -> None:
     if os.path.isdir(path):
-        raise StorageError(f"{path} is a folder where a file is to be written; choose another --output.")
+        raise StorageError(f"{path} is a folder, but the output is a file; choose another --output.")
     folder = os.path.dirname(path)
     while not _is_local_folder(folder):
         folder = os.path.dirname(folder)
-    place = os.path.join(folder, probe)
-    with open(place, "wb") as file:
+    draft = os.path.join(folder, probe)
+    with open(draft, "wb") as file:
         file.write(b"das")
-    os.unlink(place)
+    os.unlink(draft)
 
 
 def _refuse_web(uri: str) -> None:
     if scheme_of(uri) in WEB:
-        raise StorageError(f"{redact(uri)}: web servers cannot be written to; choose a folder or an object store.")
+        raise StorageError(f"{redact(uri)}: a web server is read-only; choose a folder or an object store.")
 
 
 def _is_local_folder(path: str) -> bool:
@@ -263,7 +264,7 @@ def _is_local_folder(path: str) -> bool:
             return True
     except (FileNotFoundError, NotADirectoryError):
         return False
-    raise NotADirectoryError(errno.ENOTDIR, f"{path} is a file, so that no folder can be made there")
+    raise NotADirectoryError(errno.ENOTDIR, f"{path} is a file, so no folder can be created there")
 
 
 def write_bytes(uri: str, content: bytes) -> None:
@@ -273,7 +274,7 @@ def write_bytes(uri: str, content: bytes) -> None:
 
 
 def remove(uri: str) -> None:
-    """Deletes a file or a whole folder; nothing happens when it is not there."""
+    """Deletes a file or a whole folder; does nothing if it does not exist."""
     fs, path = filesystem(uri)
     with explain(uri), contextlib.suppress(FileNotFoundError):
         fs.rm(path, recursive=True)
@@ -283,11 +284,11 @@ def remove(uri: str) -> None:
 
 
 def read_json(uri: str) -> Any:
-    """A JSON file's content.
+    """Reads a JSON file.
 
     Raises:
-        FileNotFoundError: there is none.
-        DamagedFileError: when it is no JSON.
+        FileNotFoundError: The file does not exist.
+        DamagedFileError: The content is not valid JSON.
     """
     try:
         return json.loads(read_bytes(uri))
@@ -296,5 +297,5 @@ def read_json(uri: str) -> Any:
 
 
 def write_json(uri: str, content: Any) -> None:
-    """Writes JSON, indented and with a final newline; what is no number becomes null."""
+    """Writes JSON, indented and with a final newline; NaN and infinities become null."""
     write_bytes(uri, (dumps(content, indent=2) + "\n").encode())

@@ -1,4 +1,4 @@
-"""The one place that knows how storage clients fail: their exceptions become one sentence about an address."""
+"""Turns the exceptions of storage clients into one sentence about a URI. No other module knows how clients fail."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _DENIED = {401, 403}
 
 @contextlib.contextmanager
 def explain(uri: str) -> Iterator[None]:
-    """Turns the many exceptions of storage clients into one sentence about ``uri``.
+    """Turns the exceptions of storage clients into one sentence about ``uri``.
 
-    A missing file stays a FileNotFoundError (callers know better what it means), a DasError passes, and so does
-    what Arrow says of a file's content.
+    FileNotFoundError passes, since the caller knows what it means; so do a DasError and Arrow's errors about a file's
+    content.
 
     Raises:
-        StorageError: out of reach, refused, unknown; of what is left what an input or output error said.
+        StorageError: The storage cannot be reached, refuses access or is unknown, or another I/O error occurred.
     """
     try:
         yield
@@ -55,7 +55,7 @@ def explain(uri: str) -> Iterator[None]:
 
 
 def _sentence(error: Exception, uri: str) -> str | None:
-    """What is wrong, without a full stop; None where the exception should stay what it is."""
+    """Describes the failure, without a full stop; None if the exception should pass unchanged."""
     chain = _chain(error)
     names, said = {type(one).__name__ for one in chain}, " ".join(str(one) for one in chain)
     if names & _NO_CREDENTIALS:
@@ -73,10 +73,10 @@ def _sentence(error: Exception, uri: str) -> str | None:
         missing = "bucket does not exist" in said.lower() or "NoSuchBucket" in said
         return "the bucket does not exist; create it or correct the URI" if missing else None
     if isinstance(error, NotImplementedError):
-        return "this kind of storage cannot do what was asked of it, as http:// cannot be written to; choose another"
+        return "this kind of storage does not support the operation (http:// is read-only, for example); choose another"
     if isinstance(error, OSError):
         if is_local(uri):
-            # Without a number it is Arrow's, about what the file holds.
+            # An OSError without a number comes from Arrow and concerns the file's content.
             return None if error.errno is None else _reason(error)
         return f"the storage refused: {shown(error, uri)}"
     return None
@@ -89,7 +89,7 @@ def _reason(error: OSError) -> str:
 
 
 def shown(error: BaseException, *uris: str) -> str:
-    """What a foreign exception says, on one line and without the secrets of addresses in it."""
+    """Formats a foreign exception on one line, without the secrets in addresses."""
     text = " ".join(str(error).split()) or type(error).__name__
     for uri in uris:
         text = text.replace(uri, redact(uri))
@@ -97,9 +97,9 @@ def shown(error: BaseException, *uris: str) -> str:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    found: list[BaseException] = []
+    chain: list[BaseException] = []
     current: BaseException | None = error
-    while current is not None and current not in found:
-        found.append(current)
+    while current is not None and current not in chain:
+        chain.append(current)
         current = current.__cause__ or current.__context__
-    return found
+    return chain

@@ -1,4 +1,4 @@
-"""Times of a log: their units, their conversion to nanoseconds, and what is plausible for one."""
+"""Timestamps of a log: units, conversion to nanoseconds, and plausible ranges."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import polars as pl
 
 from distill_at_scale.data.values import floats, integers, keep, outside
 
-# A fixed bound, not the clock's "now": the same input gives the same rows on any day.
+# A fixed bound instead of the current time: the same input gives the same rows on any day.
 END_OF_TIME_MS: Final = 4_102_444_800_000  # 2100-01-01T00:00:00Z
 EARLIEST_MS: Final = 631_152_000_000  # 1990-01-01T00:00:00Z
-# Most interactions of a log lie between these; a median that does not is of another unit, or no time.
+# Most interactions of a log lie in this range; a median outside it suggests another unit, or a column without times.
 LIKELY_MS: Final = (788_918_400_000, 2_051_222_400_000)  # 1995-01-01, 2035-01-01
 _NS_PER_MS: Final = 1_000_000
 UNITS: Final[dict[str, tuple[int, int]]] = {
@@ -27,8 +27,8 @@ UNITS: Final[dict[str, tuple[int, int]]] = {
     "excel": (86_400_000_000_000, 25_569),
     "ticks": (100, 621_355_968_000_000_000),
 }
-"""Unit → its length in nanoseconds, and what 1970 is in it: Excel counts days from 1899-12-30, .NET ticks of 100 ns
-from the year 1."""
+"""Unit → its length in nanoseconds, and the value of 1970 in it: Excel counts days from 1899-12-30, .NET ticks of
+100 ns from the year 1."""
 NAMES: Final[dict[str, str]] = {
     "s": "seconds",
     "ms": "milliseconds",
@@ -39,7 +39,7 @@ NAMES: Final[dict[str, str]] = {
     "ticks": ".NET ticks",
     "iso": "ISO 8601 text",
 }
-"""Unit → how people call it."""
+"""Unit → its name in messages."""
 _USUAL_ISO: Final = r"^[0-9]{4}-[0-9][0-9]-[0-9][0-9]_(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z?$"
 _ISO: Final = (
     r"^(?<date>[0-9]{4}-[0-9][0-9]-[0-9][0-9])"
@@ -47,10 +47,10 @@ _ISO: Final = (
     r"(?::(?<second>[0-5][0-9]|60)(?:[.,](?<fraction>[0-9]{1,9}))?)?"
     r" ?(?<zone>[Zz]|UTC|[+-][0-9][0-9]:?[0-9][0-9]|[+-][0-9][0-9])?)?$"
 )
-WRONG_UNIT: Final = "timestamp is of another unit than the others (1,000 or more times too small or too large)"
-TOO_EARLY: Final = "timestamp is before 1990 (cut off, not set, or of another unit)"
+WRONG_UNIT: Final = "timestamp is in another unit than the others (too small or too large by a factor of 1,000 or more)"
+TOO_EARLY: Final = "timestamp is before 1990 (cut off, not set, or in another unit)"
 UNLIKELY: Final = (WRONG_UNIT, TOO_EARLY)
-"""Reasons of rows whose time is no time of a log like this."""
+"""Reasons for rows whose time is implausible in a log with these times."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ class TimeRule:
     """How the timestamps of a log are read.
 
     Attributes:
-        unit: of numbers: one of ``UNITS``; ``iso`` for text; ``format`` for text as ``format`` says.
-        format: what ``strptime`` takes, with the unit ``format``.
-        checked: whether times before 1990 are bad: so where the log's times are known to be later.
+        unit: Unit of numbers, one of ``UNITS``; ``iso`` for ISO 8601 text; ``format`` for text that follows ``format``.
+        format: ``strptime`` format, for the unit ``format``.
+        checked: Whether times before 1990 are bad, as in logs whose other times are later.
     """
 
     unit: str
@@ -69,7 +69,8 @@ class TimeRule:
 
 
 def convert_time(values: pl.Series, rule: TimeRule) -> pl.Series:
-    """Int64 nanoseconds since 1970 UTC; null where a value is no time between 1970 (checked: 1990) and 2100."""
+    """Converts values to Int64 nanoseconds since 1970 UTC; null outside 1970 (checked: 1990) to 2100, or if
+    unreadable."""
     times = _convert(values, rule)
     if rule.checked:
         low: Any = times.min()
@@ -81,7 +82,7 @@ def convert_time(values: pl.Series, rule: TimeRule) -> pl.Series:
 def _convert(values: pl.Series, rule: TimeRule) -> pl.Series:
     unit = rule.unit
     if values.dtype.is_temporal():
-        # Bounded in milliseconds first: what lies beyond the calendar would overflow in nanoseconds.
+        # Bounds are applied in milliseconds first: times beyond the calendar would overflow in nanoseconds.
         ms = values.dt.epoch("ms")
         return keep(values, (ms >= 0) & (ms < END_OF_TIME_MS)).dt.epoch("ns")
     if unit == "format":
@@ -102,14 +103,14 @@ def _convert(values: pl.Series, rule: TimeRule) -> pl.Series:
 
 
 def _in_time(values: pl.Series, unit: str) -> pl.Series:
-    """Numbers in ``unit`` as nanoseconds; null before 1970 and from the year 2100 on."""
+    """Converts numbers in ``unit`` to nanoseconds; null before 1970 and from the year 2100 on."""
     length, start = UNITS[unit]
     end = END_OF_TIME_MS * _NS_PER_MS // length
     if values.dtype.is_float():
         values = values.cast(pl.Float64) - start
         values = keep(values, (values >= 0) & (values < end))
-        # 881250949.123 s in binary lies a hair below; rounding to microseconds, about as fine as a double is there,
-        # gives the time that was written.
+        # 881250949.123 s is slightly too low in binary. Rounding to microseconds, about the resolution of a double at
+        # this magnitude, recovers the written time.
         if length > 1000:
             return (values * (length // 1000)).round().cast(pl.Int64) * 1000
         return values.floor().cast(pl.Int64) * length
@@ -120,10 +121,12 @@ def _in_time(values: pl.Series, unit: str) -> pl.Series:
 
 
 def iso_to_ns(text: pl.Series) -> pl.Series:
-    """ISO 8601 text (a date, or date and time to the minute or finer; no zone: UTC) as nanoseconds; what is
-    before 1678 or after 2262, where 64 bits of them end, as that end."""
+    """Converts ISO 8601 text to nanoseconds: a date, or a date and time to the minute or finer; UTC without a zone.
+
+    Times before 1678 or after 2262, the range of 64-bit nanoseconds, are clipped to that range.
+    """
     for separator in "T ":
-        # The two most usual shapes have a parser six times as fast; it sees nothing the pattern would refuse.
+        # The two most common shapes have a parser six times as fast; it accepts nothing that the pattern would reject.
         if len(text) and text.str.contains(_USUAL_ISO.replace("_", separator)).all(ignore_nulls=False):
             times = text.str.slice(0, 19).str.to_datetime(f"%Y-%m-%d{separator}%H:%M:%S", strict=False)
             return _ms_as_ns(times.dt.epoch("ms"), 0)
@@ -144,36 +147,38 @@ def iso_to_ns(text: pl.Series) -> pl.Series:
 
 
 def _ms_as_ns(ms: pl.Series, fraction: pl.Series | int) -> pl.Series:
-    """Milliseconds plus nanoseconds as nanoseconds, cut to what fits 64 bits."""
+    """Converts milliseconds plus nanoseconds to nanoseconds, clipped to 64 bits."""
     limit = (1 << 63) // 1_000_000 - 1000
     if outside(ms, -limit, limit):
         ms = ms.clip(-limit, limit)
     return ms * 1_000_000 + fraction
 
 
-# Times as a format says
+# Times with a format
 
 
 def check_format(format: str) -> None:
-    """Refuses a format that cannot read the times it writes.
+    """Rejects a format that cannot read the times it writes.
 
     Raises:
-        ValueError: saying why.
+        ValueError: The format loses the date.
     """
     moment = datetime(2020, 2, 29, 13, 0, 0, tzinfo=UTC)
     written = moment.strftime(format)
     times = format_to_ns(pl.Series([written]), format)
-    # An hour of twelve without AM or PM, or no hour at all, loses the time of day; the day must be right.
+    # A 12-hour clock without AM or PM, or a format without hours, loses the time of day; the date must be right.
     if times.null_count() or datetime.fromtimestamp(int(times[0]) // 10**9, UTC).date() != moment.date():
         raise ValueError(
-            f"'{format}' cannot be read as a date; write it as Python's strptime does, "
+            f"'{format}' cannot be read as a date; use the codes of Python's strptime, "
             f"such as %Y-%m-%d %H:%M:%S or %d/%m/%Y, with a year, a month and a day"
         )
 
 
 def format_to_ns(text: pl.Series, format: str) -> pl.Series:
-    """Text as nanoseconds since 1970 (UTC where the format has no zone); null where it does not fit ``format``."""
-    # Polars follows Rust's chrono, which differs from Python in fractions, in Z for a zone, and in hours alone.
+    """Converts text to nanoseconds since 1970 (UTC if the format has no zone); null where it does not match
+    ``format``."""
+    # Polars follows Rust's chrono, which differs from Python in fractions, in Z as a zone, and in hours without
+    # minutes.
     format = format.replace(".%f", "%.f").replace("%z", "%#z")
     if re.search(r"%[HI]", format) and not re.search(r"%[MRTXc]", format):
         text, format = text + " 00", format + " %M"
@@ -189,15 +194,15 @@ def _as_text(values: pl.Series, rule: TimeRule) -> pl.Series:
         values = values.cast(pl.Int64, strict=False)
     if values.dtype != pl.String:
         return values.cast(pl.String, strict=False)
-    # 20220408.0 is what programs make of 20220408 beside a missing value.
+    # Programs write 20220408.0 for 20220408 in columns with missing values.
     return values if "." in (rule.format or "") else values.str.replace(r"\.0+$", "")
 
 
-# Why a time is bad, and what is likely
+# Reasons for bad times, and plausible times
 
 
 def time_reasons(values: pl.Series, rule: TimeRule) -> list[tuple[pl.Series, str]]:
-    """(which rows, why) for bad times, the first that holds counts; a row for which none does is unreadable."""
+    """Returns (mask, reason) pairs for bad times in order of precedence; rows without a match are unreadable."""
     ms = _as_ms(values, rule)
     low, high = LIKELY_MS
     scaled = np.array([1e-9, 1e-6, 1e-3, 1e3, 1e6, 1e9])
@@ -217,7 +222,7 @@ def time_reasons(values: pl.Series, rule: TimeRule) -> list[tuple[pl.Series, str
 
 
 def unreadable(rule: TimeRule) -> str:
-    """Why a value is no time at all."""
+    """Returns the reason for a value that is not a time at all."""
     if rule.unit == "format":
         return f"timestamp does not fit the format {rule.format} (--time-format names another)"
     what = "timestamp is not an ISO 8601 time" if rule.unit == "iso" else "timestamp is not a number"
@@ -225,7 +230,7 @@ def unreadable(rule: TimeRule) -> str:
 
 
 def _as_ms(values: pl.Series, rule: TimeRule) -> np.ndarray:
-    """float64 milliseconds of raw times, without bounds; NaN where unreadable."""
+    """Converts raw times to float64 milliseconds without bounds; NaN where unreadable."""
     if values.dtype.is_temporal():
         ms = values.dt.epoch("ms").cast(pl.Float64)
     elif rule.unit == "format":
@@ -241,12 +246,12 @@ def _as_ms(values: pl.Series, rule: TimeRule) -> np.ndarray:
 
 
 def is_likely(ms: float) -> bool:
-    """Whether a median of times, in milliseconds, is one of a log."""
+    """Returns whether a median time, in milliseconds, is plausible for a log."""
     return LIKELY_MS[0] <= ms < LIKELY_MS[1]
 
 
 def show_time(ms: float) -> str:
-    """A time in milliseconds as people write it: 2020-09-13 12:26:40."""
+    """Formats a time in milliseconds: 2020-09-13 12:26:40."""
     seconds = ms / 1000
     if not -62_135_596_800 <= seconds < 253_402_300_800:
         return "beyond the year 9999" if seconds > 0 else "before the year 1"

@@ -1,4 +1,4 @@
-"""Small steps on columns of raw values that the rules of a log share."""
+"""Operations on columns of raw values that the validation rules share."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _CALENDAR_MS: Final = 253_402_300_800_000
 
 
 def as_text(values: pl.Series) -> pl.Series:
-    """Values as text, null where there is none."""
+    """Converts values to text; null where the value is null."""
     if values.dtype.is_temporal():
-        # A time beyond the calendar cannot be printed as one; its number can.
+        # A time beyond the calendar is printed as its number.
         printable = values.dt.epoch("ms").is_between(-_CALENDAR_MS, _CALENDAR_MS)
         times = keep(values, printable).cast(pl.String)
         return pl.select(pl.coalesce(times, values.to_physical().cast(pl.String))).to_series()
@@ -25,24 +25,24 @@ def as_text(values: pl.Series) -> pl.Series:
 
 
 def outside(values: pl.Series, least: int, most: int) -> bool:
-    """Whether any value lies below ``least`` or above ``most``."""
+    """Returns whether any value is below ``least`` or above ``most``."""
     low: Any = values.min()
     high: Any = values.max()
     return low is not None and bool(low < least or high > most)
 
 
 def keep(values: pl.Series, mask: pl.Series) -> pl.Series:
-    """``values`` where ``mask`` is true, null elsewhere."""
+    """Returns ``values`` where ``mask`` is true, null elsewhere."""
     return pl.select(pl.when(mask).then(values)).to_series().alias(values.name)
 
 
 def integers(text: pl.Series) -> pl.Series:
-    """Text that is an integer, as Int64; null elsewhere."""
+    """Converts text to Int64; null where the text is not an integer."""
     trimmed = text.str.strip_chars(" \t")
     return keep(trimmed, trimmed.str.contains(_INTEGER)).cast(pl.Int64, strict=False)
 
 
 def floats(text: pl.Series) -> pl.Series:
-    """Text that is a number, as Float64; null elsewhere."""
+    """Converts text to Float64; null where the text is not a number."""
     trimmed = text.str.strip_chars(" \t")
     return keep(trimmed, trimmed.str.contains(_FLOAT)).cast(pl.Float64, strict=False)

@@ -1,4 +1,4 @@
-"""Measuring recommenders: ranking metrics over the whole catalogue, streamed and mergeable."""
+"""Evaluation of recommenders: ranking metrics over the whole catalogue, streamed and mergeable."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from distill_at_scale.evaluation.ranking import EvaluationResult, RankingEvaluator, evaluate
 
 RANKING_METRICS: Final = ("hr", "recall", "precision", "ndcg", "mrr", "psp")
-"""each at a cut-off, as ndcg@10; see `metrics`"""
+"""Names of the ranking metrics, each reported at cut-offs, such as ndcg@10; see `metrics`."""
 
-# The command line's help and completion need the metrics' names alone.
+# The command line's help and completion need only the names of the metrics.
 _HOMES = {
     "inverse_propensities": "metrics",
     **dict.fromkeys(("EvaluationResult", "RankingEvaluator", "evaluate"), "ranking"),

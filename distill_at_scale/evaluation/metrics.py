@@ -1,13 +1,13 @@
-"""The ranking metrics, each for a batch of users at once, from which places of their top-k lists are hits.
+"""Ranking metrics for a batch of users at once, computed from which ranks of their top-k lists are hits.
 
-With T the user's held-out set (at least one item) and "top-k" the k unseen items of highest score:
+With T the user's held-out set (at least one item) and "top-k" the k unseen items with the highest scores:
 
 ==============  ======================================================================================
-``hr@k``        \\|top-k ∩ T\\| / min(\\|T\\|, k); the ∞-AE paper's HR, known to others as truncated recall
+``hr@k``        \\|top-k ∩ T\\| / min(\\|T\\|, k); the ∞-AE paper's HR, elsewhere called truncated recall
 ``recall@k``    \\|top-k ∩ T\\| / \\|T\\|
 ``precision@k`` \\|top-k ∩ T\\| / k
 ``ndcg@k``      DCG@k over the DCG@k of the best possible list; binary gain, discount 1 / log2(rank + 1)
-``mrr@k``       1 / rank of the first hit, 0 where none is within k
+``mrr@k``       1 / rank of the first hit, 0 if none is within k
 ``psp@k``       [Σ over top-k ∩ T of p_i / m] / [Σ of the m largest p_i of T], m = min(\\|T\\|, k)
 ==============  ======================================================================================
 
@@ -25,17 +25,17 @@ from distill_at_scale.data import ragged
 
 
 def inverse_propensities(item_counts: np.ndarray, n_rows: int, a: float = 0.55, b: float = 1.5) -> np.ndarray:
-    """How much a hit on each item weighs in ``psp``: p_i = 1 + C (n_i + B)^-A, C = (ln N - 1)(B + 1)^A.
+    """Returns the weight of a hit on each item in ``psp``: p_i = 1 + C (n_i + B)^-A, C = (ln N - 1)(B + 1)^A.
 
-    Source: Jain, Prabhu, Varma, "Extreme multi-label loss functions" (KDD 2016), with its defaults of A, B.
+    Source: Jain, Prabhu, Varma, "Extreme multi-label loss functions" (KDD 2016), with its default A and B.
 
     Args:
         item_counts: int64 [n_items], n_i, train rows of each item.
-        n_rows: N, train rows in all.
+        n_rows: N, total number of train rows.
         a, b: A and B.
 
     Returns:
-        float64 [n_items], all ≥ 1 as long as N ≥ 3.
+        float64 [n_items], all ≥ 1 for N ≥ 3.
     """
     c = (math.log(max(n_rows, 1)) - 1.0) * (b + 1.0) ** a
     return 1.0 + c * (np.asarray(item_counts, dtype=np.float64) + b) ** -a
@@ -48,14 +48,14 @@ def ranking_metrics(
     heldout_gains: np.ndarray,
     ks: tuple[int, ...],
 ) -> dict[str, np.ndarray]:
-    """All ranking metrics of a batch of users, every one of whom has held-out items.
+    """Computes all ranking metrics for a batch of users who all have held-out items.
 
     Args:
         hits: bool [b, K], whether the item at each rank is held out; K < max(ks) in a small catalogue.
         gains: float64 [b, K], inverse propensities p_i of the items at each rank.
         heldout_counts: int64 [b], \\|T\\| ≥ 1.
-        heldout_gains: float64 [Σ\\|T\\|], p_i of the held-out items, users in order, descending within each.
-        ks: the cut-offs.
+        heldout_gains: float64 [Σ\\|T\\|], p_i of the held-out items, users in order, descending within each user.
+        ks: Cut-offs.
 
     Returns:
         name -> float64 [b].
@@ -64,7 +64,7 @@ def ranking_metrics(
     discounts = 1.0 / np.log2(np.arange(2, max(width, int(heldout_counts.max())) + 2))
     ideal_dcg = np.concatenate(([0.0], np.cumsum(discounts)))
     owner = np.repeat(np.arange(len(heldout_counts)), heldout_counts)
-    place = ragged.positions(heldout_counts)
+    rank = ragged.positions(heldout_counts)
     first_hit = np.where(hits.any(axis=1), hits.argmax(axis=1), np.inf)
 
     metrics: dict[str, np.ndarray] = {}
@@ -72,7 +72,7 @@ def ranking_metrics(
         top = hits[:, :k]
         n_hits = top.sum(axis=1).astype(np.float64)
         reachable = np.minimum(heldout_counts, k)
-        inside = place < k
+        inside = rank < k
         best_gain = np.bincount(owner[inside], weights=heldout_gains[inside], minlength=len(heldout_counts))
         gain = np.where(top, gains[:, :k], 0.0).sum(axis=1)
         metrics[f"hr@{k}"] = n_hits / reachable

@@ -1,4 +1,4 @@
-"""Sorting that the rankings share."""
+"""Sorting helpers of the rankings."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import numpy as np
 
 
 def sorted_unique(values: np.ndarray) -> np.ndarray:
-    """The distinct values, ascending; on integers several times faster than numpy's hash-based ``unique``."""
+    """Returns the distinct values, ascending; for integers several times faster than numpy's hash-based ``unique``."""
     ordered = np.sort(values)
     return ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))] if len(ordered) else ordered

@@ -1,6 +1,6 @@
-"""How good are the scores of a model? Full ranking over all items, streamed over users, mergeable.
+"""Evaluation of model scores: full ranking over all items, streamed over users, mergeable.
 
-A user's history is masked (never recommended); everything else in the catalogue competes. The ranking is that of
+A user's history is masked (never recommended); all other items of the catalogue are ranked, by
 :mod:`~distill_at_scale.evaluation.top_k`, which also makes recommendations.
 """
 
@@ -26,18 +26,18 @@ DEFAULT_KS = (10, 100)
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Averages over users.
+    """Averages of metrics over users.
 
     Attributes:
-        metrics: over the users who have held-out rows: ``ndcg@10``, …; ``auc`` and ``mse`` are over rows.
-        metrics_all_users: the same sums divided by all users, those without held-out rows counting 0 (the
-            denominator of the ∞-AE reference code); ``auc`` and ``mse`` as above.
-        standard_errors: of each average in ``metrics`` over users (not for ``auc`` and ``mse``).
-        n_users: users who have held-out rows.
-        n_users_all: users in all.
-        n_heldout: held-out (user, item) pairs.
-        tied_hits: share of the hits (at the largest cut-off) whose score another item shares, so that a draw gave them
-            their place; 0 without hits.
+        metrics: Averages over the users with held-out rows: ``ndcg@10``, …; ``auc`` and ``mse`` are over rows.
+        metrics_all_users: The same sums divided by the number of all users, as in the ∞-AE reference code; users
+            without held-out rows count 0; ``auc`` and ``mse`` as above.
+        standard_errors: Standard error of each average in ``metrics`` over users (not for ``auc`` and ``mse``).
+        n_users: Number of users with held-out rows.
+        n_users_all: Number of all users.
+        n_heldout: Number of held-out (user, item) pairs.
+        tied_hits: Share of the hits (at the largest cut-off) whose score is tied with another item, so that a draw
+            decided their rank; 0 without hits.
     """
 
     metrics: dict[str, float]
@@ -51,21 +51,21 @@ class EvaluationResult:
 
 @dataclass
 class RankingEvaluator:
-    """Accumulates metrics batch by batch; :meth:`merge` joins what other workers accumulated.
+    """Accumulates metrics batch by batch; :meth:`merge` adds the results of other workers.
 
-    The state is a few sums and one score histogram: its size depends on neither users nor items, except for
-    the inverse propensities, which are one number an item and the same on all workers. How users are cut into
-    batches and shards changes nothing but the last bits of the sums.
+    The state consists of a few sums and one score histogram. Its size depends on neither users nor items, except for
+    the inverse propensities, one number per item and the same on all workers. The division of users into batches and
+    shards affects only the last bits of the sums.
 
     Attributes:
         inverse_propensities: float64 [n_items].
-        ks: cut-offs of the ranking metrics.
-        seed: of the AUC's negatives.
-        n_negatives: unseen items drawn a user for the AUC; 0 leaves the AUC out.
-        ratings: whether scores predict ratings; adds ``mse``, over the held-out rows.
-        name: of the model, for messages.
-        bootstrap: if given, gathers the ranking metrics' averages over resampled users.
-        groups: if given, gathers the ranking metrics' sums over groups of users.
+        ks: Cut-offs of the ranking metrics.
+        seed: Seed of the AUC's negatives.
+        n_negatives: Unseen items per user for the AUC; 0 omits the AUC.
+        ratings: Whether scores predict ratings; adds ``mse`` over the held-out rows.
+        name: Name of the model, for messages.
+        bootstrap: Collects averages of the ranking metrics over resampled users, if given.
+        groups: Collects sums of the ranking metrics over groups of users, if given.
     """
 
     inverse_propensities: np.ndarray
@@ -99,19 +99,19 @@ class RankingEvaluator:
         heldout: Interactions,
         known: Interactions | None = None,
     ) -> None:
-        """Counts a batch of users in.
+        """Adds a batch of users.
 
         Args:
-            scores: float32 [b, n_items]; not changed.
-            histories: the b users' input rows, masked in the ranking.
-            heldout: the same users' held-out rows; an item that is in the history too can never be hit.
-            known: the same users' rows whose items are no negatives of the AUC, besides the held-out ones; by
-                default the histories. The ∞-AE reference code takes the train rows alone here, so that at test
-                time it draws validation items as negatives now and then, which costs it .0035 on ML-1M.
+            scores: float32 [b, n_items]; not modified.
+            histories: The b users' input rows, masked in the ranking.
+            heldout: The same users' held-out rows; an item that is also in the history can never be a hit.
+            known: The same users' rows whose items, besides the held-out ones, are not negatives of the AUC; default:
+                the histories. The ∞-AE reference code uses only train rows here, so at test time it sometimes draws
+                validation items as negatives, which lowers its AUC by 0.0035 on ML-1M.
 
         Raises:
-            DasError: scores of another shape or not finite, other users in ``heldout``, no ratings to
-                compare with.
+            DasError: The scores have another shape or are not finite, ``heldout`` has other users, or there are no
+                ratings to compare with.
         """
         shape = (len(histories), histories.n_items)
         if scores.shape != shape or len(self.inverse_propensities) != shape[1]:
@@ -143,7 +143,7 @@ class RankingEvaluator:
         known: Interactions | None = None,
         batch_users: int | None = None,
     ) -> None:
-        """Scores users in batches and counts them in; arguments as of :func:`evaluate`."""
+        """Scores users in batches and adds them; arguments as in :func:`evaluate`."""
         step = batch_users or default_batch_users(histories.n_items)
         for start in range(0, len(histories), step):
             stop = start + step
@@ -166,14 +166,16 @@ class RankingEvaluator:
         hits = np.take_along_axis(relevant, best.items, axis=1) & best.valid
         weights = self.inverse_propensities
         descending = np.lexsort((-weights[target_items], target_rows))
-        found = ranking_metrics(hits, weights[best.items], counts, weights[target_items[descending]], self.ks)
-        for metric, values in found.items():
+        values_by_metric = ranking_metrics(
+            hits, weights[best.items], counts, weights[target_items[descending]], self.ks
+        )
+        for metric, values in values_by_metric.items():
             self.sums[metric] = self.sums.get(metric, 0.0) + float(values.sum())
             self.squares[metric] = self.squares.get(metric, 0.0) + float((values * values).sum())
         if self.bootstrap is not None:
-            self.bootstrap.add(histories.users, found)
+            self.bootstrap.add(histories.users, values_by_metric)
         if self.groups is not None:
-            self.groups.add(histories.users, found)
+            self.groups.add(histories.users, values_by_metric)
         self.n_users += n_users
         self.n_heldout += len(target)
         self.n_hits += int(hits.sum())
@@ -196,10 +198,10 @@ class RankingEvaluator:
         self.n_rated += len(errors)
 
     def merge(self, other: RankingEvaluator) -> None:
-        """Adds what another evaluator (same cut-offs, seed and propensities, other users) has accumulated.
+        """Adds the state of another evaluator with the same cut-offs, seed and propensities, over other users.
 
         Raises:
-            DasError: when the two measure different things.
+            DasError: The two evaluators measure different things.
         """
         mine = (self.ks, self.seed, self.n_negatives, self.ratings)
         theirs = (other.ks, other.seed, other.n_negatives, other.ratings)
@@ -222,10 +224,10 @@ class RankingEvaluator:
         self.n_tied_hits += other.n_tied_hits
 
     def result(self) -> EvaluationResult:
-        """The averages so far.
+        """Returns the averages so far.
 
         Raises:
-            DasError: when no user had held-out rows.
+            DasError: No user has held-out rows.
         """
         if not self.n_users:
             raise DasError("No user has held-out rows in this split, so nothing can be measured; choose another split.")
@@ -267,22 +269,22 @@ def evaluate(
     ratings: bool = False,
     name: str = "the model",
 ) -> EvaluationResult:
-    """Scores all users in batches and measures the rankings.
+    """Scores all users in batches and evaluates the rankings.
 
     Args:
-        score: from the histories of b users to float32 [b, n_items].
-        histories: every user's input rows (for the test split: train and validation rows).
-        heldout: the same users' rows of the split to be predicted.
+        score: Function from the histories of b users to scores, float32 [b, n_items].
+        histories: Every user's input rows (for the test split: train and validation rows).
+        heldout: The same users' rows of the split to be predicted.
         item_counts: int64 [n_items], train rows of each item, for ``psp``.
-        n_rows_train: train rows in all.
-        ks: cut-offs.
-        seed: of the AUC's negatives.
-        batch_users: users scored at once; by default as many as make a few megabytes of scores.
-        known: as in :meth:`RankingEvaluator.add`.
-        n_negatives, ratings, name: as in :class:`RankingEvaluator`.
+        n_rows_train: Total number of train rows.
+        ks: Cut-offs.
+        seed: Seed of the AUC's negatives.
+        batch_users: Number of users scored at once (default: a few megabytes of scores).
+        known: As in :meth:`RankingEvaluator.add`.
+        n_negatives, ratings, name: As in :class:`RankingEvaluator`.
 
     Raises:
-        DasError: as :meth:`RankingEvaluator.add` and :meth:`RankingEvaluator.result`.
+        DasError: As in :meth:`RankingEvaluator.add` and :meth:`RankingEvaluator.result`.
     """
     weights = inverse_propensities(item_counts, n_rows_train)
     evaluator = RankingEvaluator(weights, tuple(ks), seed, n_negatives, ratings, name)
@@ -291,5 +293,5 @@ def evaluate(
 
 
 def _pairs(rows: Interactions) -> np.ndarray:
-    """int64 [n]: position of the user times n_items plus item."""
+    """Encodes each row, int64 [n], as position of the user times n_items plus item."""
     return np.repeat(np.arange(len(rows), dtype=np.int64), rows.counts) * rows.n_items + rows.items

@@ -1,4 +1,4 @@
-"""Does a small dataset rank models as the full one does, and how much of their quality does it keep?"""
+"""Retention: how well a small dataset preserves the models' ranking and their quality."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel
 
 Scores = Mapping[str, Mapping[str, float]]
-"""model -> metric -> value"""
+"""model -> metric -> value."""
 
 PRIMARY = "ndcg@10"
-"""The metric whose kept share is reported, and by which every model and distiller chooses its settings on validation
-rows. With one metric for both, "kept" compares models at their best."""
+"""Metric whose kept share is reported, and by which every model and distiller selects its settings on validation rows.
+With one metric for both, "kept" compares models at their best."""
 
 DEFAULT_METRICS = (PRIMARY, "hr@10", "psp@10", "ndcg@100", "hr@100", "psp@100", "auc")
 
 
 class Retention(BaseModel):
-    """A small dataset beside the full one.
+    """Comparison of a small dataset with the full one.
 
     Source: Ψ of Sachdeva, Wu, McAuley, "On Sampling Collaborative Filtering Datasets" (WSDM 2022), section 3.3:
     Kendall's τ between the models' scores, averaged over the metrics.
     """
 
     tau: float | None
-    """mean over the metrics of Kendall's τ-b between the two rankings of the models; 1: the same ranking, -1:
-    the reverse; None where no metric tells the models apart"""
+    """Kendall's τ-b between the two rankings of the models, averaged over the metrics; 1: the same ranking, -1: the
+    reverse; None if every metric is equal for all models."""
     tau_by_metric: dict[str, float | None]
     kept: dict[str, dict[str, float]]
-    """model -> metric -> value on the small dataset as a share of that on the full one"""
+    """model -> metric -> value on the small dataset as a share of that on the full one."""
 
     def mean_kept(self, metric: str) -> float:
         """Share of a metric that is kept, averaged over the models."""
@@ -41,8 +41,8 @@ def retention(full: Scores, small: Scores, metrics: Sequence[str] = DEFAULT_METR
     """Compares models fitted on a small dataset with the same models fitted on the full one.
 
     Args:
-        full, small: the same models' test metrics.
-        metrics: larger must be better.
+        full, small: Test metrics of the same models.
+        metrics: Metrics to compare; larger must be better.
     """
     models = list(full)
     taus: dict[str, float | None] = {}
@@ -55,11 +55,11 @@ def retention(full: Scores, small: Scores, metrics: Sequence[str] = DEFAULT_METR
 
 
 def kendall_tau(first: Sequence[float], second: Sequence[float]) -> float | None:
-    """Kendall's τ-b of two lists of scores (ties count as neither agreement nor disagreement); None where one
-    of them is constant."""
+    """Kendall's τ-b of two lists of scores (ties count as neither agreement nor disagreement); None if one of them is
+    constant."""
     if len(first) < 2:
         return None
-    import scipy.stats  # takes a second to load, and the command line's help reads this module
+    import scipy.stats  # slow to import, and the command line's help imports this module
 
     tau = float(scipy.stats.kendalltau(first, second, variant="b").statistic)
     return None if math.isnan(tau) else tau

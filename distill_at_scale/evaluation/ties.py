@@ -1,7 +1,7 @@
-"""Equal scores: a draw by user and item orders them, never the number of an item.
+"""Tie-breaking: a draw by user and item orders equal scores, never the item number.
 
-With item numbers as ties, a model whose scores are all equal would recommend the items with the smallest ids; thirty
-equally popular ones would give popularity an hr@1 of 0.20 or 0 where chance is 0.03, as ids happen to fall.
+If item numbers broke ties, a model with equal scores for all items would recommend those with the smallest ids. With
+thirty equally popular items, popularity would have an hr@1 of 0.20 or 0, depending on the ids, where chance is 0.03.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ _U32 = 0xFFFFFFFF
 
 
 def salts(users: np.ndarray) -> np.ndarray:
-    """uint64 [b], below 2^32: what makes each user's order of equal items its own.
+    """Returns a salt per user, uint64 [b], below 2^32, which makes the order of equal items differ between users.
 
     Args:
-        users: int64 [b], the users' numbers.
+        users: int64 [b], user numbers.
     """
     return hashing.combine(hashing.stream("ranking/ties"), users.view(np.uint64)) >> np.uint64(32)
 
 
 def places(items: np.ndarray, salt: np.ndarray) -> np.ndarray:
-    """uint64, below 2^32: where an item stands among equal ones; a bijection of 32 bits for each salt.
+    """Returns each item's position among equal scores, uint64, below 2^32; a bijection of 32 bits for each salt.
 
     Args:
         items: int64, below 2^32.
         salt: uint64 of the same shape, from :func:`salts`.
 
-    Source: the finaliser of MurmurHash3 (Appleby, public domain), whose steps can all be undone.
+    Source: the finaliser of MurmurHash3 (Appleby, public domain), whose steps are all invertible.
     """
     z = items.astype(np.uint64) ^ salt
     z ^= z >> np.uint64(16)
@@ -42,7 +42,7 @@ def places(items: np.ndarray, salt: np.ndarray) -> np.ndarray:
 
 
 def items_at(place: np.ndarray, salt: np.ndarray) -> np.ndarray:
-    """int64: the items of these :func:`places`; ``salt`` broadcasts against ``place``."""
+    """Inverts :func:`places`: returns the items, int64; ``salt`` broadcasts against ``place``."""
     z = place ^ (place >> np.uint64(16))
     z = (z * np.uint64(_INVERSES[1])) & np.uint64(_U32)
     z ^= (z >> np.uint64(13)) ^ (z >> np.uint64(26))

@@ -1,4 +1,4 @@
-"""The samplers, by name; which there are is in `registry`."""
+"""Access to the samplers by name; `registry` lists them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from distill_at_scale.registry import SAMPLERS as _SAMPLERS
 from distill_at_scale.registry import Registry
 
-# Help texts and completion import this package, and need no rows.
+# Help texts and completion import this package without the code that reads rows.
 if TYPE_CHECKING:
     from distill_at_scale.samplers.sampler import Sampler
 
@@ -15,10 +15,10 @@ SAMPLERS: Registry[Sampler] = _SAMPLERS
 
 
 def find_sampler(name: str) -> Sampler:
-    """The sampler of that name, or ``package.module:OBJECT``.
+    """Returns the sampler with this name, or the one at ``package.module:OBJECT``.
 
     Raises:
-        SettingError: for an unknown name, listing the known ones; an object that is not there, or is not a sampler.
+        SettingError: The name is unknown (the message lists the known ones), or the object is missing or not a sampler.
     """
     return SAMPLERS.find(name)
 

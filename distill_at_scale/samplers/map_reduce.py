@@ -1,9 +1,8 @@
-"""What some samplers must learn of all shards before they can score: by passes over them, between which only sums
-and short lists move.
+"""Algorithms that samplers run over all shards before they score, in map-reduce passes.
 
-A pass visits every shard with what is shared; what the visits bring back is merged and makes what the next pass
-shares. Nothing may depend on how the rows are cut into shards or on the order of the visits: sums are of whole
-numbers, which have no rounding, and lists are put in order by their content.
+A pass maps every shard with the shared arrays; the merged outputs are reduced to the shared arrays of the next pass.
+Only sums and short lists are communicated. Results must not depend on the division of rows into shards or on the order
+of visits: sums are over integers, which do not round, and lists are sorted by content.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be sampled.
+    """Properties of a sampling task.
 
     Attributes:
-        n_items: size of the item space.
-        n_rows: train rows of the dataset.
-        target: train rows that the largest budget keeps.
-        seed: of everything that is drawn.
+        n_items: Number of items.
+        n_rows: Number of train rows of the dataset.
+        target: Number of train rows that the largest budget keeps.
+        seed: Random seed.
     """
 
     n_items: int
@@ -37,28 +36,28 @@ class Task:
 
 
 class MapReduce(Protocol):
-    """An algorithm in passes."""
+    """An algorithm in map-reduce passes."""
 
     listed: ClassVar[frozenset[str]]
-    """names of what visits bring back as lists, to be joined; all else is summed"""
+    """Names of outputs that are lists, to be concatenated; all others are summed."""
 
     def begin(self) -> Arrays:
-        """What the first pass shares."""
+        """Returns the shared arrays of the first pass."""
 
     def map(self, rows: TrainRows, own: Arrays, shared: Arrays) -> tuple[Arrays, Arrays]:
-        """What a shard keeps for its next visit (``own`` is empty at the first), and what it brings back."""
+        """Returns a shard's state for its next visit (``own`` is empty at the first), and its outputs."""
 
-    def reduce(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
-        """What the next pass shares, given what all visits brought, and the share of the work that is done, about:
-        no other pass is needed from 1 on."""
+    def reduce(self, shared: Arrays, outputs: Arrays) -> tuple[Arrays, float]:
+        """Returns the shared arrays of the next pass, given the merged outputs, and the approximate share of the work
+        that is done; from 1 on no further pass is needed."""
 
 
 MakeMapReduce = Callable[[Task], MapReduce]
 
 
-def merge(brought: Iterable[Arrays], listed: frozenset[str]) -> Arrays:
-    """What several visits brought back, as one."""
-    parts = list(brought)
+def merge(outputs: Iterable[Arrays], listed: frozenset[str]) -> Arrays:
+    """Merges the outputs of several shards."""
+    parts = list(outputs)
     return {
         name: np.concatenate([p[name] for p in parts]) if name in listed else sum(p[name] for p in parts)  # type: ignore[misc]
         for name in parts[0]

@@ -1,4 +1,4 @@
-"""Samplers whose units are rows: at random, a share of every user's, and every user's newest.
+"""Samplers whose units are rows: at random, a random share of every user's rows, or every user's newest rows.
 
 Source: Sachdeva, Wu, McAuley, "On Sampling Collaborative Filtering Datasets" (WSDM 2022), section 3.1 (random,
 stratified and temporal interaction sampling).
@@ -13,42 +13,42 @@ from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, fraction_keys
 from distill_at_scale.samplers.train_rows import TrainRows
 
-# Of a draw, when it shares 64 bits with a user's place in a shard and a row's among the user's: fewer would too often
-# be the same for two of a user's rows.
+# Bits of a draw if it shares 64 bits with a user's position in a shard and a row's position within the user. Fewer bits
+# would too often be equal for two of a user's rows.
 _DRAW_BITS = 24
 
 
 def random(rows: TrainRows, seed: int) -> Scores:
-    """Every row has the same chance."""
-    # Rows of one user and item have the same draw, but not the same position.
+    """Keeps every row with the same probability."""
+    # Rows with the same user and item have equal draws, but different positions.
     draws = rows.draw(hashing.stream("random/keys", seed))
     return Scores(draws, rows.position.view(np.uint64))
 
 
 def stratified(rows: TrainRows, seed: int) -> Scores:
-    """Every user keeps the same share of its rows, drawn at random, but at least one row.
+    """Keeps the same share of every user's rows, drawn at random, but at least one row.
 
-    The share is the one for which the total is what the budget asks for; where it leaves a user a fraction of a
-    row, a draw by user decides. When there are more users than rows in the budget, one row each is kept.
+    The share is chosen so that the total meets the budget; a draw by user decides about fractions of a row. If there
+    are more users than rows in the budget, one row per user is kept.
     """
     draw = rows.draw(hashing.stream("stratified/rows", seed))
     return _shares(rows, seed, _rank_in_user(rows, draw), draw)
 
 
 def temporal(rows: TrainRows, seed: int) -> Scores:
-    """Every user keeps the same share of its rows, the newest, but at least one row; as :func:`stratified`.
+    """Keeps the same share of every user's rows, the newest, but at least one row; as :func:`stratified`.
 
-    Of rows with the same time, a draw decides.
+    A draw orders rows with the same time.
     """
     draw = rows.draw(hashing.stream("temporal/equal times", seed))
     return _shares(rows, seed, _rank_by_age(rows, draw), draw)
 
 
 def _shares(rows: TrainRows, seed: int, rank: np.ndarray, draw: np.ndarray) -> Scores:
-    """Scores (r + u) / n of the r-th of a user's n rows, u in (0, 1) drawn by user: below t are t n of them, a
-    fraction rounded up with its own probability. The rows of rank 0 come before all others, as one group.
+    """Scores the r-th of a user's n rows (r + u) / n, with u in (0, 1) drawn by user: t n rows are below t, where a
+    fraction is rounded up with its own probability. The rows of rank 0 come before all others, as one group.
 
-    ``draw`` is the caller's no longer: it becomes the ties."""
+    Overwrites ``draw``, which becomes the ties."""
     fractions = hashing.combine(hashing.stream("row_wise/fractions of users", seed), rows.user_hash)
     values = np.repeat(hashing.uniform_open(fractions), rows.counts)
     values += rank
@@ -59,35 +59,35 @@ def _shares(rows: TrainRows, seed: int, rank: np.ndarray, draw: np.ndarray) -> S
 
 
 def _rank_in_user(rows: TrainRows, draw: np.ndarray) -> np.ndarray:
-    """int64 [rows]: how many of the user's rows have a smaller draw (of equal draws the earlier row is first)."""
+    """Ranks, int64 [rows], each row among its user's by draw (of equal draws the earlier row first)."""
     rank = np.empty(len(rows), dtype=np.int64)
-    # A user's rows stand where they stood, in another order.
+    # A user's rows keep their block of positions.
     rank[_by_user_and_draw(rows, draw)] = rows.position
     return rank
 
 
 def _by_user_and_draw(rows: TrainRows, draw: np.ndarray) -> np.ndarray:
-    """int64 [rows]: the rows in the order of (user, draw), of equal draws the earlier first."""
-    place_bits = int(rows.counts.max(initial=0)).bit_length()
+    """Returns the order, int64 [rows], by (user, draw); of equal draws the earlier row first."""
+    position_bits = int(rows.counts.max(initial=0)).bit_length()
     user_bits = rows.n_users.bit_length()
-    draw_bits = 64 - user_bits - place_bits
+    draw_bits = 64 - user_bits - position_bits
     if draw_bits >= _DRAW_BITS:
-        # A word for user, the first bits of the draw, and the place among the user's rows: sorting plain numbers is
-        # several times faster than finding the order that would sort them.
+        # One word for the user, the first bits of the draw and the position within the user: sorting integers is
+        # several times faster than an argsort.
         words = rows.owner.view(np.uint64) << np.uint64(draw_bits)
         words |= draw >> np.uint64(64 - draw_bits)
-        words <<= np.uint64(place_bits)
+        words <<= np.uint64(position_bits)
         words |= rows.position.view(np.uint64)
         words.sort()
-        place = (words & np.uint64((1 << place_bits) - 1)).view(np.int64)
-        words >>= np.uint64(place_bits)
+        position = (words & np.uint64((1 << position_bits) - 1)).view(np.int64)
+        words >>= np.uint64(position_bits)
         if not (words[1:] == words[:-1]).any():
-            return place + np.repeat(rows.offsets[:-1], rows.counts)
+            return position + np.repeat(rows.offsets[:-1], rows.counts)
     return np.lexsort((draw, rows.owner))
 
 
 def _rank_by_age(rows: TrainRows, draw: np.ndarray) -> np.ndarray:
-    """int64 [rows]: how many of the user's rows are newer, or as new with a smaller draw."""
+    """Counts, int64 [rows], the user's rows that are newer, or as new with a smaller draw."""
     assert rows.timestamps is not None
     rank = np.repeat(rows.counts, rows.counts) - 1 - rows.position
     same = (rows.timestamps[1:] == rows.timestamps[:-1]) & (rows.owner[1:] == rows.owner[:-1])
@@ -97,7 +97,7 @@ def _rank_by_age(rows: TrainRows, draw: np.ndarray) -> np.ndarray:
         tied[1:] |= same
         tied[:-1] |= same
         where = np.flatnonzero(tied)
-        # The rows of a run share out the run's ranks: the last, which is the newest, to the smallest draw.
+        # The rows of a run share its ranks: the last rank, of the newest row, goes to the smallest draw.
         order = np.lexsort((np.arange(len(where)), ~draw[where], run[where]))
         rank[where[order]] = rank[where]
     return rank

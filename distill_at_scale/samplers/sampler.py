@@ -1,4 +1,4 @@
-"""What a sampler is; which there are is in `registry`."""
+"""Definition of a sampler; `registry` lists them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DasError
 
-# A sampler's module imports this one.
+# The modules of samplers import this one.
 if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
     from distill_at_scale.samplers.map_reduce import MakeMapReduce
@@ -19,18 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sampler:
-    """How train rows are chosen.
+    """A method that selects train rows.
 
     Attributes:
-        name: on the command line.
-        score: gives the units of a shard their numbers: ``score(rows, seed)``, or
-            ``score(rows, seed, own, shared)`` with what was learned, or ``score(rows, seed, hard, weights)`` with a
-            proxy's row scores.
-        rounds: what must be learned of all shards before; None for most.
-        proxy: the model that must be trained before to say how hard each row is; None for most.
-        prop: whether the proxy's scores are weighted by inverse propensities.
-        timestamps: whether it goes by time.
-        one_a_user: whether every user keeps a row, even beyond the budget.
+        name: Name on the command line.
+        score: Function that scores the units of a shard: ``score(rows, seed)``, ``score(rows, seed, own, shared)``
+            with the result of map-reduce passes, or ``score(rows, seed, hard, weights)`` with a proxy's row scores.
+        rounds: Map-reduce algorithm to run over all shards before scoring; None for most samplers.
+        proxy: Model to train before scoring, which determines how hard each row is; None for most samplers.
+        prop: Whether inverse propensities weight the proxy's scores.
+        timestamps: Whether the sampler needs timestamps.
+        one_a_user: Whether every user keeps a row, even beyond the budget.
     """
 
     name: str
@@ -42,13 +41,13 @@ class Sampler:
     prop: bool = False
 
     def check(self, dataset: Dataset) -> None:
-        """Refuses a dataset that lacks what this sampler goes by.
+        """Rejects a dataset that lacks what this sampler needs.
 
         Raises:
-            DasError: no times.
+            DasError: The dataset has no timestamps.
         """
         if self.timestamps and not dataset.manifest.has_timestamps:
-            place = storage.redact(dataset.uri)
             raise DasError(
-                f"sampler {self.name} goes by time, but {place} has no timestamps; choose another --sampler."
+                f"sampler {self.name} needs timestamps, but {storage.redact(dataset.uri)} has none; "
+                "choose another --sampler."
             )

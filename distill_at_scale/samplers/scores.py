@@ -1,8 +1,8 @@
-"""Scores: the numbers that a sampler gives to the units of a shard, and how a threshold reads them.
+"""Scores: the numbers that a sampler assigns to the units of a shard, and thresholds on them.
 
-A unit is a row or a user. It is kept when its (key, tie) does not come after the budget's threshold, so that
-smaller keys are kept first and what a smaller budget keeps is part of what a larger one does. Units with the same
-(key, tie), as all rows of a graph node, are kept or dropped together.
+A unit is a row or a user. It is kept if its (key, tie) is not after the budget's threshold, so smaller keys are kept
+first, and samples at smaller budgets are subsets of those at larger ones. Units with equal (key, tie), such as all rows
+of a graph node, are kept or dropped together.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from distill_at_scale.data.ordered_bits import ordered_bits
 from distill_at_scale.data.preparation import restartable
 
 LAST = (1 << 64) - 1
-"""The largest key and the largest tie."""
+"""Largest key and largest tie."""
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """Where a budget ends in the order of (key, tie), inclusive; ``rows`` is what it keeps."""
+    """The last (key, tie) that a budget keeps; ``rows`` is the number of rows kept."""
 
     key: int
     tie: int
@@ -31,12 +31,12 @@ class Threshold:
 
 @dataclass(frozen=True)
 class Scores:
-    """Numbers of the units of one shard.
+    """Scores of the units of one shard.
 
     Attributes:
-        keys: uint64 [units], smaller is kept first.
-        ties: uint64 [units], the order among equal keys.
-        rows: int64 [units], train rows of each user; None when the units are the train rows themselves.
+        keys: uint64 [units], smaller keys are kept first.
+        ties: uint64 [units], order among equal keys.
+        rows: int64 [units], train rows of each user; None if the units are the train rows themselves.
     """
 
     keys: np.ndarray
@@ -44,14 +44,14 @@ class Scores:
     rows: np.ndarray | None = None
 
     def __len__(self) -> int:
-        """The number of units."""
+        """Number of units."""
         return len(self.keys)
 
     def keeps(self, threshold: Threshold) -> np.ndarray:
-        """bool [train rows of the shard]: which a threshold keeps."""
+        """Returns which rows a threshold keeps, bool [train rows of the shard]."""
         key, tie = np.uint64(threshold.key), np.uint64(threshold.tie)
         units = self.keys < key
-        # Few have the very key, unless all that are left do: their ties are all that is looked at.
+        # Usually few units have exactly this key, so ties are compared only for them.
         tied = np.flatnonzero(self.keys == key)
         units[tied] = self.ties.take(tied) <= tie
         return units if self.rows is None else np.repeat(units, self.rows)
@@ -65,10 +65,10 @@ class Scores:
 
 
 def read_scores(uri: str) -> Scores:
-    """What :meth:`Scores.write` wrote.
+    """Reads scores written by :meth:`Scores.write`.
 
     Raises:
-        DamagedFileError: missing or altered.
+        DamagedFileError: The file is missing or altered.
     """
     table = restartable.read_arrow(uri)
     rows = table["rows"].to_numpy() if "rows" in table.column_names else None
@@ -76,25 +76,25 @@ def read_scores(uri: str) -> Scores:
 
 
 def fraction_keys(values: np.ndarray) -> np.ndarray:
-    """uint64 keys in the order of ``values`` (float64 in [0, 1)), spread evenly so that histograms resolve them."""
+    """Returns uint64 keys in the order of ``values`` (float64 in [0, 1)), spread evenly for the histograms."""
     return (values * 2.0**63).astype(np.uint64)
 
 
 def ascending_keys(values: np.ndarray) -> np.ndarray:
-    """uint64 keys in the order of ``values`` (float64, no NaN): the smallest is kept first."""
+    """Returns uint64 keys in ascending order of ``values`` (float64, no NaN): the smallest is kept first."""
     return ordered_bits(values.astype(np.float64))
 
 
 def descending_keys(values: np.ndarray) -> np.ndarray:
-    """uint64 keys against the order of ``values`` (float64, no NaN): the largest is kept first."""
+    """Returns uint64 keys in descending order of ``values`` (float64, no NaN): the largest is kept first."""
     return ~ascending_keys(values)
 
 
 def weighted_keys(weights: np.ndarray, hashes: np.ndarray) -> np.ndarray:
-    """uint64 keys whose smallest n are a sample without replacement in proportion to ``weights`` (positive).
+    """Returns uint64 keys whose smallest n are a sample without replacement, proportional to positive ``weights``.
 
-    Each unit gets −ln(u) / w, u uniform: an exponential number of rate w. The order is that of drawing one after
-    another with p ∝ w, and so every prefix is such a sample.
+    Each unit gets −ln(u) / w with u uniform, an exponential variable with rate w. The order is that of drawing one unit
+    after another with p ∝ w, so every prefix is such a sample.
 
     Source: Efraimidis, Spirakis, "Weighted random sampling with a reservoir" (2006), algorithm A, whose u^(1/w)
     has the same order.

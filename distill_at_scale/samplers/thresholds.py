@@ -1,9 +1,9 @@
-"""Thresholds that meet budgets exactly, found over many shards by histograms that add up.
+"""Thresholds that meet budgets exactly, found over many shards by histograms that can be summed.
 
-A budget asks for a number of rows. Every round counts the units of each shard in the same bins and narrows the
-place where the budget ends down to one bin; once few units are left there they are looked at one by one. What
-moves is a histogram a shard and, at the end, those few. Many units with the same key and tie, which no bins would
-part, make their bin the fullest one: what that one spans is told with the histogram.
+A budget is a number of rows. Each round counts the units of each shard in the same bins and narrows the end of the
+budget to one bin; once few units remain in it, they are compared one by one. Each shard sends a histogram per round
+and, at the end, those few units. Bins cannot separate units with equal key and tie, which fill one bin; each histogram
+therefore includes the range of its fullest bin.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from distill_at_scale.samplers.scores import LAST, Scores, Threshold
 _BITS = 12
 BINS = 1 << _BITS
 FEW = 1 << 18
-"""Units that are worth looking at one by one: 6 MiB."""
+"""Number of units that are compared one by one (6 MiB)."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A run of the order by (key, tie) in which a budget ends.
+    """A range in the order by (key, tie) in which a budget ends.
 
     Attributes:
-        low, high: first and last key.
-        tie_low, tie_high: first and last tie; the whole range while ``low < high``.
-        before: rows of all units that come before it.
-        units, rows: inside it; −1 while unknown.
+        low, high: First and last key.
+        tie_low, tie_high: First and last tie; the whole range while ``low < high``.
+        before: Number of rows of all units before the range.
+        units, rows: Number of units and rows inside; −1 while unknown.
     """
 
     low: int = 0
@@ -47,7 +47,7 @@ class Span:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether another histogram is not worth it."""
+        """Whether the range is narrow enough to compare its units one by one."""
         return self.is_point or 0 <= self.units <= FEW
 
     @property
@@ -56,19 +56,19 @@ class Span:
 
     @property
     def shift(self) -> int:
-        """Bits of a bin, so that ``BINS`` of them cover the span."""
+        """Width of a bin in bits, so that ``BINS`` bins cover the range."""
         first, last = self._bounds
         return max(0, (last - first).bit_length() - _BITS)
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """A shard's units in the bins of a span.
+    """Counts of a shard's units in the bins of a span.
 
     Attributes:
         counts: int64 [2, BINS], units and their rows in each bin.
-        fullest: the bin with the most units.
-        edges: of the units in that bin the first and last key, the first and last tie; those of nothing are 0.
+        fullest: Index of the bin with the most units.
+        edges: First and last key, first and last tie of the units in that bin; 0 without units.
     """
 
     counts: np.ndarray
@@ -77,9 +77,9 @@ class Histogram:
 
 
 def _inside(scores: Scores, span: Span) -> np.ndarray:
-    """int64: positions of the units inside a span."""
+    """Returns the positions, int64, of the units inside a span."""
     first, last = span._bounds
-    # What comes before the first wraps around to beyond the last.
+    # Smaller values wrap around to beyond the last.
     if span.low < span.high:
         return np.flatnonzero(scores.keys - np.uint64(first) <= np.uint64(last - first))
     inside = np.flatnonzero(scores.keys == np.uint64(span.low))
@@ -87,30 +87,30 @@ def _inside(scores: Scores, span: Span) -> np.ndarray:
 
 
 def histogram(scores: Scores, span: Span) -> Histogram:
-    """The units of ``span`` by key, or by tie when it has one key."""
+    """Counts the units of ``span`` by key, or by tie if it has a single key."""
     keys, ties, rows = scores.keys, scores.ties, scores.rows
     if span != Span():
         inside = _inside(scores, span)
         keys, ties, rows = keys.take(inside), ties.take(inside), None if rows is None else rows.take(inside)
     values = keys if span.low < span.high else ties
-    # Bins are far fewer than 2^63, and signed integers are what bincount takes.
+    # Bins are far fewer than 2^63, and bincount requires signed integers.
     bins = ((values - np.uint64(span._bounds[0])) >> np.uint64(span.shift)).view(np.int64)
     units = np.bincount(bins, minlength=BINS)
-    # Sums of whole numbers as floats are exact below 2^53 rows.
+    # Float sums of integers are exact below 2^53 rows.
     of_rows = units if rows is None else np.bincount(bins, weights=rows, minlength=BINS)
     fullest, edges = int(units.argmax()), (0, 0, 0, 0)
     if len(bins):
-        there = np.flatnonzero(bins == fullest)
-        keys, ties = keys.take(there), ties.take(there)
+        members = np.flatnonzero(bins == fullest)
+        keys, ties = keys.take(members), ties.take(members)
         edges = (int(keys.min()), int(keys.max()), int(ties.min()), int(ties.max()))
     return Histogram(np.stack([units, of_rows]).astype(np.int64), fullest, edges)
 
 
 def narrow(span: Span, shards: Sequence[Histogram], target: int) -> Span:
-    """The bin of ``span`` in which ``target`` rows are reached, given all shards' histograms.
+    """Returns the bin of ``span`` in which ``target`` rows are reached, given all shards' histograms.
 
-    Where that bin is the fullest of all shards that have units there, the span is no longer than from its first unit
-    to its last: a point when all of them are the same.
+    If that bin is the fullest in all shards that have units in it, the result extends only from its first unit to its
+    last: a point if all of them are equal.
     """
     units, rows = np.sum([shard.counts for shard in shards], axis=0)
     ends = span.before + np.cumsum(rows)
@@ -122,16 +122,17 @@ def narrow(span: Span, shards: Sequence[Histogram], target: int) -> Span:
     tie_low, tie_high = 0, LAST
     if span.low == span.high:
         low, high, tie_low, tie_high = span.low, span.high, low, high
-    there = [shard for shard in shards if shard.counts[0][bin_]]
-    if all(shard.fullest == bin_ for shard in there):
-        low, high = min(shard.edges[0] for shard in there), max(shard.edges[1] for shard in there)
+    occupied = [shard for shard in shards if shard.counts[0][bin_]]
+    if all(shard.fullest == bin_ for shard in occupied):
+        low, high = min(shard.edges[0] for shard in occupied), max(shard.edges[1] for shard in occupied)
         if low == high:
-            tie_low, tie_high = min(shard.edges[2] for shard in there), max(shard.edges[3] for shard in there)
+            tie_low, tie_high = min(shard.edges[2] for shard in occupied), max(shard.edges[3] for shard in occupied)
     return Span(low, high, tie_low, tie_high, before, int(units[bin_]), int(rows[bin_]))
 
 
 def candidates(scores: Scores, span: Span) -> np.ndarray:
-    """uint64 [3, groups]: key, tie and rows of the units inside a span, those with equal key and tie as one."""
+    """Returns key, tie and rows of the units inside a span, uint64 [3, groups]; units with equal key and tie are one
+    group."""
     inside = _inside(scores, span)
     keys, ties = scores.keys.take(inside), scores.ties.take(inside)
     rows = np.ones(len(keys), dtype=np.uint64) if scores.rows is None else scores.rows.take(inside).astype(np.uint64)
@@ -139,7 +140,7 @@ def candidates(scores: Scores, span: Span) -> np.ndarray:
 
 
 def _grouped(units: np.ndarray) -> np.ndarray:
-    """Sorted by (key, tie), equal ones added up."""
+    """Sorts units by (key, tie) and sums the rows of equal ones."""
     keys, ties, rows = units[:, np.lexsort((units[1], units[0]))]
     first = np.ones(len(keys), dtype=bool)
     first[1:] = (keys[1:] != keys[:-1]) | (ties[1:] != ties[:-1])
@@ -147,21 +148,21 @@ def _grouped(units: np.ndarray) -> np.ndarray:
     return np.stack([keys[first], ties[first], np.add.reduceat(rows, starts) if len(starts) else rows])
 
 
-def settle(span: Span, found: Sequence[np.ndarray], target: int) -> Threshold | None:
-    """The threshold whose rows come nearest to ``target`` (of two as near, the smaller); None if it keeps nothing.
+def settle(span: Span, units: Sequence[np.ndarray], target: int) -> Threshold | None:
+    """Returns the threshold whose number of rows is closest to ``target`` (of two as close, the smaller).
 
     Args:
-        span: where the budget ends.
-        found: the candidates of every shard; not needed (empty) when the span is a point.
-        target: rows wanted.
+        span: Range in which the budget ends.
+        units: :func:`candidates` of every shard; may be empty if the span is a point.
+        target: Number of rows wanted.
 
     Returns:
-        None when keeping nothing comes nearest.
+        The threshold, or None if keeping nothing is closest.
     """
     if span.is_point:
         groups = np.array([[span.low], [span.tie_low], [span.rows]], dtype=np.uint64)
     else:
-        groups = _grouped(np.concatenate(list(found), axis=1))
+        groups = _grouped(np.concatenate(list(units), axis=1))
     ends = span.before + np.cumsum(groups[2].astype(np.int64))
     last = min(int(np.searchsorted(ends, target, side="left")), len(ends) - 1)
     below = int(ends[last - 1]) if last else span.before
@@ -178,5 +179,5 @@ def settle(span: Span, found: Sequence[np.ndarray], target: int) -> Threshold | 
 
 
 def target_rows(budget: float, n_rows: int) -> int:
-    """How many of ``n_rows`` train rows a budget asks for, to the nearest."""
+    """Returns the number of ``n_rows`` train rows that a budget keeps, rounded to the nearest integer."""
     return int(budget * n_rows + 0.5)

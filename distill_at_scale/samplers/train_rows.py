@@ -1,4 +1,4 @@
-"""What a sampler sees of a shard: its train rows, and hashes that stand for its users."""
+"""Train rows of a shard, with hashes of its users' ids: the input of samplers."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from distill_at_scale.data import hashing, ragged
 from distill_at_scale.data.columns import TRAIN, Columns
 from distill_at_scale.data.dataset import Dataset
 
-# Hashes of items that a core's own cache holds, 256 KiB; to fetch one from farther away costs more than to make it.
+# Number of item hashes that fit in a core's L2 cache (256 KiB); fetching one from beyond costs more than computing it.
 _IN_CACHE = 1 << 15
 
 
 @dataclass(frozen=True)
 class TrainRows:
-    """The train rows of some users, grouped by user and in time order within each.
+    """The train rows of some users, grouped by user and in time order within each user.
 
     Attributes:
-        offsets: int64 [users + 1], where each user's rows begin; a user may have none.
+        offsets: int64 [users + 1], start of each user's rows; a user may have none.
         items: int32 [rows], item numbers.
-        user_hash: uint64 [users], of the users' ids. A user's number follows from the number of shards, its
-            id does not: what is drawn by this hash is the same however the log was cut.
-        n_items: size of the item space.
-        timestamps: int64 [rows], or None where they were not asked for.
+        user_hash: uint64 [users], hashes of the users' ids. Unlike a user's number, its id does not depend on the
+            number of shards, so draws by this hash are the same for any division of the log.
+        n_items: Number of items.
+        timestamps: int64 [rows], or None if not requested.
     """
 
     offsets: np.ndarray
@@ -35,32 +35,32 @@ class TrainRows:
     timestamps: np.ndarray | None = None
 
     def __len__(self) -> int:
-        """The number of rows."""
+        """Number of rows."""
         return len(self.items)
 
     @property
     def n_users(self) -> int:
-        """The number of users, those without rows included."""
+        """Number of users, including those without rows."""
         return len(self.user_hash)
 
     @cached_property
     def counts(self) -> np.ndarray:
-        """int64 [users], rows of each user."""
+        """Number of rows of each user, int64 [users]."""
         return np.diff(self.offsets)
 
     @cached_property
     def owner(self) -> np.ndarray:
-        """int64 [rows], position of each row's user."""
+        """Position of each row's user, int64 [rows]."""
         return np.repeat(np.arange(self.n_users), self.counts)
 
     @cached_property
     def position(self) -> np.ndarray:
-        """int64 [rows], how many rows of the same user come before."""
+        """Number of earlier rows of the same user, int64 [rows]."""
         return np.arange(len(self)) - np.repeat(self.offsets[:-1], self.counts)
 
     def draw(self, begin: hashing.Stream) -> np.ndarray:
-        """uint64 [rows]: a number drawn for each row, by its user and item alone."""
-        # All but the last step of the hash is the same for all rows of a user, or of an item.
+        """Draws a number for each row, uint64 [rows], by its user and item alone."""
+        # All but the last step of the hash is common to the rows of a user, or of an item.
         user = np.repeat(hashing.combine(begin, self.user_hash), self.counts)
         if self.n_items > min(len(self), _IN_CACHE):
             return hashing.append(user, hashing.mix(self.items))
@@ -68,11 +68,11 @@ class TrainRows:
 
 
 def read_train_rows(dataset: Dataset, shard: int, timestamps: bool = False) -> TrainRows:
-    """The train rows of one shard; the times only when asked for."""
+    """Reads the train rows of one shard; timestamps only on request."""
     record = dataset.shards[shard]
     wanted = [Columns.USER, Columns.ITEM, Columns.SPLIT] + [Columns.TIMESTAMP] * timestamps
     table = dataset.table(shard, wanted)
-    # NumPy takes by position several times faster than by a mask of as many rows.
+    # In NumPy, take by position is several times faster than a boolean mask.
     keep = np.flatnonzero(table[Columns.SPLIT].to_numpy() == TRAIN)
     users = table[Columns.USER].to_numpy().take(keep) - record.first_user
     return TrainRows(

@@ -1,4 +1,4 @@
-"""A shard's share of samples: one pass over its rows writes it for every budget."""
+"""Writes a shard's part of the samples for all budgets, in one pass over its rows."""
 
 from __future__ import annotations
 
@@ -22,20 +22,21 @@ COUNTS = "counts"
 def write_subsets(
     dataset: Dataset, shard: int, work: str, thresholds: Sequence[Threshold], outputs: Sequence[str]
 ) -> dict[str, Any]:
-    """Writes the part of ``shard`` that each budget keeps: its train rows, all others, and all users.
+    """Writes the part of ``shard`` that each budget keeps: its train rows, all rows of other splits, and all users.
 
     Args:
-        dataset: sampled from.
-        work: holds the shard's scores; gets the train rows by item of every output (:func:`counts_uri`).
-        thresholds, outputs: one each a budget.
+        dataset: Dataset to sample from.
+        shard: Index of the shard.
+        work: Folder with the shard's scores; receives the train rows per item of every output (:func:`counts_uri`).
+        thresholds, outputs: One threshold and one output per budget.
 
     Returns:
-        shards: a ShardRecord as a dict for each output; users: how many have train rows in each.
+        shards: a ShardRecord as a dict for each output; users: number of users with train rows in each.
     """
     table, record = dataset.table(shard), dataset.shards[shard]
     scores = read_scores(restartable.part(storage.join(work, SCORES), shard, ".arrow"))
     users = restartable.to_table(dataset.users(shard))
-    # Positions, not masks: NumPy takes by them several times faster, and Arrow by neither.
+    # In NumPy, take by position is several times faster than by mask, and than Arrow by either.
     columns = {name: table[name].to_numpy() for name in table.column_names}
     is_train = columns[Columns.SPLIT] == TRAIN
     train = np.flatnonzero(is_train)
@@ -48,8 +49,8 @@ def write_subsets(
         rows = np.flatnonzero(keep)
         kept = pa.table([column.take(rows) for column in columns.values()], schema=table.schema)
         per_user = np.bincount(user.take(chosen), minlength=record.n_users)
-        place = users.column_names.index("train")
-        counted = users.set_column(place, users.schema.field(place), pa.array(per_user))
+        column = users.column_names.index("train")
+        counted = users.set_column(column, users.schema.field(column), pa.array(per_user))
         restartable.write_counts(counts_uri(work, k, shard), np.bincount(item.take(chosen), minlength=dataset.n_items))
         written.append(
             {
@@ -66,15 +67,15 @@ def write_subsets(
 
 
 def counts_uri(work: str, budget: int, shard: int) -> str:
-    """Where the train rows by item lie that the ``budget``-th output keeps of ``shard``."""
+    """Returns the address of the train rows per item that the ``budget``-th output keeps of ``shard``."""
     return restartable.part(storage.join(work, COUNTS, f"budget-{budget:03d}"), shard, ".arrow")
 
 
 def write_items(dataset: Dataset, counts: Sequence[str], output: str) -> dict[str, Any]:
-    """Writes ``items.parquet`` of a sample: the items of ``dataset``, counted anew.
+    """Writes ``items.parquet`` of a sample: the items of ``dataset`` with the sample's train counts.
 
     Returns:
-        file: its FileRecord as a dict; items: how many have train rows.
+        file: its FileRecord as a dict; items: number of items with train rows.
     """
     total = np.zeros(dataset.n_items, dtype=np.int64)
     for uri in counts:

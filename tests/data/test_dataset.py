@@ -107,7 +107,7 @@ def test_log_without_ratings_and_times(tmp_path: Path) -> None:
 def test_wrong_splits(dataset: Dataset, tmp_path: Path) -> None:
     with pytest.raises(DasError, match=r"unknown split 'dev'; the splits are train, validation, test\."):
         dataset.interactions("dev")
-    with pytest.raises(DasError, match="split 'train' cannot be judged on"):
+    with pytest.raises(DasError, match="split 'train' cannot be evaluated on"):
         dataset.histories("train", 0)
     only_train = write_dataset(tmp_path / "t", [[(0, 0, 1.0, 0, 0)]], [1], 1)
     with pytest.raises(DasError, match="has no validation rows"):

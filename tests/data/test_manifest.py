@@ -89,10 +89,10 @@ def test_no_json(tmp_path: Path, damage: bytes) -> None:
 def test_what_is_no_dataset(tmp_path: Path) -> None:
     with pytest.raises(DasError, match="nowhere does not exist"):
         read_manifest(str(tmp_path / "nowhere"))
-    with pytest.raises(DasError, match=r"is no dataset: it has no manifest\.json"):
+    with pytest.raises(DasError, match=r"is not a dataset: it has no manifest\.json"):
         read_manifest(str(tmp_path))
     (tmp_path / "_work").mkdir()
-    with pytest.raises(DasError, match="is no dataset: a run has not finished there; run the same command again"):
+    with pytest.raises(DasError, match="is not a dataset: a run has not finished there; run the same command again"):
         read_manifest(str(tmp_path))
     (tmp_path / "log.csv").write_text("user_id,item_id\n")
     with pytest.raises(DasError, match=r"log\.csv"):
@@ -152,9 +152,9 @@ EDITS = (
     (shard_removed, "shard 0 begins with user 1, but the one before it ends before 0"),
     (shard_listed_twice, "shards/part-00001.parquet is listed twice"),
     (shards_exchanged, "shard 0 begins with user 1, but the one before it ends before 0"),
-    (rows_added, "it says 4 rows, but its shards have 3"),
-    (users_added, "it says 3 users, but its shards have 2"),
-    (split_lost, "it says 0 validation rows, but its shards have 1"),
+    (rows_added, "it states 4 rows, but its shards have 3"),
+    (users_added, "it states 3 users, but its shards have 2"),
+    (split_lost, "it states 0 validation rows, but its shards have 1"),
     (split_of_a_shard_larger, "shard 1 has 1 rows, but its splits have 2"),
 )
 
@@ -172,11 +172,11 @@ def test_a_manifest_that_contradicts_itself(tmp_path: Path, content: dict[str, A
 def test_what_the_files_contradict_is_found_when_they_are_read(tmp_path: Path, content: dict[str, Any]) -> None:
     files_of_two_shards_exchanged(content)
     write(tmp_path, content)
-    with pytest.raises(DamagedFileError, match=r"part-00001\.parquet has 1 rows where its manifest says 2; prepare"):
+    with pytest.raises(DamagedFileError, match=r"part-00001\.parquet has 1 rows, but its manifest says 2; prepare"):
         Dataset.open(str(tmp_path)).table(0)
     content["n_items"] += 1
     write(tmp_path, content)
-    with pytest.raises(DamagedFileError, match=r"items\.parquet has 2 rows where its manifest says 3; prepare"):
+    with pytest.raises(DamagedFileError, match=r"items\.parquet has 2 rows, but its manifest says 3; prepare"):
         Dataset.open(str(tmp_path)).items()
 
 

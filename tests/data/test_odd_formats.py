@@ -63,7 +63,7 @@ def test_packed_text_is_read(tmp_path, ending):
     good, bad = read_log(path)
     assert (good.height, bad.height) == (32, 0)
     path.write_bytes(packed[: len(packed) // 2])
-    assert "cut off" in refusal(path)
+    assert "truncated" in refusal(path)
 
 
 def test_packed_text_in_several_streams(tmp_path):
@@ -109,7 +109,7 @@ FOREIGN = {
     "log.pkl.gz": (gzip.compress(pickle.dumps({"user": [1]})), ["pickle", "unpack it"]),
     "log.parquet.gz": (
         gzip.compress(saved(lambda sink: FRAME.write_parquet(sink))),
-        ["holds a table", "unpack it, then give the table"],
+        ["holds a table", "unpack it, then pass the table itself"],
     ),
     "log.avro": (saved(lambda sink: FRAME.write_avro(sink)), ["Avro", "read_avro('log.avro')"]),
     "log.feather": (
@@ -122,7 +122,10 @@ FOREIGN = {
     "log.7z": (b"7z\xbc\xaf\x27\x1c" + bytes(64), ["7z archive", "7z x log.7z"]),
     "log.rds": (gzip.compress(b"X\n\x00\x00\x00\x03" + bytes(64)), ["R data", "readRDS('log.rds')"]),
     "log.csv": (b"\n<!DOCTYPE html>\n<html><body>Sign in</body></html>", ["HTML page", "download"]),
-    "error.csv": (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', ["XML", "storage's error"]),
+    "error.csv": (
+        b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
+        ["XML", "error message from the storage"],
+    ),
     "ratings.parquet": (
         b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n",
         ["Git LFS pointer", "`git lfs pull`"],
@@ -247,7 +250,7 @@ def test_lists_give_a_row_for_each_value(tmp_path, monkeypatch):
     good, bad, noticed = read_noticed(tmp_path, **options)
     assert good.rows() == expected
     assert bad.height == 0
-    assert "column 'item_id' holds lists; each of their values is read as a row of its own" in noticed
+    assert "column 'item_id' holds lists; each of their values is read as a separate row" in noticed
     monkeypatch.setattr(tables, "BATCH_ROWS", 50)
     monkeypatch.setattr(tables, "FRAGMENT_ROWS", 2000)
     schema, fragments, estimate = plan_log(LogOptions(input=[str(tmp_path)], **options))
@@ -340,7 +343,7 @@ def test_mixed_formats_are_noticed(tmp_path):
     frame.write_csv(tmp_path / "c.csv")
     good, _, noticed = read_noticed(tmp_path)
     assert good.height == 3
-    assert "1 file: of the format csv, beside 2 of the format parquet" in noticed
+    assert "1 file: format csv, beside 2 with the format parquet" in noticed
     assert "c.csv" in noticed
 
 
@@ -356,7 +359,7 @@ def test_binary_ids_become_hexadecimal(tmp_path):
         pq.write_table(pa.table({"user_id": column, "item_id": range(4)}), tmp_path / "a.parquet")
         good, _, noticed = read_noticed(tmp_path)
         assert good["user_id"].to_list() == [key.hex() for key in ids]
-        assert "user_id holds bytes and no text; its ids are read as hexadecimal digits" in noticed
+        assert "user_id holds bytes that are not text; its ids are read as hexadecimal digits" in noticed
 
 
 def test_bytes_that_are_text_in_one_part_only_are_hexadecimal_in_all(tmp_path):
@@ -372,7 +375,7 @@ def test_a_part_whose_column_is_null_is_named(tmp_path):
     pq.write_table(pa.table({"user_id": [1], "item_id": [2], "rating": pa.nulls(1)}), tmp_path / "b.parquet")
     good, bad, noticed = read_noticed(tmp_path)
     assert (good.height, bad.height) == (1, 1)
-    assert "column 'rating' holds nothing but nulls" in noticed
+    assert "column 'rating' holds only nulls" in noticed
     assert "b.parquet" in noticed
     assert "--map rating= leaves it out" in noticed
     assert read_log(tmp_path, map={"rating": ""})[0].height == 2

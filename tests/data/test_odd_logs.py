@@ -130,9 +130,7 @@ def test_stray_quotes_between_commas_cost_their_lines_only(tmp_path: Path) -> No
     good, bad, _ = read(path)
     assert good.height == 37
     assert bad["row"].sort().to_list() == [9, 22, 27]
-    assert set(bad["reason"]) == {
-        "line has a quote that is not closed (--quote none takes quotes for plain characters)"
-    }
+    assert set(bad["reason"]) == {"line has a quote that is not closed (--quote none reads quotes as plain characters)"}
     good, bad, _ = read(path, quote="none")
     assert (good.height, bad.height) == (40, 0)
 
@@ -175,7 +173,7 @@ def test_a_late_id_in_another_writing_is_never_merged(tmp_path: Path, odd: str, 
         text = (HEADER.replace(",", sep) if sep != "::" else "") + lines(300, sep=sep) + sep.join(row) + "\n"
         good, bad, _ = read(write(tmp_path, text, name))
         assert (good.height, bad.height) == (1500, 1)
-        assert "written in another way, as 007, +7 or ' 7'" in bad["reason"][0]
+        assert "written in another way, such as 007, +7 or ' 7'" in bad["reason"][0]
         assert bad[0, ("user_id", "item_id")[column]] == odd
     quoted = HEADER + lines(300) + ",".join(f'"{field}"' for field in row) + "\n"
     good, bad, _ = read(write(tmp_path, quoted))
@@ -202,7 +200,7 @@ def test_odd_ids_keep_their_text_and_are_noticed(tmp_path: Path) -> None:
     text = "".join(f"{u},{u}.0, {u},1600000000\n" for u in range(1, 5))
     good, _, noticed = read(write(tmp_path, "user_id,item_id,category_id,timestamp\n" + text))
     assert good["item_id"].to_list() == ["1.0", "2.0", "3.0", "4.0"]
-    assert said(noticed, "item_id is a number with .0 behind it") == [(4, "'1.0'")]
+    assert said(noticed, "item_id is a number ending in .0") == [(4, "'1.0'")]
     good, _, noticed = read(write(tmp_path, HEADER.replace(",", ", ") + lines(sep=", ")))
     assert good[0, "item_id"] == " 100"
     assert said(noticed, "item_id has blanks around it") == [(100, "' 100'")]
@@ -270,7 +268,7 @@ def test_a_header_that_comes_again_is_left_out(tmp_path: Path, ids: str, sep: st
     mark = "\ufeff"
     good, bad, noticed = read(write(tmp_path, mark + header + part + mark + header + part + header + part))
     assert (good.height, bad.height) == (300, 0)
-    assert said(noticed, "the header comes again") == [(2, shown(header.strip()))]
+    assert said(noticed, "the header is repeated") == [(2, shown(header.strip()))]
     assert said(noticed, "byte order mark") == [(1, "")]
 
 
@@ -333,7 +331,7 @@ def test_a_ragged_line_makes_no_sequences(tmp_path: Path, header: bool) -> None:
 
 def test_lines_of_which_many_have_one_length_are_asked_about(tmp_path: Path) -> None:
     path = write(tmp_path, "1 2 3\n" * 7 + "1 2 3 4\n" * 3, "log.txt")
-    with pytest.raises(DasError, match=r"say whether this is a table .* or a line a user"):
+    with pytest.raises(DasError, match=r"specify whether this is a table .* or one line per user"):
         plan(path)
     assert read(path, format="sequences")[0].height == 23
 
@@ -342,7 +340,7 @@ def test_sequences_say_what_they_take_for_time(tmp_path: Path) -> None:
     text = "".join(f"{u} " + " ".join(map(str, range(u, u + 3 + u % 5))) + "\n" for u in range(20)) + "20 \n21\n"
     good, bad, noticed = read(write(tmp_path, text, "train.txt"))
     assert (good.height, bad.height) == (100, 0)
-    assert said(noticed, "a user without items is passed over") == [(2, "'20'")]
+    assert said(noticed, "a user without items is skipped") == [(2, "'20'")]
     assert len(said(noticed, "an item's position in its line stands for the time")) == 1
     assert len(said(noticed, "sorted by id")) == 1
     _, _, noticed = read(write(tmp_path, text.replace("1 1 2 3 4\n", "1 4 2 3 1\n"), "train.txt"))
@@ -377,7 +375,7 @@ def test_a_column_that_comes_late_in_json_is_not_lost(tmp_path: Path, key: str) 
 @pytest.mark.parametrize("items", ["N5 N15", "5,15,25", "['B01', 'B02']", "12|13"])
 def test_lists_where_one_id_belongs_are_refused(tmp_path: Path, items: str) -> None:
     text = "user\titem\n" + "".join(f"u{k}\t{items}\n" for k in range(9))
-    with pytest.raises(DasError, match=r"the column 'item' holds lists .*a row for each of their values"):
+    with pytest.raises(DasError, match=r"the column 'item' holds lists .*write one row per value"):
         plan(write(tmp_path, text))
 
 

@@ -76,7 +76,7 @@ def test_live_files_of_a_delta_table(tmp_path):
     }.items():
         schema, fragments, estimate = plan(tmp_path / "log" / given)
         assert sorted(read_all(schema, fragments)[0].rows()) == left
-        assert "the log of the Delta table does not name it" in str(estimate.noticed[0])
+        assert "the log of the Delta table does not list it" in str(estimate.noticed[0])
     schema, fragments, _ = plan_log(LogOptions(input=[table], map={"item_id": "day"}))
     assert set(read_all(schema, fragments)[0]["item_id"]) == {"a", "b c"}
 

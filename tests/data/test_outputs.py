@@ -61,7 +61,7 @@ def call(verb: str, data: str, output: str, **more: Any) -> None:
 def test_an_output_that_cannot_be_written_is_refused_at_once(verb: str, data: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     before = sorted(Path(data).rglob("*"))
-    with pytest.raises(StorageError, match=r"file is a file, so that no folder can be made there|Not a directory"):
+    with pytest.raises(StorageError, match=r"file is a file, so no folder can be created there|Not a directory"):
         call(verb, data, f"{tmp_path}/file/deep/out.json")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
     assert sorted(Path(data).rglob("*")) == before

@@ -137,7 +137,7 @@ def test_a_delimiter_can_be_given(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text(lines("$"))
     assert read_log(path, delimiter="$")[0].rows() == GOOD
-    with pytest.raises(DasError, match=r"no delimiter .*--delimiter"):
+    with pytest.raises(DasError, match=r"cannot detect the delimiter .*--delimiter"):
         read_log(path)
 
 

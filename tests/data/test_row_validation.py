@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_at_scale.data.row_validation import BAD_SCHEMA, clean_rows
+from distill_at_scale.data.row_validation import BAD_SCHEMA, validate_rows
 from distill_at_scale.data.times import END_OF_TIME_MS, TimeRule, iso_to_ns
 
 NS = 1_000_000_000
@@ -122,7 +122,7 @@ def test_agrees_with_the_rules_read_one_row_at_a_time(rows, unit):
     names = ["user_id", "item_id", "rating", "timestamp", "split"]
     rows = [(u, i, r, times[unit == "iso"], s) for u, i, r, times, s in rows]
     raw = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
-    good, bad = clean_rows(raw, IDS, TimeRule(unit), "log.csv", 10)
+    good, bad = validate_rows(raw, IDS, TimeRule(unit), "log.csv", 10)
     expected_good, expected_bad = [], []
     for number, (u, i, r, t, s) in enumerate(rows, start=10):
         judged = (judge_id(u), judge_string(i), judge_rating(r), judge_time(t, unit), judge_split(s))
@@ -145,7 +145,7 @@ def clean_one(name, values, id_types=IDS, unit="s"):
     raw = pl.DataFrame({"user_id": range(len(values)), "item_id": ["i"] * len(values)}).with_columns(
         pl.Series(name, values)
     )
-    good, bad = clean_rows(raw, id_types, TimeRule(unit), "log")
+    good, bad = validate_rows(raw, id_types, TimeRule(unit), "log")
     assert good.height + bad.height == len(values)
     return good[name].to_list(), bad["reason"].to_list()
 
@@ -161,7 +161,7 @@ def test_reasons_name_the_column_and_the_mend():
             "user_id is missing",
         ],
     )
-    other_way = f"user_id is an integer written in another way, as 007, +7 or ' 7' {fix}"
+    other_way = f"user_id is an integer written in another way, such as 007, +7 or ' 7' {fix}"
     assert clean_one("user_id", ["7", "007", "+7", " 7", "-0", "NULL", r"\N"]) == (
         [7],
         [
@@ -223,7 +223,7 @@ def test_times_beyond_the_calendar_are_bad_and_keep_their_number():
     raw = pl.DataFrame({"user_id": [1, 2, 3], "item_id": ["a", "b", "c"]}).with_columns(
         timestamp=pl.Series([2**62, -(2**62), 10**15]).cast(pl.Datetime("ms", "Europe/Berlin"))
     )
-    good, bad = clean_rows(raw, IDS, TimeRule("s"), "log")
+    good, bad = validate_rows(raw, IDS, TimeRule("s"), "log")
     assert good.height == 0
     assert bad["timestamp"].to_list()[:2] == [str(2**62), str(-(2**62))]
     assert bad["reason"].to_list() == [
@@ -260,17 +260,17 @@ def test_the_fast_shapes_of_iso_times_agree_with_the_general_pattern():
 
 def test_quarantined_text_is_cut_short():
     raw = pl.DataFrame({"user_id": ["x" * 5000], "item_id": ["i"]})
-    _, bad = clean_rows(raw, IDS, TimeRule("s"), "log")
+    _, bad = validate_rows(raw, IDS, TimeRule("s"), "log")
     assert bad["user_id"].str.len_chars().to_list() == [1000]
     assert bad["row"].to_list() == [None]
 
 
 @pytest.mark.parametrize("n", [0, 3])
-def test_clean_rows_come_back_whole(n):
+def test_valid_rows_come_back_whole(n):
     raw = pl.DataFrame(
         {"user_id": pl.Series(range(n), dtype=pl.Int64), "item_id": pl.Series(["a"] * n, dtype=pl.String)}
     )
-    good, bad = clean_rows(raw, IDS, TimeRule("s"), "log")
+    good, bad = validate_rows(raw, IDS, TimeRule("s"), "log")
     assert good.equals(raw)
     assert bad.height == 0
     assert bad.schema == pl.Schema(BAD_SCHEMA)

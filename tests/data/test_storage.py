@@ -155,11 +155,11 @@ def a_file(tmp_path: Path) -> Iterator[str]:
 @pytest.mark.parametrize(
     ("uri", "sentence"),
     [
-        ("{file}/deep/manifest.json", r"file is a file, so that no folder can be made there"),
-        ("{folder}", "is a folder where a file is to be written"),
+        ("{file}/deep/manifest.json", r"file is a file, so no folder can be created there"),
+        ("{folder}", "is a folder, but the output is a file"),
         ("/proc/das/manifest.json", r"/proc/das/manifest\.json cannot be written: "),
         ("{folder}/" + "x" * 300 + "/manifest.json", "File name too long"),
-        ("http://127.0.0.1:1/manifest.json", "cannot be written to"),
+        ("http://127.0.0.1:1/manifest.json", "a web server is read-only"),
     ],
 )
 def test_what_cannot_be_written_is_refused(uri: str, sentence: str, a_file: str) -> None:

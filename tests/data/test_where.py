@@ -206,7 +206,7 @@ def test_which_column_holds_the_kind_of_event(tmp_path):
     assert read_log(tmp_path / "b.csv", event=["x:3"], event_column="action")[0].rows() == [(1, 2, 3.0)]
     (tmp_path / "c.csv").write_text("user_id,item_id,what\n1,2,view\n")
     with pytest.raises(
-        SettingError, match=r"--event view: .*c\.csv has no column that is known .* with --event-column"
+        SettingError, match=r"--event view: .*c\.csv has no column with a usual name .* with --event-column"
     ):
         read_log(tmp_path / "c.csv", event=["view"])
 
@@ -214,7 +214,7 @@ def test_which_column_holds_the_kind_of_event(tmp_path):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"event": ["view:x"]}, "'x' is no number"),
+        ({"event": ["view:x"]}, "'x' is not a number"),
         ({"event": ["view:nan"]}, "must be finite"),
         ({"event": "view,view:2"}, "'view' is given twice"),
         ({"event": ["view"], "weight": "a"}, "event and weight exclude each other"),

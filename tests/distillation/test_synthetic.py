@@ -111,7 +111,7 @@ def test_what_is_no_synthetic_dataset_is_refused(tmp_path: Path, made: Synthetic
 
 def test_it_is_no_dataset_of_a_log(made: SyntheticDataset) -> None:
     with pytest.raises(
-        DasError, match="holds synthetic users or sequences, not a log's; `das fit` and `das export` take them"
+        DasError, match="holds synthetic users or sequences, not a log's; `das fit` and `das export` accept them"
     ):
         Dataset.open(made.uri)
 

@@ -109,7 +109,7 @@ def test_a_kill_at_every_file(tmp_path: Path, logs: list[str], undisturbed: Data
     last = {"when": "after", "file": str(output / "manifest.json"), "state": undisturbed.manifest.fingerprint}
     assert deaths[-1] == last
     for death in deaths[:-1]:
-        assert "is no dataset: a run has not finished there" in death["state"]
+        assert "is not a dataset: a run has not finished there" in death["state"]
     dataset = Dataset.open(str(output))
     dataset.verify()
     assert checksums(dataset) == checksums(undisturbed)
@@ -125,7 +125,7 @@ def test_kills_of_the_driver(tmp_path: Path, logs: list[str], undisturbed: Datas
     seen = []
     for death in DRIVER_DEATHS:
         runs.run([death])
-        with pytest.raises(DasError, match="is no dataset"):
+        with pytest.raises(DasError, match="is not a dataset"):
             Dataset.open(str(output))
         now = records(output)
         assert finished.items() <= now.items(), "a finished part was built again"
@@ -139,7 +139,7 @@ def test_kills_of_the_driver(tmp_path: Path, logs: list[str], undisturbed: Datas
     )
     assert inspected.returncode == 1
     assert inspected.stderr == (
-        f"error: {output} is no dataset: a run has not finished there; run the same command again to finish it.\n"
+        f"error: {output} is not a dataset: a run has not finished there; run the same command again to finish it.\n"
     )
 
     runs.run([("driver", "after", r"/out/manifest\.json$")])

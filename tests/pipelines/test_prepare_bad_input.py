@@ -70,7 +70,7 @@ def damaged(kind: str) -> tuple[str, bytes]:
         ("header only", "no rows in the input"),
         ("wrong column", "no column for user_id; the file has the columns person, item_id: .*--map user_id=COLUMN"),
         ("garbage", "the file is binary"),
-        ("truncated gzip", "gzip stream is cut off or damaged"),
+        ("truncated gzip", "gzip stream is truncated or damaged"),
         ("truncated Parquet", "not a whole Parquet file"),
         ("no Parquet", "not a Parquet file"),
     ],
@@ -88,9 +88,9 @@ def test_gzip_cut_behind_its_head(ray_session: None, tmp_path: Path) -> None:
     body = "".join(f"{k * 7919 % 5003},{k * 104_729 % 1_299_709},{k % 5},{1_600_000_000 + k}\n" for k in range(60_000))
     packed = gzip.compress((HEADER + body).encode())
     path = log(tmp_path, packed[: len(packed) * 9 // 10], "log.csv.gz")
-    said = refused("gzip stream is cut off or damaged", input=[path], output=str(tmp_path / "out"))
+    said = refused("gzip stream is truncated or damaged", input=[path], output=str(tmp_path / "out"))
     assert path in said
-    with pytest.raises(DasError, match="is no dataset: a run has not finished there"):
+    with pytest.raises(DasError, match="is not a dataset: a run has not finished there"):
         Dataset.open(str(tmp_path / "out"))
     # The mended file is another input: the place is taken up again from the start.
     log(tmp_path, packed, "log.csv.gz")

@@ -183,7 +183,7 @@ def test_a_killed_run_goes_on(at: str, datasets: dict[int, Dataset], tmp_path: P
     with pytest.raises(Killed):
         Mortal(config).run()
     if at != "_tidy":
-        with pytest.raises(das.DasError, match="is no dataset"):
+        with pytest.raises(das.DasError, match="is not a dataset"):
             das.inspect(data=str(tmp_path / "killed" / "random-0.5"))
     result = das.sample(config)
     assert [s.fingerprint for s in result.samples] == [s.fingerprint for s in whole.samples]

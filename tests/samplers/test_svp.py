@@ -112,11 +112,11 @@ def test_scores_lie_on_storage_and_know_their_dataset(tmp_path: Path) -> None:
     assert row_scores.read_part(uri, manifest, 0, len(rows)).tolist() == scores.tolist()
     with pytest.raises(
         DasError,
-        match=r"part-00000\.parquet has 622 rows where its manifest says 3; remove .* and run the same command again",
+        match=r"part-00000\.parquet has 622 rows, but its manifest says 3; remove .* and run the same command again",
     ):
         row_scores.read_part(uri, manifest, 0, 3)
     row_scores.write_manifest(uri, manifest.model_copy(update={"data": "other"}))
-    with pytest.raises(DasError, match="row scores of another dataset"):
+    with pytest.raises(DasError, match="row scores of a dataset other than"):
         row_scores.open_scores(uri, dataset)
     (Path(uri) / "row_scores.json").write_text('{"format": "x"}')
     with pytest.raises(DasError, match="damaged or of another version"):

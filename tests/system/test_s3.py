@@ -194,10 +194,10 @@ def test_a_log_that_changes_is_refused(s3_folder: str) -> None:
     # As many bytes, and within the same second.
     storage.write_bytes(uri, b"user_id,item_id,timestamp\n" + lines[::-1].replace(b"\n", b"", 1) + b"\n")
     for rest in (reading, read_fragment(fragments[0], schema), read_fragment(fragments[-1], schema)):
-        with pytest.raises(StorageError, match=r"log\.csv changed while it was read; run the command again\.$"):
+        with pytest.raises(StorageError, match=r"log\.csv changed while it was being read; run the command again\.$"):
             list(rest)
     storage.remove(uri)
-    with pytest.raises(StorageError, match=r"log\.csv: the file is not there \(any more\); run the command again\.$"):
+    with pytest.raises(StorageError, match=r"log\.csv: the file no longer exists; run the command again\.$"):
         list(read_fragment(fragments[0], schema))
 
 

@@ -1,7 +1,7 @@
-"""From a raw log to a Dataset, one restartable part at a time; `pipelines/prepare.py` strings the parts together.
+"""Preparation: a raw log becomes a Dataset in restartable stages, which `pipelines/prepare.py` connects.
 
-fragments  a piece of the log → its good rows, dealt into buckets by a hash of the user
-buckets    one bucket of every fragment → sorted, de-duplicated rows of whole users
-core       which items and users have enough rows (iterated k-core)
-shards     numbered, split, written
+fragments  validates a piece of the log and partitions its good rows into buckets by a hash of the user
+buckets    collects one bucket of every fragment into sorted, de-duplicated rows of whole users
+kcore      determines the items and users with enough rows (iterated k-core)
+shards     numbers, splits and writes the rows
 """

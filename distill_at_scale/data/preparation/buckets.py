@@ -1,4 +1,4 @@
-"""Second part of prepare: all rows of a bucket's users, sorted and de-duplicated."""
+"""Second stage of prepare: all rows of a bucket's users, sorted and de-duplicated."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def build_bucket(
     seed: int,
     starts: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """Gathers bucket ``bucket`` of ``n_buckets`` from the fragments (dealt into ``n_dealt``) and orders it.
+    """Collects bucket ``bucket`` of ``n_buckets`` from the fragments (partitioned into ``n_dealt``) and sorts it.
 
-    The rows are sorted by (user id, timestamp, tie hash, rating): whatever order they came in, the result is the
-    same, and of a user's rows with the same time none comes last because of its id. Rows marked −1 in a split column
-    go first. Of several rows of one user and item ``keep`` says which stay: ``last`` (by time, then the highest
-    rating), ``first`` or ``all``. Rows below ``min_rating`` go after that, so a user's last word counts.
+    The rows are sorted by (user id, timestamp, tie hash, rating), so the result does not depend on the input order,
+    and ids do not decide which of a user's simultaneous rows comes last. Rows marked −1 in a split column are dropped
+    first. Of several rows with the same user and item, ``keep`` selects ``last`` (by time, then the highest rating),
+    ``first`` or ``all``. Rows below ``min_rating`` are dropped after that, so a user's latest rating counts.
 
     Writes user (int32, rank in this bucket) · item (int32, rank in ``item_ids``) · rating · timestamp
-    (nanoseconds) [· split], and beside it the users' ids in the order of their ranks.
+    (nanoseconds) [· split], and in a second file the users' ids in the order of their ranks.
 
     Returns:
-        rows in, counts of what went: duplicates, min_rating, split (rows marked −1), and what is odd about them.
+        Number of input rows, numbers of dropped rows by filter (duplicates, min_rating, split: marked −1), and notices.
     """
     folder = storage.join(work, FOLDER)
 
@@ -63,7 +63,7 @@ def _order(
     seed: int,
 ) -> dict[str, Any]:
     n_read = frame.height
-    # What is in no split is no part of the log: it must not take the place of a row that is.
+    # Rows outside every split are not part of the log: they must not replace duplicates that are.
     if Columns.SPLIT in frame:
         frame = frame.filter(pl.col(Columns.SPLIT) >= 0)
     rows = frame.height
@@ -88,7 +88,7 @@ def _order(
             noticed = _notices_of_splits(columns, stay, users, item_ids, keep)
     if min_rating is not None:
         stay &= columns[Columns.RATING] >= min_rating
-        # Only what the filter before it left counts as taken by a filter.
+        # A filter counts only the rows that the previous filters left.
         dropped["min_rating"] = rows - int(stay.sum()) - dropped["duplicates"]
 
     names = (Columns.USER, Columns.ITEM, Columns.RATING, Columns.TIMESTAMP, Columns.SPLIT)
@@ -109,7 +109,7 @@ def _order(
 def _notices_of_splits(
     columns: dict[str, np.ndarray], stay: np.ndarray, users: pl.Series, item_ids: pl.Series, keep: Keep
 ) -> list[Notice]:
-    """Of the duplicates, those that went for a row of another split: a train and a test row of one item, say."""
+    """Reports dropped duplicates whose kept row is in another split, such as a train and a test row of one item."""
     user, item, split = (columns[name] for name in (Columns.USER, Columns.ITEM, Columns.SPLIT))
     pair = user.astype(np.int64) << 32 | item
     kept = np.flatnonzero(stay)
@@ -126,7 +126,7 @@ def _notices_of_splits(
 
 
 def read_columns(work: str, bucket: int, columns: list[str] | None = None) -> tuple[pa.Table, int]:
-    """A bucket's rows (all columns or those named), and its number of users."""
+    """Reads a bucket's rows (all columns, or the named ones) and its number of users."""
     folder = storage.join(work, FOLDER)
     record = recorded.read_json(restartable.part(folder, bucket, ".json"), restartable.FIX)
     if record["users"] == 0:
@@ -136,6 +136,6 @@ def read_columns(work: str, bucket: int, columns: list[str] | None = None) -> tu
 
 
 def read_user_ids(work: str, bucket: int) -> pl.Series:
-    """The ids of a bucket's users, in the order of their ranks."""
+    """Reads the ids of a bucket's users, in the order of their ranks."""
     table = restartable.read_arrow(restartable.part(storage.join(work, FOLDER), bucket, ".users.arrow"))
     return pl.DataFrame(pl.from_arrow(table))[Columns.USER_ID]

@@ -1,8 +1,8 @@
-"""Many record batches in one file, each read and checked alone.
+"""A file of many record batches, each of which can be read and verified alone.
 
-Chunks lie one after another as Arrow IPC messages. Behind them an index says where each begins and what its digest is,
-then come the schema, the digest of both, and their sizes. A bucket is a few chunks of every fragment's file; whoever
-reads it neither reads nor checks the rest.
+Chunks are consecutive Arrow IPC messages. An index with the position and digest of each follows, then the schema, the
+digest of both, and their sizes. A bucket is a few chunks of every fragment's file; its reader neither reads nor
+verifies the others.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _END = 32 + 8 + 8
 
 
 class ChunkWriter:
-    """Appends record batches of one schema to a file; :meth:`finish` makes it whole."""
+    """Appends record batches of one schema to a file; :meth:`finish` completes it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -33,7 +33,7 @@ class ChunkWriter:
         self._start = 0
 
     def write(self, batches: Iterable[pa.RecordBatch]) -> None:
-        """Appends a chunk for each batch, empty ones too."""
+        """Appends one chunk per batch, also for empty batches."""
         for batch in batches:
             self._schema = batch.schema
             message = batch.serialize()
@@ -50,28 +50,28 @@ class ChunkWriter:
 
 
 def read_chunks(uri: str, fix: str, first: int, last: int, every: int) -> list[pa.RecordBatch]:
-    """The chunks first … last − 1, and those ``every`` chunks further on, and so forth to the end.
+    """Reads the chunks first … last − 1 of every group of ``every`` chunks.
 
     Args:
-        uri: of the file.
-        fix: what to do where it is damaged; the end of a sentence.
-        first, last, every: at most ``every`` chunks at once.
+        uri: Address of the file.
+        fix: Remedy for a damaged file, as the end of a sentence.
+        first, last, every: Range of chunks within a group, and the size of a group.
 
     Raises:
-        DamagedFileError: missing, truncated, or altered in the chunks asked for or in the index.
+        DamagedFileError: The file is missing or truncated, or the index or a requested chunk is altered.
     """
-    found: list[pa.RecordBatch] = []
+    batches: list[pa.RecordBatch] = []
     with missing_is_damage(uri, fix), storage.open_input(uri, scattered=True) as file:
         index, schema = _index(file, uri, fix)
         for start in range(0, len(index), every):
             wanted = index[start + first : start + last]
             if not len(wanted):
                 continue
-            # Neighbours are read at once.
+            # Adjacent chunks are read at once.
             begin, end = int(wanted[0]["start"]), int(wanted[-1]["start"] + wanted[-1]["length"])
             file.seek(begin)
-            found += _batches(file.read_buffer(end - begin), begin, wanted, schema, uri, fix)
-    return found
+            batches += _batches(file.read_buffer(end - begin), begin, wanted, schema, uri, fix)
+    return batches
 
 
 def _index(file: pa.NativeFile, uri: str, fix: str) -> tuple[np.ndarray, pa.Schema]:

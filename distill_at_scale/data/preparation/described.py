@@ -1,4 +1,4 @@
-"""What the manifest says of a log's times and ties, from the schema and the stages' records."""
+"""Descriptions of a log's times and ties for the manifest, from the schema and the stages' records."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from distill_at_scale.data.readers import LogEstimate, LogSchema
 
 
 def time_unit(schema: LogSchema) -> str | None:
-    """The unit of a log's times; ``position`` where the order of its lines stands for them, None without times."""
+    """Returns the unit of a log's times; ``position`` if the order of its lines stands for time, None without times."""
     if schema.positions:
         return "position"
     return schema.time_unit if schema.has_timestamp else None
 
 
 def times(schema: LogSchema, estimate: LogEstimate, read: list[dict[str, Any]]) -> dict[str, str]:
-    """The first and last time of the log's good rows, as ISO 8601; nothing where times are positions or not there."""
-    found = [time for r in read for time in r.get("times", [])]
-    if not found or all(way.format == "sequences" for way in estimate.read_as):
+    """Returns the first and last time of the log's good rows as ISO 8601; empty for positions or without times."""
+    bounds = [time for r in read for time in r.get("times", [])]
+    if not bounds or all(way.format == "sequences" for way in estimate.read_as):
         return {}
-    first, last = (str(np.datetime64(time // 1_000_000_000, "s")) + "Z" for time in (min(found), max(found)))
+    first, last = (str(np.datetime64(time // 1_000_000_000, "s")) + "Z" for time in (min(bounds), max(bounds)))
     written = {"time_format": schema.time_format} if schema.time_format else {}
     return {**written, "first_time": first, "last_time": last}
 
 
 def ties(tied: Mapping[str, int]) -> list[Notice]:
-    """Notices of held-out rows that a draw chose; ``tied``: split → how many."""
+    """Returns notices about held-out rows that a draw chose; ``tied``: split → number of rows."""
     what = "held out for {} by a draw (--seed) among rows of the user with the same time"
     return [Notice(what=what.format(split), count=n) for split, n in tied.items() if n]

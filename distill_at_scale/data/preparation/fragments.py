@@ -1,4 +1,4 @@
-"""First part of prepare: a fragment of the log is read, checked, and dealt into buckets by user."""
+"""First stage of prepare: reads and validates a fragment of the log and partitions it into buckets by user."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from distill_at_scale.data.readers import Fragment, LogSchema, read_fragment
 FOLDER = "fragments"
 QUARANTINE = "quarantine"
 POSITION = 1_000_000
-"""Nanoseconds from one position to the next: a dataset's milliseconds are positions then."""
+"""Nanoseconds between consecutive positions; a dataset's milliseconds then count positions."""
 _SUFFIX = ".chunks"
 
 
 def partition(
     output: str, work: str, index: int, fragment: Fragment, schema: LogSchema, n_buckets: int
 ) -> dict[str, Any]:
-    """Reads fragment ``index`` and writes its good rows bucket by bucket, its item ids, and its bad rows.
+    """Reads fragment ``index`` and writes its good rows by bucket, its item ids, and its bad rows.
 
-    The rows lie in one file of chunks; of every batch of the fragment it holds ``n_buckets`` of them (empty ones
-    too), so that bucket b is found as the chunks b, n_buckets + b, 2 n_buckets + b …
+    The rows are written as one file of chunks: ``n_buckets`` chunks per batch of the fragment (also empty ones), so
+    that bucket b consists of the chunks b, n_buckets + b, 2 n_buckets + b …
 
     Returns:
-        rows, good, reasons (count of bad rows by reason), quarantine (path or None), times (the first and the last, in
-        nanoseconds; empty without any), left_out (rows that each of --where and --event left out, which ``rows`` does
-        not count), seen ((column, value) of the values that these ask for), noticed.
+        rows, good, reasons (number of bad rows by reason), quarantine (path or None), times (first and last, in
+        nanoseconds; empty without times), left_out (rows excluded by --where and --event, which ``rows`` does not
+        count), seen ((column, value) pairs of the requested values that occur), noticed.
     """
     folder = storage.join(work, FOLDER)
     return restartable.once(
@@ -103,19 +103,19 @@ def _partition(
 
 
 def _in_file_order(good: pl.DataFrame, first: int) -> pl.DataFrame:
-    """Good rows with their position, of which the fragment's first is 0, in the place of a time."""
+    """Uses the rows' positions, starting at ``first``, as their times."""
     positions = pl.int_range(first, first + good.height, dtype=pl.Int64)
     return good.with_columns((positions * POSITION).alias(Columns.TIMESTAMP))
 
 
 def _deal(good: pl.DataFrame, n_buckets: int) -> list[pa.RecordBatch]:
-    """One record batch for each bucket, empty ones included."""
+    """Partitions rows into one record batch per bucket, also for empty buckets."""
     table = restartable.to_table(good)
     if n_buckets == 1:
         ordered, bounds = table, np.array([0, table.num_rows])
     else:
         bucket = hashing.share(hashing.hash_ids(good[Columns.USER_ID]), n_buckets)
-        # Stable sorting of 16-bit keys is a radix sort: linear, and it keeps the rows' order.
+        # A stable sort of 16-bit keys is a radix sort: linear, and it preserves the order of rows.
         key = bucket.astype(np.uint16 if n_buckets <= 1 << 16 else np.uint32)
         order = np.argsort(key, kind="stable")
         ordered = table.take(pa.array(order))
@@ -126,7 +126,7 @@ def _deal(good: pl.DataFrame, n_buckets: int) -> list[pa.RecordBatch]:
 
 
 def merge_item_ids(sources: list[str], target: str) -> int:
-    """Writes the sorted distinct item ids of several such files to ``target``; returns how many."""
+    """Writes the sorted distinct item ids of several files to ``target``; returns their number."""
     distinct: pl.Series | None = None
     for source in sources:
         ids = pl.DataFrame(pl.from_arrow(restartable.read_arrow(source)))[Columns.ITEM_ID]
@@ -139,19 +139,19 @@ def merge_item_ids(sources: list[str], target: str) -> int:
 def read_bucket(
     work: str, n_fragments: int, n_buckets: int, shard: int, n_shards: int, starts: Sequence[int] | None = None
 ) -> pl.DataFrame:
-    """The good rows of all fragments whose user falls in ``shard``; buckets need not match shards.
+    """Reads the good rows of all fragments whose user is in ``shard``; buckets need not match shards.
 
     Args:
-        work, n_fragments, n_buckets, shard, n_shards: which files, and which of their chunks.
-        starts: good rows before each fragment, where positions stand for times (:attr:`LogSchema.positions`).
+        work, n_fragments, n_buckets, shard, n_shards: Location of the files, and selection of their chunks.
+        starts: Number of good rows before each fragment, if positions stand for times (:attr:`LogSchema.positions`).
     """
     first, last = shard * n_buckets // n_shards, -((-(shard + 1) * n_buckets) // n_shards)
     batches: list[pa.RecordBatch] = []
     for index in range(n_fragments):
         uri = restartable.part(storage.join(work, FOLDER), index, _SUFFIX)
         with restartable.discarding(uri):
-            found = read_chunks(uri, restartable.FIX, first, last, n_buckets)
-        batches += found if starts is None else [_moved(batch, starts[index]) for batch in found]
+            chunks = read_chunks(uri, restartable.FIX, first, last, n_buckets)
+        batches += chunks if starts is None else [_moved(batch, starts[index]) for batch in chunks]
     batches = [batch for batch in batches if batch.num_rows]
     if not batches:
         return pl.DataFrame()
@@ -163,7 +163,7 @@ def read_bucket(
 
 
 def _moved(batch: pa.RecordBatch, start: int) -> pa.RecordBatch:
-    """Positions in a fragment as those in the log."""
+    """Converts positions within a fragment to positions within the log."""
     at = batch.schema.get_field_index(Columns.TIMESTAMP)
     moved = pc.add(batch.column(at), pa.scalar(start * POSITION, pa.int64()))
     return batch.set_column(at, batch.schema.field(at), moved)

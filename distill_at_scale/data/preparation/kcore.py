@@ -1,8 +1,8 @@
-"""Third part of prepare: the k-core, iterated over buckets without ever gathering users or rows.
+"""Third stage of prepare: the k-core, iterated over buckets without collecting users or rows in one place.
 
-A round counts, bucket by bucket, the rows of each item among the users that still have enough rows; items
-with too few are dead in the next round. What moves between machines is one number an item. The fixpoint is the
-largest set of rows in which every user has `min_user` and every item `min_item` rows.
+Each round counts, bucket by bucket, the rows of each item among the users that still have enough rows; items with too
+few rows are dead in the next round. Machines exchange one number per item. The fixpoint is the largest set of rows in
+which every user has `min_user` and every item `min_item` rows.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ FOLDER = "core"
 
 @dataclass(frozen=True)
 class Alive:
-    """What a bucket keeps: which users, which rows, and why the other rows went."""
+    """Surviving users and rows of a bucket, with the numbers of lost rows by reason."""
 
     users: np.ndarray
-    """bool [users of the bucket]"""
+    """Mask of surviving users, bool [users of the bucket]."""
     rows: np.ndarray
-    """bool [rows of the bucket]"""
+    """Mask of surviving rows, bool [rows of the bucket]."""
     lost: dict[str, int]
-    """rows lost to min_item, min_user and short_history"""
+    """Number of rows lost to min_item, min_user and short_history."""
 
 
 def alive_in_bucket(
@@ -41,14 +41,14 @@ def alive_in_bucket(
     min_user: int,
     short: int,
 ) -> Alive:
-    """Which of a bucket's rows and users stay.
+    """Determines which of a bucket's rows and users survive.
 
     Args:
-        user, item: int32 [rows], ranks as `build_bucket` wrote them.
-        n_users: users of the bucket.
-        alive_items: bool [items], None while all are alive.
-        min_user: rows that a user must have.
-        short: rows that the split rule asks of a user; reported apart.
+        user, item: int32 [rows], ranks as written by `build_bucket`.
+        n_users: Number of users in the bucket.
+        alive_items: bool [items], None while all items are alive.
+        min_user: Minimum number of rows per user.
+        short: Minimum number of rows per user for the split rule; counted separately.
     """
     kept = np.ones(len(item), dtype=bool) if alive_items is None else alive_items[item]
     counts = np.bincount(user[kept], minlength=n_users)
@@ -76,10 +76,10 @@ def count_round(
     min_user: int,
     short: int,
 ) -> dict[str, Any]:
-    """Counts the rows of each item over a group of buckets and leaves them in ``work``.
+    """Counts the rows of each item over a group of buckets and writes the counts to ``work``.
 
     Returns:
-        users: how many stay, for each of ``buckets``.
+        users: number of surviving users for each of ``buckets``.
     """
     folder = storage.join(work, FOLDER, f"round-{round_:03d}")
 
@@ -99,10 +99,10 @@ def count_round(
 
 
 def decide(work: str, round_: int, counts: str, n_items: int, min_item: int) -> dict[str, Any]:
-    """Writes which items live on after a round, given the sum of its counts.
+    """Determines which items survive a round, given the sum of its counts, and writes the result.
 
     Returns:
-        items: how many; settled: whether another round can change nothing.
+        items: number of surviving items; settled: whether another round would change nothing.
     """
 
     def build() -> dict[str, Any]:
@@ -111,14 +111,14 @@ def decide(work: str, round_: int, counts: str, n_items: int, min_item: int) -> 
         alive = total >= max(min_item, 1)
         before = n_items if round_ == 0 else int(load_alive(work, round_ - 1).sum())
         restartable.write_arrow(_alive_uri(work, round_), pa.table({"alive": alive}))
-        # Items without any row take no row with them when they go, so no user can fall below its minimum.
+        # Items without rows remove no rows, so no user can fall below its minimum.
         return {"items": int(alive.sum()), "settled": min_item <= 1 or int(alive.sum()) == before}
 
     return restartable.once(storage.join(work, FOLDER, f"alive-{round_:03d}.json"), build)
 
 
 def load_alive(work: str, round_: int) -> np.ndarray:
-    """bool [items]: which items live on after a round."""
+    """Returns the mask of items, bool [items], that survive a round."""
     return restartable.read_arrow(_alive_uri(work, round_))["alive"].to_numpy()
 
 

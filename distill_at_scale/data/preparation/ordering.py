@@ -1,4 +1,4 @@
-"""Sorting by several columns at the speed of sorting one."""
+"""Sorting by several columns at the cost of sorting by one."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _WORD = 64
 
 
 def order_by(*keys: np.ndarray) -> np.ndarray:
-    """int64 [n]: the order by the first key, then the second, and so on: ``np.lexsort`` with its keys turned
-    round, but rows that are equal in all keys come in any order.
+    """Returns the order, int64 [n], by the first key, then the second, and so on: like ``np.lexsort`` with its keys
+    reversed, except that rows equal in all keys are in no particular order.
 
-    Keys (integers, or floats without NaN) are shifted to start at 0, stripped of trailing zero bits that all
-    values share, and packed side by side into 64-bit words; most logs need one or two words, so one or two
-    single-key sorts do the work of four (about four times faster than ``np.lexsort``).
+    Keys (integers, or floats without NaN) are shifted to start at 0, stripped of their common trailing zero bits, and
+    packed into 64-bit words. Most logs need one or two words, so one or two single-key sorts replace four (about four
+    times faster than ``np.lexsort``).
     """
     words = _pack([_as_bits(key) for key in keys])
     order: np.ndarray | None = None
@@ -25,7 +25,7 @@ def order_by(*keys: np.ndarray) -> np.ndarray:
         if order is None:
             order = np.argsort(word)
         else:
-            # NumPy sorts 16-bit keys by radix when asked for a stable order.
+            # For 16-bit keys NumPy's stable sort is a radix sort.
             key = word.astype(np.uint16) if len(word) and word.max() < 1 << 16 else word
             order = order[np.argsort(key[order], kind="stable")]
     assert order is not None
@@ -33,9 +33,9 @@ def order_by(*keys: np.ndarray) -> np.ndarray:
 
 
 def _as_bits(key: np.ndarray) -> tuple[np.ndarray, int]:
-    """The key as uint64 from 0 on, in the same order, and how many bits it takes."""
+    """Returns the key as order-preserving uint64 starting at 0, and its width in bits."""
     if key.dtype.kind == "f":
-        # The top bit turned round, so that integers of either sign are in the floats' order.
+        # With the top bit flipped, the bits sort like the floats as signed integers.
         key = (ordered_bits(key.astype(np.float64)) ^ np.uint64(1 << 63)).view(np.int64)
     if len(key) == 0:
         return np.zeros(0, dtype=np.uint64), 0
@@ -47,7 +47,7 @@ def _as_bits(key: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _pack(keys: Sequence[tuple[np.ndarray, int]]) -> list[np.ndarray]:
-    """Words, most significant first; keys that would overflow one begin the next."""
+    """Packs keys into words, most significant first; a key that does not fit begins the next word."""
     words: list[np.ndarray] = []
     room = 0
     for bits, width in reversed(keys):

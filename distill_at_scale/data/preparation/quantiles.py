@@ -1,7 +1,7 @@
-"""Exact quantiles of a column that lies in many parts, by histograms that add up.
+"""Exact quantiles of a column that is distributed over many parts, from histograms that can be summed.
 
-Each round counts the values of every part in the same 65,536 bins and narrows each wanted rank down to one bin;
-three or four rounds pin the exact value, and only the bins move.
+Each round counts the values of every part in the same 65,536 bins and narrows each rank to one bin. Three or four
+rounds give the exact value, and only the bins are communicated.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ BINS = 1 << 16
 
 
 def bin_width(low: int, high: int) -> int:
-    """Width of a bin so that ``BINS`` of them cover low … high."""
+    """Returns the width at which ``BINS`` bins cover low … high."""
     return max(1, -(-(high - low + 1) // BINS))
 
 
 def histogram(values: np.ndarray, low: int, high: int) -> np.ndarray:
-    """int64 [BINS]: how many of ``values`` (int64) fall in each bin of low … high; others are not counted."""
+    """Counts ``values`` (int64) per bin of low … high, int64 [BINS]; values outside are not counted."""
     inside = values[(values >= low) & (values <= high)]
     return np.bincount((inside - low) // bin_width(low, high), minlength=BINS).astype(np.int64)
 
 
 def narrow(counts: np.ndarray, low: int, high: int, rank: int) -> tuple[int, int, int]:
-    """The range of the bin that holds the value of 0-based ``rank`` among those counted, and its rank there."""
+    """Returns the range of the bin that holds the value of 0-based ``rank``, and its rank within the bin."""
     ends = np.cumsum(counts)
     bin_ = int(np.searchsorted(ends, rank, side="right"))
     width = bin_width(low, high)

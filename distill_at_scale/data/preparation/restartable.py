@@ -1,7 +1,7 @@
-"""Restartable parts: a part is done when its record is there, and is never done twice.
+"""Restartable parts: a part is done once its record exists, and is never done twice.
 
-Records and files have checksums. A damaged record is none: its part is done again. A damaged file takes its record with
-it, so that the same command, run again, makes it anew.
+Records and files have checksums. A damaged record counts as missing, so its part is done again. A damaged file is
+removed with its record, so that the same command, run again, repeats the part.
 """
 
 from __future__ import annotations
@@ -20,38 +20,39 @@ from distill_at_scale.errors import DamagedFileError
 
 log = logging.getLogger(__name__)
 
-FIX = "run the same command again to make it anew"
-"""what to do where a part is damaged; the end of a sentence"""
+FIX = "run the same command again to make it again"
+"""Remedy for a damaged part, as the end of a sentence."""
 
 
 def once(record_uri: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The record at ``record_uri`` if it is there (with ``reused`` set), otherwise that of ``build()``, kept.
+    """Returns the record at ``record_uri`` if it exists (with ``reused`` set); otherwise calls ``build()`` and stores
+    its record.
 
-    ``build`` must write its files whole and under fixed names: then a part that was killed half-way, or is
-    done by two workers at once, ends the same.
+    ``build`` must write its files atomically and under fixed names. A part that was killed midway, or that two workers
+    do at once, then ends the same.
     """
-    found = read_record(record_uri)
-    if found is not None:
-        return {**found, "reused": True}
+    existing = read_record(record_uri)
+    if existing is not None:
+        return {**existing, "reused": True}
     record = build()
     recorded.write_json(record_uri, record)
     return {**record, "reused": False}
 
 
 def read_record(record_uri: str) -> dict[str, Any] | None:
-    """The record of a part that is done; None where there is none, or a damaged one."""
+    """Reads the record of a finished part; None if it is missing or damaged."""
     try:
         return recorded.read_json(record_uri, FIX)
     except FileNotFoundError:
         return None
     except DamagedFileError:
-        log.warning("%s is damaged; its part is made again.", storage.redact(record_uri))
+        log.warning("%s is damaged; its part is done again.", storage.redact(record_uri))
         return None
 
 
 @contextlib.contextmanager
 def discarding(uri: str) -> Iterator[None]:
-    """Where reading the part's file ``uri`` finds it damaged or missing, its record goes: the part is not done."""
+    """Removes the record of a part if reading its file ``uri`` shows damage, so that the part is done again."""
     try:
         yield
     except DamagedFileError:
@@ -60,28 +61,28 @@ def discarding(uri: str) -> Iterator[None]:
 
 
 def discard(uri: str) -> None:
-    """Removes a part's file and its record, which is named after the file or after its part."""
+    """Removes a part's file and its record, which is named after the file or the part."""
     folder, name = uri.rsplit("/", 1)
     for one in (f"{uri}.json", storage.join(folder, name.split(".")[0] + ".json"), uri):
         storage.remove(one)
 
 
 def part(folder: str, index: int, suffix: str) -> str:
-    """``<folder>/part-00042<suffix>``."""
+    """Returns ``<folder>/part-00042<suffix>``."""
     return storage.join(folder, f"part-{index:05d}{suffix}")
 
 
 def write_arrow(uri: str, table: pa.Table) -> None:
-    """Writes a sealed Arrow IPC file whole."""
+    """Writes a sealed Arrow IPC file."""
     with sealed.open_output(uri) as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
 
 
 def read_arrow(uri: str, columns: list[str] | None = None) -> pa.Table:
-    """Reads such a file; only the named columns when given.
+    """Reads a file that :func:`write_arrow` wrote: all columns, or the named ones.
 
     Raises:
-        DamagedFileError: missing, truncated or altered.
+        DamagedFileError: The file is missing, truncated or altered.
     """
     with discarding(uri), sealed.open_input(uri, FIX) as (file, length), recorded.parsing(uri, FIX):
         chosen = None
@@ -94,19 +95,19 @@ def read_arrow(uri: str, columns: list[str] | None = None) -> pa.Table:
 
 def write_counts(uri: str, counts: np.ndarray) -> None:
     """Writes an int64 vector as its non-zero entries."""
-    # Of whole numbers themselves NumPy looks for nonzero ones five times slower than of truth values.
+    # NumPy finds nonzero entries of a boolean array five times faster than of an integer array.
     index = np.flatnonzero(counts != 0)
     write_arrow(uri, pa.table({"index": index.astype(np.int32), "count": counts[index].astype(np.int64)}))
 
 
 def add_counts(uri: str, total: np.ndarray) -> None:
-    """Adds what :func:`write_counts` wrote to ``total``."""
+    """Adds counts written by :func:`write_counts` to ``total``."""
     table = read_arrow(uri)
     total[table["index"].to_numpy()] += table["count"].to_numpy()
 
 
 def sum_counts(sources: list[str], target: str) -> None:
-    """Writes the sum of several such files to ``target``."""
+    """Writes the sum of several count files to ``target``."""
     tables = [read_arrow(source) for source in sources]
     width = max((int(t["index"].to_numpy().max()) + 1 for t in tables if t.num_rows), default=0)
     total = np.zeros(width, dtype=np.int64)
@@ -116,6 +117,6 @@ def sum_counts(sources: list[str], target: str) -> None:
 
 
 def to_table(frame: pl.DataFrame) -> pa.Table:
-    """An Arrow table with plain (not view) strings, which every Arrow reader knows."""
+    """Converts to an Arrow table with plain (not view) strings, which every Arrow reader supports."""
     table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
     return table.combine_chunks()

@@ -1,4 +1,4 @@
-"""Last part of prepare: a bucket's surviving rows get their numbers and splits and become a shard."""
+"""Last stage of prepare: numbers and splits a bucket's surviving rows and writes them as a shard."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ USERS = "users"
 
 @dataclass(frozen=True)
 class Numbering:
-    """How surviving items are numbered, shared by all shards.
+    """Numbering of the surviving items, common to all shards.
 
     Attributes:
-        alive: bool [vocabulary], which item ids survive.
-        filters: whether items were asked for more than one row. If not, those that do not survive have merely
-            lost their users, and no row is lost because of them.
-        item_hash: uint64 [vocabulary], for the splits that shuffle (None for others).
+        alive: bool [vocabulary], surviving item ids.
+        filters: Whether items need more than one row. If not, items that do not survive have merely lost their users,
+            and no row is lost because of them.
+        item_hash: uint64 [vocabulary], for split rules that shuffle (None for others).
     """
 
     alive: np.ndarray
@@ -38,13 +38,13 @@ class Numbering:
 
     @property
     def item(self) -> np.ndarray:
-        """int32 [vocabulary], the number of each surviving item."""
+        """Number of each surviving item, int32 [vocabulary]."""
         return (np.cumsum(self.alive) - 1).astype(np.int32)
 
 
 @dataclass(frozen=True)
 class SplitChoice:
-    """The rule and what it needs: a seed, or the two times of `temporal` (ms)."""
+    """Split rule with its parameters: a seed, or the two times of `temporal` (ms)."""
 
     rule: SplitRule
     seed: int = 0
@@ -62,7 +62,7 @@ def _survivors(work: str, bucket: int, numbering: Numbering, min_user: int, shor
 def times_histogram(
     work: str, buckets: list[int], numbering: Numbering, min_user: int, ranges: list[tuple[int, int]]
 ) -> list[np.ndarray]:
-    """Histograms (see quantiles) of the surviving rows' times over some buckets, one for each range."""
+    """Returns histograms (see `quantiles`) of the surviving rows' times over some buckets, one per range."""
     totals = [np.zeros(quantiles.BINS, dtype=np.int64) for _ in ranges]
     for bucket in buckets:
         rows, alive = _survivors(work, bucket, numbering, min_user, 1)
@@ -83,10 +83,10 @@ def build_shard(
     split: SplitChoice,
     min_user: int,
 ) -> dict[str, Any]:
-    """Writes shard ``bucket`` and its users, and into ``work`` its train rows by item.
+    """Writes shard ``bucket`` and its users, and the train rows of each item to ``work``.
 
     Returns:
-        shard: its record for the manifest, None when no user is left; lost: rows lost to min_item, min_user
+        shard: record for the manifest, None if no user is left; lost: number of rows lost to min_item, min_user
         and short_history; tied: held-out rows of each split that a draw chose (see :func:`splits.tied`).
     """
     folder = storage.join(work, FOLDER)
@@ -176,7 +176,7 @@ def _ms(nanoseconds: np.ndarray) -> np.ndarray:
 def write_parquet(output: str, path: str, table: pa.Table) -> dict[str, Any]:
     """Writes ``table`` to ``path`` inside ``output``; returns its FileRecord as a dict."""
     sink = pa.BufferOutputStream()
-    # Sorted columns are small differences, and few distinct values a dictionary; item numbers are neither.
+    # Sorted columns have small differences and suit delta encoding; few distinct values suit a dictionary.
     delta = [c for c in (Columns.USER, Columns.TIMESTAMP) if c in table.column_names]
     pq.write_table(
         table,

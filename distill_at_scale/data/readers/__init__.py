@@ -1,7 +1,7 @@
-"""Raw logs on any storage, in the usual formats, as batches of validated rows.
+"""Readers for raw logs on any storage, in the usual formats; they yield batches of validated rows.
 
-The driver calls :func:`plan_log` once; it lists files and looks at their heads only. Workers call
-:func:`read_fragment` on the fragments, in any order, each by itself.
+The driver calls :func:`plan_log` once, which lists the files and reads only their heads. Workers call
+:func:`read_fragment` on the fragments, in any order and independently.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from distill_at_scale.data.readers.read import read_fragment
     from distill_at_scale.data.readers.schema import Batch, Fragment, LogEstimate, LogSchema, ReadAs
 
-# The command line's help and completion need the options alone; what reads takes Polars and Arrow.
+# The command line's help and completion need only the options; the readers import Polars and Arrow.
 _HOMES = {
     "plan_log": "plan",
     "read_fragment": "read",

@@ -15,15 +15,15 @@ from distill_at_scale.data.readers.table_rows import read_batches
 from distill_at_scale.data.readers.tables import TableHead, explain_table, open_table, top_column
 
 STREAM: Final = b"\xff\xff\xff\xff"
-# Of a stream the rows are not known before its end; so many bytes are taken for one.
+# The number of rows of a stream is unknown before its end; it is estimated at this many bytes per row.
 _ROW_BYTES: Final = 24
 
 
 def read_arrow_head(file: storage.FileInfo) -> TableHead:
-    """Reads the footer of an Arrow file (Feather); its batches' sizes are an equal share of all rows.
+    """Reads the footer of an Arrow file (Feather); each batch is estimated at an equal share of the rows.
 
     Raises:
-        DasError: cut off, damaged.
+        DasError: The file is truncated or damaged.
     """
     with explain_table(file.uri, "arrow"), storage.open_input(file.uri, scattered=True) as source:
         reader: Any = pa.ipc.open_file(source)
@@ -37,7 +37,7 @@ def read_stream_head(file: storage.FileInfo) -> TableHead:
     """Reads the first message of an Arrow stream.
 
     Raises:
-        DasError: damaged.
+        DasError: The file is damaged.
     """
     with explain_table(file.uri, "arrow_stream"), storage.open_input(file.uri) as source:
         schema = pa.ipc.open_stream(source).schema
@@ -45,10 +45,10 @@ def read_stream_head(file: storage.FileInfo) -> TableHead:
 
 
 def read_orc_head(file: storage.FileInfo) -> TableHead:
-    """Reads the footer of an ORC file; its stripes' sizes are an equal share of all rows.
+    """Reads the footer of an ORC file; each stripe is estimated at an equal share of the rows.
 
     Raises:
-        DasError: cut off, damaged.
+        DasError: The file is truncated or damaged.
     """
     with explain_table(file.uri, "orc"), storage.open_input(file.uri, scattered=True) as source:
         reader = orc.ORCFile(source)
@@ -58,7 +58,7 @@ def read_orc_head(file: storage.FileInfo) -> TableHead:
 
 
 def first_batch(head: TableHead, columns: list[str], rows: int) -> pa.RecordBatch | None:
-    """The first rows of some top-level columns; None of a file without rows."""
+    """Reads the first rows of some top-level columns; None if the file has no rows."""
     fragment = Fragment(uri=head.file.uri, format=head.format, rows=1, bytes=0, row_groups=(0,))
     if not sum(head.group_rows):
         return None
@@ -69,7 +69,7 @@ def first_batch(head: TableHead, columns: list[str], rows: int) -> pa.RecordBatc
 
 
 def read_table(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
-    """The rows of a run of record batches or stripes, in batches of at most ``BATCH_ROWS``."""
+    """Reads a run of record batches or stripes, in batches of at most ``BATCH_ROWS`` rows."""
     own = [name for name in schema.read.values() if name not in fragment.partitions]
     with explain_table(fragment.uri, fragment.format):
         yield from read_batches(_slices(_batches(fragment, own), fragment, own), fragment, schema)
@@ -83,7 +83,7 @@ def _slices(batches: Iterator[pa.RecordBatch], fragment: Fragment, own: list[str
 
 
 def _batches(fragment: Fragment, names: list[str]) -> Iterator[pa.RecordBatch]:
-    """The record batches or stripes of a fragment, with the columns that hold ``names`` alone."""
+    """Yields a fragment's record batches or stripes with only the columns that hold ``names``."""
     with open_table(fragment.uri) as source:
         if fragment.format == "orc":
             reader = orc.ORCFile(source)
@@ -91,7 +91,7 @@ def _batches(fragment: Fragment, names: list[str]) -> Iterator[pa.RecordBatch]:
             for stripe in fragment.row_groups:
                 yield from _as_batches(reader.read_stripe(stripe, columns))
             return
-        # The schema comes first; which fields are decoded is told at opening.
+        # Fields to decode are selected on opening, which requires the schema first.
         opened: Any = pa.ipc.open_file if fragment.format == "arrow" else pa.ipc.open_stream
         arrow = opened(source).schema
         wanted = sorted({arrow.get_field_index(top_column(arrow, name)) for name in names})

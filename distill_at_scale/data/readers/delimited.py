@@ -1,4 +1,4 @@
-"""Lines of fields (CSV, TSV, RecBole .inter, MovieLens ``::``) as raw rows and broken lines."""
+"""Delimited lines (CSV, TSV, RecBole .inter, MovieLens ``::``) as raw rows and malformed lines."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from distill_at_scale.data.readers.lines import Parsed, line_numbers
 from distill_at_scale.data.readers.quoting import Quoting, Records
 from distill_at_scale.data.readers.schema import Fragment, LogSchema
 
-# Arrow's parser takes one character; no text log holds this one.
+# Arrow's parser accepts only a one-character delimiter; this character occurs in no text log.
 _STAND_IN: Final = "\x01"
-_UNCLOSED: Final = "line has a quote that is not closed (--quote none takes quotes for plain characters)"
-_STRAY: Final = "a quote that is not closed on its line is taken for a plain character"
+_UNCLOSED: Final = "line has a quote that is not closed (--quote none reads quotes as plain characters)"
+_STRAY: Final = "a quote that is not closed on its line is read as a plain character"
 
 
 def parse_delimited(block: bytes, fragment: Fragment, schema: LogSchema) -> Parsed:
-    """One block of whole lines.
+    """Parses one block of whole lines.
 
-    Integers and ratings are parsed as such; a block where that fails is read as text, so that only the
-    rows at fault are bad. In a block with quotes every line is accounted for: rows and line ends inside of quotes
-    must come to the number of lines, or the lines are read one by one.
+    Integers and ratings are parsed as numbers first; if that fails, the block is read as text, so that only the faulty
+    rows are bad. In a block with quotes every line is accounted for: if the rows and the line ends within quotes do not
+    add up to the number of lines, the block is parsed line by line.
     """
     if fragment.format == "movielens":
         return _parse_plain(block.replace(b"::", _STAND_IN.encode()), fragment, schema, _STAND_IN)
@@ -42,7 +42,7 @@ def parse_delimited(block: bytes, fragment: Fragment, schema: LogSchema) -> Pars
 
 
 def _parse_plain(block: bytes, fragment: Fragment, schema: LogSchema, delimiter: str) -> Parsed:
-    """Every line is a row."""
+    """Parses a block in which every line is a row."""
     for types in _type_choices(block, schema, delimiter):
         parsed = _arrow(block, fragment, schema, delimiter, types, quoted=False)
         if parsed is not None:
@@ -52,7 +52,7 @@ def _parse_plain(block: bytes, fragment: Fragment, schema: LogSchema, delimiter:
 
 
 def _parse_quoted(block: bytes, fragment: Fragment, schema: LogSchema, quoting: Quoting, records: Records) -> Parsed:
-    """Lines and records of several lines, without those that have a stray quote."""
+    """Parses single-line and multi-line records, excluding those with a stray quote."""
     starts = _first_lines(block, records)
     left = block
     if records.stray:
@@ -66,7 +66,7 @@ def _parse_quoted(block: bytes, fragment: Fragment, schema: LogSchema, quoting: 
             continue
         raw, broken = parsed
         if raw.height + len(broken) != len(starts):
-            # Something was taken for a quote that is none: Arrow's rows are not the lines' rows.
+            # Arrow read a plain character as a quote: its rows do not match the lines.
             break
         whole = _parsed(raw, broken, fragment, lambda: starts)
         return _with_stray(whole, block, records)
@@ -89,7 +89,7 @@ def _with_stray(parsed: Parsed, block: bytes, records: Records) -> Parsed:
 
 
 def _first_lines(block: bytes, records: Records) -> np.ndarray:
-    """int64, the lines at which the records begin, without stray and empty ones."""
+    """Returns the line numbers, int64, at which records begin, excluding stray and empty ones."""
     begins = np.zeros(len(records.starts), dtype=bool)
     begins[line_numbers(block)] = True
     for first, last in records.spans:
@@ -99,9 +99,9 @@ def _first_lines(block: bytes, records: Records) -> np.ndarray:
 
 
 def _type_choices(block: bytes, schema: LogSchema, delimiter: str) -> list[dict[str, pa.DataType]]:
-    """How the columns may be parsed, the fastest first: as numbers, or all as text."""
+    """Returns the column types to try, fastest first: numbers, then text."""
     types: dict[str, pa.DataType] = {}
-    # What is compared as text keeps the text that it has in the file.
+    # Columns compared as text keep their text from the file.
     compared = {condition.key for condition in schema.conditions}
     for canonical in schema.read:
         if canonical in compared:
@@ -115,7 +115,7 @@ def _type_choices(block: bytes, schema: LogSchema, delimiter: str) -> list[dict[
         else:
             types[canonical] = pa.string()
     texts: dict[str, pa.DataType] = dict.fromkeys(types, pa.string())
-    # Arrow reads 0x1F as an integer; the rules of a row may not depend on who parses it.
+    # Arrow reads 0x1F as an integer; validation must not depend on the parser.
     if (b"x" in block and b"0x" in block) or (b"X" in block and b"0X" in block):
         return [texts]
     ids_are_numbers = "int64" in schema.id_types.values()
@@ -133,7 +133,7 @@ def _arrow(
     types: dict[str, pa.DataType],
     quoted: bool,
 ) -> tuple[pl.DataFrame, list[pa_csv.InvalidRow]] | None:
-    """The block read with these types, and rows of another width; None when a value does not fit them."""
+    """Reads the block with these types; returns rows and ragged rows, or None if a value does not match its type."""
     broken: list[pa_csv.InvalidRow] = []
 
     def keep(row: pa_csv.InvalidRow) -> Literal["skip"]:
@@ -167,7 +167,7 @@ def _arrow(
 
 
 def _parsed(raw: pl.DataFrame, broken: list[pa_csv.InvalidRow], fragment: Fragment, lines: Any) -> Parsed:
-    """Rows and rows of another width; ``lines()`` gives the line of each of both together."""
+    """Combines rows and ragged rows; ``lines()`` returns the line numbers of both together."""
     movielens = fragment.format == "movielens"
     texts = [row.text.replace(_STAND_IN, "::") if movielens else row.text for row in broken]
     reasons = [_ragged(row.actual_columns, len(fragment.names)) for row in broken]
@@ -182,8 +182,8 @@ def _parsed(raw: pl.DataFrame, broken: list[pa_csv.InvalidRow], fragment: Fragme
     return Parsed(raw, texts, reasons, numbers)
 
 
-def _ragged(found: int, expected: int) -> str:
-    return f"line has {found} fields instead of {expected}"
+def _ragged(actual: int, expected: int) -> str:
+    return f"line has {actual} fields instead of {expected}"
 
 
 def _text(block: bytes, records: Records, first: int, last: int) -> str:
@@ -191,7 +191,7 @@ def _text(block: bytes, records: Records, first: int, last: int) -> str:
 
 
 def _parse_lines(block: bytes, fragment: Fragment, schema: LogSchema, quoting: Quoting) -> Parsed:
-    """Record by record, where quotes are not what they seem: only the lines at fault are bad."""
+    """Parses record by record, for blocks with ambiguous quotes, so that only the faulty lines are bad."""
     wanted = [(canonical, fragment.names.index(name)) for canonical, name in schema.read.items()]
     width = len(fragment.names)
     rows: list[list[str]] = []

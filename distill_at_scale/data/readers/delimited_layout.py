@@ -1,4 +1,4 @@
-"""Which columns lines of fields have: the delimiter, the quotes, and the line that names the columns, if any."""
+"""Detects the columns of delimited text: the delimiter, the quoting, and the header line, if any."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from distill_at_scale.data.readers.schema import FileFormat, Quote
 from distill_at_scale.data.readers.text import TextHead
 from distill_at_scale.errors import DasError
 
-# Tried in this order: a blank or a colon also stands inside times, so the others go first.
+# Tried in this order; blanks and colons also occur within times, so they come last.
 _DELIMITERS: Final = (",", "\t", ";", "|", "^", "~", "\x1f", " ", ":")
 _MOVIELENS: Final = (Columns.USER_ID, Columns.ITEM_ID, Columns.RATING, Columns.TIMESTAMP)
 TYPED_FIELD: Final = re.compile(r"^[^\s:]+:(token|float|token_seq|float_seq)$")
@@ -30,10 +30,10 @@ _PREAMBLE: Final = re.compile(r"([#%]+|//|--)( |\t|$)|%%|##|@(relation|attribute
 
 
 def movielens(head: TextHead, lines: Sequence[str], options: LogOptions) -> TextLayout:
-    """Of lines of fields between ``::``; a header is rare there, but known when it is there.
+    """Detects the layout of lines with ``::`` between fields. Headers are rare in this format, but recognised.
 
     Raises:
-        DasError: the lines do not have as many fields as there are names.
+        DasError: The number of fields differs from the number of names.
     """
     names = tuple(options.columns) if options.columns else _MOVIELENS
     rows = [line.split("::") for line in lines]
@@ -44,17 +44,17 @@ def movielens(head: TextHead, lines: Sequence[str], options: LogOptions) -> Text
 
 
 def delimited(head: TextHead, lines: Sequence[str], options: LogOptions, chosen: FileFormat, tabs: bool) -> TextLayout:
-    """Of lines of fields between single characters.
+    """Detects the layout of lines with a single-character delimiter.
 
     Args:
-        head: the file.
-        lines: its first lines that are not empty, without their ends.
-        options: what the user says.
-        chosen: csv or inter.
-        tabs: whether the file's name says that fields are separated by tabs.
+        head: First bytes of the file.
+        lines: First non-empty lines, without line ends.
+        options: Reader options.
+        chosen: Format, csv or inter.
+        tabs: Whether the file's name implies tabs between fields.
 
     Raises:
-        DasError: the delimiter cannot be told, or the first line is no header.
+        DasError: The delimiter cannot be detected, or the first line is not a header.
     """
     _refuse_preamble(head, lines)
     if options.delimiter is not None:
@@ -73,7 +73,7 @@ def delimited(head: TextHead, lines: Sequence[str], options: LogOptions, chosen:
     if chosen == "inter":
         if not all(TYPED_FIELD.match(field) for field in header):
             raise DasError(
-                f"{head.name}: the first line ({lines[0][:80]}) is no typed .inter header such as "
+                f"{head.name}: the first line ({lines[0][:80]}) is not a typed .inter header such as "
                 f"user_id:token, item_id:token; read it with --format csv if it is a plain table."
             )
         header = [field.rsplit(":", 1)[0] for field in header]
@@ -100,7 +100,7 @@ def _quote(lines: Sequence[str], delimiter: str, options: LogOptions) -> Quote:
         return "none" if options.quote == "none" else "record"
     if delimiter != "\t":
         return "record"
-    # Between tabs nothing needs quotes, so most programs write them only as what they are.
+    # Tab-separated fields need no quotes, so most programs write quotes only as plain characters.
     return "line" if closes_on_lines(lines, delimiter) else "none"
 
 
@@ -115,9 +115,9 @@ def _check_header(
         )
     if known_names(header, options.map) == 0:
         raise DasError(
-            f"{head.name}: no column for user_id, and no other is known, in the first line ({line[:80]}); name them "
-            f"with --map user_id=COLUMN item_id=COLUMN, or, if that line holds data, all columns in the file's order "
-            f"with --columns."
+            f"{head.name}: the first line ({line[:80]}) names no column for user_id and no other known column; name "
+            f"them with --map user_id=COLUMN item_id=COLUMN, or, if that line holds data, all columns in the file's "
+            f"order with --columns."
         )
 
 
@@ -130,7 +130,7 @@ def _named_by_user(
     delimiter: str,
     quote: Quote,
 ) -> TextLayout:
-    """Columns by ``--columns``; a first line that names them nevertheless is no row."""
+    """Names the columns by ``--columns``; a header line that is present nevertheless is skipped."""
     _check_width(head, rows, names, f"fields between {delimiter!r}")
     first = [field.strip() for field in rows[0]]
     if len(first) != len(names) or not holds_names(first, rows[1:], names):
@@ -141,7 +141,7 @@ def _named_by_user(
             f"{head.name}: the first line names the columns in another order ({lines[0][:80]}) than --columns does "
             f"({' '.join(names)}); leave --columns out, or correct it."
         )
-    what = "the first line names the columns, though --columns names them, too: it is left out"
+    what = "the first line names the columns, though --columns names them too: it is left out"
     notice = Notice(what=what, count=1, unit="file", example=shown(lines[0]))
     return _layout(head, chosen, names, delimiter, rows[1:], lines[0], quote, (notice,), header=False)
 
@@ -196,7 +196,7 @@ def _sniff(head: TextHead, lines: Sequence[str], options: LogOptions) -> str:
         )
     if best is None:
         raise DasError(
-            f"{head.name}: no delimiter between fields can be found in the first line ({lines[0][:80]}); "
+            f"{head.name}: cannot detect the delimiter in the first line ({lines[0][:80]}); "
             f"name it with --delimiter, or the format with --format."
         )
     return best
@@ -206,7 +206,7 @@ def _split(lines: Sequence[str], delimiter: str) -> list[list[str]]:
     try:
         if sum(line.count('"') for line in lines) % 2 == 0:
             return list(csv.reader(lines, delimiter=delimiter))
-        # A quote without its twin must not swallow the lines behind it.
+        # An unclosed quote must not swallow the lines after it.
         return [next(csv.reader([line], delimiter=delimiter)) for line in lines]
     except csv.Error:
         return [line.split(delimiter) for line in lines]

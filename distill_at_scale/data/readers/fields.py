@@ -1,4 +1,4 @@
-"""Which column of a log is which: the user's ``--map``, else well-known names."""
+"""Matches a log's columns to the canonical ones: by the user's ``--map``, else by well-known names."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _ALIASES: Final = {
     ),
     Columns.SPLIT: ("split",),
 }
-# Tried in this order where the well-known names above are not there: a time is finer than its date.
+# Tried in this order if no well-known name above matches: a time is finer than its date.
 _TIMES: Final = (
     re.compile(
         r"(event|unix|server|request|click|log|action|visit|session|interaction|created|local|utc|epoch)?"
@@ -45,25 +45,25 @@ _TIMES: Final = (
     re.compile("date|(event|review|click|order|purchase|transaction)(date|dt)|tdat"),
 )
 REQUIRED: Final = (Columns.USER_ID, Columns.ITEM_ID)
-"""Columns that every log has."""
+"""Columns that every log must have."""
 
 
 def check_map(mapping: dict[str, str]) -> None:
-    """Refuses a ``--map`` that names unknown canonical columns or leaves out an id.
+    """Rejects a ``--map`` that names unknown canonical columns or drops an id.
 
     Raises:
-        DasError: naming the entry and what can stand there.
+        SettingError: Names the entry and the valid values.
     """
     for name, source in mapping.items():
         if name not in Columns.LOG:
             known = ", ".join(Columns.LOG)
             raise SettingError(f"--map {name}={source}: there is no column '{name}'; the left side is one of {known}.")
         if not source and name in REQUIRED:
-            raise SettingError(f"--map {name}=: {name} is needed and cannot be ignored; give the column that holds it.")
+            raise SettingError(f"--map {name}=: {name} is required and cannot be ignored; name its column.")
 
 
 def known_names(names: Sequence[str], mapping: dict[str, str]) -> int:
-    """How many of ``names`` are mapped or well known: tells a header from a line of data."""
+    """Counts the mapped or well-known names among ``names``, which distinguishes a header from data."""
     wanted = set(mapping.values())
     aliases = {alias for group in _ALIASES.values() for alias in group}
     dates = _TIMES[-1]
@@ -71,31 +71,31 @@ def known_names(names: Sequence[str], mapping: dict[str, str]) -> int:
 
 
 def aliases(canonical: str) -> tuple[str, ...]:
-    """Well-known names of a column, in small letters and without signs between them."""
+    """Returns the well-known names of a column, in lower case and without punctuation."""
     return _ALIASES[canonical]
 
 
 def known_as(name: str) -> str | None:
-    """The canonical column that a well-known name stands for."""
+    """Returns the canonical column for a well-known name, or None."""
     return next((canonical for canonical, names in _ALIASES.items() if _plain(name) in names), None)
 
 
 def resolve(
     names: Sequence[str], mapping: dict[str, str], want_split: bool, source: str, folders: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Canonical name → the file's own name.
+    """Maps canonical names to the file's own names.
 
     Args:
-        names: the file's columns.
-        mapping: the user's ``--map``.
-        want_split: whether ``split`` is read, and must be there.
-        source: the file, for the message.
-        folders: columns that the names of its folders give; looked at where the file itself has none.
+        names: Columns of the file.
+        mapping: The user's ``--map``.
+        want_split: Whether ``split`` is read, and hence required.
+        source: File name for error messages.
+        folders: Columns from the names of partition folders, used where the file itself has no match.
 
     Raises:
-        DasError: a needed column is missing or could be several; lists the columns and the ``--map``.
+        DasError: A required column is missing or ambiguous; the message lists the columns and the ``--map`` to use.
     """
-    found: dict[str, str] = {}
+    resolved: dict[str, str] = {}
     listed = ", ".join(names) + (f" and, in its folders' names, {', '.join(folders)}" if folders else "")
     for canonical in Columns.LOG:
         if canonical == Columns.SPLIT and not want_split:
@@ -111,7 +111,7 @@ def resolve(
                 )
             candidates = [wanted]
         else:
-            taken = set(mapping.values()) | set(found.values())
+            taken = set(mapping.values()) | set(resolved.values())
             candidates = [name for name in dict.fromkeys(names) if name == canonical and name not in taken]
             for several in (names, folders):
                 free = [name for name in dict.fromkeys(several) if name not in taken]
@@ -124,14 +124,14 @@ def resolve(
             raise DasError(f"{source}: several columns could be {canonical}; say which with {choices}.")
         if candidates:
             if list(names).count(candidates[0]) > 1:
-                raise DasError(f"{source}: the column '{candidates[0]}' is there twice; rename one of them.")
-            found[canonical] = candidates[0]
+                raise DasError(f"{source}: the column '{candidates[0]}' occurs twice; rename one of them.")
+            resolved[canonical] = candidates[0]
         elif canonical in REQUIRED or canonical == Columns.SPLIT:
             raise DasError(
                 f"{source}: no column for {canonical}; the file has the columns {listed}: "
                 f"name the right one with --map {canonical}=COLUMN."
             )
-    return found
+    return resolved
 
 
 def _plain(name: str) -> str:

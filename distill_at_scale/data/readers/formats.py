@@ -1,4 +1,5 @@
-"""Which format a file has: by its name and its first bytes, or as the user says; and its first rows."""
+"""Detects the format of a text file, from its name, its first bytes or the user's options, and parses its first
+rows."""
 
 from __future__ import annotations
 
@@ -36,10 +37,10 @@ _BESIDES: Final = re.compile(r"[,;|\t]")
 
 
 def find_layout(head: TextHead, options: LogOptions) -> TextLayout | None:
-    """Recognises a text file's layout; None when it has no line at all.
+    """Detects a text file's layout; None if it has no lines.
 
     Raises:
-        DasError: the format or delimiter cannot be told, or the first lines do not fit it.
+        DasError: The format or delimiter cannot be detected, or the first lines do not match it.
     """
     lines = [line.rstrip("\r") for line in head.text.split("\n") if line.strip()][: _SAMPLE_LINES + 1]
     if not lines:
@@ -85,7 +86,7 @@ def _suffix(uri: str) -> str:
 
 
 def _look_like_sequences(head: TextHead, lines: Sequence[str], options: LogOptions) -> bool:
-    """Whether every line is a user with items: where lines really differ in length, and do not begin with a header."""
+    """Returns whether every line is a user with items: lines vary in length and do not begin with a header."""
     fields = [tokens(line) for line in lines]
     if known_names(fields[0], options.map) >= 2 or any(map(_BESIDES.search, lines)):
         return False
@@ -97,8 +98,8 @@ def _look_like_sequences(head: TextHead, lines: Sequence[str], options: LogOptio
         return False
     if times >= 0.6 * lengths.total():
         raise DasError(
-            f"{head.name}: {times:,} of the first {lengths.total():,} lines have {width} fields between blanks, the "
-            f"others more or fewer; say whether this is a table (--delimiter ' ') or a line a user with "
+            f"{head.name}: {times:,} of the first {lengths.total():,} lines have {width} fields separated by blanks, "
+            f"the others more or fewer; specify whether this is a table (--delimiter ' ') or one line per user with "
             f"the user's items (--format sequences)."
         )
     whole = [line for line in fields if line]
@@ -119,7 +120,7 @@ def _sequences(head: TextHead, lines: Sequence[str]) -> TextLayout:
     }
     what = "no times: an item's position in its line stands for the time, which leave_2 and temporal split by"
     if _sorted_by_id(split):
-        what += "; the items of every line are sorted by id, which is nobody's order (--split 20_percent_hist fits)"
+        what += "; the items of every line are sorted by id, which carries no time (use --split 20_percent_hist)"
     notice = Notice(what=what, count=1, unit="file", example=head.name)
     return TextLayout(head, "sequences", _SEQUENCES, None, 0, samples, noticed=(notice,))
 
@@ -154,7 +155,7 @@ def _jsonl(head: TextHead, lines: Sequence[str], options: LogOptions) -> TextLay
     names = field_names(objects)
     _refuse_wrapped(head, objects, options)
     if not head.complete or len(lines) > _SAMPLE_LINES:
-        # Objects behind these may have more; the user may know of them.
+        # Later objects may have more keys; the user may know of them.
         known = (*options.map.values(), *options.where, options.event_column)
         names += tuple(name for name in dict.fromkeys(known) if name and name not in names)
     samples = {name: [value_at(value, name) for value in objects] for name in names}

@@ -1,4 +1,4 @@
-"""Column names or data: what the first line of a text file holds, and what to say if it is not what was thought."""
+"""Detects whether the first line of a text file holds column names or data, and suggests ``--columns``."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from distill_at_scale.data.readers.fields import known_names
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _DATE: Final = re.compile(r"[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}([T ].*)?")
 _TIME_LIKE: Final = re.compile(r"[0-9]{9,19}(\.[0-9]*)?|[0-9]{4}-[0-9]{2}-[0-9]{2}.*|[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}.*")
-# Shapes of values are compared on as many rows.
+# Number of rows whose value shapes are compared.
 _COMPARED: Final = 200
 _MOST_RATINGS: Final = 21
 
 
 def holds_data(first: Sequence[str], rows: Sequence[Sequence[str]], mapping: Mapping[str, str]) -> bool:
-    """Whether the first line, which would name the columns, is a row like the others.
+    """Returns whether the first line, expected to be the header, is a data row.
 
     Args:
-        first: its fields.
-        rows: the lines behind it.
-        mapping: the user's ``--map``; fields that it names are held to be names unless they look like values.
+        first: Fields of the first line.
+        rows: Fields of the following lines.
+        mapping: The user's ``--map``; fields that it names are taken as names unless they look like values.
     """
     named = [k for k, field in enumerate(first) if field in mapping.values()]
     if not named and known_names(first, {}) >= 2:
@@ -33,19 +33,19 @@ def holds_data(first: Sequence[str], rows: Sequence[Sequence[str]], mapping: Map
 
 
 def holds_names(first: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[str]) -> bool:
-    """Whether the first line names the columns, although the user named them.
+    """Returns whether the first line is a header although the user named the columns.
 
     Args:
-        first: its fields.
-        rows: the lines behind it.
-        columns: the user's names.
+        first: Fields of the first line.
+        rows: Fields of the following lines.
+        columns: The user's names.
     """
     if known_names(first, {}) >= 2 or sum(field in columns for field in first) >= 2:
         return True
     by_column = _by_column(first, rows)
     if any(_is_value(field, values) for field, values in zip(first, by_column)):
         return False
-    # In front of a column of numbers stands a name.
+    # A non-number above a column of numbers is a name.
     return any(
         field and values and all(map(_NUMBER.fullmatch, values)) and not _NUMBER.fullmatch(field)
         for field, values in zip(first, by_column)
@@ -53,7 +53,7 @@ def holds_names(first: Sequence[str], rows: Sequence[Sequence[str]], columns: Se
 
 
 def suggested(rows: Sequence[Sequence[str]]) -> str:
-    """The ``--columns`` that rows of this width may want."""
+    """Suggests ``--columns`` for rows of this width."""
     width = max(map(len, rows))
     columns = _by_column([""] * width, rows)
     names = [f"column{k + 1}" for k in range(width)]
@@ -69,7 +69,7 @@ def suggested(rows: Sequence[Sequence[str]]) -> str:
         names[ratings[0]] = Columns.RATING
     left = [k for k, name in enumerate(names) if name.startswith("column")]
     if width > 4:
-        # Of so many columns the first two need not be the ids: what cannot be told is not guessed.
+        # With more than four columns the first two may not be the ids: do not guess.
         return " ".join(names) + " with user_id and item_id in the place of two of them"
     for k, name in zip(left, (Columns.USER_ID, Columns.ITEM_ID)):
         names[k] = name
@@ -77,13 +77,13 @@ def suggested(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _by_column(first: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    """The first values of each column, without lines that repeat the first and without empty values."""
+    """Returns the first values of each column, excluding lines equal to the first and empty values."""
     whole = [row for row in rows if len(row) == len(first) and list(row) != list(first)][:_COMPARED]
     return [[row[k].strip() for row in whole if row[k].strip()] for k in range(len(first))]
 
 
 def _is_value(field: str, values: Sequence[str]) -> bool:
-    """Whether a field of the first line looks like those below it."""
+    """Returns whether a field of the first line looks like the values below it."""
     field = field.strip()
     if not field:
         return False
@@ -95,5 +95,5 @@ def _is_value(field: str, values: Sequence[str]) -> bool:
 
 
 def _shape(text: str) -> str:
-    """``B000001`` as ``A9``: runs of letters and of digits."""
+    """Reduces text to its runs of letters and digits: ``B000001`` becomes ``A9``."""
     return re.sub(r"[^\W\d_]+", "A", re.sub(r"[0-9]+", "9", text))

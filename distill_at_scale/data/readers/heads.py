@@ -1,4 +1,4 @@
-"""What the driver looks at of each file: a table's footer or a text's first lines, and its first values."""
+"""What the driver reads of each file: a table's footer or a text file's first lines, and the first values."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from distill_at_scale.errors import DasError
 Head = TableHead | TextLayout
 
 _SAMPLE_ROWS: Final = 1000
-# Lists may be long; so many rows of them tell their mean length.
+# Lists may be long; this many rows suffice to estimate their mean length.
 _LIST_ROWS: Final = 100
 _TABLES: Final = ("parquet", "arrow", "orc")
 
 
 def read_head(file: storage.FileInfo, options: LogOptions) -> Head | None:
-    """Recognises a file by its first bytes, or as ``options`` say; None when it holds no line.
+    """Detects a file's format, from its first bytes or ``options``; None if the file has no lines.
 
     Raises:
-        DasError: a format that is not read, or a damaged file.
+        DasError: The format is not supported, or the file is damaged.
     """
     raw = read_start(file, HEAD_BYTES)
-    place = storage.redact(file.uri)
-    refuse_foreign(place, raw)
+    name = storage.redact(file.uri)
+    refuse_foreign(name, raw)
     if raw.startswith(b"PARE"):
-        raise DasError(f"{place}: the Parquet file is encrypted; decrypt it first.")
+        raise DasError(f"{name}: the Parquet file is encrypted; decrypt it first.")
     wanted = options.format
     if raw.startswith(b"PAR1") and wanted in ("auto", "parquet"):
         return parquet.read_footer(file)
@@ -51,9 +51,9 @@ def read_head(file: storage.FileInfo, options: LogOptions) -> Head | None:
         return arrow_files.read_orc_head(file)
     named = wanted == "auto" and re.search(r"\.(parquet|pq)$", file.uri.lower())
     if named or wanted == "parquet":
-        raise DasError(f"{place}: not a Parquet file (it does not begin with PAR1); name its format with --format.")
+        raise DasError(f"{name}: not a Parquet file (it does not begin with PAR1); name its format with --format.")
     if wanted in _TABLES:
-        raise DasError(f"{place}: not a file of the format {wanted}; name its format with --format.")
+        raise DasError(f"{name}: not a file of the format {wanted}; name its format with --format.")
     head = read_text_head(file, raw)
     if not head.has_line:
         head = read_text_head(file, read_start(file, LONG_HEAD_BYTES))
@@ -61,24 +61,24 @@ def read_head(file: storage.FileInfo, options: LogOptions) -> Head | None:
 
 
 def file_of(head: Head) -> storage.FileInfo:
-    """The file of a head."""
+    """Returns the file of a head."""
     return head.file if isinstance(head, TableHead) else head.head.file
 
 
 def name_of(head: Head) -> str:
-    """The file of a head, for messages."""
+    """Returns the file name of a head, for messages."""
     return storage.redact(file_of(head).uri)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What the first values of a file say beyond its types.
+    """Facts from a file's first values that its column types do not give.
 
     Attributes:
-        times: timestamps: numbers or text, or (typed) milliseconds; None where none is read.
-        typed: whether the timestamps carry their own unit.
-        hex_ids: id columns whose bytes are no text.
-        rows_per_row: mean length of the lists.
+        times: Timestamps as numbers or text, or (typed) milliseconds; None if no times are read.
+        typed: Whether the timestamps carry their own unit.
+        hex_ids: Id columns whose bytes are not valid text.
+        rows_per_row: Mean length of the lists.
     """
 
     times: list[Any] | None = None
@@ -88,10 +88,10 @@ class Sample:
 
 
 def look_at(head: Head, columns: dict[str, str], partitions: dict[str, str | None]) -> Sample:
-    """The first values of a file's columns; of a table it reads some pages where its types leave questions.
+    """Samples the first values of a file's columns; reads pages of a table only where its types leave questions.
 
     Raises:
-        DasError: damaged.
+        DasError: The file is damaged.
     """
     time = columns.get(Columns.TIMESTAMP)
     if isinstance(head, TextLayout):
@@ -127,10 +127,10 @@ def look_at(head: Head, columns: dict[str, str], partitions: dict[str, str | Non
 
 
 def first_values(head: TableHead, name: str) -> list[Any]:
-    """The first values of a column of text or integers; empty for other types.
+    """Returns the first values of a text or integer column; empty for other types.
 
     Raises:
-        DasError: damaged.
+        DasError: The file is damaged.
     """
     dtype, depth = field_type(head.schema, name)
     if depth or not (is_text(dtype) or pa.types.is_integer(dtype)) or is_bytes(dtype):
@@ -147,7 +147,7 @@ def _times(values: Any) -> list[Any]:
     if is_text(values.type):
         return [value.decode("utf-8", "replace") if isinstance(value, bytes) else value for value in values.to_pylist()]
     if pa.types.is_timestamp(values.type) or pa.types.is_date(values.type):
-        # Typed times have their own unit; they are looked at in milliseconds.
+        # Typed times carry their own unit; they are inspected in milliseconds.
         zone = values.type.tz if pa.types.is_timestamp(values.type) else None
         values = values.cast(pa.timestamp("ms", tz=zone), safe=False).cast(pa.int64())
     return list(values.cast(pa.float64(), safe=False).to_pylist())

@@ -1,4 +1,4 @@
-"""JSON lines as raw rows and broken lines: Arrow's parser, and a tolerant one for blocks it refuses."""
+"""JSON lines as raw rows and malformed lines: Arrow's parser, and a tolerant one for blocks that Arrow rejects."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from distill_at_scale.data.readers.schema import Fragment, LogSchema
 from distill_at_scale.errors import DasError
 
 LATE: Final = (Columns.RATING, Columns.TIMESTAMP)
-"""Columns that a log may do without; whether it does shows in all of its objects only."""
+"""Optional columns, whose absence is known only after all objects are read."""
 _ARROW: Final[dict[str, pa.DataType]] = {
     "int": pa.int64(),
     "float": pa.float64(),
@@ -37,10 +37,10 @@ _ARROW: Final[dict[str, pa.DataType]] = {
 
 
 def parse_jsonl(block: bytes, fragment: Fragment, schema: LogSchema) -> Parsed:
-    """One block of whole lines, each one JSON object.
+    """Parses one block of whole lines, each one JSON object.
 
     Raises:
-        DasError: a column that the first objects of the log do not have, and which therefore is not read, comes later.
+        DasError: An object has a column that the log's first objects lack, and which is therefore not read.
     """
     _refuse_late(block, fragment, schema)
     types = {name: _ARROW[schema.text_types.get(c, "string")] for c, name in schema.read.items()}
@@ -64,17 +64,17 @@ def parse_jsonl(block: bytes, fragment: Fragment, schema: LogSchema) -> Parsed:
         return _parse_lines(block, schema)
     lines = line_numbers(block)
     if table.num_rows != len(lines):
-        # Arrow also takes objects spread over lines, or several in one.
+        # Arrow also accepts objects that span lines, or several on one line.
         return _parse_lines(block, schema)
     raw = pl.DataFrame({c: pl.Series(c, arrow_field(table, name)) for c, name in schema.read.items()})
     return Parsed(raw, [], [], lambda: (lines, np.empty(0, dtype=np.int64)))
 
 
 def _refuse_late(block: bytes, fragment: Fragment, schema: LogSchema) -> None:
-    """Keys of objects are known from the first of them only; what comes later must not be lost in silence."""
+    """Rejects a column that first appears after the sampled objects, rather than losing it silently."""
     if not schema.unread:
         return
-    # Enough to find well-known names in all their spellings: a search for bytes is far faster than parsing.
+    # This finds well-known names in every spelling; a byte search is far faster than parsing.
     plain = block.lower().replace(b"_", b"")
     for canonical in schema.unread:
         names = [f'"{alias}"'.encode() for alias in aliases(canonical)]
@@ -91,7 +91,7 @@ def _refuse_late(block: bytes, fragment: Fragment, schema: LogSchema) -> None:
 
 
 def _key_of(line: bytes, canonical: str) -> str | None:
-    """The key of one object that stands for a canonical column; None where there is none with a value."""
+    """Returns an object's key for a canonical column; None if it has no such key with a value."""
     if not any(f'"{alias}"'.encode() in line.lower().replace(b"_", b"") for alias in aliases(canonical)):
         return None
     try:
@@ -135,7 +135,7 @@ def _parse_lines(block: bytes, schema: LogSchema) -> Parsed:
 
 
 def _compared(value: Any) -> str | None:
-    """A value that is only compared with others; arrays and objects equal none of them."""
+    """Converts a value that is only compared with others to text; arrays and objects equal nothing."""
     if isinstance(value, bool):
         return "true" if value else "false"
     try:

@@ -1,6 +1,6 @@
-"""Tables that keep a log of their files (Delta Lake, Iceberg, Hudi): only what the log names is read, or nothing.
+"""Table formats with a transaction log (Delta Lake, Iceberg, Hudi). Only files that the log lists are read.
 
-Deleted and rewritten rows still lie in such a folder, so it is never read as plain Parquet.
+Their folders also hold deleted and rewritten rows, so they are never read as plain Parquet.
 """
 
 from __future__ import annotations
@@ -24,35 +24,35 @@ _ROOTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
     (re.compile(rf"(.*)/\{_HOODIE}/.*"), "hudi"),
     (re.compile(r"(.*)/metadata/[^/]*\.metadata\.json"), "iceberg"),
 )
-# A pattern or single files may lie in so many folders; each is asked for a log.
+# Patterns or single files may span many folders; at most this many are checked for a log.
 _MAX_ASKED: Final = 100
 _SPARK: Final = "spark.read.format('{kind}').load('{root}').write.parquet(...)"
 
 
 def find_roots(uris: Iterable[str]) -> dict[str, str]:
-    """Folder → kind of the tables whose logs are among these files."""
+    """Returns folder → kind of the tables whose logs are among these files."""
     roots: dict[str, str] = {}
     for uri in uris:
         for pattern, kind in _ROOTS:
-            found = pattern.fullmatch(uri)
-            if found:
-                roots.setdefault(found.group(1), kind)
+            match = pattern.fullmatch(uri)
+            if match:
+                roots.setdefault(match.group(1), kind)
     return roots
 
 
 def ask_for_roots(files: Sequence[storage.FileInfo], listed: Sequence[str]) -> dict[str, str]:
-    """Folder → kind of the tables that files belong to whose folders were not listed as a whole.
+    """Returns folder → kind of the tables around files whose folders were not listed as a whole.
 
     Args:
-        files: of all inputs.
-        listed: folders that were listed with all that lies in them.
+        files: Files of all inputs.
+        listed: Folders that were listed with all their content.
     """
     bases = {above_partitions(file.uri) for file in files}
     bases |= {base.removesuffix("/data") for base in bases}
     asked = [
         base
         for base in sorted(bases)
-        # A web server cannot list, so nothing lies beside its file.
+        # Web servers have no listings, so a log beside the file cannot be found.
         if not base.startswith(("http://", "https://"))
         and not any(f"{base}/".startswith(f"{folder}/") for folder in listed)
     ]
@@ -70,50 +70,50 @@ def ask_for_roots(files: Sequence[storage.FileInfo], listed: Sequence[str]) -> d
 def live_files(
     files: Sequence[storage.FileInfo], roots: dict[str, str], listed: Sequence[str]
 ) -> tuple[list[storage.FileInfo], list[Notice]]:
-    """The files without those that their table's log does not name.
+    """Drops the files that their table's log does not list.
 
     Args:
-        files: of all inputs.
-        roots: folder → kind of the tables among them.
-        listed: folders that were listed with all that lies in them, so that a file can be missed.
+        files: Files of all inputs.
+        roots: Folder → kind of the tables among them.
+        listed: Folders that were listed with all their content, so that missing files are detected.
 
     Raises:
-        DasError: a table whose log cannot be read here; says what to install or how to write it as plain Parquet.
+        DasError: The log of a table cannot be read; the message says what to install or how to write plain Parquet.
     """
     kept = list(files)
     noticed = []
     for root, kind in roots.items():
-        place = storage.redact(root)
+        shown_root = storage.redact(root)
         mine = [file for file in kept if file.uri.startswith(f"{root}/")]
         if not mine:
             continue
         if kind != "delta":
             name = {"iceberg": "an Iceberg", "hudi": "a Hudi"}[kind]
             raise DasError(
-                f"{place}: this is {name} table, whose folder also holds deleted and rewritten rows; write its current "
-                f"rows as plain Parquet, e.g. with Spark's {_SPARK.format(kind=kind, root=place)}."
+                f"{shown_root}: this is {name} table, whose folder also holds deleted and rewritten rows; write its "
+                f"current rows as plain Parquet, e.g. with Spark's {_SPARK.format(kind=kind, root=shown_root)}."
             )
         live = _delta_files(root)
         missing = live - {file.uri for file in mine}
         if missing and any(f"{root}/".startswith(f"{folder}/") for folder in listed):
-            raise DasError(f"{place}: the Delta table's log names {min(missing)}, which is not there.")
+            raise DasError(f"{shown_root}: the Delta table's log lists {min(missing)}, which is missing.")
         gone = [file for file in mine if file.uri not in live]
         kept = [file for file in kept if file.uri in live or not file.uri.startswith(f"{root}/")]
         if gone:
-            what = "left out: the log of the Delta table does not name it (any more)"
+            what = "left out: the log of the Delta table does not list it (any more)"
             noticed.append(Notice(what=what, count=len(gone), unit="file", example=storage.redact(gone[0].uri)))
     return kept, noticed
 
 
 def _delta_files(root: str) -> set[str]:
-    """The files that the newest version of a Delta table consists of."""
-    place = storage.redact(root)
+    """Returns the files of the newest version of a Delta table."""
+    shown_root = storage.redact(root)
     try:
         import deltalake
     except ImportError as error:
         raise DasError(
-            f"{place}: this is a Delta table, whose folder also holds deleted and rewritten rows; install what reads "
-            f"its log with `{install('delta')}`, or write its current rows as plain Parquet."
+            f"{shown_root}: this is a Delta table, whose folder also holds deleted and rewritten rows; install the "
+            f"reader of its log with `{install('delta')}`, or write its current rows as plain Parquet."
         ) from error
     try:
         table = deltalake.DeltaTable(root, storage_options=_storage_options(root))
@@ -130,7 +130,8 @@ def _delta_files(root: str) -> set[str]:
     except Exception as error:  # its errors share no base class
         reason = str(error).split("\n")[0]
         raise DasError(
-            f"{place}: the log of the Delta table cannot be read ({reason}); write its current rows as plain Parquet."
+            f"{shown_root}: the log of the Delta table cannot be read ({reason}); write its current rows as plain "
+            "Parquet."
         ) from error
     mapped = configuration.get("delta.columnMapping.mode", "none") not in ("none", None)
     uris = {storage.join(root, unquote(path)) if "://" not in path else unquote(path) for path in paths}
@@ -140,8 +141,8 @@ def _delta_files(root: str) -> set[str]:
             "deletion vectors" if vectors else "columns under other names" if mapped else "partitions outside its paths"
         )
         raise DasError(
-            f"{place}: the Delta table uses {what}, which are not read; write its current rows as plain Parquet, "
-            f"e.g. with Spark's {_SPARK.format(kind='delta', root=place)}."
+            f"{shown_root}: the Delta table uses {what}, which are not supported; write its current rows as plain "
+            f"Parquet, e.g. with Spark's {_SPARK.format(kind='delta', root=shown_root)}."
         )
     return uris
 

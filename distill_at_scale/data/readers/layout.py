@@ -1,4 +1,4 @@
-"""What the first lines of a text file tell: its format, its columns, and their first values."""
+"""Layout of a text file, detected from its first lines: format, columns and first values."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from distill_at_scale.data.readers.text import TextHead
 
 @dataclass(frozen=True)
 class TextLayout:
-    """How a text file is written, and its first rows.
+    """Layout and first rows of a text file.
 
     Attributes:
-        head: its first bytes.
-        format: its format.
-        names: its columns, in order (of JSON lines: the keys of the first objects).
-        delimiter: between fields.
-        header_bytes: length of the header line.
-        samples: column → its first values, text or (JSON) numbers too.
-        header: whether the first line names the columns; None where the format has no such line.
-        header_line: that line, also where it is there but not used for the names.
-        quote: how far a quoted field reaches.
-        noticed: what is odd about the file as a whole.
+        head: First bytes of the file.
+        format: Format of the file.
+        names: Column names, in order (for JSON lines: the keys of the first objects).
+        delimiter: Delimiter between fields.
+        header_bytes: Length of the header line in bytes.
+        samples: Column → first values, as text or (JSON) also numbers.
+        header: Whether the first line names the columns; None if the format has no header.
+        header_line: Header line, even if it is not used for the names.
+        quote: Extent of a quoted field: its line or its record; ``none`` without quoting.
+        noticed: Notices about the file as a whole.
     """
 
     head: TextHead

@@ -1,4 +1,4 @@
-"""What every text format gives back for one block of lines."""
+"""Result of parsing one block of lines, common to all text formats."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from distill_at_scale.data.noticed import Notice
 
 @dataclass(frozen=True)
 class Parsed:
-    """One block of lines, taken apart.
+    """One parsed block of lines.
 
     Attributes:
-        raw: [r] rows with canonical column names, not validated.
-        broken: the lines that do not come apart, as text.
-        reasons: why, for each of them.
-        numbers: called when a row turns out bad; gives the 0-based line in the block of each row of ``raw``
-            and of each broken line, or None where that cannot be told (fields that hold line ends).
-        noticed: what is odd about the lines.
+        raw: [r] rows with canonical column names, not yet validated.
+        broken: Malformed lines, as text.
+        reasons: Reason for each malformed line.
+        numbers: Function, called only if a row is bad, that returns the 0-based line in the block of each row of
+            ``raw`` and of each malformed line, or None if unknown (fields that contain line ends).
+        noticed: Notices about the lines.
     """
 
     raw: pl.DataFrame
@@ -32,7 +32,7 @@ class Parsed:
 
 
 def line_numbers(block: bytes) -> np.ndarray:
-    """int64, the 0-based numbers of the lines of ``block`` that are not empty."""
+    """Returns the 0-based numbers, int64, of the non-empty lines of ``block``."""
     if not block:
         return np.empty(0, dtype=np.int64)
     data = np.frombuffer(block, dtype=np.uint8)

@@ -22,13 +22,13 @@ _OTHERS: Final = re.compile(r"_delta_log|_temporary|_work|_spark_metadata|__MACO
 
 
 def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Notice]]:
-    """The files of all inputs, in their order and each once; markers such as _SUCCESS are left out.
+    """Lists the files of all inputs, in order and each once, excluding markers such as _SUCCESS.
 
-    Of a table that keeps a log of its files (Delta Lake) only those are taken that the log names; what is left out
-    is noticed.
+    For a table with a transaction log (Delta Lake), only the files that the log lists are included; the others are
+    reported as a notice.
 
     Raises:
-        DasError: an input has no file, or is a table whose log cannot be read here.
+        DasError: An input matches no file, or is a table whose log cannot be read.
     """
     files: dict[str, storage.FileInfo] = {}
     roots: dict[str, str] = {}
@@ -36,30 +36,30 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
     hidden: list[storage.FileInfo] = []
     for given in inputs:
         uri = storage.normalise(given)
-        # The ? of a web address begins its query.
+        # In a web address, ? begins the query.
         pattern = _GLOB.search(uri) is not None and not uri.startswith(("http://", "https://"))
         try:
             everything = storage.list_files(uri)
             roots |= lakes.find_roots(file.uri for file in everything)
             _refuse_dataset(uri, everything)
-            found = [file for file in everything if not _hidden(file.uri, uri)]
+            matches = [file for file in everything if not _hidden(file.uri, uri)]
             hidden += [file for file in everything if _hidden(file.uri, uri) and not _marker(file.uri, uri)]
-            if [file.uri for file in found] != [uri]:
+            if [file.uri for file in matches] != [uri]:
                 listed.append(uri)
-            if not found and pattern:
-                # A pattern may also name folders, such as logs/day=*.
-                found = storage.glob(uri) or storage.glob(uri + "/**")
-                found = [file for file in found if not _hidden(file.uri, os.path.dirname(_GLOB.split(uri)[0]))]
+            if not matches and pattern:
+                # A pattern may also match folders, such as logs/day=*.
+                matches = storage.glob(uri) or storage.glob(uri + "/**")
+                matches = [file for file in matches if not _hidden(file.uri, os.path.dirname(_GLOB.split(uri)[0]))]
         except FileNotFoundError:
-            found = []
-        if not found:
-            what = "no file matches" if pattern else "there is no such file or folder, or the folder is empty"
+            matches = []
+        if not matches:
+            what = "no file matches" if pattern else "no such file or folder, or the folder is empty"
             if hidden:
-                what = f"it holds only files that are passed over, such as {storage.redact(hidden[0].uri)}: names that "
+                what = f"it holds only files that are skipped, such as {storage.redact(hidden[0].uri)}: names that "
                 what += "begin with . or _ are those of drafts and markers; name the files themselves"
                 raise DasError(f"{storage.redact(uri)}: {what}.")
             raise DasError(f"{storage.redact(uri)}: {what} (--input {storage.redact(given)}); correct the path.")
-        files.update((file.uri, file) for file in found)
+        files.update((file.uri, file) for file in matches)
     all_files = list(files.values())
     live, noticed = lakes.live_files(all_files, roots | lakes.ask_for_roots(all_files, listed), listed)
     hidden = [file for file in hidden if file.uri not in files]
@@ -87,7 +87,7 @@ def _marker(uri: str, folder: str) -> bool:
 
 
 def _hidden(uri: str, folder: str) -> bool:
-    """Whether a file below ``folder`` is a marker or draft such as _SUCCESS or .part.crc."""
+    """Returns whether a file below ``folder`` is a marker or draft such as _SUCCESS or .part.crc."""
     parts = [part for part in uri.split("/") if part]
     above = sum(1 for part in folder.split("/") if part)
     return any(part.startswith((".", "_")) for part in parts[above:])

@@ -1,4 +1,4 @@
-"""Text that holds several ids where one belongs, as the histories of MIND's behaviors.tsv."""
+"""Detects id columns whose values are lists of ids, such as the histories of MIND's behaviors.tsv."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _BRACKETS: Final = re.compile(r"^[\[({]|[\])}]$|[\"']")
 
 
 def refuse_lists(values: Sequence[Any], canonical: str, name: str, source: str) -> None:
-    """Refuses an id column where most values are lists of ids.
+    """Rejects an id column in which most values are lists of ids.
 
     Args:
-        values: the first values of the column.
+        values: First values of the column.
         canonical: ``user_id`` or ``item_id``.
-        name: the column.
-        source: the file.
+        name: Name of the column in the file.
+        source: File name for the error message.
 
     Raises:
-        DasError: naming the column and what to do.
+        DasError: Names the column and the remedy.
     """
     arrays = [value for value in values if isinstance(value, list)]
     if arrays and 2 * len(arrays) >= len(values):
@@ -37,13 +37,13 @@ def refuse_lists(values: Sequence[Any], canonical: str, name: str, source: str) 
     if not lists or 2 * len(lists) < len(texts):
         return
     raise DasError(
-        f"{source}: the column '{name}' holds lists ({lists[0][:60]}) where a row has one {canonical}; write a row for "
-        f"each of their values (explode in Polars or pandas), or name another column with --map {canonical}=COLUMN."
+        f"{source}: the column '{name}' holds lists ({lists[0][:60]}) instead of one {canonical} per row; write one "
+        f"row per value (explode in Polars or pandas), or name another column with --map {canonical}=COLUMN."
     )
 
 
 def _is_list(text: str) -> bool:
-    """Whether a text is several ids that are all written alike; a title or a date is not."""
+    """Returns whether a text consists of several ids of the same shape; titles and dates do not."""
     text = _BRACKETS.sub("", text.strip())
     if _THOUSANDS.fullmatch(text):
         return False

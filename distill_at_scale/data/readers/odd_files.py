@@ -1,4 +1,4 @@
-"""What planning finds odd about the files of a log as a whole, for the list of what was noticed."""
+"""Notices about the files of a log as a whole, collected during planning."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from distill_at_scale.data.readers.tables import TableHead, field_type, is_list_
 from distill_at_scale.data.readers.types import not_integers
 
 _DRAFTS: Final = re.compile(r"(~|\.(bak|old|orig|swp|tmp|temp|part|partial|crdownload|download))$", re.IGNORECASE)
-# More values than these are no kinds of events.
+# A column with more distinct values does not hold event kinds.
 _MOST_EVENTS: Final = 20
 
 
 def odd_files(
     heads: Sequence[Head], columns: dict[str, str], folders: Sequence[dict[str, str | None]], schema: LogSchema
 ) -> list[Notice]:
-    """Notices about formats, types and folders.
+    """Returns notices about formats, types and folders.
 
     Args:
-        heads: the files.
-        columns: canonical name → the log's own name.
-        folders: of each file, the columns that the names of its folders give.
-        schema: how the log is read.
+        heads: Heads of all files.
+        columns: Canonical name → the log's own name.
+        folders: Columns from the folder names of each file.
+        schema: Schema with which the log is read.
     """
     noticed = [notice for head in heads if not isinstance(head, TableHead) for notice in head.noticed]
     noticed += _formats(heads)
@@ -42,16 +42,16 @@ def odd_files(
     noticed += _events(heads, read)
     tables = [head for head in heads if isinstance(head, TableHead)]
     for canonical, name in columns.items():
-        there = [head for head in tables if name in head.names]
-        noticed += _types(there, canonical, name)
-        lists = [head for head in there if is_list_column(head, name)]
+        having = [head for head in tables if name in head.names]
+        noticed += _types(having, canonical, name)
+        lists = [head for head in having if is_list_column(head, name)]
         if lists:
-            what = f"column '{name}' holds lists; each of their values is read as a row of its own"
+            what = f"column '{name}' holds lists; each of their values is read as a separate row"
             noticed.append(Notice(what=what, count=len(lists), unit="file", example=name_of(lists[0])))
     for canonical in (Columns.USER_ID, Columns.ITEM_ID):
         noticed += _not_quite_integers(heads, canonical, columns[canonical], schema)
     for canonical in schema.hex_ids:
-        what = f"{canonical} holds bytes and no text; its ids are read as hexadecimal digits"
+        what = f"{canonical} holds bytes that are not text; its ids are read as hexadecimal digits"
         noticed.append(Notice(what=what, count=len(heads), unit="file", example=name_of(heads[0])))
     return noticed
 
@@ -63,7 +63,7 @@ def _formats(heads: Sequence[Head]) -> list[Notice]:
     for format, count in counts.items():
         if format != usual:
             example = next(name_of(head) for head in heads if head.format == format)
-            what = f"of the format {format}, beside {counts[usual]:,} of the format {usual}; all are read as one log"
+            what = f"format {format}, beside {counts[usual]:,} with the format {usual}; all are read as one log"
             noticed.append(Notice(what=what, count=count, unit="file", example=example))
     return noticed
 
@@ -114,7 +114,7 @@ def _folders(heads: Sequence[Head], read: Set[str], folders: Sequence[dict[str, 
 
 
 def _events(heads: Sequence[Head], read: Set[str]) -> list[Notice]:
-    """A column that tells kinds of events apart, such as views from purchases, which are all read as one."""
+    """Reports an unread column of event kinds, such as views and purchases, which are then all read alike."""
     for head in heads:
         for name in head.names:
             if name in read or not EVENTS.fullmatch(name.lower()):
@@ -149,7 +149,7 @@ def _values(head: Head, name: str) -> Sequence[object]:
 
 
 def _types(heads: Sequence[TableHead], canonical: str, name: str) -> list[Notice]:
-    """Files whose type of a column differs from the others', or says nothing."""
+    """Reports files in which a column's type differs from that in most files, or is null."""
     if not heads:
         return []
     types = [field_type(head.schema, name)[0] for head in heads]
@@ -159,7 +159,7 @@ def _types(heads: Sequence[TableHead], canonical: str, name: str) -> list[Notice
     for odd in dict.fromkeys(str(dtype) for dtype in types if str(dtype) != usual or pa.types.is_null(dtype)):
         places = [name_of(head) for head, dtype in zip(heads, types) if str(dtype) == odd]
         if odd == "null":
-            what = f"column '{name}' holds nothing but nulls, so no row of the file has a {canonical}"
+            what = f"column '{name}' holds only nulls, so no row of the file has a {canonical}"
             if canonical not in ("user_id", "item_id"):
                 what += f" (--map {canonical}= leaves it out of the whole log)"
         else:

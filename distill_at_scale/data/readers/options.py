@@ -1,4 +1,4 @@
-"""What a user can say about a raw log: where it lies and how it is written."""
+"""Reader options for raw logs: location and layout."""
 
 from __future__ import annotations
 
@@ -15,62 +15,62 @@ TimeUnit = Literal["auto", "s", "ms", "us", "ns", "days", "excel", "ticks", "iso
 
 
 class LogOptions(BaseModel):
-    """Where the log is and how to read it; everything but ``input`` is found out when not given."""
+    """Location and layout of the log; every option except ``input`` is detected if not given."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     input: list[str] = Field(min_length=1)
-    """Files, folders or globs of the raw log, on local disk, s3:// or any other storage that fsspec knows."""
+    """Files, folders or globs of the raw log, on local disk, s3:// or any other storage that fsspec supports."""
 
     format: LogFormat = "auto"
     """File format; csv covers TSV and every other single-character delimiter, arrow covers Feather; text may be
-    packed by gzip, zstd, bzip2, xz or lz4."""
+    compressed with gzip, zstd, bzip2, xz or lz4."""
 
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
-    """The character between two fields of a csv file, also written as \\t or \\x01; found out from the first lines when
-    not given."""
+    """Character between two fields of a csv file, also written as \\t or \\x01; detected from the first lines if not
+    given."""
 
     quote: Literal["auto", "none", '"'] = "auto"
-    """Whether fields of csv files are quoted; none takes quotes for plain characters, as tab-separated logs mean them;
-    auto: none between tabs unless quotes close on their line, else quoted."""
+    """Quoting of fields in csv files; none reads quotes as plain characters, as usual in tab-separated logs; auto: none
+    for tab-separated files unless quotes close on their line, otherwise quoted."""
 
     columns: list[str] | None = None
-    """Names of the columns, in order, of text files that have no header line."""
+    """Column names, in order, for text files without a header line."""
 
     order: Literal["time", "file"] = "time"
-    """What a user's rows are ordered by: time, their timestamps; file, for logs without them whose lines are in the
-    order of time: files in the order given (those of a folder by name), and lines in their order."""
+    """Order of a user's rows: time, by timestamp; file, for logs without timestamps whose lines are in chronological
+    order: files in the order given (those of a folder by name), and lines in their order."""
 
     map: dict[str, str] = Field(default_factory=dict)
-    """Which column of the log is which: user_id=visitor; an empty name (rating=) ignores that column."""
+    """Mapping from canonical columns to the log's own: user_id=visitor; an empty name (rating=) ignores that column."""
 
     where: dict[str, list[str]] = Field(default_factory=dict)
-    """Read only the rows whose column holds one of the values: event=purchase, or event=view,purchase; of several
-    columns all must hold. Values are compared as text (5, true). The other rows are dropped and counted."""
+    """Filter on a column's values: event=purchase, or event=view,purchase; conditions on several columns must all hold.
+    Values are compared as text (5, true). Other rows are dropped and counted."""
 
     weight: str | None = Field(default=None, min_length=1)
-    """Column of numbers that holds each row's weight. Weights become the dataset's ratings, which --min-rating filters
-    by and explicit objectives learn; models of implicit feedback count every row alike."""
+    """Column with each row's numeric weight. Weights become the dataset's ratings, which --min-rating filters by and
+    explicit objectives learn; models for implicit feedback count every row equally."""
 
     event: list[str] = Field(default_factory=list)
-    """Kinds of events to read, each with its weight (1 when not given): view:0.1 purchase:1. Rows of other kinds are
-    dropped and counted; weights become ratings as those of --weight do. Of several events of one user and item,
-    --duplicates last keeps the last by time, whatever it weighs."""
+    """Kinds of events to read, each with its weight (default 1): view:0.1 purchase:1. Rows of other kinds are dropped
+    and counted; weights become ratings, as with --weight. If a user and item have several events, --duplicates last
+    keeps the latest, whatever its weight."""
 
     event_column: str | None = Field(default=None, min_length=1)
-    """Column that holds the kind of event. Default: the one with a usual name, such as event, event_type, action or
+    """Column with the kind of event. Default: the column with a usual name, such as event, event_type, action or
     behavior."""
 
     id_type: IdType = "auto"
-    """Whether ids are integers or strings; auto: integers where the first rows of every file are."""
+    """Type of ids, integers or strings; auto: integers if the first rows of every file are."""
 
     time_unit: TimeUnit = "auto"
     """Unit of the timestamps: s, ms, us or ns since 1970, days since 1970, excel (days since 1899-12-30), ticks (of
-    .NET), or iso (ISO 8601 text, or columns of dates); auto: told by the first values of every file, or asked for
-    where that is not certain. A unit that is named also lets times outside 1995 to 2035 pass."""
+    .NET), or iso (ISO 8601 text, or columns of dates); auto: detected from the first values of every file; an error if
+    that is ambiguous. A named unit also admits times outside 1995 to 2035."""
 
     time_format: str | None = None
-    """How timestamps are written that are neither numbers nor ISO 8601, as strptime takes it: %d/%m/%Y %H:%M"""
+    """Format of timestamps that are neither numbers nor ISO 8601, as for strptime: %d/%m/%Y %H:%M"""
 
     @field_validator("delimiter", mode="before")
     @classmethod
@@ -129,7 +129,7 @@ class LogOptions(BaseModel):
             if given and "rating" in self.map:
                 raise ValueError(f"{name} and map rating={self.map['rating']} exclude each other: weights are ratings")
         if self.event_column is not None and not self.event:
-            raise ValueError("event_column is given without event; say which kinds to read, as view:0.1 purchase:1")
+            raise ValueError("event_column is given without event; name the kinds to read, such as view:0.1 purchase:1")
         return self
 
     @model_validator(mode="after")
@@ -140,7 +140,7 @@ class LogOptions(BaseModel):
 
 
 def _text(value: Any) -> str:
-    """A value of a YAML file or of Python as the text that it is compared as."""
+    """Converts a value from YAML or Python to the text that it is compared as."""
     if value is None:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
@@ -151,14 +151,14 @@ def _at_commas(value: Any) -> list[str]:
 
 
 def _kind(text: str) -> tuple[str, float]:
-    """``view:0.1`` as kind and weight; the weight of ``view`` is 1."""
+    """Parses ``view:0.1`` into kind and weight; the default weight is 1."""
     kind, colon, weight = text.rpartition(":")
     if not colon:
         return text, 1.0
     try:
         number = float(weight)
     except ValueError:
-        raise ValueError(f"'{text}': '{weight}' is no number; a kind and its weight are written as view:0.1") from None
+        raise ValueError(f"'{text}': '{weight}' is not a number; write a kind and its weight as view:0.1") from None
     if not math.isfinite(number):
         raise ValueError(f"'{text}': a weight must be finite")
     return kind, number

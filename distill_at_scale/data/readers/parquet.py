@@ -14,9 +14,9 @@ from distill_at_scale.data.readers.schema import Batch, Fragment, LogSchema
 from distill_at_scale.data.readers.table_rows import read_batches
 from distill_at_scale.data.readers.tables import TableHead, explain_table, open_table, top_column
 
-# Above this a run of row groups is not fetched whole ahead of its decoding: it may not fit in memory.
+# Larger runs of row groups are not prefetched whole, since they may not fit in memory.
 _PREFETCH_ROWS: Final = 4 * tables.FRAGMENT_ROWS
-# Pages are fetched one after another, not the whole column, where a few values are looked at.
+# For a few values pages are fetched one at a time instead of the whole column.
 _PAGE_BUFFER: Final = 1 << 16
 
 
@@ -24,7 +24,7 @@ def read_footer(file: storage.FileInfo) -> TableHead:
     """Reads a file's footer.
 
     Raises:
-        DasError: the file is no Parquet file, cut off, damaged or encrypted.
+        DasError: The file is not a Parquet file, or is truncated, damaged or encrypted.
     """
     with (
         explain_table(file.uri),
@@ -37,7 +37,7 @@ def read_footer(file: storage.FileInfo) -> TableHead:
 
 
 def first_batch(head: TableHead, columns: list[str], rows: int) -> pa.RecordBatch | None:
-    """The first rows of some top-level columns; None of a file without rows."""
+    """Reads the first rows of some top-level columns; None if the file has no rows."""
     uri = head.file.uri
     with (
         explain_table(uri),
@@ -48,7 +48,7 @@ def first_batch(head: TableHead, columns: list[str], rows: int) -> pa.RecordBatc
 
 
 def read_parquet(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
-    """The rows of a run of row groups, in batches of at most ``BATCH_ROWS``."""
+    """Reads a run of row groups, in batches of at most ``BATCH_ROWS`` rows."""
     prefetch = not storage.is_local(fragment.uri) and fragment.rows <= _PREFETCH_ROWS
     own = [name for name in schema.read.values() if name not in fragment.partitions]
     with (

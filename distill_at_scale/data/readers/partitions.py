@@ -1,4 +1,4 @@
-"""Columns that stand in the names of folders, as Hive and Spark write them: ``dt=2026-01-01/hour=03/a.parquet``."""
+"""Partition columns in folder names, as Hive and Spark write them: ``dt=2026-01-01/hour=03/a.parquet``."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ _NULL: Final = "__HIVE_DEFAULT_PARTITION__"
 
 
 def partition_values(uri: str) -> dict[str, str | None]:
-    """Column → value of a file's folders (all text, None for Hive's null); empty without such folders."""
+    """Returns column → value from a file's folders (all text, None for Hive's null); empty without partition
+    folders."""
     values: dict[str, str | None] = {}
     for folder in uri.split("/")[:-1]:
-        found = _FOLDER.fullmatch(folder)
-        if found:
-            value = unquote(found.group(2))
-            values[found.group(1)] = None if value == _NULL else value
+        match = _FOLDER.fullmatch(folder)
+        if match:
+            value = unquote(match.group(2))
+            values[match.group(1)] = None if value == _NULL else value
     return values
 
 
 def above_partitions(uri: str) -> str:
-    """The folder of a file, without the folders below it whose names hold columns."""
+    """Returns the folder of a file above its partition folders."""
     parts = uri.split("/")[:-1]
     while parts and _FOLDER.fullmatch(parts[-1]):
         parts.pop()

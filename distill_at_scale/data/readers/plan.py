@@ -1,4 +1,4 @@
-"""The driver's half of reading a log: list the files, look at their heads, agree on one schema."""
+"""Planning, on the driver: lists the files of a log, reads their heads, and agrees on one schema."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ Partitions = dict[str, str | None]
 def plan_log(
     options: LogOptions, want_split: bool = False, fragment_bytes: int = TEXT_FRAGMENT_BYTES
 ) -> tuple[LogSchema, list[Fragment], LogEstimate]:
-    """Lists a log's files and decides how they are read, from their footers and first lines alone.
+    """Lists a log's files and decides how to read them, from their footers and first lines only.
 
     Args:
-        options: where the log is, and what the user says about it.
-        want_split: whether the log's own ``split`` column is read, and must be there.
-        fragment_bytes: about how much of an uncompressed text file makes one fragment.
+        options: Reader options.
+        want_split: Whether the log's own ``split`` column is read, and hence required.
+        fragment_bytes: Approximate size of a fragment of an uncompressed text file, in bytes.
 
     Returns:
-        The schema for all fragments; the fragments, ordered by file and place in it; sizes and skipped files.
-        There may be no fragment, when the files hold headers only.
+        The schema of all fragments; the fragments, ordered by file and position; sizes and skipped files.
+        The list of fragments is empty if the files hold only headers.
 
     Raises:
-        DasError: no file, only empty files, a file that cannot be read, columns missing, unclear or different
-            between files, or types that cannot be told.
+        DasError: No files match, all are empty, a file cannot be read, a column is missing, ambiguous or differs
+            between files, or a type cannot be determined.
     """
     check_map(options.map)
     options = options.model_copy(update={"map": map_of(options)})
@@ -62,11 +62,11 @@ def plan_log(
     skipped = [(storage.redact(file.uri), "the file is empty") for file in files if not file.size]
     files = [file for file in files if file.size]
     with ThreadPoolExecutor(_THREADS) as pool:
-        found = list(pool.map(lambda file: read_head(file, options), files))
-    skipped += [(storage.redact(f.uri), "the file holds no line") for f, head in zip(files, found) if head is None]
-    heads = [head for head in found if head is not None]
+        results = list(pool.map(lambda file: read_head(file, options), files))
+    skipped += [(storage.redact(f.uri), "the file holds no line") for f, head in zip(files, results) if head is None]
+    heads = [head for head in results if head is not None]
     if not heads:
-        raise DasError(f"{_listed([place for place, _ in skipped])}: all input files are empty; nothing to read.")
+        raise DasError(f"{_listed([name for name, _ in skipped])}: all input files are empty; nothing to read.")
 
     folders = [partition_values(file_of(head).uri) for head in heads]
     places = [
@@ -80,7 +80,7 @@ def plan_log(
     ]
     _check_agreement(heads, columns)
     conditions, extra = find_conditions(options, places, columns[0])
-    # Where a file has a column of the same name itself, the file is believed.
+    # A file's own column takes precedence over a partition column of the same name.
     partitions = [
         {name: values[name] for name in (*own.values(), *extra.values()) if name in values and name not in head.names}
         for head, own, values in zip(heads, columns, folders)
@@ -143,28 +143,28 @@ def _read_as(heads: Sequence[Head]) -> tuple[ReadAs, ...]:
 
 
 def _skips(skipped: Sequence[tuple[str, str]]) -> list[Notice]:
-    return [Notice(what=f"skipped: {why}", count=1, unit="file", example=place) for place, why in skipped]
+    return [Notice(what=f"skipped: {why}", count=1, unit="file", example=name) for name, why in skipped]
 
 
-def _listed(places: Sequence[str]) -> str:
-    return ", ".join(places[:3]) + (f" and {len(places) - 3} more" if len(places) > 3 else "")
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def _check_agreement(heads: Sequence[Head], columns: Sequence[dict[str, str]]) -> None:
-    """All files must have the same columns of those that are read, under the same names."""
+    """Checks that all files have the columns that are read, under the same names."""
     usual = Counter(tuple(sorted(own.items())) for own in columns).most_common(1)[0][0]
     for head, own in zip(heads, columns):
         if tuple(sorted(own.items())) != usual:
-            here = ", ".join(own.values())
-            there = ", ".join(dict(usual).values())
+            own_names = ", ".join(own.values())
+            other_names = ", ".join(dict(usual).values())
             differing = {canonical for canonical, _ in set(usual) ^ set(own.items())} - set(REQUIRED)
             without = " ".join(f"--map {name}=" for name in Columns.LOG if name in differing)
             raise DasError(
-                f"{name_of(head)}: its columns ({here}) differ from those of the other files ({there}); "
+                f"{name_of(head)}: its columns ({own_names}) differ from those of the other files ({other_names}); "
                 + (
-                    f"read it by itself, or leave out what is not in all files with {without} (empty)."
+                    f"read it separately, or ignore the columns that some files lack with {without} (empty)."
                     if without
-                    else "read it by itself, or give all files the same column names."
+                    else "read it separately, or give all files the same column names."
                 )
             )
 
@@ -194,7 +194,7 @@ def _schema(
         text_types[canonical] = "int" if text_types[canonical] == "int" else "string"
     rule, noticed = _times(options, heads, columns, samples)
     if rule.unit == "format" and text_types.get(Columns.TIMESTAMP) == "int" and not _typed_numbers(heads):
-        # Read as an integer, 01022020 would lose the zero that belongs to its day.
+        # As an integer, 01022020 would lose the leading zero of its day.
         text_types[Columns.TIMESTAMP] = "string"
     schema = LogSchema.model_validate(
         {
@@ -213,7 +213,7 @@ def _schema(
 
 
 def _compared_types(heads: Sequence[Head], extra: dict[str, str]) -> dict[str, TextType]:
-    """How JSON writes columns that are compared; fields of other text stay text."""
+    """Returns the JSON types of columns that are only compared; fields of other text formats stay text."""
     types: dict[str, TextType] = {}
     for key, name in extra.items():
         values = [value for head in heads if isinstance(head, TextLayout) for value in head.samples.get(name, [])]
@@ -224,7 +224,7 @@ def _compared_types(heads: Sequence[Head], extra: dict[str, str]) -> dict[str, T
 
 
 def _typed_numbers(heads: Sequence[Head]) -> bool:
-    """Whether a format tells numbers from text, so that a number has no leading zeros to lose."""
+    """Returns whether a format distinguishes numbers from text, so that numbers have no leading zeros to lose."""
     return any(head.format == "jsonl" for head in heads)
 
 
@@ -242,10 +242,10 @@ def _positions(options: LogOptions, heads: Sequence[Head], columns: dict[str, st
     if options.order == "time":
         return False
     if any(head.format == "sequences" for head in heads):
-        raise DasError("--order file: the lines of sequences hold the items in their order; leave --order out.")
+        raise DasError("--order file: the lines of sequences already hold the items in order; omit --order.")
     if Columns.TIMESTAMP in columns:
         raise DasError(
-            f"--order file: the log has times, in the column '{columns[Columns.TIMESTAMP]}'; leave --order out, or "
+            f"--order file: the log has times, in the column '{columns[Columns.TIMESTAMP]}'; omit --order, or "
             f"ignore them with --map timestamp= (empty)."
         )
     return True
@@ -306,7 +306,7 @@ def _fragments(head: Head, fragment_bytes: int, partitions: Partitions, rows_per
 
     total = text.file.size
     first_line = text.text.encode()[: head.header_bytes].count(b"\n") + 1
-    # Inside quotes a line end does not end a row, so such files are not cut.
+    # A line end within quotes does not end a row, so files with quoted fields are not divided.
     if text.compression or text.returns or (head.quote == "record" and b'"' in body):
         return [fragment(start, None, total, first_line)]
     cuts = [start, *range(start + fragment_bytes, total - fragment_bytes // 2, fragment_bytes), total]

@@ -1,8 +1,8 @@
-"""Quotes in lines of fields: which lines belong together, and which quotes are no quotes at all.
+"""Quoting in delimited text: which lines form one record, and which quotes are plain characters.
 
-A quoted field may hold line ends. A quote that is never closed would take every line up to the next quote into its
-field, and two of them make one row out of two and lose those between. So a record of several lines is believed only
-where it comes apart exactly, and where its lines are no rows by themselves.
+A quoted field may contain line ends. A quote that is never closed would absorb every line up to the next quote, and
+two of them would merge two rows and lose the rows between. A multi-line record is therefore accepted only if it
+parses exactly and its lines are not rows by themselves.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import numpy as np
 from distill_at_scale.data.readers.schema import Fragment, LogSchema, Quote
 
 MAX_RECORD: Final = 1 << 17
-"""Bytes; a quote that is not closed within them is a stray one (also the longest field of Python's own parser)."""
+"""Maximum bytes of a record; a quote not closed within them is stray (also the longest field of Python's parser)."""
 _NUMBER: Final = re.compile(r"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
 
 
 @dataclass(frozen=True)
 class Records:
-    """The lines of a block, and what they are.
+    """The lines of a block, grouped into records.
 
     Attributes:
-        end: bytes of the data that these lines take up.
+        end: Number of bytes that these lines occupy.
         starts: int64 [n], first byte of each line.
-        ends: int64 [n], where its text ends (its line end is behind).
-        spans: (first line, last line) of each record of several lines.
-        stray: lines with a quote that is never closed.
+        ends: int64 [n], end of each line's text, before its line end.
+        spans: (first line, last line) of each multi-line record.
+        stray: Lines with a quote that is never closed.
     """
 
     end: int
@@ -42,13 +42,13 @@ class Records:
 
 
 class Quoting:
-    """How lines of fields are quoted.
+    """Quoting rules of a delimited file.
 
     Args:
-        delimiter: between two fields.
-        quote: how far a quoted field reaches.
-        width: fields of a row; 0 where it is not known.
-        numbers: positions of fields that hold numbers.
+        delimiter: Delimiter between fields.
+        quote: Extent of a quoted field.
+        width: Number of fields per row; 0 if unknown.
+        numbers: Positions of numeric fields.
     """
 
     def __init__(self, delimiter: str, quote: Quote, width: int, numbers: Sequence[int] = ()) -> None:
@@ -59,7 +59,7 @@ class Quoting:
 
     @classmethod
     def of(cls, fragment: Fragment, schema: LogSchema) -> Quoting:
-        """That of a fragment, read by ``schema``."""
+        """Returns the rules for a fragment that is read with ``schema``."""
         kinds = {**schema.text_types, **{c: "int" for c, kind in schema.id_types.items() if kind == "int64"}}
         numbers = [
             fragment.names.index(name)
@@ -69,13 +69,14 @@ class Quoting:
         return cls(fragment.delimiter or ",", fragment.quote, len(fragment.names), numbers)
 
     def end(self, data: bytes) -> int:
-        """How many bytes of ``data`` are whole records; what is behind may go on in the bytes that follow."""
+        """Returns the number of bytes of ``data`` that are whole records; the rest may continue in the following
+        bytes."""
         if self.quote != "record" or b'"' not in data:
             return data.rfind(b"\n") + 1
         return self._split(data, final=False).end
 
     def split(self, block: bytes) -> Records:
-        """The records of a block that ends where one does."""
+        """Divides a block that ends at the end of a record."""
         return self._split(block, final=True)
 
     def _split(self, data: bytes, final: bool) -> Records:
@@ -85,7 +86,7 @@ class Quoting:
             ends = np.append(ends, len(data))
         starts = np.concatenate(([0], ends[:-1] + 1)) if len(ends) else ends
         quotes = np.bincount(np.searchsorted(ends, np.flatnonzero(array == ord('"'))), minlength=len(ends) + 1)
-        # Quotes of a line that does not end here tell nothing yet.
+        # The quotes of an unfinished line are not yet conclusive.
         odd = np.flatnonzero(quotes[: len(ends)] % 2).tolist()
         spans: list[tuple[int, int]] = []
         stray: list[int] = []
@@ -116,7 +117,7 @@ class Quoting:
         return Records(end, starts[:n_lines], ends[:n_lines], spans, stray)
 
     def rows(self, block: bytes) -> list[list[str]]:
-        """The fields of all lines and records that come apart, for a look at the first of a file."""
+        """Parses all well-formed lines and records, for inspecting the first ones of a file."""
         records = self.split(block)
         ends = dict(records.spans)
         inside = {line for first, last in records.spans for line in range(first + 1, last + 1)}
@@ -128,7 +129,7 @@ class Quoting:
         return [fields for text in texts if text.strip("\r") and (fields := self.fields(text)) is not None]
 
     def fields(self, line: str) -> list[str] | None:
-        """The fields of one record, its quotes taken off; None where a quote is not closed."""
+        """Parses one record into fields without their quotes; None if a quote is not closed."""
         if self.quote == "none":
             return line.rstrip("\r\n").split(self.delimiter)
         lines = iter([*(part + "\n" for part in line.rstrip("\r\n").split("\n")), ""])
@@ -141,14 +142,14 @@ class Quoting:
         return fields if reader.line_num <= given else None
 
     def is_open(self, line: str) -> bool:
-        """Whether a quoted field goes on behind the line's end."""
+        """Returns whether a quoted field continues after the end of the line."""
         return self.fields(line) is None
 
     def _is_record(self, text: str) -> bool:
-        """Whether several lines are one record, and not rows between two stray quotes."""
+        """Returns whether several lines form one record rather than rows between two stray quotes."""
         lines = text.split("\n")
         inner = [line for line in lines[1:-1] if line.strip()]
-        # A line of a text with as many fields as a row is no rarity; one with numbers in their places is.
+        # Text often has lines with as many fields as a row, but rarely with numbers in the numeric fields.
         enough = any if self.numbers else all
         if inner and enough(self._is_row(self.fields(line)) for line in inner):
             return False
@@ -167,7 +168,7 @@ class Quoting:
 
 
 def closes_on_lines(lines: Sequence[str], delimiter: str) -> bool:
-    """Whether fields are quoted in these lines, each closed on its own line: then quotes are quotes."""
+    """Returns whether these lines have quoted fields, all closed on their own line, so that quotes act as quotes."""
     quoted = [line for line in lines if f'{delimiter}"' in f"{delimiter}{line}"]
     for line in quoted:
         try:

@@ -1,4 +1,4 @@
-"""The worker's half of reading a log: one fragment in, validated batches out."""
+"""Reading, on the workers: one fragment in, validated batches out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from distill_at_scale.data.readers.table_rows import add_partitions
 from distill_at_scale.data.readers.tail import LastLine
 from distill_at_scale.data.readers.text import BLOCK_BYTES, BOM, Block, blocks, check_utf8, whole_lines
 from distill_at_scale.data.readers.time_watch import watch_times
-from distill_at_scale.data.row_validation import broken_lines, clean_rows, notice_rows
+from distill_at_scale.data.row_validation import broken_lines, notice_rows, validate_rows
 
 _PARSERS: Final[dict[str, Callable[[bytes, Fragment, LogSchema], Parsed]]] = {
     "csv": parse_delimited,
@@ -39,19 +39,19 @@ _TABLES: Final[dict[str, Callable[[Fragment, LogSchema], Iterator[Batch]]]] = {
     "arrow_stream": read_table,
     "orc": read_table,
 }
-# Two bytes can make a row here, so a smaller block keeps batches near a million rows.
+# A row can take as little as two bytes here; smaller blocks keep batches near a million rows.
 _SEQUENCE_BLOCK: Final = BLOCK_BYTES // 4
 
 
 def read_fragment(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
-    """Reads a fragment in batches of at most about a million rows; every row is good or bad, none is lost.
+    """Reads a fragment in batches of at most about a million rows; every row is either good or bad, none is lost.
 
-    The same fragment gives the same batches each time, and the rows of a file do not depend on how it
-    was cut into fragments.
+    The same fragment always gives the same batches, and the rows of a file do not depend on its division into
+    fragments.
 
     Raises:
-        DasError: the file is gone, cut off, damaged, not UTF-8 or another than was planned, or a second header with
-            other columns is in it.
+        DasError: The file is missing, truncated, damaged, not UTF-8 or changed since planning, or it contains a second
+            header with other columns.
     """
     reader = _TABLES.get(fragment.format, _read_text)
     with storage.unchanged(fragment.uri, fragment.version):
@@ -62,7 +62,7 @@ def _read_text(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
     source = storage.redact(fragment.uri)
     size = _SEQUENCE_BLOCK if fragment.format == "sequences" else BLOCK_BYTES
     quoted = fragment.format in ("csv", "inter") and fragment.quote == "record"
-    # What the folders' names give is no column of the lines.
+    # Partition columns are not columns of the lines.
     own = {c: name for c, name in schema.columns.items() if name not in fragment.partitions}
     extra = {c: name for c, name in schema.extra.items() if name not in fragment.partitions}
     lines_schema = schema.model_copy(update={"columns": own, "extra": extra}) if fragment.partitions else schema
@@ -82,7 +82,7 @@ def _read_text(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
         raw = add_partitions(parsed.raw, fragment, schema)
         asked = select_rows(raw, schema.conditions)
         at_rows = 0 if asked.kept is None else asked.kept
-        good, bad = clean_rows(asked.raw, schema.id_types, schema.times, source, at_rows)
+        good, bad = validate_rows(asked.raw, schema.id_types, schema.times, source, at_rows)
         if bad.height or parsed.broken:
             rows, broken = parsed.numbers() if block.line is not None else (None, None)
             offset = block.line or 0
@@ -104,10 +104,10 @@ def _read_text(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
 
 
 def _plain_text(block: Block) -> tuple[bytes, list[Notice]]:
-    """The lines without what files that were put together bring in; what that was."""
+    """Removes what concatenating files leaves in the lines; returns the lines and notices."""
     noticed = []
     if block.returns:
-        what = "a carriage return alone (as old Macs end lines) is read as a line end"
+        what = "a carriage return alone (the line end of old Macs) is read as a line end"
         noticed.append(Notice(what=what, count=block.returns, unit="line"))
     data = block.data
     marks = data.count(BOM) if BOM in data else 0
@@ -115,7 +115,7 @@ def _plain_text(block: Block) -> tuple[bytes, list[Notice]]:
         data = data.removeprefix(BOM).replace(b"\n" + BOM, b"\n")
         marks -= data.count(BOM)
     if marks:
-        what = "a byte order mark inside the file (of files put together?) is left out"
+        what = "a byte order mark inside the file (from concatenated files?) is left out"
         noticed.append(Notice(what=what, count=marks, unit="line"))
     return data, noticed
 

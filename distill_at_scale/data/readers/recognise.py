@@ -1,4 +1,5 @@
-"""Files that are no log: told by their first bytes, refused with the line that converts or fetches them."""
+"""Detects by their first bytes files that are not logs, and rejects them with a command that converts or fetches
+them."""
 
 from __future__ import annotations
 
@@ -8,9 +9,9 @@ from typing import Final
 from distill_at_scale.errors import DasError
 
 _PANDAS: Final = "python -c \"import pandas as pd; pd.{reader}('{name}'{more}).to_parquet('{stem}.parquet')\""
-_UNPACK: Final = "unpack it with `{line}` and give the file in it that holds the log"
+_UNPACK: Final = "unpack it with `{line}` and pass the file in it that holds the log"
 
-# First bytes → (what the file is, how to make a log of it). {name}: the file's name, {stem}: without its ending.
+# First bytes → (what the file is, how to convert it). {name}: the file's name, {stem}: without its extension.
 _BY_MAGIC: Final[tuple[tuple[bytes, str, str], ...]] = (
     (
         b"Obj\x01",
@@ -70,7 +71,7 @@ _BY_MAGIC: Final[tuple[tuple[bytes, str, str], ...]] = (
         f"convert it with `{_PANDAS.format(reader='read_stata', name='{name}', more='', stem='{stem}')}`",
     ),
     (b"MATLAB 5.0", "a MATLAB file", "convert it with scipy.io.loadmat and write a CSV file"),
-    (b"%PDF", "a PDF document", "give the log itself"),
+    (b"%PDF", "a PDF document", "pass the log itself"),
     (
         b"\xff\xfe",
         "UTF-16 text",
@@ -106,37 +107,37 @@ _POINTERS: Final[tuple[tuple[re.Pattern[bytes], str, str], ...]] = (
 )
 
 
-def refuse_foreign(place: str, data: bytes, packed: bool = False) -> None:
-    """Refuses a file whose first bytes show that it is neither a table nor lines of text.
+def refuse_foreign(uri: str, data: bytes, packed: bool = False) -> None:
+    """Rejects a file whose first bytes show that it is neither a table nor lines of text.
 
     Args:
-        place: the file, for the message.
-        data: its first bytes; of a compressed file, after unpacking.
-        packed: whether ``data`` was unpacked.
+        name: File name for the error message.
+        data: First bytes of the file, decompressed if it is compressed.
+        packed: Whether ``data`` was decompressed.
 
     Raises:
-        DasError: naming what the file is, and the line that converts it.
+        DasError: Names the kind of file and the command that converts it.
     """
-    found = _foreign(data, packed)
-    if found is None:
+    foreign = _foreign(data, packed)
+    if foreign is None:
         return
-    what, fix = found
-    name = place.rsplit("/", 1)[-1]
+    what, fix = foreign
+    name = uri.rsplit("/", 1)[-1]
     if packed:
         what = f"a compressed file that holds {what}"
         if "tar archive" not in what:
             fix = f"unpack it, then {fix}"
     stem = re.sub(r"\.[A-Za-z0-9]{1,8}$", "", name) or name
-    raise DasError(f"{place}: the file is {what}; {fix.replace('{name}', name).replace('{stem}', stem)}.")
+    raise DasError(f"{uri}: the file is {what}; {fix.replace('{name}', name).replace('{stem}', stem)}.")
 
 
 def _foreign(data: bytes, packed: bool) -> tuple[str, str] | None:
-    """What the file is, and its fix; None for what may be a log."""
+    """Returns the kind of file and the remedy; None if the file may be a log."""
     for magic, what, fix in _BY_MAGIC:
         if data.startswith(magic):
             return what, fix
     if packed and data.startswith((b"PAR1", b"ARROW1", b"ORC")):
-        return "a table (Parquet, Arrow or ORC), which is not read through another packing", "give the table"
+        return "a table (Parquet, Arrow or ORC), which is not read from a compressed file", "pass the table itself"
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _zip(data)
     if data[_TAR_AT : _TAR_AT + 5] == b"ustar":
@@ -151,9 +152,12 @@ def _foreign(data: bytes, packed: bool) -> tuple[str, str] | None:
             "`python -c \"import pandas as pd; pd.DataFrame(pd.read_pickle('{name}')).to_parquet('{stem}.parquet')\"`",
         )
     if _PAGE.match(data):
-        return "an HTML page, perhaps a login or error page saved under this name", "download the log again"
+        return "an HTML page, possibly a login or error page saved under this name", "download the log again"
     if _MARKUP.match(data):
-        return "XML, not a table (perhaps a storage's error message)", "look into it, and convert or download it again"
+        return (
+            "XML, not a table (possibly an error message from the storage)",
+            "inspect it, and convert or download it again",
+        )
     for pattern, what, fix in _POINTERS:
         if pattern.match(data):
             return what, fix

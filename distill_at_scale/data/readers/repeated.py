@@ -1,4 +1,4 @@
-"""Header lines in the middle of a file: of several files that were put together by ``cat``."""
+"""Repeated header lines within a file, the result of concatenating files with ``cat``."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from distill_at_scale.data.readers.quoting import Quoting
 from distill_at_scale.data.readers.schema import Fragment, LogSchema
 from distill_at_scale.errors import DasError
 
-_WHAT: Final = "the header comes again (of files put together?), and is left out"
+_WHAT: Final = "the header is repeated (concatenated files?) and left out"
 
 
 class RepeatedHeader:
-    """Knows a fragment's header line when it comes again.
+    """Detects repetitions of a fragment's header line.
 
     Args:
-        fragment: a fragment of lines of fields; one without a header has nothing to repeat.
-        schema: which columns are read.
-        source: the file, for messages.
+        fragment: Fragment of delimited text; without a header nothing is detected.
+        schema: Schema with which the log is read.
+        source: File name for messages.
     """
 
     def __init__(self, fragment: Fragment, schema: LogSchema, source: str) -> None:
@@ -38,17 +38,17 @@ class RepeatedHeader:
             self._own = {c: self._names[fragment.names.index(name)] for c, name in schema.columns.items()}
 
     def drop(self, parsed: Parsed, line: int | None) -> Parsed:
-        """The rows without header lines.
+        """Removes header lines from a block's rows.
 
         Args:
-            parsed: a block's rows.
-            line: number of the block's first line, None where unknown.
+            parsed: Rows of the block.
+            line: Number of the block's first line, None if unknown.
 
         Raises:
-            DasError: a header has the same columns in another order, so that the rows behind it mean something else.
+            DasError: A header has the same columns in another order, which changes the meaning of the rows after it.
         """
         raw = parsed.raw
-        # A header fits no column of numbers, so that a block with one was read as text.
+        # A header does not parse as numbers, so a block with one was read as text.
         if not self._own or any(raw[name].dtype != pl.String for name in self._own):
             return parsed
         users = raw[Columns.USER_ID].str.strip_chars()
@@ -74,6 +74,6 @@ class RepeatedHeader:
         rows, _ = parsed.numbers()
         where = "" if rows is None or line is None else f" (line {line + int(rows[row]):,})"
         return (
-            f"{self._source}: inside the file is another header{where} that names the columns in another order than "
-            f"the first one ({self._line[:80]}); the file was put together of files that differ: give those instead."
+            f"{self._source}: the file contains another header{where} that names the columns in another order than "
+            f"the first one ({self._line[:80]}); the file was concatenated from files that differ: pass those instead."
         )

@@ -1,4 +1,4 @@
-"""What planning a log decides, handed to the workers as JSON: its schema and its fragments."""
+"""Schema and fragments of a log: the result of planning, which workers receive as JSON."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from distill_at_scale.data.times import TimeRule
 
 FileFormat = Literal["parquet", "arrow", "arrow_stream", "orc", "csv", "jsonl", "inter", "movielens", "sequences"]
 Quote = Literal["none", "line", "record"]
-"""Quotes are plain characters; close on their line or are plain characters; or may hold line ends."""
+"""Extent of quotes: plain characters; quotes that close on their line, else plain; quotes around line ends too."""
 TextType = Literal["int", "float", "bool", "string"]
 Compression = Literal["gzip", "zstd", "bz2", "xz", "lz4"]
 
 _FORMATS: Final = {
-    "sequences": "sequences (a line a user: the user, then its items)",
+    "sequences": "sequences (one line per user: the user, then the items)",
     "arrow": "arrow (Feather, IPC)",
     "arrow_stream": "arrow (IPC stream)",
 }
@@ -33,46 +33,46 @@ class LogSchema(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     columns: dict[str, str]
-    """Canonical name → the log's own name, of the columns that are read."""
+    """Canonical name → the log's own name, for the columns that are read."""
 
     extra: dict[str, str] = {}
-    """Key → the log's own name, of the columns that are read for :attr:`conditions` alone."""
+    """Key → the log's own name, for columns that are read only for :attr:`conditions`."""
 
     conditions: tuple[Condition, ...] = ()
-    """What rows must hold to be read at all, and their weights."""
+    """Conditions that rows must meet to be read, with their weights."""
 
     id_types: dict[str, Literal["int64", "string"]]
     """Type of ``user_id`` and ``item_id`` in the good rows."""
 
     time_unit: Literal["s", "ms", "us", "ns", "days", "excel", "ticks", "iso", "format"] = "ms"
-    """Unit of timestamps that do not carry their own (as Arrow's do)."""
+    """Unit of timestamps that do not carry their own, as Arrow's do."""
 
     time_format: str | None = None
-    """How timestamps are written, of the unit ``format``; as ``strptime`` takes it."""
+    """``strptime`` format of timestamps with the unit ``format``."""
 
     time_checked: bool = False
-    """Whether times before 1990 are bad, since the log's own are later."""
+    """Whether times before 1990 are bad, because the log's times are later."""
 
     hex_ids: tuple[str, ...] = ()
-    """Id columns whose values are bytes and no text, such as UUIDs: read as hexadecimal text."""
+    """Id columns with bytes that are not text, such as UUIDs, read as hexadecimal text."""
 
     text_types: dict[str, TextType] = {}
-    """Canonical name → how the first rows of text files write it; what the fast path expects."""
+    """Canonical name → type in the first rows of text files, which the fast path expects."""
 
     positions: bool = False
-    """Whether rows are in the order of time, and have no timestamps of their own."""
+    """Whether rows are in chronological order without timestamps."""
 
     unread: tuple[str, ...] = ()
-    """Canonical columns that the first objects of JSON lines do not have, and that nobody said to ignore."""
+    """Canonical columns that the first objects of JSON lines lack and that the user did not ignore."""
 
     @property
     def times(self) -> TimeRule:
-        """How timestamps are read."""
+        """Rule for reading timestamps."""
         return TimeRule(self.time_unit, self.time_format, self.time_checked)
 
     @property
     def read(self) -> dict[str, str]:
-        """Canonical name or key → the log's own name, of all columns that are read."""
+        """Canonical name or key → the log's own name, for all columns that are read."""
         return {**self.columns, **self.extra}
 
     @property
@@ -91,7 +91,7 @@ class LogSchema(BaseModel):
         return Columns.SPLIT in self.columns
 
     def good_schema(self) -> dict[str, pl.DataType]:
-        """Names and Polars types of the good rows, in order."""
+        """Returns names and Polars types of the good rows, in order."""
         types: dict[str, pl.DataType] = {
             Columns.USER_ID: _id_dtype(self.id_types[Columns.USER_ID]),
             Columns.ITEM_ID: _id_dtype(self.id_types[Columns.ITEM_ID]),
@@ -99,8 +99,8 @@ class LogSchema(BaseModel):
             Columns.TIMESTAMP: pl.Int64(),
             Columns.SPLIT: pl.Int8(),
         }
-        there = {*self.columns, *([Columns.RATING] if self.has_rating else [])}
-        return {name: dtype for name, dtype in types.items() if name in there}
+        present = {*self.columns, *([Columns.RATING] if self.has_rating else [])}
+        return {name: dtype for name, dtype in types.items() if name in present}
 
 
 def _id_dtype(name: str) -> pl.DataType:
@@ -115,58 +115,58 @@ class Fragment(BaseModel):
     uri: str
     format: FileFormat
     version: str = ""
-    """Changes when the file's content does."""
+    """Version of the file, which changes with its content."""
 
     rows: int
-    """Number of rows: exact for Parquet without lists, else an estimate."""
+    """Number of rows: exact for Parquet without lists, otherwise an estimate."""
 
     bytes: int
     """Size on storage: of the byte range, or of the row groups as a share of the file."""
 
     row_groups: tuple[int, ...] = ()
-    """Tables: the row groups, record batches or stripes of this fragment."""
+    """Row groups, record batches or stripes of this fragment (tables)."""
 
     first_row: int | None = None
-    """Number in the file (from 1) of the first row or line read; None where it is not known."""
+    """Number in the file (from 1) of the first row or line read; None if unknown."""
 
     start: int = 0
-    """Text: the fragment holds the lines that begin at or after this byte …"""
+    """First byte at which lines of this fragment may begin (text)."""
 
     end: int | None = None
-    """… and before this one; None: up to the end (always so for compressed files)."""
+    """Byte before which lines of this fragment begin; None: to the end of the file (always for compressed files)."""
 
     partitions: dict[str, str | None] = {}
-    """Columns that the names of the file's folders give (``dt=2026-01-01``), of those that are read."""
+    """Values of the partition columns (``dt=2026-01-01``) that are read."""
 
     names: tuple[str, ...] = ()
-    """Text with fields: the file's columns in its own order."""
+    """Columns of the file in its own order (delimited text)."""
 
     delimiter: str | None = None
     compression: Compression | None = None
 
     quote: Quote = "record"
-    """Text with fields: how far a quoted field reaches."""
+    """Extent of a quoted field (delimited text)."""
 
     header: str = ""
-    """Text with fields: the line of column names that the file begins with, to be known when it comes again."""
+    """Header line of the file, used to detect repetitions (delimited text)."""
 
 
 class ReadAs(BaseModel):
-    """How some files of a log are read, for people to check."""
+    """How some files of a log are read, for display."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: FileFormat
     files: int = 1
     delimiter: str | None = None
-    """between two fields; None where the format has none"""
+    """Delimiter between two fields; None if the format has none."""
     header: bool | None = None
-    """whether the first line names the columns; None where the format itself does"""
+    """Whether the first line names the columns; None if the format has no header."""
     quote: Quote = "none"
-    """how far a quoted field reaches"""
+    """Extent of a quoted field."""
 
     def __str__(self) -> str:
-        """``csv, ',' between fields, the first line names the columns``."""
+        """Formats the description: ``csv, ',' between fields, the first line names the columns``."""
         parts: list[str] = [_FORMATS.get(self.format, self.format)]
         if self.delimiter is not None:
             parts.append(f"{self.delimiter!r} between fields")
@@ -182,12 +182,13 @@ class LogEstimate:
     """Size of a log before it is read.
 
     Attributes:
-        files: files that have rows.
-        rows: rows in them; ``exact`` when all are Parquet, else an estimate from the first lines.
-        bytes: size of those files on storage.
-        skipped: (uri without credentials, reason) of files without rows.
-        noticed: what planning skipped, or found odd.
-        read_as: how the files are read, one entry for each way.
+        files: Number of files with rows.
+        rows: Number of rows; an estimate from the first lines unless ``exact``.
+        exact: Whether ``rows`` is exact, as for Parquet.
+        bytes: Size of the files on storage.
+        skipped: (URI without credentials, reason) of files without rows.
+        noticed: Notices from planning.
+        read_as: How the files are read, one entry for each way.
     """
 
     files: int
@@ -201,14 +202,14 @@ class LogEstimate:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some consecutive rows of a fragment; each input row is in one of ``good`` and ``bad``, or was left out.
+    """Consecutive rows of a fragment; each input row is in ``good`` or ``bad``, or was left out.
 
     Attributes:
-        good: columns and types of :meth:`LogSchema.good_schema`.
-        bad: columns and types of :data:`distill_at_scale.data.row_validation.BAD_SCHEMA`.
-        noticed: what is odd in its rows.
-        left_out: option → rows that the schema's conditions left out.
-        seen: (key, value) of the values that conditions ask for, and that occur.
+        good: Columns and types of :meth:`LogSchema.good_schema`.
+        bad: Columns and types of :data:`distill_at_scale.data.row_validation.BAD_SCHEMA`.
+        noticed: Notices about the rows.
+        left_out: Option → number of rows that the schema's conditions left out.
+        seen: (key, value) pairs of the requested values that occur.
         rows: ``good.height + bad.height``.
     """
 
@@ -220,5 +221,5 @@ class Batch:
 
     @property
     def rows(self) -> int:
-        """Input rows of this batch that were not left out."""
+        """Number of input rows of this batch that were not left out."""
         return self.good.height + self.bad.height

@@ -1,8 +1,7 @@
-"""Which rows of a log are asked for, and what they weigh: ``--where``, ``--event`` and ``--weight``.
+"""Row selection and weights: ``--where``, ``--event`` and ``--weight``.
 
-Rows that are not asked for are dropped before any rule looks at them, and counted. Values are compared as text, so
-that the same rows are found in CSV, JSON lines and Parquet: a whole number is ``5`` however it is stored, and True is
-``true``.
+Rows that do not match are dropped before validation, and counted. Values are compared as text, so that the same rows
+match in CSV, JSON lines and Parquet: an integer is ``5`` however it is stored, and True is ``true``.
 """
 
 from __future__ import annotations
@@ -26,51 +25,51 @@ from distill_at_scale.validation import did_you_mean
 EVENTS: Final = re.compile(
     r"(event|action|behaviou?r|interaction|feedback|activity)(_?(type|name|kind|code|flag))?|type"
 )
-"""Usual names, in small letters, of a column that tells kinds of events apart."""
+"""Usual names, in lower case, of a column with the kind of event."""
 _WHOLE: Final = r"^(-?[0-9]+)\.0+$"
 _BOOLEANS: Final = {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 
 
 class Condition(BaseModel):
-    """What the text of one column must be."""
+    """Condition on the text of one column."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     key: str
-    """the column among the raw rows: a canonical name, or a key of :attr:`LogSchema.extra`"""
+    """Column of the raw rows: a canonical name, or a key of :attr:`LogSchema.extra`."""
 
     name: str
-    """the log's own name of it"""
+    """Name of the column in the log."""
 
     values: tuple[str, ...]
-    """one of these, as :func:`plain` writes them"""
+    """Accepted values, in the form that :func:`plain` gives."""
 
     option: Literal["where", "event"]
 
     weights: tuple[float, ...] = ()
-    """of the values, which become the rows' ratings; empty where ratings are the log's own"""
+    """Weights of the values, which become the rows' ratings; empty if the ratings are the log's own."""
 
     @property
     def label(self) -> str:
-        """``event=view,purchase``."""
+        """Condition as text: ``event=view,purchase``."""
         return f"{self.name}={','.join(self.values)}"
 
     @property
     def left_out(self) -> str:
-        """What is said of rows that do not match."""
+        """Text of the notice about rows that do not match."""
         return f"not {self.label} (--{self.option}), so left out"
 
 
 @dataclass(frozen=True)
 class Selected:
-    """The rows of a batch that are asked for.
+    """The rows of a batch that match all conditions.
 
     Attributes:
-        raw: these rows, with ``rating`` where conditions give weights.
-        kept: int64, their positions among all rows; None where that is every one.
-        left_out: option → rows that it left out.
-        seen: (key, value) of the values asked for that occur.
-        noticed: the same in words.
+        raw: The matching rows, with ``rating`` if conditions give weights.
+        kept: int64, positions of the matching rows among all rows; None if all match.
+        left_out: Option → number of rows that it left out.
+        seen: (key, value) pairs of the requested values that occur.
+        noticed: Notices about the rows that were left out.
     """
 
     raw: pl.DataFrame
@@ -81,7 +80,7 @@ class Selected:
 
 
 def select_rows(raw: pl.DataFrame, conditions: Sequence[Condition]) -> Selected:
-    """The rows for which all conditions hold; a row that is left out counts for the first that does not."""
+    """Selects the rows for which all conditions hold; a row is counted under the first condition that fails."""
     if not conditions:
         return Selected(raw)
     stay = np.ones(raw.height, dtype=bool)
@@ -110,9 +109,9 @@ def select_rows(raw: pl.DataFrame, conditions: Sequence[Condition]) -> Selected:
 
 
 def plain(text: pl.Series, wanted: Iterable[str]) -> pl.Series:
-    """Text as it is compared: without blanks around it, ``5.0`` as ``5``, ``True`` as ``true``; null is empty.
+    """Normalises text for comparison: blanks stripped, ``5.0`` as ``5``, ``True`` as ``true``, null as empty.
 
-    What cannot equal one of ``wanted`` may stay as it is.
+    Text that cannot equal one of ``wanted`` may stay unchanged.
     """
     text = text.fill_null("").str.strip_chars(" \t")
     if any(value[-1:].isdigit() for value in wanted):
@@ -123,23 +122,23 @@ def plain(text: pl.Series, wanted: Iterable[str]) -> pl.Series:
 
 
 def unseen(conditions: Sequence[Condition], seen: Iterable[Sequence[str]]) -> list[Notice]:
-    """Values asked for that no row of the log has."""
-    there = {(key, value) for key, value in seen}
+    """Returns notices about requested values that no row has."""
+    present = {(key, value) for key, value in seen}
     return [
         Notice(what=f"--{c.option} asks for {c.name}={value}, which no row has", count=1, unit="value")
         for c in conditions
         for value in c.values
-        if (c.key, value) not in there
+        if (c.key, value) not in present
     ]
 
 
 def none_left(conditions: Sequence[Condition], noticed: Iterable[Notice], bad: int) -> str:
-    """Why no row of a log is left, as a clause.
+    """Explains as a clause why no rows are left.
 
     Args:
-        conditions: what was asked for.
-        noticed: what was noticed on all rows.
-        bad: rows that were asked for, and are bad.
+        conditions: Conditions of the log.
+        noticed: Notices from all rows.
+        bad: Number of matching rows that are bad.
     """
     said = {condition.left_out for condition in conditions}
     gone = [notice for notice in noticed if notice.what in said]
@@ -152,14 +151,14 @@ def none_left(conditions: Sequence[Condition], noticed: Iterable[Notice], bad: i
 
 
 def map_of(options: LogOptions) -> dict[str, str]:
-    """``--map``, with the column of the ratings that ``--weight`` or ``--event`` decide."""
+    """Returns ``--map`` extended by the rating column that ``--weight`` or ``--event`` imply."""
     if options.weight is not None:
         return {**options.map, Columns.RATING: options.weight}
     return {**options.map, Columns.RATING: ""} if options.event else options.map
 
 
 def meaning_of_ratings(conditions: Sequence[Condition], options: LogOptions) -> str | None:
-    """What ratings are where they are weights; None where they are the log's own."""
+    """Returns the meaning of ratings that are weights; None if the ratings are the log's own."""
     for c in conditions:
         if c.weights:
             return f"weight of {c.name}: " + ", ".join(f"{v} {w:g}" for v, w in zip(c.values, c.weights))
@@ -167,16 +166,16 @@ def meaning_of_ratings(conditions: Sequence[Condition], options: LogOptions) -> 
 
 
 def check_weight(options: LogOptions, files: Sequence[tuple[str, Sequence[str]]]) -> None:
-    """Refuses a ``--weight`` that some file does not have; ``files`` as in :func:`find_conditions`.
+    """Rejects a ``--weight`` column that some file lacks; ``files`` as in :func:`find_conditions`.
 
     Raises:
-        SettingError: naming file and columns.
+        SettingError: Names the file and its columns.
     """
     if options.weight is not None:
-        _check_there(f"--weight {options.weight}", options.weight, files)
+        _check_present(f"--weight {options.weight}", options.weight, files)
 
 
-def _check_there(said: str, name: str, files: Sequence[tuple[str, Sequence[str]]]) -> None:
+def _check_present(said: str, name: str, files: Sequence[tuple[str, Sequence[str]]]) -> None:
     for place, names in files:
         if name not in names:
             raise SettingError(
@@ -190,18 +189,18 @@ def _check_there(said: str, name: str, files: Sequence[tuple[str, Sequence[str]]
 def find_conditions(
     options: LogOptions, files: Sequence[tuple[str, Sequence[str]]], columns: dict[str, str]
 ) -> tuple[list[Condition], dict[str, str]]:
-    """The conditions that the options make, and the columns that are read for them alone.
+    """Translates the options into conditions.
 
     Args:
-        options: what the user says.
-        files: of each file its name for messages, and its columns (with those of its folders' names).
-        columns: canonical name → the log's own name, of the columns that are read anyway.
+        options: Reader options.
+        files: For each file its name in messages and its columns, including partition columns.
+        columns: Canonical name → the log's own name, for the columns that are read anyway.
 
     Returns:
-        Conditions; key → the log's own name.
+        The conditions, and key → the log's own name of the columns that are read only for them.
 
     Raises:
-        SettingError: a column is not there, is there twice, or could be several.
+        SettingError: A column is missing, duplicated or ambiguous.
     """
     asked: list[tuple[Literal["where", "event"], str, str, tuple[str, ...], tuple[float, ...]]] = []
     for name, wanted in options.where.items():
@@ -214,12 +213,12 @@ def find_conditions(
     keys = {name: canonical for canonical, name in columns.items()}
     conditions, extra = [], {}
     for option, said, name, values, weights in asked:
-        _check_there(said, name, files)
+        _check_present(said, name, files)
         key = keys.setdefault(name, f"column:{name}")
         if key not in columns:
             extra[key] = name
         if weights and len(weights) > len(values):
-            raise SettingError(f"--event {' '.join(options.event)}: two of the kinds are the same.")
+            raise SettingError(f"--event {' '.join(options.event)}: two of the kinds are equal.")
         conditions.append(Condition(key=key, name=name, values=values, option=option, weights=weights))
     return conditions, extra
 
@@ -232,13 +231,13 @@ def _values(given: Iterable[str]) -> tuple[str, ...]:
 
 def _event_column(files: Sequence[tuple[str, Sequence[str]]], columns: dict[str, str], options: LogOptions) -> str:
     place, names = files[0]
-    found = [name for name in names if EVENTS.fullmatch(name.lower()) and name not in columns.values()]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        choices = " or ".join(f"--event-column {name}" for name in found)
-        raise SettingError(f"{place}: several columns could hold the kind of event; say which with {choices}.")
+    matches = [name for name in names if EVENTS.fullmatch(name.lower()) and name not in columns.values()]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        choices = " or ".join(f"--event-column {name}" for name in matches)
+        raise SettingError(f"{place}: several columns could hold the kind of event; choose one with {choices}.")
     raise SettingError(
-        f"--event {' '.join(options.event)}: {place} has no column that is known to hold the kind of event; it has the "
+        f"--event {' '.join(options.event)}: {place} has no column with a usual name for the kind of event; it has the "
         f"columns {', '.join(names)}: name the right one with --event-column."
     )

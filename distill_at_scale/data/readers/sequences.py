@@ -1,6 +1,6 @@
-"""A line per user, the user and then its items in time order: a row per item, its position the time.
+"""Lines with one user and its items in time order: one row per item, whose position stands for the time.
 
-Only the blanks of ASCII separate: a no-break space belongs to the id that it stands in.
+Only ASCII blanks separate tokens; a no-break space is part of an id.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from distill_at_scale.data.readers.schema import Fragment, LogSchema
 
 _BLANKS: Final = " \t\r\f\v"
 _SEPARATOR: Final = re.compile(f"[{_BLANKS}]+")
-_WITHOUT: Final = "a user without items is passed over"
-_AGAIN: Final = "a user has another line: positions begin anew in it, so that some of this user's items tie in time"
+_WITHOUT: Final = "a user without items is skipped"
+_AGAIN: Final = "a user has another line: positions start again at 0, so some of this user's items tie in time"
 
 
 def parse_sequences(block: bytes, fragment: Fragment, schema: LogSchema) -> Parsed:
-    """One block of whole lines; the k-th item of a user (from 0) gets the timestamp k."""
+    """Parses one block of whole lines; the k-th item of a user (from 0) gets the timestamp k."""
     lines = pl.Series("line", block.decode().split("\n"), dtype=pl.String)
     frame = pl.DataFrame({"line": lines.str.strip_chars(_BLANKS)}).with_row_index("number").filter(pl.col("line") != "")
     frame = frame.with_columns(pl.col("line").str.replace_all(f"[{_BLANKS}]+", " ").str.split(" ").alias("tokens"))
@@ -51,5 +51,5 @@ def parse_sequences(block: bytes, fragment: Fragment, schema: LogSchema) -> Pars
 
 
 def tokens(line: str) -> list[str]:
-    """The user and the items of one line."""
+    """Splits a line into the user and the items."""
     return [token for token in _SEPARATOR.split(line) if token]

@@ -1,4 +1,4 @@
-"""Record batches of tables as validated rows: fields of structs found, lists taken apart, types made plain."""
+"""Record batches of tables as validated rows: struct fields resolved, lists exploded, types simplified."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from distill_at_scale.data.readers import tables
 from distill_at_scale.data.readers.schema import Batch, Fragment, LogSchema
 from distill_at_scale.data.readers.selection import Condition, select_rows
 from distill_at_scale.data.readers.tables import find_column, is_bytes, is_list, is_text
-from distill_at_scale.data.row_validation import clean_rows, empty_bad, notice_rows, quarantined
+from distill_at_scale.data.row_validation import empty_bad, notice_rows, quarantined, validate_rows
 
 
 def read_batches(batches: Iterable[pa.RecordBatch], fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
-    """Validated rows of a file's record batches; lists are taken apart, a row for each of their values."""
+    """Validates the rows of a file's record batches; lists are exploded into one row per value."""
     own = {c: name for c, name in schema.read.items() if name not in fragment.partitions}
     row = fragment.first_row
     for batch in batches:
@@ -36,12 +36,12 @@ def read_batches(batches: Iterable[pa.RecordBatch], fragment: Fragment, schema: 
                 yield left_out
             yield from _exploded(arrays, deeper, fragment, schema, numbers)
         else:
-            yield _clean(arrays, fragment, schema, row)
+            yield _validated(arrays, fragment, schema, row)
         row = None if row is None else row + batch.num_rows
 
 
 def column_values(batch: pa.RecordBatch, name: str) -> Any:
-    """The values of a column or nested field, those inside lists one after another."""
+    """Returns the values of a column or nested field; lists are flattened."""
     top, steps = find_column(batch.schema, name)
     array, steps = _walk(batch.column(top), steps)
     while is_list(array.type):
@@ -50,7 +50,7 @@ def column_values(batch: pa.RecordBatch, name: str) -> Any:
 
 
 def list_lengths(batch: pa.RecordBatch, name: str) -> np.ndarray:
-    """int64, the lengths of the lists of a column; 0 for null."""
+    """Returns the lengths of a column's lists, int64; 0 for null."""
     top, steps = find_column(batch.schema, name)
     return _lengths(_walk(batch.column(top), steps)[0])
 
@@ -60,7 +60,7 @@ def _lengths(array: Any) -> np.ndarray:
 
 
 def _walk(array: Any, steps: list[str]) -> tuple[Any, list[str]]:
-    """Goes down the fields of structs, up to the first list; what is left of ``steps`` lies inside of it."""
+    """Descends the fields of structs down to the first list; the remaining ``steps`` are inside it."""
     while True:
         if isinstance(array, pa.ExtensionArray):
             array = array.storage
@@ -77,7 +77,7 @@ def _exploded(
     schema: LogSchema,
     numbers: np.ndarray | None,
 ) -> Iterator[Batch]:
-    """The rows of lists, in batches of about ``BATCH_ROWS``; rows with uneven or empty lists are bad."""
+    """Explodes lists into rows, in batches of about ``BATCH_ROWS``; rows with uneven or empty lists are bad."""
     lists = [c for c, array in arrays.items() if is_list(array.type)]
     lengths = {c: _lengths(arrays[c]) for c in lists}
     length = lengths[lists[0]]
@@ -108,7 +108,7 @@ def _exploded(
                 flat[c], _ = _walk(pc.list_flatten(array.take(pa.array(taken))), deeper[c])
             else:
                 flat[c] = array.take(pa.array(index))
-        yield _clean(flat, fragment, schema, None if numbers is None else numbers[index])
+        yield _validated(flat, fragment, schema, None if numbers is None else numbers[index])
         start = stop
 
 
@@ -119,7 +119,7 @@ def _whole_rows(
     schema: LogSchema,
     numbers: np.ndarray | None,
 ) -> tuple[dict[str, Any], np.ndarray | None, Batch]:
-    """The rows for which conditions on columns without lists hold, before their lists are looked at."""
+    """Applies the conditions on columns without lists before the lists are exploded."""
     keys = {condition.key for condition in conditions}
     index = pl.DataFrame({"": np.arange(len(next(iter(arrays.values()))))})
     scalars = _frame({c: array for c, array in arrays.items() if c in keys}, schema)
@@ -131,12 +131,12 @@ def _whole_rows(
     return arrays, numbers, Batch(none, empty_bad(), asked.noticed, asked.left_out, asked.seen)
 
 
-def _clean(arrays: dict[str, Any], fragment: Fragment, schema: LogSchema, rows: int | np.ndarray | None) -> Batch:
+def _validated(arrays: dict[str, Any], fragment: Fragment, schema: LogSchema, rows: int | np.ndarray | None) -> Batch:
     raw = add_partitions(_frame(arrays, schema), fragment, schema)
     asked = select_rows(raw, schema.conditions)
     if asked.kept is not None and rows is not None:
         rows = rows + asked.kept if isinstance(rows, int) else rows[asked.kept]
-    good, bad = clean_rows(asked.raw, schema.id_types, schema.times, storage.redact(fragment.uri), rows)
+    good, bad = validate_rows(asked.raw, schema.id_types, schema.times, storage.redact(fragment.uri), rows)
     return Batch(good, bad, (*asked.noticed, *notice_rows(good)), asked.left_out, asked.seen)
 
 
@@ -145,13 +145,13 @@ def _frame(arrays: dict[str, Any], schema: LogSchema) -> pl.DataFrame:
 
 
 def add_partitions(raw: pl.DataFrame, fragment: Fragment, schema: LogSchema) -> pl.DataFrame:
-    """``raw`` with the columns that the names of the file's folders give, as ``dt=2026-01-01``."""
+    """Adds the partition columns from the file's folder names, such as ``dt=2026-01-01``, to ``raw``."""
     values = {c: fragment.partitions[name] for c, name in schema.read.items() if name in fragment.partitions}
     return raw.with_columns(pl.lit(value, pl.String).alias(c) for c, value in values.items()) if values else raw
 
 
 def simple(array: Any, as_hex: bool = False) -> Any:
-    """Types that Polars takes as they are: dictionaries decoded, bytes as UTF-8 (or hex), half floats widened."""
+    """Converts to types that Polars accepts: dictionaries decoded, bytes as UTF-8 (or hex), half floats widened."""
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     if pa.types.is_dictionary(array.type):
@@ -165,6 +165,6 @@ def simple(array: Any, as_hex: bool = False) -> Any:
             array = array.cast(pa.binary())
         return pc.cast(array, pa.large_string())
     if is_text(array.type):
-        # Neither Parquet nor Arrow promises that its strings are UTF-8, and Polars relies on it.
+        # Neither Parquet nor Arrow guarantees that strings are valid UTF-8, and Polars relies on it.
         array.validate(full=True)
     return array

@@ -1,4 +1,4 @@
-"""Tables (Parquet, Arrow, ORC) as the driver sees them: columns, types, fields inside structs, fragments."""
+"""Tables (Parquet, Arrow, ORC) on the driver: columns, types, struct fields and fragments."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from distill_at_scale.errors import DasError, SettingError
 
 FRAGMENT_ROWS: Final = 1_500_000
 BATCH_ROWS: Final = 1 << 20
-# Rows of lists that are read at a time; their lists may be long.
+# Minimum number of rows with lists that are read at a time; their lists may be long.
 _LIST_ROWS: Final = 1 << 10
 KINDS: Final[dict[str, str]] = {"parquet": "Parquet", "arrow": "Arrow", "arrow_stream": "Arrow", "orc": "ORC"}
 
 
 @dataclass(frozen=True)
 class TableHead:
-    """What the footer (or the first message) of a table's file says.
+    """Footer (or first message) of a table's file.
 
     Attributes:
-        file: the file.
-        format: its format.
-        schema: its columns and types.
-        group_rows: rows of each row group, record batch or stripe; estimates where not ``exact``.
-        exact: whether ``group_rows`` are counted.
+        file: The file.
+        format: Its format.
+        schema: Its columns and types.
+        group_rows: Rows of each row group, record batch or stripe; estimates unless ``exact``.
+        exact: Whether ``group_rows`` are exact.
     """
 
     file: storage.FileInfo
@@ -41,7 +41,7 @@ class TableHead:
 
     @property
     def names(self) -> list[str]:
-        """Columns; of a struct (or a list of structs) its fields, as ``column.field``."""
+        """Column names; fields of structs (or of lists of structs) appear as ``column.field``."""
         return [name for field in self.schema for name in _leaves(field.name, field.type)]
 
 
@@ -53,7 +53,7 @@ def _leaves(name: str, dtype: pa.DataType) -> list[str]:
 
 
 def field_type(schema: pa.Schema, name: str) -> tuple[pa.DataType, int]:
-    """The type of the values of a column or nested field, and how many lists they stand in."""
+    """Returns the value type of a column or nested field, and its depth of list nesting."""
     top, steps = find_column(schema, name)
     dtype = schema.field(top).type
     depth = 0
@@ -71,7 +71,7 @@ def field_type(schema: pa.Schema, name: str) -> tuple[pa.DataType, int]:
 
 
 def find_column(schema: pa.Schema, name: str) -> tuple[str, list[str]]:
-    """The column a name begins with (which may itself have dots), and the fields below it."""
+    """Splits a name into its column (whose name may contain dots) and the fields below it."""
     if name in schema.names:
         return name, []
     parts = name.split(".")
@@ -83,15 +83,15 @@ def find_column(schema: pa.Schema, name: str) -> tuple[str, list[str]]:
 
 
 def top_column(schema: pa.Schema, name: str) -> str:
-    """The column of the file that holds a nested field."""
+    """Returns the file's column that holds a nested field."""
     return find_column(schema, name)[0]
 
 
 def check_types(head: TableHead, columns: dict[str, str]) -> None:
-    """Refuses columns whose type cannot hold what they are mapped to.
+    """Rejects columns whose type does not suit what they are mapped to.
 
     Raises:
-        DasError: naming file, column and type.
+        DasError: Names the file, column and type.
     """
     for canonical, name in columns.items():
         dtype, depth = field_type(head.schema, name)
@@ -106,7 +106,7 @@ def check_types(head: TableHead, columns: dict[str, str]) -> None:
         other = " or --weight COLUMN" if canonical == Columns.RATING else ""
         if depth > 1:
             raise DasError(
-                f"{place}: column '{name}' holds lists of lists; only one list a row is read, so flatten it first "
+                f"{place}: column '{name}' holds lists of lists; only one level of lists is read, so flatten it first "
                 f"(e.g. in Polars: df.explode('{top_column(head.schema, name)}'))."
             )
         raise DasError(
@@ -116,15 +116,15 @@ def check_types(head: TableHead, columns: dict[str, str]) -> None:
 
 
 def check_compared(head: TableHead, names: Iterable[str], own: Iterable[str]) -> None:
-    """Refuses columns whose values cannot be compared as text, or are several where a row has one.
+    """Rejects columns whose values cannot be compared as text, or that hold several values per row.
 
     Args:
-        head: the file.
-        names: its columns that are compared.
-        own: its columns that are read as ids, ratings, times.
+        head: Head of the file.
+        names: Columns that are compared.
+        own: Columns that are read as ids, ratings or times.
 
     Raises:
-        SettingError: naming file, column and type.
+        SettingError: Names the file, column and type.
     """
     lists = any(name in head.names and is_list_column(head, name) for name in own)
     for name in names:
@@ -133,12 +133,12 @@ def check_compared(head: TableHead, names: Iterable[str], own: Iterable[str]) ->
             what = "lists" if depth else f"values of the type {dtype}"
             raise SettingError(
                 f"{storage.redact(head.file.uri)}: column '{name}' holds {what}, which --where and --event cannot "
-                f"compare; name a column with one value a row."
+                f"compare; name a column with one value per row."
             )
 
 
 def id_kind(head: TableHead, name: str) -> str | None:
-    """``"int"`` or ``"string"`` by the declared type; None for a column of nulls, or of a file without rows."""
+    """Returns ``"int"`` or ``"string"`` by the declared type; None for nulls only, or without rows."""
     dtype, _ = field_type(head.schema, name)
     if pa.types.is_null(dtype) or (head.exact and not sum(head.group_rows)):
         return None
@@ -146,16 +146,16 @@ def id_kind(head: TableHead, name: str) -> str | None:
 
 
 def is_list_column(head: TableHead, name: str) -> bool:
-    """Whether a column holds a list in each row."""
+    """Returns whether a column holds a list in each row."""
     return field_type(head.schema, name)[1] > 0
 
 
 def plan_fragments(head: TableHead, rows_per_row: float = 1.0) -> list[Fragment]:
-    """Runs of consecutive row groups of about ``FRAGMENT_ROWS`` rows (a larger row group stays whole).
+    """Divides a file into runs of row groups of about ``FRAGMENT_ROWS`` rows (a larger row group stays whole).
 
     Args:
-        head: the file.
-        rows_per_row: mean length of the lists, where one row of the file gives several.
+        head: Head of the file.
+        rows_per_row: Mean length of the lists, if one row of the file gives several rows.
     """
     fragments: list[Fragment] = []
     groups: list[int] = []
@@ -179,7 +179,7 @@ def _fragment(head: TableHead, groups: list[int], rows: int, first_row: int, row
         format=head.format,
         version=head.file.version,
         rows=max(1, round(rows * rows_per_row)),
-        # Sizes of single columns are left alone: asking for those of an encrypted one ends the process.
+        # Sizes of single columns are not read: asking for those of an encrypted column ends the process.
         bytes=head.file.size * rows // max(1, sum(head.group_rows)),
         row_groups=tuple(groups),
         first_row=first_row if head.exact or first_row == 1 else None,
@@ -187,7 +187,7 @@ def _fragment(head: TableHead, groups: list[int], rows: int, first_row: int, row
 
 
 def batch_rows(schema: pa.Schema, fragment: Fragment, columns: Iterable[str], rows: int) -> int:
-    """How many rows of the file to read at a time, so that what their lists hold stays near ``BATCH_ROWS``."""
+    """Returns how many rows of the file to read at a time, so that their lists hold about ``BATCH_ROWS`` values."""
     if not any(field_type(schema, name)[1] for name in columns):
         return BATCH_ROWS
     mean = max(1.0, fragment.rows / max(1, rows))
@@ -195,7 +195,7 @@ def batch_rows(schema: pa.Schema, fragment: Fragment, columns: Iterable[str], ro
 
 
 def is_list(dtype: pa.DataType) -> bool:
-    """Whether each value is a list."""
+    """Returns whether each value is a list."""
     return (
         pa.types.is_list(dtype)
         or pa.types.is_large_list(dtype)
@@ -206,7 +206,7 @@ def is_list(dtype: pa.DataType) -> bool:
 
 
 def is_bytes(dtype: pa.DataType) -> bool:
-    """Whether values are bytes."""
+    """Returns whether values are bytes."""
     return (
         pa.types.is_binary(dtype)
         or pa.types.is_large_binary(dtype)
@@ -216,36 +216,36 @@ def is_bytes(dtype: pa.DataType) -> bool:
 
 
 def is_text(dtype: pa.DataType) -> bool:
-    """Whether values are text, or bytes that may be."""
+    """Returns whether values are text, or bytes that may be text."""
     strings = pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype)
     return strings or is_bytes(dtype)
 
 
 @contextlib.contextmanager
 def explain_table(uri: str, format: str = "parquet") -> Iterator[None]:
-    """Turns what a damaged, missing or unreachable table raises into one sentence."""
-    place = storage.redact(uri)
+    """Turns the errors of a damaged, missing or unreachable table into one sentence."""
+    name = storage.redact(uri)
     kind = KINDS[format]
     try:
         with storage.explain(uri):
             yield
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, FileNotFoundError):
-            raise DasError(f"{place}: the file is not there (any more).") from error
+            raise DasError(f"{name}: the file no longer exists.") from error
         text = str(error).split("\n")[0]
         if "utf8" in text.lower() or "utf-8" in text.lower():
-            raise DasError(f"{place}: a text column is not valid UTF-8; write it anew as UTF-8.") from error
+            raise DasError(f"{name}: a text column is not valid UTF-8; write it again as UTF-8.") from error
         if "encrypt" in text.lower():
-            raise DasError(f"{place}: the {kind} file is encrypted; decrypt it first.") from error
+            raise DasError(f"{name}: the {kind} file is encrypted; decrypt it first.") from error
         if "magic bytes" in text or "smaller than" in text or "footer" in text.lower():
             raise DasError(
-                f"{place}: not a whole {kind} file (cut off, or another format, which --format names); fetch it again."
+                f"{name}: not a complete {kind} file (truncated, or another format: see --format); fetch it again."
             ) from error
-        raise DasError(f"{place}: the {kind} file is damaged ({text}); fetch it again.") from error
+        raise DasError(f"{name}: the {kind} file is damaged ({text}); fetch it again.") from error
 
 
 def open_table(uri: str) -> pa.NativeFile:
-    """A table's file for reading in pieces: mapped into memory where it is local."""
+    """Opens a table's file for reading in pieces; local files are memory-mapped."""
     if storage.is_local(uri):
         with storage.explain(uri):
             return pa.memory_map(storage.local_path(uri))

@@ -1,4 +1,4 @@
-"""The last line of a text file: whether the file was cut off in it."""
+"""Detects whether a text file was truncated within its last line."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.readers.schema import Fragment, LogSchema
 
-# Lines before the last that it is compared with.
+# Number of preceding lines that the last line is compared with.
 _COMPARED: Final = 1000
-# Fewer digits are no time of this century, so that their number may vary.
+# Times of this century have at least this many digits; shorter numbers may vary in length.
 _TIME_DIGITS: Final = 8
-# Ids of one length tell little unless they are many and long.
+# Ids of equal length are only evidence if they are numerous and long.
 _IDS_COMPARED, _ID_LENGTH = 20, 4
 _NO_END: Final = "the last line has no line end; if the file was cut off there, rows are missing"
 
 
 @dataclass(frozen=True)
 class CutLine:
-    """A last line that is not whole, and why it is taken for that."""
+    """A truncated last line, with the reason."""
 
     line: str
     reason: str
 
 
 class LastLine:
-    """Compares the last line of a file, where it has no line end, with those before.
+    """Compares a file's last line, if it has no line end, with the lines before it.
 
-    A time such as ``16``, cut off from ``1600000000``, is a number like any other; that it is shorter than all before
-    and at the very end gives it away.
+    A time such as ``16``, truncated from ``1600000000``, is a valid number. It is detected because it is shorter than
+    all times before it and ends the file.
 
     Args:
-        fragment: a fragment of lines.
-        schema: which column is read as what.
-        source: the file, for the notice.
+        fragment: Fragment of lines.
+        schema: Schema with which the log is read.
+        source: File name for the notice.
     """
 
     def __init__(self, fragment: Fragment, schema: LogSchema, source: str) -> None:
@@ -49,19 +49,19 @@ class LastLine:
         self._before: list[bytes] = []
 
     def remember(self, data: bytes) -> None:
-        """Keeps the last lines of a block, for a last line that comes in a block of its own."""
+        """Keeps the last lines of a block, in case the file's last line is a block of its own."""
         if self._role:
             self._before = data[-(1 << 16) :].split(b"\n")[1:-1][-_COMPARED:]
 
     def cut_off(self, data: bytes) -> tuple[bytes, CutLine | None]:
-        """Divides the last block of a file without a line end: what can be read, and a last line that is not whole."""
+        """Splits a file's last block, if it has no line end, into readable data and a truncated last line, if any."""
         start = data.rfind(b"\n") + 1
         last = data[start:]
-        # A quoted field at the end of a file is closed or known to be broken.
+        # A quoted field at the end of a file is either closed or already known to be malformed.
         if self._role is None or (self._quoted and b'"' in last):
             return data, None
         if last.count(self._delimiter) + 1 != self._width:
-            # That some of its fields are missing shows by itself.
+            # A line with missing fields is detected as malformed anyway.
             return data, None
         lines = data[max(0, start - (1 << 16)) : start].split(b"\n")[:-1][-_COMPARED:] or self._before
         ends = [line.rstrip(b"\r").rsplit(self._delimiter, 1)[-1].strip() for line in lines if self._delimiter in line]
@@ -82,7 +82,8 @@ class LastLine:
         return len(others) >= _IDS_COMPARED and len(lengths) == 1 and min(lengths) >= _ID_LENGTH
 
     def noticed(self, unfinished: bool) -> list[Notice]:
-        """What is said of a file whose last line has no end; a JSON object shows by itself whether it is whole."""
+        """Returns the notice about a missing final line end; JSON objects show by themselves whether they are
+        complete."""
         if not unfinished or self._format == "jsonl":
             return []
         return [Notice(what=_NO_END, count=1, unit="file", example=self._source)]

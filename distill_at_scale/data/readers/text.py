@@ -1,4 +1,4 @@
-"""Bytes of text files: heads for the driver, blocks of whole lines for the workers, compressed or not."""
+"""Bytes of text files, compressed or not: heads for the driver, blocks of whole lines for the workers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from distill_at_scale.data.readers.schema import Compression, Fragment
 from distill_at_scale.errors import DasError
 
 HEAD_BYTES: Final = 1 << 16
-# A file whose first line is longer gets a second look.
+# If the first line is longer than HEAD_BYTES, this many bytes are read.
 LONG_HEAD_BYTES: Final = 1 << 22
 BLOCK_BYTES: Final = 8 << 20
 _MAX_LINE: Final = 256 << 20
@@ -36,17 +36,17 @@ _UNPACKING: Final = re.compile("compress|zlib|zstd|bz2|lz4|end-of-stream|corrupt
 
 @dataclass(frozen=True)
 class TextHead:
-    """The first bytes of a text file, unpacked, without a byte order mark.
+    """The first bytes of a text file, decompressed and without a byte order mark.
 
     Attributes:
-        file: the file.
-        compression: how it is packed.
-        text: its first lines, whole ones only (with a last line that has no end where ``complete``).
-        complete: whether that is the whole file.
-        has_line: whether its first line is whole.
-        offset: bytes of the byte order mark before ``text``.
-        returns: whether lines end in a carriage return alone.
-        ratio: unpacked bytes for each byte on storage.
+        file: The file.
+        compression: Its compression.
+        text: First lines, only whole ones (if ``complete``, including a last line without a line end).
+        complete: Whether ``text`` is the whole file.
+        has_line: Whether the first line is whole.
+        offset: Number of bytes of the byte order mark before ``text``.
+        returns: Whether lines end in a carriage return alone.
+        ratio: Decompressed bytes per byte on storage.
     """
 
     file: storage.FileInfo
@@ -60,56 +60,56 @@ class TextHead:
 
     @property
     def name(self) -> str:
-        """The file for messages."""
+        """File name for messages."""
         return storage.redact(self.file.uri)
 
 
 def read_start(file: storage.FileInfo, size: int) -> bytes:
-    """The first ``size`` bytes as they lie on the storage.
+    """Reads the first ``size`` bytes as stored.
 
     Raises:
-        DasError: the file is gone or out of reach.
+        DasError: The file is missing or unreachable.
     """
     with explain_text(file.uri):
         return storage.read_range(file.uri, 0, min(file.size, size))
 
 
 def read_text_head(file: storage.FileInfo, raw: bytes) -> TextHead:
-    """Unpacks and checks the first bytes of a text file.
+    """Decompresses and checks the first bytes of a text file.
 
     Raises:
-        DasError: packed in a way that is not read, cut off, binary, or not UTF-8.
+        DasError: The compression is not supported, or the file is truncated, binary or not UTF-8.
     """
-    place = storage.redact(file.uri)
+    name = storage.redact(file.uri)
     compression = next((codec for magic, codec in _MAGIC.items() if raw.startswith(magic)), None)
     if _BZIP2.match(raw):
         compression = "bz2"
     whole = len(raw) >= file.size
     data, used = raw, len(raw)
     if compression is not None:
-        data, whole = _unpack(raw, compression, whole, place)
+        data, whole = _unpack(raw, compression, whole, name)
     ratio = len(data) / max(used, 1)
-    refuse_foreign(place, data, packed=compression is not None)
+    refuse_foreign(name, data, packed=compression is not None)
     if b"\x00" in data:
-        _refuse_binary(place, data)
+        _refuse_binary(name, data)
     offset = len(BOM) if data.startswith(BOM) else 0
-    # Whether a return at the very end ends a line cannot be seen yet.
+    # It is not yet known whether a carriage return at the very end ends a line.
     data, returns = line_feeds(data[offset:] if whole else data[offset:].removesuffix(b"\r"))
     has_line = whole or b"\n" in data
     if not whole:
         end = data.rfind(b"\n") + 1
         if not end:
-            # Fields of the first line cannot be known, but a sequence of items may be this long.
+            # The fields of the first line are unknown then, but a sequence of items may be this long.
             end = max(data.rfind(b" "), data.rfind(b"\t")) + 1
         data = data[:end]
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DasError(_not_utf8(place, data.count(b"\n", 0, error.start) + 1)) from error
+        raise DasError(_not_utf8(name, data.count(b"\n", 0, error.start) + 1)) from error
     return TextHead(file, compression, text, whole, has_line, offset, ratio, returns > 0)
 
 
-def _unpack(raw: bytes, compression: Compression, whole: bool, place: str) -> tuple[bytes, bool]:
+def _unpack(raw: bytes, compression: Compression, whole: bool, name: str) -> tuple[bytes, bool]:
     parts: list[bytes] = []
     try:
         with unpacked(pa.BufferReader(raw), compression) as stream:
@@ -119,24 +119,24 @@ def _unpack(raw: bytes, compression: Compression, whole: bool, place: str) -> tu
                     return b"".join(parts), True
                 parts.append(part)
     except (OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
-        # The head of a larger file always breaks off; there only the very beginning must be sound.
+        # The head of a larger file is always truncated; only its beginning must be intact.
         if whole or not parts:
-            raise DasError(_cut_off(place, compression)) from error
+            raise DasError(_cut_off(name, compression)) from error
     return b"".join(parts), False
 
 
-def _refuse_binary(place: str, data: bytes) -> NoReturn:
-    # Every second byte of Latin text in UTF-16 is zero; without a byte order mark nothing else tells it.
+def _refuse_binary(name: str, data: bytes) -> NoReturn:
+    # In UTF-16 every second byte of Latin text is zero; without a byte order mark there is no other sign.
     low, high = data[::2].count(b"\x00"), data[1::2].count(b"\x00")
     if 5 * high > 2 * len(data) and 20 * low < len(data):
-        raise DasError(f"{place}: the file is UTF-16 text; convert it to UTF-8, e.g. with iconv -f UTF-16LE -t UTF-8.")
+        raise DasError(f"{name}: the file is UTF-16 text; convert it to UTF-8, e.g. with iconv -f UTF-16LE -t UTF-8.")
     raise DasError(
-        f"{place}: the file is binary, not text, of an unknown format; write it as Parquet, CSV or JSON lines."
+        f"{name}: the file is binary, not text, of an unknown format; write it as Parquet, CSV or JSON lines."
     )
 
 
 def unpacked(file: Any, compression: Compression | None) -> Any:
-    """The plain content of an open file, to be read from its beginning (close it, or use ``with``)."""
+    """Opens the decompressed content of an open file from its beginning (close it, or use ``with``)."""
     if compression is None:
         return file
     if compression == "xz":
@@ -146,13 +146,13 @@ def unpacked(file: Any, compression: Compression | None) -> Any:
 
 @dataclass(frozen=True)
 class Block:
-    """Some whole lines of a file.
+    """Whole lines of a file.
 
     Attributes:
-        data: the lines; every line end in it is a line feed, or one after a carriage return.
-        line: number of the first of them in the file (from 1), None where it is not known.
-        returns: lines that ended in a carriage return alone.
-        unfinished: whether the last of them is the last of the file and has no line end.
+        data: The lines; every line ends in a line feed, possibly after a carriage return.
+        line: Number of the first line in the file (from 1), None if unknown.
+        returns: Number of lines that ended in a carriage return alone.
+        unfinished: Whether the last line is the last of the file and has no line end.
     """
 
     data: bytes
@@ -162,29 +162,29 @@ class Block:
 
 
 def whole_lines(data: bytes) -> int:
-    """How many bytes of ``data`` are whole lines."""
+    """Returns the number of bytes of ``data`` that are whole lines."""
     return data.rfind(b"\n") + 1
 
 
 def blocks(fragment: Fragment, whole: Callable[[bytes], int] = whole_lines, size: int = BLOCK_BYTES) -> Iterator[Block]:
-    """Whole lines of a fragment, about ``size`` bytes at a time.
+    """Yields whole lines of a fragment, about ``size`` bytes at a time.
 
     Args:
-        fragment: a text file or a byte range of one; a range holds the lines that begin in it.
-        whole: how many of the bytes read so far are whole records, where a record may be several lines.
-        size: bytes read at a time.
+        fragment: Text file or byte range of one; a range holds the lines that begin in it.
+        whole: Function that returns how many of the bytes read so far are whole records; a record may span lines.
+        size: Number of bytes read at a time.
 
     Raises:
-        DasError: the file is gone, or its packed stream is cut off or damaged.
+        DasError: The file is missing, or its compressed stream is truncated or damaged.
     """
     line = fragment.first_row
     carry = b""
     returns = 0
     for chunk in _chunks(fragment, size):
-        # Whether a return ends a line shows in the byte behind it.
+        # Whether a carriage return ends a line depends on the next byte.
         carry, last = (carry + chunk[:-1], chunk[-1:]) if chunk.endswith(b"\r") else (carry + chunk, b"")
-        carry, found = line_feeds(carry)
-        returns += found
+        carry, replaced = line_feeds(carry)
+        returns += replaced
         end = whole(carry)
         if end:
             yield Block(carry[:end], line, returns, False)
@@ -199,18 +199,18 @@ def blocks(fragment: Fragment, whole: Callable[[bytes], int] = whole_lines, size
                 f"this is not a log in the format {fragment.format} (--format names another)."
             )
     if carry:
-        carry, found = line_feeds(carry)
-        yield Block(carry, line, returns + found, not carry.endswith(b"\n"))
+        carry, replaced = line_feeds(carry)
+        yield Block(carry, line, returns + replaced, not carry.endswith(b"\n"))
 
 
 def line_feeds(data: bytes) -> tuple[bytes, int]:
-    """``data`` with line feeds in the place of carriage returns that stand alone (as old Macs end lines); how many."""
+    """Replaces lone carriage returns (the line end of old Macs) with line feeds; returns the data and their number."""
     alone = data.count(b"\r") - data.count(b"\r\n") if b"\r" in data else 0
     return (_RETURN.sub(b"\n", data), alone) if alone else (data, 0)
 
 
 def _chunks(fragment: Fragment, size: int) -> Iterator[bytes]:
-    """Exactly the fragment's bytes: from its first line's beginning to its last line's end."""
+    """Yields exactly the fragment's bytes: from the beginning of its first line to the end of its last."""
     with explain_text(fragment.uri, fragment.compression), storage.open_input(fragment.uri) as file:
         stream = unpacked(file, fragment.compression)
         position = fragment.start
@@ -221,15 +221,16 @@ def _chunks(fragment: Fragment, size: int) -> Iterator[bytes]:
             else:
                 stream.seek(position)
         else:
-            # The byte before tells whether a line begins at `start`; if not, that line is not ours.
+            # The byte before `start` tells whether a line begins there; if not, that line belongs to the previous
+            # range.
             position -= 1
             stream.seek(position)
             while True:
                 chunk = stream.read(size)
-                found = chunk.find(b"\n")
-                if found >= 0:
-                    position += found + 1
-                    chunk = chunk[found + 1 :]
+                line_end = chunk.find(b"\n")
+                if line_end >= 0:
+                    position += line_end + 1
+                    chunk = chunk[line_end + 1 :]
                     break
                 position += len(chunk)
                 if not chunk or (fragment.end is not None and position >= fragment.end):
@@ -249,27 +250,27 @@ def _chunks(fragment: Fragment, size: int) -> Iterator[bytes]:
 
 @contextlib.contextmanager
 def explain_text(uri: str, compression: str | None = None) -> Iterator[None]:
-    """Turns what a damaged, missing or unreachable text file raises into one sentence."""
-    place = storage.redact(uri)
+    """Turns the errors of a damaged, missing or unreachable text file into one sentence."""
+    name = storage.redact(uri)
     try:
         with storage.explain(uri):
             try:
                 yield
             except (OSError, EOFError, lzma.LZMAError, pa.ArrowException) as error:
                 if compression and _UNPACKING.search(str(error)):
-                    raise DasError(_cut_off(place, compression)) from error
+                    raise DasError(_cut_off(name, compression)) from error
                 raise
     except FileNotFoundError as error:
-        raise DasError(f"{place}: the file is not there (any more).") from error
+        raise DasError(f"{name}: the file no longer exists.") from error
     except (OSError, pa.ArrowException) as error:
-        raise DasError(f"{place}: reading failed: {error}") from error
+        raise DasError(f"{name}: reading failed: {error}") from error
 
 
 def check_utf8(block: bytes, uri: str, first_line: int | None) -> None:
-    """Refuses text that is not UTF-8: Arrow's parsers check it in part, and Polars relies on it.
+    """Rejects text that is not UTF-8: Arrow's parsers check it only in part, and Polars relies on it.
 
     Raises:
-        DasError: naming the file, and the line if known.
+        DasError: Names the file, and the line if known.
     """
     if block.isascii():
         return
@@ -280,10 +281,10 @@ def check_utf8(block: bytes, uri: str, first_line: int | None) -> None:
         raise DasError(_not_utf8(storage.redact(uri), line)) from error
 
 
-def _not_utf8(place: str, line: int | None) -> str:
+def _not_utf8(name: str, line: int | None) -> str:
     where = "" if line is None else f" (line {line})"
-    return f"{place}: the text is not valid UTF-8{where}; convert it first, e.g. with iconv -f LATIN1 -t UTF-8."
+    return f"{name}: the text is not valid UTF-8{where}; convert it first, e.g. with iconv -f LATIN1 -t UTF-8."
 
 
-def _cut_off(place: str, compression: str) -> str:
-    return f"{place}: the {compression} stream is cut off or damaged; fetch or pack the file again."
+def _cut_off(name: str, compression: str) -> str:
+    return f"{name}: the {compression} stream is truncated or damaged; fetch or compress the file again."

@@ -1,4 +1,4 @@
-"""The unit of a log's times, told by the first values of every file: certain, or asked for."""
+"""Detects the unit of a log's times from the first values of every file; an ambiguous unit is an error."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from distill_at_scale.errors import DasError
 
 _FLOAT: Final = re.compile(r"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
 _ZONE: Final = re.compile(r"(Z|z| ?UTC| ?GMT|[+-][0-9]{2}(:?[0-9]{2})?)$")
-# No two of these can be plausible at once; of the others a number of days may be anything.
+# At most one of these units is plausible for a given number; a number of days may be anything.
 _CERTAIN: Final = ("s", "ms", "us", "ns")
 _ASKED: Final = ("excel", "days", "ticks")
-# Digits in this order are dates; so few numbers are, that other counts hardly ever look like them.
+# Numbers of these lengths may be dates: few integers are valid dates, so other counts rarely match.
 _DIGITS: Final = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 _HOURS: Final = "%Y%m%d%H"
-# The year comes first, so month and day cannot be taken for each other.
+# The year comes first, so day and month cannot be confused.
 _CLEAR: Final = (
     "%Y-%m-%d %H",
     "%Y-%m-%dT%H",
@@ -35,7 +35,7 @@ _CLEAR: Final = (
     "%Y%m%dT%H%M%S",
     "%Y%m%d %H:%M:%S",
 )
-# Told to the user, who knows which it is.
+# Formats suggested to the user, who knows which is right.
 _SUGGESTED: Final = (
     "%a %b %d %H:%M:%S %z %Y",
     "%a %b %d %H:%M:%S %Y",
@@ -70,10 +70,10 @@ class Times:
     """The first times of a file.
 
     Attributes:
-        values: numbers or text; of ``typed`` ones milliseconds.
-        typed: whether they carry their own unit.
-        source: the file, for messages.
-        column: where they stand.
+        values: Numbers or text; milliseconds if ``typed``.
+        typed: Whether the times carry their own unit.
+        source: File name for messages.
+        column: Name of the column.
     """
 
     values: Sequence[Any]
@@ -83,15 +83,15 @@ class Times:
 
 
 def find_rule(files: Sequence[Times], unit: str, format: str | None) -> tuple[TimeRule, list[Notice]]:
-    """How the times of all files are read.
+    """Determines how the times of all files are read.
 
     Args:
-        files: the first times of each.
-        unit: what the user says, or ``auto``.
-        format: likewise, for text.
+        files: First times of each file.
+        unit: The user's ``time_unit``.
+        format: The user's ``time_format``.
 
     Raises:
-        DasError: no unit is certain, or files differ in it; names the file and the option that says it.
+        DasError: The unit is ambiguous or differs between files; names the file and the option that decides.
     """
     if unit != "auto" or format is not None:
         rule = TimeRule("format" if format else unit, format)
@@ -99,24 +99,24 @@ def find_rule(files: Sequence[Times], unit: str, format: str | None) -> tuple[Ti
         if not odd:
             return TimeRule(rule.unit, format, checked=True), []
         times, middle = odd[0]
-        what = f"the times lie about {show_day(middle)}, read as the settings say; none is taken for wrong"
+        what = f"the times lie around {show_day(middle)} with the given unit; none is rejected for it"
         return rule, [Notice(what=what, count=len(odd), unit="file", example=times.source)]
     rules: dict[TimeRule, Times] = {}
     for times in files:
-        found = _guess(times)
-        if found is not None:
-            rules.setdefault(found, times)
+        guess = _guess(times)
+        if guess is not None:
+            rules.setdefault(guess, times)
     if len(rules) > 1:
-        (first, here), (second, there) = list(rules.items())[:2]
+        (first, first_times), (second, second_times) = list(rules.items())[:2]
         raise DasError(
-            f"{there.source}: its timestamps look like {describe(second)}, those of {here.source} like "
-            f"{describe(first)}; read them apart, or say which with --time-unit."
+            f"{second_times.source}: its timestamps look like {describe(second)}, those of {first_times.source} like "
+            f"{describe(first)}; read them separately, or set --time-unit."
         )
     rule = next(iter(rules), TimeRule("s", None, checked=True))
     noticed = []
     if rule.unit == "format":
         example = next(str(times.values[0]) for times in files if not times.typed and times.values)
-        what = f"the times are read by the format {rule.format}, which all the first ones fit"
+        what = f"the times are read with the format {rule.format}, which matches all first values"
         noticed.append(Notice(what=what, count=len(files), unit="file", example=example))
     return rule, [*noticed, *_zones(files, rule)]
 
@@ -134,12 +134,12 @@ def _zones(files: Sequence[Times], rule: TimeRule) -> list[Notice]:
 
 
 def describe(rule: TimeRule) -> str:
-    """How people call a unit or format."""
+    """Returns the name of a unit or format for messages."""
     return f"the format {rule.format}" if rule.unit == "format" else NAMES[rule.unit]
 
 
 def _guess(times: Times) -> TimeRule | None:
-    """The rule for one file; None where it has no value that tells."""
+    """Returns the rule for one file; None if it has no conclusive value."""
     if times.typed:
         _check_typed(times)
         return None
@@ -162,20 +162,20 @@ def _number(texts: list[str], times: Times) -> TimeRule:
     if certain and _fits(texts, _HOURS):
         raise DasError(
             f"{times.source}: the times in column '{times.column}' ({texts[0]} …) may be {NAMES[certain[0]]} or digits "
-            f"of dates; say --time-unit {certain[0]} or --time-format {_HOURS}."
+            f"of dates; set --time-unit {certain[0]} or --time-format {_HOURS}."
         )
     if certain:
         return TimeRule(certain[0], None, checked=True)
-    start = f"{times.source}: the unit of the times in column '{times.column}' ({texts[0]} …) is not certain"
+    start = f"{times.source}: the unit of the times in column '{times.column}' ({texts[0]} …) is ambiguous"
     if likely:
         choices = " or ".join(
             f"--time-unit {unit} ({NAMES[unit]}: {show_day(likely[unit])})" for unit in _ASKED if unit in likely
         )
-        raise DasError(f"{start}; say {choices}, or another with --time-unit.")
+        raise DasError(f"{start}; set {choices}, or another --time-unit.")
     seconds = show_time(_ms(middle, "s"))
     raise DasError(
-        f"{start}: read as seconds they lie about {seconds}, and in no unit between 1995 and 2035; if they are meant, "
-        f"say so with --time-unit (such as --time-unit s), or leave them out with --map timestamp= (empty)."
+        f"{start}: read as seconds they lie around {seconds}, and in no unit between 1995 and 2035; if that is right, "
+        f"set --time-unit (such as --time-unit s), or ignore them with --map timestamp= (empty)."
     )
 
 
@@ -186,8 +186,8 @@ def _text(present: list[str], times: Times) -> TimeRule:
         middle = float(dates.drop_nulls().median()) / 1e6  # type: ignore[arg-type]
         if not is_likely(middle):
             raise DasError(
-                f"{times.source}: the times in column '{times.column}' ({present[0][:40]} …) lie about "
-                f"{show_day(middle)}, outside 1995 to 2035; if they are meant, say so with --time-unit iso."
+                f"{times.source}: the times in column '{times.column}' ({present[0][:40]} …) lie around "
+                f"{show_day(middle)}, outside 1995 to 2035; if that is right, set --time-unit iso."
             )
         return TimeRule("iso", None, checked=True)
     clear = next((format for format in _CLEAR if _fits(present, format)), None)
@@ -200,13 +200,13 @@ def _text(present: list[str], times: Times) -> TimeRule:
         choices = " or ".join(f'--time-format "{format}"' for format in known[:4])
         raise DasError(f"{start}; read it with {choices}, or ignore it with --map timestamp= (empty).")
     raise DasError(
-        f"{start}; say how it is written with --time-format (as in --time-format '%d/%m/%Y %H:%M'), "
+        f"{start}; give its format with --time-format (such as --time-format '%d/%m/%Y %H:%M'), "
         f"name another with --map timestamp=COLUMN, or ignore it with --map timestamp= (empty)."
     )
 
 
 def _fits(texts: Sequence[str], format: str) -> bool:
-    """Whether nearly all texts, and their median, are likely times of a format."""
+    """Returns whether at least 90 % of the texts match a format, with a plausible median time."""
     if any(len(text) > 64 for text in texts[:10]):
         return False
     ns = format_to_ns(pl.Series([text.removesuffix(".0") for text in texts]), format).drop_nulls()
@@ -217,14 +217,14 @@ def _check_typed(times: Times) -> None:
     values = [float(value) for value in times.values if value is not None]
     if values and not is_likely(middle := statistics.median(values)):
         raise DasError(
-            f"{times.source}: the times in column '{times.column}' lie about {show_time(middle)}, outside 1995 to "
-            f"2035; their unit was probably mistaken when the file was written (seconds for nanoseconds?). If they "
-            f"are meant, say so with --time-unit iso."
+            f"{times.source}: the times in column '{times.column}' lie around {show_time(middle)}, outside 1995 to "
+            f"2035; their unit was probably confused when the file was written (seconds for nanoseconds?). If that "
+            f"is right, set --time-unit iso."
         )
 
 
 def _middle(times: Times, rule: TimeRule) -> float | None:
-    """The median of a file's first times, in milliseconds; None where none can be read."""
+    """Returns the median of a file's first times, in milliseconds; None if none can be read."""
     texts = [str(value).strip() for value in times.values if value is not None]
     if times.typed:
         return statistics.median(map(float, texts)) if texts else None

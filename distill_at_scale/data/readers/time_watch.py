@@ -1,4 +1,4 @@
-"""Refuses a fragment most of whose times are no times of the log it belongs to."""
+"""Rejects a fragment most of whose times are implausible in its log."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from distill_at_scale.errors import DasError
 
 
 def watch_times(batches: Iterator[Batch], fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
-    """The batches as they are; single odd times lie in the quarantine, too many of them stop the job.
+    """Passes the batches through. Rows with odd times go to the quarantine; too many of them stop the job.
 
     Raises:
-        DasError: more than half of the fragment's times are of another unit, naming file and unit.
+        DasError: More than half of the fragment's times are in another unit; names the file and the unit.
     """
     rows = odd = 0
     example = ""
@@ -35,8 +35,8 @@ def watch_times(batches: Iterator[Batch], fragment: Fragment, schema: LogSchema)
     if 2 * odd > rows:
         raise DasError(
             f"{storage.redact(fragment.uri)}: {odd:,} of {rows:,} times (such as {example}) lie outside 1990 to 2100 "
-            f"when read as {describe(schema.times)}, as the other files' are; the file, or a part of it, is in another "
-            f"unit: read it apart, or convert it first."
+            f"when read as {describe(schema.times)}, like the other files; the file, or part of it, is in another "
+            f"unit: read it separately, or convert it first."
         )
 
 
@@ -46,7 +46,7 @@ def _notice_future(batch: Batch) -> Batch:
     last: Any = times.max()
     if last is None or last < end:
         return batch
-    # A bound, not the clock's "now": the same log is noticed alike on any day.
+    # A fixed bound instead of the current time: the same log gives the same notices on any day.
     what = "timestamp lies in 2035 or later; such rows come last in the order of time"
     late = Notice(what=what, count=int((times >= end).sum()), example=show_time(last / 1e6))
     return replace(batch, noticed=(*batch.noticed, late))

@@ -1,4 +1,4 @@
-"""What the first values of a column say about its type: integers, other numbers, or text."""
+"""Infers a column's type from its first values: integers, other numbers, or text."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any, Final, Literal
 
 from distill_at_scale.data.ids import NO_ID, NULL_LIKE
 
-# As a program prints an integer; "007", "+7" and " 7" mean something else than 7 to whoever wrote them.
+# Canonical integers; "007", "+7" and " 7" may mean something else than 7 in the source system.
 _CANONICAL: Final = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _FLOAT: Final = re.compile(r"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
 
 
 def id_kind(values: Sequence[Any], typed: bool) -> Literal["int", "string"] | None:
-    """``"int"`` when every value is an integer as one is written canonically; None when there is no value.
+    """Returns ``"int"`` if every value is an integer in canonical form, else ``"string"``; None without values.
 
     Args:
-        values: text, or (typed) the values of JSON objects, where "7" is text and 7 an integer.
-        typed: whether the format itself tells text from numbers.
+        values: Text, or (typed) the values of JSON objects, where "7" is text and 7 an integer.
+        typed: Whether the format itself distinguishes text from numbers.
     """
     present = _present(values)
     if not present:
@@ -43,7 +43,7 @@ def _present(values: Sequence[Any]) -> list[Any]:
 
 
 def number_kind(values: Sequence[Any], typed: bool) -> Literal["int", "float", "string"] | None:
-    """The narrowest of int, float, string that holds every value; None when there is no value."""
+    """Returns the narrowest of int, float, string that holds every value; None without values."""
     present = [value for value in values if value is not None and value != ""]
     if not present:
         return None

@@ -1,1 +1,1 @@
-"""Samplers that go by where users and rows lie in a space of embeddings."""
+"""Samplers based on embeddings of users and rows."""

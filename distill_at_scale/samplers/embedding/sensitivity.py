@@ -1,8 +1,8 @@
-"""Sensitivity: users or rows far from their cluster's centre, or in a small cluster, are more likely to be kept.
+"""Sensitivity: users or rows far from their cluster's centre, or in small clusters, are more likely to be kept.
 
 Source: Axiotis et al., "Data-efficient learning via clustering-based sensitivity sampling" (ICML 2024); Bachem, Lucic,
-Krause, "Practical coreset constructions for machine learning" (2017). k-means on the embeddings; a point's chance is
-in proportion to d² / Σ d² + 1 / (k n_c), d its distance to its centre, n_c the points of its cluster.
+Krause, "Practical coreset constructions for machine learning" (2017). k-means on the embeddings; a point's probability
+is proportional to d² / Σ d² + 1 / (k n_c), with d its distance to its centre and n_c the size of its cluster.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from distill_at_scale.data import hashing
-from distill_at_scale.samplers.embedding.vectors import EmbeddingRounds, item_embeddings, user_embeddings
+from distill_at_scale.samplers.embedding.vectors import EmbeddingPasses, item_embeddings, user_embeddings
 from distill_at_scale.samplers.map_reduce import Arrays
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, weighted_keys
@@ -24,44 +24,44 @@ from distill_at_scale.samplers.train_rows import TrainRows
 CLUSTERS = 32
 _MOST_PASSES = 12
 _GAIN = 0.002
-"""Share of the cost by which a pass must lower it for another to be worth it."""
+"""Relative reduction of the cost below which no further pass is run."""
 _CHUNK = 1 << 17
 
 
-class _KMeans(EmbeddingRounds):
-    """Lloyd's algorithm on whole numbers, from points drawn at random; a point is one half or two laid end to end."""
+class _KMeans(EmbeddingPasses):
+    """Lloyd's algorithm in integers, from random points; a point is one vector or two concatenated ones."""
 
     listed: ClassVar[frozenset[str]] = frozenset({"draw", "first"})
 
-    def visit_embedded(self, rows: TrainRows, shared: Arrays) -> Arrays:
+    def map_embedded(self, rows: TrainRows, shared: Arrays) -> Arrays:
         halves = self.halves(rows, shared)
         if "centres" not in shared:
-            draws, places = self.draws(rows)
+            draws, positions = self.draws(rows)
             first = np.argsort(draws)[:CLUSTERS]
-            points = np.concatenate([half[place[first]] for half, place in zip(halves, places)], axis=1)
+            points = np.concatenate([half[position[first]] for half, position in zip(halves, positions)], axis=1)
             return {"draw": draws[first], "first": points}
         sums = np.zeros(shared["centres"].shape, dtype=np.int64)
         counts, cost = np.zeros(len(sums), dtype=np.int64), 0
         tables = squared_distances(halves, shared["centres"])
-        for places in self.chunks(rows):
-            cluster, squares = nearest(tables, places)
+        for positions in self.chunks(rows):
+            cluster, squares = nearest(tables, positions)
             counts += np.bincount(cluster, minlength=len(sums))
             cost += int(squares.sum())
-            sums += np.concatenate([_sum(cluster, h, p, len(sums)) for h, p in zip(halves, places)], axis=1)
+            sums += np.concatenate([_sum(cluster, h, p, len(sums)) for h, p in zip(halves, positions)], axis=1)
         return {"sums": sums, "counts": counts, "cost": np.array([cost], dtype=np.int64)}
 
-    def advance_embedded(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
+    def reduce_embedded(self, shared: Arrays, outputs: Arrays) -> tuple[Arrays, float]:
         if "centres" not in shared:
-            first = np.argsort(brought["draw"])[:CLUSTERS]
-            centres = np.unique(brought["first"][first], axis=0)
+            first = np.argsort(outputs["draw"])[:CLUSTERS]
+            centres = np.unique(outputs["first"][first], axis=0)
             return {**shared, "centres": centres, "cost": np.array([-1]), "clusterings": np.zeros(1, np.int64)}, 0.5
-        cost, before = int(brought["cost"][0]), int(shared["cost"][0])
-        shared = {**shared, "cost": brought["cost"], "counts": brought["counts"]}
+        cost, before = int(outputs["cost"][0]), int(shared["cost"][0])
+        shared = {**shared, "cost": outputs["cost"], "counts": outputs["counts"]}
         done = before >= 0 and before - cost <= _GAIN * before
         if done or shared["clusterings"][0] >= _MOST_PASSES:
             return shared, 1.0
-        counts = brought["counts"][:, None]
-        moved = np.rint(brought["sums"] / np.maximum(counts, 1))
+        counts = outputs["counts"][:, None]
+        moved = np.rint(outputs["sums"] / np.maximum(counts, 1))
         centres = np.where(counts > 0, moved, shared["centres"])
         clusterings = shared["clusterings"] + 1
         share = 0.5 + 0.5 * clusterings[0] / (_MOST_PASSES + 1)
@@ -69,21 +69,21 @@ class _KMeans(EmbeddingRounds):
 
     @abstractmethod
     def halves(self, rows: TrainRows, shared: Arrays) -> list[np.ndarray]:
-        """The tables of vectors that points are made of."""
+        """Returns the tables of vectors that points are concatenated from."""
 
     @abstractmethod
     def draws(self, rows: TrainRows) -> tuple[np.ndarray, list[np.ndarray]]:
-        """A draw for each point of the shard, and where its halves stand in their tables."""
+        """Returns a draw for each point of the shard, and the positions of its vectors in their tables."""
 
     def chunks(self, rows: TrainRows) -> Iterator[list[np.ndarray]]:
-        """Where the halves of the points stand, some points at a time."""
-        _, places = self.draws(rows)
-        for start in range(0, len(places[0]), _CHUNK):
-            yield [place[start : start + _CHUNK] for place in places]
+        """Yields the positions of the points' vectors, in chunks."""
+        _, positions = self.draws(rows)
+        for start in range(0, len(positions[0]), _CHUNK):
+            yield [position[start : start + _CHUNK] for position in positions]
 
 
 class UserClusters(_KMeans):
-    """Points are the embeddings of the users that have rows."""
+    """Clusters the embeddings of the users with rows."""
 
     def halves(self, rows: TrainRows, shared: Arrays) -> list[np.ndarray]:
         return [user_embeddings(rows, shared)]
@@ -95,7 +95,7 @@ class UserClusters(_KMeans):
 
 
 class RowClusters(_KMeans):
-    """Points are the embeddings of a row's user and item, end to end."""
+    """Clusters the concatenated embeddings of each row's user and item."""
 
     def halves(self, rows: TrainRows, shared: Arrays) -> list[np.ndarray]:
         return _row_halves(rows, shared)
@@ -106,10 +106,10 @@ class RowClusters(_KMeans):
 
 
 def _items_here(rows: TrainRows) -> tuple[np.ndarray, np.ndarray]:
-    """The items of the shard, and where each row's stands among them."""
-    there = np.zeros(rows.n_items, dtype=bool)
-    there[rows.items] = True
-    return np.flatnonzero(there), (np.cumsum(there) - 1)[rows.items]
+    """Returns the items of the shard, and the position of each row's item among them."""
+    present = np.zeros(rows.n_items, dtype=bool)
+    present[rows.items] = True
+    return np.flatnonzero(present), (np.cumsum(present) - 1)[rows.items]
 
 
 def _row_halves(rows: TrainRows, shared: Arrays) -> list[np.ndarray]:
@@ -117,7 +117,7 @@ def _row_halves(rows: TrainRows, shared: Arrays) -> list[np.ndarray]:
 
 
 def squared_distances(halves: list[np.ndarray], centres: np.ndarray) -> list[np.ndarray]:
-    """float64 [n, k] for each half: squared distances to its part of every centre, whole numbers below 2^53."""
+    """Returns, for each table, float64 [n, k] squared distances to its part of every centre: integers below 2^53."""
     tables, start = [], 0
     for half in halves:
         part = centres[:, start : start + half.shape[1]]
@@ -126,33 +126,33 @@ def squared_distances(halves: list[np.ndarray], centres: np.ndarray) -> list[np.
     return tables
 
 
-def nearest(tables: list[np.ndarray], places: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The cluster of each point (of equally near ones the first), and its squared distance, at most 2^31."""
-    total = tables[0][places[0]]
-    for table, place in zip(tables[1:], places[1:]):
-        total = total + table[place]
+def nearest(tables: list[np.ndarray], positions: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the cluster of each point (the first of equally near ones) and its squared distance, at most 2^31."""
+    total = tables[0][positions[0]]
+    for table, position in zip(tables[1:], positions[1:]):
+        total = total + table[position]
     cluster = total.argmin(axis=1)
-    # Without their last bits, so that the squares of two billion points add up in 63 bits.
+    # The last bits are dropped, so that the squares of two billion points sum to at most 63 bits.
     return cluster, total[np.arange(len(cluster)), cluster].astype(np.int64) >> 12
 
 
-def _sum(cluster: np.ndarray, half: np.ndarray, place: np.ndarray, k: int) -> np.ndarray:
-    """int64 [k, width]: sums of the half's vectors over the points of each cluster."""
+def _sum(cluster: np.ndarray, half: np.ndarray, position: np.ndarray, k: int) -> np.ndarray:
+    """Sums a table's vectors over the points of each cluster, int64 [k, width]."""
     ones = np.ones(len(cluster), dtype=np.int64)
-    members = sp.coo_array((ones, (cluster, place)), shape=(k, len(half))).tocsr()
+    members = sp.coo_array((ones, (cluster, position)), shape=(k, len(half))).tocsr()
     return members @ half.astype(np.int64)
 
 
-def _weights(tables: list[np.ndarray], places: list[np.ndarray], shared: Arrays) -> np.ndarray:
-    """float64 [points]: d² / Σ d² + 1 / (k n_c)."""
-    cluster, squares = nearest(tables, places)
+def _weights(tables: list[np.ndarray], positions: list[np.ndarray], shared: Arrays) -> np.ndarray:
+    """Returns d² / Σ d² + 1 / (k n_c), float64 [points]."""
+    cluster, squares = nearest(tables, positions)
     total = max(int(shared["cost"][0]), 1)
     used = int((shared["counts"] > 0).sum())
     return squares / total + 1 / (used * shared["counts"][cluster])
 
 
 def sensitivity_users(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) -> Scores:
-    """Whole users, drawn without replacement by their sensitivity."""
+    """Keeps whole users, drawn without replacement by their sensitivity."""
     active = np.flatnonzero(rows.counts > 0)
     weights = np.ones(rows.n_users)
     weights[active] = _weights(squared_distances([user_embeddings(rows, shared)], shared["centres"]), [active], shared)
@@ -161,13 +161,13 @@ def sensitivity_users(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) -
 
 
 def sensitivity_rows(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) -> Scores:
-    """Rows, drawn without replacement by their sensitivity."""
+    """Keeps rows, drawn without replacement by their sensitivity."""
     tables = squared_distances(_row_halves(rows, shared), shared["centres"])
-    place = _items_here(rows)[1]
+    items = _items_here(rows)[1]
     weights = np.empty(len(rows))
     for start in range(0, len(rows), _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        weights[chunk] = _weights(tables, [rows.owner[chunk], place[chunk]], shared)
+        weights[chunk] = _weights(tables, [rows.owner[chunk], items[chunk]], shared)
     draws = rows.draw(hashing.stream("sensitivity/keys", seed))
     return Scores(weighted_keys(weights, draws), rows.position.view(np.uint64))
 

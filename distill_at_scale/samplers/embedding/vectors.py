@@ -1,8 +1,8 @@
-"""Embeddings of users and items, for samplers that ask how near they are to each other: a truncated SVD in passes.
+"""Embeddings of users and items by a truncated SVD in map-reduce passes, for samplers based on similarity.
 
-Randomised subspace iteration on A = D_u^-1/2 X D_i^-1/2, X the train rows and D the degrees, which keeps a popular
-item from being all that users have in common. Source: Halko, Martinsson, Tropp, "Finding structure with randomness"
-(2011), algorithm 4.4.
+Randomised subspace iteration on A = D_u^-1/2 X D_i^-1/2, with X the train rows and D the degrees. The scaling keeps
+popular items from dominating the similarity of users. Source: Halko, Martinsson, Tropp, "Finding structure with
+randomness" (2011), algorithm 4.4.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from distill_at_scale.samplers.train_rows import TrainRows
 
 DIMENSIONS = 16
 UNIT = 1 << 20
-"""Embeddings are whole numbers, this long: their sums and products below 2^53 are exact in whatever order."""
+"""Length of embeddings, which are integers: their sums and products below 2^53 are exact in any order."""
 _PASSES = 4
-# Of the whole work, for the progress shown.
+# Share of the whole work, for the progress display.
 _SHARE = 0.5
 _FINE = 1 << 30
 
 
-class EmbeddingRounds(ABC):
-    """Passes that learn a basis of the items; what follows on it is a subclass's to say.
+class EmbeddingPasses(ABC):
+    """Passes that compute a basis of the items; subclasses define the passes after it.
 
-    A pass moves 16 numbers an item, 128 bytes, from every task: for a few million items at most.
+    Each pass communicates 16 numbers (128 bytes) per item and task, so it suits up to a few million items.
     """
 
     listed: ClassVar[frozenset[str]] = frozenset()
@@ -47,49 +47,49 @@ class EmbeddingRounds(ABC):
             users = _scale(rows.counts)[:, None] * _project(rows, shared)
             whole = np.rint(users * _FINE).astype(np.int64)
             return {}, {"image": _matrix(rows, np.int64).T @ whole}
-        return {}, self.visit_embedded(rows, shared)
+        return {}, self.map_embedded(rows, shared)
 
-    def reduce(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
+    def reduce(self, shared: Arrays, outputs: Arrays) -> tuple[Arrays, float]:
         if not shared:
-            degree = brought["degree"]
+            degree = outputs["degree"]
             begin = hashing.stream("embedding/basis", self.task.seed)
             basis = np.sqrt(degree)[:, None] * signs(self.task.n_items, DIMENSIONS, begin)
             return {"degree": degree, "basis": orthonormal(basis), "passes": np.zeros(1, dtype=np.int64)}, 0.0
         if shared["passes"][0] < _PASSES:
-            image = _scale(shared["degree"])[:, None] * (brought["image"] / _FINE)
+            image = _scale(shared["degree"])[:, None] * (outputs["image"] / _FINE)
             passes = shared["passes"] + 1
             return {**shared, "basis": orthonormal(image), "passes": passes}, _SHARE * passes[0] / _PASSES
-        return self.advance_embedded(shared, brought)
+        return self.reduce_embedded(shared, outputs)
 
     @abstractmethod
-    def visit_embedded(self, rows: TrainRows, shared: Arrays) -> Arrays:
-        """What a visit brings once the basis is there."""
+    def map_embedded(self, rows: TrainRows, shared: Arrays) -> Arrays:
+        """Returns a shard's outputs of a pass after the basis is complete."""
 
     @abstractmethod
-    def advance_embedded(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
-        """As :meth:`advance`, once the basis is there."""
+    def reduce_embedded(self, shared: Arrays, outputs: Arrays) -> tuple[Arrays, float]:
+        """As :meth:`reduce`, for passes after the basis is complete."""
 
 
 def user_embeddings(rows: TrainRows, shared: Arrays) -> np.ndarray:
-    """float64 [users, 16] of whole numbers: rows of A V, brought to the length of ``UNIT`` (0 without rows)."""
+    """Returns the users' rows of A V, float64 [users, 16] of integers, scaled to length ``UNIT`` (0 without rows)."""
     return _whole(_project(rows, shared))
 
 
 def item_embeddings(shared: Arrays, items: np.ndarray) -> np.ndarray:
-    """float64 [items, 16] of whole numbers: their rows of V, brought to the length of ``UNIT`` (0 without rows)."""
+    """Returns the items' rows of V, float64 [items, 16] of integers, scaled to length ``UNIT`` (0 without rows)."""
     return _whole(shared["basis"][items].astype(np.float64))
 
 
 def signs(n: int, width: int, begin: hashing.Stream) -> np.ndarray:
-    """float64 [n, width] of ±1, the same on every machine."""
+    """Draws signs ±1, float64 [n, width], the same on every machine."""
     draws = hashing.combine(begin, np.arange(n * width, dtype=np.uint64))
     return (1.0 - 2.0 * (draws >> np.uint64(63)).astype(np.float64)).reshape(n, width)
 
 
 def gaussians(n: int, width: int, begin: hashing.Stream) -> np.ndarray:
-    """float64 [n, width] of whole numbers, drawn from a normal distribution of standard deviation 2^16.
+    """Draws integers, float64 [n, width], from a normal distribution with standard deviation 2^16.
 
-    Products with vectors of length :data:`UNIT` and their sums stay below 2^53 and so are exact.
+    Products with vectors of length :data:`UNIT` and their sums stay below 2^53 and are therefore exact.
     """
     from scipy.special import ndtri
 
@@ -98,17 +98,18 @@ def gaussians(n: int, width: int, begin: hashing.Stream) -> np.ndarray:
 
 
 def orthonormal(columns: np.ndarray) -> np.ndarray:
-    """float32 [n, width]: an orthonormal basis of the columns' span, zero columns where it has fewer dimensions."""
+    """Returns an orthonormal basis of the columns' span, float32 [n, width], with zero columns if it is
+    rank-deficient."""
     length = np.sqrt((columns * columns).sum(axis=0))
     columns = columns / np.where(length > 0, length, 1.0)
-    # Products of whole columns of length 2^26 add up to 2^52 at most: no thread count or order changes the sum.
+    # Products of integer columns of length 2^26 sum to at most 2^52: no thread count or order changes the sum.
     whole = np.rint(columns * 2.0**26)
     values, vectors = np.linalg.eigh(whole.T @ whole / 2.0**52)
-    # Below this the Gram matrix knows a direction by its rounding only.
+    # Below this a direction of the Gram matrix is only rounding error.
     real = values > 1e-6
-    turned = np.zeros(vectors.shape)
-    turned[:, : real.sum()] = vectors[:, real] / np.sqrt(values[real])
-    return (columns @ turned).astype(np.float32)
+    rotated = np.zeros(vectors.shape)
+    rotated[:, : real.sum()] = vectors[:, real] / np.sqrt(values[real])
+    return (columns @ rotated).astype(np.float32)
 
 
 def _matrix(rows: TrainRows, dtype: type) -> sp.csr_array:
@@ -116,7 +117,7 @@ def _matrix(rows: TrainRows, dtype: type) -> sp.csr_array:
 
 
 def _project(rows: TrainRows, shared: Arrays) -> np.ndarray:
-    """float64 [users, 16]: the shard's rows of A V. A user's sum runs over its own rows, in their order."""
+    """Returns the shard's rows of A V, float64 [users, 16]. Each user's sum runs over its own rows, in their order."""
     basis = _scale(shared["degree"])[:, None] * shared["basis"]
     return _scale(rows.counts)[:, None] * (_matrix(rows, np.float64) @ basis)
 

@@ -1,1 +1,1 @@
-"""Samplers that go by the user–item graph: nodes are ordered, rows are kept with their ends."""
+"""Samplers based on the user–item graph: nodes are ordered, and rows are kept with both of their nodes."""

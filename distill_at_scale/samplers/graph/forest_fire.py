@@ -1,6 +1,6 @@
-"""Forest fire: the nodes of the user–item graph that fires burn are kept, with the rows between them.
+"""Forest fire: keeps the nodes of the user–item graph that fires burn, with the rows between them.
 
-Source: Leskovec, Faloutsos, "Sampling from large graphs" (KDD 2006), section 3.3.4, with the Geometric(.4) of
+Source: Leskovec, Faloutsos, "Sampling from large graphs" (KDD 2006), section 3.3.4, with the Geometric(0.4) of
 Sachdeva, Wu, McAuley, "On Sampling Collaborative Filtering Datasets" (WSDM 2022), section 3.1.
 """
 
@@ -23,9 +23,10 @@ _MOST_PASSES = 20_000
 
 
 class ForestFire(Traversal):
-    """A node that catches fire sets x ~ Geometric(.4) (1, 2, …) of its neighbours that do not burn yet on fire.
+    """A burning node sets x ~ Geometric(0.4) (1, 2, …) of its unburnt neighbours on fire.
 
-    One fire for 200 nodes is kept alive: where fires go out, others are lit at nodes that have not burnt. It ends when
+    There is always one fire per 200 nodes: where fires go out, new ones are lit at unburnt nodes. The traversal ends
+        when
     the rows between burnt nodes suffice for the largest budget.
     """
 
@@ -52,34 +53,34 @@ class ForestFire(Traversal):
             **traversal.propose_starts(rows, task.seed, time, self._missing(shared)),
         }
 
-    def _after_hop(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
+    def _after_hop(self, shared: Arrays, outputs: Arrays) -> tuple[Arrays, float]:
         task = self._task
         hop = int(shared["hop"][0])
-        start_users, start_items = traversal.choose_starts(brought, task.seed, shared, self._missing(shared))
-        _, users = traversal.winners(brought, self._wanted(shared))
+        start_users, start_items = traversal.choose_starts(outputs, task.seed, shared, self._missing(shared))
+        _, users = traversal.winners(outputs, self._wanted(shared))
         users = np.union1d(users, start_users[start_items < 0])
-        items = np.union1d(brought["item"], start_items[start_items >= 0])
+        items = np.union1d(outputs["item"], start_items[start_items >= 0])
         is_out = self._missing(shared) > 0 and len(users) + len(items) == 0
-        if brought["rows"][0] >= task.target or is_out or hop >= _MOST_PASSES:
+        if outputs["rows"][0] >= task.target or is_out or hop >= _MOST_PASSES:
             return shared, 1.0
         time = shared["time"].copy()
         time[items] = hop + 1
         after = {**shared, "hop": np.array([hop + 1]), "time": time, "user": users, "item": items}
-        return after, brought["rows"][0] / task.target
+        return after, outputs["rows"][0] / task.target
 
     def _missing(self, shared: Arrays) -> int:
-        """Fires to be lit."""
+        """Number of fires to be lit."""
         return max(0, int(shared["fires"][0]) - len(shared["user"]) - len(shared["item"]))
 
     def _wanted(self, shared: Arrays) -> np.ndarray:
-        """int64 [n_items]: how many users each item sets on fire."""
+        """Returns the number of users that each item sets on fire, int64 [n_items]."""
         wanted = np.zeros(self._task.n_items, dtype=np.int64)
         begin = hashing.stream("forest_fire/spread of items", self._task.seed)
         wanted[shared["item"]] = _geometric(hashing.combine(begin, shared["item"].astype(np.uint64)))
         return wanted
 
     def _from_users(self, rows: TrainRows, users: np.ndarray, item_time: np.ndarray, hop: int) -> np.ndarray:
-        """int64: the items that burning users of this shard set on fire, each once."""
+        """Returns the distinct items, int64, that burning users of this shard set on fire."""
         wanted = np.zeros(rows.n_users, dtype=np.int64)
         begin = hashing.stream("forest_fire/spread of users", self._task.seed)
         wanted[users] = _geometric(hashing.combine(begin, rows.user_hash[users]))
@@ -91,7 +92,7 @@ class ForestFire(Traversal):
 
 
 def _geometric(hashes: np.ndarray) -> np.ndarray:
-    """int64: 1, 2, … with P(x) = .4 · .6^(x − 1), by inversion."""
+    """Draws 1, 2, … with P(x) = 0.4 · 0.6^(x − 1), int64, by inversion."""
     return 1 + np.floor(np.log(hashing.uniform_open(hashes)) / np.log1p(-SPREAD)).astype(np.int64)
 
 

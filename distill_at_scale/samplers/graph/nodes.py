@@ -10,17 +10,17 @@ from distill_at_scale.samplers.train_rows import TrainRows
 
 
 def item_draws(n_items: int, begin: hashing.Stream) -> np.ndarray:
-    """uint64 [items]: a number drawn for each item, the same whichever shard asks."""
+    """Draws a number for each item, uint64 [items], the same in every shard."""
     return hashing.combine(begin, np.arange(n_items, dtype=np.uint64))
 
 
 def edge_scores(rows: TrainRows, user_keys: np.ndarray, item_keys: np.ndarray, seed: int) -> Scores:
-    """Scores of the rows for dropping nodes with their edges: that of the end that goes first.
+    """Scores rows for a sampler that drops nodes with their edges: a row has the score of the node dropped first.
 
     Args:
-        rows: of the shard.
-        user_keys, item_keys: uint64 [users], [items], smaller is kept first; equal keys are ordered by draw.
-        seed: of those draws.
+        rows: Train rows of the shard.
+        user_keys, item_keys: uint64 [users], [items]; smaller keys are kept first, and a draw orders equal keys.
+        seed: Seed of those draws.
     """
     user_ties = hashing.combine(hashing.stream("graph/ties of users", seed), rows.user_hash)
     item_ties = item_draws(rows.n_items, hashing.stream("graph/ties of items", seed))

@@ -1,7 +1,7 @@
-"""Random walk with restart: the nodes of the user–item graph that walkers reach are kept, with the rows between them.
+"""Random walk with restart: keeps the nodes of the user–item graph that walkers reach, with the rows between them.
 
 Source: Leskovec, Faloutsos, "Sampling from large graphs" (KDD 2006), section 3.3.3, with the restart probability of
-.1 of Sachdeva, Wu, McAuley, "On Sampling Collaborative Filtering Datasets" (WSDM 2022), section 3.1.
+0.1 of Sachdeva, Wu, McAuley, "On Sampling Collaborative Filtering Datasets" (WSDM 2022), section 3.1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from distill_at_scale.samplers.train_rows import TrainRows
 
 RESTART = 0.1
 PATIENCE = 30
-"""Hops without a new node after which a walker takes its surroundings for exhausted and starts elsewhere."""
+"""Number of hops without a new node after which a walker moves to a new home node."""
 _NODES_A_WALKER = 50
 _MOST_WALKERS = 1 << 17
 _MOST_PASSES = 20_000
@@ -27,11 +27,11 @@ _AT_USER, _AT_ITEM, _WAITS = 0, 1, 2
 
 
 class RandomWalk(Traversal):
-    """Many walkers at once, each with a start of its own.
+    """Many simultaneous walkers, each with its own home node.
 
-    At every hop a walker returns to its start with probability .1, or else goes to a neighbour at random; the
-    walkers that leave one item at one hop go to different users as far as there are any. One that finds nothing new
-    for 30 hops gets a new start among the nodes that nobody has reached. It ends when the rows between nodes reached
+    At every hop a walker returns to its home with probability 0.1, otherwise it moves to a random neighbour. Walkers
+    that leave the same item in the same hop move to different users, if there are enough. A walker without a new node
+    for 30 hops gets a new home among the unreached nodes. The traversal ends when the rows between reached nodes
     suffice for the largest budget.
     """
 
@@ -56,8 +56,8 @@ class RandomWalk(Traversal):
         task = self._task
         hop, time = int(shared["hop"][0]), own["time"].copy()
         walkers = np.flatnonzero(shared["kind"] == _AT_USER)
-        found, user = traversal.locate(rows, shared["user"][walkers])
-        walkers = walkers[found]
+        local, user = traversal.locate(rows, shared["user"][walkers])
+        walkers = walkers[local]
         new = time[user] == NEVER
         time[user] = np.minimum(time[user], hop)
         step = hashing.combine(hashing.stream("random_walk/moves", task.seed, hop), walkers.astype(np.uint64))
@@ -71,23 +71,23 @@ class RandomWalk(Traversal):
             **traversal.propose_starts(rows, task.seed, time, int((shared["kind"] == _WAITS).sum())),
         }
 
-    def _after_hop(self, shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
+    def _after_hop(self, shared: Arrays, outputs: Arrays) -> tuple[Arrays, float]:
         task, hop = self._task, int(shared["hop"][0])
         kind, user, item, new = (shared[name].copy() for name in ("kind", "user", "item", "new"))
         waits = np.flatnonzero(kind == _WAITS)
-        starts = traversal.choose_starts(brought, task.seed, shared, len(waits))
+        starts = traversal.choose_starts(outputs, task.seed, shared, len(waits))
         stuck = len(waits) == len(kind) and len(starts[0]) == 0
-        if brought["rows"][0] >= task.target or stuck or hop >= _MOST_PASSES:
+        if outputs["rows"][0] >= task.target or stuck or hop >= _MOST_PASSES:
             return shared, 1.0
 
-        # From users to items, by each walker's own choice; from items to users, by race.
-        came = brought["walker"]
-        new[came] = brought["new"]
+        # Walkers move from users to items by their own choice, and from items to users by race.
+        came = outputs["walker"]
+        new[came] = outputs["new"]
         at_item = np.flatnonzero(kind == _AT_ITEM)
         at_item = at_item[np.argsort(item[at_item], kind="stable")]
         goal_user, goal_item = user.copy(), np.full(len(kind), -1)
-        goal_item[came] = brought["item"]
-        goal_user[at_item] = _hand_out(item[at_item], *traversal.winners(brought, _wanted(shared)))
+        goal_item[came] = outputs["item"]
+        goal_user[at_item] = _hand_out(item[at_item], *traversal.winners(outputs, _wanted(shared)))
         idle = np.where(new, 0, shared["idle"] + 1)
 
         begin = hashing.stream("random_walk/restarts", task.seed, hop)
@@ -103,10 +103,10 @@ class RandomWalk(Traversal):
         idle[lucky] = 0
 
         time = shared["time"].copy()
-        there = np.flatnonzero(kind == _AT_ITEM)
+        at_item = np.flatnonzero(kind == _AT_ITEM)
         new = np.zeros(len(kind), dtype=bool)
-        new[there] = time[item[there]] == NEVER
-        time[item[there]] = np.minimum(time[item[there]], hop + 1)
+        new[at_item] = time[item[at_item]] == NEVER
+        time[item[at_item]] = np.minimum(time[item[at_item]], hop + 1)
         return {
             "hop": np.array([hop + 1]),
             "degree": shared["degree"],
@@ -118,21 +118,21 @@ class RandomWalk(Traversal):
             "idle": idle,
             "home_user": home_user,
             "home_item": home_item,
-        }, brought["rows"][0] / task.target
+        }, outputs["rows"][0] / task.target
 
 
 def _wanted(shared: Arrays) -> np.ndarray:
-    """int64 [n_items]: walkers at each item."""
+    """Returns the number of walkers at each item, int64 [n_items]."""
     at = shared["item"][shared["kind"] == _AT_ITEM]
     return np.bincount(at, minlength=shared["time"].size)
 
 
 def _hand_out(at: np.ndarray, items: np.ndarray, users: np.ndarray) -> np.ndarray:
-    """The user for each walker, given its item (ascending) and the races' winners; round again if they run out."""
+    """Assigns the races' winners to walkers, given the walkers' items (ascending); cycles if there are too few."""
     first = np.searchsorted(items, at, side="left")
-    found = np.searchsorted(items, at, side="right") - first
+    available = np.searchsorted(items, at, side="right") - first
     turn = np.arange(len(at)) - np.searchsorted(at, at, side="left")
-    return users[first + turn % np.maximum(found, 1)]
+    return users[first + turn % np.maximum(available, 1)]
 
 
 RANDOM_WALK = Sampler("random_walk", traversal.by_time, rounds=RandomWalk)

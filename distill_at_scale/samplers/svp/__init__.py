@@ -1,11 +1,11 @@
-"""SVP-CF: what a small proxy model finds hard is kept."""
+"""SVP-CF: keeps the rows or users that a small proxy model finds hardest."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 Proxy = Literal["bias", "mf"]
-"""the models that can be asked"""
-# What is asked of rows in sequential use is what is asked of implicit feedback.
+"""Proxy models of SVP-CF."""
+# Rows for sequential use are scored like implicit feedback.
 Objective = Literal["explicit", "implicit"]
-"""what makes a row hard: the squared error of its rating, or its rank among items not seen"""
+"""Definition of a hard row: by the squared error of its rating, or by its rank among unseen items."""

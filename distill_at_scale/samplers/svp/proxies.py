@@ -1,4 +1,4 @@
-"""The proxy models of SVP-CF: small, trained for a fixed number of epochs, asked after each how hard every row is."""
+"""Proxy models of SVP-CF: small, trained for a fixed number of epochs, and scoring every row after each epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distill_at_scale.samplers.svp import Objective, Proxy
 from distill_at_scale.samplers.svp.variants import share_above, squared_error
 
 _BATCH = 1024
-# A billion rows in batches of 1024 would be a million steps an epoch: larger batches keep it at this many.
+# A billion rows in batches of 1024 would take a million steps per epoch; larger batches limit the number of steps.
 _MOST_STEPS = 2000
 _NEGATIVES = 20
 _REDRAWS = 8
@@ -23,8 +23,8 @@ _BLOCK = 1 << 16
 
 
 def proxy_model(proxy: Proxy, objective: Objective, n_rows: int, seed: int, epochs: int) -> UserTableRecommender:
-    """An untrained proxy with the settings of the paper's code: width 10, dropout .3, weight decay 1e-6, Adam with
-    rate .006 and (.9, .98), batches of 1024 rows (larger beyond two million rows)."""
+    """Returns an untrained proxy with the settings of the paper's code: width 10, dropout 0.3, weight decay 1e-6, Adam
+    with rate 0.006 and (0.9, 0.98), batches of 1024 rows (larger beyond two million rows)."""
     settings = {
         "objective": "explicit" if objective == "explicit" else "implicit",
         "epochs": epochs,
@@ -41,21 +41,21 @@ def proxy_model(proxy: Proxy, objective: Objective, n_rows: int, seed: int, epoc
 
 
 def hardness(model: UserTableRecommender, module: Any, rows: Interactions, rng: np.random.Generator) -> np.ndarray:
-    """float64 [rows]: how hard the proxy finds each of some users' train rows now.
+    """Returns how hard the proxy currently finds each train row of some users, float64 [rows].
 
-    With the explicit objective the squared error; else the share of 20 items drawn from those that the user has not
-    in ``rows`` which are ranked above the row's item.
+    With the explicit objective this is the squared error; otherwise it is the share of 20 items, drawn from those that
+    the user does not have in ``rows``, which are ranked above the row's item.
 
     Args:
-        model: the proxy.
-        module: its module, in eval mode.
-        rows: all train rows of some users.
-        rng: of the draws.
+        model: Proxy model.
+        module: Module of the proxy, in eval mode.
+        rows: All train rows of some users.
+        rng: Generator of the draws.
     """
     users = np.repeat(rows.users, rows.counts)
     items = rows.items.astype(np.int64)
     seen = np.unique(pair_keys(users, items, rows.n_items))
-    found = np.empty(rows.n_rows)
+    scores_of_rows = np.empty(rows.n_rows)
     with torch.no_grad():
         user_table, item_table = module.tables()
         for start in range(0, rows.n_rows, _BLOCK):
@@ -69,18 +69,18 @@ def hardness(model: UserTableRecommender, module: Any, rows: Interactions, rng: 
             if model.config.objective == "explicit":
                 predicted = (module.mean + scores[:, 0]).cpu().numpy()
                 ratings = np.ones(len(predicted)) if rows.ratings is None else rows.ratings[block]
-                found[block] = squared_error(predicted, ratings)
+                scores_of_rows[block] = squared_error(predicted, ratings)
             else:
                 values = scores.float().cpu().numpy()
-                found[block] = share_above(values[:, 0], values[:, 1:])
-    return found
+                scores_of_rows[block] = share_above(values[:, 0], values[:, 1:])
+    return scores_of_rows
 
 
 def _unseen(seen: np.ndarray, users: np.ndarray, n_items: int, rng: np.random.Generator) -> np.ndarray:
-    """int64 [b, 20]: items drawn for each user that are not in ``seen`` (sorted keys), as far as a few draws go."""
+    """Draws 20 items per user that are not in ``seen`` (sorted keys), int64 [b, 20]; redraws only a few times."""
     drawn = rng.integers(n_items, size=len(users) * _NEGATIVES)
     users = np.repeat(users, _NEGATIVES)
-    # Looked up is what is new alone: most draws are right the first time.
+    # Only new draws are looked up: most are valid the first time.
     open_ = np.arange(len(drawn))
     for _ in range(_REDRAWS):
         keys = pair_keys(users[open_], drawn[open_], n_items)

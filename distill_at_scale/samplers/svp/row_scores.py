@@ -1,9 +1,9 @@
-"""Row scores: how hard a proxy model found every train row of a dataset; made once, read for every budget and variant.
+"""Row scores: how hard a proxy model found every train row of a dataset; computed once for all budgets and variants.
 
 <uri>/row_scores.json        written last: which dataset, proxy, objective, epochs, files
-      part-00000.parquet     score (float32), a row for each train row of that shard, in the shard's order
+      part-00000.parquet     score (float32), one per train row of that shard, in the shard's order
 
-They lie beside the samples that are made of them, at `<output>/svp-<proxy>-<objective>-<seed>`, and stay there.
+The folder `<output>/svp-<proxy>-<objective>-<seed>` lies beside the samples made from it and is kept.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ NAME = "row_scores.json"
 
 
 class RowScoresManifest(BaseModel):
-    """What the scores of a dataset's train rows are."""
+    """Manifest of the scores of a dataset's train rows."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["distill_at_scale/row_scores"] = "distill_at_scale/row_scores"
     version: Literal[1, 2] = 2
-    """1 had no checksum of itself, and is read without"""
+    """Schema version; version 1 has no checksum of its own."""
     data: str
-    """fingerprint of the dataset"""
+    """Fingerprint of the dataset."""
     proxy: Proxy
     objective: Objective
     epochs: int
-    """that the scores are the mean over"""
+    """Number of epochs that the scores are averaged over."""
     seed: int
     files: list[FileRecord]
-    """one a shard"""
+    """Files, one per shard."""
 
 
 def home(output: str, proxy: Proxy, objective: Objective, seed: int) -> str:
-    """Where the row scores of a proxy lie beside the samples made of them."""
+    """Returns the folder of a proxy's row scores, beside the samples made from them."""
     return storage.join(output, f"svp-{proxy}-{objective}-{seed}")
 
 
@@ -52,7 +52,7 @@ def write_part(uri: str, shard: int, scores: np.ndarray) -> FileRecord:
     """Writes the scores of one shard's train rows (float32, finite) into the folder ``uri``.
 
     Raises:
-        DasError: for a score that is not finite: the proxy has diverged.
+        DasError: A score is not finite because the proxy diverged.
     """
     if not np.isfinite(scores).all():
         row = int(np.flatnonzero(~np.isfinite(scores))[0])
@@ -63,33 +63,33 @@ def write_part(uri: str, shard: int, scores: np.ndarray) -> FileRecord:
 
 
 def write_manifest(uri: str, manifest: RowScoresManifest) -> None:
-    """Writes the manifest; from here on the scores are whole."""
+    """Writes the manifest, which completes the scores."""
     recorded.write_json(storage.join(uri, NAME), manifest.model_dump(mode="json"))
 
 
 def open_scores(uri: str, dataset: Dataset) -> RowScoresManifest:
-    """The manifest of the row scores at ``uri``.
+    """Reads the manifest of the row scores at ``uri``.
 
     Raises:
-        DasError: when there are none, or they are of another dataset.
-        DamagedFileError: when the manifest is.
+        DasError: There are no scores, or they belong to another dataset.
+        DamagedFileError: The manifest is damaged.
     """
-    place, file = storage.redact(uri), storage.join(uri, NAME)
+    folder, file = storage.redact(uri), storage.join(uri, NAME)
     try:
         raw = storage.read_bytes(file)
     except FileNotFoundError:
-        raise DasError(f"{place} holds no row scores: it has no {NAME}.") from None
+        raise DasError(f"{folder} holds no row scores: it has no {NAME}.") from None
     manifest = recorded.read_manifest(RowScoresManifest, raw, file, _fix(uri))
     if manifest.data != dataset.manifest.fingerprint or len(manifest.files) != len(dataset.shards):
-        raise DasError(f"{place} holds row scores of another dataset than {storage.redact(dataset.uri)}.")
+        raise DasError(f"{folder} holds row scores of a dataset other than {storage.redact(dataset.uri)}.")
     return manifest
 
 
 def read_part(uri: str, manifest: RowScoresManifest, shard: int, n_rows: int) -> np.ndarray:
-    """float32 [n_rows]: the scores of one shard's train rows.
+    """Reads the scores of one shard's train rows, float32 [n_rows].
 
     Raises:
-        DamagedFileError: when the file is missing or altered, or has another number of rows.
+        DamagedFileError: The file is missing or altered, or has another number of rows.
     """
     scores: np.ndarray = recorded.read_parquet(uri, manifest.files[shard], _fix(uri), ["score"], n_rows)[
         "score"

@@ -1,8 +1,8 @@
-"""SVP-CF: the rows, or the users, that a small proxy model finds hardest are kept.
+"""SVP-CF: keeps the rows, or the users, that a small proxy model finds hardest.
 
 Source: Sachdeva, Wu, McAuley, "On Sampling Collaborative Filtering Datasets" (WSDM 2022), section 3.2 and 3.3
-(selection via proxy; SVP-CF-Prop), after Coleman et al., "Selection via proxy" (ICLR 2020). What the proxy says of a
-row is the mean over its epochs (`row_scores`); here that becomes a place in the order.
+(selection via proxy; SVP-CF-Prop), after Coleman et al., "Selection via proxy" (ICLR 2020). A row's score is the mean
+over the proxy's epochs (`row_scores`); this module turns it into an order.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from distill_at_scale.samplers.train_rows import TrainRows
 
 
 def squared_error(predicted: np.ndarray, ratings: np.ndarray) -> np.ndarray:
-    """float64 [rows]: what an epoch says of rows with explicit feedback."""
+    """Scores rows with explicit feedback after an epoch, float64 [rows]."""
     return (predicted.astype(np.float64) - ratings) ** 2
 
 
 def share_above(positive: np.ndarray, negatives: np.ndarray) -> np.ndarray:
-    """float64 [rows]: the share of a row's negatives that are ranked above it; what an epoch says of implicit or
-    sequential feedback. One that is scored the same counts half.
+    """Scores rows with implicit or sequential feedback after an epoch, float64 [rows]: the share of a row's negatives
+    that are ranked above it. Equal scores count half.
 
     Args:
-        positive: [rows], the rows' scores.
+        positive: [rows], scores of the rows' items.
         negatives: [rows, negatives], scores of items that the user has not seen.
     """
     above, same = negatives > positive[:, None], negatives == positive[:, None]
@@ -34,12 +34,13 @@ def share_above(positive: np.ndarray, negatives: np.ndarray) -> np.ndarray:
 
 
 def row_weights(rows: TrainRows, item_counts: np.ndarray, n_rows: int) -> np.ndarray:
-    """float64 [rows]: inverse propensity of each row, the larger of its user's and its item's (section 3.3).
+    """Returns the inverse propensity of each row, float64 [rows], the larger of its user's and its item's (section
+    3.3).
 
     Args:
-        rows: of the shard.
+        rows: Train rows of the shard.
         item_counts: int64 [items], train rows of each item over all shards.
-        n_rows: train rows of all shards.
+        n_rows: Number of train rows of all shards.
     """
     of_users = inverse_propensities(rows.counts, n_rows)
     of_items = inverse_propensities(item_counts, n_rows)
@@ -47,21 +48,21 @@ def row_weights(rows: TrainRows, item_counts: np.ndarray, n_rows: int) -> np.nda
 
 
 def interactions(rows: TrainRows, seed: int, scores: np.ndarray, weights: np.ndarray | None = None) -> Scores:
-    """The rows with the highest scores.
+    """Keeps the rows with the highest scores.
 
     Args:
-        rows: of the shard.
-        seed: of the draw between rows of equal score.
-        scores: float32 [rows], of the proxy.
-        weights: float64 [rows], to multiply the scores with (SVP-CF-Prop); None for none.
+        rows: Train rows of the shard.
+        seed: Seed of the draw between rows with equal scores.
+        scores: float32 [rows], scores of the proxy.
+        weights: float64 [rows], factors of the scores (SVP-CF-Prop); None: no weighting.
     """
     hard = scores.astype(np.float64) * (1.0 if weights is None else weights)
-    # Rows of one user and item that have one score, too, are kept or dropped together.
+    # Rows with the same user, item and score are kept or dropped together.
     return Scores(descending_keys(hard), rows.draw(hashing.stream("svp/equal rows", seed)))
 
 
 def users(rows: TrainRows, seed: int, scores: np.ndarray, weights: np.ndarray | None = None) -> Scores:
-    """The users with the highest mean over their rows, with all of them; as :func:`interactions`."""
+    """Keeps the users with the highest mean score, with all their rows; as :func:`interactions`."""
     hard = scores.astype(np.float64) * (1.0 if weights is None else weights)
     mean = np.bincount(rows.owner, weights=hard, minlength=rows.n_users) / np.maximum(rows.counts, 1)
     ties = hashing.combine(hashing.stream("svp/equal users", seed), rows.user_hash)
