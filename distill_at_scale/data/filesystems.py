@@ -166,7 +166,7 @@ def _local_info(path: str) -> FileInfo:
         found = os.stat(path)
     except FileNotFoundError:
         if os.path.islink(path):
-            raise StorageError(f"{path}: this is a link to a file that is not there; mend or remove it.") from None
+            raise StorageError(f"{path}: this link points to a missing file; fix or remove it.") from None
         raise
     return FileInfo(path, found.st_size, f"size={found.st_size}\nmtime={found.st_mtime_ns}")
 

@@ -44,7 +44,7 @@ def test_hidden_files_are_passed_over_aloud_but_markers_are_not(tmp_path: Path) 
         (tmp_path / name).write_text("x")
     assert said(read(tmp_path)[1], "the name begins with . or _") == [(2, ".b.csv")]
     (tmp_path / "a.csv").unlink()
-    with pytest.raises(DasError, match=r"holds only files that are passed over.*\.b\.csv"):
+    with pytest.raises(DasError, match=r"holds only files that are skipped.*\.b\.csv"):
         read(tmp_path)
 
 
@@ -81,7 +81,7 @@ def test_a_header_that_comes_again_makes_no_text_of_integers(tmp_path: Path) -> 
     (tmp_path / "a.csv").write_text(ROWS + ROWS)
     good, noticed = read(tmp_path)
     assert (good.schema["user_id"], good.height) == (pl.Int64, 48)
-    assert len(said(noticed, "the header comes again")) == 1
+    assert len(said(noticed, "the header is repeated")) == 1
 
 
 def test_times_with_and_without_a_zone_are_noticed(tmp_path: Path) -> None:

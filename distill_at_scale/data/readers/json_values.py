@@ -12,7 +12,7 @@ from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, shown
 from distill_at_scale.data.readers.schema import LogSchema
 
-WRONG: Final = "line has an array, object, boolean or broken text where an id, number or time belongs"
+WRONG: Final = "line has an array, object, boolean or invalid text in place of an id, number or time"
 _INEXACT: Final = "line has a number with a fraction, or too large for a float, where an id belongs"
 _TWICE: Final = "line has the key '{key}' twice"
 _FLOAT: Final = "{name} is a number with a point or an exponent in some objects, and read as the whole number"
