@@ -26,7 +26,8 @@ class TopK:
         items: int64 [b, k], best first.
         scores: float32 [b, k] of these items; -inf where not ``valid``.
         valid: bool [b, k], False where a user has fewer unmasked items than places.
-        tied: bool [b, k], whether another unmasked item of the user has the same score, so that a draw gave the place.
+        tied: bool [b, k], whether another unmasked item of the user has the same score, so that a draw decided the
+            rank.
     """
 
     items: np.ndarray
@@ -45,7 +46,7 @@ def require_finite(scores: np.ndarray, name: str) -> None:
 
     Args:
         scores: float32 [b, n_items].
-        name: of the model, for the message.
+        name: Name of the model, for the message.
 
     Raises:
         DasError: some are NaN or infinite.
@@ -73,7 +74,7 @@ def top_k(scores: np.ndarray, mask_rows: np.ndarray, mask_items: np.ndarray, k: 
     threshold = np.partition(masked, n_items - k, axis=1)[:, n_items - k]
     rows, items = np.divmod(np.flatnonzero(masked >= threshold[:, None]), n_items)
     salt = salts(users)
-    # One integer a candidate, descending score above its place among equals: sorting it orders both at once.
+    # One integer per candidate, with the inverted score above the rank among equals: one sort orders by both.
     bits = (~ordered_bits(masked[rows, items])).astype(np.uint64) << np.uint64(32)
     keys = bits | places(items, salt[rows])
 

@@ -51,7 +51,7 @@ def test_hidden_files_are_passed_over_aloud_but_markers_are_not(tmp_path: Path) 
 def test_a_link_to_nothing_and_a_name_without_utf8_are_named(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text(ROWS)
     (tmp_path / "b.csv").symlink_to(tmp_path / "gone.csv")
-    with pytest.raises(DasError, match=r"b\.csv: this is a link to a file that is not there"):
+    with pytest.raises(DasError, match=r"b\.csv: this link points to a missing file"):
         read(tmp_path)
     (tmp_path / "b.csv").unlink()
     os.rename(os.fsencode(tmp_path / "a.csv"), os.fsencode(tmp_path) + b"/a\xff.csv")
@@ -71,7 +71,7 @@ def test_text_because_of_a_few_values_is_noticed(tmp_path: Path, odd: str) -> No
     (tmp_path / "a.csv").write_text(ROWS + f"{odd},1\n")
     good, noticed = read(tmp_path)
     assert good.schema["user_id"] == pl.String
-    assert len(said(noticed, "among the first user_ids is no plain integer")) == 1
+    assert len(said(noticed, "among the first user_ids is not a plain integer")) == 1
     assert len(said(noticed, "user_id holds characters that cannot be seen")) == (odd[0] == "\u00a0")
     (tmp_path / "a.csv").write_text("user_id,item_id\n" + "".join(f"👩\u200d🔬{k},{k}\n" for k in range(9)))
     assert read(tmp_path)[1] == []

@@ -95,8 +95,8 @@ def test_parquet_without_rows_is_no_rows(tmp_path):
 def test_missing_column_lists_what_is_there_and_the_map_to_write(write):
     path = write("log.csv", "who,item_id,stars\n1,2,3\n")
     refused([str(path), "no column for user_id", "who, item_id, stars", "--map user_id=COLUMN"], path)
-    refused(["no column 'whom' (from --map user_id=whom)", "who, item_id, stars"], path, map={"user_id": "whom"})
-    refused(["no column 'user'", "left side is one of user_id"], path, map={"user": "who"})
+    refused(["unknown column 'whom' (from --map user_id=whom)", "who, item_id, stars"], path, map={"user_id": "whom"})
+    refused(["unknown column 'user'", "left side is one of user_id"], path, map={"user": "who"})
     refused(["user_id is required"], path, map={"user_id": ""})
     refused(["no column for split"], path, map={"user_id": "who"}, want_split=True)
 

@@ -328,7 +328,7 @@ def test_output_inside_the_input(tmp_path: Path) -> None:
         ({"input": ["x"], "output": "y", "min_rating": float("nan")}, "setting 'min_rating': nan is not finite"),
         ({"input": ["x"], "output": "y", "seed": 2**64}, "setting 'seed': .*must be below"),
         ({"input": ["x"], "output": "y", "test_share": 0.95}, "together must be below 1"),
-        ({"input": ["x"], "output": "y", "map": {"user": "x"}}, "there is no column 'user'"),
+        ({"input": ["x"], "output": "y", "map": {"user": "x"}}, "unknown column 'user'"),
     ],
 )
 def test_wrong_settings(settings: dict[str, Any], said: str) -> None:

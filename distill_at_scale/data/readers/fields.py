@@ -57,7 +57,7 @@ def check_map(mapping: dict[str, str]) -> None:
     for name, source in mapping.items():
         if name not in Columns.LOG:
             known = ", ".join(Columns.LOG)
-            raise SettingError(f"--map {name}={source}: there is no column '{name}'; the left side is one of {known}.")
+            raise SettingError(f"--map {name}={source}: unknown column '{name}'; the left side is one of {known}.")
         if not source and name in REQUIRED:
             raise SettingError(f"--map {name}=: {name} is required and cannot be ignored; name its column.")
 
@@ -106,7 +106,7 @@ def resolve(
                 continue
             if wanted not in names and wanted not in folders:
                 raise DasError(
-                    f"{source}: there is no column '{wanted}' (from --map {canonical}={wanted}); "
+                    f"{source}: unknown column '{wanted}' (from --map {canonical}={wanted}); "
                     f"the file has the columns {listed}."
                 )
             candidates = [wanted]

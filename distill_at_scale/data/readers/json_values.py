@@ -55,7 +55,7 @@ def field_names(values: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """The fields of all objects, in the order of their first appearance."""
     names = dict.fromkeys(name for value in values for name in leaves(value))
     parents = {name[:at] for name in names for at, sign in enumerate(name) if sign == "."}
-    # Where one object has {"user": {"id": 1}} and another {"user": null}, there is no field "user".
+    # Where one object has {"user": {"id": 1}} and another {"user": null}, the field "user" does not exist.
     empty = {name for name in parents & names.keys() if all(isinstance(v.get(name), dict | None) for v in values)}
     return tuple(name for name in names if name not in empty)
 
@@ -88,7 +88,7 @@ def as_text(value: Any) -> str | None:
     """A value as text, null as None.
 
     Raises:
-        WrongValue: an array, object or boolean, or text that is no Unicode.
+        WrongValue: The value is an array, object or boolean, or text that is not Unicode.
     """
     if value is None:
         return None

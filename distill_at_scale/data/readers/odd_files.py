@@ -140,7 +140,7 @@ def _not_quite_integers(heads: Sequence[Head], canonical: str, name: str, schema
     total = sum(len(head.samples.get(name, [])) for head in texts)
     if not odd or 2 * len(odd) > total:
         return []
-    what = f"among the first {canonical}s is no plain integer, as most are, so that all are read as text (007 is not 7)"
+    what = f"among the first {canonical}s is not a plain integer, as most are, so all are read as text (007 is not 7)"
     return [Notice(what=what, count=len(odd), unit="value", example=shown(odd[0][0]))]
 
 

@@ -126,7 +126,7 @@ def _unpack(raw: bytes, compression: Compression, whole: bool, name: str) -> tup
 
 
 def _refuse_binary(name: str, data: bytes) -> NoReturn:
-    # In UTF-16 every second byte of Latin text is zero; without a byte order mark there is no other sign.
+    # In UTF-16 every second byte of Latin text is zero; without a byte order mark this is the only sign.
     low, high = data[::2].count(b"\x00"), data[1::2].count(b"\x00")
     if 5 * high > 2 * len(data) and 20 * low < len(data):
         raise DasError(f"{name}: the file is UTF-16 text; convert it to UTF-8, e.g. with iconv -f UTF-16LE -t UTF-8.")

@@ -38,7 +38,7 @@ def not_integers(values: Sequence[str]) -> list[str]:
 
 
 def _present(values: Sequence[Any]) -> list[Any]:
-    """What programs write where there is no value makes no text of a column of integers."""
+    """Drops the markers of missing values, which do not turn a column of integers into text."""
     return [value for value in values if value is not None and value not in ("", NO_ID, *NULL_LIKE)]
 
 
