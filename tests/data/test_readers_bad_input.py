@@ -208,7 +208,7 @@ def test_what_is_not_a_log_at_all(write, tmp_path):
     with zipfile.ZipFile(tmp_path / "log.zip", "w") as archive:
         archive.writestr("log.csv", GOOD_CSV)
     refused(["log.zip", "zip archive", "unpack"], tmp_path / "log.zip")
-    refused(["bz2", "cut off"], write("log.csv.bz2", b"BZh91AY&SY"))
+    refused(["bz2", "truncated"], write("log.csv.bz2", b"BZh91AY&SY"))
     refused(["UTF-16", "iconv"], write("log.csv", GOOD_CSV.encode("utf-16")))
     refused(["JSON array", "one object per line"], write("log.json", json.dumps([{"user": 1, "item": 2}])))
     refused(["none of the first lines is a JSON object"], write("log.json", json.dumps({"user": 1}, indent=1)))
