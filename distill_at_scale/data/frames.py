@@ -69,7 +69,7 @@ def to_polars(frame: Any) -> pl.DataFrame:
     """A frame of any library as a polars one; its columns are shared where their types allow it.
 
     Raises:
-        SettingError: ``frame`` is no table, or has a column of mixed types.
+        SettingError: ``frame`` is not a table, or has a column of mixed types.
     """
     if isinstance(frame, pl.DataFrame):
         return frame
@@ -84,7 +84,7 @@ def to_polars(frame: Any) -> pl.DataFrame:
         reason = " ".join(str(error).split()).rstrip(".")
         raise SettingError(f"The frame cannot be read as a table: {reason}; give each column one type.") from None
     raise SettingError(
-        f"A {type(frame).__name__} is no frame; give a polars or pandas DataFrame, an Arrow table, or any object with "
+        f"A {type(frame).__name__} is not a frame; give a polars or pandas DataFrame, an Arrow table, or any object with "
         "the Arrow PyCapsule interface."
     )
 
@@ -143,7 +143,7 @@ def read_log(frame: Any, given: Mapping[str, str | None] | None = None) -> pl.Da
         nanoseconds since 1970 UTC) · split (Int8, −1: in no split).
 
     Raises:
-        SettingError: no table, a column that is missing, a value that is no id, number or time.
+        SettingError: Not a table, a missing column, or a value that is not an id, number or time.
     """
     table, given = to_polars(frame), given or {}
     want_split = given.get(Columns.SPLIT) is not None or Columns.SPLIT in table.columns

@@ -74,7 +74,7 @@ def _refuse_dataset(uri: str, files: Sequence[storage.FileInfo]) -> None:
     names = {file.uri.removeprefix(f"{uri}/") for file in files}
     if {"manifest.json", "items.parquet"} <= names and any(name.startswith("shards/") for name in names):
         raise DasError(
-            f"{storage.redact(uri)}: this is a dataset, not a log; verbs take it as --data, and a log to prepare anew "
+            f"{storage.redact(uri)}: this is a dataset, not a log; verbs take it as --data, and a log to prepare again "
             f"is the one that it was made of (`das inspect` names it)."
         )
 
