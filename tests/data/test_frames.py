@@ -115,7 +115,7 @@ def test_columns_that_are_not_there(names: dict[str, str | None], sentence: str)
         (pl.DataFrame({"user_id": [[1]], "item_id": [1]}), r"'user_id' of the frame holds List\(Int64\); ids are"),
         (pl.DataFrame({"user_id": [True], "item_id": [1]}), "holds Boolean; ids are integers or text"),
         (pd.DataFrame({"user_id": [1, "a"], "item_id": [1, 2]}), "give each column one type"),
-        ({"user_id": [1]}, "A dict is no frame"),
+        ({"user_id": [1]}, "A dict is not a frame"),
     ],
 )
 def test_what_is_no_log(frame: Any, sentence: str) -> None:

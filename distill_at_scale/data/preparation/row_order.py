@@ -21,7 +21,7 @@ def in_time_order(columns: dict[str, np.ndarray], users: pl.Series, item_ids: pl
         columns: ``user`` and ``item`` (int32, positions in ``users`` and ``item_ids``), and any of ``timestamp``
             (nanoseconds), ``rating`` and ``split``.
         users, item_ids: ids.
-        seed: of the draw that settles ties.
+        seed: Seed of the draw that breaks ties.
     """
     user = columns[Columns.USER]
     time = columns.get(Columns.TIMESTAMP)
