@@ -84,8 +84,8 @@ def to_polars(frame: Any) -> pl.DataFrame:
         reason = " ".join(str(error).split()).rstrip(".")
         raise SettingError(f"The frame cannot be read as a table: {reason}; give each column one type.") from None
     raise SettingError(
-        f"A {type(frame).__name__} is not a frame; give a polars or pandas DataFrame, an Arrow table, or any object with "
-        "the Arrow PyCapsule interface."
+        f"A {type(frame).__name__} is not a frame; give a polars or pandas DataFrame, an Arrow table, or any object "
+        "with the Arrow PyCapsule interface."
     )
 
 
