@@ -17,7 +17,7 @@ from distill_at_scale.data.columns import SPLITS, Columns
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.preparation.row_order import in_time_order, one_of_each, ranks
 from distill_at_scale.data.readers.fields import REQUIRED, resolve
-from distill_at_scale.data.row_validation import clean_rows
+from distill_at_scale.data.row_validation import validate_rows
 from distill_at_scale.data.times import UNITS, TimeRule, is_likely
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.validation import did_you_mean
@@ -155,7 +155,7 @@ def read_log(frame: Any, given: Mapping[str, str | None] | None = None) -> pl.Da
             raise SettingError(f"Column '{columns[canonical]}' of the frame holds {dtype}; ids are integers or text.")
     id_types = {name: "int64" if raw[name].dtype.is_integer() else "string" for name in REQUIRED}
     times = _time_rule(raw[Columns.TIMESTAMP]) if Columns.TIMESTAMP in raw else TimeRule("ms")
-    good, bad = clean_rows(raw, id_types, times, "the frame", 0)
+    good, bad = validate_rows(raw, id_types, times, "the frame", 0)
     if bad.height:
         first = bad.row(0, named=True)
         raise SettingError(
