@@ -209,6 +209,8 @@ class Registry(Mapping[str, T], Generic[T]):
             return f"it does not extend {where}{also}"
         if inspect.isabstract(found):
             missing += sorted(getattr(found, "__abstractmethods__", ()))
+        if not missing and hasattr(found, "lacks"):
+            missing = found.lacks()
         return f"it lacks {', '.join(missing)}" if missing else None
 
 
@@ -249,6 +251,14 @@ class Names(Collection[str]):
             reasons.append(f"as a {table.kind}: {mismatch}")
         kinds = " or ".join(table.kind for table in self._tables)
         raise PluginError(f"'{name}' is not a {kinds} ({'; '.join(reasons)}).")
+
+    def is_built_in(self, name: str) -> bool:
+        """Whether a name is of the package itself."""
+        return any(table.is_built_in(name) for table in self._tables)
+
+    def known(self, name: str) -> Registry[Any] | None:
+        """The table of a name that may come from a file: nothing that nobody vouches for is imported; None: of none."""
+        return next((table for table in self._tables if name in table), None)
 
 
 def is_spec(name: str) -> bool:
@@ -353,12 +363,14 @@ SAMPLERS: Registry[Any] = Registry(
 DISTILLERS: Registry[Any] = Registry(
     "distiller",
     {
-        "sketch": "distillation.sketch:SketchConfig",
-        "distill_cf": "distillation.distill_cf_config:DistillCFConfig",
-        "farzi": "distillation.farzi.config:FarziConfig",
+        "sketch": "distillation.distillers.sketch:SketchDistiller",
+        "distill_cf": "distillation.distillers.distill_cf:DistillCFDistiller",
+        "farzi": "distillation.distillers.farzi:FarziDistiller",
     },
+    "distillation.distiller:Distiller",
+    required=("name", "Config", "makes"),
+    group="distill_at_scale.distillers",
 )
-"""name -> its settings"""
 
 VERBS: Registry[Any] = Registry(
     "verb",

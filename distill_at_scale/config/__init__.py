@@ -7,7 +7,7 @@ one, as ``5,10``, but for paths and addresses, which may hold a comma themselves
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -317,12 +317,14 @@ class SettingsConfig(Verb):
 class DistillConfig(ClusterConfig):
     """Learns a few synthetic users, or sequences, on which models train as well as on all real ones."""
 
+    of_some_methods: ClassVar[tuple[str, ...]] = ("users", "sequences", "length", "student", "teachers_at")
+
     data: str
     """Dataset to distill."""
     method: Distiller = "distill_cf"
     """distill_cf (synthetic users, learned by gradients through ∞-AE), sketch (synthetic users in closed form, by one
     randomised SVD, without training) or farzi (synthetic sequences, learned by gradients through the training of a
-    sequential model)."""
+    sequential model). Or one of your own, as package.module:Class."""
     users: int = Field(500, ge=1)
     """Number of synthetic users (distill_cf, sketch)."""
     sequences: int = Field(50, ge=1)

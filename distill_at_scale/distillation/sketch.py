@@ -11,12 +11,9 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 
 from distill_at_scale.data import hashing
 from distill_at_scale.distillation.users import RealUsers
-from distill_at_scale.evaluation.retention import PRIMARY
-from distill_at_scale.models.base import ModelConfig
 
 Init = Literal["random", "kmeans", "sketch"]
 
@@ -28,19 +25,6 @@ _CLUSTER_RANK, _LLOYD_PASSES = 64, 10
 # Of :func:`sketch` and of its rows: on ml-1m, three seeds, validation ndcg@10 .9 ± .2 percent of itself (standard
 # error) above that of 1 and 1; either alone brings half of it, 1.2 no more.
 _EMPHASIS, _SCALE = 1.1, 0.6
-
-
-class SketchConfig(ModelConfig):
-    """Settings of the sketch as a method of its own."""
-
-    users: int = Field(default=500, ge=1)
-    """μ, synthetic users."""
-    metric: str = Field(default=PRIMARY, pattern=r"^(hr|recall|precision|ndcg|mrr)@[1-9][0-9]*$")
-    """Validation metric by which λ is chosen."""
-    validation_users: int = Field(default=3000, ge=1)
-    """Users, drawn by hash, on whom it is measured; all where there are fewer."""
-    seed: int = Field(default=0, ge=0)
-    """Random seed."""
 
 
 def initial_rows(init: Init, n: int, users: RealUsers, seed: int) -> torch.Tensor:

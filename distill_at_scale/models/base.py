@@ -73,6 +73,9 @@ class Recommender(Recommends, ABC):
     """What to do where memory does not suffice; the end of a sentence."""
     by_gradients: ClassVar[bool] = False
     """Whether it is trained step by step (a TorchRecommender), on as many workers as asked for."""
+    solvers: ClassVar[tuple[str, ...]] = ()
+    """Ways to solve it (its setting ``solver``), some of them on several workers that stream the rows; none for most. A
+    model that has them extends :class:`~distill_at_scale.models.infinite_ae.InfiniteAE`."""
     learns_from_rows: ClassVar[bool] = False
     """Whether :meth:`fit_rows` works: whether real-valued rows of synthetic users can take the place of a log."""
     learns_from_sequences: ClassVar[bool] = False

@@ -85,6 +85,7 @@ class InfiniteAE(Recommender):
     """
 
     name: ClassVar[str] = "infinite_ae"
+    solvers: ClassVar[tuple[str, ...]] = ("exact", "nystrom", "pcg")
     Config: ClassVar[type[ModelConfig]] = InfiniteAEConfig
     instead: ClassVar[str] = (
         "fit it on a sample of the users, or take a model whose memory does not grow with users × users "

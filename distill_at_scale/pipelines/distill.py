@@ -1,7 +1,6 @@
 """distill: a few synthetic users or sequences out of a dataset, on Ray Train.
 
-    every worker: its own shards' users ─► DistillCF (rows the same on each, gradients added up) ─► rank 0 writes
-                  its own trajectories  ─► Farzi (latent sequences the same on each)             ─► rank 0 writes
+    every worker: its own shards' users ─► the distiller (the same numbers on each, gradients summed) ─► rank 0 writes
 
 Checkpoints lie in `<output>/_work/distill` until the result is written. A run that was killed goes on from the newest
 when the same command runs again, on as many workers as are asked for then: what is drawn does not depend on their
@@ -12,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import time
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -21,32 +20,18 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME, WORK
 from distill_at_scale.distillation import synthetic
-from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
-from distill_at_scale.distillation.farzi import FarziConfig
-from distill_at_scale.distillation.sketch import SketchConfig
+from distill_at_scale.distillation.distiller import Distiller
 from distill_at_scale.distillation.synthetic_manifest import SequencesRecord, is_synthetic
-from distill_at_scale.errors import DasError, OutputExistsError, SettingError
+from distill_at_scale.errors import OutputExistsError, SettingError
 from distill_at_scale.models.warming import warm_up
-from distill_at_scale.pipelines.distilling.rows import distill_rows
-from distill_at_scale.pipelines.distilling.sequences import check_farzi, distill_farzi
+from distill_at_scale.pipelines.distilling.group_job import GroupJob, run_distiller
 from distill_at_scale.pipelines.runtime import output_folder, progress, resources, run_record, session
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.training.worker_group import TorchCommunicator, WorkerGroupSpec, run_group
 from distill_at_scale.registry import DISTILLERS
-from distill_at_scale.settings import parse
-
-Method = DistillCFConfig | SketchConfig | FarziConfig
 
 _FOLDER, _PLAN = "distill", "plan.json"
 _STEPS = 100
-# The options that say what a method makes; those of the others are refused.
-_MAKES: dict[str, tuple[str, ...]] = {
-    "distill_cf": ("users",),
-    "sketch": ("users",),
-    "farzi": ("sequences", "length", "student"),
-}
-# And those that say nothing about it.
-_BESIDE: dict[str, tuple[str, ...]] = {"farzi": ("teachers_at",)}
 
 
 class DistillResult(BaseModel):
@@ -87,23 +72,16 @@ def distill(config: DistillConfig) -> DistillResult:
         DasError: no dataset, a wrong setting, more users than there are or longer sequences than theirs, an output
             that exists or in which another run has begun, too little memory, a loss that is no number.
     """
-    method = method_config(config)
+    distiller = distiller_of(config)
     dataset = Dataset.open(config.data)
-    option = _MAKES[config.method][0]
-    wanted = getattr(method, option)
-    if wanted > dataset.n_users:
-        raise DasError(
-            f"--{option} {wanted:,} is more than the {dataset.n_users:,} users of "
-            f"{storage.redact(dataset.uri)}; set fewer."
-        )
     output = storage.normalise(config.output)
-    if isinstance(method, FarziConfig):
-        begun = _begun(output)
-        if "parallel" not in config.set and begun and not config.overwrite and begun.get("method") == config.method:
-            # The number of workers may change on the way, what they do together may not.
-            method = method.model_copy(update={"parallel": begun["parallel"]})
-        check_farzi(method, dataset, config.workers)
-    _claim(config, method, dataset, output)
+    begun = None if config.overwrite else _begun(output)
+    if begun and begun.get("method") == config.method:
+        # The number of workers may change on the way, what they do together may not.
+        kept = {name: begun[name] for name in distiller.for_workers(config.workers) if name not in config.set}
+        distiller = type(distiller)(distiller.config.model_copy(update=kept))
+    distiller.check(dataset, config.workers)
+    _claim(config, distiller.config, dataset, output)
     if config.teachers_at is not None:
         storage.check_writable(storage.join(storage.normalise(config.teachers_at), "teacher.safetensors"))
     record = run_record.RunRecord("distill", config.model_dump(mode="json", exclude={"address", "overwrite"}))
@@ -114,20 +92,20 @@ def distill(config: DistillConfig) -> DistillResult:
         checkpoint_every=config.checkpoint_every,
         keep_checkpoints=config.keep_checkpoints,
     )
-    data, name = dataset.uri, f"distill by {config.method}"
-    kept = None if config.teachers_at is None else storage.normalise(config.teachers_at)
+    data, name, method = dataset.uri, f"distill by {config.method}", config.method
+    # What travels is the name and plain settings: workers import the distiller for themselves.
+    own = distiller.config.model_dump()
+    shared = None if config.teachers_at is None else storage.normalise(config.teachers_at)
     with session.ensure(config.address):
         if config.gpu:
             resources.require_gpu()
         with progress.stage(name, _STEPS) as stage, progress.relay(stage, _STEPS) as on_progress:
 
             def work(group: WorkerGroupSpec, communicator: TorchCommunicator) -> None:
-                if isinstance(method, FarziConfig):
-                    distill_farzi(group, communicator, data, method, output, on_progress, kept)
-                else:
-                    distill_rows(group, communicator, data, method, output, on_progress)
+                job = GroupJob(group, communicator, Dataset.open(data), on_progress, shared)
+                run_distiller(DISTILLERS.find(method).create(own, method), job, method, output)
 
-            run_group(record, name, group, work, functools.partial(warm_up, "infinite_ae"))
+            run_group(record, name, group, work, functools.partial(warm_up, distiller.warm_model))
     record.write(output)
     storage.remove(storage.join(output, WORK))
     made = synthetic.SyntheticDataset.open(output).manifest
@@ -139,7 +117,7 @@ def distill(config: DistillConfig) -> DistillResult:
         users=made.n_users,
         real_users=made.parent.n_users,
         data=made.parent.fingerprint,
-        metric=method.metric,
+        metric=distiller.config.metric,
         curve=made.curve,
         settings=made.settings,
         sequences=made.sequences,
@@ -152,24 +130,23 @@ def distill(config: DistillConfig) -> DistillResult:
     )
 
 
-def method_config(config: DistillConfig) -> Method:
-    """The method's own settings; of Farzi's pools there is one a worker where nothing else is set.
+def distiller_of(config: DistillConfig) -> Distiller:
+    """The distiller with its settings: those of options, of --set, and those that follow from the number of workers.
 
     Raises:
         SettingError: for a wrong one, naming it.
     """
-    kind, own = DISTILLERS[config.method], _MAKES[config.method]
-    every = {name for names in (*_MAKES.values(), *_BESIDE.values()) for name in names}
-    if foreign := sorted(config.model_fields_set & (every - {*own, *_BESIDE.get(config.method, ())})):
-        takes = ", ".join(f"--{name}" for name in own)
+    kind: type[Distiller] = DISTILLERS.find(config.method)
+    own = (kind.size(), *kind.options)
+    takes = {*own, "teachers_at"} if kind.shares_teachers else set(own)
+    if foreign := sorted(config.model_fields_set & (set(DistillConfig.of_some_methods) - takes)):
+        options = ", ".join(f"--{name}" for name in own)
         option = foreign[0].replace("_", "-")
-        raise SettingError(f"--{option} is not of {config.method}, which takes {takes}; leave it out.")
+        raise SettingError(f"--{option} is not of {config.method}, which takes {options}; leave it out.")
     if twice := sorted(config.set.keys() & {*own, "seed"}):
         raise SettingError(f"{twice[0]} is given by --{twice[0]}, not by --set.")
-    given = {**config.set, **{name: getattr(config, name) for name in own}, "seed": config.seed}
-    if kind is FarziConfig:
-        given = {"parallel": config.workers, **given}
-    return cast(Method, parse(config.method, kind, given))
+    given = {name: getattr(config, name) for name in own}
+    return kind.create({**kind.for_workers(config.workers), **config.set, **given, "seed": config.seed}, config.method)
 
 
 def _begun(output: str) -> dict[str, Any] | None:
@@ -181,7 +158,7 @@ def _begun(output: str) -> dict[str, Any] | None:
         return None
 
 
-def _claim(config: DistillConfig, method: Method, dataset: Dataset, output: str) -> None:
+def _claim(config: DistillConfig, method: BaseModel, dataset: Dataset, output: str) -> None:
     """Makes the output this run's: refuses what is finished, or begun with other settings, unless told."""
     plan = {
         "data": dataset.manifest.fingerprint,

@@ -18,7 +18,7 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import SettingError
-from distill_at_scale.models import create_model, find_model
+from distill_at_scale.models import MODELS, create_model, find_model
 from distill_at_scale.models.saved import MODEL_FILE, read_description
 from distill_at_scale.models.selection import Selection
 from distill_at_scale.models.warming import warm_up
@@ -64,10 +64,11 @@ def fit(config: FitConfig) -> FitResult:
     """
     # Wrong settings are found before a cluster is started for them.
     model = find_model(config.model)
-    streamable = config.model == "infinite_ae"
+    streamable = bool(model.solvers)
     if config.solver is not None:
         if not streamable:
-            raise SettingError(f"--solver is of infinite_ae; leave it out for {config.model}.")
+            able = ", ".join(name for name, one in MODELS.items() if one.solvers)
+            raise SettingError(f"--solver is of {able}; leave it out for {config.model}.")
         config = config.model_copy(update={"set": {**config.set, "solver": config.solver}})
     model.parse_config(config.set)
     if streamable:
@@ -95,7 +96,7 @@ def fit(config: FitConfig) -> FitResult:
         solver: Literal["exact", "nystrom", "pcg"] = "exact"
         if streamable and not config.gpu:
             plan = plan_fit(config, dataset)
-            say(plan)
+            say(config.model, plan)
             solver = plan.solver
             given = {**config.set, "solver": solver}
             record.config["plan"] = asdict(plan)

@@ -21,8 +21,8 @@ from distill_at_scale.genie.model import MOST_KEPT, DataGenie, bounded
 from distill_at_scale.genie.trials import FULL, cells, read_trials
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.dataset_features import features
-from distill_at_scale.pipelines.sweeps.small_datasets import OF_SEQUENCES, command, synthetic_users, train_bytes, unit
-from distill_at_scale.samplers import SAMPLERS
+from distill_at_scale.pipelines.sweeps.small_datasets import command, number, suits, train_bytes, unit
+from distill_at_scale.registry import DISTILLERS, METHODS, SAMPLERS
 
 TRAINED = "trained"
 """Folder of the Data-Genie that comes with the package."""
@@ -171,7 +171,7 @@ def _measured(dataset: Dataset, uri: str) -> pl.DataFrame:
         fit_share=pl.col("fit_cpu_s") / pl.col("fit_full_cpu_s"),
         bytes_share=pl.col("bytes") / whole["bytes"].mean() if whole.height else pl.lit(None, dtype=pl.Float64),
         trained=pl.col("kept_by_model"),
-        unit=pl.Series(map(unit, found["method"]), dtype=pl.String),
+        unit=pl.Series([unit(method, described) for method in found["method"]], dtype=pl.String),
         why=pl.Series(why, dtype=pl.String),
     )
 
@@ -180,8 +180,7 @@ def _predicted(dataset: Dataset, config: RecommendConfig) -> tuple[pl.DataFrame,
     """What Data-Genie expects, in the same columns, and its notes."""
     genie = DataGenie.load(config.genie or str(Path(distill_at_scale.genie.__file__).parent / TRAINED))
     measured = features(dataset, config.address)
-    times = dataset.manifest.has_timestamps
-    suitable = [m for m in genie.encoder.methods if m not in SAMPLERS or times or not SAMPLERS[m].timestamps]
+    suitable = [method for method in genie.encoder.methods if METHODS.known(method) and suits(method, dataset)]
     found = genie.predict(measured, suitable)
     like = [fingerprint for fingerprint, _ in genie.neighbours.nearest(measured, _LIKE)]
     why = [_like(genie.cells, like, row["method"], row["budget"]) for row in found.iter_rows(named=True)]
@@ -207,9 +206,8 @@ def _bytes_share(dataset: Dataset, method: str, budget: float) -> float | None:
     """About how many bytes a small dataset takes, as a share of those of the train rows; None where it is not known."""
     if method in SAMPLERS:
         return budget
-    if method == OF_SEQUENCES:
-        return None
-    return 4.0 * synthetic_users(budget, dataset.n_users) * dataset.n_items / max(train_bytes(dataset), 1)
+    size = DISTILLERS[method].bytes_of(number(method, budget, dataset.n_users), dataset.n_items)
+    return None if size is None else size / max(train_bytes(dataset), 1)
 
 
 def _like(known: pl.DataFrame, fingerprints: list[str], method: str, budget: float) -> str:
@@ -265,7 +263,13 @@ def _ranked(found: pl.DataFrame, keep: float, dataset: Dataset) -> list[Option]:
             **{name: row[name] for name in names},
             meets=row["kept"] >= keep,
             safe=row["seeds"] != 1 and row["kept_low"] is not None and row["kept_low"] >= keep,
-            command=command(dataset.uri, row["method"], row["budget"], synthetic_users(row["budget"], dataset.n_users)),
+            command=command(
+                dataset.uri,
+                row["method"],
+                row["budget"],
+                number(row["method"], row["budget"], dataset.n_users),
+                row["unit"],
+            ),
         )
         for row in sorted(best, key=order)
     ]

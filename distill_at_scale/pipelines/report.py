@@ -148,7 +148,7 @@ def report(config: ReportConfig) -> ReportResult:
     storage.check_writable(storage.normalise(config.output))
     about, trials = read_trials(sweep)
     full = trials.filter(pl.col("method") == FULL)
-    found = gather(cells(trials))
+    found = gather(cells(trials), about)
     best = best_cell(found, config.keep)
     (dataset, fingerprint) = trials.select("dataset", "fingerprint").row(0)
     return ReportResult(
@@ -162,7 +162,7 @@ def report(config: ReportConfig) -> ReportResult:
         safe=best_cell([c for c in found if c.new_low is not None and c.new_low >= config.keep], config.keep),
         command=None
         if best is None
-        else command(about["data"]["uri"], best.method, best.budget, round(best.rows or 0)),
+        else command(about["data"]["uri"], best.method, best.budget, round(best.rows or 0), best.unit),
         cells=found,
         by_metric=_by_metric(trials),
         full=_full(full),
@@ -176,15 +176,19 @@ def report(config: ReportConfig) -> ReportResult:
     )
 
 
-def gather(table: pl.DataFrame) -> list[Cell]:
-    """A table of cells as objects, those on the two fronts marked; what keeps no number is left out."""
+def gather(table: pl.DataFrame, about: Mapping[str, Any] | None = None) -> list[Cell]:
+    """A table of cells as objects, those on the two fronts marked; what keeps no number is left out.
+
+    Args:
+        about: what the sweep says of itself.
+    """
     rows = table.sort("method", "budget").to_dicts()
     found = []
     for row in rows:
         numbers = {name: _number(value) if isinstance(value, float) else value for name, value in row.items()}
         if numbers["kept"] is not None:
             cost = {name: numbers[name] or 0.0 for name in ("make_cpu_s", "fit_cpu_s", "fit_full_cpu_s")}
-            numbers["unit"] = unit(row["method"])
+            numbers["unit"] = unit(row["method"], about)
             found.append(Cell.model_validate({**numbers, **cost, "kept_by_model": _by_model(row["kept_by_model"])}))
     compared = [cell for cell in found if cell.common]
     for k in front([(cell.cost, cell.kept) for cell in compared]):

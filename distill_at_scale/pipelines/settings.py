@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from distill_at_scale.config import SettingsConfig
-from distill_at_scale.pipelines.runtime.own_settings import SIZES, model_of
+from distill_at_scale.pipelines.runtime.own_settings import model_of
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.registry import DISTILLERS, EVERYTHING, MODELS, SAMPLERS
 from distill_at_scale.validation import kind_of
@@ -51,18 +52,26 @@ def list_settings(config: SettingsConfig) -> SettingsList:
     if name is None:
         return SettingsList(name=None, kind=None, settings=[], names=names)
     kind = EVERYTHING.find(name).kind
-    found = [_setting(name, key, field) for key, field in model_of(name).model_fields.items()]
+    options = _options(name)
+    found = [_setting(key, field, options) for key, field in model_of(name).model_fields.items()]
     return SettingsList(name=name, kind=kind, settings=found, names={})
 
 
-def _setting(owner: str, name: str, field: FieldInfo) -> Setting:
-    option = f"--{name.replace('_', '-')}"
-    of_distiller = owner in DISTILLERS and name in (*SIZES, "length", "student", "seed")
+def _options(owner: str) -> Collection[str] | None:
+    """Settings that are options of a verb; None: all are."""
+    table = EVERYTHING.find(owner)
+    if table is SAMPLERS:
+        return None
+    distiller = DISTILLERS[owner] if table is DISTILLERS else None
+    return () if distiller is None else (distiller.size(), *distiller.options, "seed")
+
+
+def _setting(name: str, field: FieldInfo, options: Collection[str] | None) -> Setting:
     return Setting(
         name=name,
         type=kind_of(field),
         default=None if field.is_required() else field.get_default(call_default_factory=True),
         required=field.is_required(),
         meaning=" ".join((field.description or "").split()),
-        given_by=option if owner in SAMPLERS or of_distiller else f"--set {name}=VALUE",
+        given_by=f"--{name.replace('_', '-')}" if options is None or name in options else f"--set {name}=VALUE",
     )

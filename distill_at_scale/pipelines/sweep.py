@@ -46,7 +46,7 @@ from distill_at_scale.pipelines.sweeps.sweep_result import SweepResult
 from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, plan_trials, sources
 from distill_at_scale.pipelines.sweeps.trial_table import TrialTable
 from distill_at_scale.pipelines.sweeps.tune import DRIVER, LOGS, Trial, check_mlflow, computing, run_trials
-from distill_at_scale.registry import METHODS
+from distill_at_scale.registry import EVERYTHING, METHODS
 from distill_at_scale.settings import seconds
 
 log = logging.getLogger(__name__)
@@ -150,7 +150,6 @@ class _Sweep:
 
     def _search(self) -> None:
         """Replaces defaults by what is best on validation."""
-        users = small_datasets.synthetic_users(self.config.shares[0], self.dataset.n_users)
         for owner in filter(hyperparameter_search.searchable, (*self.models, *self.methods)):
             if self.deadline is not None and time.time() >= self.deadline:
                 return
@@ -158,7 +157,7 @@ class _Sweep:
                 owner,
                 self.dataset,
                 self.settings.get(owner, {}),
-                users=users,
+                budget=self.config.shares[0],
                 trials=self.config.search,
                 output=self.output,
                 deadline=self.deadline,
@@ -282,12 +281,15 @@ class _Sweep:
         }
 
     def _describe(self, more: Mapping[str, Any]) -> None:
+        foreign = {m: small_datasets.unit(m) for m in self.methods if not EVERYTHING.is_built_in(m)}
         content = {
             "data": self._data(),
             "config": self.config.model_dump(mode="json", exclude={"address", "mlflow", "overwrite"}),
             "versions": run_record.versions(),
             "version": VERSION,
             "trials": self.records,
+            # Whoever reads the sweep need not import what others wrote.
+            **({"units": foreign} if foreign else {}),
             **more,
         }
         recorded.write_json(storage.join(self.output, NAME), content)

@@ -19,7 +19,7 @@ from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import load_model
 from distill_at_scale.models.training.sources import ShardSource
-from distill_at_scale.pipelines.distill import distill, method_config
+from distill_at_scale.pipelines.distill import distill, distiller_of
 from distill_at_scale.pipelines.evaluate import evaluate
 from distill_at_scale.pipelines.export import export
 from distill_at_scale.pipelines.fit import fit
@@ -39,8 +39,8 @@ def in_process(data: Dataset) -> DistillCF:
     """The same without Ray, by one worker."""
     from distill_at_scale.config import DistillConfig
 
-    config = method_config(DistillConfig(data=data.uri, output="-", users=8, set=SETTINGS))
-    distiller = DistillCF(config, RealUsers(ShardSource(data), judged=config.validation_users))  # type: ignore[arg-type]
+    config = distiller_of(DistillConfig(data=data.uri, output="-", users=8, set=SETTINGS)).config
+    distiller = DistillCF(config, RealUsers(ShardSource(data), judged=config.validation_users))
     distiller.run()
     return distiller
 

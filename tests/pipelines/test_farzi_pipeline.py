@@ -17,13 +17,12 @@ from prepare_kit import inline_prepare, write_logs
 import distill_at_scale as das
 from distill_at_scale.config import DistillConfig
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.distillation.farzi import FarziConfig, LatentSequences
+from distill_at_scale.distillation.farzi import LatentSequences
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie.trials import read_trials
-from distill_at_scale.pipelines.distill import distill, method_config
-from distill_at_scale.pipelines.distilling.sequences import distill_farzi
-from distill_at_scale.pipelines.distilling.teachers import SingleWorker
+from distill_at_scale.pipelines.distill import distill, distiller_of
+from distill_at_scale.pipelines.distilling.group_job import GroupJob, SingleWorker, run_distiller
 from distill_at_scale.pipelines.evaluate import evaluate
 from distill_at_scale.pipelines.export import export
 from distill_at_scale.pipelines.fit import fit
@@ -88,11 +87,11 @@ def in_process(
         if what == last:
             raise _Killed
 
-    method = method_config(DistillConfig(**asked(data, output, **changed)))
-    assert isinstance(method, FarziConfig)
+    distiller = distiller_of(DistillConfig(**asked(data, output, **changed)))
     group = WorkerGroupSpec(workers=1, gpu=False, work=str(output / "_work" / "distill"), checkpoint_every=2)
     folder = None if kept is None else str(kept)
-    distill_farzi(group, SingleWorker(torch.device("cpu")), data.uri, method, str(output), on_progress, folder)
+    job = GroupJob(group, SingleWorker(torch.device("cpu")), data, on_progress, folder)
+    run_distiller(distiller, job, "farzi", str(output))
     return SyntheticDataset.open(str(output))
 
 
@@ -256,7 +255,7 @@ def test_refusals(tmp_path: Path, data: Dataset) -> None:
         output=str(tmp_path / "timeless"),
         split="20_percent_hist",
     )
-    with pytest.raises(DasError, match="has no timestamps, so its rows are no sequences"):
+    with pytest.raises(DasError, match=r"farzi goes by time, but .* has no timestamps"):
         distill(**asked(timeless, output))
     assert not output.exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "plugins"))
 
 from cli_kit import Das
 from plugins_kit import PACKAGE, forget
+
+# Workers of the session, which starts later, find the package too; this process only where a test asks for it.
+os.environ["PYTHONPATH"] = os.pathsep.join([os.environ["PYTHONPATH"], str(PACKAGE)])
 
 
 @pytest.fixture

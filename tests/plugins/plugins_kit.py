@@ -10,7 +10,7 @@ import pytest
 from distill_at_scale import registry
 
 PACKAGE = Path(__file__).parent / "package"
-DAMPENED, OLDEST = "outside.model:Dampened", "outside.sampler:OLDEST"
+DAMPENED, OLDEST, MEANS = "outside.model:Dampened", "outside.sampler:OLDEST", "outside.distiller:Means"
 
 
 def forget() -> None:

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from cli_kit import Das
 from dataset_kit import write_dataset
-from plugins_kit import DAMPENED, OLDEST, entry_points, forget
+from plugins_kit import DAMPENED, MEANS, OLDEST, entry_points, forget
 
 from distill_at_scale import registry
+from distill_at_scale.config import DistillConfig
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import PluginError, SettingError
 from distill_at_scale.models import create_model, find_model, load_model
+from distill_at_scale.pipelines.distill import distiller_of
 from distill_at_scale.pipelines.runtime import own_settings
-from distill_at_scale.registry import EVERYTHING, METHODS, MODELS, SAMPLERS, file_name, is_spec
+from distill_at_scale.registry import DISTILLERS, EVERYTHING, METHODS, MODELS, SAMPLERS, file_name, is_spec
 from distill_at_scale.samplers import find_sampler
 
 pytestmark = pytest.mark.usefixtures("outside")
@@ -59,6 +61,20 @@ def test_what_is_no_model_is_said(spec: str, says: str) -> None:
     with pytest.raises(PluginError, match=says):
         find_model(spec)
     assert spec not in MODELS
+
+
+def test_a_distiller_by_spec() -> None:
+    assert METHODS.find(MEANS) is DISTILLERS
+    assert DISTILLERS[MEANS].size() == "users"
+    assert own_settings.by_owner({f"{MEANS}.scale": 2}, EVERYTHING, "") == {MEANS: {"scale": 2}}
+    with pytest.raises(SettingError, match="users is given by the budgets"):
+        own_settings.by_owner({f"{MEANS}.users": 2}, EVERYTHING, "")
+    with pytest.raises(PluginError, match=r"is not a distiller: it lacks Config\.users, Config\.seed, Config\.metric"):
+        DISTILLERS.find("outside.distiller:Sizeless")
+    with pytest.raises(SettingError, match=rf"--length is not of {MEANS}, which takes --users; leave it out"):
+        distiller_of(DistillConfig(data="-", output="-", method=MEANS, length=3))
+    with pytest.raises(SettingError, match=rf"{MEANS}: setting 'scale': 0 must be above 0"):
+        distiller_of(DistillConfig(data="-", output="-", method=MEANS, set={"scale": 0}))
 
 
 def test_a_module_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,8 +28,8 @@ from distill_at_scale.distillation.adjoint import OptimizerState
 from distill_at_scale.distillation.farzi.initialisation import Teacher
 from distill_at_scale.distillation.farzi.inner_loop import OPTIMIZER, InnerLoop, led_on, run_inner_loop, train_student
 from distill_at_scale.distillation.farzi.latent import LatentSequences
-from distill_at_scale.distillation.farzi.loop_config import FarziLoopConfig
 from distill_at_scale.distillation.farzi.outer_loss import OuterBatches, outer_loss
+from distill_at_scale.distillation.farzi_config import FarziLoopConfig
 from distill_at_scale.distillation.students import Parameters, Student
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.training.communicator import Communicator

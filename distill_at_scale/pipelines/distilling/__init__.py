@@ -1,1 +1,1 @@
-"""The workers of `distill`: synthetic rows and latent sequences."""
+"""The workers of `distill`."""

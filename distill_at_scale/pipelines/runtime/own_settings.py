@@ -16,9 +16,6 @@ from distill_at_scale.registry import DISTILLERS, EVERYTHING, MODELS, SAMPLERS, 
 from distill_at_scale.settings import parse
 from distill_at_scale.validation import did_you_mean, same_name
 
-SIZES = ("users", "sequences")
-"""settings of distillers that a budget stands for"""
-
 
 class NoSettings(BaseModel):
     """Of what has none."""
@@ -35,7 +32,7 @@ def model_of(owner: str) -> type[BaseModel]:
     table = EVERYTHING.find(owner)
     if table is SAMPLERS:
         return ProxyConfig if SAMPLERS[owner].proxy else NoSettings
-    found: type[BaseModel] = MODELS[owner].Config if table is MODELS else DISTILLERS[owner]
+    found: type[BaseModel] = table[owner].Config
     return found
 
 
@@ -73,8 +70,9 @@ def check(owner: str, given: Mapping[str, Any]) -> None:
     Raises:
         SettingError: naming all that is wrong.
     """
-    if EVERYTHING.find(owner) is not MODELS:
-        for name in ("seed", *SIZES):
+    table = EVERYTHING.find(owner)
+    if table is not MODELS:
+        for name in ("seed", DISTILLERS[owner].size()) if table is DISTILLERS else ("seed",):
             if name in given:
                 by = "the seeds" if name == "seed" else "the budgets"
                 raise SettingError(f"{owner}: {name} is given by {by}; leave it out.")

@@ -19,17 +19,17 @@ from pydantic import BaseModel, ConfigDict
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import restartable
-from distill_at_scale.models import MODELS, find_model
+from distill_at_scale.distillation.distiller import Distiller, Loop
+from distill_at_scale.models import find_model
 from distill_at_scale.models.search_space import search_space
 from distill_at_scale.pipelines.runtime import resources
 from distill_at_scale.pipelines.sweeps.evaluations import EvaluationTask, fits_beside_others
 from distill_at_scale.pipelines.sweeps.trial_table import TrialTable
 from distill_at_scale.pipelines.sweeps.tune import Tried, run_search
-from distill_at_scale.registry import file_name
+from distill_at_scale.registry import DISTILLERS, EVERYTHING, MODELS, file_name
 
 RECORDS = "searched"
 """folder of a sweep: what each search found"""
-_DISTILLER = "distill_cf"
 
 
 class Searched(BaseModel):
@@ -53,8 +53,11 @@ class Searched(BaseModel):
 
 
 def searchable(owner: str) -> bool:
-    """Whether there is anything to search: a model trained by gradients, or Distill-CF."""
-    return owner == _DISTILLER or (owner in MODELS and find_model(owner).by_gradients)
+    """Whether there is anything to search: of a model trained by gradients, or a distiller that says so."""
+    table = EVERYTHING.find(owner)
+    if table is DISTILLERS:
+        return bool(DISTILLERS[owner].create({}).searched())
+    return table is MODELS and find_model(owner).by_gradients
 
 
 def search(
@@ -62,7 +65,7 @@ def search(
     data: Dataset,
     settings: Mapping[str, Any],
     *,
-    users: int,
+    budget: float,
     trials: int,
     output: str,
     deadline: float | None,
@@ -72,7 +75,7 @@ def search(
 
     Args:
         settings: that are given, and not searched.
-        users: synthetic ones, of a distiller.
+        budget: of a distiller, as a share of the users.
         trials: settings that are tried, the defaults first.
         output: folder of the sweep.
         deadline, mlflow: as of :func:`~distill_at_scale.pipelines.sweeps.tune.run_trials`.
@@ -81,8 +84,11 @@ def search(
         DasError: Optuna is not installed; a setting that does not exist.
     """
     fixed = dict(settings)
-    config = _config(owner, fixed, users)
-    known = {"learning_rate": config.rate, "hide": config.hidden} if owner == _DISTILLER else config.model_dump()
+    table = EVERYTHING.find(owner)
+    users = (DISTILLERS[owner] if table is DISTILLERS else Distiller).number(budget, data.n_users)
+    distiller = _distiller(owner, fixed, users) if table is DISTILLERS else None
+    config = find_model(owner).parse_config(fixed) if distiller is None else distiller.config
+    known = config.model_dump() if distiller is None else distiller.searched()
     first = {name: float(value) for name, value in known.items() if isinstance(value, int | float)}
     space = {name: range_ for name, range_ in search_space(first).items() if name not in settings}
     content = [
@@ -100,13 +106,11 @@ def search(
         if before.key == key:
             return before
     lanes = sum(cpus for cpus, _ in resources.nodes())
-    if owner == _DISTILLER:
-        from distill_at_scale.pipelines.distilling.rows import bytes_needed
-
-        beside = resources.has_room_beside_others(bytes_needed(config, data, 1))
-    else:
+    if distiller is None:
         pair = EvaluationTask.of(data.uri, data.manifest.fingerprint, data, owner, output, "validation", settings=fixed)
         beside = fits_beside_others(pair)
+    else:
+        beside = resources.has_room_beside_others(distiller.memory(data, 1))
     board = TrialTable(f"search settings of {owner}", trials, best_by="validation")
     with board.shown():
         found = run_search(
@@ -115,7 +119,7 @@ def search(
             {name: first[name] for name in space},
             board,
             trials=trials,
-            rounds=_rounds(owner, config),
+            rounds=int(config.epochs) if distiller is None else distiller.rounds(),
             larger_is_better=config.metric != "mse",
             lanes=max(1, min(lanes, trials)) if beside else 1,
             output=output,
@@ -148,24 +152,10 @@ def _at(found: list[Tried], settings: Mapping[str, float]) -> float | None:
     )
 
 
-def _config(owner: str, settings: Mapping[str, Any], users: int) -> Any:
-    """Of a model, or of a distillation into ``users``; what is wrong is said as `fit` and `distill` say it."""
-    if owner != _DISTILLER:
-        return find_model(owner).parse_config(settings)
-    from distill_at_scale.config import DistillConfig
-    from distill_at_scale.pipelines.distill import method_config
-
-    asked = {"data": "-", "output": "-", "users": users, "set": dict(settings)}
-    return method_config(DistillConfig.model_validate(asked))
-
-
-def _rounds(owner: str, config: Any) -> int:
-    """Validations of a trial that is not stopped: after each epoch, or of a distiller at the start and on the way."""
-    if owner != _DISTILLER:
-        return int(config.epochs)
-    from distill_at_scale.distillation.distill_cf import default_steps
-
-    return 1 + -(-(config.steps or default_steps(config.users)) // config.validate_every)
+def _distiller(owner: str, settings: Mapping[str, Any], users: int) -> Distiller:
+    """With settings, into so many users or sequences; what is wrong is said as `distill` says it."""
+    kind: type[Distiller] = DISTILLERS[owner]
+    return kind.create({**kind.for_workers(1), **settings, kind.size(): users}, owner)
 
 
 def _learn(
@@ -177,8 +167,6 @@ def _learn(
     on_progress: Callable[[float], None],
 ) -> None:
     """One trial: trains in this process, and tells the validation metric of every round."""
-    from distill_at_scale.distillation.distill_cf import DistillCF
-    from distill_at_scale.distillation.users import RealUsers
     from distill_at_scale.models import create_model
     from distill_at_scale.models.device import resolve_device
     from distill_at_scale.models.training.sources import ShardSource
@@ -186,15 +174,13 @@ def _learn(
     from distill_at_scale.models.training.trainer import Trainer
 
     resources.use_threads(1)
-    source = ShardSource(Dataset.open(uri))
-    learner: Trainer | DistillCF
-    if owner == _DISTILLER:
-        config = _config(owner, {**fixed, **settings}, users)
-        learner = DistillCF(config, RealUsers(source, seed=config.seed, judged=config.validation_users))
+    learner: Loop
+    if EVERYTHING.find(owner) is DISTILLERS:
+        learner = _distiller(owner, {**fixed, **settings}, users).trial(Dataset.open(uri))
     else:
         model = create_model(owner, {**fixed, **settings})
         assert isinstance(model, TorchRecommender)
-        learner = Trainer(model, source, resolve_device(model.config.device))
+        learner = Trainer(model, ShardSource(Dataset.open(uri)), resolve_device(model.config.device))
     told = 0
 
     def follow() -> None:

@@ -18,17 +18,18 @@ from pydantic import BaseModel
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import restartable
+from distill_at_scale.distillation.distiller import SIZES, Distiller
 from distill_at_scale.errors import BudgetError, DasError
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines.runtime import run_record
 from distill_at_scale.pipelines.sample import Samples, sample
-from distill_at_scale.registry import DISTILLERS, SAMPLERS
+from distill_at_scale.registry import DISTILLERS, METHODS, SAMPLERS, file_name
 
-OF_SEQUENCES = "farzi"
-"""the distiller that makes sequences, not users"""
 RECORDS, DATA, TEACHERS = "made", "data", "teachers"
 """folders of a sweep: what became of each batch, the small datasets, and full-data models that distillers learn from"""
 FOLDERS = (RECORDS, DATA, TEACHERS)
+TRAIN_ROWS = "train rows"
+"""what the budget of a sampler counts"""
 _PROXY_STAGES = ("train", "write row scores")
 
 
@@ -75,8 +76,8 @@ class SmallDatasetJob:
         """Tells it apart; part of file names."""
         content = [self.methods, self.budgets, {name: dict(self.settings.get(name, {})) for name in self.methods}]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
-        name = self.methods[0] if len(self.methods) == 1 else f"{SAMPLERS[self.methods[0]].name}-and-others"
-        return f"{name}-{self.seed}-{digest}"
+        name = self.methods[0] if len(self.methods) == 1 else f"{self.methods[0]}-and-others"
+        return f"{file_name(name)}-{self.seed}-{digest}"
 
     @property
     def record(self) -> str:
@@ -106,18 +107,21 @@ def batches(
 ) -> list[SmallDatasetJob]:
     """How methods and budgets are best made together; those that take longest first."""
     shared: dict[str, list[str]] = {}
+    distillers: dict[str, type[Distiller]] = {}
     for name in methods:
-        if name in SAMPLERS:
+        if METHODS.find(name) is SAMPLERS:
             shared.setdefault(SAMPLERS[name].proxy or name, []).append(name)
+        else:
+            distillers[name] = DISTILLERS[name]
     of_samplers = [
         SmallDatasetJob(tuple(names), tuple(budgets), seed, data, output, settings, gpu) for names in shared.values()
     ]
+    each = [(budget,) for budget in sorted(budgets, reverse=True)]
     of_distillers = [
         SmallDatasetJob((name,), together, seed, data, output, settings, gpu)
-        for name in methods
-        if name in DISTILLERS
+        for name, distiller in distillers.items()
         # One after another, what has teachers trains them once.
-        for together in ([tuple(budgets)] if name == OF_SEQUENCES else [(b,) for b in sorted(budgets, reverse=True)])
+        for together in ([tuple(budgets)] if distiller.shares_teachers else each)
     ]
     with_proxy = [batch for batch in of_samplers if SAMPLERS[batch.methods[0]].proxy]
     return [*of_distillers, *with_proxy, *(batch for batch in of_samplers if batch not in with_proxy)]
@@ -125,9 +129,10 @@ def batches(
 
 def learns(model: str, method: str) -> bool:
     """Whether a model can be fitted on what a method makes."""
-    if method == OF_SEQUENCES:
-        return find_model(model).learns_from_sequences
-    return method not in DISTILLERS or find_model(model).learns_from_rows
+    if method in SAMPLERS:
+        return True
+    kind = find_model(model)
+    return kind.learns_from_sequences if DISTILLERS[method].makes == "sequences" else kind.learns_from_rows
 
 
 def make(batch: SmallDatasetJob) -> list[SmallDataset]:
@@ -138,7 +143,7 @@ def make(batch: SmallDatasetJob) -> list[SmallDataset]:
         DasError: as `sample` and `distill`.
     """
     full = Dataset.open(batch.data)
-    if batch.methods[0] in DISTILLERS:
+    if METHODS.find(batch.methods[0]) is DISTILLERS:
         there = {one.budget: one for one in batch.read() or () if not one.again}
         found = [there.get(budget) or _distilled(batch, budget, full) for budget in batch.budgets]
     else:
@@ -204,20 +209,21 @@ def _samples(batch: SmallDatasetJob, method: str) -> tuple[Samples | None, dict[
 
 def _distilled(batch: SmallDatasetJob, budget: float, full: Dataset) -> SmallDataset:
     (method,) = batch.methods
-    users = synthetic_users(budget, full.n_users)
     from distill_at_scale.distillation.synthetic import SyntheticDataset
     from distill_at_scale.pipelines.distill import distill
 
+    kind: type[Distiller] = DISTILLERS[method]
+    users = kind.number(budget, full.n_users)
     settings = dict(batch.settings.get(method, {}))
-    more: dict[str, Any] = {"users": users}
-    if method == OF_SEQUENCES:
-        more = {name: settings.pop(name) for name in ("length", "student") if name in settings}
-        more |= {"sequences": users, "teachers_at": storage.join(batch.output, TEACHERS)}
+    more: dict[str, Any] = {name: settings.pop(name) for name in kind.options if name in settings}
+    more[kind.size()] = users
+    if kind.shares_teachers:
+        more["teachers_at"] = storage.join(batch.output, TEACHERS)
     try:
         made = distill(
             data=batch.data,
             method=method,
-            output=storage.join(batch.output, DATA, f"seed-{batch.seed}", f"{method}-{budget:.12g}"),
+            output=storage.join(batch.output, DATA, f"seed-{batch.seed}", f"{file_name(method)}-{budget:.12g}"),
             seed=batch.seed,
             set=settings,
             overwrite=True,
@@ -243,30 +249,37 @@ def _distilled(batch: SmallDatasetJob, budget: float, full: Dataset) -> SmallDat
     )
 
 
-def synthetic_users(budget: float, n_users: int) -> int:
-    """How many synthetic users a distiller's budget is."""
-    return max(1, round(budget * n_users))
+def unit(method: str, described: Mapping[str, Any] | None = None) -> str:
+    """What the budget of a method counts.
+
+    Args:
+        method: its name, which may come from a file: nothing is imported that nobody vouches for.
+        described: what a sweep says of itself; it knows the units of methods from outside the package that it ran.
+    """
+    if method in DISTILLERS:
+        return DISTILLERS[method].size()
+    told = (described or {}).get("units", {}).get(method)
+    return str(told) if told in SIZES.values() else TRAIN_ROWS
 
 
-def unit(method: str) -> str:
-    """What the budget of a method counts."""
-    if method == OF_SEQUENCES:
-        return "sequences"
-    return "users" if method in DISTILLERS else "train rows"
+def number(method: str, budget: float, n_users: int) -> int:
+    """How many users or sequences a distiller makes at a budget."""
+    kind: type[Distiller] = DISTILLERS.get(method, Distiller)
+    return kind.number(budget, n_users)
 
 
-def command(data: str, method: str, budget: float, users: int) -> str:
+def command(data: str, method: str, budget: float, number: int, unit: str) -> str:
     """The command line that makes a small dataset.
 
     Args:
         data: URI of the full one.
-        users: synthetic ones, or sequences, of a distiller.
+        number: of users or sequences, of a distiller.
+        unit: as :func:`unit` gives it.
     """
     place = shlex.quote(storage.redact(data))
-    if method in DISTILLERS:
-        many = "sequences" if method == OF_SEQUENCES else "users"
-        return f"das distill --data {place} --method {method} --{many} {users} --output distilled"
-    return f"das sample --data {place} --sampler {method} --budget {budget:g} --output samples"
+    if unit == TRAIN_ROWS:
+        return f"das sample --data {place} --sampler {method} --budget {budget:g} --output samples"
+    return f"das distill --data {place} --method {method} --{unit} {number} --output distilled"
 
 
 def train_bytes(dataset: Dataset) -> int:
@@ -278,5 +291,5 @@ def train_bytes(dataset: Dataset) -> int:
 
 def suits(method: str, dataset: Dataset) -> bool:
     """Whether the dataset has what the method goes by."""
-    by_time = method == OF_SEQUENCES or (method in SAMPLERS and SAMPLERS[method].timestamps)
+    by_time = SAMPLERS[method].timestamps if method in SAMPLERS else DISTILLERS[method].by_time
     return not by_time or dataset.manifest.has_timestamps

@@ -28,7 +28,7 @@ from distill_at_scale.data.manifest import WORK
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.errors import SettingError
-from distill_at_scale.models import create_model
+from distill_at_scale.models import create_model, find_model
 from distill_at_scale.models.infinite_ae import DRAWS, InfiniteAE
 from distill_at_scale.models.kernel.ntk import TrainUsers
 from distill_at_scale.models.kernel.pcg import Sharing
@@ -70,11 +70,11 @@ def check_asked(config: FitConfig) -> None:
     Raises:
         DasError: several workers for exact; a GPU for the others.
     """
-    solver = InfiniteAE.parse_config(config.set).solver
+    solver, name = find_model(config.model).parse_config(config.set).solver, config.model
     if config.gpu and solver in ("nystrom", "pcg"):
-        raise SettingError(f"infinite_ae: {solver} computes on CPUs; leave out --gpu, or take --solver exact.")
+        raise SettingError(f"{name}: {solver} computes on CPUs; leave out --gpu, or take --solver exact.")
     if config.workers > 1 and (config.gpu or solver == "exact"):
-        raise SettingError("infinite_ae: exact is solved by one worker; leave out --workers, or take --solver pcg.")
+        raise SettingError(f"{name}: exact is solved by one worker; leave out --workers, or take --solver pcg.")
 
 
 def plan_fit(config: FitConfig, dataset: Dataset) -> Plan:
@@ -83,9 +83,11 @@ def plan_fit(config: FitConfig, dataset: Dataset) -> Plan:
     Raises:
         DasError: too little memory for the solver asked for, or for all.
     """
-    settings = InfiniteAE.parse_config(config.set)
+    model = find_model(config.model)
+    assert issubclass(model, InfiniteAE)
+    settings = model.parse_config(config.set)
     n_users, n_rows = dataset.n_users, dataset.manifest.splits["train"]
-    size = InfiniteAE.size(n_users, dataset.n_items, n_rows, settings, config.workers)
+    size = model.size(n_users, dataset.n_items, n_rows, settings, config.workers)
     cpus = resources.node_cpus()
     measured = ray.remote(num_cpus=1, scheduling_strategy=ANYWHERE)(_look).remote(
         dataset.n_items, n_rows / max(n_users, 1)
@@ -99,7 +101,7 @@ def plan_fit(config: FitConfig, dataset: Dataset) -> Plan:
     if settings.solver == "exact":
         return found
     require_memory(
-        f"infinite_ae by {found.solver} on {n_users:,} users and {dataset.n_items:,} items, on each of "
+        f"{config.model} by {found.solver} on {n_users:,} users and {dataset.n_items:,} items, on each of "
         f"{config.workers} workers,",
         found.bytes,
         each,
@@ -123,10 +125,10 @@ def fit_kernel(
     """
     settings = {**config.set, "solver": solver}
     group = WorkerGroupSpec(workers=config.workers, gpu=False, work=_work_uri(config, dataset, output, solver))
-    data, every = dataset.uri, config.checkpoint_every or 1
+    data, name, every = dataset.uri, config.model, config.checkpoint_every or 1
 
     def work(group: WorkerGroupSpec, communicator: TorchCommunicator) -> None:
-        dataset, model = Dataset.open(data), create_model("infinite_ae", settings)
+        dataset, model = Dataset.open(data), create_model(name, settings)
         assert isinstance(model, InfiniteAE)
         communicator, listener = (
             SharingCommunicator(communicator.device),
@@ -135,8 +137,8 @@ def fit_kernel(
         fit = _fit_nystrom if solver == "nystrom" else _fit_pcg
         fit(dataset, model, communicator, group.work, every, output, listener)
 
-    warm = functools.partial(warm_up, "infinite_ae", {"solver": solver})
-    run_group(record, f"fit infinite_ae by {solver}", group, work, warm)
+    warm = functools.partial(warm_up, name, {"solver": solver})
+    run_group(record, f"fit {name} by {solver}", group, work, warm)
     storage.remove(storage.join(output, WORK))
 
 
@@ -150,9 +152,9 @@ def _work_uri(config: FitConfig, dataset: Dataset, output: str, solver: str) -> 
     return work_folder(config.model_copy(update={"set": {**config.set, "solver": solver}}), dataset, output)
 
 
-def say(found: Plan) -> None:
+def say(model: str, found: Plan) -> None:
     """Tells the plan, on stderr."""
-    progress.say(f"infinite_ae: {found.why}")
+    progress.say(f"{model}: {found.why}")
 
 
 def _look(n_items: int, rows_per_user: float) -> tuple[Speed, int]:

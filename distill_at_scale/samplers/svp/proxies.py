@@ -20,6 +20,8 @@ _MOST_STEPS = 2000
 _NEGATIVES = 20
 _REDRAWS = 8
 _BLOCK = 1 << 16
+# Settings that only some proxies have.
+_OWN: dict[Proxy, dict[str, Any]] = {"mf": {"dim": 10, "dropout": 0.3, "negatives": 1}}
 
 
 def proxy_model(proxy: Proxy, objective: Objective, n_rows: int, seed: int, epochs: int) -> UserTableRecommender:
@@ -33,7 +35,7 @@ def proxy_model(proxy: Proxy, objective: Objective, n_rows: int, seed: int, epoc
         "betas": (0.9, 0.98),
         "weight_decay": 1e-6,
         "seed": seed,
-        **({"dim": 10, "dropout": 0.3, "negatives": 1} if proxy == "mf" else {}),
+        **_OWN.get(proxy, {}),
     }
     model = create_model(proxy, settings)
     assert isinstance(model, UserTableRecommender)

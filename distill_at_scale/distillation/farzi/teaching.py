@@ -1,11 +1,12 @@
-"""Teachers of Farzi: models trained on the whole log, one worker each, with checkpoints of their own."""
+"""Workers of Farzi: teachers trained on the whole log, one worker each, and the start that is made of them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from dataclasses import replace
+from collections.abc import Callable
+from importlib.metadata import version
 from typing import Any
 
 import safetensors.torch
@@ -13,83 +14,112 @@ import torch
 
 from distill_at_scale.data import hashing, recorded, sealed, storage
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.preparation import restartable
-from distill_at_scale.distillation.farzi import (
-    FarziConfig,
-    Teacher,
-    is_on_the_way,
-    teacher_model,
-)
-from distill_at_scale.distillation.students import Parameters, create_student
+from distill_at_scale.distillation.distiller import Job
+from distill_at_scale.distillation.farzi.distiller import Farzi
+from distill_at_scale.distillation.farzi.initialisation import Teacher
+from distill_at_scale.distillation.farzi.outer_loss import OuterBatches
+from distill_at_scale.distillation.farzi.start import start_by, starters
+from distill_at_scale.distillation.farzi.teachers import is_on_the_way, teacher_model
+from distill_at_scale.distillation.farzi_config import FarziConfig
+from distill_at_scale.distillation.students import Parameters, Student, create_student
+from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.errors import DamagedFileError
-from distill_at_scale.models.training.sources import ShardSource
 from distill_at_scale.models.training.trainer import Trainer
-from distill_at_scale.pipelines.runtime import progress, run_record
-from distill_at_scale.pipelines.training.torch_fit import run_trainer
-from distill_at_scale.pipelines.training.worker_group import TorchCommunicator, WorkerGroupSpec
 
 TEACHERS_SHARE = 0.25
 """Share of the progress that training the teachers stands for."""
 _POLL_S = 0.5
 
 
-class SingleWorker(TorchCommunicator):
-    """A worker that trains by itself."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device, self.rank, self.world_size = device, 0, 1
-
-
-def train_teachers(
-    group: WorkerGroupSpec,
-    communicator: TorchCommunicator,
-    dataset: Dataset,
-    config: FarziConfig,
-    on_progress: progress.OnProgress,
-    kept: str | None,
-) -> tuple[list[Teacher], list[Parameters], float]:
+def train_teachers(job: Job, config: FarziConfig) -> tuple[list[Teacher], list[Parameters], float]:
     """All teachers, what they were on their way where that is asked for, and the CPU-seconds of their training, whoever
     trained them (since the last kill, where there was one)."""
-    settings = config.teacher_settings()
+    settings, communicator = config.teacher_settings(), job.communicator
     seeds = [int(hashing.stream("farzi/teachers", config.seed, k)) for k in range(config.teachers)]
-    files = [storage.join(group.work, f"teacher-{k}.safetensors") for k in range(config.teachers)]
-    if kept is not None:
-        keys = [_key(dataset, config, settings, seed) for seed in seeds]
-        files = [storage.join(kept, f"{key}.safetensors") for key in keys]
+    files = [storage.join(job.work, f"teacher-{k}.safetensors") for k in range(config.teachers)]
+    if job.shared is not None:
+        keys = [_key(job.dataset, config, settings, seed) for seed in seeds]
+        files = [storage.join(job.shared, f"{key}.safetensors") for key in keys]
     mine = range(communicator.rank, config.teachers, communicator.world_size)
     for turn, k in enumerate(mine):
 
         def shown(share: float, what: str, turn: int = turn) -> None:
             if communicator.rank == 0:
-                on_progress(TEACHERS_SHARE * (turn + share) / len(mine), what)
+                job.on_progress(TEACHERS_SHARE * (turn + share) / len(mine), what)
 
         def on_the_way(trainer: Trainer, k: int = k) -> None:
             if config.pretrained and is_on_the_way(trainer.epoch):
                 sealed.write(_on_the_way(files[k], trainer.epoch), safetensors.torch.save(_learned(trainer)))
 
-        own = replace(group, work=storage.join(group.work, f"teacher-{k}"), checkpoint_every=None)
+        folder = f"teacher-{k}"
         for anew in (False, True):
             if _is_taught(files[k], config):
                 break
             if anew:
                 # Its last checkpoint lies behind what it was on its way.
-                storage.remove(own.work)
+                storage.remove(storage.join(job.work, folder))
             cpu = time.process_time()
             model = teacher_model(config.student, {**settings, "seed": seeds[k]})
-            trainer = run_trainer(
-                own, SingleWorker(communicator.device), model, dataset, ShardSource(dataset), shown, on_the_way
-            )
+            trainer = job.train(model, folder, shown, on_the_way)
             more = {"cpu_s": torch.tensor(time.process_time() - cpu), "epochs": torch.tensor(trainer.epoch)}
             sealed.write(files[k], safetensors.torch.save({**_learned(trainer), **more}))
-    student = create_student(config.student, dataset.n_items, settings)
+    student = create_student(config.student, job.dataset.n_items, settings)
     teachers, pretrained, cpu_s = [], [], 0.0
     for file in files:
         found = _await_parameters(file)
         cpu_s += float(found.pop("cpu_s"))
         epochs = int(found.pop("epochs"))
-        teachers.append(Teacher(student, {name: value.to(communicator.device) for name, value in found.items()}))
+        teachers.append(Teacher(student, {name: value.to(job.device) for name, value in found.items()}))
         pretrained += [read_parameters(at) for at in _all_on_the_way(file, epochs, config)]
     return teachers, pretrained, cpu_s
+
+
+def started(
+    job: Job,
+    config: FarziConfig,
+    student: Student,
+    rows: Interactions,
+    teachers: list[Teacher],
+    pretrained: list[Parameters],
+    users: RealUsers,
+) -> Farzi:
+    """Farzi's loop before its first step, the same on every worker."""
+
+    def validate(parameters: Parameters) -> float:
+        return users.judge(lambda some: student.item_scores(parameters, some), config.metric, "farzi")
+
+    start = start_by(config, _starters(job, config, teachers, rows, validate), rows)
+    # Machines of several kinds differ in the last bits: all begin with what the first one has.
+    for tensor in start.tensors:
+        if job.communicator.rank:
+            tensor.zero_()
+        job.communicator.all_reduce(tensor)
+    lessons = OuterBatches(rows, student.length, config.least_context, config.seed)
+    return Farzi(config, student, start, lessons, teachers, validate, job.communicator, pretrained)
+
+
+def _starters(
+    job: Job,
+    config: FarziConfig,
+    teachers: list[Teacher],
+    rows: Interactions,
+    validate: Callable[[Parameters], float],
+) -> list[Teacher]:
+    """Whom the sequences start from; their consensus is kept, so that a run that goes on does not need it anew."""
+    file, first = storage.join(job.work, "consensus.safetensors"), job.communicator.rank == 0
+    sound = first and sealed.is_sound(file, "consensus")
+    there = torch.tensor([sound], dtype=torch.int64, device=job.device)
+    job.communicator.all_reduce(there)
+    if there.item():
+        found = read_parameters(file)
+        return [Teacher(teachers[0].student, {name: value.to(job.device) for name, value in found.items()})]
+    starters_ = starters(config, teachers, rows, validate)
+    if config.consensus and first:
+        learned = {name: value.cpu().contiguous() for name, value in starters_[0].parameters.items()}
+        sealed.write(file, safetensors.torch.save(learned))
+    return starters_
 
 
 def _await_parameters(file: str) -> Parameters:
@@ -139,7 +169,7 @@ def _is_taught(file: str, config: FarziConfig) -> bool:
 
 def _key(dataset: Dataset, config: FarziConfig, settings: dict[str, Any], seed: int) -> str:
     """Of all that a teacher depends on; its file's name where several runs share it."""
-    content = [dataset.manifest.fingerprint, config.student, settings, seed, run_record.versions()["torch"]]
+    content = [dataset.manifest.fingerprint, config.student, settings, seed, version("torch")]
     if config.pretrained:
         content.append("on the way")
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

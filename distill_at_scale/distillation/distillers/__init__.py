@@ -1,0 +1,1 @@
+"""The distillers, a file each; which there are is in `registry`."""

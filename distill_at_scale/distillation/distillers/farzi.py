@@ -1,0 +1,142 @@
+"""Farzi as a distiller: synthetic sequences, learned by gradients through the training of a sequential model.
+
+    teachers, one worker each ─► the start, of the first one ─► Farzi (pools dealt over the workers, gradients added)
+
+Each teacher is trained by one worker on the whole log, with checkpoints of its own, so that what comes out does not
+depend on the number of workers. All workers hold the rows that lessons are drawn from; validation users are shared out.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel
+
+from distill_at_scale.data import storage
+from distill_at_scale.distillation.distiller import Distilled, Distiller, Job
+from distill_at_scale.distillation.farzi_config import FarziConfig
+from distill_at_scale.errors import DasError, SettingError
+
+if TYPE_CHECKING:
+    from distill_at_scale.data.dataset import Dataset
+    from distill_at_scale.distillation.farzi import LatentSequences
+
+
+class FarziDistiller(Distiller):
+    """Latent sequences on which a student learns what it learns from the log; see `farzi`."""
+
+    name: ClassVar[str] = "farzi"
+    Config: ClassVar[type[BaseModel]] = FarziConfig
+    makes = "sequences"
+    options = ("length", "student")
+    by_time = True
+    shares_teachers = True
+    memory_hint = "set fewer lesson_places, fewer or shorter --sequences, or prepare with --min-item to drop rare items"
+    config: FarziConfig
+
+    @classmethod
+    def for_workers(cls, workers: int) -> dict[str, Any]:
+        return {"parallel": workers}
+
+    def check(self, dataset: Dataset, workers: int) -> None:
+        """Refuses what cannot be, before any work is done.
+
+        Raises:
+            DasError: no times or validation rows, a student that is none, wrong settings of it, more workers than
+                pools.
+        """
+        from distill_at_scale.distillation.students import create_student
+        from distill_at_scale.models import create_model
+
+        c, place = self.config, storage.redact(dataset.uri)
+        super().check(dataset, workers)
+        if not dataset.manifest.splits.get("validation"):
+            raise DasError(f"{place} has no validation rows, by which farzi chooses; prepare it with another --split.")
+        create_student(c.student, dataset.n_items, c.student_settings())
+        create_model(c.student, c.teacher_settings())
+        if workers > c.parallel:
+            raise SettingError(
+                f"--workers {workers} is more than the run's parallel={c.parallel} pools; set fewer workers, or begin "
+                "anew with --overwrite."
+            )
+
+    def memory(self, dataset: Dataset, workers: int) -> int:
+        """Soft tokens of a window and their gradients, a step's and a lesson's logits."""
+        from distill_at_scale.distillation.soft_tokens import numbers_needed, places_at_once
+        from distill_at_scale.distillation.students import create_student
+
+        c = self.config
+        student = create_student(c.student, dataset.n_items, c.student_settings())
+        per_pool = c.pool * 3 * sum(value.numel() for value in student.draw(0).values())
+        in_window = min(c.window * c.batch, c.sequences)
+        held, copies = 6 * in_window * c.length, 16 * c.batch * c.length
+        narrow = c.token_width + int(c.student_settings()["dim"])
+        numbers = numbers_needed(student.n_items, held, copies, narrow)
+        asked = places_at_once(c.lesson_places, student.n_items)
+        return 4 * (numbers + 10 * asked * student.n_items + (c.parallel + 4) * per_pool)
+
+    def run(self, job: Job) -> Distilled:
+        from distill_at_scale.distillation.distillers.sketch import real_users
+        from distill_at_scale.distillation.farzi import OuterBatches, dequantise, drawn_rows, quantise, real_sequences
+        from distill_at_scale.distillation.farzi.teaching import started, train_teachers
+        from distill_at_scale.distillation.students import create_student
+
+        c = self.config
+        student = create_student(c.student, job.dataset.n_items, c.student_settings())
+        users = real_users(c, job)
+        rows = drawn_rows(job.dataset, c.real_users, c.seed)
+        # Too long or too many are refused before teachers are trained for them.
+        if c.start == "teachers":
+            real_sequences(rows, c.sequences, c.places_read, c.seed, joined=c.is_joined(rows))
+        OuterBatches(rows, student.length, c.least_context, c.seed)
+        teachers, pretrained, teachers_cpu_s = train_teachers(job, c)
+        cpu = time.process_time()
+        farzi = started(job, c, student, rows, teachers, pretrained, users)
+        cpu = time.process_time() - cpu
+        best = self._learn(job, farzi)
+        stored = dequantise(quantise(best))
+        stored_metric = farzi.judge(stored.with_tensors([tensor.to(job.device) for tensor in stored.tensors]))
+        (cpu_s,) = users.added(cpu + farzi.cpu_s)
+        values = [value for _, value in farzi.points]
+        return Distilled(
+            best,
+            "coupled" if c.coupled else "decoupled",
+            users.n_rows,
+            teachers_cpu_s + cpu_s,
+            [{"step": step, "metric": value} for step, value in farzi.points],
+            sequences={
+                "length": c.length,
+                "width": best.decoder.shape[0],
+                "coupled": c.coupled,
+                "student": c.student,
+                "settings": c.fit_settings(),
+                "shuffled": c.shuffled,
+                "metric": c.metric,
+                "start": values[0],
+                "exact": max(values),
+                "stored": stored_metric,
+            },
+            costs={"teachers_cpu_s": teachers_cpu_s},
+        )
+
+    def _learn(self, job: Job, farzi: Any) -> LatentSequences:
+        """Runs the loop to its end, from the newest checkpoint on; the best sequences."""
+        from distill_at_scale.distillation.farzi.teaching import TEACHERS_SHARE
+
+        steps, first = self.config.steps, job.communicator.rank == 0
+        if (newest := job.newest("sequences")) is not None:
+            farzi.restore(newest)
+
+        def after_step() -> None:
+            if farzi.step and farzi.step % job.checkpoint_every == 0:
+                # All bring their trajectories together, one writes them.
+                content = farzi.state()
+                job.keep(farzi.step, content, "sequences")
+            if first:
+                share = TEACHERS_SHARE + (1 - TEACHERS_SHARE) * min(farzi.step / steps, 0.99)
+                job.on_progress(share, f"step {farzi.step}")
+
+        best: LatentSequences = farzi.run(after_step)
+        job.wait()
+        return best

@@ -1,0 +1,73 @@
+"""The sketch as a method of its own: synthetic users in closed form, by one randomised SVD."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel, Field
+
+from distill_at_scale.distillation.distiller import Distilled, Distiller, Job
+from distill_at_scale.evaluation.retention import PRIMARY
+from distill_at_scale.models.base import ModelConfig
+
+if TYPE_CHECKING:
+    from distill_at_scale.data.dataset import Dataset
+    from distill_at_scale.distillation.users import RealUsers
+
+
+class SketchConfig(ModelConfig):
+    """Settings of the sketch as a method of its own."""
+
+    users: int = Field(default=500, ge=1)
+    """μ, synthetic users."""
+    metric: str = Field(default=PRIMARY, pattern=r"^(hr|recall|precision|ndcg|mrr)@[1-9][0-9]*$")
+    """Validation metric by which λ is chosen."""
+    validation_users: int = Field(default=3000, ge=1)
+    """Users, drawn by hash, on whom it is measured; all where there are fewer."""
+    seed: int = Field(default=0, ge=0)
+    """Random seed."""
+
+
+class SketchDistiller(Distiller):
+    """The best low-rank stand-in for all real rows, turned to look like their clusters."""
+
+    name: ClassVar[str] = "sketch"
+    Config: ClassVar[type[BaseModel]] = SketchConfig
+    makes = "rows"
+    config: SketchConfig
+
+    def memory(self, dataset: Dataset, workers: int) -> int:
+        return rows_memory(self.config.users, 0, dataset, workers)
+
+    def run(self, job: Job) -> Distilled:
+        from distill_at_scale.distillation.select_lambda import choose
+        from distill_at_scale.distillation.sketch import initial_rows
+
+        cpu = time.process_time()
+        c, users = self.config, real_users(self.config, job)
+        values = initial_rows("sketch", c.users, users, c.seed).cpu().numpy()
+        rows, chosen = choose(values, None, users, c.metric)
+        (cpu_s,) = users.added(time.process_time() - cpu)
+        return Distilled(rows.values, "free", users.n_rows, cpu_s, chosen=chosen, settings=rows.chosen)
+
+
+def rows_memory(number: int, batch: int, dataset: Dataset, workers: int) -> int:
+    """Bytes that each of so many workers needs to make rows.
+
+    Args:
+        number: of synthetic users.
+        batch: real users of a step.
+    """
+    # Histories, their kernel and predictions; rows with gradient, moments and copies; the share of the users.
+    numbers = 6 * batch * dataset.n_items + 12 * number * dataset.n_items + 16 * number * (number + batch)
+    return 4 * numbers + 12 * dataset.n_rows // workers
+
+
+def real_users(config: Any, job: Job) -> RealUsers:
+    """This worker's share of the real users."""
+    from distill_at_scale.distillation.users import RealUsers
+    from distill_at_scale.models.training.sources import ShardSource
+
+    source = ShardSource(job.dataset, job.communicator.rank, job.communicator.world_size)
+    return RealUsers(source, job.communicator, config.seed, config.validation_users, job.device)
