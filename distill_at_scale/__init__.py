@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from distill_at_scale.pipelines.fit import fit
     from distill_at_scale.pipelines.genie import genie_train
     from distill_at_scale.pipelines.inspect import inspect
+    from distill_at_scale.pipelines.predict import predict
     from distill_at_scale.pipelines.prepare import prepare
     from distill_at_scale.pipelines.quickstart import quickstart
     from distill_at_scale.pipelines.recommend import recommend
@@ -54,6 +55,7 @@ _HOMES = {
     "fit": "pipelines.fit",
     "genie_train": "pipelines.genie",
     "inspect": "pipelines.inspect",
+    "predict": "pipelines.predict",
     "prepare": "pipelines.prepare",
     "quickstart": "pipelines.quickstart",
     "recommend": "pipelines.recommend",
@@ -78,6 +80,7 @@ __all__ = [
     "inspect",
     "load_model",
     "models",
+    "predict",
     "prepare",
     "quickstart",
     "recommend",

@@ -100,6 +100,7 @@ VERBS = {
     "genie",
     "inspect",
     "meta_dataset",
+    "predict",
     "prepare",
     "quickstart",
     "recommend",

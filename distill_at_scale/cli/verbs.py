@@ -57,6 +57,7 @@ VERBS = {
     "inspect": Verb(config.InspectConfig, _report("show_dataset"), _summary, "data"),
     "fit": Verb(config.FitConfig, _report("show_fit")),
     "evaluate": Verb(config.EvaluateConfig, _report("show_evaluation")),
+    "predict": Verb(config.PredictConfig, _report("show_predictions")),
     "sample": Verb(config.SampleConfig, _report("show_samples")),
     "distill": Verb(config.DistillConfig, _report("show_distilled")),
     "export": Verb(config.ExportConfig, _report("show_export")),

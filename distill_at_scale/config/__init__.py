@@ -11,9 +11,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from distill_at_scale.config.outputs import ExportConfig as ExportConfig
+from distill_at_scale.config.outputs import PredictConfig as PredictConfig
 from distill_at_scale.config.values import (
     KS,
     AtCommas,
+    ClusterConfig,
     Distiller,
     GenieKind,
     Method,
@@ -31,14 +34,6 @@ from distill_at_scale.evaluation.retention import DEFAULT_METRICS
 from distill_at_scale.registry import EVERYTHING
 from distill_at_scale.samplers.svp import Objective
 from distill_at_scale.validation import OneOf, seconds
-
-
-class ClusterConfig(Verb):
-    """Where a verb runs."""
-
-    address: str | None = None
-    """Ray cluster to run on: auto, host:port or ray://host:port. Default: the session this process is connected to,
-    else a Ray of its own on this machine."""
 
 
 class FetchConfig(Verb):
@@ -352,24 +347,6 @@ class DistillConfig(ClusterConfig):
     """How many of the newest checkpoints to keep while distilling; all are removed once the result is written."""
     overwrite: bool = False
     """Replace a synthetic dataset that already exists at --output, or a run begun there with other settings."""
-
-
-class ExportConfig(Verb):
-    """Writes synthetic users or sequences as a plain interaction log that any trainer reads."""
-
-    data: str
-    """Synthetic dataset to export."""
-    output: str
-    """Folder or storage URI for the log."""
-    format: Literal["parquet", "recbole"] = "parquet"
-    """parquet (columns user_id and item_id; timestamp too for sequences), or a RecBole .inter file."""
-    how: Literal["top_k", "sample"] = "top_k"
-    """How real-valued rows become items: those with the largest values (top_k), or drawn in proportion to them
-    (sample)."""
-    seed: int = Field(0, ge=0, lt=1 << 63)
-    """Random seed, of the draws."""
-    escape_formulas: bool = False
-    """Put ' before text ids that begin with = + - @ or a tab, which a spreadsheet takes for formulas."""
 
 
 class ReportConfig(Verb):

@@ -71,3 +71,11 @@ class Verb(BaseModel):
         """Takes the values of an option with few of them in any case."""
         choices = choices_of(cls.model_fields[info.field_name or ""]) if isinstance(given, str) else None
         return (same_name(given, choices) or given) if choices and isinstance(given, str) else given
+
+
+class ClusterConfig(Verb):
+    """Where a verb runs."""
+
+    address: str | None = None
+    """Ray cluster to run on: auto, host:port or ray://host:port. Default: the session this process is connected to,
+    else a Ray of its own on this machine."""

@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from distill_at_scale.data import storage
 from distill_at_scale.data.ids import convert_id
 from distill_at_scale.errors import SettingError
 
 _KINDS = {"int64": "whole numbers", "string": "text"}
+_PARQUET, _BOM = b"PAR1", "\ufeff".encode()
+# A separator of fields that no text has.
+_NEVER = "\x1f"
 SHOWN = 5
 """ids that a message names at most"""
 
@@ -51,3 +55,50 @@ def shown_ids(first: Collection[Any], n: int) -> str:
 
 def _dtype(id_type: str) -> pl.DataType:
     return pl.Int64() if id_type == "int64" else pl.String()
+
+
+def read_ids(uri: str, id_type: str, name: str) -> pl.Series:
+    """The ids in a file: one a line, or the column ``name`` of CSV (told by its first line) or Parquet; each once.
+
+    Args:
+        uri: of the file.
+        id_type, name: as in :func:`given_ids`.
+
+    Raises:
+        SettingError: no such file, another form, no ids, or a value that cannot be such an id.
+    """
+    place = storage.redact(uri)
+    try:
+        content = storage.read_bytes(uri)
+    except FileNotFoundError:
+        raise SettingError(f"{place}: there is no such file of ids; on a cluster all nodes must see it.") from None
+    try:
+        if content.startswith(_PARQUET):
+            column = pl.read_parquet(content, columns=[name])[name]
+        else:
+            column = _text_ids(content.removeprefix(_BOM), name)
+    except pl.exceptions.ColumnNotFoundError:
+        raise SettingError(f"{place}: there is no column '{name}'.") from None
+    except (pl.exceptions.PolarsError, ValueError, OSError) as error:
+        raise SettingError(f"{place}: not a file of ids ({' '.join(str(error).split())[:200]}).") from None
+    column = column.drop_nulls()
+    if column.dtype == pl.String:
+        column = column.filter(column != "")
+    if not len(column):
+        raise SettingError(f"{place}: there are no ids in it.")
+    try:
+        return given_ids(column, id_type, name)
+    except SettingError as error:
+        raise SettingError(f"{place}: {error}") from None
+
+
+def _text_ids(content: bytes, name: str) -> pl.Series:
+    first = content.split(b"\n", 1)[0].decode()
+    separator = next((mark for mark in ",;\t|" if name in first.strip().split(mark)), None)
+    if separator is not None:
+        return pl.read_csv(content, separator=separator, columns=[name], infer_schema=False)[name]
+    # A line is an id, whatever is in it.
+    lines = pl.read_csv(
+        content, has_header=False, separator=_NEVER, quote_char=None, infer_schema=False, raise_if_empty=False
+    )
+    return lines.to_series(0).str.strip_chars_end("\r") if lines.width else pl.Series(name, [], pl.String)

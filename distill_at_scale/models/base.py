@@ -9,14 +9,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 import platform
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-import polars as pl
 import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -51,7 +50,7 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-class Recommender(Recommends, ABC):
+class Recommender(Recommends):
     """From users' histories to a score for every item.
 
     Subclasses give ``name``, ``Config``, ``instead`` and the underscored methods; the public ones here check
@@ -82,9 +81,7 @@ class Recommender(Recommends, ABC):
     """Whether latent sequences can take the place of a log: whether it has the form of a student."""
 
     config: ModelConfig
-    n_items: int | None
     item_space: str | None
-    item_ids: pl.Series | None
     selection: Selection | None
 
     def __init__(self, config: ModelConfig | None = None, **settings: Any) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -19,13 +20,12 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.given_ids import given_ids, shown_ids
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError, SettingError
+from distill_at_scale.models.inputs import Rows, histories_of
 from distill_at_scale.models.ranked_items import RANK, rank_items
 
 log = logging.getLogger(__name__)
 
 SIMILAR_ID: Final = "similar_item_id"
-
-_READ = (Columns.USER_ID, Columns.ITEM_ID, Columns.RATING, Columns.TIMESTAMP)
 
 # Users from this number on are in no dataset: a model that keeps a vector for each user folds them in.
 _STRANGERS = 1 << 62
@@ -35,6 +35,8 @@ class Recommends(ABC):
     """What every recommender does with its scores."""
 
     name: ClassVar[str]
+    n_items: int | None
+    item_ids: pl.Series | None
 
     @abstractmethod
     def score(self, histories: Interactions) -> np.ndarray:
@@ -46,7 +48,7 @@ class Recommends(ABC):
 
     def recommend(
         self,
-        data: Dataset,
+        data: Rows,
         users: Any = None,
         k: int = 20,
         *,
@@ -62,33 +64,36 @@ class Recommends(ABC):
         rows.
 
         Args:
-            data: the dataset that the model was fitted on, or another with the same items, such as its parent.
+            data: the dataset that the model was fitted on, or another with the same items, such as its parent. Or
+                histories: a frame, for a model that was fitted in memory on data with ids, and a matrix or
+                Interactions, whose rows are the users by number.
             users: ids as in the log, one or several; None: all users. Unknown ones are left out with a warning.
             k: length of a list. A user with fewer than k items left gets a shorter one.
             history: the rows of a user that are the model's input, and whose items count as seen.
             include_seen: whether seen items may be recommended again. Most models do not learn to score them.
             histories: for new users, or other histories of known ones: a frame (polars, pandas, Arrow) with columns
                 user_id and item_id, oldest row first or with a timestamp; a rating where the model learns ratings.
-                The dataset's own rows are not read, and models that keep a vector for each user make one from the
-                history. Items that the dataset lacks are left out with a warning.
+                The dataset's own rows are not read. Rows of items that the dataset lacks are left out with a warning.
+                Models that keep a vector for each user make one from the history of each user of a frame.
 
         Returns:
-            user_id · item_id · rank (Int32, from 1) · score (Float32), in the order of ``users``, best item first.
+            user_id · item_id · rank (Int32, from 1) · score (Float32), best item first; users in the order of
+            ``users``, else of the data (of a frame: of their ids).
 
         Raises:
-            SettingError: ids that cannot be the dataset's, a frame without the columns, a wrong setting.
-            DasError: none of the users, or of the histories' items, is in the dataset; another item numbering.
+            SettingError: ids that cannot be the data's, a frame without the columns, a wrong setting.
+            DasError: none of the users, or of the histories' items, is in the data; another item numbering.
         """
         return recommend(self, data, users, k, history=history, include_seen=include_seen, histories=histories)
 
-    def similar_items(self, data: Dataset, items: Any = None, k: int = 20) -> pl.DataFrame:
+    def similar_items(self, data: Dataset | None = None, items: Any = None, k: int = 20) -> pl.DataFrame:
         """The k items that the model recommends to a user who has one item and nothing else.
 
         This definition serves every model, and for ``ease`` it ranks by the item's row of weights. Popularity, and
         bias with objective=implicit, recommend the same items to everybody and so call them similar to any item.
 
         Args:
-            data: as in :meth:`recommend`.
+            data: a dataset as in :meth:`recommend`; None: items have the ids that the model was fitted with in memory.
             items: ids as in the log, one or several; None: all items. Unknown ones are left out with a warning.
             k: length of a list, at most the number of other items.
 
@@ -129,7 +134,7 @@ def recommend_shard(
 
 def recommend(
     model: Recommends,
-    dataset: Dataset,
+    data: Rows,
     users: Any = None,
     k: int = 20,
     *,
@@ -138,14 +143,14 @@ def recommend(
     histories: Any = None,
 ) -> pl.DataFrame:
     """Recommendations; see :meth:`~distill_at_scale.models.base.Recommender.recommend`."""
-    _check(model, dataset, k)
     if history not in HISTORIES:
         raise SettingError(f"history '{history}' is not one of {', '.join(HISTORIES)}.")
-    item_ids = dataset.items()[Columns.ITEM_ID]
-    if histories is not None:
-        people, rows = _new_users(pl.DataFrame(histories), item_ids, dataset)
+    dataset = data if isinstance(data, Dataset) else None
+    item_ids = _items_of(model, dataset, k)
+    if dataset is None or histories is not None:
+        people, rows = _given_rows(data if dataset is None else histories, item_ids, model.item_ids, dataset)
         found = rank_items(model.score, rows, k, include_seen, model.name).frame(people, item_ids)
-        return found if users is None else _in_order(found, users, people, dataset, "given histories")
+        return found if users is None else _in_order(found, users, people, "in the histories")
     wanted = None if users is None else given_ids(users, dataset.manifest.id_types["user_id"], Columns.USER_ID)
     parts: list[pl.DataFrame] = []
     known: list[pl.Series] = []
@@ -156,18 +161,18 @@ def recommend(
         if len(positions) or not parts:
             parts.append(recommend_shard(model, dataset, shard, positions, item_ids, k, history, include_seen))
     found = pl.concat(parts)
-    return found if wanted is None else _in_order(found, wanted, pl.concat(known), dataset, "dataset")
+    return found if wanted is None else _in_order(found, wanted, pl.concat(known), f"in {storage.redact(dataset.uri)}")
 
 
-def similar_items(model: Recommends, dataset: Dataset, items: Any = None, k: int = 20) -> pl.DataFrame:
+def similar_items(model: Recommends, data: Dataset | None = None, items: Any = None, k: int = 20) -> pl.DataFrame:
     """Similar items; see :meth:`~distill_at_scale.models.base.Recommender.similar_items`."""
-    _check(model, dataset, k)
-    item_ids = dataset.items()[Columns.ITEM_ID]
+    item_ids = _items_of(model, data, k)
     if items is None:
-        return similar_to(model, np.arange(dataset.n_items), item_ids, k)
-    wanted = given_ids(items, dataset.manifest.id_types["item_id"], Columns.ITEM_ID)
+        return similar_to(model, np.arange(len(item_ids)), item_ids, k)
+    wanted = given_ids(items, _id_type(item_ids), Columns.ITEM_ID)
     found = similar_to(model, np.flatnonzero(item_ids.is_in(wanted.implode())), item_ids, k)
-    _warn_of_missing(wanted, item_ids, "items", f"in {storage.redact(dataset.uri)}")
+    where = "in the data of the fit" if data is None else f"in {storage.redact(data.uri)}"
+    _warn_of_missing(wanted, item_ids, "items", where)
     return _sorted_as(found, wanted)
 
 
@@ -205,68 +210,55 @@ def missing_sentence(n_missing: int, n_asked: int, first: Collection[Any], what:
     )
 
 
-def _check(model: Recommends, dataset: Dataset, k: int) -> None:
+def short_lists(k: int, n_items: int) -> str:
+    """What is said where a list cannot be as long as asked for."""
+    return f"k={k:,} is more than the {n_items:,} items there are: lists hold all items that are left and are shorter."
+
+
+def _items_of(model: Recommends, dataset: Dataset | None, k: int) -> pl.Series:
+    """Id of each item by number: the dataset's, else those that the model was fitted with, else the numbers."""
     if k < 1:
         raise SettingError(f"k={k}: a list has at least one item.")
-    model.check_item_space(dataset.n_items, dataset.manifest.item_space)
-    if k > dataset.n_items:
-        log.warning("%s", short_lists(k, dataset))
+    if dataset is not None:
+        model.check_item_space(dataset.n_items, dataset.manifest.item_space)
+        found = dataset.item_ids()
+    elif model.item_ids is not None:
+        found = model.item_ids.alias(Columns.ITEM_ID)
+    elif model.n_items is not None:
+        found = pl.Series(Columns.ITEM_ID, np.arange(model.n_items))
+    else:
+        raise DasError(f"{model.name} has not been fitted; call fit or load a saved model.")
+    if k > len(found):
+        log.warning("%s", short_lists(k, len(found)))
+    return found
 
 
-def short_lists(k: int, dataset: Dataset) -> str:
-    """What is said where a list cannot be as long as asked for."""
-    return (
-        f"k={k:,} is more than the {dataset.n_items:,} items of {storage.redact(dataset.uri)}: lists hold all items "
-        "that are left and are shorter."
-    )
+def _given_rows(
+    data: Any, item_ids: pl.Series, known_ids: pl.Series | None, dataset: Dataset | None
+) -> tuple[pl.Series, Interactions]:
+    """Ids of the users of a frame or matrix, and their rows."""
+    rows, people, unknown = histories_of(data, item_ids if dataset is not None else known_ids)
+    if people is None:
+        return pl.Series(Columns.USER_ID, rows.users), rows
+    if unknown:
+        what = f"{unknown:,} rows of the histories are of items that the model does not know"
+        if not rows.n_rows:
+            raise DasError(f"{what}, and there are no others.")
+        log.warning("%s; they are left out.", what)
+    # Numbers of no dataset's users, and made of the ids, so that a user's draws among ties are the same whoever else
+    # is there.
+    numbers = (hashing.hash_ids(people) >> np.uint64(2)) | np.uint64(_STRANGERS)
+    return people.alias(Columns.USER_ID), replace(rows, users=numbers.astype(np.int64))
 
 
-def _new_users(rows: pl.DataFrame, item_ids: pl.Series, dataset: Dataset) -> tuple[pl.Series, Interactions]:
-    """Ids of the users in a frame of histories, in the order in which they come, and their rows."""
-    for name in (Columns.USER_ID, Columns.ITEM_ID):
-        if name not in rows.columns:
-            raise SettingError(f"histories: there is no column '{name}'; the columns are {', '.join(rows.columns)}.")
-    if not rows.height or rows[Columns.USER_ID].null_count():
-        raise SettingError("histories: there are no rows, or some have no user_id.")
-    rows = rows.select(name for name in _READ if name in rows.columns)
-    people = rows[Columns.USER_ID].unique(maintain_order=True)
-    wanted = given_ids(rows[Columns.ITEM_ID], dataset.manifest.id_types["item_id"], Columns.ITEM_ID, distinct=False)
-    table = pl.DataFrame({Columns.ITEM_ID: item_ids, "item": np.arange(len(item_ids), dtype=np.int32)})
-    owners = pl.DataFrame({Columns.USER_ID: people, "row": np.arange(len(people))})
-    found = (
-        rows.with_columns(wanted.alias(Columns.ITEM_ID))
-        .join(table, on=Columns.ITEM_ID, how="left", maintain_order="left")
-        .join(owners, on=Columns.USER_ID, how="left", maintain_order="left")
-    )
-    unknown = found.filter(pl.col("item").is_null())[Columns.ITEM_ID].unique(maintain_order=True)
-    if len(unknown):
-        asked = wanted.n_unique()
-        said = missing_sentence(len(unknown), asked, unknown.head(5), "items", f"in {storage.redact(dataset.uri)}")
-        if len(unknown) == asked:
-            raise DasError(f"histories: {said}.")
-        log.warning("histories: %s.", said)
-    # Stable: the order of the rows is a user's order in time, unless there are times.
-    by = ["row", Columns.TIMESTAMP] if Columns.TIMESTAMP in rows.columns else ["row"]
-    kept = found.drop_nulls("item").sort(by, maintain_order=True)
-    counts = np.bincount(kept["row"].to_numpy(), minlength=len(people))
-    ratings = kept[Columns.RATING].cast(pl.Float32).to_numpy() if Columns.RATING in rows.columns else None
-    # By id, so that a user's draws among ties are the same whoever else is asked for.
-    hashes = hashing.hash_ids(people.cast(pl.String))
-    return people, Interactions(
-        users=((hashes >> np.uint64(2)) | np.uint64(_STRANGERS)).astype(np.int64),
-        offsets=np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
-        items=kept["item"].to_numpy(),
-        n_items=len(item_ids),
-        ratings=ratings,
-    )
+def _id_type(ids: pl.Series) -> str:
+    return "string" if ids.dtype == pl.String else "int64"
 
 
-def _in_order(found: pl.DataFrame, users: Any, people: pl.Series, dataset: Dataset, where: str) -> pl.DataFrame:
+def _in_order(found: pl.DataFrame, users: Any, people: pl.Series, where: str) -> pl.DataFrame:
     """The lists of the users asked for, in their order."""
-    kind = "string" if people.dtype == pl.String else "int64"
-    wanted = given_ids(users, kind, Columns.USER_ID)
-    place = f"in {storage.redact(dataset.uri)}" if where == "dataset" else f"in the {where}"
-    _warn_of_missing(wanted, people, "users", place)
+    wanted = given_ids(users, _id_type(people), Columns.USER_ID)
+    _warn_of_missing(wanted, people, "users", where)
     return _sorted_as(found.filter(pl.col(Columns.USER_ID).is_in(wanted.implode())), wanted)
 
 

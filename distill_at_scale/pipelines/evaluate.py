@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import isnan
 from typing import Any
 
 import numpy as np
-import ray
 from pydantic import BaseModel
 
 from distill_at_scale.config import EvaluateConfig
@@ -18,9 +17,8 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation import RankingEvaluator, inverse_propensities
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
-from distill_at_scale.models import Recommender, load_model, plugin_of
-from distill_at_scale.models.saved import read_description
-from distill_at_scale.pipelines.runtime import resources, run_record, session
+from distill_at_scale.models import Recommender
+from distill_at_scale.pipelines.runtime import resources, run_record, session, used_model
 from distill_at_scale.pipelines.runtime.tasks import load as load_shared
 from distill_at_scale.pipelines.runtime.tasks import run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
@@ -75,12 +73,8 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
     if config.output:
         storage.check_writable(storage.normalise(config.output))
     dataset = Dataset.open(config.data)
-    of = _described(config.model) if model is None else _in_memory(model)
-    if of.item_space not in (None, dataset.manifest.item_space):
-        raise DasError(
-            f"{of.place} was fitted on another item numbering than that of {storage.redact(dataset.uri)}; fit it on "
-            "this dataset."
-        )
+    of = used_model.described(config.model) if model is None else used_model.in_memory(model)
+    of.check_items(dataset)
     if dataset.manifest.splits.get(config.split, 0) == 0:
         raise DasError(f"{storage.redact(dataset.uri)} has no {config.split} rows; choose another --split.")
     record = run_record.RunRecord("evaluate", config.model_dump(mode="json", exclude={"address"}))
@@ -98,8 +92,7 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
             bootstrap = UserBootstrap(seed) if resample else None
             return {"evaluator": measure(Dataset.open(uri), group, model, weights, split, ks, seed, bootstrap)}
 
-        loaded = load_shared(load_model, of.uri, of.allow) if model is None else ray.put(model)
-        shared = [loaded, load_shared(weights, uri)]
+        shared = [of.shared(model), load_shared(weights, uri)]
         found = run_stage(record, f"evaluate on {split}", work, groups, shared, num_cpus=threads)
     total: RankingEvaluator = found[0]["evaluator"]
     for other in found[1:]:
@@ -113,7 +106,7 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
         resampled=None if total.bootstrap is None else total.bootstrap.rounded_means(),
         tied_in_time=dataset.manifest.tied_share(config.split),
         split=config.split,
-        model={"uri": of.place if model is None else None, "name": of.name, "settings": of.settings},
+        model=of.about(),
         data={"uri": storage.redact(dataset.uri), "fingerprint": dataset.manifest.fingerprint},
         seed=config.seed,
         wall_s=round(time.time() - started, 3),
@@ -122,36 +115,6 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
     if config.output:
         storage.write_json(storage.normalise(config.output), {**result.model_dump(), "run": record.as_dict()})
     return result
-
-
-@dataclass(frozen=True)
-class _Model:
-    """What is known of a model before it is loaded.
-
-    Attributes:
-        uri: where it lies; "" in memory.
-        place: it, in a message.
-        allow: the class from outside the package that it is of, if it is of one.
-    """
-
-    uri: str
-    place: str
-    name: str
-    settings: dict[str, Any]
-    item_space: str | None
-    allow: tuple[str, ...] = ()
-
-
-def _described(address: str) -> _Model:
-    uri = storage.normalise(address)
-    found = read_description(uri)
-    return _Model(uri, storage.redact(uri), found["model"], found["config"], found["item_space"], plugin_of(found, uri))
-
-
-def _in_memory(model: Recommender) -> _Model:
-    if model.n_items is None:
-        raise DasError(f"{model.name} has not been fitted; call its fit first.")
-    return _Model("", f"The model {model.name}", model.name, model.config.model_dump(mode="json"), model.item_space)
 
 
 def weights(uri: str) -> np.ndarray:

@@ -9,12 +9,12 @@ from distill_at_scale.report.console import (
     show_dataset,
     show_distilled,
     show_evaluation,
-    show_export,
     show_fetched,
     show_fit,
     show_samples,
 )
 from distill_at_scale.report.html import html_page, keep_report, show_report, write_report
+from distill_at_scale.report.outputs import show_export, show_predictions
 from distill_at_scale.report.quickstart import keep_quickstart, show_quickstart
 from distill_at_scale.report.recommendation import show_genie, show_recommendation
 from distill_at_scale.report.settings import show_settings
@@ -37,6 +37,7 @@ __all__ = [
     "show_fetched",
     "show_fit",
     "show_genie",
+    "show_predictions",
     "show_quickstart",
     "show_recommendation",
     "show_report",

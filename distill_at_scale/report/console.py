@@ -13,7 +13,7 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.readers.schema import ReadAs
 from distill_at_scale.data.splits import tied_note
 from distill_at_scale.data.times import NAMES
-from distill_at_scale.report.layout import command, facts, grid, show
+from distill_at_scale.report.layout import byte_size, command, facts, grid, show
 
 if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from distill_at_scale.pipelines.distill import DistillResult
     from distill_at_scale.pipelines.doctor import Check
     from distill_at_scale.pipelines.evaluate import Evaluation
-    from distill_at_scale.pipelines.export import ExportResult
     from distill_at_scale.pipelines.fetch import FetchResult
     from distill_at_scale.pipelines.fit import FitResult
     from distill_at_scale.pipelines.sample import Samples
@@ -35,15 +34,6 @@ _POSITIONS = {"file": "positions of the rows in the files", "line": "positions o
 
 def _counts(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {n:,}" for name, n in counts.items())
-
-
-def _size(n_bytes: int) -> str:
-    value = float(n_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
 
 
 def show_dataset(dataset: Dataset) -> None:
@@ -62,7 +52,7 @@ def show_dataset(dataset: Dataset) -> None:
         ("splits", f"{_counts(m.splits)}; by {name}{parameters}"),
         ("ratings", (m.rating_meaning or "yes") if m.has_ratings else "no (all 1)"),
         ("timestamps", _times(m)),
-        ("size", f"{_size(size)} in {len(m.shards):,} shards"),
+        ("size", f"{byte_size(size)} in {len(m.shards):,} shards"),
         ("made of", f"{m.source.get('rows', 0):,} rows from {', '.join(m.source.get('inputs', []))}"),
         ("dropped", _counts(lost) if lost else "nothing"),
         ("quarantine", f"{m.quarantine.rows:,} rows" + (" in quarantine/" if m.quarantine.rows else "")),
@@ -87,7 +77,7 @@ def show_dataset(dataset: Dataset) -> None:
             s.data.path,
             f"{s.first_user:,}–{s.first_user + s.n_users - 1:,}",
             f"{s.rows:,}",
-            _size(s.data.bytes),
+            byte_size(s.data.bytes),
         )
         for s in shown
     ]
@@ -228,7 +218,7 @@ def show_samples(result: Samples) -> None:
 
 def show_distilled(result: DistillResult) -> None:
     """Synthetic users or sequences, what was chosen for them, and the validations on the way."""
-    size = f"{_size(result.bytes)}, {100 * result.bytes / result.real_bytes:.3g} % of the dataset's shards"
+    size = f"{byte_size(result.bytes)}, {100 * result.bytes / result.real_bytes:.3g} % of the dataset's shards"
     cost = f"{result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds, {result.peak_mib:.0f} MiB"
     made = result.sequences
     if made is None:
@@ -258,15 +248,6 @@ def show_distilled(result: DistillResult) -> None:
         ]
         show("", grid(columns, points))
     show(*(f"Beware: {note}" for note in result.notes))
-
-
-def show_export(result: ExportResult) -> None:
-    """Where the log lies."""
-    rows = f"{result.rows:,} of {result.users:,} users on {result.items:,} items"
-    told = [("file", storage.redact(result.uri)), ("rows", rows), ("size", _size(result.bytes))]
-    if result.escaped:
-        told.append(("escaped", f"{result.escaped:,} item ids that begin as formulas do"))
-    show(facts("exported", told))
 
 
 def checks_json(checks: list[Check]) -> dict[str, Any]:

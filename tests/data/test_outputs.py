@@ -23,6 +23,7 @@ VERBS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "prepare": (das.prepare, {"input": ["{data}/log.csv"]}),
     "fit": (das.fit, {"data": "{data}", "model": "popularity"}),
     "evaluate": (das.evaluate, {"data": "{data}", "model": "nothing"}),
+    "predict": (das.predict, {"data": "nothing", "model": "nothing"}),
     "sample": (das.sample, {"data": "{data}", "sampler": "random", "budget": ["0.5"]}),
     "distill": (das.distill, {"data": "{data}", "method": "sketch", "users": 1}),
     "export": (das.export, {"data": "nothing"}),

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import scipy.sparse as sp
 from recommend_kit import N_ITEMS, SETTINGS, fitted, make_dataset, slow_lists
 
 from distill_at_scale.data.columns import HISTORIES
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.evaluation import RankingEvaluator
-from distill_at_scale.models import Recommender
+from distill_at_scale.models import Recommender, create_model
 from distill_at_scale.registry import MODELS
 
 
@@ -102,8 +103,7 @@ def test_more_than_there_is(dataset: Dataset, ease: Recommender, caplog: pytest.
     with caplog.at_level(logging.WARNING):
         found = ease.recommend(dataset, k=1000)
     assert caplog.messages == [
-        f"k=1,000 is more than the {N_ITEMS} items of {dataset.uri}: "
-        "lists hold all items that are left and are shorter."
+        f"k=1,000 is more than the {N_ITEMS} items there are: lists hold all items that are left and are shorter."
     ]
     lengths = dict(found.group_by("user_id").len().rows())
     counts = {f"u{user}": n for user, n in enumerate(dataset.interactions(*HISTORIES["all"]).counts.tolist())}
@@ -116,9 +116,9 @@ def test_more_than_there_is(dataset: Dataset, ease: Recommender, caplog: pytest.
         ({"k": 0}, "k=0: a list has at least one item"),
         ({"history": "test"}, "history 'test' is not one of all, train\\+validation, train"),
         ({"users": [1.5, "a"]}, "user_id: the ids are not of one kind; the dataset's are text"),
-        ({"histories": {"user": [1], "item_id": [10]}}, "no column 'user_id'; the columns are user, item_id"),
-        ({"histories": {"user_id": [], "item_id": []}}, "there are no rows"),
-        ({"histories": {"user_id": [1], "item_id": ["x"]}}, "item_id: 'x' cannot be one of the dataset's ids"),
+        ({"histories": pl.DataFrame({"a": [1], "b": [10]})}, "frame has no column that is user_id for certain"),
+        ({"histories": pl.DataFrame({"user_id": [1], "item_id": ["x"]})}, "item ids are String, those of the model"),
+        ({"histories": [1, 2]}, "A list holds no histories"),
     ],
 )
 def test_wrong_settings(settings: dict, says: str, dataset: Dataset, ease: Recommender) -> None:
@@ -139,28 +139,48 @@ def test_a_model_of_other_items_is_refused(tmp_path: Path, dataset: Dataset, eas
 def test_new_users_by_their_history(name: str, dataset: Dataset) -> None:
     """A history gives a list whoever has it and beside whom; who is known to the dataset is taken by it alone."""
     model = fitted(name, dataset)
-    rows = {"user_id": ["new", "u1", "new"], "item_id": [10, 30, 20]}
+    rows = pl.DataFrame({"user_id": ["new", "u1", "new"], "item_id": [10, 30, 20]})
     found = model.recommend(dataset, k=4, histories=rows)
     assert found["user_id"].to_list() == ["new"] * 4 + ["u1"] * 4
     assert not set(found.filter(user_id="new")["item_id"]) & {10, 20}
-    alone = model.recommend(dataset, k=4, histories={"user_id": ["new", "new"], "item_id": [10, 20]})
+    alone = model.recommend(dataset, k=4, histories=rows.filter(user_id="new"))
     assert alone["item_id"].to_list() == found["item_id"].to_list()[:4]
     np.testing.assert_allclose(alone["score"], found["score"][:4], rtol=1e-4)
-    chosen = model.recommend(dataset, ["u1"], k=4, histories=pl.DataFrame(rows))
+    chosen = model.recommend(dataset, ["u1"], k=4, histories=rows)
     assert chosen.rows() == found.rows()[4:]
 
 
 def test_histories_with_times_and_unknown_items(dataset: Dataset, caplog: pytest.LogCaptureFixture) -> None:
     model = fitted("sasrec", dataset)
-    forwards = model.recommend(dataset, k=5, histories={"user_id": [7, 7, 7], "item_id": [10, 20, 50]})
-    rows = {"user_id": [7, 7, 7, 7], "item_id": [50, 20, 999, 10], "timestamp": [3, 2, 1, 0]}
+
+    def lists(items: list[int], **more: list[int]) -> pl.DataFrame:
+        frame = pl.DataFrame({"user_id": [7] * len(items), "item_id": items, **more})
+        return model.recommend(dataset, k=5, histories=frame)
+
+    forwards = lists([10, 20, 50], timestamp=[0, 1, 2])
     with caplog.at_level(logging.WARNING):
-        assert model.recommend(dataset, k=5, histories=rows).rows() == forwards.rows()
-    assert caplog.messages == [f"histories: 1 of the 4 items asked for are not in {dataset.uri} and are left out: 999."]
-    backwards = model.recommend(dataset, k=5, histories={"user_id": [7, 7, 7], "item_id": [50, 20, 10]})
+        assert lists([50, 20, 999, 10], timestamp=[2, 1, 1, 0]).rows() == forwards.rows()
+    assert caplog.messages == ["1 rows of the histories are of items that the model does not know; they are left out."]
+    backwards = lists([10, 20, 50], timestamp=[2, 1, 0])
     assert backwards["score"].to_list() != forwards["score"].to_list()
-    with pytest.raises(DasError, match="1 of the 1 items asked for are not in"):
-        model.recommend(dataset, histories={"user_id": [7], "item_id": [999]})
+    with pytest.raises(DasError, match=r"1 rows of the histories are of items .* and there are no others"):
+        lists([999])
+
+
+def test_models_of_frames_and_matrices_need_no_dataset() -> None:
+    rows = {"who": ["a", "a", "b", "b", "c", "c", "c"], "what": ["x", "y", "y", "z", "x", "z", "w"]}
+    frame = pl.DataFrame(rows)
+    model = create_model("ease", {"lam": 1.0}).fit(frame, user="who", item="what")
+    found = model.recommend(frame.rename({"who": "user_id", "what": "item_id"}), k=2)
+    assert found["user_id"].to_list() == ["a", "a", "b", "b", "c"]
+    assert set(found.filter(user_id="c")["item_id"]) == {"y"}
+    assert model.similar_items(items="w", k=1)["item_id"].to_list() == ["w"]
+    matrix = sp.csr_array(np.array([[1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0]]))
+    by_number = create_model("mf", {"epochs": 1, "dim": 2}).fit(matrix)
+    found = by_number.recommend(matrix, [2, 0], k=1)
+    assert found["user_id"].to_list() == [2, 0]
+    with pytest.raises(SettingError, match="does not know the ids of its items"):
+        by_number.recommend(pl.DataFrame({"user_id": [1], "item_id": [0]}))
 
 
 def test_similar_items_of_ease_are_its_weights(dataset: Dataset, ease: Recommender) -> None:

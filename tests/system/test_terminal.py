@@ -56,6 +56,7 @@ def lines_of_every_verb(folder: Path, output: Path) -> list[list[str]]:
         ["fit", "--data", data, "--model", "ease", "--output", f"{output}/ease"],
         ["fit", "--data", data, "--model", "mf", "--output", f"{output}/mf", "--set", "epochs=2"],
         ["evaluate", "--data", data, "--model", f"{output}/ease", "--output", f"{output}/ease.json"],
+        ["predict", "--data", data, "--model", f"{output}/ease", "--output", f"{output}/lists", "--similar-items"],
         ["sample", "--data", data, "--sampler", "random", "--budget", "0.5", "--output", f"{output}/samples"],
         ["distill", "--data", data, "--users", "8", "--output", f"{output}/distilled", "--set", "steps=2"],
         ["export", "--data", f"{output}/distilled", "--output", f"{output}/exported.parquet"],
@@ -137,6 +138,8 @@ def every_verb_in_a_terminal(folder: Path, output: Path, columns: int) -> None:
         f"{output}/data\n",
         f"rows from {folder}/log.csv\n",
         f"{output}/ease\n",
+        f"{output}/lists\n",
+        f'polars.read_parquet("{output}/lists/predictions")\n',
         f"{output}/samples/random-0.5\n",
         f"das fit --data {output}/distilled --model infinite_ae --output MODEL\n",
         f"{output}/exported.parquet\n",
@@ -185,6 +188,20 @@ def test_ctrl_c_ends_a_sweep(data: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_sigterm_ends_a_sweep(data: str, tmp_path: Path) -> None:
     interrupted(in_terminal(sweep_of_long_fits(data, tmp_path / "sweep"), when="best ndcg", send=signal.SIGTERM))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("send", [None, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_a_signal_ends_predict_and_the_next_run_finishes(
+    send: signal.Signals | None, data: str, tmp_path: Path
+) -> None:
+    model, output = str(tmp_path / "ease"), str(tmp_path / "lists")
+    assert in_terminal([*DAS, "fit", "--data", data, "--model", "ease", "--output", model]).code == 0
+    command = [*DAS, "predict", "--data", data, "--model", model, "--output", output]
+    interrupted(in_terminal(command, when="starting Ray", send=send))
+    assert not Path(output, "predictions.json").exists()
+    assert in_terminal(command).code == 0
+    assert {path.name for path in Path(output).iterdir()} == {"predictions", "predictions.json", "run.json"}
 
 
 def test_sigterm_ends_a_verb_while_ray_starts(data: str, tmp_path: Path) -> None:

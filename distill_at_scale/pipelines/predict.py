@@ -1,0 +1,286 @@
+"""predict: every user's best items by a fitted model, a block of users a task.
+
+    (read or draw the users) ─► each block of users: histories ─► scores ─► top k ─► predictions/part-00042.parquet
+                                each block of items, if asked for              ─► similar_items/part-00042.parquet
+
+<output>/predictions/*.parquet     user_id · item_id · rank (from 1) · score
+         similar_items/*.parquet   item_id · similar_item_id · rank · score
+         run.json                  how the run went
+         predictions.json          what it made, written last
+
+Blocks depend on the dataset alone and each is computed by one thread, so the files are the same on any cluster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import ray
+from pydantic import BaseModel
+
+from distill_at_scale.config import PredictConfig
+from distill_at_scale.data import chosen_users, storage
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.given_ids import SHOWN, read_ids
+from distill_at_scale.errors import DasError
+from distill_at_scale.evaluation.top_k import default_batch_users
+from distill_at_scale.models import Recommender
+from distill_at_scale.models.recommendations import missing_sentence, recommend_shard, short_lists, similar_to
+from distill_at_scale.pipelines.runtime import resources, run_record, session, used_model
+from distill_at_scale.pipelines.runtime.parts_output import PartsOutput, parquet_bytes
+from distill_at_scale.pipelines.runtime.tasks import load, run_stage, take
+from distill_at_scale.pipelines.runtime.verb import verb
+
+log = logging.getLogger(__name__)
+
+MANIFEST = "predictions.json"
+LISTS, SIMILAR = "predictions", "similar_items"
+_OWNED = rf"(?:{LISTS}|{SIMILAR})/part-\d{{5,}}\.parquet"
+
+# Users of a block: so many batches, and never so few that reading their shard costs more than scoring them.
+_BATCHES, _LEAST_USERS = 4, 4096
+
+
+class Predictions(BaseModel):
+    """Lists of recommended items, and how they came about."""
+
+    uri: str
+    """folder; the lists are predictions/*.parquet below it"""
+    k: int
+    history: str
+    users: int
+    """users who have a list"""
+    rows: int
+    missing: int
+    """users asked for who are not in the dataset"""
+    similar_rows: int | None
+    """rows of similar items; None where not asked for"""
+    model: dict[str, Any]
+    """uri, name, settings"""
+    data: dict[str, Any]
+    """uri, fingerprint"""
+    bytes: int
+    reused_parts: int
+    """parts that an earlier, unfinished run had done"""
+    wall_s: float
+    cpu_s: float
+    peak_mib: float
+    """of the largest worker"""
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Users of a shard, or items where ``shard`` is None: positions start … stop - 1."""
+
+    part: int
+    shard: int | None
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Which users: all, those whose draw is at most ``draw``, or those with these ids."""
+
+    draw: int | None = None
+    ids: pl.Series | None = None
+    seed: int = 0
+
+    def positions(self, dataset: Dataset, block: _Block) -> np.ndarray:
+        """int64, ascending: the users of the block who are asked for, as positions in the shard."""
+        assert block.shard is not None
+        found = np.arange(block.start, block.stop)
+        if self.draw is not None:
+            numbers = found + dataset.shards[block.shard].first_user
+            return found[chosen_users.draws(numbers, self.seed) <= np.uint64(self.draw)]
+        if self.ids is not None:
+            ids = dataset.users(block.shard)[Columns.USER_ID].slice(block.start, len(found))
+            return found[ids.is_in(self.ids.implode()).to_numpy()]
+        return found
+
+
+@verb(PredictConfig, "data", "model", objects=("model",))
+def predict(config: PredictConfig, model: Recommender | None = None) -> Predictions:
+    """Recommends items to users; see :class:`~distill_at_scale.config.PredictConfig` for the settings.
+
+        das.predict(dataset, "s3://bucket/ease", k=10, output="s3://bucket/lists")
+
+    Lists are ranked exactly as `evaluate` ranks them, equal scores included. A user without rows of the history gets
+    what the model gives to strangers. Run again after a kill, the same command keeps the parts that are done.
+
+    Raises:
+        DasError: no dataset or model, a model of another item numbering, an output that exists, ids none of which is
+            in the dataset.
+    """
+    return _Predict(config, model).run()
+
+
+class _Predict:
+    """One run: what every stage needs to know."""
+
+    def __init__(self, config: PredictConfig, model: Recommender | None) -> None:
+        self.config, self.model, self.started = config, model, time.time()
+        self.output = PartsOutput(storage.normalise(config.output), MANIFEST, "predictions", _OWNED)
+        self.output.check(config.overwrite)
+        self.dataset = Dataset.open(config.data)
+        self.of = used_model.described(config.model) if model is None else used_model.in_memory(model)
+        self.of.check_items(self.dataset)
+        self.record = run_record.RunRecord("predict", config.model_dump(mode="json", exclude={"address", "overwrite"}))
+        users = config.users.strip()
+        self.wanted = int(users) if users.isdecimal() else None
+        self.file = None if self.wanted is not None or users.casefold() == "all" else storage.normalise(users)
+
+    def run(self) -> Predictions:
+        config, dataset = self.config, self.dataset
+        if config.k > dataset.n_items:
+            log.warning("%s", short_lists(config.k, dataset.n_items))
+        with session.ensure(config.address):
+            asked, n_asked = self._asked()
+            self.output.begin(self._plan())
+            uri, output, k, history = dataset.uri, self.output, config.k, config.history
+            include_seen = config.include_seen
+
+            def work(block: _Block, model: Recommender, item_ids: pl.Series, asked: _Asked) -> dict[str, Any]:
+                resources.use_threads(1)
+
+                def build() -> dict[str, Any]:
+                    if block.shard is None:
+                        items = np.arange(block.start, block.stop)
+                        return _written(output, SIMILAR, block, similar_to(model, items, item_ids, k), len(items))
+                    dataset = Dataset.open(uri)
+                    model.check_item_space(dataset.n_items, dataset.manifest.item_space)
+                    positions = asked.positions(dataset, block)
+                    if not len(positions):
+                        return {"kind": LISTS, "file": None, "rows": 0, "users": 0}
+                    lists = recommend_shard(model, dataset, block.shard, positions, item_ids, k, history, include_seen)
+                    return _written(output, LISTS, block, lists, len(positions))
+
+                return output.once(block.part, build)
+
+            shared = [self.of.shared(self.model), load(_item_ids, uri), asked]
+            parts = run_stage(self.record, "predict", work, list(self._blocks()), shared, light=True)
+            lists = [part for part in parts if part["kind"] == LISTS]
+            missing = self._missing(n_asked, sum(part["users"] for part in lists), asked)
+        return self._finish(parts, lists, missing)
+
+    # -- who ------------------------------------------------------------------------------------------------
+
+    def _asked(self) -> tuple[ray.ObjectRef[Any], int | None]:
+        """The users asked for, on the cluster, and how many ids a file has; the driver sees none of them."""
+        dataset, seed = self.dataset, self.config.seed
+        if self.file is not None:
+            file, kind = self.file, dataset.manifest.id_types["user_id"]
+            asked = load(lambda: _Asked(ids=read_ids(file, kind, Columns.USER_ID)))
+            return asked, take(load(lambda of: len(of.ids), asked))
+        if self.wanted is None or self.wanted >= dataset.n_users:
+            if self.wanted is not None and self.wanted > dataset.n_users:
+                log.warning("%s has %s users; all get a list.", storage.redact(dataset.uri), f"{dataset.n_users:,}")
+            return ray.put(_Asked()), None
+        n_users, wanted = dataset.n_users, self.wanted
+        if not wanted:
+            return ray.put(_Asked()), None
+        return load(lambda: _Asked(draw=chosen_users.threshold(n_users, wanted, seed), seed=seed)), None
+
+    def _missing(self, n_asked: int | None, found: int, asked: ray.ObjectRef[Any]) -> int:
+        """How many of the ids in the file are not in the dataset; they are listed.
+
+        Raises:
+            DasError: none is.
+        """
+        if n_asked is None or found == n_asked:
+            return 0
+        n, uri = n_asked - found, self.dataset.uri
+        first = take(load(lambda of: _first_missing(Dataset.open(uri), of.ids), asked))
+        said = missing_sentence(n, n_asked, first, "users", f"in {storage.redact(uri)}")
+        if not found:
+            raise DasError(f"{storage.redact(self.file or '')}: {said}.")
+        log.warning("%s.", said)
+        return n
+
+    # -- what -----------------------------------------------------------------------------------------------
+
+    def _blocks(self) -> Iterator[_Block]:
+        n_items, part = self.dataset.n_items, 0
+        step = default_batch_users(n_items)
+        size = step * max(_BATCHES, -(-_LEAST_USERS // step))
+        sizes: list[tuple[int | None, int]] = []
+        if self.wanted != 0:
+            sizes += [(shard, record.n_users) for shard, record in enumerate(self.dataset.shards)]
+        if self.config.similar_items:
+            sizes.append((None, n_items))
+        for shard, n in sizes:
+            for start in range(0, n, size):
+                yield _Block(part, shard, start, min(start + size, n))
+                part += 1
+
+    def _plan(self) -> dict[str, Any]:
+        """What the files' content depends on."""
+        config = self.config
+        return {
+            "data": self.dataset.manifest.fingerprint,
+            "model": self._weights(),
+            "users": storage.sha256(self.file) if self.file else config.users.strip().casefold(),
+            **config.model_dump(include={"k", "history", "include_seen", "similar_items", "seed"}),
+        }
+
+    def _weights(self) -> list[Any]:
+        """What tells the model from others: its name, settings and weights."""
+        weights = self.of.weights
+        if self.model is not None:
+            digest = hashlib.sha256()
+            for name, values in sorted(self.model._weights().items()):
+                digest.update(name.encode() + np.ascontiguousarray(values).tobytes())
+            weights = digest.hexdigest()
+        return [self.of.name, self.of.settings, weights]
+
+    def _finish(self, parts: list[dict[str, Any]], lists: list[dict[str, Any]], missing: int) -> Predictions:
+        config = self.config
+        files = [part["file"] for part in parts if part["file"]]
+        similar = [part["rows"] for part in parts if part["kind"] == SIMILAR]
+        stage = self.record.stages[-1]
+        about = {
+            "k": config.k,
+            "history": config.history,
+            "users": sum(part["users"] for part in lists),
+            "rows": sum(part["rows"] for part in lists),
+            "missing": missing,
+            "similar_rows": sum(similar) if config.similar_items else None,
+            "model": self.of.about(),
+            "data": {"uri": storage.redact(self.dataset.uri), "fingerprint": self.dataset.manifest.fingerprint},
+        }
+        manifest = {"format": "distill_at_scale/predictions", "version": 1, **about, "files": files}
+        self.output.finish(self.record, manifest, [file["path"] for file in files])
+        return Predictions(
+            uri=self.output.uri,
+            **about,
+            bytes=sum(file["bytes"] for file in files),
+            reused_parts=stage["reused"],
+            wall_s=round(time.time() - self.started, 3),
+            cpu_s=stage["cpu_s"],
+            peak_mib=stage["peak_mib"],
+        )
+
+
+def _written(output: PartsOutput, kind: str, block: _Block, frame: pl.DataFrame, n: int) -> dict[str, Any]:
+    path = f"{kind}/part-{block.part:05d}.parquet"
+    file = output.write(path, parquet_bytes(frame))
+    return {"kind": kind, "file": file, "rows": frame.height, "users": n}
+
+
+def _item_ids(uri: str) -> pl.Series:
+    return Dataset.open(uri).items()[Columns.ITEM_ID]
+
+
+def _first_missing(dataset: Dataset, ids: pl.Series) -> list[Any]:
+    """The first of the ids that are no user's, in the order in which they are given."""
+    for shard in range(len(dataset.shards)):
+        ids = ids.filter(~ids.is_in(dataset.users(shard)[Columns.USER_ID].implode()))
+    return ids.head(SHOWN).to_list()

@@ -1,0 +1,85 @@
+"""The fitted model that a verb uses: saved somewhere, or in this process's memory only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from distill_at_scale.data import storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.errors import DasError
+from distill_at_scale.models import Recommender, load_model, plugin_of
+from distill_at_scale.models.saved import read_description
+from distill_at_scale.pipelines.runtime.tasks import load
+
+
+@dataclass(frozen=True)
+class UsedModel:
+    """What is known of a model before it is loaded.
+
+    Attributes:
+        uri: where it lies; "" in memory.
+        place: it, in a message.
+        weights: SHA-256 of its weights; "" in memory.
+        allow: the class from outside the package that it is of, if it is of one.
+    """
+
+    uri: str
+    place: str
+    name: str
+    settings: dict[str, Any]
+    item_space: str | None
+    weights: str = ""
+    allow: tuple[str, ...] = ()
+
+    def check_items(self, dataset: Dataset) -> None:
+        """Refuses a model whose item numbers are not the dataset's.
+
+        Raises:
+            DasError: saying so.
+        """
+        if self.item_space not in (None, dataset.manifest.item_space):
+            raise DasError(
+                f"{self.place} was fitted on another item numbering than that of {storage.redact(dataset.uri)}; fit it "
+                "on this dataset."
+            )
+
+    def shared(self, model: Recommender | None) -> ray.ObjectRef[Any]:
+        """The model on the cluster: loaded there, or ``model``, which is in this process."""
+        return load(load_model, self.uri, self.allow) if model is None else ray.put(model)
+
+    def about(self) -> dict[str, Any]:
+        """What a result says of it: uri (None in memory), name, settings."""
+        return {"uri": self.place if self.uri else None, "name": self.name, "settings": self.settings}
+
+
+def described(address: str) -> UsedModel:
+    """A saved model.
+
+    Raises:
+        DasError: when there is none, or it is damaged.
+    """
+    uri = storage.normalise(address)
+    found = read_description(uri)
+    return UsedModel(
+        uri,
+        storage.redact(uri),
+        found["model"],
+        found["config"],
+        found["item_space"],
+        str(found["weights"].get("sha256", "")),
+        plugin_of(found, uri),
+    )
+
+
+def in_memory(model: Recommender) -> UsedModel:
+    """A model that is not saved.
+
+    Raises:
+        DasError: it has not been fitted.
+    """
+    if model.n_items is None:
+        raise DasError(f"{model.name} has not been fitted; call its fit first.")
+    return UsedModel("", f"The model {model.name}", model.name, model.config.model_dump(mode="json"), model.item_space)

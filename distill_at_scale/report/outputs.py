@@ -1,0 +1,41 @@
+"""What predict and export wrote for other programs: where it lies, and how to read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from distill_at_scale.data import storage
+from distill_at_scale.report.layout import byte_size, facts, show
+
+if TYPE_CHECKING:
+    from distill_at_scale.pipelines.export import ExportResult
+    from distill_at_scale.pipelines.predict import Predictions
+
+
+def show_predictions(result: Predictions) -> None:
+    """Where the lists lie, and how many there are."""
+    uri = storage.redact(result.uri)
+    told = [("folder", uri), ("model", result.model["name"])]
+    if result.users:
+        told.append(("lists", f"{result.users:,} users, {result.rows:,} rows, at most {result.k:,} items each"))
+        told.append(("history", f"{result.history} rows"))
+    if result.similar_rows is not None:
+        told.append(("similar items", f"{result.similar_rows:,} rows"))
+    if result.missing:
+        told.append(("left out", f"{result.missing:,} users who are not in the dataset"))
+    told += [
+        ("size", byte_size(result.bytes)),
+        ("cost", f"{result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds, {result.peak_mib:.0f} MiB"),
+    ]
+    read = "predictions" if result.users else "similar_items"
+    told.append(("read them", f'polars.read_parquet("{uri}/{read}")'))
+    show(facts("predicted", told))
+
+
+def show_export(result: ExportResult) -> None:
+    """Where the log lies."""
+    rows = f"{result.rows:,} of {result.users:,} users on {result.items:,} items"
+    told = [("file", storage.redact(result.uri)), ("rows", rows), ("size", byte_size(result.bytes))]
+    if result.escaped:
+        told.append(("escaped", f"{result.escaped:,} item ids that begin as formulas do"))
+    show(facts("exported", told))
