@@ -117,7 +117,7 @@ class Dataset:
         this process.
 
         Args:
-            rows: of a plan of Ray Data, which is executed.
+            rows: Ray Data dataset, whose plan is executed.
             user, item, rating, time, split, output, settings: as :meth:`from_frame` takes them.
 
         Raises:

@@ -16,7 +16,7 @@ def temporary_folder(name: str) -> str:
     """A path below a new folder of this machine, which is removed when this process ends.
 
     Args:
-        name: of what will lie there; the last part of the path, which does not exist yet.
+        name: Name of the future content; the last part of the path, which does not exist yet.
     """
     folder = tempfile.mkdtemp(prefix="distill-at-scale-")
     if not _made:

@@ -1,7 +1,7 @@
-"""The recommenders, by name, and as classes: ``das.models.Ease(lam=400).fit(frame)``; which there are is in `registry`.
+"""The recommenders, by name and as classes: ``das.models.Ease(lam=400).fit(frame)``; `registry` lists them.
 
-A model's module, and torch with most of them, is imported when the model is asked for: most processes of a cluster need
-none, and torch takes them longer than their work.
+A model's module, and torch for most models, is imported only when the model is requested: most processes of a cluster
+need none, and importing torch takes longer than their work.
 """
 
 from __future__ import annotations
@@ -20,34 +20,35 @@ MODELS: Registry[type[Recommender]] = _MODELS
 
 
 def find_model(name: str) -> type[Recommender]:
-    """The class of the model ``name``, or of ``package.module:Class``.
+    """Returns the class of the model ``name``, or of ``package.module:Class``.
 
     Raises:
-        SettingError: for an unknown name, listing the known ones; a class that is not there, or is not a model.
+        SettingError: The name is unknown (the message lists the known models), or the class is missing or not a model.
     """
     return MODELS.find(name)
 
 
 def create_model(name: str, settings: Mapping[str, Any] | None = None) -> Recommender:
-    """An unfitted model from its name and settings (fields of its ``Config``).
+    """Creates an unfitted model from its name and settings (fields of its ``Config``).
 
     Raises:
-        SettingError: for an unknown name or setting.
+        SettingError: The name or a setting is unknown.
     """
     model = find_model(name)
     return model(model.parse_config(settings or {}))
 
 
 def load_model(uri: str, allow: Collection[str] = ()) -> Recommender:
-    """The model saved at ``uri``, whichever it is.
+    """Loads the model saved at ``uri``, of any class.
 
     Args:
-        allow: classes from outside the package that the model may be of, as ``package.module:Class``, or modules or
-            packages of such. Their code is imported.
+        uri: Folder of the model.
+        allow: Classes from outside the package that may be loaded, as ``package.module:Class``, or their modules or
+            packages. Their code is imported.
 
     Raises:
-        DasError: when there is none, or it is damaged.
-        PluginError: it is of a class from outside the package that nobody vouches for, or that is not there.
+        DasError: The model is missing or damaged.
+        PluginError: The model's class is from outside the package and not allowed, or it is missing.
     """
     described = read_description(uri)
     spec = plugin_of(described, uri, allow)
@@ -60,21 +61,21 @@ def load_model(uri: str, allow: Collection[str] = ()) -> Recommender:
 
 
 def plugin_of(described: Mapping[str, Any], uri: str, allow: Collection[str] = ()) -> tuple[str, ...]:
-    """The class from outside the package that a saved model is of, if it is of one.
+    """Returns the class of a saved model if it is from outside the package.
 
-    A file that names code cannot vouch for it: importing code runs it. So somebody else must: an entry point of an
-    installed package, a verb that this process was told to run with the class, ``allow``, or $DAS_PLUGINS.
+    Importing code runs it, so a file that names code cannot authorise that. Authorisation comes from an entry point of
+    an installed package, a verb that this process was told to run with the class, ``allow``, or $DAS_PLUGINS.
 
     Args:
-        described: content of ``model.json``.
-        uri: of the model, for messages.
-        allow: as :func:`load_model` takes them.
+        described: Content of ``model.json``.
+        uri: Folder of the model, for messages.
+        allow: As in :func:`load_model`.
 
     Returns:
-        What other processes, which load the model for this one, are to ``allow``: the class, or nothing.
+        What other processes that load the model must ``allow``: the class, or nothing.
 
     Raises:
-        PluginError: nobody vouches for it.
+        PluginError: The class is not authorised.
     """
     spec = described.get("class")
     if spec is None:

@@ -1,7 +1,7 @@
-"""The contract of all recommenders: fit, score, save, load, and knowing how much memory that takes.
+"""The contract of all recommenders: fit, score, save, load, and the memory needed for a fit.
 
-A saved model is a folder: ``weights.safetensors`` (numbers) and ``model.json`` (everything else), the latter
-written last, so that a folder without it is no model. Nothing is unpickled.
+A saved model is a folder with ``weights.safetensors`` (arrays) and ``model.json`` (everything else). The latter is
+written last, so a folder without it is not a model. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -45,40 +45,40 @@ Precision = Literal["auto", "float32", "float64"]
 
 
 class ModelConfig(BaseModel):
-    """Base of all models' settings: unknown ones are errors, and ``None`` means "choose it on validation"."""
+    """Base of all models' settings: unknown settings are errors, and ``None`` means "select it on validation rows"."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class Recommender(Recommends):
-    """From users' histories to a score for every item.
+    """Base class of recommenders, which map users' histories to a score for every item.
 
-    Subclasses give ``name``, ``Config``, ``instead`` and the underscored methods; the public ones here check
-    what goes in and comes out, the same for every model. Scores of items already in the history carry no
-    meaning: rankings mask them.
+    Subclasses define ``name``, ``Config``, ``memory_hint`` and the underscored methods. The public methods validate
+    inputs and outputs in the same way for every model. Scores of items in the history are meaningless: rankings mask
+    them.
 
     Attributes:
-        config: the settings it was made with.
-        n_items: size of the item space it was fitted on, None before.
-        item_space: fingerprint of that item space (which number is which item), None where none was given.
-        item_ids: own id of each item number (Int64 or String) where it was fitted in memory on data with ids, else
-            None; it is not saved, for the dataset has it.
-        selection: how a hyper-parameter was chosen on validation, None where nothing was to choose.
+        config: Settings of the model.
+        n_items: Number of items it was fitted on, None before a fit.
+        item_space: Fingerprint of the item numbering, None if not given.
+        item_ids: Own id of each item number (Int64 or String) after a fit in memory on data with ids, else None; not
+            saved, since the dataset has it.
+        selection: Record of the selection of a hyper-parameter on validation rows, None if none was selected.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type[ModelConfig]]
-    instead: ClassVar[str] = "fit it on a sample, or on a machine with more memory"
-    """What to do where memory does not suffice; the end of a sentence."""
+    memory_hint: ClassVar[str] = "fit it on a sample, or on a machine with more memory"
+    """Remedy for insufficient memory, as the end of a sentence."""
     by_gradients: ClassVar[bool] = False
-    """Whether it is trained step by step (a TorchRecommender), on as many workers as asked for."""
+    """Whether the model is trained step by step (a TorchRecommender), on any number of workers."""
     solvers: ClassVar[tuple[str, ...]] = ()
-    """Ways to solve it (its setting ``solver``), some of them on several workers that stream the rows; none for most. A
+    """Solvers of its setting ``solver``, some of which stream the rows on several workers; none for most models. A
     model that has them extends :class:`~distill_at_scale.models.infinite_ae.InfiniteAE`."""
     learns_from_rows: ClassVar[bool] = False
-    """Whether :meth:`fit_rows` works: whether real-valued rows of synthetic users can take the place of a log."""
+    """Whether :meth:`fit_rows` works, so that real-valued rows of synthetic users can replace a log."""
     learns_from_sequences: ClassVar[bool] = False
-    """Whether latent sequences can take the place of a log: whether it has the form of a student."""
+    """Whether latent sequences can replace a log, because the model has the form of a student."""
 
     config: ModelConfig
     item_space: str | None
@@ -88,7 +88,7 @@ class Recommender(Recommends):
         """Takes a config, or its fields as keywords.
 
         Raises:
-            SettingError: for an unknown or invalid setting.
+            SettingError: A setting is unknown or invalid.
         """
         self.config = config if config is not None else self.parse_config(settings)
         self.n_items = None
@@ -98,7 +98,7 @@ class Recommender(Recommends):
 
     def __init_subclass__(cls, **given: Any) -> None:
         super().__init_subclass__(**given)
-        # Completion and help show the settings of this model, not "**settings".
+        # Completion and help show the model's settings instead of "**settings".
         if "Config" in vars(cls):
             cls.__signature__ = signature_of(cls.Config)  # type: ignore[attr-defined]
             cls.__doc__ = f"{inspect.cleandoc(cls.__doc__ or '')}\n\nArgs:\n{settings_section(cls.Config)}"
@@ -110,10 +110,10 @@ class Recommender(Recommends):
 
     @classmethod
     def parse_config(cls, settings: Mapping[str, Any]) -> Any:
-        """The model's ``Config`` from plain settings.
+        """Builds the model's ``Config`` from plain settings.
 
         Raises:
-            SettingError: naming the fields, what is wrong with each, and the fields there are.
+            SettingError: Names the invalid fields, the problem with each, and the known fields.
         """
         try:
             return cls.Config(**settings)
@@ -123,21 +123,21 @@ class Recommender(Recommends):
     @classmethod
     @abstractmethod
     def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
-        """Bytes at the peak of fitting ``n_rows`` rows of ``n_users`` users, beyond the rows themselves."""
+        """Returns the peak bytes for fitting ``n_rows`` rows of ``n_users`` users, beyond the rows themselves."""
 
     @classmethod
     def check_memory(cls, n_users: int, n_items: int, n_rows: int, config: Any, available: int | None = None) -> None:
-        """Refuses a fit that would run out of memory.
+        """Rejects a fit that would run out of memory.
 
         Args:
-            n_users, n_items, n_rows, config: as in :meth:`memory_needed`.
-            available: bytes; by default what this process can still take.
+            n_users, n_items, n_rows, config: As in :meth:`memory_needed`.
+            available: Bytes available (default: what this process can still allocate).
 
         Raises:
-            DasError: saying how much is needed, how much is there, and what to do instead.
+            NotEnoughMemoryError: States the bytes needed and available, and the remedy.
         """
         what = f"{cls.name} on {n_users:,} users and {n_items:,} items"
-        require_memory(what, cls.memory_needed(n_users, n_items, n_rows, config), available, cls.instead)
+        require_memory(what, cls.memory_needed(n_users, n_items, n_rows, config), available, cls.memory_hint)
 
     def fit(
         self,
@@ -152,30 +152,31 @@ class Recommender(Recommends):
         time: str | None = None,
         split: str | None = None,
     ) -> Self:
-        """Learns from users' rows in this process; chooses what the settings leave open on the validation rows.
+        """Fits users' rows in this process; selects open settings on the validation rows.
 
             das.models.Ease(lam=400).fit(frame, user="visitor", item="sku")
 
-        Fitted on a Dataset, the model is bit for bit what the verb `fit` makes of it with one worker that has as many
-        threads (OMP_NUM_THREADS): matrix products add up in another order on another number of them.
+        A fit on a Dataset gives bit for bit what the verb `fit` gives with one worker and as many threads
+        (OMP_NUM_THREADS): the order of sums in matrix products depends on the number of threads.
 
         Args:
-            data: a Dataset, a SciPy sparse matrix (users × items), a frame with a row for each interaction (polars,
-                pandas, Arrow …), Interactions, or a SyntheticDataset.
-            validation: held-out rows of the same users, where ``data`` is a matrix, a frame or Interactions. A Dataset
-                holds its own; so does a frame with a split column.
-            progress: told the share done and the step.
-            item_space: fingerprint of the item numbering of Interactions or a matrix, kept and compared at every load.
-            user, item, rating, time, split: columns of a frame; by default found by well-known names, as user_id.
+            data: A Dataset, a SciPy sparse matrix (users × items), a frame with a row per interaction (polars, pandas,
+                Arrow …), Interactions, or a SyntheticDataset.
+            validation: Held-out rows of the same users, if ``data`` is a matrix, a frame or Interactions. A Dataset has
+                its own, and so does a frame with a split column.
+            progress: Function called with the share done and the step.
+            item_space: Fingerprint of the item numbering of Interactions or a matrix, stored and compared at every
+                load.
+            user, item, rating, time, split: Columns of a frame (default: well-known names such as user_id).
 
         Raises:
-            SettingError: data of another kind, or a frame without these columns.
-            DasError: no rows, other users in ``validation``, nothing to choose on, not enough memory.
+            SettingError: Data of another kind, or a frame without these columns.
+            DasError: No rows, other users in ``validation``, no validation rows to select on, or not enough memory.
         """
         if isinstance(data, Interactions) and (validation is None or isinstance(validation, Interactions)):
             return self._fit_checked(FitRows(data, validation, item_space), progress)
         if isinstance(data, Dataset) and validation is None:
-            # Before the rows are read, not after: reading them may be what memory does not suffice for.
+            # Checked before the rows are read, since reading them may already exceed the memory.
             self.check_memory(data.n_users, data.n_items, data.n_rows, self.config)
             self._fit_dataset(data, progress)
             return self
@@ -187,7 +188,7 @@ class Recommender(Recommends):
         return self._fit_checked(rows if rows.item_space else replace(rows, item_space=item_space), progress)
 
     def _fit_dataset(self, dataset: Dataset, progress: Progress | None) -> None:
-        """Fits on a Dataset, whose rows fit into memory."""
+        """Fits a Dataset, whose rows fit into memory."""
         self._fit_checked(fit_rows_of(dataset), progress)
 
     def _fit_checked(self, rows: FitRows, progress: Progress | None) -> Self:
@@ -209,10 +210,10 @@ class Recommender(Recommends):
         return self
 
     def fit_rows(self, rows: SyntheticRows, progress: Progress | None = None) -> Self:
-        """Learns from distilled users; what the config leaves open was chosen when they were distilled.
+        """Fits distilled users; open settings take the values selected during distillation.
 
         Raises:
-            DasError: the model cannot; it needs a setting that nobody chose; not enough memory.
+            DasError: The model cannot learn from rows, a setting was not selected, or memory is insufficient.
         """
         self.refuse_rows()
         self.check_memory(len(rows), rows.n_items, rows.values.size, self.config)
@@ -225,10 +226,10 @@ class Recommender(Recommends):
 
     @classmethod
     def refuse_rows(cls) -> None:
-        """Makes sure that the model learns from synthetic users.
+        """Checks that the model can learn from synthetic users.
 
         Raises:
-            DasError: it does not; naming those that do.
+            DasError: It cannot; the message names the models that can.
         """
         if not cls.learns_from_rows:
             able = ", ".join(sorted(name for name, model in MODELS.items() if model.learns_from_rows))
@@ -236,20 +237,20 @@ class Recommender(Recommends):
 
     @property
     def predicts_ratings(self) -> bool:
-        """Whether a score is the rating that the user would give (explicit feedback)."""
+        """Whether a score predicts the user's rating (explicit feedback)."""
         return False
 
     def score(self, histories: Interactions) -> np.ndarray:
-        """Scores of all items for some users, known to the model or new.
+        """Scores all items for some users, whether known to the model or new.
 
         Args:
-            histories: the users' input rows; a user may have none.
+            histories: The users' input rows; a user may have none.
 
         Returns:
             float32 [b, n_items]; larger is better.
 
         Raises:
-            DasError: before a fit, or for histories over another item space.
+            DasError: The model is not fitted, or the histories have another number of items.
         """
         if self.n_items is None:
             raise DasError(f"{self.name} has not been fitted; call fit or load a saved model.")
@@ -261,27 +262,29 @@ class Recommender(Recommends):
         return np.ascontiguousarray(self._score(histories), dtype=np.float32)
 
     def check_item_space(self, n_items: int, item_space: str | None) -> None:
-        """Makes sure that item numbers mean here what they meant at the fit.
+        """Checks that the dataset's item numbering is that of the fit.
 
         Raises:
-            DasError: when size or fingerprint differ.
+            DasError: The size or the fingerprint differs.
         """
         if n_items != self.n_items:
-            raise DasError(f"{self.name} was fitted on {self.n_items} items, the dataset has {n_items:,}; fit it anew.")
+            raise DasError(
+                f"{self.name} was fitted on {self.n_items} items, the dataset has {n_items:,}; fit it again."
+            )
         if item_space and self.item_space and item_space != self.item_space:
             raise DasError(
                 f"{self.name} was fitted on another item numbering ({self.item_space}) than the dataset's "
-                f"({item_space}); fit it anew on this dataset."
+                f"({item_space}); fit it again on this dataset."
             )
 
     def save(self, uri: str) -> None:
-        """Writes the model to a folder on any storage, replacing a model that is there.
+        """Writes the model to a folder on any storage, replacing an existing model.
 
         Raises:
-            DasError: before a fit, or when the storage fails.
+            DasError: The model is not fitted, or the storage fails.
         """
         if self.n_items is None:
-            raise DasError(f"{self.name} has not been fitted, so there is nothing to save.")
+            raise DasError(f"{self.name} has not been fitted, so it cannot be saved.")
         spec = MODELS.spec_of(type(self))
         weights = {key: np.ascontiguousarray(value) for key, value in self._weights().items()}
         content = safetensors.numpy.save(weights)
@@ -299,7 +302,7 @@ class Recommender(Recommends):
                 **{package: version(package) for package in ("numpy", "scipy", "torch")},
             },
         }
-        # The old description goes first: a kill in between must not leave it beside new weights.
+        # The old description is removed first: a kill must not leave it beside new weights.
         storage.remove(storage.join(uri, MODEL_FILE))
         storage.write_bytes(storage.join(uri, WEIGHTS_FILE), content)
         recorded.write_json(storage.join(uri, MODEL_FILE), described)
@@ -309,8 +312,8 @@ class Recommender(Recommends):
         """Reads a model that :meth:`save` wrote.
 
         Raises:
-            DasError: no model there, another model.
-            DamagedFileError: damaged or altered files, or a format of another release.
+            DasError: The model is missing, or of another class.
+            DamagedFileError: A file is damaged or altered, or has the format of another release.
         """
         described = read_description(uri)
         place = storage.redact(uri)
@@ -329,30 +332,30 @@ class Recommender(Recommends):
         return model
 
     def _validation_or_refuse(self, validation: Interactions | None, parameter: str) -> Interactions:
-        """The validation rows, needed because ``parameter`` is left open."""
+        """Returns the validation rows, which are required because ``parameter`` is open."""
         if validation is None:
             raise DasError(
-                f"{self.name}: {parameter} is to be chosen on validation rows, but there are none; "
+                f"{self.name}: {parameter} is to be selected on validation rows, but there are none; "
                 f"set it (for example --set {parameter}=…) or use a dataset with a validation split."
             )
         return validation
 
     @abstractmethod
     def _fit(self, train: Interactions, validation: Interactions | None, progress: Progress | None) -> None:
-        """Fits; ``train`` has rows, ``validation`` has rows or is None."""
+        """Fits the model; ``train`` has rows, ``validation`` has rows or is None."""
 
     def _fit_rows(self, rows: SyntheticRows, progress: Progress | None) -> None:
-        """Fits on synthetic users, where :attr:`learns_from_rows`."""
+        """Fits synthetic users; required if :attr:`learns_from_rows`."""
         raise NotImplementedError
 
     @abstractmethod
     def _score(self, histories: Interactions) -> np.ndarray:
-        """Scores [b, n_items] of any float type."""
+        """Returns scores [b, n_items] of any float type."""
 
     @abstractmethod
     def _weights(self) -> dict[str, np.ndarray]:
-        """What scoring needs, by name."""
+        """Returns the arrays that scoring needs, by name."""
 
     @abstractmethod
     def _set_weights(self, weights: dict[str, np.ndarray], n_items: int) -> None:
-        """Takes back what :meth:`_weights` gave; raises KeyError or ValueError where it does not fit."""
+        """Restores the arrays of :meth:`_weights`; raises KeyError or ValueError if they do not fit."""

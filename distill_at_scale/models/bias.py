@@ -1,4 +1,4 @@
-"""Bias only: a number for every item, and one for every user; what a personal model must beat."""
+"""Bias only: a bias per item and per user; the baseline for personalised models."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class BiasConfig(UserTableConfig):
     """Settings of bias-only."""
 
     epochs: int = Field(default=30, ge=1)
-    """Passes over the train rows at most; with validation rows, the best one counts."""
+    """Maximum number of passes over the train rows; with validation rows, the best one counts."""
     learning_rate: float = Field(default=0.01, gt=0)
-    """Of Adam."""
+    """Learning rate of Adam."""
 
 
 class _Biases(UserTable):
@@ -40,7 +40,7 @@ class Bias(UserTableRecommender):
     """score(u, i) = μ + b_u + b_i.
 
     Source: Koren, Bell, Volinsky, "Matrix factorization techniques for recommender systems" (IEEE Computer 2009),
-    equation 3. With the implicit objective b_u cancels out, and μ = 0: everybody gets the same ranking.
+    equation 3. With the implicit objective b_u cancels out and μ = 0, so all users get the same ranking.
     """
 
     name: ClassVar[str] = "bias"

@@ -1,4 +1,4 @@
-"""Where a model computes."""
+"""Selection of the torch device."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Device = Literal["auto", "cpu", "cuda"]
 
 
 def resolve_device(device: Device) -> torch.device:
-    """The torch device of a setting.
+    """Returns the torch device for a setting.
 
     Raises:
-        DasError: for a GPU that is not there.
+        DasError: A GPU is requested, but none is available.
     """
     if device == "cuda" and not torch.cuda.is_available():
         raise DasError("device=cuda, but torch finds no GPU here; set device=cpu or auto.")

@@ -1,4 +1,4 @@
-"""EASE: a linear item-item model in closed form, whose diagonal is zero so that no item recommends itself."""
+"""EASE: a linear item-item model in closed form; its zero diagonal keeps items from recommending themselves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distill_at_scale.models.saved import expect_shape
 from distill_at_scale.models.selection import METRIC_PATTERN, Progress, Validated, select, validation_metric
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 
-# Rows of the sparse Gram matrix made at once.
+# Rows of the Gram matrix computed at a time.
 _BLOCK_ITEMS = 512
 
 
@@ -23,11 +23,11 @@ class EaseConfig(ModelConfig):
     """Settings of EASE."""
 
     lam: float | None = Field(default=None, gt=0)
-    """λ, added to the diagonal of XᵀX; None: chosen on validation."""
+    """λ, added to the diagonal of XᵀX; None: selected on validation rows."""
     grid: tuple[PositiveFloat, ...] = Field(default=(50, 100, 200, 400, 800, 1600), min_length=1)
-    """The λ tried on validation; goes on beyond an edge where that is the best."""
+    """Values of λ tried on validation rows; the search continues beyond an edge that is best."""
     metric: str = Field(default=PRIMARY, pattern=METRIC_PATTERN)
-    """Validation metric by which it is chosen."""
+    """Validation metric by which λ is selected."""
     dtype: Precision = "auto"
     """Precision of the inverse; auto: float64 where float32 could lose more than three digits."""
 
@@ -37,29 +37,30 @@ class Ease(Recommender):
 
     Source: Steck, "Embarrassingly shallow autoencoders for sparse data" (WWW 2019), equation 8.
 
-    Practical limits: any number of users, but items × items matrices: with the search for λ 1.1 GiB for
-    10,000 items in float32 (1.9 reckoned where it may take float64), 112 GiB for 100,000; time grows with the
-    cube of the items.
+    Practical limits: any number of users, but items × items matrices. With the search for λ, 10,000 items take 1.1 GiB
+    in float32 (estimated at 1.9 GiB if float64 may be used) and 100,000 items 112 GiB; time grows with the cube of the
+    items.
     """
 
     name: ClassVar[str] = "ease"
     Config: ClassVar[type[ModelConfig]] = EaseConfig
-    instead: ClassVar[str] = (
-        "drop rare items (--min-item), take a model whose memory does not grow with items × items "
-        "(popularity, svd_ae), or a machine with more memory"
+    memory_hint: ClassVar[str] = (
+        "drop rare items (--min-item), choose a model whose memory does not grow with items × items "
+        "(popularity, svd_ae), or use a machine with more memory"
     )
     learns_from_rows: ClassVar[bool] = True
     config: EaseConfig
 
     @classmethod
     def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
-        # Gram matrix; inverse, and a float32 copy of it where it is float64, else one with the items that have no
-        # train rows; the best of the search.
+        # Gram matrix; inverse, with a float32 copy if it is float64, else a copy that includes items without train
+        # rows; the best solution of the search.
         entry = 4 + (8 if config.dtype == "float32" else 12) + (4 if config.lam is None else 0)
         return entry * n_items**2 + 24 * n_rows + 16 * _BLOCK_ITEMS * n_items
 
     def _fit(self, train: Interactions, validation: Interactions | None, progress: Progress | None) -> None:
-        # An item without train rows has a zero row and column in XᵀX, and so in B: the others are solved for alone.
+        # An item without train rows has a zero row and column in XᵀX, and hence in B, so only the others are solved
+        # for.
         live = np.flatnonzero(train.item_counts() > 0)
         gram = _item_gram(train, live)
         if self.config.lam is not None:
@@ -78,13 +79,13 @@ class Ease(Recommender):
 
     def _fit_rows(self, rows: SyntheticRows, progress: Progress | None) -> None:
         lam = rows.setting(self.name, "lam", self.config.lam)
-        # S in the place of X, rescaled so that tr SᵀS = tr XᵀX: λ means then what it means for the full data.
+        # S replaces X, rescaled so that tr SᵀS = tr XᵀX: λ then has the same meaning as on the full data.
         scale = rows.n_rows / float(np.square(rows.values, dtype=np.float64).sum())
         self._item_weights = self._solve(scale * (rows.values.T @ rows.values), lam)
 
     def _solve(self, gram: np.ndarray, lam: float) -> np.ndarray:
-        """B float32 [n_items, n_items]."""
-        # The largest eigenvalue is at most the largest row sum; λ is the smallest one's bound.
+        """Returns B, float32 [n_items, n_items]."""
+        # The largest eigenvalue is at most the largest row sum; λ bounds the smallest from below.
         condition = np.abs(gram).sum(axis=1, dtype=np.float64).max() / lam
         wide = self.config.dtype == "float64" or (self.config.dtype == "auto" and condition > FLOAT32_CONDITION)
         inverse: np.ndarray = gram.astype(np.float64 if wide else np.float32)
@@ -106,7 +107,7 @@ class Ease(Recommender):
 
 
 def _item_gram(train: Interactions, live: np.ndarray) -> np.ndarray:
-    """XᵀX of the items ``live``, float32 [n, n], exact below 2^24 common users."""
+    """Computes XᵀX of the items ``live``, float32 [n, n], exact below 2^24 common users."""
     matrix = train.to_csr()[:, live]
     transposed = matrix.T.tocsr()
     gram = np.empty((len(live), len(live)), dtype=np.float32)
@@ -117,7 +118,7 @@ def _item_gram(train: Interactions, live: np.ndarray) -> np.ndarray:
 
 
 def _spread(weights: np.ndarray, live: np.ndarray, n_items: int) -> np.ndarray:
-    """Weights among the items ``live`` as weights among all, float32 [n_items, n_items]."""
+    """Expands weights among the items ``live`` to all items, float32 [n_items, n_items]."""
     if len(live) == n_items:
         return weights
     every = np.zeros((n_items, n_items), dtype=np.float32)

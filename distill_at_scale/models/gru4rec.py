@@ -1,4 +1,4 @@
-"""GRU4Rec: a recurrent net over a user's items in the order of time."""
+"""GRU4Rec: a recurrent network over a user's items in time order."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ class GRU4RecConfig(SequentialConfig):
     hidden: int = Field(default=128, ge=1)
     """Width of the recurrent state."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
-    """Share of the entries that a step leaves out, of items' vectors and of states."""
+    """Dropout rate on item vectors and states."""
 
 
 class Recurrence(nn.Module):
-    """A GRU over sequences that are padded at the left: it starts at a sequence's first item, wherever that is."""
+    """A GRU over left-padded sequences; it starts at the first item of each sequence."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.gru = nn.GRU(width, hidden, batch_first=True)
 
     def forward(self, x: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """States [b, w, hidden] from inputs [b, w, width]; ``real`` bool [b, w]; 0 at the padding."""
+        """Returns states [b, w, hidden] for inputs [b, w, width]; ``real`` bool [b, w]; 0 at the padding."""
         width = x.shape[1]
         padding = (~real).sum(dim=1, keepdim=True)
-        places = torch.arange(width, device=x.device)
-        ahead = ((places + padding) % width)[..., None]
+        positions = torch.arange(width, device=x.device)
+        ahead = ((positions + padding) % width)[..., None]
         states, _ = self.gru(x.gather(1, ahead.expand_as(x)))
-        back = ((places - padding) % width)[..., None].expand_as(states)
+        back = ((positions - padding) % width)[..., None].expand_as(states)
         return states.gather(1, back) * real[..., None]
 
 
@@ -53,10 +53,10 @@ class _RecurrentEncoder(SequenceEncoder):
 
 
 class GRU4Rec(SequentialRecommender):
-    """Scores of all items from the state after the newest item.
+    """Scores all items from the state after the newest item.
 
     Source: Hidasi, Karatzoglou, Baltrunas, Tikk, "Session-based recommendations with recurrent neural networks"
-    (ICLR 2016); trained with cross-entropy over all items in place of its sampled ranking losses.
+    (ICLR 2016); trained with cross-entropy over all items instead of its sampled ranking losses.
     """
 
     name: ClassVar[str] = "gru4rec"

@@ -1,4 +1,4 @@
-"""∞-AE: an autoencoder of infinite width, which is kernel ridge regression with a neural tangent kernel."""
+"""∞-AE: an autoencoder of infinite width, equivalent to kernel ridge regression with a neural tangent kernel."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from distill_at_scale.models.kernel.solvers import (
     PCG_LANDMARKS,
     Size,
     Solver,
-    choose,
+    choose_solver,
     measure_speed,
     memory,
 )
@@ -38,35 +38,35 @@ from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import MemorySource, Source, filled
 
 DRAWS = ("uniform", "leverage")
-"""How landmarks are drawn, where they are not given."""
+"""Methods of drawing landmarks, unless they are given."""
 
 
 class InfiniteAEConfig(ModelConfig):
     """Settings of ∞-AE."""
 
     lam: float | None = Field(default=None, gt=0)
-    """λ > 0, relative to the kernel's mean diagonal; None: chosen on validation."""
+    """λ > 0, relative to the kernel's mean diagonal; None: selected on validation rows."""
     grid: tuple[PositiveFloat, ...] = Field(default=(1, 2, 5, 10, 20, 50, 100), min_length=1)
-    """The λ tried on validation; goes on beyond an edge where that is the best."""
+    """Values of λ tried on validation rows; the search continues beyond an edge that is best."""
     metric: str = Field(default=PRIMARY, pattern=METRIC_PATTERN)
-    """Validation metric by which λ is chosen. The reference implementation chooses by hr@100."""
+    """Validation metric by which λ is selected. The reference implementation uses hr@100."""
     dtype: Precision = "auto"
     """Precision of kernel and solve; auto: float64 where float32 could lose more than three digits."""
     device: Device = "auto"
-    """Where kernel and solve of the exact solver run; auto: the GPU when there is one."""
+    """Device for kernel and solve of the exact solver; auto: a GPU if available."""
     solver: Solver = "auto"
-    """exact (users × users in memory), pcg (the same answer in less memory and more time), nystrom (an approximation by
-    landmarks), or auto, which chooses by users, items, memory and workers"""
+    """Solver: exact (users × users in memory), pcg (the same answer with less memory and more time), nystrom (an
+    approximation by landmarks), or auto, which chooses by users, items, memory and workers."""
     landmarks: int | None = Field(default=None, ge=1)
-    """Users that nystrom, or the preconditioner of pcg, compares with, or all users with rows where they are
-    fewer; None: 2,000 of nystrom, 500 of pcg."""
+    """Number of landmark users for nystrom, or for the preconditioner of pcg, at most all users with rows; None: 2,000
+    for nystrom, 500 for pcg."""
     draw: str = "uniform"
-    """How landmarks are drawn: uniform, or leverage (by approximate ridge leverage scores); or the URI of a synthetic
-    dataset, whose rows they are (nystrom)."""
+    """Method of drawing landmarks: uniform, or leverage (by approximate ridge leverage scores); or the URI of a
+    synthetic dataset, whose rows become the landmarks (nystrom)."""
     tolerance: float = Field(default=1e-5, gt=0, lt=1)
     """Relative residual at which pcg stops."""
     seed: int = Field(default=0, ge=0, lt=1 << 63)
-    """Of the draw of landmarks."""
+    """Random seed of the landmarks."""
 
 
 class InfiniteAE(Recommender):
@@ -74,21 +74,21 @@ class InfiniteAE(Recommender):
 
     Source: Sachdeva, Dhaliwal, Wu, McAuley, "Infinite recommendation networks: a data-centric approach"
     (NeurIPS 2022), equation 2. New users need no new fit: their history is compared with the train users'. Users
-    without train rows are none: they would teach that whoever has no history wants nothing, and take the place of what
-    all users have in common (on samples of whole users of ml-1m, ndcg@10 20 instead of 28).
+    without train rows are excluded; their all-zero rows would bias predictions towards zero (on samples of whole users
+    of ml-1m, ndcg@10 0.20 instead of 0.28).
 
     Practical limits of the exact solver: kernel and factor are users × users, the solution users × items. 6,040
-    users × 3,706 items take .6 GiB and a minute of one core with the grid; 40,000 users × 20,000 items 21 GiB and
-    hours. Flops grow as U³/3 + 2 U² I a λ. The other solvers share the users out to workers; see :mod:`.solvers`.
+    users × 3,706 items take 0.6 GiB and a minute on one core with the grid; 40,000 users × 20,000 items take 21 GiB and
+    hours. The flops are U³/3 + 2 U² I per λ. The other solvers distribute the users over workers; see :mod:`.solvers`.
 
-    Fitted by nystrom, the "train users" that histories are compared with are the landmarks, and α is W.
+    After a fit by nystrom, the "train users" that histories are compared with are the landmarks, and α is W.
     """
 
     name: ClassVar[str] = "infinite_ae"
     solvers: ClassVar[tuple[str, ...]] = ("exact", "nystrom", "pcg")
     Config: ClassVar[type[ModelConfig]] = InfiniteAEConfig
-    instead: ClassVar[str] = (
-        "fit it on a sample of the users, or take a model whose memory does not grow with users × users "
+    memory_hint: ClassVar[str] = (
+        "fit it on a sample of the users, or choose a model whose memory does not grow with users × users "
         "(ease, svd_ae, popularity)"
     )
     learns_from_rows: ClassVar[bool] = True
@@ -97,7 +97,7 @@ class InfiniteAE(Recommender):
 
     @classmethod
     def size(cls, n_users: int, n_items: int, n_rows: int, config: Any, workers: int = 1) -> Size:
-        """What the solvers' costs depend on."""
+        """Returns the quantities that determine the solvers' costs."""
         lams = config.grid if config.lam is None else (config.lam,)
         itemsize = 4 if all(_dtype(config, n_users, lam) == torch.float32 for lam in lams) else 8
         return Size(n_users, n_items, n_rows, len(lams), config.landmarks, itemsize, workers)
@@ -115,7 +115,7 @@ class InfiniteAE(Recommender):
             size, free = self.size(len(train), train.n_items, train.n_rows, self.config), available_memory()
             solver = "exact"
             if memory(solver, size) > free:
-                solver = choose(size, free, free, measure_speed(train.n_items, train.n_rows / len(train))).solver
+                solver = choose_solver(size, free, free, measure_speed(train.n_items, train.n_rows / len(train))).solver
         if solver == "exact":
             self._fit_exact(train, validation, progress)
             return
@@ -135,13 +135,16 @@ class InfiniteAE(Recommender):
         progress: Progress | None = None,
         given: np.ndarray | None = None,
     ) -> tuple[Selection | None, np.ndarray]:
-        """A worker's part of a fit by landmarks, which it keeps; see :func:`~.nystrom.fit_nystrom`.
+        """Runs a worker's part of a fit by landmarks, which the model keeps; see :func:`~.nystrom.fit_nystrom`.
 
         Args:
-            given: float32 [M, n_items], landmarks that were not drawn: rows of synthetic users.
+            source: The worker's rows.
+            communicator: Communicator of the worker group.
+            progress: Function called with the share done and the step.
+            given: float32 [M, n_items], given landmarks instead of drawn ones: rows of synthetic users.
 
         Returns:
-            how λ was chosen; W [M, n_items].
+            The selection of λ; W [M, n_items].
         """
         self._refuse_without_validation(source, communicator)
         self._users = self._draw(source, communicator, NYSTROM_LANDMARKS) if given is None else SyntheticUsers(given)
@@ -157,15 +160,18 @@ class InfiniteAE(Recommender):
         progress: Progress | None = None,
         every: int = 1,
     ) -> tuple[Selection | None, list[str]]:
-        """A worker's part of a fit by conjugate gradients; see :class:`~.pcg_fit.PcgFit`.
+        """Runs a worker's part of a fit by conjugate gradients; see :class:`~.pcg_fit.PcgFit`.
 
         Args:
-            everyone: train rows of every worker's users, by rank.
-            source: the own users' share, one piece of train and validation rows after another as in ``everyone``.
-            every: iterations between checkpoints.
+            everyone: Train rows of every worker's users, by rank.
+            source: Rows of this worker's users, in the same pieces of train and validation rows as in ``everyone``.
+            communicator: Communicator of the worker group.
+            shelf: Storage of the parts of α.
+            progress: Function called with the share done and the step.
+            every: Iterations between checkpoints.
 
         Returns:
-            how λ was chosen; the names of the parts of α that are on the shelf.
+            The selection of λ; the names of the parts of α on the shelf.
         """
         self._refuse_without_validation(source, communicator)
         n_users = sum(map(len, everyone))
@@ -197,11 +203,14 @@ class InfiniteAE(Recommender):
         item_space: str | None,
         users: TrainUsers | None = None,
     ) -> None:
-        """Becomes the fitted model of a fit that several workers shared.
+        """Takes over the result of a fit that several workers shared.
 
         Args:
-            alpha: [U, n_items], or W of the landmarks that it has kept.
-            users: whom α is of, where they are not those landmarks.
+            alpha: [U, n_items], or W of the model's landmarks.
+            selection: The selection of λ.
+            n_items: Number of items.
+            item_space: Fingerprint of the item numbering.
+            users: Users that α belongs to, unless they are those landmarks.
         """
         if users is not None:
             self._users = users
@@ -213,20 +222,21 @@ class InfiniteAE(Recommender):
         return self.config.grid if self.config.lam is None else (self.config.lam,)
 
     def _lowest(self, n_users: int) -> float:
-        """Beyond the grid's edge no λ that would need float64 where the grid did not: memory was checked for it."""
+        """Returns the lower bound of λ beyond the grid: no value may need float64, since memory was not checked for
+        it."""
         lowest = n_users / FLOAT32_CONDITION
         return lowest if self.config.dtype == "auto" and min(self.config.grid) > lowest else 0.0
 
     def _refuse_without_validation(self, source: Source, communicator: Communicator) -> None:
         if self.config.lam is None:
-            found = (source.validation(piece) for piece in range(source.n_pieces))
-            n_rows = torch.tensor([sum(rows.n_rows for rows in found if rows is not None)])
+            rows_of_pieces = (source.validation(piece) for piece in range(source.n_pieces))
+            n_rows = torch.tensor([sum(rows.n_rows for rows in rows_of_pieces if rows is not None)])
             communicator.all_reduce(n_rows)
             if not n_rows.item():
                 self._validation_or_refuse(None, "lam")
 
     def _draw(self, source: Source, communicator: Communicator, most: int) -> TrainUsers:
-        """The landmarks asked for, else ``most``; all users with rows where they are fewer."""
+        """Draws the requested number of landmarks, or ``most``, at most all users with rows."""
         n, seed = self.config.landmarks or most, self.config.seed
         if self.config.draw not in DRAWS:
             raise DasError(
@@ -271,7 +281,7 @@ class InfiniteAE(Recommender):
     def _fit_rows(self, rows: SyntheticRows, progress: Progress | None) -> None:
         self._users = users = SyntheticUsers(rows.values)
         shift = rows.setting(self.name, "lam", self.config.lam) * float(ntk_diagonal(users.norms, rows.n_items).mean())
-        # In float64 unless told otherwise: so few users cost nothing, and alike rows make a bad condition.
+        # float64 unless set otherwise: these few users cost little, and similar rows are ill-conditioned.
         dtype = torch.float32 if self.config.dtype == "float32" else torch.float64
         kernel = users.kernel(dtype, resolve_device(self.config.device))
         self._set_alpha(KernelRidge(kernel, rows.values, self.name).solve(shift).astype(np.float32))
@@ -316,7 +326,7 @@ class InfiniteAE(Recommender):
 
 
 class _Reconstruction:
-    """Scores of the train users themselves, from α alone: P = K α = X - λ' α. Called batch after batch."""
+    """Scores of the train users from α alone: P = K α = X - λ' α. Must be called on consecutive batches."""
 
     def __init__(self, users: TrainUsers, alpha: np.ndarray, shift: float) -> None:
         self._users, self._alpha, self._shift = users, alpha, shift

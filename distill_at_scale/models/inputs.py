@@ -1,4 +1,4 @@
-"""What `fit` takes, made into rows of users: Interactions, a Dataset, a SciPy matrix, or a frame of any library."""
+"""Conversion of the inputs of `fit` to rows of users: Interactions, a Dataset, a SciPy matrix, or any frame."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import SettingError
 
 Rows: TypeAlias = Interactions | Dataset | sp.sparray | sp.spmatrix | Frame
-"""What users' rows can be given as."""
+"""Types that users' rows can have."""
 
 
 @runtime_checkable
 class FitSource(Protocol):
-    """Data that knows how a model learns from it, as a SyntheticDataset does."""
+    """Data that defines how a model learns from it, such as a SyntheticDataset."""
 
     def fit_into(self, model: Any, progress: Any = None) -> None:
         """Fits ``model``."""
@@ -30,13 +30,13 @@ class FitSource(Protocol):
 
 @dataclass(frozen=True)
 class FitRows:
-    """What a model is fitted on.
+    """Rows for a fit.
 
     Attributes:
-        train: rows of all users.
-        validation: held-out rows of the same users, or None.
-        item_space: fingerprint of the item numbering, None where items have no ids.
-        item_ids: own id of each item number (Int64 or String), None where items have none.
+        train: Rows of all users.
+        validation: Held-out rows of the same users, or None.
+        item_space: Fingerprint of the item numbering, None if items have no ids.
+        item_ids: Own id of each item number (Int64 or String), None if items have none.
     """
 
     train: Interactions
@@ -46,22 +46,22 @@ class FitRows:
 
 
 def fit_rows_of(data: Rows, validation: Rows | None = None, names: Mapping[str, str | None] | None = None) -> FitRows:
-    """The rows of anything that :meth:`Recommender.fit` takes.
+    """Converts any input of :meth:`Recommender.fit` to rows.
 
-    A Dataset's validation rows come along, and a frame's where it has a ``split`` column.
+    Validation rows are included for a Dataset, and for a frame with a ``split`` column.
 
     Args:
-        data: train rows.
-        validation: held-out rows of the same users, as the same kind of thing.
-        names: of a frame's columns, canonical name → own name.
+        data: Train rows.
+        validation: Held-out rows of the same users, of the same kind as ``data``.
+        names: Columns of a frame, canonical name → own name.
 
     Raises:
-        SettingError: a thing of another kind, a frame without the named columns, or ``validation`` of another kind
+        SettingError: Data of an unsupported kind, a frame without the named columns, or ``validation`` of another kind
             than ``data``.
     """
     if isinstance(data, Dataset):
         if validation is not None:
-            raise SettingError("A Dataset holds its own validation rows; leave out validation.")
+            raise SettingError("A Dataset holds its own validation rows; omit validation.")
         return FitRows(
             data.interactions("train"), data.interactions("validation"), data.manifest.item_space, data.item_ids()
         )
@@ -82,19 +82,19 @@ def histories_of(
     item_ids: pl.Series | None = None,
     names: Mapping[str, str | None] | None = None,
 ) -> tuple[Interactions, pl.Series | None, int]:
-    """Users' histories for scoring, in a model's own item numbers.
+    """Converts users' histories to a model's own item numbers, for scoring.
 
     Args:
-        data: rows of users, known to the model or new: Interactions, a matrix, or a frame with own ids.
-        item_ids: own id of each item number, as the fitted model keeps them; needed for a frame.
-        names: of a frame's columns, canonical name → own name.
+        data: Rows of known or new users: Interactions, a matrix, or a frame with own ids.
+        item_ids: Own id of each item number, as stored in the fitted model; required for a frame.
+        names: Columns of a frame, canonical name → own name.
 
     Returns:
-        histories; the users' ids, in the same order (None where they have none); rows of a frame that were left out
-        since the model does not know their item.
+        The histories; the users' ids in the same order (None if they have none); the number of rows of a frame that
+        were dropped because the model does not know their item.
 
     Raises:
-        SettingError: a Dataset, of which :meth:`Dataset.histories` must say which rows; a frame without item ids.
+        SettingError: A Dataset, for which :meth:`Dataset.histories` selects rows; or a frame without item ids.
     """
     if isinstance(data, Interactions) or sp.issparse(data):
         return _numbered(data), None, 0
@@ -119,7 +119,7 @@ def _frame(data: Any, validation: Any, names: Mapping[str, str | None]) -> FitRo
     log = frames.read_log(data, names)
     if validation is not None:
         if Columns.SPLIT in log:
-            raise SettingError("The frame has a split column, which says what its validation rows are; leave out one.")
+            raise SettingError("The frame has a split column, which defines its validation rows; omit one of them.")
         if not frames.is_frame(validation):
             raise SettingError("Validation rows must be of the same kind as the train rows: a frame.")
         heldout = frames.read_log(validation, {**names, Columns.SPLIT: None})

@@ -1,4 +1,4 @@
-"""LightGCN: vectors of users and items, smoothed over the graph of who has what."""
+"""LightGCN: user and item vectors, smoothed over the user–item graph."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ class LightGCNConfig(UserTableConfig):
     dim: int = Field(default=64, ge=1)
     """Width of the vectors."""
     layers: int = Field(default=3, ge=1)
-    """K, how many edges a vector reaches."""
+    """K, the number of propagation layers."""
     loss: Literal["full", "sampled"] = "full"
-    """implicit: full ranks a row above all items that its user lacks, in steps of users; sampled above a few drawn
-    ones, in steps of rows, and with negatives=1 it is the paper's BPR. A step smooths the whole graph whatever it
-    learns from, so full, which learns more from each, needs fewer of them."""
+    """Implicit loss: full ranks each row above all items that its user lacks, in steps of users; sampled ranks it above
+    a few drawn items, in steps of rows, and is the paper's BPR with negatives=1. Each step smooths the whole graph, so
+    full, which learns more per step, needs fewer steps."""
     epochs: int = Field(default=200, ge=1)
-    """Passes over the train rows at most; with validation rows, the best one counts."""
+    """Maximum number of passes over the train rows; with validation rows, the best one counts."""
     batch_size: int = Field(default=512, ge=1)
-    """Users of a step (full), or rows (sampled, explicit; take some thousands), over all workers."""
+    """Batch size over all workers: users (full), or rows (sampled and explicit; use some thousands)."""
     negatives: int = Field(default=16, ge=1)
-    """Items drawn for each row (sampled)."""
+    """Number of items drawn for each row (sampled)."""
     learning_rate: float = Field(default=0.03, gt=0)
-    """Of Adam."""
+    """Learning rate of Adam."""
 
 
 class _Graph(UserTable):
-    """Vectors of users, then of items; ``adjacency`` is there while it is trained, and scoring needs but the
-    smoothed vectors."""
+    """Vectors of users, then of items. ``adjacency`` is set only during training; scoring needs only the smoothed
+    vectors."""
 
     def __init__(self, n_users: int, n_items: int, dim: int, layers: int) -> None:
         super().__init__(n_users, dim, dim)
@@ -79,9 +79,9 @@ class LightGCN(UserTableRecommender):
     Source: He, Deng, Wang, Li, Zhang, Wang, "LightGCN" (SIGIR 2020), equations 3, 4, 7 and 8; its loss, equation 15
     (BPR), is ``loss=sampled negatives=1``. The default loss, :func:`unseen_softmax`, is this project's choice.
 
-    Practical limits: as the other models of pairs, and besides every worker holds the graph of all train rows, 16
-    bytes an edge and direction, and smooths all vectors at every step: workers share out the rows, not that. A step
-    of ``loss=full`` holds batch_size × items scores a few times; with some hundred thousand items, take sampled.
+    Practical limits: as for the other pairwise models. In addition, every worker holds the graph of all train rows, 16
+    bytes per edge and direction, and smooths all vectors at every step: workers share only the rows. A step of
+    ``loss=full`` holds batch_size × items scores a few times; use sampled for some hundred thousand items.
     """
 
     name: ClassVar[str] = "lightgcn"
@@ -133,21 +133,21 @@ def _over_all_items(config: LightGCNConfig) -> bool:
 def unseen_softmax(scores: torch.Tensor, owner: torch.Tensor, item: torch.Tensor) -> torch.Tensor:
     """−Σ over rows (u, i) of log [exp s_ui / (exp s_ui + Σ exp s_uj)], j the items that u has no row of.
 
-    What :func:`~distill_at_scale.models.training.user_table.sampled_softmax` draws from, taken whole: a user's own
-    items do not compete with each other. A user with all items gives 0.
+    The full version of :func:`~distill_at_scale.models.training.user_table.sampled_softmax`: a user's own items do not
+    compete with each other. A user with all items contributes 0.
 
     Args:
         scores: [b, n_items].
         owner, item: int64 [m], all (user, item) of the b users, each once; users by their row in ``scores``.
     """
     scores = scores.float()
-    # The least number instead of -inf, so that a user with all items has a gradient.
+    # The smallest float instead of -inf gives a user with all items a finite gradient.
     others = scores.index_put((owner, item), scores.new_tensor(torch.finfo(torch.float32).min)).logsumexp(dim=1)
     return F.softplus(others[owner] - scores[owner, item]).sum()
 
 
 class _Symmetric(torch.autograd.Function):
-    """Ãx for a symmetric sparse Ã, which is its own transpose: nothing is transposed or kept for the way back."""
+    """Ãx for a symmetric sparse Ã, its own transpose, so that nothing is transposed or saved for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, adjacency: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -160,7 +160,7 @@ class _Symmetric(torch.autograd.Function):
 
 
 def propagate(adjacency: torch.Tensor, vectors: torch.Tensor, layers: int) -> torch.Tensor:
-    """The mean of E, ÃE, …, Ã^K E: [n, dim] from the sparse, symmetric [n, n] and [n, dim]."""
+    """Returns the mean of E, ÃE, …, Ã^K E, [n, dim], for sparse symmetric [n, n] and [n, dim]."""
     total = layer = vectors
     with torch.autocast(vectors.device.type, enabled=False):
         for _ in range(layers):
@@ -170,7 +170,7 @@ def propagate(adjacency: torch.Tensor, vectors: torch.Tensor, layers: int) -> to
 
 
 def normalised_adjacency(train: Interactions, n_users: int) -> torch.Tensor:
-    """Ã = D^-1/2 A D^-1/2 as a sparse CSR tensor float32 [n, n]; users first, then items."""
+    """Returns Ã = D^-1/2 A D^-1/2 as a sparse CSR tensor, float32 [n, n]; users first, then items."""
     matrix = train.to_csr().tocoo()
     users, items = train.users[matrix.coords[0]], matrix.coords[1].astype(np.int64) + n_users
     n = n_users + train.n_items

@@ -1,7 +1,7 @@
-"""Dense linear algebra in place: LAPACK's Cholesky on symmetric matrices, with an error that says what to do.
+"""Dense in-place linear algebra: LAPACK's Cholesky on symmetric matrices, with errors that name the remedy.
 
-SciPy's LAPACK overwrites its input, where torch and numpy allocate anew; for matrices that fill the memory
-this halves what is needed (and on CPUs tried here it is the faster one).
+SciPy's LAPACK overwrites its input, where torch and numpy allocate a copy. For large matrices this halves the memory
+(and it is faster on the CPUs tried).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from distill_at_scale.errors import DasError
 _MIRROR_BLOCK = 512
 
 FLOAT32_CONDITION = 2e4
-"""Condition number from which float32 (6e-8) may be off in the third digit: 2e4 × 6e-8 ≈ 1e-3."""
+"""Condition number above which float32 (6e-8) may be wrong in the third digit: 2e4 × 6e-8 ≈ 1e-3."""
 
 
 def cholesky_in_place(matrix: np.ndarray, name: str) -> np.ndarray:
-    """Cholesky factor of a symmetric matrix [n, n] (C order, float32 or float64), which it overwrites.
+    """Computes the Cholesky factor of a symmetric matrix [n, n] (C order, float32 or float64), overwriting it.
 
     Returns:
-        a Fortran-ordered view of ``matrix`` whose lower triangle is the factor; above it, the old values.
+        A Fortran-ordered view of ``matrix`` whose lower triangle is the factor; the upper triangle is unchanged.
 
     Raises:
-        DasError: when the matrix is not positive definite in its precision.
+        DasError: The matrix is not positive definite in its precision.
     """
     potrf = _lapack("potrf", matrix)
     factor, info = potrf(matrix.T, lower=1, overwrite_a=1, clean=0)
@@ -36,14 +36,14 @@ def cholesky_in_place(matrix: np.ndarray, name: str) -> np.ndarray:
 
 
 def not_positive_definite(name: str, dtype: str) -> DasError:
-    """The error of a factorisation that failed."""
+    """Returns the error of a failed factorisation."""
     return DasError(
         f"{name}: the regularised matrix is not positive definite in {dtype}; use a larger lam, or dtype=float64."
     )
 
 
 def solve_in_place(factor: np.ndarray, right: np.ndarray) -> None:
-    """Solves A x = b for every row b of ``right`` [m, n] (C order), overwriting it by the solutions."""
+    """Solves A x = b for every row b of ``right`` [m, n] (C order), overwriting it with the solutions."""
     potrs = _lapack("potrs", factor)
     solution, _ = potrs(factor, right.T, lower=1, overwrite_b=1)
     if not np.shares_memory(solution, right):
@@ -51,10 +51,10 @@ def solve_in_place(factor: np.ndarray, right: np.ndarray) -> None:
 
 
 def inverse_in_place(matrix: np.ndarray, name: str) -> None:
-    """Overwrites a symmetric positive definite matrix [n, n] (C order) by its inverse.
+    """Overwrites a symmetric positive definite matrix [n, n] (C order) with its inverse.
 
     Raises:
-        DasError: as :func:`cholesky_in_place`.
+        DasError: As :func:`cholesky_in_place`.
     """
     factor = cholesky_in_place(matrix, name)
     potri = _lapack("potri", factor)

@@ -1,4 +1,4 @@
-"""How much memory is free here, and refusing work that would not fit before the system kills it."""
+"""Free memory, and the rejection of work that would not fit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CGROUP_FILES = (
 
 
 def available_memory() -> int:
-    """Bytes this process can still take: what the machine has free, or less where a container limits it."""
+    """Returns the bytes this process can still allocate: the machine's free memory, or less in a limited container."""
     free = int(psutil.virtual_memory().available)
     for limit_file, use_file in _CGROUP_FILES:
         try:
@@ -24,27 +24,27 @@ def available_memory() -> int:
         except OSError:
             continue
         if limit.isdigit():
-            # Page cache counts as used there although it gives way, so this errs on the safe side.
+            # The page cache counts as used although it can be freed, so this estimate is conservative.
             free = min(free, max(int(limit) - int(use), 0))
         break
     return free
 
 
-def require_memory(what: str, needed: int, available: int | None, mend: str) -> None:
-    """Refuses ``what`` when it needs more bytes than there are.
+def require_memory(what: str, needed: int, available: int | None, fix: str) -> None:
+    """Rejects ``what`` if it needs more bytes than are available.
 
     Args:
-        what: subject of the sentence, e.g. ``"ease with 100,000 items"``.
-        needed: bytes at the peak.
-        available: bytes; by default those of :func:`available_memory`.
-        mend: what to do instead.
+        what: Subject of the sentence, e.g. ``"ease with 100,000 items"``.
+        needed: Peak bytes.
+        available: Bytes available (default: :func:`available_memory`).
+        fix: Remedy, as the end of a sentence.
 
     Raises:
-        NotEnoughMemoryError: when ``needed`` exceeds ``available``.
+        NotEnoughMemoryError: ``needed`` exceeds ``available``.
     """
     free = available_memory() if available is None else available
     if needed > free:
-        raise NotEnoughMemoryError(f"{what} needs about {_gib(needed)} of memory, but {_gib(free)} are free; {mend}.")
+        raise NotEnoughMemoryError(f"{what} needs about {_gib(needed)} of memory, but {_gib(free)} are free; {fix}.")
 
 
 def _gib(n_bytes: int) -> str:

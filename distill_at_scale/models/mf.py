@@ -1,4 +1,4 @@
-"""MF: matrix factorisation, a vector and a bias for every user and item."""
+"""MF: matrix factorisation, with a vector and a bias per user and item."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class MFConfig(UserTableConfig):
     dim: int = Field(default=64, ge=1)
     """Width of the vectors."""
     negatives: int = Field(default=16, ge=1)
-    """Items drawn for each row (implicit)."""
+    """Number of items drawn for each row (implicit)."""
     batch_size: int = Field(default=2048, ge=1)
-    """Rows of a step, over all workers."""
+    """Rows per step, over all workers."""
     learning_rate: float = Field(default=0.005, gt=0)
-    """Of Adam."""
+    """Learning rate of Adam."""
     weight_decay: float = Field(default=1e-6, ge=0)
-    """Of Adam: this times each parameter is added to its gradient."""
+    """Weight decay of Adam: this times each parameter is added to its gradient."""
     shrinkage: float = Field(default=0.5, ge=0, lt=1)
-    """On synthetic users: λ as a share of the smallest singular value that is kept."""
+    """λ on synthetic users, as a share of the smallest singular value kept."""
 
 
 class _Factors(UserTable):
-    """The bias is the last entry of each vector."""
+    """The last entry of each vector is the bias."""
 
     def __init__(self, n_users: int, n_items: int, dim: int) -> None:
         super().__init__(n_users, dim + 1, dim + 1)
@@ -58,8 +58,8 @@ class MF(UserTableRecommender):
     Source: Koren, Bell, Volinsky, "Matrix factorization techniques for recommender systems" (IEEE Computer 2009),
     equation 4; for implicit feedback with the ranking loss of Rendle et al., "BPR" (UAI 2009).
 
-    On synthetic users, whose real-valued rows are no pairs to rank, it is fitted by squares over all items instead, in
-    closed form and without biases (:meth:`_fit_rows`); real users get their vector from their history.
+    Synthetic users have real-valued rows rather than pairs to rank. They are fitted by least squares over all items, in
+    closed form and without biases (:meth:`_fit_rows`); real users then get their vector from their history.
     """
 
     name: ClassVar[str] = "mf"
@@ -68,20 +68,20 @@ class MF(UserTableRecommender):
     config: MFConfig
 
     def _fit_rows(self, rows: SyntheticRows, progress: Progress | None) -> None:
-        """min ‖S − P Qᵀ‖² + λ (‖P‖² + ‖Q‖²), whose optimum follows from S = U Σ Vᵀ: Q = V (Σ − λ)^½ (Srebro,
+        """Minimises ‖S − P Qᵀ‖² + λ (‖P‖² + ‖Q‖²), whose optimum follows from S = U Σ Vᵀ: Q = V (Σ − λ)^½ (Srebro,
         Rennie, Jaakkola, "Maximum-margin matrix factorization", NIPS 2004; Mazumder, Hastie, Tibshirani, JMLR 2010).
 
         A real user's vector is the ridge regression of the history x on Q with the same λ,
-        (QᵀQ + λ I)^-1 Qᵀ x = (Σ − λ)^½ Σ^-1 Vᵀ x, here of the mean of x's item vectors, which ranks alike.
+        (QᵀQ + λ I)^-1 Qᵀ x = (Σ − λ)^½ Σ^-1 Vᵀ x, here of the mean of x's item vectors, which gives the same ranking.
         """
         if self.config.objective == "explicit":
-            raise DasError("mf: synthetic users have no ratings to learn; leave out objective=explicit.")
+            raise DasError("mf: synthetic users have no ratings to learn; omit objective=explicit.")
         _, sigma, right = np.linalg.svd(rows.values, full_matrices=False)
         n = min(self.config.dim, int((sigma > 1e-6 * sigma[0]).sum()))
         lam = self.config.shrinkage * float(sigma[n - 1])
         kept = sigma[:n] - lam
         with torch.no_grad():
-            # One user whom nobody is: every history is a stranger's.
+            # A single unused user: every history is folded in as a new user's.
             module: Any = _Factors(1, rows.n_items, self.config.dim)
             module.item.zero_()
             module.item[:, :n] = torch.from_numpy(right[:n].T * np.sqrt(kept))

@@ -22,36 +22,36 @@ class MVAEConfig(TorchConfig):
     """Settings of MVAE."""
 
     likelihood: Literal["hidden", "all"] = "hidden"
-    """Of which items: those that dropout has hidden from the encoder, as the mean over a user's, or all of a user's,
-    as a sum (the paper's)."""
+    """Items of the likelihood: hidden, those that dropout hides from the encoder, averaged over a user's; or all of a
+    user's, summed (the paper's)."""
     epochs: int = Field(default=200, ge=1)
-    """Passes over the users at most; with validation rows, the best one counts."""
+    """Maximum number of passes over the users; with validation rows, the best one counts."""
     patience: int = Field(default=20, ge=1)
     """Epochs without a better validation metric after which training stops."""
     batch_size: int = Field(default=200, ge=1)
-    """Users of a step, over all workers."""
+    """Users per step, over all workers."""
     hidden: int = Field(default=600, ge=1)
-    """Width of the encoder's one hidden layer."""
+    """Width of the encoder's hidden layer."""
     decoder_hidden: int = Field(default=0, ge=0)
-    """Width of the decoder's one hidden layer; 0: none, from z straight to the items."""
+    """Width of the decoder's hidden layer; 0: no hidden layer."""
     latent: int = Field(default=200, ge=1)
     """Width of z."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
-    """Share of the input that a step leaves out."""
+    """Dropout rate of the input."""
     beta: float = Field(default=0.01, ge=0)
-    """Weight of the divergence at its height, against the likelihood as ``likelihood`` counts it."""
+    """Final weight of the KL divergence, relative to the likelihood as counted by ``likelihood``."""
     anneal_epochs: float = Field(default=10.0, ge=0)
-    """Epochs in which it rises from 0 to there."""
+    """Epochs in which the weight of the divergence rises from 0 to ``beta``."""
     learning_rate: float = Field(default=2e-3, gt=0)
-    """Of Adam."""
+    """Learning rate of Adam."""
     row_steps: int = Field(default=160, ge=1)
-    """On synthetic users: steps, in the place of epochs; the divergence rises over the first half of them."""
+    """Training steps on synthetic users, instead of epochs; the weight of the divergence rises over the first half."""
     row_learning_rate: float = Field(default=3e-3, gt=0)
-    """Of Adam, on synthetic users."""
+    """Learning rate of Adam on synthetic users."""
     row_dropout: float = Field(default=0.5, ge=0, lt=1)
-    """dropout on synthetic users, whose likelihood is of all items whatever ``likelihood`` says."""
+    """Dropout rate on synthetic users, whose likelihood is over all items regardless of ``likelihood``."""
     row_beta: float = Field(default=0.2, ge=0)
-    """beta on synthetic users."""
+    """Value of beta on synthetic users."""
 
     @model_validator(mode="after")
     def _something_is_hidden(self) -> Self:
@@ -80,9 +80,9 @@ class _Autoencoder(nn.Module):
 class MVAE(TorchRecommender):
     """A variational autoencoder with a multinomial likelihood, Mult-VAE.
 
-    ``likelihood=hidden``, the default and this project's: dropout splits a user's items x into a part g that the
-    encoder is given and the rest h; maximises E_q(z|g)[1/|h| Σ_{i in h} log softmax_{not in g}(f(z))_i]
-    − β KL(q(z|g) ‖ N(0, 1)). It is asked what it is judged by: items that the input lacks. ``likelihood=all``:
+    ``likelihood=hidden``, this project's default: dropout splits a user's items x into a part g for the encoder and the
+    rest h; maximises E_q(z|g)[1/|h| Σ_{i in h} log softmax_{not in g}(f(z))_i] − β KL(q(z|g) ‖ N(0, 1)). This matches
+    the evaluation, which asks for items that the input lacks. ``likelihood=all``:
     E_q(z|x)[Σ_{i in x} log softmax(f(z))_i] − β KL(q(z|x) ‖ N(0, 1)).
 
     Source: Liang, Krishnan, Hoffman, Jebara, "Variational autoencoders for collaborative filtering" (WWW 2018),
@@ -115,10 +115,11 @@ class MVAE(TorchRecommender):
         return hidden_negative_elbo(x, given, module.decoder(z), mean, log_variance, beta), len(x)
 
     def _fit_rows(self, rows: SyntheticRows, progress: Progress | None) -> None:
-        """The likelihood weighs each item by what is positive of a row, scaled to a real user's mean count; there is no
-        validation row to stop by, so the steps are given. What is negative says "rather not" and counts as 0.
+        """Fits synthetic users. The likelihood weighs each item by the positive part of a row, scaled to a real user's
+        mean count; negative entries count as 0. Without validation rows for early stopping, the number of steps is
+        fixed.
 
-        Of all items: a row is a mixture of users, nothing of which is seen and nothing hidden.
+        The likelihood is over all items: a row is a mixture of users, without seen and hidden items.
         """
         config, device = self.config, resolve_device(self.config.device)
         weights = rows.values.clip(0.0)
@@ -173,14 +174,15 @@ def hidden_negative_elbo(
     beta: float,
 ) -> torch.Tensor:
     """−Σ_users [1/|h| Σ_{i in h} log softmax(logits outside given)_i − β KL(N(mean, exp(log_variance)) ‖ N(0, 1))],
-    h the items of x that are not in ``given``; a user without any has the divergence alone.
+    h the items of x that are not in ``given``; a user without any contributes only the divergence.
 
     Args:
         x, given: zeros and ones [b, n_items], given ≤ x.
         logits: [b, n_items].
         mean, log_variance: [b, latent].
+        beta: β, weight of the divergence.
     """
-    # The least number instead of -inf, which times 0 is no number.
+    # The smallest float instead of -inf, since -inf times 0 is NaN.
     logits = logits.float().masked_fill(given > 0, torch.finfo(torch.float32).min)
     hidden = x - given
     likelihood = (hidden * F.log_softmax(logits, dim=1)).sum(dim=1) / hidden.sum(dim=1).clamp(min=1)
@@ -194,19 +196,19 @@ def _divergence(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
 
 
 def _bound_of_all(module: Any, x: torch.Tensor, dropout: float, beta: float) -> torch.Tensor:
-    """The negative bound of rows x [b, n_items], ones or weights, of which dropout hides a part from the encoder."""
+    """Negative bound of rows x [b, n_items], ones or weights, of which dropout hides a part from the encoder."""
     z, mean, log_variance = _draw(module, F.dropout(F.normalize(x), dropout))
     return negative_elbo(x, module.decoder(z), mean, log_variance, beta)
 
 
 def _draw(module: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """z drawn from q(z|x), and its μ and log σ²."""
+    """Draws z from q(z|x); returns it with its μ and log σ²."""
     mean, log_variance = module.encode(x)
     return mean + torch.randn_like(mean) * (log_variance / 2).exp(), mean, log_variance
 
 
 def _dense(batch: Batch, n_items: int) -> torch.Tensor:
-    """The users' items as zeros and ones [b, n_items]."""
+    """Returns the users' items as zeros and ones [b, n_items]."""
     x = torch.zeros(int(batch["n"]), n_items, device=batch["item"].device)
     x[batch["owner"], batch["item"]] = 1.0
     return x

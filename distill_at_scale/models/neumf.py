@@ -1,4 +1,4 @@
-"""NeuMF: a generalised dot product and a small net over the vectors of user and item, side by side."""
+"""NeuMF: a generalised dot product and a small network over user and item vectors, in parallel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import nn
 
 from distill_at_scale.models.training.user_table import UserTable, UserTableConfig, UserTableRecommender
 
-# Entries of the net's first layer that scoring holds at once.
+# Maximum number of entries of the network's first layer during scoring.
 _BLOCK = 1 << 22
 
 
@@ -19,20 +19,20 @@ class NeuMFConfig(UserTableConfig):
     """Settings of NeuMF."""
 
     dim: int = Field(default=32, ge=1)
-    """Width of each of the two vectors that a user and an item have."""
+    """Width of each of the two vectors of a user and an item."""
     negatives: int = Field(default=4, ge=1)
-    """Items drawn for each row (implicit)."""
+    """Number of items drawn for each row (implicit)."""
 
 
 class _Fusion(UserTable):
-    """A vector is that of the dot product (GMF), then that of the net (MLP)."""
+    """A vector is the concatenation of that for the dot product (GMF) and that for the network (MLP)."""
 
     def __init__(self, n_users: int, n_items: int, dim: int) -> None:
         super().__init__(n_users, 2 * dim, 2 * dim)
         self.dim = dim
         self.user, self.item = (nn.Parameter(torch.randn(n, 2 * dim) * dim**-0.5) for n in (n_users, n_items))
-        # The first layer of the net reads user and item side by side: one matrix for each is the same, and lets
-        # scoring multiply every item once.
+        # The network's first layer reads user and item concatenated. Two separate matrices are equivalent, and let
+        # scoring multiply every item only once.
         self.from_user, self.from_item = nn.Linear(dim, dim), nn.Linear(dim, dim, bias=False)
         self.net = nn.Sequential(nn.ReLU(), nn.Linear(dim, (dim + 1) // 2), nn.ReLU())
         self.dot_weight = nn.Parameter(torch.ones(dim))

@@ -1,4 +1,4 @@
-"""Popularity: everybody gets the items with the most train rows. The baseline that any model must beat."""
+"""Popularity: recommends the items with the most train rows to every user; the baseline for all models."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from distill_at_scale.models.selection import Progress
 
 
 class PopularityConfig(ModelConfig):
-    """Nothing to set."""
+    """Popularity has no settings."""
 
 
 class Popularity(Recommender):
     """score(u, i) = number of train rows of i.
 
-    Serves any number of users; one number an item.
+    Practical limits: any number of users; memory is one number per item.
     """
 
     name: ClassVar[str] = "popularity"

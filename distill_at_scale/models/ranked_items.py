@@ -1,4 +1,4 @@
-"""Lists of the best items, one after another, and their form as a table with the log's own ids."""
+"""Lists of the best items, concatenated, and their form as a table with the log's own ids."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SCORE: Final = "score"
 
 @dataclass(frozen=True)
 class RankedItems:
-    """The lists of some users, one after another, best item first.
+    """Concatenated lists of some users, best item first.
 
     Attributes:
         rows: int64 [n], position of the user in the histories.
-        items: int64 [n].
+        items: int64 [n], item numbers.
         ranks: int32 [n], from 1.
-        scores: float32 [n].
+        scores: float32 [n], scores of the model.
     """
 
     rows: np.ndarray
@@ -33,7 +33,7 @@ class RankedItems:
     scores: np.ndarray
 
     def frame(self, owner: pl.Series, item_ids: pl.Series) -> pl.DataFrame:
-        """Columns: ``owner`` (one id for each history) · the item's id · rank (Int32) · score (Float32)."""
+        """Returns the columns ``owner`` (one id per history) · the item's id · rank (Int32) · score (Float32)."""
         return pl.DataFrame(
             [
                 owner.gather(self.rows),
@@ -51,17 +51,17 @@ def rank_items(
     include_seen: bool = False,
     name: str = "the model",
 ) -> RankedItems:
-    """The k best items of each user; fewer where fewer are left.
+    """Returns the k best items of each user, or fewer if fewer remain.
 
     Args:
-        score: from the histories of b users to float32 [b, n_items].
-        histories: the users' input rows.
-        k: length of the lists.
-        include_seen: whether items of the history compete, too.
-        name: of the model, for messages.
+        score: Function from the histories of b users to scores, float32 [b, n_items].
+        histories: The users' input rows.
+        k: Length of the lists.
+        include_seen: Whether items of the history are ranked, too.
+        name: Name of the model, for messages.
 
     Raises:
-        DasError: scores that are not finite.
+        DasError: Some scores are not finite.
     """
     step, parts = default_batch_users(histories.n_items), []
     for start in range(0, len(histories), step):
@@ -70,8 +70,8 @@ def rank_items(
         require_finite(scores, name)
         seen = np.repeat(np.arange(len(batch)), 0 if include_seen else batch.counts)
         best = top_k(scores, seen, batch.items[: len(seen)], k, batch.users)
-        rows, places = np.nonzero(best.valid)
-        parts.append((rows + start, best.items[best.valid], places + 1, best.scores[best.valid]))
+        rows, positions = np.nonzero(best.valid)
+        parts.append((rows + start, best.items[best.valid], positions + 1, best.scores[best.valid]))
     columns = [np.concatenate(column) for column in zip(*parts)] if parts else [np.empty(0)] * 4
     types = (np.int64, np.int64, np.int32, np.float32)
     return RankedItems(*(column.astype(kind, copy=False) for column, kind in zip(columns, types)))

@@ -1,6 +1,6 @@
-"""Recommendations: the best items for users, and the items that go best with an item, by the log's own ids.
+"""Recommendations by the log's own ids: the best items for users, and similar items.
 
-The ranking is the one that evaluation measures (:mod:`~distill_at_scale.evaluation.top_k`), ties included.
+The ranking is that of the evaluation (:mod:`~distill_at_scale.evaluation.top_k`), ties included.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 
 SIMILAR_ID: Final = "similar_item_id"
 
-# Users from this number on are in no dataset: a model that keeps a vector for each user folds them in.
+# No dataset has user numbers from here on: models with a vector per user fold such users in.
 _STRANGERS = 1 << 62
 
 
 class Recommends(ABC):
-    """What every recommender does with its scores."""
+    """Recommendation methods that every recommender has."""
 
     name: ClassVar[str]
     n_items: int | None
@@ -40,11 +40,11 @@ class Recommends(ABC):
 
     @abstractmethod
     def score(self, histories: Interactions) -> np.ndarray:
-        """Scores of all items, float32 [b, n_items]."""
+        """Returns scores of all items, float32 [b, n_items]."""
 
     @abstractmethod
     def check_item_space(self, n_items: int, item_space: str | None) -> None:
-        """Makes sure that item numbers mean here what they meant at the fit."""
+        """Checks that the dataset's item numbering is that of the fit."""
 
     def recommend(
         self,
@@ -56,53 +56,52 @@ class Recommends(ABC):
         include_seen: bool = False,
         histories: Any = None,
     ) -> pl.DataFrame:
-        """The k best items of each user, ranked exactly as :func:`~distill_at_scale.evaluate` ranks them.
+        """Returns the k best items of each user, ranked exactly as :func:`~distill_at_scale.evaluate` ranks them.
 
-        Every model serves users whom it was not fitted on, from their history; popularity, and bias with
-        objective=implicit, give everybody the same items, less those seen. With ``history="train+validation"`` the
-        lists are the ones that ``evaluate`` measures on the test rows, and with ``"train"`` those on the validation
-        rows.
+        Every model serves new users by their history. Popularity, and bias with objective=implicit, give all users the
+        same items, except those seen. With ``history="train+validation"`` the lists are those that ``evaluate``
+        measures on the test rows, and with ``"train"`` those on the validation rows.
 
         Args:
-            data: the dataset that the model was fitted on, or another with the same items, such as its parent. Or
-                histories: a frame, for a model that was fitted in memory on data with ids, and a matrix or
+            data: Dataset that the model was fitted on, or another with the same items, such as its parent. Or
+                histories: a frame, for a model that was fitted in memory on data with ids, or a matrix or
                 Interactions, whose rows are the users by number.
-            users: ids as in the log, one or several; None: all users. Unknown ones are left out with a warning.
-            k: length of a list. A user with fewer than k items left gets a shorter one.
-            history: the rows of a user that are the model's input, and whose items count as seen.
-            include_seen: whether seen items may be recommended again. Most models do not learn to score them.
-            histories: for new users, or other histories of known ones: a frame (polars, pandas, Arrow) with columns
-                user_id and item_id, oldest row first or with a timestamp; a rating where the model learns ratings.
-                The dataset's own rows are not read. Rows of items that the dataset lacks are left out with a warning.
-                Models that keep a vector for each user make one from the history of each user of a frame.
+            users: One or several ids as in the log; None: all users. Unknown ids are dropped with a warning.
+            k: Length of a list. Users with fewer than k remaining items get a shorter one.
+            history: Rows of a user that are the model's input, and whose items count as seen.
+            include_seen: Whether seen items may be recommended again. Most models do not learn to score them.
+            histories: Histories of new users, or other histories of known ones: a frame (polars, pandas, Arrow) with
+                the columns user_id and item_id, oldest row first or with a timestamp; a rating if the model learns
+                ratings. The dataset's own rows are not read. Rows of items that the dataset lacks are dropped with a
+                warning. Models with a vector per user compute one from the history of each user of a frame.
 
         Returns:
             user_id · item_id · rank (Int32, from 1) · score (Float32), best item first; users in the order of
             ``users``, else of the data (of a frame: of their ids).
 
         Raises:
-            SettingError: ids that cannot be the data's, a frame without the columns, a wrong setting.
-            DasError: none of the users, or of the histories' items, is in the data; another item numbering.
+            SettingError: Ids of another type than the data's, a frame without the columns, or an invalid setting.
+            DasError: The data have none of the users, or none of the histories' items, or another item numbering.
         """
         return recommend(self, data, users, k, history=history, include_seen=include_seen, histories=histories)
 
     def similar_items(self, data: Dataset | None = None, items: Any = None, k: int = 20) -> pl.DataFrame:
-        """The k items that the model recommends to a user who has one item and nothing else.
+        """Returns the k items that the model recommends to a user with a single item.
 
-        This definition serves every model, and for ``ease`` it ranks by the item's row of weights. Popularity, and
-        bias with objective=implicit, recommend the same items to everybody and so call them similar to any item.
+        This definition suits every model; for ``ease`` it ranks by the item's row of weights. Popularity, and bias with
+        objective=implicit, recommend the same items to all users, and hence for every item.
 
         Args:
-            data: a dataset as in :meth:`recommend`; None: items have the ids that the model was fitted with in memory.
-            items: ids as in the log, one or several; None: all items. Unknown ones are left out with a warning.
-            k: length of a list, at most the number of other items.
+            data: A dataset as in :meth:`recommend`; None: items have the ids of the fit in memory.
+            items: One or several ids as in the log; None: all items. Unknown ids are dropped with a warning.
+            k: Length of a list, at most the number of other items.
 
         Returns:
             item_id · similar_item_id · rank (Int32, from 1) · score (Float32), in the order of ``items``. Scores are
-            the model's own: of different items they cannot be compared, and they are not symmetric.
+            the model's own: they are not comparable between items, and not symmetric.
 
         Raises:
-            SettingError, DasError: as :meth:`recommend`.
+            SettingError, DasError: As in :meth:`recommend`.
         """
         return similar_items(self, data, items, k)
 
@@ -117,12 +116,15 @@ def recommend_shard(
     history: History = "all",
     include_seen: bool = False,
 ) -> pl.DataFrame:
-    """Recommendations for some users of a shard.
+    """Recommends items to some users of a shard.
 
     Args:
-        positions: int64, ascending, of the users among those of the shard.
-        item_ids: id of each item, by number.
-        k, history, include_seen: as in :func:`recommend`.
+        model: A fitted model.
+        dataset: Dataset with the users.
+        shard: Index of the shard.
+        positions: int64, ascending, positions of the users in the shard.
+        item_ids: Id of each item, by number.
+        k, history, include_seen: As in :func:`recommend`.
 
     Returns:
         user_id · item_id · rank · score, users and ranks ascending.
@@ -142,15 +144,15 @@ def recommend(
     include_seen: bool = False,
     histories: Any = None,
 ) -> pl.DataFrame:
-    """Recommendations; see :meth:`~distill_at_scale.models.base.Recommender.recommend`."""
+    """Recommends items; see :meth:`~distill_at_scale.models.base.Recommender.recommend`."""
     if history not in HISTORIES:
         raise SettingError(f"history '{history}' is not one of {', '.join(HISTORIES)}.")
     dataset = data if isinstance(data, Dataset) else None
     item_ids = _items_of(model, dataset, k)
     if dataset is None or histories is not None:
         people, rows = _given_rows(data if dataset is None else histories, item_ids, model.item_ids, dataset)
-        found = rank_items(model.score, rows, k, include_seen, model.name).frame(people, item_ids)
-        return found if users is None else _in_order(found, users, people, "in the histories")
+        lists = rank_items(model.score, rows, k, include_seen, model.name).frame(people, item_ids)
+        return lists if users is None else _in_order(lists, users, people, "in the histories")
     wanted = None if users is None else given_ids(users, dataset.manifest.id_types["user_id"], Columns.USER_ID)
     parts: list[pl.DataFrame] = []
     known: list[pl.Series] = []
@@ -160,28 +162,30 @@ def recommend(
         known.append(people.gather(positions))
         if len(positions) or not parts:
             parts.append(recommend_shard(model, dataset, shard, positions, item_ids, k, history, include_seen))
-    found = pl.concat(parts)
-    return found if wanted is None else _in_order(found, wanted, pl.concat(known), f"in {storage.redact(dataset.uri)}")
+    lists = pl.concat(parts)
+    return lists if wanted is None else _in_order(lists, wanted, pl.concat(known), f"in {storage.redact(dataset.uri)}")
 
 
 def similar_items(model: Recommends, data: Dataset | None = None, items: Any = None, k: int = 20) -> pl.DataFrame:
-    """Similar items; see :meth:`~distill_at_scale.models.base.Recommender.similar_items`."""
+    """Finds similar items; see :meth:`~distill_at_scale.models.base.Recommender.similar_items`."""
     item_ids = _items_of(model, data, k)
     if items is None:
         return similar_to(model, np.arange(len(item_ids)), item_ids, k)
     wanted = given_ids(items, _id_type(item_ids), Columns.ITEM_ID)
-    found = similar_to(model, np.flatnonzero(item_ids.is_in(wanted.implode())), item_ids, k)
+    lists = similar_to(model, np.flatnonzero(item_ids.is_in(wanted.implode())), item_ids, k)
     where = "in the data of the fit" if data is None else f"in {storage.redact(data.uri)}"
     _warn_of_missing(wanted, item_ids, "items", where)
-    return _sorted_as(found, wanted)
+    return _sorted_as(lists, wanted)
 
 
 def similar_to(model: Recommends, items: np.ndarray, item_ids: pl.Series, k: int) -> pl.DataFrame:
-    """The k items that score best for a user who has nothing but one item.
+    """Returns the k items that score best for a user with a single item.
 
     Args:
-        items: int64, ascending.
-        item_ids: id of each item, by number.
+        model: A fitted model.
+        items: int64, ascending, item numbers.
+        item_ids: Id of each item, by number.
+        k: Length of the lists.
 
     Returns:
         item_id · similar_item_id · rank · score.
@@ -197,11 +201,11 @@ def similar_to(model: Recommends, items: np.ndarray, item_ids: pl.Series, k: int
 
 
 def missing_sentence(n_missing: int, n_asked: int, first: Collection[Any], what: str, where: str) -> str:
-    """What is said of users or items that are asked for and not there.
+    """Formats the message about requested users or items that are unknown.
 
     Args:
-        n_missing, n_asked: how many.
-        first: the first of the missing.
+        n_missing, n_asked: Number of unknown ids, and of requested ones.
+        first: First of the unknown ids.
         what: "users" or "items".
         where: "in URI".
     """
@@ -211,12 +215,12 @@ def missing_sentence(n_missing: int, n_asked: int, first: Collection[Any], what:
 
 
 def short_lists(k: int, n_items: int) -> str:
-    """What is said where a list cannot be as long as asked for."""
+    """Returns the message about lists that are shorter than requested."""
     return f"k={k:,} is more than the {n_items:,} items there are: lists hold all items that are left and are shorter."
 
 
 def _items_of(model: Recommends, dataset: Dataset | None, k: int) -> pl.Series:
-    """Id of each item by number: the dataset's, else those that the model was fitted with, else the numbers."""
+    """Returns the id of each item by number: the dataset's, else the ids of the fit, else the numbers."""
     if k < 1:
         raise SettingError(f"k={k}: a list has at least one item.")
     if dataset is not None:
@@ -236,7 +240,7 @@ def _items_of(model: Recommends, dataset: Dataset | None, k: int) -> pl.Series:
 def _given_rows(
     data: Any, item_ids: pl.Series, known_ids: pl.Series | None, dataset: Dataset | None
 ) -> tuple[pl.Series, Interactions]:
-    """Ids of the users of a frame or matrix, and their rows."""
+    """Returns the ids of the users of a frame or matrix, and their rows."""
     rows, people, unknown = histories_of(data, item_ids if dataset is not None else known_ids)
     if people is None:
         return pl.Series(Columns.USER_ID, rows.users), rows
@@ -245,8 +249,8 @@ def _given_rows(
         if not rows.n_rows:
             raise DasError(f"{what}, and there are no others.")
         log.warning("%s; they are left out.", what)
-    # Numbers of no dataset's users, and made of the ids, so that a user's draws among ties are the same whoever else
-    # is there.
+    # Numbers beyond every dataset's users, by a hash of the id, so that a user's draws among ties do not depend on the
+    # other users.
     numbers = (hashing.hash_ids(people) >> np.uint64(2)) | np.uint64(_STRANGERS)
     return people.alias(Columns.USER_ID), replace(rows, users=numbers.astype(np.int64))
 
@@ -256,7 +260,7 @@ def _id_type(ids: pl.Series) -> str:
 
 
 def _in_order(found: pl.DataFrame, users: Any, people: pl.Series, where: str) -> pl.DataFrame:
-    """The lists of the users asked for, in their order."""
+    """Returns the lists of the requested users, in their order."""
     wanted = given_ids(users, _id_type(people), Columns.USER_ID)
     _warn_of_missing(wanted, people, "users", where)
     return _sorted_as(found.filter(pl.col(Columns.USER_ID).is_in(wanted.implode())), wanted)
@@ -268,10 +272,10 @@ def _sorted_as(found: pl.DataFrame, wanted: pl.Series) -> pl.DataFrame:
 
 
 def _warn_of_missing(wanted: pl.Series, known: pl.Series, what: str, where: str) -> None:
-    """Warns of ids that are not known.
+    """Warns about unknown ids.
 
     Raises:
-        DasError: where none is.
+        DasError: All ids are unknown.
     """
     missing = wanted.filter(~wanted.is_in(known.implode()))
     if not len(missing):

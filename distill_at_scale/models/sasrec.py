@@ -1,4 +1,4 @@
-"""SASRec: self-attention over a user's items in the order of time."""
+"""SASRec: self-attention over a user's items in time order."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class SASRecConfig(SequentialConfig):
     """Settings of SASRec."""
 
     blocks: int = Field(default=2, ge=1)
-    """Layers of attention."""
+    """Number of attention layers."""
     heads: int = Field(default=1, ge=1)
-    """Of each layer; must divide dim."""
+    """Number of attention heads per layer; must divide dim."""
 
     @model_validator(mode="after")
     def _heads_divide_dim(self) -> SASRecConfig:
@@ -28,18 +28,18 @@ class SASRecConfig(SequentialConfig):
 
 
 class Attention(nn.Module):
-    """Causal self-attention, written out: fused kernels have no second derivative, which distillation needs."""
+    """Causal self-attention without fused kernels, which lack the second derivative that distillation needs."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
         self.query = nn.Linear(dim, dim)
-        # A bias here moves all of a query's scores alike: its gradient is 0, and Adam would make steps of round-off.
+        # A bias here would shift all scores of a query equally: its gradient is 0, and Adam would step on round-off.
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim)
 
     def forward(self, asking: torch.Tensor, asked: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
-        """[b, w, dim] from queries' and keys' inputs [b, w, dim]; ``allowed`` bool [b, w, w], query by key."""
+        """Returns [b, w, dim] from inputs of queries and keys [b, w, dim]; ``allowed`` bool [b, w, w], query by key."""
         b, w, dim = asking.shape
         q, k, v = (
             part.view(b, w, self.heads, dim // self.heads).transpose(1, 2)
@@ -52,7 +52,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention and a pointwise feed-forward net, each added to its input."""
+    """Attention and a pointwise feed-forward network, each with a residual connection."""
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Block(nn.Module):
         self.inner, self.outer = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
     def forward(self, x: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
-        """[b, w, dim] from [b, w, dim]."""
+        """Maps [b, w, dim] to [b, w, dim]."""
         asking = self.before_attention(x)
         x = asking + self.attention(asking, x, allowed)
         x = self.before_net(x)
@@ -71,7 +71,7 @@ class Block(nn.Module):
 
 
 class AttentionEncoder(SequenceEncoder):
-    """Items' vectors and places, then blocks of attention. Places count from the newest item backwards."""
+    """Item and position vectors, then attention blocks. Positions count backwards from the newest item."""
 
     def __init__(self, n_items: int, dim: int, length: int, blocks: int, heads: int, dropout: float) -> None:
         super().__init__(n_items, dim)
@@ -93,7 +93,7 @@ class AttentionEncoder(SequenceEncoder):
 
 
 def visible(real: torch.Tensor) -> torch.Tensor:
-    """bool [b, w, w]: which places (last axis) each place attends to: real ones up to itself, and itself always."""
+    """Returns, bool [b, w, w], the positions (last axis) that each position attends to: earlier items, and itself."""
     width = real.shape[1]
     causal = torch.ones(width, width, dtype=torch.bool, device=real.device).tril()
     itself = torch.eye(width, dtype=torch.bool, device=real.device)
@@ -101,10 +101,10 @@ def visible(real: torch.Tensor) -> torch.Tensor:
 
 
 class SASRec(SequentialRecommender):
-    """Scores of all items from the state after the newest item.
+    """Scores all items from the state after the newest item.
 
     Source: Kang, McAuley, "Self-attentive sequential recommendation" (ICDM 2018), section III; trained with
-    cross-entropy over all items in place of one sampled negative, which is known to matter more than the rest
+    cross-entropy over all items instead of one sampled negative, which is known to matter more than other choices
     (Klenitskiy, Vasilev, "Turning dross into gold loss", RecSys 2023).
     """
 

@@ -1,4 +1,4 @@
-"""The files of a saved model: ``model.json``, which describes it, and ``weights.safetensors``."""
+"""The files of a saved model: ``model.json``, its description, and ``weights.safetensors``."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from distill_at_scale.errors import DamagedFileError, DasError
 
 FORMAT = 2
 FIX = "fit and save the model again"
-"""what to do with a model that is damaged; the end of a sentence"""
+"""Remedy for a damaged model, as the end of a sentence."""
 MODEL_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 
 
 def read_description(uri: str) -> dict[str, Any]:
-    """The content of a saved model's ``model.json``.
+    """Reads a saved model's ``model.json``.
 
     Raises:
-        DasError: when there is none.
-        DamagedFileError: damaged, or of another format.
+        DasError: The model is missing.
+        DamagedFileError: The file is damaged, or of another format.
     """
     file = storage.join(uri, MODEL_FILE)
     try:
@@ -32,7 +32,7 @@ def read_description(uri: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise DasError(f"{storage.redact(uri)}: no model here ({MODEL_FILE} not found).") from error
     described, checksum = recorded.parse_json(raw, file, FIX)
-    # The first format had no checksum.
+    # Format 1 has no checksum.
     if described.get("format") not in (1, FORMAT):
         raise DamagedFileError(f"{storage.redact(file)} is not of format {FORMAT}; {FIX}.")
     recorded.require_checksum(described, checksum, file, FIX, "format")
@@ -40,10 +40,10 @@ def read_description(uri: str) -> dict[str, Any]:
 
 
 def read_weights(uri: str, described: Mapping[str, Any]) -> pa.Buffer:
-    """The content of a saved model's ``weights.safetensors``, which must be what ``model.json`` describes.
+    """Reads a saved model's ``weights.safetensors``, which must match its record in ``model.json``.
 
     Raises:
-        DamagedFileError: missing, truncated or altered.
+        DamagedFileError: The file is missing, truncated or altered.
     """
     with recorded.parsing(storage.join(uri, MODEL_FILE), FIX):
         record = FileRecord(path=WEIGHTS_FILE, **described["weights"])
@@ -51,10 +51,11 @@ def read_weights(uri: str, described: Mapping[str, Any]) -> pa.Buffer:
 
 
 def expect_shape(weights: Mapping[str, np.ndarray], name: str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """The weight ``name``, whose shape must be ``shape`` (None: any length).
+    """Returns the weight ``name`` after checking its shape (None: any length).
 
     Raises:
-        KeyError, ValueError: missing; of another shape.
+        KeyError: The weight is missing.
+        ValueError: The weight has another shape.
     """
     weight = weights[name]
     if weight.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, weight.shape)):

@@ -1,4 +1,4 @@
-"""Choosing one hyper-parameter on validation, and the record of how it was chosen."""
+"""Selection of one hyper-parameter on validation rows, and the record of it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from distill_at_scale.evaluation.groups import UserGroups, difference_error
 from distill_at_scale.evaluation.metrics import inverse_propensities
 
 Progress = Callable[[float, str], None]
-"""Called with the share done (0 to 1) and what is being done."""
+"""Function called with the share done (0 to 1) and a description of the step."""
 
 METRIC_PATTERN = r"^((hr|recall|precision|ndcg|mrr|psp)@[1-9][0-9]*|auc)$"
 
-# A best value at the edge of the grid sends the search on beyond it, this many times at most.
+# Maximum number of values tried beyond the grid while the best value is at an edge.
 _MAX_EXTENSIONS = 6
 
 Fitted = TypeVar("Fitted")
@@ -38,33 +38,33 @@ class GridPoint(BaseModel):
 
 
 class Selection(BaseModel):
-    """How a hyper-parameter was chosen."""
+    """Record of the selection of a hyper-parameter."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     parameter: str
     """Name of the hyper-parameter."""
     metric: str
-    """Name of the validation metric, averaged over the users with validation rows; larger is better, but for mse."""
+    """Name of the validation metric, averaged over the users with validation rows; larger is better, except for mse."""
     points: list[GridPoint]
-    """Everything tried, in ascending order of the value."""
+    """All points tried, in ascending order of the value."""
     chosen: float
-    """The best value."""
+    """Best value."""
     n_extensions: int
-    """How many of the points lie beyond the given grid, because the best value was at its edge."""
+    """Number of points beyond the given grid, tried because the best value was at its edge."""
     at_edge: bool
-    """Whether the best value is the smallest or largest tried and the search was stopped all the same."""
+    """Whether the best value is the smallest or largest tried, and the search stopped nevertheless."""
     seconds: float
-    """Wall time of the whole search."""
+    """Wall time of the whole search in seconds."""
     n_users: int | None = None
-    """Users with validation rows, by whom it was chosen; None where it was not counted."""
+    """Number of users with validation rows, on whom the value was selected; None if not counted."""
     doubt: float | None = None
-    """By how much another of the values tried may be better, as a share of the best metric; see :func:`doubt`."""
+    """Possible advantage of another value, as a share of the best metric; see :func:`doubt`."""
     lottery: bool = False
-    """Whether the doubt is larger than :data:`LOTTERY`: chance chose as much as the rows did."""
+    """Whether the doubt is larger than :data:`LOTTERY`, so that chance decided as much as the data."""
 
     def warning(self) -> str | None:
-        """What to know of a choice that so few users made that it is a lottery, as a sentence."""
+        """Returns a warning, as a sentence, if too few users made the selection reliable; else None."""
         if not self.lottery:
             return None
         users = f"{self.n_users:,} user{'s' * (self.n_users != 1)} with validation rows"
@@ -79,20 +79,20 @@ class Selection(BaseModel):
 
 
 LOTTERY = 0.05
-"""A choice is called a lottery beyond this doubt. It is what `das recommend` allows a small dataset to lose, so that a
-choice which may lose as much decides by itself whether a dataset keeps enough."""
+"""Doubt above which a selection is called a lottery. `das recommend` allows a small dataset to lose this share, so a
+selection that may lose as much would itself decide whether a dataset keeps enough."""
 _Z = 1.645  # one-sided 95 %
 _MOST_DOUBT = 99.0
 
 
 @dataclass(frozen=True)
 class Validated:
-    """A validation metric, and what is needed to compare it with that of another value.
+    """A validation metric, with what is needed to compare it with that of another value.
 
     Attributes:
-        metric: the average over users.
-        counts: float64 [groups], users of each group of users.
-        sums: float64 [groups], the metric summed over them; None for auc, which is no average over users.
+        metric: Average over users.
+        counts: float64 [groups], number of users in each group of users.
+        sums: float64 [groups], sums of the metric over them; None for auc, which is not an average over users.
     """
 
     metric: float
@@ -101,7 +101,7 @@ class Validated:
 
     @staticmethod
     def of(evaluator: RankingEvaluator, metric: str, value: float) -> Validated:
-        """What an evaluator that gathered groups found; ``value``: the metric."""
+        """Collects the groups of an evaluator; ``value`` is its metric."""
         groups = evaluator.groups or UserGroups()
         return Validated(value, groups.counts, groups.sums.get(metric))
 
@@ -110,20 +110,20 @@ class Validated:
         return round(float(self.counts.sum()))
 
 
-def doubt(found: Sequence[Validated]) -> float:
-    """By how much another value may be better than the one with the best metric, as a share of that metric.
+def doubt(tried: Sequence[Validated]) -> float:
+    """Returns the possible advantage of another value over the best one, as a share of the best metric.
 
     For a value whose metric is smaller by d, the upper end of a one-sided 95 % interval of its advantage is
     1.645 s − d, where s² = e² + 1/n². e is the standard error of d over the n users, who are the same for both values
-    (:func:`~distill_at_scale.evaluation.groups.difference_error`). 1/n is what one more user could change, so that a
-    few users whom no value serves differently do not look like certainty. The doubt is the largest such advantage of
-    all values. It falls with the number of users, and where the metric has a clear peak.
+    (:func:`~distill_at_scale.evaluation.groups.difference_error`). 1/n is the possible effect of one more user, so
+    that a few users with equal metrics for all values do not look like certainty. The doubt is the largest such
+    advantage. It falls with the number of users, and if the metric has a clear peak.
 
     Args:
-        found: for every value that was tried.
+        tried: Results of all values that were tried.
     """
-    best = max(found, key=lambda one: one.metric)
-    if len(found) < 2:
+    best = max(tried, key=lambda one: one.metric)
+    if len(tried) < 2:
         return 0.0
     n = max(best.n_users, 1)
     if best.metric <= 0:
@@ -135,16 +135,17 @@ def doubt(found: Sequence[Validated]) -> float:
             error = difference_error(best.sums, other.sums, best.counts)
         return _Z * math.hypot(error, 1.0 / n) - (best.metric - other.metric)
 
-    most = max(advantage(other) for other in found if other is not best)
+    most = max(advantage(other) for other in tried if other is not best)
     return min(max(most, 0.0) / best.metric, _MOST_DOUBT)
 
 
 def evaluator_of(metric: str, item_weights: np.ndarray, name: str) -> RankingEvaluator:
-    """Collects one validation metric, and its sums over groups of users.
+    """Returns an evaluator of one validation metric, with its sums over groups of users.
 
     Args:
-        item_weights: float64 [n_items], inverse propensities; only psp looks at them.
-        name: of the model, for messages.
+        metric: Name of the metric.
+        item_weights: float64 [n_items], inverse propensities, used only by psp.
+        name: Name of the model, for messages.
     """
     ks = (int(metric.split("@")[1]),) if "@" in metric else (10,)
     negatives = N_NEGATIVES if metric == "auc" else 0
@@ -159,7 +160,7 @@ def validation_metric(
     name: str,
     batch_users: int | None = None,
 ) -> Validated:
-    """``metric`` of ``score`` on the validation rows, from the train rows as histories."""
+    """Computes ``metric`` of ``score`` on the validation rows, with the train rows as histories."""
     evaluator = evaluator_of(metric, inverse_propensities(train.item_counts(), train.n_rows), name)
     evaluator.add_all(score, train, validation, batch_users=batch_users)
     return Validated.of(evaluator, metric, evaluator.result().metrics[metric])
@@ -175,21 +176,21 @@ def select(
     integer: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Selection, Fitted]:
-    """Tries every value of ``grid`` and, as long as the best lies at an edge, geometrically further ones.
+    """Tries every value of ``grid`` and, while the best is at an edge, geometrically further values.
 
     Args:
-        parameter, metric: for the record.
-        grid: positive values.
-        try_value: from a value to what validation found and what was fitted; only the best fit is kept alive.
-        bounds: open lower and closed upper bound of what may be tried.
-        integer: round extensions to whole numbers.
-        progress: told about every value.
+        parameter, metric: Names for the record.
+        grid: Positive values.
+        try_value: Function from a value to the validation result and the fit; only the best fit is kept.
+        bounds: Open lower and closed upper bound of the values tried.
+        integer: Whether to round further values to integers.
+        progress: Function called for every value.
 
     Returns:
-        the record and the best fit. Equal metrics go to the value tried first.
+        The record and the best fit; of equal metrics, the value tried first.
 
     Raises:
-        DasError: when no value of the grid lies within the bounds, or a metric is NaN.
+        DasError: No value of the grid is within the bounds, or a metric is NaN.
     """
     started = time.perf_counter()
     low, high = bounds
@@ -206,13 +207,13 @@ def select(
             progress(min(len(points) / max(n_given, len(points) + 1), 0.99), f"{parameter}={value:g}")
         clock = time.perf_counter()
         one, fitted = try_value(value)
-        found = one.metric
-        if math.isnan(found):
-            raise DasError(f"{parameter}={value:g} gives {metric} NaN; take this value out of the grid.")
+        score = one.metric
+        if math.isnan(score):
+            raise DasError(f"{parameter}={value:g} gives {metric} NaN; remove this value from the grid.")
         validated.append(one)
-        points[value] = GridPoint(value=value, metric=found, seconds=time.perf_counter() - clock)
-        if best is None or found > best[1]:
-            best = (value, found, fitted)
+        points[value] = GridPoint(value=value, metric=score, seconds=time.perf_counter() - clock)
+        if best is None or score > best[1]:
+            best = (value, score, fitted)
         del fitted
         if not queue and len(points) - n_given < _MAX_EXTENSIONS:
             beyond = _beyond(sorted(points), best[0], integer)
@@ -238,7 +239,7 @@ def select(
 
 
 def _beyond(tried: list[float], best: float, integer: bool) -> float | None:
-    """The next value outwards when ``best`` is at an edge of ``tried`` (ascending), one more equal step."""
+    """Returns the next value outwards if ``best`` is at an edge of ``tried`` (ascending), by one more equal ratio."""
     if len(tried) == 1 or best not in (tried[0], tried[-1]):
         return None
     value = best * best / (tried[1] if best == tried[0] else tried[-2])

@@ -19,23 +19,23 @@ class SVAEConfig(TorchConfig):
     """Settings of SVAE."""
 
     batch_size: int = Field(default=64, ge=1)
-    """Users of a step, over all workers."""
+    """Users per step, over all workers."""
     dim: int = Field(default=128, ge=1)
-    """Width of the items' vectors."""
+    """Width of the item vectors."""
     hidden: int = Field(default=200, ge=1)
     """Width of the recurrent state, and of the layers around z."""
     latent: int = Field(default=64, ge=1)
     """Width of z."""
     length: int = Field(default=100, ge=1)
-    """Items of a history that are read, the last ones."""
+    """Number of most recent items of a history that are read."""
     ahead: int = Field(default=4, ge=1)
-    """k, how many of the following items every step predicts."""
+    """k, the number of following items that every step predicts."""
     dropout: float = Field(default=0.3, ge=0, lt=1)
-    """Share of the entries of the items' vectors that a step leaves out."""
+    """Dropout rate of the item vectors."""
     beta: float = Field(default=0.2, ge=0)
-    """Weight of the divergence at its height."""
+    """Final weight of the KL divergence."""
     anneal_epochs: float = Field(default=20.0, ge=0)
-    """Epochs in which it rises from 0 to there."""
+    """Epochs in which the weight of the divergence rises from 0 to ``beta``."""
 
 
 class _SequentialAutoencoder(nn.Module):
@@ -52,7 +52,7 @@ class _SequentialAutoencoder(nn.Module):
         )
 
     def encode(self, items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """μ and log σ² [b, w, latent] after each of the items int64 [b, w]."""
+        """Returns μ and log σ² [b, w, latent] after each of the items int64 [b, w]."""
         x = F.dropout(self.items(items), self.dropout, self.training)
         return self.encoder(self.recurrence(x, items < self.n_items)).split(self.latent, dim=2)
 
@@ -63,8 +63,8 @@ class SVAE(TorchRecommender):
     Source: Sachdeva, Manco, Ritacco, Pudi, "Sequential variational autoencoders for collaborative filtering"
     (WSDM 2019), section 3.
 
-    Practical limits: any number of users, in any order of time; a step holds the scores of all items for every place
-    of its sequences, so up to some hundred thousand items (smaller batch_size for more).
+    Practical limits: any number of users; a step holds the scores of all items for every position of its sequences, so
+    up to some hundred thousand items (smaller batch_size for more).
     """
 
     name: ClassVar[str] = "svae"
@@ -104,7 +104,7 @@ class SVAE(TorchRecommender):
 
 
 def following(items: torch.Tensor, ahead: int, n_items: int) -> torch.Tensor:
-    """int64 [b, w − 1, ahead]: the items after each place of int64 [b, w], n_items beyond the end."""
+    """Returns the items after each position of int64 [b, w], int64 [b, w − 1, ahead]; n_items beyond the end."""
     return F.pad(items, (0, ahead - 1), value=n_items)[:, 1:].unfold(1, ahead, 1)
 
 
@@ -114,13 +114,13 @@ def negative_elbo(
     """−Σ_t [mean over the targets of log softmax(logits_t) − β KL(N(mean_t, exp(log_variance_t)) ‖ N(0, 1))].
 
     Args:
-        targets: int64 [m, k], n_items where there is none; the first is always there.
+        targets: int64 [m, k], n_items for missing targets; the first is never missing.
         logits: [m, n_items].
         mean, log_variance: [m, latent].
-        beta: β.
+        beta: β, weight of the divergence.
     """
-    there = targets < logits.shape[1]
-    logs = F.log_softmax(logits.float(), dim=1).gather(1, targets.masked_fill(~there, 0))
-    likelihood = (logs.masked_fill(~there, 0.0).sum(dim=1) / there.sum(dim=1)).sum()
+    present = targets < logits.shape[1]
+    logs = F.log_softmax(logits.float(), dim=1).gather(1, targets.masked_fill(~present, 0))
+    likelihood = (logs.masked_fill(~present, 0.0).sum(dim=1) / present.sum(dim=1)).sum()
     mean, log_variance = mean.float(), log_variance.float()
     return beta * 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum() - likelihood

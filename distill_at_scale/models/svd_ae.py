@@ -16,7 +16,7 @@ from distill_at_scale.models.base import ModelConfig, Recommender
 from distill_at_scale.models.saved import expect_shape
 from distill_at_scale.models.selection import METRIC_PATTERN, Progress, Validated, select, validation_metric
 
-# Extra directions of the subspace iteration, which make the wanted ones converge.
+# Extra directions of the subspace iteration, which make the requested ones converge.
 _OVERSAMPLING = 32
 
 
@@ -24,31 +24,31 @@ class SvdAEConfig(ModelConfig):
     """Settings of SVD-AE."""
 
     rank: int | None = Field(default=None, ge=1)
-    """Number of singular vectors; None: chosen on validation."""
+    """Number of singular vectors; None: selected on validation rows."""
     grid: tuple[PositiveInt, ...] = Field(default=(16, 32, 64, 96, 128, 192, 256), min_length=1)
-    """The ranks tried on validation; goes on beyond an edge where that is the best, up to twice the largest."""
+    """Ranks tried on validation rows; the search continues beyond an edge that is best, up to twice the largest."""
     metric: str = Field(default=PRIMARY, pattern=METRIC_PATTERN)
-    """Validation metric by which it is chosen."""
+    """Validation metric by which the rank is selected."""
     iterations: int = Field(default=8, ge=1)
-    """Subspace iterations of the SVD."""
+    """Number of subspace iterations of the SVD."""
     seed: int = Field(default=0, ge=0)
-    """Of the random start of the SVD."""
+    """Random seed of the SVD's initial basis."""
 
 
 class SvdAE(Recommender):
     """Scores are R̃ V_k Σ_k^-1 U_kᵀ R, with R̃ = D_u^-1/2 R D_i^-1/2 ≈ U_k Σ_k V_kᵀ.
 
     Source: Hong, Choi, Lee, Kumar, Park, "SVD-AE: simple autoencoders for collaborative filtering"
-    (IJCAI 2024), section 3. Its reference code fits on train and validation rows together before the test;
-    here the fit sees train rows only, and a user's validation rows only as input history.
+    (IJCAI 2024), section 3. Its reference code fits train and validation rows together before the test; here the fit
+    uses only train rows, and a user's validation rows are only input history.
 
     Practical limits: memory and time grow with (users + items) × rank, so it serves millions of both. The SVD
-    is a randomised subspace iteration (Halko, Martinsson, Tropp, SIAM Review 2011), the same for equal seeds.
+    is a randomised subspace iteration (Halko, Martinsson, Tropp, SIAM Review 2011), deterministic for a given seed.
     """
 
     name: ClassVar[str] = "svd_ae"
     Config: ClassVar[type[ModelConfig]] = SvdAEConfig
-    instead: ClassVar[str] = "set smaller ranks (rank or grid), or take a machine with more memory"
+    memory_hint: ClassVar[str] = "set smaller ranks (rank or grid), or use a machine with more memory"
     config: SvdAEConfig
 
     @classmethod
@@ -62,7 +62,8 @@ class SvdAE(Recommender):
         normalised = _normalise(matrix, self._item_scale)
         if progress:
             progress(0.0, "svd")
-        # Users and items without rows add nothing to the rank: left in, a small sample costs more than all rows.
+        # Users and items without rows add nothing to the rank; including them would cost more than all rows of a small
+        # sample.
         normalised = normalised[np.diff(matrix.indptr) > 0]
         rank_bound = min(normalised.shape[0], int((train.item_counts() > 0).sum()))
         width = _width(self.config, rank_bound, rank_bound)
@@ -112,18 +113,18 @@ class SvdAE(Recommender):
 
 
 def _width(config: SvdAEConfig, n_users: int, n_items: int) -> int:
-    """Columns of the subspace iteration."""
+    """Number of columns of the subspace iteration."""
     wanted = config.rank if config.rank is not None else 2 * max(config.grid)
     return min(wanted + _OVERSAMPLING, n_users, n_items)
 
 
 def _inverse_sqrt(counts: np.ndarray) -> np.ndarray:
-    """float32; 1 for what has no rows, as in the reference."""
+    """Returns count^-1/2 as float32; 1 for a count of 0, as in the reference."""
     return (1.0 / np.sqrt(np.maximum(counts, 1))).astype(np.float32)
 
 
 def _normalise(matrix: sp.csr_array, item_scale: np.ndarray) -> sp.csr_array:
-    """R̃ = D_u^-1/2 R D_i^-1/2, the users' degrees taken from ``matrix``."""
+    """Returns R̃ = D_u^-1/2 R D_i^-1/2, with the users' degrees taken from ``matrix``."""
     counts = np.diff(matrix.indptr)
     data = matrix.data * item_scale[matrix.indices] * np.repeat(_inverse_sqrt(counts), counts)
     return sp.csr_array((data, matrix.indices, matrix.indptr), shape=matrix.shape)
@@ -132,12 +133,12 @@ def _normalise(matrix: sp.csr_array, item_scale: np.ndarray) -> sp.csr_array:
 def _right_singular_vectors(
     matrix: sp.csr_array, width: int, rank_bound: int, iterations: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Σ float32 [k], descending, and V float32 [n_items, k] of the leading k = width less the oversampling."""
+    """Returns Σ float32 [k], descending, and V float32 [n_items, k], with k = width less the oversampling."""
     transposed = matrix.T.tocsr()
     rng = np.random.default_rng(hashing.stream("svd_ae/basis", seed))
     basis = rng.standard_normal((matrix.shape[1], width), dtype=np.float32)
     for _ in range(iterations):
-        # scipy's stays in float32, numpy's would not.
+        # SciPy's QR keeps float32, NumPy's does not.
         basis, _ = scipy.linalg.qr(transposed @ (matrix @ basis), mode="economic", overwrite_a=True, check_finite=False)
     triangle = scipy.linalg.qr(matrix @ basis, mode="r", overwrite_a=True, check_finite=False)[0][:width]
     _, singular, rotation = _svd(triangle)
@@ -146,10 +147,10 @@ def _right_singular_vectors(
 
 
 def _svd(square: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """U, Σ and Vᵀ of a small matrix."""
+    """Returns U, Σ and Vᵀ of a small matrix."""
     try:
         return scipy.linalg.svd(square, check_finite=False)
     except np.linalg.LinAlgError:
-        # Divide and conquer gives up on some triangles of low rank, with numbers near the smallest float; the older
-        # iteration, which is slower, does not.
+        # Divide and conquer fails on some triangles of low rank with entries near the smallest float; the older, slower
+        # iteration does not.
         return scipy.linalg.svd(square, check_finite=False, lapack_driver="gesvd")

@@ -1,4 +1,4 @@
-"""SyntheticRows: distilled users as the models see them, real-valued rows with what is known of their origin."""
+"""SyntheticRows: distilled users as the models see them, real-valued rows with facts about their origin."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from distill_at_scale.errors import DasError
 
 @dataclass(frozen=True)
 class SyntheticRows:
-    """A few users in the place of many.
+    """A few synthetic users that replace many real ones.
 
     Attributes:
         values: float32 [users, n_items]; of any sign.
-        n_users: users of the dataset they stand for.
-        n_rows: its train rows, distinct pairs of user and item.
-        item_space: fingerprint of the item numbering, None where none was given.
-        chosen: settings chosen on that dataset's validation rows, by model.
+        n_users: Number of users of the original dataset.
+        n_rows: Number of its train rows, distinct pairs of user and item.
+        item_space: Fingerprint of the item numbering, None if not given.
+        chosen: Settings selected on that dataset's validation rows, by model.
     """
 
     values: np.ndarray
@@ -30,28 +30,28 @@ class SyntheticRows:
 
     def __post_init__(self) -> None:
         if self.values.ndim != 2 or not self.values.size:
-            raise DasError(f"Synthetic rows of shape {self.values.shape} are no users × items.")
+            raise DasError(f"Synthetic rows of shape {self.values.shape} are not users × items.")
         if not np.isfinite(self.values).all():
             raise DasError("The synthetic rows hold numbers that are not finite; distill them again.")
         if not self.values.any():
             raise DasError("The synthetic rows are all zero, so there is nothing to learn from; distill them again.")
 
     def __len__(self) -> int:
-        """The number of synthetic users."""
+        """Number of synthetic users."""
         return len(self.values)
 
     @property
     def n_items(self) -> int:
-        """Size of the item space."""
+        """Number of items."""
         return self.values.shape[1]
 
     def setting(self, model: str, name: str, given: float | None) -> float:
-        """A setting of a model: the one given, else the one that was chosen when the rows were made.
+        """Returns a setting of a model: the given value, else the value selected during distillation.
 
         Raises:
-            DasError: when there is neither.
+            DasError: Neither exists.
         """
-        found = self.chosen.get(model, {}).get(name) if given is None else given
-        if found is None:
-            raise DasError(f"{model}: no {name} was chosen for these synthetic rows; set it (--set {name}=…).")
-        return found
+        value = self.chosen.get(model, {}).get(name) if given is None else given
+        if value is None:
+            raise DasError(f"{model}: no {name} was selected for these synthetic rows; set it (--set {name}=…).")
+        return value

@@ -1,7 +1,7 @@
-"""Warming a process up: a tiny fit of a model, so that the next one costs what the fit costs.
+"""Warm-up of a process: a tiny fit of a model, so that the next fit's cost is its own.
 
-The first fit in a process also imports libraries, loads kernels and, on a GPU, makes a context: some 2.5 CPU-seconds
-whatever the rows, which is more than many fits take. Costs that are to be compared are measured after this.
+The first fit in a process also imports libraries, loads kernels and, on a GPU, creates a context. That takes about 2.5
+CPU-seconds, more than many fits. Costs that are compared are measured after a warm-up.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from distill_at_scale.models.synthetic_rows import SyntheticRows
 
 _USERS, _ITEMS, _ROWS = 24, 32, 8
 _warm: set[str] = set()
-"""what this process has been warmed up for"""
+"""Keys of the models and settings that this process has been warmed up for."""
 
 
 def warm_up(name: str, settings: Mapping[str, Any] | None = None, *, synthetic: bool = False) -> None:
-    """Fits a model on a log of a few rows, once in the life of this process for the same model and settings.
+    """Fits a model on a log of a few rows, once per process for the same model and settings.
 
     Args:
-        name: of the model.
-        settings: with which it will be fitted; a model trained by gradients takes one epoch all the same.
-        synthetic: whether it will be fitted on rows of synthetic users, where it can be.
+        name: Name of the model.
+        settings: Settings of the fits to come; a model trained by gradients runs only one epoch.
+        synthetic: Whether the model will be fitted on rows of synthetic users, if it can be.
     """
     settings = dict(settings or {})
     key = json.dumps([name, synthetic, settings], sort_keys=True, default=str)
     if key in _warm:
         return
     _warm.add(key)
-    # Whatever is wrong with these settings, the fit itself has the better words for it.
+    # If these settings are invalid, the fit itself reports it better.
     with contextlib.suppress(Exception):
         model = find_model(name)
         _read_a_table()
@@ -53,7 +53,7 @@ def warm_up(name: str, settings: Mapping[str, Any] | None = None, *, synthetic: 
 
 
 def _log() -> tuple[Interactions, Interactions]:
-    """Train and validation rows of a few users."""
+    """Makes train and validation rows of a few users."""
     rng = np.random.default_rng(hashing.stream("warming/log"))
     items = np.stack([rng.permutation(_ITEMS)[: _ROWS + 1] for _ in range(_USERS)]).astype(np.int32)
 

@@ -147,7 +147,7 @@ def test_without_validation_rows_the_last_state_counts() -> None:
     rows, chosen = distiller.result()
     assert chosen == {}
     assert rows.chosen["infinite_ae"]["lam"] == pytest.approx(distiller.lam)
-    with pytest.raises(DasError, match="ease: no lam was chosen for these synthetic rows; set it"):
+    with pytest.raises(DasError, match="ease: no lam was selected for these synthetic rows; set it"):
         create_model("ease", {}).fit_rows(rows)
 
 

@@ -80,7 +80,7 @@ def test_what_is_no_rows_is_refused() -> None:
     rows = SyntheticRows(np.ones((2, 3), np.float32), 2, 6)
     with pytest.raises(DasError, match="bias cannot learn from real-valued rows of synthetic users; those that can: "):
         create_model("bias", {}).fit_rows(rows)
-    with pytest.raises(DasError, match="ease: no lam was chosen for these synthetic rows; set it"):
+    with pytest.raises(DasError, match="ease: no lam was selected for these synthetic rows; set it"):
         create_model("ease", {}).fit_rows(rows)
 
 

@@ -141,7 +141,7 @@ class RecommenderContract:
             pytest.skip("this model has nothing to choose")
         train, _ = blocks()
         for none in (None, make_rows([[] for _ in range(len(train))])):
-            with pytest.raises(DasError, match=f"{self.open_parameter} is to be chosen on validation rows"):
+            with pytest.raises(DasError, match=f"{self.open_parameter} is to be selected on validation rows"):
                 self.make_open().fit(train, none)
 
     def test_a_fresh_process_scores_the_same(self, fitted: Recommender, tmp_path: Path) -> None:

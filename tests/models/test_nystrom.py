@@ -18,7 +18,7 @@ from distill_at_scale.models.kernel.landmarks import draw_landmarks, leverage_we
 from distill_at_scale.models.kernel.ntk import SyntheticUsers, TrainUsers
 from distill_at_scale.models.kernel.nystrom import NormalEquations
 from distill_at_scale.models.kernel.pcg import Sharing
-from distill_at_scale.models.kernel.solvers import Size, Speed, choose, measure_speed, memory
+from distill_at_scale.models.kernel.solvers import Size, Speed, choose_solver, measure_speed, memory
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import MemorySource
 
@@ -173,8 +173,8 @@ def size(n_users: int, workers: int, n_items: int = 3706, landmarks: int | None 
     ("asked", "gib", "solver", "reason"),
     [
         (size(6040, 1), 4, "exact", "fit into the memory of one worker"),
-        (size(25_000, 4), 1.2, "pcg", "pcg gives the same answer in less memory"),
-        (size(40_000, 16), 10, "pcg", "sooner than one worker's exact solver"),
+        (size(25_000, 4), 1.2, "pcg", "pcg gives the same answer with less memory"),
+        (size(40_000, 16), 10, "pcg", "faster than one worker's exact solver"),
         (size(2_000_000, 4), 4, "nystrom", "nor pcg"),
         (size(100_000, 2), 64, "nystrom", "would take"),
     ],
@@ -182,7 +182,7 @@ def size(n_users: int, workers: int, n_items: int = 3706, landmarks: int | None 
 def test_auto_chooses(asked: Size, gib: float, solver: str, reason: str) -> None:
     # Four workers a machine.
     machine = int(gib * 2**30) * min(asked.workers, 4)
-    plan = choose(asked, int(gib * 2**30), machine, SPEED)
+    plan = choose_solver(asked, int(gib * 2**30), machine, SPEED)
     assert plan.solver == solver
     assert reason in plan.why
     assert f": {solver}, because" in plan.why
@@ -192,7 +192,7 @@ def test_auto_chooses(asked: Size, gib: float, solver: str, reason: str) -> None
 
 def test_auto_refuses_what_fits_nowhere() -> None:
     with pytest.raises(DasError, match=r"too little memory for any solver .* use more workers, fewer landmarks"):
-        choose(size(1_000_000, 1), 2**20, 2**20, SPEED)
+        choose_solver(size(1_000_000, 1), 2**20, 2**20, SPEED)
 
 
 def test_memory_falls_with_workers_and_landmarks() -> None:

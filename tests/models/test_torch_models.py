@@ -92,7 +92,7 @@ def test_a_diverging_loss_is_reported() -> None:
     rows = Interactions(
         np.arange(2), np.array([0, 1, 2]), np.array([0, 1], np.int32), 2, np.full(2, np.inf, np.float32)
     )
-    with pytest.raises(DasError, match="bias: the loss is no number any more in epoch 1; set a smaller learning_rate"):
+    with pytest.raises(DasError, match="bias: the loss became NaN or infinite in epoch 1; set a smaller learning_rate"):
         create_model("bias", {"objective": "explicit", "device": "cpu"}).fit(rows)
 
 

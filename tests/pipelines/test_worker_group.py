@@ -216,7 +216,7 @@ def test_refusals(tmp_path: Path, data: Dataset, ray_session: None) -> None:
 def test_a_loss_that_is_no_number_is_said_once(tmp_path: Path, data: Dataset, ray_session: None) -> None:
     asked = {"data": data.uri, "output": str(tmp_path / "model")}
     # What a worker refuses is said once, not tried again and again, and leaves a place that can be used.
-    with pytest.raises(DasError, match="mf: the loss is no number any more in epoch 1; set a smaller learning_rate"):
+    with pytest.raises(DasError, match="mf: the loss became NaN or infinite in epoch 1; set a smaller learning_rate"):
         fit(**asked, model="mf", set={"learning_rate": 1e30, "objective": "explicit", "metric": "mse", "epochs": 2})
     assert not (tmp_path / "model" / "model.json").exists()
     assert not list((tmp_path / "model").rglob("failed.json"))

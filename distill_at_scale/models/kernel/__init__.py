@@ -1,1 +1,1 @@
-"""Kernel ridge regression with the neural tangent kernel: exact, by landmarks, by conjugate gradients."""
+"""Kernel ridge regression with the neural tangent kernel: exact, by landmarks, and by conjugate gradients."""

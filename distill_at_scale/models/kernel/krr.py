@@ -1,7 +1,7 @@
-"""Kernel ridge regression: α = (K + λ' I)^-1 X, one Cholesky factorisation a λ.
+"""Kernel ridge regression: α = (K + λ' I)^-1 X, by one Cholesky factorisation per λ.
 
-One factorisation for each λ is cheaper than one eigendecomposition for all of a grid of this size, and the
-buffers are the same for every λ: the kernel, its factor, and the targets that the solver turns into α.
+For grids of this size, one factorisation per λ is cheaper than one eigendecomposition for all. All λ share the
+buffers: the kernel, its factor, and the targets, which the solver overwrites with α.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class KernelRidge:
     """Solves for several λ with the same kernel and targets.
 
     Args:
-        kernel: [U, U], symmetric positive semi-definite, float32 or float64, on the device that solves.
-        targets: [U, n_items], X: CSR, or dense where the rows are (synthetic users).
-        name: for messages.
+        kernel: [U, U], symmetric positive semi-definite, float32 or float64, on the device of the solver.
+        targets: [U, n_items], X: CSR, or dense for dense rows (synthetic users).
+        name: Name of the model, for messages.
     """
 
     def __init__(self, kernel: torch.Tensor, targets: Targets, name: str) -> None:
@@ -33,13 +33,13 @@ class KernelRidge:
         self._factor = torch.empty_like(kernel)
 
     def solve(self, shift: float) -> np.ndarray:
-        """α for λ' = ``shift``.
+        """Returns α for λ' = ``shift``.
 
         Returns:
-            [U, n_items] in the kernel's dtype, newly allocated; in whichever memory order the solver leaves it.
+            [U, n_items] in the kernel's dtype, newly allocated, in the solver's memory order.
 
         Raises:
-            DasError: when K + λ' I is not positive definite in this precision.
+            DasError: K + λ' I is not positive definite in this precision.
         """
         self._factor.copy_(self._kernel)
         self._factor.diagonal().add_(shift)
@@ -48,7 +48,7 @@ class KernelRidge:
 
 
 def solve_lapack(matrix: torch.Tensor, targets: Targets, name: str) -> np.ndarray:
-    """Solves in place with SciPy's LAPACK: ``matrix`` (on the CPU) is overwritten by its factor."""
+    """Solves in place with SciPy's LAPACK: ``matrix`` (on the CPU) is overwritten with its factor."""
     factor = cholesky_in_place(matrix.numpy(), name)
     solution = _transposed(targets).astype(factor.dtype, copy=False)
     solve_in_place(factor, solution)
@@ -56,7 +56,7 @@ def solve_lapack(matrix: torch.Tensor, targets: Targets, name: str) -> np.ndarra
 
 
 def solve_torch(matrix: torch.Tensor, targets: Targets, name: str) -> np.ndarray:
-    """The same with torch, on the device where ``matrix`` lies."""
+    """Solves with torch, on the device of ``matrix``."""
     factor, info = torch.linalg.cholesky_ex(matrix)
     if int(info) != 0:
         raise not_positive_definite(name, str(matrix.dtype).removeprefix("torch."))
@@ -65,5 +65,5 @@ def solve_torch(matrix: torch.Tensor, targets: Targets, name: str) -> np.ndarray
 
 
 def _transposed(targets: Targets) -> np.ndarray:
-    """A dense copy [n_items, U], in C order."""
+    """Returns a dense copy [n_items, U] in C order."""
     return np.array(targets.T, order="C") if isinstance(targets, np.ndarray) else targets.T.toarray(order="C")

@@ -1,8 +1,8 @@
-"""Landmarks: the few users whose kernel columns stand for all, drawn the same whatever the number of workers.
+"""Landmarks: a few users whose kernel columns represent all; the draw does not depend on the number of workers.
 
 A user's key is -log(u) / weight with u a hash of (seed, user); the smallest keys win. With equal weights that is a
 uniform draw without replacement, else one in proportion to the weights (Efraimidis and Spirakis, "Weighted random
-sampling with a reservoir", IPL 2006). Users with the same items count once, as a second one adds nothing.
+sampling with a reservoir", IPL 2006). Of users with the same items only one is drawn, since a second adds nothing.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import Source
 
 Weights = Callable[[Interactions], np.ndarray]
-"""From users' rows to a positive weight each, float64 [b]"""
+"""Function from users' rows to a positive weight for each user, float64 [b]."""
 
 _PILOT_USERS = 500
 _NONE = np.iinfo(np.int64).max
-# Users whose kernel with the landmarks is made at once.
+# Number of users whose kernel with the landmarks is computed at a time.
 BLOCK = 2048
 
 
@@ -36,17 +36,17 @@ def draw_landmarks(
     communicator: Communicator,
     weights: Weights | None = None,
 ) -> Interactions:
-    """The rows of ``n`` users, no two with the same items; of fewer where there are no more that differ.
+    """Draws ``n`` users with distinct sets of items, or fewer if fewer exist, and returns their rows.
 
     Args:
-        source: this worker's share of the users.
-        n: how many.
-        seed: of the draw.
-        communicator: the other workers, who must call this too; all get the same users.
-        weights: None: all alike.
+        source: This worker's share of the users.
+        n: Number of landmarks.
+        seed: Seed of the draw.
+        communicator: Communicator of the workers, who must all call this; all get the same users.
+        weights: Weights of the users; None: equal weights.
 
     Returns:
-        users ascending, items only.
+        The users' rows, users ascending, items only.
     """
     return _draw(source, n, hashing.stream("kernel/landmarks", seed), communicator, weights)
 
@@ -54,9 +54,9 @@ def draw_landmarks(
 def _draw(
     source: Source, n: int, begin: hashing.Stream, communicator: Communicator, weights: Weights | None
 ) -> Interactions:
-    found = [_candidates(source.train(k), n, begin, weights) for k in range(source.n_pieces)]
-    own = _best(np.concatenate([np.empty((0, 3), np.int64), *found]), n)
-    # Every worker writes into its own place of a table of zeros; adding the tables up is an exchange.
+    candidates = [_candidates(source.train(k), n, begin, weights) for k in range(source.n_pieces)]
+    own = _best(np.concatenate([np.empty((0, 3), np.int64), *candidates]), n)
+    # Every worker fills its own entry of a table of zeros; the sum over workers is an exchange.
     tables = torch.zeros((communicator.world_size, n, 3), dtype=torch.int64)
     tables[communicator.rank] = _NONE
     tables[communicator.rank, : len(own)] = torch.from_numpy(own)
@@ -67,16 +67,16 @@ def _draw(
 
 
 def leverage_weights(source: Source, lam: float, n: int, seed: int, communicator: Communicator) -> Weights:
-    """Weights in proportion to approximate ridge leverage scores l_i(λ') = (K (K + λ' I)^-1)_ii.
+    """Returns weights in proportion to approximate ridge leverage scores l_i(λ') = (K (K + λ' I)^-1)_ii.
 
     From a uniform pilot P of p users out of U: l̃_i = (K_ii - k_iP (K_PP + λ' p/U I)^-1 k_Pi) / λ'.
     Source: Rudi, Calandriello, Carratino, Rosasco, "On fast leverage score sampling and optimal learning"
     (NeurIPS 2018), equation 3 with a uniform A.
 
     Args:
-        source, seed, communicator: as in :func:`draw_landmarks`.
+        source, seed, communicator: As in :func:`draw_landmarks`.
         lam: λ, relative to the mean diagonal.
-        n: landmarks that will be drawn; the pilot has as many, but 500 at most.
+        n: Number of landmarks to be drawn; the pilot has as many, but at most 500.
     """
     diagonal, n_users = mean_diagonal(source, communicator)
     shift = lam * diagonal
@@ -86,22 +86,22 @@ def leverage_weights(source: Source, lam: float, n: int, seed: int, communicator
     factor = np.tril(cholesky_in_place(matrix, "infinite_ae"))
 
     def weights(rows: Interactions) -> np.ndarray:
-        found = np.empty(len(rows))
+        scores = np.empty(len(rows))
         for start in range(0, len(rows), BLOCK):
             histories = rows.slice(start, start + BLOCK).to_csr()
             kernel = pilot.kernel_with(histories, torch.float64, torch.device("cpu")).numpy()
             explained = scipy.linalg.solve_triangular(factor, kernel.T, lower=True, overwrite_b=True)
             norms = np.diff(histories.indptr).astype(np.float64)
             left = ntk_diagonal(norms, rows.n_items) - np.einsum("pb,pb->b", explained, explained)
-            found[start : start + BLOCK] = left / shift
-        # Rounding may leave less than nothing for a user of the pilot.
-        return np.clip(found, 1e-12, None)
+            scores[start : start + BLOCK] = left / shift
+        # Rounding may give a negative score for a user of the pilot.
+        return np.clip(scores, 1e-12, None)
 
     return weights
 
 
 def mean_diagonal(source: Source, communicator: Communicator) -> tuple[float, int]:
-    """Mean of K(u, u) over the train users of all workers, and how many users these are."""
+    """Returns the mean of K(u, u) over the train users of all workers, and the number of these users."""
     sums = torch.zeros(2, dtype=torch.float64)
     for piece in range(source.n_pieces):
         matrix = source.train(piece).to_csr()
@@ -112,17 +112,17 @@ def mean_diagonal(source: Source, communicator: Communicator) -> tuple[float, in
 
 
 def _candidates(rows: Interactions, n: int, begin: hashing.Stream, weights: Weights | None) -> np.ndarray:
-    """(key, user, hash of the items) of the best ``n`` of some users."""
+    """Returns (key, user, hash of the items) of the best ``n`` of some users."""
     rows = rows.take(np.flatnonzero(rows.counts > 0), timestamps=False)
     keys = -np.log(hashing.uniform_open(hashing.combine(begin, rows.users.astype(np.uint64))))
     if weights is not None:
         keys /= weights(rows)
-    # The bits of positive numbers are in the numbers' order, and integers survive an exchange untouched.
+    # The bits of positive floats sort like the floats, and integers are exchanged exactly.
     return _best(np.stack((keys.view(np.int64), rows.users, _row_hashes(rows)), axis=1), n)
 
 
 def _row_hashes(rows: Interactions) -> np.ndarray:
-    """int64 [b]: equal for equal sets of items; every user has rows."""
+    """Returns hashes, int64 [b], equal for equal sets of items; every user has rows."""
     if not len(rows):
         return np.empty(0, dtype=np.int64)
     owners = np.repeat(np.arange(len(rows), dtype=np.int64), rows.counts)
@@ -134,26 +134,26 @@ def _row_hashes(rows: Interactions) -> np.ndarray:
 
 
 def _best(table: np.ndarray, n: int) -> np.ndarray:
-    """The ``n`` rows (key, user, hash) with the smallest keys, one for each hash."""
+    """Returns the ``n`` rows (key, user, hash) with the smallest keys, one per hash."""
     table = table[np.lexsort((table[:, 1], table[:, 0]))]
     _, first = np.unique(table[:, 2], return_index=True)
     return table[np.sort(first)[:n]]
 
 
 def _gather(source: Source, users: np.ndarray, communicator: Communicator) -> Interactions:
-    """The train rows of some users, wherever they lie."""
+    """Collects the train rows of some users from all workers."""
     counts = torch.zeros(len(users), dtype=torch.int64)
     own: list[tuple[np.ndarray, Interactions]] = []
     for piece in range(source.n_pieces):
         rows = source.train(piece)
-        here = np.flatnonzero(np.isin(users, rows.users))
-        own.append((here, rows.take(np.searchsorted(rows.users, users[here]), timestamps=False)))
-        counts[here] = torch.from_numpy(own[-1][1].counts)
+        local = np.flatnonzero(np.isin(users, rows.users))
+        own.append((local, rows.take(np.searchsorted(rows.users, users[local]), timestamps=False)))
+        counts[local] = torch.from_numpy(own[-1][1].counts)
     communicator.all_reduce(counts)
     offsets = ragged.offsets(counts.numpy())
     items = torch.zeros(int(offsets[-1]), dtype=torch.int64)
-    for here, rows in own:
-        places = ragged.indices(offsets[here], rows.counts)
-        items[torch.from_numpy(places)] = torch.from_numpy(rows.items.astype(np.int64))
+    for local, rows in own:
+        positions = ragged.indices(offsets[local], rows.counts)
+        items[torch.from_numpy(positions)] = torch.from_numpy(rows.items.astype(np.int64))
     communicator.all_reduce(items)
     return Interactions(users, offsets, items.numpy().astype(np.int32), source.n_items)

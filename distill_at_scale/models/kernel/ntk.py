@@ -18,11 +18,11 @@ import torch
 from distill_at_scale.data.interactions import Interactions
 
 WEIGHT_VARIANCE = 2.0
-"""W_std²"""
+"""Variance of the weights, W_std²."""
 BIAS_VARIANCE = 0.01
-"""b_std², b² in the formulas"""
+"""Variance of the biases, b_std², b² in the formulas."""
 
-# Rows of the kernel made at once: their float64 temporaries should stay near the cache.
+# Rows of the kernel computed at a time: their float64 temporaries should stay near the cache.
 BLOCK_USERS = 128
 
 
@@ -33,22 +33,22 @@ def ntk(
     n_items: int,
     dtype: torch.dtype = torch.float64,
 ) -> torch.Tensor:
-    """K(a, b) from inner products, without cancellation.
+    """Computes K(a, b) from inner products, without cancellation.
 
     With s = w G + b², q = w n + b² and w = W_std²/I, the angle θ between the hidden pre-activations has
     cos θ = s / sqrt(q_a q_b). Near θ = 0 an arccos loses half the digits; θ = atan2(r, s) does not, where
-    r² = q_a q_b - s² = w² (n_a n_b - G²) + w b² (n_a + n_b - 2 G) is a sum of non-negative parts, both
+    r² = q_a q_b - s² = w² (n_a n_b - G²) + w b² (n_a + n_b - 2 G) is a sum of non-negative terms, both
     exact for binary histories.
 
     Args:
-        gram: float64 [a, b], G, inner products of the histories; on any device, as the others.
+        gram: float64 [a, b], G, inner products of the histories; on any device, common to all arguments.
         norms_a: float64 [a], n_a, squared norms of the histories.
         norms_b: float64 [b], n_b.
         n_items: I.
-        dtype: of the result; r² is always taken in float64.
+        dtype: Type of the result; r² is always computed in float64.
 
     Returns:
-        [a, b]; a history with itself gives 2 q + b².
+        [a, b]; for a history with itself 2 q + b².
     """
     w, b2 = WEIGHT_VARIANCE / n_items, BIAS_VARIANCE
     n_a, n_b = norms_a[:, None], norms_b[None, :]
@@ -61,16 +61,16 @@ def ntk(
 
 
 def ntk_diagonal(norms: np.ndarray, n_items: int) -> np.ndarray:
-    """K(a, a) = 2 q + b², float64 [a], from the squared norms of the histories."""
+    """Returns K(a, a) = 2 q + b², float64 [a], from the squared norms of the histories."""
     return 2.0 * (WEIGHT_VARIANCE / n_items * norms + BIAS_VARIANCE) + BIAS_VARIANCE
 
 
 class TrainUsers:
-    """The users that an ∞-AE is fitted on, ready to be compared with others.
+    """The users that an ∞-AE is fitted on, with what kernel computations need.
 
     Attributes:
-        matrix: float32 CSR [U, n_items], their histories, binary.
-        norms: float64 [U], interactions of each.
+        matrix: float32 CSR [U, n_items], binary histories.
+        norms: float64 [U], number of interactions of each user.
     """
 
     def __init__(self, rows: Interactions) -> None:
@@ -84,13 +84,13 @@ class TrainUsers:
     def kernel_with(
         self, histories: sp.csr_array, dtype: torch.dtype, device: torch.device, first: int = 0
     ) -> torch.Tensor:
-        """K(histories, train users from ``first`` on), [b, U - first].
+        """Computes K(histories, train users from ``first`` on), [b, U - first].
 
         Args:
-            histories: binary CSR [b, n_items].
-            dtype: of the result.
-            device: where the elementwise part runs and the result lies.
-            first: train users before it are left out.
+            histories: Binary CSR [b, n_items].
+            dtype: Type of the result.
+            device: Device of the elementwise part and of the result.
+            first: Train users before this one are omitted.
         """
         kernel = torch.empty((histories.shape[0], len(self) - first), dtype=dtype, device=device)
         others = self.matrix[first:]
@@ -99,14 +99,14 @@ class TrainUsers:
         with _one_thread():
             for start in range(0, histories.shape[0], BLOCK_USERS):
                 rows = slice(start, min(start + BLOCK_USERS, histories.shape[0]))
-                # Sparse times dense, as the product is almost full. Whole numbers: exact in float32.
+                # Sparse times dense, since the product is almost full. Integers: exact in float32.
                 gram = others @ np.ascontiguousarray(histories[rows].toarray().T)
                 wide = torch.from_numpy(gram.T).to(device, torch.float64)
                 kernel[rows] = ntk(wide, norms[rows], others_norms, self.n_items, dtype)
         return kernel
 
     def kernel(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """K(train users, train users), [U, U], symmetric to the last bit."""
+        """Computes K(train users, train users), [U, U], exactly symmetric."""
         n = len(self)
         kernel = torch.empty((n, n), dtype=dtype, device=device)
         for start in range(0, n, 4 * BLOCK_USERS):
@@ -118,9 +118,9 @@ class TrainUsers:
 
 
 class SyntheticUsers:
-    """Users whose rows are real numbers, as distilled ones, in the place of :class:`TrainUsers`.
+    """Users with real-valued rows, such as distilled ones, instead of :class:`TrainUsers`.
 
-    Their inner products are no whole numbers, so everything before the kernel is in float64.
+    Their inner products are not integers, so everything before the kernel is computed in float64.
 
     Attributes:
         rows: float32 [U, n_items].
@@ -137,13 +137,13 @@ class SyntheticUsers:
         return len(self.norms)
 
     def kernel_with(self, histories: sp.csr_array, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """K(histories, these users), [b, U], for binary histories [b, n_items]."""
+        """Computes K(histories, these users), [b, U], for binary histories [b, n_items]."""
         gram = torch.from_numpy(histories.astype(np.float64) @ self._wide.T)
         norms = torch.from_numpy(np.diff(histories.indptr).astype(np.float64))
         return self._ntk(gram, norms, dtype, device)
 
     def kernel(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """K(these users, these users), [U, U], symmetric to the last bit."""
+        """Computes K(these users, these users), [U, U], exactly symmetric."""
         gram = torch.from_numpy(self._wide @ self._wide.T)
         kernel = self._ntk((gram + gram.T) / 2, torch.from_numpy(self.norms), dtype, device)
         kernel.diagonal().copy_(torch.from_numpy(ntk_diagonal(self.norms, self.n_items)))
@@ -156,7 +156,8 @@ class SyntheticUsers:
 
 @contextlib.contextmanager
 def _one_thread() -> Iterator[None]:
-    """Blocks that fit the cache are done before a second thread has woken up; waiting for it costs CPU time."""
+    """Limits torch to one thread: blocks that fit the cache finish before a second thread wakes up, which costs CPU
+    time."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -2,7 +2,7 @@
 
     W = (Σ_b K_bMᵀ K_bM + λ' K_MM)^-1 Σ_b K_bMᵀ X_b          (subset of regressors; M landmarks, b blocks of users)
 
-The two sums, M² + M·I numbers, are all that is ever known of the users: they add up over blocks and workers and
+The two sums, M² + M·I numbers, are sufficient statistics of the users: they can be summed over blocks and workers, and
 serve every λ. Sources: Williams and Seeger, "Using the Nyström method to speed up kernel machines" (NIPS 2000);
 Rudi, Camoriano, Rosasco, "Less is more: Nyström computational regularization" (NeurIPS 2015).
 """
@@ -42,7 +42,7 @@ class NormalEquations:
         self.targets = np.zeros((0 if gram_only else landmarks.n_items, len(landmarks)))
 
     def add(self, rows: Interactions) -> None:
-        """Counts some users in."""
+        """Adds some users."""
         for start in range(0, len(rows), BLOCK):
             matrix = rows.slice(start, start + BLOCK).to_csr(dtype=np.float64)
             kernel = self.landmarks.kernel_with(matrix, torch.float64, _CPU).numpy()
@@ -51,15 +51,15 @@ class NormalEquations:
                 self.targets += matrix.T @ kernel
 
     def merge(self, communicator: Communicator) -> None:
-        """Adds what all workers have counted in; each then has the sums over all users."""
+        """Sums over all workers; each then has the sums over all users."""
         for array in (self.gram, self.targets):
             communicator.all_reduce(torch.from_numpy(array))
 
     def factor(self, shift: float) -> np.ndarray:
-        """Cholesky factor of Σ_b K_bMᵀ K_bM + λ' K_MM for λ' = ``shift``, float64 [M, M].
+        """Computes the Cholesky factor of Σ_b K_bMᵀ K_bM + λ' K_MM for λ' = ``shift``, float64 [M, M].
 
         Raises:
-            DasError: when that is not positive definite.
+            DasError: The matrix is not positive definite.
         """
         matrix = self.landmarks.kernel(torch.float64, _CPU).numpy()
         matrix *= shift
@@ -67,13 +67,13 @@ class NormalEquations:
         return cholesky_in_place(matrix, "infinite_ae with nystrom")
 
     def solve(self, shift: float, communicator: Communicator) -> np.ndarray:
-        """W for λ' = ``shift``; every worker solves for a run of the items.
+        """Computes W for λ' = ``shift``; every worker solves for a range of items.
 
         Returns:
             float64 [M, I], on each worker.
 
         Raises:
-            DasError: as :meth:`factor`.
+            DasError: As :meth:`factor`.
         """
         factor = self.factor(shift)
         n_items = len(self.targets)
@@ -100,22 +100,22 @@ def fit_nystrom(
     communicator: Communicator,
     progress: Progress | None = None,
 ) -> tuple[Selection | None, np.ndarray]:
-    """Fits on this worker's users and all others', and chooses λ on their validation rows.
+    """Fits the users of all workers, and selects λ on their validation rows.
 
     Args:
-        source: this worker's share.
-        landmarks: the same on every worker.
-        grid: λ, relative to the mean diagonal of all users' kernel; only one: nothing is chosen.
-        metric: of the choice.
-        dtype: of W, and of validation.
-        communicator: the other workers.
-        progress: told the step.
+        source: This worker's share.
+        landmarks: Landmarks, the same on every worker.
+        grid: Values of λ, relative to the mean diagonal of all users' kernel; a single value is used without selection.
+        metric: Metric of the selection.
+        dtype: Type of W, and of validation scores.
+        communicator: Communicator of the workers.
+        progress: Function called with the share done and the step.
 
     Returns:
-        how λ was chosen; W [M, I].
+        The selection of λ; W [M, I].
 
     Raises:
-        DasError: a matrix that is not positive definite.
+        DasError: A matrix is not positive definite.
     """
     equations = NormalEquations(landmarks)
     for piece in range(source.n_pieces):

@@ -1,9 +1,9 @@
 """Conjugate gradients on (K + λ' I) α = X, with the kernel streamed in blocks and a Nyström preconditioner.
 
-Every worker holds its own users' rows of the iterate α, the residual R and the direction P; in each iteration the
-workers show each other P, block by block, and make the blocks of K that they need on the fly. All columns (items)
-go side by side, each with its own step. Sources: Hestenes and Stiefel (1952); Frangella, Tropp, Udell, "Randomized
-Nyström preconditioning" (SIMAX 2023), with landmarks in the place of a Gaussian sketch.
+Every worker holds its own users' rows of the iterate α, the residual R and the direction P. In each iteration the
+workers broadcast P block by block, and compute the blocks of K that they need on the fly. All columns (items) are
+solved at once, each with its own step size. Sources: Hestenes and Stiefel (1952); Frangella, Tropp, Udell, "Randomized
+Nyström preconditioning" (SIMAX 2023), with landmarks instead of a Gaussian sketch.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from distill_at_scale.models.linalg import solve_in_place
 from distill_at_scale.models.training.communicator import Communicator
 
 _CPU = torch.device("cpu")
-# Own users whose kernel with a block of others is made at once.
+# Own users whose kernel with a block of others is computed at a time.
 _TILE = 512
 MOST_ITERATIONS = 200
 
 
 class Sharing(Communicator):
-    """Workers that also show each other what they hold; here only one."""
+    """A communicator with broadcast; this class is the single-worker case."""
 
     def share(self, tensor: torch.Tensor, owner: int) -> None:
-        """Replaces ``tensor`` by the one that the worker of rank ``owner`` has."""
+        """Replaces ``tensor`` with that of the worker of rank ``owner``."""
 
 
 class StreamedKernel:
-    """K(own users, all users) as an operator; no more than a tile of it is ever held.
+    """K(own users, all users) as an operator; at most one tile of it is in memory.
 
     Args:
-        everyone: the train rows of every worker's users, by rank.
-        dtype: of the kernel and of what it is multiplied with.
-        communicator: the other workers, who must multiply at the same time.
+        everyone: Train rows of every worker's users, by rank.
+        dtype: Type of the kernel and of the vectors it multiplies.
+        communicator: Communicator of the workers, who must multiply at the same time.
     """
 
     def __init__(self, everyone: Sequence[Interactions], dtype: np.dtype | type, communicator: Sharing) -> None:
@@ -55,7 +55,7 @@ class StreamedKernel:
         self.own = everyone[communicator.rank].to_csr(dtype=self._dtype)
 
     def times(self, direction: np.ndarray, product: np.ndarray) -> None:
-        """``product`` [own users, c] becomes the own rows of K times the workers' ``direction`` [own users, c]."""
+        """Writes the own rows of K times the workers' ``direction`` [own users, c] to ``product`` [own users, c]."""
         product[:] = 0
         width = direction.shape[1]
         buffer = (
@@ -73,13 +73,14 @@ class StreamedKernel:
 class Preconditioner:
     """(K̂ + λ' I)^-1 with K̂ = K_UM K_MM^-1 K_MU, the Nyström approximation, applied by Woodbury's identity.
 
-    (K̂ + λ' I)^-1 V = (V - K_UM (λ' K_MM + K_MU K_UM)^-1 K_MU V) / λ', whose middle are Nyström's normal equations.
+    (K̂ + λ' I)^-1 V = (V - K_UM (λ' K_MM + K_MU K_UM)^-1 K_MU V) / λ'; its middle factor is that of Nyström's normal
+    equations.
 
     Args:
         landmarks: M users.
-        rows: the own users' train rows.
-        dtype: of what it is applied to.
-        communicator: the other workers.
+        rows: Train rows of the own users.
+        dtype: Type of the vectors it is applied to.
+        communicator: Communicator of the workers.
     """
 
     def __init__(
@@ -94,15 +95,15 @@ class Preconditioner:
         self._shift, self._factor = 0.0, np.empty((0, 0))
 
     def set_shift(self, shift: float) -> None:
-        """Takes λ' = ``shift`` from now on.
+        """Sets λ' = ``shift``.
 
         Raises:
-            DasError: when the middle is not positive definite.
+            DasError: The middle factor is not positive definite.
         """
         self._shift, self._factor = shift, self._equations.factor(shift)
 
     def apply(self, values: np.ndarray, result: np.ndarray) -> None:
-        """``result`` [own users, c] becomes the workers' ``values`` times the preconditioner."""
+        """Writes the workers' ``values`` times the preconditioner to ``result`` [own users, c]."""
         middle = np.ascontiguousarray((self._kernel.T @ values).T, dtype=np.float64)
         self._communicator.all_reduce(torch.from_numpy(middle))
         solve_in_place(self._factor, middle)
@@ -112,11 +113,11 @@ class Preconditioner:
 
 
 class ConjugateGradients:
-    """Solves for some columns of X; every worker steps at the same time.
+    """Solves for some columns of X; all workers step at the same time.
 
     Attributes:
         alpha: [own users, c], the iterate.
-        iteration: steps done.
+        iteration: Number of steps done.
         residual: ‖X - (K + λ' I) α‖ / ‖X‖ over all workers' users and these columns (Frobenius), by the recursion.
     """
 
@@ -145,10 +146,10 @@ class ConjugateGradients:
         self.iteration = 0
 
     def step(self) -> None:
-        """One iteration: one product with the kernel.
+        """Runs one iteration: one product with the kernel.
 
         Raises:
-            DasError: when the numbers are finite no more.
+            DasError: The iteration diverged to non-finite numbers.
         """
         product = self._spare
         self._kernel.times(self._direction, product)
@@ -167,7 +168,7 @@ class ConjugateGradients:
         self.iteration += 1
 
     def state(self) -> dict[str, np.ndarray]:
-        """All that :meth:`restore` needs; views of what the next step changes."""
+        """Returns all arrays that :meth:`restore` needs; views of what the next step changes."""
         return {
             "alpha": self.alpha,
             "left": self._left,
@@ -177,13 +178,13 @@ class ConjugateGradients:
         }
 
     def restore(self, state: dict[str, np.ndarray]) -> None:
-        """Goes back to where :meth:`state` was called, for the same columns and λ."""
+        """Restores a state from :meth:`state`, for the same columns and λ."""
         self.alpha[:], self._left[:], self._direction[:] = state["alpha"], state["left"], state["direction"]
         self._rz = state["rz"].copy()
         self.iteration, self.residual = int(state["place"][0]), float(state["place"][1])
 
     def _sums(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """float64 [c]: inner products of columns over all workers' users."""
+        """Returns inner products of columns over all workers' users, float64 [c]."""
         sums = np.zeros(a.shape[1])
         for start in range(0, len(a), _TILE):
             rows = slice(start, start + _TILE)
@@ -193,12 +194,12 @@ class ConjugateGradients:
 
 
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """Their quotient; 0 for a column that is solved (or was empty)."""
+    """Returns the quotient; 0 for a column that is solved (or was empty)."""
     return np.divide(above, below, out=np.zeros_like(above), where=below > 0)
 
 
 def _add_scaled(into: np.ndarray, values: np.ndarray, scale: np.ndarray) -> None:
-    """``into`` += ``values`` · ``scale`` (of each column), without a second array of that size."""
+    """Adds ``values`` · ``scale`` (per column) to ``into``, without a second array of that size."""
     for start in range(0, len(into), _TILE):
         rows = slice(start, start + _TILE)
         into[rows] += values[rows] * scale

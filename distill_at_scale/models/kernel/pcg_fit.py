@@ -1,7 +1,7 @@
-"""A fit by conjugate gradients: λ after λ, columns in chunks, the state of the running chunk on a shelf.
+"""A fit by conjugate gradients: one λ after another, columns in chunks, with the state of the running chunk on a shelf.
 
-What is finished lies on the shelf in parts, one for each λ, chunk and worker; a run that goes on from a shelf ends as
-if it had never stopped.
+Finished results are stored on the shelf in parts, one per λ, chunk and worker. A run that resumes from a shelf gives
+the same result as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from distill_at_scale.models.selection import Progress, Selection, Validated, ev
 from distill_at_scale.models.training.sources import MemorySource
 from distill_at_scale.models.training.validation import item_weights, merged_metric
 
-# What λ is judged by need not be exact: at this residual rankings differ in the fourth digit.
+# The selection of λ need not be exact: at this residual rankings differ in the fourth digit.
 _TUNING_TOLERANCE = 1e-3
 _BATCH_USERS = 1024
-# Place of a checkpoint: number of the solve, then iteration.
+# Number of a checkpoint: number of the solve times this, plus the iteration.
 _SOLVE = 1000
 
 
 @dataclass(frozen=True)
 class PcgSettings:
-    """How a system is solved.
+    """Settings of the solver.
 
     Attributes:
-        tolerance: relative residual at which a chunk is done.
-        chunk: columns solved side by side.
-        every: iterations between checkpoints.
+        tolerance: Relative residual at which a chunk is done.
+        chunk: Number of columns solved at once.
+        every: Number of iterations between checkpoints.
     """
 
     tolerance: float
@@ -51,51 +51,51 @@ class PcgSettings:
 
 
 class Shelf:
-    """Where a worker keeps the parts of the solution and its checkpoints; here its memory, without checkpoints."""
+    """Storage of a worker's parts of the solution and its checkpoints; this class uses memory, without checkpoints."""
 
     def __init__(self) -> None:
         self._parts: dict[str, np.ndarray] = {}
 
     def newest(self) -> int:
-        """Place of the newest checkpoint of this worker; 0: none."""
+        """Returns the number of this worker's newest checkpoint; 0: none."""
         return 0
 
     def checkpoint(self, place: int) -> dict[str, np.ndarray]:
-        """The arrays of a checkpoint."""
+        """Returns the arrays of a checkpoint."""
         raise KeyError(place)
 
     def keep(self, place: int, arrays: dict[str, np.ndarray]) -> None:
-        """Keeps a checkpoint."""
+        """Stores a checkpoint."""
 
     def has(self, name: str) -> bool:
-        """Whether there is a part."""
+        """Returns whether a part exists."""
         return name in self._parts
 
     def put(self, name: str, array: np.ndarray) -> None:
-        """Keeps a part."""
+        """Stores a part."""
         self._parts[name] = array
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Some rows of a part."""
+        """Returns some rows of a part."""
         return self._parts[name][start:stop]
 
     def drop(self, name: str) -> None:
-        """Forgets a part."""
+        """Deletes a part."""
         del self._parts[name]
 
 
 class PcgFit:
-    """α of every λ asked for; all workers make one and call it alike.
+    """Computes α for every requested λ; all workers create one and make the same calls.
 
     Args:
-        everyone: the train rows of every worker's users, by rank.
-        heldout: validation rows of the own users; None where there are none at all.
-        landmarks: of the preconditioner.
-        dtype: of the solve.
-        settings: how it is solved.
-        communicator: the other workers.
-        shelf: of this worker.
-        progress: told the share done and the step.
+        everyone: Train rows of every worker's users, by rank.
+        heldout: Validation rows of the own users; None if the dataset has none.
+        landmarks: Landmarks of the preconditioner.
+        dtype: Type of the solution.
+        settings: Settings of the solver.
+        communicator: Communicator of the workers.
+        shelf: This worker's shelf.
+        progress: Function called with the share done and the step.
     """
 
     def __init__(
@@ -122,22 +122,22 @@ class PcgFit:
         newest = torch.zeros(communicator.world_size, dtype=torch.int64)
         newest[communicator.rank] = shelf.newest()
         communicator.all_reduce(newest)
-        # Workers are an iteration apart at most, and all keep the last few.
+        # Workers are at most one iteration apart, and all keep the last few checkpoints.
         self._newest = int(newest.min())
 
     def fit(self, grid: Sequence[float], metric: str, lowest: float = 0.0) -> tuple[Selection | None, float]:
-        """Solves for the λ that is best on validation; with only one, for that.
+        """Solves for the λ that is best on validation rows, or for the only one.
 
         Args:
-            grid: λ, relative to the mean diagonal of all users' kernel.
-            metric: of the choice.
-            lowest: every λ that is tried is larger.
+            grid: Values of λ, relative to the mean diagonal of all users' kernel.
+            metric: Metric of the selection.
+            lowest: Lower bound of the values tried (exclusive).
 
         Returns:
-            how λ was chosen, and λ; its parts (:meth:`part_names`) are on the shelves.
+            The selection of λ, and λ; its parts (:meth:`part_names`) are on the shelves.
 
         Raises:
-            DasError: no convergence.
+            DasError: The solver did not converge.
         """
         if len(grid) == 1:
             self._solve(grid[0], self._settings.tolerance)
@@ -149,11 +149,11 @@ class PcgFit:
         return record, record.chosen
 
     def part_names(self, lam: float) -> list[str]:
-        """The parts of α for a λ, side by side; each holds the own users' rows."""
+        """Returns the names of the parts of α for a λ, in column order; each holds the own users' rows."""
         return self._names(lam, self._settings.tolerance)
 
     def _try(self, lam: float, metric: str) -> Validated:
-        """The validation metric for a λ, from P = X - λ' α."""
+        """Returns the validation metric for a λ, from P = X - λ' α."""
         done = f"validated-{lam!r}"
         if not self._on_all_shelves([done]):
             names = self._solve(lam, _TUNING_TOLERANCE)
@@ -165,9 +165,9 @@ class PcgFit:
                 for columns, name in zip(self._chunks, names):
                     scores[:, columns] -= shift * self._shelf.rows(name, start, stop)
                 evaluator.add(scores, histories, self._heldout.slice(start, stop))  # type: ignore[union-attr]
-            found = merged_metric(evaluator, metric, self._communicator)
-            sums = np.full_like(found.counts, np.nan) if found.sums is None else found.sums
-            self._shelf.put(done, np.stack([np.full_like(sums, found.metric), found.counts, sums]))
+            result = merged_metric(evaluator, metric, self._communicator)
+            sums = np.full_like(result.counts, np.nan) if result.sums is None else result.sums
+            self._shelf.put(done, np.stack([np.full_like(sums, result.metric), result.counts, sums]))
         else:
             self._solves += len(self._chunks)
         for name in self._names(lam, _TUNING_TOLERANCE):
@@ -177,7 +177,7 @@ class PcgFit:
         return Validated(float(value), counts, None if np.isnan(sums).any() else sums)
 
     def _solve(self, lam: float, tolerance: float) -> list[str]:
-        """Solves all chunks that are not on the shelves yet."""
+        """Solves all chunks that are not yet on the shelves."""
         shift, names = lam * self._diagonal, self._names(lam, tolerance)
         fresh = True
         for columns, name in zip(self._chunks, names):
@@ -201,11 +201,11 @@ class PcgFit:
                 solver.step()
                 if solver.iteration % self._settings.every == 0 or solver.residual <= tolerance:
                     self._shelf.keep(self._solves * _SOLVE + solver.iteration, solver.state())
-                self._tell(lam, solver.residual, tolerance)
+                self._report(lam, solver.residual, tolerance)
             self._shelf.put(name, solver.alpha)
         return names
 
-    def _tell(self, lam: float, residual: float, tolerance: float) -> None:
+    def _report(self, lam: float, residual: float, tolerance: float) -> None:
         # The residual falls by about the same factor in every iteration.
         done = math.log(min(max(residual, tolerance), 1.0)) / math.log(tolerance)
         share = (self._solves - 1 + done) / max(self._expected, self._solves)
@@ -217,7 +217,7 @@ class PcgFit:
         return [f"alpha-{lam!r}-{tolerance!r}-{number:05d}" for number in range(len(self._chunks))]
 
     def _on_all_shelves(self, names: Sequence[str]) -> bool:
-        """Whether every worker has them all."""
+        """Returns whether all parts exist on every worker."""
         missing = torch.tensor([float(not all(self._shelf.has(name) for name in names))])
         self._communicator.all_reduce(missing)
         return not missing.item()

@@ -1,8 +1,8 @@
-"""Which solver of ∞-AE for how many users: memory and time of each, predicted before anything starts.
+"""Solvers of ∞-AE: predictions of memory and time, and the choice between them before a fit starts.
 
-exact     one Cholesky factorisation of users × users: one worker, least time while it fits
+exact     one Cholesky factorisation of users × users: one worker, fastest while it fits
 pcg       the same answer by conjugate gradients: memory in proportion to users / workers, time to users² × items
-nystrom   an approximation by landmarks: memory in proportion to landmarks × items, one pass over the users a λ
+nystrom   an approximation by landmarks: memory in proportion to landmarks × items, one pass over the users per λ
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from distill_at_scale.models.kernel.ntk import BLOCK_USERS, TrainUsers
 Solver = Literal["auto", "exact", "nystrom", "pcg"]
 
 NYSTROM_LANDMARKS, PCG_LANDMARKS = 2000, 500
-"""M where it is not set."""
-# What a chunk's arrays may take on a worker of pcg.
+"""Default numbers of landmarks M."""
+# Maximum bytes of a chunk's arrays on a worker of pcg.
 _CHUNK_BYTES = 768 << 20
 _CHUNK_ARRAYS = 7
-# Assumed: iterations until a residual of 1e-5, and of the 1e-3 that a λ is judged at.
+# Assumed numbers of iterations to a residual of 1e-5, and to the 1e-3 at which λ is selected.
 _ITERATIONS, _TUNING_ITERATIONS = 9, 5
-# From here on auto prefers the approximation.
+# Predicted seconds beyond which auto prefers the approximation.
 _PATIENCE_S = 4 * 3600
 
 
 @dataclass(frozen=True)
 class Size:
-    """What a fit is asked for.
+    """Size of a fit.
 
     Attributes:
-        n_users, n_items, n_rows: of the train rows.
-        n_lams: how many λ are tried; 1: none is chosen.
-        landmarks: M; None: the solver's own.
-        itemsize: bytes of a number of the solution, 4 or 8.
-        workers: at work together.
+        n_users, n_items, n_rows: Size of the train rows.
+        n_lams: Number of λ tried; 1: no selection.
+        landmarks: M; None: the solver's default.
+        itemsize: Bytes per number of the solution, 4 or 8.
+        workers: Number of workers.
     """
 
     n_users: int
@@ -54,25 +54,25 @@ class Size:
     workers: int = 1
 
     def m(self, solver: str) -> int:
-        """Landmarks of a solver."""
+        """Returns the number of landmarks of a solver."""
         wanted = self.landmarks or (PCG_LANDMARKS if solver == "pcg" else NYSTROM_LANDMARKS)
         return max(1, min(wanted, self.n_users))
 
     @property
     def own_users(self) -> int:
-        """Users of one worker."""
+        """Number of users of one worker."""
         return -(-self.n_users // self.workers)
 
     @property
     def chunk(self) -> int:
-        """Columns that pcg solves side by side."""
+        """Number of columns that pcg solves at once."""
         fits = _CHUNK_BYTES // (_CHUNK_ARRAYS * self.itemsize * max(self.own_users, 1))
         return int(min(max(fits, 64), self.n_items))
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What one worker does in a second: flops of a float32 matrix product, and elements of a kernel."""
+    """Throughput of one worker per second: flops of a float32 matrix product, and elements of a kernel."""
 
     flops: float
     elements: float
@@ -83,10 +83,10 @@ class Plan:
     """A solver for a fit.
 
     Attributes:
-        solver: which one.
-        why: one sentence, with the predictions.
-        bytes: predicted peak of one worker.
-        seconds: predicted time.
+        solver: Name of the solver.
+        why: One sentence with the reason and the predictions.
+        bytes: Predicted peak memory of one worker.
+        seconds: Predicted time.
     """
 
     solver: Literal["exact", "nystrom", "pcg"]
@@ -96,21 +96,21 @@ class Plan:
 
 
 def memory(solver: str, size: Size) -> int:
-    """Bytes at the peak of one worker, beyond the process itself."""
+    """Predicts the peak bytes of one worker, beyond the process itself."""
     users, items, m, block = size.n_users, size.n_items, size.m(solver), min(BLOCK, size.n_users)
     if solver == "exact":
-        # Kernel and factor; the solution, the best so far and one transposition of it.
+        # Kernel and factor; the solution, the best so far, and one transposed copy.
         matrices = 2 * users**2 + 3 * users * items
         return size.itemsize * matrices + 48 * BLOCK_USERS * users + 24 * size.n_rows
     if solver == "pcg":
         state = size.own_users * (_CHUNK_ARRAYS * size.chunk + m) * size.itemsize
         return state + 2 * block * size.chunk * size.itemsize + 24 * m * (m + size.chunk) + 24 * size.n_rows
-    # Both sums, one more of each while they are made or solved, W as it was best, and a block's kernel.
+    # Both sums, one more copy of each while they are computed or solved, the best W, and a block's kernel.
     return 8 * (3 * m * m + 4 * m * items) + 24 * block * (m + items) + 24 * size.n_rows // size.workers
 
 
 def seconds(solver: str, size: Size, speed: Speed) -> float:
-    """Predicted time of a fit."""
+    """Predicts the time of a fit in seconds."""
     u, i, m = float(size.n_users), float(size.n_items), float(size.m(solver))
     wide = size.itemsize / 4
     if solver == "exact":
@@ -125,17 +125,17 @@ def seconds(solver: str, size: Size, speed: Speed) -> float:
     return users / size.workers + size.n_lams * 2 * (m**3 / 3 + 2 * m * m * i / size.workers) / speed.flops
 
 
-def choose(size: Size, free: int, free_alone: int, speed: Speed) -> Plan:
-    """The solver for a fit: of those that fit and give the exact answer the quickest; nystrom where that is too slow.
+def choose_solver(size: Size, free: int, free_alone: int, speed: Speed) -> Plan:
+    """Chooses the fastest exact solver that fits into memory; nystrom if none fits, or if the fastest is too slow.
 
     Args:
-        size: of the fit.
-        free: bytes that each of the workers can take.
-        free_alone: bytes that one worker can take that has a machine to itself, as exact has.
-        speed: of one worker.
+        size: Size of the fit.
+        free: Free bytes of each worker.
+        free_alone: Free bytes of a worker that has a machine to itself, as the exact solver has.
+        speed: Throughput of one worker.
 
     Raises:
-        NotEnoughMemoryError: when none of them fits.
+        NotEnoughMemoryError: No solver fits.
     """
     alone = Size(**{**vars(size), "workers": 1})
     sizes = {"exact": alone, "pcg": size, "nystrom": size}
@@ -146,34 +146,34 @@ def choose(size: Size, free: int, free_alone: int, speed: Speed) -> Plan:
     if not fits:
         least = min(needs, key=lambda name: needs[name])
         raise NotEnoughMemoryError(
-            f"infinite_ae: {what} is too little memory for any solver ({least} needs {_gib(needs[least])} a worker); "
+            f"infinite_ae: {what} is too little memory for any solver ({least} needs {_gib(needs[least])} per worker); "
             "use more workers, fewer landmarks, or a sample of the users."
         )
     same = [name for name in ("exact", "pcg") if name in fits]
     solver = min(same, key=lambda name: times[name], default="nystrom")
     if solver == "nystrom":
-        reason = f"neither exact ({_gib(needs['exact'])}) nor pcg ({_gib(needs['pcg'])} a worker) fits into memory"
+        reason = f"neither exact ({_gib(needs['exact'])}) nor pcg ({_gib(needs['pcg'])} per worker) fits into memory"
     elif times[solver] > _PATIENCE_S and "nystrom" in fits:
         reason, solver = f"{solver} would take {_time(times[solver])}", "nystrom"
     elif solver == "exact":
-        reason = "users × users fit into the memory of one worker and nothing exact is quicker"
+        reason = "users × users fit into the memory of one worker and no exact solver is faster"
     elif "exact" in fits:
-        reason = f"it gives the exact answer sooner than one worker's exact solver ({_time(times['exact'])})"
+        reason = f"it gives the exact answer faster than one worker's exact solver ({_time(times['exact'])})"
     else:
-        reason = f"exact needs {_gib(needs['exact'])}, and pcg gives the same answer in less memory"
+        reason = f"exact needs {_gib(needs['exact'])}, and pcg gives the same answer with less memory"
     return plan(solver, size, speed, f"{what}: {{}}, because {reason}")
 
 
 def plan(solver: str, size: Size, speed: Speed, sentence: str = "{}, as asked for") -> Plan:
-    """The plan of a solver that was chosen; ``{}`` in the sentence becomes its name."""
+    """Returns the plan for a given solver; ``{}`` in the sentence becomes its name."""
     its = size if solver != "exact" else Size(**{**vars(size), "workers": 1})
     needed, needs_s = memory(solver, its), seconds(solver, its, speed)
-    why = f"{sentence.format(solver)}; predicted: {_time(needs_s)}, {_gib(needed)} a worker."
+    why = f"{sentence.format(solver)}; predicted: {_time(needs_s)}, {_gib(needed)} per worker."
     return Plan(solver, why, needed, needs_s)  # type: ignore[arg-type]
 
 
 def measure_speed(n_items: int, rows_per_user: float) -> Speed:
-    """Measures this process for a moment (about .2 s): a matrix product and a block of the kernel."""
+    """Measures this process for about 0.2 s: a matrix product and a block of the kernel."""
     rng = np.random.default_rng(hashing.stream("kernel/measured speed"))
     a, b = (rng.standard_normal((512, 512), dtype=np.float32) for _ in range(2))
     n_users, n = 512, max(1, min(int(rows_per_user), n_items))
@@ -202,7 +202,7 @@ def _gib(n_bytes: float) -> str:
     return f"{n_bytes / 2**30:,.1f} GiB"
 
 
-def _time(found: float) -> str:
-    if found < 120:
-        return f"{max(found, 1):.0f} s"
-    return f"{found / 60:,.0f} min" if found < 7200 else f"{found / 3600:,.1f} h"
+def _time(predicted: float) -> str:
+    if predicted < 120:
+        return f"{max(predicted, 1):.0f} s"
+    return f"{predicted / 60:,.0f} min" if predicted < 7200 else f"{predicted / 3600:,.1f} h"

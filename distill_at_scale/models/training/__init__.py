@@ -1,1 +1,1 @@
-"""Training by gradients: the loop, what it reads, and the bases of the models that learn so."""
+"""Gradient training: the loop, its inputs, and the base classes of the models trained by it."""

@@ -1,7 +1,7 @@
-"""Batches: what a step of gradient training learns from, a function of seed, epoch and step alone.
+"""Batches of gradient training, as a function of seed, epoch and step alone.
 
-No generator's state is carried from step to step: the order of an epoch is a sort by hashes, and what a step draws
-(negatives, dropout) is seeded by its place. So a run goes on after a kill exactly as it would have gone on.
+No generator state is carried between steps: an epoch's order is a sort by hashes, and the draws of a step (negatives,
+dropout) are seeded by its epoch and number. A run that resumes after a kill therefore continues exactly.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ class Examples(ABC):
     """The units of one piece that a model learns from: rows, or users.
 
     Attributes:
-        keys: uint64 [units], what each unit is, whatever else is in the piece.
-        rating_sum: of all ratings, 0 where they are not used.
+        keys: uint64 [units], identity of each unit, independent of the rest of the piece.
+        rating_sum: Sum of all ratings, 0 if they are not used.
     """
 
     keys: np.ndarray
     rating_sum: float = 0.0
 
     def __len__(self) -> int:
-        """The number of units."""
+        """Number of units."""
         return len(self.keys)
 
     def order(self, seed: int, epoch: int) -> np.ndarray:
-        """int64 [units]: the units' positions in the order of an epoch."""
+        """Returns the units' positions in the order of an epoch, int64 [units]."""
         begin = hashing.stream("training/order of units", seed, epoch)
         return np.argsort(hashing.combine(begin, self.keys), kind="stable")
 
     @abstractmethod
     def batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
-        """The units at the positions ``chosen``; ``rng`` is the step's own."""
+        """Returns the batch of the units at the positions ``chosen``; ``rng`` is the step's own."""
 
 
 class RatingExamples(Examples):
@@ -63,8 +63,8 @@ class RatingExamples(Examples):
 
 
 class PairExamples(Examples):
-    """Distinct pairs of user and item, each with items drawn uniformly: ``user``, ``item`` int64 [b];
-    ``negative`` int64 [b, n]; ``seen`` bool [b, n], whether the user has that item in the train rows after all."""
+    """Distinct pairs of user and item, each with uniformly drawn items: ``user``, ``item`` int64 [b];
+    ``negative`` int64 [b, n]; ``seen`` bool [b, n], whether the user has that item in the train rows nevertheless."""
 
     def __init__(self, rows: Interactions, n_negatives: int) -> None:
         self._n_items, self._n_negatives = rows.n_items, n_negatives
@@ -76,18 +76,18 @@ class PairExamples(Examples):
         users, items = np.divmod(self._pairs[chosen], self._n_items)
         negatives = rng.integers(self._n_items, size=(len(chosen), self._n_negatives))
         drawn = pair_keys(users[:, None], negatives, self._n_items)
-        place = np.minimum(np.searchsorted(self._pairs, drawn), len(self._pairs) - 1)
+        position = np.minimum(np.searchsorted(self._pairs, drawn), len(self._pairs) - 1)
         return {
             "user": torch.from_numpy(users),
             "item": torch.from_numpy(items),
             "negative": torch.from_numpy(negatives),
-            "seen": torch.from_numpy(self._pairs[place] == drawn),
+            "seen": torch.from_numpy(self._pairs[position] == drawn),
         }
 
 
 class SetExamples(Examples):
-    """Users with the set of their items: ``owner`` int64 [m] (0 … b − 1) and ``item`` int64 [m], ``n`` how many users,
-    ``user`` int64 [b] their numbers."""
+    """Users with the set of their items: ``owner`` int64 [m] (0 … b − 1) and ``item`` int64 [m], ``n`` the number of
+    users, ``user`` int64 [b] their numbers."""
 
     def __init__(self, rows: Interactions) -> None:
         self._rows = rows.take(np.flatnonzero(rows.counts > 0), timestamps=False)
@@ -98,8 +98,8 @@ class SetExamples(Examples):
 
 
 class SequenceExamples(Examples):
-    """Users with two items at least, in order: ``items`` int64 [b, w], their last ``length`` + 1, the newest at the
-    right, padded at the left with n_items; w is that of the longest."""
+    """Users with at least two items, in order: ``items`` int64 [b, w], their last ``length`` + 1, the newest at the
+    right, left-padded with n_items; w is the length of the longest."""
 
     def __init__(self, rows: Interactions, length: int) -> None:
         self._rows = rows.take(np.flatnonzero(rows.counts > 1), timestamps=False)
@@ -111,7 +111,7 @@ class SequenceExamples(Examples):
 
 
 def set_batch(rows: Interactions) -> Batch:
-    """The users' distinct items, as :class:`SetExamples` describes."""
+    """Returns the users' distinct items, in the form of :class:`SetExamples`."""
     owner = np.repeat(np.arange(len(rows), dtype=np.int64), rows.counts)
     owner, items = np.divmod(np.unique(pair_keys(owner, rows.items.astype(np.int64), rows.n_items)), rows.n_items)
     return {
@@ -123,18 +123,18 @@ def set_batch(rows: Interactions) -> Batch:
 
 
 def pad_left(rows: Interactions, length: int) -> np.ndarray:
-    """int64 [b, w]: every user's last items, the newest at the right, n_items where there is none; w ≤ length is
-    the longest, and 1 at least."""
+    """Returns every user's last items, int64 [b, w], the newest at the right, left-padded with n_items; w ≤ length is
+    that of the longest, and at least 1."""
     counts = np.minimum(rows.counts, length)
     width = max(1, int(counts.max(initial=0)))
     padded = np.full((len(rows), width), rows.n_items, dtype=np.int64)
     filled = np.arange(width)[None, :] >= width - counts[:, None]
     first = np.repeat(rows.offsets[1:] - counts, counts)
-    place = ragged.positions(counts)
-    padded[filled] = rows.items[first + place]
+    position = ragged.positions(counts)
+    padded[filled] = rows.items[first + position]
     return padded
 
 
 def pair_keys(users: np.ndarray, items: np.ndarray, n_items: int) -> np.ndarray:
-    """int64: one number a pair of user and item."""
+    """Encodes pairs of user and item as one int64 number each."""
     return users * np.int64(n_items) + items

@@ -1,4 +1,4 @@
-"""How the workers of a group reach each other: a rank, their number, and a sum over all of them."""
+"""Communication within a group of workers: rank, world size, and all-reduce."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import torch
 
 
 class Communicator:
-    """The workers that train together, here only one; others give their rank, their number and a way to add up."""
+    """A group of workers that train together. This class is the single-worker case; subclasses override all members."""
 
     rank = 0
     world_size = 1
 
     def all_reduce(self, tensor: torch.Tensor) -> None:
-        """Replaces ``tensor`` by its sum over all workers, on each of them."""
+        """Replaces ``tensor`` with its sum over all workers, on each of them."""

@@ -1,4 +1,4 @@
-"""Full cross-entropy over all items without the scores of all items for all places at once."""
+"""Cross-entropy over all items, without holding the scores of all items for all positions at once."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from typing import Any
 
 import torch
 
-# Scores of so many bytes stay in the cache between being made, normalised and multiplied back.
+# Scores of this many bytes stay in the cache while they are computed, normalised and multiplied back.
 _CHUNK_BYTES = 4 << 20
 
 
 def linear_cross_entropy(states: torch.Tensor, items: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Σ_t −log softmax(items · states_t)[targets_t], a scalar.
 
-    The same as ``F.cross_entropy(states @ items.T, targets, reduction="sum")``, in chunks of places: with memory that
-    does not grow with places × items, and in about half the time on a CPU, which otherwise waits for that memory.
-    Gradients are made along with the value; there is no second derivative.
+    Equal to ``F.cross_entropy(states @ items.T, targets, reduction="sum")``, in chunks of positions: memory does not
+    grow with positions × items, and on a CPU, where memory traffic dominates, it takes about half the time. Gradients
+    are computed with the value; there is only a first derivative.
 
     Args:
         states: [m, dim].
@@ -39,7 +39,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             scores.sub_(highest[:, None]).exp_()
             total = scores.sum(dim=1)
             loss += (total.log() + highest - right).sum()
-            # p = scores / total: the division is left to the narrow side of either product.
+            # p = scores / total: the division is applied to the smaller factor of each product.
             scores = scores.to(items.dtype)
             share = (1 / total).to(items.dtype)[:, None]
             torch.sub((scores @ items) * share, items[wanted], out=gradient)

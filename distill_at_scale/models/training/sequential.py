@@ -1,4 +1,4 @@
-"""The base of models that read a history as a sequence and say which item comes next."""
+"""Base class of models that read a history as a sequence and predict the next item."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from distill_at_scale.models.training.torch_model import TorchConfig, TorchRecom
 
 
 class SequentialConfig(TorchConfig):
-    """Settings of the models of sequences."""
+    """Settings of sequential models."""
 
     batch_size: int = Field(default=128, ge=1)
-    """Users of a step, over all workers."""
+    """Users per step, over all workers."""
     dim: int = Field(default=64, ge=1)
-    """Width of the items' vectors and of the states."""
+    """Width of the item vectors and of the states."""
     length: int = Field(default=50, ge=1)
-    """Items of a history that are read, the last ones."""
+    """Number of most recent items of a history that are read."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
-    """Share of the entries that a step leaves out, of items' vectors and inside the layers."""
+    """Dropout rate of item vectors and within the layers."""
 
 
 class SequenceEncoder(nn.Module, ABC):
-    """States of all places of sequences; the items' vectors serve as input and as output (tied).
+    """Computes states at all positions of sequences; item vectors are both input and output weights (tied).
 
     Attributes:
-        items: [n_items + 1, dim]; the last is the padding's and stays 0.
+        items: [n_items + 1, dim]; the last is that of the padding and stays 0.
     """
 
     def __init__(self, n_items: int, dim: int) -> None:
@@ -45,19 +45,18 @@ class SequenceEncoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, items: torch.Tensor) -> torch.Tensor:
-        """States [b, w, dim] after each of the items int64 [b, w], which are padded at the left with n_items."""
+        """Returns states [b, w, dim] after each of the items int64 [b, w], which are left-padded with n_items."""
 
     def scores(self, states: torch.Tensor) -> torch.Tensor:
-        """Scores [..., n_items] of all items, from states [..., dim]."""
+        """Returns scores [..., n_items] of all items, from states [..., dim]."""
         return states @ self.items.weight[:-1].T
 
 
 class SequentialRecommender(TorchRecommender):
-    """Learns to rank the next item above all others, at every place of the sequences, by full cross-entropy.
+    """Learns to rank the next item above all others, at every position of the sequences, by full cross-entropy.
 
-    Practical limits: any number of users, in any order of time; a step takes time in proportion to places × items, so
-    up to some hundred thousand items. Items that a user has
-    repeatedly count each time: they are events.
+    Practical limits: any number of users; a step takes time in proportion to positions × items, so up to some hundred
+    thousand items. Repeated items of a user count each time: they are events.
     """
 
     least_rows: ClassVar[str] = "a sequence needs two"
@@ -86,33 +85,33 @@ class SequentialRecommender(TorchRecommender):
 
     @classmethod
     def activations_needed(cls, n_items: int, config: Any) -> int:
-        # Beside the layers: the items' gradients, and in validation the scores of a batch of users.
+        # Besides the layers: the items' gradients and, in validation, the scores of a batch of users.
         return config.batch_size * config.length * 40 * config.dim + n_items * (2 * config.dim + 16) + (4 << 20)
 
 
 def by_length(items: torch.Tensor, padding: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Sequences of like length together, without the places that are padding in all of them.
+    """Groups sequences of similar length, without the positions that are padding in the whole group.
 
-    Most sequences of a log are far shorter than the longest of a batch; a net at their places is work for nothing.
+    Most sequences of a log are far shorter than the longest of a batch; computing at their padding would be wasted.
 
     Args:
-        items: int64 [b, w], padded at the left.
-        padding: the item that means none.
+        items: int64 [b, w], left-padded.
+        padding: Item number of the padding.
 
     Yields:
-        which rows, int64 [g], and those rows, int64 [g, v], v ≤ w; every row once.
+        Indices of rows, int64 [g], and those rows, int64 [g, v], v ≤ w; every row once.
     """
     width = items.shape[1]
     lengths = (items != padding).sum(dim=1)
-    # Up to 8 together, then doubling: a dozen groups at most.
+    # Lengths up to 8 form one group, then the limit doubles: at most a dozen groups.
     v = min(8, width)
     shorter = torch.zeros_like(lengths, dtype=torch.bool)
     while True:
-        there = ~shorter & (lengths <= v)
-        chosen = there.nonzero()[:, 0]
+        fitting = ~shorter & (lengths <= v)
+        chosen = fitting.nonzero()[:, 0]
         if len(chosen):
             yield chosen, items[chosen, width - v :]
         if v == width:
             return
-        shorter |= there
+        shorter |= fitting
         v = min(2 * v, width)

@@ -1,4 +1,4 @@
-"""Where gradient-trained models read rows from: pieces of whole users, one in memory at a time."""
+"""Sources of rows for training: pieces of whole users, one in memory at a time."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Source(Protocol):
     """One worker's share of the rows, in pieces.
 
     Attributes:
-        n_users: user numbers lie below this, also those of other workers' shares.
-        n_items: size of the item space.
-        n_pieces: of this worker.
+        n_users: Upper bound of user numbers, including those of other workers' shares.
+        n_items: Number of items.
+        n_pieces: Number of pieces of this worker.
     """
 
     n_users: int
@@ -24,17 +24,17 @@ class Source(Protocol):
     n_pieces: int
 
     def train(self, piece: int) -> Interactions:
-        """The train rows of one piece."""
+        """Returns the train rows of one piece."""
 
     def validation(self, piece: int) -> Interactions | None:
-        """The validation rows of the same users; None where there are none at all."""
+        """Returns the validation rows of the same users; None if the dataset has none."""
 
     def all_train(self) -> Interactions:
-        """The train rows of all workers' shares, for the models that cannot do without."""
+        """Returns the train rows of all workers' shares, for models that need them."""
 
 
 class MemorySource:
-    """Rows that are in memory, as one piece."""
+    """Rows in memory, as one piece."""
 
     n_pieces = 1
 
@@ -53,13 +53,13 @@ class MemorySource:
 
 
 class ShardSource:
-    """A worker's share of a Dataset, read shard by shard; only the shard at work is in memory.
+    """A worker's share of a Dataset, read shard by shard; only the current shard is in memory.
 
-    Whole shards go round the workers. Where there are fewer shards than workers, each is cut into runs of users,
-    so that every worker has something to do. The last piece read is kept: a worker with one piece reads it once.
+    Whole shards are dealt to the workers in turn. With fewer shards than workers, each shard is cut into runs of users,
+    so that every worker has work. The last piece read is cached: a worker with one piece reads it once.
 
     Attributes:
-        pieces: (shard, which run of its users, how many runs it is cut into) of each piece.
+        pieces: (shard, index of the run of its users, number of runs of the shard) of each piece.
     """
 
     def __init__(self, dataset: Dataset, rank: int = 0, world: int = 1, validation: bool = True) -> None:
@@ -94,9 +94,9 @@ class ShardSource:
 
 
 class FilledSource:
-    """A source without the users that have no train rows, as most have none in a sample of whole users.
+    """A source without the users that have no train rows, who are the majority in a sample of whole users.
 
-    A model that reconstructs histories would learn from them that nobody wants anything.
+    Their all-zero rows would bias a model that reconstructs histories towards zero.
     """
 
     def __init__(self, source: Source) -> None:
@@ -115,10 +115,10 @@ class FilledSource:
 
 
 def filled(train: Interactions, validation: Interactions | None) -> tuple[Interactions, Interactions | None]:
-    """The rows of those users that have train rows.
+    """Returns the rows of the users with train rows.
 
     Args:
-        train, validation: of the same users in the same order.
+        train, validation: Rows of the same users in the same order.
     """
     positions = np.flatnonzero(train.counts > 0)
     if len(positions) == len(train):

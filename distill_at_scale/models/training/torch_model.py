@@ -1,4 +1,4 @@
-"""The base of all models that are trained by gradients: from a torch module and a loss to a recommender."""
+"""Base class of gradient-trained models: a recommender from a torch module and a loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import MemorySource, ShardSource, Source
 from distill_at_scale.models.training.trainer import Trainer
 
-# Parameter, gradient, Adam's two moments, the best so far and a copy on its way to a checkpoint; 4 bytes each.
+# Parameters, gradients, Adam's two moments, the best so far and a copy for a checkpoint; 4 bytes per number.
 _COPIES = 6
 
 
@@ -30,71 +30,71 @@ class TorchConfig(ModelConfig):
     """Settings that all gradient-trained models share."""
 
     epochs: int = Field(default=100, ge=1)
-    """Passes over the train rows at most; with validation rows, the best one counts."""
+    """Maximum number of passes over the train rows; with validation rows, the best one counts."""
     patience: int = Field(default=10, ge=1)
     """Epochs without a better validation metric after which training stops."""
     metric: str = Field(default=PRIMARY, pattern=r"^((hr|recall|precision|ndcg|mrr)@[1-9][0-9]*|mse)$")
     """Validation metric."""
     validation_users: int = Field(default=50_000, ge=1)
-    """Users, drawn by hash, on whom it is measured after each epoch; all where there are fewer."""
+    """Maximum number of users, drawn by hash, on whom the metric is measured after each epoch."""
     batch_size: int = Field(default=1024, ge=1)
-    """Rows or users of a step, over all workers."""
+    """Rows or users per step, over all workers."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """Of Adam."""
+    """Learning rate of Adam."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Of Adam."""
+    """Decay rates of Adam's two moments."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Of Adam: this times each parameter is added to its gradient."""
+    """Weight decay of Adam: this times each parameter is added to its gradient."""
     seed: int = Field(default=0, ge=0)
     """Random seed."""
     device: Device = "auto"
-    """Where to train; scoring takes a GPU where there is one, unless this is cpu."""
+    """Device for training; scoring uses a GPU if available, unless this is cpu."""
 
 
 class TorchRecommender(Recommender):
     """A recommender whose weights are those of a torch module.
 
-    Subclasses give ``build``, ``examples``, ``loss`` and ``item_scores``; the :class:`Trainer` does the rest, here
+    Subclasses define ``build``, ``examples``, ``loss`` and ``item_scores``. The :class:`Trainer` does the rest, here
     on one process and in `pipelines` on many.
     """
 
     by_gradients: ClassVar[bool] = True
     least_rows: ClassVar[str] = "one row is the least"
-    """What a user needs to be learned from; the end of a sentence."""
-    instead: ClassVar[str] = "set a smaller dim or batch_size, drop rare items (--min-item), or take more memory"
+    """Minimum number of rows for a user to be learned from, as the end of a sentence."""
+    memory_hint: ClassVar[str] = "set a smaller dim or batch_size, drop rare items (--min-item), or add memory"
     config: Any
 
     @abstractmethod
     def build(self, n_users: int, n_items: int) -> nn.Module:
-        """A new module; its parameters are drawn from torch's generator."""
+        """Creates a module; its parameters are drawn from torch's generator."""
 
     def prepare(self, module: nn.Module, source: Source, communicator: Communicator, mean_rating: float) -> None:
-        """Gives a new module what it must know of the rows before it can be trained."""
+        """Sets what a new module must know of the rows before training."""
 
     @abstractmethod
     def examples(self, rows: Interactions) -> Examples:
-        """What is learned from a piece of the train rows."""
+        """Returns the examples of a piece of the train rows."""
 
     @abstractmethod
     def loss(self, module: nn.Module, batch: Batch, epoch: float) -> tuple[torch.Tensor, float]:
-        """The loss summed over a batch, and the weight to divide it by (units, or targets), after so many epochs."""
+        """Returns the loss summed over a batch, and the weight to divide it by (units, or targets), at this epoch."""
 
     def finish(self, module: nn.Module, source: Source, communicator: Communicator) -> None:
-        """Gives a trained module what follows from its parameters and the rows."""
+        """Sets what a trained module derives from its parameters and the rows."""
 
     @abstractmethod
     def item_scores(self, module: nn.Module, histories: Interactions) -> torch.Tensor:
-        """Scores [b, n_items] of all items; the module is in eval mode, without gradients."""
+        """Returns scores [b, n_items] of all items; the module is in eval mode, without gradients."""
 
     @classmethod
     @abstractmethod
     def parameters_needed(cls, n_users: int, n_items: int, config: Any) -> int:
-        """Numbers that the module holds, about."""
+        """Estimates the number of parameters of the module."""
 
     @classmethod
     @abstractmethod
     def activations_needed(cls, n_items: int, config: Any) -> int:
-        """Numbers that a step holds beside them, about."""
+        """Estimates the number of activations of a step."""
 
     @classmethod
     def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
@@ -102,7 +102,7 @@ class TorchRecommender(Recommender):
         return 4 * (kept + cls.activations_needed(n_items, config)) + 48 * n_rows
 
     def adopt(self, trainer: Trainer, n_users: int, n_items: int, item_space: str | None = None) -> None:
-        """Becomes what ``trainer`` has trained, as :meth:`fit` would make it."""
+        """Takes over what ``trainer`` has trained, as :meth:`fit` would."""
         self._module, self._n_users = trainer.module, n_users
         self.n_items, self.item_space, self.selection = n_items, item_space, trainer.selection()
 
@@ -113,7 +113,7 @@ class TorchRecommender(Recommender):
         self.adopt(trainer, source.n_users, source.n_items)
 
     def _fit_dataset(self, dataset: Dataset, progress: Progress | None) -> None:
-        # Shard by shard, as a worker of `fit` reads it: the same batches, and one shard in memory.
+        # Shard by shard, as a worker of `fit` reads it: the same batches, with one shard in memory.
         source = ShardSource(dataset)
         trainer = Trainer(self, source, resolve_device(self.config.device))
         trainer.run(progress)

@@ -1,8 +1,8 @@
 """Trainer: the loop of all gradient-trained models, the same on one process and on many.
 
-Where it is (epoch, step) and what it has learned (parameters, optimizer, the best so far) is all the state there
-is: everything that is drawn is seeded by its place. A run that goes on from a saved state ends as if it had never
-stopped, bit by bit on one worker.
+The state consists of the position (epoch, step) and what was learned (parameters, optimizer, the best so far). All
+draws are seeded by the position. A run that resumes from a saved state gives the same result as an uninterrupted one,
+bit for bit on one worker.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from distill_at_scale.models.training.sources import Source
 
 
 class Trainable(Protocol):
-    """What is asked of a model that is trained step by step; see `TorchRecommender` for the meaning of each."""
+    """Interface of models that are trained step by step; see `TorchRecommender` for the methods."""
 
     name: ClassVar[str]
     least_rows: ClassVar[str]
@@ -52,15 +52,14 @@ class Trainable(Protocol):
 class Trainer:
     """Trains one model on one worker's share of the rows.
 
-    A step takes ``batch_size`` units over all workers; gradients are sums over the units, added up over the workers
-    and divided by the weight of them all, so that a worker that has run out of units adds nothing. Batches do not
-    reach over pieces.
+    A step uses ``batch_size`` units over all workers. Gradients are sums over units; they are summed over the workers
+    and divided by the total weight, so a worker without further units contributes nothing. Batches do not cross pieces.
 
     Attributes:
-        module: what is trained; after :meth:`run` the best on validation, or the last without validation rows.
-        epoch, step: epochs done, and steps done in the running one.
-        earlier_cpu_s: CPU-seconds spent before the checkpoint that was restored.
-        points: the validation metric after each epoch.
+        module: The trained module; after :meth:`run` the best on validation rows, or the last one without them.
+        epoch, step: Number of epochs done, and of steps done in the current one.
+        earlier_cpu_s: CPU-seconds spent before the restored checkpoint.
+        points: Validation metric after each epoch.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class Trainer:
                 rated + len(examples),
                 rating_sum + examples.rating_sum,
             )
-        # Every worker takes as many steps as the one with the most; a worker's own number stands at its own place.
+        # Every worker takes as many steps as the one with the most; each writes its own number to its own entry.
         totals = torch.zeros(self._communicator.world_size + 2, dtype=torch.float64, device=device)
         totals[self._communicator.rank], totals[-2], totals[-1] = steps, rated, rating_sum
         self._communicator.all_reduce(totals)
@@ -101,7 +100,7 @@ class Trainer:
         )
         self.epoch = self.step = 0
         self.points: list[GridPoint] = []
-        # How many users validated, as one group: of differences between epochs only the resolution is known.
+        # Number of users that validated, as one group: for differences between epochs only the resolution is known.
         self._judges: np.ndarray | None = None
         self._best: dict[str, torch.Tensor] | None = None
         self._loss = torch.zeros(2, dtype=torch.float64, device=device)
@@ -110,24 +109,24 @@ class Trainer:
 
     @property
     def done(self) -> bool:
-        """Whether all epochs are done, or the last ``patience`` of them brought nothing."""
+        """Whether all epochs are done, or the last ``patience`` epochs brought no improvement."""
         waited = len(self.points) and self.epoch - self._best_point().value >= self._config.patience
         return self.epoch >= self._config.epochs or bool(waited)
 
     @property
     def loss(self) -> float:
-        """Mean loss a unit since the epoch began."""
+        """Mean loss per unit since the epoch began."""
         return float(self._loss[0] / self._loss[1].clamp(min=1))
 
     def run(self, progress: Progress | None = None, after_step: Callable[[], None] | None = None) -> None:
-        """Trains until :attr:`done`, from wherever the state is.
+        """Trains until :attr:`done`, from the current state.
 
         Args:
-            progress: told after every step.
-            after_step: called after every step, the last of an epoch being followed by validation first.
+            progress: Function called after every step.
+            after_step: Function called after every step; after the last of an epoch, validation runs first.
 
         Raises:
-            DasError: when the loss is no number any more.
+            DasError: The loss became NaN or infinite.
         """
         while not self.done:
             for batch in self._batches():
@@ -148,7 +147,7 @@ class Trainer:
             self._model.finish(self.module, self._source, self._communicator)
 
     def selection(self) -> Selection | None:
-        """How the number of epochs was chosen; None without validation rows."""
+        """Returns the selection of the number of epochs; None without validation rows."""
         if not self.points:
             return None
         best = self._best_point()
@@ -167,22 +166,22 @@ class Trainer:
         )
 
     def state(self) -> bytes:
-        """Everything that :meth:`restore` needs, as safetensors."""
+        """Serialises everything that :meth:`restore` needs, as safetensors."""
         tensors = {f"module.{key}": value for key, value in self.module.state_dict().items()}
         for index, entries in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in entries.items()}
         tensors |= {f"best.{key}": value for key, value in (self._best or {}).items()}
         tensors["loss"] = self._loss
-        place = {"epoch": self.epoch, "step": self.step, "points": [point.model_dump() for point in self.points]}
-        place["judges"] = None if self._judges is None else self._judges.tolist()
-        place["cpu_s"] = self.cpu_s
+        position = {"epoch": self.epoch, "step": self.step, "points": [point.model_dump() for point in self.points]}
+        position["judges"] = None if self._judges is None else self._judges.tolist()
+        position["cpu_s"] = self.cpu_s
         copied = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-        return safetensors.torch.save(copied, {"trainer": json.dumps(place)})
+        return safetensors.torch.save(copied, {"trainer": json.dumps(position)})
 
     def restore(self, content: bytes) -> None:
-        """Goes back to where :meth:`state` was called, on a trainer made from the same settings and rows."""
+        """Restores a state from :meth:`state`, on a trainer with the same settings and rows."""
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        place = json.loads(header["__metadata__"]["trainer"])
+        position = json.loads(header["__metadata__"]["trainer"])
         groups: dict[str, dict[str, torch.Tensor]] = {}
         for name, tensor in safetensors.torch.load(content).items():
             group, _, key = name.partition(".")
@@ -195,26 +194,25 @@ class Trainer:
             optimizer["state"].setdefault(int(index), {})[key] = tensor
         self._optimizer.load_state_dict(optimizer)
         self._best, self._loss = groups.get("best"), groups["loss"][""]
-        self.epoch, self.step = place["epoch"], place["step"]
-        self.points = [GridPoint.model_validate(point) for point in place["points"]]
-        self._judges = None if place.get("judges") is None else np.array(place["judges"])
-        self._cpu, self.earlier_cpu_s = time.process_time(), place["cpu_s"]
+        self.epoch, self.step = position["epoch"], position["step"]
+        self.points = [GridPoint.model_validate(point) for point in position["points"]]
+        self._judges = None if position.get("judges") is None else np.array(position["judges"])
+        self._cpu, self.earlier_cpu_s = time.process_time(), position["cpu_s"]
 
     @property
     def cpu_s(self) -> float:
-        """CPU-seconds of this worker, those before a checkpoint that was restored included (as of the worker that
-        wrote it)."""
+        """CPU-seconds of this worker, including those before a restored checkpoint (of the worker that wrote it)."""
         return self.earlier_cpu_s + time.process_time() - self._cpu
 
     def _read(self, piece: int) -> Examples:
-        """The examples of a piece; only the last ones are kept."""
+        """Returns the examples of a piece; only the last ones are cached."""
         if self._examples is None or self._examples[0] != piece:
             self._examples = None
             self._examples = (piece, self._model.examples(self._source.train(piece)))
         return self._examples[1]
 
     def _batches(self) -> Iterator[Batch | None]:
-        """The rest of the running epoch; None where this worker has run out of units."""
+        """Yields the remaining batches of the current epoch; None once this worker has no further units."""
         seed, epoch, start = self._config.seed, self.epoch, 0
         numbers = np.arange(len(self._batches_of), dtype=np.uint64)
         for piece in np.argsort(hashing.combine(hashing.stream("training/order of pieces", seed, epoch), numbers)):
@@ -223,8 +221,8 @@ class Trainer:
                 examples = self._read(int(piece))
                 order = examples.order(seed, epoch)
                 for k in range(max(self.step - start, 0), stop - start):
-                    place = (epoch, start + k, self._communicator.rank)
-                    rng = np.random.default_rng(hashing.stream("training/batches", seed, *place))
+                    position = (epoch, start + k, self._communicator.rank)
+                    rng = np.random.default_rng(hashing.stream("training/batches", seed, *position))
                     yield examples.batch(order[k * self._batch : (k + 1) * self._batch], rng)
             start = stop
         for _ in range(max(start, self.step), self.steps_per_epoch):
@@ -236,14 +234,15 @@ class Trainer:
         weight = 0.0
         if batch is not None:
             batch = {key: value.to(self._device, non_blocking=True) for key, value in batch.items()}
-            place = (self.epoch, self.step, self._communicator.rank)
-            begin = hashing.stream("training/steps", self._config.seed, *place)
+            position = (self.epoch, self.step, self._communicator.rank)
+            begin = hashing.stream("training/steps", self._config.seed, *position)
             # bfloat16 needs no loss scaling; parameters and optimizer stay float32.
             mixed = torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda")
             with _seeded(begin), mixed:
                 loss, weight = self._model.loss(self.module, batch, self.epoch + self.step / self.steps_per_epoch)
             self._loss += torch.stack((loss.detach().double(), loss.new_tensor(weight, dtype=torch.float64)))
-            # Alone, the mean's gradient; together, the sum's, divided once all workers' are added.
+            # A single worker takes the gradient of the mean; a group takes that of the sum and divides after the
+            # all-reduce.
             (loss / weight if self._communicator.world_size == 1 else loss).backward()
         if self._communicator.world_size > 1:
             self._add_gradients(weight)
@@ -261,26 +260,26 @@ class Trainer:
         self._communicator.all_reduce(self._loss)
         if not bool(torch.isfinite(self._loss).all()):
             raise DasError(
-                f"{self._model.name}: the loss is no number any more in epoch {self.epoch + 1}; "
+                f"{self._model.name}: the loss became NaN or infinite in epoch {self.epoch + 1}; "
                 "set a smaller learning_rate."
             )
-        found = self._validate()
+        metric = self._validate()
         self.epoch, self.step = self.epoch + 1, 0
         self._loss = torch.zeros_like(self._loss)
-        if found is not None:
+        if metric is not None:
             seconds = time.perf_counter() - self._clock
-            self.points.append(GridPoint(value=self.epoch, metric=found, seconds=seconds))
+            self.points.append(GridPoint(value=self.epoch, metric=metric, seconds=seconds))
             if self._best_point().value == self.epoch:
                 self._best = {key: value.detach().clone() for key, value in self.module.state_dict().items()}
         self._clock = time.perf_counter()
 
     def _best_point(self) -> GridPoint:
-        """The best epoch, the first of equals."""
+        """Returns the best epoch, the first of equal ones."""
         sign = -1 if self._config.metric == "mse" else 1
         return max(self.points, key=lambda point: sign * point.metric)
 
     def _validate(self) -> float | None:
-        """The validation metric over all workers' users, the same number on each; None without such rows."""
+        """Returns the validation metric over all workers' users, the same on each; None without such rows."""
         metric = self._config.metric
         ks = (int(metric.split("@")[1]),) if "@" in metric else (10,)
         evaluator = RankingEvaluator(
@@ -291,13 +290,13 @@ class Trainer:
             heldout = self._source.validation(piece)
             if heldout is None:
                 continue
-            chosen = self._judged(heldout.users, heldout.counts)
+            chosen = self._validation_users(heldout.users, heldout.counts)
             train = self._source.train(piece).take(chosen, timestamps=False)
             evaluator.add_all(self._scores, train, heldout.take(chosen, timestamps=False))
-        found = [evaluator.squared_error, evaluator.n_rated]
+        sums = [evaluator.squared_error, evaluator.n_rated]
         if metric != "mse":
-            found = [evaluator.sums.get(metric, 0.0), evaluator.n_users]
-        totals = torch.tensor(found, dtype=torch.float64, device=self._device)
+            sums = [evaluator.sums.get(metric, 0.0), evaluator.n_users]
+        totals = torch.tensor(sums, dtype=torch.float64, device=self._device)
         self._communicator.all_reduce(totals)
         if metric != "mse":
             self._judges = totals[1:].cpu().numpy()
@@ -307,8 +306,8 @@ class Trainer:
         with torch.no_grad():
             return self._model.item_scores(self.module, histories).float().cpu().numpy()
 
-    def _judged(self, users: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """Positions of the users with validation rows that are judged: all, or as many as is asked for, by hash."""
+    def _validation_users(self, users: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Returns the positions of the users to validate on: all users with validation rows, or a sample by hash."""
         share = self._config.validation_users / self._source.n_users
         begin = hashing.stream("training/validation users", self._config.seed)
         return np.flatnonzero((counts > 0) & hashing.drawn(begin, users, share))
@@ -316,8 +315,8 @@ class Trainer:
 
 @contextlib.contextmanager
 def _seeded(begin: hashing.Stream) -> Iterator[None]:
-    """torch's generators seeded for a block, and as before afterwards."""
-    # Not torch.manual_seed: it notes a traceback for every kind of device that is not there, as long as a small step.
+    """Seeds torch's generators for a block, and restores them afterwards."""
+    # torch.manual_seed would record a traceback for every missing kind of device, which takes as long as a small step.
     generators = [torch.default_generator]
     if torch.cuda.is_available():
         torch.cuda.init()

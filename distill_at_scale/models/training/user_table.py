@@ -1,8 +1,7 @@
-"""The base of models that keep a vector for every user: how they learn from pairs, and how strangers get a vector.
+"""Base class of models with a vector per user: learning from pairs, and vectors for new users.
 
-A user is known by number when it had train rows at the fit. For everyone else the vector is folded in: a ridge
-regression, solved once in closed form after training, from the mean of a history's item vectors to the vectors that
-training gave to the known users.
+Users with train rows at the fit are known by number. For all others the vector is folded in by a ridge regression,
+solved once in closed form after training, from the mean of a history's item vectors to the vectors of the known users.
 """
 
 from __future__ import annotations
@@ -23,29 +22,30 @@ from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import Source
 from distill_at_scale.models.training.torch_model import TorchConfig, TorchRecommender
 
-# Ridge of the folding-in, as a share of the mean diagonal.
+# Ridge of the fold-in, as a share of the mean diagonal.
 _FOLD_RIDGE = 1e-3
 _FOLD_USERS = 4096
 
 
 class UserTableConfig(TorchConfig):
-    """Settings of the models with a vector for every user."""
+    """Settings of the models with a vector per user."""
 
     objective: Literal["implicit", "explicit"] = "implicit"
-    """implicit: rows rank above items drawn at random; explicit: squared error of the ratings (take metric=mse)."""
+    """Training objective: implicit ranks rows above randomly drawn items; explicit minimises the squared error of the
+    ratings (use metric=mse)."""
     negatives: int = Field(default=1, ge=1)
-    """Items drawn for each row (implicit)."""
+    """Number of items drawn for each row (implicit)."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of each vector's entries that a step leaves out."""
+    """Dropout rate of the vectors."""
 
 
 class UserTable(nn.Module, ABC):
     """Vectors of users [n_users, f] and items [n_items, g], and scores from them.
 
     Attributes:
-        mean: [1], μ, the mean rating; 0 where ratings are not used.
-        known: bool [n_users], who had train rows.
-        fold_in: [g + 2, f], from a history's features to a user's vector.
+        mean: [1], μ, the mean rating; 0 if ratings are not used.
+        known: bool [n_users], users with train rows.
+        fold_in: [g + 2, f], map from a history's features to a user's vector.
     """
 
     def __init__(self, n_users: int, user_width: int, item_width: int) -> None:
@@ -57,23 +57,23 @@ class UserTable(nn.Module, ABC):
 
     @abstractmethod
     def tables(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """All users' and all items' vectors."""
+        """Returns all users' and all items' vectors."""
 
     @abstractmethod
     def pairs(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """Scores [b, n] of vectors [b, f] with [b, n, g], less μ."""
+        """Returns scores [b, n] of vectors [b, f] with [b, n, g], less μ."""
 
     @abstractmethod
     def all_items(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
-        """Scores [b, n_items] of vectors [b, f] with [n_items, g], less μ."""
+        """Returns scores [b, n_items] of vectors [b, f] with [n_items, g], less μ."""
 
 
 class UserTableRecommender(TorchRecommender):
     """Learns from pairs of user and item.
 
-    Practical limits: a vector for every user and item on each worker, and their gradients go over the network at
-    every step where several train; so some ten millions of users and items together, not billions. User numbers
-    must be those of the dataset it was fitted on, or of a sample of it.
+    Practical limits: each worker holds a vector per user and item, and a group exchanges their gradients at every step;
+    so some ten million users and items together, not billions. User numbers must be those of the dataset it was fitted
+    on, or of a sample of it.
     """
 
     config: UserTableConfig
@@ -114,7 +114,7 @@ class UserTableRecommender(TorchRecommender):
         return self.ranking_loss(scores, batch["seen"]), len(scores)
 
     def ranking_loss(self, scores: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-        """:func:`sampled_softmax`, unless the model's paper has another."""
+        """Returns the loss: :func:`sampled_softmax`, unless the model's paper has another."""
         return sampled_softmax(scores, seen)
 
     def finish(self, module: Any, source: Source, communicator: Communicator) -> None:
@@ -148,8 +148,8 @@ class UserTableRecommender(TorchRecommender):
         return module.mean + module.all_items(vectors, items)
 
     def _features(self, module: Any, items: torch.Tensor, histories: Interactions) -> torch.Tensor:
-        """[b, g + 2]: mean of the history's item vectors, weighted by what the ratings are above the mean where
-        they are used; mean of these weights; 1."""
+        """Returns features [b, g + 2]: mean of the history's item vectors, weighted by the ratings' excess over the
+        mean if ratings are used; mean of these weights; 1."""
         counts, numbers = histories.counts, histories.items
         if self.config.objective == "explicit" and histories.ratings is not None:
             weights = torch.from_numpy(histories.ratings).to(items.device) - module.mean
@@ -169,9 +169,9 @@ class UserTableRecommender(TorchRecommender):
 
 
 def sampled_softmax(scores: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
-    """−Σ log of the softmax of the first column among all, drawn items that the user has seen left out.
+    """−Σ log of the softmax of the first column among all; drawn items that the user has seen are excluded.
 
-    With one item drawn this is BPR, −Σ log σ(s⁺ − s⁻): Rendle et al., "BPR: Bayesian personalized ranking from
+    With one drawn item this is BPR, −Σ log σ(s⁺ − s⁻): Rendle et al., "BPR: Bayesian personalized ranking from
     implicit feedback" (UAI 2009), section 4.
 
     Args:

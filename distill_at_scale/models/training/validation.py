@@ -1,4 +1,4 @@
-"""Validation by several workers: what each found on its own users, put together."""
+"""Validation by several workers: combination of the results over each worker's own users."""
 
 from __future__ import annotations
 
@@ -21,11 +21,13 @@ _CPU = torch.device("cpu")
 def merged_metric(
     evaluator: RankingEvaluator, metric: str, communicator: Communicator, device: torch.device = _CPU
 ) -> Validated:
-    """A validation metric over the users that all workers have counted in, the same on each.
+    """Returns a validation metric over the users of all workers, the same on each.
 
     Args:
-        evaluator: this worker's, which gathers groups of users.
-        device: of the tensors that are added up.
+        evaluator: This worker's evaluator, with groups of users.
+        metric: Name of the metric.
+        communicator: Communicator of the workers.
+        device: Device of the exchanged tensors.
     """
     histogram = evaluator.histogram
     if metric == "auc" and communicator.world_size > 1:
@@ -41,7 +43,7 @@ def merged_metric(
 
 
 def _merged_histogram(histogram: ScoreHistogram, communicator: Communicator, device: torch.device) -> ScoreHistogram:
-    """The histograms of all workers as one, the same on each: every worker adds its own to a table of all."""
+    """Merges the histograms of all workers, the same on each: every worker fills its own entry of a common table."""
     sizes = torch.zeros((communicator.world_size, 2), dtype=torch.int64, device=device)
     sizes[communicator.rank] = torch.tensor([len(histogram.keys), histogram.shift], device=device)
     communicator.all_reduce(sizes)
@@ -57,7 +59,8 @@ def _merged_histogram(histogram: ScoreHistogram, communicator: Communicator, dev
 
 
 def item_weights(pieces: Iterable[Interactions], n_items: int, communicator: Communicator) -> np.ndarray:
-    """float64 [n_items]: inverse propensities by the train rows of all workers, of which ``pieces`` are this one's."""
+    """Returns inverse propensities, float64 [n_items], by the train rows of all workers; ``pieces`` are this
+    worker's."""
     counts = torch.zeros(n_items, dtype=torch.int64)
     for rows in pieces:
         counts += torch.from_numpy(rows.item_counts().astype(np.int64))

@@ -33,7 +33,7 @@ from distill_at_scale.models.infinite_ae import DRAWS, InfiniteAE
 from distill_at_scale.models.kernel.ntk import TrainUsers
 from distill_at_scale.models.kernel.pcg import Sharing
 from distill_at_scale.models.kernel.pcg_fit import Shelf
-from distill_at_scale.models.kernel.solvers import Plan, Speed, choose, measure_speed, plan
+from distill_at_scale.models.kernel.solvers import Plan, Speed, choose_solver, measure_speed, plan
 from distill_at_scale.models.memory import available_memory, require_memory
 from distill_at_scale.models.saved import MODEL_FILE, WEIGHTS_FILE, read_description, read_weights
 from distill_at_scale.models.training.sources import FilledSource, ShardSource
@@ -96,7 +96,7 @@ def plan_fit(config: FitConfig, dataset: Dataset) -> Plan:
     # The workers of one node share its memory; exact has a node to itself.
     each = free // min(config.workers, cpus)
     if settings.solver == "auto":
-        return choose(size, each, free, speed)
+        return choose_solver(size, each, free, speed)
     found = plan(settings.solver, size, speed)
     if settings.solver == "exact":
         return found
