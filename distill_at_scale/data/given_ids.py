@@ -71,14 +71,14 @@ def read_ids(uri: str, id_type: str, name: str) -> pl.Series:
     try:
         content = storage.read_bytes(uri)
     except FileNotFoundError:
-        raise SettingError(f"{place}: there is no such file of ids; on a cluster all nodes must see it.") from None
+        raise SettingError(f"{place}: no such file of ids; on a cluster all nodes must see it.") from None
     try:
         if content.startswith(_PARQUET):
             column = pl.read_parquet(content, columns=[name])[name]
         else:
             column = _text_ids(content.removeprefix(_BOM), name)
     except pl.exceptions.ColumnNotFoundError:
-        raise SettingError(f"{place}: there is no column '{name}'.") from None
+        raise SettingError(f"{place}: missing column '{name}'.") from None
     except (pl.exceptions.PolarsError, ValueError, OSError) as error:
         raise SettingError(f"{place}: not a file of ids ({' '.join(str(error).split())[:200]}).") from None
     column = column.drop_nulls()

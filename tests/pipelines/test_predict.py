@@ -125,7 +125,7 @@ def test_users_of_a_file(data: str, ease: str, tmp_path: Path, predict: Any, cap
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (None, "there is no such file of ids"),
+        (None, "no such file of ids"),
         (b"", "there are no ids in it"),
         (b"\n\n", "there are no ids in it"),
         (b"PAR1 broken", "not a file of ids"),
