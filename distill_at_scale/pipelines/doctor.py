@@ -26,6 +26,7 @@ from distill_at_scale.config import DoctorConfig
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.fetch import default_home, find_pip
+from distill_at_scale.pipelines.runtime import versions
 from distill_at_scale.pipelines.runtime.ray_probe import NOBODY, probe_ray
 from distill_at_scale.pipelines.runtime.verb import verb
 
@@ -259,15 +260,9 @@ def _ray(address: str | None) -> Iterator[Check]:
     yield Check(name, True, room)
     if address is None:
         return
-    here = {
-        "ray": importlib.metadata.version("ray"),
-        "python": platform.python_version(),
-        "torch": importlib.metadata.version("torch").partition("+")[0],
-    }
-    for what, version in here.items():
+    for what, version in versions.here().items():
         there = answer[what]
-        # Ray wants the same minor version of Python; its own and PyTorch's must be the same altogether.
-        ok = version.rpartition(".")[0] == there.rpartition(".")[0] if what == "python" else version == there
+        ok = versions.agree(what, version, there)
         mend = f"Install {what} {version} on the cluster, or {there} here: code and tensors travel between them."
         yield Check(f"{what} on the cluster", ok, f"{there} there, {version} here", "" if ok else mend)
 

@@ -17,7 +17,7 @@ import psutil
 from distill_at_scale import signals
 from distill_at_scale.data import storage
 from distill_at_scale.errors import ClusterError
-from distill_at_scale.pipelines.runtime import plugins, progress
+from distill_at_scale.pipelines.runtime import plugins, progress, versions
 
 # Of workers, never of the process that connects, which is the user's own. One thread a task: Ray runs as many tasks as
 # there are cores. Read when the libraries are first imported. And where a task has several, those that wait give their
@@ -69,7 +69,8 @@ def connect(
             ``{"py_modules": ["folder/mypackage"]}`` or ``{"pip": ["mypackage"]}``.
 
     Raises:
-        ClusterError: when the cluster cannot be reached, or Ray does not start.
+        ClusterError: when the cluster cannot be reached or has other versions of Python, Ray or PyTorch than this
+            process, or Ray does not start.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # As it is imported in a notebook, it would tell of widgets that could be installed.
@@ -100,12 +101,21 @@ def connect(
 
 
 def _join(options: dict[str, Any], address: str) -> None:
+    where = f"the Ray cluster at {storage.redact(address)}"
     progress.say(f"connecting to Ray at {storage.redact(address)}…")
     try:
         _init(options)
     except Exception as error:
-        where = f"the Ray cluster at {storage.redact(address)}"
+        if sentence := versions.refused(where, str(error)):
+            raise ClusterError(f"{sentence[0].upper()}{sentence[1:]}; {versions.FIX}.") from error
         raise ClusterError(f"{where} cannot be reached: {_words(error)} Run `das doctor` for the fix.") from error
+    try:
+        versions.require_alike(where)
+    except BaseException:
+        import ray
+
+        ray.shutdown()
+        raise
 
 
 def _start(options: dict[str, Any]) -> None:
