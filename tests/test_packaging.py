@@ -115,7 +115,7 @@ def test_messages_name_extras_that_exist() -> None:
 
 
 def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    tuning = importlib.import_module("distill_at_scale.pipelines.sweeps.tune")
+    runs = importlib.import_module("distill_at_scale.pipelines.sweeps.mlflow_runs")
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(das.DasError, match=r"^--mlflow needs MLflow, .* 'distill-at-scale\[mlflow\]'\.$"):
-        tuning.check_mlflow("sqlite:///mlflow.db")
+        runs.open_runs("sqlite:///mlflow.db", "sweep")

@@ -14,6 +14,7 @@ import functools
 import io
 import logging
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -41,11 +42,12 @@ from distill_at_scale.pipelines.sweeps.evaluations import (
     train_here,
 )
 from distill_at_scale.pipelines.sweeps.hyperparameter_search import Searched
+from distill_at_scale.pipelines.sweeps.mlflow_runs import open_runs, params_of
 from distill_at_scale.pipelines.sweeps.small_datasets import SmallDatasetJob
 from distill_at_scale.pipelines.sweeps.sweep_result import SweepResult
 from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, plan_trials, sources
 from distill_at_scale.pipelines.sweeps.trial_table import TrialTable
-from distill_at_scale.pipelines.sweeps.tune import DRIVER, LOGS, Trial, check_mlflow, computing, run_trials
+from distill_at_scale.pipelines.sweeps.tune import DRIVER, LOGS, Trial, computing, run_trials
 from distill_at_scale.registry import EVERYTHING, METHODS
 from distill_at_scale.settings import seconds
 
@@ -78,8 +80,8 @@ class _Sweep:
         self.left_out: list[str] = []
         self.methods = self._methods()
         self.settings = self._settings()
-        check_mlflow(config.mlflow)
         self.output = storage.normalise(config.output)
+        self.runs = open_runs(config.mlflow, self.output)
         self.failed: dict[str, str] = {}
         """Why jobs and trials failed in this run, by key."""
         self.known: dict[str, Trained | None] = {}
@@ -117,7 +119,7 @@ class _Sweep:
     def run(self) -> SweepResult:
         self._claim()
         uri = self.dataset.uri
-        with session.ensure(self.config.address):
+        with session.ensure(self.config.address), self.runs:
             if self.config.gpu:
                 resources.require_gpu()
             if self.config.search:
@@ -161,7 +163,7 @@ class _Sweep:
                 trials=self.config.search,
                 output=self.output,
                 deadline=self.deadline,
-                mlflow=self.config.mlflow,
+                runs=self.runs,
             )
             if found is not None:
                 self.searched.append(found)
@@ -170,7 +172,13 @@ class _Sweep:
                 self.left_out.append(f"the search for settings of {owner}: all its trials failed")
 
     def _try(
-        self, name: str, trials: list[Trial], total: int, at_once: int | None, on_done: Callable[[str, str], None]
+        self,
+        name: str,
+        trials: list[Trial],
+        total: int,
+        at_once: int | None,
+        on_done: Callable[[str, str], None],
+        on_start: Callable[[str], None] = lambda key: None,
     ) -> None:
         if not trials:
             return
@@ -189,31 +197,42 @@ class _Sweep:
                 output=self.output,
                 at_once=at_once,
                 deadline=self.deadline,
-                mlflow=self.config.mlflow,
+                on_start=on_start,
             )
 
     def _fit(self, pairs: list[EvaluationTask], total: int, plan: list[PlannedTrial]) -> None:
+        self.runs.add(self._rows(plan))
         beside = {pair.record: fits_beside_others(pair) for pair in pairs}
+        # Small datasets that are the same, of several budgets or methods, are fitted once.
+        planned: dict[str, list[PlannedTrial]] = defaultdict(list)
+        for trial in plan:
+            if trial.task is not None:
+                planned[trial.task.record].append(trial)
         trials = [
             Trial(
                 _name(pair),
                 functools.partial(_train, pair, beside[pair.record], self._on_gpu(pair)),
                 computing(self._on_gpu(pair)) if beside[pair.record] else DRIVER,
                 {"data": pair.data.rsplit("/", 1)[-1], "model": pair.model},
+                params_of(planned[pair.record][0].about(self.dataset)),
             )
             for pair in pairs
         ]
         by_name = {_name(pair): pair for pair in pairs}
 
-        def row(key: str, failed: str) -> None:
+        def began(key: str) -> None:
+            self.runs.start([trial.about(self.dataset) for trial in planned[by_name[key].record]])
+
+        def ended(key: str, failed: str) -> None:
             if not failed:
                 self.known[by_name[key].record] = by_name[key].read()
+            self.runs.end(self._rows(planned[by_name[key].record]))
             # Every trial is a row at once; of several in a moment one write is enough.
             if time.monotonic() - self._written >= _WRITE_EVERY_S:
                 self._write(plan)
                 self._written = time.monotonic()
 
-        self._try("fit", trials, total, None, row)
+        self._try("fit", trials, total, None, ended, began)
 
     def _on_gpu(self, pair: EvaluationTask) -> bool:
         return self.config.gpu and find_model(pair.model).by_gradients

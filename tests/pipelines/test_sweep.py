@@ -82,7 +82,9 @@ def test_a_sweep(data: das.Dataset, tmp_path: Path, ray_session: None) -> None:
         ("random", 0.0025),
         ("head_users", 0.5),
     }
-    assert list((output / "tensorboard").rglob("events.out.tfevents.*"))
+    logs = b"".join(file.read_bytes() for file in (output / "tensorboard").rglob("events.out.tfevents.*"))
+    for name in ("dataset", "method", "budget", "model", "seed"):
+        assert f"trial/{name}".encode() in logs
     assert not list(output.rglob("*.pkl"))
 
     # A trial measures what the verbs measure.
@@ -143,17 +145,27 @@ def test_mlflow_is_asked_for_without_being_there(data: das.Dataset, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_trials_are_logged_to_mlflow(data: das.Dataset, tmp_path: Path, ray_session: None) -> None:
+def test_every_row_is_a_run_of_mlflow(data: das.Dataset, tmp_path: Path, ray_session: None) -> None:
+    """Those of a first call without MLflow are added by a second one, which measures a model more."""
     mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed: pip install -e '.[mlflow]'")
-    place = f"sqlite:///{tmp_path}/mlflow.db"
-    settings = {**SETTINGS, "methods": "random", "budgets": "0.5", "models": "popularity,ease", "seeds": 1}
-    das.sweep(data=data.uri, output=str(tmp_path / "sweep"), **settings, mlflow=place)
+    place, output = f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "sweep")
+    settings = {**SETTINGS, "methods": "random,random_users", "budgets": "0.5", "seeds": 1}
+    das.sweep(data=data.uri, output=output, **{**settings, "models": "popularity,ease"})
+    for _ in range(2):
+        das.sweep(data=data.uri, output=output, **{**settings, "models": "popularity,ease,svd_ae"}, mlflow=place)
+    _, trials = read_trials(output)
     client = mlflow.MlflowClient(tracking_uri=place)
-    experiment = client.get_experiment_by_name("distill_at_scale")
-    found = {run.info.run_name: run.data.metrics for run in client.search_runs([experiment.experiment_id])}
-    _, trials = read_trials(str(tmp_path / "sweep"))
-    told = sorted(metrics["ndcg_at_10"] for metrics in found.values() if "ndcg_at_10" in metrics)
-    assert told == pytest.approx(sorted(trials["ndcg@10"].to_list()), rel=1e-5)
+    found = client.search_runs([client.get_experiment_by_name("distill_at_scale").experiment_id])
+    assert len(found) == len(trials) == 9
+    assert {run.info.status for run in found} == {"FINISHED"}
+    rows = {(row["method"], str(row["budget"]), row["model"]): row for row in trials.iter_rows(named=True)}
+    for run in found:
+        told = run.data.params
+        row = rows.pop((told["method"], told["budget"], told["model"]))
+        assert (told["seed"], told["dataset"], told["fingerprint"]) == ("0", row["dataset"], row["fingerprint"])
+        assert run.data.metrics["ndcg_at_10"] == pytest.approx(row["ndcg@10"], rel=1e-5)
+        assert run.data.metrics["fit_cpu_s"] == pytest.approx(row["fit_cpu_s"])
+    assert rows == {}
 
 
 @pytest.mark.slow

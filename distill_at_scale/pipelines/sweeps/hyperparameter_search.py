@@ -24,6 +24,7 @@ from distill_at_scale.models import find_model
 from distill_at_scale.models.search_space import search_space
 from distill_at_scale.pipelines.runtime import resources
 from distill_at_scale.pipelines.sweeps.evaluations import EvaluationTask, fits_beside_others
+from distill_at_scale.pipelines.sweeps.mlflow_runs import MlflowRuns
 from distill_at_scale.pipelines.sweeps.trial_table import TrialTable
 from distill_at_scale.pipelines.sweeps.tune import Tried, run_search
 from distill_at_scale.registry import DISTILLERS, EVERYTHING, MODELS, file_name
@@ -69,7 +70,7 @@ def search(
     trials: int,
     output: str,
     deadline: float | None,
-    mlflow: str | None,
+    runs: MlflowRuns,
 ) -> Searched | None:
     """The best settings of ``owner`` on a dataset; None when the time did not suffice for one. Needs a Ray session.
 
@@ -78,7 +79,8 @@ def search(
         budget: of a distiller, as a share of the users.
         trials: settings that are tried, the defaults first.
         output: folder of the sweep.
-        deadline, mlflow: as of :func:`~distill_at_scale.pipelines.sweeps.tune.run_trials`.
+        deadline: as of :func:`~distill_at_scale.pipelines.sweeps.tune.run_trials`.
+        runs: MLflow's.
 
     Raises:
         DasError: Optuna is not installed; a setting that does not exist.
@@ -124,7 +126,8 @@ def search(
             lanes=max(1, min(lanes, trials)) if beside else 1,
             output=output,
             deadline=deadline,
-            mlflow=mlflow,
+            runs=runs,
+            about={"search": owner, "dataset": data.uri.rsplit("/", 1)[-1], "fingerprint": data.manifest.fingerprint},
             seed=0,
         )
     if not any(tried.rounds for tried in found):

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from ray import tune
 
+from distill_at_scale.pipelines.sweeps.mlflow_runs import MlflowRuns
 from distill_at_scale.pipelines.sweeps.trial_table import TrialTable
 
 FAILED = "failed"
 """The number of a trial's report that is no number: why it failed, or ""."""
+METRIC, ROUND = "validation", "round"
+"""What a trial of a search reports: its best metric so far, and after how many rounds."""
 
 
 class Listener(Protocol):
@@ -73,25 +77,30 @@ class Follow:
         self,
         labels: Mapping[str, Mapping[str, Any]],
         board: TrialTable,
+        on_start: Callable[[str], None],
         on_done: Callable[[str, str], None],
         lives: int,
     ) -> None:
-        """``labels`` by key; ``on_done`` gets the key and why the trial failed, or ""; it is given up after ``lives``
-        workers."""
-        self._labels, self._board, self._on_done, self._lives = labels, board, on_done, lives
+        """``labels`` by key; ``on_start`` gets the key; ``on_done`` gets the key and why the trial failed, or "".
+
+        A trial is given up after ``lives`` workers.
+        """
+        self._labels, self._board, self._lives = labels, board, lives
+        self._on_start, self._on_done = on_start, on_done
 
     def started(self, trial: Any) -> None:
-        key = trial.config["trial"]
+        key = trial.config["trial"]["key"]
+        self._on_start(key)
         self._board.begin(key, self._labels[key])
 
     def completed(self, trial: Any) -> None:
         found = trial.last_result or {}
         if FAILED in found:  # one that the time budget stopped has found nothing
-            self._end(trial.config["trial"], found[FAILED], found)
+            self._end(trial.config["trial"]["key"], found[FAILED], found)
 
     def died(self, trial: Any) -> None:
         reason = f"its worker died {self._lives} times, perhaps because memory ran out"
-        self._end(trial.config["trial"], reason, {})
+        self._end(trial.config["trial"]["key"], reason, {})
 
     def _end(self, key: str, failed: str, found: Mapping[str, Any]) -> None:
         self._on_done(key, failed)
@@ -99,17 +108,41 @@ class Follow:
 
 
 class Watch:
-    """Shows the trials of a search on a board."""
+    """Shows the trials of a search on a board, and writes them to MLflow."""
 
-    def __init__(self, board: TrialTable) -> None:
-        self._board = board
+    def __init__(
+        self,
+        board: TrialTable,
+        runs: MlflowRuns,
+        about: Mapping[str, Any],
+        rounds: int,
+        deadline: float | None,
+    ) -> None:
+        """``about`` are parameters of every run, ``rounds`` those of a trial that is not stopped.
+
+        What has not come to them at ``deadline``, by :func:`time.time`, was killed.
+        """
+        self._board, self._runs, self._about = board, runs, about
+        self._rounds, self._deadline = rounds, deadline
 
     def started(self, trial: Any) -> None:
         self._board.begin(trial.trial_id, {name: f"{value:.3g}" for name, value in trial.config.items()})
+        self._runs.begin(self._params(trial))
 
     def completed(self, trial: Any) -> None:
         found = trial.last_result or {}
-        self._board.end(trial.trial_id, found.get(FAILED, ""), found)
+        failed = found.get(FAILED, "")
+        self._board.end(trial.trial_id, failed, found)
+        late = self._deadline is not None and time.time() >= self._deadline and found.get(ROUND, 0) < self._rounds
+        self._end(trial, found, "FAILED" if failed else "KILLED" if late else "FINISHED")
 
     def died(self, trial: Any) -> None:
         self._board.end(trial.trial_id, "its worker died", {})
+        self._end(trial, trial.last_result or {}, "FAILED")
+
+    def _params(self, trial: Any) -> dict[str, Any]:
+        return {**self._about, "trial": trial.trial_id, **trial.config}
+
+    def _end(self, trial: Any, found: Mapping[str, Any], status: str) -> None:
+        metrics = {name: found[name] for name in (METRIC, ROUND) if name in found}
+        self._runs.write(self._params(trial), metrics, status)

@@ -42,6 +42,17 @@ class PlannedTrial:
     model: str
     task: EvaluationTask | None
 
+    def about(self, full: Dataset) -> dict[str, Any]:
+        """The columns of its row in `trials.parquet` that tell it apart; ``full`` is the dataset of the sweep."""
+        return {
+            "dataset": full.uri.rsplit("/", 1)[-1],
+            "fingerprint": full.manifest.fingerprint,
+            "method": self.source.method,
+            "budget": self.source.budget,
+            "seed": self.source.seed,
+            "model": self.model,
+        }
+
     def row(self, full: Dataset, trained: Trained | None, failed: str) -> dict[str, Any] | None:
         """The row of `trials.parquet`, or None while the trial has not ended.
 
@@ -51,14 +62,7 @@ class PlannedTrial:
             failed: why the task failed in this run, or "".
         """
         source, made = self.source, self.source.made
-        row: dict[str, Any] = {
-            "dataset": full.uri.rsplit("/", 1)[-1],
-            "fingerprint": full.manifest.fingerprint,
-            "method": source.method,
-            "budget": source.budget,
-            "seed": source.seed,
-            "model": self.model,
-        }
+        row = self.about(full)
         if made is not None:
             row |= {"rows": made.rows, "share": made.share, "bytes": made.bytes}
             row |= {"make_cpu_s": made.cpu_s, "make_wall_s": made.wall_s}

@@ -1,9 +1,9 @@
 """tuning: many trials under Ray Tune, each a function of its own description, none of which takes the others down;
 and searches, whose trials Optuna makes up and ASHA stops early.
 
-Tune schedules, restarts the trials whose workers died, keeps the time budget and logs to TensorBoard (and MLflow on
-request). What a trial found is written down by the trial itself, so nothing here needs to be restored: a run that goes
-on is given the trials that are left.
+Tune schedules, restarts the trials whose workers died, keeps the time budget and logs to TensorBoard (`mlflow_runs`
+to MLflow). What a trial found is written down by the trial itself, so nothing here needs to be restored: a run that
+goes on is given the trials that are left.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from distill_at_scale.data import hashing, storage
 from distill_at_scale.errors import DasError
 from distill_at_scale.extras import missing
 from distill_at_scale.models.search_space import Range
+from distill_at_scale.pipelines.sweeps.mlflow_runs import MlflowRuns
 from distill_at_scale.pipelines.sweeps.start_barrier import StartBarrier
-from distill_at_scale.pipelines.sweeps.trial_events import FAILED, Follow, Listener, Watch, heard
+from distill_at_scale.pipelines.sweeps.trial_events import FAILED, METRIC, ROUND, Follow, Listener, Watch, heard
 from distill_at_scale.pipelines.sweeps.trial_table import TrialTable
 
 # A worker that dies takes its trial along; so often it is tried again.
@@ -58,13 +59,15 @@ class Trial:
         key: tells it apart; also the name of its folder of logs.
         work: gives what is worth logging; picklable, must be safe to run twice.
         resources: that are held while it runs. Without a CPU it is a driver, whose own tasks do the work.
-        labels: shown in the logs.
+        labels: shown in the table of running trials.
+        params: hyper-parameters in TensorBoard; the labels where there are none.
     """
 
     key: str
     work: Callable[[], Mapping[str, float]]
     resources: Resources
     labels: Mapping[str, Any]
+    params: Mapping[str, Any] | None = None
 
 
 def run_trials(
@@ -72,10 +75,10 @@ def run_trials(
     board: TrialTable,
     on_done: Callable[[str, str], None],
     *,
+    on_start: Callable[[str], None] = lambda key: None,
     output: str,
     at_once: int | None,
     deadline: float | None,
-    mlflow: str | None,
 ) -> None:
     """Runs trials, as many at once as the cluster has room for. Needs a Ray session.
 
@@ -83,38 +86,41 @@ def run_trials(
         trials: in the order in which they should begin.
         board: shows how far it is.
         on_done: told, in this process, the key of each trial that ended, and why it failed or "".
+        on_start: told, in this process, the key of each trial that starts, and again where its worker had died.
         output: folder for the logs, which lie in ``tensorboard/``.
         at_once: running trials at most; None: as many as their resources allow. Tune ends and starts processes between
             trials when it may not look ahead, so leave it out wherever trials hold CPUs.
         deadline: by :func:`time.time`; what runs then is stopped, and counts as not done.
-        mlflow: URI of a tracking server or database that :func:`check_mlflow` has found.
     """
     if not trials or (deadline is not None and time.time() >= deadline):
         return
     by_key = {trial.key: trial for trial in trials}
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        return tune.PlacementGroupFactory([_bundle(by_key[config["trial"]].resources)])
+        return tune.PlacementGroupFactory([_bundle(by_key[config["trial"]["key"]].resources)])
 
     held = max(int(trial.resources.get("cpu", 0)) for trial in trials)
     lanes = min(len(trials), int(ray.cluster_resources().get("CPU", 0)) // held) if held else 0
     gate: Any = ray.remote(num_cpus=0, scheduling_strategy="DEFAULT")(StartBarrier).remote(lanes)
     trainable = tune.with_resources(tune.with_parameters(_trial, trials=by_key, gate=gate), resources)
-    listener = Follow({trial.key: trial.labels for trial in trials}, board, on_done, _RETRIES + 1)
+    listener = Follow({trial.key: trial.labels for trial in trials}, board, on_start, on_done, _RETRIES + 1)
     try:
         _fit(
             listener,
             trainable,
-            {"trial": tune.grid_search(list(by_key))},
+            {
+                "trial": tune.grid_search(
+                    [{**(trial.params or trial.labels), "key": key} for key, trial in by_key.items()]
+                )
+            },
             tune.TuneConfig(
                 max_concurrent_trials=at_once,
                 time_budget_s=_seconds_left(deadline),
                 reuse_actors=True,
-                trial_name_creator=lambda trial: trial.config["trial"],
-                trial_dirname_creator=lambda trial: trial.config["trial"],
+                trial_name_creator=lambda trial: trial.config["trial"]["key"],
+                trial_dirname_creator=lambda trial: trial.config["trial"]["key"],
             ),
             output,
-            mlflow,
         )
     finally:
         ray.kill(gate)
@@ -142,7 +148,8 @@ def run_search(
     lanes: int,
     output: str,
     deadline: float | None,
-    mlflow: str | None,
+    runs: MlflowRuns,
+    about: Mapping[str, Any],
     seed: int,
 ) -> list[Tried]:
     """Searches for good settings: Optuna's TPE makes them up, ASHA stops those that fall behind. Needs a Ray session.
@@ -156,7 +163,9 @@ def run_search(
         trials: how many settings are tried.
         rounds: of a trial that is not stopped.
         lanes: trials at once.
-        output, deadline, mlflow: as of :func:`run_trials`.
+        output, deadline: as of :func:`run_trials`.
+        runs: MLflow's, which get one for each trial.
+        about: parameters of these runs, beside the settings.
         seed: of the settings that are made up.
 
     Returns:
@@ -174,7 +183,7 @@ def run_search(
     mode = "max" if larger_is_better else "min"
     begin = hashing.stream("search/settings", seed)
     results = _fit(
-        Watch(board),
+        Watch(board, runs, about, rounds, deadline),
         tune.with_resources(
             tune.with_parameters(_searched, learn=learn, sign=1 if larger_is_better else -1), {"cpu": 1}
         ),
@@ -183,9 +192,9 @@ def run_search(
             num_samples=trials,
             search_alg=OptunaSearch(points_to_evaluate=[dict(first)], seed=begin % (1 << 32)),
             scheduler=ASHAScheduler(
-                time_attr=_ROUND, max_t=rounds, grace_period=max(1, rounds // 9), reduction_factor=3
+                time_attr=ROUND, max_t=rounds, grace_period=max(1, rounds // 9), reduction_factor=3
             ),
-            metric=_METRIC,
+            metric=METRIC,
             mode=mode,
             max_concurrent_trials=lanes,
             time_budget_s=_seconds_left(deadline),
@@ -193,17 +202,15 @@ def run_search(
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         output,
-        mlflow,
     )
     found = []
     for told, asked in ((results[k].metrics or {}, results[k].config or {}) for k in range(len(results))):
-        if _ROUND in told:
+        if ROUND in told:
             settings = {name: float(asked[name]) for name in space}
-            found.append(Tried(settings, float(told[_METRIC]), int(told[_ROUND])))
+            found.append(Tried(settings, float(told[METRIC]), int(told[ROUND])))
     return found
 
 
-_METRIC, _ROUND = "validation", "round"
 _WORST = 1e9
 
 
@@ -219,13 +226,13 @@ def _searched(
     def on_progress(metric: float) -> None:
         nonlocal best, rounds
         best, rounds = max(best, sign * metric), rounds + 1
-        tune.report({_METRIC: sign * best, _ROUND: rounds, FAILED: ""})
+        tune.report({METRIC: sign * best, ROUND: rounds, FAILED: ""})
 
     try:
         learn(dict(config), on_progress)
     except DasError as error:
         # As at a rate at which the loss is no number any more.
-        tune.report({_METRIC: sign * best, _ROUND: rounds, FAILED: str(error)})
+        tune.report({METRIC: sign * best, ROUND: rounds, FAILED: str(error)})
 
 
 def _fit(
@@ -234,7 +241,6 @@ def _fit(
     param_space: dict[str, Any],
     tune_config: tune.TuneConfig,
     output: str,
-    mlflow: str | None,
 ) -> tune.ResultGrid:
     """Runs a tuner, without its notes on storage and speed, and removes its pickles: we have no need of its restore."""
     # Tune's own callbacks would write three files a trial that nobody reads.
@@ -257,7 +263,7 @@ def _fit(
                 verbose=0,
                 stop=_Interrupted(),
                 failure_config=tune.FailureConfig(max_failures=_RETRIES),
-                callbacks=[callback, *_loggers(mlflow)],
+                callbacks=[callback, TBXLoggerCallback()],
             )
             tuner = tune.Tuner(trainable, param_space=param_space, tune_config=tune_config, run_config=config)
             return tuner.fit()
@@ -306,45 +312,10 @@ def _trial(config: dict[str, Any], trials: Mapping[str, Trial], gate: Any) -> No
     """What a worker does. A failure of the trial's own is reported, not raised: it would come again."""
     _pass(gate)
     try:
-        found = dict(trials[config["trial"]].work())
+        found = dict(trials[config["trial"]["key"]].work())
         failed = ""
     except DasError as error:
         found, failed = {}, str(error)
     except Exception:
         found, failed = {}, traceback.format_exc()
     tune.report({**found, FAILED: failed})
-
-
-def check_mlflow(uri: str | None) -> None:
-    """Makes sure, before anything is computed, that there is an MLflow that takes logs where one is asked for.
-
-    Raises:
-        DasError: MLflow is not installed, or has no store at ``uri``, with its reason.
-    """
-    if uri is None:
-        return
-    try:
-        from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
-    except ImportError:
-        raise missing("--mlflow", "MLflow", "mlflow") from None
-    try:
-        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
-    except MlflowException as error:
-        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
-        raise DasError(f"--mlflow {storage.redact(uri)}: {storage.redact(reason)}.") from None
-
-
-def _loggers(mlflow: str | None) -> list[Any]:
-    if mlflow is None:
-        return [TBXLoggerCallback()]
-    from ray.air.integrations.mlflow import MLflowLoggerCallback
-
-    class Mlflow(MLflowLoggerCallback):
-        """MLflow refuses an @ in a metric's name."""
-
-        def log_trial_result(self, iteration: int, trial: Any, result: dict[str, Any]) -> None:
-            named = {name.replace("@", "_at_"): value for name, value in result.items()}
-            super().log_trial_result(iteration, trial, named)
-
-    return [TBXLoggerCallback(), Mlflow(tracking_uri=mlflow, experiment_name="distill_at_scale")]

@@ -91,7 +91,9 @@ def test_a_node_with_another_torch_is_refused(ray_session: None, tmp_path: Path)
 def test_connect_says_so_and_leaves_no_session(ray_session: None, tmp_path: Path) -> None:
     """A driver with another torch than the cluster of this test run."""
     _other_torch(tmp_path)
-    script = tmp_path / "driver.py"
+    # Not beside it: workers have the folder of their driver's script on their path.
+    script = tmp_path / "script" / "driver.py"
+    script.parent.mkdir()
     script.write_text(
         "import sys, distill_at_scale as das, ray\n"
         "try:\n    das.connect(sys.argv[1])\n"
