@@ -218,16 +218,16 @@ class Names(Collection[str]):
     """The names of several tables, one after another."""
 
     def __init__(self, *tables: Registry[Any]) -> None:
-        self._tables = tables
+        self.tables = tables
 
     def __contains__(self, name: object) -> bool:
-        return any(name in table for table in self._tables)
+        return any(name in table for table in self.tables)
 
     def __iter__(self) -> Iterator[str]:
-        return (name for table in self._tables for name in table)
+        return (name for table in self.tables for name in table)
 
     def __len__(self) -> int:
-        return sum(map(len, self._tables))
+        return sum(map(len, self.tables))
 
     def find(self, name: str) -> Registry[Any]:
         """The table of what a user named; a spec is imported.
@@ -237,28 +237,28 @@ class Names(Collection[str]):
             PluginError: a spec that cannot be imported, or is of none of the tables.
         """
         if not is_spec(name):
-            for table in self._tables:
+            for table in self.tables:
                 if name in table:
                     return table
             raise KeyError(name)
         found = _imported(name)
         reasons = []
-        for table in self._tables:
+        for table in self.tables:
             mismatch = table._mismatch(found)
             if mismatch is None:
                 table.resolve(name)
                 return table
             reasons.append(f"as a {table.kind}: {mismatch}")
-        kinds = " or ".join(table.kind for table in self._tables)
+        kinds = " or ".join(table.kind for table in self.tables)
         raise PluginError(f"'{name}' is not a {kinds} ({'; '.join(reasons)}).")
 
     def is_built_in(self, name: str) -> bool:
         """Whether a name is of the package itself."""
-        return any(table.is_built_in(name) for table in self._tables)
+        return any(table.is_built_in(name) for table in self.tables)
 
     def known(self, name: str) -> Registry[Any] | None:
         """The table of a name that may come from a file: nothing that nobody vouches for is imported; None: of none."""
-        return next((table for table in self._tables if name in table), None)
+        return next((table for table in self.tables if name in table), None)
 
 
 def is_spec(name: str) -> bool:
@@ -384,8 +384,40 @@ VERBS: Registry[Any] = Registry(
 )
 """the verbs that objects of the core offer as methods, as ``Dataset.from_frame``; Ray is imported with them"""
 
+METRICS: Registry[Any] = Registry(
+    "metric",
+    {
+        "hr": "evaluation.metrics:HR",
+        "recall": "evaluation.metrics:RECALL",
+        "precision": "evaluation.metrics:PRECISION",
+        "ndcg": "evaluation.metrics:NDCG",
+        "mrr": "evaluation.metrics:MRR",
+        "psp": "evaluation.metrics:PSP",
+    },
+    "evaluation.metrics:RankingMetric",
+    instances=True,
+    group="distill_at_scale.metrics",
+)
+"""each at a cut-off, as ndcg@10"""
+
+SPLIT_RULES: Registry[Any] = Registry(
+    "split rule",
+    {
+        "leave_2": "data.splits:LEAVE_2",
+        "20_percent_hist": "data.splits:TWENTY_PERCENT_HIST",
+        "temporal": "data.splits:TEMPORAL",
+        "column": "data.splits:COLUMN",
+    },
+    "data.splits:Split",
+    instances=True,
+    group="distill_at_scale.splits",
+)
+
 METHODS = Names(SAMPLERS, DISTILLERS)
 """all that makes small datasets"""
 
 EVERYTHING = Names(MODELS, SAMPLERS, DISTILLERS)
 """all that has settings of its own"""
+
+EXTENSIBLE = Names(MODELS, SAMPLERS, DISTILLERS, METRICS, SPLIT_RULES)
+"""all that can come from outside the package"""

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
 
 from distill_at_scale.data import catalog
-from distill_at_scale.evaluation import RANKING_METRICS
+from distill_at_scale.evaluation.metric_names import at_cutoffs
 from distill_at_scale.registry import DISTILLERS, METHODS, MODELS, SAMPLERS
 from distill_at_scale.uris import check
 from distill_at_scale.validation import OneOf, choices_of, same_name
@@ -35,16 +35,12 @@ def _share(text: str) -> str:
     return text
 
 
-def _metric_names() -> list[str]:
-    return [*(f"{name}@{k}" for k in KS for name in RANKING_METRICS), "auc"]
-
-
 Model = Annotated[str, OneOf(lambda: MODELS, MODELS.find)]
 Sampler = Annotated[str, OneOf(lambda: SAMPLERS, SAMPLERS.find)]
 Method = Annotated[str, OneOf(lambda: (*METHODS, "all"), METHODS.find)]
 Distiller = Annotated[str, OneOf(lambda: DISTILLERS, DISTILLERS.find)]
 PublicLog = Annotated[str, OneOf(lambda: catalog.LOGS)]
-Metric = Annotated[str, OneOf(_metric_names)]
+Metric = Annotated[str, OneOf(lambda: at_cutoffs(KS))]
 Share = Annotated[str, BeforeValidator(str), BeforeValidator(lambda text: _share(str(text)))]
 GENIE_KINDS = ("additive", "means", "ridge", "trees", "pointwise", "pairwise", "blend", "anchored")
 GenieKind = Annotated[str, OneOf(lambda: GENIE_KINDS)]

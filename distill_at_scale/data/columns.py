@@ -1,6 +1,9 @@
 """The column names of this project, fixed in one place."""
 
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+
+from distill_at_scale.registry import SPLIT_RULES
+from distill_at_scale.validation import OneOf
 
 
 class Columns:
@@ -26,8 +29,8 @@ TEST: Final = 2
 # Code of each split in a shard's `split` column, in reading order.
 SPLITS: Final = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
 
-SplitRule = Literal["leave_2", "20_percent_hist", "temporal", "column"]
-"""Rule that assigns rows to splits; see `splits`."""
+SplitRule = Annotated[str, OneOf(lambda: SPLIT_RULES, SPLIT_RULES.find)]
+"""Name of the rule that divides rows into splits; see `splits`."""
 
 History = Literal["all", "train+validation", "train"]
 """Rows that count as a user's history."""

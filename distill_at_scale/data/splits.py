@@ -6,13 +6,69 @@ reference code for `20_percent_hist` and `leave_2`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
 import numpy as np
 
 from distill_at_scale.data import hashing
-from distill_at_scale.data.columns import SPLITS, TEST, TRAIN, VALIDATION, SplitRule
+from distill_at_scale.data.columns import SPLITS, TEST, TRAIN, VALIDATION
 
-SHORTEST_HISTORY: dict[SplitRule, int] = {"leave_2": 3, "20_percent_hist": 3, "temporal": 1, "column": 1}
-"""Minimum history of each rule; users with fewer rows are dropped, as in the source."""
+
+class SplitRows(Protocol):
+    """Whole users' rows, in the order of time, as rules see them; each attribute is made when it is asked for.
+
+    Attributes:
+        offsets: int64 [users + 1], start of each user's rows.
+        timestamps: int64 [rows], ms; only of logs that have them.
+        user_hash: uint64 [users], of the users' ids.
+        item_hash: uint64 [rows], of the items' ids; only for rules that shuffle.
+        given: int8 [rows], split codes of the log's own column; only for rules that go by it.
+        seed: Seed of the run.
+        validation_from, test_from: Points in time (ms), the same for all users; only for rules that go by them.
+    """
+
+    @property
+    def offsets(self) -> np.ndarray: ...
+    @property
+    def timestamps(self) -> np.ndarray: ...
+    @property
+    def user_hash(self) -> np.ndarray: ...
+    @property
+    def item_hash(self) -> np.ndarray: ...
+    @property
+    def given(self) -> np.ndarray: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def validation_from(self) -> int: ...
+    @property
+    def test_from(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split rule.
+
+    Attributes:
+        assign: From rows to their split codes, int8 [rows]; a user's codes may depend on the user's own rows alone.
+        shortest: Minimum history; users with fewer rows are dropped.
+        by_time: Whether it needs timestamps.
+        by_order: Whether it goes by each user's order in time; held-out rows that a draw chose among rows with the same
+            time are then counted.
+        shuffles: Whether it draws, by hashes of ids and the seed.
+        at_times: Whether it divides all rows at two points in time, by ``--validation-share`` and ``--test-share``.
+        in_log: Whether the log's own split column says it.
+    """
+
+    assign: Callable[[SplitRows], np.ndarray]
+    shortest: int = 1
+    by_time: bool = False
+    by_order: bool = False
+    shuffles: bool = False
+    at_times: bool = False
+    in_log: bool = False
 
 
 def leave_2(offsets: np.ndarray) -> np.ndarray:
@@ -100,3 +156,13 @@ def temporal(timestamps: np.ndarray, validation_from: int, test_from: int) -> np
     code[timestamps >= validation_from] = VALIDATION
     code[timestamps >= test_from] = TEST
     return code
+
+
+LEAVE_2 = Split(lambda rows: leave_2(rows.offsets), shortest=3, by_time=True, by_order=True)
+TWENTY_PERCENT_HIST = Split(
+    lambda rows: twenty_percent_hist(rows.offsets, rows.user_hash, rows.item_hash, rows.seed), shortest=3, shuffles=True
+)
+TEMPORAL = Split(
+    lambda rows: temporal(rows.timestamps, rows.validation_from, rows.test_from), by_time=True, at_times=True
+)
+COLUMN = Split(lambda rows: rows.given, in_log=True)

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from distill_at_scale.evaluation.metric_names import RankingMetric
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig
 
@@ -39,7 +40,7 @@ class DistillCFConfig(ModelConfig):
     """S, of the paper's family."""
     sparsity: float = Field(default=1e-3, ge=0)
     """ρ, weight of the rows' sums, of the paper's family."""
-    metric: str = Field(default=PRIMARY, pattern=r"^(hr|recall|precision|ndcg|mrr)@[1-9][0-9]*$")
+    metric: RankingMetric = PRIMARY
     """Validation metric by which the best state and λ are chosen."""
     validate_every: int = Field(default=25, ge=1)
     """Steps between validations."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from distill_at_scale.evaluation.metric_names import RankingMetric
 from distill_at_scale.evaluation.retention import PRIMARY
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class FarziConfig(FarziLoopConfig):
     start from the mean of the teachers, which needs more width."""
     teacher: dict[str, Any] = Field(default_factory=dict)
     """Settings of their training, as {epochs: 50}."""
-    metric: str = Field(default=PRIMARY, pattern=r"^(hr|recall|precision|ndcg|mrr)@[1-9][0-9]*$")
+    metric: RankingMetric = PRIMARY
     """By which the teachers' epochs and the best sequences are chosen on validation rows."""
     validation_users: int = Field(default=3000, ge=1)
     """Users, drawn by hash, on whom it is measured; all where there are fewer."""

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from distill_at_scale.evaluation.metrics import inverse_propensities
     from distill_at_scale.evaluation.ranking import EvaluationResult, RankingEvaluator, evaluate
-
-RANKING_METRICS: Final = ("hr", "recall", "precision", "ndcg", "mrr", "psp")
-"""Names of the ranking metrics, each reported at cut-offs, such as ndcg@10; see `metrics`."""
 
 # The command line's help and completion need only the names of the metrics.
 _HOMES = {
@@ -18,7 +15,7 @@ _HOMES = {
     **dict.fromkeys(("EvaluationResult", "RankingEvaluator", "evaluate"), "ranking"),
 }
 
-__all__ = ["RANKING_METRICS", "EvaluationResult", "RankingEvaluator", "evaluate", "inverse_propensities"]
+__all__ = ["EvaluationResult", "RankingEvaluator", "evaluate", "inverse_propensities"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,15 +13,21 @@ With T the user's held-out set (at least one item) and "top-k" the k unseen item
 
 ``psp@k`` is propensity-scored precision as Sachdeva et al. (NeurIPS 2022, "Infinite Recommendation Networks")
 compute it: the numerator is divided by m, the normaliser is not.
+
+A new metric is a :class:`RankingMetric` here and its name in `registry`; from outside the package, an entry point of
+the group ``distill_at_scale.metrics``, or ``package.module:METRIC@10`` in a model's setting ``metric``.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from distill_at_scale.data import ragged
+from distill_at_scale.registry import METRICS
 
 
 def inverse_propensities(item_counts: np.ndarray, n_rows: int, a: float = 0.55, b: float = 1.5) -> np.ndarray:
@@ -41,12 +47,66 @@ def inverse_propensities(item_counts: np.ndarray, n_rows: int, a: float = 0.55, 
     return 1.0 + c * (np.asarray(item_counts, dtype=np.float64) + b) ** -a
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """The top-k lists of b users, every one of whom has held-out items, as metrics see them.
+
+    Attributes:
+        k: the cut-off.
+        hits: bool [b, w], whether the item at each rank is held out; w < k in a small catalogue.
+        gains: float64 [b, w], weights p_i of the items at each rank.
+        n_heldout: int64 [b], \\|T\\| ≥ 1.
+        n_hits: float64 [b], of the list.
+        reachable: int64 [b], min(\\|T\\|, k).
+        first_hit: float64 [b], rank of the first hit from 0 on, also beyond k; infinite without one.
+        discounts: float64 [≥ w], 1 / log2(rank + 1).
+        ideal_dcg: float64 [≥ reachable + 1], DCG of so many hits at the head of a list.
+        best_gain: float64 [b], the sum of the ``reachable`` largest weights of T.
+    """
+
+    k: int
+    hits: np.ndarray
+    gains: np.ndarray
+    n_heldout: np.ndarray
+    n_hits: np.ndarray
+    reachable: np.ndarray
+    first_hit: np.ndarray
+    discounts: np.ndarray
+    ideal_dcg: np.ndarray
+    best_gain: np.ndarray
+
+
+@dataclass(frozen=True)
+class RankingMetric:
+    """A metric of top-k lists.
+
+    Attributes:
+        of: from :class:`Ranked` lists to a value a user, float64 [b]; larger is better.
+        weighted: whether it looks at the weights of items, which only some models have when they choose settings.
+    """
+
+    of: Callable[[Ranked], np.ndarray]
+    weighted: bool = False
+
+
+HR = RankingMetric(lambda r: r.n_hits / r.reachable)
+RECALL = RankingMetric(lambda r: r.n_hits / r.n_heldout)
+PRECISION = RankingMetric(lambda r: r.n_hits / r.k)
+NDCG = RankingMetric(lambda r: r.hits @ r.discounts[: r.hits.shape[1]] / r.ideal_dcg[r.reachable])
+MRR = RankingMetric(lambda r: np.where(r.first_hit < r.k, 1.0 / (r.first_hit + 1.0), 0.0))
+PSP = RankingMetric(
+    lambda r: np.where(r.hits, r.gains, 0.0).sum(axis=1) / r.reachable / r.best_gain,
+    weighted=True,
+)
+
+
 def ranking_metrics(
     hits: np.ndarray,
     gains: np.ndarray,
     heldout_counts: np.ndarray,
     heldout_gains: np.ndarray,
     ks: tuple[int, ...],
+    more: tuple[str, ...] = (),
 ) -> dict[str, np.ndarray]:
     """Computes all ranking metrics for a batch of users who all have held-out items.
 
@@ -56,6 +116,7 @@ def ranking_metrics(
         heldout_counts: int64 [b], \\|T\\| ≥ 1.
         heldout_gains: float64 [Σ\\|T\\|], p_i of the held-out items, users in order, descending within each user.
         ks: Cut-offs.
+        more: metrics beside those of the table, as ``package.module:METRIC``.
 
     Returns:
         name -> float64 [b].
@@ -67,18 +128,22 @@ def ranking_metrics(
     rank = ragged.positions(heldout_counts)
     first_hit = np.where(hits.any(axis=1), hits.argmax(axis=1), np.inf)
 
+    table: list[tuple[str, RankingMetric]] = [(name, METRICS.find(name)) for name in (*METRICS, *more)]
     metrics: dict[str, np.ndarray] = {}
     for k in ks:
-        top = hits[:, :k]
-        n_hits = top.sum(axis=1).astype(np.float64)
-        reachable = np.minimum(heldout_counts, k)
-        inside = rank < k
-        best_gain = np.bincount(owner[inside], weights=heldout_gains[inside], minlength=len(heldout_counts))
-        gain = np.where(top, gains[:, :k], 0.0).sum(axis=1)
-        metrics[f"hr@{k}"] = n_hits / reachable
-        metrics[f"recall@{k}"] = n_hits / heldout_counts
-        metrics[f"precision@{k}"] = n_hits / k
-        metrics[f"ndcg@{k}"] = top @ discounts[: top.shape[1]] / ideal_dcg[reachable]
-        metrics[f"mrr@{k}"] = np.where(first_hit < k, 1.0 / (first_hit + 1.0), 0.0)
-        metrics[f"psp@{k}"] = gain / reachable / best_gain
+        top, inside = hits[:, :k], rank < k
+        ranked = Ranked(
+            k=k,
+            hits=top,
+            gains=gains[:, :k],
+            n_heldout=heldout_counts,
+            n_hits=top.sum(axis=1).astype(np.float64),
+            reachable=np.minimum(heldout_counts, k),
+            first_hit=first_hit,
+            discounts=discounts,
+            ideal_dcg=ideal_dcg,
+            best_gain=np.bincount(owner[inside], weights=heldout_gains[inside], minlength=len(heldout_counts)),
+        )
+        for name, metric in table:
+            metrics[f"{name}@{k}"] = metric.of(ranked)
     return metrics

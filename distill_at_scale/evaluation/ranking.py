@@ -66,6 +66,7 @@ class RankingEvaluator:
         name: Name of the model, for messages.
         bootstrap: Collects averages of the ranking metrics over resampled users, if given.
         groups: Collects sums of the ranking metrics over groups of users, if given.
+        more: Ranking metrics beside those of the table, as ``package.module:METRIC``.
     """
 
     inverse_propensities: np.ndarray
@@ -76,6 +77,7 @@ class RankingEvaluator:
     name: str = "the model"
     bootstrap: UserBootstrap | None = None
     groups: UserGroups | None = None
+    more: tuple[str, ...] = ()
     sums: dict[str, float] = field(default_factory=dict)
     squares: dict[str, float] = field(default_factory=dict)
     histogram: ScoreHistogram = field(default_factory=ScoreHistogram)
@@ -167,7 +169,7 @@ class RankingEvaluator:
         weights = self.inverse_propensities
         descending = np.lexsort((-weights[target_items], target_rows))
         values_by_metric = ranking_metrics(
-            hits, weights[best.items], counts, weights[target_items[descending]], self.ks
+            hits, weights[best.items], counts, weights[target_items[descending]], self.ks, self.more
         )
         for metric, values in values_by_metric.items():
             self.sums[metric] = self.sums.get(metric, 0.0) + float(values.sum())
@@ -207,6 +209,9 @@ class RankingEvaluator:
         theirs = (other.ks, other.seed, other.n_negatives, other.ratings)
         if mine != theirs or not np.array_equal(self.inverse_propensities, other.inverse_propensities):
             raise DasError(f"Evaluations of different settings cannot be merged: {mine} and {theirs}.")
+        if self.sums and other.sums and self.sums.keys() ^ other.sums.keys():
+            odd = ", ".join(sorted(self.sums.keys() ^ other.sums.keys()))
+            raise DasError(f"Only some nodes measured {odd}: install the package that adds the metric on every node.")
         for metric, value in other.sums.items():
             self.sums[metric] = self.sums.get(metric, 0.0) + value
             self.squares[metric] = self.squares.get(metric, 0.0) + other.squares[metric]

@@ -8,11 +8,12 @@ import numpy as np
 from pydantic import Field, PositiveFloat
 
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.evaluation.metric_names import SelectionMetric
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig, Precision, Recommender
 from distill_at_scale.models.linalg import FLOAT32_CONDITION, inverse_in_place
 from distill_at_scale.models.saved import expect_shape
-from distill_at_scale.models.selection import METRIC_PATTERN, Progress, Validated, select, validation_metric
+from distill_at_scale.models.selection import Progress, Validated, select, validation_metric
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 
 # Rows of the Gram matrix computed at a time.
@@ -26,7 +27,7 @@ class EaseConfig(ModelConfig):
     """λ, added to the diagonal of XᵀX; None: selected on validation rows."""
     grid: tuple[PositiveFloat, ...] = Field(default=(50, 100, 200, 400, 800, 1600), min_length=1)
     """Values of λ tried on validation rows; the search continues beyond an edge that is best."""
-    metric: str = Field(default=PRIMARY, pattern=METRIC_PATTERN)
+    metric: SelectionMetric = PRIMARY
     """Validation metric by which λ is selected."""
     dtype: Precision = "auto"
     """Precision of the inverse; auto: float64 where float32 could lose more than three digits."""

@@ -11,6 +11,7 @@ from pydantic import Field, PositiveFloat
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
+from distill_at_scale.evaluation.metric_names import SelectionMetric
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig, Precision, Recommender
 from distill_at_scale.models.device import Device, resolve_device
@@ -32,7 +33,7 @@ from distill_at_scale.models.kernel.solvers import (
 from distill_at_scale.models.linalg import FLOAT32_CONDITION
 from distill_at_scale.models.memory import available_memory
 from distill_at_scale.models.saved import expect_shape
-from distill_at_scale.models.selection import METRIC_PATTERN, Progress, Selection, Validated, select, validation_metric
+from distill_at_scale.models.selection import Progress, Selection, Validated, select, validation_metric
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import MemorySource, Source, filled
@@ -48,7 +49,7 @@ class InfiniteAEConfig(ModelConfig):
     """λ > 0, relative to the kernel's mean diagonal; None: selected on validation rows."""
     grid: tuple[PositiveFloat, ...] = Field(default=(1, 2, 5, 10, 20, 50, 100), min_length=1)
     """Values of λ tried on validation rows; the search continues beyond an edge that is best."""
-    metric: str = Field(default=PRIMARY, pattern=METRIC_PATTERN)
+    metric: SelectionMetric = PRIMARY
     """Validation metric by which λ is selected. The reference implementation uses hr@100."""
     dtype: Precision = "auto"
     """Precision of kernel and solve; auto: float64 where float32 could lose more than three digits."""

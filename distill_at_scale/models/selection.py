@@ -16,12 +16,11 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation import RankingEvaluator
 from distill_at_scale.evaluation.auc import N_NEGATIVES
 from distill_at_scale.evaluation.groups import UserGroups, difference_error
+from distill_at_scale.evaluation.metric_names import needed
 from distill_at_scale.evaluation.metrics import inverse_propensities
 
 Progress = Callable[[float, str], None]
 """Function called with the share done (0 to 1) and a description of the step."""
-
-METRIC_PATTERN = r"^((hr|recall|precision|ndcg|mrr|psp)@[1-9][0-9]*|auc)$"
 
 # Maximum number of values tried beyond the grid while the best value is at an edge.
 _MAX_EXTENSIONS = 6
@@ -147,9 +146,9 @@ def evaluator_of(metric: str, item_weights: np.ndarray, name: str) -> RankingEva
         item_weights: float64 [n_items], inverse propensities, used only by psp.
         name: Name of the model, for messages.
     """
-    ks = (int(metric.split("@")[1]),) if "@" in metric else (10,)
+    ks, more = needed(metric)
     negatives = N_NEGATIVES if metric == "auc" else 0
-    return RankingEvaluator(item_weights, ks, n_negatives=negatives, name=name, groups=UserGroups())
+    return RankingEvaluator(item_weights, ks, n_negatives=negatives, name=name, groups=UserGroups(), more=more)
 
 
 def validation_metric(

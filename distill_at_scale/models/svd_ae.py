@@ -11,10 +11,11 @@ from pydantic import Field, PositiveInt
 
 from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.evaluation.metric_names import SelectionMetric
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig, Recommender
 from distill_at_scale.models.saved import expect_shape
-from distill_at_scale.models.selection import METRIC_PATTERN, Progress, Validated, select, validation_metric
+from distill_at_scale.models.selection import Progress, Validated, select, validation_metric
 
 # Extra directions of the subspace iteration, which make the requested ones converge.
 _OVERSAMPLING = 32
@@ -27,7 +28,7 @@ class SvdAEConfig(ModelConfig):
     """Number of singular vectors; None: selected on validation rows."""
     grid: tuple[PositiveInt, ...] = Field(default=(16, 32, 64, 96, 128, 192, 256), min_length=1)
     """Ranks tried on validation rows; the search continues beyond an edge that is best, up to twice the largest."""
-    metric: str = Field(default=PRIMARY, pattern=METRIC_PATTERN)
+    metric: SelectionMetric = PRIMARY
     """Validation metric by which the rank is selected."""
     iterations: int = Field(default=8, ge=1)
     """Number of subspace iterations of the SVD."""

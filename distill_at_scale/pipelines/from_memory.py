@@ -20,6 +20,7 @@ from distill_at_scale.data.temporary import temporary_folder
 from distill_at_scale.errors import SettingError
 from distill_at_scale.pipelines.prepare import prepare_parts
 from distill_at_scale.pipelines.runtime import memory, session
+from distill_at_scale.registry import SPLIT_RULES
 from distill_at_scale.settings import settle
 
 
@@ -82,7 +83,9 @@ def _prepared(
     mapping: dict[str, str] = {**(settings.get("map") or {}), **{key: name for key, name in columns.items() if name}}
     # An empty name says that this column is not to be read.
     ignored = {key: name for key, name in mapping.items() if not name}
-    found = frames.find_columns(available, {**columns, **mapping}, settings.get("split") == "column")
+    split = settings.get("split")
+    in_log = isinstance(split, str) and split in SPLIT_RULES and SPLIT_RULES[split].in_log
+    found = frames.find_columns(available, {**columns, **mapping}, in_log)
     mapping = {**{key: name for key, name in found.items() if key not in ignored}, **ignored}
     output = settings.get("output")
     output = temporary_folder("dataset") if output is None else storage.normalise(os.fspath(output))

@@ -28,12 +28,13 @@ from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.preparation import buckets, described, fragments, kcore, quantiles, restartable, shards
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema, plan_log
 from distill_at_scale.data.readers.selection import meaning_of_ratings, none_left, unseen
-from distill_at_scale.data.splits import SHORTEST_HISTORY
+from distill_at_scale.data.splits import Split
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.tasks import load as load_shared
 from distill_at_scale.pipelines.runtime.tasks import run_stage, run_tree, take
 from distill_at_scale.pipelines.runtime.verb import verb
+from distill_at_scale.registry import SPLIT_RULES
 
 ROWS_A_SHARD = 1_000_000
 _BUCKETS_A_GROUP = 16
@@ -66,12 +67,13 @@ class _Prepare:
         content = self.config.model_dump(mode="json", exclude=_NOT_CONTENT)
         self.content = {**content, "input": origin or [storage.redact(uri) for uri in self.config.input]}
         self.record = run_record.RunRecord("prepare", self.content)
-        self.short = SHORTEST_HISTORY[config.split]
+        self.rule: Split = SPLIT_RULES.find(config.split)
+        self.short = self.rule.shortest
 
     def run(self) -> Dataset:
         config = self.config
         self._check_places()
-        schema, pieces, estimate = plan_log(config, want_split=config.split == "column")
+        schema, pieces, estimate = plan_log(config, want_split=self.rule.in_log)
         self._check_columns(schema)
         if not pieces:
             raise DasError(f"no rows in the input ({', '.join(self.content['input'])}).")
@@ -105,7 +107,7 @@ class _Prepare:
 
     def _check_columns(self, schema: LogSchema) -> None:
         config = self.config
-        if config.split in ("leave_2", "temporal") and not schema.has_timestamp:
+        if self.rule.by_time and not schema.has_timestamp:
             raise DasError(
                 f"--split {config.split} goes by time, but the log has no timestamp column; name it with "
                 "--map timestamp=COLUMN, say --order file if its lines are in the order of time, or use "
@@ -227,8 +229,9 @@ class _Prepare:
             if decided["settled"]:
                 break
             alive = [load_shared(kcore.load_alive, work, round_)]
-        shuffles = config.split == "20_percent_hist"
-        numbering = load_shared(_load_numbering, work, round_, config.min_item, item_ids if shuffles else None)
+        numbering = load_shared(
+            _load_numbering, work, round_, config.min_item, item_ids if self.rule.shuffles else None
+        )
         return numbering, [n for record in counted for n in record["users"]]
 
     def _check_left(self, read: list[dict[str, Any]], sorted_: list[dict[str, Any]], users: list[int]) -> None:
@@ -251,7 +254,7 @@ class _Prepare:
 
     def _split(self, schema: LogSchema, n_shards: int, numbering: ray.ObjectRef[Any]) -> shards.SplitChoice:
         config = self.config
-        if config.split != "temporal":
+        if not self.rule.at_times:
             return shards.SplitChoice(config.split, config.seed)
         work = self.work
         groups = [list(range(s, min(s + _BUCKETS_A_GROUP, n_shards))) for s in range(0, n_shards, _BUCKETS_A_GROUP)]
@@ -273,7 +276,7 @@ class _Prepare:
                 ranks = [int(n * (1 - test - validation)), int(n * (1 - test))]
             narrowed = [quantiles.narrow(c, *r, k) for c, r, k in zip(counts, ranges, ranks)]
             ranges, ranks = [(low, high) for low, high, _ in narrowed], [rank for *_, rank in narrowed]
-        return shards.SplitChoice("temporal", config.seed, ranges[0][0], ranges[1][0])
+        return shards.SplitChoice(config.split, config.seed, ranges[0][0], ranges[1][0])
 
     def _write(
         self, n_shards: int, numbering: ray.ObjectRef[Any], users: list[int], choice: shards.SplitChoice
@@ -322,9 +325,9 @@ class _Prepare:
     ) -> None:
         records = [r["shard"] for r in written if r["shard"]]
         rule: dict[str, Any] = {"name": choice.rule}
-        if choice.rule == "20_percent_hist":
+        if self.rule.shuffles:
             rule["seed"] = choice.seed
-        if choice.rule == "temporal":
+        if self.rule.at_times:
             rule |= {"validation_from": choice.validation_from, "test_from": choice.test_from}
         reasons = run_record.total(r["reasons"] for r in read)
         manifest = Manifest.model_validate(

@@ -11,11 +11,12 @@ from distill_at_scale import registry
 
 PACKAGE = Path(__file__).parent / "package"
 DAMPENED, OLDEST, MEANS = "outside.model:Dampened", "outside.sampler:OLDEST", "outside.distiller:Means"
+HALF, FIRST = "outside.metric:HALF", "outside.split:FIRST"
 
 
 def forget() -> None:
     """As a process that has not been told of any plugin."""
-    for table in (registry.MODELS, registry.SAMPLERS, registry.DISTILLERS):
+    for table in registry.EXTENSIBLE.tables:
         table._resolved.clear()
         vars(table).pop("_entries", None)
     registry._used.clear()

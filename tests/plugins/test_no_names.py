@@ -1,20 +1,17 @@
-"""No file compares the name of a model, sampler or distiller: what differs between them is said by their classes."""
+"""No file compares the name of a model, sampler, distiller or split rule: classes say what differs."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
-from distill_at_scale.data.columns import SplitRule
-from distill_at_scale.registry import EVERYTHING
+from distill_at_scale.registry import EVERYTHING, SPLIT_RULES
 
 PACKAGE = Path(__file__).resolve().parents[2] / "distill_at_scale"
-# One word is the name of a sampler and of a split rule.
-NAMES = set(EVERYTHING) - set(get_args(SplitRule))
+NAMES = {*EVERYTHING, *SPLIT_RULES}
 # Here things know themselves, and their own variants.
 SPARED = ("registry.py", "distillation")
 

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 from cli_kit import Das
 from dataset_kit import write_dataset
-from plugins_kit import DAMPENED, MEANS, OLDEST, entry_points, forget
+from plugins_kit import DAMPENED, FIRST, HALF, MEANS, OLDEST, entry_points, forget
+from prepare_kit import inline_prepare, random_rows, write_logs
 
 from distill_at_scale import registry
-from distill_at_scale.config import DistillConfig
+from distill_at_scale.config import CompareConfig, DistillConfig
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import PluginError, SettingError
+from distill_at_scale.evaluation import evaluate
 from distill_at_scale.models import create_model, find_model, load_model
+from distill_at_scale.models.warming import _log
 from distill_at_scale.pipelines.distill import distiller_of
 from distill_at_scale.pipelines.runtime import own_settings
 from distill_at_scale.registry import DISTILLERS, EVERYTHING, METHODS, MODELS, SAMPLERS, file_name, is_spec
@@ -121,6 +124,80 @@ def test_the_folder_where_das_is_called(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
     assert find_model("beside:Mine").name == "dampened"
+
+
+# -- metrics and split rules ---------------------------------------------------------------------------------------
+
+
+def test_a_metric_by_spec_is_chosen_by() -> None:
+    train, validation = _log()
+    found = {
+        metric: create_model("ease", {"metric": metric}).fit(train, validation).selection
+        for metric in ("hr@10", f"{HALF}@10")
+    }
+    half, whole = found[f"{HALF}@10"], found["hr@10"]
+    assert half is not None
+    assert whole is not None
+    assert half.chosen == whole.chosen
+    assert [2 * point.metric for point in half.points] == pytest.approx([point.metric for point in whole.points])
+
+
+def test_a_metric_by_entry_point_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry_points(tmp_path, monkeypatch, metrics={"half": HALF})
+    train, validation = _log()
+    model = create_model("popularity").fit(train)
+    measured = evaluate(model.score, train, validation, train.item_counts(), train.n_rows).metrics
+    assert measured["half@10"] == measured["hr@10"] / 2
+    config = CompareConfig(data="-", samples=["-"], models=["ease", "mf"], output="-", metrics=["half@10"])
+    assert config.metrics == ["half@10"]
+    assert create_model("mf", {"metric": "half@5"}).config.model_dump()["metric"] == "half@5"
+
+
+@pytest.mark.parametrize(
+    ("model", "metric", "says"),
+    [
+        ("ease", "ndgc@10", r"'ndgc@10' is not a metric to choose by; .*ndcg@K.*auc\. Did you mean 'ndcg'\?"),
+        ("ease", "ndcg@0", "'ndcg@0' is not a metric"),
+        ("ease", "mse", "'mse' is not a metric"),
+        ("mf", "psp@10", "'psp@10' weighs items, and cannot be chosen by here"),
+        ("mf", "auc", "'auc' is not a metric"),
+        ("mf", f"{OLDEST}@10", "is not a metric: it is not an instance of"),
+        ("mf", "outside.metric:Half@10", r"outside\.metric has no 'Half'"),
+    ],
+)
+def test_what_is_no_metric_is_said(model: str, metric: str, says: str) -> None:
+    with pytest.raises(SettingError, match=says):
+        create_model(model, {"metric": metric})
+
+
+@pytest.mark.parametrize("by", ["spec", "entry point"])
+def test_a_split_rule(by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    split = FIRST
+    if by == "entry point":
+        split = "first"
+        entry_points(tmp_path, monkeypatch, splits={"first": FIRST})
+    logs = write_logs(tmp_path / "log", random_rows(5, 900, 60, 30), 1)
+    data = inline_prepare(input=logs, output=str(tmp_path / "data"), shards=2, split=split)
+    assert data.manifest.split_rule == {"name": split}
+    assert data.manifest.splits["test"] == data.manifest.splits["validation"] == data.n_users
+    train, test = (data.interactions(name) for name in ("train", "test"))
+    assert train.timestamps is not None
+    assert test.timestamps is not None
+    filled = train.counts > 0
+    assert (test.timestamps[filled] <= train.timestamps[train.offsets[:-1][filled]]).all()
+    assert data.manifest.tied is not None
+
+
+def test_what_is_no_split_rule_is_said(das: Das) -> None:
+    said = das("prepare", "--input", "i", "--output", "o", "--split", HALF)
+    assert said.code == 2
+    assert said.error.startswith(
+        f"--split '{HALF}' is not a split rule: it is not an instance of distill_at_scale.data"
+    )
+    assert (
+        "is not one of leave_2, 20_percent_hist"
+        in das("prepare", "--input", "i", "--output", "o", "--split", "x").error
+    )
 
 
 # -- saved models: a file that names code is not trusted -----------------------------------------------------------

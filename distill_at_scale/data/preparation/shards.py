@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from distill_at_scale.data.dataset import SHARD_SCHEMA
 from distill_at_scale.data.preparation import quantiles, restartable
 from distill_at_scale.data.preparation.buckets import read_columns, read_user_ids
 from distill_at_scale.data.preparation.kcore import Alive, alive_in_bucket
+from distill_at_scale.registry import SPLIT_RULES
 
 FOLDER = "shards"
 USERS = "users"
@@ -44,7 +46,7 @@ class Numbering:
 
 @dataclass(frozen=True)
 class SplitChoice:
-    """Split rule with its parameters: a seed, or the two times of `temporal` (ms)."""
+    """Split rule with its parameters: a seed, and the two times (ms) of a rule that goes by them."""
 
     rule: SplitRule
     seed: int = 0
@@ -92,7 +94,7 @@ def build_shard(
     folder = storage.join(work, FOLDER)
 
     def build() -> dict[str, Any]:
-        raw, alive = _survivors(work, bucket, numbering, min_user, splits.SHORTEST_HISTORY[split.rule])
+        raw, alive = _survivors(work, bucket, numbering, min_user, SPLIT_RULES.find(split.rule).shortest)
         if not alive.users.any():
             return {"shard": None, "lost": alive.lost, "tied": {}}
         ids = read_user_ids(work, bucket).filter(pl.Series(alive.users))
@@ -121,16 +123,9 @@ def _write(
     rank = (np.cumsum(alive.users) - 1)[column(Columns.USER)]
     item = column(Columns.ITEM)
     offsets = ragged.offsets(np.bincount(rank, minlength=n_users))
-    if split.rule == "column":
-        code = column(Columns.SPLIT)
-    elif split.rule == "temporal":
-        code = splits.temporal(_ms(column(Columns.TIMESTAMP)), split.validation_from, split.test_from)
-    elif split.rule == "leave_2":
-        code = splits.leave_2(offsets)
-    else:
-        assert numbering.item_hash is not None
-        code = splits.twenty_percent_hist(offsets, hashing.hash_ids(ids), numbering.item_hash[item], split.seed)
-    tied = splits.tied(offsets, column(Columns.TIMESTAMP), code) if split.rule == "leave_2" else {}
+    rule: splits.Split = SPLIT_RULES.find(split.rule)
+    code = rule.assign(_Rows(offsets, column, ids, item, numbering, split))
+    tied = splits.tied(offsets, column(Columns.TIMESTAMP), code) if rule.by_order else {}
     item = numbering.item[item]
     names = raw.column_names
     shard = pa.table(
@@ -167,6 +162,39 @@ def _write(
         "lost": alive.lost,
         "tied": tied,
     }
+
+
+class _Rows:
+    """A shard's rows as split rules see them."""
+
+    def __init__(
+        self,
+        offsets: np.ndarray,
+        column: Callable[[str], np.ndarray],
+        ids: pl.Series,
+        item: np.ndarray,
+        numbering: Numbering,
+        choice: SplitChoice,
+    ) -> None:
+        self.offsets, self._column, self._ids, self._item, self._numbering = offsets, column, ids, item, numbering
+        self.seed, self.validation_from, self.test_from = choice.seed, choice.validation_from, choice.test_from
+
+    @property
+    def timestamps(self) -> np.ndarray:
+        return _ms(self._column(Columns.TIMESTAMP))
+
+    @property
+    def user_hash(self) -> np.ndarray:
+        return hashing.hash_ids(self._ids)
+
+    @property
+    def item_hash(self) -> np.ndarray:
+        assert self._numbering.item_hash is not None
+        return self._numbering.item_hash[self._item]
+
+    @property
+    def given(self) -> np.ndarray:
+        return self._column(Columns.SPLIT)
 
 
 def _ms(nanoseconds: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import BaseModel, Field
 
 from distill_at_scale.distillation.distiller import Distilled, Distiller, Job
+from distill_at_scale.evaluation.metric_names import RankingMetric
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig
 
@@ -21,7 +22,7 @@ class SketchConfig(ModelConfig):
 
     users: int = Field(default=500, ge=1)
     """μ, synthetic users."""
-    metric: str = Field(default=PRIMARY, pattern=r"^(hr|recall|precision|ndcg|mrr)@[1-9][0-9]*$")
+    metric: RankingMetric = PRIMARY
     """Validation metric by which λ is chosen."""
     validation_users: int = Field(default=3000, ge=1)
     """Users, drawn by hash, on whom it is measured; all where there are fewer."""

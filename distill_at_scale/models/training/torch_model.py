@@ -12,6 +12,7 @@ from torch import nn
 
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.evaluation.metric_names import TrainingMetric
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig, Recommender
 from distill_at_scale.models.device import Device, resolve_device
@@ -33,7 +34,7 @@ class TorchConfig(ModelConfig):
     """Maximum number of passes over the train rows; with validation rows, the best one counts."""
     patience: int = Field(default=10, ge=1)
     """Epochs without a better validation metric after which training stops."""
-    metric: str = Field(default=PRIMARY, pattern=r"^((hr|recall|precision|ndcg|mrr)@[1-9][0-9]*|mse)$")
+    metric: TrainingMetric = PRIMARY
     """Validation metric."""
     validation_users: int = Field(default=50_000, ge=1)
     """Maximum number of users, drawn by hash, on whom the metric is measured after each epoch."""

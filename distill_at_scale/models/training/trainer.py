@@ -23,6 +23,7 @@ from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation import RankingEvaluator
+from distill_at_scale.evaluation.metric_names import needed
 from distill_at_scale.models.selection import LOTTERY, GridPoint, Progress, Selection, Validated, doubt
 from distill_at_scale.models.training.batches import Batch, Examples
 from distill_at_scale.models.training.communicator import Communicator
@@ -281,9 +282,9 @@ class Trainer:
     def _validate(self) -> float | None:
         """Returns the validation metric over all workers' users, the same on each; None without such rows."""
         metric = self._config.metric
-        ks = (int(metric.split("@")[1]),) if "@" in metric else (10,)
+        ks, more = needed(metric)
         evaluator = RankingEvaluator(
-            np.ones(self._source.n_items), ks, n_negatives=0, ratings=metric == "mse", name=self._model.name
+            np.ones(self._source.n_items), ks, n_negatives=0, ratings=metric == "mse", name=self._model.name, more=more
         )
         self.module.eval()
         for piece in range(self._source.n_pieces):

@@ -83,7 +83,7 @@ def _missing(names: list[str]) -> str | None:
     """Why one of some plugins cannot be used here; None where all can."""
     for name in names:
         try:
-            registry.EVERYTHING.find(name)
+            registry.EXTENSIBLE.find(name)
         except PluginError as error:
             return str(error)
         except KeyError:
