@@ -1,4 +1,4 @@
-"""ray job submit --working-dir . -- python jobs/export.py --data s3://my-bucket/distilled --output s3://my-bucket/log"""
+"""ray job submit --working-dir . -- python jobs/export.py --data s3://my-bucket/data --format hf --output s3://my-bucket/hub"""
 
 from distill_at_scale.cli import main
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from distill_at_scale.config.values import ClusterConfig, Verb
+from distill_at_scale.config.values import AtCommas, ClusterConfig
 from distill_at_scale.data.columns import History
 
 
@@ -44,15 +44,21 @@ class PredictConfig(ClusterConfig):
         return self
 
 
-class ExportConfig(Verb):
-    """Writes synthetic users or sequences as a plain interaction log that any trainer reads."""
+class ExportConfig(ClusterConfig):
+    """Writes a dataset, a sample or synthetic data as a plain interaction log that any trainer reads, by the log's own
+    ids."""
 
     data: str
-    """Synthetic dataset to export."""
+    """Dataset, sample or synthetic dataset to export."""
     output: str
     """Folder or storage URI for the log."""
-    format: Literal["parquet", "recbole"] = "parquet"
-    """parquet (columns user_id and item_id; timestamp too for sequences), or a RecBole .inter file."""
+    format: Literal["parquet", "csv", "recbole", "hf"] = "parquet"
+    """parquet or csv (interactions/part-*, with a column split), recbole (FOLDER.train.inter, .valid.inter and
+    .test.inter, which RecBole reads by benchmark_filename), or hf (a folder for the Hugging Face Hub: Parquet files of
+    each split, a dataset card, Croissant metadata). Ids keep all their digits in each."""
+    splits: Annotated[list[Literal["train", "validation", "test"]], AtCommas] = Field(default_factory=list)
+    """Splits to export, as train,test. Default: all, and of a sample train alone, since the others are those of its
+    parent."""
     how: Literal["top_k", "sample"] = "top_k"
     """How real-valued rows become items: those with the largest values (top_k), or drawn in proportion to them
     (sample)."""
@@ -60,3 +66,5 @@ class ExportConfig(Verb):
     """Random seed, of the draws."""
     escape_formulas: bool = False
     """Put ' before text ids that begin with = + - @ or a tab, which a spreadsheet takes for formulas."""
+    overwrite: bool = False
+    """Replace an export that already exists at --output."""

@@ -35,7 +35,13 @@ def show_predictions(result: Predictions) -> None:
 def show_export(result: ExportResult) -> None:
     """Where the log lies."""
     rows = f"{result.rows:,} of {result.users:,} users on {result.items:,} items"
-    told = [("file", storage.redact(result.uri)), ("rows", rows), ("size", byte_size(result.bytes))]
+    place = "file" if result.files == 1 and not result.splits else "folder"
+    told = [(place, storage.redact(result.uri)), ("format", result.format), ("rows", rows)]
+    if result.splits:
+        told.append(("splits", ", ".join(f"{split} {n:,}" for split, n in result.splits.items())))
+    told.append(("size", f"{byte_size(result.bytes)} in {result.files:,} file{'s' * (result.files != 1)}"))
     if result.escaped:
-        told.append(("escaped", f"{result.escaped:,} item ids that begin as formulas do"))
+        told.append(("escaped", f"{result.escaped:,} ids that begin as formulas do"))
+    if result.format == "hf":
+        told.append(("before publishing", "put the log's licence into README.md, and read its note on privacy"))
     show(facts("exported", told))

@@ -65,6 +65,7 @@ D = ("--data", "d", "--output", "o")
         ("predict --data d --model m --output o --users 0", "^--users 0 asks for no list; give at least 1, or --simil"),
         ("predict --data d --modle m", r"das predict has no option --modle\. Did you mean --model\?"),
         ("predict", r"^--data, --model and --output are missing\.$"),
+        ("export --data d --output o --splits train,tset", "--splits 'tset' is not one of train, validation, test"),
         ("export --data d --output o --format parket", r"Did you mean 'parquet'\?"),
         ("genie train --sweeps s --output o --kinds tree", r"Did you mean 'trees'\?"),
         ("fetch ml-100", r"^NAME 'ml-100' is not one of .*Did you mean 'ml-100k'\?"),

@@ -64,6 +64,24 @@ def test_ids_that_a_line_cannot_hold_are_refused_or_made_blank(tmp_path: Path) -
     assert found.escaped == 2
 
 
+@pytest.mark.parametrize("kind", ["csv", "hf"])
+def test_synthetic_users_in_other_formats(kind: str, tmp_path: Path) -> None:
+    found = export(data=make_synthetic(tmp_path, IDS), output=str(tmp_path / "log"), format=kind)
+    if kind == "csv":
+        assert found.uri == f"{tmp_path}/log/interactions.csv"
+        assert pl.read_csv(found.uri).rows() == [(0, item) for item in IDS]
+        return
+    assert pl.read_parquet(f"{found.uri}/data/train-00000-of-00001.parquet")["item_id"].to_list() == IDS
+    card = Path(found.uri, "README.md").read_text()
+    assert "1 synthetic users, learned from 1 real users by distill_cf" in card
+    assert "without differential privacy" in card
+
+
+def test_synthetic_data_have_no_splits(tmp_path: Path) -> None:
+    with pytest.raises(DasError, match="--splits is not of synthetic data"):
+        export(data=make_synthetic(tmp_path, IDS), output=str(tmp_path / "log"), splits=["train"])
+
+
 def test_numbers_are_no_formulas_and_two_ids_stay_two() -> None:
     assert without_formulas(pl.Series("item_id", [-5, 3])).to_list() == [-5, 3]
     with pytest.raises(DasError, match=r"writes the ids .*=1.* alike"):

@@ -60,6 +60,7 @@ def lines_of_every_verb(folder: Path, output: Path) -> list[list[str]]:
         ["sample", "--data", data, "--sampler", "random", "--budget", "0.5", "--output", f"{output}/samples"],
         ["distill", "--data", data, "--users", "8", "--output", f"{output}/distilled", "--set", "steps=2"],
         ["export", "--data", f"{output}/distilled", "--output", f"{output}/exported.parquet"],
+        ["export", "--data", sample, "--output", f"{output}/hub", "--format", "hf"],
         ["compare", "--data", data, "--samples", sample, "--models", "popularity,ease", "--output", f"{output}/both"],
         [
             *("sweep", "--data", data, "--methods", "random", "--budgets", "0.5", "--models", "popularity,ease"),
@@ -143,6 +144,7 @@ def every_verb_in_a_terminal(folder: Path, output: Path, columns: int) -> None:
         f"{output}/samples/random-0.5\n",
         f"das fit --data {output}/distilled --model infinite_ae --output MODEL\n",
         f"{output}/exported.parquet\n",
+        f"{output}/hub\n",
         f"Every trial is a row of {output}/sweep/trials.parquet.",
         f"das report --sweep {output}/sweep --output report.html",
         f"{output}/report.html\n",
