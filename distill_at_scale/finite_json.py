@@ -1,4 +1,4 @@
-"""The one JSON writer: what is no number, or infinite, becomes null, since JSON has no word for it."""
+"""The only JSON writer: NaN and infinities become null, since JSON cannot represent them."""
 
 from __future__ import annotations
 

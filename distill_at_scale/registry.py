@@ -70,7 +70,7 @@ class Registry(Mapping[str, T], Generic[T]):
         contract: ``module:Class`` that every thing extends, or is an instance of.
         instances: whether things are instances of the contract; else they are classes that extend it.
         required: attributes that a class must set, beside its abstract methods.
-        group: of the entry points that add to the table; None where none can.
+        group: Group of the entry points that extend the table; None if it cannot be extended.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Registry(Mapping[str, T], Generic[T]):
         known = same_name(name, self)
         if known is None:
             near = did_you_mean(name, self)
-            raise SettingError(f"There is no {self.kind} '{name}'; the {self.kind}s are {', '.join(self)}.{near}")
+            raise SettingError(f"Unknown {self.kind} '{name}'; the {self.kind}s are {', '.join(self)}.{near}")
         return self[known]
 
     # -- what others add ----------------------------------------------------------------------------------
@@ -298,7 +298,7 @@ def _imported(spec: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is not None and f"{module}.".startswith(f"{error.name}."):
             raise PluginError(
-                f"'{spec}': there is no module '{error.name}'; install it, or put its folder on PYTHONPATH."
+                f"'{spec}': module '{error.name}' is missing; install it, or put its folder on PYTHONPATH."
             ) from error
         raise PluginError(f"'{spec}': the module '{error.name}', which {module} needs, is not installed.") from error
     except Exception as error:

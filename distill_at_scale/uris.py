@@ -14,7 +14,7 @@ from typing import Any
 SCHEME = re.compile(r"^([a-zA-Z][a-zA-Z0-9+.-]*)://")
 _LAST_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*$")
 _LOCAL = ("file", "local")
-# Azure writes container@account, which is no secret.
+# Azure writes container@account, which is not a secret.
 _CONTAINERS = ("abfs", "abfss", "wasb", "wasbs")
 # Buckets have no port: a colon before the first slash is a mistake or a password.
 _PORT = re.compile(r"^[^/?#@:]*:\d{1,5}([/?#]|$)")
@@ -109,7 +109,7 @@ def _looks_like_userinfo(scheme: str, rest: str) -> bool:
         return False
     if scheme in _CONTAINERS and ":" not in first.split("@")[0]:
         return False
-    # user:pass/word@host: what stands before the first slash is no host.
+    # user:pass/word@host: the part before the first slash is not a host.
     return ":" in first or "@" in re.split(r"[?#]", first)[0]
 
 

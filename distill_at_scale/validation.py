@@ -129,7 +129,7 @@ class Words(Protocol):
     """How whoever gave the settings calls them."""
 
     def name(self, field: str) -> str:
-        """Of the setting itself, in a list of several."""
+        """Returns the name of the setting itself, in a list of several."""
 
     def value(self, field: str, given: str) -> str:
         """What begins a sentence on a wrong value."""
@@ -139,7 +139,7 @@ class Words(Protocol):
 
 
 class PlainWords:
-    """Of keywords, configuration files and what things of a table can be told: ``setting 'lam'``.
+    """Wording for keywords, configuration files and what things of a table can be told: ``setting 'lam'``.
 
     Args:
         of: whose settings they are, or where they stand; sentences begin with it.

@@ -76,7 +76,7 @@ def test_names_as_they_are_typed() -> None:
     for given, near in (("eas", "ease"), ("SVDAE", "svd_ae"), ("infinite", "infinite_ae"), ("xyz", None)):
         assert validation.closest(given, names) == near
     assert MODELS.find("EASE") is MODELS["ease"]
-    with pytest.raises(SettingError, match=r"There is no model 'eas'; the models are .* Did you mean 'ease'\?"):
+    with pytest.raises(SettingError, match=r"Unknown model 'eas'; the models are .* Did you mean 'ease'\?"):
         MODELS.find("eas")
 
 

@@ -46,7 +46,7 @@ class OptionWords:
         return f"{self.name(field)} {given}"
 
     def unknown(self, field: str, known: Collection[str]) -> str:
-        return f"There is no option {flag(field)}.{did_you_mean(field, known, flag)}"
+        return f"Unknown option {flag(field)}.{did_you_mean(field, known, flag)}"
 
 
 def takes_several(field: FieldInfo) -> bool:

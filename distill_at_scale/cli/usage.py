@@ -69,12 +69,12 @@ def _wrong_verb(arguments: Sequence[str]) -> str | None:
     if word not in GROUPS:
         near = closest(word, VERBS) or next((name for name in VERBS if word.casefold() in name.split()), None)
         meant = f" Did you mean 'das {near}'?" if near else f" The verbs are {', '.join(VERBS)}."
-        return f"There is no verb '{word}'.{meant}"
+        return f"Unknown verb '{word}'.{meant}"
     rest = [name.split()[1] for name in VERBS if name.startswith(f"{word} ")]
     given = next((argument for argument in arguments[1:] if not argument.startswith("-")), None)
     if given is None:
         return None
-    return f"There is no verb '{word} {given}'. Did you mean 'das {word} {closest(given, rest) or rest[0]}'?"
+    return f"Unknown verb '{word} {given}'. Did you mean 'das {word} {closest(given, rest) or rest[0]}'?"
 
 
 def _without_value(arguments: Sequence[str], verb: str) -> str | None:

@@ -61,7 +61,7 @@ def read_ids(uri: str, id_type: str, name: str) -> pl.Series:
     """The ids in a file: one a line, or the column ``name`` of CSV (told by its first line) or Parquet; each once.
 
     Args:
-        uri: of the file.
+        uri: Address of the file.
         id_type, name: as in :func:`given_ids`.
 
     Raises:

@@ -50,7 +50,7 @@ class DistillCF:
     Attributes:
         step: steps done.
         points: validations so far.
-        loss: of the last step, a mean over users.
+        loss: Loss of the last step, a mean over users.
 
     Raises:
         DasError: more synthetic users than real ones with train rows.
@@ -87,7 +87,7 @@ class DistillCF:
         """Distills until :attr:`done`, from wherever the state is.
 
         Raises:
-            DasError: when the loss is no number any more; the state is then that of the last good step.
+            DasError: The loss became NaN or infinite; the state is then that of the last good step.
         """
         if not self.step and not self.points:
             self._validate()
@@ -149,7 +149,7 @@ class DistillCF:
         ):
             raise DasError(
                 f"The checkpoint is of a run with other settings ({', '.join(differing)}); "
-                "take those, another --output, or start anew with --overwrite."
+                "take those, another --output, or start again with --overwrite."
             )
         tensors = {key: tensor.to(self._device) for key, tensor in safetensors.torch.load(content).items()}
         self._z, self._m, self._v = tensors["z"], tensors["m"], tensors["v"]
@@ -186,7 +186,7 @@ class DistillCF:
         gradient = torch.cat((d_z.flatten(), d_z.new_tensor([d_log_lam])))
         if not math.isfinite(loss) or not bool(torch.isfinite(gradient).all()):
             raise DasError(
-                f"distill_cf: the loss is no number any more at step {self.step + 1}; the checkpoint before it is "
+                f"distill_cf: the loss became NaN or infinite at step {self.step + 1}; the checkpoint before it is "
                 "kept; set a smaller learning_rate or a larger lam."
             )
         # Adam, written out: two lines, and its state is ours to save.
@@ -199,7 +199,7 @@ class DistillCF:
         self.step, self.loss = t, loss
 
     def _rate_at(self, t: int) -> float:
-        """Of step t = 1 …: a linear rise, then a cosine to 0."""
+        """Returns the learning rate of step t = 1 …: a linear rise, then a cosine to 0."""
         if t <= self.config.warm_up:
             return self._rate * t / self.config.warm_up
         done = (t - self.config.warm_up) / max(1, self.n_steps - self.config.warm_up)

@@ -29,7 +29,7 @@ class DistillCFConfig(ModelConfig):
     """Share of a user's items that is hidden and must be predicted; None: .5, in the paper's family 0. (On ml-1m with
     500 free rows .3, .4, .5, .6 give validation ndcg@10 .2413, .2428, .2436, .2432, hr@100 .580, .586, .594, .591.)"""
     learning_rate: float | None = Field(default=None, gt=0)
-    """Of Adam; None: .02, in the paper's family .04."""
+    """Learning rate of Adam; None: 0.02, in the paper's family 0.04."""
     warm_up: int = Field(default=10, ge=0)
     """Steps in which the rate rises; then it falls to 0 along a cosine."""
     lam: float = Field(default=1.0, gt=0)
@@ -63,5 +63,5 @@ class DistillCFConfig(ModelConfig):
 
     @property
     def rate(self) -> float:
-        """Of Adam, as set or of the family."""
+        """Learning rate of Adam, as set or by default of the family."""
         return self.learning_rate or (0.04 if self.is_of_the_paper else 0.02)

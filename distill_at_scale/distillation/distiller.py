@@ -44,9 +44,9 @@ class Distilled:
         n_rows: distinct train rows that it was made of, over all workers.
         cpu_s: CPU-seconds, over all workers.
         curve: validations on the way: step, metric, and whatever else is a number.
-        chosen: of models that can be fitted on it, settings chosen on the validation rows.
+        chosen: Settings, selected on the validation rows, of the models that can be fitted on it.
         settings: what a fit takes of them, by model.
-        sequences: of sequences, a :class:`~distill_at_scale.distillation.synthetic_manifest.SequencesRecord`.
+        sequences: Record of sequences, a :class:`~distill_at_scale.distillation.synthetic_manifest.SequencesRecord`.
         costs: parts of ``cpu_s`` by name, as ``teachers_cpu_s``.
     """
 
@@ -188,7 +188,7 @@ class Distiller(ABC):
 
     @classmethod
     def bytes_of(cls, number: int, n_items: int) -> float | None:
-        """About how many bytes so many take; None where that is not known before."""
+        """Estimates the bytes of this many users or sequences; None if unknown beforehand."""
         return 4.0 * number * n_items if cls.makes == "rows" else None
 
     @classmethod
@@ -214,7 +214,7 @@ class Distiller(ABC):
 
     @abstractmethod
     def memory(self, dataset: Dataset, workers: int) -> int:
-        """Bytes at the peak of each of so many workers."""
+        """Returns the peak bytes of each worker."""
 
     # -- the run ------------------------------------------------------------------------------------------
 
@@ -226,7 +226,7 @@ class Distiller(ABC):
         the way.
 
         Raises:
-            DasError: more users or sequences than there is data for, a loss that is no number.
+            DasError: more users or sequences than there is data for, a loss that is NaN.
         """
 
     # -- a search of its settings -------------------------------------------------------------------------

@@ -31,7 +31,7 @@ class FarziLoopConfig(BaseModel):
     steps: int = Field(default=100, ge=1)
     """Outer steps at most."""
     rate: float = Field(default=2e-3, gt=0)
-    """Of the outer Adam; falls to a twentieth along a cosine."""
+    """Learning rate of the outer Adam; falls to a twentieth along a cosine."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest norm of an outer gradient."""
     average: float = Field(default=0.95, ge=0, lt=1)
@@ -39,7 +39,7 @@ class FarziLoopConfig(BaseModel):
     batch: int = Field(default=10, ge=1)
     """Sequences of a student's step."""
     student_rate: float = Field(default=0.01, gt=0)
-    """Of the student's Adam."""
+    """Learning rate of the student's Adam."""
     rate_spread: float = Field(default=1.0, ge=1)
     """Trajectories have rates between student_rate over this and times this."""
     shuffled: bool = True
@@ -47,9 +47,9 @@ class FarziLoopConfig(BaseModel):
     window: int = Field(default=10, ge=1)
     """Student's steps that are differentiated through."""
     horizon: int = Field(default=800, ge=1)
-    """Steps after which a trajectory begins anew; also those of a student that is validated."""
+    """Number of steps after which a trajectory restarts; also the steps of a student in validation."""
     first_horizon: int | None = Field(default=None, ge=1)
-    """Trajectories begin anew after so many steps at first, after more from outer step to outer step, and after all of
+    """Initial length of a trajectory in steps; it grows with the outer steps, and reaches all of
     the horizon once half of the outer steps are done; None: after all of it from the first."""
     learned_rates: int = Field(default=0, ge=0)
     """Parts of a student's training that have a learning rate of their own, learned with the sequences and stored with
@@ -105,10 +105,10 @@ class FarziConfig(FarziLoopConfig):
     coupled: bool = False
     """Whether the token after a place is its target, as in the paper; else each place has a target of its own."""
     width: int | None = Field(default=None, ge=1)
-    """d, numbers of a token, as far as there are so many tokens and items; None: what the start needs, the student's
-    dim, without a consensus as much for every teacher, and one more for popularity."""
+    """d, width of a token, at most the number of tokens and of items; None: what the initialisation needs, the
+    student's dim, without a consensus as much for every teacher, and one more for popularity."""
     sharpness: float = Field(default=20.0, gt=0)
-    """Of an item's own token at the start: this times the likeness of others to it; coupled: 2."""
+    """Initial sharpness of an item's own token: this times the similarity of others to it; coupled: 2."""
     foresight: float = Field(default=1.0, ge=0)
     """Weight of the teachers' predictions at the start."""
     popularity: float = Field(default=0.0, ge=0)
@@ -148,11 +148,11 @@ class FarziConfig(FarziLoopConfig):
         return self.joined if self.joined is not None else rows.n_rows < self.places_read * len(rows)
 
     def student_settings(self) -> dict[str, Any]:
-        """Of the student's model."""
+        """Returns the settings of the student's model."""
         return {"length": max(self.length, _LEAST_LENGTH), **_STUDENT.get(self.student, {}), **self.model}
 
     def teacher_settings(self) -> dict[str, Any]:
-        """Of a teacher's model and its training, but for its seed."""
+        """Returns the settings of a teacher's model and its training, except its seed."""
         training = {
             "dropout": 0.2,
             "learning_rate": 3e-3,
@@ -164,7 +164,8 @@ class FarziConfig(FarziLoopConfig):
         return {**self.student_settings(), **training, **self.teacher}
 
     def fit_settings(self) -> dict[str, Any]:
-        """Of a model that is fitted on the sequences as the students in validation are, but for twice as many steps.
+        """Returns the settings of a model fitted on the sequences like the students in validation, for twice as many
+        steps.
 
         Sequences are learned along trajectories of ``horizon`` steps, since longer ones cost more, but serve longer
         trainings better still (on ml-100k, 50 sequences and 20, three seeds each: validation ndcg@10 .1263 and .1224

@@ -18,9 +18,9 @@ from torch.autograd.function import once_differentiable
 CHUNKED_ABOVE = 50_000
 """Items above which nothing of the size places × items is made."""
 
-# Places × items of so many bytes at a time: small beside the items' table of so many items, and in a CPU's cache.
+# Bytes of positions × items at a time: small beside a large table of items, and within a CPU's cache.
 _CHUNK_BYTES = 4 << 20
-# So many places at least that the sums over chunks, of the table's size, stay cheap beside the products.
+# Minimum number of positions, so that the sums over chunks, of the table's size, stay cheap beside the products.
 _LEAST_PLACES = 32
 
 
@@ -43,7 +43,7 @@ class SoftTokens:
 
     @property
     def device(self) -> torch.device:
-        """Of D and M."""
+        """Device of D and M."""
         return self.latent.device
 
     @property
@@ -78,7 +78,7 @@ def numbers_needed(n_items: int, held: int, copies: int, narrow: int) -> int:
 
 
 def places_at_once(n_places: int, n_items: int) -> int:
-    """Of so many places, those whose scores of all items are there at a time."""
+    """Returns the number of positions whose scores of all items are in memory at a time."""
     return n_places if n_items <= CHUNKED_ABOVE else min(n_places, _chunk(n_items, itemsize=4))
 
 
@@ -92,7 +92,7 @@ def log_partition(states: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
 
 
 def chunks(n_places: int, n_items: int, itemsize: int) -> Iterator[slice]:
-    """So many places at a time that places × items of numbers of ``itemsize`` bytes stay small."""
+    """Returns the number of positions at a time such that positions × items of ``itemsize`` bytes stay small."""
     size = _chunk(n_items, itemsize)
     return (slice(start, start + size) for start in range(0, n_places, size))
 

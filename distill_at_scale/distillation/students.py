@@ -85,7 +85,7 @@ class Student(ABC):
         states = self.states(parameters, inputs, training=True).to(table.dtype)
         flat = states.flatten(0, 1)
         if self.n_items <= soft_tokens.CHUNKED_ABOVE and (inputs.requires_grad or targets.requires_grad):
-            # A second derivative will be asked for: one graph of all places is faster than chunks made anew.
+            # A second derivative will be asked for: one graph of all positions is faster than recomputed chunks.
             partition = (flat @ table.T).to(table.dtype).logsumexp(dim=1).sum()
         else:
             partition = log_partition(flat, table)

@@ -1,6 +1,6 @@
 """SyntheticDataset: what a distiller makes, as a folder on any storage that opens in one line.
 
-<uri>/manifest.json          written last: a folder without it is no synthetic dataset
+<uri>/manifest.json          written last: a folder without it is not a synthetic dataset
       data.safetensors       rows (float32, synthetic users × items) for Distill-CF
       data.safetensors.zst   latent sequences and their decoder, 8 bits a number, for Farzi
       items.parquet          the parent's: item · item_id · train_count
@@ -60,8 +60,8 @@ class SyntheticDataset:
             content = storage.read_bytes(storage.join(uri, NAME))
         except FileNotFoundError:
             begun = storage.exists(storage.join(uri, WORK))
-            mend = "run the same das distill again to finish it" if begun else "das distill makes one"
-            raise DasError(f"{place} is no synthetic dataset: it has no {NAME}; {mend}.") from None
+            fix = "run the same das distill again to finish it" if begun else "das distill makes one"
+            raise DasError(f"{place} is not a synthetic dataset: it has no {NAME}; {fix}.") from None
         file = storage.join(uri, NAME)
         if recorded.parse_json(content, file, FIX)[0].get("format") == DATASET_FORMAT:
             raise DasError(
@@ -154,9 +154,9 @@ class SyntheticDataset:
         plain users already and come out as they are.
 
         Args:
-            how: of rows, ``top_k`` takes the largest, ``sample`` draws without replacement in proportion to the
+            how: For rows, ``top_k`` takes the largest, ``sample`` draws without replacement in proportion to the
                 numbers; of a place's soft token, the likeliest item or a drawn one.
-            seed: of the draws.
+            seed: Seed of the draws.
         """
         if self.manifest.kind == "sequences":
             return discrete_sequences(self.sequences(), how, seed)
@@ -199,7 +199,7 @@ def write(uri: str, data: np.ndarray | LatentSequences, parent: Dataset, describ
     """Writes synthetic users or sequences; the manifest goes last, and an old one is taken away first.
 
     Args:
-        uri: of the folder.
+        uri: Address of the folder.
         data: rows, float32 [n_users, n_items], or latent sequences.
         parent: the dataset that they were distilled from; its items come along.
         described: the manifest's fields that are not about files or the parent, and ``n_rows``, the parent's

@@ -40,7 +40,7 @@ class SequencesRecord(_Record):
     student: str
     """the model that they were made for"""
     settings: dict[str, Any]
-    """of that model and its training, as it was validated: what a fit takes where nothing else is set"""
+    """Settings of that model and its training, as validated; the defaults of a fit."""
     shuffled: bool
     """whether the student takes them in random orders, else in turn"""
     metric: str
@@ -72,7 +72,7 @@ class SyntheticManifest(_Record):
     """synthetic users, or sequences"""
     n_items: int = Field(ge=1)
     sequences: SequencesRecord | None = None
-    """of sequences alone"""
+    """Record of sequences; None for rows."""
     curve: list[dict[str, float]] = Field(default_factory=list)
     """validations on the way: step, metric, and λ of rows"""
     chosen: dict[str, Selection] = Field(default_factory=dict)

@@ -30,7 +30,7 @@ class RealUsers:
     rows take their places in the batches all the same: in a sample of few of the users, set a larger batch_size.
 
     Attributes:
-        n_users, n_items: of the whole dataset.
+        n_users, n_items: Size of the whole dataset.
         n_rows: train rows of all workers' users, distinct pairs.
         n_filled: users with train rows, of all workers.
         numbers: int64 [u], this worker's users with train rows, ascending.
@@ -40,7 +40,7 @@ class RealUsers:
     Args:
         source: this worker's share.
         communicator: the workers that distill together.
-        seed: of everything that is drawn.
+        seed: Random seed.
         judged: about how many users are judged on validation, of all workers; drawn by hash.
         device: where numbers are added up over the workers.
     """
@@ -86,7 +86,7 @@ class RealUsers:
     def batch(self, step: int, size: int) -> tuple[sp.csr_array, np.ndarray]:
         """This worker's users of the batch of a step.
 
-        All users come once before any comes again, in an order that is drawn anew each time round.
+        All users come once before any comes again, in an order that is drawn again each time.
 
         Args:
             step: counted from 0.
@@ -105,8 +105,8 @@ class RealUsers:
         """Splits train rows at random into what a step may see and what it must predict.
 
         Args:
-            rows, users: of a batch.
-            share: of the rows that are hidden, in [0, 1).
+            rows, users: Rows and users of a batch.
+            share: Share of the rows that are hidden, in [0, 1).
 
         Returns:
             (inputs, hidden), CSR [b, n_items] each.
@@ -179,7 +179,7 @@ class RealUsers:
 def _permuted(places: np.ndarray, n: int, begin: hashing.Stream, rounds: np.ndarray) -> np.ndarray:
     """Where each of the places 0 … n − 1 goes in a random permutation, one for each round; nothing is stored.
 
-    A Feistel network permutes the numbers of twice so many bits; one that leaves [0, n) is sent through it again
+    A Feistel network permutes numbers with twice this many bits; a number outside [0, n) passes through it again
     (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002).
     """
     half = max(1, (max(n - 1, 1).bit_length() + 1) // 2)

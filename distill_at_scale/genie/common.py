@@ -23,8 +23,9 @@ def common_models(models: Mapping[Cell, Set[str]], methods: Mapping[Cell, str]) 
     models alone.
 
     Args:
-        models: of each cell, those that were fitted on its small data and on all; cells without any are left out.
-        methods: of each cell.
+        models: Models of each cell that were fitted on both its small data and all data; cells without any are
+            excluded.
+        methods: Method of each cell.
 
     Returns:
         for each cell with models their names, in order.

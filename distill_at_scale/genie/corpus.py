@@ -28,7 +28,7 @@ class Entry:
     """One log.
 
     Attributes:
-        name: of the dataset made of it.
+        name: Name of the dataset made from it.
         split: how it is split.
         source: the real log that it is cut from; None for a generated one.
         make: makes it, of the source's rows or of nothing.
@@ -97,7 +97,7 @@ def corpus() -> list[Entry]:
 
 
 def family(name: str, fingerprint: str) -> str:
-    """What a dataset is cut from, by its name; the dataset itself, by its fingerprint, when it is no cut."""
+    """Returns what a dataset was cut from, by its name; its own fingerprint if it was not cut."""
     source, separator, _ = name.partition(_SEPARATOR)
     return source if separator else fingerprint
 

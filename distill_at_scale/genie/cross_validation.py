@@ -39,15 +39,15 @@ class CrossValidation(BaseModel):
     """share of the cells that their 90 % interval holds"""
     random_precision: float
     random_regret: float
-    """of choosing any method"""
+    """Regret of choosing a method at random."""
     single_precision: float
     single_regret: float
-    """of the method that is best on average over the training datasets, whatever the budget"""
+    """Regret of the method that is best on average over the training datasets, for any budget."""
     by_budget_precision: float
     by_budget_regret: float
-    """of the method that is best on average at the task's budget"""
+    """Regret of the method that is best on average at the task's budget."""
     means_mse: float
-    """of predicting every method by its mean over the training datasets at that budget"""
+    """Error of predicting every method by its mean over the training datasets at that budget."""
     kinds: dict[str, int]
     """kind of model -> how often it was chosen"""
 
@@ -69,7 +69,7 @@ def judge(
         table, y: cells and their targets, float64 [n].
         families: [n], of each cell.
         names: kinds of models to choose among; default: all.
-        parts: families are left out in so many parts, or one at a time where there are fewer.
+        parts: Number of parts in which families are held out, or one family at a time if there are fewer.
         on_progress: called with the number of parts that are done.
         taught: what models are taught in place of ``y``; default: ``y``.
     """

@@ -39,7 +39,7 @@ class ShardFeatures:
     """What is known of some users' train rows; those of disjoint users merge.
 
     Attributes:
-        degrees: rows of a user -> users with so many (those without any left out).
+        degrees: Number of rows of a user -> number of such users (excluding those without rows).
         ratings: number of rows with ratings, their sum, and the sum of their squares.
         hashes: uint64 [s], of the sampled users.
         samples: their rows.
@@ -52,12 +52,12 @@ class ShardFeatures:
 
     @classmethod
     def of(cls, rows: Interactions, user_hash: np.ndarray, n_users: int) -> ShardFeatures:
-        """Of one shard.
+        """Computes the sketch of one shard.
 
         Args:
             rows: train rows.
             user_hash: uint64 [b], of the users' ids.
-            n_users: of the whole dataset, which decides how many of them are sampled.
+            n_users: Number of users of the whole dataset, which determines how many are sampled.
         """
         counts = rows.counts
         values, users = np.unique(counts[counts > 0], return_counts=True)
@@ -121,7 +121,7 @@ class ShardFeatures:
 
 
 def dataset_features(dataset: Dataset, shards: Sequence[int]) -> ShardFeatures:
-    """Of some shards of a dataset, one after another."""
+    """Computes the sketch of some shards of a dataset, one after another."""
     total = ShardFeatures()
     for shard in shards:
         rows = dataset.interactions("train", shards=[shard])
@@ -134,7 +134,7 @@ def _distribution(name: str, degrees: np.ndarray, counts: np.ndarray) -> dict[st
     """Shape of a distribution whatever its scale: order statistics as multiples of the mean, and concentration.
 
     Args:
-        name: of the nodes.
+        name: Name of the kind of nodes.
         degrees: int64 [d], ascending.
         counts: int64 [d], nodes of each degree.
     """

@@ -24,7 +24,7 @@ def component_sizes(matrix: sp.csr_array) -> np.ndarray:
 
 
 def clustering(matrix: sp.csr_array) -> float:
-    """Share of paths of three edges that are part of a cycle of four; 0 where there is no such path.
+    """Share of paths of three edges that are part of a cycle of four; 0 without such paths.
 
     Source: Robins, Alexander, "Small worlds among interlocking directors" (2004): 4 C4 / L3. Taken from users ×
     users, block by block: time is the sum over items of their squared degrees.
@@ -70,7 +70,7 @@ def singular_values(matrix: sp.csr_array, k: int, seed: int = 0, most: float = n
     component of a normalised matrix has 1.
 
     Args:
-        seed: of the vector that Lanczos' method starts from.
+        seed: Seed of the initial vector of Lanczos' method.
         most: what no singular value exceeds, as far as that is known; spares components.
     """
     _, labels = csgraph.connected_components(_adjacency(matrix), directed=False)

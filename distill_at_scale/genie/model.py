@@ -47,9 +47,9 @@ class Target:
     """One thing that is predicted.
 
     Attributes:
-        kind: of the model.
+        kind: Kind of the model.
         model: trained on all cells.
-        widths: of its 90 % intervals.
+        widths: Widths of its 90 % intervals.
         validation: regret and squared error of every kind on datasets held out.
     """
 
@@ -109,9 +109,9 @@ class DataGenie:
         """Trains on cells of many datasets.
 
         Args:
-            cells: of sweeps.
+            cells: Cells of sweeps.
             features: fingerprint -> features, of every dataset of ``cells``.
-            kinds: of models to choose among, for each target by its regret on datasets held out.
+            kinds: Kinds of models to choose from, for each target by the regret on held-out datasets.
 
         Raises:
             DasError: when there are too few datasets to hold any out.
@@ -141,7 +141,7 @@ class DataGenie:
         """What is kept of a dataset.
 
         Args:
-            features: of the dataset.
+            features: Features of the dataset.
             methods: default: all that were tried.
             budgets: those outside of what was tried are left out.
 
@@ -223,7 +223,7 @@ class DataGenie:
         """Writes it into a folder; ``genie.json``, which says that it is one, last.
 
         Args:
-            uri: of the folder.
+            uri: Address of the folder.
             more: to be kept beside, as the judgement on datasets left out.
         """
         uri = storage.normalise(uri)
@@ -291,7 +291,9 @@ def describe(uri: str) -> dict[str, Any]:
     try:
         raw = storage.read_bytes(file)
     except FileNotFoundError:
-        raise DasError(f"{place} is no Data-Genie: it has no {NAME}; `das genie train` makes one of sweeps.") from None
+        raise DasError(
+            f"{place} is not a Data-Genie: it has no {NAME}; `das genie train` makes one from sweeps."
+        ) from None
     content, checksum = recorded.parse_json(raw, file, FIX)
     if content.get("format") != FORMAT or content.get("version") != VERSION:
         raise DamagedFileError(f"{storage.redact(file)} is damaged or of another version; {FIX}.")
@@ -371,7 +373,7 @@ def bounded(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def _compared(cells: pl.DataFrame) -> list[list[str] | None]:
-    """Of each cell the models on which it is compared; None: on all that it has, as in tables of earlier versions."""
+    """Returns the models on which each cell is compared; None: all its models, as in tables of earlier versions."""
     return cells["models"].to_list() if "models" in cells.columns else [None] * len(cells)
 
 

@@ -27,10 +27,10 @@ class Neighbours:
     """The training datasets as points: features with mean 0 and deviation 1; distances are root mean squares.
 
     Attributes:
-        names: of the features.
-        fingerprints: of the datasets.
+        names: Names of the features.
+        fingerprints: Fingerprints of the datasets.
         points: float64 [datasets, features], as measured.
-        scaler: of the points.
+        scaler: Scaler of the points.
         limit: how far from its nearest neighbour a dataset may be and still be like it.
     """
 
@@ -42,7 +42,7 @@ class Neighbours:
 
     @classmethod
     def fit(cls, features: Mapping[str, Mapping[str, float]], names: Sequence[str]) -> Neighbours:
-        """Of the training datasets' features by fingerprint."""
+        """Builds the index from the training datasets' features by fingerprint."""
         points = np.stack([feature_vector(one, names) for one in features.values()])
         scaler = Scaler.fit(points)
         scaled = (points - scaler.mean) / scaler.deviation

@@ -29,7 +29,7 @@ class NetworkConfig(BaseModel):
     """Numbers that stand for a method."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     steps: int = Field(default=150, ge=1)
-    """Of all cells at once: there are few enough."""
+    """Number of training steps; each uses all cells, which are few."""
     rate: float = Field(default=1e-2, gt=0)
     decay: float = Field(default=1e-2, ge=0)
     """Weight decay, decoupled (AdamW)."""

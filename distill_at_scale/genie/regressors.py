@@ -87,7 +87,7 @@ def make(name: str) -> Regressor:
         DasError: listing the kinds.
     """
     if name not in KINDS:
-        raise SettingError(f"'{name}' is no kind of model; Data-Genie chooses among {', '.join(KINDS)}.")
+        raise SettingError(f"'{name}' is not a kind of model; Data-Genie chooses among {', '.join(KINDS)}.")
     return Blend(_BLENDS[name]) if name in _BLENDS else _SINGLE[name]()
 
 
@@ -150,7 +150,7 @@ def choose(
 
     Args:
         table, y: cells and their targets.
-        groups: of each cell, what must not be in training and validation at once.
+        groups: Group of each cell; a group is never in both training and validation.
         names: kinds to choose among; default: all.
         taught: what models are taught in place of ``y``, by which they are judged all the same; default: ``y``.
 

@@ -39,7 +39,7 @@ class LogDesign:
         drift: utility that an item loses within a tenth of the log's time around its peak; 0: nothing changes.
         noise: share of the users who choose without taste and links.
         noise_by_activity: 1: those are the most active users, -1: the least active, 0: any; between: more or less so.
-        seed: of everything that is drawn.
+        seed: Random seed.
     """
 
     users: int = 800

@@ -54,7 +54,7 @@ class Encoder:
     """How features become columns.
 
     Attributes:
-        names: of the dataset features, in the order of the columns.
+        names: Names of the dataset features, in the order of the columns.
         methods: the methods, in the order of their numbers.
     """
 

@@ -24,8 +24,8 @@ from distill_at_scale.genie.common import classes, common_models, main_models, s
 NAME, TRIALS = "sweep.json", "trials.parquet"
 """files of a sweep: its dataset, settings and result; its trials"""
 VERSION = 2
-"""of the former, which has records of the latter: of what is there, and while that is replaced, of what comes"""
-FIX = "run the same das sweep again, which makes it anew of its trials' records"
+"""Schema version of sweep.json, which records trials.parquet: its current content and, while replaced, the next."""
+FIX = "run the same das sweep again, which rebuilds it from its trials' records"
 """what to do where one is damaged; the end of a sentence"""
 FULL = "full"
 """the method that leaves everything"""
@@ -72,7 +72,7 @@ def read_trials(uri: str) -> tuple[dict[str, Any], pl.DataFrame]:
     """What ``sweep.json`` says of a sweep, and its trials.
 
     Raises:
-        DasError: when there is no sweep, or none of its trials has ended.
+        DasError: The sweep does not exist, or none of its trials has ended.
         DamagedFileError: when a file of it is.
     """
     uri = storage.normalise(uri)
@@ -81,7 +81,7 @@ def read_trials(uri: str) -> tuple[dict[str, Any], pl.DataFrame]:
         described = read_description(uri)
         content = storage.read_bytes(storage.join(uri, TRIALS))
     except FileNotFoundError:
-        raise DasError(f"{place} is no sweep: it has no {NAME} with {TRIALS}; das sweep makes one.") from None
+        raise DasError(f"{place} is not a sweep: it has no {NAME} with {TRIALS}; das sweep makes one.") from None
     file = storage.join(uri, TRIALS)
     # The first version had no record of them.
     if described.get("version", 1) != 1 and record_of(TRIALS, content).model_dump() not in described["trials"]:
@@ -110,7 +110,7 @@ def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS, kept_of: str =
     """What every method keeps at every budget.
 
     Args:
-        trials: of any number of datasets.
+        trials: Trials of any number of datasets.
         metrics: whose rankings of the models are compared; none leaves out τ, which takes most of the time.
         kept_of: The metric of which a share is kept.
 
@@ -167,7 +167,7 @@ _CELLS: dict[str, Any] = {
 
 
 _Pair = tuple[dict[str, Any], dict[str, Any]]
-"""of a model and a seed: the trial on all data and that on the small data"""
+"""Pairs of trials per model and seed: on the full data and on the small data."""
 _OfCell = dict[int, dict[str, _Pair]]
 """seed -> model -> its pair"""
 
@@ -238,7 +238,7 @@ def _cell(
 
 
 _Pairs = Sequence[_Pair]
-"""of one seed, for each model"""
+"""Trial of one seed, for each model."""
 
 
 def _tau(pairs: _Pairs, metrics: Sequence[str]) -> float | None:

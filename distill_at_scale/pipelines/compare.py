@@ -41,7 +41,7 @@ class Compared(BaseModel):
     """share of the train rows that was asked for"""
     seed: int | None
     share: float
-    """of the full dataset's train rows"""
+    """Share of the full dataset's train rows."""
     retention: Retention
     models: dict[str, Trained]
 
@@ -50,9 +50,9 @@ class Comparison(BaseModel):
     """All models on all datasets."""
 
     uri: str
-    """of the folder with all fits and this result"""
+    """Address of the folder with all fits and this result."""
     data: dict[str, Any]
-    """of the full dataset: uri, fingerprint, train rows, judged rows that a draw among equal times chose"""
+    """Description of the full dataset: uri, fingerprint, train rows, judged rows that a draw among equal times chose"""
     metrics: list[str]
     """the kept share is reported for the first"""
     chosen_by: str
@@ -75,7 +75,7 @@ def compare(config: CompareConfig) -> Comparison:
     one with more datasets or models takes up what is known.
 
     Raises:
-        DasError: unknown model or setting, a dataset that is no part of the full one, a metric that is not measured.
+        DasError: unknown model or setting, a dataset that is not part of the full one, a metric that is not measured.
     """
     started = time.time()
     settings_by_model = by_owner(config.set, config.models, f"{config.models[0]}.NAME=VALUE")

@@ -51,15 +51,15 @@ class DistillResult(BaseModel):
     settings: dict[str, dict[str, float]]
     """chosen on validation, by model"""
     sequences: SequencesRecord | None
-    """of sequences: what they are, what a fit takes, and their validation metric at the start, learned and stored"""
+    """Description of sequences, settings of a fit, and their validation metric: initial, learned and stored."""
     bytes: int
-    """of the rows' or sequences' file"""
+    """Bytes of the rows' or sequences' file."""
     real_bytes: int
-    """of the dataset's shards"""
+    """Bytes of the dataset's shards."""
     wall_s: float
     cpu_s: float
     peak_mib: float
-    """of the largest worker"""
+    """Peak memory of the largest worker."""
     notes: list[str]
     """what to know of what was chosen, as sentences"""
 
@@ -70,7 +70,7 @@ def distill(config: DistillConfig) -> DistillResult:
 
     Raises:
         DasError: no dataset, a wrong setting, more users than there are or longer sequences than theirs, an output
-            that exists or in which another run has begun, too little memory, a loss that is no number.
+            that exists or in which another run has begun, too little memory, a loss that is NaN.
     """
     distiller = distiller_of(config)
     dataset = Dataset.open(config.data)
@@ -153,7 +153,7 @@ def _begun(output: str) -> dict[str, Any] | None:
     """The plan of an unfinished run at the output."""
     plan = storage.join(output, WORK, _PLAN)
     try:
-        return recorded.read_json(plan, "start anew with --overwrite, or remove it")
+        return recorded.read_json(plan, "start again with --overwrite, or remove it")
     except FileNotFoundError:
         return None
 
@@ -174,7 +174,7 @@ def _claim(config: DistillConfig, method: BaseModel, dataset: Dataset, output: s
         if not config.overwrite:
             raise OutputExistsError(
                 f"{place} holds an unfinished run with other settings ({', '.join(differing)}); take those, another "
-                "--output, or start anew with --overwrite."
+                "--output, or start again with --overwrite."
             )
         storage.remove(work)
     elif found is None and storage.exists(storage.join(output, NAME)):

@@ -23,7 +23,7 @@ from distill_at_scale.pipelines.runtime.tasks import load as load_shared
 from distill_at_scale.pipelines.runtime.tasks import run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
 
-# What a task sends back is a histogram of scores; so many of them at most reach the driver.
+# Each task returns a histogram of scores; at most this many of them reach the driver.
 _MAX_GROUPS = 64
 
 
@@ -35,7 +35,7 @@ class Evaluation(BaseModel):
     metrics_all_users: dict[str, float]
     """the same with users without held-out rows counted as 0"""
     standard_errors: dict[str, float | None]
-    """of the averages, over users; None where there is but one"""
+    """Standard errors of the averages, over users; None for a single user."""
     resampled: dict[str, list[float]] | None = None
     """ranking metrics averaged over resampled users, if asked for"""
     n_users: int

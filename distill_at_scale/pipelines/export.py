@@ -45,7 +45,7 @@ class ExportResult(BaseModel):
     """A log and how large it is."""
 
     uri: str
-    """of the file; of the folder where there may be several"""
+    """Bytes of the file, or of the folder if there are several."""
     format: str
     rows: int
     splits: dict[str, int]

@@ -49,7 +49,7 @@ class FitResult(BaseModel):
     wall_s: float
     cpu_s: float
     peak_mib: float
-    """of the process that fitted, the largest of several"""
+    """Peak memory of the process that fitted, the largest of several."""
 
 
 @verb(FitConfig, "data", "model")

@@ -30,7 +30,7 @@ def from_frame(frame: Any, names: Mapping[str, str | None], **settings: Any) -> 
     Args:
         frame: any table.
         names: user, item, rating, time -> column.
-        settings: of `prepare`; ``output`` may be None.
+        settings: Settings of `prepare`; ``output`` may be None.
 
     Raises:
         SettingError: no frame, a column that is missing, a wrong setting.
@@ -52,7 +52,7 @@ def from_ray(rows: Any, names: Mapping[str, str | None], **settings: Any) -> Dat
         DasError: as `prepare`.
     """
     if not hasattr(rows, "map_batches") or not hasattr(rows, "schema"):
-        raise SettingError(f"A {type(rows).__name__} is no ray.data.Dataset; Dataset.from_frame takes frames.")
+        raise SettingError(f"A {type(rows).__name__} is not a ray.data.Dataset; Dataset.from_frame takes frames.")
     if settings.get("order") == "file":
         raise SettingError("order='file' needs rows in an order, which those of Ray Data have not; give a time column.")
     with session.ensure(settings.get("address")):

@@ -12,7 +12,7 @@ def inspect(config: InspectConfig) -> Dataset:
     """Opens a dataset and, with ``verify``, compares every file with its checksum.
 
     Raises:
-        DasError: when there is no finished dataset, or a file is missing or altered.
+        DasError: The dataset is missing or not finished, or a file is missing or altered.
     """
     dataset = Dataset.open(config.data)
     if config.verify:

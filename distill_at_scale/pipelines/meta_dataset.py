@@ -40,7 +40,7 @@ METHODS = (
     "sensitivity_users",
     "svp_bias_users",
 )
-"""Of each family of samplers at least one, and those that take seconds."""
+"""Default samplers: at least one of each family, and those that take seconds."""
 BUDGETS = (0.02, 0.1, 0.3, 0.6)
 MODELS = ("popularity", "ease", "svd_ae", "infinite_ae")
 SEEDS = 1
@@ -62,9 +62,10 @@ def meta_dataset(
 
     Args:
         logs, output, names: as :func:`prepare_corpus` has them.
-        methods, budgets, models, seeds: of every sweep; methods that go by time are left out where there is none.
+        methods, budgets, models, seeds: Settings of every sweep; methods that go by time are left out where there is
+            none.
         time_budget_s: no dataset is begun after so long; the same call goes on later.
-        address: of a Ray cluster; default: the session that is there, else this machine.
+        address: Address of a Ray cluster (default: the current session, else this machine).
 
     Returns:
         All trials that ended, those of earlier calls included.

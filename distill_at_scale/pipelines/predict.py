@@ -45,7 +45,7 @@ MANIFEST = "predictions.json"
 LISTS, SIMILAR = "predictions", "similar_items"
 _OWNED = rf"(?:{LISTS}|{SIMILAR})/part-\d{{5,}}\.parquet"
 
-# Users of a block: so many batches, and never so few that reading their shard costs more than scoring them.
+# Users of a block: this many batches, so that reading their shard does not cost more than scoring them.
 _BATCHES, _LEAST_USERS = 4, 4096
 
 
@@ -73,7 +73,7 @@ class Predictions(BaseModel):
     wall_s: float
     cpu_s: float
     peak_mib: float
-    """of the largest worker"""
+    """Peak memory of the largest worker."""
 
 
 @dataclass(frozen=True)

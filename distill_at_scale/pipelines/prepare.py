@@ -119,7 +119,7 @@ class _Prepare:
             )
 
     def _begin(self, schema: LogSchema, pieces: list[Fragment]) -> bool:
-        """Takes up the work of an earlier run of the same job or starts anew; True when all is done."""
+        """Takes up the work of an earlier run of the same job or starts again; True if all is done."""
         plan = {
             "config": self.content,
             "schema": schema.model_dump(mode="json"),

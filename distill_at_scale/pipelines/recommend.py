@@ -61,7 +61,7 @@ class Option(BaseModel):
     unit: str
     """what ``share`` counts: train rows, users or sequences"""
     share: float | None
-    """of the log's train rows, or of its users"""
+    """Share of the log's train rows, or of its users."""
     bytes_share: float | None
     """bytes that it takes, as a share of those of all train rows"""
     models: list[str]

@@ -26,7 +26,7 @@ class Cell(BaseModel):
     method: str
     budget: float
     share: float | None
-    """of the full dataset's train rows"""
+    """Share of the full dataset's train rows."""
     rows: float | None
     bytes: float | None
     tau: float | None
@@ -43,7 +43,7 @@ class Cell(BaseModel):
     kept_by_model: dict[str, float | None]
     make_cpu_s: float
     fit_cpu_s: float
-    """of one round of training: each model fitted once on the small data"""
+    """CPU-seconds of one round of training: each model fitted once on the small data."""
     fit_full_cpu_s: float
     """the same on the full data"""
     n_seeds: int
@@ -104,7 +104,7 @@ class ReportResult(BaseModel):
     """Everything that the page shows."""
 
     uri: str
-    """of the page"""
+    """Address of the page."""
     sweep: str
     data: str
     """URI of the full dataset"""
@@ -128,13 +128,13 @@ class ReportResult(BaseModel):
     trials: int
     seeds: list[int]
     full_bytes: float | None
-    """of the full dataset's train rows"""
+    """Share of the full dataset's train rows."""
     notes: list[str]
     """what the sweep was asked for and did not do, as sentences"""
     config: dict[str, Any]
     """settings of the sweep"""
     versions: dict[str, str]
-    """of the software that ran it"""
+    """Versions of the software that ran it."""
 
 
 @verb(ReportConfig, "sweep")
@@ -142,7 +142,7 @@ def report(config: ReportConfig) -> ReportResult:
     """Gathers what the trials of a sweep, finished or not, say; see :class:`~distill_at_scale.config.ReportConfig`.
 
     Raises:
-        DasError: when there is no sweep, or none of its trials has ended.
+        DasError: The sweep does not exist, or none of its trials has ended.
     """
     sweep = storage.normalise(config.sweep)
     storage.check_writable(storage.normalise(config.output))
@@ -265,5 +265,5 @@ def _by_model(text: str) -> dict[str, float | None]:
 
 
 def _number(value: Any) -> float | None:
-    """None for what is no finite number."""
+    """Returns the number, or None if it is not finite."""
     return None if value is None or not math.isfinite(value) else float(value)

@@ -62,7 +62,7 @@ class SampleRecord(BaseModel):
     rows: int
     """train rows kept"""
     share: float
-    """of the parent's train rows"""
+    """Share of the parent's train rows."""
     users: int
     """users with train rows"""
     items: int
@@ -147,7 +147,7 @@ class _Sample:
         return self._finish(written, items)
 
     def _begin(self) -> None:
-        """Takes up the work of an earlier run of the same job or starts anew."""
+        """Takes up the work of an earlier run of the same job or starts again."""
         fingerprint = self.dataset.manifest.fingerprint
         plan = {**self.content, "budgets": self.budgets, "parent": fingerprint, "versions": run_record.made_with()}
         digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()

@@ -351,7 +351,7 @@ class _Sweep:
 
 
 def _name(pair: EvaluationTask) -> str:
-    """Of a pair's trial."""
+    """Returns the name of an evaluation's trial."""
     return "-".join(pair.record.removesuffix(".json").rsplit("/", 2)[1:])
 
 

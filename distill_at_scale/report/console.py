@@ -145,7 +145,7 @@ def show_fetched(result: FetchResult) -> None:
 
 
 def _words(value: Any) -> list[str]:
-    """Of an option on the command line."""
+    """Converts a setting's value to words of the command line."""
     if isinstance(value, list):
         return [str(one) for one in value]
     if isinstance(value, dict):

@@ -37,11 +37,11 @@ def savings(
 
     Args:
         unit: what the budget counts: train rows, users or sequences.
-        share: of the log's train rows, or of its users.
+        share: Share of the log's train rows, or of its users.
         bytes_share: its bytes as a share of those of the train rows.
         make_cpu_s: CPU-seconds of making it.
         fit_share: cost of training the models on it, as a share of that on everything.
-        fit_cpu_s, fit_full_cpu_s: of these, in CPU-seconds.
+        fit_cpu_s, fit_full_cpu_s: Costs of these fits in CPU-seconds.
         models: that are trained.
     """
     said = []

@@ -18,10 +18,10 @@ D = ("--data", "d", "--output", "o")
     ("arguments", "says"),
     [
         # Verbs and options.
-        ("prepar", r"There is no verb 'prepar'\. Did you mean 'das prepare'\?"),
+        ("prepar", r"Unknown verb 'prepar'\. Did you mean 'das prepare'\?"),
         ("SWEEP --data d", r"Did you mean 'das sweep'\?"),
         ("train", r"Did you mean 'das genie train'\?"),
-        ("genie trian", r"There is no verb 'genie trian'\. Did you mean 'das genie train'\?"),
+        ("genie trian", r"Unknown verb 'genie trian'\. Did you mean 'das genie train'\?"),
         ("xyzzy", "The verbs are quickstart, fetch, "),
         ("fit --modle ease", r"das fit has no option --modle\. Did you mean --model\?"),
         ("sweep --budget 0.1", r"has no option --budget\. Did you mean --budgets\?"),

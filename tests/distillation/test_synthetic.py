@@ -86,7 +86,7 @@ def test_altered_and_missing_files_are_refused(tmp_path: Path, made: SyntheticDa
 
 
 def test_what_is_no_synthetic_dataset_is_refused(tmp_path: Path, made: SyntheticDataset, parent: Dataset) -> None:
-    with pytest.raises(DasError, match=r"no synthetic dataset: it has no manifest\.json; das distill makes one"):
+    with pytest.raises(DasError, match=r"not a synthetic dataset: it has no manifest\.json; das distill makes one"):
         SyntheticDataset.open(str(tmp_path / "nothing"))
     (tmp_path / "begun" / "_work").mkdir(parents=True)
     with pytest.raises(DasError, match="run the same das distill again"):

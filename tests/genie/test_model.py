@@ -118,7 +118,7 @@ def test_its_neighbours_are_the_nearest(genie: DataGenie) -> None:
 
 
 def test_what_is_no_genie_or_an_older_one_is_refused(genie: DataGenie, tmp_path: Path) -> None:
-    with pytest.raises(DasError, match=r"is no Data-Genie.*das genie train"):
+    with pytest.raises(DasError, match=r"is not a Data-Genie.*das genie train"):
         DataGenie.load(str(tmp_path / "nowhere"))
     genie.save(str(tmp_path))
     place = tmp_path / "genie.json"

@@ -105,7 +105,7 @@ def test_wrong_calls_are_sentences(given: dict[str, Any], sentence: str, tmp_pat
 def test_things_that_are_no_rows(prepared: Dataset) -> None:
     with pytest.raises(SettingError, match="A int is no frame"):
         Dataset.from_frame(7)
-    with pytest.raises(SettingError, match=r"A DataFrame is no ray.data.Dataset; Dataset.from_frame takes frames"):
+    with pytest.raises(SettingError, match=r"A DataFrame is not a ray.data.Dataset; Dataset.from_frame takes frames"):
         Dataset.from_ray(pd.DataFrame())
     with pytest.raises(SettingError, match="ids 'own' is not one of original, number"):
         prepared.to_frame(ids="own")  # type: ignore[arg-type]

@@ -173,7 +173,7 @@ def test_what_one_seed_measured_is_never_safe(tmp_path: Path, seeds: int) -> Non
 def test_a_sweep_of_another_dataset_is_refused(sweeps: list[tuple[Dataset, str]], tmp_path: Path) -> None:
     with pytest.raises(DasError, match=r"is a sweep of another dataset .*sweep this one"):
         recommend(data=sweeps[0][0].uri, sweep=sweeps[1][1])
-    with pytest.raises(DasError, match="is no sweep"):
+    with pytest.raises(DasError, match="is not a sweep"):
         recommend(data=sweeps[0][0].uri, sweep=str(tmp_path))
     with pytest.raises(DasError, match="both given"):
         recommend(data=sweeps[0][0].uri, sweep=sweeps[0][1], genie="x")

@@ -69,7 +69,7 @@ def test_a_node_that_lacks_a_plugin_is_named(
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(
         ClusterError,
-        match=r"^Node \d+\.\d+\.\d+\.\d+ \(.*\): 'only_here:Model': there is no module 'only_here'; .*py_modules",
+        match=r"^Node \d+\.\d+\.\d+\.\d+ \(.*\): 'only_here:Model': module 'only_here' is missing; .*py_modules",
     ):
         das.fit(data=data.uri, model="only_here:Model", output=str(tmp_path / "model"))
     assert not (tmp_path / "model").exists()

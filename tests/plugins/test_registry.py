@@ -48,8 +48,8 @@ def test_by_spec() -> None:
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("nowhere.to:Be", "'nowhere.to:Be': there is no module 'nowhere'; install it, or put its folder on PYTHONPATH"),
-        ("outside.nowhere:Be", "there is no module 'outside.nowhere'"),
+        ("nowhere.to:Be", "'nowhere.to:Be': module 'nowhere' is missing; install it, or put its folder on PYTHONPATH"),
+        ("outside.nowhere:Be", "module 'outside.nowhere' is missing"),
         ("outside.model:Dampend", r"outside\.model has no 'Dampend'\. Did you mean 'Dampened'\?"),
         ("outside.model:Unfinished", "is not a model: it lacks .*Config.*_score, .*memory_needed"),
         (
@@ -255,5 +255,5 @@ def test_specs_as_file_names() -> None:
     assert not is_spec("a b:C")
     assert file_name("a.b:C") == "a.b.C"
     assert file_name("svp_mf") == "svp_mf"
-    with pytest.raises(SettingError, match="There is no model 'a:b:c'"):
+    with pytest.raises(SettingError, match="Unknown model 'a:b:c'"):
         find_model("a:b:c")

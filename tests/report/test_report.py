@@ -392,7 +392,7 @@ def test_what_is_no_number_is_a_dash(tmp_path: Path) -> None:
 
 
 def test_no_sweep_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DasError, match="is no sweep"):
+    with pytest.raises(DasError, match="is not a sweep"):
         report.write_report(sweep=str(tmp_path), output=str(tmp_path / "report.html"))
     empty = kit.write_sweep(tmp_path / "sweep", [])
     with pytest.raises(DasError, match="no trial of the sweep has ended yet"):

@@ -144,7 +144,7 @@ def test_ranks_hold_when_draws_share_their_high_bits() -> None:
 
 
 def test_an_unknown_sampler_lists_the_known() -> None:
-    with pytest.raises(Exception, match=r"There is no sampler 'magic'; the samplers are random, .*head_users"):
+    with pytest.raises(Exception, match=r"Unknown sampler 'magic'; the samplers are random, .*head_users"):
         find_sampler("magic")
 
 

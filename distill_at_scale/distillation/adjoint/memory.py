@@ -38,7 +38,7 @@ class Keep(ABC):
         return False
 
     def fitted(self, n_steps: int) -> Keep:
-        """The policy for a trajectory of so many steps."""
+        """Returns the policy for a trajectory of this many steps."""
         return self
 
     @abstractmethod

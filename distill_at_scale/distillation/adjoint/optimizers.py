@@ -75,8 +75,8 @@ class Optimizer(ABC):
 
         Args:
             before, gradient, rate, t: as :meth:`step` had them.
-            bars: of the vectors after the step; they become those of the vectors before it, in place, without what
-                reaches the parameters through the gradient.
+            bars: Adjoints of the vectors after the step; they become those of the vectors before it, in place, without
+                what reaches the parameters through the gradient.
 
         Returns:
             the gradient's bar; the rate's bar.

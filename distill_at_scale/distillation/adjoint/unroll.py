@@ -47,7 +47,7 @@ def unroll(
     derivatives of the result exist.
 
     Args:
-        loss: of any functional model; pure but for torch's random generator, and differentiable twice.
+        loss: Loss of any functional model; pure except for torch's random generator, and differentiable twice.
         parameters: a tree of floating-point tensors of one dtype and device.
         data: any tree. Cut it into one tensor a batch where a step uses a part: a step's gradients are as large as the
             tensors that it touches.

@@ -58,7 +58,7 @@ class FarziDistiller(Distiller):
         if workers > c.parallel:
             raise SettingError(
                 f"--workers {workers} is more than the run's parallel={c.parallel} pools; set fewer workers, or begin "
-                "anew with --overwrite."
+                "again with --overwrite."
             )
 
     def memory(self, dataset: Dataset, workers: int) -> int:

@@ -54,10 +54,10 @@ class SketchDistiller(Distiller):
 
 
 def rows_memory(number: int, batch: int, dataset: Dataset, workers: int) -> int:
-    """Bytes that each of so many workers needs to make rows.
+    """Returns the bytes that each worker needs to make rows.
 
     Args:
-        number: of synthetic users.
+        number: Number of synthetic users.
         batch: real users of a step.
     """
     # Histories, their kernel and predictions; rows with gradient, moments and copies; the share of the users.

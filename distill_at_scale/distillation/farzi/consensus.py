@@ -33,7 +33,7 @@ def consensus(
     Args:
         teachers: at least one, of one architecture.
         lessons: from the train rows; the k-th one is learned in step k.
-        steps: of Adam.
+        steps: Number of Adam steps.
         validate: the metric of parameters, larger being better; the same on all workers.
     """
     values = [validate(teacher.parameters) for teacher in teachers]

@@ -197,7 +197,7 @@ class Farzi:
             if theirs.get(key) != json.loads(json.dumps(value)):
                 raise DasError(
                     f"The checkpoint has {key}={theirs.get(key)}, this run {value}; "
-                    "go on with the checkpoint's or start anew elsewhere."
+                    "go on with the checkpoint's or start again elsewhere."
                 )
         device = self.latent.decoder.device
         # Copied, so that they lie as torch lays them out: the last bits of a product depend on where numbers lie.
@@ -344,7 +344,7 @@ class Farzi:
             self.best = _copied(self.averaged)
 
     def _horizon(self) -> int:
-        """Steps after which a trajectory begins anew by now."""
+        """Current number of steps after which a trajectory restarts."""
         c = self._config
         if c.first_horizon is None or c.first_horizon >= c.horizon:
             return c.horizon

@@ -39,7 +39,7 @@ def fit_sequences(
 
     Args:
         latent: on the CPU.
-        name: of the model, sasrec or gru4rec.
+        name: Name of the model, sasrec or gru4rec.
         settings: as :func:`settings_for` gives them.
         shuffled: whether each pass has an order of its own.
         item_space: fingerprint of the item numbering.

@@ -44,8 +44,8 @@ def real_sequences(rows: Interactions, n_sequences: int, length: int, seed: int,
 
     Args:
         rows: train rows.
-        n_sequences, length: of the result.
-        seed: of the draw.
+        n_sequences, length: Number and length of the sequences.
+        seed: Seed of the draw.
         joined: whether the users' newest items, up to ``length`` of each and two at least, are laid end to end and cut
             to length; else each sequence is one user's.
 
@@ -96,10 +96,10 @@ def start_from_teachers(
         n_sequences, length, width: μ, ξ, d.
         coupled: whether a place's target is the next place's token. Then each token's logits are the sum of the three
             terms below; else inputs have the first, targets the other two.
-        sharpness: of an item's own token: this times the likeness of others to it, by :func:`_likeness`.
+        sharpness: Sharpness of an item's own token: this times the similarity of others to it, by :func:`_likeness`.
         foresight: this times the teachers' logits for the place.
         popularity: this times the logarithm of the items' train rows.
-        seed: of the users drawn.
+        seed: Seed of the draw of users.
         joined: as of :func:`real_sequences`.
 
     Raises:

@@ -20,11 +20,11 @@ class InnerLoop:
 
     Attributes:
         batch: sequences of a step.
-        rate: of the student's Adam.
+        rate: Learning rate of the student's Adam.
         shuffled: whether each pass over the sequences has an order of its own, drawn from ``seed``; else they are
             taken in turn, always alike.
-        seed: of the order and of dropout.
-        n_steps: of a whole training, over which learned rates are laid; needed where there are any.
+        seed: Seed of the order and of dropout.
+        n_steps: Number of steps of a whole training, over which learned rates are laid out; required with them.
         mixed: whether the student's passes are made in bfloat16.
     """
 
@@ -57,7 +57,7 @@ STRETCH = 10
 """Steps of a student that is not differentiated, taken at once."""
 
 OPTIMIZER = Adam(eps_root=1e-12)
-"""Of students."""
+"""Optimizer of students."""
 
 
 def run_inner_loop(

@@ -20,7 +20,7 @@ class LatentSequences:
     Attributes:
         inputs: D, float [μ, ξ, d].
         decoder: M, float [d, V].
-        targets: of decoupled ones, as ``inputs``; None for coupled ones.
+        targets: Targets of decoupled sequences, in the form of ``inputs``; None for coupled ones.
         temperature: τ.
         log_rates: float [k], of students' learning rates: the logarithm of the factor by which a rate is multiplied in
             each k-th part of a training, where such were learned; else None.

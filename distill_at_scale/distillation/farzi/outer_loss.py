@@ -55,7 +55,7 @@ class OuterBatches:
             rows: train rows.
             length: items of a window, the asked ones not counted.
             least_context: items that must stand before a place that is asked.
-            seed: of all lessons.
+            seed: Seed of all outer batches.
 
         Raises:
             DasError: when no user has as many rows.

@@ -18,7 +18,7 @@ from distill_at_scale.errors import DasError
 
 _STEPS = 127
 _LEVEL = 19
-"""Of zstd: the files are small and written once."""
+"""Compression level of zstd: the files are small and written once."""
 
 
 def quantise(latent: LatentSequences) -> bytes:

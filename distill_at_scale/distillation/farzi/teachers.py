@@ -21,7 +21,7 @@ def is_on_the_way(epoch: int) -> bool:
 
 
 class WindowExamples(Examples):
-    """Windows of users with two items at least, each drawn anew every time: ``items`` int64 [b, w], padded at the left
+    """Windows of users with at least two items, each drawn again every time: ``items`` int64 [b, w], padded at the left
     with n_items.
 
     A user has as many windows an epoch as are needed to cover the rows. The end of a window is drawn so that every

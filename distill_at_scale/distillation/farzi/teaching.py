@@ -54,10 +54,10 @@ def train_teachers(job: Job, config: FarziConfig) -> tuple[list[Teacher], list[P
                 sealed.write(_on_the_way(files[k], trainer.epoch), safetensors.torch.save(_learned(trainer)))
 
         folder = f"teacher-{k}"
-        for anew in (False, True):
+        for again in (False, True):
             if _is_taught(files[k], config):
                 break
-            if anew:
+            if again:
                 # Its last checkpoint lies behind what it was on its way.
                 storage.remove(storage.join(job.work, folder))
             cpu = time.process_time()
@@ -107,7 +107,8 @@ def _starters(
     rows: Interactions,
     validate: Callable[[Parameters], float],
 ) -> list[Teacher]:
-    """Whom the sequences start from; their consensus is kept, so that a run that goes on does not need it anew."""
+    """Returns the users that the sequences are initialised from; their consensus is stored, so a resumed run reuses
+    it."""
     file, first = storage.join(job.work, "consensus.safetensors"), job.communicator.rank == 0
     sound = first and sealed.is_sound(file, "consensus")
     there = torch.tensor([sound], dtype=torch.int64, device=job.device)
@@ -155,7 +156,7 @@ def _on_the_way(file: str, epoch: int) -> str:
 
 
 def _all_on_the_way(file: str, epochs: int, config: FarziConfig) -> list[str]:
-    """Where all are that are kept of a teacher with so many epochs."""
+    """Returns the addresses of all stored states of a teacher with this many epochs."""
     return [_on_the_way(file, epoch) for epoch in range(1, epochs + 1) if config.pretrained and is_on_the_way(epoch)]
 
 
@@ -168,7 +169,7 @@ def _is_taught(file: str, config: FarziConfig) -> bool:
 
 
 def _key(dataset: Dataset, config: FarziConfig, settings: dict[str, Any], seed: int) -> str:
-    """Of all that a teacher depends on; its file's name where several runs share it."""
+    """Returns the digest of everything a teacher depends on; it names the file that several runs share."""
     content = [dataset.manifest.fingerprint, config.student, settings, seed, version("torch")]
     if config.pretrained:
         content.append("on the way")

@@ -77,7 +77,7 @@ def read_learned(work: str, shard: int) -> tuple[Arrays, Arrays]:
     """What a shard learned for itself, and what all share.
 
     Raises:
-        DamagedFileError: missing or altered; then it is learned anew by the next run.
+        DamagedFileError: The file is missing or altered; the next run computes it again.
     """
     folder = storage.join(work, FOLDER)
     files = (restartable.part(folder, shard, ".safetensors"), storage.join(folder, "shared.safetensors"))

@@ -49,13 +49,13 @@ def holds_already(output: str, what: str) -> OutputExistsError:
 
 
 def planned(plan_uri: str) -> str | None:
-    """The digest of the plan of an unfinished run; None where there is no plan.
+    """Returns the digest of an unfinished run's plan; None without a plan.
 
     Raises:
         StorageError: the plan cannot be read. What is there may be another's, so nothing is cleared.
     """
     try:
-        return recorded.read_json(plan_uri, "remove it to begin anew").get("digest")
+        return recorded.read_json(plan_uri, "remove it to start again").get("digest")
     except FileNotFoundError:
         return None
 

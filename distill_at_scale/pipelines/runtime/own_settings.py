@@ -18,7 +18,7 @@ from distill_at_scale.validation import did_you_mean, same_name
 
 
 class NoSettings(BaseModel):
-    """Of what has none."""
+    """Settings of a method without any."""
 
     model_config = ConfigDict(extra="forbid")
 

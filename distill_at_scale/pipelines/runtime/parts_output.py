@@ -6,7 +6,7 @@
           run.json                    how the run went
           <name>.json                 the manifest, written last: a folder without it is not finished
 
-The same command, run again after a kill, keeps the parts that are done; another one begins anew.
+The same command, run again after a kill, keeps the parts that are done; another command starts again.
 """
 
 from __future__ import annotations

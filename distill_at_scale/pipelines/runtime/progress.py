@@ -23,7 +23,7 @@ _POLL_S = 0.5
 _NAME, _BAR = 24, 40
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _TURNS_PER_S = 5
-# What ended first says little on the rest: an estimate waits for so many seconds and so many steps, and for a share of
+# The first steps to end say little about the rest: an estimate waits for these seconds and steps, and a share of
 # all steps, or for a minute.
 _ESTIMATE_S, _ESTIMATE_STEPS, _ESTIMATE_SHARE, _ESTIMATE_AT_LAST_S = 5.0, 2, 0.05, 60.0
 
@@ -52,7 +52,7 @@ class TimeLeft:
         self.total, self._known, self._start = total, known, time.monotonic()
 
     def skip(self, steps: int) -> None:
-        """So many steps were done before, as an earlier run left them."""
+        """Counts the steps that an earlier run has done."""
         self._known += steps
         self._start = time.monotonic()
 
@@ -99,7 +99,7 @@ def stage(name: str, total: int, shown: bool = True) -> Iterator[Stage]:
             plain.close()
         return
     bar = _Bar(name, total)
-    # Measured anew at every frame: the window may be resized.
+    # Measured at every frame: the window may be resized.
     with Live(get_renderable=lambda: bar.line(console.width), console=console, refresh_per_second=_TURNS_PER_S):
         yield bar
         bar.close()

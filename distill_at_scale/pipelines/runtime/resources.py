@@ -42,7 +42,7 @@ def require_gpu() -> None:
 
 
 def use_threads(cpus: int) -> None:
-    """Lets torch use so many threads in this process, but no more than there are cores to run them.
+    """Sets the number of torch threads of this process, at most the number of cores.
 
     A Ray node may be given more CPUs than the machine has; threads that wait for one another while they share a core
     are slower than one alone.

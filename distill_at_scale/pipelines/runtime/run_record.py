@@ -51,7 +51,7 @@ class RunRecord:
     """Collects times and memory while a verb runs.
 
     Attributes:
-        verb: of the run.
+        verb: Verb of the run.
         config: its settings.
     """
 

@@ -36,9 +36,9 @@ def ensure(address: str | None = None, num_cpus: int | None = None) -> Iterator[
     """Connects to Ray for a block; a session that this block started ends with it, any other stays.
 
     Args:
-        address: of an existing cluster (``auto``, ``host:port``, ``ray://…``); None joins the session that is
+        address: Address of an existing cluster (``auto``, ``host:port``, ``ray://…``); None joins the session that is
             already there (inside a job, a notebook, a test) and else starts one on this machine.
-        num_cpus: of a session started here; default: all.
+        num_cpus: CPUs of a session started here (default: all).
 
     Raises:
         ClusterError: when the cluster cannot be reached, or Ray does not start.
@@ -65,8 +65,8 @@ def connect(
 
     Args:
         address, num_cpus: as :func:`ensure` has them.
-        runtime_env: of the workers, as Ray takes it; ships models, samplers and distillers of one's own to a cluster:
-            ``{"py_modules": ["folder/mypackage"]}`` or ``{"pip": ["mypackage"]}``.
+        runtime_env: Ray's runtime environment of the workers; ships models, samplers and distillers of one's own to a
+            cluster: ``{"py_modules": ["folder/mypackage"]}`` or ``{"pip": ["mypackage"]}``.
 
     Raises:
         ClusterError: when the cluster cannot be reached or has other versions of Python, Ray or PyTorch than this
@@ -153,7 +153,7 @@ def _init(options: dict[str, Any]) -> None:
             ray.init(**options)
     except BaseException:
         ray.shutdown()
-        # What Ray had started when it failed is no session yet, that a shutdown would end.
+        # Processes that Ray had started when it failed are not yet a session that a shutdown would end.
         started = [child for child in _children() if child not in before]
         for child in list(started):
             with contextlib.suppress(psutil.Error):

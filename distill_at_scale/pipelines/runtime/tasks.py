@@ -25,12 +25,12 @@ from distill_at_scale.errors import DasError, PluginError, rebuilt
 from distill_at_scale.pipelines.runtime import plugins, progress, resources, run_record, worker_warnings
 
 ANYWHERE: Literal["DEFAULT"] = "DEFAULT"
-"""Where a task of ours may run. Said in so many words, since one started by a trial of Ray Tune would else be held to
+"""Scheduling strategy of tasks. It is set explicitly, since one started by a trial of Ray Tune would else be held to
 the resources of that trial, which has none but for waiting."""
 
 # Light tasks that are under way at most: few enough for the driver, and enough for thousands of CPUs.
 _UNDER_WAY = 4096
-# Tasks of several items are at least so many, lest the last ones leave CPUs idle for long.
+# Minimum number of tasks of several items, so that the last ones do not leave CPUs idle for long.
 _TASKS_PER_CPU = 8
 # As malloc.h of glibc numbers them.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -55,7 +55,7 @@ def run_stage(
         work: picklable; must be safe to run twice.
         items: picklable descriptions, one part each.
         shared: objects that every task gets.
-        num_cpus: of one task.
+        num_cpus: CPUs of one task.
         shown: whether there is progress to see; not worth a line for what takes a moment.
         light: whether a part takes a moment, so that plain tasks do it at less cost.
         together: items that one task may do, one after another, where there are many: of parts that take less than a
@@ -243,7 +243,7 @@ class _Answer:
 def _keep_memory() -> None:
     """Has this process keep what NumPy frees, up to 256 MiB, for its next arrays.
 
-    glibc would give it back to the system and have it handed out anew, page by page: a fifth of the CPU of a pass over
+    glibc would give it back to the system and request it again, page by page: a fifth of the CPU of a pass over
     shards. An array of 32 MiB or more still goes back by itself. Elsewhere than on glibc nothing changes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None

@@ -9,7 +9,7 @@ from distill_at_scale.genie.features import ShardFeatures, dataset_features
 from distill_at_scale.pipelines.runtime import run_record, session
 from distill_at_scale.pipelines.runtime.tasks import run_stage
 
-# A task sends back a histogram and its share of the sampled users' rows; so many of them at most reach the driver.
+# A task sends back a histogram and its share of the sampled users' rows; at most this many of them reach the driver.
 _MAX_GROUPS = 64
 
 
@@ -17,8 +17,8 @@ def features(dataset: Dataset, address: str | None = None) -> dict[str, float]:
     """The features of a dataset's train rows, by name; see :mod:`distill_at_scale.genie.features`.
 
     Args:
-        dataset: of any size: what reaches the driver are counts, and the rows of a few thousand users.
-        address: of a Ray cluster; default: the session that is there, else this machine.
+        dataset: Dataset of any size: what reaches the driver are counts, and the rows of a few thousand users.
+        address: Address of a Ray cluster (default: the current session, else this machine).
 
     Raises:
         DasError: when there are no train rows.

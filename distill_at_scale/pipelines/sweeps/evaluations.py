@@ -61,12 +61,12 @@ class EvaluationTask:
 
     Attributes:
         model: its name.
-        settings: of the model.
+        settings: Settings of the model.
         data, fingerprint: what it learns from; a dataset or a synthetic one.
         full, full_fingerprint: the dataset whose users are asked.
         record: file for what it measures.
         split: whose rows are predicted.
-        seed: of the negatives of auc, and of the resampled users.
+        seed: Seed of the negatives of auc, and of the resampled users.
         resample: whether to measure over resampled users too.
     """
 
@@ -98,9 +98,9 @@ class EvaluationTask:
         """A pair with its record under ``output``.
 
         Args:
-            model_seed: of the initialisation and batches of a model trained by gradients; one in closed form is the
-                same for all seeds.
-            settings: of the model; one of them may be its seed.
+            model_seed: Seed of the initialisation and batches of a model trained by gradients; one in closed form is
+                the same for all seeds.
+            settings: Settings of the model; one of them may be its seed.
             metric: by which the model chooses on validation rows, where its settings do not say.
         """
         settings = dict(settings or {})
@@ -170,7 +170,8 @@ def other_metrics(settings: Mapping[str, Mapping[str, Any]], metric: str) -> lis
 
 
 def lotteries(trained: Iterable[tuple[str, Trained]]) -> list[str]:
-    """Of fits, each with its model: which models' choices on validation rows were lotteries, a sentence for each."""
+    """Returns a sentence for each fit whose selection on validation rows was a lottery, given fits with their
+    models."""
     of_model: dict[str, list[Trained]] = {}
     for model, one in trained:
         of_model.setdefault(model, []).append(one)

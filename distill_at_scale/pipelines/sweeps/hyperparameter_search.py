@@ -41,7 +41,7 @@ class Searched(BaseModel):
     owner: str
     """the model or distiller"""
     key: str
-    """of everything that the search depends on"""
+    """Digest of everything that the search depends on."""
     metric: str
     chosen: dict[str, float]
     """the best settings"""
@@ -76,7 +76,7 @@ def search(
 
     Args:
         settings: that are given, and not searched.
-        budget: of a distiller, as a share of the users.
+        budget: Budget of a distiller, as a share of the users.
         trials: settings that are tried, the defaults first.
         output: folder of the sweep.
         deadline: as of :func:`~distill_at_scale.pipelines.sweeps.tune.run_trials`.
@@ -156,7 +156,7 @@ def _at(found: list[Tried], settings: Mapping[str, float]) -> float | None:
 
 
 def _distiller(owner: str, settings: Mapping[str, Any], users: int) -> Distiller:
-    """With settings, into so many users or sequences; what is wrong is said as `distill` says it."""
+    """Distills with settings into this many users or sequences; errors are those of `distill`."""
     kind: type[Distiller] = DISTILLERS[owner]
     return kind.create({**kind.for_workers(1), **settings, kind.size(): users}, owner)
 

@@ -48,11 +48,11 @@ class SmallDataset(BaseModel):
     rows: int = 0
     """train rows; of a distiller synthetic users or sequences"""
     share: float = 0.0
-    """of the full dataset's train rows; of a distiller of its users"""
+    """Share of the full dataset's train rows; for a distiller, of its users."""
     bytes: int = 0
-    """of the train rows' files"""
+    """Bytes of the train rows' files."""
     cpu_s: float = 0.0
-    """of making it alone, but for what selecting other budgets in the same pass added"""
+    """CPU-seconds of making it alone, except for what selecting other budgets in the same pass added."""
     wall_s: float = 0.0
 
 
@@ -273,7 +273,7 @@ def command(data: str, method: str, budget: float, number: int, unit: str) -> st
 
     Args:
         data: URI of the full one.
-        number: of users or sequences, of a distiller.
+        number: Number of users or sequences of a distiller.
         unit: as :func:`unit` gives it.
     """
     place = shlex.quote(storage.redact(data))

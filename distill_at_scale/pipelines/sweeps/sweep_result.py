@@ -14,7 +14,8 @@ class SweepResult(BaseModel):
     """no trial failed, and none is left for another reason than the time budget; else `das sweep` exits with 1"""
     uri: str
     data: dict[str, Any]
-    """of the full dataset: uri, fingerprint, train rows, share of the test rows that a draw among equal times chose"""
+    """Description of the full dataset: uri, fingerprint, train rows, share of the test rows that a draw among equal
+    times chose"""
     methods: list[str]
     budgets: list[float]
     models: list[str]

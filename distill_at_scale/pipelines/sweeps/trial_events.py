@@ -18,9 +18,9 @@ from distill_at_scale.pipelines.sweeps.mlflow_runs import MlflowRuns
 from distill_at_scale.pipelines.sweeps.trial_table import TrialTable
 
 FAILED = "failed"
-"""The number of a trial's report that is no number: why it failed, or ""."""
+"""Field of a trial's report that holds text instead of a number: why it failed, or ""."""
 METRIC, ROUND = "validation", "round"
-"""What a trial of a search reports: its best metric so far, and after how many rounds."""
+"""Fields that a trial of a search reports: its best metric so far, and the number of rounds."""
 
 
 class Listener(Protocol):

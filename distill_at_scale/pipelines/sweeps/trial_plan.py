@@ -120,7 +120,7 @@ def plan_trials(
     """Every model on every source that it can learn from.
 
     Args:
-        settings: of the models, by name.
+        settings: Settings of the models, by name.
         output: folder of the sweep.
         learns: whether a model can be fitted on what a method makes.
     """

@@ -24,7 +24,7 @@ class TrialTable:
     """What is known of the trials of one part of a sweep.
 
     Attributes:
-        name: of the part.
+        name: Name of the part.
         total: trials in all.
         best_by: the number by which a trial is better than another; None: they are not compared.
     """
@@ -41,10 +41,10 @@ class TrialTable:
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[TrialTable]:
-        """Shows the table while the block runs; a line now and then where there is no terminal."""
+        """Shows the table while the block runs; without a terminal, prints a line now and then."""
         console = progress.terminal()
         if console is not None:
-            # Measured anew at every frame: the window may be resized.
+            # Measured at every frame: the window may be resized.
             with Live(
                 get_renderable=lambda: self.table(console.width), console=console, refresh_per_second=2
             ) as self._live:

@@ -41,13 +41,13 @@ _GATHER_S = 60.0
 _POLL_S = 0.2
 
 Resources = Mapping[str, float]
-"""of a trial: cpu, gpu, memory in bytes, as Ray has them"""
+"""Resources of a trial: cpu, gpu, memory in bytes, as in Ray."""
 DRIVER: Resources = {"memory": 400 << 20}
-"""of a trial that only waits for tasks of its own: the memory of a process with this package loaded"""
+"""Resources of a trial that only waits for its own tasks: the memory of a process with this package loaded."""
 
 
 def computing(gpu: bool) -> Resources:
-    """Of a trial that computes, on a CPU and where it should a GPU, which its process alone then sees."""
+    """Returns the resources of a trial that computes: a CPU and, if requested, a GPU that only its process sees."""
     return {"cpu": 1, "gpu": 1} if gpu else {"cpu": 1}
 
 
@@ -161,12 +161,12 @@ def run_search(
         first: those tried first: the defaults.
         board: shows how far it is.
         trials: how many settings are tried.
-        rounds: of a trial that is not stopped.
+        rounds: Number of rounds of a trial that is not stopped.
         lanes: trials at once.
-        output, deadline: as of :func:`run_trials`.
-        runs: MLflow's, which get one for each trial.
-        about: parameters of these runs, beside the settings.
-        seed: of the settings that are made up.
+        output, deadline: as in :func:`run_trials`.
+        runs: MLflow runs, one for each trial.
+        about: Parameters of these runs, besides the settings.
+        seed: Seed of the sampled settings.
 
     Returns:
         Every trial that ended.
@@ -231,7 +231,7 @@ def _searched(
     try:
         learn(dict(config), on_progress)
     except DasError as error:
-        # As at a rate at which the loss is no number any more.
+        # For example at a learning rate at which the loss became NaN.
         tune.report({METRIC: sign * best, ROUND: rounds, FAILED: str(error)})
 
 

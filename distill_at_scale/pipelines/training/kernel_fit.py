@@ -261,9 +261,9 @@ def _save_parts(
 
     Args:
         model: all of it but α, which has no columns yet.
-        shelves: of all workers, by rank.
-        n_users: of each worker.
-        names: of the parts, side by side.
+        shelves: Shelves of all workers, by rank.
+        n_users: Number of users of each worker.
+        names: Names of the parts, in column order.
         draft: folder for the description.
         output: folder of the model.
     """

@@ -15,7 +15,7 @@ def fit_here(data: str, name: str, settings: Mapping[str, Any]) -> Recommender:
     """A model fitted on a dataset, or on synthetic users or sequences, as `fit` with one worker makes it.
 
     Raises:
-        DasError: too little memory or too few rows, no validation rows to choose on, a loss that is no number, a
+        DasError: too little memory or too few rows, no validation rows to choose on, a loss that is NaN, a
             model that does not learn from what is synthetic.
     """
     if is_synthetic(data):

@@ -55,7 +55,7 @@ def score_rows(
         record: is told time and memory.
         dataset: whose train rows are scored.
         uri: folder of the row scores, as :func:`row_scores.home` names it.
-        proxy, objective, seed: of the scores; others at ``uri`` are refused.
+        proxy, objective, seed: Settings of the scores; scores with others at ``uri`` are refused.
         epochs: that the scores are the mean over.
         workers, gpu: that train the proxy.
 
@@ -127,7 +127,7 @@ class Hardness:
     """Row scores as samplers read them, with what weights them.
 
     Attributes:
-        uri, manifest: of the row scores.
+        uri, manifest: Address and manifest of the row scores.
         item_counts: int64 [items], train rows of each item over all shards; None without weights.
         n_rows: train rows of all shards.
     """

@@ -48,7 +48,7 @@ def train(
     """Trains a model and saves it at ``output``; goes on from the checkpoints of an earlier run that was killed.
 
     Raises:
-        DasError: too few CPUs or GPUs, too little memory, a loss that is no number, too many dead workers.
+        DasError: too few CPUs or GPUs, too little memory, a loss that is NaN, too many dead workers.
     """
     group = WorkerGroupSpec(
         workers=config.workers,

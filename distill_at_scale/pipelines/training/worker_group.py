@@ -50,7 +50,7 @@ class WorkerGroupSpec:
     """steps; None: one epoch"""
     keep_checkpoints: int = 2
     threads: int = 1
-    """of each worker"""
+    """Threads of each worker."""
 
 
 class TorchCommunicator(Communicator):
@@ -223,7 +223,7 @@ def _on_worker(loop: dict[str, Any]) -> None:
 
 
 def _cpus_each(workers: int) -> int:
-    """The most CPUs that each of so many workers can have on the nodes that are up.
+    """Returns the most CPUs that each of this many workers can have on the nodes that are up.
 
     Raises:
         DasError: when there is not one for each.

@@ -27,7 +27,7 @@ def labels(
     Args:
         named: Name and spot, most important first; a name that finds no place is left out.
         covered: What no name may cover; names never cover each other.
-        better_free: What they cover only where there is no other place.
+        better_free: Areas that labels cover only if no other position is free.
         inside: Where they must lie.
     """
     taken, drawn = list(covered), []

@@ -17,7 +17,7 @@ def tag(name: str, /, *children: str | None, **attributes: Attribute) -> Markup:
     """An element: ``tag("a", "more", href="#more", class_="dim")``.
 
     Args:
-        name: of the element.
+        name: Name of the element.
         children: strings are escaped, :class:`Markup` is taken as it is, None left out.
         attributes: ``_`` becomes ``-``, a final one is dropped (``class_``); None and False are left out, True stands
             alone, other numbers are rounded to a hundredth, which is finer than a screen shows.
@@ -51,7 +51,7 @@ def picture(width: float, height: float, title: str, description: str, *children
     """An SVG that grows and shrinks with its place, with a name and a description for those who do not see it.
 
     Args:
-        width, height: of its own coordinates, at whose scale text has 12 pixels.
+        width, height: Size in its own coordinates, at whose scale text has 12 pixels.
         title: what it is, in a few words.
         description: what it shows, in a sentence.
         children: what is drawn.

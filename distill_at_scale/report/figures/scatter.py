@@ -35,7 +35,7 @@ class Scatter:
         points: what is drawn.
         full: cost of the full data, which keep all; None where it is not known.
         keep: share that was asked for; None draws no line for it.
-        title: of the picture.
+        title: Title of the picture.
         axis: what the cost is, with its unit.
         kept_axis: what is kept, with its unit.
         text: a cost in words.
@@ -88,7 +88,7 @@ class Scatter:
         for point in marked:
             if point.low is not None and point.high is not None:
                 covered += along([(spots[point][0], y.at(point.low)), (spots[point][0], y.at(point.high))])
-        # The recommended one first: where there is no room for all names, it has one.
+        # The recommended one first: if not all names fit, it has one.
         named = [(p.name, spots[p]) for p in named_first]
         if self.full:
             end = (x.at(self.full), y.at(1))

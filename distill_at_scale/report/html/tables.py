@@ -43,7 +43,7 @@ class Heat:
 
     Attributes:
         text: what it says.
-        depth: of its colour, 0 to 1; below 0: of the other colour; None: none.
+        depth: Depth of its colour, 0 to 1; below 0: that of the other colour; None: no colour.
         chosen: whether it is marked.
     """
 
