@@ -71,7 +71,7 @@ class Described:
     """What is said of an exported log.
 
     Attributes:
-        name: of the dataset.
+        name: Name of the dataset.
         splits: rows of each split.
         users, items: counts.
         columns: name → ``int64``, ``string`` or ``float32``.

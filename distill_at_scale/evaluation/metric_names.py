@@ -32,14 +32,14 @@ def needed(metric: str) -> tuple[tuple[int, ...], tuple[str, ...]]:
 
 
 def check(given: str, weighted: bool, beside: tuple[str, ...]) -> str:
-    """A metric's name as it is, once it is known.
+    """Validates a metric's name and returns it.
 
     Args:
         weighted: whether metrics that weigh items are allowed.
         beside: metrics without a cut-off that are allowed.
 
     Raises:
-        ValueError: there is no such metric, or it is not allowed here.
+        ValueError: The metric is unknown, or not allowed here.
     """
     if given in beside:
         return given
@@ -58,8 +58,8 @@ def check(given: str, weighted: bool, beside: tuple[str, ...]) -> str:
 
 
 RankingMetric = Annotated[str, AfterValidator(partial(check, weighted=False, beside=()))]
-"""of rankings, without weights of items"""
+"""Metrics of rankings without weights of items."""
 TrainingMetric = Annotated[str, AfterValidator(partial(check, weighted=False, beside=(MSE,)))]
-"""of models trained by gradients, some of which predict ratings"""
+"""Metrics for models trained by gradients, some of which predict ratings."""
 SelectionMetric = Annotated[str, AfterValidator(partial(check, weighted=True, beside=(AUC,)))]
-"""of models in closed form"""
+"""Metrics for models in closed form."""

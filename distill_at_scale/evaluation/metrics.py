@@ -49,7 +49,7 @@ def inverse_propensities(item_counts: np.ndarray, n_rows: int, a: float = 0.55, 
 
 @dataclass(frozen=True)
 class Ranked:
-    """The top-k lists of b users, every one of whom has held-out items, as metrics see them.
+    """The top-k lists of b users with held-out items, in the form that metrics use.
 
     Attributes:
         k: the cut-off.
@@ -60,7 +60,7 @@ class Ranked:
         reachable: int64 [b], min(\\|T\\|, k).
         first_hit: float64 [b], rank of the first hit from 0 on, also beyond k; infinite without one.
         discounts: float64 [≥ w], 1 / log2(rank + 1).
-        ideal_dcg: float64 [≥ reachable + 1], DCG of so many hits at the head of a list.
+        ideal_dcg: float64 [≥ reachable + 1], DCG of this many hits at the head of a list.
         best_gain: float64 [b], the sum of the ``reachable`` largest weights of T.
     """
 

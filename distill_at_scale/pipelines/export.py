@@ -64,7 +64,7 @@ class _Source:
     """Rows to export, shard by shard; picklable.
 
     Attributes:
-        uri: of the dataset, or the synthetic data.
+        uri: Address of the dataset, or of the synthetic data.
         synthetic: how they are drawn, if they are: how, seed.
         escape: whether ids are escaped.
         say_split: whether rows say their split.
