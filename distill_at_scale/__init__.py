@@ -40,27 +40,14 @@ if TYPE_CHECKING:
     from distill_at_scale.pipelines.sweep import sweep
     from distill_at_scale.report.html import write_report
 
+# Where names are that are not a verb in the module of its name.
 _HOMES = {
-    "Dataset": "data.dataset",
     "DasError": "errors",
+    "Dataset": "data.dataset",
     "SyntheticDataset": "distillation.synthetic",
-    "load_model": "models",
-    "compare": "pipelines.compare",
     "connect": "pipelines.runtime.session",
-    "distill": "pipelines.distill",
-    "doctor": "pipelines.doctor",
-    "evaluate": "pipelines.evaluate",
-    "export": "pipelines.export",
-    "fetch": "pipelines.fetch",
-    "fit": "pipelines.fit",
     "genie_train": "pipelines.genie",
-    "inspect": "pipelines.inspect",
-    "predict": "pipelines.predict",
-    "prepare": "pipelines.prepare",
-    "quickstart": "pipelines.quickstart",
-    "recommend": "pipelines.recommend",
-    "sample": "pipelines.sample",
-    "sweep": "pipelines.sweep",
+    "load_model": "models",
     "write_report": "report.html",
 }
 
@@ -98,9 +85,9 @@ def __getattr__(name: str) -> Any:
     # Loaded at first use: Ray and torch take seconds, and the core must be importable without Ray.
     if name in _NAMESPACES:
         return importlib.import_module(f"distill_at_scale.{name}")
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module 'distill_at_scale' has no attribute '{name}'")
-    return getattr(importlib.import_module(f"distill_at_scale.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"distill_at_scale.{_HOMES.get(name, f'pipelines.{name}')}"), name)
 
 
 def __dir__() -> list[str]:

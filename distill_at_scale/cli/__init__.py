@@ -93,30 +93,32 @@ def _command(name: str, verb: Verb) -> Callable[..., None]:
     return command
 
 
-app = typer.Typer(
-    name="das",
-    help="Makes recommender logs into small datasets on which models train as well as on all of the log.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-@app.callback(invoke_without_command=True)
 def _top(version: Annotated[bool, typer.Option("--version", metavar="", help="Print the version.")] = False) -> None:
     if version:
         print(distill_at_scale.__version__)
         raise typer.Exit()
 
 
-_groups = {word: typer.Typer(help=text, no_args_is_help=True) for word, text in GROUPS.items()}
+def application() -> typer.Typer:
+    """`das` with the verbs there are."""
+    made = typer.Typer(
+        name="das",
+        help="Makes recommender logs into small datasets on which models train as well as on all of the log.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback(invoke_without_command=True)(_top)
+    groups = {word: typer.Typer(help=text, no_args_is_help=True) for word, text in GROUPS.items()}
+    for word, group in groups.items():
+        made.add_typer(group, name=word)
+    for name, verb in VERBS.items():
+        *before, word = name.split()
+        (groups[before[0]] if before else made).command(word)(_command(name, verb))
+    return made
 
-for _word, _group in _groups.items():
-    app.add_typer(_group, name=_word)
 
-for _name, _verb in VERBS.items():
-    *_before, _word = _name.split()
-    (_groups[_before[0]] if _before else app).command(_word)(_command(_name, _verb))
+app = application()
 
 
 def main(verb: str | None = None) -> None:

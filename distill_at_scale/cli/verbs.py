@@ -1,4 +1,8 @@
-"""The verbs of `das`: which settings each takes, what runs it, and what shows its result."""
+"""The verbs of `das`: which settings each takes, what runs it, and what shows its result.
+
+A new verb is its settings in `config`, its file in `pipelines`, and a line here; a line in the package's `__init__`
+makes it a function of `das` too.
+"""
 
 from __future__ import annotations
 
@@ -29,21 +33,25 @@ def _report(name: str) -> Callable[[Any], Any]:
     return call
 
 
+_show_result = _report("show_result")
+
+
 @dataclass(frozen=True)
 class Verb:
     """How a verb is parsed, run and shown.
 
     Attributes:
         model: its settings.
-        show: prints the result for people.
+        show: prints the result for people; by default a line for each of its fields.
         as_json: the result for programs.
         positional: the setting that needs no option.
         keep: writes what only a face makes of the result, as figures.
-        home: ``module:function`` of `pipelines`; by default both have the verb's name.
+        home: ``module:function`` of `pipelines`, or with a whole ``package.module``; by default both have the verb's
+            name.
     """
 
     model: type[BaseModel]
-    show: Callable[[Any], None]
+    show: Callable[[Any], None] = _show_result
     as_json: Callable[[Any], dict[str, Any]] = _dump
     positional: str | None = None
     keep: Callable[[Any], None] | None = None
@@ -77,4 +85,5 @@ GROUPS = {"genie": "Commands for a Data-Genie of your own."}
 def run(name: str, settings: BaseModel) -> Any:
     """Runs a verb; its pipeline is imported only now, since Ray and torch take seconds."""
     module, _, function = (VERBS[name].home or f"{name}:{name}").partition(":")
-    return getattr(importlib.import_module(f"distill_at_scale.pipelines.{module}"), function)(settings)
+    place = module if "." in module else f"distill_at_scale.pipelines.{module}"
+    return getattr(importlib.import_module(place), function)(settings)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
+
 from distill_at_scale.data import storage
 from distill_at_scale.report.layout import byte_size, facts, show
+from distill_at_scale.uris import redact_text
 
 if TYPE_CHECKING:
     from distill_at_scale.pipelines.export import ExportResult
@@ -45,3 +48,8 @@ def show_export(result: ExportResult) -> None:
     if result.format == "hf":
         told.append(("before publishing", "put the log's licence into README.md, and read its note on privacy"))
     show(facts("exported", told))
+
+
+def show_result(result: BaseModel) -> None:
+    """Any result: a line for each of its fields."""
+    show(facts("done", [(name, redact_text(str(value))) for name, value in result]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 import sys
@@ -14,7 +15,9 @@ from dataset_kit import write_dataset
 from plugins_kit import DAMPENED, FIRST, HALF, MEANS, OLDEST, entry_points, forget
 from prepare_kit import inline_prepare, random_rows, write_logs
 
-from distill_at_scale import registry
+import distill_at_scale as package
+from distill_at_scale import cli, registry
+from distill_at_scale.cli import verbs
 from distill_at_scale.config import CompareConfig, DistillConfig
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import PluginError, SettingError
@@ -198,6 +201,35 @@ def test_what_is_no_split_rule_is_said(das: Das) -> None:
         "is not one of leave_2, 20_percent_hist"
         in das("prepare", "--input", "i", "--output", "o", "--split", "x").error
     )
+
+
+# -- verbs ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_verb_is_its_settings_its_function_and_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, das: Das
+) -> None:
+    from outside.verb import CountConfig  # type: ignore[import-not-found]
+
+    monkeypatch.setitem(verbs.VERBS, "count", verbs.Verb(CountConfig, home="outside.verb:count"))
+    monkeypatch.setattr(cli, "app", cli.application())
+    write_dataset(tmp_path, [[(0, 0, 1.0, 1, 0), (1, 1, 1.0, 2, 0)]], [2], 3, item_space="")
+    said = das("count", "--data", str(tmp_path), "--factor", "3")
+    assert said.code == 0, said.err
+    assert said.out.split()[-2:] == ["users", "6"]
+    assert das("count", "--data", str(tmp_path), "--json").json == {"users": 2}
+    assert das("count", "--dat", "x").error == "das count has no option --dat. Did you mean --data?"
+    assert "Factor of the count." in das("count", "--help").out
+
+
+def test_the_face_has_all_verbs() -> None:
+    source = ast.parse(Path(package.__file__).read_text())
+    block = next(node for node in source.body if isinstance(node, ast.If))
+    typed = {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert typed == set(package.__all__)
+    shown = {name for name, one in verbs.VERBS.items() if one.home is None} - {"report"}
+    assert shown <= typed, "a verb of the command line is a function too"
+    assert all(callable(getattr(package, name)) for name in shown)
 
 
 # -- saved models: a file that names code is not trusted -----------------------------------------------------------
