@@ -1,8 +1,8 @@
-"""The settings of every verb: a pydantic model each; every default lives here (or in the model it extends), once.
+"""Settings of every verb, one pydantic model each. Every default has its only home here, or in the model it extends.
 
-The command line, the jobs' YAML files and the functions of the package all fill these models, so that an
-unknown or wrong setting gives the same sentence everywhere. Names are taken in any case; several values may stand in
-one, as ``5,10``, but for paths and addresses, which may hold a comma themselves.
+The command line, the jobs' YAML files and the functions of the package all fill these models, so an unknown or
+invalid setting gives the same message everywhere. Names are accepted in any case. Several values may be joined, as in
+``5,10``, except for paths and addresses, which may contain a comma.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from distill_at_scale.validation import OneOf, seconds
 
 
 class FetchConfig(Verb):
-    """Downloads a public dataset by name, checks it, and says under which licence it comes."""
+    """Downloads a public dataset by name, checks it, and states its licence."""
 
     name: PublicLog
     """Dataset of the catalogue: ml-100k, ml-1m, ml-20m or amazon-beauty."""
@@ -46,32 +46,32 @@ class FetchConfig(Verb):
 
 
 class PrepareConfig(LogOptions, ClusterConfig):
-    """Turns raw logs into a Dataset: checked, de-duplicated, filtered, numbered, split and sharded."""
+    """Turns raw logs into a Dataset: validated, de-duplicated, filtered, numbered, split and sharded."""
 
     output: str
     """Folder or storage URI of the new dataset."""
     split: SplitRule = "leave_2"
-    """How rows are divided into train, validation and test: leave_2 (each user's last row by time is test, the one
+    """Rule that divides rows into train, validation and test: leave_2 (each user's last row by time is test, the one
     before it validation), 20_percent_hist (each user's rows, shuffled, 80/10/10), temporal (at two points in time, the
-    same for all users), column (as the log's own split column says)."""
+    same for all users), column (by the log's own split column)."""
     validation_share: float = Field(0.1, gt=0, lt=1)
     """Share of the rows that --split temporal gives to validation."""
     test_share: float = Field(0.1, gt=0, lt=1)
-    """Share of the rows, the latest, that --split temporal gives to test."""
+    """Share of the rows, the latest ones, that --split temporal gives to test."""
     min_rating: float | None = Field(None, allow_inf_nan=False)
-    """Drop rows with a lower rating; the ratings that stay count as implicit feedback."""
+    """Drop rows with a lower rating; the remaining ratings count as implicit feedback."""
     min_user: int = Field(1, ge=1)
     """Drop users with fewer rows (repeated with --min-item until both hold)."""
     min_item: int = Field(1, ge=1)
     """Drop items with fewer rows."""
     duplicates: Literal["last", "first", "all"] = "last"
-    """Which of several rows of one user and item to keep: the last by time, the first, or all."""
+    """Rows to keep of several with the same user and item: the last by time, the first, or all."""
     max_bad_share: float = Field(0.01, ge=0, le=1)
-    """Stop if a larger share of the rows than this is unusable; fewer go to quarantine and are counted."""
+    """Stop if a larger share of the rows is invalid; otherwise they go to quarantine and are counted."""
     shards: int | None = Field(None, ge=1, le=65536)
     """Number of shards. Default: a power of two that gives each about a million rows."""
     seed: int = Field(0, ge=0, lt=1 << 64)
-    """Random seed, of the shuffle of --split 20_percent_hist and of the order of a user's rows with the same time."""
+    """Random seed of the shuffle of --split 20_percent_hist and of the order of a user's rows with the same time."""
     overwrite: bool = False
     """Replace a dataset that already exists at --output."""
 
@@ -94,31 +94,31 @@ class InspectConfig(Verb):
 
 
 class FitConfig(ClusterConfig):
-    """Fits a recommender on a dataset's train rows; settings left open are chosen on its validation rows."""
+    """Fits a recommender on a dataset's train rows; open settings are selected on its validation rows."""
 
     data: str
     """Dataset, or synthetic dataset, to fit on."""
     model: Model
     """Model to fit. In closed form: popularity, ease, svd_ae, infinite_ae. Trained by gradients: bias, mf, neumf, mvae,
     svae, sasrec, gru4rec, lightgcn. On synthetic users: infinite_ae, ease, mf, mvae; on synthetic sequences: sasrec,
-    gru4rec. Or one of your own, as package.module:Class."""
+    gru4rec. Or your own, as package.module:Class."""
     output: str
     """Folder or storage URI for the fitted model."""
     set: dict[str, Any] = Field(default_factory=dict)
-    """The model's own settings, as lam=5; `das settings MODEL` lists them."""
+    """Settings of the model, such as lam=5; `das settings MODEL` lists them."""
     solver: Literal["auto", "exact", "nystrom", "pcg"] | None = None
-    """How infinite_ae is solved: exact (memory for users × users), pcg (the same answer in less memory), nystrom (an
+    """Solver of infinite_ae: exact (memory for users × users), pcg (the same answer with less memory), nystrom (an
     approximation by landmarks), or auto, which chooses by users, items, memory and workers and says why. Default:
     auto."""
     workers: int = Field(1, ge=1)
-    """Workers that fit together, each on its own shards (for models trained by gradients, and for infinite_ae with
-    solver pcg or nystrom)."""
+    """Number of workers that fit together, each on its own shards (for models trained by gradients, and for infinite_ae
+    with solver pcg or nystrom)."""
     gpu: bool = False
     """Fit on a GPU of the cluster; with several workers, on one GPU each."""
     checkpoint_every: int | None = Field(None, ge=1)
     """Steps between checkpoints. Default: one checkpoint after each pass over the rows."""
     keep_checkpoints: int = Field(2, ge=1)
-    """How many of the newest checkpoints to keep while fitting; all are removed once the model is saved."""
+    """Number of the newest checkpoints to keep while fitting; all are removed once the model is saved."""
     overwrite: bool = False
     """Replace a model that already exists at --output."""
 
@@ -131,45 +131,44 @@ class EvaluateConfig(ClusterConfig):
     model: str
     """Folder or storage URI of a fitted model."""
     split: Literal["validation", "test"] = "test"
-    """Which held-out rows to predict."""
+    """Held-out rows to predict."""
     output: str | None = None
     """File for the metrics, as JSON."""
     ks: Annotated[list[Annotated[int, Field(ge=1)]], AtCommas] = Field(default_factory=lambda: list(KS), min_length=1)
-    """Cut-offs of the ranking metrics, as 5,10."""
+    """Cut-offs of the ranking metrics, such as 5,10."""
     seed: int = Field(0, ge=0)
-    """Random seed, of the negatives drawn for auc and of the resampled users."""
+    """Random seed of the negatives drawn for auc and of the resampled users."""
     resample: bool = False
     """Also average the ranking metrics over 100 resamples of the users (a Poisson bootstrap)."""
 
 
 class ProxyConfig(Verb):
-    """Settings of the proxy model that the samplers svp_* go by."""
+    """Settings of the proxy model of the samplers svp_*."""
 
     objective: Objective = "implicit"
-    """What makes a row hard for the proxy of svp_*: its rank among items not seen (implicit; also for sequential use),
+    """Definition of a hard row for the proxy of svp_*: its rank among unseen items (implicit; also for sequential use),
     or the squared error of its rating (explicit)."""
     proxy_epochs: int = Field(50, ge=1)
     """Passes over the train rows by the proxy of svp_*; a row's score is the mean over them."""
     workers: int = Field(1, ge=1)
-    """Workers that train the proxy of svp_* together."""
+    """Number of workers that train the proxy of svp_* together."""
     gpu: bool = False
-    """Train the proxy of svp_* on one GPU for each worker."""
+    """Train the proxy of svp_* on one GPU per worker."""
 
 
 class SampleConfig(ProxyConfig, ClusterConfig):
-    """Keeps a part of a dataset's train rows: one dataset for each budget, with the same validation and test rows."""
+    """Keeps a part of a dataset's train rows: one dataset per budget, with the same validation and test rows."""
 
     data: str
     """Dataset to sample from."""
     sampler: Sampler
-    """How rows are chosen: random, stratified, temporal, random_users, head_users, centrality, random_walk,
+    """Sampler that selects rows: random, stratified, temporal, random_users, head_users, centrality, random_walk,
     forest_fire, density, sensitivity, sensitivity_users; by SVP-CF: svp_bias, svp_bias_prop, svp_bias_users,
-    svp_bias_users_prop, svp_mf, svp_mf_prop, svp_mf_users, svp_mf_users_prop. Or one of your own, as
-    package.module:OBJECT."""
+    svp_bias_users_prop, svp_mf, svp_mf_prop, svp_mf_users, svp_mf_users_prop. Or your own, as package.module:OBJECT."""
     budget: Annotated[list[Share], AtCommas] = Field(min_length=1)
-    """Share of the train rows to keep, above 0 and at most 1; several at once, as 0.5,0.1,0.01."""
+    """Share of the train rows to keep, above 0 and at most 1; several at once, such as 0.5,0.1,0.01."""
     output: str
-    """Folder or storage URI; each sample goes into a folder SAMPLER-BUDGET below it."""
+    """Folder or storage URI; each sample is written to a folder SAMPLER-BUDGET below it."""
     seed: int = Field(0, ge=0, lt=1 << 64)
     """Random seed."""
     overwrite: bool = False
@@ -177,29 +176,29 @@ class SampleConfig(ProxyConfig, ClusterConfig):
 
     @property
     def budgets(self) -> list[float]:
-        """The shares as numbers, each once, the largest first."""
+        """Distinct budgets as numbers, the largest first."""
         return sorted({float(text) for text in self.budget}, reverse=True)
 
 
 class CompareConfig(ClusterConfig):
-    """Fits the same models on a dataset and on small datasets made of it, and shows what each of them keeps."""
+    """Fits the same models on a dataset and on small datasets made from it, and shows what each of them keeps."""
 
     data: str
-    """The full dataset."""
+    """Full dataset."""
     samples: list[str] = Field(min_length=1)
-    """Small datasets made of it."""
+    """Small datasets made from it."""
     models: Annotated[list[Model], AtCommas] = Field(min_length=2)
-    """Two models or more, whose ranking is compared, as ease,mf; hyper-parameters are tuned on each dataset."""
+    """Two or more models, whose ranking is compared, such as ease,mf; hyper-parameters are tuned on each dataset."""
     output: str
     """Folder or storage URI for the measurements and the result."""
     set: dict[str, Any] = Field(default_factory=dict)
-    """Settings of models, as mf.epochs=5; `das settings MODEL` lists them."""
+    """Settings of models, such as mf.epochs=5; `das settings MODEL` lists them."""
     metrics: Annotated[list[Metric], AtCommas] = Field(default_factory=lambda: list(DEFAULT_METRICS), min_length=1)
     """Metrics by which the rankings of the models are compared."""
     split: Literal["validation", "test"] = "test"
-    """Which held-out rows to predict."""
+    """Held-out rows to predict."""
     seed: int = Field(0, ge=0)
-    """Random seed, of the negatives drawn for auc."""
+    """Random seed of the negatives drawn for auc."""
 
 
 class SweepConfig(ClusterConfig):
@@ -217,13 +216,13 @@ class SweepConfig(ClusterConfig):
     models: Annotated[list[Model], AtCommas] = Field(
         default_factory=lambda: ["popularity", "ease", "svd_ae", "infinite_ae"], min_length=2
     )
-    """Two models or more; hyper-parameters are tuned on each dataset, by validation."""
+    """Two or more models; hyper-parameters are tuned on each dataset, by validation."""
     seeds: int = Field(1, ge=1)
-    """How many times to repeat everything that is random, with the seeds 0, 1, …"""
+    """Number of repetitions of everything random, with the seeds 0, 1, …"""
     output: str
     """Folder or storage URI for the trials, the small datasets and the logs."""
     set: dict[str, Any] = Field(default_factory=dict)
-    """Settings of methods and models, as distill_cf.steps=100 or mf.epochs=5; `das settings NAME` lists them."""
+    """Settings of methods and models, such as distill_cf.steps=100 or mf.epochs=5; `das settings NAME` lists them."""
     gpu: bool = False
     """Use one GPU of the cluster for each model trained by gradients, each proxy of svp_* and each distiller. Trials of
     --search still use CPUs."""
@@ -231,9 +230,9 @@ class SweepConfig(ClusterConfig):
     """Before the sweep, try this many settings of each model trained by gradients and of distill_cf on the full data's
     validation rows, and use the best. Settings given by --set are not searched. Needs Optuna (extra "search")."""
     time_budget: str | None = None
-    """Stop after this long, as 90s, 30m or 2h. What is done is kept; run the same command again to go on."""
+    """Stop after this long, such as 90s, 30m or 2h. Finished work is kept; run the same command again to continue."""
     mlflow: str | None = None
-    """MLflow server or file to log to as well, as http://HOST:5000 or sqlite:///mlflow.db (extra "mlflow").
+    """MLflow server or file to log to as well, such as http://HOST:5000 or sqlite:///mlflow.db (extra "mlflow").
     TensorBoard logs are always written, to tensorboard/ below --output."""
     overwrite: bool = False
     """Replace a sweep that already exists at --output."""
@@ -247,19 +246,20 @@ class SweepConfig(ClusterConfig):
 
     @property
     def shares(self) -> list[float]:
-        """The budgets as numbers, each once, the largest first."""
+        """Distinct budgets as numbers, the largest first."""
         return sorted({float(text) for text in self.budgets}, reverse=True)
 
 
 class RecommendConfig(ClusterConfig):
-    """Says which method, at which budget, keeps enough of a dataset's quality: predicted, or from a sweep."""
+    """Recommends a method and a budget that keep enough of a dataset's quality, as predicted or as measured by a
+    sweep."""
 
     data: str
     """Dataset to make smaller."""
     keep: float = Field(0.95, gt=0, le=1)
     """Share of the full data's ndcg@10 to keep, as a mean over the models."""
     sweep: str | None = None
-    """Sweep of this dataset: recommend from what it measured, not from what Data-Genie predicts."""
+    """Sweep of this dataset: recommend from its measurements, not from what Data-Genie predicts."""
     genie: str | None = None
     """Data-Genie trained by `das genie train`. Default: the one that comes with the package."""
 
@@ -278,16 +278,16 @@ class GenieTrainConfig(ClusterConfig):
     output: str
     """Folder or storage URI for the Data-Genie."""
     kinds: Annotated[list[GenieKind], AtCommas] = Field(default_factory=list)
-    """Models to choose among, by their regret on held-out datasets: additive, means, ridge, trees, pointwise, pairwise,
+    """Models to choose from, by their regret on held-out datasets: additive, means, ridge, trees, pointwise, pairwise,
     blend, anchored. Default: all."""
     judge: bool = False
-    """Also leave each dataset (with all cuts of its log) out in turn and measure the advice on it; takes minutes."""
+    """Also hold out each dataset (with all cuts of its log) in turn and measure the advice on it; takes minutes."""
     overwrite: bool = False
     """Replace a Data-Genie that already exists at --output."""
 
 
 class DoctorConfig(ClusterConfig):
-    """Checks this machine, the cluster and the storage, and says how to fix what is missing or wrong."""
+    """Checks this machine, the cluster and the storage, and says how to fix problems."""
 
     storage: str | None = None
     """Storage URI that must be readable and writable."""
@@ -306,7 +306,7 @@ class SettingsConfig(Verb):
     """Lists the settings of a model, sampler or distiller: name, type, default, meaning."""
 
     name: Annotated[str, OneOf(lambda: EVERYTHING, EVERYTHING.find)] | None = None
-    """A model, sampler or distiller, by name or as package.module:Class. Without it: all names."""
+    """Model, sampler or distiller, by name or as package.module:Class. Without it: all names."""
 
 
 class DistillConfig(ClusterConfig):
@@ -317,44 +317,44 @@ class DistillConfig(ClusterConfig):
     data: str
     """Dataset to distill."""
     method: Distiller = "distill_cf"
-    """distill_cf (synthetic users, learned by gradients through ∞-AE), sketch (synthetic users in closed form, by one
-    randomised SVD, without training) or farzi (synthetic sequences, learned by gradients through the training of a
-    sequential model). Or one of your own, as package.module:Class."""
+    """Distiller: distill_cf (synthetic users, learned by gradients through ∞-AE), sketch (synthetic users in closed
+    form, by one randomised SVD, without training) or farzi (synthetic sequences, learned by gradients through the
+    training of a sequential model). Or your own, as package.module:Class."""
     users: int = Field(500, ge=1)
     """Number of synthetic users (distill_cf, sketch)."""
     sequences: int = Field(50, ge=1)
     """Number of synthetic sequences (farzi)."""
     length: int = Field(20, ge=2)
-    """Items of each sequence (farzi); enough users must have at least as many train rows."""
+    """Number of items per sequence (farzi); enough users must have at least as many train rows."""
     student: Literal["sasrec", "gru4rec"] = "sasrec"
-    """Model that the sequences are made for (farzi)."""
+    """Model that the sequences are learned for (farzi)."""
     teachers_at: str | None = None
-    """Folder or storage URI where farzi keeps its full-data models, so that other runs on the same dataset need not
-    train them again. Default: with the run, and removed at its end."""
+    """Folder or storage URI where farzi stores its full-data models, so that other runs on the same dataset can reuse
+    them. Default: with the run, and removed at its end."""
     output: str
     """Folder or storage URI for the synthetic dataset."""
     set: dict[str, Any] = Field(default_factory=dict)
-    """The method's own settings, as rows=unit; `das settings METHOD` lists them."""
+    """Settings of the method, such as rows=unit; `das settings METHOD` lists them."""
     seed: int = Field(0, ge=0, lt=1 << 63)
     """Random seed."""
     workers: int = Field(1, ge=1)
-    """Workers that distill together, each on its own shards."""
+    """Number of workers that distill together, each on its own shards."""
     gpu: bool = False
-    """Use one GPU of the cluster for each worker."""
+    """Use one GPU of the cluster per worker."""
     checkpoint_every: int = Field(25, ge=1)
     """Steps between checkpoints."""
     keep_checkpoints: int = Field(2, ge=1)
-    """How many of the newest checkpoints to keep while distilling; all are removed once the result is written."""
+    """Number of the newest checkpoints to keep while distilling; all are removed once the result is written."""
     overwrite: bool = False
     """Replace a synthetic dataset that already exists at --output, or a run begun there with other settings."""
 
 
 class ReportConfig(Verb):
-    """Writes what a sweep found as one HTML page that needs no network: quality, cost, and a recommendation."""
+    """Writes the results of a sweep as one HTML page that works offline: quality, cost, and a recommendation."""
 
     sweep: str
     """Sweep, finished or not."""
     output: str
-    """File or storage URI for the page, as report.html; an existing one is replaced."""
+    """File or storage URI for the page, such as report.html; an existing one is replaced."""
     keep: float = Field(0.95, gt=0)
     """Share of the full data's ndcg@10 that the recommended small dataset must keep."""

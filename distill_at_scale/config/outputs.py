@@ -1,4 +1,4 @@
-"""The settings of the verbs that hand results to other programs: predict and export."""
+"""Settings of the verbs that hand results to other programs: predict and export."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from distill_at_scale.data.columns import History
 
 
 class PredictConfig(ClusterConfig):
-    """Recommends items to users with a fitted model: their k best items each, by the log's own ids."""
+    """Recommends to each user its k best items by a fitted model, by the log's own ids."""
 
     data: str
-    """Dataset with the users and their history, which the model was fitted on or has the items of."""
+    """Dataset with the users and their history; the model must have been fitted on it, or have the same items."""
     model: str
     """Folder or storage URI of a fitted model."""
     output: str
     """Folder or storage URI for the lists: predictions/*.parquet with user_id, item_id, rank and score."""
     users: Annotated[str, BeforeValidator(str)] = "all"
-    """Users who get a list: all, a number of users drawn at random, or a file with their ids (one a line, or a column
+    """Users who get a list: all, a number of users drawn at random, or a file with their ids (one per line, or a column
     user_id in CSV or Parquet)."""
     k: int = Field(20, ge=1)
-    """Items of a list; fewer where fewer are left."""
+    """Number of items per list; fewer if fewer remain."""
     history: History = "all"
-    """Which of a user's rows the model goes by, and whose items are not recommended again: all, train+validation (the
+    """Rows of a user that are the model's input, and whose items are not recommended again: all, train+validation (the
     lists that `das evaluate` measures on the test rows) or train (those on the validation rows)."""
     include_seen: bool = False
-    """Recommend items of the history, too; most models do not learn to score them."""
+    """Also recommend items of the history; most models do not learn to score them."""
     similar_items: bool = False
-    """Also write the k items most similar to each item (similar_items/*.parquet): those recommended to a user who has
-    nothing else. With --users 0, these alone."""
+    """Also write the k items most similar to each item (similar_items/*.parquet): those recommended to a user with only
+    that item. With --users 0, only these are written."""
     seed: int = Field(0, ge=0, lt=1 << 63)
-    """Random seed, of the draw of users."""
+    """Random seed of the draw of users."""
     overwrite: bool = False
     """Replace predictions that already exist at --output."""
 
@@ -57,14 +57,14 @@ class ExportConfig(ClusterConfig):
     .test.inter, which RecBole reads by benchmark_filename), or hf (a folder for the Hugging Face Hub: Parquet files of
     each split, a dataset card, Croissant metadata). Ids keep all their digits in each."""
     splits: Annotated[list[Literal["train", "validation", "test"]], AtCommas] = Field(default_factory=list)
-    """Splits to export, as train,test. Default: all, and of a sample train alone, since the others are those of its
-    parent."""
+    """Splits to export, such as train,test. Default: all; for a sample only train, since the others are its
+    parent's."""
     how: Literal["top_k", "sample"] = "top_k"
-    """How real-valued rows become items: those with the largest values (top_k), or drawn in proportion to them
+    """Conversion of real-valued rows to items: those with the largest values (top_k), or drawn in proportion to them
     (sample)."""
     seed: int = Field(0, ge=0, lt=1 << 63)
-    """Random seed, of the draws."""
+    """Random seed of the draws."""
     escape_formulas: bool = False
-    """Put ' before text ids that begin with = + - @ or a tab, which a spreadsheet takes for formulas."""
+    """Put ' before text ids that begin with = + - @ or a tab, which spreadsheets read as formulas."""
     overwrite: bool = False
     """Replace an export that already exists at --output."""

@@ -1,4 +1,4 @@
-"""What the values of settings are: names of tables, shares, lists at commas; and the base of every verb's settings."""
+"""Types of setting values (names of tables, shares, lists), and the base of every verb's settings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ KS = (10, 100)
 
 
 def at_commas(given: Any) -> Any:
-    """Several values may stand in one, as ``0.5,0.1``."""
+    """Splits values that are joined by commas, such as ``0.5,0.1``."""
     if not isinstance(given, list | tuple | str | int | float):
         return given
     several = given if isinstance(given, list | tuple) else [given]
@@ -25,11 +25,11 @@ def at_commas(given: Any) -> Any:
 
 
 def _share(text: str) -> str:
-    """Refuses values that are not shares of the train rows."""
+    """Rejects values that are not shares of the train rows."""
     try:
         share = float(text)
     except ValueError:
-        raise ValueError(f"'{text}' is not a number; a budget is a share of the train rows, as 0.1") from None
+        raise ValueError(f"'{text}' is not a number; a budget is a share of the train rows, such as 0.1") from None
     if not 0 < share <= 1:
         raise ValueError(f"{text} is not a share of the train rows; it must be above 0 and at most 1")
     return text
@@ -55,7 +55,8 @@ class Verb(BaseModel):
     @field_validator("*")
     @classmethod
     def _without_credentials(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuses addresses with a user name or password, but that of a tracking server, which has no other place."""
+        """Rejects addresses with a user name or password, except that of a tracking server, which needs them in the
+        address."""
         for text in value if isinstance(value, list | tuple) else [value]:
             if isinstance(text, str) and info.field_name != "mlflow":
                 check(text)
@@ -64,14 +65,14 @@ class Verb(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _in_any_case(cls, given: Any, info: ValidationInfo) -> Any:
-        """Takes the values of an option with few of them in any case."""
+        """Accepts the values of an option with a few choices in any case."""
         choices = choices_of(cls.model_fields[info.field_name or ""]) if isinstance(given, str) else None
         return (same_name(given, choices) or given) if choices and isinstance(given, str) else given
 
 
 class ClusterConfig(Verb):
-    """Where a verb runs."""
+    """Settings of verbs that run on Ray."""
 
     address: str | None = None
-    """Ray cluster to run on: auto, host:port or ray://host:port. Default: the session this process is connected to,
-    else a Ray of its own on this machine."""
+    """Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process is connected
+    to, else a local Ray on this machine."""

@@ -15,39 +15,40 @@ class DistillCFConfig(ModelConfig):
     """Settings of Distill-CF."""
 
     users: int = Field(default=500, ge=1)
-    """μ, synthetic users."""
+    """μ, number of synthetic users."""
     rows: Literal["free", "unit", "binary", "gumbel", "softmax"] = "free"
-    """free: any real numbers; unit: in [0, 1]; binary: 0 or 1; the paper's: gumbel (drawn), softmax (their mean for
-    large τ)."""
+    """Row parametrisation: free (any real numbers), unit (in [0, 1]), binary (0 or 1); the paper's: gumbel (drawn),
+    softmax (their mean for large τ)."""
     init: Literal["random", "kmeans", "sketch"] = "random"
-    """Where they start: random users, centroids of k-means, or the closed-form sketch."""
+    """Initialisation: random users, centroids of k-means, or the closed-form sketch."""
     steps: int | None = Field(default=None, ge=1)
-    """Steps; None: more for fewer users, 300 for 500 of them."""
+    """Number of steps; None: 300 for 500 users, more for fewer."""
     batch_size: int = Field(default=512, ge=1)
-    """Real users of a step, over all workers."""
+    """Real users per step, over all workers."""
     hide: float | None = Field(default=None, ge=0, lt=1)
-    """Share of a user's items that is hidden and must be predicted; None: .5, in the paper's family 0. (On ml-1m with
-    500 free rows .3, .4, .5, .6 give validation ndcg@10 .2413, .2428, .2436, .2432, hr@100 .580, .586, .594, .591.)"""
+    """Share of a user's items that is hidden and must be predicted; None: 0.5, in the paper's family 0. (On ml-1m with
+    500 free rows 0.3, 0.4, 0.5, 0.6 give validation ndcg@10 0.2413, 0.2428, 0.2436, 0.2432, hr@100 0.580, 0.586, 0.594,
+    0.591.)"""
     learning_rate: float | None = Field(default=None, gt=0)
     """Learning rate of Adam; None: 0.02, in the paper's family 0.04."""
     warm_up: int = Field(default=10, ge=0)
-    """Steps in which the rate rises; then it falls to 0 along a cosine."""
+    """Number of steps in which the rate rises; then it falls to 0 along a cosine."""
     lam: float = Field(default=1.0, gt=0)
-    """λ at the start; it is learned."""
+    """Initial λ; it is learned."""
     temperature: float = Field(default=10.0, gt=0)
-    """τ, of the paper's family."""
+    """τ, temperature of the paper's family."""
     draws: int = Field(default=200, ge=1)
-    """S, of the paper's family."""
+    """S, number of draws of the paper's family."""
     sparsity: float = Field(default=1e-3, ge=0)
-    """ρ, weight of the rows' sums, of the paper's family."""
+    """ρ, weight of the rows' sums in the paper's family."""
     metric: RankingMetric = PRIMARY
-    """Validation metric by which the best state and λ are chosen."""
+    """Validation metric by which the best state and λ are selected."""
     validate_every: int = Field(default=25, ge=1)
     """Steps between validations."""
     patience: int | None = Field(default=None, ge=1)
-    """Steps without a better validation metric after which it stops; None: goes to the end of the schedule."""
+    """Steps without a better validation metric after which it stops; None: runs to the end of the schedule."""
     validation_users: int = Field(default=3000, ge=1)
-    """Users, drawn by hash, on whom it is measured; all where there are fewer."""
+    """Maximum number of users, drawn by hash, on whom the metric is measured."""
     seed: int = Field(default=0, ge=0)
     """Random seed."""
 
@@ -58,7 +59,7 @@ class DistillCFConfig(ModelConfig):
 
     @property
     def hidden(self) -> float:
-        """The share that is hidden, as set or of the family."""
+        """Share of hidden items, as set or by default of the family."""
         return self.hide if self.hide is not None else (0.0 if self.is_of_the_paper else 0.5)
 
     @property

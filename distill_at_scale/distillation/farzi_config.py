@@ -1,4 +1,4 @@
-"""Settings of Farzi: of its loop, and of a whole distillation: what is made, for whom, where it starts."""
+"""Settings of Farzi: of its loop, and of a whole distillation, including its initialisation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from distill_at_scale.evaluation.retention import PRIMARY
 if TYPE_CHECKING:
     from distill_at_scale.data.interactions import Interactions
 
-# Chosen on ml-100k. A coupled token must be item and target at once: students learn from it that what is asked for is
-# what is there, and the longer the more.
+# Selected on ml-100k. A coupled token is both item and target: students learn from it that the target equals the
+# input, the more so the longer they train.
 _COUPLED = {"rate": 4e-3, "sharpness": 2.0, "horizon": 100, "student_rate": 0.02, "shuffled": False}
-# Of students where nothing else is asked for; not the models' own, which are meant for logs.
+# Defaults of students; the models' own defaults are meant for logs.
 _STUDENT: dict[str, dict[str, Any]] = {
     "sasrec": {"dim": 32, "blocks": 1, "heads": 1, "dropout": 0.0},
     "gru4rec": {"dim": 32, "hidden": 64, "dropout": 0.0},
@@ -24,63 +24,64 @@ _LEAST_LENGTH = 50
 
 
 class FarziLoopConfig(BaseModel):
-    """Settings of the distillation, not of the student or of where it starts."""
+    """Settings of the distillation loop, without those of the student and the initialisation."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     steps: int = Field(default=100, ge=1)
-    """Outer steps at most."""
+    """Maximum number of outer steps."""
     rate: float = Field(default=2e-3, gt=0)
     """Learning rate of the outer Adam; falls to a twentieth along a cosine."""
     clip_norm: float = Field(default=1.0, gt=0)
-    """Largest norm of an outer gradient."""
+    """Maximum norm of an outer gradient."""
     average: float = Field(default=0.95, ge=0, lt=1)
-    """Weight of the past in the running mean of the sequences, which is what is validated and returned."""
+    """Weight of the past in the running mean of the sequences, which is validated and returned."""
     batch: int = Field(default=10, ge=1)
-    """Sequences of a student's step."""
+    """Sequences per student step."""
     student_rate: float = Field(default=0.01, gt=0)
     """Learning rate of the student's Adam."""
     rate_spread: float = Field(default=1.0, ge=1)
-    """Trajectories have rates between student_rate over this and times this."""
+    """Spread of the trajectories' learning rates: between student_rate divided by this and times this."""
     shuffled: bool = True
-    """Whether each trajectory takes the sequences in random orders, else in turn."""
+    """Whether each trajectory uses the sequences in random orders, else in turn."""
     window: int = Field(default=10, ge=1)
-    """Student's steps that are differentiated through."""
+    """Number of student steps that are differentiated through."""
     horizon: int = Field(default=800, ge=1)
     """Number of steps after which a trajectory restarts; also the steps of a student in validation."""
     first_horizon: int | None = Field(default=None, ge=1)
-    """Initial length of a trajectory in steps; it grows with the outer steps, and reaches all of
-    the horizon once half of the outer steps are done; None: after all of it from the first."""
+    """Initial length of a trajectory in steps; it grows with the outer steps, up to the horizon once half of the outer
+    steps are done; None: the horizon from the first."""
     learned_rates: int = Field(default=0, ge=0)
-    """Parts of a student's training that have a learning rate of their own, learned with the sequences and stored with
-    them; 0: one rate, as it is set."""
+    """Number of parts of a student's training with their own learning rate, learned with the sequences and stored with
+    them; 0: one rate, as set."""
     pretrained: float = Field(default=0.0, ge=0, le=1)
-    """Share of the trajectories that begin where a teacher was after 1, 2, 4, … epochs of its training; the others have
-    random parameters at first. (Ω of the paper.)"""
+    """Share of the trajectories that begin with a teacher's parameters after 1, 2, 4, … epochs of its training; the
+    others begin with random parameters. (Ω of the paper.)"""
     pool: int = Field(default=5, ge=1)
-    """Trajectories under way; at first the k-th stands at the k-th part of the horizon."""
+    """Number of trajectories in progress; initially the k-th is at the k-th part of the horizon."""
     parallel: int = Field(default=1, ge=1)
-    """Pools; each step goes on with one trajectory of each, on lessons of their own, and takes the mean gradient."""
+    """Number of pools; each step advances one trajectory of each, on its own outer batch, and uses the mean
+    gradient."""
     lesson_users: int = Field(default=128, ge=1)
-    """Windows of real sequences in a lesson."""
+    """Windows of real sequences in an outer batch."""
     lesson_places: int = Field(default=1024, ge=1)
-    """Places asked in them, at most."""
+    """Maximum number of positions predicted in them."""
     least_context: int = Field(default=8, ge=1)
-    """Items that stand before a place that is asked."""
+    """Minimum number of items before a predicted position."""
     teacher_share: float = Field(default=0.8, ge=0, le=1)
-    """Weight of the teachers' predictions in the outer loss; the items that came next have the rest."""
+    """Weight of the teachers' predictions in the outer loss; the rest is that of the actual next items."""
     alignment: float = Field(default=0.0, ge=0)
-    """Weight, in the outer loss, of how unlike the student's states are to the teachers' (1 − linear CKA)."""
+    """Weight, in the outer loss, of the dissimilarity of the student's and the teachers' states (1 − linear CKA)."""
     mixed: bool | None = None
-    """Whether students' passes are made in bfloat16, but for a trajectory's first window, parameters and optimizers
-    staying float32; None: on a GPU. (On ml-100k a gradient then makes an angle of 1° with that in float32, but of 61°
-    in a first window.)"""
+    """Whether students run in bfloat16, except in a trajectory's first window; parameters and optimizers stay float32.
+    None: on a GPU. (On ml-100k a gradient then makes an angle of 1° with that in float32, but of 61° in a first
+        window.)"""
     validate_every: int = Field(default=50, ge=1)
     """Outer steps between validations."""
     validation_students: int = Field(default=4, ge=1)
-    """Students whose mean metric is the validation's; one differs from the next by 3 % on ml-100k."""
+    """Number of students whose mean metric is the validation's; on ml-100k they differ by 3 %."""
     patience: int = Field(default=6, ge=1)
-    """Validations without a better one after which it stops."""
+    """Number of validations without improvement after which it stops."""
     seed: int = Field(default=0, ge=0)
     """Random seed."""
 
@@ -89,43 +90,43 @@ class FarziConfig(FarziLoopConfig):
     """Settings of Farzi, from the log to the sequences."""
 
     sequences: int = Field(default=50, ge=1)
-    """μ."""
+    """μ, number of sequences."""
     length: int = Field(default=20, ge=2)
-    """ξ, places of a sequence."""
+    """ξ, positions of a sequence."""
     start: Literal["teachers", "random"] = "teachers"
-    """What the sequences are before they are learned: real ones as the teachers see them, or noise."""
+    """Initialisation of the sequences: real ones as the teachers see them, or noise."""
     joined: bool | None = None
-    """Whether real sequences that synthetic ones start from are several users' laid end to end, else one user's each;
-    None: where a user has fewer train rows than places on average. (On Amazon Beauty, 200 x 20, the start then has
-    validation ndcg@10 .062 instead of .056: long sequences are few there, and unlike the others.)"""
+    """Whether the real sequences of the initialisation are several users' concatenated, else one user's each; None:
+    joined if a user has fewer train rows than positions on average. (On Amazon Beauty, 200 x 20, the initial sequences
+    then have validation ndcg@10 0.062 instead of 0.056: long sequences are few there, and unlike the others.)"""
     student: Literal["sasrec", "gru4rec"] = "sasrec"
-    """The model that is taught."""
+    """Model that is taught."""
     model: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the student's architecture, as {dim: 64}; those not given: one layer, dim 32, no dropout."""
+    """Settings of the student's architecture, such as {dim: 64}; defaults: one layer, dim 32, no dropout."""
     coupled: bool = False
-    """Whether the token after a place is its target, as in the paper; else each place has a target of its own."""
+    """Whether the next token is a position's target, as in the paper; else each position has its own target."""
     width: int | None = Field(default=None, ge=1)
-    """d, width of a token, at most the number of tokens and of items; None: what the initialisation needs, the
-    student's dim, without a consensus as much for every teacher, and one more for popularity."""
+    """d, width of a token, at most the number of tokens and of items; None: what the initialisation needs: the
+    student's dim, without a consensus as much per teacher, and one more for popularity."""
     sharpness: float = Field(default=20.0, gt=0)
     """Initial sharpness of an item's own token: this times the similarity of others to it; coupled: 2."""
     foresight: float = Field(default=1.0, ge=0)
-    """Weight of the teachers' predictions at the start."""
+    """Initial weight of the teachers' predictions."""
     popularity: float = Field(default=0.0, ge=0)
-    """Weight of the items' log counts at the start."""
+    """Initial weight of the items' log counts."""
     teachers: int = Field(default=3, ge=1)
-    """Models of the student's architecture, trained on the full data, that the sequences start from and learn from."""
+    """Number of models of the student's architecture, trained on the full data, for initialisation and outer loss."""
     consensus: int = Field(default=400, ge=0)
-    """Steps in which one model of that kind learns what the teachers agree on, for the sequences to start from; 0: they
-    start from the mean of the teachers, which needs more width."""
+    """Number of steps in which one such model learns the teachers' mean prediction, for the initialisation; 0: the
+    sequences are initialised from the mean of the teachers, which needs more width."""
     teacher: dict[str, Any] = Field(default_factory=dict)
-    """Settings of their training, as {epochs: 50}."""
+    """Settings of the teachers' training, such as {epochs: 50}."""
     metric: RankingMetric = PRIMARY
-    """By which the teachers' epochs and the best sequences are chosen on validation rows."""
+    """Validation metric by which the teachers' epochs and the best sequences are selected."""
     validation_users: int = Field(default=3000, ge=1)
-    """Users, drawn by hash, on whom it is measured; all where there are fewer."""
+    """Maximum number of users, drawn by hash, on whom the metric is measured."""
     real_users: int = Field(default=100_000, ge=1)
-    """Users, drawn by hash, of whose rows sequences and lessons are made; all where there are fewer."""
+    """Maximum number of users, drawn by hash, from whose rows sequences and outer batches are made."""
 
     @model_validator(mode="before")
     @classmethod
@@ -134,17 +135,17 @@ class FarziConfig(FarziLoopConfig):
 
     @property
     def places_read(self) -> int:
-        """Items of each real sequence that a synthetic one starts from: the last may be a target alone."""
+        """Items read of each real sequence for the initialisation; the last may only be a target."""
         return self.length if self.coupled else self.length + 1
 
     @property
     def token_width(self) -> int:
-        """d as set, or what the start needs."""
+        """d as set, or what the initialisation needs."""
         models = 1 if self.consensus else self.teachers
         return self.width or models * int(self.student_settings()["dim"]) + (self.popularity > 0)
 
     def is_joined(self, rows: Interactions) -> bool:
-        """:attr:`joined` as set, or for these train rows."""
+        """Returns :attr:`joined` as set, or its default for these train rows."""
         return self.joined if self.joined is not None else rows.n_rows < self.places_read * len(rows)
 
     def student_settings(self) -> dict[str, Any]:
@@ -167,9 +168,9 @@ class FarziConfig(FarziLoopConfig):
         """Returns the settings of a model fitted on the sequences like the students in validation, for twice as many
         steps.
 
-        Sequences are learned along trajectories of ``horizon`` steps, since longer ones cost more, but serve longer
-        trainings better still (on ml-100k, 50 sequences and 20, three seeds each: validation ndcg@10 .1263 and .1224
-        after the horizon, .1282 and .1250 after twice as many). Coupled ones do not.
+        Sequences are learned along trajectories of ``horizon`` steps, since longer ones cost more, but they serve
+        longer trainings even better (on ml-100k, 50 sequences and 20, three seeds each: validation ndcg@10 0.1263 and
+        0.1224 after the horizon, 0.1282 and 0.1250 after twice as many). Coupled ones do not.
         """
         per_pass = -(-self.sequences // self.batch)
         training = {"batch_size": self.batch, "learning_rate": self.student_rate}
