@@ -12,35 +12,12 @@ Every verb of the command line is a function here and takes the same settings (s
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 __version__ = "0.1.0"
 
-if TYPE_CHECKING:
-    from distill_at_scale import models
-    from distill_at_scale.data.dataset import Dataset
-    from distill_at_scale.distillation.synthetic import SyntheticDataset
-    from distill_at_scale.errors import DasError
-    from distill_at_scale.models import load_model
-    from distill_at_scale.pipelines.compare import compare
-    from distill_at_scale.pipelines.distill import distill
-    from distill_at_scale.pipelines.doctor import doctor
-    from distill_at_scale.pipelines.evaluate import evaluate
-    from distill_at_scale.pipelines.export import export
-    from distill_at_scale.pipelines.fetch import fetch
-    from distill_at_scale.pipelines.fit import fit
-    from distill_at_scale.pipelines.genie import genie_train
-    from distill_at_scale.pipelines.inspect import inspect
-    from distill_at_scale.pipelines.predict import predict
-    from distill_at_scale.pipelines.prepare import prepare
-    from distill_at_scale.pipelines.quickstart import quickstart
-    from distill_at_scale.pipelines.recommend import recommend
-    from distill_at_scale.pipelines.runtime.session import connect
-    from distill_at_scale.pipelines.sample import sample
-    from distill_at_scale.pipelines.sweep import sweep
-    from distill_at_scale.report.html import write_report
-
-# Where names are that are not a verb in the module of its name.
+# Where names are that are not a verb in the module of its name. Type checkers read __init__.pyi, which
+# `python -m distill_at_scale.stubs` makes of `__all__`.
 _HOMES = {
     "DasError": "errors",
     "Dataset": "data.dataset",
@@ -58,6 +35,7 @@ __all__ = [
     "compare",
     "connect",
     "distill",
+    "distillers",
     "doctor",
     "evaluate",
     "export",
@@ -72,12 +50,13 @@ __all__ = [
     "quickstart",
     "recommend",
     "sample",
+    "samplers",
     "sweep",
     "write_report",
 ]
 
 
-_NAMESPACES = ("models",)
+_NAMESPACES = ("distillers", "models", "samplers")
 """Subpackages of classes by name."""
 
 

@@ -413,6 +413,9 @@ SPLIT_RULES: Registry[Any] = Registry(
     group="distill_at_scale.splits",
 )
 
+VERB_SETTINGS: Registry[Any] = Registry("verb", {"sample": "config:SampleConfig", "distill": "config:DistillConfig"})
+"""the settings of those whose settings the core shows, without Ray"""
+
 METHODS = Names(SAMPLERS, DISTILLERS)
 """all that makes small datasets"""
 

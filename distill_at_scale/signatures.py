@@ -7,7 +7,7 @@ import inspect
 import operator
 import textwrap
 import typing
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from types import UnionType
 from typing import Annotated, Any
 
@@ -16,7 +16,10 @@ from pydantic.fields import FieldInfo
 
 
 def signature_of(
-    settings: type[BaseModel], positional: Sequence[str] = (), returns: Any = inspect.Signature.empty
+    settings: type[BaseModel],
+    positional: Sequence[str] = (),
+    returns: Any = inspect.Signature.empty,
+    only: Collection[str] | None = None,
 ) -> inspect.Signature:
     """What a function that takes these settings looks like.
 
@@ -24,21 +27,19 @@ def signature_of(
         settings: a parameter for each field.
         positional: fields that may be given without their name, in this order; the others are keywords.
         returns: the annotation of what it gives back.
+        only: those of the fields that it takes; default: all.
     """
     fields = settings.model_fields
-    order = [*positional, *(name for name, field in fields.items() if name not in positional)]
-    order = [
-        *order[: len(positional)],
-        *sorted(order[len(positional) :], key=lambda name: not fields[name].is_required()),
-    ]
-    parameters = [_parameter(name, fields[name], name in positional) for name in order]
+    parameters = [_parameter(name, fields[name], name in positional) for name in order_of(settings, positional, only)]
     return inspect.Signature(parameters, return_annotation=returns)
 
 
-def order_of(settings: type[BaseModel], positional: Sequence[str] = ()) -> list[str]:
+def order_of(
+    settings: type[BaseModel], positional: Sequence[str] = (), only: Collection[str] | None = None
+) -> list[str]:
     """The settings as people read them: first the positional ones, then what must be given, last where it runs."""
     fields = settings.model_fields
-    others = [name for name in fields if name not in positional]
+    others = [name for name in fields if name not in positional and (only is None or name in only)]
     return [*positional, *sorted(others, key=lambda name: (not fields[name].is_required(), name == "address"))]
 
 
@@ -68,10 +69,12 @@ def plain_type(kind: Any) -> Any:
     return origin[plain]
 
 
-def settings_section(settings: type[BaseModel], positional: Sequence[str] = ()) -> str:
+def settings_section(
+    settings: type[BaseModel], positional: Sequence[str] = (), only: Collection[str] | None = None
+) -> str:
     """The settings as the "Args" of a docstring: name, meaning, default."""
     lines = []
-    for name in order_of(settings, positional):
+    for name in order_of(settings, positional, only):
         field = settings.model_fields[name]
         meaning = " ".join((field.description or "").split())
         default = "" if field.is_required() or "Default:" in meaning else f" Default: {default_of(field)!r}."

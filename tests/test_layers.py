@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "distill_at_scale"
 
 # Which parts of the package each part may import; what is FREE is so to all, a part may import itself.
-FREE = {"errors", "extras", "finite_json", "logs", "registry", "signatures", "uris", "validation"}
+FREE = {"errors", "extras", "finite_json", "logs", "methods", "registry", "signatures", "uris", "validation"}
 MAY_IMPORT: dict[str, set[str]] = {
     "finite_json": set(),
     "uris": set(),
@@ -31,14 +31,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "genie": {"data", "evaluation", "models", "samplers", "distillation"},
     "logs": set(),
     "signatures": set(),
+    # Samplers and distillers as objects: what the namespaces `samplers` and `distillers` show.
+    "methods": {"data", "distillation", "settings"},
+    "distillers": set(),
     "config": {"data", "evaluation", "models", "samplers", "distillation", "genie"},
     "settings": {"data"},
     "pipelines": {"config", "settings", "signals", "data", "evaluation", "models", "samplers", "distillation", "genie"},
     "report": {"config", "data", "evaluation", "pipelines"},
     "cli": {"config", "data", "settings", "signals", "pipelines", "report"},
     # `import distill_at_scale as das` offers the verbs and the things that they return.
-    "__init__": {"config", "data", "distillation", "models", "pipelines", "report"},
+    "__init__": {"config", "data", "distillation", "distillers", "models", "pipelines", "report", "samplers"},
     "__main__": {"cli", "signals"},
+    # What type checkers read is made of all that `__init__` offers.
+    "stubs": {"__init__"},
 }
 RAY_USERS = {"pipelines"}
 

@@ -108,6 +108,11 @@ class Recommender(Recommends):
         state = "not fitted" if self.n_items is None else f"fitted on {self.n_items:,} items"
         return f"<{type(self).__name__}({given}), {state}>"
 
+    def as_settings(self) -> dict[str, Any]:
+        """What the verb `fit` takes that is given this model: its name and the settings that were given."""
+        given = self.config.model_dump(mode="json", exclude_unset=True)
+        return {"model": MODELS.spec_of(type(self)) or self.name, **({"set": given} if given else {})}
+
     @classmethod
     def parse_config(cls, settings: Mapping[str, Any]) -> Any:
         """Builds the model's ``Config`` from plain settings.

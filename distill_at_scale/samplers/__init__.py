@@ -1,8 +1,11 @@
-"""Access to the samplers by name; `registry` lists them."""
+"""Access to the samplers by name, and as classes; `registry` lists them.
+
+small = das.samplers.RandomUsers(seed=0).sample(dataset, budgets=[0.5, 0.1])
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from distill_at_scale.registry import SAMPLERS as _SAMPLERS
 from distill_at_scale.registry import Registry
@@ -24,3 +27,15 @@ def find_sampler(name: str) -> Sampler:
 
 
 __all__ = ["SAMPLERS", "find_sampler"]
+
+
+def __getattr__(name: str) -> Any:
+    from distill_at_scale.methods import sampler_class
+
+    return sampler_class(name)
+
+
+def __dir__() -> list[str]:
+    from distill_at_scale.methods import sampler_names
+
+    return [*__all__, *sampler_names()]

@@ -59,7 +59,7 @@ def verb(
         returns = inspect.signature(run).return_annotation
         call.__signature__ = signature_of(settings, positional, returns)  # type: ignore[attr-defined]
         call.__doc__ = _documented(run, settings, positional)
-        call.settings = settings  # type: ignore[attr-defined]
+        call.settings, call.objects = settings, tuple(objects)  # type: ignore[attr-defined]
         return call
 
     return decorate
@@ -84,9 +84,10 @@ def _addresses(verb: str, settings: type[BaseModel], given: Mapping[str, Any]) -
     found: dict[str, Any] = {}
     for name, value in given.items():
         field = settings.model_fields.get(name)
-        if hasattr(value, "as_settings"):
+        own = value.as_settings() if hasattr(value, "as_settings") else {}
+        if name in own:
             # A model, sampler or distiller with its settings: those that are given beside it win.
-            found = {**value.as_settings(), **found}
+            found = {**own, **found}
         elif field is not None and _holds_text(field):
             found[name] = (
                 [_address(verb, name, one) for one in _several(value)]
