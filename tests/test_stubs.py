@@ -28,7 +28,8 @@ from distill_at_scale.config import FitConfig
 data = das.prepare("log.csv", output="data", split="leave_2")
 model = das.models.Ease(lam=400.0).fit(data)
 das.fit(data, "ease", output="models", set={"lam": 5})
-das.fit(FitConfig(data="d", model="ease", output="o"), overwrite=True)
+config: FitConfig
+das.fit(config, overwrite=True)
 das.evaluate(data, model, ks=[5]).metrics["ndcg@5"]
 small = das.samplers.RandomUsers(seed=0).sample(data, budgets=[0.5, 0.1])
 das.compare(data, list(small.values()), models=["ease", "mf"], output="c")
