@@ -1,5 +1,4 @@
 # Made by `python -m distill_at_scale.stubs` of the settings; a test compares it.
-# ruff: noqa
 
 from collections.abc import Sequence
 from os import PathLike
@@ -74,7 +73,7 @@ def compare(
             connected to, else a Ray of its own on this machine.
 
     Raises:
-        DasError: unknown model or setting, a dataset that is no part of the full one, a metric that is not measured.
+        DasError: unknown model or setting, a dataset that is not part of the full one, a metric that is not measured.
     """
 @overload
 def compare(config: CompareConfig, /, **changes: Any) -> Comparison: ...
@@ -129,7 +128,7 @@ def distill(
 
     Raises:
         DasError: no dataset, a wrong setting, more users than there are or longer sequences than theirs, an output
-            that exists or in which another run has begun, too little memory, a loss that is no number.
+            that exists or in which another run has begun, too little memory, a loss that is NaN.
     """
 @overload
 def distill(config: DistillConfig, /, **changes: Any) -> DistillResult: ...
@@ -198,29 +197,41 @@ def export(
     data: Address,
     *,
     output: Address,
-    format: Literal['parquet', 'recbole'] = 'parquet',
+    format: Literal['parquet', 'csv', 'recbole', 'hf'] = 'parquet',
+    splits: Literal['train', 'validation', 'test'] | Sequence[Literal['train', 'validation', 'test']] = [],
     how: Literal['top_k', 'sample'] = 'top_k',
     seed: int = 0,
     escape_formulas: bool = False,
+    overwrite: bool = False,
+    address: str | None = None,
 ) -> ExportResult:
-    """Draws plain users and writes them; see :class:`~distill_at_scale.config.ExportConfig` for the settings.
+    """Writes a dataset, a sample or synthetic data as a plain log; see
+    :class:`~distill_at_scale.config.ExportConfig` for the settings.
 
-    Items have the ids of the log that was distilled, users are numbered from 0, and so are the times of sequences;
-    ``das prepare`` reads the file too.
+    Users and items have the ids of the log, synthetic users are numbered from 0, and so are the times of sequences;
+    ``das prepare`` reads what is written, too.
 
     Args:
-        data: Synthetic dataset to export.
+        data: Dataset, sample or synthetic dataset to export.
         output: Folder or storage URI for the log.
-        format: parquet (columns user_id and item_id; timestamp too for sequences), or a RecBole .inter file.
-            Default: 'parquet'.
+        format: parquet or csv (interactions/part-*, with a column split), recbole (FOLDER.train.inter,
+            .valid.inter and .test.inter, which RecBole reads by benchmark_filename), or hf (a folder for the
+            Hugging Face Hub: Parquet files of each split, a dataset card, Croissant metadata). Ids keep all their
+            digits in each. Default: 'parquet'.
+        splits: Splits to export, as train,test. Default: all, and of a sample train alone, since the others are
+            those of its parent.
         how: How real-valued rows become items: those with the largest values (top_k), or drawn in proportion to
             them (sample). Default: 'top_k'.
         seed: Random seed, of the draws. Default: 0.
         escape_formulas: Put ' before text ids that begin with = + - @ or a tab, which a spreadsheet takes for
             formulas. Default: False.
+        overwrite: Replace an export that already exists at --output. Default: False.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session this process is
+            connected to, else a Ray of its own on this machine.
 
     Raises:
-        DasError: no synthetic dataset, a file of it that is missing or altered; ids that the format cannot hold.
+        DasError: no dataset, a file of it that is missing or altered, a split without rows, an output that exists,
+            ids or times that the format cannot hold.
     """
 @overload
 def export(config: ExportConfig, /, **changes: Any) -> ExportResult: ...
@@ -339,7 +350,7 @@ def inspect(
         verify: Also compare every file with its recorded checksum. Default: False.
 
     Raises:
-        DasError: when there is no finished dataset, or a file is missing or altered.
+        DasError: The dataset is missing or not finished, or a file is missing or altered.
     """
 @overload
 def inspect(config: InspectConfig, /, **changes: Any) -> Dataset: ...

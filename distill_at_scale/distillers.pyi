@@ -1,5 +1,4 @@
 # Made by `python -m distill_at_scale.stubs` of the settings; a test compares it.
-# ruff: noqa
 
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ class DistillCF(DistillerMethod):
         hide: Share of a user's items that is hidden and must be predicted; None: .5, in the paper's family 0. (On
             ml-1m with 500 free rows .3, .4, .5, .6 give validation ndcg@10 .2413, .2428, .2436, .2432, hr@100
             .580, .586, .594, .591.) Default: None.
-        learning_rate: Of Adam; None: .02, in the paper's family .04. Default: None.
+        learning_rate: Learning rate of Adam; None: 0.02, in the paper's family 0.04. Default: None.
         warm_up: Steps in which the rate rises; then it falls to 0 along a cosine. Default: 10.
         lam: λ at the start; it is learned. Default: 1.0.
         temperature: τ, of the paper's family. Default: 10.0.
@@ -59,20 +58,20 @@ class Farzi(DistillerMethod):
 
     Args:
         steps: Outer steps at most. Default: 100.
-        rate: Of the outer Adam; falls to a twentieth along a cosine. Default: 0.002.
+        rate: Learning rate of the outer Adam; falls to a twentieth along a cosine. Default: 0.002.
         clip_norm: Largest norm of an outer gradient. Default: 1.0.
         average: Weight of the past in the running mean of the sequences, which is what is validated and returned.
             Default: 0.95.
         batch: Sequences of a student's step. Default: 10.
-        student_rate: Of the student's Adam. Default: 0.01.
+        student_rate: Learning rate of the student's Adam. Default: 0.01.
         rate_spread: Trajectories have rates between student_rate over this and times this. Default: 1.0.
         shuffled: Whether each trajectory takes the sequences in random orders, else in turn. Default: True.
         window: Student's steps that are differentiated through. Default: 10.
-        horizon: Steps after which a trajectory begins anew; also those of a student that is validated. Default:
-            800.
-        first_horizon: Trajectories begin anew after so many steps at first, after more from outer step to outer
-            step, and after all of the horizon once half of the outer steps are done; None: after all of it from
-            the first. Default: None.
+        horizon: Number of steps after which a trajectory restarts; also the steps of a student in validation.
+            Default: 800.
+        first_horizon: Initial length of a trajectory in steps; it grows with the outer steps, and reaches all of
+            the horizon once half of the outer steps are done; None: after all of it from the first. Default:
+            None.
         learned_rates: Parts of a student's training that have a learning rate of their own, learned with the
             sequences and stored with them; 0: one rate, as it is set. Default: 0.
         pretrained: Share of the trajectories that begin where a teacher was after 1, 2, 4, … epochs of its
@@ -108,11 +107,11 @@ class Farzi(DistillerMethod):
             dropout. Default: {}.
         coupled: Whether the token after a place is its target, as in the paper; else each place has a target of
             its own. Default: False.
-        width: d, numbers of a token, as far as there are so many tokens and items; None: what the start needs,
-            the student's dim, without a consensus as much for every teacher, and one more for popularity.
+        width: d, width of a token, at most the number of tokens and of items; None: what the initialisation
+            needs, the student's dim, without a consensus as much for every teacher, and one more for popularity.
             Default: None.
-        sharpness: Of an item's own token at the start: this times the likeness of others to it; coupled: 2.
-            Default: 20.0.
+        sharpness: Initial sharpness of an item's own token: this times the similarity of others to it; coupled:
+            2. Default: 20.0.
         foresight: Weight of the teachers' predictions at the start. Default: 1.0.
         popularity: Weight of the items' log counts at the start. Default: 0.0.
         teachers: Models of the student's architecture, trained on the full data, that the sequences start from

@@ -26,7 +26,7 @@ from distill_at_scale.validation import bare, choices_of
 
 PACKAGE = "distill_at_scale"
 das: Any = importlib.import_module(PACKAGE)
-HEAD = f"# Made by `python -m {PACKAGE}.stubs` of the settings; a test compares it.\n# ruff: noqa\n"
+HEAD = f"# Made by `python -m {PACKAGE}.stubs` of the settings; a test compares it.\n"
 # What a setting takes beside its own type, by the name of the setting.
 _ADDRESSES = ("data", "genie", "input", "output", "samples", "storage", "sweep", "sweeps", "teachers_at")
 _OBJECTS = {"model": "Recommender", "sampler": "SamplerMethod", "method": "DistillerMethod"}

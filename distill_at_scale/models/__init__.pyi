@@ -1,5 +1,4 @@
 # Made by `python -m distill_at_scale.stubs` of the settings; a test compares it.
-# ruff: noqa
 
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
