@@ -51,11 +51,12 @@ def main() -> None:
 
 
 def _package() -> str:
-    imports, verbs, names = [], [], []
+    imports, verbs = [], []
     returned: dict[str, set[str]] = {}
-    for name, home in das._HOMES.items():
-        found = getattr(das, name)
-        names.append(name)
+    for name in das.__all__:
+        if name in das._NAMESPACES:
+            continue
+        home, found = das._HOMES.get(name, f"pipelines.{name}"), getattr(das, name)
         if not hasattr(found, "settings"):
             imports.append(f"from {PACKAGE}.{home} import {name} as {name}")
             continue
@@ -63,7 +64,7 @@ def _package() -> str:
         for word in _words(returns):
             defined = getattr(importlib.import_module(f"{PACKAGE}.{home}"), word, None)
             own = isinstance(defined, type) and defined.__module__.startswith(PACKAGE)
-            if own and word not in das._HOMES:
+            if own and word not in das.__all__:
                 returned.setdefault(str(getattr(defined, "__module__", "")), set()).add(word)
         verbs.append(_verb(name, found, returns))
         returned.setdefault(found.settings.__module__, set()).add(found.settings.__name__)
@@ -82,7 +83,7 @@ def _package() -> str:
         "Address = str | PathLike[str] | HasAddress",
         *verbs,
     ]
-    every = ", ".join(f'"{name}"' for name in sorted([*names, *das._NAMESPACES]))
+    every = ", ".join(f'"{name}"' for name in das.__all__)
     return f"{HEAD}\n" + "\n".join(lines) + f"\n__all__ = [{every}]\n"
 
 
