@@ -30,6 +30,9 @@ __all__ = ["SAMPLERS", "find_sampler"]
 
 
 def __getattr__(name: str) -> Any:
+    # Also asked for modules that are about to be imported, for which the classes must not be loaded.
+    if not name[:1].isupper():
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
     from distill_at_scale.methods import sampler_class
 
     return sampler_class(name)
