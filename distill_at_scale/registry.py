@@ -382,7 +382,7 @@ VERBS: Registry[Any] = Registry(
         "distill": "pipelines.distill:distill",
     },
 )
-"""the verbs that objects of the core offer as methods, as ``Dataset.from_frame``; Ray is imported with them"""
+"""The verbs that objects of the core offer as methods, as ``Dataset.from_frame``; Ray is imported with them."""
 
 METRICS: Registry[Any] = Registry(
     "metric",
@@ -398,7 +398,7 @@ METRICS: Registry[Any] = Registry(
     instances=True,
     group="distill_at_scale.metrics",
 )
-"""each at a cut-off, as ndcg@10"""
+"""Each at a cut-off, as ndcg@10."""
 
 SPLIT_RULES: Registry[Any] = Registry(
     "split rule",
@@ -417,10 +417,10 @@ VERB_SETTINGS: Registry[Any] = Registry("verb", {"sample": "config:SampleConfig"
 """the settings of those whose settings the core shows, without Ray"""
 
 METHODS = Names(SAMPLERS, DISTILLERS)
-"""all that makes small datasets"""
+"""All that makes small datasets."""
 
 EVERYTHING = Names(MODELS, SAMPLERS, DISTILLERS)
-"""all that has settings of its own"""
+"""Names of everything with settings of its own."""
 
 EXTENSIBLE = Names(MODELS, SAMPLERS, DISTILLERS, METRICS, SPLIT_RULES)
-"""all that can come from outside the package"""
+"""All that can come from outside the package."""

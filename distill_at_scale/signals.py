@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 MESSAGE = "interrupted; run the same command again to go on."
 CODE = 130
-"""exit code of a verb that was interrupted: 128 + SIGINT, as a shell has it"""
+"""Exit code of a verb that was interrupted: 128 + SIGINT, as a shell has it."""
 
 # The way out may take so long; what still runs then is killed.
 _PATIENCE_S = 25.0
@@ -52,7 +52,7 @@ class _Ending:
 
 _ending: _Ending | None = None
 _deferred: list[int] = []
-"""signals that came in a block that defers them"""
+"""Signals that came in a block that defers them."""
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from distill_at_scale.errors import SettingError
 from distill_at_scale.uris import redact_text
 
 _LONGEST = 60
-"""characters of a wrong value that a sentence repeats"""
+"""Characters of a wrong value that a sentence repeats."""
 
 
 # -- names --------------------------------------------------------------------------------------------------
@@ -67,9 +67,9 @@ class OneOf:
     """
 
     names: Callable[[], Iterable[str]]
-    """called when a value is checked or completed"""
+    """Called when a value is checked or completed."""
     spec: Callable[[str], Any] | None = None
-    """takes a ``package.module:Class``; raises a SettingError where it cannot be used. None: only names are taken"""
+    """Takes a ``package.module:Class``; raises a SettingError where it cannot be used. None: only names are taken."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))

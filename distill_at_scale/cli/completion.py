@@ -11,7 +11,7 @@ import shlex
 from collections.abc import Callable, MutableMapping, Sequence
 
 ASKED = "_DAS_COMPLETE"
-"""variable that says that a shell asks"""
+"""Variable that says that a shell asks."""
 
 
 def prepare(spread: Callable[[Sequence[str]], list[str]], environment: MutableMapping[str, str] = os.environ) -> None:

@@ -23,7 +23,7 @@ COMMON = {
     "verbose": ("--verbose/-v", None, "Show debugging messages too."),
     "log_file": ("--log-file", "FILE", "Append every message to this file, with its time; errors with traceback."),
 }
-"""options of every verb beside its settings: flags, metavar, help"""
+"""Options of every verb beside its settings: flags, metavar, help."""
 SHORT = ("-q", "-v", "-h")
 _PANEL = "Options of every verb"
 

@@ -17,7 +17,7 @@ _PARQUET, _BOM = b"PAR1", "\ufeff".encode()
 # A separator of fields that no text has.
 _NEVER = "\x1f"
 SHOWN = 5
-"""ids that a message names at most"""
+"""Ids that a message names at most."""
 
 
 def given_ids(values: Any, id_type: str, name: str, distinct: bool = True) -> pl.Series:

@@ -155,7 +155,7 @@ class GRU4RecStudent(Student):
 
 
 STUDENTS: dict[str, type[Student]] = {student.model: student for student in (SASRecStudent, GRU4RecStudent)}
-"""By the model's name."""
+"""Students by the model's name."""
 
 
 def create_student(model: str, n_items: int, settings: dict[str, Any] | None = None) -> Student:

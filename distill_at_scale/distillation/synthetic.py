@@ -32,7 +32,7 @@ from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 
 FIX = "distill again"
-"""what to do where one is damaged; the end of a sentence"""
+"""Remedy for damage, as the end of a sentence."""
 ROWS, SEQUENCES, ITEMS = "data.safetensors", "data.safetensors.zst", "items.parquet"
 
 

@@ -25,7 +25,7 @@ class ParentRecord(_Record):
     item_space: str
     n_users: int
     n_rows: int
-    """its train rows, distinct pairs of user and item"""
+    """Its train rows, distinct pairs of user and item."""
 
 
 class SequencesRecord(_Record):
@@ -34,23 +34,23 @@ class SequencesRecord(_Record):
     length: int
     """ξ, places of a sequence"""
     width: int
-    """d, numbers of a place"""
+    """d, width of a position."""
     coupled: bool
-    """whether the token after a place is its target; else each place has a target of its own"""
+    """Whether the token after a place is its target; else each place has a target of its own."""
     student: str
-    """the model that they were made for"""
+    """The model that they were made for."""
     settings: dict[str, Any]
     """Settings of that model and its training, as validated; the defaults of a fit."""
     shuffled: bool
-    """whether the student takes them in random orders, else in turn"""
+    """Whether the student takes them in random orders, else in turn."""
     metric: str
-    """the validation metric"""
+    """The validation metric."""
     start: float
-    """its value for students trained on the sequences before anything was learned"""
+    """Its value for students trained on the sequences before anything was learned."""
     exact: float
-    """its value for students trained on the best sequences, as learned"""
+    """Its value for students trained on the best sequences, as learned."""
     stored: float
-    """and on those that are stored, of 8 bits a number"""
+    """Its value for students trained on the stored sequences, with 8 bits per number."""
 
 
 class SyntheticManifest(_Record):
@@ -60,31 +60,31 @@ class SyntheticManifest(_Record):
     version: Literal[1, 2] = 2
     """1 had no checksum of itself, and is read without"""
     kind: Literal["rows", "sequences"]
-    """rows: users × items; sequences: latent sequences and a decoder"""
+    """Rows: users × items; sequences: latent sequences and a decoder."""
     method: str
     """distill_cf, sketch or farzi"""
     family: str
-    """which kind of rows or sequences, and of which family"""
+    """Kind of the rows or sequences, and its family."""
     config: dict[str, Any]
-    """all settings of the method"""
+    """All settings of the method."""
     parent: ParentRecord
     n_users: int = Field(ge=1)
-    """synthetic users, or sequences"""
+    """Synthetic users, or sequences."""
     n_items: int = Field(ge=1)
     sequences: SequencesRecord | None = None
     """Record of sequences; None for rows."""
     curve: list[dict[str, float]] = Field(default_factory=list)
-    """validations on the way: step, metric, and λ of rows"""
+    """Validations on the way: step, metric, and λ of rows."""
     chosen: dict[str, Selection] = Field(default_factory=dict)
-    """settings of models, chosen on the parent's validation rows"""
+    """Settings of models, chosen on the parent's validation rows."""
     settings: dict[str, dict[str, float]] = Field(default_factory=dict)
-    """what a fit takes of them, by model"""
+    """What a fit takes of them, by model."""
     cost: dict[str, float] = Field(default_factory=dict)
     """cpu_s, wall_s and peak_mib of distilling; of sequences also teachers_cpu_s, a part of cpu_s"""
     data: FileRecord
     items: FileRecord
     made_with: dict[str, str]
-    """versions"""
+    """Versions of the software that made it."""
 
     def contradiction(self) -> str | None:
         """What in the manifest cannot be true beside the rest of it, as a clause; None where nothing is."""

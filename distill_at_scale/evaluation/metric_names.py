@@ -17,7 +17,7 @@ from distill_at_scale.registry import METRICS, is_spec
 from distill_at_scale.validation import did_you_mean
 
 AUC, MSE = "auc", "mse"
-"""metrics over rows, which have no cut-off"""
+"""Metrics over rows, which have no cut-off."""
 
 
 def at_cutoffs(ks: Sequence[int]) -> list[str]:

@@ -17,7 +17,7 @@ from distill_at_scale.genie.table import Table
 
 _TIE = 1e-9
 PARTS = 6
-"""how many times some families are left out"""
+"""How many times some families are left out."""
 
 
 class CrossValidation(BaseModel):
@@ -30,13 +30,13 @@ class CrossValidation(BaseModel):
     precision: float
     """P@1: share of the tasks in which the recommended method is (one of) the best"""
     precision_error: float
-    """standard error over families"""
+    """Standard error over families."""
     regret: float
-    """mean of the best method's target less the recommended one's"""
+    """Mean of the best method's target less the recommended one's."""
     mse: float
-    """mean squared error of the predictions"""
+    """Mean squared error of the predictions."""
     coverage: float
-    """share of the cells that their 90 % interval holds"""
+    """Share of the cells that their 90 % interval holds."""
     random_precision: float
     random_regret: float
     """Regret of choosing a method at random."""

@@ -30,7 +30,7 @@ _CLUSTERING_USERS = 2000
 _HOP_SOURCES, _HOPS = 32, 4
 _EIGENVALUES = 10
 _ORDER = np.linspace(0, 1, 10)
-"""the 10 order statistics that distributions are read at, the smallest and the largest among them"""
+"""The 10 order statistics that distributions are read at, the smallest and the largest among them."""
 _HEADS = (0.01, 0.1)
 
 

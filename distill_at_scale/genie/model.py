@@ -33,7 +33,7 @@ NAME, WEIGHTS, CELLS, FEATURES = "genie.json", "genie.safetensors", "cells.parqu
 FORMAT = "distill_at_scale/genie"
 RETRAIN = "das genie train --sweeps SWEEP… --output GENIE"
 FIX = f"train it again: {RETRAIN}"
-"""what to do with one that is damaged; the end of a sentence"""
+"""Remedy for damage, as the end of a sentence."""
 VERSION = 2
 TARGETS = ("tau", "kept")
 BUDGETS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)

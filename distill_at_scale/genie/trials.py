@@ -22,13 +22,13 @@ from distill_at_scale.evaluation.retention import DEFAULT_METRICS, PRIMARY, kend
 from distill_at_scale.genie.common import classes, common_models, main_models, served
 
 NAME, TRIALS = "sweep.json", "trials.parquet"
-"""files of a sweep: its dataset, settings and result; its trials"""
+"""Files of a sweep: its dataset, settings and result; its trials."""
 VERSION = 2
 """Schema version of sweep.json, which records trials.parquet: its current content and, while replaced, the next."""
 FIX = "run the same das sweep again, which rebuilds it from its trials' records"
-"""what to do where one is damaged; the end of a sentence"""
+"""Remedy for damage, as the end of a sentence."""
 FULL = "full"
-"""the method that leaves everything"""
+"""The method that leaves everything."""
 METRICS = DEFAULT_METRICS
 
 SCHEMA: dict[str, Any] = {
@@ -58,7 +58,7 @@ alone were made (a pass that serves several budgets costs each of them the same)
 the same users for every trial of a dataset."""
 
 KEY = ("fingerprint", "method", "budget", "seed", "model")
-"""what tells trials apart"""
+"""What tells trials apart."""
 
 _CELL = ("dataset", "fingerprint", "method", "budget")
 

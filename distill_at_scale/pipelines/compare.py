@@ -36,9 +36,9 @@ class Compared(BaseModel):
     uri: str
     fingerprint: str
     method: str
-    """what made it, as its manifest says"""
+    """What made it, as its manifest says."""
     budget: float | None
-    """share of the train rows that was asked for"""
+    """Share of the train rows that was asked for."""
     seed: int | None
     share: float
     """Share of the full dataset's train rows."""
@@ -54,11 +54,11 @@ class Comparison(BaseModel):
     data: dict[str, Any]
     """Description of the full dataset: uri, fingerprint, train rows, judged rows that a draw among equal times chose"""
     metrics: list[str]
-    """the kept share is reported for the first"""
+    """The kept share is reported for the first."""
     chosen_by: str
-    """validation metric by which every model chose its settings, on every dataset"""
+    """Validation metric by which every model chose its settings, on every dataset."""
     notes: list[str]
-    """what to know before comparing, as sentences"""
+    """What to know before comparing, as sentences."""
     full: dict[str, Trained]
     """model -> how it does when fitted on everything"""
     small: list[Compared]

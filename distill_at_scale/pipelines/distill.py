@@ -42,14 +42,14 @@ class DistillResult(BaseModel):
     family: str
     kind: Literal["rows", "sequences"]
     users: int
-    """synthetic ones, or sequences"""
+    """Number of synthetic users or sequences."""
     real_users: int
     data: str
-    """fingerprint of the dataset"""
+    """Fingerprint of the dataset."""
     metric: str
     curve: list[dict[str, float]]
     settings: dict[str, dict[str, float]]
-    """chosen on validation, by model"""
+    """Settings selected on validation rows, by model."""
     sequences: SequencesRecord | None
     """Description of sequences, settings of a fit, and their validation metric: initial, learned and stored."""
     bytes: int
@@ -61,7 +61,7 @@ class DistillResult(BaseModel):
     peak_mib: float
     """Peak memory of the largest worker."""
     notes: list[str]
-    """what to know of what was chosen, as sentences"""
+    """What to know of what was chosen, as sentences."""
 
 
 @verb(DistillConfig, "data", "method")

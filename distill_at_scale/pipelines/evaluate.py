@@ -31,27 +31,27 @@ class Evaluation(BaseModel):
     """Metrics (fractions, not percent) of a model on a split, and where they come from."""
 
     metrics: dict[str, float]
-    """averages over the users who have held-out rows (auc, and mse of models that predict ratings: over rows)"""
+    """Averages over the users who have held-out rows (auc, and mse of models that predict ratings: over rows)."""
     metrics_all_users: dict[str, float]
-    """the same with users without held-out rows counted as 0"""
+    """The same with users without held-out rows counted as 0."""
     standard_errors: dict[str, float | None]
     """Standard errors of the averages, over users; None for a single user."""
     resampled: dict[str, list[float]] | None = None
-    """ranking metrics averaged over resampled users, if asked for"""
+    """Ranking metrics averaged over resampled users, if asked for."""
     n_users: int
-    """users with held-out rows"""
+    """Users with held-out rows."""
     n_users_all: int
     n_heldout: int
     tied_hits: float
-    """share of the hits whose score another item shares, so that a draw gave them their place"""
+    """Share of the hits whose score another item shares, so that a draw gave them their place."""
     tied_in_time: float | None = None
-    """share of the held-out rows that a draw chose among the user's rows with the same time; None where the split does
-    not go by a user's order in time"""
+    """Share of the held-out rows that a draw chose among the user's rows with the same time; None where the split does
+    not go by a user's order in time."""
     split: str
     model: dict[str, Any]
-    """uri, name, settings"""
+    """URI, name, settings."""
     data: dict[str, Any]
-    """uri, fingerprint"""
+    """URI, fingerprint."""
     seed: int
     wall_s: float
     cpu_s: float

@@ -49,11 +49,11 @@ class ExportResult(BaseModel):
     format: str
     rows: int
     splits: dict[str, int]
-    """rows of each split; synthetic data have none"""
+    """Rows of each split; synthetic data have none."""
     users: int
     items: int
     escaped: int = 0
-    """ids that were changed, as --escape-formulas asks for"""
+    """Ids that were changed, as --escape-formulas asks for."""
     files: int
     bytes: int
     wall_s: float

@@ -37,15 +37,15 @@ class FitResult(BaseModel):
     uri: str
     model: str
     data: str
-    """fingerprint of the dataset (of a synthetic one: of its numbers)"""
+    """Fingerprint of the dataset (of a synthetic one: of its numbers)."""
     settings: dict[str, Any]
-    """the model's own, as given"""
+    """The model's own, as given."""
     selection: dict[str, Any] | None
-    """what was chosen on validation: parameter, metric, the grid and its values, the choice"""
+    """What was chosen on validation: parameter, metric, the grid and its values, the choice."""
     notes: list[str]
-    """what to know of that choice, as sentences"""
+    """What to know of that choice, as sentences."""
     tied_in_time: float | None = None
-    """share of the validation rows that a draw chose among the user's rows with the same time"""
+    """Share of the validation rows that a draw chose among the user's rows with the same time."""
     wall_s: float
     cpu_s: float
     peak_mib: float

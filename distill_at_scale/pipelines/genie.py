@@ -34,7 +34,7 @@ class GenieResult(BaseModel):
     validation: dict[str, dict[str, dict[str, float]]]
     """target -> kind -> regret and mean squared error there"""
     judgements: list[CrossValidation]
-    """on datasets left out in turn, when asked for"""
+    """Results on datasets held out in turn, if requested."""
     bytes: int
     wall_s: float
     cpu_s: float

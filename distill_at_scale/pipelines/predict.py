@@ -53,23 +53,23 @@ class Predictions(BaseModel):
     """Lists of recommended items, and how they came about."""
 
     uri: str
-    """folder; the lists are predictions/*.parquet below it"""
+    """Folder; the lists are predictions/*.parquet below it."""
     k: int
     history: str
     users: int
-    """users who have a list"""
+    """Users who have a list."""
     rows: int
     missing: int
-    """users asked for who are not in the dataset"""
+    """Users asked for who are not in the dataset."""
     similar_rows: int | None
-    """rows of similar items; None where not asked for"""
+    """Rows of similar items; None where not asked for."""
     model: dict[str, Any]
-    """uri, name, settings"""
+    """URI, name, settings."""
     data: dict[str, Any]
-    """uri, fingerprint"""
+    """URI, fingerprint."""
     bytes: int
     reused_parts: int
-    """parts that an earlier, unfinished run had done"""
+    """Parts that an earlier, unfinished run had done."""
     wall_s: float
     cpu_s: float
     peak_mib: float

@@ -30,16 +30,16 @@ class Quickstart(BaseModel):
     """The dataset, how each model did on its test rows, and which small dataset keeps how much of that."""
 
     ok: bool
-    """no trial of the sweep failed"""
+    """Whether no trial of the sweep failed."""
     data: dict[str, Any]
     evaluations: dict[str, Evaluation]
-    """by model"""
+    """Evaluations by model."""
     chosen: dict[str, dict[str, Any] | None]
-    """by model: the hyper-parameter chosen on validation"""
+    """Hyper-parameters selected on validation rows, by model."""
     sweep: SweepResult
     recommendation: Recommendation
     report: ReportResult
-    """what the page shows"""
+    """What the page shows."""
     wall_s: float
 
 

@@ -38,7 +38,7 @@ class Option(BaseModel):
 
     method: str
     budget: float
-    """share of the train rows (of a distiller: of the users)"""
+    """Share of the train rows (of a distiller: of the users)."""
     tau: float | None
     tau_low: float | None
     tau_high: float | None
@@ -47,53 +47,53 @@ class Option(BaseModel):
     kept: float
     kept_low: float | None
     kept_high: float | None
-    """share of ndcg@10 that is kept, mean over ``models`` (each counts with 1.2 at most), with a 90 % interval of what
-    a new sample keeps; measured with one seed: over users only, which does not tell what a new sample keeps"""
+    """Share of ndcg@10 that is kept, mean over ``models`` (each counts with 1.2 at most), with a 90 % interval of what
+    a new sample keeps; measured with one seed: over users only, which does not tell what a new sample keeps."""
     seeds: int | None
-    """that it was measured with; None where it is expected"""
+    """Number of seeds it was measured with; None for predictions."""
     make_cpu_s: float | None
     """CPU-seconds of making it"""
     fit_share: float | None
-    """cost of training ``models`` on it as a share of that of training them on everything"""
+    """Cost of training ``models`` on it as a share of that of training them on everything."""
     fit_cpu_s: float | None
     fit_full_cpu_s: float | None
     """CPU-seconds of these; None where they are expected"""
     unit: str
-    """what ``share`` counts: train rows, users or sequences"""
+    """What ``share`` counts: train rows, users or sequences."""
     share: float | None
     """Share of the log's train rows, or of its users."""
     bytes_share: float | None
-    """bytes that it takes, as a share of those of all train rows"""
+    """Bytes that it takes, as a share of those of all train rows."""
     models: list[str]
-    """those on which it is compared"""
+    """Models on which it is compared."""
     common: bool
-    """whether these are the ones on which most methods are compared; others are a choice of their own"""
+    """Whether these are the ones on which most methods are compared; others are a choice of their own."""
     meets: bool
-    """whether as much as asked for is kept, as expected or measured"""
+    """Whether as much as asked for is kept, as expected or measured."""
     safe: bool
-    """whether the interval as a whole lies above what is asked for; never where one seed was measured"""
+    """Whether the interval as a whole lies above what is asked for; never where one seed was measured."""
     why: str
     command: str
-    """makes the small dataset"""
+    """Makes the small dataset."""
 
 
 class Recommendation(BaseModel):
     """Methods, the most recommended first, each at the smallest budget that meets what is asked for."""
 
     data: dict[str, Any]
-    """uri, fingerprint and train rows of the dataset"""
+    """URI, fingerprint and train rows of the dataset."""
     keep: float
     metric: str
     source: Literal["genie", "sweep"]
     met: bool
-    """whether any option keeps as much as asked for; if none does, the nearest comes first"""
+    """Whether any option keeps as much as asked for; if none does, the nearest comes first."""
     models: list[str]
-    """on which the methods are compared: what is kept is a mean over them"""
+    """Models on which the methods are compared; the kept share is a mean over them."""
     trained: list[str]
-    """all models that were trained on some method's data"""
+    """All models that were trained on some method's data."""
     options: list[Option]
     notes: list[str]
-    """what to know before following the advice"""
+    """What to know before following the advice."""
     wall_s: float
 
 

@@ -33,7 +33,7 @@ class Cell(BaseModel):
     tau_low: float | None
     tau_high: float | None
     kept: float
-    """share of ndcg@10, mean over the models and seeds"""
+    """Share of ndcg@10, mean over the models and seeds."""
     kept_low: float | None
     kept_high: float | None
     """90 % interval of that mean, over other users and seeds; with one seed over users only"""
@@ -45,20 +45,20 @@ class Cell(BaseModel):
     fit_cpu_s: float
     """CPU-seconds of one round of training: each model fitted once on the small data."""
     fit_full_cpu_s: float
-    """the same on the full data"""
+    """The same on the full data."""
     n_seeds: int
     n_models: int
-    """that were fitted on the small and on the full data"""
+    """Number of models fitted on both the small and the full data."""
     models: list[str] = Field(default_factory=list)
-    """those on which it is compared: of ``kept`` and of the costs"""
+    """Models on which it is compared, for ``kept`` and the costs."""
     common: bool = True
-    """whether these are the ones on which most cells are compared; the others are no part of any ranking"""
+    """Whether these are the ones on which most cells are compared; the others are no part of any ranking."""
     unit: str = "train rows"
-    """what ``rows`` and ``share`` count"""
+    """What ``rows`` and ``share`` count."""
     cheap: bool = False
-    """no other keeps as much at a lower cost of making it and one round of training"""
+    """Whether no other keeps as much at a lower cost of making it and one round of training."""
     light: bool = False
-    """no other keeps as much in fewer bytes"""
+    """Whether no other keeps as much in fewer bytes."""
 
     @property
     def users_only(self) -> bool:
@@ -83,9 +83,9 @@ class FullModel(BaseModel):
 
     model: str
     score: float
-    """mean test ndcg@10 over the seeds"""
+    """Mean test ndcg@10 over the seeds."""
     spread: float | None
-    """standard deviation over the seeds; None for a single one"""
+    """Standard deviation over the seeds; None for a single one."""
     fit_cpu_s: float | None
     n_seeds: int
 
@@ -109,18 +109,18 @@ class ReportResult(BaseModel):
     data: str
     """URI of the full dataset"""
     dataset: str
-    """its name"""
+    """Name of the dataset."""
     fingerprint: str
     keep: float
-    """share of ndcg@10 that was asked for"""
+    """Share of ndcg@10 that was asked for."""
     recommended: Cell | None
-    """the smallest that keeps that much, else the nearest; None without results"""
+    """The smallest that keeps that much, else the nearest; None without results."""
     safe: Cell | None
-    """the smallest of which the interval of a new sample lies above what was asked for; None with one seed"""
+    """The smallest of which the interval of a new sample lies above what was asked for; None with one seed."""
     command: str | None
-    """makes the recommended small dataset"""
+    """Makes the recommended small dataset."""
     cells: list[Cell]
-    """by method and budget"""
+    """Results by method and budget."""
     by_metric: dict[str, list[Cell]] = Field(default_factory=dict)
     """metric other than ndcg@10 -> the same cells, where what is kept is a share of that metric; without τ"""
     full: list[FullModel]
@@ -130,9 +130,9 @@ class ReportResult(BaseModel):
     full_bytes: float | None
     """Share of the full dataset's train rows."""
     notes: list[str]
-    """what the sweep was asked for and did not do, as sentences"""
+    """What the sweep was asked for and did not do, as sentences."""
     config: dict[str, Any]
-    """settings of the sweep"""
+    """Settings of the sweep."""
     versions: dict[str, str]
     """Versions of the software that ran it."""
 

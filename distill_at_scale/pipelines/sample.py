@@ -58,15 +58,15 @@ class SampleRecord(BaseModel):
 
     uri: str
     budget: float
-    """share of the train rows asked for"""
+    """Share of the train rows asked for."""
     rows: int
-    """train rows kept"""
+    """Train rows kept."""
     share: float
     """Share of the parent's train rows."""
     users: int
-    """users with train rows"""
+    """Users with train rows."""
     items: int
-    """items with train rows"""
+    """Items with train rows."""
     fingerprint: str
 
 
@@ -76,7 +76,7 @@ class Samples(BaseModel):
     sampler: str
     seed: int
     data: dict[str, Any]
-    """uri, fingerprint and train rows of the dataset sampled from"""
+    """URI, fingerprint and train rows of the dataset sampled from."""
     samples: list[SampleRecord]
     wall_s: float
     cpu_s: float

@@ -20,12 +20,12 @@ class Setting(BaseModel):
 
     name: str
     type: str
-    """in words, with its range"""
+    """Type in words, with its range."""
     default: Any
     required: bool
     meaning: str
     given_by: str
-    """how it is given on the command line"""
+    """Form on the command line."""
 
 
 class SettingsList(BaseModel):
@@ -33,7 +33,7 @@ class SettingsList(BaseModel):
 
     name: str | None
     kind: str | None
-    """model, sampler or distiller"""
+    """Model, sampler or distiller."""
     settings: list[Setting]
     names: dict[str, list[str]]
     """kind -> names"""

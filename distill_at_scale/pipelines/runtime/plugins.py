@@ -17,7 +17,7 @@ HOW_TO_SHIP = (
     "install it there, or ship it with the run: das.connect(address, runtime_env={'py_modules': [FOLDER]}), or "
     "{'pip': [PACKAGE]}, or `ray job submit --working-dir FOLDER -- das …`."
 )
-"""end of a sentence on a node that lacks a plugin"""
+"""End of a sentence on a node that lacks a plugin."""
 _checked: set[tuple[str, str]] = set()
 """(node, name) that were found there"""
 

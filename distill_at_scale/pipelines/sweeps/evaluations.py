@@ -34,7 +34,7 @@ from distill_at_scale.pipelines.training.local_fit import fit_here
 from distill_at_scale.registry import file_name
 
 RECORDS = "trained"
-"""folder of an output: what each pair measured"""
+"""Folder of an output: what each pair measured."""
 
 # Grows when the same pair would measure something else: 2: all models choose by one metric, costs of warm processes.
 _MEASURED = 2
@@ -48,11 +48,11 @@ class Trained(BaseModel):
     metrics: dict[str, float]
     standard_errors: dict[str, float | None]
     resampled: dict[str, list[float]] | None = None
-    """ranking metrics over resampled users, if asked for; the same users whatever was fitted"""
+    """Ranking metrics over resampled users, if asked for; the same users whatever was fitted."""
     fit_wall_s: float
     fit_cpu_s: float
     lottery: str | None = None
-    """why what was chosen on validation rows says little, as a sentence"""
+    """Why what was chosen on validation rows says little, as a sentence."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from distill_at_scale.pipelines.sweeps.tune import Tried, run_search
 from distill_at_scale.registry import DISTILLERS, EVERYTHING, MODELS, file_name
 
 RECORDS = "searched"
-"""folder of a sweep: what each search found"""
+"""Folder of a sweep: what each search found."""
 
 
 class Searched(BaseModel):
@@ -39,18 +39,18 @@ class Searched(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     owner: str
-    """the model or distiller"""
+    """The model or distiller."""
     key: str
     """Digest of everything that the search depends on."""
     metric: str
     chosen: dict[str, float]
-    """the best settings"""
+    """The best settings."""
     best: float
-    """validation metric at them"""
+    """Validation metric at them."""
     default: float | None
-    """validation metric at the defaults; None where they did not come to one"""
+    """Validation metric at the defaults; None where they did not come to one."""
     trials: list[dict[str, Any]]
-    """settings, best metric and rounds of each trial"""
+    """Settings, best metric and rounds of each trial."""
 
 
 def searchable(owner: str) -> bool:

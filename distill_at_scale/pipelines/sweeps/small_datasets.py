@@ -26,10 +26,10 @@ from distill_at_scale.pipelines.sample import Samples, sample
 from distill_at_scale.registry import DISTILLERS, METHODS, SAMPLERS, file_name
 
 RECORDS, DATA, TEACHERS = "made", "data", "teachers"
-"""folders of a sweep: what became of each batch, the small datasets, and full-data models that distillers learn from"""
+"""Folders of a sweep: what became of each batch, the small datasets, and full-data models that distillers learn from"""
 FOLDERS = (RECORDS, DATA, TEACHERS)
 TRAIN_ROWS = "train rows"
-"""what the budget of a sampler counts"""
+"""What the budget of a sampler counts."""
 _PROXY_STAGES = ("train", "write row scores")
 
 
@@ -40,13 +40,13 @@ class SmallDataset(BaseModel):
     budget: float
     seed: int
     failed: str = ""
-    """why it cannot be made; then the rest says nothing"""
+    """Why it cannot be made; then the rest says nothing."""
     again: bool = False
-    """whether it failed for what may pass, as dead workers, and is tried again when the sweep runs again"""
+    """Whether it failed for what may pass, as dead workers, and is tried again when the sweep runs again."""
     uri: str = ""
     fingerprint: str = ""
     rows: int = 0
-    """train rows; of a distiller synthetic users or sequences"""
+    """Train rows; of a distiller synthetic users or sequences."""
     share: float = 0.0
     """Share of the full dataset's train rows; for a distiller, of its users."""
     bytes: int = 0
@@ -67,9 +67,9 @@ class SmallDatasetJob:
     data: str
     output: str
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """by method"""
+    """Settings by method."""
     gpu: bool = False
-    """whether proxies and distillers have a GPU for each worker"""
+    """Whether proxies and distillers have a GPU for each worker."""
 
     @property
     def key(self) -> str:

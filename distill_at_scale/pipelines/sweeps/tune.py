@@ -294,7 +294,7 @@ def _bundle(resources: Resources) -> dict[str, float]:
 
 
 _gates_passed: set[str] = set()
-"""by this process"""
+"""Start barriers that this process has passed."""
 
 
 def _pass(gate: Any) -> None:

@@ -45,9 +45,9 @@ class WorkerGroupSpec:
     workers: int
     gpu: bool
     work: str
-    """folder of the run's checkpoints, and of what its workers leave for the driver"""
+    """Folder of the run's checkpoints, and of what its workers leave for the driver."""
     checkpoint_every: int | None = None
-    """steps; None: one epoch"""
+    """Steps; None: one epoch."""
     keep_checkpoints: int = 2
     threads: int = 1
     """Threads of each worker."""
@@ -57,7 +57,7 @@ class TorchCommunicator(Communicator):
     """All workers of a run, as torch.distributed connects them; one alone is not connected."""
 
     earlier_cpu_s = 0.0
-    """spent before the checkpoint that this life began with"""
+    """CPU-seconds spent before the checkpoint that this process resumed from."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from distill_at_scale.report.figures.markup import Markup, join, tag
 
 CHARACTER = 7.4
-"""widest mean width of a letter, in the pictures' own units, at the text size of 12; fonts differ"""
+"""Widest mean width of a letter, in the pictures' own units, at the text size of 12; fonts differ."""
 LINE = 15.0
-"""height of a line of text"""
+"""Height of a line of text."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from distill_at_scale.report.figures.axes import CHARACTER, LINE
 from distill_at_scale.report.figures.markup import Markup, join, tag
 
 Spot = tuple[float, float]
-"""x and y in a picture"""
+"""X and y in a picture."""
 Box = tuple[float, float, float, float]
-"""left, top, right, bottom"""
+"""Left, top, right, bottom."""
 
 _STEP = 6.0
 _FAR = (24.0, 44.0, 66.0, 90.0, 120.0, 150.0)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _ROW = 24.0
 _WIDTHS = {"narrow": 370.0, "wide": 1000.0}
 _FEWEST = 0.01
-"""rounds; fewer are drawn as if they were this many"""
+"""Rounds; fewer are drawn as if they were this many."""
 
 
 def payback(by_method: dict[str, list[Cell]], recommended: Cell | None) -> Markup:

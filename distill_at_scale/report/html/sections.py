@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from distill_at_scale.pipelines.report import Cell, ReportResult
 
 Section = tuple[str, str, Markup]
-"""id, heading, content"""
+"""Id, heading, content."""
 ByMethod = dict[str, list["Cell"]]
-"""in the order in which methods are shown; the cells of each by budget"""
+"""In the order in which methods are shown; the cells of each by budget."""
 
 
 def figure_sections(result: ReportResult) -> list[Section]:
