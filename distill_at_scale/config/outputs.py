@@ -53,9 +53,9 @@ class ExportConfig(ClusterConfig):
     output: str
     """Folder or storage URI for the log."""
     format: Literal["parquet", "csv", "recbole", "hf"] = "parquet"
-    """File format: parquet or csv (interactions/part-*, with a column split), recbole (FOLDER.train.inter, .valid.inter and
-    .test.inter, which RecBole reads by benchmark_filename), or hf (a folder for the Hugging Face Hub: Parquet files of
-    each split, a dataset card, Croissant metadata). Ids keep all their digits in each."""
+    """File format: parquet or csv (interactions/part-*, with a column split), recbole (FOLDER.train.inter, .valid.inter
+    and .test.inter, which RecBole reads by benchmark_filename), or hf (a folder for the Hugging Face Hub: Parquet files
+    of each split, a dataset card, Croissant metadata). Ids keep all their digits in each."""
     splits: Annotated[list[Literal["train", "validation", "test"]], AtCommas] = Field(default_factory=list)
     """Splits to export, such as train,test. Default: all; for a sample only train, since the others are its
     parent's."""

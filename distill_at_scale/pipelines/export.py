@@ -45,7 +45,7 @@ class ExportResult(BaseModel):
     """A log and how large it is."""
 
     uri: str
-    """Bytes of the file, or of the folder if there are several."""
+    """Address of the file, or of the folder of several files."""
     format: str
     rows: int
     splits: dict[str, int]
