@@ -106,6 +106,20 @@ def read_description(uri: str) -> dict[str, Any]:
     return described
 
 
+def advice_order(common: bool, kept: float, budget: float, keep: float) -> tuple[bool, bool, float, float]:
+    """Sorts small datasets, the most advisable first: those compared on the models that most have in common; of them
+    those that keep enough, by budget and then by what they keep; then the others by what they keep.
+
+    Args:
+        common: whether it is compared on these models.
+        kept: share of the full data's quality.
+        budget: its size.
+        keep: share asked for.
+    """
+    enough = kept >= keep
+    return not common, not enough, budget if enough else 0.0, -kept
+
+
 def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS, kept_of: str = PRIMARY) -> pl.DataFrame:
     """What every method keeps at every budget.
 

@@ -18,7 +18,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.genie.model import MOST_KEPT, DataGenie, bounded
-from distill_at_scale.genie.trials import FULL, cells, read_trials
+from distill_at_scale.genie.trials import FULL, advice_order, cells, read_trials
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.dataset_features import features
 from distill_at_scale.pipelines.sweeps.small_datasets import command, number, suits, train_bytes, unit
@@ -243,20 +243,17 @@ def _classes(options: list[Option]) -> list[str]:
 
 
 def _ranked(found: pl.DataFrame, keep: float, dataset: Dataset) -> list[Option]:
-    """A row a method: at its smallest budget that meets, or else at its best one. First the methods that are compared
-    on the models that most have in common, then those of other models. Of each what meets by budget and by what is
-    kept, then what does not meet by what is kept."""
+    """A row a method, in the order of :func:`advice_order`: at its smallest budget that meets, or else at its best."""
     found = found.filter(pl.col("kept").is_finite())
-    best = []
-    for _, rows in found.group_by("method", maintain_order=True):
-        meets = rows.filter(pl.col("kept") >= keep).sort("budget")
-        best.append((meets if meets.height else rows.sort("kept", descending=True)).row(0, named=True))
 
-    def order(row: dict[str, Any]) -> tuple[Any, ...]:
-        if row["kept"] >= keep:
-            return not row["common"], 0, row["budget"], -row["kept"]
-        return not row["common"], 1, -row["kept"]
+    def order(row: dict[str, Any], common: bool) -> tuple[Any, ...]:
+        return advice_order(common, row["kept"], row["budget"], keep)
 
+    best = [
+        # Which budget a method is best at does not depend on the other methods.
+        min(rows.iter_rows(named=True), key=lambda row: order(row, common=True))
+        for _, rows in found.group_by("method", maintain_order=True)
+    ]
     names = [name for name in Option.model_fields if name not in ("meets", "safe", "command")]
     return [
         Option(
@@ -271,5 +268,5 @@ def _ranked(found: pl.DataFrame, keep: float, dataset: Dataset) -> list[Option]:
                 row["unit"],
             ),
         )
-        for row in sorted(best, key=order)
+        for row in sorted(best, key=lambda row: order(row, row["common"]))
     ]

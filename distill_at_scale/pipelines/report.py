@@ -14,7 +14,7 @@ from distill_at_scale.config import ReportConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.splits import tied_note
 from distill_at_scale.evaluation.retention import PRIMARY
-from distill_at_scale.genie.trials import FULL, METRICS, cells, read_trials
+from distill_at_scale.genie.trials import FULL, METRICS, advice_order, cells, read_trials
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.small_datasets import command, unit
 from distill_at_scale.uris import redacted
@@ -219,15 +219,8 @@ def front(points: Sequence[tuple[float | None, float]]) -> list[int]:
 
 
 def best_cell(cells: Sequence[Cell], keep: float) -> Cell | None:
-    """The recommended cell; None of none. As `das recommend` ranks what a sweep measured: of those that are compared on
-    the models that most have in common, and keep enough, the smallest, the one that keeps most; without any, the
-    nearest."""
-
-    def order(cell: Cell) -> tuple[bool, bool, float, float]:
-        enough = cell.kept >= keep
-        return not cell.common, not enough, cell.budget if enough else 0.0, -cell.kept
-
-    return min(cells, key=order, default=None)
+    """The recommended cell, the one that `das recommend` puts first; None of none."""
+    return min(cells, key=lambda cell: advice_order(cell.common, cell.kept, cell.budget, keep), default=None)
 
 
 def _notes(about: Mapping[str, Any]) -> list[str]:
