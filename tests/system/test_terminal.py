@@ -166,8 +166,7 @@ def test_every_verb_with_colours_in_a_pipe(folder: Path, tmp_path: Path) -> None
 
 def interrupted(seen: Seen) -> None:
     assert seen.code == signals.CODE, seen.text
-    # The terminal itself shows ^C where the cursor is.
-    assert seen.text.strip().splitlines()[-1].removeprefix("^C") == signals.MESSAGE
+    assert seen.text.strip().splitlines()[-1] == signals.MESSAGE
     well_shown(seen)
     assert seen.alive() == []
 
@@ -194,14 +193,11 @@ def test_sigterm_ends_a_sweep(data: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("send", [None, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
-def test_a_signal_ends_predict_and_the_next_run_finishes(
-    send: signal.Signals | None, data: str, tmp_path: Path
-) -> None:
+def test_sigterm_ends_predict_and_the_next_run_finishes(data: str, tmp_path: Path) -> None:
     model, output = str(tmp_path / "ease"), str(tmp_path / "lists")
     assert in_terminal([*DAS, "fit", "--data", data, "--model", "ease", "--output", model]).code == 0
     command = [*DAS, "predict", "--data", data, "--model", model, "--output", output]
-    interrupted(in_terminal(command, when="starting Ray", send=send))
+    interrupted(in_terminal(command, when="starting Ray", send=signal.SIGTERM))
     assert not Path(output, "predictions.json").exists()
     assert in_terminal(command).code == 0
     assert {path.name for path in Path(output).iterdir()} == {"predictions", "predictions.json", "run.json"}
