@@ -1,315 +1,59 @@
-"""Models, samplers, distillers and log formats by name: one table each, which others can extend from outside.
+"""Models, samplers, distillers, metrics and split rules by name: one table each, which others can extend from outside.
 
-A thing can be named in three ways, on the command line and in Python alike:
+A thing can be named in three ways, on the command line and in Python alike: by its name, as ``ease`` (the tables
+below); by the name of an entry point of an installed package; or by its *spec*, ``package.module:Class`` (of a sampler,
+metric or split rule ``package.module:OBJECT``). A built-in name always wins, and a clash is warned of. Help texts,
+completion and most processes need only the names: a thing's module, and torch with most of them, is imported when the
+thing is asked for. A new built-in thing is a file of its own and a line here.
 
-* by its name, as ``ease``: the tables below;
-* by the name of an entry point of an installed package, group ``distill_at_scale.models``, ``.samplers`` or
-  ``.distillers``. A built-in name always wins, and a clash is warned of;
-* as ``package.module:Class`` (of a sampler also ``package.module:OBJECT``), its *spec*.
+EXTENDING, from outside the package::
 
-What travels to the workers of a cluster is the name or spec; each process imports it for itself, at its first use. Help
-texts, completion and most processes need only the names: a thing's module, and torch with most of them, is imported
-when the thing is asked for.
+    # mypackage/things.py                                each kind extends or is an instance of:
+    class MyModel(Recommender):                          # models.base.Recommender
+        name, Config = "my_model", MyConfig              # models.base.ModelConfig: fields, defaults, docstrings
+        # memory_needed (classmethod), _fit(train, validation, progress), _score(histories) -> [b, n_items],
+        # _weights() -> {name: array}, _set_weights(weights, n_items); learns_from_rows with _fit_rows
+    MY_SAMPLER = Sampler("my_sampler", score)            # samplers.sampler.Sampler; score(rows, seed) -> Scores
+    class MyDistiller(Distiller):                        # distillation.distiller.Distiller
+        name, Config, makes = "my_distiller", MyConfig, "rows"       # or "sequences"; Config has users, seed, metric
+        # memory(dataset, workers) -> bytes, run(job) -> Distilled
+    MY_METRIC = RankingMetric(lambda r: r.n_hits / r.k)  # evaluation.metrics.RankingMetric; Ranked -> [b]
+    MY_RULE = Split(assign, by_time=True)                # data.splits.Split; SplitRows -> int8 codes
 
-EXTENDING
----------
-A new built-in thing is a file of its own and a line here. From outside the package::
+    das fit --model mypackage.things:MyModel …           das sample --sampler mypackage.things:MY_SAMPLER …
+    das distill --method mypackage.things:MyDistiller …  das prepare --split mypackage.things:MY_RULE …
+    das fit --model ease --set metric=mypackage.things:MY_METRIC@10 …
 
-    # mypackage/things.py
-    class MyModel(Recommender):                          # distill_at_scale.models.base
-        name, Config = "my_model", MyConfig              # MyConfig(ModelConfig): fields with defaults and docstrings
-        def memory_needed(cls, n_users, n_items, n_rows, config): ...    # classmethod; bytes
-        def _fit(self, train, validation, progress): ...                 # Interactions -> None
-        def _score(self, histories): ...                                 # Interactions -> float [b, n_items]
-        def _weights(self): ...                                          # dict of arrays, what scoring needs
-        def _set_weights(self, weights, n_items): ...
+    [project.entry-points."distill_at_scale.models"]     # likewise .samplers .distillers .metrics .splits
+    my_model = "mypackage.things:MyModel"                # then: --model my_model; a metric is measured everywhere
 
-    MY_SAMPLER = Sampler("my_sampler", score)            # score(rows: TrainRows, seed) -> Scores; samplers.sampler
-
-    # pyproject.toml, for a name instead of a spec
-    [project.entry-points."distill_at_scale.models"]
-    my_model = "mypackage.things:MyModel"
-
-    das fit --model mypackage.things:MyModel …           das sweep --methods mypackage.things:MY_SAMPLER …
+The code must be on every node: installed, on PYTHONPATH, or shipped (``das.connect(address, runtime_env=…)``). A saved
+model of such a class loads where the class was named before, is an entry point, or is allowed: by ``$DAS_PLUGINS`` or
+``load_model(uri, allow=[spec])``.
 """
 
 from __future__ import annotations
 
-import functools
-import importlib
-import importlib.util
-import inspect
-import logging
-import os
-import re
-import sys
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, Generic, TypeVar, cast
+from typing import Any
 
-from distill_at_scale.errors import PluginError, SettingError
-from distill_at_scale.validation import did_you_mean, same_name
+from distill_at_scale.lookup import ALLOWED, Names, Registry, file_name, is_spec, used
 
-T = TypeVar("T")
-log = logging.getLogger(__name__)
-
-PACKAGE = "distill_at_scale"
-ALLOWED = "DAS_PLUGINS"
-"""Environment variable: specs and packages, at commas, whose classes a saved model may be of."""
-
-_NAME = r"[^\W\d]\w*"
-_SPEC = re.compile(rf"{_NAME}(\.{_NAME})*:{_NAME}(\.{_NAME})*")
-_ENTRY_NAME = re.compile(r"[\w-]+")
-
-
-class Registry(Mapping[str, T], Generic[T]):
-    """Name -> thing, imported at its first use. Iteration gives names, never specs.
-
-    Args:
-        kind: what the things are, for messages.
-        homes: name -> ``module:attribute``, the module without the package's name.
-        contract: ``module:Class`` that every thing extends, or is an instance of.
-        instances: whether things are instances of the contract; else they are classes that extend it.
-        required: attributes that a class must set, beside its abstract methods.
-        group: Group of the entry points that extend the table; None if it cannot be extended.
-    """
-
-    def __init__(
-        self,
-        kind: str,
-        homes: Mapping[str, str],
-        contract: str | None = None,
-        *,
-        instances: bool = False,
-        required: tuple[str, ...] = (),
-        group: str | None = None,
-    ) -> None:
-        self.kind, self._homes, self._contract, self.group = kind, dict(homes), contract, group
-        self._instances, self._required = instances, required
-        self._resolved: dict[str, T] = {}
-        """spec -> what it named"""
-
-    # -- as a mapping -------------------------------------------------------------------------------------
-
-    # A name may come from a file, and importing what a file names would run whatever code it names: these two import
-    # a spec only where somebody has named it to this process, or vouches for it. What a user names goes to `find`.
-    def __getitem__(self, name: str) -> T:
-        if name in self._homes:
-            module, _, attribute = self._homes[name].partition(":")
-            found: T = getattr(importlib.import_module(f"{PACKAGE}.{module}"), attribute)
-            return found
-        if is_spec(name):
-            if not self.trusts(name):
-                raise KeyError(name)
-            return self.resolve(name)
-        found = self.resolve(self._entries[name])
-        _used.add(name)
-        return found
-
-    def __contains__(self, name: object) -> bool:
-        # Mapping's own would import a thing to see whether it is there.
-        if not isinstance(name, str):
-            return False
-        if is_spec(name):
-            return name in self._resolved or (self.trusts(name) and self._mismatch(_imported(name)) is None)
-        return name in self._homes or name in self._entries
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self._homes
-        yield from self._entries
-
-    def __len__(self) -> int:
-        return len(self._homes) + len(self._entries)
-
-    def attributes(self) -> dict[str, str]:
-        """The name of each thing in its own module -> its name here; nothing is imported for it."""
-        return {home.partition(":")[2]: name for name, home in self._homes.items()}
-
-    def find(self, name: str) -> T:
-        """The thing that ``name`` means, in any case; or a spec.
-
-        Raises:
-            SettingError: for an unknown name, listing the known ones.
-            PluginError: for a spec, as :meth:`resolve`.
-        """
-        if self.group is not None and is_spec(name):
-            return self.resolve(name.strip())
-        known = same_name(name, self)
-        if known is None:
-            near = did_you_mean(name, self)
-            raise SettingError(f"Unknown {self.kind} '{name}'; the {self.kind}s are {', '.join(self)}.{near}")
-        return self[known]
-
-    # -- what others add ----------------------------------------------------------------------------------
-
-    def resolve(self, spec: str) -> T:
-        """What ``package.module:Class`` names, imported at the first use.
-
-        Raises:
-            PluginError: the module is not there or cannot be imported, it has no such attribute, or that is not of this
-                kind; says what is missing.
-        """
-        if spec not in self._resolved:
-            found = _imported(spec)
-            if mismatch := self._mismatch(found):
-                raise PluginError(f"'{spec}' is not a {self.kind}: {mismatch}.")
-            self._resolved[spec] = cast(T, found)
-            _used.add(spec)
-        return self._resolved[spec]
-
-    def is_built_in(self, name: str) -> bool:
-        """Whether a name is of the package itself."""
-        return name in self._homes
-
-    def spec_of(self, thing: type) -> str | None:
-        """The spec of a class from outside the package; None of a built-in one."""
-        return None if thing.__module__.split(".")[0] == PACKAGE else f"{thing.__module__}:{thing.__qualname__}"
-
-    def trusts(self, spec: str, allow: Collection[str] = ()) -> bool:
-        """Whether code that a file names may be imported: an entry point registers it, this process has been told to
-        use it, or ``allow`` or $DAS_PLUGINS has it, its module or its package."""
-        named = {*allow, *filter(None, (part.strip() for part in os.environ.get(ALLOWED, "").split(",")))}
-        module = spec.partition(":")[0]
-        packages = {module[:end] for end in (k for k, c in enumerate(module + ".") if c == ".")}
-        return bool(spec in self._resolved or named & {spec, *packages} or spec in self._entries.values())
-
-    @functools.cached_property
-    def _entries(self) -> dict[str, str]:
-        """Name -> spec of the entry points that add to the table, by name."""
-        if self.group is None:
-            return {}
-        from importlib.metadata import entry_points  # completion and most processes do without
-
-        found: dict[str, str] = {}
-        for entry in sorted(entry_points(group=self.group), key=lambda one: (one.name, one.value)):
-            spec = entry.value.partition("[")[0].replace(" ", "")
-            what = f"The entry point {entry.name} = {spec} of the group {self.group} is ignored"
-            if not _ENTRY_NAME.fullmatch(entry.name) or not is_spec(spec):
-                log.warning("%s: a name of letters, digits, - and _ and a value package.module:Class are needed.", what)
-            elif entry.name in self._homes:
-                log.warning("%s: the built-in %s of that name is used.", what, self.kind)
-            elif found.setdefault(entry.name, spec) != spec:
-                log.warning("%s: %s of that name is used.", what, found[entry.name])
-        return found
-
-    def _mismatch(self, found: Any) -> str | None:
-        """Why an object is not of this kind, as a clause; None where it is."""
-        if self._contract is None:
-            return "nothing can be added to this table"
-        module, _, attribute = self._contract.partition(":")
-        contract: Any = getattr(importlib.import_module(f"{PACKAGE}.{module}"), attribute)
-        where = f"{PACKAGE}.{module}.{attribute}"
-        if self._instances:
-            return None if isinstance(found, contract) else f"it is not an instance of {where}"
-        if not isinstance(found, type):
-            return f"it is not a class; name one that extends {where}"
-        missing = [name for name in self._required if not hasattr(found, name)]
-        if not issubclass(found, contract):
-            missing = [name for name in (*self._required, *contract.__abstractmethods__) if not hasattr(found, name)]
-            also = f", and lacks {', '.join(sorted(missing))}" if missing else ""
-            return f"it does not extend {where}{also}"
-        if inspect.isabstract(found):
-            missing += sorted(getattr(found, "__abstractmethods__", ()))
-        if not missing and hasattr(found, "lacks"):
-            missing = found.lacks()
-        return f"it lacks {', '.join(missing)}" if missing else None
-
-
-class Names(Collection[str]):
-    """The names of several tables, one after another."""
-
-    def __init__(self, *tables: Registry[Any]) -> None:
-        self.tables = tables
-
-    def __contains__(self, name: object) -> bool:
-        return any(name in table for table in self.tables)
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for table in self.tables for name in table)
-
-    def __len__(self) -> int:
-        return sum(map(len, self.tables))
-
-    def find(self, name: str) -> Registry[Any]:
-        """The table of what a user named; a spec is imported.
-
-        Raises:
-            KeyError: for an unknown name.
-            PluginError: a spec that cannot be imported, or is of none of the tables.
-        """
-        if not is_spec(name):
-            for table in self.tables:
-                if name in table:
-                    return table
-            raise KeyError(name)
-        found = _imported(name)
-        reasons = []
-        for table in self.tables:
-            mismatch = table._mismatch(found)
-            if mismatch is None:
-                table.resolve(name)
-                return table
-            reasons.append(f"as a {table.kind}: {mismatch}")
-        kinds = " or ".join(table.kind for table in self.tables)
-        raise PluginError(f"'{name}' is not a {kinds} ({'; '.join(reasons)}).")
-
-    def is_built_in(self, name: str) -> bool:
-        """Whether a name is of the package itself."""
-        return any(table.is_built_in(name) for table in self.tables)
-
-    def known(self, name: str) -> Registry[Any] | None:
-        """The table of a name that may come from a file: nothing that nobody vouches for is imported; None: of none."""
-        return next((table for table in self.tables if name in table), None)
-
-
-def is_spec(name: str) -> bool:
-    """Whether a name is of the form ``package.module:Class``."""
-    return _SPEC.fullmatch(name.strip()) is not None
-
-
-def file_name(name: str) -> str:
-    """A name or spec as a part of file names."""
-    return name.replace(":", ".")
-
-
-def used() -> list[str]:
-    """What this process imported from outside the package: specs, and names of entry points."""
-    return sorted(_used)
-
-
-_used: set[str] = set()
-
-
-def _imported(spec: str) -> Any:
-    """The object that a spec names.
-
-    Raises:
-        PluginError: the module is not there or cannot be imported, or has no such attribute.
-    """
-    module, _, path = spec.strip().partition(":")
-    if module == "__main__":
-        raise PluginError(f"'{spec}' lies in __main__, which workers cannot import; move it into a module of its own.")
-    if module.split(".")[0] not in sys.modules and not importlib.util.find_spec(module.split(".")[0]):
-        # A file of one's own beside which `das` is called, as `python -m` and Ray's workers find it; last, so that
-        # nothing there takes the place of an installed module.
-        sys.path.append("")
-        importlib.invalidate_caches()
-    try:
-        found: Any = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name is not None and f"{module}.".startswith(f"{error.name}."):
-            raise PluginError(
-                f"'{spec}': module '{error.name}' is missing; install it, or put its folder on PYTHONPATH."
-            ) from error
-        raise PluginError(f"'{spec}': the module '{error.name}', which {module} needs, is not installed.") from error
-    except Exception as error:
-        raise PluginError(f"'{spec}': {module} cannot be imported: {type(error).__name__}: {error}") from error
-    for part in path.split("."):
-        if not hasattr(found, part):
-            known = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
-            raise PluginError(f"'{spec}': {module} has no '{path}'.{did_you_mean(part, known)}")
-        found = getattr(found, part)
-    return found
-
+__all__ = [
+    "ALLOWED",
+    "DISTILLERS",
+    "EVERYTHING",
+    "EXTENSIBLE",
+    "METHODS",
+    "METRICS",
+    "MODELS",
+    "SAMPLERS",
+    "SPLIT_RULES",
+    "Names",
+    "Registry",
+    "file_name",
+    "is_spec",
+    "used",
+]
 
 MODELS: Registry[Any] = Registry(
     "model",

@@ -13,7 +13,18 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 PACKAGE = "distill_at_scale"
 
 # Which parts of the package each part may import; what is FREE is so to all, a part may import itself.
-FREE = {"errors", "extras", "finite_json", "logs", "methods", "registry", "signatures", "uris", "validation"}
+FREE = {
+    "errors",
+    "extras",
+    "finite_json",
+    "logs",
+    "lookup",
+    "methods",
+    "registry",
+    "signatures",
+    "uris",
+    "validation",
+}
 MAY_IMPORT: dict[str, set[str]] = {
     "finite_json": set(),
     "uris": set(),
@@ -21,8 +32,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "extras": set(),
     "signals": set(),
     "validation": set(),
-    # It knows where things live; it imports them when they are asked for, and here for their types.
-    "registry": {"models", "samplers"},
+    # They know where things live, and import them when they are asked for.
+    "lookup": set(),
+    "registry": set(),
     "data": set(),
     "evaluation": {"data"},
     "models": {"data", "evaluation"},

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distill_at_scale import registry
+from distill_at_scale import lookup, registry
 
 PACKAGE = Path(__file__).parent / "package"
 DAMPENED, OLDEST, MEANS = "outside.model:Dampened", "outside.sampler:OLDEST", "outside.distiller:Means"
@@ -19,7 +19,7 @@ def forget() -> None:
     for table in registry.EXTENSIBLE.tables:
         table._resolved.clear()
         vars(table).pop("_entries", None)
-    registry._used.clear()
+    lookup._used.clear()
     for module in [name for name in sys.modules if name.split(".")[0] == "outside"]:
         del sys.modules[module]
 
