@@ -113,7 +113,7 @@ def test_another_seed_is_another_model() -> None:
 def test_only_the_judged_users_are_drawn() -> None:
     _, trainer = make_trainer("mf", validation_users=20)
     users = np.arange(10_000)
-    chosen = trainer._judged(users, np.ones(10_000))
+    chosen = trainer._validation_users(users, np.ones(10_000))
     # 43 users are in the rows, so 20 / 43 of any are drawn.
     assert abs(len(chosen) / 10_000 - 20 / 43) < 0.03
 

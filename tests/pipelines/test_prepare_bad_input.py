@@ -71,7 +71,7 @@ def damaged(kind: str) -> tuple[str, bytes]:
         ("wrong column", "no column for user_id; the file has the columns person, item_id: .*--map user_id=COLUMN"),
         ("garbage", "the file is binary"),
         ("truncated gzip", "gzip stream is truncated or damaged"),
-        ("truncated Parquet", "not a whole Parquet file"),
+        ("truncated Parquet", "not a complete Parquet file"),
         ("no Parquet", "not a Parquet file"),
     ],
 )
