@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.fixture(scope="module")
+def model_of(dataset: Dataset) -> Callable[[str], Recommender]:
+    """Each model, fitted once."""
+    return functools.cache(lambda name: fitted(name, dataset))
+
+
+@pytest.fixture(scope="module")
 def ease(dataset: Dataset) -> Recommender:
     return fitted("ease", dataset)
 
@@ -34,8 +42,8 @@ def test_the_kit_has_every_model() -> None:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_lists_are_those_of_a_slow_twin(name: str, dataset: Dataset) -> None:
-    model = fitted(name, dataset)
+def test_lists_are_those_of_a_slow_twin(name: str, dataset: Dataset, model_of: Callable[[str], Recommender]) -> None:
+    model = model_of(name)
     found = model.recommend(dataset, k=6)
     assert found.rows() == slow_lists(model, dataset, 6)
     assert found.schema == {"user_id": pl.String, "item_id": pl.Int64, "rank": pl.Int32, "score": pl.Float32}
@@ -136,9 +144,9 @@ def test_a_model_of_other_items_is_refused(tmp_path: Path, dataset: Dataset, eas
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_new_users_by_their_history(name: str, dataset: Dataset) -> None:
+def test_new_users_by_their_history(name: str, dataset: Dataset, model_of: Callable[[str], Recommender]) -> None:
     """A history gives a list whoever has it and beside whom; who is known to the dataset is taken by it alone."""
-    model = fitted(name, dataset)
+    model = model_of(name)
     rows = pl.DataFrame({"user_id": ["new", "u1", "new"], "item_id": [10, 30, 20]})
     found = model.recommend(dataset, k=4, histories=rows)
     assert found["user_id"].to_list() == ["new"] * 4 + ["u1"] * 4
@@ -202,7 +210,7 @@ def test_similar_items_of_ease_are_its_weights(dataset: Dataset, ease: Recommend
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_similar_items_of_every_model(name: str, dataset: Dataset) -> None:
-    found = fitted(name, dataset).similar_items(dataset, [30, 999], k=5)
+def test_similar_items_of_every_model(name: str, dataset: Dataset, model_of: Callable[[str], Recommender]) -> None:
+    found = model_of(name).similar_items(dataset, [30, 999], k=5)
     assert found["item_id"].to_list() == [30] * 5
     assert 30 not in found["similar_item_id"]
