@@ -59,7 +59,7 @@ def test_equal_metrics_go_to_the_first_and_nan_is_refused() -> None:
 
 
 def test_unknown_names_list_the_known() -> None:
-    with pytest.raises(DasError, match=f"no model 'eas'; the models are {', '.join(MODELS)}"):
+    with pytest.raises(DasError, match=f"Unknown model 'eas'; the models are {', '.join(MODELS)}"):
         create_model("eas")
     with pytest.raises(DasError, match="no model here"):
         load_model("/nowhere/at/all")
