@@ -59,18 +59,18 @@ def compare(
     one with more datasets or models takes up what is known.
 
     Args:
-        data: The full dataset.
-        samples: Small datasets made of it.
-        models: Two models or more, whose ranking is compared, as ease,mf; hyper-parameters are tuned on each
+        data: Full dataset.
+        samples: Small datasets made from it.
+        models: Two or more models, whose ranking is compared, such as ease,mf; hyper-parameters are tuned on each
             dataset.
         output: Folder or storage URI for the measurements and the result.
-        set: Settings of models, as mf.epochs=5; `das settings MODEL` lists them. Default: {}.
+        set: Settings of models, such as mf.epochs=5; `das settings MODEL` lists them. Default: {}.
         metrics: Metrics by which the rankings of the models are compared. Default: ['ndcg@10', 'hr@10', 'psp@10',
             'ndcg@100', 'hr@100', 'psp@100', 'auc'].
-        split: Which held-out rows to predict. Default: 'test'.
-        seed: Random seed, of the negatives drawn for auc. Default: 0.
-        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session this process is
-            connected to, else a Ray of its own on this machine.
+        split: Held-out rows to predict. Default: 'test'.
+        seed: Random seed of the negatives drawn for auc. Default: 0.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
+            is connected to, else a local Ray on this machine.
 
     Raises:
         DasError: unknown model or setting, a dataset that is not part of the full one, a metric that is not measured.
@@ -103,28 +103,29 @@ def distill(
 
     Args:
         data: Dataset to distill.
-        method: distill_cf (synthetic users, learned by gradients through ∞-AE), sketch (synthetic users in closed
-            form, by one randomised SVD, without training) or farzi (synthetic sequences, learned by gradients
-            through the training of a sequential model). Or one of your own, as package.module:Class. Default:
-            'distill_cf'.
+        method: Distiller: distill_cf (synthetic users, learned by gradients through ∞-AE), sketch (synthetic
+            users in closed form, by one randomised SVD, without training) or farzi (synthetic sequences, learned
+            by gradients through the training of a sequential model). Or your own, as package.module:Class.
+            Default: 'distill_cf'.
         output: Folder or storage URI for the synthetic dataset.
         users: Number of synthetic users (distill_cf, sketch). Default: 500.
         sequences: Number of synthetic sequences (farzi). Default: 50.
-        length: Items of each sequence (farzi); enough users must have at least as many train rows. Default: 20.
-        student: Model that the sequences are made for (farzi). Default: 'sasrec'.
-        teachers_at: Folder or storage URI where farzi keeps its full-data models, so that other runs on the same
-            dataset need not train them again. Default: with the run, and removed at its end.
-        set: The method's own settings, as rows=unit; `das settings METHOD` lists them. Default: {}.
+        length: Number of items per sequence (farzi); enough users must have at least as many train rows. Default:
+            20.
+        student: Model that the sequences are learned for (farzi). Default: 'sasrec'.
+        teachers_at: Folder or storage URI where farzi stores its full-data models, so that other runs on the same
+            dataset can reuse them. Default: with the run, and removed at its end.
+        set: Settings of the method, such as rows=unit; `das settings METHOD` lists them. Default: {}.
         seed: Random seed. Default: 0.
-        workers: Workers that distill together, each on its own shards. Default: 1.
-        gpu: Use one GPU of the cluster for each worker. Default: False.
+        workers: Number of workers that distill together, each on its own shards. Default: 1.
+        gpu: Use one GPU of the cluster per worker. Default: False.
         checkpoint_every: Steps between checkpoints. Default: 25.
-        keep_checkpoints: How many of the newest checkpoints to keep while distilling; all are removed once the
+        keep_checkpoints: Number of the newest checkpoints to keep while distilling; all are removed once the
             result is written. Default: 2.
         overwrite: Replace a synthetic dataset that already exists at --output, or a run begun there with other
             settings. Default: False.
-        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session this process is
-            connected to, else a Ray of its own on this machine.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
+            is connected to, else a local Ray on this machine.
 
     Raises:
         DasError: no dataset, a wrong setting, more users than there are or longer sequences than theirs, an output
@@ -147,8 +148,8 @@ def doctor(
 
     Args:
         storage: Storage URI that must be readable and writable. Default: None.
-        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session this process is
-            connected to, else a Ray of its own on this machine.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
+            is connected to, else a local Ray on this machine.
     """
 @overload
 def doctor(config: DoctorConfig, /, **changes: Any) -> list[Check]: ...
@@ -176,14 +177,14 @@ def evaluate(
     Args:
         data: Dataset with the held-out rows.
         model: Folder or storage URI of a fitted model.
-        split: Which held-out rows to predict. Default: 'test'.
+        split: Held-out rows to predict. Default: 'test'.
         output: File for the metrics, as JSON. Default: None.
-        ks: Cut-offs of the ranking metrics, as 5,10. Default: [10, 100].
-        seed: Random seed, of the negatives drawn for auc and of the resampled users. Default: 0.
+        ks: Cut-offs of the ranking metrics, such as 5,10. Default: [10, 100].
+        seed: Random seed of the negatives drawn for auc and of the resampled users. Default: 0.
         resample: Also average the ranking metrics over 100 resamples of the users (a Poisson bootstrap). Default:
             False.
-        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session this process is
-            connected to, else a Ray of its own on this machine.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
+            is connected to, else a local Ray on this machine.
 
     Raises:
         DasError: no dataset or model, a model of another item numbering, a split without rows.
@@ -218,16 +219,16 @@ def export(
             .valid.inter and .test.inter, which RecBole reads by benchmark_filename), or hf (a folder for the
             Hugging Face Hub: Parquet files of each split, a dataset card, Croissant metadata). Ids keep all their
             digits in each. Default: 'parquet'.
-        splits: Splits to export, as train,test. Default: all, and of a sample train alone, since the others are
-            those of its parent.
-        how: How real-valued rows become items: those with the largest values (top_k), or drawn in proportion to
-            them (sample). Default: 'top_k'.
-        seed: Random seed, of the draws. Default: 0.
-        escape_formulas: Put ' before text ids that begin with = + - @ or a tab, which a spreadsheet takes for
+        splits: Splits to export, such as train,test. Default: all; for a sample only train, since the others are
+            its parent's.
+        how: Conversion of real-valued rows to items: those with the largest values (top_k), or drawn in
+            proportion to them (sample). Default: 'top_k'.
+        seed: Random seed of the draws. Default: 0.
+        escape_formulas: Put ' before text ids that begin with = + - @ or a tab, which spreadsheets read as
             formulas. Default: False.
         overwrite: Replace an export that already exists at --output. Default: False.
-        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session this process is
-            connected to, else a Ray of its own on this machine.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
+            is connected to, else a local Ray on this machine.
 
     Raises:
         DasError: no dataset, a file of it that is missing or altered, a split without rows, an output that exists,
@@ -283,21 +284,21 @@ def fit(
         data: Dataset, or synthetic dataset, to fit on.
         model: Model to fit. In closed form: popularity, ease, svd_ae, infinite_ae. Trained by gradients: bias,
             mf, neumf, mvae, svae, sasrec, gru4rec, lightgcn. On synthetic users: infinite_ae, ease, mf, mvae; on
-            synthetic sequences: sasrec, gru4rec. Or one of your own, as package.module:Class.
+            synthetic sequences: sasrec, gru4rec. Or your own, as package.module:Class.
         output: Folder or storage URI for the fitted model.
-        set: The model's own settings, as lam=5; `das settings MODEL` lists them. Default: {}.
-        solver: How infinite_ae is solved: exact (memory for users × users), pcg (the same answer in less memory),
+        set: Settings of the model, such as lam=5; `das settings MODEL` lists them. Default: {}.
+        solver: Solver of infinite_ae: exact (memory for users × users), pcg (the same answer with less memory),
             nystrom (an approximation by landmarks), or auto, which chooses by users, items, memory and workers
             and says why. Default: auto.
-        workers: Workers that fit together, each on its own shards (for models trained by gradients, and for
-            infinite_ae with solver pcg or nystrom). Default: 1.
+        workers: Number of workers that fit together, each on its own shards (for models trained by gradients, and
+            for infinite_ae with solver pcg or nystrom). Default: 1.
         gpu: Fit on a GPU of the cluster; with several workers, on one GPU each. Default: False.
         checkpoint_every: Steps between checkpoints. Default: one checkpoint after each pass over the rows.
-        keep_checkpoints: How many of the newest checkpoints to keep while fitting; all are removed once the model
+        keep_checkpoints: Number of the newest checkpoints to keep while fitting; all are removed once the model
             is saved. Default: 2.
         overwrite: Replace a model that already exists at --output. Default: False.
-        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session this process is
-            connected to, else a Ray of its own on this machine.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
+            is connected to, else a local Ray on this machine.
 
     Raises:
         DasError: no dataset, unknown model or setting, too little memory, an output that exists.
@@ -322,13 +323,13 @@ def genie_train(
         sweeps: Sweeps, whose datasets must still exist where they were swept; or Data-Genies, whose training data
             are reused.
         output: Folder or storage URI for the Data-Genie.
-        kinds: Models to choose among, by their regret on held-out datasets: additive, means, ridge, trees,
+        kinds: Models to choose from, by their regret on held-out datasets: additive, means, ridge, trees,
             pointwise, pairwise, blend, anchored. Default: all.
-        judge: Also leave each dataset (with all cuts of its log) out in turn and measure the advice on it; takes
+        judge: Also hold out each dataset (with all cuts of its log) in turn and measure the advice on it; takes
             minutes. Default: False.
         overwrite: Replace a Data-Genie that already exists at --output. Default: False.
-        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session this process is
-            connected to, else a Ray of its own on this machine.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
+            is connected to, else a local Ray on this machine.
 
     Raises:
         DasError: no sweep, a dataset that is gone or has changed, too few datasets, an output that exists.
@@ -379,22 +380,23 @@ def predict(
     what the model gives to strangers. Run again after a kill, the same command keeps the parts that are done.
 
     Args:
-        data: Dataset with the users and their history, which the model was fitted on or has the items of.
+        data: Dataset with the users and their history; the model must have been fitted on it, or have the same
+            items.
         model: Folder or storage URI of a fitted model.
         output: Folder or storage URI for the lists: predictions/*.parquet with user_id, item_id, rank and score.
-        users: Users who get a list: all, a number of users drawn at random, or a file with their ids (one a line,
-            or a column user_id in CSV or Parquet). Default: 'all'.
-        k: Items of a list; fewer where fewer are left. Default: 20.
-        history: Which of a user's rows the model goes by, and whose items are not recommended again: all,
+        users: Users who get a list: all, a number of users drawn at random, or a file with their ids (one per
+            line, or a column user_id in CSV or Parquet). Default: 'all'.
+        k: Number of items per list; fewer if fewer remain. Default: 20.
+        history: Rows of a user that are the model's input, and whose items are not recommended again: all,
             train+validation (the lists that `das evaluate` measures on the test rows) or train (those on the
             validation rows). Default: 'all'.
-        include_seen: Recommend items of the history, too; most models do not learn to score them. Default: False.
+        include_seen: Also recommend items of the history; most models do not learn to score them. Default: False.
         similar_items: Also write the k items most similar to each item (similar_items/*.parquet): those
-            recommended to a user who has nothing else. With --users 0, these alone. Default: False.
-        seed: Random seed, of the draw of users. Default: 0.
+            recommended to a user with only that item. With --users 0, only these are written. Default: False.
+        seed: Random seed of the draw of users. Default: 0.
         overwrite: Replace predictions that already exist at --output. Default: False.
-        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session this process is
-            connected to, else a Ray of its own on this machine.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
+            is connected to, else a local Ray on this machine.
 
     Raises:
         DasError: no dataset or model, a model of another item numbering, an output that exists, ids none of which is
@@ -472,26 +474,26 @@ def prepare(
             to 2035. Default: 'auto'.
         time_format: Format of timestamps that are neither numbers nor ISO 8601, as for strptime: %d/%m/%Y %H:%M
             Default: None.
-        split: How rows are divided into train, validation and test: leave_2 (each user's last row by time is
+        split: Rule that divides rows into train, validation and test: leave_2 (each user's last row by time is
             test, the one before it validation), 20_percent_hist (each user's rows, shuffled, 80/10/10), temporal
-            (at two points in time, the same for all users), column (as the log's own split column says). Default:
+            (at two points in time, the same for all users), column (by the log's own split column). Default:
             'leave_2'.
         validation_share: Share of the rows that --split temporal gives to validation. Default: 0.1.
-        test_share: Share of the rows, the latest, that --split temporal gives to test. Default: 0.1.
-        min_rating: Drop rows with a lower rating; the ratings that stay count as implicit feedback. Default:
+        test_share: Share of the rows, the latest ones, that --split temporal gives to test. Default: 0.1.
+        min_rating: Drop rows with a lower rating; the remaining ratings count as implicit feedback. Default:
             None.
         min_user: Drop users with fewer rows (repeated with --min-item until both hold). Default: 1.
         min_item: Drop items with fewer rows. Default: 1.
-        duplicates: Which of several rows of one user and item to keep: the last by time, the first, or all.
+        duplicates: Rows to keep of several with the same user and item: the last by time, the first, or all.
             Default: 'last'.
-        max_bad_share: Stop if a larger share of the rows than this is unusable; fewer go to quarantine and are
+        max_bad_share: Stop if a larger share of the rows is invalid; otherwise they go to quarantine and are
             counted. Default: 0.01.
         shards: Number of shards. Default: a power of two that gives each about a million rows.
-        seed: Random seed, of the shuffle of --split 20_percent_hist and of the order of a user's rows with the
+        seed: Random seed of the shuffle of --split 20_percent_hist and of the order of a user's rows with the
             same time. Default: 0.
         overwrite: Replace a dataset that already exists at --output. Default: False.
-        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session this process is
-            connected to, else a Ray of its own on this machine.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
+            is connected to, else a local Ray on this machine.
 
     Raises:
         DasError: bad settings, unreadable input, too many bad rows, no rows left, an output that exists.
@@ -514,8 +516,8 @@ def quickstart(
         name: Dataset of the catalogue: ml-100k, ml-1m, ml-20m or amazon-beauty. Default: 'ml-100k'.
         output: Folder for the dataset, the models, the metrics, the sweep and the report. Default: 'das-
             quickstart'.
-        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session this process is
-            connected to, else a Ray of its own on this machine.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
+            is connected to, else a local Ray on this machine.
 
     Raises:
         DasError: when no source of the data can be reached, or a step fails.
@@ -538,11 +540,11 @@ def recommend(
     Args:
         data: Dataset to make smaller.
         keep: Share of the full data's ndcg@10 to keep, as a mean over the models. Default: 0.95.
-        sweep: Sweep of this dataset: recommend from what it measured, not from what Data-Genie predicts. Default:
+        sweep: Sweep of this dataset: recommend from its measurements, not from what Data-Genie predicts. Default:
             None.
         genie: Data-Genie trained by `das genie train`. Default: the one that comes with the package.
-        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session this process is
-            connected to, else a Ray of its own on this machine.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
+            is connected to, else a local Ray on this machine.
 
     Raises:
         DasError: no dataset, a sweep of another dataset, a Data-Genie of another version.
@@ -570,22 +572,22 @@ def sample(
 
     Args:
         data: Dataset to sample from.
-        sampler: How rows are chosen: random, stratified, temporal, random_users, head_users, centrality,
+        sampler: Sampler that selects rows: random, stratified, temporal, random_users, head_users, centrality,
             random_walk, forest_fire, density, sensitivity, sensitivity_users; by SVP-CF: svp_bias, svp_bias_prop,
-            svp_bias_users, svp_bias_users_prop, svp_mf, svp_mf_prop, svp_mf_users, svp_mf_users_prop. Or one of
-            your own, as package.module:OBJECT.
-        budget: Share of the train rows to keep, above 0 and at most 1; several at once, as 0.5,0.1,0.01.
-        output: Folder or storage URI; each sample goes into a folder SAMPLER-BUDGET below it.
-        objective: What makes a row hard for the proxy of svp_*: its rank among items not seen (implicit; also for
-            sequential use), or the squared error of its rating (explicit). Default: 'implicit'.
+            svp_bias_users, svp_bias_users_prop, svp_mf, svp_mf_prop, svp_mf_users, svp_mf_users_prop. Or your
+            own, as package.module:OBJECT.
+        budget: Share of the train rows to keep, above 0 and at most 1; several at once, such as 0.5,0.1,0.01.
+        output: Folder or storage URI; each sample is written to a folder SAMPLER-BUDGET below it.
+        objective: Definition of a hard row for the proxy of svp_*: its rank among unseen items (implicit; also
+            for sequential use), or the squared error of its rating (explicit). Default: 'implicit'.
         proxy_epochs: Passes over the train rows by the proxy of svp_*; a row's score is the mean over them.
             Default: 50.
-        workers: Workers that train the proxy of svp_* together. Default: 1.
-        gpu: Train the proxy of svp_* on one GPU for each worker. Default: False.
+        workers: Number of workers that train the proxy of svp_* together. Default: 1.
+        gpu: Train the proxy of svp_* on one GPU per worker. Default: False.
         seed: Random seed. Default: 0.
         overwrite: Replace samples that already exist at --output. Default: False.
-        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session this process is
-            connected to, else a Ray of its own on this machine.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
+            is connected to, else a local Ray on this machine.
 
     Raises:
         DasError: no dataset, unknown sampler, a budget that leaves nothing, an output that exists.
@@ -621,23 +623,23 @@ def sweep(
         methods: Samplers and distillers (sketch, distill_cf, farzi) to try, or all. A distiller's budget is a
             share of the users. Default: ['all'].
         budgets: Shares of the train rows to keep, above 0 and at most 1. Default: ['0.01', '0.05', '0.1', '0.5'].
-        models: Two models or more; hyper-parameters are tuned on each dataset, by validation. Default:
+        models: Two or more models; hyper-parameters are tuned on each dataset, by validation. Default:
             ['popularity', 'ease', 'svd_ae', 'infinite_ae'].
-        seeds: How many times to repeat everything that is random, with the seeds 0, 1, … Default: 1.
-        set: Settings of methods and models, as distill_cf.steps=100 or mf.epochs=5; `das settings NAME` lists
-            them. Default: {}.
+        seeds: Number of repetitions of everything random, with the seeds 0, 1, … Default: 1.
+        set: Settings of methods and models, such as distill_cf.steps=100 or mf.epochs=5; `das settings NAME`
+            lists them. Default: {}.
         gpu: Use one GPU of the cluster for each model trained by gradients, each proxy of svp_* and each
             distiller. Trials of --search still use CPUs. Default: False.
         search: Before the sweep, try this many settings of each model trained by gradients and of distill_cf on
             the full data's validation rows, and use the best. Settings given by --set are not searched. Needs
             Optuna (extra "search"). Default: 0.
-        time_budget: Stop after this long, as 90s, 30m or 2h. What is done is kept; run the same command again to
-            go on. Default: None.
-        mlflow: MLflow server or file to log to as well, as http://HOST:5000 or sqlite:///mlflow.db (extra
+        time_budget: Stop after this long, such as 90s, 30m or 2h. Finished work is kept; run the same command
+            again to continue. Default: None.
+        mlflow: MLflow server or file to log to as well, such as http://HOST:5000 or sqlite:///mlflow.db (extra
             "mlflow"). TensorBoard logs are always written, to tensorboard/ below --output. Default: None.
         overwrite: Replace a sweep that already exists at --output. Default: False.
-        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session this process is
-            connected to, else a Ray of its own on this machine.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
+            is connected to, else a local Ray on this machine.
 
     Raises:
         DasError: no dataset, unknown method or model, an output that holds a sweep of another dataset.

@@ -8,26 +8,26 @@ class DistillCF(DistillerMethod):
     """The distiller distill_cf: makes a synthetic dataset, as `das distill --method distill_cf` does.
 
     Args:
-        users: μ, synthetic users. Default: 500.
-        rows: free: any real numbers; unit: in [0, 1]; binary: 0 or 1; the paper's: gumbel (drawn), softmax (their
-            mean for large τ). Default: 'free'.
-        init: Where they start: random users, centroids of k-means, or the closed-form sketch. Default: 'random'.
-        steps: Steps; None: more for fewer users, 300 for 500 of them. Default: None.
-        batch_size: Real users of a step, over all workers. Default: 512.
-        hide: Share of a user's items that is hidden and must be predicted; None: .5, in the paper's family 0. (On
-            ml-1m with 500 free rows .3, .4, .5, .6 give validation ndcg@10 .2413, .2428, .2436, .2432, hr@100
-            .580, .586, .594, .591.) Default: None.
+        users: μ, number of synthetic users. Default: 500.
+        rows: Row parametrisation: free (any real numbers), unit (in [0, 1]), binary (0 or 1); the paper's: gumbel
+            (drawn), softmax (their mean for large τ). Default: 'free'.
+        init: Initialisation: random users, centroids of k-means, or the closed-form sketch. Default: 'random'.
+        steps: Number of steps; None: 300 for 500 users, more for fewer. Default: None.
+        batch_size: Real users per step, over all workers. Default: 512.
+        hide: Share of a user's items that is hidden and must be predicted; None: 0.5, in the paper's family 0.
+            (On ml-1m with 500 free rows 0.3, 0.4, 0.5, 0.6 give validation ndcg@10 0.2413, 0.2428, 0.2436,
+            0.2432, hr@100 0.580, 0.586, 0.594, 0.591.) Default: None.
         learning_rate: Learning rate of Adam; None: 0.02, in the paper's family 0.04. Default: None.
-        warm_up: Steps in which the rate rises; then it falls to 0 along a cosine. Default: 10.
-        lam: λ at the start; it is learned. Default: 1.0.
-        temperature: τ, of the paper's family. Default: 10.0.
-        draws: S, of the paper's family. Default: 200.
-        sparsity: ρ, weight of the rows' sums, of the paper's family. Default: 0.001.
-        metric: Validation metric by which the best state and λ are chosen. Default: 'ndcg@10'.
+        warm_up: Number of steps in which the rate rises; then it falls to 0 along a cosine. Default: 10.
+        lam: Initial λ; it is learned. Default: 1.0.
+        temperature: τ, temperature of the paper's family. Default: 10.0.
+        draws: S, number of draws of the paper's family. Default: 200.
+        sparsity: ρ, weight of the rows' sums in the paper's family. Default: 0.001.
+        metric: Validation metric by which the best state and λ are selected. Default: 'ndcg@10'.
         validate_every: Steps between validations. Default: 25.
-        patience: Steps without a better validation metric after which it stops; None: goes to the end of the
+        patience: Steps without a better validation metric after which it stops; None: runs to the end of the
             schedule. Default: None.
-        validation_users: Users, drawn by hash, on whom it is measured; all where there are fewer. Default: 3000.
+        validation_users: Maximum number of users, drawn by hash, on whom the metric is measured. Default: 3000.
         seed: Random seed. Default: 0.
     """
     def __init__(
@@ -57,72 +57,73 @@ class Farzi(DistillerMethod):
     """The distiller farzi: makes a synthetic dataset, as `das distill --method farzi` does.
 
     Args:
-        steps: Outer steps at most. Default: 100.
+        steps: Maximum number of outer steps. Default: 100.
         rate: Learning rate of the outer Adam; falls to a twentieth along a cosine. Default: 0.002.
-        clip_norm: Largest norm of an outer gradient. Default: 1.0.
-        average: Weight of the past in the running mean of the sequences, which is what is validated and returned.
+        clip_norm: Maximum norm of an outer gradient. Default: 1.0.
+        average: Weight of the past in the running mean of the sequences, which is validated and returned.
             Default: 0.95.
-        batch: Sequences of a student's step. Default: 10.
+        batch: Sequences per student step. Default: 10.
         student_rate: Learning rate of the student's Adam. Default: 0.01.
-        rate_spread: Trajectories have rates between student_rate over this and times this. Default: 1.0.
-        shuffled: Whether each trajectory takes the sequences in random orders, else in turn. Default: True.
-        window: Student's steps that are differentiated through. Default: 10.
+        rate_spread: Spread of the trajectories' learning rates: between student_rate divided by this and times
+            this. Default: 1.0.
+        shuffled: Whether each trajectory uses the sequences in random orders, else in turn. Default: True.
+        window: Number of student steps that are differentiated through. Default: 10.
         horizon: Number of steps after which a trajectory restarts; also the steps of a student in validation.
             Default: 800.
-        first_horizon: Initial length of a trajectory in steps; it grows with the outer steps, and reaches all of
-            the horizon once half of the outer steps are done; None: after all of it from the first. Default:
-            None.
-        learned_rates: Parts of a student's training that have a learning rate of their own, learned with the
-            sequences and stored with them; 0: one rate, as it is set. Default: 0.
-        pretrained: Share of the trajectories that begin where a teacher was after 1, 2, 4, … epochs of its
-            training; the others have random parameters at first. (Ω of the paper.) Default: 0.0.
-        pool: Trajectories under way; at first the k-th stands at the k-th part of the horizon. Default: 5.
-        parallel: Pools; each step goes on with one trajectory of each, on lessons of their own, and takes the
+        first_horizon: Initial length of a trajectory in steps; it grows with the outer steps, up to the horizon
+            once half of the outer steps are done; None: the horizon from the first. Default: None.
+        learned_rates: Number of parts of a student's training with their own learning rate, learned with the
+            sequences and stored with them; 0: one rate, as set. Default: 0.
+        pretrained: Share of the trajectories that begin with a teacher's parameters after 1, 2, 4, … epochs of
+            its training; the others begin with random parameters. (Ω of the paper.) Default: 0.0.
+        pool: Number of trajectories in progress; initially the k-th is at the k-th part of the horizon. Default:
+            5.
+        parallel: Number of pools; each step advances one trajectory of each, on its own outer batch, and uses the
             mean gradient. Default: 1.
-        lesson_users: Windows of real sequences in a lesson. Default: 128.
-        lesson_places: Places asked in them, at most. Default: 1024.
-        least_context: Items that stand before a place that is asked. Default: 8.
-        teacher_share: Weight of the teachers' predictions in the outer loss; the items that came next have the
-            rest. Default: 0.8.
-        alignment: Weight, in the outer loss, of how unlike the student's states are to the teachers' (1 − linear
-            CKA). Default: 0.0.
-        mixed: Whether students' passes are made in bfloat16, but for a trajectory's first window, parameters and
-            optimizers staying float32; None: on a GPU. (On ml-100k a gradient then makes an angle of 1° with that
-            in float32, but of 61° in a first window.) Default: None.
+        lesson_users: Windows of real sequences in an outer batch. Default: 128.
+        lesson_places: Maximum number of positions predicted in them. Default: 1024.
+        least_context: Minimum number of items before a predicted position. Default: 8.
+        teacher_share: Weight of the teachers' predictions in the outer loss; the rest is that of the actual next
+            items. Default: 0.8.
+        alignment: Weight, in the outer loss, of the dissimilarity of the student's and the teachers' states (1 −
+            linear CKA). Default: 0.0.
+        mixed: Whether students run in bfloat16, except in a trajectory's first window; parameters and optimizers
+            stay float32. None: on a GPU. (On ml-100k a gradient then makes an angle of 1° with that in float32,
+            but of 61° in a first window.) Default: None.
         validate_every: Outer steps between validations. Default: 50.
-        validation_students: Students whose mean metric is the validation's; one differs from the next by 3 % on
-            ml-100k. Default: 4.
-        patience: Validations without a better one after which it stops. Default: 6.
+        validation_students: Number of students whose mean metric is the validation's; on ml-100k they differ by 3
+            %. Default: 4.
+        patience: Number of validations without improvement after which it stops. Default: 6.
         seed: Random seed. Default: 0.
-        sequences: μ. Default: 50.
-        length: ξ, places of a sequence. Default: 20.
-        start: What the sequences are before they are learned: real ones as the teachers see them, or noise.
-            Default: 'teachers'.
-        joined: Whether real sequences that synthetic ones start from are several users' laid end to end, else one
-            user's each; None: where a user has fewer train rows than places on average. (On Amazon Beauty, 200 x
-            20, the start then has validation ndcg@10 .062 instead of .056: long sequences are few there, and
-            unlike the others.) Default: None.
-        student: The model that is taught. Default: 'sasrec'.
-        model: Settings of the student's architecture, as {dim: 64}; those not given: one layer, dim 32, no
-            dropout. Default: {}.
-        coupled: Whether the token after a place is its target, as in the paper; else each place has a target of
-            its own. Default: False.
+        sequences: μ, number of sequences. Default: 50.
+        length: ξ, positions of a sequence. Default: 20.
+        start: Initialisation of the sequences: real ones as the teachers see them, or noise. Default: 'teachers'.
+        joined: Whether the real sequences of the initialisation are several users' concatenated, else one user's
+            each; None: joined if a user has fewer train rows than positions on average. (On Amazon Beauty, 200 x
+            20, the initial sequences then have validation ndcg@10 0.062 instead of 0.056: long sequences are few
+            there, and unlike the others.) Default: None.
+        student: Model that is taught. Default: 'sasrec'.
+        model: Settings of the student's architecture, such as {dim: 64}; defaults: one layer, dim 32, no dropout.
+            Default: {}.
+        coupled: Whether the next token is a position's target, as in the paper; else each position has its own
+            target. Default: False.
         width: d, width of a token, at most the number of tokens and of items; None: what the initialisation
-            needs, the student's dim, without a consensus as much for every teacher, and one more for popularity.
+            needs: the student's dim, without a consensus as much per teacher, and one more for popularity.
             Default: None.
         sharpness: Initial sharpness of an item's own token: this times the similarity of others to it; coupled:
             2. Default: 20.0.
-        foresight: Weight of the teachers' predictions at the start. Default: 1.0.
-        popularity: Weight of the items' log counts at the start. Default: 0.0.
-        teachers: Models of the student's architecture, trained on the full data, that the sequences start from
-            and learn from. Default: 3.
-        consensus: Steps in which one model of that kind learns what the teachers agree on, for the sequences to
-            start from; 0: they start from the mean of the teachers, which needs more width. Default: 400.
-        teacher: Settings of their training, as {epochs: 50}. Default: {}.
-        metric: By which the teachers' epochs and the best sequences are chosen on validation rows. Default:
+        foresight: Initial weight of the teachers' predictions. Default: 1.0.
+        popularity: Initial weight of the items' log counts. Default: 0.0.
+        teachers: Number of models of the student's architecture, trained on the full data, for initialisation and
+            outer loss. Default: 3.
+        consensus: Number of steps in which one such model learns the teachers' mean prediction, for the
+            initialisation; 0: the sequences are initialised from the mean of the teachers, which needs more
+            width. Default: 400.
+        teacher: Settings of the teachers' training, such as {epochs: 50}. Default: {}.
+        metric: Validation metric by which the teachers' epochs and the best sequences are selected. Default:
             'ndcg@10'.
-        validation_users: Users, drawn by hash, on whom it is measured; all where there are fewer. Default: 3000.
-        real_users: Users, drawn by hash, of whose rows sequences and lessons are made; all where there are fewer.
+        validation_users: Maximum number of users, drawn by hash, on whom the metric is measured. Default: 3000.
+        real_users: Maximum number of users, drawn by hash, from whose rows sequences and outer batches are made.
             Default: 100000.
     """
     def __init__(

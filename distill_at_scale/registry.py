@@ -157,6 +157,9 @@ SPLIT_RULES: Registry[Any] = Registry(
     group="distill_at_scale.splits",
 )
 
+FIGURES: Registry[Any] = Registry("figure", {"Comparison": "report.comparison:comparison_svg"})
+"""class of a verb's result → what draws it as SVG, shown in notebooks"""
+
 VERB_SETTINGS: Registry[Any] = Registry("verb", {"sample": "config:SampleConfig", "distill": "config:DistillConfig"})
 """the settings of those whose settings the core shows, without Ray"""
 

@@ -16,6 +16,7 @@ PACKAGE = "distill_at_scale"
 FREE = {
     "errors",
     "extras",
+    "facts",
     "finite_json",
     "logs",
     "lookup",
@@ -43,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "genie": {"data", "evaluation", "models", "samplers", "distillation"},
     "logs": set(),
     "signatures": set(),
+    "facts": set(),
     # Samplers and distillers as objects: what the namespaces `samplers` and `distillers` show.
     "methods": {"data", "distillation", "settings"},
     "distillers": set(),

@@ -25,6 +25,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.manifest import FIX, Manifest, ShardRecord, read_manifest
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import DasError, SettingError
+from distill_at_scale.facts import facts_html
 from distill_at_scale.registry import VERBS
 
 Ids = Literal["original", "number"]
@@ -130,6 +131,12 @@ class Dataset:
     def __repr__(self) -> str:
         m = self.manifest
         return f"Dataset({self.uri!r}, users={m.n_users:,}, items={m.n_items:,}, rows={m.n_rows:,})"
+
+    def _repr_html_(self) -> str:
+        m = self.manifest
+        counts = [("users", m.n_users), ("items", m.n_items), *((f"{name} rows", n) for name, n in m.splits.items())]
+        facts = [*((name, f"{n:,}") for name, n in counts), ("split", m.split_rule["name"]), ("shards", len(m.shards))]
+        return facts_html(f"Dataset {storage.redact(self.uri)}", facts)
 
     @property
     def n_users(self) -> int:

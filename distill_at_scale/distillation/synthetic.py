@@ -27,6 +27,7 @@ from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.quantisation import dequantise, quantise
 from distill_at_scale.distillation.synthetic_manifest import ParentRecord, SyntheticManifest
 from distill_at_scale.errors import DamagedFileError, DasError
+from distill_at_scale.facts import facts_html
 from distill_at_scale.models.base import Recommender
 from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.synthetic_rows import SyntheticRows
@@ -73,6 +74,12 @@ class SyntheticDataset:
         m = self.manifest
         what = "users" if m.kind == "rows" else "sequences"
         return f"SyntheticDataset({self.uri!r}, method={m.method}, {what}={m.n_users:,}, items={m.n_items:,})"
+
+    def _repr_html_(self) -> str:
+        m = self.manifest
+        what = "synthetic users" if m.kind == "rows" else "sequences"
+        facts = [("method", m.method), (what, f"{m.n_users:,}"), ("of users", f"{m.parent.n_users:,}")]
+        return facts_html(f"SyntheticDataset {storage.redact(self.uri)}", [*facts, ("items", f"{m.n_items:,}")])
 
     @property
     def n_users(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import polars as pl
 from pydantic import BaseModel
 
 from distill_at_scale.config import CompareConfig
@@ -14,6 +15,7 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import Retention, retention
 from distill_at_scale.pipelines.runtime import run_record, session
 from distill_at_scale.pipelines.runtime.own_settings import by_owner
+from distill_at_scale.pipelines.runtime.results import Result
 from distill_at_scale.pipelines.runtime.tasks import run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.evaluations import (
@@ -46,7 +48,7 @@ class Compared(BaseModel):
     models: dict[str, Trained]
 
 
-class Comparison(BaseModel):
+class Comparison(Result):
     """All models on all datasets."""
 
     uri: str
@@ -63,6 +65,24 @@ class Comparison(BaseModel):
     """model -> how it does when fitted on everything"""
     small: list[Compared]
     wall_s: float
+
+    def headline(self) -> str:
+        """Which datasets, and by what."""
+        return f"{len(self.small)} small datasets of {self.data['uri']}, kept {self.metrics[0]}"
+
+    def to_frame(self) -> pl.DataFrame:
+        """data · method · budget · seed · share · model · kept · tau · one column a metric; a row for each model on
+        each dataset, the full one (method "full") first. ``kept`` is of the first metric."""
+        first = self.metrics[0]
+        full: dict[str, Any] = {"data": self.data["uri"], "method": "full", "budget": 1.0, "seed": None, "share": 1.0}
+        rows = [full | {"model": model, "kept": 1.0, "tau": 1.0} | of.metrics for model, of in self.full.items()]
+        for small in self.small:
+            about = {"data": small.uri, "method": small.method, "budget": small.budget, "seed": small.seed}
+            for model, of in small.models.items():
+                kept = small.retention.kept[model].get(first)
+                told = {"share": small.share, "model": model, "kept": kept, "tau": small.retention.tau}
+                rows.append(about | told | of.metrics)
+        return pl.DataFrame(rows, infer_schema_length=None)
 
 
 @verb(CompareConfig, "data", "samples")

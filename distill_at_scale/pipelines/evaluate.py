@@ -9,7 +9,7 @@ from math import isnan
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
+import polars as pl
 
 from distill_at_scale.config import EvaluateConfig
 from distill_at_scale.data import storage
@@ -19,6 +19,7 @@ from distill_at_scale.evaluation import RankingEvaluator, inverse_propensities
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.models import Recommender
 from distill_at_scale.pipelines.runtime import resources, run_record, session, used_model
+from distill_at_scale.pipelines.runtime.results import Result
 from distill_at_scale.pipelines.runtime.tasks import load as load_shared
 from distill_at_scale.pipelines.runtime.tasks import run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
@@ -27,7 +28,7 @@ from distill_at_scale.pipelines.runtime.verb import verb
 _MAX_GROUPS = 64
 
 
-class Evaluation(BaseModel):
+class Evaluation(Result):
     """Metrics (fractions, not percent) of a model on a split, and where they come from."""
 
     metrics: dict[str, float]
@@ -55,6 +56,19 @@ class Evaluation(BaseModel):
     seed: int
     wall_s: float
     cpu_s: float
+
+    def headline(self) -> str:
+        """Which model, and on what."""
+        return f"{self.model['name']} on the {self.split} rows of {self.n_users:,} users of {self.data['uri']}"
+
+    def to_frame(self) -> pl.DataFrame:
+        """metric · mean (over users with held-out rows) · standard_error · all_users, a row for each metric."""
+        rows = [
+            (name, value, self.standard_errors.get(name), self.metrics_all_users.get(name))
+            for name, value in self.metrics.items()
+        ]
+        schema = {"metric": pl.String, **dict.fromkeys(("mean", "standard_error", "all_users"), pl.Float64)}
+        return pl.DataFrame(rows, schema=schema, orient="row")
 
 
 @verb(EvaluateConfig, "data", "model", objects=("model",))

@@ -17,6 +17,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
 import ray
 from pydantic import BaseModel
 
@@ -30,6 +31,7 @@ from distill_at_scale.errors import BudgetError, DamagedFileError, DasError, Set
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.map_reduce import FOLDER as LEARNED
 from distill_at_scale.pipelines.runtime.map_reduce import learn, read_learned
+from distill_at_scale.pipelines.runtime.results import Result
 from distill_at_scale.pipelines.runtime.tasks import load, run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.registry import file_name
@@ -70,7 +72,7 @@ class SampleRecord(BaseModel):
     fingerprint: str
 
 
-class Samples(BaseModel):
+class Samples(Result):
     """The samples of one run, the largest budget first."""
 
     sampler: str
@@ -80,6 +82,14 @@ class Samples(BaseModel):
     samples: list[SampleRecord]
     wall_s: float
     cpu_s: float
+
+    def headline(self) -> str:
+        """Of what, and how."""
+        return f"{self.sampler}, seed {self.seed}, of {self.data['uri']} with {self.data['train_rows']:,} train rows"
+
+    def to_frame(self) -> pl.DataFrame:
+        """budget · rows · share · users · items · uri · fingerprint, a row for each sample."""
+        return pl.DataFrame([one.model_dump() for one in self.samples])
 
 
 @verb(SampleConfig, "data", "sampler")
@@ -344,16 +354,8 @@ class _Sample:
             storage.remove(together)
 
 
-_INHERITED = (
-    "n_users",
-    "n_items",
-    "item_space",
-    "split_rule",
-    "has_ratings",
-    "rating_meaning",
-    "has_timestamps",
-    "timestamp_unit",
-    "id_types",
+_INHERITED = frozenset(
+    "n_users n_items item_space split_rule has_ratings rating_meaning has_timestamps timestamp_unit id_types".split()
 )
 
 

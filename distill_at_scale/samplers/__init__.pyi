@@ -144,8 +144,8 @@ class SvpBias(SamplerMethod):
     """The sampler svp_bias: keeps a part of a dataset's train rows, as `das sample --sampler svp_bias` does.
 
     Args:
-        objective: What makes a row hard for the proxy of svp_*: its rank among items not seen (implicit; also for
-            sequential use), or the squared error of its rating (explicit). Default: 'implicit'.
+        objective: Definition of a hard row for the proxy of svp_*: its rank among unseen items (implicit; also
+            for sequential use), or the squared error of its rating (explicit). Default: 'implicit'.
         proxy_epochs: Passes over the train rows by the proxy of svp_*; a row's score is the mean over them.
             Default: 50.
         seed: Random seed. Default: 0.
@@ -163,8 +163,8 @@ class SvpBiasProp(SamplerMethod):
     """The sampler svp_bias_prop: keeps a part of a dataset's train rows, as `das sample --sampler svp_bias_prop` does.
 
     Args:
-        objective: What makes a row hard for the proxy of svp_*: its rank among items not seen (implicit; also for
-            sequential use), or the squared error of its rating (explicit). Default: 'implicit'.
+        objective: Definition of a hard row for the proxy of svp_*: its rank among unseen items (implicit; also
+            for sequential use), or the squared error of its rating (explicit). Default: 'implicit'.
         proxy_epochs: Passes over the train rows by the proxy of svp_*; a row's score is the mean over them.
             Default: 50.
         seed: Random seed. Default: 0.
@@ -182,8 +182,8 @@ class SvpBiasUsers(SamplerMethod):
     """The sampler svp_bias_users: keeps a part of a dataset's train rows, as `das sample --sampler svp_bias_users` does.
 
     Args:
-        objective: What makes a row hard for the proxy of svp_*: its rank among items not seen (implicit; also for
-            sequential use), or the squared error of its rating (explicit). Default: 'implicit'.
+        objective: Definition of a hard row for the proxy of svp_*: its rank among unseen items (implicit; also
+            for sequential use), or the squared error of its rating (explicit). Default: 'implicit'.
         proxy_epochs: Passes over the train rows by the proxy of svp_*; a row's score is the mean over them.
             Default: 50.
         seed: Random seed. Default: 0.
@@ -201,8 +201,8 @@ class SvpBiasUsersProp(SamplerMethod):
     """The sampler svp_bias_users_prop: keeps a part of a dataset's train rows, as `das sample --sampler svp_bias_users_prop` does.
 
     Args:
-        objective: What makes a row hard for the proxy of svp_*: its rank among items not seen (implicit; also for
-            sequential use), or the squared error of its rating (explicit). Default: 'implicit'.
+        objective: Definition of a hard row for the proxy of svp_*: its rank among unseen items (implicit; also
+            for sequential use), or the squared error of its rating (explicit). Default: 'implicit'.
         proxy_epochs: Passes over the train rows by the proxy of svp_*; a row's score is the mean over them.
             Default: 50.
         seed: Random seed. Default: 0.
@@ -220,8 +220,8 @@ class SvpMf(SamplerMethod):
     """The sampler svp_mf: keeps a part of a dataset's train rows, as `das sample --sampler svp_mf` does.
 
     Args:
-        objective: What makes a row hard for the proxy of svp_*: its rank among items not seen (implicit; also for
-            sequential use), or the squared error of its rating (explicit). Default: 'implicit'.
+        objective: Definition of a hard row for the proxy of svp_*: its rank among unseen items (implicit; also
+            for sequential use), or the squared error of its rating (explicit). Default: 'implicit'.
         proxy_epochs: Passes over the train rows by the proxy of svp_*; a row's score is the mean over them.
             Default: 50.
         seed: Random seed. Default: 0.
@@ -239,8 +239,8 @@ class SvpMfProp(SamplerMethod):
     """The sampler svp_mf_prop: keeps a part of a dataset's train rows, as `das sample --sampler svp_mf_prop` does.
 
     Args:
-        objective: What makes a row hard for the proxy of svp_*: its rank among items not seen (implicit; also for
-            sequential use), or the squared error of its rating (explicit). Default: 'implicit'.
+        objective: Definition of a hard row for the proxy of svp_*: its rank among unseen items (implicit; also
+            for sequential use), or the squared error of its rating (explicit). Default: 'implicit'.
         proxy_epochs: Passes over the train rows by the proxy of svp_*; a row's score is the mean over them.
             Default: 50.
         seed: Random seed. Default: 0.
@@ -258,8 +258,8 @@ class SvpMfUsers(SamplerMethod):
     """The sampler svp_mf_users: keeps a part of a dataset's train rows, as `das sample --sampler svp_mf_users` does.
 
     Args:
-        objective: What makes a row hard for the proxy of svp_*: its rank among items not seen (implicit; also for
-            sequential use), or the squared error of its rating (explicit). Default: 'implicit'.
+        objective: Definition of a hard row for the proxy of svp_*: its rank among unseen items (implicit; also
+            for sequential use), or the squared error of its rating (explicit). Default: 'implicit'.
         proxy_epochs: Passes over the train rows by the proxy of svp_*; a row's score is the mean over them.
             Default: 50.
         seed: Random seed. Default: 0.
@@ -277,8 +277,8 @@ class SvpMfUsersProp(SamplerMethod):
     """The sampler svp_mf_users_prop: keeps a part of a dataset's train rows, as `das sample --sampler svp_mf_users_prop` does.
 
     Args:
-        objective: What makes a row hard for the proxy of svp_*: its rank among items not seen (implicit; also for
-            sequential use), or the squared error of its rating (explicit). Default: 'implicit'.
+        objective: Definition of a hard row for the proxy of svp_*: its rank among unseen items (implicit; also
+            for sequential use), or the squared error of its rating (explicit). Default: 'implicit'.
         proxy_epochs: Passes over the train rows by the proxy of svp_*; a row's score is the mean over them.
             Default: 50.
         seed: Random seed. Default: 0.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
+import polars as pl
+
+from distill_at_scale.pipelines.runtime.results import Result
 
 
-class SweepResult(BaseModel):
+class SweepResult(Result):
     """What a sweep found; every trial is a row of ``<uri>/trials.parquet``."""
 
     ok: bool
@@ -40,3 +42,12 @@ class SweepResult(BaseModel):
     cells: list[dict[str, Any]]
     """What every method keeps at every budget; see :func:`distill_at_scale.genie.trials.cells`"""
     wall_s: float
+
+    def headline(self) -> str:
+        """How much of the sweep is done."""
+        left = f", {self.left:,} left" if self.left else ""
+        return f"{self.done:,} of {self.trials:,} trials done, {self.failed:,} failed{left}, at {self.uri}"
+
+    def to_frame(self) -> pl.DataFrame:
+        """What every method keeps at every budget; see :func:`distill_at_scale.genie.trials.cells`."""
+        return pl.DataFrame(self.cells, infer_schema_length=None)

@@ -1,0 +1,16 @@
+"""Facts about a thing as notebooks show them."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from typing import Any
+
+
+def facts_html(title: str, facts: Iterable[tuple[str, Any]]) -> str:
+    """A small HTML table of names and values below a title."""
+    rows = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
+        for name, value in facts
+    )
+    return f"<div><b>{html.escape(title)}</b><table>{rows}</table></div>"
