@@ -215,10 +215,10 @@ def export(
     Args:
         data: Dataset, sample or synthetic dataset to export.
         output: Folder or storage URI for the log.
-        format: parquet or csv (interactions/part-*, with a column split), recbole (FOLDER.train.inter,
-            .valid.inter and .test.inter, which RecBole reads by benchmark_filename), or hf (a folder for the
-            Hugging Face Hub: Parquet files of each split, a dataset card, Croissant metadata). Ids keep all their
-            digits in each. Default: 'parquet'.
+        format: File format: parquet or csv (interactions/part-*, with a column split), recbole
+            (FOLDER.train.inter, .valid.inter and .test.inter, which RecBole reads by benchmark_filename), or hf
+            (a folder for the Hugging Face Hub: Parquet files of each split, a dataset card, Croissant metadata).
+            Ids keep all their digits in each. Default: 'parquet'.
         splits: Splits to export, such as train,test. Default: all; for a sample only train, since the others are
             its parent's.
         how: Conversion of real-valued rows to items: those with the largest values (top_k), or drawn in
