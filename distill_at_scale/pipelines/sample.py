@@ -354,9 +354,8 @@ class _Sample:
             storage.remove(together)
 
 
-_INHERITED = frozenset(
-    "n_users n_items item_space split_rule has_ratings rating_meaning has_timestamps timestamp_unit id_types".split()
-)
+_NUMBERED = ("n_users", "n_items", "item_space", "id_types", "has_ratings", "rating_meaning")
+_INHERITED = (*_NUMBERED, "has_timestamps", "timestamp_unit", "split_rule")
 
 
 def _map_reduce(sampler: str, task: Task) -> MapReduce:
