@@ -395,7 +395,4 @@ def _load_numbering(work: str, round_: int, min_item: int, item_ids: pl.Series |
 
 def _power_of_two(at_least: float) -> int:
     """The smallest power of two that is not below ``at_least``, at most 65,536."""
-    n = 1
-    while n < at_least and n < 1 << 16:
-        n *= 2
-    return n
+    return next((1 << k for k in range(16) if 1 << k >= at_least), 1 << 16)
