@@ -80,7 +80,7 @@ def test_two_workers_distill_fit_evaluate_and_export(tmp_path: Path, data: Datas
     log = pl.read_parquet(exported.uri)
     assert (len(log), log["user_id"].n_unique()) == (exported.rows, 8)
     assert set(log["item_id"]) <= set(data.items()["item_id"])
-    atomic = export(data=output, output=str(tmp_path / "log"), format="recbole", how="sample")
+    atomic = export(data=output, output=str(tmp_path / "atomic"), format="recbole", how="sample")
     lines = Path(atomic.uri).read_text().splitlines()
     assert lines[0] == "user_id:token\titem_id:token"
     assert len(lines) == atomic.rows + 1
