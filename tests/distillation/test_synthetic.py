@@ -154,7 +154,7 @@ def test_an_old_manifest_goes_first(tmp_path: Path, parent: Dataset, monkeypatch
     monkeypatch.setattr(synthetic.storage, "write_bytes", full)
     with pytest.raises(DasError, match="full"):
         synthetic.write(uri, ROWS, parent, DESCRIBED)
-    with pytest.raises(DasError, match="no synthetic dataset"):
+    with pytest.raises(DasError, match="is not a synthetic dataset"):
         SyntheticDataset.open(uri)
 
 

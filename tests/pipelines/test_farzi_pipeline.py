@@ -220,7 +220,7 @@ def test_distill_fit_evaluate_and_export(tmp_path: Path, data: Dataset, ray_sess
     for k, (first, last) in enumerate(zip(again.offsets, again.offsets[1:])):
         history = log.filter(pl.col("user_id") == k).sort("timestamp")["item_id"].to_list()
         assert ids.gather(again.items[first:last]).to_list() == history
-    atomic = export(data=str(output), output=str(tmp_path / "log"), format="recbole", how="sample")
+    atomic = export(data=str(output), output=str(tmp_path / "atomic"), format="recbole", how="sample")
     assert Path(atomic.uri).read_text().startswith("user_id:token\titem_id:token\ttimestamp:float\n0\t")
 
     with pytest.raises(DasError, match="holds a synthetic dataset already"):

@@ -103,7 +103,7 @@ def test_wrong_calls_are_sentences(given: dict[str, Any], sentence: str, tmp_pat
 
 
 def test_things_that_are_no_rows(prepared: Dataset) -> None:
-    with pytest.raises(SettingError, match="A int is no frame"):
+    with pytest.raises(SettingError, match="A int is not a frame"):
         Dataset.from_frame(7)
     with pytest.raises(SettingError, match=r"A DataFrame is not a ray.data.Dataset; Dataset.from_frame takes frames"):
         Dataset.from_ray(pd.DataFrame())

@@ -265,7 +265,7 @@ def test_a_budget_below_half_a_user(datasets: dict[int, Dataset], tmp_path: Path
 def test_a_sampler_by_time_needs_times(tmp_path: Path) -> None:
     log = write_log(tmp_path / "log.parquet", 500, times=False)
     data = das.prepare(input=[str(log)], output=str(tmp_path / "data"), split="20_percent_hist")
-    with pytest.raises(das.DasError, match=r"sampler temporal goes by time, but .*data has no timestamps"):
+    with pytest.raises(das.DasError, match=r"sampler temporal needs timestamps, but .*data has none"):
         das.sample(data=data.uri, sampler="temporal", budget=0.5, output=str(tmp_path / "out"))
     assert das.sample(data=data.uri, sampler="stratified", budget=0.5, output=str(tmp_path / "out")).samples
 
