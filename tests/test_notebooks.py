@@ -40,6 +40,7 @@ def test_quickstart(tmp_path: Path, ray_session: None, monkeypatch: pytest.Monke
     assert (tmp_path / "das-quickstart" / "models" / "ease" / "model.json").exists()
 
 
+@pytest.mark.slow
 def test_recommend(tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """On the address of a cluster that runs already."""
     monkeypatch.setenv("DAS_ADDRESS", ray.get_runtime_context().gcs_address)

@@ -24,6 +24,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> das.Dataset:
     return inline_prepare(input=logs, output=str(folder / "data"), shards=2, min_user=4)
 
 
+@pytest.mark.slow
 def test_a_sweep_of_things_from_outside(data: das.Dataset, tmp_path: Path) -> None:
     output = str(tmp_path / "sweep")
     asked = {"methods": [OLDEST, MEANS], "models": [DAMPENED, "ease"], "budgets": "0.5"}
