@@ -1,4 +1,4 @@
-"""A number of users drawn from a dataset: the same ones whoever draws, and no list of them anywhere."""
+"""A random selection of a dataset's users: every process draws the same ones, and none holds a list of them."""
 
 from __future__ import annotations
 

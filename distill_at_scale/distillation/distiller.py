@@ -1,4 +1,4 @@
-"""The contract of all distillers, and what whoever runs one gives it.
+"""The contract of all distillers, and what the code that runs one passes to it.
 
 A distiller is a class: its settings, what it makes, the unit of its budget, and one worker's part of the run. Nothing
 else knows any distiller by its name: the verbs `distill`, `sweep` and `recommend` ask the class.

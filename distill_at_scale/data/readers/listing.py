@@ -70,7 +70,7 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
 
 
 def _refuse_dataset(uri: str, files: Sequence[storage.FileInfo]) -> None:
-    """Refuses a folder that holds a Dataset, whose numbered rows are no log."""
+    """Refuses a folder that holds a Dataset: its rows are numbered and cannot be read as a log."""
     names = {file.uri.removeprefix(f"{uri}/") for file in files}
     if {"manifest.json", "items.parquet"} <= names and any(name.startswith("shards/") for name in names):
         raise DasError(

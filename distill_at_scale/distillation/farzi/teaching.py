@@ -34,8 +34,8 @@ _POLL_S = 0.5
 
 
 def train_teachers(job: Job, config: FarziConfig) -> tuple[list[Teacher], list[Parameters], float]:
-    """All teachers, what they were on their way where that is asked for, and the CPU-seconds of their training, whoever
-    trained them (since the last kill, where there was one)."""
+    """All teachers, their earlier states if those are asked for, and the CPU-seconds of their training over all
+    workers (since the last kill, if there was one)."""
     settings, communicator = config.teacher_settings(), job.communicator
     seeds = [int(hashing.stream("farzi/teachers", config.seed, k)) for k in range(config.teachers)]
     files = [storage.join(job.work, f"teacher-{k}.safetensors") for k in range(config.teachers)]

@@ -1,4 +1,4 @@
-"""kernel: ∞-AE beyond one machine's memory, by landmarks or conjugate gradients, on Ray Train's gang of workers.
+"""kernel: ∞-AE beyond one machine's memory, by landmarks or conjugate gradients, on a worker group of Ray Train.
 
     nystrom   every worker: its own shards, streamed ─► two sums (added up over the workers) ─► rank 0 saves the model
     pcg       every worker: its own users' rows of α, R, P; P shown round, the kernel made in blocks ─► parts of α in
@@ -118,7 +118,7 @@ def fit_kernel(
     output: str,
     on_progress: progress.OnProgress,
 ) -> None:
-    """Fits ∞-AE by ``solver`` on a gang of workers and saves it at ``output``.
+    """Fits ∞-AE by ``solver`` on a group of workers and saves it at ``output``.
 
     Raises:
         DasError: what the solver refuses; too few CPUs; too many dead workers.

@@ -1,9 +1,8 @@
-"""train: the Ray Train loop of all gradient-trained models; `fit` runs it for them, `proxies` for samplers.
+"""Worker groups: the same function on one worker or several, connected, watched over and restarted by Ray Train.
 
-    every worker: its own shards, streamed ─► Trainer (gradients added up over the workers) ─► rank 0 saves the model
-
-Checkpoints lie in `<output>/_work/<run>` until the model is saved. Workers that die are started again by Ray Train, a
-driver that died by running the same command again; both go on from the newest checkpoint.
+The callers say what the workers do: `torch_fit`, `kernel_fit`, `svp_row_scores` and `distilling`.
+Workers that die are started again, a driver that died by running the same command again; what they go on from is the
+newest checkpoint in the group's work folder.
 """
 
 from __future__ import annotations
@@ -76,7 +75,7 @@ def run_group(
     work: Callable[[WorkerGroupSpec, TorchCommunicator], None],
     warm: Callable[[], None] | None = None,
 ) -> None:
-    """Has every worker of a gang run ``work``, again from its checkpoints when one of them dies.
+    """Has every worker of a group run ``work``, again from its checkpoints when one of them dies.
 
     Several workers are started, connected and watched over by Ray Train. One alone has nobody to be connected with: it
     is an actor of its own, which starts in a third of the time.
@@ -92,7 +91,7 @@ def run_group(
     storage.remove(failed)
     storage.remove(storage.join(group.work, _CRASHED))
     started = time.monotonic()
-    loop = {"gang": group, "work": work, "warm": warm}
+    loop = {"group": group, "work": work, "warm": warm}
     reason = _run_one(loop, failed) if group.workers == 1 else _run_several(loop)
     if storage.exists(failed):
         failure = recorded.read_json(failed, restartable.FIX)
@@ -108,8 +107,8 @@ def run_group(
 
 
 def _run_several(loop: dict[str, Any]) -> str:
-    """Runs a gang by Ray Train; why its workers died once too often, or ""."""
-    group: WorkerGroupSpec = loop["gang"]
+    """Runs a group by Ray Train. Returns why its workers died once too often, or ""."""
+    group: WorkerGroupSpec = loop["group"]
     with tempfile.TemporaryDirectory(prefix="das-train-") as scratch:
         trainer = _Trainer(
             _on_worker,
@@ -154,8 +153,8 @@ class _Trainer(TorchTrainer):
 
 
 def _run_one(loop: dict[str, Any], failed: str) -> str:
-    """Runs a gang of one; why its worker died once too often, or ""."""
-    group: WorkerGroupSpec = loop["gang"]
+    """Runs a group of one. Returns why its worker died once too often, or ""."""
+    group: WorkerGroupSpec = loop["group"]
     start = ray.remote(num_cpus=group.threads, num_gpus=1 if group.gpu else 0, scheduling_strategy=ANYWHERE)(_One)
     reason = ""
     for death in range(_MOST_DEATHS + 1):
@@ -174,15 +173,15 @@ def _run_one(loop: dict[str, Any], failed: str) -> str:
 
 
 class _One:
-    """The worker of a gang of one: an actor, whose death is told and not mended behind our back."""
+    """The worker of a group of one: an actor whose death is reported, not repaired by Ray."""
 
     def run(self, loop: dict[str, Any]) -> None:
         _on_worker(loop)
 
 
 def _on_worker(loop: dict[str, Any]) -> None:
-    """What each worker of a gang runs, from the start or again after a death."""
-    group: WorkerGroupSpec = loop["gang"]
+    """What each worker of a group runs, from the start or again after a death."""
+    group: WorkerGroupSpec = loop["group"]
     failed = storage.join(group.work, _FAILED)
     if storage.exists(failed):
         return
