@@ -85,7 +85,8 @@ def ending() -> Iterator[None]:
             signal.signal(number, handler)
     if me.interrupted:
         with contextlib.suppress(OSError, ValueError):
-            print(MESSAGE, file=sys.stderr, flush=True)
+            # In its own line of a terminal, which shows "^C" where the cursor was.
+            print(("\r" if sys.stderr.isatty() else "") + MESSAGE, file=sys.stderr, flush=True)
         # CPython remembers an interruption that passed through the exec of a text (which makes data classes, so that
         # imports are full of it), and then ends by the signal instead of the exit code; the next exec forgets it.
         exec("")

@@ -77,7 +77,7 @@ def slow_metrics(ranking: list[int], target: list[int], p: list[float], k: int) 
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_all_metrics_equal_their_definitions(seed: int) -> None:
     scores, histories, heldout, counts = random_case(seed)
     n_rows = int(counts.sum()) + 3

@@ -140,7 +140,7 @@ def test_nodes_are_reached_as_often_as_by_the_twin(
     graph = neighbours(log)
     monkeypatch.setattr(module, share, -(-len(graph) // 2))
     monkeypatch.setattr(module, "_MOST_PASSES", 1 + hops)
-    runs = 250
+    runs = 120
     rng = random.Random(1)
     ours = [reached_after(make, log, hops, seed) for seed in range(runs)]
     twins = [twin(graph, rng, 2, hops) for _ in range(4 * runs)]

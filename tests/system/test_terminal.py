@@ -166,7 +166,7 @@ def test_every_verb_with_colours_in_a_pipe(folder: Path, tmp_path: Path) -> None
 
 def interrupted(seen: Seen) -> None:
     assert seen.code == signals.CODE, seen.text
-    assert seen.text.strip().splitlines()[-1] == signals.MESSAGE
+    assert [line for line in seen.screen.lines if line.strip()][-1].rstrip() == signals.MESSAGE
     well_shown(seen)
     assert seen.alive() == []
 
@@ -179,6 +179,7 @@ def sweep_of_long_fits(data: str, output: Path) -> list[str]:
     return [*DAS, "sweep", "--data", data, *methods, "--set", *LONG, "--output", str(output)]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_sweep(data: str, tmp_path: Path) -> None:
     seen = in_terminal(sweep_of_long_fits(data, tmp_path / "sweep"), when="best ndcg")
     interrupted(seen)
@@ -203,9 +204,10 @@ def test_sigterm_ends_predict_and_the_next_run_finishes(data: str, tmp_path: Pat
     assert {path.name for path in Path(output).iterdir()} == {"predictions", "predictions.json", "run.json"}
 
 
-def test_sigterm_ends_a_verb_while_ray_starts(data: str, tmp_path: Path) -> None:
-    command = [*DAS, "fit", "--data", data, "--model", "ease", "--output", str(tmp_path / "ease")]
-    interrupted(in_terminal(command, when="starting Ray", send=signal.SIGTERM))
+@pytest.mark.parametrize("send", [None, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_a_signal_ends_a_verb_while_ray_starts(send: signal.Signals | None, folder: Path, tmp_path: Path) -> None:
+    command = [*DAS, "prepare", "--input", str(folder / "log.csv"), "--output", str(tmp_path / "data")]
+    interrupted(in_terminal(command, when="starting Ray", send=send))
 
 
 @pytest.mark.slow
