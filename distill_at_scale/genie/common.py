@@ -1,7 +1,7 @@
-"""On which models are the cells of a sweep compared? On those that their methods have in common.
+"""Selects the models on which the cells of a sweep are compared: those that all methods support.
 
-A distiller's small data may serve two models, a sampler's every one. Means over different sets of models say as much of
-the sets as of the methods.
+A distiller's small data may support two models, a sampler's all of them. Means over different sets of models reflect
+the sets as much as the methods.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ Method = TypeVar("Method")
 
 
 def common_models(models: Mapping[Cell, Set[str]], methods: Mapping[Cell, str]) -> dict[Cell, tuple[str, ...]]:
-    """On which models each cell is compared with others: those with the same models here are compared with each other.
+    """Returns the models on which each cell is compared; cells with the same models are comparable with each other.
 
-    A method serves the models that were fitted in more than half of its cells; the others failed, or cannot learn from
-    what it makes. Cells are compared on the models that all methods serve, so that a model that some method does not
-    serve changes nothing (:func:`classes`). A cell that lacks one of these, as a trial of it failed, stands for its own
-    models alone.
+    A method supports the models that were fitted in more than half of its cells; the others failed, or cannot be
+    trained on its small data. Cells are compared on the models that all methods support, so a model that one method
+    does not support has no effect (:func:`classes`). A cell that lacks one of these models because a trial failed is
+    compared on its own models only.
 
     Args:
         models: Models of each cell that were fitted on both its small data and all data; cells without any are
@@ -28,7 +28,7 @@ def common_models(models: Mapping[Cell, Set[str]], methods: Mapping[Cell, str]) 
         methods: Method of each cell.
 
     Returns:
-        for each cell with models their names, in order.
+        Sorted model names of each cell that has any.
     """
     shared = classes(served(models, methods))
     return {
@@ -40,7 +40,7 @@ def common_models(models: Mapping[Cell, Set[str]], methods: Mapping[Cell, str]) 
 
 
 def served(models: Mapping[Cell, Set[str]], methods: Mapping[Cell, str]) -> dict[str, set[str]]:
-    """The models that each method serves: those of more than half of its cells."""
+    """Returns the models that each method supports: those fitted in more than half of its cells."""
     cells = Counter(methods[cell] for cell in models)
     fitted = Counter((methods[cell], model) for cell, has in models.items() for model in has)
     return {
@@ -50,19 +50,19 @@ def served(models: Mapping[Cell, Set[str]], methods: Mapping[Cell, str]) -> dict
 
 
 def classes(serves: Mapping[Method, Set[str]]) -> dict[Method, tuple[str, ...]]:
-    """On which models each method is compared: those that all have in common.
+    """Returns the models on which each method is compared: those that all methods support.
 
-    Where there is none, there are classes of methods: the most methods that share a model are compared on all that they
-    share, and so on with the methods that are left.
+    If no model is supported by all, the methods form classes: the largest group of methods that share a model is
+    compared on all models that it shares; the remaining methods are grouped likewise.
 
     Args:
-        serves: models of each method; methods without any are left out.
+        serves: Models that each method supports; methods without any are excluded.
     """
     left = {method: set(has) for method, has in serves.items() if has}
     found: dict[Method, tuple[str, ...]] = {}
     while left:
         counts = Counter(model for has in left.values() for model in has)
-        # Of models that as many methods have, the first by name.
+        # Ties go to the first model by name.
         most = min(counts, key=lambda model: (-counts[model], model))
         together = [method for method, has in left.items() if most in has]
         shared = tuple(sorted(set.intersection(*(left[method] for method in together))))
@@ -73,6 +73,6 @@ def classes(serves: Mapping[Method, Set[str]]) -> dict[Method, tuple[str, ...]]:
 
 
 def main_models(compared: Mapping[Method, tuple[str, ...]]) -> tuple[str, ...]:
-    """Those on which most methods are compared; of classes that are as large, the one with more models."""
+    """Returns the models on which most methods are compared; among classes of equal size, the one with more models."""
     counts = Counter(compared.values())
     return min(counts, key=lambda models: (-counts[models], -len(models), models), default=())

@@ -1,4 +1,4 @@
-"""Intervals that hold: how far predictions were off on datasets that the model had not seen."""
+"""Conformal prediction intervals, from the residuals on datasets that the model was not trained on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class Widths:
-    """Half the width of an interval at each budget, in between by the logarithm of the budget.
+    """Half-widths of the intervals by budget, interpolated linearly in log(budget).
 
     Attributes:
         log_budgets: float64 [b], ascending.
@@ -23,24 +23,24 @@ class Widths:
     halves: np.ndarray
 
     def at(self, log_budget: np.ndarray) -> np.ndarray:
-        """float64, as ``log_budget``."""
+        """Returns the half-widths, float64, in the shape of ``log_budget``."""
         return np.interp(log_budget, self.log_budgets, self.halves)
 
 
 def widths(residual: np.ndarray, log_budget: np.ndarray, groups: np.ndarray, level: float = LEVEL) -> Widths:
-    """Split-conformal half-widths from residuals of predictions out of fold.
+    """Computes split-conformal half-widths from residuals of out-of-fold predictions.
 
-    A residual counts in units of the mean absolute residual at its budget. Cells of one group of datasets are alike,
-    so every group weighs the same, and it is groups, not cells, that the correction for their finite number counts.
+    Each residual is divided by the mean absolute residual at its budget. Cells of one group of datasets are correlated,
+    so every group has the same weight, and the finite-sample correction counts groups, not cells.
 
     Source: Dunn, Wasserman, Ramdas, "Distribution-free prediction sets for two-layer hierarchical models" (JASA 2023),
     pooling; Papadopoulos et al. (2002) for normalised residuals.
 
     Args:
-        residual: float64 [n], target less prediction by a model that did not see the cell's group.
+        residual: float64 [n], target minus the prediction of a model that was not trained on the cell's group.
         log_budget: float64 [n].
-        groups: [n], anything that tells groups apart.
-        level: share of a new group's cells that the intervals hold.
+        groups: [n], group label of each cell.
+        level: Share of a new group's cells that the intervals should cover.
     """
     budgets, place = np.unique(log_budget, return_inverse=True)
     size = np.abs(residual)

@@ -1,7 +1,7 @@
-"""The many small logs that Data-Genie learns from: generated ones of all kinds, and cuts of real ones.
+"""The small logs on which Data-Genie is trained: generated logs and subsets of real logs.
 
-Names are ``family--cut``, or the family alone for a generated log. Cuts of one log share users and items, so they are
-no independent datasets: whoever judges leaves a whole family out (:func:`family`).
+Names are ``family--subset``, or the family alone for a generated log. Subsets of one log share users and items, so they
+are not independent: cross-validation holds out whole families (:func:`family`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import polars as pl
 from distill_at_scale.data import hashing
 from distill_at_scale.data.columns import Columns, SplitRule
 from distill_at_scale.genie import log_subsets
-from distill_at_scale.genie.synthetic_logs import LogDesign, generate
+from distill_at_scale.genie.synthetic_logs import LogDesign, generate_log
 
 _SEPARATOR = "--"
 _N_GENERATED = 27
@@ -29,9 +29,9 @@ class Entry:
 
     Attributes:
         name: Name of the dataset made from it.
-        split: how it is split.
-        source: the real log that it is cut from; None for a generated one.
-        make: makes it, of the source's rows or of nothing.
+        split: Split rule of the dataset.
+        source: Name of the real log of which it is a subset; None for a generated log.
+        make: Function that makes the log, from the source's rows or, for a generated log, from no argument.
     """
 
     name: str
@@ -46,9 +46,9 @@ SOURCES: dict[str, dict[str, Any]] = {
     "beauty": {"file": "amazon-beauty-5core.txt", "split": "leave_2"},
     "toys": {"file": "amazon-toys-5core.txt", "split": "leave_2"},
 }
-"""The real logs: a file of a folder that the user names, and the split of its cuts."""
+"""The real logs: file name in the folder that the user passes, and the split rule of the subsets."""
 
-_CUTS: dict[str, dict[str, Callable[[pl.DataFrame], pl.DataFrame]]] = {
+_SUBSETS: dict[str, dict[str, Callable[[pl.DataFrame], pl.DataFrame]]] = {
     "ml-100k": {
         "random": lambda log: log_subsets.popular_items(log_subsets.random_users(log, 400), 900),
         "casual": lambda log: log_subsets.active_users(log, 600, most=False),
@@ -66,44 +66,44 @@ _CUTS: dict[str, dict[str, Callable[[pl.DataFrame], pl.DataFrame]]] = {
         "hits": lambda log: log_subsets.random_users(log_subsets.popular_items(log, 300), 600),
     },
     "beauty": {
-        "hits": lambda log: log_subsets.random_users(log_subsets.core(log_subsets.popular_items(log, 800), 5), 1500),
+        "hits": lambda log: log_subsets.random_users(log_subsets.k_core(log_subsets.popular_items(log, 800), 5), 1500),
         "active": lambda log: log_subsets.popular_items(log_subsets.active_users(log, 1200), 1000),
-        "core": lambda log: log_subsets.random_users(log_subsets.core(log, 8), 1400),
+        "core": lambda log: log_subsets.random_users(log_subsets.k_core(log, 8), 1400),
     },
     "toys": {
-        "hits": lambda log: log_subsets.random_users(log_subsets.core(log_subsets.popular_items(log, 800), 5), 1500),
+        "hits": lambda log: log_subsets.random_users(log_subsets.k_core(log_subsets.popular_items(log, 800), 5), 1500),
         "active": lambda log: log_subsets.popular_items(log_subsets.active_users(log, 1200), 1000),
-        "core": lambda log: log_subsets.random_users(log_subsets.core(log, 8), 1400),
+        "core": lambda log: log_subsets.random_users(log_subsets.k_core(log, 8), 1400),
     },
 }
 
 
 def corpus() -> list[Entry]:
-    """All logs; generated ones and the cuts of the real logs by turns, so that any first part of them is mixed."""
+    """Returns all logs; generated logs and subsets of real logs alternate, so that any prefix of the list is mixed."""
     made: list[Entry] = []
     for k, design in enumerate(designs(_N_GENERATED)):
         split: SplitRule = "leave_2" if k % 2 else "20_percent_hist"
-        made.append(Entry(f"generated-{k:02d}", split, None, lambda design=design: generate(design)))
-    cut = [
+        made.append(Entry(f"generated-{k:02d}", split, None, lambda design=design: generate_log(design)))
+    subsets = [
         Entry(f"{source}{_SEPARATOR}{name}", SOURCES[source]["split"], source, _cored(make))
-        for source, several in _CUTS.items()
+        for source, several in _SUBSETS.items()
         for name, make in several.items()
     ]
-    # Spread over the list, in an order of their own that has every source early.
-    order = np.random.default_rng(hashing.stream("genie/order of logs")).permutation(len(cut))
-    places = np.linspace(0, len(made), len(cut), endpoint=False)
-    placed = [*zip(places, (cut[k] for k in order)), *enumerate(made)]
+    # The subsets are spread over the list in a random order, so that every source appears early.
+    order = np.random.default_rng(hashing.stream("genie/order of logs")).permutation(len(subsets))
+    positions = np.linspace(0, len(made), len(subsets), endpoint=False)
+    placed = [*zip(positions, (subsets[k] for k in order)), *enumerate(made)]
     return [entry for _, entry in sorted(placed, key=lambda one: one[0])]
 
 
 def family(name: str, fingerprint: str) -> str:
-    """Returns what a dataset was cut from, by its name; its own fingerprint if it was not cut."""
+    """Returns the real log of which a dataset is a subset, from its name; its own fingerprint if it is not a subset."""
     source, separator, _ = name.partition(_SEPARATOR)
     return source if separator else fingerprint
 
 
 def designs(n: int, seed: int = 0) -> list[LogDesign]:
-    """``n`` designs that cover the ranges of all properties evenly: a Latin hypercube.
+    """Returns ``n`` designs that cover the ranges of all properties evenly: a Latin hypercube.
 
     Source: McKay, Beckman, Conover, "A comparison of three methods for selecting values of input variables" (1979).
     """
@@ -123,7 +123,7 @@ def designs(n: int, seed: int = 0) -> list[LogDesign]:
             clusters=round(3 * 10 ** at["clusters"][k]),
             taste=0.5 + 3.0 * at["taste"][k],
             links=4.5 * at["links"][k],
-            # Half of the logs stand still, and a third has no noise.
+            # Half of the logs have no drift, and a third have no noise.
             drift=max(0.0, 4 * at["drift"][k] - 2),
             noise=max(0.0, 0.75 * at["noise"][k] - 0.25),
             noise_by_activity=2 * at["who"][k] - 1,
@@ -133,4 +133,4 @@ def designs(n: int, seed: int = 0) -> list[LogDesign]:
 
 
 def _cored(make: Callable[[pl.DataFrame], pl.DataFrame]) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    return lambda log: log_subsets.core(make(log), 3).sort(Columns.USER_ID, maintain_order=True)
+    return lambda log: log_subsets.k_core(make(log), 3).sort(Columns.USER_ID, maintain_order=True)

@@ -1,7 +1,7 @@
-"""Is Data-Genie's advice any good? Every dataset is judged when Data-Genie has never seen it.
+"""Cross-validation of Data-Genie: every dataset is evaluated with a Data-Genie that was not trained on it.
 
-Left out are whole families of datasets (all cuts of one log), a part of them at a time. What kind of model to use, and
-how wide the intervals are, is settled on the others alone, by folds of them; then those left out are judged once.
+Whole families of datasets (all subsets of one log) are held out, one part of the families at a time. The kind of model
+and the widths of the intervals are selected by inner folds of the other families; the held-out families are used once.
 """
 
 from __future__ import annotations
@@ -12,31 +12,32 @@ import numpy as np
 from pydantic import BaseModel
 
 from distill_at_scale.genie.conformal import widths
-from distill_at_scale.genie.regressors import choose, folds, make, regrets
+from distill_at_scale.genie.regressors import folds, make_regressor, regrets, select_regressor
 from distill_at_scale.genie.table import Table
 
 _TIE = 1e-9
 PARTS = 6
-"""How many times some families are left out."""
+"""Number of parts in which the families are held out."""
 
 
 class CrossValidation(BaseModel):
-    """How one target was predicted on datasets left out. A task is the choice of a method for a dataset and budget."""
+    """How well one target was predicted on held-out datasets. A task is the choice of a method for a dataset and
+    budget."""
 
     target: str
     families: int
     tasks: int
     cells: int
     precision: float
-    """P@1: share of the tasks in which the recommended method is (one of) the best"""
+    """P@1: share of the tasks in which the recommended method is the best one, or tied with it."""
     precision_error: float
     """Standard error over families."""
     regret: float
-    """Mean of the best method's target less the recommended one's."""
+    """Mean of the best method's target minus the recommended method's target."""
     mse: float
     """Mean squared error of the predictions."""
     coverage: float
-    """Share of the cells that their 90 % interval holds."""
+    """Share of the cells whose target lies in the predicted 90 % interval."""
     random_precision: float
     random_regret: float
     """Regret of choosing a method at random."""
@@ -49,10 +50,10 @@ class CrossValidation(BaseModel):
     means_mse: float
     """Error of predicting every method by its mean over the training datasets at that budget."""
     kinds: dict[str, int]
-    """kind of model -> how often it was chosen"""
+    """Kind of model -> number of parts in which it was selected."""
 
 
-def judge(
+def cross_validate(
     target: str,
     table: Table,
     y: np.ndarray,
@@ -60,20 +61,20 @@ def judge(
     names: Sequence[str] | None = None,
     parts: int = PARTS,
     on_progress: Callable[[int], None] | None = None,
-    taught: np.ndarray | None = None,
+    fit_y: np.ndarray | None = None,
 ) -> CrossValidation:
-    """Leaves every family out once.
+    """Holds out every family once.
 
     Args:
-        target: name of what is predicted.
-        table, y: cells and their targets, float64 [n].
-        families: [n], of each cell.
-        names: kinds of models to choose among; default: all.
-        parts: Number of parts in which families are held out, or one family at a time if there are fewer.
-        on_progress: called with the number of parts that are done.
-        taught: what models are taught in place of ``y``; default: ``y``.
+        target: Name of the target.
+        table, y: Cells and their targets, float64 [n].
+        families: Family of each cell, [n].
+        names: Kinds of models to select from; default: all.
+        parts: Number of parts in which families are held out; one family at a time if there are fewer families.
+        on_progress: Called with the number of parts that are done.
+        fit_y: Targets for training in place of ``y``, float64 [n]; default: ``y``.
     """
-    taught = y if taught is None else taught
+    fit_y = y if fit_y is None else fit_y
     n, task = len(y), table.tasks()
     predicted, means, half = np.empty(n), np.empty(n), np.empty(n)
     single = np.empty(n)
@@ -81,16 +82,16 @@ def judge(
     part = folds(families, min(parts, len(np.unique(families))))
     for done, number in enumerate(np.unique(part)):
         out = part == number
-        learned, learned_y, rest = table.take(np.flatnonzero(~out)), y[~out], table.take(np.flatnonzero(out))
-        chosen = choose(learned, learned_y, families[~out], names, taught[~out])
+        train, train_y, test = table.take(np.flatnonzero(~out)), y[~out], table.take(np.flatnonzero(out))
+        chosen = select_regressor(train, train_y, families[~out], names, fit_y[~out])
         kinds[chosen["name"]] = kinds.get(chosen["name"], 0) + 1
-        model, mean = make(chosen["name"]), make("means")
-        model.fit(learned, taught[~out])
-        mean.fit(learned, learned_y)
-        predicted[out], means[out] = model.predict(rest), mean.predict(rest)
-        found = widths(learned_y - chosen["out_of_fold"], learned.log_budget, families[~out])
-        half[out] = found.at(rest.log_budget)
-        single[out] = method_scores(learned, learned_y)[rest.method]
+        model, mean = make_regressor(chosen["name"]), make_regressor("means")
+        model.fit(train, fit_y[~out])
+        mean.fit(train, train_y)
+        predicted[out], means[out] = model.predict(test), mean.predict(test)
+        found = widths(train_y - chosen["out_of_fold"], train.log_budget, families[~out])
+        half[out] = found.at(test.log_budget)
+        single[out] = method_scores(train, train_y)[test.method]
         if on_progress:
             on_progress(done + 1)
     own, of_single, of_means = (regrets(task, y, p) for p in (predicted, single, means))
@@ -120,7 +121,8 @@ def judge(
 
 
 def method_scores(table: Table, y: np.ndarray) -> np.ndarray:
-    """float64 [n_methods]: how far each method is above the mean of its tasks, on average; −∞ where never tried."""
+    """Returns float64 [n_methods]: each method's mean distance above the mean of its tasks; −∞ if it was never
+    tried."""
     task = table.tasks()
     above = y - (np.bincount(task, y) / np.bincount(task))[task]
     counts = np.bincount(table.method, minlength=table.n_methods)
@@ -129,7 +131,7 @@ def method_scores(table: Table, y: np.ndarray) -> np.ndarray:
 
 
 def _by_chance(task: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float64 [tasks] twice, expected of any method: that it is a best one; by how much it falls short."""
+    """Returns float64 [tasks] twice, for a method drawn at random: probability that it is the best; expected regret."""
     hit, short = [], []
     for number in np.unique(task):
         values = y[task == number]

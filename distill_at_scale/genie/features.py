@@ -1,11 +1,11 @@
-"""What Data-Genie knows of a dataset: numbers that one pass over its train rows gives, shard by shard.
+"""Features of a dataset for Data-Genie, computed in one pass over its train rows, shard by shard.
 
-Sizes, the users' and items' degrees and their concentration, and ratings are exact at any scale: what shards add up
-is a histogram of degrees and a few sums. What needs the graph or the rows of a user together (components, clustering,
-hop plot, spectrum, drift) is measured on :data:`SAMPLED_USERS` users drawn by a hash of their ids (all where there are
-fewer), which fit on one machine. So nothing depends on how the log was cut into shards. Shares measured on ``n`` users
-have a standard error of at most .5 / √n: .008 with all that are sampled. Components and reach are those of the
-sampled users' graph, which is sparser than the whole.
+Sizes, degree distributions of users and items, their concentration, and rating statistics are exact at any scale:
+shards are merged by adding a histogram of degrees and a few sums. Features that need the graph or all rows of a user
+(components, clustering, hop plot, spectrum, drift) are measured on :data:`SAMPLED_USERS` users, drawn by a hash of
+their ids (all users if there are fewer), which fit on one machine. No feature depends on the division into shards.
+Shares measured on ``n`` users have a standard error of at most 0.5 / √n: 0.008 for the full sample. Components and
+reach are those of the sampled users' graph, which is sparser than the whole graph.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.genie import graph
 
 FEATURE_VERSION = 1
-"""Changes with the meaning of any feature; a trained Data-Genie works with its own version only."""
+"""Increased whenever the meaning of a feature changes; a trained Data-Genie accepts only its own version."""
 
 SAMPLED_USERS = 4000
 _CLUSTERING_USERS = 2000
 _HOP_SOURCES, _HOPS = 32, 4
 _EIGENVALUES = 10
 _ORDER = np.linspace(0, 1, 10)
-"""The 10 order statistics that distributions are read at, the smallest and the largest among them."""
+"""The 10 quantiles of the degree distributions that become features, minimum and maximum included."""
 _HEADS = (0.01, 0.1)
 
 
 @dataclass
 class ShardFeatures:
-    """What is known of some users' train rows; those of disjoint users merge.
+    """Mergeable statistics of some users' train rows; sketches of disjoint users can be merged.
 
     Attributes:
         degrees: Number of rows of a user -> number of such users (excluding those without rows).
-        ratings: number of rows with ratings, their sum, and the sum of their squares.
-        hashes: uint64 [s], of the sampled users.
-        samples: their rows.
+        ratings: Number of ratings, their sum, and the sum of their squares.
+        hashes: Hashes of the sampled users, one uint64 [s] for each merged sketch.
+        samples: Rows of the sampled users, aligned with ``hashes``.
     """
 
     degrees: dict[int, int] = field(default_factory=dict)
@@ -55,8 +55,8 @@ class ShardFeatures:
         """Computes the sketch of one shard.
 
         Args:
-            rows: train rows.
-            user_hash: uint64 [b], of the users' ids.
+            rows: Train rows of b users.
+            user_hash: uint64 [b], hashes of the users' ids.
             n_users: Number of users of the whole dataset, which determines how many are sampled.
         """
         counts = rows.counts
@@ -73,7 +73,7 @@ class ShardFeatures:
         )
 
     def merge(self, other: ShardFeatures) -> ShardFeatures:
-        """Both together."""
+        """Returns the sketch of both sets of users."""
         degrees = dict(self.degrees)
         for degree, users in other.degrees.items():
             degrees[degree] = degrees.get(degree, 0) + users
@@ -83,13 +83,13 @@ class ShardFeatures:
         )
 
     def result(self, item_counts: np.ndarray) -> dict[str, float]:
-        """The features, by name.
+        """Returns the features by name.
 
         Args:
             item_counts: int64 [n_items], train rows of each item.
 
         Raises:
-            DasError: when there are no train rows.
+            DasError: The dataset has no train rows.
         """
         if not self.degrees:
             raise DasError("a dataset without train rows has no features; prepare it with another --split.")
@@ -112,7 +112,7 @@ class ShardFeatures:
         return {name: float(value) for name, value in found.items()}
 
     def _of_sample(self) -> dict[str, float]:
-        """Features of the sampled users, in the order of their hashes, however they came."""
+        """Returns the features of the sampled users, sorted by hash, so that the order of merging has no effect."""
         rows = Interactions.concatenate(self.samples, self.samples[0].n_items)
         order = np.argsort(np.concatenate(self.hashes), kind="stable")
         rows = rows.take(order)
@@ -131,19 +131,19 @@ def dataset_features(dataset: Dataset, shards: Sequence[int]) -> ShardFeatures:
 
 
 def _distribution(name: str, degrees: np.ndarray, counts: np.ndarray) -> dict[str, float]:
-    """Shape of a distribution whatever its scale: order statistics as multiples of the mean, and concentration.
+    """Returns scale-free features of a degree distribution: quantiles as multiples of the mean, and concentration.
 
     Args:
-        name: Name of the kind of nodes.
+        name: Kind of nodes, the prefix of the features' names.
         degrees: int64 [d], ascending.
-        counts: int64 [d], nodes of each degree.
+        counts: int64 [d], number of nodes of each degree.
     """
     n, last = int(counts.sum()), np.cumsum(counts)
     total = int(degrees @ counts)
     at = np.round(_ORDER * (n - 1)).astype(np.int64)
     order = degrees[np.searchsorted(last, at, side="right")]
     found = {f"{name}_order_{k}": np.log(order[k] * n / total) for k in range(len(at))}
-    # Gini's coefficient from ranks: nodes of one degree share the mean of their ranks.
+    # Gini coefficient from ranks: nodes of equal degree get the mean of their ranks.
     ranks = last - (counts - 1) / 2
     found[f"{name}_gini"] = 2 * (degrees * counts * ranks).sum() / (n * total) - (n + 1) / n
     for head in _HEADS:
@@ -154,7 +154,7 @@ def _distribution(name: str, degrees: np.ndarray, counts: np.ndarray) -> dict[st
 
 
 def _ratings(n: int, total: float, squares: float) -> dict[str, float]:
-    """Spread of the ratings in units of their mean; a log without ratings has none."""
+    """Returns the coefficient of variation of the ratings; 0 for a log without ratings."""
     mean = total / n if n else 0.0
     spread = max(squares / n - mean**2, 0.0) ** 0.5 / abs(mean) if n and mean else 0.0
     return {"has_ratings": float(n > 0), "rating_spread": spread}
@@ -180,17 +180,17 @@ def _graph_features(matrix: sp.csr_array) -> dict[str, float]:
 
 
 def _drift(rows: Interactions) -> dict[str, float]:
-    """How much what is consumed changes: overlap of the items of the earlier and later half of the rows.
+    """Measures drift: the overlap of the item distributions of the earlier and the later half of the rows.
 
-    Overlap is Σ min(p, q) over items; as two small halves never overlap wholly, it is divided by that of two halves
-    drawn at random.
+    The overlap is Σ min(p, q) over items. Two small halves never overlap completely, so it is divided by the overlap of
+    two random halves.
     """
     names = ("has_times", "drift", "time_median", "users_in_both_halves")
     times = rows.timestamps
     if times is None or len(times) < 2 or times.min() == times.max():
         return dict.fromkeys(names, 0.0)
     owner = np.repeat(np.arange(len(rows)), rows.counts)
-    # Equal times are put in an order of their own, or a log of few distinct times would be cut unevenly.
+    # Equal times are ordered at random; otherwise a log with few distinct times would be halved by id.
     begin = hashing.stream("genie/equal times")
     draw = hashing.combine(begin, owner.astype(np.uint64), rows.items.astype(np.uint64))
     late = np.zeros(len(times), dtype=bool)
@@ -217,7 +217,7 @@ def _overlap(items: np.ndarray, half: np.ndarray) -> float:
 
 
 def _compact(rows: Interactions) -> sp.csr_array:
-    """The rows as a matrix of the items that occur in them."""
+    """Returns the rows as a matrix [users, items that occur]."""
     return _without_empty(rows.to_csr(dtype=np.float64))
 
 
@@ -228,10 +228,10 @@ def _without_empty(matrix: sp.csr_array) -> sp.csr_array:
 
 
 def feature_vector(features: Mapping[str, float], names: Sequence[str]) -> np.ndarray:
-    """float64 [names]: the features in a fixed order.
+    """Returns the features in the order of ``names``, float64 [names].
 
     Raises:
-        DasError: when one is missing, as of another version.
+        DasError: A feature is missing because the features are of another version.
     """
     missing = [name for name in names if name not in features]
     if missing:

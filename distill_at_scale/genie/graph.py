@@ -1,6 +1,7 @@
-"""What the user–item graph of some users looks like: components, clustering, reach, spectrum.
+"""Features of the user–item graph: components, clustering, reach, spectrum.
 
-All take a binary matrix [users, items] in which every user and every item has an entry; nodes are users and items.
+All functions take a binary matrix [users, items] in which every user and every item has an entry; the nodes are users
+and items.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ from scipy.sparse.linalg import svds
 from distill_at_scale.data import hashing
 
 _BLOCK_USERS = 512
-# Numbers of a matrix that is small enough to be laid out.
+# Largest number of entries for which a matrix is made dense.
 _DENSE = 1 << 19
 
 
 def component_sizes(matrix: sp.csr_array) -> np.ndarray:
-    """int64 [components]: nodes of each connected component, the largest first."""
+    """Returns int64 [components]: number of nodes of each connected component, the largest first."""
     n, labels = csgraph.connected_components(_adjacency(matrix), directed=False)
     return np.sort(np.bincount(labels, minlength=n))[::-1]
 
 
 def clustering(matrix: sp.csr_array) -> float:
-    """Share of paths of three edges that are part of a cycle of four; 0 without such paths.
+    """Returns the share of three-edge paths that are part of a four-cycle; 0 if there are no such paths.
 
-    Source: Robins, Alexander, "Small worlds among interlocking directors" (2004): 4 C4 / L3. Taken from users ×
-    users, block by block: time is the sum over items of their squared degrees.
+    Source: Robins, Alexander, "Small worlds among interlocking directors" (2004): 4 C4 / L3. Computed from the users ×
+    users matrix, block by block, in time proportional to the sum of the items' squared degrees.
     """
     users, items = np.diff(matrix.indptr), np.bincount(matrix.indices, minlength=matrix.shape[1])
     paths = int(((np.repeat(users, users) - 1) * (items[matrix.indices] - 1)).sum())
@@ -38,14 +39,14 @@ def clustering(matrix: sp.csr_array) -> float:
     for start in range(0, matrix.shape[0], _BLOCK_USERS):
         common = (exact[start : start + _BLOCK_USERS] @ exact.T).data
         twice += int((common * (common - 1) // 2).sum())
-    # A user with herself has no cycle, and every pair of users was met twice.
+    # The diagonal (a user with itself) has no cycles, and every pair of users was counted twice.
     cycles = (twice - int((users * (users - 1) // 2).sum())) // 2
     return 4 * cycles / paths
 
 
 def reach(matrix: sp.csr_array, sources: np.ndarray, hops: int) -> np.ndarray:
-    """float64 [hops]: share of all nodes that a user of ``sources`` (positions) reaches in 1, 2, … hops, herself
-    included; the mean over the sources. The hop plot of Leskovec, Kleinberg, Faloutsos (2005), by sampling."""
+    """Returns float64 [hops]: share of all nodes within 1, 2, … hops of a user, itself included, averaged over the
+    users of ``sources`` (row numbers). The sampled hop plot of Leskovec, Kleinberg, Faloutsos (2005)."""
     n_users, n_items = matrix.shape
     back = sp.csr_array(matrix.T)
     seen_users = np.zeros((n_users, len(sources)), dtype=bool)
@@ -53,7 +54,7 @@ def reach(matrix: sp.csr_array, sources: np.ndarray, hops: int) -> np.ndarray:
     seen_items = np.zeros((n_items, len(sources)), dtype=bool)
     found = np.empty(hops)
     for hop in range(hops):
-        # Users lead to items and items to users, so in each hop only one side can grow.
+        # The graph is bipartite: an odd hop can reach only items, an even hop only users.
         if hop % 2 == 0:
             seen_items |= (back @ seen_users.astype(np.float32)) > 0
         else:
@@ -63,19 +64,19 @@ def reach(matrix: sp.csr_array, sources: np.ndarray, hops: int) -> np.ndarray:
 
 
 def singular_values(matrix: sp.csr_array, k: int, seed: int = 0, most: float = np.inf) -> np.ndarray:
-    """float64 [k]: the largest singular values, descending; 0 where there are fewer.
+    """Returns float64 [k]: the largest singular values, descending, padded with 0.
 
-    The eigenvalues of the graph's adjacency matrix are these and their negatives. They are those of its components
-    together, which are taken one by one: Lanczos' method may miss a value that several components have, as each
-    component of a normalised matrix has 1.
+    These and their negatives are the eigenvalues of the graph's adjacency matrix. The components are decomposed one by
+    one and their values merged: on the whole matrix, Lanczos' method may miss a value that several components have,
+    such as the 1 of every component of a normalised matrix.
 
     Args:
         seed: Seed of the initial vector of Lanczos' method.
-        most: what no singular value exceeds, as far as that is known; spares components.
+        most: Known upper bound of the singular values; components that cannot contribute are skipped.
     """
     _, labels = csgraph.connected_components(_adjacency(matrix), directed=False)
     labels = labels[: matrix.shape[0]]
-    # No singular value of a component is above the root of the sum of its squares.
+    # A component's singular values are at most its Frobenius norm.
     bound = np.minimum(np.sqrt(np.bincount(np.repeat(labels, np.diff(matrix.indptr)), matrix.data**2)), most)
     users = np.argsort(labels, kind="stable")
     ends = np.cumsum(np.bincount(labels))
@@ -90,7 +91,7 @@ def singular_values(matrix: sp.csr_array, k: int, seed: int = 0, most: float = n
 
 
 def _connected_singular_values(matrix: sp.csr_array, k: int, seed: int) -> np.ndarray:
-    """float64 [up to k]: the largest singular values of a matrix of one component."""
+    """Returns float64 [up to k]: the largest singular values of a matrix with one component."""
     side = min(matrix.shape)
     if matrix.shape[0] * matrix.shape[1] <= _DENSE or side <= k + 1:
         return np.linalg.svd(matrix.toarray(), compute_uv=False)[:k]
@@ -99,7 +100,8 @@ def _connected_singular_values(matrix: sp.csr_array, k: int, seed: int) -> np.nd
 
 
 def normalised(matrix: sp.csr_array) -> sp.csr_array:
-    """D_u^-1/2 X D_i^-1/2, whose singular values lie in [0, 1]: 1 for each component, near 1 for what is nearly one."""
+    """Returns D_u^-1/2 X D_i^-1/2. Its singular values lie in [0, 1]: 1 once for each component, and close to 1 for
+    each nearly separate cluster."""
     users = 1 / np.sqrt(np.diff(matrix.indptr))
     items = 1 / np.sqrt(np.bincount(matrix.indices, minlength=matrix.shape[1]))
     data = np.repeat(users, np.diff(matrix.indptr)) * items[matrix.indices]

@@ -1,6 +1,6 @@
-"""Smaller logs cut out of a log, each by another rule, so that they differ as logs of different services do.
+"""Subsets of a log by different rules, so that they differ as the logs of different services do.
 
-All take and give a frame with the columns user_id, item_id and, where there are any, rating and timestamp.
+All functions take and return a frame with the columns user_id, item_id and, if the log has them, rating and timestamp.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from distill_at_scale.errors import DasError
 
 
 def read_log(dataset: Dataset) -> pl.DataFrame:
-    """All rows of all splits of a dataset with the log's own ids; as many columns as the log had."""
+    """Returns all rows of all splits of a dataset with the log's original ids and columns."""
     parts = [
         pl.DataFrame(pl.from_arrow(dataset.table(shard))).join(
             dataset.users(shard).select(Columns.USER, Columns.USER_ID), on=Columns.USER, maintain_order="left"
@@ -30,36 +30,36 @@ def read_log(dataset: Dataset) -> pl.DataFrame:
 
 
 def random_users(log: pl.DataFrame, n: int, seed: int = 0) -> pl.DataFrame:
-    """The rows of ``n`` users, drawn by a hash of their ids."""
+    """Returns the rows of ``n`` users, drawn by a hash of their ids."""
     users = log[Columns.USER_ID].unique().sort()
     drawn = hashing.combine(hashing.stream("genie/cut users", seed), hashing.hash_ids(users))
     return _of(log, Columns.USER_ID, users.gather(np.argsort(drawn, kind="stable")[:n]))
 
 
 def active_users(log: pl.DataFrame, n: int, most: bool = True) -> pl.DataFrame:
-    """The rows of the ``n`` most (or least) active users; of equals the smaller ids."""
+    """Returns the rows of the ``n`` most (or least) active users; ties go to the smaller ids."""
     return _of(log, Columns.USER_ID, _by_rows(log, Columns.USER_ID, most)[:n])
 
 
 def popular_items(log: pl.DataFrame, n: int, most: bool = True) -> pl.DataFrame:
-    """The rows of the ``n`` most (or least) popular items; of equals the smaller ids."""
+    """Returns the rows of the ``n`` most (or least) popular items; ties go to the smaller ids."""
     return _of(log, Columns.ITEM_ID, _by_rows(log, Columns.ITEM_ID, most)[:n])
 
 
 def window(log: pl.DataFrame, begin: float, end: float) -> pl.DataFrame:
-    """The rows from share ``begin`` to share ``end`` of all rows by time (0 ≤ begin < end ≤ 1).
+    """Returns the rows from share ``begin`` to share ``end`` of all rows by time (0 ≤ begin < end ≤ 1).
 
     Raises:
-        DasError: when the log has no times.
+        DasError: The log has no timestamps.
     """
     if Columns.TIMESTAMP not in log.columns:
-        raise DasError("a window of time was asked for, but the log has no timestamps.")
+        raise DasError("a time window needs timestamps, but the log has no timestamps.")
     ordered = log.sort(Columns.TIMESTAMP, maintain_order=True)
     return ordered[round(begin * log.height) : round(end * log.height)]
 
 
-def core(log: pl.DataFrame, k: int) -> pl.DataFrame:
-    """The largest part in which every user and every item has ``k`` rows or more."""
+def k_core(log: pl.DataFrame, k: int) -> pl.DataFrame:
+    """Returns the k-core: the largest subset in which every user and every item has at least ``k`` rows."""
     before = log.height + 1
     while log.height < before:
         before = log.height

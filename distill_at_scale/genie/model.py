@@ -1,7 +1,8 @@
-"""Data-Genie: what would every method keep of a dataset, at every budget, without trying any?
+"""Data-Genie: predicts how much quality each method keeps at each budget, without running any of them.
 
 Source: Sachdeva, Wu, McAuley, "On Sampling Collaborative Filtering Datasets" (WSDM 2022), section 5. Trained on the
-cells of sweeps over many datasets; predicts Kendall's τ between rankings of models, and the share of ndcg@10 kept.
+cells of sweeps over many datasets; predicts Kendall's τ between rankings of models, and the share of ndcg@10 that is
+kept.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from distill_at_scale.genie.conformal import Widths, widths
 from distill_at_scale.genie.corpus import family
 from distill_at_scale.genie.features import FEATURE_VERSION
 from distill_at_scale.genie.neighbours import Neighbours
-from distill_at_scale.genie.regressors import KINDS, Regressor, choose, make
+from distill_at_scale.genie.regressors import KINDS, Regressor, make_regressor, select_regressor
 from distill_at_scale.genie.table import Encoder, Table
 
 NAME, WEIGHTS, CELLS, FEATURES = "genie.json", "genie.safetensors", "cells.parquet", "features.parquet"
@@ -37,20 +38,20 @@ FIX = f"train it again: {RETRAIN}"
 VERSION = 2
 TARGETS = ("tau", "kept")
 BUDGETS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-"""Shares that are asked for, as far as they lie between those that were tried."""
+"""Budgets for which predictions are made, if they lie within the range of the training budgets."""
 MOST_KEPT = 1.2
 _FEWEST_FAMILIES = 3
 
 
 @dataclass
 class Target:
-    """One thing that is predicted.
+    """The trained regressor of one target.
 
     Attributes:
-        kind: Kind of the model.
-        model: trained on all cells.
-        widths: Widths of its 90 % intervals.
-        validation: regret and squared error of every kind on datasets held out.
+        kind: Kind of the regressor.
+        model: Regressor trained on all cells.
+        widths: Half-widths of its 90 % intervals.
+        validation: Regret and mean squared error of every kind on held-out datasets.
     """
 
     kind: str
@@ -61,31 +62,31 @@ class Target:
 
 @dataclass
 class Cells:
-    """Cells that have a target, as numbers.
+    """Cells with a known target, as arrays.
 
     Attributes:
-        table: their columns.
+        table: Columns of the cells.
         y: float64 [n], the target.
-        families: [n], of their datasets.
-        taught: float64 [n], what models are taught in its place: of τ its mean over resampled users, where that is
-            known, which says the same with less noise.
+        families: [n], families of the datasets.
+        fit_y: float64 [n], the target used in training: for τ its mean over resampled users where that is known, a
+            less noisy estimate of the same quantity.
     """
 
     table: Table
     y: np.ndarray
     families: np.ndarray
-    taught: np.ndarray
+    fit_y: np.ndarray
 
 
 class DataGenie:
     """A trained Data-Genie.
 
     Attributes:
-        encoder: how features become columns.
-        targets: by name; see :data:`TARGETS`.
-        log_budgets: float64, the budgets that were tried.
-        cells: those that it was trained on, see :func:`distill_at_scale.genie.trials.cells`.
-        features: fingerprint of each training dataset -> its features.
+        encoder: Encoder of features, method and budget.
+        targets: Trained targets by name; see :data:`TARGETS`.
+        log_budgets: float64, logarithms of the training budgets, ascending.
+        cells: Training cells; see :func:`distill_at_scale.genie.trials.cells`.
+        features: Fingerprint of each training dataset -> its features.
     """
 
     def __init__(
@@ -110,26 +111,26 @@ class DataGenie:
 
         Args:
             cells: Cells of sweeps.
-            features: fingerprint -> features, of every dataset of ``cells``.
-            kinds: Kinds of models to choose from, for each target by the regret on held-out datasets.
+            features: Fingerprint of every dataset of ``cells`` -> its features.
+            kinds: Kinds of regressors to select from; each target selects by the regret on held-out datasets.
 
         Raises:
-            DasError: when there are too few datasets to hold any out.
+            DasError: There are too few families of datasets to hold any out.
         """
         cells = bounded(cells)
         known = {fingerprint: dict(features[fingerprint]) for fingerprint in cells["fingerprint"].unique().sort()}
         if len(np.unique(families(cells))) < _FEWEST_FAMILIES:
             raise DasError(
-                f"Data-Genie learns from sweeps of at least {_FEWEST_FAMILIES} datasets that are no cuts of one "
-                "another; give it more --sweeps."
+                f"Data-Genie needs sweeps of at least {_FEWEST_FAMILIES} datasets that are not subsets of one another; "
+                "give it more --sweeps."
             )
         encoder = encoder_of(cells, known)
         targets = {}
         for name in TARGETS:
             given = target_cells(name, cells, known, encoder)
-            chosen = choose(given.table, given.y, given.families, kinds, given.taught)
-            model = make(chosen["name"])
-            model.fit(given.table, given.taught)
+            chosen = select_regressor(given.table, given.y, given.families, kinds, given.fit_y)
+            model = make_regressor(chosen["name"])
+            model.fit(given.table, given.fit_y)
             residual = given.y - chosen["out_of_fold"]
             found = widths(residual, given.table.log_budget, given.families)
             targets[name] = Target(chosen["name"], model, found, chosen["validation"])
@@ -138,17 +139,18 @@ class DataGenie:
     def predict(
         self, features: Mapping[str, float], methods: Sequence[str] | None = None, budgets: Sequence[float] = BUDGETS
     ) -> pl.DataFrame:
-        """What is kept of a dataset.
+        """Predicts how much quality small datasets of a dataset keep.
 
         Args:
             features: Features of the dataset.
-            methods: default: all that were tried.
-            budgets: those outside of what was tried are left out.
+            methods: Methods; default: all methods of the training cells.
+            budgets: Budgets; those outside the range of the training budgets are left out.
 
         Returns:
             One row for each method and budget: ``method``, ``budget``; ``tau``, ``kept``, each with ``_low`` and
-            ``_high`` of a 90 % interval; ``make_cpu_s``, of making it; ``fit_share``, of the cost of training on
-            everything. ``tau`` is null for methods that some models cannot learn from.
+            ``_high`` of a 90 % interval; ``make_cpu_s``, CPU-seconds of making the small dataset; ``fit_share``, the
+            cost of training on it as a share of the cost on all data. ``tau`` is null for methods whose small
+            datasets some models cannot be trained on.
         """
         asked = [name for name in self.encoder.methods if methods is None or name in methods]
         low, high = self.log_budgets[0] - 1e-9, self.log_budgets[-1] + 1e-9
@@ -163,7 +165,7 @@ class DataGenie:
             "budget": [float(np.round(np.exp(b), 12)) for _ in asked for b in at],
         }
         for name, target in self.targets.items():
-            # Models were shown these budgets only; in between what is kept goes by the logarithm.
+            # The regressors know only the training budgets; between them, values are interpolated in log(budget).
             tried = target.model.predict(table).reshape(shape)
             value = np.concatenate([np.interp(at, self.log_budgets, of_method) for of_method in tried])
             half = np.tile(target.widths.at(at), len(asked))
@@ -183,21 +185,21 @@ class DataGenie:
         return self.cells.filter(pl.col("method") == method)
 
     def _whole(self, method: str) -> bool:
-        """Whether every model learned from what the method makes."""
+        """Returns whether every model was trained on the method's small datasets."""
         return bool(self._of(method)["n_models"].max() == self.cells["n_models"].max())
 
     def compared(self, method: str) -> tuple[str, ...]:
-        """The models on which a method is compared with others: those on which most of its cells are."""
+        """Returns the models on which a method is compared with others: those on which most of its cells are."""
         return self._mostly(self._of(method))
 
     @property
     def compared_mostly(self) -> tuple[str, ...]:
-        """The models on which most methods are compared."""
+        """Models on which most methods are compared."""
         return main_models({method: self.compared(method) for method in self.encoder.methods})
 
     @property
     def trained(self) -> list[str]:
-        """All models that were trained on some method's data."""
+        """Names of all models that were trained on some method's small datasets."""
         return sorted({model for text in self.cells["kept_by_model"] for model in json.loads(text)})
 
     def _mostly(self, cells: pl.DataFrame) -> tuple[str, ...]:
@@ -205,14 +207,15 @@ class DataGenie:
         return main_models({k: tuple(models or own[k]) for k, models in enumerate(_compared(cells))})
 
     def _make_cpu_s(self, method: str, rows: float) -> float:
-        """Seconds that making it takes: a constant and so much a row, by least squares."""
+        """Returns the CPU-seconds of making a small dataset: a constant plus a cost per row, by least squares."""
         of_method = self._of(method).filter(pl.col("make_cpu_s").is_not_null())
         full = np.exp([self.features[fingerprint]["log_rows"] for fingerprint in of_method["fingerprint"]])
         costs, _ = nnls(np.column_stack([np.ones(len(full)), full]), of_method["make_cpu_s"].to_numpy())
         return float(costs @ [1.0, rows])
 
     def _fit_share(self, method: str) -> np.ndarray:
-        """float64, for each budget tried: cost of training as a share of that on everything, mean over datasets."""
+        """Returns the cost of training as a share of that on all data at each training budget, float64, mean over
+        datasets."""
         share = (pl.col("fit_cpu_s") / pl.col("fit_full_cpu_s")).mean()
         by_budget = self._of(method).group_by("budget").agg(share.alias("share")).sort("budget")
         return np.interp(self.log_budgets, np.log(by_budget["budget"].to_numpy()), by_budget["share"].to_numpy())
@@ -220,11 +223,11 @@ class DataGenie:
     # -- on storage ---------------------------------------------------------------------------------------
 
     def save(self, uri: str, more: Mapping[str, Any] | None = None) -> None:
-        """Writes it into a folder; ``genie.json``, which says that it is one, last.
+        """Writes a folder; ``genie.json`` is written last and marks it as complete.
 
         Args:
             uri: Address of the folder.
-            more: to be kept beside, as the judgement on datasets left out.
+            more: Further content of ``genie.json``, such as the results of cross-validation.
         """
         uri = storage.normalise(uri)
         arrays = {f"{name}/{key}": a for name, t in self.targets.items() for key, a in t.model.arrays().items()}
@@ -232,13 +235,13 @@ class DataGenie:
         contiguous = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
         contents = {WEIGHTS: safetensors.numpy.save(contiguous)}
         names = list(self.encoder.names)
-        # All that was measured, also what is the same in these datasets: in others it may not be.
+        # All features are saved, even those that are equal in these datasets: a later training may add others.
         rows = [{"fingerprint": key, **of} for key, of in self.features.items()]
         for file, frame in ((CELLS, self.cells), (FEATURES, pl.DataFrame(rows))):
             buffer = io.BytesIO()
             frame.write_parquet(buffer, compression="zstd")
             contents[file] = buffer.getvalue()
-        # The old description goes first: a kill in between must not leave it beside new numbers.
+        # The old description is removed first: a killed run must not leave it beside new weights.
         storage.remove(storage.join(uri, NAME))
         for file, whole in contents.items():
             storage.write_bytes(storage.join(uri, file), whole)
@@ -258,11 +261,11 @@ class DataGenie:
 
     @classmethod
     def load(cls, uri: str) -> DataGenie:
-        """Reads one.
+        """Reads a saved Data-Genie.
 
         Raises:
-            DasError: when there is none, or it was trained on features of another version.
-            DamagedFileError: when a file is missing or altered.
+            DasError: ``uri`` holds none, or it was trained on features of another version.
+            DamagedFileError: A file is missing or damaged.
         """
         uri = storage.normalise(uri)
         content = describe(uri)
@@ -272,7 +275,7 @@ class DataGenie:
             targets = {}
             for name, said in content["targets"].items():
                 own = {key.removeprefix(f"{name}/"): a for key, a in arrays.items() if key.startswith(f"{name}/")}
-                model = make(said["kind"])
+                model = make_regressor(said["kind"])
                 model.set_arrays(own)
                 found = Widths(own["widths/log_budgets"], own["widths/halves"])
                 targets[name] = Target(said["kind"], model, found, said["validation"])
@@ -282,10 +285,11 @@ class DataGenie:
 
 
 def describe(uri: str) -> dict[str, Any]:
-    """What ``genie.json`` says.
+    """Returns the content of ``genie.json``.
 
     Raises:
-        DasError: when there is none, or its features are of another version.
+        DasError: The file does not exist, or the features are of another version.
+        DamagedFileError: The file is damaged.
     """
     place, file = storage.redact(uri), storage.join(uri, NAME)
     try:
@@ -307,11 +311,11 @@ def describe(uri: str) -> dict[str, Any]:
 
 
 def read_training(uri: str) -> tuple[pl.DataFrame, dict[str, dict[str, float]]]:
-    """The cells that a Data-Genie was trained on, and the features of their datasets by fingerprint.
+    """Returns the training cells of a Data-Genie, and the features of their datasets by fingerprint.
 
     Raises:
-        DasError: as of :func:`describe`.
-        DamagedFileError: when a file is missing or altered.
+        DasError: As for :func:`describe`.
+        DamagedFileError: A file is missing or damaged.
     """
     content = describe(uri)
     tables = []
@@ -324,14 +328,14 @@ def read_training(uri: str) -> tuple[pl.DataFrame, dict[str, dict[str, float]]]:
 
 
 def _read_file(uri: str, content: Mapping[str, Any], name: str) -> pa.Buffer:
-    """One of the files that a ``genie.json`` describes."""
+    """Reads one of the files that ``genie.json`` lists."""
     with recorded.parsing(storage.join(uri, NAME), FIX):
         record = next(one for one in map(FileRecord.model_validate, content["files"]) if one.path == name)
     return recorded.read_recorded(uri, record, FIX)
 
 
 def encoder_of(cells: pl.DataFrame, features: Mapping[str, Mapping[str, float]]) -> Encoder:
-    """All methods of the cells, and all features that differ between the datasets."""
+    """Returns an encoder of all methods of the cells and all features that differ between the datasets."""
     several = list(features.values())
     names = [name for name in several[0] if len({one[name] for one in several}) > 1]
     return Encoder(tuple(names), tuple(cells["method"].unique().sort()))
@@ -340,9 +344,9 @@ def encoder_of(cells: pl.DataFrame, features: Mapping[str, Mapping[str, float]])
 def target_cells(
     target: str, cells: pl.DataFrame, features: Mapping[str, Mapping[str, float]], encoder: Encoder
 ) -> Cells:
-    """The cells that have a target.
+    """Returns the cells with a known target.
 
-    Of τ only those that compare all models: a ranking of fewer is easier to keep.
+    For τ, only cells that compare all models: a ranking of fewer models is easier to keep.
     """
     known = cells.filter(pl.col(target).is_not_null() & pl.col(target).is_finite())
     if target == "tau":
@@ -354,16 +358,16 @@ def target_cells(
         known["budget"].to_list(),
         [number[fingerprint] for fingerprint in known["fingerprint"]],
     )
-    # Cells of an earlier version have no such column.
-    taught = known.select(pl.coalesce(name for name in (f"{target}_resampled", target) if name in known.columns))
-    return Cells(table, known[target].to_numpy(), families(known), taught.to_series().to_numpy())
+    # Cells of earlier versions lack the column of resampled values.
+    fit_y = known.select(pl.coalesce(name for name in (f"{target}_resampled", target) if name in known.columns))
+    return Cells(table, known[target].to_numpy(), families(known), fit_y.to_series().to_numpy())
 
 
 def bounded(cells: pl.DataFrame) -> pl.DataFrame:
-    """The cells with a share kept to which no model adds more than :data:`MOST_KEPT`.
+    """Returns the cells with ``kept`` recomputed after clipping each model's share at :data:`MOST_KEPT`.
 
-    A model that hardly works on all data may do many times better on a part of them, where it is weak all the same;
-    the mean over the models would be that of the one.
+    A model that performs poorly on all data may perform many times better on a subset and still be weak; without the
+    clip it would dominate the mean over models.
     """
     kept = []
     for text, models in zip(cells["kept_by_model"], _compared(cells)):
@@ -373,12 +377,12 @@ def bounded(cells: pl.DataFrame) -> pl.DataFrame:
 
 
 def _compared(cells: pl.DataFrame) -> list[list[str] | None]:
-    """Returns the models on which each cell is compared; None: all its models, as in tables of earlier versions."""
+    """Returns the models on which each cell is compared; None: all its models (tables of earlier versions)."""
     return cells["models"].to_list() if "models" in cells.columns else [None] * len(cells)
 
 
 def families(cells: pl.DataFrame) -> np.ndarray:
-    """str [n]: for each cell the log that its dataset is cut from, or the dataset itself."""
+    """Returns the family of each cell's dataset, str [n]; see :func:`~distill_at_scale.genie.corpus.family`."""
     return np.array([family(row["dataset"], row["fingerprint"]) for row in cells.iter_rows(named=True)])
 
 

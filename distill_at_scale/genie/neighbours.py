@@ -1,4 +1,4 @@
-"""Which training datasets a dataset is like, and whether it is like any."""
+"""Nearest training datasets of a dataset, and the test whether it lies outside the training distribution."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from distill_at_scale.genie.features import feature_vector
 from distill_at_scale.genie.table import Scaler
 
-# As far from its nearest as no training dataset is, by a margin.
+# A dataset is outside if its nearest distance exceeds the largest one among training datasets by this factor.
 _MARGIN = 1.5
-# In words, for those that are counts when raised from their logarithm.
+# Names of the features that are logarithms of counts; messages show the counts.
 _COUNTS = {
     "log_rows": "train rows",
     "log_users": "users",
@@ -24,14 +24,14 @@ _COUNTS = {
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The training datasets as points: features with mean 0 and deviation 1; distances are root mean squares.
+    """The training datasets as points of standardised features; distances are root mean squares over features.
 
     Attributes:
         names: Names of the features.
         fingerprints: Fingerprints of the datasets.
-        points: float64 [datasets, features], as measured.
+        points: float64 [datasets, features], not standardised.
         scaler: Scaler of the points.
-        limit: how far from its nearest neighbour a dataset may be and still be like it.
+        limit: Largest distance to the nearest training dataset at which a dataset still counts as similar.
     """
 
     names: tuple[str, ...]
@@ -53,13 +53,13 @@ class Neighbours:
         return cls(tuple(names), tuple(features), points, scaler, limit)
 
     def nearest(self, features: Mapping[str, float], k: int = 3) -> list[tuple[str, float]]:
-        """The ``k`` training datasets nearest to a dataset: fingerprint and distance."""
+        """Returns fingerprint and distance of the ``k`` nearest training datasets, the nearest first."""
         point = (feature_vector(features, self.names) - self.scaler.mean) / self.scaler.deviation
         distance = np.sqrt((((self.points - self.scaler.mean) / self.scaler.deviation - point) ** 2).mean(1))
         return [(self.fingerprints[i], float(distance[i])) for i in np.argsort(distance, kind="stable")[:k]]
 
     def outside(self, features: Mapping[str, float]) -> str | None:
-        """One sentence when the dataset is like none of them, naming what differs most; None otherwise."""
+        """Returns a warning that names the most unusual features if no training dataset is similar; None otherwise."""
         if self.nearest(features, 1)[0][1] <= self.limit:
             return None
         point = feature_vector(features, self.names)

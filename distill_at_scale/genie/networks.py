@@ -1,8 +1,8 @@
-"""Data-Genie's networks: a pointwise one that predicts what a method keeps, a pairwise one that ranks methods.
+"""Data-Genie's networks: a pointwise network that predicts the retention of a method, and a pairwise ranking network.
 
 Source: Sachdeva, Wu, McAuley, "On Sampling Collaborative Filtering Datasets" (WSDM 2022), section 5: features and
-embeddings → linear to 64 → dropout .2 → ReLU → 1. How long to train is a setting here, chosen on datasets that are held
-out of the training, not on those that judge.
+embeddings → linear to 64 → dropout 0.2 → ReLU → 1. The number of training steps is a setting here; it was chosen on
+datasets held out of training, not on the test datasets.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class NetworkConfig(BaseModel):
 
     width: int = Field(default=64, ge=1)
     embedding: int = Field(default=8, ge=1)
-    """Numbers that stand for a method."""
+    """Width of a method's embedding."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
     steps: int = Field(default=150, ge=1)
-    """Number of training steps; each uses all cells, which are few."""
+    """Number of full-batch training steps."""
     rate: float = Field(default=1e-2, gt=0)
     decay: float = Field(default=1e-2, ge=0)
     """Weight decay, decoupled (AdamW)."""
@@ -45,13 +45,13 @@ class _Network(nn.Module):
         self.out = nn.Linear(width, 1)
 
     def forward(self, x: torch.Tensor, method: torch.Tensor) -> torch.Tensor:
-        """float32 [n]: one number a cell."""
+        """Returns one score per cell, float32 [n]."""
         hidden = self.dropout(self.hidden(torch.cat([x, self.methods(method)], dim=1)))
         return self.out(functional.relu(hidden)).squeeze(1)
 
 
 class _Trained:
-    """What the two networks share: inputs, weights, and scores turned into targets by centre + half · f(score)."""
+    """Base of both networks: inputs, weights, and the map from scores to targets, centre + half · f(score)."""
 
     def __init__(self, config: NetworkConfig | None = None) -> None:
         self.config = config or NetworkConfig()
@@ -90,7 +90,7 @@ class _Trained:
         self._scaler = Scaler.of_arrays(
             {name: arrays[f"scaler.{name}"] for name in ("mean", "deviation", "low", "high")}
         )
-        # As it was trained, which may have been with other settings.
+        # The saved shapes, since the network may have been trained with other settings.
         methods, embedding = arrays["network.methods.weight"].shape
         width = len(arrays["network.hidden.bias"])
         self._network = _Network(len(self._scaler.mean), methods, embedding, width, self.config.dropout)
@@ -105,7 +105,7 @@ class Pointwise(_Trained):
     def fit(self, table: Table, y: np.ndarray) -> None:
         """Fits to targets float64 [n]."""
         centre = float(y.mean())
-        # Targets reach .8 of what tanh can give, where it still has a slope.
+        # Targets are scaled to |tanh| ≤ 0.8, where its gradient does not vanish.
         half = max(float(np.abs(y - centre).max()) / 0.8, 1e-6)
         self._scale = np.array([centre, half])
         target = torch.from_numpy(((y - centre) / half).astype(np.float32))
@@ -125,10 +125,10 @@ class Pointwise(_Trained):
 
 
 class Pairwise(_Trained):
-    """Ranks the methods of a dataset at a budget: −log σ(s⁺ − s⁻) over pairs of them.
+    """Ranks the methods of a dataset at a budget, by the loss −log σ(s⁺ − s⁻) over pairs of methods.
 
-    Scores say nothing of how much is kept; least squares on the training cells, with a level for every budget, turn
-    them into a prediction.
+    The scores are not on the scale of the targets; least squares on the training cells, with an intercept for every
+    budget, maps them to predictions.
     """
 
     def __init__(self, config: NetworkConfig | None = None) -> None:
@@ -153,7 +153,7 @@ class Pairwise(_Trained):
         self._calibrate(table, y)
 
     def _calibrate(self, table: Table, y: np.ndarray) -> None:
-        """Within tasks a slope, between them a level for every budget: what is left has no bias at any of them."""
+        """Fits a slope within tasks and an intercept per budget, so that residuals have mean 0 at every budget."""
         score, task = self._score(table), table.tasks()
         counts = np.bincount(task)
         s = score - (np.bincount(task, score) / counts)[task]
@@ -178,7 +178,7 @@ class Pairwise(_Trained):
 
 
 def pairs(task: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """int64 [m] twice: the better and the worse of all pairs of rows of one task whose targets differ."""
+    """Returns int64 [m] twice: the better and the worse row of every pair in one task whose targets differ."""
     better, worse = [], []
     for number in np.unique(task):
         rows = np.flatnonzero(task == number)

@@ -1,4 +1,4 @@
-"""The kinds of models that Data-Genie chooses among, all with one face, and the choice on datasets held out."""
+"""Data-Genie's regressors, which share one interface, and the selection of one on held-out datasets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from distill_at_scale.genie.trees import Trees
 
 
 class Regressor(Protocol):
-    """Learns what a cell keeps."""
+    """Predicts the target of a cell (a dataset, a method, a budget)."""
 
     def fit(self, table: Table, y: np.ndarray) -> None:
         """Fits to targets float64 [n]."""
@@ -32,10 +32,10 @@ class Regressor(Protocol):
 
 
 class Blend:
-    """A weighted mean of some models: their errors differ."""
+    """A weighted mean of several models, whose errors partly cancel."""
 
     def __init__(self, weights: Mapping[str, float]) -> None:
-        """``weights`` of the kinds, together 1."""
+        """``weights``: kind -> weight; they sum to 1."""
         self._weights = weights
         self._members = {name: _SINGLE[name]() for name in weights}
 
@@ -70,21 +70,21 @@ _SINGLE: dict[str, Callable[[], Regressor]] = {
 _LEARNED = ("ridge", "trees", "pointwise", "pairwise")
 _BLENDS: dict[str, dict[str, float]] = {
     "blend": {name: 1 / len(_LEARNED) for name in _LEARNED},
-    # Halfway to what holds on average: a few dozen datasets say more of that than of what differs.
+    # Shrinks halfway to the additive model: a few dozen datasets estimate the average better than the differences.
     "anchored": {"additive": 0.5, **{name: 0.5 / len(_LEARNED) for name in _LEARNED}},
 }
 KINDS = (*_SINGLE, *_BLENDS)
-"""``additive`` and ``means`` do not look at the dataset: what wins against them has learned something of datasets."""
+"""``additive`` and ``means`` ignore the dataset's features; they are the baselines that the others must beat."""
 
 _DEFAULT = "blend"
 FOLDS = 4
 
 
-def make(name: str) -> Regressor:
-    """A new model of that kind.
+def make_regressor(name: str) -> Regressor:
+    """Returns a new, untrained regressor.
 
     Raises:
-        DasError: listing the kinds.
+        SettingError: ``name`` is not a kind of regressor; the message lists the kinds.
     """
     if name not in KINDS:
         raise SettingError(f"'{name}' is not a kind of model; Data-Genie chooses among {', '.join(KINDS)}.")
@@ -96,7 +96,8 @@ def _weighted(weights: Mapping[str, float], predicted: Mapping[str, np.ndarray])
 
 
 def folds(groups: np.ndarray, n: int = FOLDS, seed: int = 0) -> np.ndarray:
-    """int64 [n rows]: a fold for every row, whole groups together, groups dealt in a drawn order, the largest first."""
+    """Returns the fold of every row, int64 [rows]; groups stay whole and are assigned, the largest first and ties in
+    random order, to the fold with the fewest rows."""
     names, place, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     drawn = np.random.default_rng(hashing.stream("genie/folds", seed)).permutation(len(names))
     fold, filled = np.zeros(len(names), dtype=np.int64), np.zeros(n)
@@ -106,20 +107,20 @@ def folds(groups: np.ndarray, n: int = FOLDS, seed: int = 0) -> np.ndarray:
     return fold[place]
 
 
-def out_of_fold(names: Sequence[str], table: Table, taught: np.ndarray, fold: np.ndarray) -> dict[str, np.ndarray]:
-    """For every kind float64 [n]: each row predicted by a model that saw no row of its fold."""
-    found = {name: np.empty(len(taught)) for name in names}
+def out_of_fold(names: Sequence[str], table: Table, fit_y: np.ndarray, fold: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns for every kind float64 [n]: predictions of each row by a model that was not trained on its fold."""
+    found = {name: np.empty(len(fit_y)) for name in names}
     blends = {name: _BLENDS[name] for name in names if name in _BLENDS}
     fitted = [name for name in _SINGLE if name in names or any(name in weights for weights in blends.values())]
     for number in np.unique(fold):
         out = fold == number
-        learned, rest = table.take(np.flatnonzero(~out)), table.take(np.flatnonzero(out))
+        train, test = table.take(np.flatnonzero(~out)), table.take(np.flatnonzero(out))
         predicted = {}
         for name in fitted:
-            model = make(name)
-            model.fit(learned, taught[~out])
-            predicted[name] = model.predict(rest)
-        # Their members are fitted already.
+            model = make_regressor(name)
+            model.fit(train, fit_y[~out])
+            predicted[name] = model.predict(test)
+        # A blend reuses the predictions of its members.
         predicted |= {name: _weighted(weights, predicted) for name, weights in blends.items()}
         for name in names:
             found[name][out] = predicted[name]
@@ -127,7 +128,7 @@ def out_of_fold(names: Sequence[str], table: Table, taught: np.ndarray, fold: np
 
 
 def regrets(task: np.ndarray, y: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """float64 [tasks]: by how much the method of the highest prediction falls short of the best one of its task."""
+    """Returns float64 [tasks]: target of the best method minus that of the method with the highest prediction."""
     found = []
     for number in np.unique(task):
         rows = np.flatnonzero(task == number)
@@ -135,31 +136,31 @@ def regrets(task: np.ndarray, y: np.ndarray, predicted: np.ndarray) -> np.ndarra
     return np.array(found)
 
 
-def choose(
+def select_regressor(
     table: Table,
     y: np.ndarray,
     groups: np.ndarray,
     names: Sequence[str] | None = None,
-    taught: np.ndarray | None = None,
+    fit_y: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """The kind with the least mean regret on datasets that it was not trained on; the blend, unless that is better by
-    more than a standard error over groups.
+    """Selects the kind with the least mean regret on held-out groups; the blend, unless that kind is better by more
+    than one standard error over groups.
 
-    With a few dozen groups the least regret of eight kinds is a matter of luck; the blend is a good one of any data
+    With a few dozen groups, noise decides which of eight kinds has the least regret; the blend is good on any data
     (the one-standard-error rule: Breiman et al., "Classification and regression trees", 1984, section 3.4.3).
 
     Args:
-        table, y: cells and their targets.
-        groups: Group of each cell; a group is never in both training and validation.
-        names: kinds to choose among; default: all.
-        taught: what models are taught in place of ``y``, by which they are judged all the same; default: ``y``.
+        table, y: Cells and their targets, float64 [n].
+        groups: Group of each cell, [n]; a group is never in both training and validation.
+        names: Kinds to select from; default: all.
+        fit_y: Targets for training in place of ``y``, float64 [n]; validation uses ``y``. Default: ``y``.
 
     Returns:
-        ``name``, the chosen kind; ``validation``: regret and mean squared error of every kind; ``out_of_fold``: the
-        chosen one's predictions float64 [n], each by a model that saw no cell of its group's fold.
+        ``name``, the selected kind; ``validation``: regret and mean squared error of every kind; ``out_of_fold``: the
+        selected kind's predictions float64 [n], each by a model that was not trained on the cell's group.
     """
     names = list(KINDS if names is None else names)
-    predicted = out_of_fold(names, table, y if taught is None else taught, folds(groups))
+    predicted = out_of_fold(names, table, y if fit_y is None else fit_y, folds(groups))
     task = table.tasks()
     of_task = {name: regrets(task, y, predicted[name]) for name in names}
     validation = {

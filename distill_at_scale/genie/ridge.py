@@ -1,4 +1,4 @@
-"""Linear models of a cell: means of its method and budget, and ridge regression on everything known of it."""
+"""Linear models of a cell: means by method and budget, and ridge regression on all features."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from distill_at_scale.genie.table import Scaler, Table
 
 
 class Means:
-    """Every method by its mean over the datasets at each budget, in between by the logarithm of the budget.
+    """Predicts each method's mean over the datasets at each budget, interpolated linearly in log(budget).
 
-    This is what one knows without looking at a dataset: the baseline that always takes the best single method.
+    Uses no features of the dataset: the baseline that always recommends the method that is best on average.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Means:
         cell = table.method * shape[1] + place
         counts = np.bincount(cell, minlength=shape[0] * shape[1]).reshape(shape)
         sums = np.bincount(cell, y, shape[0] * shape[1]).reshape(shape)
-        # What was never tried counts as what all methods have at that budget.
+        # A method never tried at a budget gets the mean of all methods there.
         overall = sums.sum(0) / np.maximum(counts.sum(0), 1)
         self._means = np.where(counts > 0, sums / np.maximum(counts, 1), overall)
 
@@ -50,9 +50,9 @@ class Means:
 
 
 class Additive(Means):
-    """Every method by how far it is above the others on average, whatever the budget, and every budget by its mean.
+    """Predicts the budget's mean plus the method's mean offset over all budgets.
 
-    Far fewer numbers than :class:`Means` has, and so less luck in them: its choice is the single best method.
+    Has far fewer parameters than :class:`Means`, hence less variance; it recommends one method for every budget.
     """
 
     def fit(self, table: Table, y: np.ndarray) -> None:
@@ -70,11 +70,12 @@ class RidgeConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     penalty: float = Field(default=0.15, gt=0)
-    """λ a row, of columns with deviation 1."""
+    """λ per row, for columns of standard deviation 1."""
 
 
 class Ridge:
-    """Ridge regression on what is left over by :class:`Means`: features, budget, and both for every method."""
+    """Ridge regression on the residuals of :class:`Means`, from features, budget, and their products with each
+    method."""
 
     def __init__(self, config: RidgeConfig | None = None) -> None:
         self.config = config or RidgeConfig()

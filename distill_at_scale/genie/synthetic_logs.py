@@ -1,8 +1,8 @@
-"""Logs with known properties: size, tails, tastes, links between items, change over time, noise.
+"""Synthetic logs with known properties: size, long tails, tastes, links between items, drift, noise.
 
-A user's next item is a multinomial logit choice among the items not yet consumed. Its utility adds up what models of
-different kinds live on: popularity (everything), taste clusters (factor models and autoencoders), links between
-items (item-item models, next-item models), and items that come and go (what temporal samples keep).
+A user's next item is a multinomial logit choice among the items not yet consumed. The utility is a sum of the signals
+that different kinds of models use: popularity (all models), taste clusters (factor models and autoencoders), links
+between items (item-item and next-item models), and items whose popularity rises and falls (temporal samplers).
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ from distill_at_scale.errors import DasError
 
 _BEGIN_S, _SPAN_S = 1_300_000_000, 4 * 365 * 86400
 _FEWEST_ROWS = 5
-# Items that an item leads to; half as strongly the farther one of two.
+# Number of items to which each item links; the second link is half as strong as the first.
 _LINKS = 2
-# How much of a life is how long, as a share of the log's time: an item is at its best for about a month of a year.
+# Time scale of an item's rise and fall, as a share of the log's time: about a month of a year.
 _LIFE = 0.1
 
 
 @dataclass(frozen=True)
 class LogDesign:
-    """What a log is made of. Utilities are in nats: log 10 = 2.3 makes an item ten times as likely.
+    """Parameters of a synthetic log. Utilities are in nats: 2.3 = log 10 makes an item ten times as likely.
 
     Attributes:
-        users, items: how many; an item that nobody takes is not in the log.
-        mean_rows: rows a user, on average.
-        activity_tail: standard deviation of the logarithm of rows a user.
-        popularity_tail: exponent of Zipf's law of the items' base popularity; 0: all alike.
-        clusters: taste clusters; every item is of one, every user likes one much and another half as much.
-        taste: utility of an item of the user's first cluster.
-        links: utility of the items that the last item leads to.
-        drift: utility that an item loses within a tenth of the log's time around its peak; 0: nothing changes.
-        noise: share of the users who choose without taste and links.
-        noise_by_activity: 1: those are the most active users, -1: the least active, 0: any; between: more or less so.
+        users, items: Number of users and items; items that no user chooses are not in the log.
+        mean_rows: Mean rows per user.
+        activity_tail: Standard deviation of log(rows per user).
+        popularity_tail: Exponent of Zipf's law for the items' base popularity; 0: all equal.
+        clusters: Number of taste clusters; an item belongs to one; a user likes one, and a second half as much.
+        taste: Utility of an item of the user's first cluster.
+        links: Utility of the items to which the user's last item links.
+        drift: Utility that an item loses per tenth of the log's time away from its peak; 0: no drift.
+        noise: Share of the users who ignore taste and links.
+        noise_by_activity: Which users are noisy. 1: the most active; -1: the least active; 0: random.
         seed: Random seed.
     """
 
@@ -56,17 +56,17 @@ class LogDesign:
     seed: int = 0
 
 
-def generate(design: LogDesign) -> pl.DataFrame:
-    """A whole log: user_id (Int64) · item_id (Int64) · rating (Float32, 1 … 5) · timestamp (Int64, seconds).
+def generate_log(design: LogDesign) -> pl.DataFrame:
+    """Generates a log: user_id (Int64) · item_id (Int64) · rating (Float32, 1 … 5) · timestamp (Int64, seconds).
 
     Every user has at least 5 rows and at most half of the items, each item once. All users advance together, one row
-    a step, so time and memory are those of (rows of the most active user) × users × items.
+    per step: time is proportional to (rows of the most active user) × users × items, memory to users × items.
 
     Raises:
-        DasError: when there are too few items to choose from, or no users.
+        DasError: There are too few users, items or clusters.
     """
     if design.users < 1 or design.items < 2 * _FEWEST_ROWS or design.clusters < 1:
-        raise DasError(f"a log needs a user, a cluster and {2 * _FEWEST_ROWS} items at least; give it more.")
+        raise DasError(f"a log needs at least 1 user, 1 cluster and {2 * _FEWEST_ROWS} items.")
     rng = np.random.default_rng(hashing.stream("genie/generated log", design.seed))
     counts = _activity(design, rng)
     popularity = np.log1p(np.arange(design.items)) * -design.popularity_tail
@@ -94,7 +94,7 @@ def generate(design: LogDesign) -> pl.DataFrame:
             led = np.flatnonzero(heed[active])
             for distance in range(_LINKS):
                 utility[led, follows[last[active[led]], distance]] += np.float32(design.links / (distance + 1))
-        # Gumbel's trick: the largest of utility + noise is a draw of the logit model.
+        # Gumbel-max trick: argmax(utility + Gumbel noise) is a draw from the logit model.
         draw = rng.standard_exponential(utility.shape, dtype=np.float32)
         chosen = (utility - np.log(np.maximum(draw, np.finfo(np.float32).tiny))).argmax(1)
         base[active, chosen] = -np.inf
@@ -117,14 +117,14 @@ def generate(design: LogDesign) -> pl.DataFrame:
 
 
 def _activity(design: LogDesign, rng: np.random.Generator) -> np.ndarray:
-    """int64 [users]: rows of each, log-normal."""
+    """Returns the number of rows of each user, int64 [users], log-normal."""
     spread = design.activity_tail
     drawn = design.mean_rows * np.exp(spread * rng.standard_normal(design.users) - spread**2 / 2)
     return np.clip(np.round(drawn), _FEWEST_ROWS, design.items // 2).astype(np.int64)
 
 
 def _noisy(design: LogDesign, counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """bool [users]: who chooses without taste."""
+    """Returns the users who ignore taste and links, bool [users]."""
     rank = np.argsort(np.argsort(counts, kind="stable")) / len(counts)
     pull = design.noise_by_activity
     order = pull * rank + (1 - abs(pull)) * rng.random(len(counts))
@@ -134,14 +134,15 @@ def _noisy(design: LogDesign, counts: np.ndarray, rng: np.random.Generator) -> n
 
 
 def _links(items: int, rng: np.random.Generator) -> np.ndarray:
-    """int64 [items, _LINKS]: the items that each leads to, along one round trip through all of them."""
+    """Returns the items to which each item links, int64 [items, _LINKS]: its successors on one cycle through all
+    items."""
     trip = rng.permutation(items)
     place = np.argsort(trip)
     return np.stack([trip[(place + k + 1) % items] for k in range(_LINKS)], axis=1)
 
 
 def _times(counts: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """float64 [rows of the most active, users]: when each row happens, as a share of the log's time, ascending."""
+    """Returns the time of each row as a share of the log's time, float64 [most rows of a user, users], ascending."""
     begin = rng.random(len(counts)) * 0.8
     span = (1 - begin) * rng.uniform(0.2, 1.0, len(counts))
     gaps = rng.standard_exponential((int(counts.max()), len(counts)))

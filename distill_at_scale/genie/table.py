@@ -1,4 +1,4 @@
-"""What Data-Genie's models see of a cell (a dataset, a method, a budget), as numbers."""
+"""Input of Data-Genie's regressors: cells (a dataset, a method, a budget) as columns of numbers."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _SCALE_FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class Table:
-    """Cells side by side.
+    """A table of n cells.
 
     Attributes:
-        x: float64 [n, p], features of the dataset and of the budget, see :meth:`Encoder.columns`.
+        x: float64 [n, p], features of the dataset and of the budget, see :attr:`Encoder.columns`.
         method: int64 [n], number of the method.
         log_budget: float64 [n].
         dataset: int64 [n], number of the dataset.
-        n_methods: how many methods there are.
+        n_methods: Number of methods.
     """
 
     x: np.ndarray
@@ -35,27 +35,28 @@ class Table:
         return len(self.method)
 
     def take(self, rows: np.ndarray) -> Table:
-        """Some of the cells."""
+        """Returns the cells at the positions ``rows``."""
         return Table(self.x[rows], self.method[rows], self.log_budget[rows], self.dataset[rows], self.n_methods)
 
     @property
     def one_hot(self) -> np.ndarray:
-        """float64 [n, n_methods]."""
+        """Indicator columns of the method, float64 [n, n_methods]."""
         return np.eye(self.n_methods)[self.method]
 
     def tasks(self) -> np.ndarray:
-        """int64 [n]: the same number for the cells that a choice is between: those of one dataset and one budget."""
+        """Returns the task number of each cell, int64 [n]; a task is the choice among the methods for one dataset and
+        budget."""
         _, number = np.unique(np.stack([self.dataset, self.log_budget]), axis=1, return_inverse=True)
         return number.reshape(-1)
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """How features become columns.
+    """Turns features into columns.
 
     Attributes:
         names: Names of the dataset features, in the order of the columns.
-        methods: the methods, in the order of their numbers.
+        methods: Names of the methods, in the order of their numbers.
     """
 
     names: tuple[str, ...]
@@ -73,7 +74,8 @@ class Encoder:
         budgets: Sequence[float],
         datasets: Sequence[int],
     ) -> Table:
-        """A table of as many cells as ``methods`` has; ``datasets`` says whose ``features`` are whose."""
+        """Returns a table with one cell for each entry of ``methods``, ``budgets`` and ``datasets``; the latter are
+        positions in ``features``."""
         of_dataset = np.stack([feature_vector(one, self.names) for one in features])
         dataset = np.asarray(datasets, dtype=np.int64)
         log_budget = np.log(np.asarray(budgets, dtype=np.float64))
@@ -94,7 +96,7 @@ class Encoder:
 
 @dataclass(frozen=True)
 class Scaler:
-    """Columns to mean 0 and deviation 1, and no farther out than what it was fitted on.
+    """Standardises columns to mean 0 and standard deviation 1, after clipping them to the range of the training data.
 
     Attributes:
         mean, deviation, low, high: float64 [p].
@@ -107,7 +109,7 @@ class Scaler:
 
     @classmethod
     def fit(cls, x: np.ndarray) -> Scaler:
-        """To the columns of x [n, p]."""
+        """Fits to the columns of x [n, p]."""
         return cls(x.mean(0), np.maximum(x.std(0), _SCALE_FLOOR), x.min(0), x.max(0))
 
     def __call__(self, x: np.ndarray) -> np.ndarray:

@@ -25,7 +25,7 @@ class TreesConfig(BaseModel):
     rate: float = Field(default=0.06, gt=0, le=1)
     """Shrinkage of every tree."""
     bins: int = Field(default=32, ge=2, le=255)
-    """Thresholds tried a column: quantiles of the training rows."""
+    """Number of histogram bins per column, bounded by quantiles of the training rows."""
     penalty: float = Field(default=5.0, ge=0)
     """λ added to the number of rows of a leaf, in its value and in the gain."""
     columns: float = Field(default=0.5, gt=0, le=1)
@@ -36,9 +36,9 @@ class TreesConfig(BaseModel):
 
 
 class Trees:
-    """Boosted trees; node k of a tree has the children 2k + 1 (at most the threshold) and 2k + 2.
+    """Boosted trees; node k of a tree has the children 2k + 1 (value ≤ threshold) and 2k + 2.
 
-    The method is as many columns of 0 and 1 beside the features.
+    The method enters as one-hot columns beside the features.
     """
 
     def __init__(self, config: TreesConfig | None = None) -> None:
@@ -53,7 +53,7 @@ class Trees:
         config, x = self.config, _inputs(table)
         rng = np.random.default_rng(hashing.stream("genie/trees", config.seed))
         edges = [np.unique(np.quantile(column, np.linspace(0, 1, config.bins + 1)[1:-1])) for column in x.T]
-        # A row's code is the number of edges below its value: it is at most edge k where its code is at most k.
+        # A row's code is the number of edges below its value: value ≤ edge k if and only if code ≤ k.
         codes = np.stack([np.searchsorted(edge, column) for edge, column in zip(edges, x.T)], axis=1)
         n, p = codes.shape
         inner, leaves = 2**config.depth - 1, 2**config.depth
@@ -71,7 +71,7 @@ class Trees:
     def _grow(
         self, tree: int, codes: np.ndarray, residual: np.ndarray, columns: np.ndarray, edges: list[np.ndarray]
     ) -> None:
-        """One tree, level by level: all nodes of a level by one histogram of rows and residuals."""
+        """Grows one tree level by level; one histogram of rows and residuals serves all nodes of a level."""
         config = self.config
         n, p = codes.shape
         bins = config.bins
@@ -100,7 +100,7 @@ class Trees:
 
     def _leaves(self, tree: int, x: np.ndarray) -> np.ndarray:
         node = np.zeros(len(x), dtype=np.int64)
-        # The depth of the trees that are there, which may have been grown with another setting.
+        # The depth of the stored trees, which may have been grown with another setting.
         for _ in range(self._value.shape[1].bit_length() - 1):
             right = x[np.arange(len(x)), self._column[tree, node]] > self._threshold[tree, node]
             node = 2 * node + 1 + right
@@ -126,5 +126,5 @@ def _inputs(table: Table) -> np.ndarray:
 
 
 def _score(total: np.ndarray, count: np.ndarray, penalty: float) -> np.ndarray:
-    """What a leaf takes off the squared error, but for a constant: total² / (count + λ)."""
+    """Returns the reduction of the squared error by a leaf, up to a constant: total² / (count + λ)."""
     return total**2 / np.maximum(count + penalty, 1e-12)

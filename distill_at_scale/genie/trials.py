@@ -1,7 +1,8 @@
-"""Trials of a sweep, one row each, and what they say of a method at a budget.
+"""Trials of a sweep, one row each, and their summary for each method and budget.
 
-A trial fits one model with one seed on what one method left at one budget, and measures it on the full dataset's
-held-out rows. :func:`cells` sums up the trials of one method at one budget; reports and Data-Genie read nothing else.
+A trial fits one model with one seed on the small dataset of one method at one budget, and evaluates it on the full
+dataset's held-out rows. :func:`cells` summarises the trials of one method at one budget; reports and Data-Genie read
+only these summaries.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from distill_at_scale.evaluation.retention import DEFAULT_METRICS, PRIMARY, kend
 from distill_at_scale.genie.common import classes, common_models, main_models, served
 
 NAME, TRIALS = "sweep.json", "trials.parquet"
-"""Files of a sweep: its dataset, settings and result; its trials."""
+"""Files of a sweep: dataset, settings and result; trials."""
 VERSION = 2
 """Schema version of sweep.json, which records trials.parquet: its current content and, while replaced, the next."""
 FIX = "run the same das sweep again, which rebuilds it from its trials' records"
 """Remedy for damage, as the end of a sentence."""
 FULL = "full"
-"""The method that leaves everything."""
+"""The method that keeps all data."""
 METRICS = DEFAULT_METRICS
 
 SCHEMA: dict[str, Any] = {
@@ -51,29 +52,29 @@ SCHEMA: dict[str, Any] = {
     "resampled": pl.Struct({metric: pl.List(pl.Float32) for metric in METRICS if metric != "auc"}),
 }
 """Columns of trials. ``dataset``, ``fingerprint`` name the full dataset; ``status`` is done or failed, with a
-``reason``; ``rows``, ``share`` (of the full train rows) and ``bytes`` are of the small data (of a distiller: synthetic
-users, their share of the users, and the bytes of their numbers); costs in seconds, of making the small data as if it
-alone were made (a pass that serves several budgets costs each of them the same); metrics are fractions, on test rows;
-``resampled`` holds their averages over resampled users (:class:`~distill_at_scale.evaluation.bootstrap.UserBootstrap`),
-the same users for every trial of a dataset."""
+``reason``; ``rows``, ``share`` (of the full train rows) and ``bytes`` describe the small data (for a distiller:
+synthetic users, their share of the users, and the bytes of their numbers); costs are in seconds; the cost of making
+small data is that of making this one alone (a pass that serves several budgets is charged in full to each); metrics
+are fractions, on test rows; ``resampled`` holds their averages over resampled users
+(:class:`~distill_at_scale.evaluation.bootstrap.UserBootstrap`), the same users for every trial of a dataset."""
 
 KEY = ("fingerprint", "method", "budget", "seed", "model")
-"""What tells trials apart."""
+"""Columns that identify a trial."""
 
 _CELL = ("dataset", "fingerprint", "method", "budget")
 
 
 def as_trials(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """Rows with some of the columns of :data:`SCHEMA` as trials; what is left out is null."""
+    """Returns a table of trials from rows with some of the columns of :data:`SCHEMA`; missing columns are null."""
     return pl.DataFrame([{name: row.get(name) for name in SCHEMA} for row in rows], schema=SCHEMA)
 
 
 def read_trials(uri: str) -> tuple[dict[str, Any], pl.DataFrame]:
-    """What ``sweep.json`` says of a sweep, and its trials.
+    """Returns the content of ``sweep.json``, and the trials.
 
     Raises:
         DasError: The sweep does not exist, or none of its trials has ended.
-        DamagedFileError: when a file of it is.
+        DamagedFileError: A file of the sweep is damaged.
     """
     uri = storage.normalise(uri)
     place = storage.redact(uri)
@@ -81,9 +82,9 @@ def read_trials(uri: str) -> tuple[dict[str, Any], pl.DataFrame]:
         described = read_description(uri)
         content = storage.read_bytes(storage.join(uri, TRIALS))
     except FileNotFoundError:
-        raise DasError(f"{place} is not a sweep: it has no {NAME} with {TRIALS}; das sweep makes one.") from None
+        raise DasError(f"{place} is not a sweep: {NAME} or {TRIALS} is missing; das sweep makes one.") from None
     file = storage.join(uri, TRIALS)
-    # The first version had no record of them.
+    # Version 1 has no checksum of the trials.
     if described.get("version", 1) != 1 and record_of(TRIALS, content).model_dump() not in described["trials"]:
         raise DamagedFileError(f"{storage.redact(file)} differs from its checksum; {FIX}.")
     with recorded.parsing(file, FIX):
@@ -94,11 +95,11 @@ def read_trials(uri: str) -> tuple[dict[str, Any], pl.DataFrame]:
 
 
 def read_description(uri: str) -> dict[str, Any]:
-    """What ``sweep.json`` says of the sweep at ``uri``.
+    """Returns the content of ``sweep.json`` of the sweep at ``uri``.
 
     Raises:
-        FileNotFoundError: there is none.
-        DamagedFileError: it has been altered.
+        FileNotFoundError: The file does not exist.
+        DamagedFileError: The file is damaged.
     """
     file = storage.join(uri, NAME)
     described, checksum = recorded.parse_json(storage.read_bytes(file), file, FIX)
@@ -107,43 +108,50 @@ def read_description(uri: str) -> dict[str, Any]:
 
 
 def advice_order(common: bool, kept: float, budget: float, keep: float) -> tuple[bool, bool, float, float]:
-    """Sorts small datasets, the most advisable first: those compared on the models that most have in common; of them
-    those that keep enough, by budget and then by what they keep; then the others by what they keep.
+    """Returns the sort key of a small dataset, the best recommendation first.
+
+    First come the datasets compared on the models that most share: those that keep enough quality by budget, then by
+    quality; then those that keep less, by quality. The datasets compared on other models follow in the same order.
 
     Args:
-        common: whether it is compared on these models.
-        kept: share of the full data's quality.
-        budget: its size.
-        keep: share asked for.
+        common: Whether it is compared on the models that most datasets share.
+        kept: Share of the full data's quality that it keeps.
+        budget: Size as a share of the full data.
+        keep: Requested share of the quality.
     """
     enough = kept >= keep
     return not common, not enough, budget if enough else 0.0, -kept
 
 
 def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS, kept_of: str = PRIMARY) -> pl.DataFrame:
-    """What every method keeps at every budget.
+    """Summarises the trials of each method at each budget.
 
     Args:
         trials: Trials of any number of datasets.
-        metrics: whose rankings of the models are compared; none leaves out τ, which takes most of the time.
-        kept_of: The metric of which a share is kept.
+        metrics: Metrics by which τ ranks the models; empty: omit τ, which takes most of the time.
+        kept_of: Metric of the share kept.
 
     Returns:
-        One row for each dataset, method and budget with a model done on both sides. ``share``, ``rows``, ``bytes``
-        (means). ``models``: those on which it is compared with the cells of its dataset that have the same here
-        (:func:`~distill_at_scale.genie.common.common_models`); ``common``: whether most methods are compared on
-        these. ``tau``, ``tau_low``, ``tau_high``: Kendall's τ-b between all models' scores when fitted on all and on
-        the small data, mean over metrics and seeds, with a 90 % interval over other users and seeds
-        (:mod:`~distill_at_scale.evaluation.intervals`; of one seed: over users only; ``auc``, a mean over rows, is not
-        resampled); null where a model of the dataset's other cells is missing, since a ranking of fewer is easier to
-        keep, and where no metric tells the models apart. ``tau_resampled``: the mean of τ over resampled users, in
-        which a pair of models that are about as good counts little either way. ``kept``, ``kept_low``, ``kept_high``:
-        share of ``kept_of`` that is kept, mean over ``models`` and seeds, likewise; ``new_low``, ``new_high``: 90 %
-        interval of what one new sample, of another seed, would keep, null with one seed; ``kept_by_model``: JSON, of
-        every model. ``make_cpu_s``; ``fit_cpu_s`` and ``fit_full_cpu_s``: of fitting each of ``models`` once, on the
-        small data and on all. ``n_seeds``; ``n_models``, that were done on both sides.
+        One row for each dataset, method and budget that has a model fitted on both the small data and all data:
 
-        While a sweep is unfinished, cells that wait for a model are left out as long as there are others.
+        - ``share``, ``rows``, ``bytes``: means over the trials.
+        - ``models``: models on which the cell is compared; cells of a dataset with the same ``models`` are comparable
+          (:func:`~distill_at_scale.genie.common.common_models`). ``common``: whether most methods are compared on
+          these.
+        - ``tau``, ``tau_low``, ``tau_high``: Kendall's τ-b between the scores of all models fitted on all data and on
+          the small data, mean over metrics and seeds, with a 90 % interval over users and seeds
+          (:mod:`~distill_at_scale.evaluation.intervals`; with one seed: over users only; ``auc``, a mean over rows, is
+          not resampled). Null if the cell lacks a model that the dataset's other cells have, since a ranking of fewer
+          models is easier to keep, or if no metric distinguishes the models.
+        - ``tau_resampled``: mean of τ over resampled users, in which a pair of nearly equal models counts little.
+        - ``kept``, ``kept_low``, ``kept_high``: share of ``kept_of`` that is kept, mean over ``models`` and seeds, with
+          a 90 % interval. ``new_low``, ``new_high``: 90 % interval of the share that a new small dataset, made with
+          another seed, would keep; null with one seed. ``kept_by_model``: JSON, share of each model.
+        - ``make_cpu_s``: CPU-seconds of making the small data. ``fit_cpu_s``, ``fit_full_cpu_s``: of fitting each of
+          ``models`` once, on the small data and on all data.
+        - ``n_seeds``; ``n_models``: number of models fitted on both.
+
+        While a sweep is unfinished, cells with pending models are left out, unless all cells have pending models.
     """
     done = trials.filter(pl.col("status") == "done")
     full = {
@@ -187,7 +195,7 @@ _OfCell = dict[int, dict[str, _Pair]]
 
 
 def _ended(groups: Mapping[Any, list[dict[str, Any]]]) -> list[Any]:
-    """The cells that wait for no model, whether it was done or failed; all of them where each waits for some."""
+    """Returns the cells without pending trials (done or failed); all cells if every cell has pending trials."""
     tried = {key: {(row["model"], row["seed"]) for row in group} for key, group in groups.items()}
     expected: dict[str, set[tuple[str, int]]] = {}
     for (_, _, method, _), ended in tried.items():
@@ -206,14 +214,14 @@ def _pairs(group: list[dict[str, Any]], full: Mapping[tuple[str, int, str], dict
 
 
 def _models(of_cell: _OfCell) -> set[str]:
-    """The same models for every seed, or a seed with a model less would count for another thing."""
+    """Returns the models that all seeds have, so that the means of all seeds cover the same models."""
     return set.intersection(*map(set, of_cell.values())) if of_cell else set()
 
 
 def _cell(
     of_cell: _OfCell, models: Sequence[str], every: Set[str], metrics: Sequence[str], kept_of: str
 ) -> dict[str, Any]:
-    """What a cell keeps: on ``models``; its ranking is one of ``every`` model or none."""
+    """Summarises a cell on ``models``; τ is computed only if the cell has ``every`` model."""
     own = sorted(_models(of_cell))
     seeds = [[of_cell[seed][model] for model in own] for seed in sorted(of_cell)]
     taus = [_tau(of_seed, metrics) if set(own) == every else None for of_seed in seeds]
@@ -262,7 +270,8 @@ def _tau(pairs: _Pairs, metrics: Sequence[str]) -> float | None:
 
 
 def _resampled_taus(pairs: _Pairs, metrics: Sequence[str]) -> np.ndarray | None:
-    """float64 [resamples]: τ as :func:`_tau` has it, over each resample's users; None where they were not kept."""
+    """Returns τ (see :func:`_tau`) over the users of each resample, float64 [resamples]; None without stored
+    resamples."""
     if not metrics or any(row["resampled"] is None for pair in pairs for row in pair):
         return None
     found = []
@@ -272,7 +281,7 @@ def _resampled_taus(pairs: _Pairs, metrics: Sequence[str]) -> np.ndarray | None:
         else:
             whole, small = (np.array([pair[side]["resampled"][metric] for pair in pairs]) for side in (0, 1))
         found.append(_tau_b(whole, small))
-    # A mean over the metrics that tell the models apart in this resample; auc is one number for all.
+    # The mean over the metrics that distinguish the models in this resample; auc is the same in all resamples.
     stacked = np.stack(np.broadcast_arrays(*found))
     known = ~np.isnan(stacked)
     with np.errstate(invalid="ignore"):
@@ -280,7 +289,8 @@ def _resampled_taus(pairs: _Pairs, metrics: Sequence[str]) -> np.ndarray | None:
 
 
 def _tau_b(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """float64 [n]: Kendall's τ-b of each pair of columns of two [models, n]; NaN where one of them is constant."""
+    """Returns Kendall's τ-b of each pair of columns of two arrays [models, n], float64 [n]; NaN if a column is
+    constant."""
     left, right = np.triu_indices(len(first), 1)
     a, b = np.sign(first[left] - first[right]), np.sign(second[left] - second[right])
     with np.errstate(invalid="ignore"):
@@ -296,7 +306,7 @@ def _resampled_kept(pairs: _Pairs, metric: str) -> np.ndarray | None:
 
 
 def _spread(by_seed: Sequence[float | None], resampled: Sequence[np.ndarray | None]) -> Spread | None:
-    """None where no seed has a value, or resamples were not kept."""
+    """Returns None if no seed has a value, or resamples are missing."""
     values = [value for value in by_seed if value is not None]
     kept = [of_seed for of_seed in resampled if of_seed is not None]
     return spread(values, np.array(kept)) if values and len(kept) == len(values) else None
@@ -307,7 +317,7 @@ def _not_negative(interval: tuple[float, float] | None) -> tuple[float | None, f
 
 
 def _mean_over(by_seed: Sequence[np.ndarray | None]) -> float | None:
-    """Over resamples and seeds; None where they were not kept or tell nothing."""
+    """Returns the mean over resamples and seeds; None if resamples are missing or all NaN."""
     known = [values[~np.isnan(values)] for values in by_seed if values is not None]
     if len(known) < len(by_seed) or not sum(len(values) for values in known):
         return None

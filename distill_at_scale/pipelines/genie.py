@@ -12,9 +12,9 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie import model
-from distill_at_scale.genie.cross_validation import PARTS, CrossValidation, judge
+from distill_at_scale.genie.cross_validation import PARTS, CrossValidation, cross_validate
 from distill_at_scale.genie.model import TARGETS, DataGenie
-from distill_at_scale.genie.regressors import KINDS, make
+from distill_at_scale.genie.regressors import KINDS, make_regressor
 from distill_at_scale.genie.trials import cells, read_trials
 from distill_at_scale.pipelines.runtime import output_folder, progress, run_record
 from distill_at_scale.pipelines.runtime.verb import verb
@@ -54,7 +54,7 @@ def genie_train(config: GenieTrainConfig) -> GenieResult:
     storage.check_writable(storage.join(output, model.NAME))
     kinds = config.kinds or list(KINDS)
     for kind in kinds:
-        make(kind)  # an unknown one is told before the sweeps are read
+        make_regressor(kind)  # an unknown one is told before the sweeps are read
     known: list[pl.DataFrame] = []
     measured: dict[str, dict[str, float]] = {}
     for uri in config.sweeps:
@@ -112,6 +112,8 @@ def _judge(genie: DataGenie, kinds: list[str]) -> list[CrossValidation]:
             progress.say(f"judging {target}: {done}/{PARTS}")
 
         found.append(
-            judge(target, given.table, given.y, given.families, kinds, on_progress=on_progress, taught=given.taught)
+            cross_validate(
+                target, given.table, given.y, given.families, kinds, on_progress=on_progress, fit_y=given.fit_y
+            )
         )
     return found

@@ -8,7 +8,7 @@ from genie_kit import METHODS, NAMES, make_cells, make_features
 
 from distill_at_scale.genie import cross_validation as module
 from distill_at_scale.genie.conformal import widths
-from distill_at_scale.genie.cross_validation import judge, method_scores
+from distill_at_scale.genie.cross_validation import cross_validate, method_scores
 from distill_at_scale.genie.regressors import regrets
 from distill_at_scale.genie.table import Encoder, Table
 
@@ -64,7 +64,7 @@ def test_method_scores_are_means_above_the_task() -> None:
 
 def test_what_can_be_learned_beats_chance_and_the_best_single_method() -> None:
     table, y = given(16, 0.01)
-    found = judge("kept", table, y, table.dataset, ["means", "ridge"])
+    found = cross_validate("kept", table, y, table.dataset, ["means", "ridge"])
     assert (found.families, found.tasks, found.cells) == (16, 48, 144)
     assert found.kinds == {"ridge": 6}
     assert found.precision > 0.8 > max(found.single_precision, found.by_budget_precision, found.random_precision)
@@ -75,7 +75,7 @@ def test_what_can_be_learned_beats_chance_and_the_best_single_method() -> None:
 
 def test_baselines_count_what_they_say() -> None:
     table, y = given(8, 0.05)
-    found = judge("kept", table, y, table.dataset, ["means"], parts=99)
+    found = cross_validate("kept", table, y, table.dataset, ["means"], parts=99)
     tasks = [np.flatnonzero(table.tasks() == number) for number in np.unique(table.tasks())]
     assert found.random_precision == pytest.approx(1 / 3)
     assert found.random_regret == pytest.approx(np.mean([y[rows].max() - y[rows].mean() for rows in tasks]))
@@ -97,14 +97,14 @@ def test_nothing_of_a_family_is_seen_before_it_is_judged(monkeypatch: pytest.Mon
     table, y = given(6, 0.0)
     families = table.dataset // 2
     seen: list[set[int]] = []
-    real = module.choose
+    real = module.select_regressor
 
-    def choose(learned: Table, *rest: object) -> object:
+    def select(learned: Table, *rest: object) -> object:
         seen.append(set(learned.dataset.tolist()))
         return real(learned, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(module, "choose", choose)
-    found = judge("kept", table, y, families, ["means"])
+    monkeypatch.setattr(module, "select_regressor", select)
+    found = cross_validate("kept", table, y, families, ["means"])
     assert found.families == 3
     assert sorted(map(sorted, seen)) == [[0, 1, 2, 3], [0, 1, 4, 5], [2, 3, 4, 5]]
 

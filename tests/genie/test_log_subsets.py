@@ -88,7 +88,7 @@ def test_the_core_is_the_largest(k: int) -> None:
         if left == rows:
             break
         rows = left
-    assert set(log_subsets.core(log, k).select("user_id", "item_id").iter_rows()) == rows
+    assert set(log_subsets.k_core(log, k).select("user_id", "item_id").iter_rows()) == rows
 
 
 def test_a_log_is_read_back_with_its_own_ids(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_too_few_datasets_are_refused() -> None:
 def test_cuts_of_one_log_count_once() -> None:
     features = make_features(6)
     cells = make_cells(features).with_columns(dataset=pl.concat_str(pl.lit("one--"), pl.col("fingerprint")))
-    with pytest.raises(DasError, match="no cuts of one another"):
+    with pytest.raises(DasError, match="not subsets of one another"):
         DataGenie.fit(cells, features, FAST)
 
 

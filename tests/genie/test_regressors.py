@@ -9,7 +9,7 @@ from genie_kit import BUDGETS, METHODS, NAMES, make_cells, make_features
 from distill_at_scale.genie import regressors
 from distill_at_scale.genie.cross_validation import method_scores
 from distill_at_scale.genie.networks import NetworkConfig, Pairwise, pairs
-from distill_at_scale.genie.regressors import KINDS, choose, folds, make, out_of_fold, regrets
+from distill_at_scale.genie.regressors import KINDS, folds, make_regressor, out_of_fold, regrets, select_regressor
 from distill_at_scale.genie.ridge import Additive, Means, Ridge, RidgeConfig
 from distill_at_scale.genie.table import Encoder, Scaler, Table
 
@@ -67,7 +67,7 @@ def test_additive_is_least_squares_of_method_and_budget() -> None:
     columns = np.column_stack([table.one_hot, of_budget])
     weights, *_ = np.linalg.lstsq(columns, y, rcond=None)
     assert additive.predict(table) == pytest.approx(columns @ weights)
-    # Its choice is the best single method's, which the judge compares with.
+    # Its choice is the best single method's, the baseline of the cross-validation.
     best = method_scores(table, y).argmax()
     task, predicted = table.tasks(), additive.predict(table)
     for number in np.unique(task):
@@ -94,7 +94,7 @@ def test_ridge_solves_its_normal_equations() -> None:
 def test_every_kind_learns_which_method_suits_which_dataset(kind: str) -> None:
     table, y = given(20)
     new, new_y = given(10, seed=100, noise=0.0)
-    model, means = make(kind), make("means")
+    model, means = make_regressor(kind), make_regressor("means")
     model.fit(table, y)
     means.fit(table, y)
     task = new.tasks()
@@ -105,7 +105,7 @@ def test_every_kind_learns_which_method_suits_which_dataset(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_saving_changes_nothing_and_the_same_data_give_the_same_model(kind: str) -> None:
     table, y = given(2)
-    first, second, loaded = make(kind), make(kind), make(kind)
+    first, second, loaded = make_regressor(kind), make_regressor(kind), make_regressor(kind)
     first.fit(table, y)
     second.fit(table, y)
     loaded.set_arrays(first.arrays())
@@ -168,7 +168,7 @@ def test_a_blend_out_of_fold_is_the_mean_of_its_members(kind: str) -> None:
     table, y = given(2)
     fold = table.dataset % 2
     found = out_of_fold([kind], table, y, fold)[kind]
-    blend = make(kind)
+    blend = make_regressor(kind)
     blend.fit(table.take(np.flatnonzero(fold == 1)), y[fold == 1])
     assert found[fold == 0].tolist() == blend.predict(table.take(np.flatnonzero(fold == 0))).tolist()
 
@@ -176,18 +176,18 @@ def test_a_blend_out_of_fold_is_the_mean_of_its_members(kind: str) -> None:
 def test_the_blend_gives_way_to_what_is_clearly_better(monkeypatch: pytest.MonkeyPatch) -> None:
     table, y = given(20)
     monkeypatch.setitem(regressors._BLENDS, "blend", {"additive": 1.0})
-    assert choose(table, y, table.dataset, ["ridge", "blend"])["name"] == "ridge"
+    assert select_regressor(table, y, table.dataset, ["ridge", "blend"])["name"] == "ridge"
 
 
 def test_the_choice_is_the_least_regret_out_of_fold() -> None:
     table, y = given(20)
-    found = choose(table, y, table.dataset, ["means", "ridge"])
+    found = select_regressor(table, y, table.dataset, ["means", "ridge"])
     assert found["name"] == "ridge"
     assert found["validation"]["ridge"]["regret"] < found["validation"]["means"]["regret"]
     regret = regrets(table.tasks(), y, found["out_of_fold"]).mean()
     assert regret == pytest.approx(found["validation"]["ridge"]["regret"])
     # The blend stays, unless another is clearly better.
-    assert choose(table, y, table.dataset, ["ridge", "blend"])["name"] == "blend"
+    assert select_regressor(table, y, table.dataset, ["ridge", "blend"])["name"] == "blend"
     # Where there is nothing to learn of datasets, the means are no worse than what looks at them.
     noise = np.random.default_rng(0).standard_normal(len(y)) + 3 * table.method
-    assert choose(table, noise, table.dataset, ["means", "trees"])["validation"]["means"]["mse"] < 1.3
+    assert select_regressor(table, noise, table.dataset, ["means", "trees"])["validation"]["means"]["mse"] < 1.3

@@ -8,13 +8,13 @@ import pytest
 
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie.corpus import SOURCES, corpus, designs, family
-from distill_at_scale.genie.synthetic_logs import LogDesign, generate
+from distill_at_scale.genie.synthetic_logs import LogDesign, generate_log
 
 SMALL = {"users": 300, "items": 120, "mean_rows": 12.0, "seed": 1}
 
 
 def log(**properties: float) -> pl.DataFrame:
-    return generate(LogDesign(**{**SMALL, **properties}))  # type: ignore[arg-type]
+    return generate_log(LogDesign(**{**SMALL, **properties}))  # type: ignore[arg-type]
 
 
 def gini(counts: np.ndarray) -> float:
@@ -105,7 +105,7 @@ def test_noisy_users_are_the_active_or_the_passive_ones(direction: float, more: 
 
 def test_a_log_of_too_few_items_is_refused() -> None:
     with pytest.raises(DasError, match="10 items"):
-        generate(LogDesign(items=9))
+        generate_log(LogDesign(items=9))
 
 
 def test_designs_cover_every_range_evenly() -> None:

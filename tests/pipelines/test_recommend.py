@@ -18,7 +18,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie.features import dataset_features
 from distill_at_scale.genie.model import DataGenie
-from distill_at_scale.genie.synthetic_logs import LogDesign, generate
+from distill_at_scale.genie.synthetic_logs import LogDesign, generate_log
 from distill_at_scale.genie.trials import FULL, METRICS, as_trials
 from distill_at_scale.pipelines.genie import genie_train
 from distill_at_scale.pipelines.recommend import recommend
@@ -37,7 +37,7 @@ METHODS = ("random", "head_users", "temporal", "sketch")
 
 def make_dataset(folder: Path, seed: int, users: int = 60, shards: int = 1, **fields: Any) -> Dataset:
     """A generated log as a dataset: the last row of each user is test, the one before it validation."""
-    log = generate(LogDesign(users=users, items=60, mean_rows=9.0 + seed, popularity_tail=0.2 * seed, seed=seed))
+    log = generate_log(LogDesign(users=users, items=60, mean_rows=9.0 + seed, popularity_tail=0.2 * seed, seed=seed))
     parts: list[list[Any]] = [[] for _ in range(shards)]
     per_shard = -(-users // shards)
     for (user,), rows in log.group_by("user_id", maintain_order=True):
