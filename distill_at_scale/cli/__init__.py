@@ -1,8 +1,8 @@
-"""`das`: one command a verb. The options are the fields of the verb's model in `config`, so nothing is said twice.
+"""`das`: one command per verb. The options are generated from the fields of the verb's model in `config`.
 
-Parses, calls, shows; what a verb does is in `pipelines`. The exit code is 0, 2 for a wrong call (an unknown verb or
-option, a setting that is missing or wrong), 130 when interrupted, 1 for everything else; with --json the last line of
-standard output is then ``{"error": …}``.
+This package parses, calls and prints; the verbs themselves are in `pipelines`. The exit code is 0 on success, 2 for a
+usage error (unknown verb or option, missing or wrong setting), 130 when interrupted, and 1 for any other error; with
+--json the last line of standard output is then ``{"error": …}``.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def _run(name: str, verb: Verb, given: dict[str, Any]) -> None:
         with logs.shown(given["quiet"], given["verbose"], given["log_file"]):
             code = _perform(name, verb, given, as_json)
     except SettingError as error:
-        # The log file could not be opened, so this goes to standard error alone.
+        # The log file could not be opened, so the message goes to standard error only.
         code = usage.refuse(str(error), as_json, name)
     raise typer.Exit(code)
 
 
 def _perform(name: str, verb: Verb, given: dict[str, Any], as_json: bool) -> int:
-    """Runs a verb and shows its result.
+    """Runs a verb and prints its result.
 
     Returns:
         The exit code.
@@ -61,12 +61,12 @@ def _perform(name: str, verb: Verb, given: dict[str, Any], as_json: bool) -> int
         usage.hint(name)
         return 2
     except KeyboardInterrupt:
-        # What signals.ending says on standard error.
+        # signals.ending prints the same message on standard error.
         if as_json:
             output.print_line(dumps({"error": signals.MESSAGE}))
         return signals.CODE
     except Exception as error:
-        # A bug: its traceback is what helps.
+        # An unexpected exception is a bug, so the traceback is shown.
         _LOG.exception("das %s failed", name)
         if as_json:
             output.print_line(dumps({"error": redact_text(f"{type(error).__name__}: {error}")}))
@@ -81,7 +81,7 @@ def _failed(sentence: str, as_json: bool) -> None:
 
 
 def _command(name: str, verb: Verb) -> Callable[..., None]:
-    """A function whose signature typer reads: one parameter a field, then those of every verb."""
+    """Returns a function with the signature that typer reads: one parameter per field, then the common options."""
 
     def command(**given: Any) -> None:
         _run(name, verb, given)
@@ -100,10 +100,10 @@ def _top(version: Annotated[bool, typer.Option("--version", metavar="", help="Pr
 
 
 def application() -> typer.Typer:
-    """`das` with the verbs there are."""
+    """Builds the command line application with all verbs."""
     made = typer.Typer(
         name="das",
-        help="Makes recommender logs into small datasets on which models train as well as on all of the log.",
+        help="Shrinks recommender logs to small datasets, and measures how much model quality they keep.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
@@ -122,7 +122,7 @@ app = application()
 
 
 def main(verb: str | None = None) -> None:
-    """Entry point of `das`, and, with ``verb``, of `jobs/<verb>.py`."""
+    """Entry point of `das` and, with ``verb``, of `jobs/<verb>.py`."""
     arguments = sys.argv[1:] if verb is None else [*verb.split(), *sys.argv[1:]]
     if completion.ASKED in os.environ:
         completion.prepare(lambda words: _spread(words)[0])
@@ -132,7 +132,7 @@ def main(verb: str | None = None) -> None:
 
 
 def _spread(arguments: Sequence[str]) -> tuple[list[str], str | None]:
-    """Arguments as typer parses them, and the verb that they begin with, if they do."""
+    """Returns the arguments in the form that typer parses, and the verb with which they begin, if any."""
     name = next((name for words in (1, 2) if (name := " ".join(arguments[:words])) in VERBS), None)
     if name is None:
         return list(arguments), None

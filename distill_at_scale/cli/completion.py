@@ -1,7 +1,7 @@
-"""Completion in a shell: typer does it; here the words are made what typer parses.
+"""Shell completion: typer completes; this module brings the words into the form that typer parses.
 
-A shell calls `das` with ``_DAS_COMPLETE`` set, and the words so far in variables of its own. Nothing large is imported
-on the way: names come from `registry`, options from `config`.
+A shell calls `das` with ``_DAS_COMPLETE`` set, and passes the words so far in variables. Completion imports nothing
+large: names come from `registry`, options from `config`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import shlex
 from collections.abc import Callable, MutableMapping, Sequence
 
 ASKED = "_DAS_COMPLETE"
-"""Variable that says that a shell asks."""
+"""Environment variable by which a shell requests completion."""
 
 
 def prepare(spread: Callable[[Sequence[str]], list[str]], environment: MutableMapping[str, str] = os.environ) -> None:
-    """Repeats options in front of each of their values, for typer knows but one value an option.
+    """Repeats each option in front of each of its values, since typer accepts one value per option.
 
     Args:
-        spread: does so with arguments.
-        environment: with the words so far, which are changed.
+        spread: Function that does this for a list of arguments.
+        environment: Environment with the words so far, which are replaced.
     """
     if "bash" in environment.get(ASKED, ""):
         words, at = _split(environment.get("COMP_WORDS", "")), int(environment.get("COMP_CWORD", 0))

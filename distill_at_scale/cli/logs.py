@@ -1,7 +1,7 @@
-"""Where messages go: notes, warnings and errors to standard error, everything to a file if one is asked for.
+"""Log handlers: notes, warnings and errors go to standard error, all messages to a file on request.
 
-The package only logs to ``logging.getLogger("distill_at_scale")`` and what is below it; handlers are the command
-line's. Levels: DEBUG for -v and files, INFO for notes, WARNING and ERROR for what is shown with -q too.
+The package only logs to ``logging.getLogger("distill_at_scale")`` and its children; the command line adds the handlers.
+Levels: DEBUG for -v and files, INFO for notes, WARNING and ERROR for messages that -q also shows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def shown(quiet: bool = False, verbose: bool = False, file: str | None = None) -
     """Shows messages while the block runs.
 
     Raises:
-        SettingError: when the file cannot be written.
+        SettingError: The file cannot be written.
     """
     logger = PACKAGE
     level = logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO

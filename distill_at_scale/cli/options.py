@@ -1,4 +1,4 @@
-"""Options made of a verb's settings, so that nothing is said twice: their names, help, values and completion."""
+"""Options generated from a verb's settings: names, help, values and completion."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ COMMON = {
     "verbose": ("--verbose/-v", None, "Show debugging messages too."),
     "log_file": ("--log-file", "FILE", "Append every message to this file, with its time; errors with traceback."),
 }
-"""Options of every verb beside its settings: flags, metavar, help."""
+"""Common options of all verbs: flags, metavar, help."""
 SHORT = ("-q", "-v", "-h")
 _PANEL = "Options of every verb"
 
 
 def flag(setting: str) -> str:
-    """The option of a setting."""
+    """Returns the option of a setting."""
     return "--" + setting.replace("_", "-")
 
 
 class OptionWords:
-    """How messages call settings that came as options."""
+    """Names of settings in messages, for settings given as options."""
 
     def __init__(self, verb: Verb) -> None:
         self._positional = verb.positional
@@ -50,7 +50,7 @@ class OptionWords:
 
 
 def takes_several(field: FieldInfo) -> bool:
-    """Whether an option takes several values."""
+    """Returns whether an option takes several values."""
     return typing.get_origin(bare(field)) in (list, dict)
 
 
@@ -59,9 +59,9 @@ def _is_mapping(field: FieldInfo) -> bool:
 
 
 def parameters(verb: Verb) -> list[inspect.Parameter]:
-    """What typer reads: a parameter for each setting, then the common ones. None, the default of all, means that the
+    """Returns the parameters that typer reads: one per setting, then the common ones. The default None means that the
     option was not given."""
-    # What must be given stands first, what all verbs have last.
+    # Required settings come first, the address, which all verbs have, last.
     fields = sorted(verb.model.model_fields.items(), key=lambda of: (not of[1].is_required(), of[0] == "address"))
     found = [_parameter(key, field, key == verb.positional) for key, field in fields]
     for name, (flags, metavar, text) in COMMON.items():
@@ -83,7 +83,7 @@ def _parameter(name: str, field: FieldInfo, positional: bool) -> inspect.Paramet
         return _keyword(name, str | None, typer.Argument(metavar=name.upper(), **options), None)
     if bare(field) is bool:
         return _keyword(name, bool | None, typer.Option(flag(name), metavar="", **options), None)
-    # Values are converted with the settings, so that all that is wrong with them is said at once.
+    # Values are converted together with all settings, so that one message lists everything that is wrong.
     kind = list[str] | None if takes_several(field) else str | None
     return _keyword(name, kind, typer.Option(flag(name), metavar=_metavar(field), **options), None)
 
@@ -117,10 +117,10 @@ def _completer(field: FieldInfo) -> Callable[[str], list[str]]:
     several = takes_several(field)
 
     def complete(incomplete: str) -> list[str]:
-        # Of several at commas the last one is being typed.
+        # In a comma-separated list, the last value is being typed.
         done, comma, last = incomplete.rpartition(",") if several else ("", "", incomplete)
         taken = done.split(",")
-        # Looked up only now: plugins are found in the metadata of what is installed.
+        # Names are looked up on demand, since plugins require a scan of the installed packages' metadata.
         return [
             f"{done}{comma}{name}" for name in choices_of(field) or [] if name.startswith(last) and name not in taken
         ]
@@ -128,11 +128,11 @@ def _completer(field: FieldInfo) -> Callable[[str], list[str]]:
     return complete
 
 
-# -- what was given ------------------------------------------------------------------------------------------
+# -- parsed values -------------------------------------------------------------------------------------------
 
 
 def spread(arguments: Sequence[str], verb: Verb) -> list[str]:
-    """`--input A B C` as `--input A --input B --input C`, for the options that take several values."""
+    """Rewrites `--input A B C` as `--input A --input B --input C` for options that take several values."""
     lists = {flag(name) for name, field in verb.model.model_fields.items() if takes_several(field)}
     found: list[str] = []
     current: str | None = None
@@ -151,10 +151,10 @@ def spread(arguments: Sequence[str], verb: Verb) -> list[str]:
 
 
 def settings_of(verb: Verb, given: dict[str, Any]) -> dict[str, Any]:
-    """The settings among what typer parsed: those that were given, mappings as such.
+    """Returns the settings that were given among the parsed options; KEY=VALUE pairs become dicts.
 
     Raises:
-        SettingError: for a KEY=VALUE that is none.
+        SettingError: A pair is not of the form KEY=VALUE.
     """
     fields = verb.model.model_fields
     found = {key: value for key, value in given.items() if key in fields and value not in (None, [], ())}
@@ -163,7 +163,7 @@ def settings_of(verb: Verb, given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# Begins another pair behind a comma, as the second of epochs=5,dim=8; not the b of user_id=a,b.
+# A comma that begins another pair, as in epochs=5,dim=8; not the one in user_id=a,b.
 _PAIR = re.compile(r",(?=[A-Za-z_][\w.]*=)")
 
 

@@ -1,4 +1,4 @@
-"""Standard output that cannot be written (a full disk, a reader that is gone) is one sentence, or none."""
+"""Writes to standard output, with one clear message if that fails (a full disk) and none for a closed pipe."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 
 def printed(write: Callable[[], None]) -> bool:
-    """Whether what ``write`` prints on standard output got there; says on standard error why not.
+    """Calls ``write`` and returns whether its output was written; reports a failure on standard error.
 
-    A reader that takes no more, such as ``head``, knows that itself: of it nothing is said.
+    A closed pipe is not reported: a reader such as ``head`` closes it on purpose.
     """
     try:
         write()
@@ -24,12 +24,12 @@ def printed(write: Callable[[], None]) -> bool:
 
 
 def print_line(line: str) -> bool:
-    """Prints one line on standard output; whether it got there."""
+    """Prints one line on standard output; returns whether it was written."""
     return printed(lambda: print(line, flush=True))
 
 
 def refuse(error: OSError) -> None:
-    """Says that standard output failed, and keeps Python from trying again at its end."""
+    """Reports that standard output failed, and keeps Python from flushing it again at exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if not isinstance(error, BrokenPipeError):

@@ -1,4 +1,4 @@
-"""Wrong calls: one sentence on standard error that says what is wrong, and exit code 2."""
+"""Usage errors: one sentence on standard error, and exit code 2."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from distill_at_scale.finite_json import dumps
 from distill_at_scale.uris import redact_text
 from distill_at_scale.validation import bare, closest, did_you_mean
 
-# Typer carries click within itself in some releases, and imports it in others; either way this is its UsageError.
+# Some releases of typer bundle click, others import it; in both cases this is click's UsageError.
 _UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
@@ -23,7 +23,9 @@ def called(app: typer.Typer, arguments: Sequence[str], verb: str | None) -> int:
     """Calls the application.
 
     Args:
-        verb: that the arguments begin with, if they do.
+        app: Application.
+        arguments: Command line without the program's name.
+        verb: Verb with which the arguments begin, if any.
 
     Returns:
         The exit code.
@@ -36,23 +38,23 @@ def called(app: typer.Typer, arguments: Sequence[str], verb: str | None) -> int:
     except typer.Abort:
         return 130
     except OSError as error:
-        # What verbs raise is caught before: this is the help that cannot be written.
+        # Errors of verbs are caught earlier; here the help could not be written.
         output.refuse(error)
         return 1
     except _UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
-            # It has printed the help.
+            # The help has been printed.
             return 2
         return refuse(_sentence(error, verb), "--json" in arguments, verb)
 
 
 def hint(verb: str | None) -> None:
-    """Says where the options are listed."""
+    """Prints how to list the options."""
     print(f"Run `das {f'{verb} ' if verb else ''}--help` for help.", file=sys.stderr, flush=True)
 
 
 def refuse(sentence: str, as_json: bool, verb: str | None) -> int:
-    """Says what is wrong with a call; returns its exit code."""
+    """Prints a usage error; returns the exit code."""
     sentence = redact_text(sentence)
     print(f"error: {sentence}", file=sys.stderr, flush=True)
     hint(verb)
@@ -62,7 +64,7 @@ def refuse(sentence: str, as_json: bool, verb: str | None) -> int:
 
 
 def _wrong_verb(arguments: Sequence[str]) -> str | None:
-    """What is wrong with the verb, where the call begins with one."""
+    """Returns a message if the call begins with an unknown verb, else None."""
     word = next(iter(arguments), "-")
     if word.startswith("-"):
         return None
@@ -78,7 +80,7 @@ def _wrong_verb(arguments: Sequence[str]) -> str | None:
 
 
 def _without_value(arguments: Sequence[str], verb: str) -> str | None:
-    """What is wrong where an option stands in the place of another's value, as in `--data --output o`."""
+    """Returns a message if an option takes the place of another's value, as in `--data --output o`, else None."""
     fields = VERBS[verb].model.model_fields
     flags = {flag(name) for name, field in fields.items() if bare(field) is bool}
     flags |= {flag(name) for name, (_, metavar, _) in COMMON.items() if metavar is None}
@@ -90,14 +92,14 @@ def _without_value(arguments: Sequence[str], verb: str) -> str | None:
 
 
 def _sentence(error: Exception, verb: str | None) -> str:
-    """What typer found wrong with the options, as one sentence."""
+    """Returns typer's usage error as one sentence."""
     option = getattr(error, "option_name", None)
     if type(error).__name__ == "NoSuchOption":
         known = [*VERBS[verb].model.model_fields, *COMMON] if verb else ["version", "show_completion"]
-        # Without the hyphens, which all options have in common.
+        # Compared without the leading hyphens, which all options share.
         near = did_you_mean(str(option).lstrip("-"), [*known, "help"], flag)
         if not verb and option in (*map(flag, COMMON), *SHORT):
-            near = f" Options stand behind their verb, as das fit {option}."
+            near = f" Options follow their verb, as in das fit {option}."
         command = getattr(getattr(error, "ctx", None), "command_path", "das")
         return f"{command} has no option {option}.{near}"
     if option is not None:
@@ -105,5 +107,5 @@ def _sentence(error: Exception, verb: str | None) -> str:
     text = getattr(error, "message", None) or str(error)
     if text.startswith("Got unexpected extra argument"):
         extra = text[text.rindex("(") + 1 :].rstrip(").")
-        return f"Unexpected argument: {extra}. Values stand behind their option, as --output FOLDER."
+        return f"Unexpected argument: {extra}. Values follow their option, as in --output FOLDER."
     return text

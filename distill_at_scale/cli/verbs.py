@@ -1,7 +1,7 @@
-"""The verbs of `das`: which settings each takes, what runs it, and what shows its result.
+"""The verbs of `das`: the settings of each, the function that runs it, and the function that prints its result.
 
-A new verb is its settings in `config`, its file in `pipelines`, and a line here; a line in the package's `__init__`
-makes it a function of `das` too.
+A new verb needs a model of its settings in `config`, a file in `pipelines`, and one line here; one line in the
+package's `__init__` also makes it a function of the Python API.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def _summary(dataset: Any) -> dict[str, Any]:
 
 
 def _report(name: str) -> Callable[[Any], Any]:
-    """A function of `report`, which is imported when it is called: charts and tables take their time to load."""
+    """Returns a function of `report`, which is imported on the first call, since figures and tables load slowly."""
 
     def call(result: Any) -> Any:
         return getattr(importlib.import_module("distill_at_scale.report"), name)(result)
@@ -41,12 +41,12 @@ class Verb:
     """How a verb is parsed, run and shown.
 
     Attributes:
-        model: its settings.
-        show: prints the result for people; by default a line for each of its fields.
-        as_json: the result for programs.
-        positional: the setting that needs no option.
-        keep: writes what only a face makes of the result, as figures.
-        home: ``module:function`` of `pipelines`, or with a whole ``package.module``; by default both have the verb's
+        model: Model of its settings.
+        show: Prints the result for people; default: one line per field.
+        as_json: Converts the result for ``--json``.
+        positional: Setting that may be given without an option.
+        keep: Writes files that are made from the result only on the command line, such as figures.
+        home: ``module:function`` in `pipelines`, or a full ``package.module:function``; default: both have the verb's
             name.
     """
 
@@ -78,12 +78,12 @@ VERBS = {
     "doctor": Verb(config.DoctorConfig, _report("show_checks"), _report("checks_json")),
 }
 
-GROUPS = {"genie": "Commands for a Data-Genie of your own."}
-"""What the verbs of two words begin with, and its help."""
+GROUPS = {"genie": "Commands for training your own Data-Genie."}
+"""First words of two-word verbs, and their help."""
 
 
 def run(name: str, settings: BaseModel) -> Any:
-    """Runs a verb; its pipeline is imported only now, since Ray and torch take seconds."""
+    """Runs a verb; its pipeline is imported here, since Ray and torch take seconds to import."""
     module, _, function = (VERBS[name].home or f"{name}:{name}").partition(":")
     place = module if "." in module else f"distill_at_scale.pipelines.{module}"
     return getattr(importlib.import_module(place), function)(settings)

@@ -1,4 +1,4 @@
-"""What the verbs show: tables on a terminal, and figures."""
+"""Output of the verbs: tables for the terminal, figures and the HTML report."""
 
 from distill_at_scale.report.comparison import comparison_svg, keep_comparison
 from distill_at_scale.report.console import (

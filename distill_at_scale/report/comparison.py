@@ -1,4 +1,4 @@
-"""The figure that `das compare` writes beside its numbers."""
+"""The figure that `das compare` writes beside its results."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ COMPARISON = "comparison.svg"
 
 
 def comparison_svg(result: Comparison) -> bytes:
-    """The share of the first metric that is kept and Kendall's τ, against the share of train rows, for each method.
+    """Draws the kept share of the first metric and Kendall's τ against the share of train rows, for each method.
 
-    Points are means over seeds, intervals one standard deviation over seeds either way (none for a single seed).
+    Points are means over seeds; intervals are ± one standard deviation over seeds (none for a single seed).
+
+    Returns:
+        An SVG file.
     """
     metric = result.metrics[0]
     runs: dict[str, dict[float, list[Compared]]] = defaultdict(lambda: defaultdict(list))
@@ -33,10 +36,10 @@ def comparison_svg(result: Comparison) -> bytes:
             f"{metric} kept, mean over {len(result.full)} models",
             Multiples(
                 "kept",
-                f"share of {metric} kept by the share of train rows",
+                f"share of {metric} kept against the share of train rows",
                 _series(runs, lambda one: one.retention.mean_kept(metric)),
                 "train rows, % of all (log scale)",
-                f"{metric} kept, % of full data's",
+                f"{metric} kept, % of full data",
                 [(1.0, "full")],
             ),
         ),
@@ -44,10 +47,10 @@ def comparison_svg(result: Comparison) -> bytes:
             "Kendall's τ-b between the models' rankings",
             Multiples(
                 "tau",
-                "Kendall's τ-b by the share of train rows",
+                "Kendall's τ-b against the share of train rows",
                 _series(runs, lambda one: one.retention.tau),
                 "train rows, % of all (log scale)",
-                "Kendall's τ-b, 1: the same ranking",
+                "Kendall's τ-b (1: same ranking)",
                 [(1.0, "full")],
                 y_text=numbers.plain,
             ),
@@ -59,7 +62,7 @@ def comparison_svg(result: Comparison) -> bytes:
 def _series(
     runs: dict[str, dict[float, list[Compared]]], value: Callable[[Compared], float | None]
 ) -> dict[str, list[Point]]:
-    """Points of each method by share; a method without any value is left out."""
+    """Returns the points of each method, sorted by share; methods without any value are left out."""
     found = {method: [_point(seeds, value) for seeds in budgets.values()] for method, budgets in sorted(runs.items())}
     return {
         method: sorted(known, key=lambda point: point.x)
@@ -79,5 +82,5 @@ def _point(seeds: list[Compared], value: Callable[[Compared], float | None]) -> 
 
 
 def keep_comparison(result: Comparison) -> None:
-    """Writes the figure beside the numbers."""
+    """Writes the figure beside the results."""
     storage.write_bytes(storage.join(result.uri, COMPARISON), comparison_svg(result))

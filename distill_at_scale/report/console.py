@@ -37,7 +37,7 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 
 def show_dataset(dataset: Dataset) -> None:
-    """A dataset on one screen: counts, splits, shards, lineage, quarantine."""
+    """Prints a dataset on one screen: counts, splits, shards, lineage, quarantine."""
     m = dataset.manifest
     size = m.items.bytes + sum(s.data.bytes + s.users.bytes for s in m.shards)
     rule = dict(m.split_rule)
@@ -87,7 +87,7 @@ def show_dataset(dataset: Dataset) -> None:
 
 
 def _positions(m: Manifest) -> str:
-    """What the log's order was taken from, where it has no times: "file", "line" or ""."""
+    """Returns the source of the row order of a log without timestamps: "file" or "line"; "" if it has timestamps."""
     if m.source.get("time_unit") == "position":
         return "file"
     ways = m.source.get("read_as") or []
@@ -101,7 +101,7 @@ def _times(m: Manifest) -> str:
 
 
 def _read_as(m: Manifest) -> list[tuple[str, str]]:
-    """How the log was read: formats, and which column is which."""
+    """Returns how the log was read: formats, the roles of the columns, range of times."""
     ways = [ReadAs.model_validate(way) for way in m.source.get("read_as", [])]
     shown = [("read as", "; ".join(f"{way}" + (f" ({way.files:,} files)" if len(ways) > 1 else "") for way in ways))]
     unit = _POSITIONS.get(_positions(m), "") or NAMES.get(m.source.get("time_unit") or "", "")
@@ -121,12 +121,12 @@ def _read_as(m: Manifest) -> list[tuple[str, str]]:
 
 
 def fetched_json(result: FetchResult) -> dict[str, Any]:
-    """What `das fetch --json` prints."""
+    """Returns the JSON output of `das fetch`."""
     return asdict(result)
 
 
 def show_fetched(result: FetchResult) -> None:
-    """Where a fetched log lies, and how to prepare it."""
+    """Prints the location of a fetched log, and the command that prepares it."""
     words = ["--input", *result.uris]
     for name, value in result.options.items():
         words += ["--" + name.replace("_", "-"), *_words(value)]
@@ -154,7 +154,7 @@ def _words(value: Any) -> list[str]:
 
 
 def show_fit(result: FitResult) -> None:
-    """A fitted model, and the grid that its hyper-parameter was chosen from."""
+    """Prints a fitted model, and the grid from which its hyper-parameter was selected."""
     known = [("model", result.model), ("folder", storage.redact(result.uri))]
     if result.selection:
         chosen = result.selection
@@ -169,7 +169,7 @@ def show_fit(result: FitResult) -> None:
 
 
 def show_evaluation(result: Evaluation) -> None:
-    """Metrics with their standard errors, in percent."""
+    """Prints metrics with their standard errors, in percent."""
     title = f"{result.model['name']} on {result.split}: {result.n_users:,} users, {result.n_heldout:,} held-out rows"
     rows = []
     for name, value in result.metrics.items():
@@ -178,11 +178,11 @@ def show_evaluation(result: Evaluation) -> None:
     show(title, grid(["metric (percent)", "mean", "standard error"], rows), *tied_note(result.tied_in_time))
     if result.tied_hits >= _TIED_HITS_SHOWN:
         share = f"{100 * result.tied_hits:.0f} % of the hits"
-        show(f"{share} share their score with other items; a draw by user and item gave them their places.")
+        show(f"{share} have the same score as other items; a hash of user and item broke these ties.")
 
 
 def show_comparison(result: Comparison) -> None:
-    """One row a small dataset: Kendall's τ and what each model keeps of the first metric."""
+    """Prints one row per small dataset: Kendall's τ and the share of the first metric that each model keeps."""
     metric, models = result.metrics[0], list(result.full)
     rows = [["full data", "100.00", "", *(f"{100 * t.metrics[metric]:.2f}" for t in result.full.values())]]
     for small in result.small:
@@ -192,10 +192,10 @@ def show_comparison(result: Comparison) -> None:
         kept = [f"{100 * small.retention.kept[model][metric]:.1f} %" for model in models]
         rows.append([name + seed, f"{100 * small.share:.2f}", "—" if tau is None else f"{tau:.3f}", *kept])
     show(
-        f"τ: Kendall's τ-b of the models' rankings, averaged over {', '.join(result.metrics)}; {metric} in percent "
-        "of full data's (first row: in percent)",
+        f"τ: Kendall's τ-b of the models' rankings, averaged over {', '.join(result.metrics)}; model columns: {metric} "
+        "in percent (first row), and its share kept",
         grid(["fitted on", "rows %", "τ", *models], rows),
-        "Each is one fit on one sample; what other users or seeds would change is not in these figures. "
+        "Each value comes from one fit on one sample; the variation over users and seeds is not shown. "
         "das sweep --seeds 3 measures it.",
         *(f"Beware: {note}" for note in result.notes),
         *tied_note(result.data.get("tied_in_time")),
@@ -203,7 +203,7 @@ def show_comparison(result: Comparison) -> None:
 
 
 def show_samples(result: Samples) -> None:
-    """One row a budget, and what it cost."""
+    """Prints one row per budget, and the cost."""
     rows = [
         (f"{s.budget:g}", f"{s.share:.4g}", f"{s.rows:,}", f"{s.users:,}", f"{s.items:,}", storage.redact(s.uri))
         for s in result.samples
@@ -217,7 +217,7 @@ def show_samples(result: Samples) -> None:
 
 
 def show_distilled(result: DistillResult) -> None:
-    """Synthetic users or sequences, what was chosen for them, and the validations on the way."""
+    """Prints the size of the synthetic data, the selected settings, the cost, and the validation curve."""
     size = f"{byte_size(result.bytes)}, {100 * result.bytes / result.real_bytes:.3g} % of the dataset's shards"
     cost = f"{result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds, {result.peak_mib:.0f} MiB"
     made = result.sequences
@@ -228,7 +228,7 @@ def show_distilled(result: DistillResult) -> None:
     else:
         of = f"{result.users:,} of {made.length} items instead of {result.real_users:,} users"
         what = [("sequences", of), ("student", made.student)]
-        values = f"{made.start:.4f} at the start, {made.exact:.4f} learned, {made.stored:.4f} with 8 bits a number"
+        values = f"{made.start:.4f} at the start, {made.exact:.4f} learned, {made.stored:.4f} quantised to 8 bits"
         chosen = [(f"validation {made.metric}", values)]
         model, columns = made.student, ["step", result.metric]
     lines = [
@@ -251,7 +251,7 @@ def show_distilled(result: DistillResult) -> None:
 
 
 def checks_json(checks: list[Check]) -> dict[str, Any]:
-    """What `das doctor --json` prints."""
+    """Returns the JSON output of `das doctor`."""
     return {
         "ok": all(check.ok is not False for check in checks),
         "checks": [asdict(check) for check in checks],
@@ -259,7 +259,7 @@ def checks_json(checks: list[Check]) -> dict[str, Any]:
 
 
 def show_checks(checks: list[Check]) -> None:
-    """One line a check, and below what is wrong how to fix it."""
+    """Prints one line per check; failed ones are followed by the fix."""
     show(*_checks(checks))
     wrong = sum(check.ok is False for check in checks)
     show("", f"{wrong} of {len(checks)} checks failed." if wrong else "All checks passed.")

@@ -1,6 +1,6 @@
-"""Text on standard output: lines that are neither folded nor cut, since paths and commands are there to be copied.
+"""Text on standard output. Lines are neither wrapped nor truncated, so that paths and commands can be copied.
 
-A terminal breaks long lines by itself, and copies them whole. Colour is left to the terminal, too: none in a file.
+The terminal wraps long lines itself and copies them whole. Colours appear on terminals only, not in files.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ _ANSI_C = {"\t": "\\t", "\n": "\\n", "\r": "\\r", "\\": "\\\\", "'": "\\'"}
 
 
 def show(*things: Text | str) -> None:
-    """Prints each on lines of its own, a string as it is: brackets in it are no markup."""
+    """Prints each argument on its own lines; strings are printed literally, without rich markup."""
     console = Console(highlight=False)
     for thing in things:
         console.print(Text(thing) if isinstance(thing, str) else thing, soft_wrap=True)
 
 
 def facts(title: str, rows: Iterable[tuple[str, Any]]) -> Text:
-    """A title, and a line for each name and its value."""
+    """Returns a title, and one line for each name and its value."""
     named = [(name, str(value)) for name, value in rows]
     width = max((cell_len(name) for name, _ in named), default=0)
     lines = [Text(title, style="italic")]
     for name, value in named:
-        # Text of several lines stays beside its name.
+        # The lines of a multi-line value are aligned.
         value = value.strip("\n").replace("\n", "\n" + " " * width + _GAP)
         lines.append(Text.assemble((_pad(name, width, right=False), "dim"), _GAP, value))
     return Text("\n").join(lines)
 
 
 def grid(columns: Sequence[str], rows: Iterable[Sequence[str]], words: Container[int] = (0,)) -> Text:
-    """A table as wide as it is: columns of numbers, to the right, but for those in ``words``.
+    """Returns a table of natural width; columns are right-aligned, except those with an index in ``words``.
 
-    What may be long, as a path, belongs into the last column, where it moves no other.
+    Put columns of long text, such as paths, last, where they do not shift the others.
     """
     cells = [list(columns), *(list(row) for row in rows)]
     widths = [max(cell_len(cell) for cell in column) for column in zip(*cells)]
@@ -51,12 +51,12 @@ def grid(columns: Sequence[str], rows: Iterable[Sequence[str]], words: Container
 
 
 def command(*words: str) -> str:
-    """A command line that a shell takes as these words."""
+    """Returns the words as a command line, quoted for a shell."""
     return " ".join(_quoted(word) for word in words)
 
 
 def byte_size(n_bytes: int) -> str:
-    """Bytes as people read them, as 1.5 MiB."""
+    """Formats a number of bytes, for example as ``1.5 MiB``."""
     value = float(n_bytes)
     for unit in ("B", "KiB", "MiB", "GiB"):
         if value < 1024:
@@ -66,7 +66,7 @@ def byte_size(n_bytes: int) -> str:
 
 
 def _quoted(word: str) -> str:
-    # A tab that is pasted would be completion.
+    # A pasted tab would trigger completion.
     if any(ord(letter) < 32 for letter in word):
         return "$'" + "".join(_ANSI_C.get(c) or (c if ord(c) >= 32 else f"\\x{ord(c):02x}") for c in word) + "'"
     return shlex.quote(word)

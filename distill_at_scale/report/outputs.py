@@ -1,4 +1,4 @@
-"""What predict and export wrote for other programs: where it lies, and how to read it."""
+"""Tables of the files that predict and export write for other programs, and how to read them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def show_predictions(result: Predictions) -> None:
-    """Where the lists lie, and how many there are."""
+    """Prints the location and the number of recommendation lists."""
     uri = storage.redact(result.uri)
     told = [("folder", uri), ("model", result.model["name"])]
     if result.users:
@@ -36,7 +36,7 @@ def show_predictions(result: Predictions) -> None:
 
 
 def show_export(result: ExportResult) -> None:
-    """Where the log lies."""
+    """Prints the location and size of an exported log."""
     rows = f"{result.rows:,} of {result.users:,} users on {result.items:,} items"
     place = "file" if result.files == 1 and not result.splits else "folder"
     told = [(place, storage.redact(result.uri)), ("format", result.format), ("rows", rows)]
@@ -44,12 +44,12 @@ def show_export(result: ExportResult) -> None:
         told.append(("splits", ", ".join(f"{split} {n:,}" for split, n in result.splits.items())))
     told.append(("size", f"{byte_size(result.bytes)} in {result.files:,} file{'s' * (result.files != 1)}"))
     if result.escaped:
-        told.append(("escaped", f"{result.escaped:,} ids that begin as formulas do"))
+        told.append(("escaped", f"{result.escaped:,} ids that begin like spreadsheet formulas"))
     if result.format == "hf":
-        told.append(("before publishing", "put the log's licence into README.md, and read its note on privacy"))
+        told.append(("before publishing", "add the log's licence to README.md, and read its note on privacy"))
     show(facts("exported", told))
 
 
 def show_result(result: BaseModel) -> None:
-    """Any result: a line for each of its fields."""
+    """Prints any result, one line per field."""
     show(facts("done", [(name, redact_text(str(value))) for name, value in result]))

@@ -1,4 +1,4 @@
-"""What the quickstart shows: models, small datasets, the recommendation, and its page."""
+"""Output of the quickstart: models, small datasets, the recommendation, and the HTML report."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _QUICK_METRICS = ("ndcg@10", "hr@10", "ndcg@100", "hr@100", "psp@10", "auc")
 
 
 def keep_quickstart(result: Quickstart) -> None:
-    """Writes the report's page."""
+    """Writes the HTML report."""
     keep_report(result.report)
 
 
 def show_quickstart(result: Quickstart) -> None:
-    """One row a model, then what small datasets keep of them."""
+    """Prints one row per model, then the quality that small datasets keep, and the recommendation."""
     data = result.data
     rows = []
     for name, evaluation in result.evaluations.items():
@@ -40,6 +40,6 @@ def show_quickstart(result: Quickstart) -> None:
     show_report(result.report)
     show(
         "",
-        f"Done in {result.wall_s:.0f} s. The dataset: {data['uri']}; models and metrics lie beside it.",
+        f"Done in {result.wall_s:.0f} s. The dataset: {data['uri']}; models and metrics are beside it.",
         "Your own log: das prepare --input FILES --output DATASET; das fit --help",
     )

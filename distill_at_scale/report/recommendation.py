@@ -1,4 +1,4 @@
-"""What Data-Genie and its training say, on standard output."""
+"""Tables of recommendations and of a trained Data-Genie on standard output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WHYS_SHOWN = 3
 
 
 def show_recommendation(result: Recommendation) -> None:
-    """One row a method, the reasons of the first, what to beware of, and the command that makes the first."""
+    """Prints one row per option, the reasons for the first ones, warnings, and the command that makes the first."""
     users_only = any(option.seeds == 1 for option in result.options)
     columns = [
         "method",
@@ -27,15 +27,15 @@ def show_recommendation(result: Recommendation) -> None:
         "train",
         "bytes",
     ]
-    known = "measured by the sweep" if result.source == "sweep" else "expected by Data-Genie"
+    known = "measured by the sweep" if result.source == "sweep" else "predicted by Data-Genie"
     asked = f"{100 * result.keep:.4g} % of {result.metric}"
     rows = f"{result.data['train_rows']:,} train rows of {result.data['uri']}"
-    show(f"{rows}; to keep: {asked}. All figures {known}.")
+    show(f"{rows}; to keep: {asked}. All values are {known}.")
     show(f"kept: {compared_on(result.models, result.trained)}")
     show(grid(columns, map(_row, result.options)))
     show(
-        "✓: keeps as much; ✓✓: and so does its whole interval, that of a new sample; CPU-s: to make it; train: cost of "
-        "training on it, as a share of that on all rows; bytes: it takes, as a share of those of all train rows.",
+        "✓: keeps at least that share; ✓✓: and so does the whole interval for a new sample; CPU-s: CPU-seconds of "
+        "making it; train: cost of training on it, bytes: its size, both as shares of those of all train rows.",
         "",
     )
     first = result.options[0]
@@ -74,7 +74,7 @@ def _range(low: float | None, high: float | None, factor: float, digits: int) ->
 
 
 def show_genie(result: GenieResult) -> None:
-    """What it was trained on, how each kind of model did on datasets held out, and the judgement, if there is one."""
+    """Prints the training data, the validation of each kind of regressor, and the cross-validation, if requested."""
     show(
         facts(
             "Data-Genie",
@@ -101,7 +101,7 @@ def show_genie(result: GenieResult) -> None:
             ["best single method at the budget", f"{one.by_budget_precision:.3f}", f"{one.by_budget_regret:.4f}", ""],
             ["best single method", f"{one.single_precision:.3f}", f"{one.single_regret:.4f}", ""],
             ["means at the budget", "", "", f"{one.means_mse:.4f}"],
-            ["any method", f"{one.random_precision:.3f}", f"{one.random_regret:.4f}", ""],
+            ["random method", f"{one.random_precision:.3f}", f"{one.random_regret:.4f}", ""],
         ]
-        show("", grid([f"{one.target}, on {one.families} left out", "P@1", "regret", "mean squared error"], rows))
+        show("", grid([f"{one.target}, {one.families} held out", "P@1", "regret", "mean squared error"], rows))
         show(f"{100 * one.coverage:.1f} % of {one.cells:,} cells lie in their 90 % intervals.")

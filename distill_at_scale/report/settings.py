@@ -1,4 +1,4 @@
-"""The settings of models, samplers and distillers, on standard output."""
+"""Tables of the settings of models, samplers and distillers on standard output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def show_settings(result: SettingsList) -> None:
-    """One block a setting: name, default, type, and what it means; or all names."""
+    """Prints name, default, meaning and type of each setting, or all names of models, samplers and distillers."""
     if result.name is None:
         show(facts("das settings NAME", [(kind, ", ".join(names)) for kind, names in result.names.items()]))
         return
@@ -25,9 +25,9 @@ def show_settings(result: SettingsList) -> None:
     given = sorted({one.given_by for one in result.settings if not one.given_by.startswith("--set")})
     show(f"{result.kind} {result.name}", grid(["setting", "default", "meaning"], rows, words={0, 1, 2}), "")
     if len(given) < len(result.settings):
-        show("Give them as --set NAME=VALUE; in a sweep or comparison as " + f"--set {result.name}.NAME=VALUE.")
+        show(f"Set them with --set NAME=VALUE; in a sweep or comparison with --set {result.name}.NAME=VALUE.")
     if given:
-        show(f"Options of their own: {', '.join(given)}.")
+        show(f"These have their own options: {', '.join(given)}.")
 
 
 def _value(default: Any) -> str:

@@ -1,4 +1,4 @@
-"""Results of a sweep as tables on standard output."""
+"""Tables of a sweep's results on standard output."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ _REASONS_SHOWN = 5
 
 
 def show_sweep(result: SweepResult) -> None:
-    """What every method keeps at every budget, best first at each, and what failed."""
+    """Prints the quality that each method keeps at each budget, best methods first, and the failures."""
     counts = f"{result.done:,} of {result.trials:,} done"
     if result.failed:
         counts += f", {result.failed:,} failed"
     if result.left:
-        counts += f", {result.left:,} left: the same command goes on"
+        counts += f", {result.left:,} left: run the same command to continue"
     uri = storage.redact(result.uri)
     show(
         facts(
             "Sweep",
             [
-                ("trials", f"{counts} ({result.fits:,} fits: what is the same was fitted once)"),
+                ("trials", f"{counts} ({result.fits:,} fits: identical trials share one)"),
                 ("models", ", ".join(result.models)),
                 ("seeds", result.seeds),
                 ("took", f"{result.wall_s:,.0f} s"),
@@ -38,7 +38,9 @@ def show_sweep(result: SweepResult) -> None:
     )
     models = next((cell["models"] for cell in result.cells if cell["common"]), result.models)
     kept = f"{result.metric} kept, {compared_on(models, result.models)}"
-    show(f"{kept} (τ: whether all models rank as on the full data; – where one cannot learn from what a method makes)")
+    show(
+        f"{kept} (in brackets τ: agreement with the full data's ranking of all models; –: some model cannot be trained)"
+    )
     show(grid(["method", *(f"{budget:g}" for budget in result.budgets)], _rows(result)))
     show(*tied_note(result.data.get("tied_in_time")))
     show(*_others(result))
@@ -49,19 +51,19 @@ def show_sweep(result: SweepResult) -> None:
 
 
 def _others(result: SweepResult) -> list[str]:
-    """Cells that are measured on other models, which no ranking has."""
+    """Returns sentences on the cells that are compared on other models and therefore not ranked."""
     apart: dict[tuple[str, ...], list[str]] = {}
     for cell in result.cells:
         if not cell["common"]:
             apart.setdefault(tuple(cell["models"]), []).append(f"{cell['method']} at {cell['budget']:g}")
     return [
-        f"*: {several(methods)}: {compared_on(models, models)} alone, and not ranked with the others."
+        f"*: {several(methods)}: {compared_on(models, models)} only, and not ranked with the others."
         for models, methods in apart.items()
     ]
 
 
 def _rows(result: SweepResult) -> list[list[str]]:
-    """A row a method, those that keep most first; a column a budget."""
+    """Returns one row per method, sorted by what it keeps, and one column per budget."""
     found = {(cell["method"], cell["budget"]): cell for cell in result.cells}
     methods = {method for method, _ in found}
 

@@ -1,4 +1,4 @@
-"""Sentences that the terminal and the page share: on which models methods are compared, what a small dataset saves."""
+"""Sentences used on both the terminal and the page: the models of a comparison, the savings of a small dataset."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 
 def several(names: Sequence[str]) -> str:
-    """Names as a sentence has them: a, b and c."""
+    """Joins names for a sentence: a, b and c."""
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
 def compared_on(models: Sequence[str], trained: Sequence[str]) -> str:
-    """On which models what is kept is a mean.
+    """Returns a phrase that says over which models the kept share is averaged.
 
     Args:
-        models: on which the methods are compared.
-        trained: all that were.
+        models: Models on which the methods are compared.
+        trained: All models that were trained.
     """
     left = [model for model in trained if model not in models]
     said = f"of {models[0]}" if len(models) == 1 else f"mean over {several(models)}"
-    return f"{said}, which all methods have in common (not so {several(left)})" if left else said
+    return f"{said}, which all methods support (not {several(left)})" if left else said
 
 
 def savings(
@@ -33,16 +33,16 @@ def savings(
     fit_full_cpu_s: float | None = None,
     models: Sequence[str] = (),
 ) -> list[str]:
-    """What a small dataset is and saves, as sentences.
+    """Returns sentences on the size of a small dataset and what it saves.
 
     Args:
-        unit: what the budget counts: train rows, users or sequences.
+        unit: What the budget counts: train rows, users or sequences.
         share: Share of the log's train rows, or of its users.
-        bytes_share: its bytes as a share of those of the train rows.
+        bytes_share: Its bytes as a share of the train rows' bytes.
         make_cpu_s: CPU-seconds of making it.
-        fit_share: cost of training the models on it, as a share of that on everything.
-        fit_cpu_s, fit_full_cpu_s: Costs of these fits in CPU-seconds.
-        models: that are trained.
+        fit_share: Cost of training the models on it as a share of the cost on all rows.
+        fit_cpu_s, fit_full_cpu_s: Costs of training on it and on all rows in CPU-seconds.
+        models: Models that are trained.
     """
     said = []
     of = "train rows" if unit == "train rows" else "users"
@@ -66,7 +66,9 @@ def savings(
         paid = ""
         if fit_full_cpu_s is not None and fit_cpu_s is not None:
             saved = fit_full_cpu_s - fit_cpu_s
-            paid = f", as much as {make_cpu_s / saved:.2g} such trainings save" if saved > 0 else ", which never pays"
+            paid = (
+                f", as much as {make_cpu_s / saved:.2g} such trainings save" if saved > 0 else ", which never pays off"
+            )
         said.append(f"Making it takes {_seconds(make_cpu_s)}{paid}.")
     return said
 
@@ -76,7 +78,7 @@ def _percent(share: float) -> str:
 
 
 def _times(share: float) -> str:
-    """A share in words that make plain when it is more than the whole."""
+    """Formats a share as a percentage, or as a multiple if it is at least 1."""
     return f"{_percent(share)} of" if share < 1 else f"{share:.2g} times"
 
 

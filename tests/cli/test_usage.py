@@ -26,7 +26,7 @@ D = ("--data", "d", "--output", "o")
         ("fit --modle ease", r"das fit has no option --modle\. Did you mean --model\?"),
         ("sweep --budget 0.1", r"has no option --budget\. Did you mean --budgets\?"),
         ("--verison", r"das has no option --verison\. Did you mean --version\?"),
-        ("--quiet fit", "Options stand behind their verb, as das fit --quiet"),
+        ("--quiet fit", "Options follow their verb, as in das fit --quiet"),
         ("sample --set proxy_epochs=5", r"^das sample has no option --set\.$"),
         ("fit --data", "--data needs a value"),
         ("fit --data --model ease", "^--data needs a value"),

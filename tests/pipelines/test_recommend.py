@@ -274,7 +274,7 @@ def test_from_the_command_line(
     assert json.loads(out.splitlines()[-1])["datasets"] == 5
     code, out = run("recommend", "--data", sweeps[0][0].uri, "--genie", str(tmp_path / "g"))
     assert code == 0
-    assert "kept: mean over ease and svd_ae, which all methods have in common (not so popularity)" in out
+    assert "kept: mean over ease and svd_ae, which all methods support (not popularity)" in out
     assert "Make it: das distill --data" in out
     code, out = run(
         "genie",

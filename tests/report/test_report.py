@@ -127,7 +127,7 @@ def test_every_metric_can_be_chosen(result: ReportResult) -> None:
         # Quality, cost, transfer and bytes.
         assert text.count(f'<div class="by-metric {block}">') == 4
         assert f"main:has(#{ident}:checked) .{block}" in text
-        assert f"{name} kept, % of full data&#x27;s" in text
+        assert f"{name} kept, % of full data" in text
     quality = [table[1:] for table in page.tables if table[0][4:6] == ["kept", "90 % interval"]]
     for metric, rows in zip(METRICS[1:], quality[1:]):
         for row, cell in zip(rows, result.by_metric[metric]):
@@ -226,7 +226,7 @@ def test_the_smallest_that_keeps_enough_is_recommended(
     if method == "sketch":
         made = "distill --data s3://bucket/data --method sketch --users 20 --output distilled"
     assert found.command == f"das {made}"
-    assert ("No method keeps 99.9 %; the nearest" in headline(found)) is not enough
+    assert ("No method keeps 99.9 %; the closest" in headline(found)) is not enough
     assert headline(found) in Path(found.uri).read_text().replace("&quot;", '"')
 
 
@@ -240,9 +240,9 @@ def test_the_safe_side_is_named_where_it_is_another(tmp_path: Path) -> None:
     for one in results:
         above = [cell for cell in one.cells if cell.new_low is not None and cell.new_low >= one.keep]
         assert one.safe == min(above, key=lambda cell: cell.budget, default=None)
-    assert told[0] == "The interval of a new sample lies above that as a whole."
-    assert "On the safe side is" in told[1]
-    assert "Of none does the interval of a new sample" in told[2]
+    assert told[0] == "Its whole interval for a new sample lies above 50 %."
+    assert "The safe choice is" in told[1]
+    assert "No method's whole interval for a new sample lies above 95 %." in told[2]
 
 
 def test_no_cell_of_one_seed_is_safe(tmp_path: Path) -> None:

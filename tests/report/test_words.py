@@ -15,7 +15,7 @@ def test_on_which_models_means_are() -> None:
     assert compared_on(["ease", "mf"], ["ease", "mf"]) == "mean over ease and mf"
     assert compared_on(["ease"], ["ease"]) == "of ease"
     told = compared_on(["ease"], ["ease", "mf", "bias"])
-    assert told == "of ease, which all methods have in common (not so mf and bias)"
+    assert told == "of ease, which all methods support (not mf and bias)"
 
 
 def test_bytes_beyond_the_log_are_said_in_so_many_words() -> None:
@@ -37,6 +37,6 @@ def test_what_training_saves_and_whether_making_pays() -> None:
     costs |= {"fit_share": 1.5, "fit_cpu_s": 15.0}
     told = savings(unit="train rows", share=None, bytes_share=None, **costs)
     assert told[0].startswith("Training on it saves nothing: it takes 1.5 times the CPU time of all rows")
-    assert told[1] == "Making it takes 4 CPU-seconds, which never pays."
+    assert told[1] == "Making it takes 4 CPU-seconds, which never pays off."
     told = savings(unit="train rows", share=None, bytes_share=None, make_cpu_s=4.0, fit_share=0.25)
     assert told == ["Training on it saves 75 % of the CPU time that all rows take.", "Making it takes 4 CPU-seconds."]

@@ -1,1 +1,1 @@
-"""Figures as SVG, drawn without a plotting library: the parts of the HTML report, and files of their own."""
+"""Figures as SVG, drawn without a plotting library, for the HTML report and as separate files."""

@@ -1,4 +1,4 @@
-"""Scales, ticks and the frame of a plot."""
+"""Axes, ticks and the frame of a plot."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from dataclasses import dataclass
 from distill_at_scale.report.figures.markup import Markup, join, tag
 
 CHARACTER = 7.4
-"""Widest mean width of a letter, in the pictures' own units, at the text size of 12; fonts differ."""
+"""Upper bound of the mean width of a character at font size 12, in SVG units; fonts differ."""
 LINE = 15.0
 """Height of a line of text."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """Numbers to places.
+    """Maps values to coordinates.
 
     Attributes:
-        low, high: the numbers at both ends.
-        start, end: their places in the picture.
-        log: whether equal ratios, not differences, are equal lengths.
+        low, high: Values at both ends.
+        start, end: Coordinates of both ends.
+        log: Whether the axis is logarithmic.
     """
 
     low: float
@@ -32,7 +32,7 @@ class Axis:
 
     @staticmethod
     def around(values: Sequence[float], start: float, end: float, log: bool = False) -> Axis:
-        """An axis that holds all ``values`` with a little room on both sides."""
+        """Returns an axis that covers all ``values`` with a margin on both sides."""
         low, high = min(values), max(values)
         if log:
             room = max((high / low) ** 0.05, 1.15)
@@ -41,7 +41,7 @@ class Axis:
         return Axis(low - room, high + room, start, end)
 
     def at(self, value: float) -> float:
-        """The place of ``value``; what lies outside is put on the nearer end."""
+        """Returns the coordinate of ``value``, clamped to the ends."""
         value = min(max(value, self.low), self.high)
         if self.log:
             part = math.log(value / self.low) / math.log(self.high / self.low)
@@ -50,7 +50,7 @@ class Axis:
         return self.start + part * (self.end - self.start)
 
     def ticks(self, most: int) -> list[float]:
-        """At most ``most`` (of a logarithmic axis that spans less than two steps, its ends count too) round numbers."""
+        """Returns at most ``most`` round values."""
         return self._decades(most) if self.log else self._steps(most)
 
     def _steps(self, most: int) -> list[float]:
@@ -72,7 +72,7 @@ class Axis:
 
 
 def apart(places: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
-    """Those of (place, text), in order, whose texts, centred there, do not touch the one before."""
+    """Filters (coordinate, text) pairs in order: drops those whose centred text would touch the previous one."""
     kept: list[tuple[float, str]] = []
     end = -math.inf
     for place, text in places:
@@ -93,10 +93,10 @@ def frame(
     x_title: str,
     y_title: str,
 ) -> Markup:
-    """Grid lines, numbers below and left of the plot, and the titles of both axes.
+    """Draws grid lines, tick labels, and the titles of both axes.
 
-    The title of y stands above its axis, so that it is read without turning the head; it needs :data:`LINE` above
-    ``y.end``, that of x twice :data:`LINE` and a little below ``y.start``.
+    The title of y is horizontal, above its axis; it needs :data:`LINE` above ``y.end``. The title of x needs a bit more
+    than twice :data:`LINE` below ``y.start``.
     """
     rows = [
         join(

@@ -1,4 +1,4 @@
-"""Figures as SVG files of their own, with their style inside; text stays text."""
+"""Figures as standalone SVG files with an embedded stylesheet; text stays text."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _GAP, _HEAD, _MARGIN = 24.0, 24.0, 16.0
 
 
 def stylesheet() -> Markup:
-    """The CSS of the figures, for pages and for files."""
+    """Returns the CSS of the figures, for pages and files."""
     return Markup(resources.files(__package__).joinpath("figures.css").read_text("utf-8"))
 
 
 def svg_document(sections: Sequence[tuple[str, Multiples]], columns: int = 4) -> bytes:
-    """Figures below one another as one SVG file, light or dark by the reader's own setting.
+    """Stacks figures in one SVG file, which follows the reader's light or dark mode.
 
     Args:
-        sections: A heading and a figure each.
-        columns: Pictures in a row, at most.
+        sections: (heading, figure) pairs.
+        columns: Largest number of pictures per row.
     """
     columns = max(1, min(columns, max(len(figure.series) for _, figure in sections)))
     wide = columns * WIDTH + (columns - 1) * _GAP
-    # A heading is about a sixth wider than the text of the axes.
+    # Headings have a larger font than the axes.
     width = 2 * _MARGIN + max(wide, *(1.3 * CHARACTER * len(heading) for heading, _ in sections))
     drawn, y = [], _MARGIN
     for heading, figure in sections:
@@ -45,5 +45,5 @@ def svg_document(sections: Sequence[tuple[str, Multiples]], columns: int = 4) ->
 
 
 def _placed(shown: Markup, x: float, y: float) -> Markup:
-    """A picture at a place in another one, where it has to have a size."""
+    """Sets position and size of a picture inside another one."""
     return Markup(shown.replace("<svg ", f'<svg x="{x:g}" y="{y:g}" width="{WIDTH:g}" height="{HEIGHT:g}" ', 1))

@@ -1,4 +1,4 @@
-"""Names beside points: where there is room for them."""
+"""Placement of labels beside points without overlaps."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Box = tuple[float, float, float, float]
 
 _STEP = 6.0
 _FAR = (24.0, 44.0, 66.0, 90.0, 120.0, 150.0)
-"""Distances from its spot of a name that has no place beside it; a thin line then joins the two."""
+"""Distances tried for a label that does not fit beside its point; a leader line then joins the two."""
 
 
 def labels(
     named: Sequence[tuple[str, Spot]], covered: Sequence[Box], better_free: Sequence[Box], inside: Box
 ) -> list[Markup]:
-    """Texts beside their spots.
+    """Draws labels beside their points.
 
     Args:
-        named: Name and spot, most important first; a name that finds no place is left out.
-        covered: What no name may cover; names never cover each other.
+        named: (label, position of the point), most important first; a label without a free position is left out.
+        covered: Areas that no label may cover; labels never cover each other.
         better_free: Areas that labels cover only if no other position is free.
-        inside: Where they must lie.
+        inside: Area in which all labels must lie.
     """
     taken, drawn = list(covered), []
     for name, spot in named:
@@ -43,13 +43,13 @@ def labels(
 
 
 def around(spot: Spot, radius: float) -> Box:
-    """A square."""
+    """Returns the square of half-width ``radius`` around a point."""
     x, y = spot
     return (x - radius, y - radius, x + radius, y + radius)
 
 
 def along(spots: Sequence[Spot]) -> list[Box]:
-    """Small squares that cover the line through ``spots``."""
+    """Returns small squares that cover the line through ``spots``."""
     found = []
     for (x, y), (end_x, end_y) in pairwise(spots):
         steps = max(1, round(hypot(end_x - x, end_y - y) / _STEP))
@@ -58,7 +58,7 @@ def along(spots: Sequence[Spot]) -> list[Box]:
 
 
 def _places(spot: Spot, width: float) -> Iterator[Spot]:
-    """Upper left corners of boxes around a spot, the best first."""
+    """Yields the upper left corners of candidate boxes around a point, the best first."""
     x, y = spot
     yield from ((x + 11, y - LINE / 2), (x - 11 - width, y - LINE / 2))
     yield from ((x + shift, y + 10) for shift in (0.0, -width / 2, -width))
@@ -69,7 +69,7 @@ def _places(spot: Spot, width: float) -> Iterator[Spot]:
 
 
 def _leader(spot: Spot, box: Box) -> Markup | None:
-    """A line from a spot to a name that does not stand beside it."""
+    """Returns a line from a point to its label, or None if they are adjacent."""
     x, y = min(max(spot[0], box[0]), box[2]), min(max(spot[1], box[1]), box[3])
     if hypot(x - spot[0], y - spot[1]) < _FAR[0] - 1:
         return None

@@ -1,4 +1,4 @@
-"""HTML and SVG as nested calls: whatever is not markup yet is escaped, so that no name or reason can break the page."""
+"""HTML and SVG as nested calls. Plain strings are escaped, so that no name or message can break the page."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ Attribute = str | float | bool | None
 
 
 class Markup(str):
-    """Text that is HTML already."""
+    """A string of HTML, not to be escaped."""
 
     __slots__ = ()
 
 
 def tag(name: str, /, *children: str | None, **attributes: Attribute) -> Markup:
-    """An element: ``tag("a", "more", href="#more", class_="dim")``.
+    """Returns an element: ``tag("a", "more", href="#more", class_="dim")``.
 
     Args:
         name: Name of the element.
-        children: strings are escaped, :class:`Markup` is taken as it is, None left out.
-        attributes: ``_`` becomes ``-``, a final one is dropped (``class_``); None and False are left out, True stands
-            alone, other numbers are rounded to a hundredth, which is finer than a screen shows.
+        children: Content; strings are escaped, :class:`Markup` is inserted as it is, None is skipped.
+        attributes: ``_`` in names becomes ``-``, a trailing one is dropped (``class_``); None and False are skipped,
+            True gives an attribute without a value, numbers are rounded to 0.01, below a screen's resolution.
     """
     given = "".join(_attribute(key.removesuffix("_").replace("_", "-"), value) for key, value in attributes.items())
     if name in ("meta", "br", "input"):
@@ -29,7 +29,7 @@ def tag(name: str, /, *children: str | None, **attributes: Attribute) -> Markup:
 
 
 def join(*children: str | None) -> Markup:
-    """Children of no element, one after the other."""
+    """Concatenates children without an enclosing element; see :func:`tag`."""
     return Markup("".join(c if isinstance(c, Markup) else html.escape(c) for c in children if c is not None))
 
 
@@ -43,21 +43,21 @@ def _attribute(name: str, value: Attribute) -> str:
 
 
 def id_of(*words: str) -> str:
-    """A name as an id, of letters, digits and dashes."""
+    """Returns an element id of letters, digits and dashes."""
     return "-".join("".join(c if c.isascii() and c.isalnum() else "-" for c in word) for word in words)
 
 
 def picture(width: float, height: float, title: str, description: str, *children: Markup, class_: str = "") -> Markup:
-    """An SVG that grows and shrinks with its place, with a name and a description for those who do not see it.
+    """Returns an SVG that scales with its container, with a label and a description for screen readers.
 
     Args:
-        width, height: Size in its own coordinates, at whose scale text has 12 pixels.
-        title: what it is, in a few words.
-        description: what it shows, in a sentence.
-        children: what is drawn.
+        width, height: Size of the view box, in units in which text has size 12.
+        title: Label, a few words.
+        description: Content in one sentence.
+        children: Content.
         class_: CSS classes.
     """
-    # aria-label rather than a <title> of the whole, which browsers would show as a tooltip over every point.
+    # aria-label instead of <title>, which browsers would show as a tooltip over every point.
     return tag(
         "svg",
         tag("desc", description),

@@ -1,4 +1,4 @@
-"""Small multiples: a picture for each series, all on the same axes, the other series faint behind it."""
+"""Small multiples: one picture per series, all with the same axes, and the other series faint in the background."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Point:
     """A value with its interval.
 
     Attributes:
-        x: Above 0; the axis is logarithmic.
-        y: The value.
-        low, high: Ends of its interval; None where there is none.
-        tip: Shown when the mouse rests on it.
-        chosen: Whether a ring marks it.
+        x: Position, above 0; the axis is logarithmic.
+        y: Value.
+        low, high: Ends of the interval; None if there is none.
+        tip: Tooltip.
+        chosen: Whether a ring marks the point.
     """
 
     x: float
@@ -35,17 +35,17 @@ class Point:
 
 @dataclass(frozen=True)
 class Multiples:
-    """A picture for each series.
+    """One picture per series.
 
     Attributes:
-        id: Of the figure, unique in its document.
-        title: What a picture shows; its description for screen readers begins with the series' name.
-        series: Points by name, in the order in which the pictures stand.
+        id: Id of the figure, unique in its document.
+        title: Title of the pictures; the label for screen readers is the series' name followed by it.
+        series: Points by name, in the order of the pictures.
         x_title: Title of the horizontal axis, with its unit.
-        x_titles: Another one for some series.
+        x_titles: Different titles of the horizontal axis for some series.
         y_title: Title of the vertical axis, with its unit.
-        lines: Values with a line across, by its class (``full``, ``goal``).
-        x_text, y_text: Numbers of the axes in words.
+        lines: (value, CSS class) of horizontal lines; the classes are ``full`` and ``goal``.
+        x_text, y_text: Formats of the tick labels.
     """
 
     id: str
@@ -59,7 +59,7 @@ class Multiples:
     y_text: Callable[[float], str] = lambda share: numbers.percent(share, 0)
 
     def pictures(self) -> dict[str, Markup]:
-        """A picture by name. The first one holds what the others refer to, so all belong into one document."""
+        """Returns the pictures by name. The others refer to elements of the first, so put all into one document."""
         points = [point for group in self.series.values() for point in group]
         places = sorted({point.x for point in points})
         x = Axis.around(places, _LEFT, WIDTH - _RIGHT, log=True)
@@ -88,7 +88,7 @@ class Multiples:
 
 
 def whisker(place: float, y: Axis, low: float | None, high: float | None) -> Markup:
-    """An interval as an upright line with caps, which are wider than any dot; empty where there is none."""
+    """Draws an interval as a vertical line with caps wider than any dot; empty if there is none."""
     if low is None or high is None:
         return Markup()
     bottom, top = y.at(low), y.at(high)
@@ -97,7 +97,7 @@ def whisker(place: float, y: Axis, low: float | None, high: float | None) -> Mar
 
 
 def _faint(points: Sequence[Point], x: Axis, y: Axis) -> Markup:
-    """A series behind another one: a line, or its only point."""
+    """Draws a background series: a line, or a dot for a single point."""
     if len(points) > 1:
         return tag("polyline", points=_points(points, x, y))
     return join(*(tag("circle", cx=x.at(point.x), cy=y.at(point.y), r=2) for point in points))
@@ -108,7 +108,7 @@ def _points(points: Sequence[Point], x: Axis, y: Axis) -> str:
 
 
 def _band(points: Sequence[Point], x: Axis, y: Axis) -> Markup:
-    """The area between the ends of the intervals; empty where it would be a line."""
+    """Draws the area between the ends of the intervals; empty if fewer than two points have one."""
     known = [(p.x, p.low, p.high) for p in points if p.low is not None and p.high is not None]
     if len(known) < 2:
         return Markup()

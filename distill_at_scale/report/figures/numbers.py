@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: percent, CPU time, bytes, rounds of training. None is a dash."""
+"""Number formats: percent, CPU time, bytes, rounds of training. None becomes a dash."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ NOTHING = "–"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
-    """A fraction as ``97.2 %``."""
+    """Formats a fraction as ``97.2 %``."""
     return NOTHING if share is None else f"{100 * share:.{digits}f} %"
 
 
 def budget(share: float) -> str:
-    """A budget as short as it was given: ``10 %``, ``0.5 %``."""
+    """Formats a budget without trailing zeros: ``10 %``, ``0.5 %``."""
     return f"{100 * share:.4g} %"
 
 
 def interval(low: float | None, high: float | None, users_only: bool = False) -> str:
-    """Two fractions as ``95.1 to 98.9 %``; what is over users only says so."""
+    """Formats two fractions as ``95.1 to 98.9 %``, with ``, users only`` for intervals over users only."""
     if low is None or high is None:
         return NOTHING
     return f"{100 * low:.1f} to {100 * high:.1f} %{', users only' if users_only else ''}"
 
 
 def plain(value: float | None, digits: int = 2) -> str:
-    """A number with a fixed count of digits; a true minus."""
+    """Formats a number with a fixed number of decimals and a typographic minus."""
     return NOTHING if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
 def cpu(seconds: float | None) -> str:
-    """CPU-seconds, minutes or hours."""
+    """Formats CPU time in seconds, minutes or hours."""
     if seconds is None:
         return NOTHING
     if 0 < seconds < 0.01:
@@ -41,7 +41,7 @@ def cpu(seconds: float | None) -> str:
 
 
 def size(n_bytes: float | None) -> str:
-    """Bytes in decimal units, which make round ticks."""
+    """Formats bytes in decimal units, which give round tick labels."""
     if n_bytes is None:
         return NOTHING
     for unit in ("B", "kB", "MB", "GB"):
@@ -52,7 +52,7 @@ def size(n_bytes: float | None) -> str:
 
 
 def rounds(count: float | None) -> str:
-    """Rounds of training after which something has paid for itself; None: it never does."""
+    """Formats the number of rounds of training until making a small dataset pays off; None: it never does."""
     if count is None:
         return "never"
     if 0 < count < 0.01:

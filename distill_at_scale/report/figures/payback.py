@@ -1,4 +1,4 @@
-"""After how many rounds of training has making a small dataset paid for itself: a row for each method."""
+"""Rounds of training until making a small dataset pays off; one row per method."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 _ROW = 24.0
 _WIDTHS = {"narrow": 370.0, "wide": 1000.0}
 _FEWEST = 0.01
-"""Rounds; fewer are drawn as if they were this many."""
+"""Lower end of the axis, in rounds; smaller values are drawn here."""
 
 
 def payback(by_method: dict[str, list[Cell]], recommended: Cell | None) -> Markup:
-    """Points on a scale of rounds, one for each budget, and those that never pay right of it."""
+    """Draws one point per method and budget on a scale of rounds; budgets that never pay off are drawn to its right."""
     budgets = sorted({cell.budget for group in by_method.values() for cell in group})
     return join(
         _legend(budgets),
@@ -30,7 +30,7 @@ def _picture(
     shape: str, width: float, by_method: dict[str, list[Cell]], budgets: list[float], recommended: Cell | None
 ) -> Markup:
     longest = 7.4 * max(map(len, by_method))
-    # Narrow: names stand above their rows, or they would take half of the width.
+    # In the narrow shape, names are above their rows; beside them they would take half of the width.
     left, row = (16.0, 2 * _ROW) if shape == "narrow" else (longest + 30, _ROW)
     counts = [cell.pays_after for group in by_method.values() for cell in group]
     known = [count for count in counts if count is not None]
@@ -43,7 +43,7 @@ def _picture(
     drawn.append(
         tag(
             "text",
-            "rounds of training until it pays (log scale)",
+            "rounds of training until it pays off (log scale)",
             x=(x.start + x.end) / 2,
             y=bottom + 36,
             class_="middle title",
@@ -68,7 +68,7 @@ def _picture(
     return picture(
         width,
         bottom + 44,
-        "Rounds of training until a small dataset has paid for itself",
+        "Rounds of training until a small dataset pays off",
         f"{told}.",
         *drawn,
         class_=shape,
@@ -76,7 +76,7 @@ def _picture(
 
 
 def _told(cell: Cell) -> str:
-    after = "never pays" if cell.pays_after is None else f"pays after {numbers.rounds(cell.pays_after)} rounds"
+    after = "never pays off" if cell.pays_after is None else f"pays off after {numbers.rounds(cell.pays_after)} rounds"
     return f"{cell.method}, {numbers.budget(cell.budget)}: {after}"
 
 
@@ -85,7 +85,7 @@ def _radius(step: int, steps: int) -> float:
 
 
 def _dot(x: float, y: float, step: int, steps: int, tip: str | None = None) -> Markup:
-    """Larger budgets are larger and darker points."""
+    """Draws a point; the larger the budget, the larger and darker it is."""
     depth = 20 + 80 * step / max(steps - 1, 1)
     told = None if tip is None else tag("title", tip)
     return tag("circle", told, cx=x, cy=y, r=_radius(step, steps), class_="step", style=f"--v:{depth:.0f}")

@@ -1,4 +1,4 @@
-"""Cost against what is kept: every method and budget a point, those that no other beats joined and named."""
+"""Cost against kept quality: one point per method and budget; the Pareto front is joined and labelled."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SIZES = {"narrow": (370.0, 360.0), "wide": (1000.0, 440.0)}
 
 @dataclass(frozen=True)
 class Point:
-    """One method at one budget: what it costs (above 0), what it keeps, and the interval of that, where it is known."""
+    """One method at one budget: cost (above 0), share kept, and its interval where known."""
 
     name: str
     cost: float
@@ -29,16 +29,16 @@ class Point:
 
 @dataclass(frozen=True)
 class Scatter:
-    """A picture of points.
+    """A scatter plot.
 
     Attributes:
-        points: what is drawn.
-        full: cost of the full data, which keep all; None where it is not known.
-        keep: share that was asked for; None draws no line for it.
-        title: Title of the picture.
-        axis: what the cost is, with its unit.
-        kept_axis: what is kept, with its unit.
-        text: a cost in words.
+        points: Points of the plot.
+        full: Cost of the full data, whose kept share is 1; None if unknown.
+        keep: Requested share, drawn as a line; None: no line.
+        title: Title of the plot.
+        axis: Title of the cost axis, with its unit.
+        kept_axis: Title of the axis of the kept share, with its unit.
+        text: Format of a cost.
     """
 
     points: Sequence[Point]
@@ -51,12 +51,12 @@ class Scatter:
 
     @property
     def front(self) -> list[Point]:
-        """Those that no other beats, the cheapest first."""
+        """Points of the Pareto front, the cheapest first."""
         return sorted((p for p in self.points if p.on_front), key=lambda p: p.cost)
 
     def draw(self) -> Markup:
-        """The picture in two shapes, for narrow and for wide windows."""
-        told = f"Beaten by no other: {'; '.join(map(self._told, self.front))}."
+        """Draws the plot in two shapes, for narrow and for wide windows."""
+        told = f"Pareto front: {'; '.join(map(self._told, self.front))}."
         shapes = _SIZES.items()
         return join(*(picture(w, h, self.title, told, *self._drawn(w, h), class_=name) for name, (w, h) in shapes))
 
@@ -88,7 +88,7 @@ class Scatter:
         for point in marked:
             if point.low is not None and point.high is not None:
                 covered += along([(spots[point][0], y.at(point.low)), (spots[point][0], y.at(point.high))])
-        # The recommended one first: if not all names fit, it has one.
+        # The recommended point comes first, so that it keeps its label if not all fit.
         named = [(p.name, spots[p]) for p in named_first]
         if self.full:
             end = (x.at(self.full), y.at(1))

@@ -15,15 +15,16 @@ __all__ = ["headline", "html_page", "keep_report", "show_report", "write_report"
 
 
 def write_report(**settings: Any) -> ReportResult:
-    """``das report`` as a function: gathers what a sweep found and writes the page.
+    """``das report`` as a function: collects the results of a sweep and writes the page.
 
     Args:
-        settings: those of :class:`~distill_at_scale.config.ReportConfig`.
+        settings: Fields of :class:`~distill_at_scale.config.ReportConfig`.
 
     Raises:
-        DasError: no sweep, no results, an unknown setting.
+        DasError: The sweep does not exist or has no results.
+        SettingError: A setting is unknown or wrong.
     """
-    # Loaded only here: the command line's help reads this module, and tables take a second to load.
+    # Imported here, since the command line's help imports this module and polars takes a second to load.
     from distill_at_scale.pipelines.report import report
 
     result = report(**settings)
@@ -32,12 +33,12 @@ def write_report(**settings: Any) -> ReportResult:
 
 
 def keep_report(result: ReportResult) -> None:
-    """Writes the page to where it was asked for."""
+    """Writes the page to its output URI."""
     storage.write_bytes(result.uri, html_page(result).encode())
 
 
 def show_report(result: ReportResult) -> None:
-    """The recommendation, and where the page lies."""
+    """Prints the recommendation, and the location of the page."""
     failed = f", {len(result.failed)} of them failed" if result.failed else ""
     show(headline(result))
     show(f"{result.trials:,} trials{failed}; the report: {storage.redact(result.uri)}")

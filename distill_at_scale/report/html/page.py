@@ -1,7 +1,7 @@
-"""The report as one HTML page that needs nothing but itself: the recommendation, then sections.
+"""The report as one self-contained HTML page: the recommendation, then sections.
 
-It is whole without scripts: the choice of a metric is CSS. The one script copies the command and unfolds the data for
-print; the page's own policy lets no other run.
+The page works without scripts: the choice of a metric is CSS. Its single script copies the command and opens the data
+tables for printing; the page's content security policy blocks any other script.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def html_page(result: ReportResult) -> str:
-    """The whole page as text."""
+    """Returns the whole page."""
     closing = [section for section in (_full(result), _failed(result), _made(result)) if section is not None]
     sections = [*figure_sections(result), *closing]
     chooser = _chooser(list(metrics(result))) if result.cells and result.by_metric else None
@@ -60,7 +60,7 @@ def _file(name: str) -> Markup:
 
 
 def _chooser(names: Sequence[str]) -> Markup:
-    """Buttons for the metrics of the figures; the first is chosen."""
+    """Returns radio buttons for the metric of the figures; the first is selected."""
     buttons = [
         tag("label", tag("input", type="radio", name="metric", id=id_of("choose", name), checked=k == 0), name)
         for k, name in enumerate(names)
@@ -69,7 +69,7 @@ def _chooser(names: Sequence[str]) -> Markup:
 
 
 def _choices(names: Sequence[str]) -> Markup:
-    """CSS that shows the blocks of the chosen metric; those of the first where nothing can be chosen."""
+    """Returns CSS that shows the blocks of the selected metric, or of the first one without a selection."""
     first = id_of("metric", names[0])
     rules = [f"main:has(#{id_of('choose', name)}:checked) .{id_of('metric', name)}" for name in names]
     hidden = ".by-metric { display: none; }"
@@ -79,7 +79,7 @@ def _choices(names: Sequence[str]) -> Markup:
 
 
 def headline(result: ReportResult) -> str:
-    """The recommendation in one sentence."""
+    """Returns the recommendation in one or two sentences."""
     best = result.recommended
     if best is None:
         return "No method has a model fitted on both its small and the full data yet, so nothing can be recommended."
@@ -88,18 +88,18 @@ def headline(result: ReportResult) -> str:
         kept += f" (90 % interval {numbers.interval(best.kept_low, best.kept_high, best.users_only)})"
     name, wanted = f"{best.method} at {numbers.budget(best.budget)}", numbers.budget(result.keep)
     if best.kept < result.keep:
-        return f"No method keeps {wanted}; the nearest, {name}, keeps {kept}."
+        return f"No method keeps {wanted}; the closest, {name}, keeps {kept}."
     told = f"{name} is the smallest that keeps {wanted}: it keeps {kept}."
     if best.kept_low is None:
         return told
     if all(cell.users_only for cell in result.cells):
-        return f"{told} One seed does not tell what a new sample keeps, so none is called safe; sweep with --seeds 3."
+        return f"{told} One seed cannot show how new samples vary, so none is called safe; sweep with --seeds 3."
     if result.safe is None:
-        return f"{told} Of none does the interval of a new sample lie above that as a whole."
+        return f"{told} No method's whole interval for a new sample lies above {wanted}."
     if result.safe == best:
-        return f"{told} The interval of a new sample lies above that as a whole."
+        return f"{told} Its whole interval for a new sample lies above {wanted}."
     safe = f"{result.safe.method} at {numbers.budget(result.safe.budget)}"
-    return f"{told} On the safe side is {safe}: the interval of a new sample lies above that as a whole."
+    return f"{told} The safe choice is {safe}: its whole interval for a new sample lies above {wanted}."
 
 
 def _about(result: ReportResult) -> str:
@@ -129,20 +129,20 @@ def _advice(result: ReportResult) -> Markup:
             numbers.interval(best.kept_low, best.kept_high, best.users_only),
         ),
         ("a new sample keeps", numbers.interval(best.new_low, best.new_high), "90 % interval"),
-        ("ranks the models alike: τ", numbers.plain(best.tau), tau),
+        ("Kendall's τ of the models' ranking", numbers.plain(best.tau), tau),
         (
             "train rows" if best.unit == "train rows" else f"{best.unit}, of the log's users",
             numbers.percent(best.share),
             None if best.rows is None else f"{best.rows:,.0f} {best.unit.removeprefix('train ')}",
         ),
-        ("bytes, of those of all train rows", numbers.percent(bytes_share), numbers.size(best.bytes)),
+        ("of the bytes of all train rows", numbers.percent(bytes_share), numbers.size(best.bytes)),
         ("making it", numbers.cpu(best.make_cpu_s), "CPU time"),
         (
             f"fitting {several(best.models)}",
             numbers.cpu(best.fit_cpu_s),
             instead,
         ),
-        ("has paid for itself after", numbers.rounds(best.pays_after), rounds),
+        ("pays off after", numbers.rounds(best.pays_after), rounds),
     ]
     saved = savings(
         unit=best.unit,
@@ -160,7 +160,7 @@ def _advice(result: ReportResult) -> Markup:
     ]
     return tag(
         "div",
-        tag("p", "Recommended" if best.kept >= result.keep else "Nearest to what was asked for", class_="dim"),
+        tag("p", "Recommended" if best.kept >= result.keep else "Closest to the requested quality", class_="dim"),
         tag("p", f"{best.method} at {numbers.budget(best.budget)}", class_="name"),
         tag("p", headline(result)),
         tag("p", " ".join(saved)),
@@ -172,7 +172,7 @@ def _advice(result: ReportResult) -> Markup:
 
 
 def _wrapped(command: str) -> Markup:
-    """A command that breaks between its words only, where it can, and a button that copies it."""
+    """Returns a command that wraps only between words, and a button that copies it."""
     words = [join(tag("span", word), Markup(" ")) for word in command.split(" ")]
     # Without scripts the button stays hidden.
     return tag("div", tag("code", *words), tag("button", "Copy", type="button", hidden=True), class_="command")
@@ -186,7 +186,7 @@ def _full(result: ReportResult) -> Section | None:
         for f in result.full
     ]
     columns = ["model", "ndcg@10", "standard deviation over seeds", "CPU time of a fit", "seeds"]
-    return "full", "Models on all rows", table("Test ndcg@10 of the models fitted on everything", columns, rows)
+    return "full", "Models on all rows", table("Test ndcg@10 of the models fitted on all rows", columns, rows)
 
 
 def _failed(result: ReportResult) -> Section | None:
@@ -197,7 +197,7 @@ def _failed(result: ReportResult) -> Section | None:
         groups.setdefault((failure.method, failure.model, failure.reason), []).append(failure)
     rows = [[_trials(*key[:2], failures), key[2]] for key, failures in groups.items()]
     text = tag(
-        "p", "No figure has them; a model that failed somewhere is not among those on which methods are compared."
+        "p", "The figures exclude failed trials; a cell that lacks a model is compared on its other models only."
     )
     shown = table("Failed trials", ["trials", "reason"], rows, words=["reason"])
     return "failed", f"{_count(len(result.failed), 'trial')} failed", join(text, shown)

@@ -1,6 +1,6 @@
-"""The sections of the page that show a figure: what it is, the figure, and its data as a table.
+"""The sections of the page that show a figure: explanation, figure, and its data as a table.
 
-What depends on a metric is drawn once for each; the choice at the top of the page shows one of them.
+Figures that depend on a metric are drawn once per metric; the radio buttons at the top of the page select one.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 Section = tuple[str, str, Markup]
 """Id, heading, content."""
 ByMethod = dict[str, list["Cell"]]
-"""In the order in which methods are shown; the cells of each by budget."""
+"""Cells of each method, sorted by budget; methods in the order of display."""
 
 
 def figure_sections(result: ReportResult) -> list[Section]:
-    """A section for each figure that there are numbers for; none without cells."""
+    """Returns a section for each figure that has data; none without cells."""
     if not result.cells:
         return []
-    # The method that does best at its best budget comes first, in every figure and for every metric.
+    # Methods are sorted by their best value over budgets, in the same order in every figure and for every metric.
     order = dict(sorted(_grouped(result.cells).items(), key=_best_first))
     sections = [
         _quality(result, order),
@@ -45,12 +45,12 @@ def figure_sections(result: ReportResult) -> list[Section]:
 
 
 def metrics(result: ReportResult) -> dict[str, list[Cell]]:
-    """The metrics that a reader can choose from, and the cells of each; ndcg@10 first."""
+    """Returns the metrics that the page offers and the cells of each; ndcg@10 comes first."""
     return {PRIMARY: result.cells, **result.by_metric}
 
 
 def compared(result: ReportResult) -> str:
-    """On which models what is kept is a mean, in words."""
+    """Returns a phrase that says over which models the kept share is averaged."""
     trained = [full.model for full in result.full]
     models = next((cell.models for cell in result.cells if cell.common and cell.models), trained)
     return compared_on(models, trained)
@@ -64,13 +64,13 @@ def _grouped(cells: Sequence[Cell]) -> ByMethod:
 
 
 def _best_first(entry: tuple[str, list[Cell]]) -> tuple[bool, float]:
-    """Order of methods; those of other models come last."""
+    """Sort key of methods; those compared on other models come last."""
     _, cells = entry
     return not any(cell.common for cell in cells), -max(cell.kept for cell in cells)
 
 
 def _each_metric(result: ReportResult, draw: Callable[[str, list[Cell]], Markup]) -> Markup:
-    """A block for each metric, of which one is shown."""
+    """Returns one block per metric; CSS shows one of them."""
     blocks = [
         tag("div", draw(metric, cells), class_=f"by-metric {id_of('metric', metric)}")
         for metric, cells in metrics(result).items()
@@ -84,19 +84,19 @@ def _chosen(result: ReportResult, cell: Cell) -> bool:
 
 
 def _kept_axis(metric: str) -> str:
-    return f"{metric} kept, % of full data's"
+    return f"{metric} kept, % of full data"
 
 
 def _quality(result: ReportResult, order: ByMethod) -> Section:
     columns = ["method", "budget", "rows", "share of rows", "kept", "90 % interval", "a new sample", "models", "seeds"]
 
     def draw(metric: str, cells: list[Cell]) -> Markup:
-        goal = f"; dashed: the {numbers.budget(result.keep)} asked for" if metric == PRIMARY else ""
+        goal = f"; dashed line: the requested {numbers.budget(result.keep)}" if metric == PRIMARY else ""
         text = (
-            f"Share of full-data test {metric} that models fitted on the small data reach, {compared(result)}; seeds "
-            "are averaged. Bars and bands are 90 % intervals of that mean over other users and seeds (with one seed "
-            "over users only); a new sample lies in a wider one, which the table has. Faint: the other methods. Solid "
-            f"line: all that there is to keep{goal}; ring: the recommended one."
+            f"Share of the full data's test {metric} that models fitted on the small data reach, {compared(result)}, "
+            "averaged over seeds. Bars and bands are 90 % intervals of that mean over users and seeds (with one seed, "
+            "over users only); the wider interval for a new sample is in the table. Faint lines: the other methods. "
+            f"Solid line: the full data{goal}; ring: the recommendation."
         )
         rows = [
             [
@@ -144,13 +144,13 @@ def _point(result: ReportResult, cell: Cell) -> Point:
 
 
 def _few(cells: Sequence[Cell]) -> Markup | None:
-    """On which models alone a method is measured, where they are others than of most."""
+    """Returns a note on the models of a method that is compared on other models than most, else None."""
     others: dict[tuple[str, ...], list[str]] = {}
     for cell in cells:
         if not cell.common:
             others.setdefault(tuple(cell.models), []).append(numbers.budget(cell.budget))
     told = [
-        f"{several(models)} alone" + ("" if len(budgets) == len(cells) else f" at {several(budgets)}")
+        f"{several(models)} only" + ("" if len(budgets) == len(cells) else f" at {several(budgets)}")
         for models, budgets in others.items()
     ]
     return tag("small", f" {'; '.join(told)}", class_="dim") if told else None
@@ -161,8 +161,8 @@ def _cost(result: ReportResult) -> Section | None:
         return None
     columns = ["method", "budget", "making", "one round", "one round on all rows", "together", "kept", "on the front"]
     text = (
-        "CPU time of making the small data and of one round of training on them (each model fitted once), as a share "
-        "of one round on all rows. The line joins those that no other beats: none keeps as much at a lower cost. Their "
+        "CPU time of making the small data and of one round of training on it (each model fitted once), as a share "
+        "of one round on all rows. The line joins the Pareto front: no other point keeps as much at a lower cost. Its "
         "bars are 90 % intervals."
     )
 
@@ -207,10 +207,10 @@ def _ranking(result: ReportResult, order: ByMethod) -> Section:
         at = {cell.budget: cell for cell in cells}
         rows.append((method, [_tau_heat(at.get(budget), result.recommended) for budget in budgets]))
     text = (
-        "Kendall's τ-b between the models' scores when they are fitted on the small and on the full data, mean over "
-        "metrics and seeds. 1: the same ranking, 0: none in common, below 0: rather the reverse; a dash where not all "
-        "models learned from what the method makes. Intervals are of that mean, over other users and seeds (with one "
-        "seed over users only)."
+        "Kendall's τ-b between the scores of the models fitted on the small data and on the full data, mean over "
+        "metrics and seeds. 1: same ranking; 0: unrelated; below 0: rather reversed; a dash: not all models could be "
+        "trained on the method's data. Intervals are those of the mean over users and seeds (with one seed, over "
+        "users only)."
     )
     drawn = heat_table("Kendall's τ, methods by budgets", ["method", *map(numbers.budget, budgets)], rows)
     columns = ["method", "budget", "τ", "90 % interval from", "to", "number of models"]
@@ -224,7 +224,7 @@ def _ranking(result: ReportResult, order: ByMethod) -> Section:
         for cell in result.cells
     ]
     content = _figure(text, tag("figure", drawn), _data(result, "Kendall's τ", columns, data, result.cells))
-    return "ranking", "Do models rank alike?", content
+    return "ranking", "Ranking of the models", content
 
 
 def _tau_heat(cell: Cell | None, recommended: Cell | None) -> Heat:
@@ -253,8 +253,8 @@ def _transfer(result: ReportResult, order: ByMethod) -> Section:
             return heat_table(caption, ["method", *models], rows)
 
         text = (
-            f"Does a small dataset serve every model, or only some? Share of its own full-data {metric} that each "
-            f"model keeps; colours from {numbers.percent(low, 0)} to {numbers.percent(high, 0)}."
+            f"Share of its own full-data {metric} that each model keeps: does a small dataset suit every model, or "
+            f"only some? Colours range from {numbers.percent(low, 0)} to {numbers.percent(high, 0)}."
         )
         others = [matrix(budget) for budget in budgets if budget != shown]
         more = folded("The other budgets", *others) if others else None
@@ -269,10 +269,10 @@ def _share_heat(share: float | None, low: float, high: float) -> Heat:
 
 def _payback(result: ReportResult, order: ByMethod) -> Section:
     text = (
-        "After how many rounds of training (each model fitted once) has the CPU time that went into making the small "
-        "data been saved? Never, where fitting on them takes no less than on all rows."
+        "Number of rounds of training (each model fitted once) until the CPU time of making the small data is saved; "
+        "never, if fitting on it takes no less than on all rows."
     )
-    columns = ["method", "budget", "making", "saved in a round", "paid after rounds"]
+    columns = ["method", "budget", "making", "saved per round", "rounds until it pays off"]
     rows = [
         [
             cell.method,
@@ -283,9 +283,9 @@ def _payback(result: ReportResult, order: ByMethod) -> Section:
         ]
         for cell in result.cells
     ]
-    data = _data(result, "Rounds until making has paid for itself", columns, rows, result.cells)
+    data = _data(result, "Rounds until making the small data pays off", columns, rows, result.cells)
     drawn = tag("figure", payback(order, result.recommended))
-    return "payback", "When does it pay?", _figure(text, drawn, data)
+    return "payback", "When does it pay off?", _figure(text, drawn, data)
 
 
 def _weight(result: ReportResult) -> Section | None:
@@ -293,8 +293,8 @@ def _weight(result: ReportResult) -> Section | None:
         return None
     columns = ["method", "budget", "size", "share of all", "kept", "on the front"]
     text = (
-        "Size of the small data as they are stored, against what they keep. The line joins those that no other beats; "
-        "their bars are 90 % intervals."
+        "Stored size of the small data against the share that it keeps. The line joins the Pareto front; its bars are "
+        "90 % intervals."
     )
 
     def draw(metric: str, cells: list[Cell]) -> Markup:
@@ -331,7 +331,7 @@ def _figure(text: str, drawn: Markup, data: Markup) -> Markup:
 def _data(
     result: ReportResult, caption: str, columns: Sequence[str], rows: Sequence[Sequence[str]], cells: Sequence[Cell]
 ) -> Markup:
-    """What a figure shows, as a table with a row for each cell."""
+    """Returns a figure's data as a folded table with one row per cell."""
     chosen = next((k for k, cell in enumerate(cells) if _chosen(result, cell)), None)
     return folded("The figure's data", table(caption, columns, rows, chosen, words=["models"]))
 

@@ -1,4 +1,4 @@
-"""Tables: plain ones with what a figure shows, and heat tables, whose cells are coloured by their numbers."""
+"""Tables: plain ones, and heat tables, whose cells are coloured by value."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def table(
     chosen: int | None = None,
     words: Sequence[str] = (),
 ) -> Markup:
-    """A table whose first column names its rows, and that scrolls in itself where it is wider than the window.
+    """Returns a table that scrolls horizontally if it is wider than the window; the first column names the rows.
 
     Args:
-        caption: what it holds.
-        columns: their heads.
-        rows: text.
-        chosen: the row to be marked.
-        words: columns that hold words, not numbers.
+        caption: Caption of the table.
+        columns: Headers of the columns.
+        rows: Text of the cells.
+        chosen: Position of the row to mark.
+        words: Headers of the columns that hold text, not numbers.
     """
     classes = ["text" if column in words else None for column in columns]
     body = []
@@ -33,7 +33,7 @@ def table(
 
 
 def folded(summary: str, *content: Markup) -> Markup:
-    """Something that is shown when its heading is clicked."""
+    """Returns content that opens when its summary is clicked."""
     return tag("details", tag("summary", summary), *content)
 
 
@@ -42,9 +42,9 @@ class Heat:
     """A cell of a heat table.
 
     Attributes:
-        text: what it says.
-        depth: Depth of its colour, 0 to 1; below 0: that of the other colour; None: no colour.
-        chosen: whether it is marked.
+        text: Text of the cell.
+        depth: Intensity of the colour, 0 to 1; negative: of the second colour; None: no colour.
+        chosen: Whether the cell is marked.
     """
 
     text: str
@@ -53,7 +53,7 @@ class Heat:
 
 
 def heat_table(caption: str, columns: Sequence[str], rows: Sequence[tuple[str, Sequence[Heat]]]) -> Markup:
-    """A table of coloured numbers; the numbers are its data."""
+    """Returns a table of coloured numbers."""
     body = [tag("tr", tag("th", name, scope="row"), *map(_heat, cells)) for name, cells in rows]
     return _scrolling(caption, columns, [None] * len(columns), body, "heat")
 
@@ -74,5 +74,5 @@ def _scrolling(
 ) -> Markup:
     head = tag("tr", *(tag("th", column, scope="col", class_=of) for column, of in zip(columns, classes)))
     filled = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *body), class_=class_)
-    # Whoever has no mouse scrolls it with the keyboard, once it has the focus.
+    # tabindex lets keyboard users focus and scroll the table.
     return tag("div", filled, class_="scroll", tabindex="0", role="region", aria_label=caption)
