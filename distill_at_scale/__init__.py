@@ -38,6 +38,7 @@ __all__ = [
     "distillers",
     "doctor",
     "evaluate",
+    "expand",
     "export",
     "fetch",
     "fit",

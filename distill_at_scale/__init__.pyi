@@ -6,7 +6,7 @@ from typing import Any, Literal, Protocol, overload
 
 from distill_at_scale import distillers as distillers, models as models, samplers as samplers
 from distill_at_scale.config import CompareConfig, DistillConfig, DoctorConfig, EvaluateConfig, FetchConfig, FitConfig, GenieTrainConfig, InspectConfig, PrepareConfig, QuickstartConfig, RecommendConfig, SampleConfig, SweepConfig
-from distill_at_scale.config.outputs import ExportConfig, PredictConfig
+from distill_at_scale.config.outputs import ExpandConfig, ExportConfig, PredictConfig
 from distill_at_scale.data.dataset import Dataset as Dataset
 from distill_at_scale.distillation.synthetic import SyntheticDataset as SyntheticDataset
 from distill_at_scale.errors import DasError as DasError
@@ -15,6 +15,7 @@ from distill_at_scale.pipelines.compare import Comparison
 from distill_at_scale.pipelines.distill import DistillResult
 from distill_at_scale.pipelines.doctor import Check
 from distill_at_scale.pipelines.evaluate import Evaluation
+from distill_at_scale.pipelines.expand import Expansion
 from distill_at_scale.pipelines.export import ExportResult
 from distill_at_scale.pipelines.fetch import FetchResult
 from distill_at_scale.pipelines.fit import FitResult
@@ -191,6 +192,42 @@ def evaluate(
     """
 @overload
 def evaluate(config: EvaluateConfig, /, **changes: Any) -> Evaluation: ...
+
+
+@overload
+def expand(
+    data: Address,
+    *,
+    by: str,
+    output: Address,
+    seed: int = 0,
+    overwrite: bool = False,
+    address: str | None = None,
+) -> Expansion:
+    """Makes a log of any size that looks like a dataset; see :class:`~distill_at_scale.config.ExpandConfig`.
+
+        das.expand(dataset, by="32x64", output="s3://bucket/rehearsal").log
+
+    How active users and how popular items are, and what users have in common, is as in the dataset (see
+    `data.expansion`). The log depends on the dataset and the settings alone. Run again after a kill, the same command
+    keeps the parts that are done.
+
+    Args:
+        data: Dataset whose structure the log has; rows of all splits are used.
+        by: Blocks of users x blocks of items, such as 32x64: the log has up to 32 times as many users and 64
+            times as many items as the dataset. The number of rows follows; it is logged before the work starts.
+        output: Folder or storage URI; the log is written to log/*.parquet below it, with numbers as ids.
+        seed: Random seed. Default: 0.
+        overwrite: Replace an expansion that already exists at --output. Default: False.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
+            is connected to, else a local Ray on this machine.
+
+    Raises:
+        SettingError: more blocks than users or items, or more items than a dataset can number.
+        DasError: no dataset, an output that exists, a local disk without room for the log.
+    """
+@overload
+def expand(config: ExpandConfig, /, **changes: Any) -> Expansion: ...
 
 
 @overload
@@ -647,4 +684,4 @@ def sweep(
 @overload
 def sweep(config: SweepConfig, /, **changes: Any) -> SweepResult: ...
 
-__all__ = ["DasError", "Dataset", "SyntheticDataset", "compare", "connect", "distill", "distillers", "doctor", "evaluate", "export", "fetch", "fit", "genie_train", "inspect", "load_model", "models", "predict", "prepare", "quickstart", "recommend", "sample", "samplers", "sweep", "write_report"]
+__all__ = ["DasError", "Dataset", "SyntheticDataset", "compare", "connect", "distill", "distillers", "doctor", "evaluate", "expand", "export", "fetch", "fit", "genie_train", "inspect", "load_model", "models", "predict", "prepare", "quickstart", "recommend", "sample", "samplers", "sweep", "write_report"]

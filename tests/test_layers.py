@@ -112,6 +112,7 @@ VERBS = {
     "distill",
     "doctor",
     "evaluate",
+    "expand",
     "export",
     "fetch",
     "from_memory",

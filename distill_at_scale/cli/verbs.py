@@ -69,6 +69,7 @@ VERBS = {
     "sample": Verb(config.SampleConfig, _report("show_samples")),
     "distill": Verb(config.DistillConfig, _report("show_distilled")),
     "export": Verb(config.ExportConfig, _report("show_export")),
+    "expand": Verb(config.ExpandConfig, _report("show_expansion")),
     "compare": Verb(config.CompareConfig, _report("show_comparison"), keep=_report("keep_comparison")),
     "sweep": Verb(config.SweepConfig, _report("show_sweep")),
     "report": Verb(config.ReportConfig, _report("show_report"), keep=_report("keep_report")),

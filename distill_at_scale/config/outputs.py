@@ -1,10 +1,10 @@
-"""Settings of the verbs that hand results to other programs: predict and export."""
+"""Settings of the verbs that hand results to other programs: predict, export and expand."""
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from distill_at_scale.config.values import AtCommas, ClusterConfig
 from distill_at_scale.data.columns import History
@@ -68,3 +68,33 @@ class ExportConfig(ClusterConfig):
     """Put ' before text ids that begin with = + - @ or a tab, which spreadsheets read as formulas."""
     overwrite: bool = False
     """Replace an export that already exists at --output."""
+
+
+class ExpandConfig(ClusterConfig):
+    """Makes a log of any size that looks like a dataset (fractal expansion), for rehearsals at scale."""
+
+    data: str
+    """Dataset whose structure the log has; rows of all splits are used."""
+    by: str
+    """Blocks of users x blocks of items, such as 32x64: the log has up to 32 times as many users and 64 times as many
+    items as the dataset. The number of rows follows; it is logged before the work starts."""
+    output: str
+    """Folder or storage URI; the log is written to log/*.parquet below it, with numbers as ids."""
+    seed: int = Field(0, ge=0, lt=1 << 63)
+    """Random seed."""
+    overwrite: bool = False
+    """Replace an expansion that already exists at --output."""
+
+    @field_validator("by")
+    @classmethod
+    def _two_numbers(cls, given: str) -> str:
+        numbers = given.strip().lower().replace("×", "x").split("x")
+        if len(numbers) != 2 or not all(n.isdecimal() and n.isascii() and int(n) for n in numbers):
+            raise ValueError(f"'{given}' is not two numbers of at least 1; write it as 32x64 (users x items)")
+        return "x".join(str(int(n)) for n in numbers)
+
+    @property
+    def blocks(self) -> tuple[int, int]:
+        """Numbers of blocks of users and of items."""
+        users, items = self.by.split("x")
+        return int(users), int(items)

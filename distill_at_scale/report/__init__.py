@@ -14,7 +14,7 @@ from distill_at_scale.report.console import (
     show_samples,
 )
 from distill_at_scale.report.html import html_page, keep_report, show_report, write_report
-from distill_at_scale.report.outputs import show_export, show_predictions, show_result
+from distill_at_scale.report.outputs import show_expansion, show_export, show_predictions, show_result
 from distill_at_scale.report.quickstart import keep_quickstart, show_quickstart
 from distill_at_scale.report.recommendation import show_genie, show_recommendation
 from distill_at_scale.report.settings import show_settings
@@ -33,6 +33,7 @@ __all__ = [
     "show_dataset",
     "show_distilled",
     "show_evaluation",
+    "show_expansion",
     "show_export",
     "show_fetched",
     "show_fit",

@@ -1,7 +1,8 @@
-"""Tables of the files that predict and export write for other programs, and how to read them."""
+"""Tables of the files that predict, export and expand write for other programs, and how to read them."""
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -11,6 +12,7 @@ from distill_at_scale.report.layout import byte_size, facts, show
 from distill_at_scale.uris import redact_text
 
 if TYPE_CHECKING:
+    from distill_at_scale.pipelines.expand import Expansion
     from distill_at_scale.pipelines.export import ExportResult
     from distill_at_scale.pipelines.predict import Predictions
 
@@ -48,6 +50,20 @@ def show_export(result: ExportResult) -> None:
     if result.format == "hf":
         told.append(("before publishing", "add the log's licence to README.md, and read its note on privacy"))
     show(facts("exported", told))
+
+
+def show_expansion(result: Expansion) -> None:
+    """Prints the location and size of the expanded log, and the command that prepares it."""
+    log = storage.redact(result.log)
+    told = [
+        ("log", log),
+        ("rows", f"{result.rows:,} of {result.users:,} users on up to {result.items:,} items"),
+        ("expanded by", f"{result.by}; a block keeps {result.mean_rate:.2f} of the rows on average"),
+        ("size", f"{byte_size(result.bytes)} in {result.files:,} file{'s' * (result.files != 1)}"),
+        ("cost", f"{result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds, {result.peak_mib:.0f} MiB"),
+        ("prepare it", f"das prepare --input {shlex.quote(log)} --output DATA"),
+    ]
+    show(facts("expanded", told))
 
 
 def show_result(result: BaseModel) -> None:

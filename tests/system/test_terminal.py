@@ -61,6 +61,7 @@ def lines_of_every_verb(folder: Path, output: Path) -> list[list[str]]:
         ["distill", "--data", data, "--users", "8", "--output", f"{output}/distilled", "--set", "steps=2"],
         ["export", "--data", f"{output}/distilled", "--output", f"{output}/exported.parquet"],
         ["export", "--data", sample, "--output", f"{output}/hub", "--format", "hf"],
+        ["expand", "--data", data, "--by", "2x2", "--output", f"{output}/larger"],
         ["compare", "--data", data, "--samples", sample, "--models", "popularity,ease", "--output", f"{output}/both"],
         [
             *("sweep", "--data", data, "--methods", "random", "--budgets", "0.5", "--models", "popularity,ease"),
