@@ -125,15 +125,22 @@ class Bench:
         """One distillation, from its checkpoint on."""
         import torch
 
-        from distill_at_scale.distillation.farzi import Farzi, OuterBatches, dequantise, quantise, start_by, starters
+        from distill_at_scale.distillation.farzi import (
+            Farzi,
+            OuterBatches,
+            dequantise,
+            initial_sequences,
+            initial_teachers,
+            quantise,
+        )
 
         if name in self.report["runs"]:
             return
         teachers, clock = self.teachers(), time.process_time()
-        start = start_by(config, starters(config, teachers, self.train, self.validated), self.train)
-        lessons = OuterBatches(self.train, self.student.length, config.least_context, config.seed)
+        start = initial_sequences(config, initial_teachers(config, teachers, self.train, self.validated), self.train)
+        outer_batches = OuterBatches(self.train, self.student.length, config.least_context, config.seed)
         pretrained = self.pretrained() if config.pretrained else []
-        farzi = Farzi(config, self.student, start, lessons, teachers, self.validated, pretrained=pretrained)
+        farzi = Farzi(config, self.student, start, outer_batches, teachers, self.validated, pretrained=pretrained)
         checkpoint = self.folder / f"{name}.checkpoint"
         if checkpoint.is_file():
             farzi.restore(checkpoint.read_bytes())
@@ -223,7 +230,7 @@ class Bench:
         """The trainer of a full-data model, done; what it was on its way is kept."""
         import torch
 
-        from distill_at_scale.distillation.farzi import is_on_the_way, teacher_model
+        from distill_at_scale.distillation.farzi import is_snapshot_epoch, teacher_model
         from distill_at_scale.models.training.sources import MemorySource
         from distill_at_scale.models.training.trainer import Trainer
 
@@ -233,7 +240,7 @@ class Bench:
         def after_step() -> None:
             if trainer.step == 0:
                 print("full", seed, trainer.epoch, round(trainer.points[-1].metric, 4), flush=True)
-                if is_on_the_way(trainer.epoch):
+                if is_snapshot_epoch(trainer.epoch):
                     self.keep(dict(trainer.module.named_parameters()), self.teacher_file(seed, trainer.epoch))
 
         trainer.run(lambda share, what: None, after_step)

@@ -27,7 +27,7 @@ from distill_at_scale.data.interactions import Interactions  # noqa: E402
 from distill_at_scale.data.manifest import NAME  # noqa: E402
 from distill_at_scale.distillation.distill_cf import DistillCF  # noqa: E402
 from distill_at_scale.distillation.distill_cf_config import DistillCFConfig  # noqa: E402
-from distill_at_scale.distillation.select_lambda import choose  # noqa: E402
+from distill_at_scale.distillation.select_lambda import select_lambdas  # noqa: E402
 from distill_at_scale.distillation.sketch import initial_rows  # noqa: E402
 from distill_at_scale.distillation.users import RealUsers  # noqa: E402
 from distill_at_scale.evaluation import evaluate  # noqa: E402
@@ -205,7 +205,7 @@ class Worth:
             real = RealUsers(MemorySource(train, validation), seed=self._seed)
             if method == "sketch":
                 values = initial_rows("sketch", users, real, self._seed).numpy()
-                rows, _ = choose(values, None, real, "ndcg@10")
+                rows, _ = select_lambdas(values, None, real, "ndcg@10")
             else:
                 distiller = DistillCF(DistillCFConfig(users=users, seed=self._seed), real)
                 distiller.run()

@@ -1,1 +1,1 @@
-"""Distillation: small synthetic datasets that are learned, not drawn; plain torch, no Ray."""
+"""Distillation: small synthetic datasets learned by optimisation, in plain torch without Ray."""

@@ -1,10 +1,10 @@
-"""∞-AE fitted on a few real-valued rows, as a function of these rows that can be differentiated.
+"""∞-AE fitted on a few real-valued rows, as a differentiable function of these rows.
 
     P = K(x, S) (K(S, S) + λ' I)^-1 S        λ' = λ · mean diagonal of K(S, S)
 
 Source: Sachdeva, Dhaliwal, Wu, McAuley, "Infinite recommendation networks" (NeurIPS 2022), equation 2 (∞-AE) inside
-equation 4 (Distill-CF). The gradient is written out: the kernel's is a handful of products, and by taking
-W = K(x, S) (…)^-1 before W S no system with items as right-hand sides is ever solved.
+equation 4 (Distill-CF). The gradient is coded explicitly: that of the kernel takes a few products, and computing
+W = K(x, S) (…)^-1 before W S avoids a linear system with one right-hand side per item.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ import torch
 
 from distill_at_scale.models.kernel.ntk import BIAS_VARIANCE, WEIGHT_VARIANCE, ntk
 
-# r²/(q_a q_b) below which two rows count as one: 1/r is taken as 0 there, as r has a kink.
+# Below this r²/(q_a q_b), two rows count as equal and 1/r as 0, since r is not differentiable at 0.
 _SAME = 1e-5
 _NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 
 class Histories:
-    """Some users' input rows, ready to be multiplied from both sides.
+    """Binary input rows of a batch of users, with products from both sides.
 
     Attributes:
-        norms: float64 [b], n.
-        dense: [b, n_items], their items as ones.
+        norms: float64 [b], n, number of input items of each user.
+        dense: [b, n_items], the rows as a dense tensor.
     """
 
     def __init__(self, matrix: sp.csr_array, dtype: torch.dtype, device: torch.device) -> None:
@@ -37,31 +37,31 @@ class Histories:
         self._sparse = matrix.astype(_NUMPY[dtype]) if device.type == "cpu" else None
 
     def gram(self, rows: torch.Tensor) -> torch.Tensor:
-        """G = x Sᵀ, [b, μ], of rows [μ, n_items]."""
+        """Returns G = x Sᵀ, [b, μ], for rows S [μ, n_items]."""
         if self._sparse is None:
             return self.dense @ rows.T
         return torch.from_numpy(self._sparse @ rows.T.contiguous().numpy())
 
     def pull_back(self, cotangent: torch.Tensor) -> torch.Tensor:
-        """cotangentᵀ x, [μ, n_items], of a cotangent [b, μ] of :meth:`gram`."""
+        """Returns cotangentᵀ x, [μ, n_items], for a cotangent [b, μ] of :meth:`gram`."""
         if self._sparse is None:
             return cotangent.T @ self.dense
         return torch.from_numpy(self._sparse.T @ cotangent.numpy()).T
 
 
 class RidgePrediction:
-    """One prediction and its derivative. Products are in the dtype of the rows, kernel and system in float64.
+    """A prediction and its derivative. Products have the dtype of the rows; kernel and linear system are float64.
 
     Attributes:
         predictions: P, [b, n_items].
 
     Args:
-        histories: the users to predict for.
+        histories: Users for whom to predict.
         rows: S, [μ, n_items], float32 or float64.
         lam: λ > 0.
 
     Raises:
-        FloatingPointError: when the rows are no numbers any more, or λ too small for such alike ones.
+        FloatingPointError: The rows contain NaN, or λ is too small for rows that are nearly equal.
     """
 
     def __init__(self, histories: Histories, rows: torch.Tensor, lam: float) -> None:
@@ -85,7 +85,7 @@ class RidgePrediction:
         self.predictions = self._product @ rows
 
     def backward(self, cotangent: torch.Tensor) -> tuple[torch.Tensor, float]:
-        """The derivatives of Σ cotangent · P with respect to the rows [μ, n_items] and to log λ."""
+        """Returns the derivatives of Σ cotangent · P with respect to the rows, [μ, n_items], and to log λ."""
         rows, n_items = self._rows, self._rows.shape[1]
         w = WEIGHT_VARIANCE / n_items
         # P = W S and W = K_x A^-1, hence dK_x = dW A^-1 and dA = -Wᵀ dK_x.
@@ -98,11 +98,11 @@ class RidgePrediction:
         d_cross_gram = d_cross * by_gram
         d_norms = (d_cross * by_norms).sum(0)
 
-        # The diagonal, 2 q + b², is apart; λ' is λ times its mean.
+        # The diagonal, 2 q + b², is handled separately; λ' is λ times its mean.
         d_diagonal = d_system.diagonal().clone() + self._lam * d_shift / len(rows)
         d_system.diagonal().zero_()
         by_gram, by_norms = _slopes(self._gram, self._norms, self._norms, n_items)
-        # Both orders of a pair: by_norms is that of the second.
+        # Every pair occurs in both orders; by_norms is the derivative with respect to the second norm.
         d_system += d_system.T.clone()
         d_norms += (d_system * by_norms).sum(0) + 2 * w * d_diagonal
         d_gram = d_system * by_gram
@@ -117,9 +117,9 @@ class RidgePrediction:
 def _slopes(
     gram: torch.Tensor, norms_a: torch.Tensor, norms_b: torch.Tensor, n_items: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """∂K/∂G and ∂K/∂n_b of :func:`~distill_at_scale.models.kernel.ntk.ntk`, float64 [a, b].
+    """Returns ∂K/∂G and ∂K/∂n_b of :func:`~distill_at_scale.models.kernel.ntk.ntk`, float64 [a, b].
 
-    With ∂r²/∂G = -2ws, ∂r²/∂n_b = w q_a and r² + s² = q_a q_b these come down to
+    With ∂r²/∂G = -2ws, ∂r²/∂n_b = w q_a and r² + s² = q_a q_b these simplify to
     ∂K/∂G = w (2 (π - θ) + s/r) / π and ∂K/∂n_b = w (r - s²/r) / (2 π q_b).
     """
     w, b2 = WEIGHT_VARIANCE / n_items, BIAS_VARIANCE

@@ -1,4 +1,4 @@
-"""Plain logs out of synthetic data: sets of items out of real-valued rows, items out of soft tokens."""
+"""Discrete logs from synthetic data: sets of items from real-valued rows, items from soft tokens."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ How = Literal["top_k", "sample"]
 
 
 def discrete_users(rows: np.ndarray, mean_count: float, how: How, seed: int) -> Interactions:
-    """Sets of items out of real-valued rows; see :meth:`SyntheticDataset.draw`.
+    """Converts real-valued rows to sets of items; see :meth:`SyntheticDataset.draw`.
 
     Args:
         rows: [n_users, n_items].
-        mean_count: items a user on average.
+        mean_count: Mean number of items per user.
+        how: ``top_k`` or ``sample``.
+        seed: Random seed.
     """
     if ((rows == 0) | (rows == 1)).all():
         return Interactions.from_csr(sp.csr_array(rows))
@@ -32,7 +34,7 @@ def discrete_users(rows: np.ndarray, mean_count: float, how: How, seed: int) -> 
     counts = np.clip(wanted, 1, np.maximum((weights > 0).sum(1), 1))
     keys = rows.astype(np.float64)
     if how == "sample":
-        # Gumbel top-k: the k largest of log w + g are a draw of k without replacement (Kool et al., ICML 2019).
+        # Gumbel top-k: the k largest of log w + g are a sample without replacement (Kool et al., ICML 2019).
         begin = hashing.stream("synthetic/drawn users", seed)
         with np.errstate(divide="ignore"):
             keys = np.log(weights) + _gumbel(begin, np.arange(weights.size, dtype=np.uint64).reshape(weights.shape))
@@ -47,12 +49,12 @@ def discrete_users(rows: np.ndarray, mean_count: float, how: How, seed: int) -> 
 
 
 def discrete_sequences(latent: LatentSequences, how: How, seed: int) -> Interactions:
-    """One item a place, the most likely or a drawn one, with times 0, 1, …; of decoupled sequences the inputs and
-    then the last target. An item may come more than once in a sequence."""
+    """Returns one item per position, the most likely or a drawn one, with times 0, 1, …; for decoupled sequences, the
+    inputs and then the last target. An item may occur more than once in a sequence."""
     found, begin = [], hashing.stream("synthetic/drawn sequences", seed)
     for row in range(len(latent)):
         inputs, targets = (part[0].double().numpy() for part in latent.tokens(torch.tensor([row])))
-        # Coupled or not, a sequence is what is read and then the token that the last place asks for.
+        # In both formats, a sequence is its inputs followed by the target of the last position.
         tokens = np.concatenate((inputs, targets[-1:]))
         if how == "sample":
             places = np.arange(tokens.size, dtype=np.uint64).reshape(tokens.shape) + np.uint64(row * tokens.size)
@@ -71,7 +73,7 @@ def discrete_sequences(latent: LatentSequences, how: How, seed: int) -> Interact
 
 
 def as_log(users: Interactions, items: pl.DataFrame) -> pl.DataFrame:
-    """user_id · item_id of plain users, item ids as the parent's log has them; with times also timestamp."""
+    """Returns the columns user_id · item_id (the parent's original ids) and, if there are times, timestamp."""
     columns = [
         pl.Series(Columns.USER_ID, np.repeat(users.users, users.counts)),
         items[Columns.ITEM_ID].gather(users.items),
@@ -82,6 +84,6 @@ def as_log(users: Interactions, items: pl.DataFrame) -> pl.DataFrame:
 
 
 def _gumbel(begin: hashing.Stream, places: np.ndarray) -> np.ndarray:
-    """A standard Gumbel number for each place."""
+    """Returns a standard Gumbel variate for each position."""
     gumbel: np.ndarray = -np.log(-np.log(hashing.uniform_open(hashing.combine(begin, places))))
     return gumbel

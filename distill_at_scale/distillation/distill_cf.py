@@ -1,9 +1,9 @@
-"""Distill-CF: a few synthetic users on which ∞-AE learns what it learns from all real ones.
+"""Distill-CF: a few synthetic users on which ∞-AE performs like on all real users.
 
 Source: Sachdeva, Dhaliwal, Wu, McAuley, "Infinite recommendation networks: a data-centric approach" (NeurIPS 2022),
-section 4. Two families share this loop. The paper's draws binary-like rows by Gumbel-softmax and maximises a
-multinomial likelihood of all of a user's items. Ours lets the rows be free real numbers and minimises squares on
-items that were hidden from the input, which is what makes it better than the full data.
+section 4. Two families share this loop. The paper's family draws binary-like rows by Gumbel-softmax and maximises the
+multinomial likelihood of all of a user's items. Ours uses unconstrained real numbers and minimises the squared error on
+items hidden from the input, which is why it can outperform the full data.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from distill_at_scale.distillation import losses
 from distill_at_scale.distillation.differentiable_krr import Histories, RidgePrediction
 from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
 from distill_at_scale.distillation.row_parametrisations import RowParametrisation, find_parametrisation
-from distill_at_scale.distillation.select_lambda import Chosen, choose, ridge_score
+from distill_at_scale.distillation.select_lambda import Chosen, ridge_score, select_lambdas
 from distill_at_scale.distillation.sketch import initial_rows
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.errors import DasError
@@ -31,13 +31,13 @@ from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 
 _BETAS, _EPSILON = (0.9, 0.99), 1e-8
-# A learned λ stays above: at 0 the kernel of alike rows cannot be factorised.
+# Lower bound of the learned λ: at 0 the kernel of nearly equal rows cannot be factorised.
 _LEAST_LAM = 1e-3
 
 
 @dataclass(frozen=True)
 class Point:
-    """A validation on the way."""
+    """One validation: step, metric, and λ at that step."""
 
     step: int
     metric: float
@@ -45,15 +45,15 @@ class Point:
 
 
 class DistillCF:
-    """The loop, of one worker; rows and optimizer are the same on each, users are each worker's own.
+    """The distillation loop of one worker. All workers hold the same rows and optimizer; each has its own users.
 
     Attributes:
-        step: steps done.
-        points: validations so far.
+        step: Number of steps done.
+        points: Validations so far.
         loss: Loss of the last step, a mean over users.
 
     Raises:
-        DasError: more synthetic users than real ones with train rows.
+        DasError: There are more synthetic users than real ones with train rows.
     """
 
     def __init__(self, config: DistillCFConfig, users: RealUsers, device: torch.device | None = None) -> None:
@@ -65,7 +65,7 @@ class DistillCF:
         start = initial_rows(config.init, config.users, users, config.seed).to(self._device)
         self._z = self._family.start(start)
         self._log_lam = math.log(config.lam)
-        # Adam's moments of the rows, and of log λ at the end.
+        # Adam's moments of the rows; those of log λ are last.
         self._m, self._v = (torch.zeros(self._z.numel() + 1, device=self._device) for _ in range(2))
         self.step, self.loss = 0, math.nan
         self._cpu, self._cpu_before = time.process_time(), 0.0
@@ -74,17 +74,17 @@ class DistillCF:
 
     @property
     def family(self) -> str:
-        """Which kind of rows, and the paper's family where it is that."""
+        """Kind of rows, with "of the paper" for the paper's family."""
         return f"{self._family.name} of the paper" if self._family.paper else self._family.name
 
     @property
     def done(self) -> bool:
-        """Whether all steps are done, or the last ``patience`` of them brought nothing."""
+        """Whether all steps are done, or the last ``patience`` steps brought no improvement."""
         waited = self.step - self._best_point().step if self.points else 0
         return self.step >= self.n_steps or (self.config.patience is not None and waited >= self.config.patience)
 
     def run(self, progress: Progress | None = None, after_step: Callable[[], None] | None = None) -> None:
-        """Distills until :attr:`done`, from wherever the state is.
+        """Distills from the current state until :attr:`done`.
 
         Raises:
             DasError: The loss became NaN or infinite; the state is then that of the last good step.
@@ -101,27 +101,28 @@ class DistillCF:
                 after_step()
 
     def rows(self) -> tuple[np.ndarray, float]:
-        """The best rows on validation, float32 [μ, n_items], and their λ; without validation rows the last ones."""
+        """Returns the rows with the best validation, float32 [μ, n_items], and their λ; without validation rows, the
+        last ones."""
         found, lam = self._best or (self._values(), self.lam)
         return found.cpu().numpy(), lam
 
     def result(self) -> tuple[SyntheticRows, Chosen]:
-        """The distilled users, with λ chosen for each model on validation."""
+        """Returns the distilled users, with λ selected for each model on the validation rows."""
         values, lam = self.rows()
-        return choose(values, lam, self._users, self.config.metric)
+        return select_lambdas(values, lam, self._users, self.config.metric)
 
     @property
     def cpu_s(self) -> float:
-        """CPU-seconds of this worker, those before a checkpoint included."""
+        """CPU-seconds of this worker, including those before a restored checkpoint."""
         return self._cpu_before + time.process_time() - self._cpu
 
     @property
     def lam(self) -> float:
-        """λ as learned by now."""
+        """Current value of the learned λ."""
         return math.exp(self._log_lam)
 
     def state(self) -> bytes:
-        """Everything that :meth:`restore` needs, as safetensors."""
+        """Returns the state for :meth:`restore`, as safetensors."""
         tensors = {"z": self._z, "m": self._m, "v": self._v}
         place = {
             "config": self.config.model_dump(mode="json"),
@@ -136,10 +137,10 @@ class DistillCF:
         return safetensors.torch.save(copied, {"distill_cf": json.dumps(place)})
 
     def restore(self, content: bytes) -> None:
-        """Goes back to where :meth:`state` was called.
+        """Restores a state from :meth:`state`.
 
         Raises:
-            DasError: when it was called with other settings, naming those that differ.
+            DasError: The state is of a run with other settings; the message names them.
         """
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         place = json.loads(header["__metadata__"]["distill_cf"])
@@ -149,7 +150,7 @@ class DistillCF:
         ):
             raise DasError(
                 f"The checkpoint is of a run with other settings ({', '.join(differing)}); "
-                "take those, another --output, or start again with --overwrite."
+                "use those, another --output, or start again with --overwrite."
             )
         tensors = {key: tensor.to(self._device) for key, tensor in safetensors.torch.load(content).items()}
         self._z, self._m, self._v = tensors["z"], tensors["m"], tensors["v"]
@@ -159,7 +160,7 @@ class DistillCF:
         self._best = (tensors["best"], place["best_lam"]) if "best" in tensors else None
 
     def gradient(self, z: torch.Tensor, log_lam: float) -> tuple[float, torch.Tensor, float]:
-        """(loss, ∂/∂z, ∂/∂log λ) of the step that comes next, over all workers' users."""
+        """Returns (loss, ∂/∂z, ∂/∂log λ) of the next step, over all workers' users."""
         train, numbers = self._users.batch(self.step, self.config.batch_size)
         inputs, hidden = self._users.hide(train, numbers, self.step, self._hide)
         rows = self._family.values(z, self.step)
@@ -189,7 +190,7 @@ class DistillCF:
                 f"distill_cf: the loss became NaN or infinite at step {self.step + 1}; the checkpoint before it is "
                 "kept; set a smaller learning_rate or a larger lam."
             )
-        # Adam, written out: two lines, and its state is ours to save.
+        # Adam is coded explicitly: a few lines, and its state is easy to save.
         t, (beta1, beta2) = self.step + 1, _BETAS
         self._m.lerp_(gradient, 1 - beta1)
         self._v.lerp_(gradient.square(), 1 - beta2)
@@ -199,7 +200,7 @@ class DistillCF:
         self.step, self.loss = t, loss
 
     def _rate_at(self, t: int) -> float:
-        """Returns the learning rate of step t = 1 …: a linear rise, then a cosine to 0."""
+        """Returns the learning rate of step t = 1, 2, …: linear warm-up, then a cosine to 0."""
         if t <= self.config.warm_up:
             return self._rate * t / self.config.warm_up
         done = (t - self.config.warm_up) / max(1, self.n_steps - self.config.warm_up)
@@ -213,17 +214,17 @@ class DistillCF:
             return
         rows = self._values()
         score = ridge_score(rows.cpu().numpy(), self.lam)
-        found = self._users.judge(score, self.config.metric, "distill_cf")
+        found = self._users.validation_metric(score, self.config.metric, "distill_cf")
         self.points.append(Point(self.step, found, self.lam))
         if self._best_point().step == self.step:
             self._best = (rows.clone(), self.lam)
 
     def _best_point(self) -> Point:
-        """The best validation, the first of equals."""
+        """Returns the best validation; ties go to the first."""
         return max(self.points, key=lambda point: point.metric)
 
 
 def default_steps(users: int) -> int:
-    """Steps that are enough on ml-1m: fewer rows cost less a step and need more of them."""
+    """Returns the number of steps sufficient on ml-1m: fewer rows need more steps, each of which is cheaper."""
     known = ((10, 1200), (40, 900), (100, 700), (500, 300))
     return next((steps for most, steps in known if users <= most), 300)

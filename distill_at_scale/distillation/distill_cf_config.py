@@ -32,7 +32,7 @@ class DistillCFConfig(ModelConfig):
     learning_rate: float | None = Field(default=None, gt=0)
     """Learning rate of Adam; None: 0.02, in the paper's family 0.04."""
     warm_up: int = Field(default=10, ge=0)
-    """Number of steps in which the rate rises; then it falls to 0 along a cosine."""
+    """Number of warm-up steps; then the rate falls to 0 along a cosine."""
     lam: float = Field(default=1.0, gt=0)
     """Initial λ; it is learned."""
     temperature: float = Field(default=10.0, gt=0)
@@ -46,7 +46,7 @@ class DistillCFConfig(ModelConfig):
     validate_every: int = Field(default=25, ge=1)
     """Steps between validations."""
     patience: int | None = Field(default=None, ge=1)
-    """Steps without a better validation metric after which it stops; None: runs to the end of the schedule."""
+    """Number of steps without a better validation metric after which training stops; None: runs to the end."""
     validation_users: int = Field(default=3000, ge=1)
     """Maximum number of users, drawn by hash, on whom the metric is measured."""
     seed: int = Field(default=0, ge=0)
@@ -59,10 +59,10 @@ class DistillCFConfig(ModelConfig):
 
     @property
     def hidden(self) -> float:
-        """Share of hidden items, as set or by default of the family."""
+        """Share of hidden items, as set or the family's default."""
         return self.hide if self.hide is not None else (0.0 if self.is_of_the_paper else 0.5)
 
     @property
     def rate(self) -> float:
-        """Learning rate of Adam, as set or by default of the family."""
+        """Learning rate of Adam, as set or the family's default."""
         return self.learning_rate or (0.04 if self.is_of_the_paper else 0.02)

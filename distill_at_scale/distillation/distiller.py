@@ -1,9 +1,9 @@
-"""The contract of all distillers, and what the code that runs one passes to it.
+"""The contract of all distillers, and the interface of the job that runs one.
 
-A distiller is a class: its settings, what it makes, the unit of its budget, and one worker's part of the run. Nothing
-else knows any distiller by its name: the verbs `distill`, `sweep` and `recommend` ask the class.
+A distiller is a class: its settings, its kind of result, the unit of its budget, and one worker's part of the run. No
+other code compares names of distillers: the verbs `distill`, `sweep` and `recommend` query the class.
 
-A distiller's file is imported by processes that only ask; what needs torch is imported in :meth:`Distiller.run`.
+A distiller's module is also imported by processes that only query it; import torch inside :meth:`Distiller.run`.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ if TYPE_CHECKING:
     from distill_at_scale.models.training.trainer import Trainer
 
 SIZES = {"rows": "users", "sequences": "sequences"}
-"""What is made -> the setting that says how many, which is an option of `das distill` and the unit of a budget."""
+"""Kind of result -> the setting of its size, which is an option of `das distill` and the unit of a budget."""
 
 
 @dataclass(frozen=True)
 class Distilled:
-    """What a distiller made, the same on every worker.
+    """Result of a distiller, the same on every worker.
 
     Attributes:
-        data: rows, float32 [n, n_items], or latent sequences.
-        family: which kind of rows or sequences, for readers.
-        n_rows: distinct train rows that it was made of, over all workers.
+        data: Rows, float32 [n, n_items], or latent sequences.
+        family: Kind of rows or sequences, for readers.
+        n_rows: Number of distinct train rows that were distilled, over all workers.
         cpu_s: CPU-seconds, over all workers.
-        curve: validations on the way: step, metric, and whatever else is a number.
-        chosen: Settings, selected on the validation rows, of the models that can be fitted on it.
-        settings: what a fit takes of them, by model.
+        curve: Validations during the run: step, metric, and further numbers.
+        chosen: Selections, on the validation rows, of the settings of models that can be fitted on the result.
+        settings: The selected settings, by model; they are the defaults of a fit.
         sequences: Record of sequences, a :class:`~distill_at_scale.distillation.synthetic_manifest.SequencesRecord`.
-        costs: parts of ``cpu_s`` by name, as ``teachers_cpu_s``.
+        costs: Parts of ``cpu_s`` by name, such as ``teachers_cpu_s``.
     """
 
     data: np.ndarray | LatentSequences
@@ -62,16 +62,16 @@ class Distilled:
 
 
 class Job(Protocol):
-    """One worker's surroundings while a distiller runs.
+    """Environment of a distiller on one worker.
 
     Attributes:
-        dataset: what is distilled.
-        communicator: reaches the other workers.
-        device: to compute on.
-        on_progress: told the share done and the step; shown for the first worker.
-        checkpoint_every: steps between checkpoints.
-        work: folder or storage URI for what must outlive a death; removed when the result is written.
-        shared: folder or storage URI for full-data models that other runs on the same dataset can use, if there is one.
+        dataset: Dataset to distill.
+        communicator: Connection to the other workers.
+        device: Device for the computation.
+        on_progress: Called with the share done and a description of the step; shown for the first worker.
+        checkpoint_every: Number of steps between checkpoints.
+        work: Folder or storage URI for files that must survive a killed run; removed after the result is written.
+        shared: Folder or storage URI for full-data models that other runs on the same dataset can reuse, or None.
     """
 
     @property
@@ -90,16 +90,16 @@ class Job(Protocol):
     def shared(self) -> str | None: ...
 
     def newest(self, folder: str = "") -> bytes | None:
-        """The newest checkpoint in a folder below :attr:`work`, the same for all workers, who must all call this."""
+        """Returns the newest checkpoint in a folder below :attr:`work`, the same on all workers; all must call this."""
 
     def keep(self, step: int, content: bytes, folder: str = "") -> None:
-        """Writes a checkpoint in the background, if this is the first worker."""
+        """Writes a checkpoint in the background; does nothing on workers other than the first."""
 
     def wait(self) -> None:
-        """Returns when all checkpoints are written.
+        """Waits until all checkpoints are written.
 
         Raises:
-            DasError: when one could not be.
+            DasError: A checkpoint could not be written.
         """
 
     def train(
@@ -109,43 +109,43 @@ class Job(Protocol):
         on_progress: Progress,
         after_epoch: Callable[[Trainer], None] | None = None,
     ) -> Trainer:
-        """Trains a model on the whole log on this worker alone, with checkpoints in a folder below :attr:`work`."""
+        """Trains a model on the whole log on this worker only, with checkpoints in a folder below :attr:`work`."""
 
 
 class Loop(Protocol):
-    """A training that a search of settings follows."""
+    """A training loop that a hyper-parameter search can observe."""
 
     @property
     def points(self) -> Sequence[Any]:
-        """Validations so far, each with its ``metric``."""
+        """Validations so far; each has a ``metric``."""
 
     def run(self, progress: Progress | None = None, after_step: Callable[[], None] | None = None) -> None:
         """Trains to the end."""
 
 
 class Distiller(ABC):
-    """A way of making a few synthetic users or sequences of a dataset.
+    """A method that turns a dataset into a few synthetic users or sequences.
 
-    Subclasses give ``name``, ``Config`` and ``makes``, and the abstract methods. ``Config`` is a pydantic model with
-    defaults and docstrings; it has ``seed``, ``metric`` and the size: ``users``, or ``sequences``.
+    Subclasses define ``name``, ``Config``, ``makes`` and the abstract methods. ``Config`` is a pydantic model with
+    defaults and docstrings; it has the fields ``seed``, ``metric`` and the size: ``users`` or ``sequences``.
 
     Attributes:
-        config: the settings.
+        config: Settings, an instance of ``Config``.
     """
 
     name: ClassVar[str]
     Config: ClassVar[type[BaseModel]]
     makes: ClassVar[Literal["rows", "sequences"]]
     options: ClassVar[tuple[str, ...]] = ()
-    """Settings beside the size that are options of `das distill`; others are given by --set."""
+    """Settings, beside the size, that are options of `das distill`; the others are set with --set."""
     by_time: ClassVar[bool] = False
     """Whether it needs timestamps."""
     shares_teachers: ClassVar[bool] = False
-    """Whether it trains full-data models that runs at other budgets can use (:attr:`Job.shared`)."""
+    """Whether it trains full-data models that runs at other budgets can reuse (:attr:`Job.shared`)."""
     memory_hint: ClassVar[str] = "set fewer users, or more workers"
-    """What to do where memory does not suffice; the end of a sentence."""
+    """Remedy for too little memory, as the end of a sentence."""
     warm_model: ClassVar[str] = "infinite_ae"
-    """A tiny fit of this model loads what a run computes with, before its costs are counted."""
+    """Model of the warm-up fit that loads libraries before costs are measured."""
 
     config: Any
 
@@ -154,14 +154,14 @@ class Distiller(ABC):
 
     @classmethod
     def create(cls, settings: Mapping[str, Any], name: str | None = None) -> Self:
-        """A distiller of plain settings.
+        """Creates a distiller from plain settings.
 
         Args:
-            settings: fields of ``Config``.
-            name: how messages call it; by default its own name.
+            settings: Fields of ``Config``.
+            name: Name in messages; default: its own name.
 
         Raises:
-            SettingError: naming all that is unknown or wrong.
+            SettingError: Settings are unknown or wrong; the message names all of them.
         """
         try:
             return cls(cls.Config.model_validate(dict(settings)))
@@ -170,7 +170,7 @@ class Distiller(ABC):
 
     @classmethod
     def lacks(cls) -> list[str]:
-        """Fields that ``Config`` must have and has not."""
+        """Returns the required fields that ``Config`` lacks."""
         known = cls.Config.model_fields
         return [f"Config.{name}" for name in (cls.size(), "seed", "metric") if name not in known]
 
@@ -178,39 +178,39 @@ class Distiller(ABC):
 
     @classmethod
     def size(cls) -> str:
-        """The setting that says how much is made, ``users`` or ``sequences``; also the unit of a budget."""
+        """Returns the name of the size setting, ``users`` or ``sequences``; also the unit of a budget."""
         return SIZES[cls.makes]
 
     @classmethod
     def number(cls, budget: float, n_users: int) -> int:
-        """How many users or sequences a budget is, which is a share of the dataset's users."""
+        """Converts a budget, a share of the dataset's users, to a number of users or sequences."""
         return max(1, round(budget * n_users))
 
     @classmethod
     def bytes_of(cls, number: int, n_items: int) -> float | None:
-        """Estimates the bytes of this many users or sequences; None if unknown beforehand."""
+        """Estimates the stored bytes of this many users or sequences; None if unknown beforehand."""
         return 4.0 * number * n_items if cls.makes == "rows" else None
 
     @classmethod
     def for_workers(cls, workers: int) -> dict[str, Any]:
-        """Settings that follow from the number of workers where they are not set. A run that goes on with another
-        number of workers keeps those that it was begun with."""
+        """Returns defaults that depend on the number of workers. A run that is resumed with another number of workers
+        keeps the initial ones."""
         return {}
 
     # -- before a run -------------------------------------------------------------------------------------
 
     def check(self, dataset: Dataset, workers: int) -> None:
-        """Refuses what cannot be, before any work is done.
+        """Refuses impossible requests before any work is done.
 
         Raises:
-            DasError: the dataset lacks something, or there are too many workers.
+            DasError: The dataset lacks required data, or there are too many workers.
         """
         place, size = redact(dataset.uri), self.size()
         wanted = getattr(self.config, size)
         if wanted > dataset.n_users:
             raise DasError(f"--{size} {wanted:,} is more than the {dataset.n_users:,} users of {place}; set fewer.")
         if self.by_time and not dataset.manifest.has_timestamps:
-            raise DasError(f"{self.name} goes by time, but {place} has no timestamps; prepare the log with its times.")
+            raise DasError(f"{self.name} needs timestamps, but {place} has none; prepare the log with its timestamps.")
 
     @abstractmethod
     def memory(self, dataset: Dataset, workers: int) -> int:
@@ -220,25 +220,24 @@ class Distiller(ABC):
 
     @abstractmethod
     def run(self, job: Job) -> Distilled:
-        """One worker's part; all workers return the same numbers.
+        """Runs one worker's part; all workers return the same result.
 
-        The result may depend on the settings and the dataset alone: not on the number of workers, nor on deaths on
-        the way.
+        The result must depend only on the settings and the dataset, not on the number of workers or on restarts.
 
         Raises:
-            DasError: more users or sequences than there is data for, a loss that is NaN.
+            DasError: There is too little data for that many users or sequences, or the loss became NaN.
         """
 
-    # -- a search of its settings -------------------------------------------------------------------------
+    # -- hyper-parameter search ---------------------------------------------------------------------------
 
     def searched(self) -> dict[str, float]:
-        """Settings that a sweep can search, with their values where nothing else is set; none for most."""
+        """Returns the settings that a sweep can search, with their defaults; empty for most distillers."""
         return {}
 
     def rounds(self) -> int:
-        """Validations of a trial that is not stopped."""
+        """Returns the number of validations of a trial that is not stopped early."""
         raise NotImplementedError
 
     def trial(self, dataset: Dataset) -> Loop:
-        """What a trial of a search runs, on one CPU."""
+        """Returns the training loop of one trial, for one CPU."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""Settings of Farzi: of its loop, and of a whole distillation, including its initialisation."""
+"""Settings of Farzi: those of the loop, and those of a whole distillation including its initialisation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from distill_at_scale.evaluation.retention import PRIMARY
 if TYPE_CHECKING:
     from distill_at_scale.data.interactions import Interactions
 
-# Selected on ml-100k. A coupled token is both item and target: students learn from it that the target equals the
-# input, the more so the longer they train.
+# Selected on ml-100k. A coupled token is both input and target: the longer students train on such tokens, the more
+# they learn to predict the input itself.
 _COUPLED = {"rate": 4e-3, "sharpness": 2.0, "horizon": 100, "student_rate": 0.02, "shuffled": False}
-# Defaults of students; the models' own defaults are meant for logs.
+# Defaults of students; the models' own defaults are tuned for logs.
 _STUDENT: dict[str, dict[str, Any]] = {
     "sasrec": {"dim": 32, "blocks": 1, "heads": 1, "dropout": 0.0},
     "gru4rec": {"dim": 32, "hidden": 64, "dropout": 0.0},
@@ -47,10 +47,10 @@ class FarziLoopConfig(BaseModel):
     window: int = Field(default=10, ge=1)
     """Number of student steps that are differentiated through."""
     horizon: int = Field(default=800, ge=1)
-    """Number of steps after which a trajectory restarts; also the steps of a student in validation."""
+    """Number of steps after which a trajectory restarts; also the number of training steps of validation students."""
     first_horizon: int | None = Field(default=None, ge=1)
-    """Initial length of a trajectory in steps; it grows with the outer steps, up to the horizon once half of the outer
-    steps are done; None: the horizon from the first."""
+    """Initial length of a trajectory in steps; it grows linearly up to the horizon in the first half of the outer
+    steps. None: the horizon from the start."""
     learned_rates: int = Field(default=0, ge=0)
     """Number of parts of a student's training with their own learning rate, learned with the sequences and stored with
     them; 0: one rate, as set."""
@@ -100,14 +100,14 @@ class FarziConfig(FarziLoopConfig):
     joined if a user has fewer train rows than positions on average. (On Amazon Beauty, 200 x 20, the initial sequences
     then have validation ndcg@10 0.062 instead of 0.056: long sequences are few there, and unlike the others.)"""
     student: Literal["sasrec", "gru4rec"] = "sasrec"
-    """Model that is taught."""
+    """Model that is trained on the sequences."""
     model: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the student's architecture, such as {dim: 64}; defaults: one layer, dim 32, no dropout."""
+    """Settings of the student's architecture, such as {dim: 64}; default: one layer, dim 32, no dropout."""
     coupled: bool = False
     """Whether the next token is a position's target, as in the paper; else each position has its own target."""
     width: int | None = Field(default=None, ge=1)
-    """d, width of a token, at most the number of tokens and of items; None: what the initialisation needs: the
-    student's dim, without a consensus as much per teacher, and one more for popularity."""
+    """d, width of a token, at most the number of tokens and of items; None: as the initialisation needs: the student's
+    dim (times the number of teachers without a consensus), plus 1 for popularity."""
     sharpness: float = Field(default=20.0, gt=0)
     """Initial sharpness of an item's own token: this times the similarity of others to it; coupled: 2."""
     foresight: float = Field(default=1.0, ge=0)
@@ -135,12 +135,12 @@ class FarziConfig(FarziLoopConfig):
 
     @property
     def places_read(self) -> int:
-        """Items read of each real sequence for the initialisation; the last may only be a target."""
+        """Number of items read of each real sequence for the initialisation; the last may only be a target."""
         return self.length if self.coupled else self.length + 1
 
     @property
     def token_width(self) -> int:
-        """d as set, or what the initialisation needs."""
+        """d as set, or the width that the initialisation needs."""
         models = 1 if self.consensus else self.teachers
         return self.width or models * int(self.student_settings()["dim"]) + (self.popularity > 0)
 
@@ -168,9 +168,9 @@ class FarziConfig(FarziLoopConfig):
         """Returns the settings of a model fitted on the sequences like the students in validation, for twice as many
         steps.
 
-        Sequences are learned along trajectories of ``horizon`` steps, since longer ones cost more, but they serve
-        longer trainings even better (on ml-100k, 50 sequences and 20, three seeds each: validation ndcg@10 0.1263 and
-        0.1224 after the horizon, 0.1282 and 0.1250 after twice as many). Coupled ones do not.
+        Sequences are learned along trajectories of ``horizon`` steps, since longer ones cost more, but longer trainings
+        on them are even better (on ml-100k, 50 and 20 sequences, three seeds each: validation ndcg@10 0.1263 and 0.1224
+        after ``horizon`` steps, 0.1282 and 0.1250 after twice as many). This does not hold for coupled sequences.
         """
         per_pass = -(-self.sequences // self.batch)
         training = {"batch_size": self.batch, "learning_rate": self.student_rate}

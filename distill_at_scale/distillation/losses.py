@@ -1,7 +1,7 @@
-"""What a distiller minimises: how far ∞-AE's predictions for real users are from what was hidden from it, or from all.
+"""Losses of Distill-CF: ∞-AE's predictions for real users against their hidden items, or against all of their items.
 
-Each gives the loss summed over users and its derivative with respect to the predictions; what a batch is divided by
-follows once the workers' sums are added up.
+Each function returns the loss summed over users and its derivative with respect to the predictions; the division by the
+batch size follows after the workers' sums are added.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import torch.nn.functional as F
 def hidden_squares(
     predictions: torch.Tensor, inputs: torch.Tensor, hidden: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Σ_users (1/n_in) Σ_{i not in the input} (P_i − target_i)², the target 1 for what was hidden, else 0.
+    """Σ_users (1/n_in) Σ_{i not in the input} (P_i − target_i)², where target_i is 1 for hidden items, else 0.
 
-    Without hidden targets a distiller learns to copy its input, which costs more than all else that was tried.
+    Without hidden targets the rows learn to copy the input, which loses more quality than any other setting.
 
     Args:
         predictions: P, [b, n_items].
-        inputs, hidden: zeros and ones [b, n_items], apart from each other; a user without input counts nothing.
+        inputs, hidden: Disjoint binary matrices [b, n_items]; users without input have weight 0.
 
     Returns:
-        the loss, a scalar, and ∂/∂P [b, n_items].
+        The loss, a scalar, and ∂/∂P [b, n_items].
     """
     n_in = inputs.sum(1, keepdim=True)
     weights = torch.where(n_in > 0, 1.0 / n_in.clamp_min(1.0), 0.0)
-    # In place: the large temporaries of the plain formula cost more than its arithmetic.
+    # In place, since large temporaries would cost more than the arithmetic.
     errors = predictions - hidden
     errors.addcmul_(errors, inputs, value=-1.0)
     loss = (torch.linalg.vector_norm(errors, dim=1, keepdim=True).square() * weights).sum()
@@ -41,7 +41,7 @@ def likelihood(
 
     Source: Sachdeva, Dhaliwal, Wu, McAuley (NeurIPS 2022), section 4: the multinomial likelihood.
 
-    Args, Returns: as :func:`hidden_squares`.
+    Args, Returns: As for :func:`hidden_squares`.
     """
     targets = inputs + hidden
     log_p = F.log_softmax(predictions, dim=1)
@@ -50,5 +50,5 @@ def likelihood(
 
 
 def dense(rows: sp.csr_array, like: torch.Tensor) -> torch.Tensor:
-    """CSR rows as a tensor of the kind of ``like``."""
+    """Converts CSR rows to a dense tensor with the dtype and device of ``like``."""
     return torch.from_numpy(rows.toarray()).to(like.device, like.dtype)

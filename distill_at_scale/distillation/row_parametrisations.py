@@ -1,4 +1,4 @@
-"""How synthetic rows hang on what is learned: free numbers, numbers in [0, 1], or the paper's sums of softmax draws."""
+"""Parametrisations of synthetic rows: free numbers, numbers in [0, 1], binary, or the paper's sums of softmax draws."""
 
 from __future__ import annotations
 
@@ -7,39 +7,40 @@ import torch
 from distill_at_scale.data import hashing
 from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
 
-# How far from 0 and 1 binary rows start.
+# Initial distance of binary rows from 0 and 1.
 _MARGIN = 0.35
 
 
 class RowParametrisation:
-    """Rows X̂ as a function of what is learned, Z; here the free ones, X̂ = Z.
+    """Rows X̂ as a function of the learned parameters Z; this class: free rows, X̂ = Z.
 
     Attributes:
-        name: as the artefact calls it.
-        paper: whether it goes with the paper's loss: likelihood of all items, and a price on the rows' sums.
+        name: Name in the manifest of the result.
+        paper: Whether the paper's loss is used: likelihood of all items, and a penalty on the rows' sums.
     """
 
     name = "free"
     paper = False
 
     def start(self, rows: torch.Tensor) -> torch.Tensor:
-        """Z at the start, from rows [μ, n_items]."""
+        """Returns the initial Z for initial rows [μ, n_items]."""
         return rows.clone()
 
     def values(self, z: torch.Tensor, step: int) -> torch.Tensor:
-        """X̂, [μ, n_items]."""
+        """Returns X̂, [μ, n_items]."""
         return z
 
     def pull_back(self, d_rows: torch.Tensor, z: torch.Tensor, step: int) -> torch.Tensor:
-        """∂/∂Z from ∂/∂X̂, both [μ, n_items]."""
+        """Converts ∂/∂X̂ to ∂/∂Z, both [μ, n_items]."""
         return d_rows
 
     def project(self, z: torch.Tensor) -> torch.Tensor:
-        """The nearest Z that is allowed."""
+        """Projects Z onto the feasible set."""
         return z
 
     def penalty(self, rows: torch.Tensor, mean_count: float) -> tuple[float, torch.Tensor | float]:
-        """A price on the rows and its derivative; ``mean_count`` is the mean of a real user's interactions."""
+        """Returns a penalty on the rows and its derivative; ``mean_count`` is the mean number of items of a real
+        user."""
         return 0.0, 0.0
 
 
@@ -53,17 +54,17 @@ class UnitRows(RowParametrisation):
 
 
 class BinaryRows(UnitRows):
-    """X̂ = 1 where Z ≥ ½, else 0: plain users. The derivative goes to Z as if X̂ were Z, which stays in [0, 1].
+    """X̂ = 1 if Z ≥ ½, else 0. The gradient passes to Z as if X̂ = Z, and Z is kept in [0, 1].
 
     Source: the straight-through estimator of Bengio, Léonard, Courville, "Estimating or propagating gradients through
     stochastic neurons for conditional computation" (2013), section 4, with the clipping of Courbariaux et al.,
-    "Binarized neural networks" (NIPS 2016). Thresholding rows that were learned as real numbers loses far more.
+    "Binarized neural networks" (NIPS 2016). Thresholding rows learned as real numbers loses far more quality.
     """
 
     name = "binary"
 
     def start(self, rows: torch.Tensor) -> torch.Tensor:
-        # Near the threshold on either side: an entry at 0 or 1 could not be turned within a few hundred steps.
+        # Close to the threshold: an entry at 0 or 1 could not change within a few hundred steps.
         return rows.clamp(0.0, 1.0).mul_(1 - 2 * _MARGIN).add_(_MARGIN)
 
     def values(self, z: torch.Tensor, step: int) -> torch.Tensor:
@@ -71,7 +72,7 @@ class BinaryRows(UnitRows):
 
 
 class SoftmaxRows(RowParametrisation):
-    """X̂ = hardtanh(S · softmax(Z/τ)): the mean of the paper's draws, within 1 % of them at τ = 10.
+    """X̂ = hardtanh(S · softmax(Z/τ)): the mean of the paper's draws, which are within 1 % of it at τ = 10.
 
     Source: Sachdeva et al. (NeurIPS 2022), section 4 and equation 5, for τ → ∞.
     """
@@ -103,9 +104,9 @@ class SoftmaxRows(RowParametrisation):
 
 
 class GumbelRows(SoftmaxRows):
-    """X̂ = hardtanh(Σ_{s ≤ S} softmax((Z + g_s)/τ)), g_s Gumbel and new at every step.
+    """X̂ = hardtanh(Σ_{s ≤ S} softmax((Z + g_s)/τ)), with new Gumbel noise g_s at every step.
 
-    The draws are made one after another, and again on the way back: memory does not grow with S.
+    Draws are computed one after another, and recomputed in the backward pass, so memory does not grow with S.
     """
 
     name = "gumbel"
@@ -127,14 +128,14 @@ class GumbelRows(SoftmaxRows):
         return total
 
     def _drawn(self, z: torch.Tensor, step: int, draw: int) -> torch.Tensor:
-        # Drawn on the CPU, so that a GPU sees the same numbers.
+        # Drawn on the CPU, so that a GPU gets the same numbers.
         generator = torch.Generator().manual_seed(hashing.stream("distill_cf/gumbel", self._seed, step, draw))
         noise = -torch.empty(z.shape, dtype=z.dtype).exponential_(generator=generator).log()
         return torch.softmax((z + noise.to(z.device)) / self._temperature, dim=1)
 
 
 def find_parametrisation(config: DistillCFConfig) -> RowParametrisation:
-    """The family that the settings name."""
+    """Returns the parametrisation of the settings."""
     if config.rows == "gumbel":
         return GumbelRows(config.draws, config.temperature, config.sparsity, config.seed)
     if config.rows == "softmax":

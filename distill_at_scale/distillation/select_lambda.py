@@ -1,4 +1,4 @@
-"""What is chosen for synthetic rows on the real users' validation rows, so that a fit on them needs none."""
+"""Selection of λ for synthetic rows on the real users' validation rows, so that fits on the rows need none."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ from distill_at_scale.models.selection import Selection, Validated, select
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 
 Chosen = dict[str, Selection]
-"""How λ was chosen, by model."""
+"""Selection of λ, by model."""
 Score = Callable[[Interactions], np.ndarray]
 
 _AROUND = (0.25, 0.5, 1.0, 2.0, 4.0)
 _EASE_GRID = (400.0, 800.0, 1600.0, 3200.0, 6400.0)
 
 
-def choose(values: np.ndarray, lam: float | None, users: RealUsers, metric: str) -> tuple[SyntheticRows, Chosen]:
-    """Rows with λ chosen for ∞-AE and EASE, the same on every worker.
+def select_lambdas(
+    values: np.ndarray, lam: float | None, users: RealUsers, metric: str
+) -> tuple[SyntheticRows, Chosen]:
+    """Returns the rows with λ selected for ∞-AE and EASE, the same on every worker.
 
     Args:
         values: float32 [μ, n_items].
-        lam: ∞-AE's where the rows were learned together with one; the search begins around it.
-        users: the real ones; without validation rows ``lam`` stays and EASE has none.
-        metric: as ``ndcg@10``.
+        lam: ∞-AE's λ that was learned with the rows, around which the search begins; None: 1.
+        users: Real users; without validation rows, ``lam`` is kept and EASE gets none.
+        metric: Validation metric, such as ``ndcg@10``.
     """
     made = SyntheticRows(values, users.n_users, users.n_rows)
     if not users.has_validation:
@@ -43,15 +45,15 @@ def choose(values: np.ndarray, lam: float | None, users: RealUsers, metric: str)
 
 
 def ridge_score(values: np.ndarray, lam: float) -> Score:
-    """The scores of ∞-AE fitted on rows."""
+    """Returns the scoring function of ∞-AE fitted on rows."""
     return InfiniteAE(lam=lam).fit_rows(SyntheticRows(values, len(values), len(values))).score
 
 
 def ease_score(rows: SyntheticRows, lam: float) -> Score:
-    """The scores of EASE fitted on rows, by way of a users × users system where its own is items × items.
+    """Returns the scoring function of EASE fitted on rows, by a users × users system instead of items × items.
 
-    P = (SᵀS + λI)^-1 = (I − Sᵀ (S Sᵀ + λI)^-1 S) / λ and B = I − P diag(P)^-1 (Steck, WWW 2019, equation 8); the
-    user's own items are left as they come, since rankings mask them.
+    P = (SᵀS + λI)^-1 = (I − Sᵀ (S Sᵀ + λI)^-1 S) / λ and B = I − P diag(P)^-1 (Steck, WWW 2019, equation 8). Scores of
+    the user's own items are not corrected for the zero diagonal of B, since rankings mask them.
     """
     s = rows.values.astype(np.float64)
     s *= np.sqrt(rows.n_rows / np.square(s).sum())

@@ -1,9 +1,9 @@
-"""Soft tokens and scores over many items, a few places at a time: exact, and never places × items in memory.
+"""Soft tokens and scores over many items, exact and in chunks: positions × items is never in memory as a whole.
 
-A soft token is a distribution over all items. For the 500 places of a step and 100,000 items it takes 200 MB, its
-gradient as much, and a second derivative several times that. What students need of soft tokens and scores is narrow:
-the expected item vector X E, and the scores' log-partition logsumexp(h Eᵀ). Both are made here from what is narrow too,
-in chunks of places that are computed again on the way back, and again on the way back from there.
+A soft token is a distribution over all items. For the 500 positions of a step and 100,000 items the tokens take 200 MB,
+their gradient as much, and a second derivative several times that. Students need only narrow functions of soft tokens
+and scores: the expected item vector X E, and the scores' log-partition logsumexp(h Eᵀ). Both are computed here from
+narrow inputs, in chunks of positions that are recomputed in the backward and in the double backward pass.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ import torch
 from torch.autograd.function import once_differentiable
 
 CHUNKED_ABOVE = 50_000
-"""Items above which nothing of the size places × items is made."""
+"""Number of items above which no tensor of the size positions × items is created."""
 
-# Bytes of positions × items at a time: small beside a large table of items, and within a CPU's cache.
+# Bytes of positions × items per chunk: small compared with a large table of items, and within a CPU's cache.
 _CHUNK_BYTES = 4 << 20
-# Minimum number of positions, so that the sums over chunks, of the table's size, stay cheap beside the products.
+# Minimum number of positions, so that the sums over chunks, of the table's size, are cheap compared with the products.
 _LEAST_PLACES = 32
 
 
 @dataclass(frozen=True)
 class SoftTokens:
-    """Soft tokens X = softmax(D M) that are held as D and M.
+    """Soft tokens X = softmax(D M), stored as D and M.
 
     Attributes:
-        latent: D, float [b, w, d], the temperature divided out.
+        latent: D, float [b, w, d], already divided by the temperature.
         decoder: M, float [d, n_items].
     """
 
@@ -48,32 +48,33 @@ class SoftTokens:
 
     @property
     def requires_grad(self) -> bool:
-        """Whether D or M does."""
+        """Whether D or M requires a gradient."""
         return self.latent.requires_grad or self.decoder.requires_grad
 
     def __getitem__(self, sequences: Any) -> torch.Tensor:
-        """Dense soft tokens of some of the sequences."""
+        """Returns dense soft tokens of the selected sequences."""
         return (self.latent[sequences] @ self.decoder).softmax(dim=-1)
 
     def __matmul__(self, table: torch.Tensor) -> torch.Tensor:
-        """X E, the expected rows [b, w, dim] of a table E [n_items, dim]."""
+        """Returns X E, the expected rows [b, w, dim] of a table E [n_items, dim]."""
         flat = self.latent.flatten(0, 1)
-        # Chunks are made again outside of autocast, so they are made without it.
+        # Chunks are recomputed outside of autocast, so they are computed without it.
         with torch.autocast(flat.device.type, enabled=False):
             return _Chunked.apply(_expected, flat, self.decoder, table).unflatten(0, self.latent.shape[:2])
 
 
 def numbers_needed(n_items: int, held: int, copies: int, narrow: int) -> int:
-    """Numbers in memory at the peak of a student's step.
+    """Returns the number of values in memory at the peak of a student's step.
 
     Args:
-        held: places whose soft tokens are there for as long as the student is trained.
-        copies: as many places as the step's tokens, scores and their gradients are.
-        narrow: width of D and of the items' table together.
+        n_items: Number of items.
+        held: Number of positions whose soft tokens stay in memory while the student is trained.
+        copies: Number of positions of the step's tokens, scores and their gradients together.
+        narrow: Width of D plus width of the items' table.
     """
     if n_items <= CHUNKED_ABOVE:
         return (held + copies) * n_items
-    # A chunk's tokens, scores and gradients, and the sums over chunks of what is as large as M or the table.
+    # A chunk's tokens, scores and gradients, and sums over chunks of the size of M or of the table.
     return (16 * _LEAST_PLACES + 16 * narrow) * n_items
 
 
@@ -83,16 +84,16 @@ def places_at_once(n_places: int, n_items: int) -> int:
 
 
 def log_partition(states: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """Σ_i logsumexp(E h_i), a scalar, from states h [n, dim] and the items' table E [n_items, dim].
+    """Returns Σ_i logsumexp(E h_i), a scalar, from states h [n, dim] and the items' table E [n_items, dim].
 
-    Gradients are made along with the value, in half the time that autograd takes; a second derivative exists.
+    Gradients are computed along with the value, in half the time of autograd; second derivatives are supported.
     """
     with torch.autocast(states.device.type, enabled=False):
         return _LogPartition.apply(states, table)
 
 
 def chunks(n_places: int, n_items: int, itemsize: int) -> Iterator[slice]:
-    """Returns the number of positions at a time such that positions × items of ``itemsize`` bytes stay small."""
+    """Yields slices of positions such that positions × items of ``itemsize`` bytes fit into the chunk size."""
     size = _chunk(n_items, itemsize)
     return (slice(start, start + size) for start in range(0, n_places, size))
 
@@ -126,7 +127,7 @@ class _LogPartition(torch.autograd.Function):
 
 
 class _LogPartitionBack(torch.autograd.Function):
-    """The gradients c P E and c Pᵀ h as functions of the value's bar c, h and E."""
+    """The gradients c P E and c Pᵀ h as functions of the value's adjoint c, h and E."""
 
     @staticmethod
     def forward(
@@ -143,13 +144,13 @@ class _LogPartitionBack(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, u: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """φ = c Σ P ∘ Z with Z = u Eᵀ + h Vᵀ, from the bars u [n, dim] of the states' gradients and V of the table's.
+        """φ = c Σ P ∘ Z with Z = u Eᵀ + h Vᵀ, for the adjoints u [n, dim] of the states' gradient and V of the table's.
 
         Through the softmax, G = c P ∘ (Z − rowsum(P ∘ Z)); so ∂φ/∂h = G E + c P V, ∂φ/∂E = Gᵀ h + c Pᵀ u.
         """
         c, states, table = ctx.saved_tensors
         c_bar, by_states, by_table = torch.zeros_like(c), torch.empty_like(states), torch.zeros_like(table)
-        # Either product of two narrow matrices and their sum is one product of wider ones.
+        # The sum of two products of narrow matrices is one product of wider ones.
         both = torch.cat([table, v], dim=1)
         for some in chunks(len(states), len(table), states.itemsize):
             h, u_some = states[some], u[some]
@@ -167,7 +168,7 @@ class _LogPartitionBack(torch.autograd.Function):
 
 
 def _softmax(states: torch.Tensor, table: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(softmax(h Eᵀ) [n, n_items], logsumexp [n, 1])."""
+    """Returns (softmax(h Eᵀ) [n, n_items], logsumexp [n, 1])."""
     p = states @ table.T
     highest = p.amax(dim=1, keepdim=True)
     total = p.sub_(highest).exp_().sum(dim=1, keepdim=True)
@@ -175,11 +176,11 @@ def _softmax(states: torch.Tensor, table: torch.Tensor) -> tuple[torch.Tensor, t
 
 
 Rowwise = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
-"""(rows [n, …], M [d, n_items], E [n_items, dim]) -> [n, dim], each row of it from one of the rows."""
+"""(rows [n, …], M [d, n_items], E [n_items, dim]) -> [n, dim]; each row of the result depends on one input row."""
 
 
 class _Chunked(torch.autograd.Function):
-    """A row-wise function chunk by chunk, without a graph."""
+    """A row-wise function, computed chunk by chunk without a graph."""
 
     @staticmethod
     def forward(
@@ -197,7 +198,7 @@ class _Chunked(torch.autograd.Function):
 
 
 class _ChunkedBack(torch.autograd.Function):
-    """The gradients of :class:`_Chunked` as functions of its bar and its inputs: each chunk's graph is made again."""
+    """The gradients of :class:`_Chunked` as functions of its adjoint and inputs; each chunk's graph is recomputed."""
 
     @staticmethod
     def forward(
@@ -226,7 +227,7 @@ class _ChunkedBack(torch.autograd.Function):
         for some in chunks(len(inputs[0]), len(inputs[3]), inputs[0].itemsize):
             leaves = sums.leaves(inputs, some)
             with torch.enable_grad():
-                # What a gradient was made of but is not asked for itself must be in the graph all the same.
+                # An input of a gradient must be in the graph even if its own gradient is not requested.
                 asked = [x if x.requires_grad else x.detach().requires_grad_(w) for x, w in zip(leaves[1:], ctx.wanted)]
                 value = ctx.function(*asked)
                 given = [(x, b) for x, b in zip(asked, bars) if b is not None]
@@ -238,19 +239,20 @@ class _ChunkedBack(torch.autograd.Function):
 
 
 class _Sums:
-    """Gradients put together from chunks: of those by row, each chunk gives a part; of the others, a summand."""
+    """Gradients accumulated from chunks: each chunk gives a slice of row-wise gradients, and a summand of the
+    others."""
 
     def __init__(self, like: Sequence[torch.Tensor], wanted: Sequence[bool], by_row: Sequence[bool]) -> None:
         self.found = [torch.zeros_like(x) if want else None for x, want in zip(like, wanted)]
         self._by_row = by_row
 
     def leaves(self, tensors: Sequence[torch.Tensor], some: slice) -> list[torch.Tensor]:
-        """A chunk's inputs as leaves of a new graph."""
+        """Returns a chunk's inputs as leaves of a new graph."""
         parts = [x[some] if by_row else x for x, by_row in zip(tensors, self._by_row)]
         return [x.detach().requires_grad_(found is not None) for x, found in zip(parts, self.found)]
 
     def add(self, gradients: Sequence[torch.Tensor | None], some: slice) -> None:
-        """Adds the gradients of a chunk's leaves, of those that are wanted."""
+        """Adds the gradients of those leaves of a chunk that require one."""
         wanted = ((x, by_row) for x, by_row in zip(self.found, self._by_row) if x is not None)
         for (found, by_row), gradient in zip(wanted, gradients, strict=True):
             if gradient is not None:

@@ -1,7 +1,7 @@
-"""Students: models of sequences as functions of their parameters, for soft tokens, and twice differentiable.
+"""Students: sequential models as twice differentiable functions of their parameters, which accept soft tokens.
 
-The maths and the parameters' names are those of :mod:`models.sasrec` and :mod:`models.gru4rec`: with one-hot tokens a
-student gives their states, and what it learned can be loaded into their modules.
+Equations and parameter names are those of :mod:`models.sasrec` and :mod:`models.gru4rec`: for one-hot tokens a student
+computes the same states, and its parameters can be loaded into their modules.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from distill_at_scale.models.training.sequential import SequenceEncoder, Sequent
 
 Parameters = dict[str, torch.Tensor]
 Tokens = torch.Tensor | SoftTokens
-"""Soft tokens [b, w, n_items]: dense, or held as what they are decoded from."""
+"""Soft tokens [b, w, n_items]: dense, or as latent vectors and decoder."""
 
 
 class Student(ABC):
-    """A model of sequences without parameters of its own.
+    """A sequential model that takes its parameters as an argument.
 
     Attributes:
-        n_items: size of the item space.
-        length: items of a history that it reads.
+        n_items: Number of items.
+        length: Maximum number of items of a history that it reads.
     """
 
     model: ClassVar[str]
 
     def __init__(self, n_items: int, settings: dict[str, Any]) -> None:
-        """``settings`` are the model's; its training's are not used.
+        """``settings`` are those of the model; settings of its training are ignored.
 
         Raises:
-            DasError: for settings that the model refuses.
+            SettingError: The model refuses the settings.
         """
         self._recommender = cast(SequentialRecommender, create_model(self.model, settings))
         self.n_items, self.length = n_items, self._recommender.config.length
@@ -51,20 +51,20 @@ class Student(ABC):
             self._module = _Called(self._recommender.build(0, n_items), self.states_of)
 
     def draw(self, seed: int) -> Parameters:
-        """New parameters, as the model draws them."""
+        """Returns new parameters, initialised as the model does."""
         with torch.random.fork_rng([]):
             torch.manual_seed(hashing.stream("students/parameters", seed))
             module = self._recommender.build(0, self.n_items)
         return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
     def states(self, parameters: Parameters, tokens: Tokens, training: bool = False) -> torch.Tensor:
-        """States [b, w, dim] after each token.
+        """Returns the states [b, w, dim] after each token.
 
         Args:
-            parameters: as :meth:`draw` gives them.
-            tokens: soft ones, [b, w, n_items] with rows that sum to 1; or items int64 [b, w], padded at the
-                left with n_items.
-            training: whether dropout is on.
+            parameters: Parameters in the form of :meth:`draw`.
+            tokens: Soft tokens, [b, w, n_items], which sum to 1; or items int64 [b, w], padded on the left with
+                n_items.
+            training: Whether dropout is active.
         """
         self._module.train(training)
         named = {f"encoder.{name}": value for name, value in parameters.items()}
@@ -72,31 +72,31 @@ class Student(ABC):
         return states
 
     def table(self, parameters: Parameters) -> torch.Tensor:
-        """E [n_items, dim], the items' vectors; scores are states Eᵀ."""
+        """Returns E [n_items, dim], the items' vectors; scores are states Eᵀ."""
         return parameters["items.weight"][:-1]
 
     def soft_loss(self, parameters: Parameters, inputs: Tokens, targets: Tokens) -> torch.Tensor:
-        """Cross-entropy of the next token, mean over places; ``inputs``, ``targets`` [b, w, n_items].
+        """Returns the cross-entropy of the next token, mean over positions; ``inputs``, ``targets`` [b, w, n_items].
 
-        Rows of targets Y sum to 1, so −Σ Y log softmax(h Eᵀ) = logsumexp(h Eᵀ) − ⟨h, Y E⟩. Under autocast these are
-        added up in the parameters' own precision.
+        Rows of targets Y sum to 1, so −Σ Y log softmax(h Eᵀ) = logsumexp(h Eᵀ) − ⟨h, Y E⟩. Under autocast these terms
+        are summed in the precision of the parameters.
         """
         table = self.table(parameters)
         states = self.states(parameters, inputs, training=True).to(table.dtype)
         flat = states.flatten(0, 1)
         if self.n_items <= soft_tokens.CHUNKED_ABOVE and (inputs.requires_grad or targets.requires_grad):
-            # A second derivative will be asked for: one graph of all positions is faster than recomputed chunks.
+            # A second derivative will be needed: one graph of all positions is faster than recomputed chunks.
             partition = (flat @ table.T).to(table.dtype).logsumexp(dim=1).sum()
         else:
             partition = log_partition(flat, table)
         return (partition - (states * (targets @ table).to(table.dtype)).sum()) / len(flat)
 
     def recommender(self, parameters: Parameters, item_space: str | None = None) -> SequentialRecommender:
-        """The model itself with these parameters, as a fit would give it.
+        """Returns the model with these parameters, as if it had been fitted.
 
         Args:
-            parameters: as :meth:`draw` gives them.
-            item_space: fingerprint of the item numbering.
+            parameters: Parameters in the form of :meth:`draw`.
+            item_space: Fingerprint of the item numbering.
         """
         model = type(self._recommender)(self._recommender.config)
         weights = {name: value.detach().cpu().numpy() for name, value in parameters.items()}
@@ -105,7 +105,7 @@ class Student(ABC):
         return model
 
     def item_scores(self, parameters: Parameters, histories: Interactions) -> np.ndarray:
-        """float32 [b, n_items]: scores of all items after the histories."""
+        """Returns the scores of all items after the histories, float32 [b, n_items]."""
         with torch.no_grad():
             table = self.table(parameters)
             items = torch.from_numpy(pad_left(histories, self.length)).to(table.device)
@@ -113,11 +113,11 @@ class Student(ABC):
 
     @abstractmethod
     def states_of(self, encoder: Any, vectors: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """States from the items' vectors [b, w, dim]; ``real`` bool [b, w] is False at the padding."""
+        """Computes states from the items' vectors [b, w, dim]; ``real``, bool [b, w], is False for padding."""
 
 
 class SASRecStudent(Student):
-    """SASRec: attention written out, no key bias."""
+    """SASRec, with attention in plain operations and without key bias."""
 
     model: ClassVar[str] = "sasrec"
 
@@ -134,7 +134,7 @@ class SASRecStudent(Student):
 
 
 class GRU4RecStudent(Student):
-    """GRU4Rec: the recurrence written out, since a GPU's fused one has no second derivative."""
+    """GRU4Rec, with the recurrence in plain operations, since cuDNN's fused GRU has no second derivative."""
 
     model: ClassVar[str] = "gru4rec"
 
@@ -148,7 +148,7 @@ class GRU4RecStudent(Student):
             from_state = F.linear(state, gru.weight_hh_l0, gru.bias_hh_l0).chunk(3, dim=1)
             reset, update = ((a + b).sigmoid() for a, b in zip(from_input[:2], from_state[:2]))
             new = (from_input[2] + reset * from_state[2]).tanh()
-            # Before a sequence's first item the state stays 0.
+            # The state stays 0 in the padding before the first item.
             state = (new + update * (state - new)) * real[:, place, None]
             states.append(state)
         return encoder.output(F.dropout(torch.stack(states, dim=1), encoder.dropout, encoder.training))
@@ -159,21 +159,21 @@ STUDENTS: dict[str, type[Student]] = {student.model: student for student in (SAS
 
 
 def create_student(model: str, n_items: int, settings: dict[str, Any] | None = None) -> Student:
-    """The student form of a model.
+    """Returns the student form of a model.
 
     Raises:
-        DasError: for a model that has none, or settings that it refuses.
+        SettingError: The model has no student form, or refuses the settings.
     """
     if model not in STUDENTS:
         raise SettingError(
-            f"{model} cannot be a student: it has no form that reads soft tokens and can be differentiated twice; "
+            f"{model} cannot be a student: it has no twice differentiable form that reads soft tokens; "
             f"choose {' or '.join(STUDENTS)}."
         )
     return STUDENTS[model](n_items, settings or {})
 
 
 class _Called(nn.Module):
-    """An encoder that takes tokens of both kinds, as one call: what torch.func.functional_call needs."""
+    """An encoder that takes both kinds of tokens in one call, as torch.func.functional_call requires."""
 
     def __init__(self, encoder: nn.Module, states_of: Any) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""SyntheticDataset: what a distiller makes, as a folder on any storage that opens in one line.
+"""SyntheticDataset: the result of a distiller, a folder on any storage.
 
 <uri>/manifest.json          written last: a folder without it is not a synthetic dataset
       data.safetensors       rows (float32, synthetic users × items) for Distill-CF
-      data.safetensors.zst   latent sequences and their decoder, 8 bits a number, for Farzi
-      items.parquet          the parent's: item · item_id · train_count
-      run.json               how the run that made it went
+      data.safetensors.zst   latent sequences and their decoder, 8 bits per number, for Farzi
+      items.parquet          items of the parent: item · item_id · train_count
+      run.json               record of the run that made it: wall time, memory, versions
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ ROWS, SEQUENCES, ITEMS = "data.safetensors", "data.safetensors.zst", "items.parq
 
 
 class SyntheticDataset:
-    """Distilled users or sequences that can be opened anywhere.
+    """Distilled users or sequences, readable from any storage.
 
     Attributes:
-        uri: where they lie.
-        manifest: what they are.
+        uri: Address of the synthetic dataset.
+        manifest: Description of its content.
     """
 
     def __init__(self, uri: str, manifest: SyntheticManifest) -> None:
@@ -50,10 +50,11 @@ class SyntheticDataset:
 
     @classmethod
     def open(cls, uri: str) -> SyntheticDataset:
-        """Opens the synthetic dataset at ``uri`` (reads the manifest only).
+        """Opens the synthetic dataset at ``uri``; reads only the manifest.
 
         Raises:
-            DasError: when there is none, or it is damaged.
+            DasError: ``uri`` holds no finished synthetic dataset.
+            DamagedFileError: The manifest is damaged.
         """
         uri = storage.normalise(uri)
         place = storage.redact(uri)
@@ -65,9 +66,7 @@ class SyntheticDataset:
             raise DasError(f"{place} is not a synthetic dataset: it has no {NAME}; {fix}.") from None
         file = storage.join(uri, NAME)
         if recorded.parse_json(content, file, FIX)[0].get("format") == DATASET_FORMAT:
-            raise DasError(
-                f"{place} holds a dataset, not synthetic users or sequences; `das distill` makes them of it."
-            )
+            raise DasError(f"{place} holds a dataset, not synthetic users or sequences; distill it with `das distill`.")
         return cls(uri, recorded.read_manifest(SyntheticManifest, content, file, FIX, SyntheticManifest.contradiction))
 
     def __repr__(self) -> str:
@@ -83,19 +82,20 @@ class SyntheticDataset:
 
     @property
     def n_users(self) -> int:
-        """Synthetic users, or sequences."""
+        """Number of synthetic users or sequences."""
         return self.manifest.n_users
 
     @property
     def n_items(self) -> int:
-        """Items, numbered as the parent's."""
+        """Number of items; they are numbered as in the parent."""
         return self.manifest.n_items
 
     def rows(self) -> np.ndarray:
-        """The synthetic users, float32 [n_users, n_items]; real numbers of any sign.
+        """Reads the synthetic users, float32 [n_users, n_items]; values may have any sign.
 
         Raises:
-            DasError: when the file is missing or altered, or these are sequences.
+            DasError: The dataset holds sequences.
+            DamagedFileError: The file is missing or damaged.
         """
         self._expect("rows", "real-valued rows of users")
         content = self._content(self.manifest.data)
@@ -103,16 +103,17 @@ class SyntheticDataset:
             found = safetensors.numpy.load(content)["rows"]
         if found.shape != (self.n_users, self.n_items):
             raise DamagedFileError(
-                f"{self._place(ROWS)}: rows of shape {found.shape}, but the manifest says "
+                f"{self._place(ROWS)} has rows of shape {found.shape}, but the manifest says "
                 f"{(self.n_users, self.n_items)}; distill again."
             )
         return found
 
     def sequences(self) -> LatentSequences:
-        """The latent sequences, on the CPU; each number has 8 bits.
+        """Reads the latent sequences, on the CPU, dequantised from 8 bits per number.
 
         Raises:
-            DasError: when the file is missing or altered, or these are rows.
+            DasError: The dataset holds rows.
+            DamagedFileError: The file is missing or damaged.
         """
         self._expect("sequences", "latent sequences")
         content = self._content(self.manifest.data)
@@ -120,21 +121,22 @@ class SyntheticDataset:
             found = dequantise(content)
         if (len(found), found.n_items) != (self.n_users, self.n_items):
             raise DamagedFileError(
-                f"{self._place(SEQUENCES)}: {len(found)} sequences of {found.n_items} items, but the manifest says "
-                f"{self.n_users} of {self.n_items}; distill again."
+                f"{self._place(SEQUENCES)} has {len(found)} sequences over {found.n_items} items, but the manifest "
+                f"says {self.n_users} over {self.n_items}; distill again."
             )
         return found
 
     def for_models(self) -> SyntheticRows:
-        """The rows with what a model needs to know beside them."""
+        """Returns the rows with the metadata that a model's fit needs."""
         m = self.manifest
         return SyntheticRows(self.rows(), m.parent.n_users, m.parent.n_rows, m.parent.item_space, m.settings)
 
     def fit_into(self, model: Recommender, progress: Progress | None = None) -> None:
-        """Fits a model, as ``model.fit(synthetic)`` does; settings that the model leaves open are those recorded here.
+        """Fits a model, as ``model.fit(synthetic)`` does; settings that were not set default to the recorded ones.
 
         Raises:
-            DasError: a model that does not learn from what this holds; too little memory.
+            DasError: The model cannot be trained on this kind of data.
+            NotEnoughMemoryError: The fit needs more memory than there is.
         """
         made, space = self.manifest.sequences, self.manifest.parent.item_space
         if made is None:
@@ -149,31 +151,31 @@ class SyntheticDataset:
         model.item_ids = self.items()[Columns.ITEM_ID]
 
     def items(self) -> pl.DataFrame:
-        """item (Int32) · item_id · train_count (Int64) of the parent."""
+        """Reads the parent's items: item (Int32) · item_id · train_count (Int64)."""
         return pl.DataFrame(pl.from_arrow(recorded.read_parquet(self.uri, self.manifest.items, FIX, rows=self.n_items)))
 
     def draw(self, how: How = "top_k", seed: int = 0) -> Interactions:
-        """Plain users for outside trainers.
+        """Converts to discrete users for other trainers.
 
-        Rows become sets of items, without ratings and times: each keeps as many items as its numbers in [0, 1] add up
-        to, scaled so that users have on average as many as the parent's. Sequences become users with one item a
-        place, in the order of their times 0, 1, … Both lose quality. Rows of zeros and ones (rows=binary) are
-        plain users already and come out as they are.
+        Rows become sets of items without ratings and times. The number of items of a row is the sum of its values
+        clipped to [0, 1], scaled so that users have on average as many items as the parent's. Sequences become users
+        with one item per position, at the times 0, 1, … Both conversions lose quality. Binary rows (rows=binary) are
+        returned unchanged.
 
         Args:
-            how: For rows, ``top_k`` takes the largest, ``sample`` draws without replacement in proportion to the
-                numbers; of a place's soft token, the likeliest item or a drawn one.
-            seed: Seed of the draws.
+            how: For rows: ``top_k`` takes the largest values, ``sample`` draws without replacement in proportion to
+                them. For sequences: the most likely item of each soft token, or a drawn one.
+            seed: Random seed.
         """
         if self.manifest.kind == "sequences":
             return discrete_sequences(self.sequences(), how, seed)
         return discrete_users(self.rows(), self.manifest.parent.n_rows / self.manifest.parent.n_users, how, seed)
 
     def check_parent(self, dataset: Dataset) -> None:
-        """Makes sure that item numbers mean here what they mean in ``dataset``.
+        """Checks that the items are numbered as in ``dataset``.
 
         Raises:
-            DasError: when the item spaces differ.
+            DasError: The item numberings differ.
         """
         if self.manifest.parent.item_space != dataset.manifest.item_space:
             raise DasError(
@@ -185,7 +187,7 @@ class SyntheticDataset:
         """Compares every file with its checksum.
 
         Raises:
-            DasError: naming the first file that is missing or differs.
+            DamagedFileError: A file is missing or differs; the message names the first one.
         """
         for record in (self.manifest.data, self.manifest.items):
             self._content(record)
@@ -203,14 +205,17 @@ class SyntheticDataset:
 
 
 def write(uri: str, data: np.ndarray | LatentSequences, parent: Dataset, described: dict[str, Any]) -> SyntheticDataset:
-    """Writes synthetic users or sequences; the manifest goes last, and an old one is taken away first.
+    """Writes synthetic users or sequences; an old manifest is removed first, and the new one is written last.
 
     Args:
         uri: Address of the folder.
-        data: rows, float32 [n_users, n_items], or latent sequences.
-        parent: the dataset that they were distilled from; its items come along.
-        described: the manifest's fields that are not about files or the parent, and ``n_rows``, the parent's
+        data: Rows, float32 [n_users, n_items], or latent sequences.
+        parent: Dataset that was distilled; its items are copied.
+        described: Fields of the manifest except those of files and parent, and ``n_rows``, the parent's number of
             distinct train rows.
+
+    Returns:
+        The written synthetic dataset.
     """
     fields = dict(described)
     m = parent.manifest

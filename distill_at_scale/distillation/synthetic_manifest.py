@@ -1,4 +1,4 @@
-"""What the ``manifest.json`` of a SyntheticDataset says."""
+"""The ``manifest.json`` of a SyntheticDataset."""
 
 from __future__ import annotations
 
@@ -25,40 +25,40 @@ class ParentRecord(_Record):
     item_space: str
     n_users: int
     n_rows: int
-    """Its train rows, distinct pairs of user and item."""
+    """Number of train rows, as distinct pairs of user and item."""
 
 
 class SequencesRecord(_Record):
-    """What latent sequences are, and how a student is trained on them."""
+    """Format of latent sequences, and how a student is trained on them."""
 
     length: int
-    """ξ, places of a sequence"""
+    """ξ, positions of a sequence."""
     width: int
     """d, width of a position."""
     coupled: bool
-    """Whether the token after a place is its target; else each place has a target of its own."""
+    """Whether the next token is a position's target; else each position has its own target."""
     student: str
-    """The model that they were made for."""
+    """Name of the model that was trained on them."""
     settings: dict[str, Any]
-    """Settings of that model and its training, as validated; the defaults of a fit."""
+    """Settings of that model and its training in validation; the defaults of a fit."""
     shuffled: bool
-    """Whether the student takes them in random orders, else in turn."""
+    """Whether the student uses them in random orders, else in turn."""
     metric: str
-    """The validation metric."""
+    """Validation metric."""
     start: float
-    """Its value for students trained on the sequences before anything was learned."""
+    """Validation metric of students trained on the initial sequences."""
     exact: float
-    """Its value for students trained on the best sequences, as learned."""
+    """Validation metric of students trained on the best sequences in float32."""
     stored: float
-    """Its value for students trained on the stored sequences, with 8 bits per number."""
+    """Validation metric of students trained on the stored sequences, with 8 bits per number."""
 
 
 class SyntheticManifest(_Record):
-    """Everything about a SyntheticDataset but its numbers."""
+    """Metadata of a SyntheticDataset."""
 
     format: Literal["distill_at_scale/synthetic"] = "distill_at_scale/synthetic"
     version: Literal[1, 2] = 2
-    """1 had no checksum of itself, and is read without"""
+    """Version 1 has no checksum of the manifest, and is read without one."""
     kind: Literal["rows", "sequences"]
     """Rows: users × items; sequences: latent sequences and a decoder."""
     method: str
@@ -69,25 +69,25 @@ class SyntheticManifest(_Record):
     """All settings of the method."""
     parent: ParentRecord
     n_users: int = Field(ge=1)
-    """Synthetic users, or sequences."""
+    """Number of synthetic users or sequences."""
     n_items: int = Field(ge=1)
     sequences: SequencesRecord | None = None
     """Record of sequences; None for rows."""
     curve: list[dict[str, float]] = Field(default_factory=list)
-    """Validations on the way: step, metric, and λ of rows."""
+    """Validations during the run: step, metric, and λ for rows."""
     chosen: dict[str, Selection] = Field(default_factory=dict)
-    """Settings of models, chosen on the parent's validation rows."""
+    """Selections of the models' settings on the parent's validation rows."""
     settings: dict[str, dict[str, float]] = Field(default_factory=dict)
-    """What a fit takes of them, by model."""
+    """The selected settings, by model; the defaults of a fit."""
     cost: dict[str, float] = Field(default_factory=dict)
-    """cpu_s, wall_s and peak_mib of distilling; of sequences also teachers_cpu_s, a part of cpu_s"""
+    """cpu_s, wall_s and peak_mib of the distillation; for sequences also teachers_cpu_s, a part of cpu_s."""
     data: FileRecord
     items: FileRecord
     made_with: dict[str, str]
     """Versions of the software that made it."""
 
     def contradiction(self) -> str | None:
-        """What in the manifest cannot be true beside the rest of it, as a clause; None where nothing is."""
+        """Returns a contradiction between fields of the manifest as a clause; None if there is none."""
         if (self.kind == "sequences") != (self.sequences is not None):
             return f"it says kind {self.kind}, but {'no ' if self.sequences is None else ''}sequences are described"
         if self.data.path == self.items.path:
@@ -96,7 +96,7 @@ class SyntheticManifest(_Record):
 
 
 def is_synthetic(uri: str) -> bool:
-    """Whether a synthetic dataset, and no plain one, lies at ``uri``."""
+    """Returns whether ``uri`` holds a synthetic dataset."""
     file = storage.join(uri, NAME)
     try:
         raw = storage.read_bytes(file)
@@ -105,6 +105,6 @@ def is_synthetic(uri: str) -> bool:
     try:
         found, _ = recorded.parse_json(raw, file, "")
     except DamagedFileError:
-        # Whoever opens it says what is wrong with it.
+        # Opening it reports the damage.
         return SYNTHETIC_FORMAT.encode() in raw
     return found.get("format") == SYNTHETIC_FORMAT

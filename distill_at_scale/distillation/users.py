@@ -1,7 +1,7 @@
-"""The real users that a distiller learns from: one worker's share of them, drawn and masked the same way on any number.
+"""The real users of a distillation: one worker's share, with batches and masks that do not depend on the workers.
 
-Everything drawn is a hash of its place (seed, step, user, item), so that workers need not agree on anything, a
-run goes on after a kill as it would have gone on, and one worker and two see the same batches.
+Every random draw is a hash of (seed, step, user, item). So workers need no communication for it, a resumed run
+continues exactly as an uninterrupted one, and any number of workers sees the same batches.
 """
 
 from __future__ import annotations
@@ -24,25 +24,28 @@ _FEISTEL_ROUNDS = 4
 
 
 class RealUsers:
-    """The train rows of one worker's users as a sparse matrix, and the validation rows of those who are judged.
+    """Train rows of one worker's users as a sparse matrix, and the validation rows of the validation users.
 
-    Practical limits: 8 bytes a train row and 16 a user of this worker's share stay in memory. Users without train
-    rows take their places in the batches all the same: in a sample of few of the users, set a larger batch_size.
+    Practical limits: 8 bytes per train row and 16 per user of this worker's share stay in memory. Users without train
+    rows occupy positions of the batches: for a sample with few of the users, set a larger batch_size.
 
     Attributes:
         n_users, n_items: Size of the whole dataset.
-        n_rows: train rows of all workers' users, distinct pairs.
-        n_filled: users with train rows, of all workers.
+        n_rows: Number of train rows over all workers, as distinct pairs.
+        n_filled: Number of users with train rows over all workers.
         numbers: int64 [u], this worker's users with train rows, ascending.
         matrix: float32 CSR [u, n_items], their train rows, binary.
-        has_validation: whether there is anything to judge on.
+        has_validation: Whether any validation user has validation rows.
 
     Args:
-        source: this worker's share.
-        communicator: the workers that distill together.
+        source: This worker's share.
+        communicator: Connection to the other workers.
         seed: Random seed.
-        judged: about how many users are judged on validation, of all workers; drawn by hash.
-        device: where numbers are added up over the workers.
+        judged: Approximate number of validation users over all workers, drawn by hash.
+        device: Device on which sums over the workers are computed.
+
+    Raises:
+        DasError: No worker has train rows.
     """
 
     def __init__(
@@ -78,22 +81,22 @@ class RealUsers:
             raise DasError("There are no train rows to distill.")
 
     def added(self, *numbers: float) -> list[float]:
-        """Each number's sum over the workers."""
+        """Returns the sum of each number over the workers."""
         totals = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         self.communicator.all_reduce(totals)
         return totals.tolist()
 
     def batch(self, step: int, size: int) -> tuple[sp.csr_array, np.ndarray]:
-        """This worker's users of the batch of a step.
+        """Returns this worker's users of the batch of a step.
 
-        All users come once before any comes again, in an order that is drawn again each time.
+        Each epoch visits every user once, in a new random order.
 
         Args:
-            step: counted from 0.
-            size: users of the whole batch, over all workers.
+            step: Number of the step, from 0.
+            size: Number of users in the batch over all workers.
 
         Returns:
-            their train rows, CSR [b, n_items], and their numbers [b].
+            Their train rows, CSR [b, n_items], and their numbers [b].
         """
         positions = step * size + np.arange(size, dtype=np.uint64)
         rounds, places = np.divmod(positions, np.uint64(self.n_users))
@@ -102,11 +105,12 @@ class RealUsers:
         )
 
     def hide(self, rows: sp.csr_array, users: np.ndarray, step: int, share: float) -> tuple[sp.csr_array, sp.csr_array]:
-        """Splits train rows at random into what a step may see and what it must predict.
+        """Splits train rows at random into inputs and hidden targets.
 
         Args:
             rows, users: Rows and users of a batch.
-            share: Share of the rows that are hidden, in [0, 1).
+            step: Number of the step.
+            share: Share of the rows to hide, in [0, 1).
 
         Returns:
             (inputs, hidden), CSR [b, n_items] each.
@@ -117,10 +121,10 @@ class RealUsers:
         return _keep(rows, ~hidden), _keep(rows, hidden)
 
     def drawn(self, n: int) -> torch.Tensor:
-        """The train rows of ``n`` distinct users drawn at random, float32 [n, n_items], the same on every worker.
+        """Returns the train rows of ``n`` distinct random users, float32 [n, n_items], the same on every worker.
 
         Raises:
-            DasError: when fewer than ``n`` have rows.
+            DasError: Fewer than ``n`` users have train rows.
         """
         if n > self.n_filled:
             raise DasError(f"--users {n:,} is more than the {self.n_filled:,} users with train rows; set fewer.")
@@ -138,18 +142,17 @@ class RealUsers:
         self.communicator.all_reduce(rows)
         return rows
 
-    def judge(self, score: Callable[[Interactions], np.ndarray], metric: str, name: str) -> float:
-        """A validation metric over all workers' judged users, the same number on each worker; arguments as of
-        :meth:`validated`."""
+    def validation_metric(self, score: Callable[[Interactions], np.ndarray], metric: str, name: str) -> float:
+        """Returns a metric over the validation users of all workers, the same on each worker; see :meth:`validated`."""
         return self.validated(score, metric, name).metric
 
     def validated(self, score: Callable[[Interactions], np.ndarray], metric: str, name: str) -> Validated:
-        """What the validation of all workers' judged users found, the same on each worker.
+        """Evaluates the validation users of all workers; the result is the same on each worker.
 
         Args:
-            score: from histories to scores [b, n_items].
-            metric: as ``ndcg@10``; of the ranking metrics.
-            name: for messages.
+            score: Function from histories to scores [b, n_items].
+            metric: Ranking metric, such as ``ndcg@10``.
+            name: Name in messages.
         """
         evaluator = evaluator_of(metric, np.ones(self.n_items), name)
         for train, heldout in self._validation:
@@ -162,7 +165,7 @@ class RealUsers:
         return sp.csr_array(self.matrix[here[mine]]), users[mine].astype(np.int64)
 
     def _places(self, users: np.ndarray) -> np.ndarray:
-        """Row of each user in this worker's matrix, -1 where it is another worker's, or has no rows."""
+        """Returns the row of each user in this worker's matrix; -1 for users of other workers or without rows."""
         wanted = users.astype(np.int64)
         places = np.minimum(np.searchsorted(self.numbers, wanted), max(len(self.numbers) - 1, 0))
         if not len(self.numbers):
@@ -170,16 +173,16 @@ class RealUsers:
         return np.where(self.numbers[places] == wanted, places, -1)
 
     def _judged(self, heldout: Interactions, judged: int) -> np.ndarray:
-        """Positions of the users that are judged."""
+        """Returns the positions of the validation users."""
         begin = hashing.stream("distillation/judged users", self._seed)
         share = judged / max(self.n_users, 1)
         return np.flatnonzero((heldout.counts > 0) & hashing.drawn(begin, heldout.users, share))
 
 
 def _permuted(places: np.ndarray, n: int, begin: hashing.Stream, rounds: np.ndarray) -> np.ndarray:
-    """Where each of the places 0 … n − 1 goes in a random permutation, one for each round; nothing is stored.
+    """Applies a random permutation of 0 … n − 1, one for each round, without storing it.
 
-    A Feistel network permutes numbers with twice this many bits; a number outside [0, n) passes through it again
+    A Feistel network permutes numbers with twice ``half`` bits; it is applied again to results outside [0, n)
     (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002).
     """
     half = max(1, (max(n - 1, 1).bit_length() + 1) // 2)
@@ -196,7 +199,7 @@ def _permuted(places: np.ndarray, n: int, begin: hashing.Stream, rounds: np.ndar
 
 
 def _keep(rows: sp.csr_array, entries: np.ndarray) -> sp.csr_array:
-    """The entries of a binary CSR that are marked."""
+    """Returns a CSR matrix with only the marked entries."""
     before = ragged.offsets(entries)
     values = rows.data[entries]
     return sp.csr_array((values, rows.indices[entries], before[rows.indptr]), shape=rows.shape)

@@ -58,9 +58,9 @@ def make_farzi(
     """Eight steps of two sequences at a time, with one untrained teacher; the validation metric is minus a norm."""
     config, student = FarziLoopConfig(**{**SMALL, **changed}), make_student()
     teachers = [Teacher(student, student.draw(77))]
-    lessons = OuterBatches(make_rows(), LENGTH, config.least_context, config.seed)
+    outer_batches = OuterBatches(make_rows(), LENGTH, config.least_context, config.seed)
 
     def validate(parameters: Parameters) -> float:
         return -float(parameters["items.weight"].norm())
 
-    return Farzi(config, student, latent or make_latent(), lessons, teachers, validate, communicator, students)
+    return Farzi(config, student, latent or make_latent(), outer_batches, teachers, validate, communicator, students)

@@ -189,5 +189,5 @@ def test_parameters_of_two_kinds_and_a_foreign_state_are_refused() -> None:
     with pytest.raises(DasError, match="tree of floating-point tensors"):
         unroll(lambda p, d, s: p["a"].sum(), {"a": torch.arange(2)}, None, Adam(), torch.ones(1))
     _, state = unroll(lambda p, d, s: p.sum(), torch.zeros(2), None, SGD(), torch.ones(1))
-    with pytest.raises(DasError, match="not of these parameters and this optimizer"):
+    with pytest.raises(DasError, match="does not match the parameters and the optimizer"):
         unroll(lambda p, d, s: p.sum(), torch.zeros(2), None, Adam(), torch.ones(1), start=state)

@@ -83,11 +83,11 @@ def test_the_gradient_of_a_window_is_that_of_finite_differences(coupled: bool) -
     latent = latent.with_tensors([tensor.double().requires_grad_() for tensor in latent.tensors])
     student = make_student()
     drawn = {name: value.double() for name, value in student.draw(3).items()}
-    lesson = OuterBatches(make_rows(), LENGTH, 2, seed=0).draw(6, 16, 0)
+    batch = OuterBatches(make_rows(), LENGTH, 2, seed=0).draw(6, 16, 0)
 
     def loss(tensors: list[torch.Tensor]) -> torch.Tensor:
         trained, _ = run_inner_loop(student, latent.with_tensors(tensors), InnerLoop(2, 0.02), drawn, None, 4)
-        return outer_loss(student, trained, lesson, [], 0.0)
+        return outer_loss(student, trained, batch, [], 0.0)
 
     found = torch.autograd.grad(loss(latent.tensors), latent.tensors)
     for k, gradient in enumerate(found):
@@ -157,7 +157,7 @@ def test_trajectories_stand_at_all_ages_from_the_first_and_begin_anew() -> None:
     start = {name: value.clone() for name, value in second.parameters.items()}
     seed = hashing.stream("farzi/inner_loop", 0, 0, 1, 0)
     inner_loop = InnerLoop(2, other._config.student_rate, True, seed)
-    other._lesson(0, 1)
+    other._window(0, 1)
     slow, _ = run_inner_loop(make_student(), make_latent(), inner_loop, start, None, 4)
     for name, value in second.parameters.items():
         torch.testing.assert_close(value, slow[name], rtol=1e-4, atol=1e-6)
@@ -198,7 +198,7 @@ def test_trajectories_begin_at_pretrained_students_as_often_as_is_asked_for() ->
     again.restore(states[4])
     again.run()
     assert torch.equal(numbers(again), numbers(whole))
-    with pytest.raises(DasError, match=r"pretrained=0.5 asks for students of full-data trainings; give some"):
+    with pytest.raises(DasError, match=r"pretrained=0.5 needs students of full-data trainings; pass some"):
         make_farzi(pretrained=0.5)
     with pytest.raises(DasError, match=r"The checkpoint has pretrained students=2, this run 1"):
         make_farzi(pretrained=0.5, students=known[:1]).restore(states[4])
@@ -209,13 +209,13 @@ def test_rates_are_learned_by_their_gradient_and_kept() -> None:
     latent = replace(latent, log_rates=torch.tensor([0.3, -0.2, 0.1])).with_tensors(
         [*(tensor.double() for tensor in latent.tensors), torch.tensor([0.3, -0.2, 0.1]).double().requires_grad_()]
     )
-    student, lesson = make_student(), OuterBatches(make_rows(), LENGTH, 2, seed=0).draw(6, 16, 0)
+    student, batch = make_student(), OuterBatches(make_rows(), LENGTH, 2, seed=0).draw(6, 16, 0)
     drawn = {name: value.double() for name, value in student.draw(3).items()}
     inner_loop = InnerLoop(2, 0.02, n_steps=6)
 
     def loss(log_rates: torch.Tensor) -> torch.Tensor:
         moved = latent.with_tensors([*latent.tensors[:-1], log_rates])
-        return outer_loss(student, run_inner_loop(student, moved, inner_loop, drawn, None, 5)[0], lesson, [], 0.0)
+        return outer_loss(student, run_inner_loop(student, moved, inner_loop, drawn, None, 5)[0], batch, [], 0.0)
 
     rates = latent.log_rates
     assert rates is not None
@@ -248,9 +248,9 @@ def test_in_bfloat16_gradients_come_near_those_in_float32() -> None:
     for mixed in (False, True):
         farzi = make_farzi(mixed=mixed, horizon=9, pool=1, rate=1e-9, student_rate=0.002)
         for _ in range(3):
-            lesson = farzi._lesson(0, 0)
-            assert lesson is not None
-            found.setdefault(mixed, []).append(torch.cat([gradient.flatten() for gradient in lesson[1]]))
+            batch = farzi._window(0, 0)
+            assert batch is not None
+            found.setdefault(mixed, []).append(torch.cat([gradient.flatten() for gradient in batch[1]]))
             assert all(value.dtype == torch.float32 for value in farzi._pools[0][0].parameters.values())
     for window, (plain, mixed_) in enumerate(zip(found[False], found[True])):
         assert not torch.equal(plain, mixed_)
@@ -281,7 +281,7 @@ def test_it_stops_when_validation_brings_nothing() -> None:
 def test_distilling_helps_a_student() -> None:
     """From noise, in a world where the next item follows from the last."""
     rows, student = make_rows(n_users=60), make_student()
-    lessons = OuterBatches(rows, LENGTH, 1, seed=0)
+    outer_batches = OuterBatches(rows, LENGTH, 1, seed=0)
     exam = OuterBatches(make_rows(seed=1), LENGTH, 1, seed=9).draw(40, 100, 0)
 
     def passed(parameters: Any) -> float:
@@ -291,7 +291,7 @@ def test_distilling_helps_a_student() -> None:
     config = FarziLoopConfig(
         steps=60, rate=0.05, batch=2, window=5, horizon=15, pool=3, lesson_users=32, least_context=1, validate_every=20
     )
-    farzi = Farzi(config, student, make_latent(n_sequences=6), lessons, [], passed)
+    farzi = Farzi(config, student, make_latent(n_sequences=6), outer_batches, [], passed)
     best = farzi.run()
     before, after = (
         np.mean([passed(train_student(student, latent, InnerLoop(2, 0.02), 15, seed)) for seed in (50, 51)])

@@ -86,7 +86,7 @@ def test_every_number_comes_back_to_half_a_step_of_its_dimension(coupled: bool) 
 def test_numbers_that_are_none_are_refused(name: str, value: float) -> None:
     latent = replace(make_latent(), log_rates=torch.zeros(2))
     getattr(latent, name).view(-1)[0] = value
-    with pytest.raises(DasError, match=rf"farzi: 1 of [\d,]+ numbers of the {name} are NaN or infinite.*--set rate"):
+    with pytest.raises(DasError, match=rf"farzi: 1 of [\d,]+ values of the {name} are NaN or infinite.*--set rate"):
         quantise(latent)
 
 
@@ -185,7 +185,7 @@ def test_settings_are_the_given_ones_and_then_those_recorded() -> None:
     assert "blocks" not in settings_for("gru4rec", {}, recorded)
     with pytest.raises(DasError, match=r"ease cannot be a student: .* choose sasrec or gru4rec"):
         settings_for("ease", {}, recorded)
-    with pytest.raises(DasError, match="patience is a setting for logs, without a meaning on latent sequences"):
+    with pytest.raises(DasError, match="patience is a setting for logs and does not apply to latent sequences"):
         settings_for("sasrec", {"patience": 3}, recorded)
 
 
@@ -193,5 +193,5 @@ def test_fits_that_cannot_be_are_refused() -> None:
     settings = {**RECORD["settings"], "device": "cpu"}
     with pytest.raises(DasError, match="4 tokens is longer than the student's length=3"):
         fit_sequences(make_latent(), "sasrec", {**settings, "length": 3}, shuffled=False, item_space=None)
-    with pytest.raises(DasError, match="sasrec: its parameters are no numbers any more; set a smaller learning_rate"):
+    with pytest.raises(DasError, match="sasrec: the parameters became NaN or infinite; set a smaller learning_rate"):
         fit_sequences(make_latent(), "sasrec", {**settings, "learning_rate": 1e38}, shuffled=False, item_space=None)

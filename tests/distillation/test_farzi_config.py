@@ -1,4 +1,4 @@
-"""Farzi's way from a log to a start: the recipe's settings, teachers on windows, users drawn by hash."""
+"""Farzi's way from a log to initial sequences: the settings, teachers on windows, users drawn by hash."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from distill_at_scale.distillation.farzi import (
     Teacher,
     WindowExamples,
     drawn_rows,
-    start_by,
-    starters,
+    initial_sequences,
+    initial_teachers,
     teacher_model,
 )
 from distill_at_scale.distillation.students import STUDENTS, create_student
@@ -57,7 +57,7 @@ def test_a_start_is_no_wider_than_its_tokens() -> None:
     """And its sequences may be as long as the student reads."""
     student = make_student(length=4)
     config = FarziConfig(sequences=3, length=4)
-    start = start_by(config, [Teacher(student, student.draw(0))], make_rows())
+    start = initial_sequences(config, [Teacher(student, student.draw(0))], make_rows())
     assert [tuple(tensor.shape) for tensor in start.tensors] == [(3, 4, N_ITEMS), (N_ITEMS, N_ITEMS), (3, 4, N_ITEMS)]
 
 
@@ -69,8 +69,8 @@ def test_a_random_start_is_noise_of_that_seed(coupled: bool) -> None:
     found = []
     for seed in (3, 3, 4):
         config = FarziConfig(sequences=20, length=40, start="random", coupled=coupled, width=8, seed=seed)
-        assert starters(config, teachers, make_rows(), lambda parameters: 0.0) == teachers
-        found.append(start_by(config, teachers, make_rows()))
+        assert initial_teachers(config, teachers, make_rows(), lambda parameters: 0.0) == teachers
+        found.append(initial_sequences(config, teachers, make_rows()))
     shapes = [(20, 40, 8), (8, N_ITEMS), (20, 40, 8)]
     assert [tuple(tensor.shape) for tensor in found[0].tensors] == shapes[: 3 - coupled]
     assert all(torch.equal(a, b) for a, b in zip(found[0].tensors, found[1].tensors))

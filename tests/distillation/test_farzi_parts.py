@@ -1,4 +1,4 @@
-"""Farzi's parts: lessons, the outer loss, the start, latent sequences, curricula."""
+"""Farzi's parts: outer batches, the outer loss, the start, latent sequences, curricula."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from distill_at_scale.distillation.farzi import (
     OuterBatches,
     Teacher,
     consensus,
+    dissimilarity,
+    initialise_from_teachers,
     outer_loss,
     real_sequences,
-    start_from_teachers,
-    unlikeness,
 )
 from distill_at_scale.distillation.farzi.initialisation import _factorised
 from distill_at_scale.errors import DasError
@@ -31,17 +31,17 @@ def histories() -> list[list[int]]:
     return [rows.items[a:b].tolist() for a, b in zip(rows.offsets, rows.offsets[1:])]
 
 
-def test_a_lesson_asks_what_came_next_after_enough_context() -> None:
-    lessons, everyone = OuterBatches(make_rows(), LENGTH, 2, seed=3), histories()
-    lesson = lessons.draw(20, 1000, 4)
+def test_a_batch_asks_what_came_next_after_enough_context() -> None:
+    outer_batches, everyone = OuterBatches(make_rows(), LENGTH, 2, seed=3), histories()
+    batch = outer_batches.draw(20, 1000, 4)
     widths = set()
     for number, (row, column, answer) in enumerate(
-        zip(lesson.rows.tolist(), lesson.columns.tolist(), lesson.answers.tolist())
+        zip(batch.rows.tolist(), batch.columns.tolist(), batch.answers.tolist())
     ):
-        context = [item for item in lesson.items[row, : column + 1].tolist() if item != N_ITEMS]
+        context = [item for item in batch.items[row, : column + 1].tolist() if item != N_ITEMS]
         widths.add(len(context))
         assert len(context) >= 2
-        seen = set(lesson.seen_items[lesson.seen_rows == number].tolist())
+        seen = set(batch.seen_items[batch.seen_rows == number].tolist())
         # Some user's history has the context, then the answer, and before it what counts as seen.
         found = [
             items
@@ -55,13 +55,13 @@ def test_a_lesson_asks_what_came_next_after_enough_context() -> None:
     assert widths == {2, 3, 4, 5}
 
 
-def test_lessons_depend_on_their_place_alone_and_have_no_more_places_than_asked() -> None:
-    lessons = OuterBatches(make_rows(), LENGTH, 2, seed=3)
-    lessons.draw(4, 5, 1)
+def test_batches_depend_on_their_place_alone_and_have_no_more_places_than_asked() -> None:
+    outer_batches = OuterBatches(make_rows(), LENGTH, 2, seed=3)
+    outer_batches.draw(4, 5, 1)
     first, again, other = (
-        lessons.draw(4, 5, 2),
+        outer_batches.draw(4, 5, 2),
         OuterBatches(make_rows(), LENGTH, 2, 3).draw(4, 5, 2),
-        lessons.draw(4, 5, 3),
+        outer_batches.draw(4, 5, 3),
     )
     assert torch.equal(first.items, again.items)
     assert torch.equal(first.answers, again.answers)
@@ -77,26 +77,26 @@ def test_the_outer_loss_is_its_definition() -> None:
     generator = torch.Generator().manual_seed(0)
     for values in (parameters, *(teacher.parameters for teacher in teachers)):
         values["items.weight"][:-1] = torch.randn(N_ITEMS, 8, generator=generator)
-    lesson = OuterBatches(make_rows(), LENGTH, 2, seed=3).draw(3, 5, 0)
+    batch = OuterBatches(make_rows(), LENGTH, 2, seed=3).draw(3, 5, 0)
 
     def distribution(values: dict[str, torch.Tensor], number: int) -> list[float]:
-        row, column = int(lesson.rows[number]), int(lesson.columns[number])
-        state = student.states(values, lesson.items[row : row + 1])[0, column]
+        row, column = int(batch.rows[number]), int(batch.columns[number])
+        state = student.states(values, batch.items[row : row + 1])[0, column]
         scores = (student.table(values) @ state).tolist()
-        seen = lesson.seen_items[lesson.seen_rows == number].tolist()
+        seen = batch.seen_items[batch.seen_rows == number].tolist()
         odds = [0.0 if item in seen else math.exp(score) for item, score in enumerate(scores)]
         return [value / sum(odds) for value in odds]
 
     hard = soft = 0.0
-    for number, answer in enumerate(lesson.answers.tolist()):
+    for number, answer in enumerate(batch.answers.tolist()):
         own = distribution(parameters, number)
         theirs = np.mean([distribution(teacher.parameters, number) for teacher in teachers], axis=0)
         hard -= math.log(own[answer]) / 5
         soft += sum(p * math.log(p / q) for p, q in zip(theirs, own) if p > 0) / 5
-    assert float(outer_loss(student, parameters, lesson, teachers, 0.7)) == pytest.approx(
+    assert float(outer_loss(student, parameters, batch, teachers, 0.7)) == pytest.approx(
         0.3 * hard + 0.7 * soft, rel=1e-5
     )
-    assert float(outer_loss(student, parameters, lesson, [], 0.7)) == pytest.approx(hard, rel=1e-5)
+    assert float(outer_loss(student, parameters, batch, [], 0.7)) == pytest.approx(hard, rel=1e-5)
 
 
 def test_unlikeness_is_one_minus_the_alignment_of_the_centred_gram_matrices() -> None:
@@ -104,31 +104,31 @@ def test_unlikeness_is_one_minus_the_alignment_of_the_centred_gram_matrices() ->
     centre = np.eye(7) - np.ones((7, 7)) / 7
     gram = [centre @ (part @ part.T).numpy() @ centre for part in (x, y)]
     aligned = np.trace(gram[0] @ gram[1]) / math.sqrt(np.trace(gram[0] @ gram[0]) * np.trace(gram[1] @ gram[1]))
-    assert float(unlikeness(x, y)) == pytest.approx(1 - aligned, rel=1e-9)
+    assert float(dissimilarity(x, y)) == pytest.approx(1 - aligned, rel=1e-9)
     turned = torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))[0]
-    assert float(unlikeness(x, 2.5 * x @ turned + 1)) == pytest.approx(0, abs=1e-9)
+    assert float(dissimilarity(x, 2.5 * x @ turned + 1)) == pytest.approx(0, abs=1e-9)
 
 
 def test_alignment_adds_the_mean_unlikeness_to_the_outer_loss(monkeypatch: pytest.MonkeyPatch) -> None:
-    student, lesson = make_student(), OuterBatches(make_rows(), LENGTH, 2, seed=3).draw(6, 16, 0)
+    student, batch = make_student(), OuterBatches(make_rows(), LENGTH, 2, seed=3).draw(6, 16, 0)
     parameters, teachers = student.draw(1), [Teacher(student, student.draw(k)) for k in (8, 9)]
     states = [
-        student.states(p, lesson.items)[lesson.rows, lesson.columns]
+        student.states(p, batch.items)[batch.rows, batch.columns]
         for p in (parameters, *(t.parameters for t in teachers))
     ]
-    extra = 0.3 * np.mean([float(unlikeness(states[0], other)) for other in states[1:]])
+    extra = 0.3 * np.mean([float(dissimilarity(states[0], other)) for other in states[1:]])
     for above in (N_ITEMS, N_ITEMS - 1):
         monkeypatch.setattr(soft_tokens, "CHUNKED_ABOVE", above)
         for share in (0.0, 0.7):
-            plain, aligned = (float(outer_loss(student, parameters, lesson, teachers, share, a)) for a in (0.0, 0.3))
+            plain, aligned = (float(outer_loss(student, parameters, batch, teachers, share, a)) for a in (0.0, 0.3))
             assert aligned - plain == pytest.approx(extra, rel=1e-3)
-    assert float(outer_loss(student, parameters, lesson, [], 0.0, 0.3)) == float(
-        outer_loss(student, parameters, lesson, [], 0.0)
+    assert float(outer_loss(student, parameters, batch, [], 0.0, 0.3)) == float(
+        outer_loss(student, parameters, batch, [], 0.0)
     )
 
 
 def test_the_outer_loss_in_chunks_of_places_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    student, lesson = make_student(), OuterBatches(make_rows(), LENGTH, 2, seed=3).draw(20, 41, 4)
+    student, batch = make_student(), OuterBatches(make_rows(), LENGTH, 2, seed=3).draw(20, 41, 4)
     teachers = [Teacher(student, {name: value.double() for name, value in student.draw(k).items()}) for k in (8, 9)]
     monkeypatch.setattr(soft_tokens, "_LEAST_PLACES", 5)
     monkeypatch.setattr(soft_tokens, "_CHUNK_BYTES", 1)
@@ -137,7 +137,7 @@ def test_the_outer_loss_in_chunks_of_places_is_the_same(monkeypatch: pytest.Monk
         monkeypatch.setattr(soft_tokens, "CHUNKED_ABOVE", above)
         parameters = {name: value.double().requires_grad_() for name, value in student.draw(1).items()}
         for known in (teachers, []):
-            loss = outer_loss(student, parameters, lesson, known, 0.7)
+            loss = outer_loss(student, parameters, batch, known, 0.7)
             found.append([loss, *torch.autograd.grad(loss, list(parameters.values()))])
     for whole, chunked in zip(found[:2], found[2:]):
         assert max(part.abs().max() for part in whole[1:]) > 1e-2
@@ -152,7 +152,7 @@ def test_real_sequences_are_the_newest_items_of_users() -> None:
     assert all(sequence in newest for sequence in found.tolist())
     assert not np.array_equal(found, real_sequences(make_rows(), 6, 5, seed=2))
     with pytest.raises(
-        DasError, match=r"Only \d+ users have 9 train rows or more, 30 are needed; ask for fewer or shorter"
+        DasError, match=r"Only \d+ users have 9 train rows or more, 30 are needed; set fewer or shorter"
     ):
         real_sequences(make_rows(), 30, 9, seed=1)
 
@@ -169,7 +169,7 @@ def test_joined_real_sequences_are_users_laid_end_to_end() -> None:
     assert found.tolist() == [laid[k * longest : (k + 1) * longest] for k in range(n)]
     five = real_sequences(rows, 8, 5, seed=1, joined=True).ravel().tolist()
     assert five == [item for k in order if rows.counts[k] > 1 for item in histories()[k][-5:]][:40]
-    with pytest.raises(DasError, match=rf"{n + 1} sequences of {longest} items are more than the [\d,]+ train rows"):
+    with pytest.raises(DasError, match=rf"{n + 1} sequences of {longest} items need more than the [\d,]+ train rows"):
         real_sequences(rows, n + 1, longest, seed=1, joined=True)
     with pytest.raises(DasError, match=rf"Only 0 users have {longest + 1} train rows or more, 1 is needed"):
         real_sequences(rows, 1, longest + 1, seed=1, joined=True)
@@ -188,7 +188,7 @@ def test_a_start_of_full_width_is_what_the_teachers_say(coupled: bool) -> None:
     rows, student = make_rows(), make_student()
     teachers = [Teacher(student, student.draw(k)) for k in (1, 2)]
     made = {"sharpness": 3.0, "foresight": 2.0, "popularity": 0.3, "seed": 1}
-    latent = start_from_teachers(teachers, rows, 6, 4, N_ITEMS, coupled=coupled, **made)  # type: ignore[arg-type]
+    latent = initialise_from_teachers(teachers, rows, 6, 4, N_ITEMS, coupled=coupled, **made)  # type: ignore[arg-type]
     items = torch.from_numpy(real_sequences(rows, 6, 4 + (not coupled), seed=1))
     table = torch.cat([student.table(teacher.parameters) for teacher in teachers], dim=1).double()
     table = table - table.mean(dim=0)
@@ -225,7 +225,7 @@ def test_a_narrow_start_is_the_best_product_and_a_wide_one_has_room_to_learn() -
 def test_a_start_wider_than_the_tokens_is_refused() -> None:
     student = make_student()
     with pytest.raises(DasError, match=f"width={N_ITEMS + 1} is more than {N_ITEMS}"):
-        start_from_teachers(
+        initialise_from_teachers(
             [Teacher(student, student.draw(0))],
             make_rows(),
             6,
@@ -264,7 +264,7 @@ def test_the_consensus_is_nearer_to_all_teachers_than_the_one_it_starts_from() -
     # Fresh parameters are small, and what they predict is all alike.
     drawn = [{name: 20 * value for name, value in student.draw(seed).items()} for seed in (1, 2, 3)]
     teachers = [Teacher(student, parameters) for parameters in drawn]
-    lessons = OuterBatches(make_rows(), LENGTH, 1, seed=3)
+    outer_batches = OuterBatches(make_rows(), LENGTH, 1, seed=3)
     unseen = OuterBatches(make_rows(seed=9), LENGTH, 1, seed=4).draw(40, 400, 0)
 
     def closeness(parameters: dict[str, torch.Tensor]) -> float:
@@ -276,15 +276,15 @@ def test_the_consensus_is_nearer_to_all_teachers_than_the_one_it_starts_from() -
         seen.append(closeness(parameters))
         return seen[-1]
 
-    found = consensus(teachers, lessons, 120, validate)
+    found = consensus(teachers, outer_batches, 120, validate)
     assert len(seen) == 3  # the teachers
     assert closeness(found.parameters) > max(seen) + 0.05
-    again = consensus(teachers, lessons, 120, closeness)
+    again = consensus(teachers, outer_batches, 120, closeness)
     for name, value in found.parameters.items():
         assert torch.equal(again.parameters[name], value)
     # It begins with the best teacher, and leaves it as it was.
     spoiled, before = iter([0.0, 2.0, 1.0]), {name: value.clone() for name, value in drawn[1].items()}
-    best = consensus(teachers, lessons, 0, lambda parameters: next(spoiled))
+    best = consensus(teachers, outer_batches, 0, lambda parameters: next(spoiled))
     assert all(torch.equal(best.parameters[name], value) for name, value in before.items())
-    consensus(teachers, lessons, 5, lambda parameters: float(parameters is drawn[1]))
+    consensus(teachers, outer_batches, 5, lambda parameters: float(parameters is drawn[1]))
     assert all(torch.equal(drawn[1][name], value) for name, value in before.items())

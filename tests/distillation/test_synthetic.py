@@ -91,7 +91,7 @@ def test_what_is_no_synthetic_dataset_is_refused(tmp_path: Path, made: Synthetic
     (tmp_path / "begun" / "_work").mkdir(parents=True)
     with pytest.raises(DasError, match="run the same das distill again"):
         SyntheticDataset.open(str(tmp_path / "begun"))
-    with pytest.raises(DasError, match="holds a dataset, not synthetic users or sequences; `das distill` makes them"):
+    with pytest.raises(DasError, match="holds a dataset, not synthetic users or sequences; distill it"):
         SyntheticDataset.open(parent.uri)
     manifest = tmp_path / "made" / "manifest.json"
     content = json.loads(manifest.read_text())

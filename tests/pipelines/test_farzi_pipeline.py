@@ -255,13 +255,13 @@ def test_refusals(tmp_path: Path, data: Dataset) -> None:
         output=str(tmp_path / "timeless"),
         split="20_percent_hist",
     )
-    with pytest.raises(DasError, match=r"farzi goes by time, but .* has no timestamps"):
+    with pytest.raises(DasError, match=r"farzi needs timestamps, but .* has none"):
         distill(**asked(timeless, output))
     assert not output.exists()
 
 
 def test_sequences_longer_than_the_data_are_refused(tmp_path: Path, data: Dataset) -> None:
-    with pytest.raises(DasError, match="Only 0 users have 41 train rows or more, 1 is needed; ask for fewer or"):
+    with pytest.raises(DasError, match="Only 0 users have 41 train rows or more, 1 is needed; set fewer or"):
         in_process(data, tmp_path / "made", length=40)
 
 

@@ -1,19 +1,19 @@
-"""Which states of a trajectory are kept, and which are computed again on the way back.
+"""Checkpointing policies: which states of a trajectory are kept, and which are recomputed in the backward pass.
 
-A state is the parameters with the optimizer's vectors: 3P numbers for Adam. The way back needs the states before
-step T, T − 1, …, 1 in turn; each policy says where to leave a snapshot when walking on from one. A step whose
-gradient was recorded, P numbers, is taken again by the optimizer's arithmetic alone, to the same bits: so every state
-can be had back for a third of its size.
+A state is the parameters and the optimizer's vectors: 3P numbers for Adam. The backward pass needs the states before
+steps T, T − 1, …, 1 in turn; a policy decides where the forward pass leaves snapshots. A step whose gradient (P
+numbers) was recorded is repeated by the optimizer's arithmetic alone, bit for bit, so every state can be restored for a
+third of its size.
 
 ================  ======================  ===============  ================================================
-policy            states held, at most    gradients held   plain steps taken again, for T steps
+policy            states held, at most    gradients held   forward steps repeated, for T steps
 ================  ======================  ===============  ================================================
 ``EveryState``    log2 T + 1              T                0
 ``EveryKth(k)``   T/k + log2 k + 2        k                T
-``Snapshots(s)``  s + 1                   0                the least possible; s = log2 T: .7T (20), 1.9T (200)
+``Snapshots(s)``  s + 1                   0                the minimum; s = log2 T: 0.7T (20), 1.9T (200)
 ================  ======================  ===============  ================================================
 
-A plain step costs about a quarter of a step of the way back; the arithmetic alone, next to nothing.
+A forward step costs about a quarter of a backward step; the arithmetic alone costs next to nothing.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Gradient = TypeVar("Gradient")
 
 
 class Keep(ABC):
-    """A policy."""
+    """A checkpointing policy."""
 
     def records(self, again: bool) -> bool:
-        """Whether the gradients of steps are kept, of those taken ``again`` or for the first time."""
+        """Returns whether gradients are recorded for repeated steps (``again``) or for steps taken the first time."""
         return False
 
     def fitted(self, n_steps: int) -> Keep:
@@ -43,19 +43,19 @@ class Keep(ABC):
 
     @abstractmethod
     def stride(self, here: int, distance: int, held: int, again: bool) -> int:
-        """Steps to walk from a snapshot until the next one, from 1 to ``distance``.
+        """Returns the number of steps from a snapshot to the next one, from 1 to ``distance``.
 
         Args:
-            here: steps before the snapshot.
-            distance: steps from the snapshot to the state that is wanted.
-            held: snapshots held, that one included.
-            again: whether these steps have been taken before.
+            here: Number of steps before the snapshot.
+            distance: Number of steps from the snapshot to the wanted state.
+            held: Number of snapshots held, including that one.
+            again: Whether these steps are repeated.
         """
 
 
 @dataclass(frozen=True)
 class EveryState(Keep):
-    """The fastest: every gradient is kept, and log2 T states to start from."""
+    """The fastest policy: keeps every gradient, and log2 T states."""
 
     n_steps: int = 2
     """T, set by :meth:`fitted`."""
@@ -72,7 +72,7 @@ class EveryState(Keep):
 
 @dataclass(frozen=True)
 class EveryKth(Keep):
-    """Every k-th state; the k between two of them are replayed together, their gradients kept meanwhile."""
+    """Keeps every k-th state; the k steps between two of them are repeated together, and their gradients recorded."""
 
     k: int
 
@@ -83,7 +83,7 @@ class EveryKth(Keep):
     def stride(self, here: int, distance: int, held: int, again: bool) -> int:
         if not again:
             return min(self.k, distance)
-        # Held are this stretch's first state, those of the stretches before it, and what was left inside this one.
+        # Held are the first states of this stretch and of all stretches before it, and snapshots within this one.
         return Snapshots.logarithmic(self.k).stride(here, distance, held - here // self.k, again)
 
     def records(self, again: bool) -> bool:
@@ -92,7 +92,7 @@ class EveryKth(Keep):
 
 @dataclass(frozen=True)
 class Snapshots(Keep):
-    """A fixed number of states, placed so that the fewest steps are taken again.
+    """Keeps a fixed number of states, placed so that the fewest steps are repeated.
 
     Source: Griewank, Walther, "Algorithm 799: revolve" (ACM TOMS 2000): with s snapshots and no step taken more than
     r times, C(s + r, s) steps can be reversed.
@@ -106,11 +106,11 @@ class Snapshots(Keep):
 
     @classmethod
     def logarithmic(cls, n_steps: int) -> Snapshots:
-        """log2 T of them."""
+        """Returns a policy with log2 T snapshots."""
         return cls(max(1, math.ceil(math.log2(max(n_steps, 2)))))
 
     def stride(self, here: int, distance: int, held: int, again: bool) -> int:
-        # The state before a step is wanted, and that step is part of the chain that is to be reversed from here.
+        # The wanted state precedes a step, which also belongs to the chain to be reversed from here.
         s, length = self.n - held + 1, distance + 1
         if s <= 1:
             return distance
@@ -122,7 +122,7 @@ class Snapshots(Keep):
 
 
 class Trail(Generic[State, Gradient]):
-    """The snapshots of one trajectory, on the way there and back."""
+    """The snapshots of one trajectory in the forward and the backward pass."""
 
     def __init__(
         self,
@@ -131,21 +131,21 @@ class Trail(Generic[State, Gradient]):
         gradient: Callable[[State, int], Gradient],
         step: Callable[[State, Gradient, int], State],
     ) -> None:
-        """``gradient(state, k)`` is that of step k (from 0), at the state before it; ``step`` takes the step."""
+        """``gradient(state, k)`` returns the gradient of step k (from 0) at the state before it; ``step`` takes it."""
         self._keep, self._gradient, self._step = keep, gradient, step
         self._held: list[tuple[int, State]] = [(0, start)]
         self._recorded: dict[int, Gradient] = {}
 
     def there(self, n_steps: int) -> State:
-        """Walks the whole way once; the state at its end, which is not held."""
+        """Runs the forward pass; returns the final state, which is not held."""
         self._keep = self._keep.fitted(n_steps)
         if not n_steps:
             return self._held[0][1]
-        # The state before the last step is held: it is the first that is wanted.
+        # The state before the last step is held, since the backward pass needs it first.
         return self._walk(self._go_to(n_steps - 1, again=False), n_steps - 1, again=False)
 
     def before(self, k: int) -> State:
-        """The state before step ``k``; ask for the last step first, then downwards. Later states are forgotten."""
+        """Returns the state before step ``k``; call it for the last step first, then downwards. Drops later states."""
         while self._held[-1][0] > k:
             self._held.pop()
         self._recorded.pop(k, None)
@@ -160,7 +160,7 @@ class Trail(Generic[State, Gradient]):
         return self._step(state, g, k)
 
     def _go_to(self, place: int, again: bool) -> State:
-        """The state at ``place``, from the last snapshot on, leaving new ones on the way and there."""
+        """Returns the state at ``place``, computed from the last snapshot; leaves new snapshots between and there."""
         here, state = self._held[-1]
         while here < place:
             stop = here + self._keep.stride(here, place - here, len(self._held), again)

@@ -1,19 +1,19 @@
-"""Optimizers that can be differentiated: one step forwards, and the same step's derivative backwards.
+"""Differentiable optimizers: a forward step, and the derivative of the same step.
 
 All quantities are vectors over all parameters. A bar over a quantity is the outer loss's derivative with respect to it.
-Forwards they do what torch's optimizers of the same names do (tests compare them).
+Forward steps equal those of torch's optimizers of the same names (tests compare them).
 
 **Adam** (Kingma, Ba, ICLR 2015), with c1 = 1 − β1^t, c2 = 1 − β2^t::
 
     m = β1 m' + (1 − β1) g ;  v = β2 v' + (1 − β2) g² ;  s = sqrt(v/c2 + ε_root) ;  q = s + ε ;  θ = θ' − lr (m/c1)/q
 
     lr̄ = −⟨θ̄, (m/c1)/q⟩ ;  m̄ −= (lr/c1) θ̄/q ;  v̄ += (lr/c1) θ̄ m/(2 c2 s q²)   (0 where s = 0)
-    ḡ = (1 − β1) m̄ + 2 (1 − β2) g v̄ ;  m̄' = β1 m̄ ;  v̄' = β2 v̄ ;  θ̄' = θ̄ + what comes through g
+    ḡ = (1 − β1) m̄ + 2 (1 − β2) g v̄ ;  m̄' = β1 m̄ ;  v̄' = β2 v̄ ;  θ̄' = θ̄ + contribution through g
 
 **AdamW** (Loshchilov, Hutter, ICLR 2019): θ = (1 − lr wd) θ' − …, so θ̄' = (1 − lr wd) θ̄ and lr̄ −= wd ⟨θ̄, θ'⟩.
 **SGD with momentum**: b = μ b' + g ; θ = θ' − lr b.  lr̄ = −⟨θ̄, b⟩ ; b̄ −= lr θ̄ ; ḡ = b̄ ; b̄' = μ b̄.
-**Weight decay as an L2 penalty** (not decoupled): g = ĝ + wd θ', so ḡ passes on to ĝ and θ̄' += wd ḡ.
-**Clipping by the global norm**: ĝ = a g with a = c/(‖g‖ + 1e-6) where that is below 1;
+**Weight decay as an L2 penalty** (not decoupled): g = ĝ + wd θ', so ĝ̄ = ḡ and θ̄' += wd ḡ.
+**Clipping by the global norm**: ĝ = a g with a = min(1, c/(‖g‖ + 1e-6)); for a < 1,
 ḡ = a ĝ̄ − a ⟨g, ĝ̄⟩ g/(‖g‖ (‖g‖ + 1e-6)).
 """
 
@@ -27,40 +27,40 @@ import torch
 _CLIP_EPS = 1e-6  # torch.nn.utils.clip_grad_norm_ adds it to the norm
 
 Vectors = tuple[torch.Tensor, ...]
-"""The parameters θ and the optimizer's own vectors (its slots), each [P]."""
+"""The parameters θ and the optimizer's state vectors (its slots), each [P]."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer(ABC):
-    """A rule that makes θ_t of θ_{t−1} and the gradient there."""
+    """A rule that computes θ_t from θ_{t−1} and the gradient there."""
 
     clip_norm: float | None = None
-    """Largest global norm of a gradient; larger ones are scaled down to it, before anything else."""
+    """Maximum global norm of a gradient; larger gradients are scaled down to it first."""
     weight_decay: float = 0.0
-    """wd."""
+    """wd, the weight decay."""
     decoupled: bool = False
     """Whether weight decay shrinks the parameters (AdamW) or is added to the gradient (an L2 penalty)."""
 
     @property
     @abstractmethod
     def n_slots(self) -> int:
-        """Vectors of the size of the parameters that the rule keeps."""
+        """Number of state vectors of the rule, each of the size of the parameters."""
 
     @abstractmethod
     def _rule(self, slots: Vectors, g: torch.Tensor, t: int) -> tuple[torch.Tensor, Vectors]:
-        """(direction, new slots): a step is θ −= lr · direction."""
+        """Returns (direction, new slots); a step is θ −= lr · direction."""
 
     @abstractmethod
     def _rule_back(
         self, slots: Vectors, g: torch.Tensor, t: int, direction_bar: torch.Tensor, slot_bars: Vectors
     ) -> torch.Tensor:
-        """ḡ, from the new ``slots``, the bar of the direction and the new slots' bars, which become the old slots'.
+        """Returns ḡ from the new ``slots``, the direction's adjoint, and the new slots' adjoints.
 
-        ``direction_bar`` is for the taking.
+        Replaces ``slot_bars`` in place by the adjoints of the old slots; may overwrite ``direction_bar``.
         """
 
     def step(self, before: Vectors, gradient: torch.Tensor, rate: torch.Tensor, t: int) -> Vectors:
-        """The vectors after step ``t`` (counted from 1), from those before it and the gradient there."""
+        """Returns the vectors after step ``t`` (from 1), given those before it and the gradient there."""
         g = self._prepared(before[0], gradient)
         direction, slots = self._rule(before[1:], g, t)
         kept = before[0]
@@ -71,15 +71,15 @@ class Optimizer(ABC):
     def back(
         self, before: Vectors, gradient: torch.Tensor, rate: torch.Tensor, t: int, bars: Vectors
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The derivative of :meth:`step`.
+        """Computes the derivative of :meth:`step`.
 
         Args:
-            before, gradient, rate, t: as :meth:`step` had them.
-            bars: Adjoints of the vectors after the step; they become those of the vectors before it, in place, without
-                what reaches the parameters through the gradient.
+            before, gradient, rate, t: Arguments of :meth:`step`.
+            bars: Adjoints of the vectors after the step; replaced in place by those of the vectors before it, without
+                the contribution to the parameters through the gradient.
 
         Returns:
-            the gradient's bar; the rate's bar.
+            The adjoints of the gradient and of the rate.
         """
         theta, theta_bar = before[0], bars[0]
         g = self._prepared(theta, gradient)
@@ -117,7 +117,7 @@ class Adam(Optimizer):
     eps: float = 1e-8
     """ε."""
     eps_root: float = 0.0
-    """ε_root, inside the root: 1e-12 … 1e-8 tames the derivative where a gradient is all but 0."""
+    """ε_root, inside the root: 1e-12 … 1e-8 bounds the derivative at gradients near 0."""
 
     @property
     def n_slots(self) -> int:
@@ -145,16 +145,16 @@ class Adam(Optimizer):
         return g_bar
 
     def _root(self, v: torch.Tensor, t: int) -> torch.Tensor:
-        """s, a new tensor."""
+        """Returns s as a new tensor."""
         return (v / (1 - self.betas[1] ** t)).add_(self.eps_root).sqrt_()
 
 
 @dataclass(frozen=True, kw_only=True)
 class SGD(Optimizer):
-    """Gradient descent with momentum. Slot: b, the momentum's buffer."""
+    """Gradient descent with momentum. Slot: b, the momentum buffer."""
 
     momentum: float = 0.0
-    """μ."""
+    """μ, the momentum."""
 
     @property
     def n_slots(self) -> int:

@@ -1,4 +1,4 @@
-"""Trees: parameters and data as nested dicts, lists, tuples and dataclasses of tensors, taken apart and rebuilt."""
+"""Trees: flattens and rebuilds nested dicts, lists, tuples and dataclasses of tensors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Tree = Any
 
 
 def flatten(tree: Tree) -> tuple[list[Any], Callable[[Sequence[Any]], Tree]]:
-    """The leaves, in the order of the tree, and a function that builds such a tree from other leaves."""
+    """Returns the leaves, in the order of the tree, and a function that builds such a tree from other leaves."""
     leaves: list[Any] = []
     build = _take_apart(tree, leaves)
 
@@ -41,15 +41,15 @@ def _take_apart(tree: Tree, leaves: list[Any]) -> Callable[[Any], Tree]:
 
 
 def as_vector(tree: Tree) -> tuple[torch.Tensor, Callable[[torch.Tensor], Tree]]:
-    """All tensors of a tree as one vector, and a function that gives such a tree as views of another vector.
+    """Returns all tensors of a tree as one vector, and a function that returns such a tree as views of another vector.
 
     Raises:
-        DasError: for leaves that are no floating-point tensors, or not of one dtype and device.
+        DasError: Leaves are not floating-point tensors, or not all of one dtype and device.
     """
     leaves, rebuild = flatten(tree)
     if not leaves or not all(isinstance(leaf, torch.Tensor) and leaf.is_floating_point() for leaf in leaves):
         raise DasError(
-            "The parameters must be a tree of floating-point tensors; give counters and flags with the data."
+            "The parameters must be a tree of floating-point tensors; pass counters and flags with the data."
         )
     kinds = {(leaf.dtype, leaf.device) for leaf in leaves}
     if len(kinds) > 1:

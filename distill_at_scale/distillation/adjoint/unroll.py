@@ -1,4 +1,4 @@
-"""Unroll: T optimizer steps as one differentiable function, by the equations of the package's docstring."""
+"""T optimizer steps as one differentiable function, by the equations of the package's docstring."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from distill_at_scale.distillation.adjoint.trees import Tree, as_vector, flatten
 from distill_at_scale.errors import DasError
 
 Loss = Callable[[Tree, Tree, int], torch.Tensor]
-"""(parameters, data, step) -> a scalar. The step, counted from 0, is for choosing a batch."""
+"""(parameters, data, step) -> a scalar. The step, from 0, selects the batch."""
 
 
 @dataclass(frozen=True)
 class OptimizerState:
-    """Where an optimizer is: the steps done, and its vectors [P] (Adam: m, v), detached."""
+    """State of an optimizer: number of steps done, and its vectors [P] (Adam: m, v), detached."""
 
     step: int
     slots: Vectors
@@ -41,29 +41,29 @@ def unroll(
 ) -> tuple[Tree, OptimizerState]:
     """Takes as many steps as there are ``rates``; the result is differentiable by autograd.
 
-    Gradients reach ``parameters``, ``rates`` and all tensors in ``data`` that require one, as exactly as autograd
-    through the steps would give them, in the memory of one step's graph and the states that ``keep`` keeps.
-    ``start`` and the returned state are constants: a window of a longer trajectory ends where it begins. Only first
-    derivatives of the result exist.
+    Gradients reach ``parameters``, ``rates`` and all tensors in ``data`` that require one. They equal those of autograd
+    through the steps, but need memory only for one step's graph and the states that ``keep`` selects. ``start`` and the
+    returned state are constants, so gradients do not pass beyond a window of a longer trajectory. The result has first
+    derivatives only.
 
     Args:
         loss: Loss of any functional model; pure except for torch's random generator, and differentiable twice.
-        parameters: a tree of floating-point tensors of one dtype and device.
-        data: any tree. Cut it into one tensor a batch where a step uses a part: a step's gradients are as large as the
-            tensors that it touches.
-        optimizer: the rule of a step.
-        rates: [T], the learning rate of each step.
-        start: the optimizer's state of an earlier call, to go on from there; by default a new one.
-        seed: seeds torch's generators for every step with (seed, step); None leaves them alone, which is right only
-            for a loss that draws nothing.
-        keep: what to remember; by default every state.
+        parameters: A tree of floating-point tensors of one dtype and device.
+        data: Any tree. If a step uses a part of the data, pass one tensor per batch: a step's gradients are as large as
+            the tensors that it uses.
+        optimizer: Update rule.
+        rates: [T], learning rate of each step.
+        start: Optimizer state of an earlier call, to continue from it; default: a new one.
+        seed: torch's generators are seeded with (seed, step) in every step; None leaves them alone, which is correct
+            only for a deterministic loss.
+        keep: Checkpointing policy; default: every state.
 
     Returns:
-        the parameters after the last step, a tree as ``parameters``; the optimizer's state there.
+        The parameters after the last step, a tree like ``parameters``; the optimizer's state there.
 
     Raises:
-        DasError: for parameters of several kinds, a ``start`` of another size; on the way back, for a loss without
-            a second derivative.
+        DasError: The parameters have several dtypes or devices, ``start`` has another size, or, in the backward pass,
+            the loss has no second derivative.
     """
     vector, views = as_vector(parameters)
     leaves, rebuild = flatten(data)
@@ -71,9 +71,9 @@ def unroll(
         start = OptimizerState(0, tuple(torch.zeros_like(vector) for _ in range(optimizer.n_slots)))
     start = OptimizerState(start.step, tuple(slot.detach() for slot in start.slots))
     if [slot.shape for slot in start.slots] != [vector.shape] * optimizer.n_slots:
-        raise DasError("The optimizer's state is not of these parameters and this optimizer; start without one.")
+        raise DasError("The optimizer's state does not match the parameters and the optimizer; start without one.")
     run = _Run(loss, views, rebuild, leaves, optimizer, start, seed, keep or EveryState())
-    # A tensor that stands at several places is one, with one gradient.
+    # A tensor that occurs several times in the tree has one gradient.
     tensors = {id(leaf): leaf for leaf in leaves if isinstance(leaf, torch.Tensor)}
     last, *slots = _Unrolled.apply(run, vector, rates, *tensors.values())
     return views(last), OptimizerState(start.step + len(rates), tuple(slots))
@@ -81,7 +81,7 @@ def unroll(
 
 @dataclass(frozen=True)
 class _Run:
-    """What does not change from step to step."""
+    """Constants of all steps."""
 
     loss: Loss
     views: Callable[[torch.Tensor], Tree]
@@ -93,7 +93,7 @@ class _Run:
     keep: Keep
 
     def data(self, tensors: Sequence[torch.Tensor]) -> Tree:
-        """The data tree with other tensors, one for each different tensor of the tree, in its order."""
+        """Returns the data tree with other tensors, one for each distinct tensor of the tree, in its order."""
         places = dict.fromkeys(id(leaf) for leaf in self.leaves if isinstance(leaf, torch.Tensor))
         others = dict(zip(places, tensors, strict=True))
         return self.rebuild([others[id(leaf)] if isinstance(leaf, torch.Tensor) else leaf for leaf in self.leaves])
@@ -101,7 +101,7 @@ class _Run:
     def gradient(
         self, theta: torch.Tensor, data: Tree, k: int, twice: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """(θ as a leaf of the graph, g there) at step ``k`` of this run."""
+        """Returns (θ as a leaf of the graph, the gradient g there) at step ``k`` of this run."""
         place = self.start.step + k
         with torch.enable_grad(), _seeded(self.seed, place, theta.device):
             leaf = theta.detach().requires_grad_()
@@ -141,7 +141,7 @@ class _Unrolled(torch.autograd.Function):
         data = run.data(leaves)
         touched: set[int] = set()
         for x in wanted:
-            # Made first: where they come to stay among a step's short-lived tensors, they leave holes in the heap.
+            # Allocated first; among a step's short-lived tensors they would fragment the heap.
             x.grad = torch.zeros_like(x)
             x.register_post_accumulate_grad_hook(lambda x: touched.add(id(x)))
         rate_bars = torch.zeros_like(rates)
@@ -159,7 +159,7 @@ class _Unrolled(torch.autograd.Function):
 def _double_backward(g: torch.Tensor, towards: list[torch.Tensor], g_bar: torch.Tensor) -> None:
     """Adds the gradients of ⟨g, ḡ⟩ to the ``grad`` of the leaves ``towards``, in place and each as soon as it is known.
 
-    A leaf on which it does not depend is left alone.
+    Leaves on which ⟨g, ḡ⟩ does not depend are left alone.
     """
     if not g.requires_grad:  # a loss that is linear in the parameters, with data that need no gradient
         return
@@ -169,14 +169,14 @@ def _double_backward(g: torch.Tensor, towards: list[torch.Tensor], g_bar: torch.
         if "derivative" not in str(error) and "double backward" not in str(error):
             raise
         raise DasError(
-            f"The loss cannot be differentiated twice ({str(error).splitlines()[0].rstrip('.')}); write that operation "
-            "out in plain ones, e.g. attention without a fused kernel."
+            f"The loss cannot be differentiated twice ({str(error).splitlines()[0].rstrip('.')}); replace that "
+            "operation by twice differentiable ones, such as attention without a fused kernel."
         ) from None
 
 
 @contextlib.contextmanager
 def _seeded(seed: int | None, step: int, device: torch.device) -> Iterator[None]:
-    """torch's generators as (seed, step) has them, and as before afterwards."""
+    """Seeds torch's generators with (seed, step) for the block, and restores them afterwards."""
     if seed is None:
         yield
         return

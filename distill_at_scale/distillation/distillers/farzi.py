@@ -1,9 +1,9 @@
 """Farzi as a distiller: synthetic sequences, learned by gradients through the training of a sequential model.
 
-    teachers, one worker each ─► the start, of the first one ─► Farzi (pools dealt over the workers, gradients added)
+    teachers, one worker each ─► initialisation, first worker ─► Farzi (pools spread over workers, gradients summed)
 
-Each teacher is trained by one worker on the whole log, with checkpoints of its own, so that what comes out does not
-depend on the number of workers. All workers hold the rows that lessons are drawn from; validation users are shared out.
+Each teacher is trained by one worker on the whole log, with its own checkpoints, so that the result does not depend on
+the number of workers. All workers hold the rows of the outer batches; validation users are divided among them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class FarziDistiller(Distiller):
-    """Latent sequences on which a student learns what it learns from the log; see `farzi`."""
+    """Latent sequences on which a student performs like on the log; see `farzi`."""
 
     name: ClassVar[str] = "farzi"
     Config: ClassVar[type[BaseModel]] = FarziConfig
@@ -40,11 +40,11 @@ class FarziDistiller(Distiller):
         return {"parallel": workers}
 
     def check(self, dataset: Dataset, workers: int) -> None:
-        """Refuses what cannot be, before any work is done.
+        """Refuses impossible requests before any work is done.
 
         Raises:
-            DasError: no times or validation rows, a student that is none, wrong settings of it, more workers than
-                pools.
+            DasError: The dataset has no timestamps or no validation rows.
+            SettingError: The model cannot be a student, its settings are wrong, or there are more workers than pools.
         """
         from distill_at_scale.distillation.students import create_student
         from distill_at_scale.models import create_model
@@ -52,17 +52,17 @@ class FarziDistiller(Distiller):
         c, place = self.config, storage.redact(dataset.uri)
         super().check(dataset, workers)
         if not dataset.manifest.splits.get("validation"):
-            raise DasError(f"{place} has no validation rows, by which farzi chooses; prepare it with another --split.")
+            raise DasError(f"{place} has no validation rows, which farzi needs; prepare it with another --split.")
         create_student(c.student, dataset.n_items, c.student_settings())
         create_model(c.student, c.teacher_settings())
         if workers > c.parallel:
             raise SettingError(
-                f"--workers {workers} is more than the run's parallel={c.parallel} pools; set fewer workers, or begin "
+                f"--workers {workers} is more than the run's parallel={c.parallel} pools; set fewer workers, or start "
                 "again with --overwrite."
             )
 
     def memory(self, dataset: Dataset, workers: int) -> int:
-        """Soft tokens of a window and their gradients, a step's and a lesson's logits."""
+        """Returns the peak bytes: soft tokens of a window with gradients, logits of a step and of an outer batch."""
         from distill_at_scale.distillation.soft_tokens import numbers_needed, places_at_once
         from distill_at_scale.distillation.students import create_student
 
@@ -79,24 +79,25 @@ class FarziDistiller(Distiller):
     def run(self, job: Job) -> Distilled:
         from distill_at_scale.distillation.distillers.sketch import real_users
         from distill_at_scale.distillation.farzi import OuterBatches, dequantise, drawn_rows, quantise, real_sequences
-        from distill_at_scale.distillation.farzi.teaching import started, train_teachers
+        from distill_at_scale.distillation.farzi.teaching import create_loop, train_teachers
         from distill_at_scale.distillation.students import create_student
 
         c = self.config
         student = create_student(c.student, job.dataset.n_items, c.student_settings())
         users = real_users(c, job)
         rows = drawn_rows(job.dataset, c.real_users, c.seed)
-        # Too long or too many are refused before teachers are trained for them.
+        # Too many or too long sequences are refused before the teachers are trained.
         if c.start == "teachers":
             real_sequences(rows, c.sequences, c.places_read, c.seed, joined=c.is_joined(rows))
         OuterBatches(rows, student.length, c.least_context, c.seed)
         teachers, pretrained, teachers_cpu_s = train_teachers(job, c)
         cpu = time.process_time()
-        farzi = started(job, c, student, rows, teachers, pretrained, users)
+        farzi = create_loop(job, c, student, rows, teachers, pretrained, users)
         cpu = time.process_time() - cpu
         best = self._learn(job, farzi)
         stored = dequantise(quantise(best))
-        stored_metric = farzi.judge(stored.with_tensors([tensor.to(job.device) for tensor in stored.tensors]))
+        on_device = stored.with_tensors([tensor.to(job.device) for tensor in stored.tensors])
+        stored_metric = farzi.validation_metric(on_device)
         (cpu_s,) = users.added(cpu + farzi.cpu_s)
         values = [value for _, value in farzi.points]
         return Distilled(
@@ -121,7 +122,7 @@ class FarziDistiller(Distiller):
         )
 
     def _learn(self, job: Job, farzi: Any) -> LatentSequences:
-        """Runs the loop to its end, from the newest checkpoint on; the best sequences."""
+        """Runs the loop from the newest checkpoint to its end; returns the best sequences."""
         from distill_at_scale.distillation.farzi.teaching import TEACHERS_SHARE
 
         steps, first = self.config.steps, job.communicator.rank == 0
@@ -130,7 +131,7 @@ class FarziDistiller(Distiller):
 
         def after_step() -> None:
             if farzi.step and farzi.step % job.checkpoint_every == 0:
-                # All bring their trajectories together, one writes them.
+                # All workers contribute their trajectories; one writes them.
                 content = farzi.state()
                 job.keep(farzi.step, content, "sequences")
             if first:

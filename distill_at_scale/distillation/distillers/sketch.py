@@ -1,4 +1,4 @@
-"""The sketch as a method of its own: synthetic users in closed form, by one randomised SVD."""
+"""The sketch as a distiller: synthetic users in closed form, by one randomised SVD."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 
 class SketchConfig(ModelConfig):
-    """Settings of the sketch as a method of its own."""
+    """Settings of the sketch."""
 
     users: int = Field(default=500, ge=1)
-    """μ, synthetic users."""
+    """μ, number of synthetic users."""
     metric: RankingMetric = PRIMARY
-    """Validation metric by which λ is chosen."""
+    """Validation metric by which λ is selected."""
     validation_users: int = Field(default=3000, ge=1)
-    """Users, drawn by hash, on whom it is measured; all where there are fewer."""
+    """Maximum number of users, drawn by hash, on whom the metric is measured."""
     seed: int = Field(default=0, ge=0)
     """Random seed."""
 
 
 class SketchDistiller(Distiller):
-    """The best low-rank stand-in for all real rows, turned to look like their clusters."""
+    """The best low-rank approximation of all real rows, rotated towards their clusters."""
 
     name: ClassVar[str] = "sketch"
     Config: ClassVar[type[BaseModel]] = SketchConfig
@@ -42,13 +42,13 @@ class SketchDistiller(Distiller):
         return rows_memory(self.config.users, 0, dataset, workers)
 
     def run(self, job: Job) -> Distilled:
-        from distill_at_scale.distillation.select_lambda import choose
+        from distill_at_scale.distillation.select_lambda import select_lambdas
         from distill_at_scale.distillation.sketch import initial_rows
 
         cpu = time.process_time()
         c, users = self.config, real_users(self.config, job)
         values = initial_rows("sketch", c.users, users, c.seed).cpu().numpy()
-        rows, chosen = choose(values, None, users, c.metric)
+        rows, chosen = select_lambdas(values, None, users, c.metric)
         (cpu_s,) = users.added(time.process_time() - cpu)
         return Distilled(rows.values, "free", users.n_rows, cpu_s, chosen=chosen, settings=rows.chosen)
 
@@ -58,15 +58,17 @@ def rows_memory(number: int, batch: int, dataset: Dataset, workers: int) -> int:
 
     Args:
         number: Number of synthetic users.
-        batch: real users of a step.
+        batch: Number of real users per step.
+        dataset: Dataset to distill.
+        workers: Number of workers.
     """
-    # Histories, their kernel and predictions; rows with gradient, moments and copies; the share of the users.
+    # Histories with kernel and predictions; rows with gradient, moments and copies; this worker's share of the users.
     numbers = 6 * batch * dataset.n_items + 12 * number * dataset.n_items + 16 * number * (number + batch)
     return 4 * numbers + 12 * dataset.n_rows // workers
 
 
 def real_users(config: Any, job: Job) -> RealUsers:
-    """This worker's share of the real users."""
+    """Reads this worker's share of the real users."""
     from distill_at_scale.distillation.users import RealUsers
     from distill_at_scale.models.training.sources import ShardSource
 

@@ -1,18 +1,18 @@
-"""Farzi: a log of sequences distilled into a few latent ones."""
+"""Farzi: distills a log of sequences into a few latent sequences."""
 
 from __future__ import annotations
 
 from distill_at_scale.distillation.farzi.consensus import consensus
 from distill_at_scale.distillation.farzi.distiller import Farzi
 from distill_at_scale.distillation.farzi.fitting import fit_sequences, settings_for
-from distill_at_scale.distillation.farzi.initialisation import Teacher, real_sequences, start_from_teachers
+from distill_at_scale.distillation.farzi.initial_sequences import initial_sequences, initial_teachers
+from distill_at_scale.distillation.farzi.initialisation import Teacher, initialise_from_teachers, real_sequences
 from distill_at_scale.distillation.farzi.inner_loop import InnerLoop, run_inner_loop, train_student
 from distill_at_scale.distillation.farzi.latent import LatentSequences
-from distill_at_scale.distillation.farzi.outer_loss import OuterBatch, OuterBatches, outer_loss, unlikeness
+from distill_at_scale.distillation.farzi.outer_loss import OuterBatch, OuterBatches, dissimilarity, outer_loss
 from distill_at_scale.distillation.farzi.quantisation import dequantise, quantise
 from distill_at_scale.distillation.farzi.real import drawn_rows
-from distill_at_scale.distillation.farzi.start import start_by, starters
-from distill_at_scale.distillation.farzi.teachers import WindowExamples, is_on_the_way, teacher_model
+from distill_at_scale.distillation.farzi.teachers import WindowExamples, is_snapshot_epoch, teacher_model
 from distill_at_scale.distillation.farzi_config import FarziConfig, FarziLoopConfig
 
 __all__ = [
@@ -27,18 +27,18 @@ __all__ = [
     "WindowExamples",
     "consensus",
     "dequantise",
+    "dissimilarity",
     "drawn_rows",
     "fit_sequences",
-    "is_on_the_way",
+    "initial_sequences",
+    "initial_teachers",
+    "initialise_from_teachers",
+    "is_snapshot_epoch",
     "outer_loss",
     "quantise",
     "real_sequences",
     "run_inner_loop",
     "settings_for",
-    "start_by",
-    "start_from_teachers",
-    "starters",
     "teacher_model",
     "train_student",
-    "unlikeness",
 ]

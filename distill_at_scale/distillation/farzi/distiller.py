@@ -1,13 +1,15 @@
-"""Farzi: latent sequences on which a student, trained for a while, predicts real sequences as well as full data let it.
+"""Farzi: learns latent sequences on which a student, after some training steps, predicts real sequences like one that
+was trained on the full data.
 
-A step goes on with one trajectory of a pool: a window of exact steps of a student on the synthetic sequences, the outer
-loss of where it ends, and the gradient of that loss with respect to the sequences, back through the window. Windows
-along trajectories that live on stand for the whole training, whose own gradient explodes with its length.
+Each outer step advances one trajectory of a pool: a window of exact training steps of a student on the synthetic
+sequences, the outer loss of the resulting student, and the gradient of that loss with respect to the sequences, back
+through the window. Windows along persistent trajectories replace the gradient through a whole training, which explodes
+with its length.
 
 Sources: Sachdeva et al., "Farzi data: autoregressive data distillation" (arXiv 2310.09983); for the windows, Feng et
 al., "Embarrassingly simple dataset distillation" (ICLR 2024), RaT-BPTT.
 
-Everything that is drawn is seeded by its place; the state is what :meth:`Farzi.state` says it is, and no more.
+Every random draw is seeded by its position (step, pool, …); :meth:`Farzi.state` returns the complete state.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ import torch
 from distill_at_scale.data import hashing
 from distill_at_scale.distillation.adjoint import OptimizerState
 from distill_at_scale.distillation.farzi.initialisation import Teacher
-from distill_at_scale.distillation.farzi.inner_loop import OPTIMIZER, InnerLoop, led_on, run_inner_loop, train_student
+from distill_at_scale.distillation.farzi.inner_loop import OPTIMIZER, InnerLoop, advance, run_inner_loop, train_student
 from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.outer_loss import OuterBatches, outer_loss
 from distill_at_scale.distillation.farzi_config import FarziLoopConfig
@@ -35,32 +37,32 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.models.training.communicator import Communicator
 
 _RATES = 10.0
-"""The outer rate of the rates' logarithms, as a multiple of the sequences'."""
+"""Outer learning rate of the students' log rates, as a multiple of that of the sequences."""
 
 
 @dataclass
 class Trajectory:
-    """A student under way: its parameters, optimizer, and how many trajectories stood at its place before it."""
+    """A student in training: parameters, optimizer state, and the number of earlier trajectories at its position."""
 
-    life: int
+    restarts: int
     parameters: Parameters
     optimizer: OptimizerState | None = None
 
     @property
     def age(self) -> int:
-        """Steps done."""
+        """Number of training steps done."""
         return 0 if self.optimizer is None else self.optimizer.step
 
 
 class Farzi:
-    """Distils into latent sequences, from wherever they start.
+    """Learns latent sequences, starting from given ones.
 
     Attributes:
-        latent: the sequences as they are; :attr:`averaged` is their running mean.
-        best: the mean at the best validation so far.
-        step: outer steps done.
-        window: student's steps differentiated through; halved when a trajectory diverges.
-        points: (step, validation metric) of each validation, the first before any step.
+        latent: Current sequences; :attr:`averaged` is their running mean.
+        best: Running mean at the best validation so far.
+        step: Number of outer steps done.
+        window: Number of student steps that are differentiated through; halved when a trajectory diverges.
+        points: (step, validation metric) of each validation; the first one precedes all steps.
     """
 
     def __init__(
@@ -68,7 +70,7 @@ class Farzi:
         config: FarziLoopConfig,
         student: Student,
         start: LatentSequences,
-        lessons: OuterBatches,
+        outer_batches: OuterBatches,
         teachers: Sequence[Teacher],
         validate: Callable[[Parameters], float],
         communicator: Communicator | None = None,
@@ -76,28 +78,33 @@ class Farzi:
     ) -> None:
         """
         Args:
-            start: where to begin.
-            lessons: from the train rows.
-            teachers: full-data models for the outer loss; none is possible.
-            validate: the metric of a trained student on validation rows, larger being better; the same on all workers.
-            communicator: the workers that distil together; pool k is worked on by worker k mod their number.
-            pretrained: students on their way through full-data trainings, where trajectories may begin.
+            config: Settings of the loop.
+            student: Model that is trained on the sequences.
+            start: Initial sequences.
+            outer_batches: Batches of the train rows.
+            teachers: Full-data models for the outer loss; may be empty.
+            validate: Returns the validation metric of a trained student, the same on all workers; larger is better.
+            communicator: Connection to the other workers; worker k mod their number processes pool k.
+            pretrained: Parameters of students during full-data trainings, from which trajectories may begin.
 
         Raises:
-            DasError: for more workers than pools, sequences of another item space than the student's, or a share of
-                pretrained students without any.
+            DasError: There are more workers than pools, the sequences have another number of items than the student,
+                or ``config.pretrained`` is above 0 without pretrained students.
         """
-        self._config, self._student, self._lessons, self._teachers = config, student, lessons, teachers
+        self._config, self._student, self._teachers = config, student, teachers
+        self._outer_batches = outer_batches
         self._validate, self._communicator = validate, communicator or Communicator()
         if self._communicator.world_size > config.parallel:
             raise DasError(
                 f"{self._communicator.world_size} workers share parallel={config.parallel} pools; set parallel to at "
-                "least as many."
+                f"least {self._communicator.world_size}."
             )
         if start.n_items != student.n_items:
-            raise DasError(f"The sequences are of {start.n_items} items, the student of {student.n_items}; use one.")
+            raise DasError(
+                f"The sequences have {start.n_items} items, the student has {student.n_items}; use the same item space."
+            )
         if config.pretrained and not pretrained:
-            raise DasError(f"pretrained={config.pretrained} asks for students of full-data trainings; give some.")
+            raise DasError(f"pretrained={config.pretrained} needs students of full-data trainings; pass some.")
         if config.learned_rates:
             start = replace(start, log_rates=start.decoder.new_zeros(config.learned_rates))
         self._pretrained, device = pretrained, start.decoder.device.type
@@ -115,13 +122,13 @@ class Farzi:
         self.points: list[tuple[int, float]] = []
         self.loss = math.nan
         self._pools = {
-            pool: [self._drawn(pool, place, life=0) for place in range(config.pool)]
+            pool: [self._drawn(pool, place, restarts=0) for place in range(config.pool)]
             for pool in range(self._communicator.rank, config.parallel, self._communicator.world_size)
         }
 
     @property
     def done(self) -> bool:
-        """Whether all steps are done, or the last ``patience`` validations brought nothing."""
+        """Whether all steps are done, or the last ``patience`` validations brought no improvement."""
         if not self.points:
             return False
         values = [value for _, value in self.points]
@@ -130,29 +137,30 @@ class Farzi:
 
     @property
     def cpu_s(self) -> float:
-        """CPU-seconds of this worker, those before a checkpoint included."""
+        """CPU-seconds of this worker, including those before a restored checkpoint."""
         return self._cpu_before + time.process_time() - self._cpu
 
     def run(self, after_step: Callable[[], None] | None = None) -> LatentSequences:
-        """Distils until :attr:`done`, from wherever the state is; returns :attr:`best`.
+        """Learns from the current state until :attr:`done`; returns :attr:`best`.
 
         Args:
-            after_step: called after every step, and after the validation at the very start.
+            after_step: Called after every step, and after the initial validation.
 
         Raises:
-            DasError: when students diverge however short the window is; :attr:`best` is then as good as it was.
+            DasError: Students diverge even in windows of one step; :attr:`best` remains valid.
         """
         while not self.done:
             if self.points:
                 self._learn()
             if self.step % self._config.validate_every == 0 or self.step == self._config.steps:
-                self._judge()
+                self._validate_mean()
             if after_step:
                 after_step()
         return self.best
 
-    def judge(self, latent: LatentSequences) -> float:
-        """The mean validation metric of new students trained on some sequences; they are the same in every call."""
+    def validation_metric(self, latent: LatentSequences) -> float:
+        """Returns the mean validation metric of new students trained on sequences, with the same seeds in every
+        call."""
         c, values = self._config, []
         for k in range(c.validation_students):
             seed = hashing.stream("farzi/validation students", c.seed, k)
@@ -161,20 +169,20 @@ class Farzi:
         return sum(values) / len(values)
 
     def state(self) -> bytes:
-        """Everything that :meth:`restore` needs, as safetensors: the same on all workers, whatever their number."""
+        """Returns the state for :meth:`restore`, as safetensors; it is the same on all workers and for any number."""
         tensors: dict[str, torch.Tensor] = {}
         for group, latent in (("latent", self.latent), ("averaged", self.averaged), ("best", self.best)):
             tensors |= {f"{group}.{k}": tensor for k, tensor in enumerate(latent.tensors)}
         for index, entries in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in entries.items()}
-        pools, ages, lives = self._gathered()
+        pools, ages, restarts = self._gathered()
         tensors["pools"] = pools
         place = {
             "step": self.step,
             "window": self.window,
             "points": self.points,
             "ages": ages,
-            "lives": lives,
+            "lives": restarts,
             "cpu_s": self.cpu_s,
             "config": self._config.model_dump(),
             "kind": self._kind(),
@@ -183,10 +191,10 @@ class Farzi:
         return safetensors.torch.save(copied, {"farzi": json.dumps(place)})
 
     def restore(self, content: bytes) -> None:
-        """Goes back to where :meth:`state` was called, on any number of workers.
+        """Restores a state from :meth:`state`, on any number of workers.
 
         Raises:
-            DasError: for the state of another student, item space, shape of sequences or settings, naming the
+            DasError: The state has another student, item space, shape of sequences or settings; the message names the
                 difference.
         """
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
@@ -196,11 +204,11 @@ class Farzi:
         for key, value in mine.items():
             if theirs.get(key) != json.loads(json.dumps(value)):
                 raise DasError(
-                    f"The checkpoint has {key}={theirs.get(key)}, this run {value}; "
-                    "go on with the checkpoint's or start again elsewhere."
+                    f"The checkpoint has {key}={theirs.get(key)}, this run has {value}; "
+                    "use the checkpoint's setting, or start again with another output."
                 )
         device = self.latent.decoder.device
-        # Copied, so that they lie as torch lays them out: the last bits of a product depend on where numbers lie.
+        # Copied into torch's own memory alignment, on which the last bits of a product depend.
         tensors = {key: value.to(device).clone() for key, value in safetensors.torch.load(content).items()}
         n = len(self.latent.tensors)
         with torch.no_grad():
@@ -222,7 +230,7 @@ class Farzi:
             for k, trajectory in enumerate(trajectories):
                 vectors = tensors["pools"][pool, k]
                 age = int(place["ages"][pool][k])
-                trajectory.life = int(place["lives"][pool][k])
+                trajectory.restarts = int(place["lives"][pool][k])
                 sizes = [value.numel() for value in trajectory.parameters.values()]
                 parts = vectors[0].split(sizes)
                 trajectory.parameters = {
@@ -232,7 +240,7 @@ class Farzi:
                 trajectory.optimizer = OptimizerState(age, tuple(vectors[1:].clone())) if age else None
 
     def _kind(self) -> dict[str, Any]:
-        """What a state must share with a run beside the settings."""
+        """Returns the properties, beside the settings, that a state and a run must share."""
         parameters = next(iter(self._pools.values()))[0].parameters
         return {
             "student": self._student.model,
@@ -243,7 +251,8 @@ class Farzi:
         }
 
     def _gathered(self) -> tuple[torch.Tensor, list[list[int]], list[list[int]]]:
-        """All workers' trajectories: vectors [parallel, pool, 1 + slots, P], ages and lives [parallel][pool]."""
+        """Returns all workers' trajectories: vectors [parallel, pool, 1 + slots, P], ages and restarts
+        [parallel][pool]."""
         c = self._config
         size = sum(value.numel() for value in next(iter(self._pools.values()))[0].parameters.values())
         vectors = self.latent.decoder.new_zeros(c.parallel, c.pool, 1 + OPTIMIZER.n_slots, size)
@@ -253,24 +262,24 @@ class Farzi:
                 vectors[pool, k, 0] = torch.cat([value.flatten() for value in trajectory.parameters.values()])
                 if trajectory.optimizer is not None:
                     vectors[pool, k, 1:] = torch.stack(trajectory.optimizer.slots)
-                counters[0, pool, k], counters[1, pool, k] = trajectory.age, trajectory.life
+                counters[0, pool, k], counters[1, pool, k] = trajectory.age, trajectory.restarts
         self._communicator.all_reduce(vectors)
         self._communicator.all_reduce(counters)
-        ages, lives = counters.long().tolist()
-        return vectors, ages, lives
+        ages, restarts = counters.long().tolist()
+        return vectors, ages, restarts
 
     def _learn(self) -> None:
-        """One outer step."""
+        """Takes one outer step."""
         c = self._config
         place = self.step % c.pool
         total = torch.zeros(
             self.latent.n_numbers + 2, dtype=self.latent.decoder.dtype, device=self.latent.decoder.device
         )
         for pool in self._pools:
-            found = self._lesson(pool, place)
+            found = self._window(pool, place)
             if found is None:
                 total[-1] += 1
-                self._pools[pool][place] = self._drawn(pool, place, self._pools[pool][place].life + 1)
+                self._pools[pool][place] = self._drawn(pool, place, self._pools[pool][place].restarts + 1)
             else:
                 loss, gradients = found
                 total[:-2] += torch.cat([gradient.flatten() for gradient in gradients])
@@ -295,33 +304,35 @@ class Farzi:
             moved = [old.lerp(new, 1 - c.average) for old, new in zip(self.averaged.tensors, self.latent.tensors)]
         self.averaged = self.latent.with_tensors(moved)
 
-    def _lesson(self, pool: int, place: int) -> tuple[float, list[torch.Tensor]] | None:
-        """(outer loss, gradients) of one window, which the trajectory has then behind it; None where it diverged."""
+    def _window(self, pool: int, place: int) -> tuple[float, list[torch.Tensor]] | None:
+        """Advances a trajectory by one window; returns (outer loss, gradients), or None if it diverged."""
         c, trajectory = self._config, self._pools[pool][place]
         limit = self._horizon()
         if trajectory.age >= limit:
-            trajectory = self._pools[pool][place] = self._drawn(pool, place, trajectory.life + 1)
-        at = (pool, place, trajectory.life)
+            trajectory = self._pools[pool][place] = self._drawn(pool, place, trajectory.restarts + 1)
+        at = (pool, place, trajectory.restarts)
         spread = 2 * float(hashing.stream("farzi/rate", c.seed, *at)) * 2.0**-63 - 1
         rate = c.student_rate * c.rate_spread**spread
         own = hashing.stream("farzi/inner_loop", c.seed, *at)
         inner_loop = InnerLoop(c.batch, rate, c.shuffled, own, c.horizon)
-        if not trajectory.life and not trajectory.age:
-            # The pool has students of all ages from the first, or the late ones would be learned from much too late.
+        if not trajectory.restarts and not trajectory.age:
+            # The initial pool has students of all ages; otherwise late stages would first be seen after a whole
+            # horizon.
             before = limit * place // c.pool
-            led = led_on(self._student, self.latent, inner_loop, trajectory.parameters, before)
-            trajectory.parameters, trajectory.optimizer = led
-        # Adam's first step goes by the signs of gradients that are mostly near 0, and rounding changes them.
+            advanced = advance(self._student, self.latent, inner_loop, trajectory.parameters, before)
+            trajectory.parameters, trajectory.optimizer = advanced
+        # Adam's first step depends on the signs of gradients, most of which are near 0, so rounding would change it.
         inner_loop = replace(inner_loop, mixed=self._mixed and trajectory.age > 0)
         n_steps = min(self.window, limit - trajectory.age)
         trained, optimizer = run_inner_loop(
             self._student, self.latent, inner_loop, trajectory.parameters, trajectory.optimizer, n_steps
         )
-        lesson = self._lessons.draw(c.lesson_users, c.lesson_places, self.step, pool).to(self.latent.decoder.device)
-        with torch.autocast(self.latent.decoder.device.type, torch.bfloat16, enabled=self._mixed):
-            loss = outer_loss(self._student, trained, lesson, self._teachers, c.teacher_share, c.alignment)
+        device = self.latent.decoder.device
+        batch = self._outer_batches.draw(c.lesson_users, c.lesson_places, self.step, pool).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self._mixed):
+            loss = outer_loss(self._student, trained, batch, self._teachers, c.teacher_share, c.alignment)
         gradients = list(torch.autograd.grad(loss, self.latent.tensors))
-        # A student that is worse than knowing nothing, by a factor of two, has left the region where it learns.
+        # A student whose loss is twice that of uniform predictions has diverged.
         value, finite = float(loss.detach()), all(bool(gradient.isfinite().all()) for gradient in gradients)
         if not finite or not value < 2 * math.log(self._student.n_items):
             return None
@@ -333,32 +344,32 @@ class Farzi:
         if self.window == 1:
             raise DasError(
                 f"The student's training diverges at step {self.step} even in windows of one step; set a smaller "
-                "student_rate. What was distilled until the last validation is kept."
+                "student_rate. The sequences of the best validation are kept."
             )
         self.window = max(1, self.window // 2)
 
-    def _judge(self) -> None:
-        """Validates the running mean: on every worker alike."""
-        self.points.append((self.step, self.judge(self.averaged)))
+    def _validate_mean(self) -> None:
+        """Validates the running mean, with the same result on every worker."""
+        self.points.append((self.step, self.validation_metric(self.averaged)))
         if self.points[-1][1] == max(value for _, value in self.points):
             self.best = _copied(self.averaged)
 
     def _horizon(self) -> int:
-        """Current number of steps after which a trajectory restarts."""
+        """Returns the current number of steps after which a trajectory restarts."""
         c = self._config
         if c.first_horizon is None or c.first_horizon >= c.horizon:
             return c.horizon
         return c.first_horizon + round((c.horizon - c.first_horizon) * min(1.0, 2 * self.step / c.steps))
 
-    def _drawn(self, pool: int, place: int, life: int) -> Trajectory:
-        seed, at = self._config.seed, (pool, place, life)
+    def _drawn(self, pool: int, place: int, restarts: int) -> Trajectory:
+        seed, at = self._config.seed, (pool, place, restarts)
         drawn = self._student.draw(hashing.stream("farzi/students", seed, *at))
         parameters = drawn
         rng = np.random.default_rng(hashing.stream("farzi/pretrained", seed, *at))
         if rng.random() < self._config.pretrained:
             parameters = self._pretrained[int(rng.integers(len(self._pretrained)))]
-        # In one order, wherever they come from: a checkpoint holds the parameters of a trajectory as one vector.
-        return Trajectory(life, {name: parameters[name].to(self.latent.decoder) for name in drawn})
+        # Always in the same order, since a checkpoint holds the parameters of a trajectory as one vector.
+        return Trajectory(restarts, {name: parameters[name].to(self.latent.decoder) for name in drawn})
 
 
 def _copied(latent: LatentSequences) -> LatentSequences:

@@ -1,4 +1,4 @@
-"""Schooling: training a student on latent sequences, with or without differentiating through it."""
+"""The inner loop: trains a student on latent sequences, with or without differentiating through the training."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from distill_at_scale.distillation.students import Parameters, Student
 
 @dataclass(frozen=True)
 class InnerLoop:
-    """How a student is trained on latent sequences.
+    """Settings of a student's training on latent sequences.
 
     Attributes:
-        batch: sequences of a step.
+        batch: Number of sequences per step.
         rate: Learning rate of the student's Adam.
-        shuffled: whether each pass over the sequences has an order of its own, drawn from ``seed``; else they are
-            taken in turn, always alike.
+        shuffled: Whether each pass over the sequences has its own random order, from ``seed``; else the order is fixed.
         seed: Seed of the order and of dropout.
-        n_steps: Number of steps of a whole training, over which learned rates are laid out; required with them.
-        mixed: whether the student's passes are made in bfloat16.
+        n_steps: Number of steps of a whole training, over which learned rates are distributed; required with them.
+        mixed: Whether forward and backward passes use bfloat16.
     """
 
     batch: int
@@ -36,7 +35,7 @@ class InnerLoop:
     mixed: bool = False
 
     def rows(self, n_sequences: int, step: int) -> tuple[int, ...]:
-        """The sequences of a step; the last batch of a pass may be smaller."""
+        """Returns the sequences of a step; the last batch of a pass may be smaller."""
         per_pass = -(-n_sequences // self.batch)
         turn, place = divmod(step, per_pass)
         order = np.arange(n_sequences)
@@ -45,7 +44,7 @@ class InnerLoop:
         return tuple(order[place * self.batch : (place + 1) * self.batch].tolist())
 
     def rates(self, latent: LatentSequences, first: int, n_steps: int) -> torch.Tensor:
-        """[n_steps], the rates from step ``first`` on; beyond the end of the training they stay as they were there."""
+        """Returns the rates from step ``first`` on, [n_steps]; beyond the end of the training the last one is kept."""
         if latent.log_rates is None:
             return latent.decoder.new_full((n_steps,), self.rate)
         steps = torch.arange(first, first + n_steps, device=latent.decoder.device)
@@ -54,7 +53,7 @@ class InnerLoop:
 
 
 STRETCH = 10
-"""Steps of a student that is not differentiated, taken at once."""
+"""Number of steps per call of :func:`run_inner_loop` if nothing is differentiated."""
 
 OPTIMIZER = Adam(eps_root=1e-12)
 """Optimizer of students."""
@@ -69,10 +68,14 @@ def run_inner_loop(
     n_steps: int,
     keep: Keep | None = None,
 ) -> tuple[Parameters, OptimizerState]:
-    """Takes ``n_steps`` steps from ``parameters`` on, differentiable with respect to the latent sequences and rates."""
+    """Takes ``n_steps`` training steps from ``parameters``, differentiable with respect to latent sequences and rates.
+
+    Returns:
+        Parameters and optimizer state after the steps.
+    """
     first = 0 if start is None else start.step
     rows_of = [inner_loop.rows(len(latent), first + k) for k in range(n_steps)]
-    # A batch that comes again is one tensor, so that its gradients are added up before they go on into D and M.
+    # A repeated batch is one tensor, so that its gradients are summed before they propagate to D and M.
     data = {rows: latent.tokens(torch.tensor(rows)) for rows in dict.fromkeys(rows_of)}
 
     def loss(values: Parameters, batches: dict[tuple[int, ...], Any], step: int) -> torch.Tensor:
@@ -87,20 +90,20 @@ def run_inner_loop(
 def train_student(
     student: Student, latent: LatentSequences, inner_loop: InnerLoop, n_steps: int, seed: int
 ) -> Parameters:
-    """A new student, drawn from ``seed`` and trained for ``n_steps``, over which learned rates are laid; nothing is
-    differentiated."""
+    """Trains a new student, initialised from ``seed``, for ``n_steps`` steps without differentiating; learned rates are
+    distributed over these steps."""
     drawn = {name: value.to(latent.decoder) for name, value in student.draw(seed).items()}
-    return led_on(student, latent, replace(inner_loop, n_steps=n_steps), drawn, n_steps)[0]
+    return advance(student, latent, replace(inner_loop, n_steps=n_steps), drawn, n_steps)[0]
 
 
-def led_on(
+def advance(
     student: Student, latent: LatentSequences, inner_loop: InnerLoop, parameters: Parameters, n_steps: int
 ) -> tuple[Parameters, OptimizerState | None]:
-    """The first ``n_steps`` steps from ``parameters`` on; nothing is differentiated."""
+    """Takes the first ``n_steps`` steps from ``parameters`` without differentiating."""
     fixed = latent.with_tensors([tensor.detach() for tensor in latent.tensors])
     optimizer = None
     with torch.no_grad():
-        # A stretch holds the tokens of all of its batches, which in random order are all different ones.
+        # Steps are taken in short stretches, since each holds the tokens of all its (different) batches.
         for start in range(0, n_steps, STRETCH):
             n = min(STRETCH, n_steps - start)
             parameters, optimizer = run_inner_loop(student, fixed, inner_loop, parameters, optimizer, n, Snapshots(1))

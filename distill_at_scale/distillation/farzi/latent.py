@@ -1,4 +1,4 @@
-"""Latent sequences: what Farzi distils into, and what students are trained on."""
+"""Latent sequences: the result of Farzi, on which students are trained."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from distill_at_scale.distillation.soft_tokens import SoftTokens
 class LatentSequences:
     """μ sequences of ξ soft tokens, X = softmax(D M / τ).
 
-    Coupled ones (the paper's) are read as sequences: the token after a place is its target. Decoupled ones have a
-    latent vector of their own for the target of each place, decoded by the same M.
+    In coupled sequences (the paper's), the next token is a position's target. Decoupled ones have a separate latent
+    vector for the target of each position, decoded by the same M.
 
     Attributes:
         inputs: D, float [μ, ξ, d].
         decoder: M, float [d, V].
         targets: Targets of decoupled sequences, in the form of ``inputs``; None for coupled ones.
         temperature: τ.
-        log_rates: float [k], of students' learning rates: the logarithm of the factor by which a rate is multiplied in
-            each k-th part of a training, where such were learned; else None.
+        log_rates: float [k], logarithms of the factors by which a student's learning rate is multiplied in each of k
+            equal parts of its training; None if rates were not learned.
     """
 
     inputs: torch.Tensor
@@ -43,25 +43,26 @@ class LatentSequences:
 
     @property
     def tensors(self) -> list[torch.Tensor]:
-        """What is learned: D, M, and where there are any the targets' latents and the rates' logarithms."""
+        """Learned tensors: D, M and, if present, the targets' latent vectors and the log rates."""
         return [x for x in (self.inputs, self.decoder, self.targets, self.log_rates) if x is not None]
 
     @property
     def n_numbers(self) -> int:
-        """Numbers in all; times 4 bytes for float32."""
+        """Total number of values; 4 bytes each in float32."""
         return sum(tensor.numel() for tensor in self.tensors)
 
     def with_tensors(self, tensors: list[torch.Tensor]) -> LatentSequences:
-        """The same with other numbers, in the order of :attr:`tensors`."""
+        """Returns a copy with other tensors, in the order of :attr:`tensors`."""
         inputs, decoder, *rest = tensors
         targets = None if self.targets is None else rest.pop(0)
         log_rates = None if self.log_rates is None else rest.pop(0)
         return replace(self, inputs=inputs, decoder=decoder, targets=targets, log_rates=log_rates)
 
     def tokens(self, rows: torch.Tensor) -> tuple[torch.Tensor | SoftTokens, torch.Tensor | SoftTokens]:
-        """(inputs, targets) float [b, w, V] of the sequences ``rows`` int64 [b]; w = ξ, coupled ξ − 1.
+        """Returns (inputs, targets), float [b, w, V], of the sequences ``rows`` int64 [b]; w = ξ, for coupled ones ξ −
+        1.
 
-        Dense up to 50,000 items, above them held as their latents and M.
+        They are dense up to 50,000 items, above that stored as latent vectors and M.
         """
         x = self.inputs[rows]
         if self.targets is not None:

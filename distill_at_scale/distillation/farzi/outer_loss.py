@@ -1,4 +1,4 @@
-"""Lessons: the outer loss, which says how well a student trained on synthetic sequences predicts real ones."""
+"""The outer loss: how well a student trained on synthetic sequences predicts real ones."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from distill_at_scale.distillation.farzi.initialisation import Teacher
 from distill_at_scale.distillation.students import Parameters, Student
 from distill_at_scale.errors import DasError
 
-# Stands for −∞ without its NaNs: e^-1e4 is 0 in every precision.
+# Replaces −∞, which would give NaN: e^-1e4 is 0 in every precision.
 _NEVER = -1e4
 
 
 @dataclass(frozen=True)
 class OuterBatch:
-    """Places in real sequences at which the next item is asked for.
+    """Windows of real sequences, and positions at which the next item is predicted.
 
     Attributes:
-        items: int64 [b, w], padded at the left with n_items.
-        rows, columns: int64 [p], the places asked.
-        answers: int64 [p], the items that came next.
-        seen_rows, seen_items: int64 [m], (position in ``answers``, item) pairs that cannot come next.
+        items: int64 [b, w], padded on the left with n_items.
+        rows, columns: int64 [p], predicted positions in ``items``.
+        answers: int64 [p], the actual next items.
+        seen_rows, seen_items: int64 [m], pairs (position in ``answers``, item) that are excluded from the prediction.
     """
 
     items: torch.Tensor
@@ -39,26 +39,26 @@ class OuterBatch:
     seen_items: torch.Tensor
 
     def to(self, device: torch.device) -> OuterBatch:
-        """The same on a device."""
+        """Copies the batch to a device."""
         return OuterBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 class OuterBatches:
-    """Draws lessons from train rows: every user's windows, wherever they end.
+    """Draws outer batches from train rows: windows of all users, with random ends.
 
-    Each lesson is seeded by its place, so that none depends on the ones before.
+    Each batch is seeded by its position (step, pool), so that it does not depend on earlier ones.
     """
 
     def __init__(self, rows: Interactions, length: int, least_context: int, seed: int) -> None:
         """
         Args:
-            rows: train rows.
-            length: items of a window, the asked ones not counted.
-            least_context: items that must stand before a place that is asked.
+            rows: Train rows.
+            length: Number of input items of a window.
+            least_context: Minimum number of items before a predicted position.
             seed: Seed of all outer batches.
 
         Raises:
-            DasError: when no user has as many rows.
+            DasError: No user has more than ``least_context`` rows.
         """
         self._rows, self._length, self._least, self._seed = rows, length, least_context, seed
         self._users = np.flatnonzero(rows.counts > least_context)
@@ -66,11 +66,11 @@ class OuterBatches:
             raise DasError(f"No user has more than least_context={least_context} train rows; set it smaller.")
 
     def draw(self, n_users: int, n_places: int, *place: int) -> OuterBatch:
-        """The lesson of a place: ``n_users`` windows (users drawn with replacement), up to ``n_places`` in them."""
+        """Draws ``n_users`` windows (users with replacement) and up to ``n_places`` predicted positions in them."""
         rng = np.random.default_rng(hashing.stream("farzi/lessons", self._seed, *place))
         users = rng.choice(self._users, size=n_users)
         counts = self._rows.counts[users]
-        # A window's end is one past its last answer; the newest are as likely as any other.
+        # A window's end is one past its last answer; all ends of a user are equally likely.
         ends = rng.integers(self._least + 1, counts + 1)
         starts = np.maximum(ends - self._length - 1, 0)
         width = int((ends - starts).max()) - 1
@@ -94,43 +94,44 @@ class OuterBatches:
 def outer_loss(
     student: Student,
     parameters: Parameters,
-    lesson: OuterBatch,
+    batch: OuterBatch,
     teachers: Sequence[Teacher],
     teacher_share: float,
     alignment: float = 0.0,
 ) -> torch.Tensor:
-    """Mean over the places of (1 − share) · −log p(answer) + share · KL(teachers ‖ student), over unseen items.
+    """Returns the mean over positions of (1 − share) · −log p(answer) + share · KL(teachers ‖ student), over unseen
+    items.
 
-    The teachers' distribution is the mean of theirs. Without teachers the share counts as 0. Above 50,000 items a few
-    places' scores are made at a time, and again on the way back. ``alignment`` times :func:`unlikeness` of the
-    student's states to each teacher's, on average, is added.
+    The teachers' distributions are averaged. Without teachers, the share is 0. Above 50,000 items, scores are computed
+    in chunks of positions, and recomputed in the backward pass. ``alignment`` times the mean :func:`dissimilarity` of
+    the student's states to each teacher's is added.
     """
-    places = lesson.rows, lesson.columns
-    asked = _Asked(student.states(parameters, lesson.items)[places], student.table(parameters))
+    places = batch.rows, batch.columns
+    own = _ScoreFactors(student.states(parameters, batch.items)[places], student.table(parameters))
     known = [
-        _Asked(t.states(lesson.items)[places], t.student.table(t.parameters))
+        _ScoreFactors(t.states(batch.items)[places], t.student.table(t.parameters))
         for t in teachers
         if teacher_share or alignment
     ]
-    n_places = len(lesson.answers)
-    total = asked.table.new_zeros(())
+    n_places = len(batch.answers)
+    total = own.table.new_zeros(())
     if alignment and known:
-        unlike = [unlikeness(asked.states, t.states) for t in known]
+        unlike = [dissimilarity(own.states, t.states) for t in known]
         total = total + n_places * alignment * torch.stack(unlike).mean()
     if not teacher_share:
         known = []
     if student.n_items <= soft_tokens.CHUNKED_ABOVE:
-        return (total + _loss_at(slice(0, n_places), lesson, asked, known, teacher_share)) / n_places
-    for some in soft_tokens.chunks(n_places, student.n_items, asked.states.itemsize):
+        return (total + _loss_at(slice(0, n_places), batch, own, known, teacher_share)) / n_places
+    for some in soft_tokens.chunks(n_places, student.n_items, own.states.itemsize):
         part = slice(some.start, min(some.stop, n_places))
-        total = total + checkpoint(_loss_at, part, lesson, asked, known, teacher_share, use_reentrant=False)
+        total = total + checkpoint(_loss_at, part, batch, own, known, teacher_share, use_reentrant=False)
     return total / n_places
 
 
-def unlikeness(states: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """1 − linear CKA of states [p, dim] and others [p, dim']: 0 where they are alike but for a turn and a scale.
+def dissimilarity(states: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Returns 1 − linear CKA of states [p, dim] and others [p, dim']: 0 if they are equal up to rotation and scale.
 
-    Two models' states of the same places cannot be compared number by number, the directions of each being its own.
+    States of two models at the same positions cannot be compared by coordinate, since each has its own basis.
     Source: Kornblith et al., "Similarity of neural network representations revisited" (ICML 2019).
     """
     x, y = (part.to(torch.promote_types(part.dtype, torch.float32)) for part in (states, others))
@@ -139,35 +140,35 @@ def unlikeness(states: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What a model's scores at the places asked are made of: states [p, dim] and the items' table [n_items, dim]."""
+class _ScoreFactors:
+    """Factors of a model's scores at the predicted positions: states [p, dim] and the items' table [n_items, dim]."""
 
     states: torch.Tensor
     table: torch.Tensor
 
-    def log_probabilities(self, some: slice, lesson: OuterBatch) -> torch.Tensor:
-        """[places, n_items] of some of the places, over unseen items."""
+    def log_probabilities(self, some: slice, batch: OuterBatch) -> torch.Tensor:
+        """Returns log probabilities over unseen items, [positions, n_items], for a slice of the positions."""
         logits = (self.states[some] @ self.table.T).to(self.table.dtype)
         ends = torch.tensor([some.start, some.stop], device=logits.device)
-        # Pairs come in the order of their places.
-        first, last = torch.searchsorted(lesson.seen_rows, ends).tolist()
-        seen = lesson.seen_rows[first:last] - some.start, lesson.seen_items[first:last]
+        # Pairs are sorted by position.
+        first, last = torch.searchsorted(batch.seen_rows, ends).tolist()
+        seen = batch.seen_rows[first:last] - some.start, batch.seen_items[first:last]
         return logits.index_put(seen, logits.new_tensor(_NEVER)).log_softmax(dim=1)
 
 
 def _loss_at(
-    some: slice, lesson: OuterBatch, asked: _Asked, known: Sequence[_Asked], teacher_share: float
+    some: slice, batch: OuterBatch, student: _ScoreFactors, teachers: Sequence[_ScoreFactors], teacher_share: float
 ) -> torch.Tensor:
-    """The sum over some of the places."""
-    own = asked.log_probabilities(some, lesson)
-    hard = -own.gather(1, lesson.answers[some, None]).sum()
-    if not known:
+    """Returns the sum of the loss over a slice of the positions."""
+    log_p = student.log_probabilities(some, batch)
+    hard = -log_p.gather(1, batch.answers[some, None]).sum()
+    if not teachers:
         return hard
     with torch.no_grad():
-        theirs = torch.zeros_like(own)
-        for teacher in known:
-            theirs += teacher.log_probabilities(some, lesson).exp_()
-        theirs /= len(known)
+        theirs = torch.zeros_like(log_p)
+        for teacher in teachers:
+            theirs += teacher.log_probabilities(some, batch).exp_()
+        theirs /= len(teachers)
         entropy = -torch.special.xlogy(theirs, theirs).sum()
-    divergence = -(theirs * own).sum() - entropy
+    divergence = -(theirs * log_p).sum() - entropy
     return (1 - teacher_share) * hard + teacher_share * divergence

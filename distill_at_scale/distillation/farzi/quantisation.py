@@ -1,8 +1,7 @@
-"""Packing: latent sequences as few bytes, 8 bits a number and compressed.
+"""Quantisation: stores latent sequences with 8 bits per number, compressed.
 
-A matrix is cut into rows that share a scale, the largest number of the row being 127 of its steps. Rows run along the
-latent dimension: what the singular value decomposition of the start put there is of very different size from one
-dimension to the next.
+Each latent dimension has its own scale; its largest absolute value becomes 127. The scales differ, since the singular
+value decomposition of the initialisation gives dimensions very different magnitudes.
 """
 
 from __future__ import annotations
@@ -22,10 +21,11 @@ _LEVEL = 19
 
 
 def quantise(latent: LatentSequences) -> bytes:
-    """zstd of a safetensors file: inputs, decoder and targets as int8 with a float32 scale a latent dimension.
+    """Returns a zstd-compressed safetensors file: inputs, decoder and targets as int8, with a float32 scale per latent
+    dimension.
 
     Raises:
-        DasError: numbers that are NaN or infinite, which would come back as others.
+        DasError: Values are NaN or infinite, which int8 cannot represent.
     """
     named = {"inputs": latent.inputs, "decoder": latent.decoder.T}
     if latent.targets is not None:
@@ -35,9 +35,9 @@ def quantise(latent: LatentSequences) -> bytes:
         values = _finite(tensor, name)
         largest = values.reshape(-1, values.shape[-1]).abs().amax(dim=0)
         scale = largest / _STEPS
-        # The smallest numbers there are have no step; beside any other they are 0.
+        # The scale of subnormal values underflows to 0; they are stored as 0.
         scale = torch.where(scale > 0, scale, 1.0)
-        # One latent dimension after the other: numbers of like size together compress better.
+        # Stored by latent dimension, since values of similar size compress better together.
         tensors[name] = (values / scale).round().to(torch.int8).movedim(-1, 0).contiguous()
         tensors[f"{name}.scale"] = scale
     if latent.log_rates is not None:
@@ -47,19 +47,19 @@ def quantise(latent: LatentSequences) -> bytes:
 
 
 def _finite(tensor: torch.Tensor, name: str) -> torch.Tensor:
-    """float32 on the CPU."""
+    """Returns the values as float32 on the CPU; refuses NaN and infinite ones."""
     values = tensor.detach().float().cpu()
     wrong = int((~torch.isfinite(values)).sum())
     if wrong:
         raise DasError(
-            f"farzi: {wrong:,} of {values.numel():,} numbers of the {name} are NaN or infinite, so the sequences "
-            "cannot be stored; distil again with a smaller rate (--set rate=0.001) or student_rate."
+            f"farzi: {wrong:,} of {values.numel():,} values of the {name} are NaN or infinite, so the sequences "
+            "cannot be stored; distill again with a smaller rate (--set rate=0.001) or student_rate."
         )
     return values
 
 
 def dequantise(packed: bytes) -> LatentSequences:
-    """What :func:`pack` packed, on the CPU, float32."""
+    """Restores latent sequences from :func:`quantise`, float32 on the CPU."""
     with pa.CompressedInputStream(pa.BufferReader(packed), "zstd") as stream:
         content = stream.read()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])

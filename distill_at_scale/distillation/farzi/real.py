@@ -1,4 +1,4 @@
-"""The real users that Farzi learns from: as many as memory should bear, the same on every worker."""
+"""The real users of Farzi: a sample that fits in memory, the same on every worker."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from distill_at_scale.data.interactions import Interactions
 
 
 def drawn_rows(dataset: Dataset, n_users: int, seed: int) -> Interactions:
-    """The train rows, in time order, of about ``n_users`` users drawn by hash; of all where there are fewer.
+    """Reads the train rows, in time order, of about ``n_users`` users drawn by hash; of all users if there are fewer.
 
-    One shard is in memory at a time beside what is kept.
+    Beside the result, one shard is in memory at a time.
     """
     if n_users >= dataset.n_users:
         return dataset.interactions("train")

@@ -1,4 +1,4 @@
-"""Teachers: full-data models of the student's architecture, trained on windows from anywhere in the sequences."""
+"""Teachers: full-data models of the student's architecture, trained on random windows of the sequences."""
 
 from __future__ import annotations
 
@@ -14,18 +14,17 @@ from distill_at_scale.models.training.batches import Batch, Examples, pad_left
 from distill_at_scale.models.training.sequential import SequentialRecommender
 
 
-def is_on_the_way(epoch: int) -> bool:
-    """Whether a teacher's parameters after this epoch are kept as a student to begin with: 1, 2, 4, …; a training
-    changes most at its beginning."""
+def is_snapshot_epoch(epoch: int) -> bool:
+    """Returns whether a teacher's parameters after this epoch are kept as initial parameters of trajectories: after
+    epochs 1, 2, 4, …, since parameters change most at the beginning."""
     return epoch & (epoch - 1) == 0
 
 
 class WindowExamples(Examples):
-    """Windows of users with at least two items, each drawn again every time: ``items`` int64 [b, w], padded at the left
-    with n_items.
+    """Random windows of users with at least two items: ``items`` int64 [b, w], padded on the left with n_items.
 
-    A user has as many windows an epoch as are needed to cover the rows. The end of a window is drawn so that every
-    item is a target about as often as any other; the newest items are as likely as all that a window can overhang.
+    Per epoch, a user has as many windows as are needed to cover its rows. The ends of windows are drawn such that all
+    items are targets about equally often; ends beyond the newest item are clamped to it.
     """
 
     def __init__(self, rows: Interactions, length: int) -> None:
@@ -47,7 +46,7 @@ class WindowExamples(Examples):
 
 
 class _OnWindows:
-    """What makes a sequential model learn from windows."""
+    """Mixin that trains a sequential model on windows."""
 
     config: Any
 
@@ -56,12 +55,12 @@ class _OnWindows:
 
 
 def teacher_model(name: str, settings: dict[str, Any]) -> SequentialRecommender:
-    """The sequential model ``name``, unfitted, that learns from random windows in place of the sequences' ends.
+    """Returns the unfitted sequential model ``name``, to be trained on random windows instead of the sequences' ends.
 
-    A log with long histories is otherwise mostly unread: a model reads ``length`` items of each.
+    Otherwise most of a log with long histories would be unused, since a model reads ``length`` items of each.
 
     Raises:
-        DasError: for settings that the model refuses.
+        SettingError: The model refuses the settings.
     """
     plain = create_model(name, settings)
     kind: Any = type(f"{type(plain).__name__}OnWindows", (_OnWindows, type(plain)), {})

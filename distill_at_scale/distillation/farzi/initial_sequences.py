@@ -1,4 +1,4 @@
-"""Where a distillation by Farzi starts: whom the sequences start from, and the sequences themselves."""
+"""The initial sequences of a distillation by Farzi, and the teachers from which they are initialised."""
 
 from __future__ import annotations
 
@@ -6,40 +6,44 @@ from collections.abc import Callable, Sequence
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation.farzi.consensus import consensus
-from distill_at_scale.distillation.farzi.initialisation import Teacher, random_start, start_from_teachers
+from distill_at_scale.distillation.farzi.initialisation import Teacher, initialise_from_teachers, random_initialisation
 from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.outer_loss import OuterBatches
 from distill_at_scale.distillation.farzi_config import FarziConfig
 from distill_at_scale.distillation.students import Parameters
 
 
-def starters(
+def initial_teachers(
     config: FarziConfig, teachers: Sequence[Teacher], rows: Interactions, validate: Callable[[Parameters], float]
 ) -> list[Teacher]:
-    """Whom the sequences start from: the teachers, or their consensus.
+    """Returns the models from which the sequences are initialised: the teachers, or their consensus.
 
     Args:
-        rows: train rows.
-        validate: the metric of parameters, the same on all workers.
+        config: Settings of the distillation.
+        teachers: Full-data models.
+        rows: Train rows.
+        validate: Returns the validation metric of parameters, the same on all workers.
     """
     if not config.consensus or config.start == "random":
         return list(teachers)
-    lessons = OuterBatches(rows, teachers[0].student.length, 1, config.seed)
-    return [consensus(teachers, lessons, config.consensus, validate)]
+    outer_batches = OuterBatches(rows, teachers[0].student.length, 1, config.seed)
+    return [consensus(teachers, outer_batches, config.consensus, validate)]
 
 
-def start_by(config: FarziConfig, teachers: Sequence[Teacher], rows: Interactions) -> LatentSequences:
-    """The sequences that a recipe starts from.
+def initial_sequences(config: FarziConfig, teachers: Sequence[Teacher], rows: Interactions) -> LatentSequences:
+    """Builds the initial sequences.
 
     Raises:
-        DasError: as :func:`start_from_teachers`.
+        DasError: As for :func:`initialise_from_teachers`.
     """
     tokens = config.sequences * config.length * (1 if config.coupled else 2)
     width = min(config.token_width, tokens, rows.n_items)
     if config.start == "random":
         device = next(iter(teachers[0].parameters.values())).device
-        return random_start(config.sequences, config.length, width, rows.n_items, config.coupled, config.seed, device)
-    return start_from_teachers(
+        return random_initialisation(
+            config.sequences, config.length, width, rows.n_items, config.coupled, config.seed, device
+        )
+    return initialise_from_teachers(
         teachers,
         rows,
         config.sequences,
