@@ -283,11 +283,11 @@ def _read_work(folder: Path) -> Any:
     first, written = 0, []
     for k in range(2):
         written.append(shards.build_shard(output, work, k, numbering, first, choice, 1))
-        first += written[-1]["shard"]["n_users"]
+        first += written[-1].shard.n_users
     counts = f"{work}/shards/part-00000.counts.arrow"
     items = shards.write_items(output, ids, numbering, counts)
     records = [*read, *built, counted, decided, *written]
-    return [{key: value for key, value in record.items() if key != "reused"} for record in records], items
+    return [record.to_json() for record in records], items
 
 
 KINDS: dict[str, Kind] = {

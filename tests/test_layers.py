@@ -105,7 +105,7 @@ def broken_rules(part: str, source: str, package: list[str]) -> list[str]:
 
 # Rooms of pipelines/, from the ground up: each may import itself and those before it. Verbs stand above them all, but
 # for those that a sweep calls, which stand on the rooms before `sweeps`.
-ROOMS = ("runtime", "training", "distilling", "sweeps")
+ROOMS = ("runtime", "training", "distilling", "preparing", "sampling", "sweeps")
 VERBS = {
     "__init__",
     "compare",

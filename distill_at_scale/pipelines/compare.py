@@ -133,7 +133,7 @@ def compare(config: CompareConfig) -> Comparison:
     if todo:
         with session.ensure(config.address):
             together = [pair for pair in todo if fits_beside_others(pair)]
-            run_stage(record, "fit and evaluate", _train, together)
+            run_stage(record, "fit and evaluate", train_here, together)
             for pair in todo:
                 if pair not in together:
                     train_apart(pair)
@@ -178,11 +178,6 @@ def _known(pair: EvaluationTask, metrics: list[str]) -> Trained | None:
     if trained is not None and missing:
         raise DasError(f"metric '{missing[0]}' is not measured; there are {', '.join(trained.metrics)}.")
     return trained
-
-
-def _train(pair: EvaluationTask) -> dict[str, Any]:
-    train_here(pair)
-    return {}
 
 
 def _compared(

@@ -29,6 +29,7 @@ from distill_at_scale.data.dataset_card import CARD, CROISSANT, Described, card,
 from distill_at_scale.data.digests import Digest
 from distill_at_scale.data.export_formats import FORMATS, OWNED, ExportFile
 from distill_at_scale.data.formulas import users_without_formulas, without_formulas
+from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import DasError
@@ -110,6 +111,24 @@ class _Source:
         return frame
 
 
+@dataclass(frozen=True)
+class _Exported(PartRecord):
+    """A file of the export."""
+
+    file: FileRecord
+    rows: int
+    columns: dict[str, str]
+    """Type of each column."""
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Users of a shard with exported rows, and how many ids were changed."""
+
+    users: int
+    escaped: int
+
+
 @verb(ExportConfig, "data")
 def export(config: ExportConfig) -> ExportResult:
     """Writes a dataset, a sample or synthetic data as a plain log; see
@@ -164,16 +183,16 @@ class _Export:
         self.output.begin(self._plan())
         source, output, write = self.source, self.output, self.format.write
 
-        def work(item: tuple[int, ExportFile]) -> dict[str, Any]:
+        def work(item: tuple[int, ExportFile]) -> _Exported:
             part, file = item
 
-            def build() -> dict[str, Any]:
+            def build() -> _Exported:
                 with storage.open_output(output.place(file.path)) as raw:
                     sink, rows = _Recorded(raw), _Counted(source.rows(file))
                     write(sink, rows)  # type: ignore[arg-type]
-                return {"file": sink.record(file.path).model_dump(), "rows": rows.n, "columns": rows.columns}
+                return _Exported(sink.record(file.path), rows.n, rows.columns)
 
-            return output.once(part, build)
+            return output.once(part, _Exported, build)
 
         items = list(enumerate(self.files))
         if len(items) == 1:
@@ -181,7 +200,7 @@ class _Export:
             started, cpu = time.monotonic(), time.process_time()
             parts = [work(items[0])]
             cost = {"cpu_s": time.process_time() - cpu, "peak_mib": run_record.peak_mib()}
-            self.record.add("export", time.monotonic() - started, [{**cost, "reused": parts[0]["reused"]}])
+            self.record.add("export", time.monotonic() - started, [{**cost, "reused": parts[0].reused}])
             users, n_items, escaped = self._counts()
         else:
             with session.ensure(self.config.address):
@@ -213,16 +232,16 @@ class _Export:
             return len(drawn), len(used), changed
         uri, splits, shards = self.dataset.uri, list(self.splits), list(range(len(self.dataset.shards)))
 
-        def count(shard: int) -> dict[str, Any]:
+        def count(shard: int) -> _Counts:
             users = Dataset.open(uri).users(shard)
             ids = users[Columns.USER_ID].filter(users.select(pl.sum_horizontal(splits) > 0).to_series())
-            return {"users": len(ids), "escaped": int((users_without_formulas(ids) != ids).sum()) if escape else 0}
+            return _Counts(len(ids), int((users_without_formulas(ids) != ids).sum()) if escape else 0)
 
         alone = len(self.files) == 1 and len(shards) == 1
         # Of a whole dataset every user has rows.
         known = len(splits) == len([n for n in self.dataset.manifest.splits.values() if n]) and not escape
         if known and self.dataset.manifest.parent is None:
-            found = [{"users": self.dataset.n_users, "escaped": 0}]
+            found = [_Counts(self.dataset.n_users, 0)]
         elif alone:
             found = [count(0)]
         else:
@@ -233,19 +252,25 @@ class _Export:
             items = items.filter(pl.col(Columns.TRAIN_COUNT) > 0)
         ids = items[Columns.ITEM_ID]
         escaped = int((without_formulas(ids) != ids).sum()) if escape else 0
-        return sum(one["users"] for one in found), len(ids), escaped + sum(one["escaped"] for one in found)
+        return sum(one.users for one in found), len(ids), escaped + sum(one.escaped for one in found)
 
-    def _finish(self, parts: list[dict[str, Any]], users: int, n_items: int, escaped: int) -> ExportResult:
-        files = [FileRecord(**part["file"]) for part in parts]
-        rows = sum(part["rows"] for part in parts)
+    def _finish(self, parts: list[_Exported], users: int, n_items: int, escaped: int) -> ExportResult:
+        files = [part.file for part in parts]
+        rows = sum(part.rows for part in parts)
         if self.config.format == "hf":
             about = Described(
-                self.name, self.splits or {"train": rows}, users, n_items, parts[0]["columns"], self._made(),
+                self.name, self.splits or {"train": rows}, users, n_items, parts[0].columns, self._made(),
                 self.synthetic,
             )  # fmt: skip
             content = {CARD: card(about), CROISSANT: dumps(croissant(about, files), indent=2) + "\n"}
-            files += [FileRecord(**self.output.write(path, text.encode())) for path, text in content.items()]
-        about_all = {"rows": rows, "splits": self.splits, "users": users, "items": n_items, "escaped": escaped}
+            files += [self.output.write(path, text.encode()) for path, text in content.items()]
+        about_all: dict[str, Any] = {
+            "rows": rows,
+            "splits": self.splits,
+            "users": users,
+            "items": n_items,
+            "escaped": escaped,
+        }
         manifest = {
             "format": "distill_at_scale/export",
             "version": 1,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -169,15 +170,9 @@ def _result(
     )
 
 
-def _fit_few(
-    data: str, name: str, settings: dict[str, Any], output: str, on_progress: progress.OnProgress
-) -> dict[str, Any]:
+def _fit_few(data: str, name: str, settings: Mapping[str, Any], output: str, on_progress: progress.OnProgress) -> None:
     fit_synthetic(data, name, settings, on_progress).save(output)
-    return {}
 
 
-def _fit(
-    data: str, name: str, settings: dict[str, Any], output: str, on_progress: progress.OnProgress
-) -> dict[str, Any]:
+def _fit(data: str, name: str, settings: Mapping[str, Any], output: str, on_progress: progress.OnProgress) -> None:
     create_model(name, settings).fit(Dataset.open(data), progress=on_progress).save(output)
-    return {}

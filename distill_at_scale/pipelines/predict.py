@@ -30,6 +30,8 @@ from distill_at_scale.data import chosen_users, storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.given_ids import SHOWN, read_ids
+from distill_at_scale.data.preparation.part_record import PartRecord
+from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.top_k import default_batch_users
 from distill_at_scale.models import Recommender
@@ -84,6 +86,18 @@ class _Block:
     shard: int | None
     start: int
     stop: int
+
+
+@dataclass(frozen=True)
+class _PartLists(PartRecord):
+    """Lists of the users, or items, of a block."""
+
+    kind: str
+    file: FileRecord | None
+    """None where no user of the block is asked for."""
+    rows: int
+    users: int
+    """Users, or items, who have a list."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +162,10 @@ class _Predict:
             uri, output, k, history = dataset.uri, self.output, config.k, config.history
             include_seen = config.include_seen
 
-            def work(block: _Block, model: Recommender, item_ids: pl.Series, asked: _Asked) -> dict[str, Any]:
+            def work(block: _Block, model: Recommender, item_ids: pl.Series, asked: _Asked) -> _PartLists:
                 resources.use_threads(1)
 
-                def build() -> dict[str, Any]:
+                def build() -> _PartLists:
                     if block.shard is None:
                         items = np.arange(block.start, block.stop)
                         return _written(output, SIMILAR, block, similar_to(model, items, item_ids, k), len(items))
@@ -159,16 +173,16 @@ class _Predict:
                     model.check_item_space(dataset.n_items, dataset.manifest.item_space)
                     positions = asked.positions(dataset, block)
                     if not len(positions):
-                        return {"kind": LISTS, "file": None, "rows": 0, "users": 0}
+                        return _PartLists(LISTS, None, 0, 0)
                     lists = recommend_shard(model, dataset, block.shard, positions, item_ids, k, history, include_seen)
                     return _written(output, LISTS, block, lists, len(positions))
 
-                return output.once(block.part, build)
+                return output.once(block.part, _PartLists, build)
 
             shared = [self.of.shared(self.model), load(_item_ids, uri), asked]
             parts = run_stage(self.record, "predict", work, list(self._blocks()), shared, light=True)
-            lists = [part for part in parts if part["kind"] == LISTS]
-            missing = self._missing(n_asked, sum(part["users"] for part in lists), asked)
+            lists = [part for part in parts if part.kind == LISTS]
+            missing = self._missing(n_asked, sum(part.users for part in lists), asked)
         return self._finish(parts, lists, missing)
 
     # -- who ------------------------------------------------------------------------------------------------
@@ -241,27 +255,28 @@ class _Predict:
             weights = digest.hexdigest()
         return [self.of.name, self.of.settings, weights]
 
-    def _finish(self, parts: list[dict[str, Any]], lists: list[dict[str, Any]], missing: int) -> Predictions:
+    def _finish(self, parts: list[_PartLists], lists: list[_PartLists], missing: int) -> Predictions:
         config = self.config
-        files = [part["file"] for part in parts if part["file"]]
-        similar = [part["rows"] for part in parts if part["kind"] == SIMILAR]
+        files = [part.file for part in parts if part.file]
+        similar = [part.rows for part in parts if part.kind == SIMILAR]
         stage = self.record.stages[-1]
-        about = {
+        about: dict[str, Any] = {
             "k": config.k,
             "history": config.history,
-            "users": sum(part["users"] for part in lists),
-            "rows": sum(part["rows"] for part in lists),
+            "users": sum(part.users for part in lists),
+            "rows": sum(part.rows for part in lists),
             "missing": missing,
             "similar_rows": sum(similar) if config.similar_items else None,
             "model": self.of.about(),
             "data": {"uri": storage.redact(self.dataset.uri), "fingerprint": self.dataset.manifest.fingerprint},
         }
-        manifest = {"format": "distill_at_scale/predictions", "version": 1, **about, "files": files}
-        self.output.finish(self.record, manifest, [file["path"] for file in files])
+        described = [file.model_dump() for file in files]
+        manifest = {"format": "distill_at_scale/predictions", "version": 1, **about, "files": described}
+        self.output.finish(self.record, manifest, [file.path for file in files])
         return Predictions(
             uri=self.output.uri,
             **about,
-            bytes=sum(file["bytes"] for file in files),
+            bytes=sum(file.bytes for file in files),
             reused_parts=stage["reused"],
             wall_s=round(time.time() - self.started, 3),
             cpu_s=stage["cpu_s"],
@@ -269,10 +284,10 @@ class _Predict:
         )
 
 
-def _written(output: PartsOutput, kind: str, block: _Block, frame: pl.DataFrame, n: int) -> dict[str, Any]:
+def _written(output: PartsOutput, kind: str, block: _Block, frame: pl.DataFrame, n: int) -> _PartLists:
     path = f"{kind}/part-{block.part:05d}.parquet"
     file = output.write(path, parquet_bytes(frame))
-    return {"kind": kind, "file": file, "rows": frame.height, "users": n}
+    return _PartLists(kind, file, frame.height, n)
 
 
 def _item_ids(uri: str) -> pl.Series:

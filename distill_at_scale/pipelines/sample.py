@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import time
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import polars as pl
-import ray
 from pydantic import BaseModel
 
 from distill_at_scale.config import SampleConfig
@@ -30,28 +27,18 @@ from distill_at_scale.data.preparation import restartable
 from distill_at_scale.errors import BudgetError, DamagedFileError, DasError, SettingError
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.map_reduce import FOLDER as LEARNED
-from distill_at_scale.pipelines.runtime.map_reduce import learn, read_learned
 from distill_at_scale.pipelines.runtime.results import Result
-from distill_at_scale.pipelines.runtime.tasks import load, run_stage
+from distill_at_scale.pipelines.runtime.tasks import run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
+from distill_at_scale.pipelines.sampling.item_counts import write_items
+from distill_at_scale.pipelines.sampling.shard_scores import TOGETHER, ShardScores, score_shards, scores_uri
 from distill_at_scale.registry import file_name
 from distill_at_scale.samplers import find_sampler, thresholds, writer
 from distill_at_scale.samplers.budget_search import BudgetSearch, Question
-from distill_at_scale.samplers.map_reduce import MapReduce, Task
 from distill_at_scale.samplers.sampler import Sampler
-from distill_at_scale.samplers.scores import Scores, Threshold, read_scores
-from distill_at_scale.samplers.svp import Proxy, row_scores
-from distill_at_scale.samplers.thresholds import Histogram, Span
-from distill_at_scale.samplers.train_rows import read_train_rows
+from distill_at_scale.samplers.scores import Threshold, read_scores
+from distill_at_scale.samplers.writer import SampledItems, SubsetsRecord
 
-if TYPE_CHECKING:
-    from distill_at_scale.pipelines.training.svp_row_scores import Hardness
-
-log = logging.getLogger(__name__)
-
-_FAN_IN = 32
-# Shards of one task at most: each takes a fraction of a second.
-_TOGETHER = 8
 _SUBSETS = "subsets"
 
 
@@ -145,11 +132,11 @@ class _Sample:
     def run(self) -> Samples:
         self._begin()
         with session.ensure(self.config.address):
-            scored, first = self._score()
-            thresholds = self._thresholds(scored, first)
-            written = self._write(thresholds)
+            target = thresholds.target_rows(self.budgets[0], self.n_rows)
+            scored = score_shards(self.record, self.config, self.dataset, self.work, target)
+            written = self._write(self._thresholds(scored))
             try:
-                items = self._items()
+                items = write_items(self.record, self.dataset, self.work, self.outputs)
             except DamagedFileError:
                 # Counts are written with the rows, which the next run writes again.
                 storage.remove(storage.join(self.work, _SUBSETS))
@@ -178,61 +165,19 @@ class _Sample:
 
     # -- stages -------------------------------------------------------------------------------------------
 
-    def _score(self) -> tuple[list[dict[str, Any]], list[Histogram]]:
-        """What every shard scored, and the first histograms."""
-        uri, work, seed, sampler = self.dataset.uri, self.work, self.config.seed, self.sampler
-        # What travels is the name: workers import the sampler for themselves.
-        name = self.config.sampler
-        shared: list[ray.ObjectRef[Any]] = []
-        if sampler.rounds:
-            target = thresholds.target_rows(self.budgets[0], self.n_rows)
-            task = Task(self.dataset.n_items, self.n_rows, target, seed)
-            learn(self.record, f"learn {sampler.name}", partial(_map_reduce, name, task), uri, work)
-        if sampler.proxy:
-            from distill_at_scale.pipelines.training.svp_row_scores import load_hardness
-
-            home = self._score_rows(sampler.proxy)
-            shared = [load(load_hardness, home, uri, sampler.prop)]
-
-        def score(shard: int, hardness: Hardness | None = None) -> dict[str, Any]:
-            return _score_shard(uri, work, shard, find_sampler(name), seed, hardness)
-
-        found = run_stage(self.record, "score", score, self.shards, shared, light=not shared, together=_TOGETHER)
-        return found, [record.pop("histogram") for record in found]
-
-    def _score_rows(self, proxy: Proxy) -> str:
-        """Where the proxy's row scores lie, made now unless another run has left them."""
-        from distill_at_scale.pipelines.training.svp_row_scores import score_rows
-
-        config = self.config
-        home = row_scores.home(storage.normalise(config.output), proxy, config.objective, config.seed)
-        score_rows(
-            self.record,
-            self.dataset,
-            home,
-            proxy=proxy,
-            objective=config.objective,
-            seed=config.seed,
-            epochs=config.proxy_epochs,
-            workers=config.workers,
-            gpu=config.gpu,
-        )
-        return home
-
-    def _thresholds(self, scored: list[dict[str, Any]], first: list[Histogram]) -> list[Threshold]:
+    def _thresholds(self, scored: list[ShardScores]) -> list[Threshold]:
         wanted = [thresholds.target_rows(budget, self.n_rows) for budget in self.budgets]
         if self.sampler.one_a_user:
-            users = sum(record["users"] for record in scored)
+            users = sum(shard.users for shard in scored)
             wanted = [max(target, users) for target in wanted]
-        search, work = BudgetSearch(wanted, first), self.work
+        search, work = BudgetSearch(wanted, [shard.histogram for shard in scored]), self.work
         while questions := search.questions:
 
-            def ask(shard: int, questions: list[Question] = questions) -> dict[str, Any]:
-                scores = read_scores(_scores_uri(work, shard))
-                return {"answers": [question(scores) for question in questions]}
+            def ask(shard: int, questions: list[Question] = questions) -> list[Any]:
+                scores = read_scores(scores_uri(work, shard))
+                return [question(scores) for question in questions]
 
-            asked = run_stage(self.record, "settle budgets", ask, self.shards, light=True, together=_TOGETHER)
-            search.answer([record["answers"] for record in asked])
+            search.answer(run_stage(self.record, "settle budgets", ask, self.shards, light=True, together=TOGETHER))
         found = search.thresholds()
         for threshold, budget, target in zip(found, self.budgets, wanted):
             if threshold is None:
@@ -243,73 +188,39 @@ class _Sample:
                 )
         return [threshold for threshold in found if threshold is not None]
 
-    def _write(self, thresholds: list[Threshold]) -> list[dict[str, Any]]:
+    def _write(self, thresholds: list[Threshold]) -> list[SubsetsRecord]:
         uri, work, places = self.dataset.uri, self.work, self.outputs
 
-        def write(shard: int) -> dict[str, Any]:
+        def write(shard: int) -> SubsetsRecord:
             return restartable.once(
                 restartable.part(storage.join(work, _SUBSETS), shard, ".json"),
+                SubsetsRecord,
                 lambda: writer.write_subsets(Dataset.open(uri), shard, work, thresholds, places),
             )
 
-        return run_stage(self.record, "write samples", write, self.shards, together=_TOGETHER)
-
-    def _items(self) -> list[dict[str, Any]]:
-        """Sums the items' train rows over the shards, for all budgets at once, and writes `items.parquet` each."""
-        uri, places, budgets = self.dataset.uri, self.outputs, range(len(self.budgets))
-        sources = [[writer.counts_uri(self.work, k, shard) for shard in self.shards] for k in budgets]
-        level = 0
-        while len(sources[0]) > _FAN_IN:
-            folder = storage.join(self.work, writer.COUNTS, f"level-{level}")
-            merges: list[dict[str, Any]] = [
-                {
-                    "sources": found[start : start + _FAN_IN],
-                    "target": storage.join(folder, f"budget-{k:03d}-{start // _FAN_IN:05d}.arrow"),
-                }
-                for k, found in enumerate(sources)
-                for start in range(0, len(found), _FAN_IN)
-            ]
-
-            def merge(item: dict[str, Any]) -> dict[str, Any]:
-                def build() -> dict[str, Any]:
-                    restartable.sum_counts(list(item["sources"]), item["target"])
-                    return {}
-
-                return restartable.once(item["target"] + ".json", build)
-
-            run_stage(self.record, "sum item counts", merge, merges, light=True)
-            each = len(merges) // len(sources)
-            sources = [[m["target"] for m in merges[k * each : (k + 1) * each]] for k in budgets]
-            level += 1
-
-        def write(k: int) -> dict[str, Any]:
-            return writer.write_items(Dataset.open(uri), sources[k], places[k])
-
-        return run_stage(self.record, "write items", write, list(budgets), shown=False, light=True)
+        return run_stage(self.record, "write samples", write, self.shards, together=TOGETHER)
 
     # -- the end ------------------------------------------------------------------------------------------
 
-    def _manifest(self, k: int, written: list[dict[str, Any]], items: dict[str, Any]) -> Manifest:
+    def _manifest(self, k: int, written: list[SubsetsRecord], items: SampledItems) -> Manifest:
         parent = self.dataset.manifest
         uri = storage.redact(self.dataset.uri)
-        records = [record["shards"][k] for record in written]
-        splits = run_record.total(record["splits"] for record in records)
-        return Manifest.model_validate(
-            {
-                **parent.model_dump(include=set(_INHERITED)),
-                "n_rows": sum(record["rows"] for record in records),
-                "splits": splits,
-                "items": items["file"],
-                "shards": records,
-                "dropped": {"sampler": self.n_rows - splits["train"]},
-                "source": {"inputs": [uri], "rows": parent.n_rows, "skipped": []},
-                "config": {**self.content, "budget": self.budgets[k]},
-                "parent": Parent(uri=uri, fingerprint=parent.fingerprint),
-                "made_with": run_record.made_with(),
-            }
+        records = [record.shards[k] for record in written]
+        splits = run_record.total(record.splits for record in records)
+        return Manifest(
+            **parent.model_dump(include=set(_INHERITED)),
+            n_rows=sum(record.rows for record in records),
+            splits=splits,
+            items=items.file,
+            shards=records,
+            dropped={"sampler": self.n_rows - splits["train"]},
+            source={"inputs": [uri], "rows": parent.n_rows, "skipped": []},
+            config={**self.content, "budget": self.budgets[k]},
+            parent=Parent(uri=uri, fingerprint=parent.fingerprint),
+            made_with=run_record.made_with(),
         )
 
-    def _finish(self, written: list[dict[str, Any]], items: list[dict[str, Any]]) -> Samples:
+    def _finish(self, written: list[SubsetsRecord], items: list[SampledItems]) -> Samples:
         manifests = [self._manifest(k, written, found) for k, found in enumerate(items)]
         for output, manifest in zip(self.outputs, manifests):
             self.record.write(output)
@@ -322,8 +233,8 @@ class _Sample:
                 budget=budget,
                 rows=manifest.splits["train"],
                 share=round(manifest.splits["train"] / self.n_rows, 6),
-                users=sum(record["users"][k] for record in written),
-                items=items[k]["items"],
+                users=sum(record.users[k] for record in written),
+                items=items[k].items,
                 fingerprint=manifest.fingerprint,
             )
             for k, (output, budget, manifest) in enumerate(zip(self.outputs, self.budgets, manifests))
@@ -356,40 +267,3 @@ class _Sample:
 
 _NUMBERED = ("n_users", "n_items", "item_space", "id_types", "has_ratings", "rating_meaning")
 _INHERITED = (*_NUMBERED, "has_timestamps", "timestamp_unit", "split_rule")
-
-
-def _map_reduce(sampler: str, task: Task) -> MapReduce:
-    """What a sampler learns by passes over the shards."""
-    made = find_sampler(sampler).rounds
-    assert made is not None
-    return made(task)
-
-
-def _scores_uri(work: str, shard: int) -> str:
-    return restartable.part(storage.join(work, writer.SCORES), shard, ".arrow")
-
-
-def _score_shard(
-    uri: str, work: str, shard: int, sampler: Sampler, seed: int, hardness: Hardness | None
-) -> dict[str, Any]:
-    """Scores a shard once, and counts its scores over the whole range of keys."""
-    scores_uri = _scores_uri(work, shard)
-    made: list[Scores] = []
-
-    def build() -> dict[str, Any]:
-        rows = read_train_rows(Dataset.open(uri), shard, timestamps=sampler.timestamps)
-        learned: tuple[Any, ...] = read_learned(work, shard) if sampler.rounds else ()
-        if hardness is not None:
-            learned = hardness.of_shard(shard, rows)
-        made.append(sampler.score(rows, seed, *learned))
-        made[0].write(scores_uri)
-        return {"users": int((rows.counts > 0).sum())}
-
-    record_uri = restartable.part(storage.join(work, writer.SCORES), shard, ".json")
-    record = restartable.once(record_uri, build)
-    try:
-        scores = made[0] if made else read_scores(scores_uri)
-    except DamagedFileError:
-        log.warning("%s is damaged; the shard is scored again.", storage.redact(scores_uri))
-        record, scores = restartable.once(record_uri, build), made[0]
-    return {**record, "histogram": thresholds.histogram(scores, Span())}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -12,16 +12,37 @@ import pyarrow as pa
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import TRAIN, Columns
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.manifest import ShardRecord
 from distill_at_scale.data.preparation import restartable, shards
+from distill_at_scale.data.preparation.part_record import PartRecord
+from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.samplers.scores import Threshold, read_scores
 
 SCORES = "scores"
 COUNTS = "counts"
 
 
+@dataclass(frozen=True)
+class SubsetsRecord(PartRecord):
+    """A shard's part of the samples; each field has one entry per budget."""
+
+    shards: tuple[ShardRecord, ...]
+    users: tuple[int, ...]
+    """Number of users with train rows."""
+
+
+@dataclass(frozen=True)
+class SampledItems:
+    """The file ``items.parquet`` of a sample."""
+
+    file: FileRecord
+    items: int
+    """Number of items with train rows."""
+
+
 def write_subsets(
     dataset: Dataset, shard: int, work: str, thresholds: Sequence[Threshold], outputs: Sequence[str]
-) -> dict[str, Any]:
+) -> SubsetsRecord:
     """Writes the part of ``shard`` that each budget keeps: its train rows, all rows of other splits, and all users.
 
     Args:
@@ -29,9 +50,6 @@ def write_subsets(
         shard: Index of the shard.
         work: Folder with the shard's scores; receives the train rows per item of every output (:func:`counts_uri`).
         thresholds, outputs: One threshold and one output per budget.
-
-    Returns:
-        shards: a ShardRecord as a dict for each output; users: number of users with train rows in each.
     """
     table, record = dataset.table(shard), dataset.shards[shard]
     scores = read_scores(restartable.part(storage.join(work, SCORES), shard, ".arrow"))
@@ -53,17 +71,17 @@ def write_subsets(
         counted = users.set_column(column, users.schema.field(column), pa.array(per_user))
         restartable.write_counts(counts_uri(work, k, shard), np.bincount(item.take(chosen), minlength=dataset.n_items))
         written.append(
-            {
-                "data": shards.write_parquet(output, record.data.path, kept),
-                "users": shards.write_parquet(output, record.users.path, counted),
-                "first_user": record.first_user,
-                "n_users": record.n_users,
-                "rows": len(rows),
-                "splits": {**record.splits, "train": len(chosen)},
-            }
+            ShardRecord(
+                data=shards.write_parquet(output, record.data.path, kept),
+                users=shards.write_parquet(output, record.users.path, counted),
+                first_user=record.first_user,
+                n_users=record.n_users,
+                rows=len(rows),
+                splits={**record.splits, "train": len(chosen)},
+            )
         )
         users_kept.append(int((per_user > 0).sum()))
-    return {"shards": written, "users": users_kept}
+    return SubsetsRecord(shards=tuple(written), users=tuple(users_kept))
 
 
 def counts_uri(work: str, budget: int, shard: int) -> str:
@@ -71,17 +89,11 @@ def counts_uri(work: str, budget: int, shard: int) -> str:
     return restartable.part(storage.join(work, COUNTS, f"budget-{budget:03d}"), shard, ".arrow")
 
 
-def write_items(dataset: Dataset, counts: Sequence[str], output: str) -> dict[str, Any]:
-    """Writes ``items.parquet`` of a sample: the items of ``dataset`` with the sample's train counts.
-
-    Returns:
-        file: its FileRecord as a dict; items: number of items with train rows.
-    """
+def write_items(dataset: Dataset, counts: Sequence[str], output: str) -> SampledItems:
+    """Writes ``items.parquet`` of a sample: the items of ``dataset`` with the sample's train counts."""
     total = np.zeros(dataset.n_items, dtype=np.int64)
     for uri in counts:
         restartable.add_counts(uri, total)
     items = dataset.items().with_columns(pl.Series(Columns.TRAIN_COUNT, total))
-    return {
-        "file": shards.write_parquet(output, dataset.manifest.items.path, restartable.to_table(items)),
-        "items": int((total > 0).sum()),
-    }
+    file = shards.write_parquet(output, dataset.manifest.items.path, restartable.to_table(items))
+    return SampledItems(file, int((total > 0).sum()))

@@ -30,8 +30,8 @@ def manifest_of(folder: Path, shards: list[list[Row]], users: list[int], n_items
         people = pa.table({"user": numbers, "user_id": [f"u{u}" for u in numbers], **counts})
         records.append(
             {
-                "data": write_parquet(output, f"shards/part-{k:05d}.parquet", table),
-                "users": write_parquet(output, f"users/part-{k:05d}.parquet", people),
+                "data": write_parquet(output, f"shards/part-{k:05d}.parquet", table).model_dump(),
+                "users": write_parquet(output, f"users/part-{k:05d}.parquet", people).model_dump(),
                 "first_user": first,
                 "n_users": n_users,
                 "rows": len(rows),
@@ -56,7 +56,7 @@ def manifest_of(folder: Path, shards: list[list[Row]], users: list[int], n_items
         "has_ratings": True,
         "has_timestamps": True,
         "id_types": {"user_id": "string", "item_id": "int64"},
-        "items": write_parquet(output, "items.parquet", items),
+        "items": write_parquet(output, "items.parquet", items).model_dump(),
         "item_space": "x",
         "shards": records,
         "dropped": {},

@@ -14,6 +14,7 @@ import pytest
 
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.pipelines import prepare as verb
+from distill_at_scale.pipelines.preparing import read_log, split_times, survivors
 from distill_at_scale.pipelines.runtime import tasks
 
 LOG = ("user_id", "item_id", "rating", "timestamp", "split")
@@ -59,10 +60,10 @@ def without_ray() -> Iterator[None]:
         return [work(item, *shared) for item in items]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks, "run_stage", run_stage)
-        patch.setattr(verb, "run_stage", run_stage)
-        patch.setattr(verb, "load_shared", lambda function, *arguments: function(*arguments))
-        patch.setattr(verb, "take", lambda value: value)
+        for module in (tasks, verb, read_log, survivors, split_times):
+            patch.setattr(module, "run_stage", run_stage)
+            patch.setattr(module, "load_shared", lambda function, *arguments: function(*arguments), raising=False)
+            patch.setattr(module, "take", lambda value: value, raising=False)
         patch.setattr(verb.session, "ensure", lambda address: contextlib.nullcontext())
         yield
 

@@ -31,7 +31,7 @@ def make_synthetic(folder: Path, ids: list[Any]) -> str:
     rows = [(0, item, 1.0, item, 0) for item in range(len(ids))]
     fields = manifest_of(folder / "parent", [rows], [1], len(ids))
     items = pl.read_parquet(folder / "parent" / "items.parquet").with_columns(pl.Series("item_id", ids))
-    fields["items"] = write_parquet(str(folder / "parent"), "items.parquet", items.to_arrow())
+    fields["items"] = write_parquet(str(folder / "parent"), "items.parquet", items.to_arrow()).model_dump()
     fields["id_types"] = {"user_id": "string", "item_id": "string"}
     Manifest.model_validate(fields).write(str(folder / "parent"))
     parent = Dataset.open(str(folder / "parent"))

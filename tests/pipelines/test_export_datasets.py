@@ -44,13 +44,13 @@ def make(folder: Path, parent: bool = False, item_ids: list[Any] | None = None, 
         fields["config"] = {"sampler": "random", "budget": 0.5}
     found = manifest_of(folder, shards, [3, 5], 5, **fields)
     items = pl.read_parquet(folder / "items.parquet").with_columns(pl.Series("item_id", item_ids or ITEMS))
-    found["items"] = write_parquet(str(folder), "items.parquet", items.to_arrow())
+    found["items"] = write_parquet(str(folder), "items.parquet", items.to_arrow()).model_dump()
     found["id_types"] = {"user_id": "string", "item_id": "string" if item_ids else "int64"}
     for record in found["shards"]:
         table = pl.read_parquet(folder / record["users"]["path"])
         ids = [USERS[user] for user in table["user"]]
         table = table.with_columns(pl.Series("user_id", ids))
-        record["users"] = write_parquet(str(folder), record["users"]["path"], table.to_arrow())
+        record["users"] = write_parquet(str(folder), record["users"]["path"], table.to_arrow()).model_dump()
     Manifest.model_validate(found).write(str(folder))
     return Dataset.open(str(folder))
 

@@ -18,6 +18,7 @@ import distill_at_scale as das
 from distill_at_scale.data.readers import plan_log
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines import prepare as verb
+from distill_at_scale.pipelines.preparing import job
 from distill_at_scale.settings import load
 
 START = 1_000_000_000
@@ -117,11 +118,11 @@ def test_estimate_that_misses(
         path.write_text(head + "\n" + long + "\n".join(lines[30:]) + "\n")
     else:
         path.write_text(body)
-    monkeypatch.setattr(verb, "ROWS_A_SHARD", rows_a_shard)
+    monkeypatch.setattr(job, "ROWS_A_SHARD", rows_a_shard)
     config = load(verb.PrepareConfig, settings={"input": [str(path)], "output": str(tmp_path / "out")})
     estimate = plan_log(config)[2]
-    n_shards = verb._power_of_two(len(rows) / rows_a_shard)
-    n_dealt = verb._Prepare(config)._n_dealt(estimate)
+    n_shards = job.PrepareJob.of(config).n_shards(len(rows))
+    n_dealt = job.PrepareJob.of(config).n_dealt(estimate)
     assert n_dealt > n_shards if relation == "more" else n_dealt < n_shards
     inline_prepare(input=[str(path)], output=str(tmp_path / "out"))
     assert read_back(str(tmp_path / "out")) == naive_prepare(rows, n_shards=n_shards)
@@ -133,7 +134,7 @@ def test_buckets_need_not_match_shards(tmp_path: Path, n_dealt: int, n_shards: i
     rows = random_rows(4, 400, 60, 30, strings=True)
     inputs = write_logs(tmp_path / "log", rows, 2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verb._Prepare, "_n_dealt", lambda self, estimate: n_dealt)
+        patch.setattr(job.PrepareJob, "n_dealt", lambda self, estimate: n_dealt)
         assert_equal_to_twin(tmp_path, inputs, rows, n_shards, inline_prepare, split="20_percent_hist", seed=5)
 
 

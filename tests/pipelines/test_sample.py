@@ -14,8 +14,8 @@ from distill_at_scale import cli
 from distill_at_scale.config import SampleConfig
 from distill_at_scale.data.columns import SPLITS, TRAIN
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.pipelines import sample as pipelines_sample
 from distill_at_scale.pipelines.sample import _Sample
+from distill_at_scale.pipelines.sampling import item_counts
 from distill_at_scale.samplers import SAMPLERS, thresholds
 from distill_at_scale.samplers.scores import Threshold
 
@@ -133,7 +133,7 @@ def test_counts_of_many_shards_are_summed_in_steps(
 ) -> None:
     settings = {"data": datasets[5].uri, "sampler": "random", "budget": "0.5,0.2"}
     at_once = das.sample(**settings, output=str(tmp_path / "at once"))
-    monkeypatch.setattr(pipelines_sample, "_FAN_IN", 2)
+    monkeypatch.setattr(item_counts, "_FAN_IN", 2)
     in_steps = das.sample(**settings, output=str(tmp_path / "in steps"))
     assert [s.fingerprint for s in in_steps.samples] == [s.fingerprint for s in at_once.samples]
 

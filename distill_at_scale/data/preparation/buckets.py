@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -14,9 +14,23 @@ from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.preparation.fragments import read_bucket
+from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.preparation.row_order import Keep, in_time_order, one_of_each, ranks
 
 FOLDER = "buckets"
+
+
+@dataclass(frozen=True)
+class BucketRecord(PartRecord):
+    """A bucket that was sorted and de-duplicated."""
+
+    rows: int
+    """Number of input rows."""
+    kept: int
+    users: int
+    dropped: dict[str, int]
+    """Number of dropped rows by filter: duplicates, min_rating, split (marked −1)."""
+    noticed: tuple[Notice, ...]
 
 
 def build_bucket(
@@ -30,7 +44,7 @@ def build_bucket(
     min_rating: float | None,
     seed: int,
     starts: Sequence[int] | None = None,
-) -> dict[str, Any]:
+) -> BucketRecord:
     """Collects bucket ``bucket`` of ``n_buckets`` from the fragments (partitioned into ``n_dealt``) and sorts it.
 
     The rows are sorted by (user id, timestamp, tie hash, rating), so the result does not depend on the input order,
@@ -40,17 +54,14 @@ def build_bucket(
 
     Writes user (int32, rank in this bucket) · item (int32, rank in ``item_ids``) · rating · timestamp
     (nanoseconds) [· split], and in a second file the users' ids in the order of their ranks.
-
-    Returns:
-        Number of input rows, numbers of dropped rows by filter (duplicates, min_rating, split: marked −1), and notices.
     """
     folder = storage.join(work, FOLDER)
 
-    def build() -> dict[str, Any]:
+    def build() -> BucketRecord:
         frame = read_bucket(work, n_fragments, n_dealt, bucket, n_buckets, starts)
         return _order(folder, bucket, frame, item_ids, keep, min_rating, seed)
 
-    return restartable.once(restartable.part(folder, bucket, ".json"), build)
+    return restartable.once(restartable.part(folder, bucket, ".json"), BucketRecord, build)
 
 
 def _order(
@@ -61,7 +72,7 @@ def _order(
     keep: Keep,
     min_rating: float | None,
     seed: int,
-) -> dict[str, Any]:
+) -> BucketRecord:
     n_read = frame.height
     # Rows outside every split are not part of the log: they must not replace duplicates that are.
     if Columns.SPLIT in frame:
@@ -69,7 +80,7 @@ def _order(
     rows = frame.height
     dropped = {"split": n_read - rows, "duplicates": 0, "min_rating": 0}
     if rows == 0:
-        return {"rows": n_read, "kept": 0, "users": 0, "dropped": dropped, "noticed": []}
+        return BucketRecord(rows=n_read, kept=0, users=0, dropped=dropped, noticed=())
     users = frame[Columns.USER_ID].unique().sort()
     columns = {
         Columns.USER: ranks(frame[Columns.USER_ID], users),
@@ -97,13 +108,7 @@ def _order(
     restartable.write_arrow(
         restartable.part(folder, bucket, ".users.arrow"), restartable.to_table(pl.DataFrame({Columns.USER_ID: users}))
     )
-    return {
-        "rows": n_read,
-        "kept": int(stay.sum()),
-        "users": len(users),
-        "dropped": dropped,
-        "noticed": [notice.model_dump() for notice in noticed],
-    }
+    return BucketRecord(rows=n_read, kept=int(stay.sum()), users=len(users), dropped=dropped, noticed=tuple(noticed))
 
 
 def _notices_of_splits(
@@ -128,11 +133,14 @@ def _notices_of_splits(
 def read_columns(work: str, bucket: int, columns: list[str] | None = None) -> tuple[pa.Table, int]:
     """Reads a bucket's rows (all columns, or the named ones) and its number of users."""
     folder = storage.join(work, FOLDER)
-    record = recorded.read_json(restartable.part(folder, bucket, ".json"), restartable.FIX)
-    if record["users"] == 0:
+    record_uri = restartable.part(folder, bucket, ".json")
+    stored = recorded.read_json(record_uri, restartable.FIX)
+    with recorded.parsing(record_uri, restartable.FIX):
+        record = BucketRecord.from_json(stored)
+    if record.users == 0:
         none = pa.array([], pa.int32())
         return pa.table({Columns.USER: none, Columns.ITEM: none}), 0
-    return restartable.read_arrow(restartable.part(folder, bucket, ".arrow"), columns), record["users"]
+    return restartable.read_arrow(restartable.part(folder, bucket, ".arrow"), columns), record.users
 
 
 def read_user_ids(work: str, bucket: int) -> pl.Series:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from distill_at_scale.data.noticed import Notice
+from distill_at_scale.data.preparation.fragments import FragmentRecord
 from distill_at_scale.data.readers import LogEstimate, LogSchema
 
 
@@ -18,9 +18,9 @@ def time_unit(schema: LogSchema) -> str | None:
     return schema.time_unit if schema.has_timestamp else None
 
 
-def times(schema: LogSchema, estimate: LogEstimate, read: list[dict[str, Any]]) -> dict[str, str]:
+def times(schema: LogSchema, estimate: LogEstimate, read: Sequence[FragmentRecord]) -> dict[str, str]:
     """Returns the first and last time of the log's good rows as ISO 8601; empty for positions or without times."""
-    bounds = [time for r in read for time in r.get("times", [])]
+    bounds = [time for r in read for time in r.times]
     if not bounds or all(way.format == "sequences" for way in estimate.read_as):
         return {}
     first, last = (str(np.datetime64(time // 1_000_000_000, "s")) + "Z" for time in (min(bounds), max(bounds)))

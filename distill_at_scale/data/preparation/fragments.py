@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,7 @@ from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.preparation.chunks import ChunkWriter, read_chunks
+from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.readers import Fragment, LogSchema, read_fragment
 
 FOLDER = "fragments"
@@ -27,29 +28,47 @@ POSITION = 1_000_000
 _SUFFIX = ".chunks"
 
 
+@dataclass(frozen=True)
+class FragmentRecord(PartRecord):
+    """A fragment that was read and partitioned."""
+
+    rows: int
+    """Number of rows, without those in ``left_out``."""
+    good: int
+    reasons: dict[str, int]
+    """Number of bad rows by reason."""
+    quarantine: str | None
+    """Path of the file of bad rows."""
+    has_items: bool
+    """Whether there is a file of item ids."""
+    times: tuple[int, ...]
+    """First and last time in nanoseconds; empty without times."""
+    left_out: dict[str, int]
+    """Number of rows excluded by --where and --event."""
+    seen: tuple[tuple[str, str], ...]
+    """(column, value) pairs of the requested values that occur."""
+    noticed: tuple[Notice, ...]
+
+
 def partition(
     output: str, work: str, index: int, fragment: Fragment, schema: LogSchema, n_buckets: int
-) -> dict[str, Any]:
+) -> FragmentRecord:
     """Reads fragment ``index`` and writes its good rows by bucket, its item ids, and its bad rows.
 
     The rows are written as one file of chunks: ``n_buckets`` chunks per batch of the fragment (also empty ones), so
     that bucket b consists of the chunks b, n_buckets + b, 2 n_buckets + b …
-
-    Returns:
-        rows, good, reasons (number of bad rows by reason), quarantine (path or None), times (first and last, in
-        nanoseconds; empty without times), left_out (rows excluded by --where and --event, which ``rows`` does not
-        count), seen ((column, value) pairs of the requested values that occur), noticed.
     """
     folder = storage.join(work, FOLDER)
     return restartable.once(
         restartable.part(folder, index, ".json"),
+        FragmentRecord,
         lambda: _partition(output, folder, index, fragment, schema, n_buckets),
     )
 
 
 def _partition(
     output: str, folder: str, index: int, fragment: Fragment, schema: LogSchema, n_buckets: int
-) -> dict[str, Any]:
+) -> FragmentRecord:
     rows = good = 0
     left_out: Counter[str] = Counter()
     values: set[tuple[str, str]] = set()
@@ -89,17 +108,17 @@ def _partition(
             restartable.part(folder, index, ".items.arrow"),
             restartable.to_table(pl.DataFrame({Columns.ITEM_ID: distinct})),
         )
-    return {
-        "rows": rows,
-        "good": good,
-        "reasons": dict(sorted(reasons.items())),
-        "quarantine": quarantine if reasons else None,
-        "has_items": bool(item_ids),
-        "times": times,
-        "left_out": dict(sorted(left_out.items())),
-        "seen": sorted(map(list, values)),
-        "noticed": [notice.model_dump() for notice in noticed],
-    }
+    return FragmentRecord(
+        rows=rows,
+        good=good,
+        reasons=dict(sorted(reasons.items())),
+        quarantine=quarantine if reasons else None,
+        has_items=bool(item_ids),
+        times=tuple(times),
+        left_out=dict(sorted(left_out.items())),
+        seen=tuple(sorted(values)),
+        noticed=tuple(noticed),
+    )
 
 
 def _in_file_order(good: pl.DataFrame, first: int) -> pl.DataFrame:

@@ -8,7 +8,6 @@ which every user has `min_user` and every item `min_item` rows.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +16,7 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.preparation.buckets import read_columns as read_bucket_columns
+from distill_at_scale.data.preparation.part_record import PartRecord
 
 FOLDER = "core"
 
@@ -31,6 +31,24 @@ class Alive:
     """Mask of surviving rows, bool [rows of the bucket]."""
     lost: dict[str, int]
     """Number of rows lost to min_item, min_user and short_history."""
+
+
+@dataclass(frozen=True)
+class CountRecord(PartRecord):
+    """A group of buckets whose rows were counted by item."""
+
+    users: tuple[int, ...]
+    """Number of surviving users of each bucket."""
+
+
+@dataclass(frozen=True)
+class RoundRecord(PartRecord):
+    """Result of a round."""
+
+    items: int
+    """Number of surviving items."""
+    settled: bool
+    """Whether another round would change nothing."""
 
 
 def alive_in_bucket(
@@ -75,15 +93,11 @@ def count_round(
     alive_items: np.ndarray | None,
     min_user: int,
     short: int,
-) -> dict[str, Any]:
-    """Counts the rows of each item over a group of buckets and writes the counts to ``work``.
-
-    Returns:
-        users: number of surviving users for each of ``buckets``.
-    """
+) -> CountRecord:
+    """Counts the rows of each item over a group of buckets and writes the counts to ``work``."""
     folder = storage.join(work, FOLDER, f"round-{round_:03d}")
 
-    def build() -> dict[str, Any]:
+    def build() -> CountRecord:
         total = np.zeros(n_items, dtype=np.int64)
         users = []
         for bucket in buckets:
@@ -93,28 +107,25 @@ def count_round(
             total += np.bincount(item[alive.rows], minlength=n_items)
             users.append(int(alive.users.sum()))
         restartable.write_counts(restartable.part(folder, group, ".arrow"), total)
-        return {"users": users}
+        return CountRecord(users=tuple(users))
 
-    return restartable.once(restartable.part(folder, group, ".json"), build)
+    return restartable.once(restartable.part(folder, group, ".json"), CountRecord, build)
 
 
-def decide(work: str, round_: int, counts: str, n_items: int, min_item: int) -> dict[str, Any]:
-    """Determines which items survive a round, given the sum of its counts, and writes the result.
+def decide(work: str, round_: int, counts: str, n_items: int, min_item: int) -> RoundRecord:
+    """Determines which items survive a round, given the sum of its counts, and writes the result."""
 
-    Returns:
-        items: number of surviving items; settled: whether another round would change nothing.
-    """
-
-    def build() -> dict[str, Any]:
+    def build() -> RoundRecord:
         total = np.zeros(n_items, dtype=np.int64)
         restartable.add_counts(counts, total)
         alive = total >= max(min_item, 1)
         before = n_items if round_ == 0 else int(load_alive(work, round_ - 1).sum())
         restartable.write_arrow(_alive_uri(work, round_), pa.table({"alive": alive}))
         # Items without rows remove no rows, so no user can fall below its minimum.
-        return {"items": int(alive.sum()), "settled": min_item <= 1 or int(alive.sum()) == before}
+        items = int(alive.sum())
+        return RoundRecord(items=items, settled=min_item <= 1 or items == before)
 
-    return restartable.once(storage.join(work, FOLDER, f"alive-{round_:03d}.json"), build)
+    return restartable.once(storage.join(work, FOLDER, f"alive-{round_:03d}.json"), RoundRecord, build)
 
 
 def load_alive(work: str, round_: int) -> np.ndarray:

@@ -9,14 +9,19 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
+from pydantic import ValidationError
 
 from distill_at_scale.data import recorded, sealed, storage
+from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.errors import DamagedFileError
+
+R = TypeVar("R", bound=PartRecord)
 
 log = logging.getLogger(__name__)
 
@@ -24,19 +29,22 @@ FIX = "run the same command again to make it again"
 """Remedy for a damaged part, as the end of a sentence."""
 
 
-def once(record_uri: str, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Returns the record at ``record_uri`` if it exists (with ``reused`` set); otherwise calls ``build()`` and stores
-    its record.
+def once(record_uri: str, kind: type[R], build: Callable[[], R]) -> R:
+    """Returns the record of a part at ``record_uri``, as a ``kind``, if it exists (with ``reused`` set); otherwise
+    calls ``build()`` and stores its record.
 
     ``build`` must write its files atomically and under fixed names. A part that was killed midway, or that two workers
     do at once, then ends the same.
     """
     existing = read_record(record_uri)
     if existing is not None:
-        return {**existing, "reused": True}
+        try:
+            return replace(kind.from_json(existing), reused=True)
+        except ValidationError:
+            log.warning("%s is of another version; its part is done again.", storage.redact(record_uri))
     record = build()
-    recorded.write_json(record_uri, record)
-    return {**record, "reused": False}
+    recorded.write_json(record_uri, record.to_json())
+    return record
 
 
 def read_record(record_uri: str) -> dict[str, Any] | None:

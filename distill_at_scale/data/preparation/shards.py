@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,9 +13,12 @@ import pyarrow.parquet as pq
 from distill_at_scale.data import hashing, ragged, recorded, splits, storage
 from distill_at_scale.data.columns import SPLITS, Columns, SplitRule
 from distill_at_scale.data.dataset import SHARD_SCHEMA
+from distill_at_scale.data.manifest import ShardRecord
 from distill_at_scale.data.preparation import quantiles, restartable
 from distill_at_scale.data.preparation.buckets import read_columns, read_user_ids
 from distill_at_scale.data.preparation.kcore import Alive, alive_in_bucket
+from distill_at_scale.data.preparation.part_record import PartRecord
+from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.registry import SPLIT_RULES
 
 FOLDER = "shards"
@@ -54,6 +56,27 @@ class SplitChoice:
     test_from: int = 0
 
 
+@dataclass(frozen=True)
+class WrittenShard(PartRecord):
+    """A bucket whose surviving rows were written."""
+
+    shard: ShardRecord | None
+    """None if no user is left."""
+    lost: dict[str, int]
+    """Number of rows lost to min_item, min_user and short_history."""
+    tied: dict[str, int]
+    """Number of held-out rows of each split that a draw chose (see :func:`splits.tied`)."""
+
+
+@dataclass(frozen=True)
+class WrittenItems:
+    """The file ``items.parquet`` of a dataset."""
+
+    file: FileRecord
+    n_items: int
+    item_space: str
+
+
 def _survivors(work: str, bucket: int, numbering: Numbering, min_user: int, short: int) -> tuple[pa.Table, Alive]:
     table, n_users = read_columns(work, bucket)
     user, item = table[Columns.USER].to_numpy(), table[Columns.ITEM].to_numpy()
@@ -84,23 +107,18 @@ def build_shard(
     first_user: int,
     split: SplitChoice,
     min_user: int,
-) -> dict[str, Any]:
-    """Writes shard ``bucket`` and its users, and the train rows of each item to ``work``.
-
-    Returns:
-        shard: record for the manifest, None if no user is left; lost: number of rows lost to min_item, min_user
-        and short_history; tied: held-out rows of each split that a draw chose (see :func:`splits.tied`).
-    """
+) -> WrittenShard:
+    """Writes shard ``bucket`` and its users, and the train rows of each item to ``work``."""
     folder = storage.join(work, FOLDER)
 
-    def build() -> dict[str, Any]:
+    def build() -> WrittenShard:
         raw, alive = _survivors(work, bucket, numbering, min_user, SPLIT_RULES.find(split.rule).shortest)
         if not alive.users.any():
-            return {"shard": None, "lost": alive.lost, "tied": {}}
+            return WrittenShard(shard=None, lost=alive.lost, tied={})
         ids = read_user_ids(work, bucket).filter(pl.Series(alive.users))
         return _write(output, folder, bucket, raw, alive, ids, numbering, first_user, split)
 
-    return restartable.once(restartable.part(folder, bucket, ".json"), build)
+    return restartable.once(restartable.part(folder, bucket, ".json"), WrittenShard, build)
 
 
 def _write(
@@ -113,7 +131,7 @@ def _write(
     numbering: Numbering,
     first_user: int,
     split: SplitChoice,
-) -> dict[str, Any]:
+) -> WrittenShard:
     keep = np.flatnonzero(alive.rows)
 
     def column(name: str) -> np.ndarray:
@@ -150,18 +168,15 @@ def _write(
         restartable.part(folder, bucket, ".counts.arrow"),
         np.bincount(item[code == SPLITS["train"]], minlength=n_items),
     )
-    return {
-        "shard": {
-            "data": write_parquet(output, restartable.part(FOLDER, bucket, ".parquet"), shard),
-            "users": write_parquet(output, restartable.part(USERS, bucket, ".parquet"), users),
-            "first_user": first_user,
-            "n_users": n_users,
-            "rows": rows,
-            "splits": {name: int(counts.sum()) for name, counts in per_split.items()},
-        },
-        "lost": alive.lost,
-        "tied": tied,
-    }
+    record = ShardRecord(
+        data=write_parquet(output, restartable.part(FOLDER, bucket, ".parquet"), shard),
+        users=write_parquet(output, restartable.part(USERS, bucket, ".parquet"), users),
+        first_user=first_user,
+        n_users=n_users,
+        rows=rows,
+        splits={name: int(counts.sum()) for name, counts in per_split.items()},
+    )
+    return WrittenShard(shard=record, lost=alive.lost, tied=tied)
 
 
 class _Rows:
@@ -201,8 +216,8 @@ def _ms(nanoseconds: np.ndarray) -> np.ndarray:
     return nanoseconds // 1_000_000
 
 
-def write_parquet(output: str, path: str, table: pa.Table) -> dict[str, Any]:
-    """Writes ``table`` to ``path`` inside ``output``; returns its FileRecord as a dict."""
+def write_parquet(output: str, path: str, table: pa.Table) -> FileRecord:
+    """Writes ``table`` to ``path`` inside ``output``."""
     sink = pa.BufferOutputStream()
     # Sorted columns have small differences and suit delta encoding; few distinct values suit a dictionary.
     delta = [c for c in (Columns.USER, Columns.TIMESTAMP) if c in table.column_names]
@@ -217,11 +232,11 @@ def write_parquet(output: str, path: str, table: pa.Table) -> dict[str, Any]:
     )
     content = sink.getvalue()
     storage.write_bytes(storage.join(output, path), content)
-    return recorded.record_of(path, content).model_dump()
+    return recorded.record_of(path, content)
 
 
-def write_items(output: str, item_ids: pl.Series, numbering: Numbering, train_counts: str) -> dict[str, Any]:
-    """Writes ``items.parquet``; returns its FileRecord as ``file``, ``n_items`` and ``item_space``."""
+def write_items(output: str, item_ids: pl.Series, numbering: Numbering, train_counts: str) -> WrittenItems:
+    """Writes ``items.parquet``."""
     ids = item_ids.filter(pl.Series(numbering.alive))
     counts = np.zeros(len(ids), dtype=np.int64)
     restartable.add_counts(train_counts, counts)
@@ -232,8 +247,4 @@ def write_items(output: str, item_ids: pl.Series, numbering: Numbering, train_co
             Columns.TRAIN_COUNT: counts,
         }
     )
-    return {
-        "file": write_parquet(output, "items.parquet", table),
-        "n_items": len(ids),
-        "item_space": hashing.item_space(ids),
-    }
+    return WrittenItems(write_parquet(output, "items.parquet", table), len(ids), hashing.item_space(ids))

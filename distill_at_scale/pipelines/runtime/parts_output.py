@@ -16,7 +16,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -25,9 +25,12 @@ import pyarrow.parquet as pq
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.manifest import WORK
 from distill_at_scale.data.preparation import restartable
+from distill_at_scale.data.preparation.part_record import PartRecord
+from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import OutputExistsError
 from distill_at_scale.pipelines.runtime import output_folder, run_record
 
+R = TypeVar("R", bound=PartRecord)
 _RECORDS = "parts"
 
 
@@ -93,14 +96,14 @@ class PartsOutput:
                 storage.remove(self.place(path))
         recorded.write_json(self._plan, {"digest": digest, **content})
 
-    def once(self, part: int, build: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    def once(self, part: int, kind: type[R], build: Callable[[], R]) -> R:
         """The record of a part, built unless it is done already; see :func:`restartable.once`."""
-        return restartable.once(restartable.part(self.place(f"{WORK}/{_RECORDS}"), part, ".json"), build)
+        return restartable.once(restartable.part(self.place(f"{WORK}/{_RECORDS}"), part, ".json"), kind, build)
 
-    def write(self, path: str, content: bytes | pa.Buffer) -> dict[str, Any]:
-        """Writes a file whole; its FileRecord as a dict."""
+    def write(self, path: str, content: bytes | pa.Buffer) -> FileRecord:
+        """Writes a file whole."""
         storage.write_bytes(self.place(path), content)
-        return recorded.record_of(path, content).model_dump()
+        return recorded.record_of(path, content)
 
     def finish(self, run: run_record.RunRecord, manifest: Mapping[str, Any], keep: Iterable[str]) -> None:
         """Ends the run: ``run.json``, the manifest, and nothing else but the files of the parts.

@@ -15,15 +15,18 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 import ray
 import ray.data
 
 from distill_at_scale.data.preparation import restartable
+from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.errors import DasError, PluginError, rebuilt
 from distill_at_scale.pipelines.runtime import plugins, progress, resources, run_record, worker_warnings
 
+R = TypeVar("R")
 ANYWHERE: Literal["DEFAULT"] = "DEFAULT"
 """Scheduling strategy of tasks. It is set explicitly, since one started by a trial of Ray Tune would else be held to
 the resources of that trial, which has none but for waiting."""
@@ -39,14 +42,14 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 def run_stage(
     run: run_record.RunRecord,
     name: str,
-    work: Callable[..., dict[str, Any]],
+    work: Callable[..., R],
     items: Sequence[Any],
     shared: Sequence[ray.ObjectRef[Any]] = (),
     num_cpus: float = 1.0,
     shown: bool = True,
     light: bool = False,
     together: int = 1,
-) -> list[dict[str, Any]]:
+) -> list[R]:
     """``[work(item, *shared) for item in items]``, spread over the cluster.
 
     Args:
@@ -68,17 +71,17 @@ def run_stage(
         return []
     start = time.monotonic()
     call = _Call(ray.put(work), tuple(shared))
-    done: list[dict[str, Any]] = [{}] * len(items)
+    done: dict[int, R] = {}
     costs: list[dict[str, Any]] = []
     cpus = int(ray.cluster_resources().get("CPU", 1))
     per_task = min(together, max(1, len(items) // (_TASKS_PER_CPU * cpus)))
     with progress.stage(name, len(items), shown) as stage:
         for index, answer in (_by_tasks if light else _by_pipeline)(call, name, items, num_cpus, per_task):
             done[index] = answer.take(name)
-            costs.append({**answer.cost, "reused": answer.record.get("reused")})
+            costs.append({**answer.cost, "reused": isinstance(answer.record, PartRecord) and answer.record.reused})
             stage.advance()
     run.add(name, time.monotonic() - start, costs)
-    return done
+    return [done[index] for index in range(len(items))]
 
 
 def _by_pipeline(
@@ -121,6 +124,14 @@ def _by_tasks(
             ray.cancel(left)
 
 
+@dataclass(frozen=True)
+class _Combination:
+    """Files to combine, and the file that they become."""
+
+    sources: list[str]
+    target: str
+
+
 def run_tree(
     run: run_record.RunRecord,
     name: str,
@@ -137,19 +148,19 @@ def run_tree(
         target: names the file number k of level n.
     """
 
-    def merge(item: dict[str, Any]) -> dict[str, Any]:
-        def build() -> dict[str, Any]:
-            combine(item["sources"], item["target"])
-            return {}
+    def merge(item: _Combination) -> PartRecord:
+        def build() -> PartRecord:
+            combine(item.sources, item.target)
+            return PartRecord()
 
-        return restartable.once(item["target"] + ".json", build)
+        return restartable.once(item.target + ".json", PartRecord, build)
 
     level = 0
     while level == 0 or len(sources) > 1:
         groups = [sources[k : k + fan_in] for k in range(0, len(sources), fan_in)]
-        items: list[dict[str, Any]] = [{"sources": g, "target": target(level, k)} for k, g in enumerate(groups)]
+        items = [_Combination(group, target(level, k)) for k, group in enumerate(groups)]
         run_stage(run, name, merge, items, shown=len(items) > 1, light=True)
-        sources = [item["target"] for item in items]
+        sources = [item.target for item in items]
         level += 1
     return sources[0]
 
@@ -183,11 +194,11 @@ def take(ref: ray.ObjectRef[Any]) -> Any:
 def run_alone(
     run: run_record.RunRecord,
     name: str,
-    work: Callable[..., dict[str, Any]],
+    work: Callable[..., R],
     *arguments: Any,
     gpu: bool = False,
     warm: Callable[[], None] | None = None,
-) -> dict[str, Any]:
+) -> R:
     """``work(*arguments)`` in one task that has a whole node's CPUs (and a GPU) to itself.
 
     Args:
@@ -215,7 +226,7 @@ def run_alone(
         raise
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise DasError(f"{name}: its worker was killed twice, most likely for want of memory.") from error
-    record = answer.take(name)
+    record: R = answer.take(name)
     run.add(name, time.monotonic() - start, [answer.cost])
     return record
 
@@ -224,14 +235,14 @@ class _Answer:
     """A task's record and cost, or its failure, kept whole: Ray Data would spread a dict over columns."""
 
     def __init__(self) -> None:
-        self.record: dict[str, Any] = {}
+        self.record: Any = None
         self.cost: dict[str, float] = {}
         self.failure: str | None = None
         self.kind: str | None = None
         """name of the DasError that it is; None: a bug"""
         self.warnings: list[str] = []
 
-    def take(self, stage: str) -> dict[str, Any]:
+    def take(self, stage: str) -> Any:
         """The record; warns of what the task warned of, and raises what failed."""
         worker_warnings.repeat(self.warnings)
         if self.failure is not None:
@@ -252,7 +263,7 @@ def _keep_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 256 << 20)
 
 
-def _answer(work: Callable[[], dict[str, Any]]) -> _Answer:
+def _answer(work: Callable[[], Any]) -> _Answer:
     """Runs the work. A failure travels as an answer: retrying one and the same error would be a waste."""
     _keep_memory()
     answer, cpu = _Answer(), time.process_time()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +19,7 @@ from distill_at_scale.data import hashing, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import WORK
 from distill_at_scale.data.preparation import restartable
+from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.models.training.sources import ShardSource
 from distill_at_scale.models.training.trainer import Trainer
@@ -104,9 +104,9 @@ def score_rows(
         run_group(record, f"train {proxy} proxy", group, work, functools.partial(warm_up, proxy))
     cuts = -(-workers // len(dataset.shards))
 
-    def write(shard: int) -> dict[str, Any]:
+    def write(shard: int) -> FileRecord:
         total = np.concatenate([_read(group.work, epochs, shard, cut) for cut in range(cuts)])
-        return {"file": row_scores.write_part(uri, shard, (total / epochs).astype(np.float32))}
+        return row_scores.write_part(uri, shard, (total / epochs).astype(np.float32))
 
     written = run_stage(record, "write row scores", write, list(range(len(dataset.shards))), shown=False)
     manifest = RowScoresManifest(
@@ -115,7 +115,7 @@ def score_rows(
         objective=objective,
         epochs=epochs,
         seed=seed,
-        files=[part["file"] for part in written],
+        files=written,
     )
     row_scores.write_manifest(uri, manifest)
     storage.remove(storage.join(uri, WORK))

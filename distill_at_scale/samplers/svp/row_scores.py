@@ -59,7 +59,7 @@ def write_part(uri: str, shard: int, scores: np.ndarray) -> FileRecord:
         raise DasError(f"{storage.redact(uri)}: the score of train row {row} of shard {shard} is {scores[row]}.")
     path = restartable.part("", shard, ".parquet").lstrip("/")
     table = pa.table({"score": pa.array(scores, pa.float32())})
-    return FileRecord.model_validate(shards.write_parquet(uri, path, table))
+    return shards.write_parquet(uri, path, table)
 
 
 def write_manifest(uri: str, manifest: RowScoresManifest) -> None:

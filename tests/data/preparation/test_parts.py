@@ -2,33 +2,72 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from distill_at_scale.data import hashing
+from distill_at_scale.data import hashing, recorded
+from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.preparation import fragments, restartable
+from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.readers import LogOptions, plan_log
 from distill_at_scale.errors import DasError
+
+
+@dataclass(frozen=True)
+class Counted(PartRecord):
+    rows: int
 
 
 def test_once(tmp_path: Path) -> None:
     record = str(tmp_path / "deep" / "part.json")
     calls: list[int] = []
 
-    def build() -> dict[str, int]:
+    def build() -> Counted:
         calls.append(1)
         if len(calls) == 1:
             raise DasError("the first try fails.")
-        return {"rows": 3}
+        return Counted(3)
 
     with pytest.raises(DasError):
-        restartable.once(record, build)
-    assert restartable.once(record, build) == {"rows": 3, "reused": False}
-    assert restartable.once(record, build) == {"rows": 3, "reused": True}
+        restartable.once(record, Counted, build)
+    assert restartable.once(record, Counted, build) == Counted(3)
+    assert restartable.once(record, Counted, build) == Counted(3, reused=True)
     assert len(calls) == 2
+
+
+def test_record_of_another_version_is_made_again(tmp_path: Path) -> None:
+    record = str(tmp_path / "part.json")
+    recorded.write_json(record, {"lines": 3})
+    assert restartable.once(record, Counted, lambda: Counted(4)) == Counted(4)
+    assert restartable.once(record, Counted, lambda: Counted(5)) == Counted(4, reused=True)
+
+
+def test_records_are_stored_as_plain_json_in_the_order_of_their_fields() -> None:
+    notice = Notice(what="odd", count=2)
+    record = fragments.FragmentRecord(
+        rows=3,
+        good=2,
+        reasons={"odd": 1},
+        quarantine=None,
+        has_items=True,
+        times=(1, 2),
+        left_out={},
+        seen=(("event", "buy"),),
+        noticed=(notice,),
+        reused=True,
+    )
+    stored = record.to_json()
+    assert json.dumps(stored) == (
+        '{"rows": 3, "good": 2, "reasons": {"odd": 1}, "quarantine": null, "has_items": true, "times": [1, 2], '
+        '"left_out": {}, "seen": [["event", "buy"]], '
+        '"noticed": [{"what": "odd", "count": 2, "unit": "row", "example": ""}]}'
+    )
+    assert fragments.FragmentRecord.from_json(json.loads(json.dumps(stored))) == replace(record, reused=False)
 
 
 def test_counts_add_up(tmp_path: Path) -> None:
@@ -58,14 +97,14 @@ def test_every_bucket_finds_its_rows_in_their_order(tmp_path: Path, n_buckets: i
     out, work = str(tmp_path / "out"), str(tmp_path / "out" / "_work")
     schema, pieces, _ = plan_log(LogOptions(input=[str(tmp_path / f"{k}.parquet") for k in range(3)]))
     records = [fragments.partition(out, work, k, piece, schema, n_buckets) for k, piece in enumerate(pieces)]
-    assert [r["rows"] for r in records] == [251, 150, 3]
-    assert [r["good"] for r in records] == [250, 150, 0]
-    assert [r["quarantine"] for r in records] == [
+    assert [r.rows for r in records] == [251, 150, 3]
+    assert [r.good for r in records] == [250, 150, 0]
+    assert [r.quarantine for r in records] == [
         "quarantine/part-00000.parquet",
         None,
         "quarantine/part-00002.parquet",
     ]
-    assert records[0]["reasons"] == {"rating is not finite": 1}
+    assert records[0].reasons == {"rating is not finite": 1}
     owner = hashing.share(hashing.hash_ids(log["user_id"]), n_buckets)
     for bucket in range(n_buckets):
         found = fragments.read_bucket(work, 3, n_buckets, bucket, n_buckets)

@@ -1,0 +1,128 @@
+"""One run of `prepare`: its settings, its place, and the start of its work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from distill_at_scale.config import PrepareConfig
+from distill_at_scale.data import recorded, storage
+from distill_at_scale.data.manifest import NAME as MANIFEST
+from distill_at_scale.data.manifest import WORK
+from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema
+from distill_at_scale.data.splits import Split
+from distill_at_scale.errors import DasError
+from distill_at_scale.pipelines.runtime import output_folder, run_record
+from distill_at_scale.registry import SPLIT_RULES
+
+ROWS_A_SHARD = 1_000_000
+# What decides where and how the job runs, but not what comes out of it.
+_NOT_CONTENT = {"output", "address", "overwrite", "max_bad_share"}
+
+
+@dataclass(frozen=True)
+class PrepareJob:
+    """What every stage needs to know of a run."""
+
+    config: PrepareConfig
+    """Settings, with normalised inputs."""
+    output: str
+    work: str
+    """Folder of what passes from stage to stage."""
+    content: dict[str, Any]
+    """Settings that determine the dataset, as its manifest names them."""
+    rule: Split
+    record: run_record.RunRecord
+
+    @classmethod
+    def of(cls, config: PrepareConfig, origin: Sequence[str] = ()) -> PrepareJob:
+        """The job that settings ask for; the manifest names ``origin`` as its input, if given."""
+        config = config.model_copy(update={"input": [storage.normalise(uri) for uri in config.input]})
+        output = storage.normalise(config.output)
+        content = config.model_dump(mode="json", exclude=_NOT_CONTENT)
+        content["input"] = list(origin) or [storage.redact(uri) for uri in config.input]
+        return cls(
+            config=config,
+            output=output,
+            work=storage.join(output, WORK),
+            content=content,
+            rule=SPLIT_RULES.find(config.split),
+            record=run_record.RunRecord("prepare", content),
+        )
+
+    @property
+    def inputs(self) -> str:
+        """The inputs, as messages name them."""
+        return ", ".join(self.content["input"])
+
+    def n_dealt(self, estimate: LogEstimate) -> int:
+        """Into how many buckets rows are dealt; more than shards does no harm, so a guess of the rows will do."""
+        return self.n_shards(estimate.rows if estimate.exact else 2 * estimate.rows)
+
+    def n_shards(self, rows: int) -> int:
+        """Number of shards of a dataset of so many rows."""
+        return self.config.shards or _power_of_two(rows / ROWS_A_SHARD)
+
+    # -- what happens before any row is read -----------------------------------------------------------------
+
+    def check_places(self) -> None:
+        """Refuses an output inside the input, or one that is not this run's to write to.
+
+        Raises:
+            DasError: saying which.
+        """
+        for uri, shown in zip(self.config.input, self.content["input"]):
+            if f"{self.output}/".startswith(uri.rstrip("/") + "/"):
+                raise DasError(
+                    f"{storage.redact(self.output)} lies in the input {shown}, so its files would be read as part "
+                    "of the log; choose an --output outside of it."
+                )
+        output_folder.check(self.output, self.config.overwrite)
+        storage.check_writable(storage.join(self.work, output_folder.PLAN))
+
+    def check_columns(self, schema: LogSchema) -> None:
+        """Refuses a log without the columns that the settings need.
+
+        Raises:
+            DasError: naming the column.
+        """
+        config = self.config
+        if self.rule.by_time and not schema.has_timestamp:
+            raise DasError(
+                f"--split {config.split} goes by time, but the log has no timestamp column; name it with "
+                "--map timestamp=COLUMN, say --order file if its lines are in the order of time, or use "
+                "--split 20_percent_hist."
+            )
+        if config.min_rating is not None and not schema.has_rating:
+            raise DasError(
+                "--min-rating is set, but the log has no rating column; name it with --map rating=COLUMN, or --weight."
+            )
+
+    def begin(self, schema: LogSchema, pieces: Sequence[Fragment]) -> bool:
+        """Takes up the work of an earlier run of the same job or starts again; True if all is done."""
+        plan = {
+            "config": self.content,
+            "schema": schema.model_dump(mode="json"),
+            "fragments": [piece.model_dump(mode="json") for piece in pieces],
+            "versions": run_record.made_with(),
+        }
+        digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+        plan_uri = storage.join(self.work, output_folder.PLAN)
+        finished = storage.exists(storage.join(self.output, MANIFEST))
+        if output_folder.planned(plan_uri) == digest:
+            return finished
+        if finished and not self.config.overwrite:
+            raise output_folder.holds_dataset(self.output)
+        # A plan without a digest marks the place as ours while what an earlier run left is removed.
+        recorded.write_json(plan_uri, {"digest": None})
+        output_folder.clear(self.output)
+        recorded.write_json(plan_uri, {"digest": digest, "config": self.content})
+        return False
+
+
+def _power_of_two(at_least: float) -> int:
+    """The smallest power of two that is not below ``at_least``, at most 65,536."""
+    return next((1 << k for k in range(16) if 1 << k >= at_least), 1 << 16)

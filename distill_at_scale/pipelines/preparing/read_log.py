@@ -1,0 +1,115 @@
+"""First stages of `prepare`: fragments of the log are read and dealt by user, and each bucket is sorted."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import ray
+
+from distill_at_scale.data import storage
+from distill_at_scale.data.noticed import merge
+from distill_at_scale.data.preparation import buckets, fragments, restartable
+from distill_at_scale.data.preparation.buckets import BucketRecord
+from distill_at_scale.data.preparation.fragments import FragmentRecord
+from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema
+from distill_at_scale.data.readers.selection import none_left
+from distill_at_scale.errors import DasError
+from distill_at_scale.pipelines.preparing.job import PrepareJob
+from distill_at_scale.pipelines.runtime import run_record
+from distill_at_scale.pipelines.runtime.tasks import load as load_shared
+from distill_at_scale.pipelines.runtime.tasks import run_stage, run_tree, take
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The distinct item ids of the log, sorted, on the cluster."""
+
+    ids: ray.ObjectRef[Any]
+    size: int
+
+
+@dataclass(frozen=True)
+class _Piece:
+    index: int
+    fragment: Fragment
+
+
+def read_log(
+    job: PrepareJob, schema: LogSchema, pieces: Sequence[Fragment], estimate: LogEstimate
+) -> list[FragmentRecord]:
+    """Reads the fragments and deals their good rows into buckets by user.
+
+    Raises:
+        DasError: no good rows, or more bad ones than are allowed.
+    """
+    output, work, n_dealt = job.output, job.work, job.n_dealt(estimate)
+
+    def partition(piece: _Piece) -> FragmentRecord:
+        return fragments.partition(output, work, piece.index, piece.fragment, schema, n_dealt)
+
+    items = [_Piece(k, piece) for k, piece in enumerate(pieces)]
+    read = run_stage(job.record, "read the log", partition, items)
+    _check_rows(job, schema, estimate, read)
+    return read
+
+
+def _check_rows(job: PrepareJob, schema: LogSchema, estimate: LogEstimate, read: Sequence[FragmentRecord]) -> None:
+    rows, good = sum(r.rows for r in read), sum(r.good for r in read)
+    if good == 0 and any(r.left_out for r in read):
+        why = none_left(schema.conditions, merge(r.noticed for r in read), rows)
+        raise DasError(f"no rows are left of the input ({job.inputs}): {why}.")
+    if rows - good > job.config.max_bad_share * rows:
+        reasons = run_record.total(r.reasons for r in read)
+        worst = ", ".join(f"{n:,} {why}" for why, n in sorted(reasons.items(), key=lambda r: -r[1])[:3])
+        where = storage.join(storage.redact(job.output), fragments.QUARANTINE)
+        read_as = "; ".join(str(way) for way in estimate.read_as)
+        raise DasError(
+            f"{rows - good:,} of {rows:,} rows are bad ({worst}), more than --max-bad-share "
+            f"{job.config.max_bad_share:g} allows; look at them in {where}, mend the log or raise the share. "
+            f"The log was read as {read_as}."
+        )
+    if good == 0:
+        raise DasError(f"no good rows in the input ({job.inputs}): {rows:,} rows, all bad.")
+
+
+def collect_item_ids(job: PrepareJob, read: Sequence[FragmentRecord]) -> Vocabulary:
+    """Merges the item ids of all fragments."""
+    folder = storage.join(job.work, fragments.FOLDER)
+    last = run_tree(
+        job.record,
+        "collect item ids",
+        fragments.merge_item_ids,
+        [restartable.part(folder, k, ".items.arrow") for k, r in enumerate(read) if r.has_items],
+        lambda level, k: storage.join(job.work, "items", f"level-{level}-{k:05d}.arrow"),
+    )
+    ids = load_shared(_load_ids, last)
+    return Vocabulary(ids, take(load_shared(len, ids)))
+
+
+def _load_ids(uri: str) -> pl.Series:
+    return pl.DataFrame(pl.from_arrow(restartable.read_arrow(uri))).to_series()
+
+
+def sort_by_user(
+    job: PrepareJob,
+    n_shards: int,
+    n_dealt: int,
+    read: Sequence[FragmentRecord],
+    vocabulary: Vocabulary,
+    positions: bool,
+) -> list[BucketRecord]:
+    """Sorts and de-duplicates each bucket; ``positions``: whether the order of lines stands for time."""
+    n_fragments = len(read)
+    starts = list(itertools.accumulate((r.good for r in read), initial=0)) if positions else None
+    work, keep, min_rating, seed = job.work, job.config.duplicates, job.config.min_rating, job.config.seed
+
+    def build(bucket: int, item_ids: pl.Series) -> BucketRecord:
+        return buckets.build_bucket(
+            work, bucket, n_shards, n_dealt, n_fragments, item_ids, keep, min_rating, seed, starts
+        )
+
+    return run_stage(job.record, "sort by user", build, list(range(n_shards)), [vocabulary.ids])

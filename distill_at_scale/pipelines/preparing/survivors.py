@@ -1,0 +1,106 @@
+"""The k-core stages of `prepare`: which users and items survive."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import ray
+
+from distill_at_scale.data import hashing, storage
+from distill_at_scale.data.preparation import kcore, restartable
+from distill_at_scale.data.preparation.buckets import BucketRecord
+from distill_at_scale.data.preparation.fragments import FragmentRecord
+from distill_at_scale.data.preparation.kcore import CountRecord, RoundRecord
+from distill_at_scale.data.preparation.shards import Numbering
+from distill_at_scale.errors import DasError
+from distill_at_scale.pipelines.preparing.job import PrepareJob
+from distill_at_scale.pipelines.preparing.read_log import Vocabulary
+from distill_at_scale.pipelines.runtime import run_record
+from distill_at_scale.pipelines.runtime.tasks import load as load_shared
+from distill_at_scale.pipelines.runtime.tasks import run_stage, run_tree, take
+
+_BUCKETS_A_GROUP = 16
+
+
+@dataclass(frozen=True)
+class Survivors:
+    """Items that survive, numbered, on the cluster; and the number of users who do in each bucket."""
+
+    numbering: ray.ObjectRef[Any]
+    users: list[int]
+
+
+@dataclass(frozen=True)
+class _Group:
+    index: int
+    buckets: list[int]
+
+
+def bucket_groups(n_shards: int) -> list[list[int]]:
+    """Buckets that one task visits, one after another."""
+    return [list(range(k, min(k + _BUCKETS_A_GROUP, n_shards))) for k in range(0, n_shards, _BUCKETS_A_GROUP)]
+
+
+def find_survivors(job: PrepareJob, n_shards: int, vocabulary: Vocabulary) -> Survivors:
+    """Filters users and items in rounds, until a round changes nothing."""
+    work, config, short, n_ids = job.work, job.config, job.rule.shortest, vocabulary.size
+    groups = [_Group(k, group) for k, group in enumerate(bucket_groups(n_shards))]
+    alive: list[ray.ObjectRef[Any]] = []
+    for round_ in range(1_000_000):
+
+        def count(group: _Group, alive_items: np.ndarray | None = None, round_: int = round_) -> CountRecord:
+            return kcore.count_round(
+                work, round_, group.index, group.buckets, n_ids, alive_items, config.min_user, short
+            )
+
+        counted = run_stage(job.record, f"filter, round {round_ + 1}", count, groups, alive)
+        folder = storage.join(work, kcore.FOLDER, f"round-{round_:03d}")
+        total = run_tree(
+            job.record,
+            "sum item counts",
+            restartable.sum_counts,
+            [restartable.part(folder, group.index, ".arrow") for group in groups],
+            lambda level, k, folder=folder: storage.join(folder, f"sum-{level}-{k:05d}.arrow"),  # type: ignore[misc]
+        )
+        decided: RoundRecord = take(load_shared(kcore.decide, work, round_, total, n_ids, config.min_item))
+        if decided.settled:
+            break
+        alive = [load_shared(kcore.load_alive, work, round_)]
+    ids = vocabulary.ids if job.rule.shuffles else None
+    numbering = load_shared(_load_numbering, work, round_, config.min_item, ids)
+    return Survivors(numbering, [n for record in counted for n in record.users])
+
+
+def _load_numbering(work: str, round_: int, min_item: int, item_ids: pl.Series | None) -> Numbering:
+    item_hash = None if item_ids is None else hashing.hash_ids(item_ids)
+    return Numbering(kcore.load_alive(work, round_), min_item > 1, item_hash)
+
+
+def check_left(
+    job: PrepareJob, read: Sequence[FragmentRecord], sorted_: Sequence[BucketRecord], survivors: Survivors
+) -> None:
+    """Refuses a log of which no user survives.
+
+    Raises:
+        DasError: saying where the rows went.
+    """
+    if sum(survivors.users):
+        return
+    gone = run_record.total(r.dropped for r in sorted_)
+    out = sum(run_record.total(r.left_out for r in read).values())
+    asked = f"{out:,} were left out by --where or --event, " if out else ""
+    rows, good = sum(r.rows for r in read), sum(r.good for r in read)
+    left = sum(r.kept for r in sorted_)
+    config, short = job.config, job.rule.shortest
+    asks = f"--min-user {config.min_user}, --min-item {config.min_item}"
+    if short > config.min_user:
+        asks += f" and --split {config.split} (at least {short} rows a user)"
+    raise DasError(
+        f"no rows are left: of {rows + out:,} rows {asked}{rows - good:,} "
+        f"were bad, {gone['duplicates']:,} duplicates, {gone['min_rating']:,} below --min-rating, "
+        f"{gone['split']:,} in no split, and {left:,} went to {asks}."
+    )
