@@ -30,7 +30,7 @@ from distill_at_scale.genie.trials import FULL, NAME, TRIALS, as_trials, read_tr
 from distill_at_scale.models import create_model, load_model
 from distill_at_scale.pipelines.runtime import run_record
 from distill_at_scale.pipelines.runtime.checkpoints import Checkpoints
-from distill_at_scale.pipelines.sample import _score_shard
+from distill_at_scale.pipelines.sampling.shard_scores import _score_shard
 from distill_at_scale.pipelines.sweeps.evaluations import EvaluationTask, Trained
 from distill_at_scale.pipelines.sweeps.small_datasets import SmallDataset, SmallDatasetJob
 from distill_at_scale.samplers import find_sampler
@@ -102,7 +102,7 @@ def _read_scores(folder: Path) -> Any:
         for shard in range(2):
             record = _score_shard(_data(folder).uri, work, shard, sampler, 3, None)
             scores = read_scores(f"{work}/scores/part-{shard:05d}.arrow")
-            found.append([record["users"], scores.keys, scores.ties, scores.rows])
+            found.append([record.users, scores.keys, scores.ties, scores.rows])
     return found
 
 

@@ -170,9 +170,13 @@ class Distiller(ABC):
 
     @classmethod
     def lacks(cls) -> list[str]:
-        """Returns the required fields that ``Config`` lacks."""
+        """Returns what the class lacks: required fields of ``Config``, and methods that a search of settings calls."""
         known = cls.Config.model_fields
-        return [f"Config.{name}" for name in (cls.size(), "seed", "metric") if name not in known]
+        missing = [f"Config.{name}" for name in (cls.size(), "seed", "metric") if name not in known]
+        if cls.searched is not Distiller.searched:
+            own = {"rounds": cls.rounds is not Distiller.rounds, "trial": cls.trial is not Distiller.trial}
+            missing += [f"{name} (which searched needs)" for name, there in own.items() if not there]
+        return missing
 
     # -- the budget ---------------------------------------------------------------------------------------
 
@@ -231,7 +235,10 @@ class Distiller(ABC):
     # -- hyper-parameter search ---------------------------------------------------------------------------
 
     def searched(self) -> dict[str, float]:
-        """Returns the settings that a sweep can search, with their defaults; empty for most distillers."""
+        """Returns the settings that a sweep can search, with their defaults; empty for most distillers.
+
+        A class that names some must define :meth:`rounds` and :meth:`trial` too.
+        """
         return {}
 
     def rounds(self) -> int:

@@ -34,7 +34,7 @@ from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import DasError
 from distill_at_scale.finite_json import dumps
-from distill_at_scale.pipelines.runtime import run_record, session
+from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.parts_output import PartsOutput
 from distill_at_scale.pipelines.runtime.tasks import run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
@@ -150,6 +150,7 @@ class _Export:
     def __init__(self, config: ExportConfig) -> None:
         self.config, self.started = config, time.time()
         self.output = PartsOutput(storage.normalise(config.output), MANIFEST, "an export", OWNED)
+        output_folder.check_outside(self.output.uri, storage.normalise(config.data), "the data exported")
         self.output.check(config.overwrite)
         self.format = FORMATS[config.format]
         self.synthetic = is_synthetic(config.data)

@@ -36,7 +36,7 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.top_k import default_batch_users
 from distill_at_scale.models import Recommender
 from distill_at_scale.models.recommendations import missing_sentence, recommend_shard, short_lists, similar_to
-from distill_at_scale.pipelines.runtime import resources, run_record, session, used_model
+from distill_at_scale.pipelines.runtime import output_folder, resources, run_record, session, used_model
 from distill_at_scale.pipelines.runtime.parts_output import PartsOutput, parquet_bytes
 from distill_at_scale.pipelines.runtime.tasks import load, run_stage, take
 from distill_at_scale.pipelines.runtime.verb import verb
@@ -143,6 +143,7 @@ class _Predict:
     def __init__(self, config: PredictConfig, model: Recommender | None) -> None:
         self.config, self.model, self.started = config, model, time.time()
         self.output = PartsOutput(storage.normalise(config.output), MANIFEST, "predictions", _OWNED)
+        output_folder.check_outside(self.output.uri, storage.normalise(config.data), "the dataset predicted for")
         self.output.check(config.overwrite)
         self.dataset = Dataset.open(config.data)
         self.of = used_model.described(config.model) if model is None else used_model.in_memory(model)

@@ -24,7 +24,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK, Manifest, Parent
 from distill_at_scale.data.preparation import restartable
-from distill_at_scale.errors import BudgetError, DamagedFileError, DasError, SettingError
+from distill_at_scale.errors import BudgetError, DamagedFileError, DasError
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.map_reduce import FOLDER as LEARNED
 from distill_at_scale.pipelines.runtime.results import Result
@@ -112,8 +112,7 @@ class _Sample:
                     f"{1 / self.n_rows:.2g}.",
                 )
         output = storage.normalise(config.output)
-        if f"{output}/".startswith(self.dataset.uri + "/"):
-            raise SettingError(f"{storage.redact(output)} lies in the dataset sampled from; choose another --output.")
+        output_folder.check_outside(output, self.dataset.uri, "the dataset sampled from")
         folder = file_name(config.sampler)
         self.outputs = [storage.join(output, f"{folder}-{budget:.12g}") for budget in self.budgets]
         self.work = storage.join(output, WORK, folder)
@@ -135,12 +134,7 @@ class _Sample:
             target = thresholds.target_rows(self.budgets[0], self.n_rows)
             scored = score_shards(self.record, self.config, self.dataset, self.work, target)
             written = self._write(self._thresholds(scored))
-            try:
-                items = write_items(self.record, self.dataset, self.work, self.outputs)
-            except DamagedFileError:
-                # Counts are written with the rows, which the next run writes again.
-                storage.remove(storage.join(self.work, _SUBSETS))
-                raise
+            items = self._items()
         return self._finish(written, items)
 
     def _begin(self) -> None:
@@ -199,6 +193,14 @@ class _Sample:
             )
 
         return run_stage(self.record, "write samples", write, self.shards, together=TOGETHER)
+
+    def _items(self) -> list[SampledItems]:
+        try:
+            return write_items(self.record, self.dataset, self.work, self.outputs)
+        except DamagedFileError:
+            # Counts are written with the rows, which the next run writes again.
+            storage.remove(storage.join(self.work, _SUBSETS))
+            raise
 
     # -- the end ------------------------------------------------------------------------------------------
 

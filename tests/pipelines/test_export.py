@@ -13,7 +13,7 @@ import pytest
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import Manifest
 from distill_at_scale.distillation import synthetic
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.pipelines.export import export, without_formulas
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
@@ -43,6 +43,14 @@ def exported_ids(path: str) -> list[str]:
     if path.endswith(".parquet"):
         return pl.read_parquet(path)["item_id"].to_list()
     return [line.split("\t")[1] for line in Path(path).read_text().splitlines()[1:]]
+
+
+def test_an_output_inside_the_data_is_refused(tmp_path: Path) -> None:
+    made = make_synthetic(tmp_path, ["a"])
+    for place in (made, f"{made}/log"):
+        with pytest.raises(SettingError, match=r"lies in the data exported; choose another --output\.$"):
+            export(data=made, output=place, overwrite=True)
+    assert not Path(made, "log").exists()
 
 
 @pytest.mark.parametrize("kind", ["parquet", "recbole"])

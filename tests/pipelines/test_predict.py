@@ -92,6 +92,13 @@ def test_a_killed_run_keeps_its_parts(predict: Any, monkeypatch: pytest.MonkeyPa
     assert lists(other).rows() == lists(found).rows()
 
 
+def test_an_output_inside_the_dataset_is_refused(data: str) -> None:
+    for place in (data, f"{data}/lists"):
+        with pytest.raises(SettingError, match=r"lies in the dataset predicted for; choose another --output\.$"):
+            das.predict(data=data, model="nowhere", output=place, overwrite=True)
+    assert not Path(data, "lists").exists()
+
+
 def test_an_output_is_replaced_on_request_only(tmp_path: Path, predict: Any) -> None:
     first = predict()
     with pytest.raises(OutputExistsError, match="holds predictions already; choose another --output, or replace it"):

@@ -76,6 +76,8 @@ def test_a_distiller_by_spec() -> None:
         own_settings.by_owner({f"{MEANS}.users": 2}, EVERYTHING, "")
     with pytest.raises(PluginError, match=r"is not a distiller: it lacks Config\.users, Config\.seed, Config\.metric"):
         DISTILLERS.find("outside.distiller:Sizeless")
+    with pytest.raises(PluginError, match=r"is not a distiller: it lacks rounds \(which searched needs\), trial \("):
+        DISTILLERS.find("outside.distiller:Searchable")
     with pytest.raises(SettingError, match=rf"--length is not of {MEANS}, which takes --users; leave it out"):
         distiller_of(DistillConfig(data="-", output="-", method=MEANS, length=3))
     with pytest.raises(SettingError, match=rf"{MEANS}: setting 'scale': 0 must be above 0"):

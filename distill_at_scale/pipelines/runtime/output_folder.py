@@ -12,7 +12,7 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK, Manifest
 from distill_at_scale.data.preparation import buckets, fragments, kcore, shards
-from distill_at_scale.errors import OutputExistsError
+from distill_at_scale.errors import OutputExistsError, SettingError
 from distill_at_scale.pipelines.runtime import run_record
 
 PLAN = "plan.json"
@@ -36,6 +36,20 @@ def check(output: str, overwrite: bool) -> None:
             raise OutputExistsError(
                 f"{place} holds other files ({storage.join(place, path)}); choose an empty --output."
             )
+
+
+def check_outside(output: str, data: str, what: str) -> None:
+    """Refuses an output inside the folder that a verb reads.
+
+    Args:
+        output, data: Addresses of both, normalised.
+        what: what is read, as "the dataset sampled from".
+
+    Raises:
+        SettingError: saying so.
+    """
+    if f"{output}/".startswith(f"{data}/"):
+        raise SettingError(f"{storage.redact(output)} lies in {what}; choose another --output.")
 
 
 def holds_dataset(output: str) -> OutputExistsError:

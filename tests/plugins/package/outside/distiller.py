@@ -58,6 +58,13 @@ class Means(Distiller):
         return Distilled(values, "means", dataset.manifest.splits["train"], 0.0, settings=settings)
 
 
+class Searchable(Means):
+    """Names settings to search, but not how a trial of them runs."""
+
+    def searched(self) -> dict[str, float]:
+        return {"scale": 1.0}
+
+
 class Sizeless(Means):
     """Lacks the size in its settings."""
 
