@@ -33,6 +33,8 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.expansion import expand as expanded
 from distill_at_scale.data.expansion import keep_rates
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.data.preparation.part_record import PartRecord
+from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import SettingError, StorageError
 from distill_at_scale.pipelines.runtime import run_record, session
 from distill_at_scale.pipelines.runtime.parts_output import PartsOutput, parquet_bytes
@@ -92,6 +94,16 @@ class _Part:
     stop: int
 
 
+@dataclass(frozen=True)
+class _Expanded(PartRecord):
+    """A part of the log that was written."""
+
+    file: FileRecord
+    rows: int
+    users: int
+    """Users who have a row."""
+
+
 @verb(ExpandConfig, "data")
 def expand(config: ExpandConfig) -> Expansion:
     """Makes a log of any size that looks like a dataset; see :class:`~distill_at_scale.config.ExpandConfig`.
@@ -121,33 +133,34 @@ def expand(config: ExpandConfig) -> Expansion:
         plan = {"data": dataset.manifest.fingerprint, **config.model_dump(include={"by", "seed"})}
         output.begin(plan)
 
-        def work(part: _Part, rates: np.ndarray) -> dict[str, Any]:
-            def build() -> dict[str, Any]:
+        def work(part: _Part, rates: np.ndarray) -> _Expanded:
+            def build() -> _Expanded:
                 frame = _rows(Dataset.open(uri), part, rates[part.block], n_users, seed)
                 file = output.write(f"{LOG}/part-{part.number:05d}.parquet", parquet_bytes(frame))
-                return {"file": file, "rows": frame.height, "users": frame[Columns.USER_ID].n_unique()}
+                return _Expanded(file, frame.height, frame[Columns.USER_ID].n_unique())
 
-            return output.once(part.number, build)
+            return output.once(part.number, _Expanded, build)
 
         parts = run_stage(record, "expand", work, list(_parts(dataset, rates)), [ray.put(rates)], light=True)
-    about = {
+    about: dict[str, Any] = {
         "by": config.by,
-        "rows": sum(part["rows"] for part in parts),
-        "users": sum(part["users"] for part in parts),
+        "rows": sum(part.rows for part in parts),
+        "users": sum(part.users for part in parts),
         "items": config.blocks[1] * dataset.n_items,
         "mean_rate": round(float(rates.mean()), 6),
         "data": {"uri": storage.redact(uri), "fingerprint": dataset.manifest.fingerprint},
     }
-    files = [part["file"] for part in parts]
-    manifest = {"format": "distill_at_scale/expansion", "version": 1, **about, "rates": rates.tolist(), "files": files}
-    output.finish(record, manifest, [file["path"] for file in files])
+    files = [part.file for part in parts]
+    described = [file.model_dump() for file in files]
+    told = {"format": "distill_at_scale/expansion", "version": 1, **about, "rates": rates.tolist()}
+    output.finish(record, {**told, "files": described}, [file.path for file in files])
     stage = record.stages[-1]
     return Expansion(
         uri=output.uri,
         log=output.place(LOG),
         **about,
         files=len(files),
-        bytes=sum(file["bytes"] for file in files),
+        bytes=sum(file.bytes for file in files),
         reused_parts=stage["reused"],
         wall_s=round(time.time() - started, 3),
         cpu_s=stage["cpu_s"],
