@@ -42,6 +42,7 @@ __all__ = [
     "export",
     "fetch",
     "fit",
+    "forecast",
     "genie_train",
     "inspect",
     "load_model",

@@ -5,7 +5,7 @@ from os import PathLike
 from typing import Any, Literal, Protocol, overload
 
 from distill_at_scale import distillers as distillers, models as models, samplers as samplers
-from distill_at_scale.config import CompareConfig, DistillConfig, DoctorConfig, EvaluateConfig, FetchConfig, FitConfig, GenieTrainConfig, InspectConfig, PrepareConfig, QuickstartConfig, RecommendConfig, SampleConfig, SweepConfig
+from distill_at_scale.config import CompareConfig, DistillConfig, DoctorConfig, EvaluateConfig, FetchConfig, FitConfig, ForecastConfig, GenieTrainConfig, InspectConfig, PrepareConfig, QuickstartConfig, RecommendConfig, SampleConfig, SweepConfig
 from distill_at_scale.config.outputs import ExpandConfig, ExportConfig, PredictConfig
 from distill_at_scale.data.dataset import Dataset as Dataset
 from distill_at_scale.distillation.synthetic import SyntheticDataset as SyntheticDataset
@@ -25,6 +25,7 @@ from distill_at_scale.pipelines.quickstart import Quickstart
 from distill_at_scale.pipelines.recommend import Recommendation
 from distill_at_scale.pipelines.runtime.session import connect as connect
 from distill_at_scale.pipelines.sample import Samples
+from distill_at_scale.pipelines.sweeps.forecast_result import ForecastResult
 from distill_at_scale.pipelines.sweeps.sweep_result import SweepResult
 from distill_at_scale.report.html import write_report as write_report
 from distill_at_scale.methods import DistillerMethod, SamplerMethod
@@ -342,6 +343,46 @@ def fit(
     """
 @overload
 def fit(config: FitConfig, /, **changes: Any) -> FitResult: ...
+
+
+@overload
+def forecast(
+    data: Address,
+    models: str | Sequence[str] = ['popularity', 'ease', 'svd_ae', 'infinite_ae'],
+    *,
+    output: Address,
+    up_to: float = 0.1,
+    rungs: int = 5,
+    seeds: int = 2,
+    set: dict[str, Any] = {},
+    gpu: bool = False,
+    time_budget: str | None = None,
+    overwrite: bool = False,
+    address: str | None = None,
+) -> ForecastResult:
+    """Forecasts models on all rows from nested samples; see :class:`~distill_at_scale.config.ForecastConfig`.
+
+    Args:
+        data: Dataset to forecast.
+        models: Models to forecast, such as ease,mf; hyper-parameters are tuned on each sample, by validation.
+            Default: ['popularity', 'ease', 'svd_ae', 'infinite_ae'].
+        output: Folder or storage URI for the forecast, the samples and the logs.
+        up_to: Share of the train rows in the largest sample; the others are halves of it. Default: 0.1.
+        rungs: Number of samples of whole users, each with half of the rows of the next. Default: 5.
+        seeds: Number of repetitions of everything random, with the seeds 0, 1, … Default: 2.
+        set: Settings of models, such as mf.epochs=5; `das settings MODEL` lists them. Default: {}.
+        gpu: Use one GPU of the cluster for each model trained by gradients. Default: False.
+        time_budget: Stop after this long, such as 90s, 30m or 2h. Finished work is kept; run the same command
+            again to continue. Default: None.
+        overwrite: Replace a forecast that already exists at --output. Default: False.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
+            is connected to, else a local Ray on this machine.
+
+    Raises:
+        DasError: No dataset, too few users for the rungs, unknown model, an output that holds something else.
+    """
+@overload
+def forecast(config: ForecastConfig, /, **changes: Any) -> ForecastResult: ...
 
 
 @overload
@@ -684,4 +725,4 @@ def sweep(
 @overload
 def sweep(config: SweepConfig, /, **changes: Any) -> SweepResult: ...
 
-__all__ = ["DasError", "Dataset", "SyntheticDataset", "compare", "connect", "distill", "distillers", "doctor", "evaluate", "expand", "export", "fetch", "fit", "genie_train", "inspect", "load_model", "models", "predict", "prepare", "quickstart", "recommend", "sample", "samplers", "sweep", "write_report"]
+__all__ = ["DasError", "Dataset", "SyntheticDataset", "compare", "connect", "distill", "distillers", "doctor", "evaluate", "expand", "export", "fetch", "fit", "forecast", "genie_train", "inspect", "load_model", "models", "predict", "prepare", "quickstart", "recommend", "sample", "samplers", "sweep", "write_report"]

@@ -18,15 +18,15 @@ class DistillCF(DistillerMethod):
             (On ml-1m with 500 free rows 0.3, 0.4, 0.5, 0.6 give validation ndcg@10 0.2413, 0.2428, 0.2436,
             0.2432, hr@100 0.580, 0.586, 0.594, 0.591.) Default: None.
         learning_rate: Learning rate of Adam; None: 0.02, in the paper's family 0.04. Default: None.
-        warm_up: Number of steps in which the rate rises; then it falls to 0 along a cosine. Default: 10.
+        warm_up: Number of warm-up steps; then the rate falls to 0 along a cosine. Default: 10.
         lam: Initial λ; it is learned. Default: 1.0.
         temperature: τ, temperature of the paper's family. Default: 10.0.
         draws: S, number of draws of the paper's family. Default: 200.
         sparsity: ρ, weight of the rows' sums in the paper's family. Default: 0.001.
         metric: Validation metric by which the best state and λ are selected. Default: 'ndcg@10'.
         validate_every: Steps between validations. Default: 25.
-        patience: Steps without a better validation metric after which it stops; None: runs to the end of the
-            schedule. Default: None.
+        patience: Number of steps without a better validation metric after which training stops; None: runs to the
+            end. Default: None.
         validation_users: Maximum number of users, drawn by hash, on whom the metric is measured. Default: 3000.
         seed: Random seed. Default: 0.
     """
@@ -68,10 +68,10 @@ class Farzi(DistillerMethod):
             this. Default: 1.0.
         shuffled: Whether each trajectory uses the sequences in random orders, else in turn. Default: True.
         window: Number of student steps that are differentiated through. Default: 10.
-        horizon: Number of steps after which a trajectory restarts; also the steps of a student in validation.
-            Default: 800.
-        first_horizon: Initial length of a trajectory in steps; it grows with the outer steps, up to the horizon
-            once half of the outer steps are done; None: the horizon from the first. Default: None.
+        horizon: Number of steps after which a trajectory restarts; also the number of training steps of
+            validation students. Default: 800.
+        first_horizon: Initial length of a trajectory in steps; it grows linearly up to the horizon in the first
+            half of the outer steps. None: the horizon from the start. Default: None.
         learned_rates: Number of parts of a student's training with their own learning rate, learned with the
             sequences and stored with them; 0: one rate, as set. Default: 0.
         pretrained: Share of the trajectories that begin with a teacher's parameters after 1, 2, 4, … epochs of
@@ -102,14 +102,14 @@ class Farzi(DistillerMethod):
             each; None: joined if a user has fewer train rows than positions on average. (On Amazon Beauty, 200 x
             20, the initial sequences then have validation ndcg@10 0.062 instead of 0.056: long sequences are few
             there, and unlike the others.) Default: None.
-        student: Model that is taught. Default: 'sasrec'.
-        model: Settings of the student's architecture, such as {dim: 64}; defaults: one layer, dim 32, no dropout.
+        student: Model that is trained on the sequences. Default: 'sasrec'.
+        model: Settings of the student's architecture, such as {dim: 64}; default: one layer, dim 32, no dropout.
             Default: {}.
         coupled: Whether the next token is a position's target, as in the paper; else each position has its own
             target. Default: False.
-        width: d, width of a token, at most the number of tokens and of items; None: what the initialisation
-            needs: the student's dim, without a consensus as much per teacher, and one more for popularity.
-            Default: None.
+        width: d, width of a token, at most the number of tokens and of items; None: as the initialisation needs:
+            the student's dim (times the number of teachers without a consensus), plus 1 for popularity. Default:
+            None.
         sharpness: Initial sharpness of an item's own token: this times the similarity of others to it; coupled:
             2. Default: 20.0.
         foresight: Initial weight of the teachers' predictions. Default: 1.0.
@@ -178,9 +178,9 @@ class Sketch(DistillerMethod):
     """The distiller sketch: makes a synthetic dataset, as `das distill --method sketch` does.
 
     Args:
-        users: μ, synthetic users. Default: 500.
-        metric: Validation metric by which λ is chosen. Default: 'ndcg@10'.
-        validation_users: Users, drawn by hash, on whom it is measured; all where there are fewer. Default: 3000.
+        users: μ, number of synthetic users. Default: 500.
+        metric: Validation metric by which λ is selected. Default: 'ndcg@10'.
+        validation_users: Maximum number of users, drawn by hash, on whom the metric is measured. Default: 3000.
         seed: Random seed. Default: 0.
     """
     def __init__(

@@ -157,7 +157,10 @@ SPLIT_RULES: Registry[Any] = Registry(
     group="distill_at_scale.splits",
 )
 
-FIGURES: Registry[Any] = Registry("figure", {"Comparison": "report.comparison:comparison_svg"})
+FIGURES: Registry[Any] = Registry(
+    "figure",
+    {"Comparison": "report.comparison:comparison_svg", "ForecastResult": "report.forecasts:forecast_svg"},
+)
 """class of a verb's result → what draws it as SVG, shown in notebooks"""
 
 VERB_SETTINGS: Registry[Any] = Registry("verb", {"sample": "config:SampleConfig", "distill": "config:DistillConfig"})

@@ -10,12 +10,11 @@ full data for all methods, a fit for all seeds that left the same rows. Every tr
 
 from __future__ import annotations
 
-import functools
 import io
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import polars as pl
@@ -27,7 +26,7 @@ from distill_at_scale.data.recorded import record_of
 from distill_at_scale.errors import DamagedFileError, DasError, OutputExistsError, SettingError
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.genie.trials import NAME, TRIALS, VERSION, as_trials, cells, read_description
-from distill_at_scale.models import MODELS, find_model
+from distill_at_scale.models import MODELS
 from distill_at_scale.pipelines.runtime import own_settings, resources, run_record, session
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps import hyperparameter_search, small_datasets
@@ -35,19 +34,15 @@ from distill_at_scale.pipelines.sweeps.evaluations import (
     RECORDS,
     EvaluationTask,
     Trained,
-    fits_beside_others,
     lotteries,
     other_metrics,
-    train_apart,
-    train_here,
 )
 from distill_at_scale.pipelines.sweeps.hyperparameter_search import Searched
 from distill_at_scale.pipelines.sweeps.mlflow_runs import open_runs, params_of
-from distill_at_scale.pipelines.sweeps.small_datasets import SmallDatasetJob
 from distill_at_scale.pipelines.sweeps.sweep_result import SweepResult
 from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, plan_trials, sources
-from distill_at_scale.pipelines.sweeps.trial_table import TrialTable
-from distill_at_scale.pipelines.sweeps.tune import DRIVER, LOGS, Trial, computing, run_trials
+from distill_at_scale.pipelines.sweeps.trial_runs import TrialRuns, task_name
+from distill_at_scale.pipelines.sweeps.tune import LOGS
 from distill_at_scale.registry import EVERYTHING, METHODS
 from distill_at_scale.settings import seconds
 
@@ -82,7 +77,8 @@ class _Sweep:
         self.settings = self._settings()
         self.output = storage.normalise(config.output)
         self.runs = open_runs(config.mlflow, self.output)
-        self.failed: dict[str, str] = {}
+        self.trials = TrialRuns(self.output, self.deadline, config.gpu)
+        self.failed = self.trials.failed
         """Why jobs and trials failed in this run, by key."""
         self.known: dict[str, Trained | None] = {}
         """What the records of evaluation tasks hold, so that each is read once."""
@@ -131,17 +127,7 @@ class _Sweep:
                     self.methods, self.config.shares, seed, uri, self.output, self.settings, self.config.gpu
                 )
             ]
-            todo = [batch for batch in batches if not batch.is_done]
-            cpus = max(1, sum(cpus for cpus, _ in resources.nodes()))
-            self._try(
-                "make",
-                [Trial(b.key, functools.partial(_make, b), DRIVER, {"method": b.methods[0]}) for b in todo],
-                len(batches),
-                # Two drivers at least, for one waits most of the time; but hundreds would only take memory.
-                min(max(cpus // 2, 2), 64),
-                lambda key, failed: None,
-            )
-            made = {batch.key: batch.read() for batch in batches}
+            made = self.trials.make(batches)
             found = sources(self.dataset, self.config.seeds, batches, made, self.failed)
             plan = plan_trials(self.dataset, found, self.models, self.settings, self.output, small_datasets.learns)
             pairs = {trial.task.record: trial.task for trial in plan if trial.task is not None}
@@ -171,71 +157,30 @@ class _Sweep:
             elif self.deadline is None or time.time() < self.deadline:
                 self.left_out.append(f"the search for settings of {owner}: all its trials failed")
 
-    def _try(
-        self,
-        name: str,
-        trials: list[Trial],
-        total: int,
-        at_once: int | None,
-        on_done: Callable[[str, str], None],
-        on_start: Callable[[str], None] = lambda key: None,
-    ) -> None:
-        if not trials:
-            return
-        board = TrialTable(name, total, total - len(trials), PRIMARY if name == "fit" else None)
-
-        def ended(key: str, failed: str) -> None:
-            if failed:
-                self.failed[key] = failed
-            on_done(key, failed)
-
-        with board.shown():
-            run_trials(
-                trials,
-                board,
-                ended,
-                output=self.output,
-                at_once=at_once,
-                deadline=self.deadline,
-                on_start=on_start,
-            )
-
     def _fit(self, pairs: list[EvaluationTask], total: int, plan: list[PlannedTrial]) -> None:
         self.runs.add(self._rows(plan))
-        beside = {pair.record: fits_beside_others(pair) for pair in pairs}
         # Small datasets that are the same, of several budgets or methods, are fitted once.
         planned: dict[str, list[PlannedTrial]] = defaultdict(list)
         for trial in plan:
             if trial.task is not None:
                 planned[trial.task.record].append(trial)
-        trials = [
-            Trial(
-                _name(pair),
-                functools.partial(_train, pair, beside[pair.record], self._on_gpu(pair)),
-                computing(self._on_gpu(pair)) if beside[pair.record] else DRIVER,
-                {"data": pair.data.rsplit("/", 1)[-1], "model": pair.model},
-                params_of(planned[pair.record][0].about(self.dataset)),
-            )
-            for pair in pairs
-        ]
-        by_name = {_name(pair): pair for pair in pairs}
 
-        def began(key: str) -> None:
-            self.runs.start([trial.about(self.dataset) for trial in planned[by_name[key].record]])
+        def began(pair: EvaluationTask) -> None:
+            self.runs.start([trial.about(self.dataset) for trial in planned[pair.record]])
 
-        def ended(key: str, failed: str) -> None:
-            if not failed:
-                self.known[by_name[key].record] = by_name[key].read()
-            self.runs.end(self._rows(planned[by_name[key].record]))
+        def ended(pair: EvaluationTask) -> None:
+            if task_name(pair) not in self.failed:
+                self.known[pair.record] = pair.read()
+            self.runs.end(self._rows(planned[pair.record]))
             # Every trial is a row at once; of several in a moment one write is enough.
             if time.monotonic() - self._written >= _WRITE_EVERY_S:
                 self._write(plan)
                 self._written = time.monotonic()
 
-        self._try("fit", trials, total, None, ended, began)
+        def params(pair: EvaluationTask) -> Mapping[str, Any]:
+            return params_of(planned[pair.record][0].about(self.dataset))
 
-    def _on_gpu(self, pair: EvaluationTask) -> bool:
-        return self.config.gpu and find_model(pair.model).by_gradients
+        self.trials.fit(pairs, total, params, ended, began)
 
     # -- what became of it --------------------------------------------------------------------------------
 
@@ -245,7 +190,7 @@ class _Sweep:
         for trial in plan:
             task = trial.task
             trained, failed = (
-                (None, "") if task is None else (self.known.get(task.record), self.failed.get(_name(task), ""))
+                (None, "") if task is None else (self.known.get(task.record), self.failed.get(task_name(task), ""))
             )
             rows.append(trial.row(self.dataset, trained, failed))
         return [row for row in rows if row is not None]
@@ -348,24 +293,3 @@ class _Sweep:
         models = {trial.task.record: trial.model for trial in plan if trial.task is not None}
         known = ((model, self.known.get(record)) for record, model in models.items())
         return lotteries((model, one) for model, one in known if one is not None)
-
-
-def _name(pair: EvaluationTask) -> str:
-    """Returns the name of an evaluation's trial."""
-    return "-".join(pair.record.removesuffix(".json").rsplit("/", 2)[1:])
-
-
-def _make(batch: SmallDatasetJob) -> dict[str, float]:
-    found = small_datasets.make(batch)
-    return {"cpu_s": sum(one.cpu_s for one in found)}
-
-
-def _train(pair: EvaluationTask, beside: bool, gpu: bool) -> dict[str, float]:
-    if pair.read() is None:
-        if beside:
-            train_here(pair)
-        else:
-            train_apart(pair, gpu)
-    trained = pair.read()
-    assert trained is not None
-    return {**trained.metrics, "fit_cpu_s": trained.fit_cpu_s}

@@ -13,6 +13,7 @@ from distill_at_scale.report.console import (
     show_fit,
     show_samples,
 )
+from distill_at_scale.report.forecasts import forecast_svg, keep_forecast, show_forecast
 from distill_at_scale.report.html import html_page, keep_report, show_report, write_report
 from distill_at_scale.report.outputs import show_expansion, show_export, show_predictions, show_result
 from distill_at_scale.report.quickstart import keep_quickstart, show_quickstart
@@ -24,8 +25,10 @@ __all__ = [
     "checks_json",
     "comparison_svg",
     "fetched_json",
+    "forecast_svg",
     "html_page",
     "keep_comparison",
+    "keep_forecast",
     "keep_quickstart",
     "keep_report",
     "show_checks",
@@ -37,6 +40,7 @@ __all__ = [
     "show_export",
     "show_fetched",
     "show_fit",
+    "show_forecast",
     "show_genie",
     "show_predictions",
     "show_quickstart",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from distill_at_scale.report.figures.axes import CHARACTER
+from distill_at_scale.report.figures.curves import Curves
 from distill_at_scale.report.figures.markup import Markup, join, tag
 from distill_at_scale.report.figures.multiples import HEIGHT, WIDTH, Multiples
 
@@ -17,7 +18,7 @@ def stylesheet() -> Markup:
     return Markup(resources.files(__package__).joinpath("figures.css").read_text("utf-8"))
 
 
-def svg_document(sections: Sequence[tuple[str, Multiples]], columns: int = 4) -> bytes:
+def svg_document(sections: Sequence[tuple[str, Multiples | Curves]], columns: int = 4) -> bytes:
     """Stacks figures in one SVG file, which follows the reader's light or dark mode.
 
     Args:

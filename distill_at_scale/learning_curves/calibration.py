@@ -1,0 +1,56 @@
+"""What forecasts of real logs taught: weights of the forms, and factors by which intervals hold.
+
+`calibration.json` is made by the command that it names, from logs whose fits on all rows are known.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+
+FILE = "calibration.json"
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Constants of forecasts.
+
+    Attributes:
+        prior: Weight of each form before a curve is seen.
+        floor: Relative half-width that is added (as a root of squares) to every interval before it is widened.
+        largest: float64 [n], largest rungs, ascending shares of the train rows.
+        factors: float64 [n], the factor of the half-width for forecasts from each of these.
+    """
+
+    prior: dict[str, float]
+    floor: float
+    largest: np.ndarray
+    factors: np.ndarray
+
+    def factor(self, largest: float) -> float:
+        """Factor for forecasts from rungs up to a share; between those that were measured by the logarithm."""
+        return float(np.interp(np.log(largest), np.log(self.largest), self.factors))
+
+    def widen(self, relative: np.ndarray, largest: float) -> np.ndarray:
+        """Half-widths that hold, from relative half-widths: float64, as ``relative``."""
+        return self.factor(largest) * np.hypot(relative, self.floor)
+
+
+def uncalibrated(prior: dict[str, float]) -> Calibration:
+    """No widening at all: what a calibration is measured with."""
+    return Calibration(prior, 0.0, np.array([1.0]), np.array([1.0]))
+
+
+def packaged() -> Calibration:
+    """The calibration that comes with the package."""
+    found = json.loads(resources.files(__package__).joinpath(FILE).read_text("utf-8"))
+    steps = sorted(found["factors"], key=lambda step: float(step["up_to"]))
+    return Calibration(
+        prior={str(name): float(weight) for name, weight in found["prior"].items()},
+        floor=float(found["floor"]),
+        largest=np.array([float(step["up_to"]) for step in steps]),
+        factors=np.array([float(step["factor"]) for step in steps]),
+    )

@@ -1,0 +1,176 @@
+"""The forecast of one model: its quality on all rows with an interval, and the rows that are enough.
+
+Three things are uncertain: which users are asked (V_u, by the bootstrap), which sample and initialisation a seed draws
+(s², between seeds), and how the curve goes on (the spread of the forms). An interval has all three, times a factor that
+was measured on real logs, where as large a share of the forecasts held as an interval promises (`calibration`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from distill_at_scale.evaluation.intervals import LEVEL, Spread, spread
+from distill_at_scale.learning_curves.calibration import Calibration
+from distill_at_scale.learning_curves.doubts import doubt
+from distill_at_scale.learning_curves.ensemble import Ensemble, combine
+from distill_at_scale.learning_curves.measured import Measured
+
+TARGETS = (0.9, 0.95, 0.99)
+"""Shares of the quality on all rows for which the rows are told."""
+_Z = 1.6448536269514722
+"""Normal quantile of a 90 % interval."""
+_STEPS = 400
+_CURVE_POINTS = 33
+_LEAST = 1e-9
+_ALL = np.array([1.0])
+
+
+@dataclass(frozen=True)
+class Need:
+    """How much is enough.
+
+    Attributes:
+        target: Share of the quality on all rows that is to be kept.
+        share: Share of the train rows that keeps it; at least that of the smallest rung.
+        low, high: 90 % interval of that share.
+    """
+
+    target: float
+    share: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Band:
+    """A curve with its 90 % intervals; float64 [points] each.
+
+    Attributes:
+        shares: Shares of the train rows.
+        quality, low, high: Quality there.
+    """
+
+    shares: np.ndarray
+    quality: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Uncertain:
+    """A quality and what it varies by, before an interval is widened."""
+
+    centre: float
+    forms: float
+    """Standard deviation between the forms."""
+    spread: Spread | None
+    """Of users and seeds; None where no users were resampled."""
+    users: np.ndarray
+    """float64 [resamples], deviations of the resampled users' quality from their mean."""
+
+    @property
+    def half(self) -> float:
+        """Half of a 90 % interval."""
+        low, high = (0.0, 0.0) if self.spread is None else self.spread.of_new or self.spread.of_mean
+        return float(np.hypot((high - low) / 2, _Z * self.forms))
+
+
+class Forecast:
+    """The forecast of one model."""
+
+    def __init__(self, measured: Measured, calibration: Calibration) -> None:
+        """Fits the forms to the seeds' curves, and with the same weights to those over resampled users."""
+        self.measured = measured
+        self.calibration = calibration
+        self.ensemble: Ensemble = combine(
+            measured.shares, measured.quality, calibration.prior, measured.of_resampled_users()
+        )
+
+    @property
+    def largest(self) -> float:
+        """Share of the train rows of the largest rung."""
+        return float(self.measured.shares[-1])
+
+    @cached_property
+    def at_all(self) -> tuple[float, float, float]:
+        """Quality on all rows, and the ends of its 90 % interval."""
+        band = self.band(_ALL)
+        return float(band.quality[0]), float(band.low[0]), float(band.high[0])
+
+    def band(self, shares: np.ndarray) -> Band:
+        """The curve with its intervals at shares of the rows; float64 [points]."""
+        by_form = self.ensemble.by_form(shares)
+        found = [self._uncertain(by_form[:, :, k]) for k in range(len(shares))]
+        centre = np.array([one.centre for one in found])
+        relative = np.array([one.half for one in found]) / np.maximum(centre, _LEAST)
+        # Up to the largest rung nothing is extrapolated; from there to all rows intervals widen evenly.
+        way = np.clip(np.log(shares / self.largest) / max(-np.log(self.largest), _LEAST), 0.0, 1.0)
+        width = relative + way * (self.calibration.widen(relative, self.largest) - relative)
+        return Band(shares, centre, centre * np.exp(-width), np.minimum(centre * np.exp(width), 1.0))
+
+    def curve(self) -> Band:
+        """The curve from the smallest rung to all rows, for a figure."""
+        return self.band(np.geomspace(float(self.measured.shares[0]), 1.0, _CURVE_POINTS))
+
+    def needs(self, targets: Sequence[float] = TARGETS) -> list[Need]:
+        """The rows that keep shares of the quality on all rows; the more is asked for, the more rows.
+
+        Args:
+            targets: Ascending shares, above 0 and at most 1.
+        """
+        grid = np.geomspace(float(self.measured.shares[0]), 1.0, _STEPS)
+        by_form = self.ensemble.by_form(grid)
+        mean = np.einsum("f,fcs->s", self.ensemble.weights, by_form[:, : self.measured.n_seeds])
+        members = by_form.reshape(-1, len(grid))
+        weights = np.repeat(self.ensemble.weights / by_form.shape[1], by_form.shape[1])
+        factor, tails = self.calibration.factor(self.largest), ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+        found: list[Need] = []
+        least = np.zeros(3)
+        for target in targets:
+            share = _first(mean[None, :], target, grid)[0]
+            low, high = (_quantile(_first(members, target, grid), weights, tail) for tail in tails)
+            # Widened as the quality is, by the same factor, on the scale of ratios.
+            wide = [share, share * min(low / share, 1.0) ** factor, min(share * max(high / share, 1.0) ** factor, 1.0)]
+            least = np.maximum(least, wide)
+            found.append(Need(target, *map(float, least)))
+        return found
+
+    def deviations(self) -> tuple[float, np.ndarray]:
+        """What the quality on all rows varies by, widened: the standard deviation of what is this model's own (seeds
+        and forms), and float64 [resamples], deviations over resampled users, which are the same for all models."""
+        found = self._uncertain(self.ensemble.by_form(_ALL)[:, :, 0])
+        scale = max(found.centre, _LEAST)
+        factor = float(self.calibration.widen(np.array([found.half / scale]), self.largest)[0]) * scale
+        factor = factor / found.half if found.half > _LEAST else 1.0
+        seeds = 0.0 if found.spread is None else (found.spread.seeds or 0.0) * (1 + 1 / self.measured.n_seeds)
+        return factor * float(np.sqrt(seeds + found.forms**2)), factor * found.users
+
+    @property
+    def doubt(self) -> str:
+        """Why the curve is not law-like, as one sentence; "" if it is."""
+        return doubt(self.measured, self.ensemble)
+
+    def _uncertain(self, values: np.ndarray) -> _Uncertain:
+        """What is known of the quality at one share, of float64 [forms, curves]."""
+        n_seeds = self.measured.n_seeds
+        combined = self.ensemble.weights @ values
+        own, others = combined[:n_seeds], combined[n_seeds:].reshape(n_seeds, -1)
+        centre = float(own.mean())
+        forms = float(np.sqrt(self.ensemble.weights @ np.square(values[:, :n_seeds].mean(1) - centre)))
+        users = others.mean(0) - others.mean() if others.size else np.zeros(0)
+        return _Uncertain(centre, forms, spread(own.tolist(), others) if others.size else None, users)
+
+
+def _first(curves: np.ndarray, target: float, grid: np.ndarray) -> np.ndarray:
+    """The smallest share of ``grid`` at which each curve has ``target`` of its last value; float64 [curves]."""
+    return grid[np.argmax(curves >= target * curves[:, -1:] - _LEAST, axis=1)]
+
+
+def _quantile(values: np.ndarray, weights: np.ndarray, q: float) -> float:
+    order = np.argsort(values, kind="stable")
+    place = np.searchsorted(np.cumsum(weights[order]), q * weights.sum() - _LEAST)
+    return float(values[order][min(place, len(values) - 1)])

@@ -1,0 +1,290 @@
+"""forecast: how good would models be on all rows, how many rows are enough, and what would a full fit cost?
+
+    nested samples of whole users ─► fit and measure every model on each ─► learning curves to 100 %
+
+Samples, fits and their records are those of a sweep; no model is ever fitted on everything (unless --up-to 1 asks for
+it). A forecast that was interrupted goes on where it was when the same command runs again.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from distill_at_scale.config import ForecastConfig
+from distill_at_scale.data import recorded, storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.errors import DamagedFileError, DasError, OutputExistsError, SettingError
+from distill_at_scale.evaluation.intervals import spread
+from distill_at_scale.evaluation.retention import PRIMARY
+from distill_at_scale.genie.trials import TRIALS, as_trials
+from distill_at_scale.learning_curves.calibration import packaged
+from distill_at_scale.learning_curves.cost import cost_law
+from distill_at_scale.learning_curves.ensemble import FEWEST
+from distill_at_scale.learning_curves.forecast import Forecast
+from distill_at_scale.learning_curves.measured import Measured
+from distill_at_scale.learning_curves.order import expected_tau
+from distill_at_scale.pipelines.runtime import own_settings, resources, run_record, session
+from distill_at_scale.pipelines.runtime.verb import verb
+from distill_at_scale.pipelines.sweeps import small_datasets
+from distill_at_scale.pipelines.sweeps.evaluations import RECORDS, EvaluationTask
+from distill_at_scale.pipelines.sweeps.forecast_result import (
+    FIX,
+    NAME,
+    CurvePoint,
+    ForecastResult,
+    ModelForecast,
+    RowsNeeded,
+)
+from distill_at_scale.pipelines.sweeps.mlflow_runs import params_of
+from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, plan_trials, sources
+from distill_at_scale.pipelines.sweeps.trial_runs import TrialRuns, task_name
+from distill_at_scale.pipelines.sweeps.tune import LOGS
+from distill_at_scale.settings import seconds
+
+METHOD = "random_users"
+_LEAST_USERS = 8
+"""Mean number of users of the smallest sample; fewer teach nothing."""
+
+
+@verb(ForecastConfig, "data", "models")
+def forecast(config: ForecastConfig) -> ForecastResult:
+    """Forecasts models on all rows from nested samples; see :class:`~distill_at_scale.config.ForecastConfig`.
+
+    Raises:
+        DasError: No dataset, too few users for the rungs, unknown model, an output that holds something else.
+    """
+    return _Forecast(config).run()
+
+
+class _Forecast:
+    """One run."""
+
+    def __init__(self, config: ForecastConfig) -> None:
+        self.config = config
+        self.started = time.time()
+        self.dataset = Dataset.open(config.data)
+        self.models = list(dict.fromkeys(config.models))
+        self.settings = own_settings.by_owner(config.set, self.models, f"{self.models[0]}.NAME=VALUE")
+        self.output = storage.normalise(config.output)
+        self.rungs = rungs(self.dataset, config.up_to, config.rungs)
+        deadline = None if config.time_budget is None else self.started + seconds(config.time_budget)
+        self.trials = TrialRuns(self.output, deadline, config.gpu)
+
+    def run(self) -> ForecastResult:
+        self._claim()
+        output, uri = self.output, self.dataset.uri
+        with session.ensure(self.config.address):
+            if self.config.gpu:
+                resources.require_gpu()
+            jobs = [
+                job
+                for seed in range(self.config.seeds)
+                for job in small_datasets.batches([METHOD], self.rungs, seed, uri, output, {}, self.config.gpu)
+            ]
+            made = self.trials.make(jobs)
+            # None of everything.
+            found = sources(self.dataset, 0, jobs, made, self.trials.failed)
+            plan = plan_trials(self.dataset, found, self.models, self.settings, output, small_datasets.learns)
+            tasks = {trial.task.record: trial.task for trial in plan if trial.task is not None}
+            left = [task for task in tasks.values() if task.read() is None]
+            about = {trial.task.record: trial.about(self.dataset) for trial in plan if trial.task is not None}
+
+            def params(task: EvaluationTask) -> dict[str, Any]:
+                return dict(params_of(about[task.record]))
+
+            self.trials.fit(left, len(tasks), params, lambda task: None)
+        return self._finish(plan)
+
+    def _finish(self, plan: Sequence[PlannedTrial]) -> ForecastResult:
+        trials = as_trials([row for trial in plan if (row := self._row(trial)) is not None])
+        buffer = io.BytesIO()
+        trials.write_parquet(buffer)
+        storage.write_bytes(storage.join(self.output, TRIALS), buffer.getvalue())
+        calibration, curves, left_out = packaged(), [], []
+        for model in self.models:
+            found, reason = measured(trials, model, self.config.seeds)
+            if found is None:
+                left_out.append(f"{model}: {reason}")
+            else:
+                curves.append(Forecast(found, calibration))
+        curves.sort(key=lambda one: -one.at_all[0])
+        forecasts = [_told(one, self.dataset.manifest.splits["train"]) for one in curves]
+        tau = expected_tau(curves)
+        result = ForecastResult(
+            ok=not left_out,
+            uri=self.output,
+            data=self._data(),
+            metric=PRIMARY,
+            rungs=self.rungs,
+            seeds=self.config.seeds,
+            models=forecasts,
+            tau=None if tau is None else tau[0],
+            tau_low=None if tau is None else tau[1],
+            tau_high=None if tau is None else tau[2],
+            spent_cpu_s=round(sum(one.spent_cpu_s for one in forecasts), 2),
+            full_cpu_s=round(sum(one.fit_cpu_s for one in forecasts), 2),
+            left_out=left_out,
+            notes=self._notes(len(forecasts)),
+            wall_s=round(time.time() - self.started, 1),
+        )
+        self._describe({"result": result.model_dump(mode="json")})
+        return result
+
+    def _row(self, trial: PlannedTrial) -> dict[str, Any] | None:
+        task = trial.task
+        if task is None:
+            return trial.row(self.dataset, None, "")
+        return trial.row(self.dataset, task.read(), self.trials.failed.get(task_name(task), ""))
+
+    def _notes(self, forecasts: int) -> list[str]:
+        notes = []
+        if forecasts == 1:
+            notes.append("With one model there is no order of models, and no τ.")
+        if self.config.seeds == 1:
+            notes.append("With one seed the intervals are over users and forms only; --seeds 2 measures the samples'.")
+        if len(self.rungs) < self.config.rungs:
+            notes.append(
+                f"Only {len(self.rungs)} of {self.config.rungs} rungs have {_LEAST_USERS} users or more; "
+                "a larger --up-to has more."
+            )
+        return notes
+
+    # -- the output -----------------------------------------------------------------------------------------
+
+    def _claim(self) -> None:
+        """Makes the output this forecast's, or goes on with it."""
+        where, data = storage.redact(self.output), self.dataset.uri
+        if f"{self.output}/".startswith(f"{data}/") or f"{data}/".startswith(f"{self.output}/"):
+            raise SettingError(
+                f"{where} and the dataset {storage.redact(data)} lie in one another; choose another --output."
+            )
+        file = storage.join(self.output, NAME)
+        storage.check_writable(file)
+        try:
+            found: dict[str, Any] | None = recorded.read_json(file, FIX)
+        except FileNotFoundError:
+            found = None
+        except DamagedFileError:
+            # The trials' records tell their datasets, and are checked as they are read.
+            found = {"data": self._data()}
+        if found is None:
+            other = next(iter(storage.list_files(self.output)), None)
+            if other is not None:
+                raise OutputExistsError(
+                    f"{where} holds other files ({storage.redact(other.uri)}); choose an empty --output."
+                )
+        elif self.config.overwrite:
+            for ours in (TRIALS, *small_datasets.FOLDERS, RECORDS, LOGS, NAME):
+                storage.remove(storage.join(self.output, ours))
+        elif found["data"]["fingerprint"] != self.dataset.manifest.fingerprint:
+            raise OutputExistsError(
+                f"{where} holds a forecast of another dataset ({found['data']['uri']}); choose another --output, or "
+                "replace it with --overwrite."
+            )
+        self._describe({})
+
+    def _data(self) -> dict[str, Any]:
+        manifest = self.dataset.manifest
+        return {
+            "uri": storage.redact(self.dataset.uri),
+            "fingerprint": manifest.fingerprint,
+            "train_rows": manifest.splits["train"],
+        }
+
+    def _describe(self, more: dict[str, Any]) -> None:
+        content = {
+            "data": self._data(),
+            "config": self.config.model_dump(mode="json", exclude={"address", "overwrite"}),
+            "versions": run_record.versions(),
+            **more,
+        }
+        recorded.write_json(storage.join(self.output, NAME), content)
+
+
+def rungs(dataset: Dataset, up_to: float, wanted: int) -> list[float]:
+    """Shares of the train rows: ``up_to``, and halves of it, ascending.
+
+    Raises:
+        DasError: The dataset has too few users for three of them.
+    """
+    users = dataset.n_users
+    found = [up_to / 2**k for k in range(wanted) if users * up_to / 2**k >= _LEAST_USERS]
+    if len(found) < FEWEST:
+        least = min(_LEAST_USERS * 2 ** (FEWEST - 1) / max(users, 1), 1.0)
+        enough = users >= _LEAST_USERS * 2 ** (FEWEST - 1)
+        advice = f"--up-to {least:.2g} or more" if enough else "fit the models on all of it instead"
+        raise DasError(
+            f"{storage.redact(dataset.uri)} has {users:,} users, too few for {FEWEST} rungs up to {up_to:g} with "
+            f"{_LEAST_USERS} users each; {'choose ' if enough else ''}{advice}."
+        )
+    return found[::-1]
+
+
+def measured(trials: pl.DataFrame, model: str, seeds: int) -> tuple[Measured | None, str]:
+    """The learning curve of a model, from the rungs that were measured with every seed.
+
+    Returns:
+        The curve, or None and why there is none.
+    """
+    own = trials.filter(model=model)
+    done = own.filter(status="done").sort("budget", "seed")
+    whole = [group for _, group in done.group_by("budget", maintain_order=True) if len(group) == seeds]
+    if len(whole) < FEWEST:
+        failed = own.filter(status="failed")["reason"].to_list()
+        reason = failed[0].strip().splitlines()[-1] if failed else "the time budget did not suffice"
+        return None, f"only {len(whole)} rungs were measured ({reason})"
+    quality = np.array([group[PRIMARY].to_list() for group in whole]).T
+    if not quality.any():
+        return None, f"{PRIMARY} is 0 on every rung"
+    resampled = np.array([[of[PRIMARY] for of in group["resampled"].to_list()] for group in whole], dtype=np.float64)
+    shares = np.array([group["share"].mean() for group in whole], dtype=np.float64)
+    cost = np.array([group["fit_cpu_s"].to_list() for group in whole]).T
+    return Measured(model, shares, quality, np.swapaxes(resampled, 0, 1), cost), ""
+
+
+def _told(found: Forecast, train_rows: int) -> ModelForecast:
+    """A forecast as a result."""
+    of, curve, cost = found.measured, found.curve(), cost_law(found.measured.shares, found.measured.cost)
+    quality, low, high = found.at_all
+    needed = [
+        RowsNeeded(
+            keep=need.target,
+            rows=round(need.share * train_rows),
+            rows_low=round(need.low * train_rows),
+            rows_high=round(need.high * train_rows),
+            share=need.share,
+        )
+        for need in found.needs()
+    ]
+    return ModelForecast(
+        model=of.model,
+        quality=quality,
+        low=low,
+        high=high,
+        needed=needed,
+        fit_cpu_s=round(cost.at(1.0), 3),
+        fit_cpu_s_low=round(cost.low, 3),
+        fit_cpu_s_high=round(cost.high, 3),
+        spent_cpu_s=round(float(of.cost.sum()), 3),
+        forms=found.ensemble.by_name,
+        doubt=found.doubt,
+        rungs=[_rung(of, k) for k in range(len(of.shares))],
+        curve=[
+            CurvePoint(share=share, quality=value, low=least, high=most)
+            for share, value, least, most in zip(*(part.tolist() for part in vars(curve).values()))
+        ],
+    )
+
+
+def _rung(of: Measured, k: int) -> CurvePoint:
+    """What one rung measured, with the interval of its mean over the seeds."""
+    mean = float(of.quality[:, k].mean())
+    found = None if of.resampled is None else spread(of.quality[:, k].tolist(), of.resampled[:, k])
+    low, high = (mean, mean) if found is None else found.of_mean
+    return CurvePoint(share=float(of.shares[k]), quality=mean, low=max(low, 0.0), high=high)

@@ -1,0 +1,135 @@
+"""Makes small datasets and fits models on them, as trials of Ray Tune: what `sweep` and `forecast` have in common.
+
+What is done is written down beside it and not done again, so a run that was interrupted goes on where it was.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from distill_at_scale.evaluation.retention import PRIMARY
+from distill_at_scale.models import find_model
+from distill_at_scale.pipelines.runtime import resources
+from distill_at_scale.pipelines.sweeps import small_datasets
+from distill_at_scale.pipelines.sweeps.evaluations import EvaluationTask, fits_beside_others, train_apart, train_here
+from distill_at_scale.pipelines.sweeps.small_datasets import SmallDataset, SmallDatasetJob
+from distill_at_scale.pipelines.sweeps.trial_table import TrialTable
+from distill_at_scale.pipelines.sweeps.tune import DRIVER, Trial, computing, run_trials
+
+
+@dataclass
+class TrialRuns:
+    """The trials of one run of a verb.
+
+    Attributes:
+        output: Folder of the run.
+        deadline: By :func:`time.time`; None for no limit.
+        gpu: Whether models trained by gradients get a GPU each.
+        failed: Why trials failed in this run, by key.
+    """
+
+    output: str
+    deadline: float | None = None
+    gpu: bool = False
+    failed: dict[str, str] = field(default_factory=dict)
+
+    def make(self, jobs: Sequence[SmallDatasetJob]) -> dict[str, list[SmallDataset] | None]:
+        """Makes the small datasets of jobs; returns what is there, by the jobs' keys."""
+        todo = [job for job in jobs if not job.is_done]
+        cpus = max(1, sum(cpus for cpus, _ in resources.nodes()))
+        self._run(
+            "make",
+            [Trial(job.key, functools.partial(_make, job), DRIVER, {"method": job.methods[0]}) for job in todo],
+            len(jobs),
+            # Two drivers at least, for one waits most of the time; but hundreds would only take memory.
+            min(max(cpus // 2, 2), 64),
+            lambda key, failed: None,
+        )
+        return {job.key: job.read() for job in jobs}
+
+    def fit(
+        self,
+        tasks: Sequence[EvaluationTask],
+        total: int,
+        params: Callable[[EvaluationTask], Mapping[str, Any]],
+        on_done: Callable[[EvaluationTask], None],
+        on_start: Callable[[EvaluationTask], None] = lambda task: None,
+    ) -> None:
+        """Fits and evaluates.
+
+        Args:
+            tasks: Those that are left.
+            total: Their number with those that are done.
+            params: Parameters of a task in TensorBoard.
+            on_done: Called after each task, whether it failed or not.
+            on_start: Called before each task.
+        """
+        trials = []
+        for task in tasks:
+            beside, gpu = fits_beside_others(task), self.gpu and find_model(task.model).by_gradients
+            work = functools.partial(_train, task, beside, gpu)
+            labels = {"data": task.data.rsplit("/", 1)[-1], "model": task.model}
+            held = computing(gpu) if beside else DRIVER
+            trials.append(Trial(task_name(task), work, held, labels, params(task)))
+        by_name = {task_name(task): task for task in tasks}
+        self._run(
+            "fit",
+            trials,
+            total,
+            None,
+            lambda key, failed: on_done(by_name[key]),
+            lambda key: on_start(by_name[key]),
+        )
+
+    def _run(
+        self,
+        name: str,
+        trials: list[Trial],
+        total: int,
+        at_once: int | None,
+        on_done: Callable[[str, str], None],
+        on_start: Callable[[str], None] = lambda key: None,
+    ) -> None:
+        if not trials:
+            return
+        board = TrialTable(name, total, total - len(trials), PRIMARY if name == "fit" else None)
+
+        def ended(key: str, failed: str) -> None:
+            if failed:
+                self.failed[key] = failed
+            on_done(key, failed)
+
+        with board.shown():
+            run_trials(
+                trials,
+                board,
+                ended,
+                output=self.output,
+                at_once=at_once,
+                deadline=self.deadline,
+                on_start=on_start,
+            )
+
+
+def task_name(task: EvaluationTask) -> str:
+    """Returns the name of an evaluation's trial."""
+    return "-".join(task.record.removesuffix(".json").rsplit("/", 2)[1:])
+
+
+def _make(job: SmallDatasetJob) -> dict[str, float]:
+    found = small_datasets.make(job)
+    return {"cpu_s": sum(one.cpu_s for one in found)}
+
+
+def _train(task: EvaluationTask, beside: bool, gpu: bool) -> dict[str, float]:
+    if task.read() is None:
+        if beside:
+            train_here(task)
+        else:
+            train_apart(task, gpu)
+    trained = task.read()
+    assert trained is not None
+    return {**trained.metrics, "fit_cpu_s": trained.fit_cpu_s}

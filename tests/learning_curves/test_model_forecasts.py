@@ -1,0 +1,137 @@
+"""Forecasts: intervals that hold by simulation, monotone answers, doubts, the order of models, costs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from distill_at_scale.learning_curves.calibration import Calibration, packaged, uncalibrated
+from distill_at_scale.learning_curves.cost import cost_law
+from distill_at_scale.learning_curves.forecast import Forecast
+from distill_at_scale.learning_curves.forms import FORMS
+from distill_at_scale.learning_curves.measured import Measured
+from distill_at_scale.learning_curves.order import expected_tau
+
+SHARES = 0.1 / 2.0 ** np.arange(4, -1, -1)
+
+
+def measured(
+    limit: float = 0.3,
+    rise: float = 0.03,
+    model: str = "ease",
+    seeds: int = 2,
+    users: float = 0.01,
+    samples: float = 0.01,
+    seed: int = 0,
+    resamples: int = 40,
+) -> Measured:
+    """A logarithmic curve through ``limit`` at all rows; ``users`` and ``samples`` are relative standard deviations of
+    a level that all rungs share, and of each seed's own, which falls as samples grow."""
+    rng = np.random.default_rng(seed)
+    true = limit + rise * np.log(SHARES)
+    level = 1 + users * rng.standard_normal()
+    own = samples * rng.standard_normal((seeds, len(SHARES))) * np.sqrt(SHARES[-1] / SHARES)
+    quality = true * level * (1 + own)
+    resampled = quality[:, :, None] * (1 + users * rng.standard_normal(resamples))
+    return Measured(model, SHARES, quality, resampled, np.ones_like(quality))
+
+
+def test_intervals_cover_other_users_and_samples() -> None:
+    """Curves whose form is known: 90 % of the intervals, before any widening, hold what all users give a new seed."""
+    calibration = uncalibrated({"logarithm": 1.0})
+    held = []
+    for seed in range(150):
+        _, low, high = Forecast(measured(seed=seed, seeds=3, users=0.03, samples=0.03), calibration).at_all
+        new = measured(seed=1000 + seed, seeds=1, users=0.0, samples=0.03, resamples=2)
+        held.append(low <= Forecast(new, calibration).at_all[0] <= high)
+    assert 0.84 <= np.mean(held) <= 0.96
+
+
+def test_an_interval_of_one_seed_is_over_users_only() -> None:
+    calibration = uncalibrated({"logarithm": 1.0})
+    one = Forecast(measured(seeds=1, users=0.02, samples=0.1), calibration)
+    quality, low, high = one.at_all
+    assert (high - low) / 2 / quality == pytest.approx(1.66 * 0.02, rel=0.3)
+
+
+def test_the_factor_widens_what_is_extrapolated() -> None:
+    plain = Forecast(measured(), Calibration({"logarithm": 1.0}, 0.0, np.array([0.1]), np.array([1.0])))
+    wide = Forecast(measured(), Calibration({"logarithm": 1.0}, 0.02, np.array([0.1]), np.array([3.0])))
+    assert wide.at_all[0] == plain.at_all[0]
+    assert np.log(wide.at_all[2] / wide.at_all[0]) > 3 * np.log(plain.at_all[2] / plain.at_all[0])
+    rungs = plain.band(SHARES), wide.band(SHARES)
+    np.testing.assert_allclose(rungs[0].high, rungs[1].high)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_more_quality_needs_more_rows(seed: int) -> None:
+    needs = Forecast(measured(seed=seed, samples=0.05), packaged()).needs((0.5, 0.8, 0.9, 0.95, 0.99, 1.0))
+    for name in ("share", "low", "high"):
+        values = [getattr(need, name) for need in needs]
+        assert values == sorted(values)
+    assert all(0 < need.low <= need.share <= need.high <= 1 for need in needs)
+    assert needs[-1].share == 1.0
+
+
+def test_rows_needed_of_a_known_curve() -> None:
+    """0.3 + 0.03 ln p is 0.27 at e^-1, and 0.285 at e^-0.5 of the rows."""
+    needs = Forecast(measured(users=0.0, samples=0.0), uncalibrated({"logarithm": 1.0})).needs((0.9, 0.95))
+    assert [need.share for need in needs] == pytest.approx([np.exp(-1), np.exp(-0.5)], rel=0.02)
+
+
+def test_doubts() -> None:
+    lawful = measured(samples=0.002)
+    assert Forecast(lawful, uncalibrated({"logarithm": 1.0})).doubt == ""
+
+    falls = lawful.quality.copy()
+    falls[:, 3] *= 1.3
+    doubt = Forecast(replace(lawful, quality=falls), packaged()).doubt
+    assert doubt.startswith("The curve of ease is not law-like: ")
+    assert "quality falls from 5 % to 10 % of the rows, beyond noise" in doubt
+
+    few = Measured("mf", SHARES[:3], lawful.quality[:, :3], None, lawful.cost[:, :3])
+    assert "3 rungs are too few to hold one back" in Forecast(few, packaged()).doubt
+
+    forms = dict.fromkeys(("exponential", "power law"), 1.0)
+    assert "disagree, from" in Forecast(few, uncalibrated(forms)).doubt
+
+
+def test_noise_is_no_doubt() -> None:
+    """A seed's fall that another does not share, and users who like it less."""
+    noisy = [
+        Forecast(measured(seed=seed, rise=0.002, samples=0.03), uncalibrated({"logarithm": 1.0})).doubt
+        for seed in range(40)
+    ]
+    assert sum("falls" in doubt for doubt in noisy) <= 6
+
+
+def test_the_order_of_models_is_surer_the_farther_they_are_apart() -> None:
+    calibration = uncalibrated({"logarithm": 1.0})
+
+    def tau(second: float) -> float:
+        models = [measured(0.3, model="a", seed=1), measured(second, model="b", seed=2)]
+        found = expected_tau([Forecast(one, calibration) for one in models])
+        assert found is not None
+        expected, low, high = found
+        assert -1 <= low <= expected <= high <= 1
+        return expected
+
+    assert tau(0.2) > 0.99
+    assert tau(0.305) < 0.9
+    assert expected_tau([Forecast(measured(), calibration)]) is None
+
+
+@pytest.mark.parametrize(("fixed", "power"), [(0.5, 1.0), (0.0, 1.0), (0.0, 2.0), (3.0, 0.0)])
+def test_costs(fixed: float, power: float) -> None:
+    law = cost_law(SHARES, (fixed + 20.0 * SHARES**power)[None])
+    assert law.at(1.0) == pytest.approx(fixed + 20.0, rel=0.15)
+    assert law.low <= law.at(1.0) <= law.high
+
+
+def test_the_packaged_calibration_is_whole() -> None:
+    calibration = packaged()
+    assert set(calibration.prior) <= set(FORMS)
+    assert calibration.factor(0.1) >= 1.0
+    assert calibration.factor(0.01) >= calibration.factor(0.5)

@@ -1,0 +1,153 @@
+"""forecast: from a tiny log to learning curves, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from prepare_kit import inline_prepare
+
+import distill_at_scale as das
+from distill_at_scale.errors import DasError, OutputExistsError
+from distill_at_scale.genie.synthetic_logs import LogDesign, generate_log
+from distill_at_scale.genie.trials import as_trials
+from distill_at_scale.pipelines.forecast import measured, rungs
+from distill_at_scale.pipelines.sweeps.forecast_result import read_forecast
+from distill_at_scale.report import keep_forecast, show_forecast
+
+SETTINGS = {"models": "popularity,ease", "up_to": 0.5, "rungs": 4, "set": {"ease.grid": [100]}}
+
+
+def dataset(folder: Path, seed: int = 0, users: int = 160) -> das.Dataset:
+    design = LogDesign(users, 60, 10.0, 0.5, 0.7, 4, 2.0, 1.0, 0.0, 0.1, 0.0, seed=seed)
+    folder.mkdir(exist_ok=True)
+    generate_log(design).write_parquet(folder / "log.parquet")
+    return inline_prepare(input=[str(folder / "log.parquet")], output=str(folder / "data"), shards=1)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> das.Dataset:
+    return dataset(tmp_path_factory.mktemp("forecast"))
+
+
+def test_a_forecast(data: das.Dataset, tmp_path: Path, ray_session: None, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "forecast"
+    result = das.forecast(data, output=str(output), **SETTINGS)
+    assert (result.ok, result.left_out, result.seeds) == (True, [], 2)
+    assert result.rungs == [0.0625, 0.125, 0.25, 0.5]
+    assert {one.model for one in result.models} == {"popularity", "ease"}
+    assert result.models[0].quality >= result.models[1].quality
+    for one in result.models:
+        assert 0 < one.low <= one.quality <= one.high <= 1
+        assert [need.keep for need in one.needed] == [0.9, 0.95, 0.99]
+        rows = [need.rows for need in one.needed]
+        assert rows == sorted(rows)
+        assert rows[-1] <= data.manifest.splits["train"]
+        assert len(one.rungs) == 4
+        assert one.curve[-1].share == 1.0
+    assert result.tau is not None
+    assert -1 <= result.tau_low <= result.tau <= result.tau_high <= 1
+
+    # Never a full fit; every rung holds the smaller ones.
+    trials = pl.read_parquet(output / "trials.parquet")
+    assert set(trials["method"]) == {"random_users"}
+    assert len(trials) == 2 * 2 * 4
+    kept = [
+        das.Dataset.open(str(output / "data" / "seed-0" / f"random_users-{rung}")).interactions("train")
+        for rung in result.rungs
+    ]
+    users = [set(one.users[one.offsets[1:] > one.offsets[:-1]].tolist()) for one in kept]
+    assert users[0] < users[1] < users[2] < users[3]
+
+    # What is known is taken up, and told alike.
+    records = {path: path.stat().st_mtime_ns for path in output.glob("trained/**/*.json")}
+    again = das.forecast(data, output=str(output), **SETTINGS)
+    assert again.models == result.models
+    assert {path: path.stat().st_mtime_ns for path in output.glob("trained/**/*.json")} == records
+    assert read_forecast(str(output), data) == again
+
+    keep_forecast(again)
+    assert b"<svg" in (output / "forecast.svg").read_bytes()
+    page = (output / "forecast.html").read_text()
+    assert page.count("<polygon") == 2
+    assert "popularity" in page
+    assert "forecast.svg" not in page
+    show_forecast(again)
+    shown = capsys.readouterr().out
+    assert "rows for 95 % (90 %)" in shown
+    assert "Expected τ" in shown
+    assert again.to_frame().columns[:4] == ["model", "quality", "low", "high"]
+    assert "<svg" in again._repr_html_()
+    assert repr(again).startswith("ForecastResult: ndcg@10 of 2 models on all of ")
+
+    other = dataset(tmp_path / "other", seed=1)
+    with pytest.raises(OutputExistsError, match=r"holds a forecast of another dataset .*choose another --output"):
+        das.forecast(other, output=str(output), **SETTINGS)
+    with pytest.raises(DasError, match="is a forecast of another dataset"):
+        read_forecast(str(output), other)
+
+
+def test_one_model_has_no_order(data: das.Dataset, tmp_path: Path, ray_session: None) -> None:
+    one = das.forecast(data, "popularity", output=str(tmp_path / "one"), up_to=0.5, rungs=3, seeds=1)
+    assert one.ok
+    assert one.tau is None
+    assert "With one model there is no order of models, and no τ." in one.notes
+    assert any(note.startswith("With one seed") for note in one.notes)
+    assert "3 rungs are too few" in one.models[0].doubt
+
+
+def test_bad_input(data: das.Dataset, tmp_path: Path) -> None:
+    def forecast(**more: object) -> None:
+        das.forecast(**{"data": data.uri, "output": str(tmp_path / "forecast"), **SETTINGS, **more})
+
+    for up_to in (0, 1.5, -0.1):
+        with pytest.raises(DasError, match="setting 'up_to'"):
+            forecast(up_to=up_to)
+    with pytest.raises(DasError, match=r"has \d+ users, too few for 3 rungs .*choose --up-to 0.2 or more"):
+        forecast(up_to=0.1)
+    with pytest.raises(DasError, match="setting 'models': 'eas' is not one of"):
+        forecast(models="eas")
+    with pytest.raises(DasError, match="setting 'time_budget': 'soon' is not a duration"):
+        forecast(time_budget="soon")
+    with pytest.raises(DasError, match="lie in one another; choose another --output"):
+        forecast(output=f"{data.uri}/forecast")
+    (tmp_path / "forecast").mkdir()
+    (tmp_path / "forecast" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"holds other files .*notes.txt"):
+        forecast()
+    assert (tmp_path / "forecast" / "notes.txt").read_text() == "mine"
+
+
+def test_too_few_users_for_any_rungs(tmp_path: Path) -> None:
+    with pytest.raises(DasError, match=r"has 20 users, too few for 3 rungs up to 1 .*fit the models on all of it"):
+        rungs(dataset(tmp_path / "few", users=20), 1.0, 5)
+
+
+def test_a_model_that_fails_is_left_out() -> None:
+    def row(budget: float, status: str, quality: float | None) -> dict[str, object]:
+        return {
+            "model": "mf",
+            "budget": budget,
+            "seed": 0,
+            "status": status,
+            "share": budget,
+            "fit_cpu_s": 1.0,
+            "reason": "the loss became NaN" if status == "failed" else "",
+            "ndcg@10": quality,
+        }
+
+    rows = [row(0.1, "done", 0.1), row(0.05, "done", 0.1), row(0.2, "failed", None)]
+    found, reason = measured(as_trials(rows), "mf", 1)
+    assert found is None
+    assert reason == "only 2 rungs were measured (the loss became NaN)"
+    assert measured(as_trials(rows[:2]), "mf", 1)[1] == "only 2 rungs were measured (the time budget did not suffice)"
+
+
+def test_a_damaged_forecast_is_refused(data: das.Dataset, tmp_path: Path) -> None:
+    with pytest.raises(DasError, match=r"is not a forecast: it has no forecast.json"):
+        read_forecast(str(tmp_path), data)
+    (tmp_path / "forecast.json").write_text(json.dumps({"data": {"uri": "x", "fingerprint": "y"}}))
+    with pytest.raises(DasError, match=r"forecast.json .*run the same das forecast again"):
+        read_forecast(str(tmp_path), data)
