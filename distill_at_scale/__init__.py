@@ -1,4 +1,4 @@
-"""distill_at_scale: recommender logs become tiny datasets that train models as well as the full log does.
+"""distill_at_scale: shrinks recommender logs to small datasets, and measures how much model quality they keep.
 
     import distill_at_scale as das
 
@@ -16,8 +16,8 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-# Where names are that are not a verb in the module of its name. Type checkers read __init__.pyi, which
-# `python -m distill_at_scale.stubs` makes of `__all__`.
+# Modules of the names that are not verbs in a module of the same name. Type checkers read __init__.pyi, which
+# `python -m distill_at_scale.stubs` generates from `__all__`.
 _HOMES = {
     "DasError": "errors",
     "Dataset": "data.dataset",
@@ -59,11 +59,11 @@ __all__ = [
 
 
 _NAMESPACES = ("distillers", "models", "samplers")
-"""Subpackages of classes by name."""
+"""Submodules that offer classes by name."""
 
 
 def __getattr__(name: str) -> Any:
-    # Loaded at first use: Ray and torch take seconds, and the core must be importable without Ray.
+    # Imported on first use: Ray and torch take seconds, and the core must be importable without Ray.
     if name in _NAMESPACES:
         return importlib.import_module(f"distill_at_scale.{name}")
     if name not in __all__:

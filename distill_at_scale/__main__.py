@@ -1,4 +1,5 @@
-"""`python -m distill_at_scale`, and the `das` command: ready for signals before anything large is imported."""
+"""`python -m distill_at_scale` and the `das` command; signal handlers are installed before anything large is
+imported."""
 
 from __future__ import annotations
 

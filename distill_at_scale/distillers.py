@@ -1,4 +1,4 @@
-"""The distillers as classes: ``das.distillers.DistillCF(users=100).distill(dataset)``; `registry` has their names."""
+"""The distillers as classes: ``das.distillers.DistillCF(users=100).distill(dataset)``; `registry` lists their names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exceptions users meet: one sentence that names what is wrong, where, and how to fix it."""
+"""The exceptions of the package. Messages are one sentence that names the problem, its location, and the fix."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from distill_at_scale.uris import redact_text
 
 
 class DasError(Exception):
-    """One clear sentence for the user; every face prints it alone and exits with 1 (2 for a SettingError).
+    """Base class. The command line prints the message without traceback and exits with 1 (2 for a SettingError).
 
-    Anything else that reaches a face is a bug and keeps its traceback. Secrets of addresses in it are left out.
+    Any other exception that reaches the command line is a bug and is shown with its traceback. Credentials in addresses
+    are removed from the message.
     """
 
     def __init__(self, *args: object) -> None:
@@ -16,15 +17,15 @@ class DasError(Exception):
 
 
 class SettingError(DasError):
-    """A setting that is unknown, missing or wrong: a mistake in how a verb was called; faces exit with 2."""
+    """A setting is unknown, missing or wrong; the command line exits with 2."""
 
 
 class PluginError(SettingError):
-    """A model, sampler or distiller from outside the package that is not there, or is not what it should be."""
+    """A plugin (such as a model from outside the package) is missing, or does not fulfil its contract."""
 
 
 class StorageError(DasError):
-    """The storage cannot be reached, refuses, or does not hold what was asked for."""
+    """The storage cannot be reached, denies access, or lacks the requested file."""
 
 
 class DamagedFileError(StorageError):
@@ -32,22 +33,22 @@ class DamagedFileError(StorageError):
 
 
 class OutputExistsError(DasError):
-    """The output holds something that must not be replaced without being asked to."""
+    """The output already holds something that is not replaced without ``overwrite``."""
 
 
 class NotEnoughMemoryError(DasError):
-    """The work would not fit into the memory there is; refused before it starts."""
+    """The work needs more memory than there is; it is refused before it starts."""
 
 
 class ClusterError(DasError):
-    """The Ray cluster cannot be reached, or has not what was asked for."""
+    """The Ray cluster cannot be reached, or lacks requested resources."""
 
 
 class BudgetError(DasError):
-    """A budget that leaves no rows.
+    """A budget leaves no rows.
 
     Attributes:
-        budget: share of the train rows.
+        budget: Budget, a share of the train rows.
     """
 
     def __init__(self, budget: float, reason: str) -> None:
@@ -56,15 +57,15 @@ class BudgetError(DasError):
 
 
 def rebuilt(kind: str, sentence: str) -> DasError:
-    """An error that another process raised, of its class as far as this one knows it.
+    """Rebuilds an error that another process raised, with its class if this process knows it.
 
     Args:
-        kind: name of the class.
-        sentence: what it says.
+        kind: Name of the class.
+        sentence: Message.
     """
     classes = [DasError]
     for one in classes:
         classes += one.__subclasses__()
     found = next((one for one in classes if one.__name__ == kind), DasError)
-    # One with an __init__ of its own composes its sentence of other things.
+    # A class with its own __init__ composes the message from other arguments.
     return DasError(sentence) if "__init__" in vars(found) else found(sentence)

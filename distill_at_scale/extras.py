@@ -1,4 +1,4 @@
-"""Optional dependencies: what to say where one is missing."""
+"""Optional dependencies: messages for missing ones."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ DISTRIBUTION = "distill-at-scale"
 
 
 def install(extra: str) -> str:
-    """The command that installs an extra of ``pyproject.toml``."""
+    """Returns the command that installs an extra of ``pyproject.toml``."""
     return f"pip install '{DISTRIBUTION}[{extra}]'"
 
 
 def missing(what: str, package: str, extra: str) -> DasError:
-    """The error for a feature whose package is not installed.
+    """Returns the error for a feature whose package is not installed.
 
     Args:
-        what: The feature, as an option or a verb.
-        package: The name of the package.
-        extra: The extra of ``pyproject.toml`` that brings it.
+        what: Feature, such as an option or a verb.
+        package: Name of the package.
+        extra: Extra of ``pyproject.toml`` that includes it.
     """
     return DasError(f"{what} needs {package}, which is not installed: {install(extra)}.")

@@ -1,4 +1,4 @@
-"""Facts about a thing as notebooks show them."""
+"""Names and values as an HTML table, for notebooks."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def facts_html(title: str, facts: Iterable[tuple[str, Any]]) -> str:
-    """A small HTML table of names and values below a title."""
+    """Returns a small HTML table of names and values with a title."""
     rows = "".join(
         f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(str(value))}</td></tr>"
         for name, value in facts

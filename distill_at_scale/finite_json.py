@@ -9,10 +9,10 @@ from typing import Any
 
 
 def dumps(content: Any, indent: int | None = None, sort_keys: bool = False) -> str:
-    """JSON as every reader takes it.
+    """Returns strictly valid JSON.
 
     Raises:
-        TypeError: for values that JSON does not know.
+        TypeError: A value cannot be represented in JSON.
     """
     return json.dumps(_finite(content), indent=indent, sort_keys=sort_keys, allow_nan=False)
 

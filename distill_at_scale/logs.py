@@ -1,7 +1,7 @@
-"""What the package logs, to ``logging.getLogger("distill_at_scale")``, and where that is shown.
+"""Logging of the package, to ``logging.getLogger("distill_at_scale")``.
 
-The command line adds a handler of its own. In a script or a notebook that has set up no logging, verbs show their notes
-and progress on standard error; a handler on that logger, be it a ``NullHandler``, keeps them off it:
+The command line adds its own handler. In a script or notebook that has not configured logging, verbs show notes and
+progress on standard error; any handler on that logger, even a ``NullHandler``, turns this off:
 
     logging.getLogger("distill_at_scale").addHandler(logging.NullHandler())
 """
@@ -20,14 +20,14 @@ PACKAGE = logging.getLogger(NAME)
 
 
 class SafeFormatter(logging.Formatter):
-    """Leaves credentials out of addresses, in messages and tracebacks alike."""
+    """Removes credentials from addresses in messages and tracebacks."""
 
     def format(self, record: logging.LogRecord) -> str:
         return redact_text(super().format(record))
 
 
 class PlainFormatter(SafeFormatter):
-    """For people: notes as they are, the rest with its level."""
+    """Formats for people: notes (INFO) plainly, other messages with their level."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
@@ -35,7 +35,7 @@ class PlainFormatter(SafeFormatter):
 
 
 class StderrHandler(logging.Handler):
-    """Writes to what is standard error now: a progress bar that is shown puts itself there, and lines above itself."""
+    """Writes to the current ``sys.stderr``, which a progress bar replaces to print lines above itself."""
 
     def __init__(self, level: int = logging.INFO) -> None:
         super().__init__(level)
@@ -43,7 +43,7 @@ class StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            # One write: an interruption between a line and its end would put the next message behind it.
+            # A single write, so that an interruption cannot separate a line from its end.
             sys.stderr.write(f"{self.format(record)}\n")
             sys.stderr.flush()
         except Exception:
@@ -51,7 +51,7 @@ class StderrHandler(logging.Handler):
 
 
 class _DefaultHandler(StderrHandler):
-    """Shows what the program's own logging would not: all of it, or the notes where it takes only warnings."""
+    """Shows the messages that the program's own logging would drop."""
 
     def emit(self, record: logging.LogRecord) -> None:
         if logging.root.handlers and record.levelno >= logging.root.level:
@@ -62,7 +62,7 @@ class _DefaultHandler(StderrHandler):
 
 @contextmanager
 def shown_by_default() -> Iterator[None]:
-    """Shows notes on standard error while the block runs, unless the command line or the program shows them itself."""
+    """Shows notes on standard error during the block, unless the command line or the program already shows them."""
     if PACKAGE.handlers or (PACKAGE.hasHandlers() and PACKAGE.isEnabledFor(logging.INFO)):
         yield
         return

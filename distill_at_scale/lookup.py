@@ -1,8 +1,8 @@
-"""How names lead to things: built-in names, entry points of installed packages, and ``package.module:Class``.
+"""Lookup by name: built-in names, entry points of installed packages, and ``package.module:Class``.
 
-The tables themselves are in `registry`. What travels to the workers of a cluster is the name or spec; each process
-imports it for itself, at its first use. A name may also come from a file, whose author is a stranger: lookups by
-``[]``, ``in`` and :meth:`Names.known` never import what only a file names.
+The tables themselves are in `registry`. Workers of a cluster receive the name or spec, and each process imports it on
+first use. A name may also come from a file of unknown origin: lookups by ``[]``, ``in`` and :meth:`Names.known` never
+import code that only a file names.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 PACKAGE = "distill_at_scale"
 ALLOWED = "DAS_PLUGINS"
-"""Environment variable: specs and packages, at commas, whose classes a saved model may be of."""
+"""Environment variable: comma-separated specs and packages whose classes may be loaded from saved models."""
 
 _NAME = r"[^\W\d]\w*"
 _SPEC = re.compile(rf"{_NAME}(\.{_NAME})*:{_NAME}(\.{_NAME})*")
@@ -34,14 +34,14 @@ _ENTRY_NAME = re.compile(r"[\w-]+")
 
 
 class Registry(Mapping[str, T], Generic[T]):
-    """Name -> thing, imported at its first use. Iteration gives names, never specs.
+    """Table of objects by name, imported on first use. Iteration yields names, never specs.
 
     Args:
-        kind: what the things are, for messages.
-        homes: name -> ``module:attribute``, the module without the package's name.
-        contract: ``module:Class`` that every thing extends, or is an instance of.
-        instances: whether things are instances of the contract; else they are classes that extend it.
-        required: attributes that a class must set, beside its abstract methods.
+        kind: Kind of the objects, for messages.
+        homes: Name -> ``module:attribute``, the module without the package's name.
+        contract: ``module:Class`` that every object extends, or of which it is an instance.
+        instances: Whether the objects are instances of the contract; else they are classes that extend it.
+        required: Attributes that a class must set, beside its abstract methods.
         group: Group of the entry points that extend the table; None if it cannot be extended.
     """
 
@@ -58,12 +58,12 @@ class Registry(Mapping[str, T], Generic[T]):
         self.kind, self._homes, self._contract, self.group = kind, dict(homes), contract, group
         self._instances, self._required = instances, required
         self._resolved: dict[str, T] = {}
-        """spec -> what it named"""
+        """spec -> imported object"""
 
     # -- as a mapping -------------------------------------------------------------------------------------
 
-    # A name may come from a file, and importing what a file names would run whatever code it names: these two import
-    # a spec only where somebody has named it to this process, or vouches for it. What a user names goes to `find`.
+    # A name may come from a file, and importing it would run arbitrary code. These two methods import a spec only if it
+    # was named to this process or is trusted. Names given by the user go to `find`.
     def __getitem__(self, name: str) -> T:
         if name in self._homes:
             module, _, attribute = self._homes[name].partition(":")
@@ -78,7 +78,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return found
 
     def __contains__(self, name: object) -> bool:
-        # Mapping's own would import a thing to see whether it is there.
+        # Mapping's implementation would import the object.
         if not isinstance(name, str):
             return False
         if is_spec(name):
@@ -93,15 +93,15 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self._homes) + len(self._entries)
 
     def attributes(self) -> dict[str, str]:
-        """The name of each thing in its own module -> its name here; nothing is imported for it."""
+        """Returns attribute in the module -> name in the table, without importing anything."""
         return {home.partition(":")[2]: name for name, home in self._homes.items()}
 
     def find(self, name: str) -> T:
-        """The thing that ``name`` means, in any case; or a spec.
+        """Returns the object of a name (case-insensitive) or spec.
 
         Raises:
-            SettingError: for an unknown name, listing the known ones.
-            PluginError: for a spec, as :meth:`resolve`.
+            SettingError: The name is unknown; the message lists the known ones.
+            PluginError: As for :meth:`resolve`.
         """
         if self.group is not None and is_spec(name):
             return self.resolve(name.strip())
@@ -111,14 +111,14 @@ class Registry(Mapping[str, T], Generic[T]):
             raise SettingError(f"Unknown {self.kind} '{name}'; the {self.kind}s are {', '.join(self)}.{near}")
         return self[known]
 
-    # -- what others add ----------------------------------------------------------------------------------
+    # -- plugins ------------------------------------------------------------------------------------------
 
     def resolve(self, spec: str) -> T:
-        """What ``package.module:Class`` names, imported at the first use.
+        """Returns the object of a spec ``package.module:Class``, imported on first use.
 
         Raises:
-            PluginError: the module is not there or cannot be imported, it has no such attribute, or that is not of this
-                kind; says what is missing.
+            PluginError: The module is missing or cannot be imported, lacks the attribute, or the object is not of this
+                kind; the message says what is missing.
         """
         if spec not in self._resolved:
             found = _imported(spec)
@@ -129,16 +129,16 @@ class Registry(Mapping[str, T], Generic[T]):
         return self._resolved[spec]
 
     def is_built_in(self, name: str) -> bool:
-        """Whether a name is of the package itself."""
+        """Returns whether a name belongs to the package itself."""
         return name in self._homes
 
     def spec_of(self, thing: type) -> str | None:
-        """The spec of a class from outside the package; None of a built-in one."""
+        """Returns the spec of a class from outside the package; None for a built-in one."""
         return None if thing.__module__.split(".")[0] == PACKAGE else f"{thing.__module__}:{thing.__qualname__}"
 
     def trusts(self, spec: str, allow: Collection[str] = ()) -> bool:
-        """Whether code that a file names may be imported: an entry point registers it, this process has been told to
-        use it, or ``allow`` or $DAS_PLUGINS has it, its module or its package."""
+        """Returns whether code that a file names may be imported: it is registered as an entry point, was named to this
+        process, or ``allow`` or $DAS_PLUGINS lists it, its module or its package."""
         named = {*allow, *filter(None, (part.strip() for part in os.environ.get(ALLOWED, "").split(",")))}
         module = spec.partition(":")[0]
         packages = {module[:end] for end in (k for k, c in enumerate(module + ".") if c == ".")}
@@ -146,10 +146,10 @@ class Registry(Mapping[str, T], Generic[T]):
 
     @functools.cached_property
     def _entries(self) -> dict[str, str]:
-        """Name -> spec of the entry points that add to the table, by name."""
+        """Name -> spec of the entry points that extend the table, sorted by name."""
         if self.group is None:
             return {}
-        from importlib.metadata import entry_points  # completion and most processes do without
+        from importlib.metadata import entry_points  # slow to import, and rarely needed
 
         found: dict[str, str] = {}
         for entry in sorted(entry_points(group=self.group), key=lambda one: (one.name, one.value)):
@@ -164,9 +164,9 @@ class Registry(Mapping[str, T], Generic[T]):
         return found
 
     def _mismatch(self, found: Any) -> str | None:
-        """Why an object is not of this kind, as a clause; None where it is."""
+        """Returns why an object is not of this kind, as a clause; None if it is."""
         if self._contract is None:
-            return "nothing can be added to this table"
+            return "this table cannot be extended"
         module, _, attribute = self._contract.partition(":")
         contract: Any = getattr(importlib.import_module(f"{PACKAGE}.{module}"), attribute)
         where = f"{PACKAGE}.{module}.{attribute}"
@@ -187,7 +187,7 @@ class Registry(Mapping[str, T], Generic[T]):
 
 
 class Names(Collection[str]):
-    """The names of several tables, one after another."""
+    """The names of several tables."""
 
     def __init__(self, *tables: Registry[Any]) -> None:
         self.tables = tables
@@ -202,11 +202,11 @@ class Names(Collection[str]):
         return sum(map(len, self.tables))
 
     def find(self, name: str) -> Registry[Any]:
-        """The table of what a user named; a spec is imported.
+        """Returns the table of a name that the user gave; a spec is imported.
 
         Raises:
-            KeyError: for an unknown name.
-            PluginError: a spec that cannot be imported, or is of none of the tables.
+            KeyError: The name is unknown.
+            PluginError: The spec cannot be imported, or its object fits none of the tables.
         """
         if not is_spec(name):
             for table in self.tables:
@@ -225,26 +225,26 @@ class Names(Collection[str]):
         raise PluginError(f"'{name}' is not a {kinds} ({'; '.join(reasons)}).")
 
     def is_built_in(self, name: str) -> bool:
-        """Whether a name is of the package itself."""
+        """Returns whether a name belongs to the package itself."""
         return any(table.is_built_in(name) for table in self.tables)
 
     def known(self, name: str) -> Registry[Any] | None:
-        """The table of a name that may come from a file: nothing that nobody vouches for is imported; None: of none."""
+        """Returns the table of a name that may come from a file, or None; imports only trusted code."""
         return next((table for table in self.tables if name in table), None)
 
 
 def is_spec(name: str) -> bool:
-    """Whether a name is of the form ``package.module:Class``."""
+    """Returns whether a name has the form ``package.module:Class``."""
     return _SPEC.fullmatch(name.strip()) is not None
 
 
 def file_name(name: str) -> str:
-    """A name or spec as a part of file names."""
+    """Converts a name or spec to a part of a file name."""
     return name.replace(":", ".")
 
 
 def used() -> list[str]:
-    """What this process imported from outside the package: specs, and names of entry points."""
+    """Returns the specs and entry points that this process has imported from outside the package."""
     return sorted(_used)
 
 
@@ -252,17 +252,17 @@ _used: set[str] = set()
 
 
 def _imported(spec: str) -> Any:
-    """The object that a spec names.
+    """Imports the object of a spec.
 
     Raises:
-        PluginError: the module is not there or cannot be imported, or has no such attribute.
+        PluginError: The module is missing or cannot be imported, or lacks the attribute.
     """
     module, _, path = spec.strip().partition(":")
     if module == "__main__":
-        raise PluginError(f"'{spec}' lies in __main__, which workers cannot import; move it into a module of its own.")
+        raise PluginError(f"'{spec}' is in __main__, which workers cannot import; move it into its own module.")
     if module.split(".")[0] not in sys.modules and not importlib.util.find_spec(module.split(".")[0]):
-        # A file of one's own beside which `das` is called, as `python -m` and Ray's workers find it; last, so that
-        # nothing there takes the place of an installed module.
+        # The current folder, as for `python -m` and Ray's workers; last on the path, so that no file there shadows an
+        # installed module.
         sys.path.append("")
         importlib.invalidate_caches()
     try:
@@ -272,7 +272,7 @@ def _imported(spec: str) -> Any:
             raise PluginError(
                 f"'{spec}': module '{error.name}' is missing; install it, or put its folder on PYTHONPATH."
             ) from error
-        raise PluginError(f"'{spec}': the module '{error.name}', which {module} needs, is not installed.") from error
+        raise PluginError(f"'{spec}': module '{error.name}', which {module} imports, is not installed.") from error
     except Exception as error:
         raise PluginError(f"'{spec}': {module} cannot be imported: {type(error).__name__}: {error}") from error
     for part in path.split("."):

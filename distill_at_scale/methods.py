@@ -3,7 +3,7 @@
     small = das.samplers.RandomUsers(seed=0).sample(dataset, budgets=[0.5, 0.1])     # {0.5: Dataset, 0.1: Dataset}
     synthetic = das.distillers.DistillCF(users=100).distill(dataset)                 # SyntheticDataset
 
-Classes are made of `registry` when they are asked for. What they give is what the verbs give with the same settings.
+Classes are generated from `registry` on first use. Their results equal those of the verbs with the same settings.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from distill_at_scale.validation import did_you_mean
 
 
 class Method:
-    """A way of making a dataset smaller, with its settings.
+    """A method that makes a dataset smaller, with its settings.
 
     Attributes:
-        settings: those that were given.
+        settings: The given settings.
     """
 
     name: ClassVar[str]
@@ -39,7 +39,7 @@ class Method:
         """Takes the settings as keywords.
 
         Raises:
-            SettingError: for an unknown one.
+            SettingError: A setting is unknown.
         """
         if unknown := [key for key in settings if key not in self.takes]:
             raise SettingError(
@@ -52,7 +52,7 @@ class Method:
         return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.settings.items())})"
 
     def as_settings(self) -> dict[str, Any]:
-        """What a verb takes that is given this object."""
+        """Returns the verb's settings that correspond to this object."""
         raise NotImplementedError
 
 
@@ -69,21 +69,21 @@ class SamplerMethod(Method):
         output: str | os.PathLike[str] | None = None,
         **running: Any,
     ) -> dict[float, Dataset]:
-        """Keeps a part of the train rows: one Dataset for each budget, with the parent's validation and test rows.
+        """Samples the train rows: one Dataset for each budget, with the parent's validation and test rows.
 
         Args:
             data: Dataset to sample from.
-            budgets: shares of the train rows to keep, above 0 and at most 1.
-            output: folder or storage URI. Default: a temporary folder of this machine, removed when the process ends;
-                a cluster of several machines needs storage that they share.
-            running: other settings of the verb `sample`: workers, gpu, address, overwrite.
+            budgets: Shares of the train rows to keep, above 0 and at most 1.
+            output: Folder or storage URI. Default: a temporary folder on this machine, removed when the process ends;
+                a cluster of several machines needs shared storage.
+            running: Other settings of the verb `sample`: workers, gpu, address, overwrite.
 
         Returns:
-            budget → Dataset, the largest budget first.
+            Budget → Dataset, the largest budget first.
 
         Raises:
-            SettingError: a wrong setting or budget.
-            DasError: as `sample`: a budget that leaves nothing, an output that exists.
+            SettingError: A setting or budget is wrong.
+            DasError: As for `sample`: a budget leaves no rows, or the output exists.
         """
         output = temporary_folder("samples") if output is None else os.fspath(output)
         shares = [budgets] if isinstance(budgets, int | float) else list(budgets)
@@ -92,7 +92,7 @@ class SamplerMethod(Method):
 
 
 class DistillerMethod(Method):
-    """A distiller; its settings are checked when it is made."""
+    """A distiller; its settings are validated on construction."""
 
     Config: ClassVar[type[BaseModel]]
 
@@ -100,13 +100,13 @@ class DistillerMethod(Method):
         """Takes the settings as keywords.
 
         Raises:
-            SettingError: for an unknown or wrong one.
+            SettingError: A setting is unknown or wrong.
         """
         super().__init__(**settings)
         parse(type(self).__name__, self.Config, settings)
 
     def as_settings(self) -> dict[str, Any]:
-        # Some settings of its own are the verb's too; the others go by `set`.
+        # Some of its settings are also settings of the verb; the others are passed by `set`.
         shared = VERB_SETTINGS["distill"].model_fields
         own = {key: value for key, value in self.settings.items() if key not in shared}
         return {
@@ -118,18 +118,18 @@ class DistillerMethod(Method):
     def distill(
         self, data: Dataset | str, output: str | os.PathLike[str] | None = None, **running: Any
     ) -> SyntheticDataset:
-        """Learns a few synthetic users or sequences, on which models train as well as on all real ones.
+        """Learns a few synthetic users or sequences on which models can be trained instead of all real ones.
 
             das.models.Ease().fit(das.distillers.Sketch(users=100).distill(dataset))
 
         Args:
             data: Dataset to distill.
-            output: folder or storage URI. Default: a temporary folder, as of :meth:`SamplerMethod.sample`.
-            running: other settings of the verb `distill`: workers, gpu, address, checkpoint_every, overwrite …
+            output: Folder or storage URI. Default: a temporary folder, as for :meth:`SamplerMethod.sample`.
+            running: Other settings of the verb `distill`: workers, gpu, address, checkpoint_every, overwrite …
 
         Raises:
-            SettingError: a wrong setting.
-            DasError: as `distill`: more users than there are, too little memory, an output that exists.
+            SettingError: A setting is wrong.
+            DasError: As for `distill`: more users than there are, too little memory, or an existing output.
         """
         output = temporary_folder("synthetic") if output is None else os.fspath(output)
         made = VERBS["distill"](data, self, output=output, **running)
@@ -147,23 +147,23 @@ def distiller_names() -> dict[str, str]:
 
 
 def sampler_class(name: str) -> type[SamplerMethod]:
-    """The class of that name.
+    """Returns the class of a sampler.
 
     Raises:
-        AttributeError: there is none.
+        AttributeError: No sampler has that class name.
     """
     sampler = _find(name, "samplers", sampler_names())
     settings: type[BaseModel] = VERB_SETTINGS["sample"]
     takes = ("seed", "objective", "proxy_epochs") if SAMPLERS[sampler].proxy else ("seed",)
-    about = f"The sampler {sampler}: keeps a part of a dataset's train rows, as `das sample --sampler {sampler}` does."
+    about = f"The sampler {sampler}: samples a dataset's train rows, as `das sample --sampler {sampler}` does."
     return _made(SamplerMethod, name, sampler, settings, takes, about)
 
 
 def distiller_class(name: str) -> type[DistillerMethod]:
-    """The class of that name.
+    """Returns the class of a distiller.
 
     Raises:
-        AttributeError: there is none.
+        AttributeError: No distiller has that class name.
     """
     distiller = _find(name, "distillers", distiller_names())
     settings: type[BaseModel] = DISTILLERS[distiller].Config

@@ -1,14 +1,14 @@
-"""Models, samplers, distillers, metrics and split rules by name: one table each, which others can extend from outside.
+"""Models, samplers, distillers, metrics and split rules by name: one table each, which other packages can extend.
 
-A thing can be named in three ways, on the command line and in Python alike: by its name, as ``ease`` (the tables
-below); by the name of an entry point of an installed package; or by its *spec*, ``package.module:Class`` (of a sampler,
-metric or split rule ``package.module:OBJECT``). A built-in name always wins, and a clash is warned of. Help texts,
-completion and most processes need only the names: a thing's module, and torch with most of them, is imported when the
-thing is asked for. A new built-in thing is a file of its own and a line here.
+On the command line and in Python, an entry is named in one of three ways: by its name in the tables below, such as
+``ease``; by the name of an entry point of an installed package; or by its *spec*, ``package.module:Class`` (for a
+sampler, metric or split rule ``package.module:OBJECT``). A built-in name takes precedence, with a warning on a clash.
+Help texts, completion and most processes need only the names, so an entry's module (and torch, for most of them) is
+imported on first use. A new built-in entry needs its own file and one line here.
 
 EXTENDING, from outside the package::
 
-    # mypackage/things.py                                each kind extends or is an instance of:
+    # mypackage/things.py                                base class, or class of the instance:
     class MyModel(Recommender):                          # models.base.Recommender
         name, Config = "my_model", MyConfig              # models.base.ModelConfig: fields, defaults, docstrings
         # memory_needed (classmethod), _fit(train, validation, progress), _score(histories) -> [b, n_items],
@@ -28,8 +28,8 @@ EXTENDING, from outside the package::
     my_model = "mypackage.things:MyModel"                # then: --model my_model; a metric is measured everywhere
 
 The code must be on every node: installed, on PYTHONPATH, or shipped (``das.connect(address, runtime_env=…)``). A saved
-model of such a class loads where the class was named before, is an entry point, or is allowed: by ``$DAS_PLUGINS`` or
-``load_model(uri, allow=[spec])``.
+model of such a class can be loaded if the process has used the class, if it is an entry point, or if ``$DAS_PLUGINS``
+or ``load_model(uri, allow=[spec])`` allows it.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ VERBS: Registry[Any] = Registry(
         "distill": "pipelines.distill:distill",
     },
 )
-"""The verbs that objects of the core offer as methods, as ``Dataset.from_frame``; Ray is imported with them."""
+"""Verbs that objects of the core offer as methods, such as ``Dataset.from_frame``; they import Ray on first use."""
 
 METRICS: Registry[Any] = Registry(
     "metric",
@@ -142,7 +142,7 @@ METRICS: Registry[Any] = Registry(
     instances=True,
     group="distill_at_scale.metrics",
 )
-"""Each at a cut-off, as ndcg@10."""
+"""Ranking metrics; each is used at a cut-off, such as ndcg@10."""
 
 SPLIT_RULES: Registry[Any] = Registry(
     "split rule",
@@ -161,16 +161,16 @@ FIGURES: Registry[Any] = Registry(
     "figure",
     {"Comparison": "report.comparison:comparison_svg", "ForecastResult": "report.forecasts:forecast_svg"},
 )
-"""class of a verb's result → what draws it as SVG, shown in notebooks"""
+"""Class of a verb's result → function that draws it as SVG, for notebooks."""
 
 VERB_SETTINGS: Registry[Any] = Registry("verb", {"sample": "config:SampleConfig", "distill": "config:DistillConfig"})
-"""the settings of those whose settings the core shows, without Ray"""
+"""Settings of the verbs whose signatures the core shows, importable without Ray."""
 
 METHODS = Names(SAMPLERS, DISTILLERS)
-"""All that makes small datasets."""
+"""Names of all methods that make small datasets."""
 
 EVERYTHING = Names(MODELS, SAMPLERS, DISTILLERS)
-"""Names of everything with settings of its own."""
+"""Names of everything that has settings."""
 
 EXTENSIBLE = Names(MODELS, SAMPLERS, DISTILLERS, METRICS, SPLIT_RULES)
-"""All that can come from outside the package."""
+"""Names of everything that other packages can add."""

@@ -1,4 +1,4 @@
-"""How a verb's settings are put together: from options, from keywords, from a configuration file."""
+"""Assembles a verb's settings from options, keywords and a configuration file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def settle(model: type[_Model], config: _Model | None, settings: dict[str, Any]) -> _Model:
-    """The settings of a verb that was called as a function: its config, changed and completed by keywords.
+    """Returns the settings of a verb called as a function: the config, updated by keywords.
 
     Raises:
-        SettingError: as :func:`load`.
+        SettingError: As for :func:`load`.
     """
     if config is not None and not settings:
         return config
@@ -31,14 +31,17 @@ def settle(model: type[_Model], config: _Model | None, settings: dict[str, Any])
 def load(
     model: type[_Model], file: str | None = None, settings: dict[str, Any] | None = None, words: Words | None = None
 ) -> _Model:
-    """A verb's settings out of a YAML file, overridden by ``settings``.
+    """Loads a verb's settings from a YAML file, overridden by ``settings``.
 
     Args:
-        words: how messages call those of ``settings``, and what is missing; by default as in Python.
+        model: Model of the settings.
+        file: Path or URI of the YAML file, if any.
+        settings: Settings that take precedence over the file.
+        words: Names of ``settings`` and of missing ones in messages; default: as in Python.
 
     Raises:
-        SettingError: when the file is not a YAML mapping, or a setting is unknown, missing or wrong; it names all that
-            is wrong.
+        SettingError: The file is not a YAML mapping, or settings are unknown, missing or wrong; the message names all
+            of them.
     """
     settings = settings or {}
     content = {} if file is None else read_settings(file)
@@ -49,10 +52,10 @@ def load(
 
 
 def parse(owner: str, model: type[_Model], given: Mapping[str, Any]) -> _Model:
-    """The own settings of a model, sampler or distiller.
+    """Validates the settings of a model, sampler or distiller.
 
     Raises:
-        SettingError: naming the owner, and all that is unknown or wrong.
+        SettingError: Settings are unknown or wrong; the message names the owner and all of them.
     """
     try:
         return model.model_validate(dict(given))
@@ -61,14 +64,14 @@ def parse(owner: str, model: type[_Model], given: Mapping[str, Any]) -> _Model:
 
 
 def read_settings(file: str) -> dict[str, Any]:
-    """The mapping in a YAML file, local or on any storage.
+    """Reads a mapping from a YAML file, local or on any storage.
 
     Raises:
-        SettingError: when it is not there, not readable, or not a YAML mapping.
+        SettingError: The file does not exist, cannot be read, or is not a YAML mapping.
     """
     try:
         if "://" in file:
-            from distill_at_scale.data import storage  # takes a while to load; completion does without
+            from distill_at_scale.data import storage  # slow to import, and not needed for completion
 
             text = storage.read_bytes(file)
         else:
@@ -81,7 +84,7 @@ def read_settings(file: str) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise SettingError(f"{file}: not valid YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict | None):
-        raise SettingError(f"{file}: a mapping of settings was expected, as `output: s3://bucket/data`.")
+        raise SettingError(f"{file}: a mapping of settings is expected, such as `output: s3://bucket/data`.")
     content = content or {}
     if odd := [name for name in content if not isinstance(name, str)]:
         raise SettingError(f"{file}: setting {odd[0]!r} is not a name; write it as text, in quotes.")
@@ -89,7 +92,7 @@ def read_settings(file: str) -> dict[str, Any]:
 
 
 class _Sources:
-    """Words for settings of which some came from a file."""
+    """Names in messages for settings that partly come from a file."""
 
     def __init__(self, words: Words, given: Collection[str], file: str | None) -> None:
         self._words, self._given = words, given
@@ -110,10 +113,10 @@ class _Sources:
 
 
 def seconds(text: str) -> float:
-    """Seconds of a duration as 90s, 30m, 2h or 1h30m.
+    """Converts a duration such as 90s, 30m, 2h or 1h30m to seconds.
 
     Raises:
-        SettingError: for anything else.
+        SettingError: The text is not a duration.
     """
     try:
         return validation.seconds(text)

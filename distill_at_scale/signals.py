@@ -1,10 +1,10 @@
 """Ctrl-C (SIGINT) and SIGTERM: both end a verb with one sentence and exit code 130.
 
-A signal becomes a KeyboardInterrupt in the main thread, so that every block on the way out closes what it opened: the
-progress display, the Ray session. Libraries below us install handlers of their own, after which Ctrl-C means something
-else (Ray Tune returns as if it were done, Ray Train keeps its handler for good, Ray's start exits with 1). They are
-called inside :func:`kept`, which puts the handlers back, or inside :func:`deferred`, which waits with the interruption
-until the library has ended its work.
+A signal becomes a KeyboardInterrupt in the main thread, so that every context manager closes its resources: the
+progress display, the Ray session. Some libraries install their own handlers, which change the meaning of Ctrl-C (Ray
+Tune returns normally, Ray Train never restores the handler, Ray's start exits with 1). They are called inside
+:func:`kept`, which restores the handlers, or inside :func:`deferred`, which delays the interruption until the library
+has finished its work.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-MESSAGE = "interrupted; run the same command again to go on."
+MESSAGE = "interrupted; run the same command again to continue."
 CODE = 130
-"""Exit code of a verb that was interrupted: 128 + SIGINT, as a shell has it."""
+"""Exit code of an interrupted verb: 128 + SIGINT, as in shells."""
 
-# The way out may take so long; what still runs then is killed.
+# Time limit for an orderly end; after it, the process and its children are killed.
 _PATIENCE_S = 25.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -35,14 +35,14 @@ class _Ending:
 
     def __call__(self, signum: int, frame: Any) -> None:
         if self.interrupted:
-            # Asked for again: do not wait for anything.
+            # A second signal: end immediately.
             _end_now()
         self.interrupted = True
         self.watch()
         raise KeyboardInterrupt
 
     def watch(self) -> None:
-        """Kills the process if it has not ended in a while: a KeyboardInterrupt may get lost in a library."""
+        """Kills the process after a time limit, since a library may swallow a KeyboardInterrupt."""
         if not self._watching:
             self._watching = True
             watchdog = threading.Timer(_PATIENCE_S, _end_now)
@@ -52,19 +52,19 @@ class _Ending:
 
 _ending: _Ending | None = None
 _deferred: list[int] = []
-"""Signals that came in a block that defers them."""
+"""Signals received inside a block that defers them."""
 
 
 @contextlib.contextmanager
 def ending() -> Iterator[None]:
     """Turns an interruption of the block into :data:`MESSAGE` on standard error and exit code 130.
 
-    For the main function of a process, and its main thread. However the block ends after a signal (also normally, or by
-    an error that the signal caused), the exit code is 130. A second signal, or 25 s without an end, kills the process
-    and all that it started.
+    For the main function of a process, in its main thread. After a signal the exit code is 130, however the block ends
+    (also normally, or by an error that the signal caused). A second signal, or a block that does not end within 25 s,
+    kills the process and all its children.
 
     Raises:
-        SystemExit: with code 130, when the block was interrupted.
+        SystemExit: The block was interrupted; code 130.
     """
     global _ending
     if _ending is not None or threading.current_thread() is not threading.main_thread():
@@ -85,17 +85,17 @@ def ending() -> Iterator[None]:
             signal.signal(number, handler)
     if me.interrupted:
         with contextlib.suppress(OSError, ValueError):
-            # In its own line of a terminal, which shows "^C" where the cursor was.
+            # Overwrites the "^C" that terminals show at the cursor.
             print(("\r" if sys.stderr.isatty() else "") + MESSAGE, file=sys.stderr, flush=True)
-        # CPython remembers an interruption that passed through the exec of a text (which makes data classes, so that
-        # imports are full of it), and then ends by the signal instead of the exit code; the next exec forgets it.
+        # If a KeyboardInterrupt passed through exec of a string (as in dataclasses, hence in many imports), CPython
+        # remembers it and ends by the signal instead of the exit code; the next exec clears it.
         exec("")
         raise SystemExit(CODE)
 
 
 @contextlib.contextmanager
 def kept() -> Iterator[None]:
-    """Puts the handlers back that the block has replaced; those of a process that ends by :func:`ending` only."""
+    """Restores handlers that the block replaces; only in a process that runs inside :func:`ending`."""
     if _ending is None:
         yield
         return
@@ -103,7 +103,7 @@ def kept() -> Iterator[None]:
     try:
         yield
     except SystemExit as left:
-        # A handler of Ray's, which was installed for a moment.
+        # Raised by a handler that Ray installed temporarily.
         me.interrupted = True
         raise KeyboardInterrupt from left
     finally:
@@ -113,9 +113,9 @@ def kept() -> Iterator[None]:
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Holds an interruption back until the block ends, which asks for it by :func:`pending` and then ends early.
+    """Defers an interruption until the block ends; the block can end early if :func:`pending` is true.
 
-    A second signal is not held back. Signals that nobody has set a handler for keep their default action.
+    A second signal is not deferred. Signals without a Python handler keep their default action.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -144,29 +144,29 @@ def deferred() -> Iterator[None]:
 
 
 def pending() -> bool:
-    """Whether an interruption is being held back."""
+    """Returns whether an interruption is deferred."""
     return bool(_deferred)
 
 
 def handled() -> bool:
-    """Whether this process ends by :func:`ending` when it is interrupted."""
+    """Returns whether this process runs inside :func:`ending`."""
     return _ending is not None
 
 
 def ignored() -> None:
-    """Ignores further signals: for a process that does nothing any more but end."""
+    """Ignores further signals, for a process that is about to exit."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 def _end_now() -> NoReturn:
-    """Kills all that this process started, then itself."""
+    """Kills all children of this process, then the process itself."""
     import psutil
 
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             child.kill()
-    # Not by sys.stderr, which the main thread may be in the middle of using; and a progress display hides the cursor.
+    # Not via sys.stderr, which the main thread may be using. A progress display hides the cursor, so it is shown again.
     with contextlib.suppress(OSError):
         os.write(2, (("\x1b[?25h\n" if os.isatty(2) else "") + MESSAGE + "\n").encode())
     os._exit(CODE)

@@ -1,4 +1,4 @@
-"""Signatures made of settings: `help`, `inspect.signature` and completion show each with its type and default."""
+"""Signatures generated from settings: `help`, `inspect.signature` and completion show each with type and default."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def signature_of(
     returns: Any = inspect.Signature.empty,
     only: Collection[str] | None = None,
 ) -> inspect.Signature:
-    """What a function that takes these settings looks like.
+    """Returns the signature of a function that takes these settings.
 
     Args:
-        settings: a parameter for each field.
-        positional: fields that may be given without their name, in this order; the others are keywords.
-        returns: the annotation of what it gives back.
-        only: those of the fields that it takes; default: all.
+        settings: Model of the settings; each field becomes a parameter.
+        positional: Fields that may be passed by position, in this order; the others are keyword-only.
+        returns: Return annotation.
+        only: Fields that the function takes; default: all.
     """
     fields = settings.model_fields
     parameters = [_parameter(name, fields[name], name in positional) for name in order_of(settings, positional, only)]
@@ -37,7 +37,7 @@ def signature_of(
 def order_of(
     settings: type[BaseModel], positional: Sequence[str] = (), only: Collection[str] | None = None
 ) -> list[str]:
-    """The settings as people read them: first the positional ones, then what must be given, last where it runs."""
+    """Returns the settings in the order for readers: positional ones, required ones, others, and the address last."""
     fields = settings.model_fields
     others = [name for name in fields if name not in positional and (only is None or name in only)]
     return [*positional, *sorted(others, key=lambda name: (not fields[name].is_required(), name == "address"))]
@@ -50,12 +50,12 @@ def _parameter(name: str, field: FieldInfo, positional: bool) -> inspect.Paramet
 
 
 def default_of(field: FieldInfo) -> Any:
-    """The value of a setting that is not given."""
+    """Returns the default of a setting."""
     return field.get_default(call_default_factory=True)
 
 
 def plain_type(kind: Any) -> Any:
-    """A type without its validators: ``str`` of ``Annotated[str, OneOf(…)]``, also inside of others."""
+    """Removes validators from a type, also in nested types: ``Annotated[str, OneOf(…)]`` becomes ``str``."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         return plain_type(inner[0])
@@ -72,7 +72,7 @@ def plain_type(kind: Any) -> Any:
 def settings_section(
     settings: type[BaseModel], positional: Sequence[str] = (), only: Collection[str] | None = None
 ) -> str:
-    """The settings as the "Args" of a docstring: name, meaning, default."""
+    """Returns the settings as the "Args" section of a docstring: name, meaning, default."""
     lines = []
     for name in order_of(settings, positional, only):
         field = settings.model_fields[name]

@@ -1,8 +1,7 @@
-"""Addresses of files: taken apart, joined, and shown without the secrets that they may carry.
+"""Addresses of files: parsing, joining, and redaction of credentials.
 
-Credentials belong into the environment. An address with a user name or password is refused wherever one is taken
-(:func:`check`); whatever else shows an address, or a text with addresses in it, shows it by :func:`redact` or
-:func:`redact_text`.
+Credentials belong in the environment. Addresses with a user name or password are refused as settings (:func:`check`).
+All code that shows an address, or a text with addresses, uses :func:`redact` or :func:`redact_text`.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ _LAST_SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*$")
 _LOCAL = ("file", "local")
 # Azure writes container@account, which is not a secret.
 _CONTAINERS = ("abfs", "abfss", "wasb", "wasbs")
-# Buckets have no port: a colon before the first slash is a mistake or a password.
+# A port after the host. Buckets have none: there, a colon before the first slash is a mistake or a password.
 _PORT = re.compile(r"^[^/?#@:]*:\d{1,5}([/?#]|$)")
 _IN_TEXT = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://\S+")
 _KEY = re.compile(r"[A-Za-z][\w.~%+-]*(?==)")
@@ -25,28 +24,28 @@ HIDDEN = "…"
 
 
 def scheme_of(uri: str) -> str | None:
-    """``s3`` of ``s3://bucket``; None of a plain path."""
+    """Returns ``s3`` for ``s3://bucket``; None for a plain path."""
     found = SCHEME.match(uri)
     return found.group(1).lower() if found else None
 
 
 def is_local(uri: str) -> bool:
-    """Whether ``uri`` lies on this machine's own file system."""
+    """Returns whether ``uri`` is on this machine's file system."""
     return scheme_of(uri) in (None, *_LOCAL)
 
 
 def local_path(uri: str) -> str:
-    """The absolute path of a local ``uri``."""
+    """Returns the absolute path of a local ``uri``."""
     return os.path.abspath(os.path.expanduser(re.sub(r"^(file|local)://", "", uri, flags=re.IGNORECASE)))
 
 
 def join(uri: str, *parts: str) -> str:
-    """``uri`` with path parts appended."""
+    """Appends path parts to ``uri``."""
     return "/".join([uri.rstrip("/") or "/", *parts])
 
 
 def has_userinfo(uri: str) -> bool:
-    """Whether an address carries a user name or password, one with a slash or an @ in it included.
+    """Returns whether an address contains a user name or password, including passwords with a slash or an @.
 
     ``http://host:8080/a@b`` has none: digits after the host are a port.
     """
@@ -59,9 +58,9 @@ def has_userinfo(uri: str) -> bool:
 
 
 def redact(uri: str) -> str:
-    """``uri`` without a user:password part and without the values of its query.
+    """Returns ``uri`` without the user:password part and without the values of its query.
 
-    In doubt too much is left out.
+    Ambiguous addresses are redacted too much rather than too little.
     """
     if "://" not in uri:
         return uri
@@ -70,14 +69,14 @@ def redact(uri: str) -> str:
 
 
 def redact_text(text: str) -> str:
-    """A text whose addresses are shown by :func:`redact`."""
+    """Applies :func:`redact` to all addresses in a text."""
     if "://" not in text:
         return text
     return _IN_TEXT.sub(_redact_found, text)
 
 
 def redacted(value: Any) -> Any:
-    """``value``, a JSON-like tree, with all texts in it by :func:`redact`."""
+    """Applies :func:`redact` to all strings in a JSON-like tree."""
     if isinstance(value, dict):
         return {key: redacted(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
@@ -86,14 +85,14 @@ def redacted(value: Any) -> Any:
 
 
 def check(uri: str) -> None:
-    """Refuses an address that carries credentials.
+    """Refuses an address that contains credentials.
 
     Raises:
-        ValueError: with a sentence that does not show them.
+        ValueError: The address contains credentials; the message does not show them.
     """
     if not is_local(uri) and has_userinfo(uri):
         raise ValueError(
-            f"{redact(uri)} was given with a user name or password in the address; leave it out and set credentials in "
+            f"{redact(uri)} was given with a user name or password in the address; remove it and set credentials in "
             "the environment (for S3 AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY)"
         )
 
@@ -109,7 +108,7 @@ def _looks_like_userinfo(scheme: str, rest: str) -> bool:
         return False
     if scheme in _CONTAINERS and ":" not in first.split("@")[0]:
         return False
-    # user:pass/word@host: the part before the first slash is not a host.
+    # In user:pass/word@host, the part before the first slash is not a host.
     return ":" in first or "@" in re.split(r"[?#]", first)[0]
 
 

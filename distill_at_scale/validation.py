@@ -1,4 +1,4 @@
-"""What is wrong with settings, said in sentences: pydantic's findings in the words of whoever gave the settings."""
+"""Messages for wrong settings: pydantic's errors as sentences, with the names by which the settings were given."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from distill_at_scale.errors import SettingError
 from distill_at_scale.uris import redact_text
 
 _LONGEST = 60
-"""Characters of a wrong value that a sentence repeats."""
+"""Maximum number of characters of a wrong value in a message."""
 
 
 # -- names --------------------------------------------------------------------------------------------------
@@ -29,7 +29,8 @@ def _plain(name: str) -> str:
 
 
 def same_name(given: str, known: Iterable[str]) -> str | None:
-    """The one of ``known`` that ``given`` means: without regard to case, and with - for _; None if there is none."""
+    """Returns the entry of ``known`` that equals ``given``, ignoring case and treating - as _; None if there is
+    none."""
     names = list(known)
     if given in names:
         return given
@@ -38,38 +39,39 @@ def same_name(given: str, known: Iterable[str]) -> str | None:
 
 
 def closest(given: str, known: Iterable[str]) -> str | None:
-    """The one of ``known`` that ``given`` is probably a misspelling of; None where nothing is near."""
+    """Returns the entry of ``known`` of which ``given`` is probably a misspelling; None if none is close."""
     names = {_plain(name): name for name in known}
     found = difflib.get_close_matches(_plain(given), list(names), n=1, cutoff=0.6)
     if found:
         return names[found[0]]
-    # Part of one name only, as `infinite` of infinite_ae.
+    # A prefix of exactly one name, such as `infinite` of infinite_ae.
     parts = [name for plain, name in names.items() if len(given) > 2 and plain.startswith(_plain(given))]
     return parts[0] if len(parts) == 1 else None
 
 
 def did_you_mean(given: str, known: Iterable[str], spelled: Callable[[str], str] = "'{}'".format) -> str:
-    """`` Did you mean 'ease'?``, with the blank before it; empty where nothing is near."""
+    """Returns `` Did you mean 'ease'?``, with a leading space; empty if no name is close."""
     near = closest(given, known)
     return f" Did you mean {spelled(near)}?" if near is not None else ""
 
 
 def not_one_of(given: str, known: Sequence[str]) -> str:
-    """``'eese' is not one of ease, mf. Did you mean 'ease'?``"""
+    """Returns a message such as ``'eese' is not one of ease, mf. Did you mean 'ease'?``"""
     return f"{_shown(given)} is not one of {', '.join(known)}.{did_you_mean(given, known)}"
 
 
 @dataclass(frozen=True)
 class OneOf:
-    """Marks a setting that names a thing of a table, as ``Annotated[str, OneOf(lambda: MODELS)]``.
+    """Marks a setting whose value is a name in a table, as in ``Annotated[str, OneOf(lambda: MODELS)]``.
 
-    The name is taken in any case and stored as the table has it.
+    Names are case-insensitive and normalised to the spelling of the table.
     """
 
     names: Callable[[], Iterable[str]]
-    """Called when a value is checked or completed."""
+    """Returns the names; called when a value is validated or completed."""
     spec: Callable[[str], Any] | None = None
-    """Takes a ``package.module:Class``; raises a SettingError where it cannot be used. None: only names are taken."""
+    """Validates a ``package.module:Class``; raises a SettingError if it cannot be used. None: only names are
+    allowed."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
@@ -89,7 +91,7 @@ class OneOf:
 
 
 def bare(field: FieldInfo) -> Any:
-    """A field's type without its None."""
+    """Returns the type of a field without None."""
     kind = field.annotation
     if isinstance(kind, UnionType) or typing.get_origin(kind) is typing.Union:
         kinds = [one for one in typing.get_args(kind) if one is not type(None)]
@@ -98,7 +100,7 @@ def bare(field: FieldInfo) -> Any:
 
 
 def choices_of(field: FieldInfo) -> list[str] | None:
-    """The values that a setting, or each of a list of them, can take; None where they are not of a table."""
+    """Returns the values that a setting, or each element of a list, can take; None if they are not limited."""
     if (mark := _table(field)) is not None:
         return list(mark.names())
     kind = _each(field)
@@ -106,12 +108,12 @@ def choices_of(field: FieldInfo) -> list[str] | None:
 
 
 def has_choices(field: FieldInfo) -> bool:
-    """Whether :func:`choices_of` gives some; does not look them up."""
+    """Returns whether :func:`choices_of` is not None, without looking up the choices."""
     return _table(field) is not None or typing.get_origin(_each(field)) is Literal
 
 
 def _each(field: FieldInfo) -> Any:
-    """The type of a field, or of each of a list's elements."""
+    """Returns the type of a field, or of the elements of a list."""
     kind = bare(field)
     return typing.get_args(kind)[0] if typing.get_origin(kind) in (list, tuple) else kind
 
@@ -126,23 +128,23 @@ def _table(field: FieldInfo) -> OneOf | None:
 
 
 class Words(Protocol):
-    """How whoever gave the settings calls them."""
+    """Names of settings in messages; they depend on how the settings were given."""
 
     def name(self, field: str) -> str:
-        """Returns the name of the setting itself, in a list of several."""
+        """Returns the name of a setting, for a list of several."""
 
     def value(self, field: str, given: str) -> str:
-        """What begins a sentence on a wrong value."""
+        """Returns the beginning of a sentence on a wrong value."""
 
     def unknown(self, field: str, known: Collection[str]) -> str:
-        """The sentence on a setting that does not exist."""
+        """Returns the sentence on a setting that does not exist."""
 
 
 class PlainWords:
-    """Wording for keywords, configuration files and what things of a table can be told: ``setting 'lam'``.
+    """Wording for keywords, configuration files and settings of models and methods: ``setting 'lam'``.
 
     Args:
-        of: whose settings they are, or where they stand; sentences begin with it.
+        of: Owner or file of the settings; sentences begin with it.
     """
 
     def __init__(self, of: str = "") -> None:
@@ -160,17 +162,18 @@ class PlainWords:
 
 
 def explain(error: ValidationError, model: type[BaseModel], words: Words | None = None) -> str:
-    """All that pydantic found, as sentences: what is unknown, what is missing, and what is wrong with values.
+    """Returns all errors of pydantic as sentences: unknown settings, missing ones, and wrong values.
 
     Args:
-        model: whose settings they are.
-        words: how they are called; by default as in Python.
+        error: Pydantic's error.
+        model: Model of the settings.
+        words: Names of the settings in messages; default: as in Python.
     """
     words = words or PlainWords()
     errors = error.errors(include_url=False)
     unknown = [str(e["loc"][0]) for e in errors if e["type"] == "extra_forbidden"]
     missing = [str(e["loc"][0]) for e in errors if e["type"] == "missing" and len(e["loc"]) == 1]
-    # A misspelt setting also counts as missing under its right name: the misspelling is the news.
+    # A misspelt required setting is also missing under its right name; only the misspelling is reported.
     meant = {closest(name, model.model_fields) for name in unknown}
     sentences = [words.unknown(name, model.model_fields) for name in unknown]
     if absent := [name for name in missing if name not in meant]:
@@ -179,7 +182,7 @@ def explain(error: ValidationError, model: type[BaseModel], words: Words | None 
     for e in errors:
         if e["type"] in ("extra_forbidden", "missing") and len(e["loc"]) == 1:
             continue
-        # A union says the same of every member; an element of a list is told apart by its number.
+        # Unions report the same value once per member; elements of a list are distinguished by their positions.
         place = tuple(part for k, part in enumerate(e["loc"]) if k == 0 or isinstance(part, int))
         if place not in seen:
             seen.add(place)
@@ -199,14 +202,14 @@ def _missing(names: Sequence[str], model: type[BaseModel], words: Words) -> str:
 def _wrong(error: dict[str, Any], model: type[BaseModel], words: Words) -> str:
     reason, loc = _reason(error, model), error["loc"]
     if not loc:
-        # A rule for several settings quotes their names.
+        # Validators of several settings quote their names.
         named = (name for name in model.model_fields if f"'{name}'" in reason)
         for name in named:
             reason = reason.replace(f"'{name}'", words.name(name))
         return reason if reason.endswith((".", "?")) else f"{reason}."
     field = str(loc[0])
     if error["type"] in ("value_error", "not_one_of"):
-        # These say themselves what is wrong, and of which value.
+        # These messages already contain the value.
         text = words.value(field, reason)
     else:
         text = words.value(field, f"{_shown(error['input'])} {reason}")
@@ -245,22 +248,22 @@ def _reason(error: dict[str, Any], model: type[BaseModel]) -> str:
         return f"holds too few values; give at least {'one' if n == 1 else 'two' if n == 2 else n}"
     if kind in ("string_too_short", "string_too_long"):
         n = context.get("min_length", context.get("max_length"))
-        return f"has not {'one character' if n == 1 else f'{n} characters'}"
+        return f"must have {'one character' if n == 1 else f'{n} characters'}"
     if kind == "string_pattern_mismatch":
         meaning = _brief(field.description) if field else ""
-        return f"is not of the form that is wanted{f' ({meaning})' if meaning else ''}"
+        return f"does not have the required form{f' ({meaning})' if meaning else ''}"
     if (what := _KINDS.get(kind.split("_")[0])) and kind not in ("list_unique",):
         return what
     return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _brief(meaning: str | None) -> str:
-    """The first clause of a setting's docstring."""
+    """Returns the first clause of a setting's docstring."""
     return re.split(r"[.;](?:\s|$)", " ".join((meaning or "").split()))[0]
 
 
 def _shown(value: Any) -> str:
-    """A wrong value as it is repeated, without credentials."""
+    """Formats a wrong value for a message, without credentials and shortened."""
     text = redact_text(repr(value) if not _is_number(value) else str(value))
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
@@ -273,11 +276,11 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, bool)
 
 
-# -- what a setting is, in words -----------------------------------------------------------------------------
+# -- types in words ------------------------------------------------------------------------------------------
 
 
 def kind_of(field: FieldInfo) -> str:
-    """A setting's type and range in words, as ``whole number, at least 1``."""
+    """Returns a setting's type and range in words, such as ``whole number, at least 1``."""
     kind = bare(field)
     text = ", ".join([_kind(kind, choices_of(field)), *_bounds(field.metadata)])
     return f"{text}, or none" if type(None) in typing.get_args(field.annotation) else text
@@ -306,10 +309,10 @@ def _bounds(metadata: Sequence[Any]) -> Iterator[str]:
 
 
 def seconds(text: str) -> float:
-    """Seconds of a duration as 90s, 30m, 2h or 1h30m.
+    """Converts a duration such as 90s, 30m, 2h or 1h30m to seconds.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: The text is not a duration.
     """
     found = re.fullmatch(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip())
     if not text.strip() or found is None:

@@ -63,7 +63,7 @@ def test_options_win_over_the_file(tmp_path: Path) -> None:
     ("content", "sentence"),
     [
         ("inptu: [log]\noutput: x\n", "unknown setting 'inptu'"),
-        ("- a\n- b\n", "a mapping of settings was expected"),
+        ("- a\n- b\n", "a mapping of settings is expected"),
         ("a: [\n", "not valid YAML"),
         ("input: [log]\noutput: x\nshards: many\n", "setting 'shards'"),
         ("input: [log]\noutput: x\nsplit: leave_3\n", "setting 'split'"),

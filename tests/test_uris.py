@@ -38,7 +38,7 @@ def test_addresses_with_credentials_are_refused(scheme: str, password: str, host
         if scheme not in ("s3", "s3a", "gs") and uris._PORT.match(uri.split("://")[1]):
             continue  # taken for a port; shown without it all the same
         assert uris.has_userinfo(uri)
-        with pytest.raises(ValueError, match="leave it out and set credentials in the environment") as told:
+        with pytest.raises(ValueError, match="remove it and set credentials in the environment") as told:
             uris.check(uri)
         assert MARK not in str(told.value)
 

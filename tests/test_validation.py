@@ -51,7 +51,7 @@ def said(**given: Any) -> str:
         ({"place": "x", "many": 3}, "setting 'many': 3 is not a list."),
         ({"place": "x", "either": "soon"}, "setting 'either': 'soon' is not a number."),
         ({"place": "x", "flag": "perhaps"}, "setting 'flag': 'perhaps' is neither true nor false."),
-        ({"place": "x", "letter": "ab"}, "setting 'letter': 'ab' has not one character."),
+        ({"place": "x", "letter": "ab"}, "setting 'letter': 'ab' must have one character."),
         ({"place": "x", "mapping": {"a": "b"}}, "setting 'mapping': 'b' is not a whole number."),
         ({"place": "x", "mapping": "s3://key:secret@host/x"}, "is not a mapping of names to values."),
     ],

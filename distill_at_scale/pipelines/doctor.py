@@ -1,4 +1,4 @@
-"""``das doctor``: looks at this machine, its storage and a Ray cluster, and says what is wrong and how to mend it.
+"""``das doctor``: looks at this machine, its storage and a Ray cluster, and reports problems with their fixes.
 
 It changes nothing but a probe file of a few bytes in the storage that it is given, and shows no secret: of the
 environment only the names of variables.
@@ -49,17 +49,17 @@ _S3_VARIABLES = (
 
 @dataclass(frozen=True)
 class Check:
-    """One finding: ``ok`` is None where there is nothing to judge; ``mend`` is empty unless something is wrong."""
+    """One finding: ``ok`` is None if there is nothing to check; ``fix`` is empty unless the check failed."""
 
     name: str
     ok: bool | None
     detail: str
-    mend: str = ""
+    fix: str = ""
 
 
 @verb(DoctorConfig)
 def doctor(config: DoctorConfig) -> list[Check]:
-    """All checks, in the order in which they are best mended.
+    """Runs all checks; they are ordered such that failures are best fixed from the top.
 
     With ``address`` a running Ray cluster is looked at, without it whether Ray starts here; with ``storage`` a
     probe file is written below that folder.
@@ -120,15 +120,15 @@ def _packages() -> Iterator[Check]:
         requirement = Requirement(line)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
-        mend = f"Run `pip install '{re.split(';', line)[0].strip()}'`."
+        fix = f"Run `pip install '{re.split(';', line)[0].strip()}'`."
         try:
             version = importlib.metadata.version(requirement.name)
         except importlib.metadata.PackageNotFoundError:
-            yield Check(requirement.name, False, f"not installed, wanted {requirement.specifier}", mend)
+            yield Check(requirement.name, False, f"not installed, wanted {requirement.specifier}", fix)
             continue
         # A local part as in 2.13.0+cpu names the build, not another version.
         ok = requirement.specifier.contains(version.partition("+")[0], prereleases=True)
-        yield Check(requirement.name, ok, f"{version} (wanted {requirement.specifier})", "" if ok else mend)
+        yield Check(requirement.name, ok, f"{version} (wanted {requirement.specifier})", "" if ok else fix)
 
 
 def _torch() -> Iterator[Check]:
@@ -147,11 +147,11 @@ def _torch() -> Iterator[Check]:
         cards = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         yield Check("gpu", True, ", ".join(cards))
     elif shutil.which("nvidia-smi") and torch.version.cuda is None:
-        mend = f"Reinstall torch=={torch.__version__.partition('+')[0]} as its CUDA build."
-        yield Check("gpu", False, "the machine has an NVIDIA driver, but PyTorch is its CPU build", mend)
+        fix = f"Reinstall torch=={torch.__version__.partition('+')[0]} as its CUDA build."
+        yield Check("gpu", False, "the machine has an NVIDIA driver, but PyTorch is its CPU build", fix)
     elif shutil.which("nvidia-smi"):
-        mend = f"Install a driver that supports CUDA {torch.version.cuda}."
-        yield Check("gpu", False, "an NVIDIA driver is there, but PyTorch cannot use it", mend)
+        fix = f"Install a driver that supports CUDA {torch.version.cuda}."
+        yield Check("gpu", False, "an NVIDIA driver is there, but PyTorch cannot use it", fix)
     else:
         yield Check("gpu", None, "none; everything runs on the CPU")
 
@@ -164,8 +164,8 @@ def _memory() -> Iterator[Check]:
         free = min(free, limit)
         detail += f"; this container may use {limit / _GIB:.1f} GiB"
     ok = free >= _MEMORY
-    mend = f"Free memory or use a larger machine: {_MEMORY >> 30} GiB is a comfortable least for MovieLens-1M."
-    yield Check("memory", ok, detail, "" if ok else mend)
+    fix = f"Free memory or use a larger machine: {_MEMORY >> 30} GiB is a comfortable least for MovieLens-1M."
+    yield Check("memory", ok, detail, "" if ok else fix)
 
 
 def _cgroup_limit() -> int | None:
@@ -186,8 +186,8 @@ def _shared_memory() -> Iterator[Check]:
     size = shutil.disk_usage("/dev/shm").total
     wanted = min(2 * _GIB, int(0.25 * psutil.virtual_memory().total))
     ok = size >= wanted
-    mend = "Start the container with --shm-size=2g or more: without it Ray's object store falls back to disk."
-    yield Check("shared memory", ok, f"/dev/shm has {size / _GIB:.1f} GiB", "" if ok else mend)
+    fix = "Start the container with --shm-size=2g or more: without it Ray's object store falls back to disk."
+    yield Check("shared memory", ok, f"/dev/shm has {size / _GIB:.1f} GiB", "" if ok else fix)
 
 
 def _disk() -> Iterator[Check]:
@@ -205,16 +205,16 @@ def _disk() -> Iterator[Check]:
         ok = writable and free >= _DISK
         variable = {"temporary files": "TMPDIR", "Ray's spilling": "RAY_TMPDIR", "fetched logs": "DAS_HOME"}[use]
         detail = f"{free / _GIB:.0f} GiB free at {place}" + ("" if writable else ", which is not writable")
-        mend = f"Make room, or set {variable} to a folder on a larger disk ({_DISK >> 30} GiB are wanted)."
-        yield Check(f"disk for {use}", ok, detail, "" if ok else mend)
+        fix = f"Make room, or set {variable} to a folder on a larger disk ({_DISK >> 30} GiB are wanted)."
+        yield Check(f"disk for {use}", ok, detail, "" if ok else fix)
 
 
 def _registry() -> Iterator[Check]:
     """pip brings ml-100k where its original host cannot be reached; nothing else needs it at run time."""
     pip = find_pip()
     if pip is None:
-        mend = "Only `das fetch` behind a firewall wants it: `uv pip install pip` adds it."
-        yield Check("pip", None, f"not installed. {mend}")
+        fix = "Only `das fetch` behind a firewall wants it: `uv pip install pip` adds it."
+        yield Check("pip", None, f"not installed. {fix}")
         return
     yield Check("pip", True, " ".join(pip))
 
@@ -246,15 +246,15 @@ def _storage(uri: str) -> Iterator[Check]:
         reason = str(error).replace(storage.redact(probe), storage.redact(uri))
         yield Check(name, False, reason, "Mend what the sentence names, then run `das doctor` again.")
         return
-    mend = "The storage returned other bytes than were written: do not use it."
-    yield Check(name, whole, "a probe file was written, read and deleted", "" if whole else mend)
+    fix = "The storage returned other bytes than were written: do not use it."
+    yield Check(name, whole, "a probe file was written, read and deleted", "" if whole else fix)
 
 
 def _ray(address: str | None) -> Iterator[Check]:
     name = "ray starts here" if address is None else f"ray cluster {storage.redact(address)}"
     answer, reason = probe_ray(address)
     if answer is None:
-        yield Check(name, False, reason, _ray_mend(address, reason))
+        yield Check(name, False, reason, _ray_fix(address, reason))
         return
     room = f"{answer['nodes']} node(s), {answer['cpus']:.0f} CPUs, {answer['gpus']:.0f} GPUs"
     yield Check(name, True, room)
@@ -263,11 +263,11 @@ def _ray(address: str | None) -> Iterator[Check]:
     for what, version in versions.here().items():
         there = answer[what]
         ok = versions.agree(what, version, there)
-        mend = f"Install {what} {version} on the cluster, or {there} here: code and tensors travel between them."
-        yield Check(f"{what} on the cluster", ok, f"{there} there, {version} here", "" if ok else mend)
+        fix = f"Install {what} {version} on the cluster, or {there} here: code and tensors travel between them."
+        yield Check(f"{what} on the cluster", ok, f"{there} there, {version} here", "" if ok else fix)
 
 
-def _ray_mend(address: str | None, reason: str) -> str:
+def _ray_fix(address: str | None, reason: str) -> str:
     if address is None:
         return "Mend the checks above first; Ray's own logs lie in its temporary folder, under session_latest/logs."
     if reason.startswith(NOBODY):

@@ -1,9 +1,9 @@
-"""The meta-dataset: many small datasets, each swept with the same methods, budgets and models, for Data-Genie to learn.
+"""The meta-dataset for training Data-Genie: many small datasets, swept with the same methods, budgets and models.
 
     logs/<name>.parquet ─► data/<name> (prepare) ─► sweeps/<name> (sweep) ─► trials.parquet of all
 
-One dataset after another. What is done is not done again, so that a run that was interrupted, or whose time was up,
-goes on where it was.
+Datasets are processed one after another. An interrupted run, or one whose time budget was used up, resumes where it
+stopped.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ METHODS = (
     "sensitivity_users",
     "svp_bias_users",
 )
-"""Default samplers: at least one of each family, and those that take seconds."""
+"""Default samplers: at least one of each family, and only those that take seconds."""
 BUDGETS = (0.02, 0.1, 0.3, 0.6)
 MODELS = ("popularity", "ease", "svd_ae", "infinite_ae")
 SEEDS = 1
@@ -61,17 +61,18 @@ def meta_dataset(
     """Sweeps every dataset of the corpus and gathers the trials in ``<output>/trials.parquet``.
 
     Args:
-        logs, output, names: as :func:`prepare_corpus` has them.
-        methods, budgets, models, seeds: Settings of every sweep; methods that go by time are left out where there is
-            none.
-        time_budget_s: no dataset is begun after so long; the same call goes on later.
+        logs, output, names: As for :func:`prepare_corpus`.
+        methods, budgets, models, seeds: Settings of every sweep; methods that need timestamps are left out for logs
+            without them.
+        time_budget_s: No dataset is started after this time; the same call resumes later.
         address: Address of a Ray cluster (default: the current session, else this machine).
 
     Returns:
-        All trials that ended, those of earlier calls included.
+        All trials that ended, including those of earlier calls.
 
     Raises:
-        DasError: for an unknown dataset, method or model.
+        SettingError: A dataset, method or model is unknown.
+        DasError: No dataset has been swept.
     """
     started = time.monotonic()
     output = storage.normalise(output)
@@ -105,7 +106,7 @@ def meta_dataset(
 
 def _gather(sweeps: Sequence[str], output: str) -> pl.DataFrame:
     if not sweeps:
-        raise DasError("no dataset has been swept; give the logs' folder, or more time.")
+        raise DasError("no dataset has been swept; pass the folder of the logs, or a larger time budget.")
     trials = pl.concat([read_trials(uri)[1] for uri in sweeps])
     buffer = io.BytesIO()
     trials.write_parquet(buffer, compression="zstd")
@@ -114,15 +115,15 @@ def _gather(sweeps: Sequence[str], output: str) -> pl.DataFrame:
 
 
 def prepare_corpus(logs: str | None, output: str, names: Sequence[str] | None = None) -> list[Dataset]:
-    """Makes the logs of the corpus and prepares them; returns their datasets in its order.
+    """Makes the logs of the corpus and prepares them; returns their datasets in the order of the corpus.
 
     Args:
-        logs: folder of the real logs that some are cut from; those whose log is not there are left out, all with None.
-        output: folder or storage URI for everything.
-        names: only these of the corpus; default: all.
+        logs: Folder of the real logs; subsets of missing logs are left out, with None all of them.
+        output: Folder or storage URI for all results.
+        names: Names of logs of the corpus; default: all.
 
     Raises:
-        DasError: for an unknown name.
+        SettingError: A name is unknown.
     """
     entries = _chosen(names)
     output = storage.normalise(output)
@@ -158,7 +159,7 @@ def _dataset(entry: Entry, logs: str | None, output: str) -> Dataset | None:
 
 @functools.lru_cache(maxsize=1)
 def _source(name: str, logs: str | None, output: str) -> pl.DataFrame | None:
-    """A whole real log, prepared first so that any format that prepare knows will do."""
+    """Reads a whole real log, prepared first, so that it may have any format that prepare knows."""
     uri = storage.join(output, "sources", name)
     if not storage.exists(storage.join(uri, MANIFEST)):
         file = storage.join(logs, SOURCES[name]["file"]) if logs else None

@@ -1,14 +1,14 @@
-"""predict: every user's best items by a fitted model, a block of users a task.
+"""predict: the top items of every user by a fitted model, one block of users per task.
 
     (read or draw the users) ─► each block of users: histories ─► scores ─► top k ─► predictions/part-00042.parquet
-                                each block of items, if asked for              ─► similar_items/part-00042.parquet
+                                each block of items, if requested              ─► similar_items/part-00042.parquet
 
 <output>/predictions/*.parquet     user_id · item_id · rank (from 1) · score
          similar_items/*.parquet   item_id · similar_item_id · rank · score
-         run.json                  how the run went
-         predictions.json          what it made, written last
+         run.json                  record of the run
+         predictions.json          description, written last
 
-Blocks depend on the dataset alone and each is computed by one thread, so the files are the same on any cluster.
+Blocks depend only on the dataset and each is computed by one thread, so the files are the same on any cluster.
 """
 
 from __future__ import annotations
@@ -52,26 +52,26 @@ _BATCHES, _LEAST_USERS = 4, 4096
 
 
 class Predictions(BaseModel):
-    """Lists of recommended items, and how they came about."""
+    """Result of predict: recommendation lists, and how they were made."""
 
     uri: str
     """Folder; the lists are predictions/*.parquet below it."""
     k: int
     history: str
     users: int
-    """Users who have a list."""
+    """Number of users with a list."""
     rows: int
     missing: int
-    """Users asked for who are not in the dataset."""
+    """Number of requested users who are not in the dataset."""
     similar_rows: int | None
-    """Rows of similar items; None where not asked for."""
+    """Number of rows of similar items; None if not requested."""
     model: dict[str, Any]
-    """URI, name, settings."""
+    """URI, name and settings of the model."""
     data: dict[str, Any]
-    """URI, fingerprint."""
+    """URI and fingerprint of the dataset."""
     bytes: int
     reused_parts: int
-    """Parts that an earlier, unfinished run had done."""
+    """Number of parts reused from an earlier, unfinished run."""
     wall_s: float
     cpu_s: float
     peak_mib: float
@@ -80,7 +80,7 @@ class Predictions(BaseModel):
 
 @dataclass(frozen=True)
 class _Block:
-    """Users of a shard, or items where ``shard`` is None: positions start … stop - 1."""
+    """A block of users of a shard, or of items if ``shard`` is None: positions start … stop - 1."""
 
     part: int
     shard: int | None
@@ -109,7 +109,7 @@ class _Asked:
     seed: int = 0
 
     def positions(self, dataset: Dataset, block: _Block) -> np.ndarray:
-        """int64, ascending: the users of the block who are asked for, as positions in the shard."""
+        """Returns the requested users of the block as positions in the shard, int64, ascending."""
         assert block.shard is not None
         found = np.arange(block.start, block.stop)
         if self.draw is not None:
@@ -127,18 +127,19 @@ def predict(config: PredictConfig, model: Recommender | None = None) -> Predicti
 
         das.predict(dataset, "s3://bucket/ease", k=10, output="s3://bucket/lists")
 
-    Lists are ranked exactly as `evaluate` ranks them, equal scores included. A user without rows of the history gets
-    what the model gives to strangers. Run again after a kill, the same command keeps the parts that are done.
+    Lists are ranked exactly as in `evaluate`, including ties. A user without history gets the model's list for unknown
+    users. After a killed run, the same command reuses the finished parts.
 
     Raises:
-        DasError: no dataset or model, a model of another item numbering, an output that exists, ids none of which is
-            in the dataset.
+        DasError: The dataset or model does not exist, the model has another item numbering, or none of the requested
+            ids is in the dataset.
+        OutputExistsError: The output exists.
     """
     return _Predict(config, model).run()
 
 
 class _Predict:
-    """One run: what every stage needs to know."""
+    """One run of predict: the state that all stages share."""
 
     def __init__(self, config: PredictConfig, model: Recommender | None) -> None:
         self.config, self.model, self.started = config, model, time.time()
@@ -189,7 +190,8 @@ class _Predict:
     # -- who ------------------------------------------------------------------------------------------------
 
     def _asked(self) -> tuple[ray.ObjectRef[Any], int | None]:
-        """The users asked for, on the cluster, and how many ids a file has; the driver sees none of them."""
+        """Puts the requested users on the cluster; returns a reference and the number of ids, which the driver never
+        reads."""
         dataset, seed = self.dataset, self.config.seed
         if self.file is not None:
             file, kind = self.file, dataset.manifest.id_types["user_id"]
@@ -205,10 +207,10 @@ class _Predict:
         return load(lambda: _Asked(draw=chosen_users.threshold(n_users, wanted, seed), seed=seed)), None
 
     def _missing(self, n_asked: int | None, found: int, asked: ray.ObjectRef[Any]) -> int:
-        """How many of the ids in the file are not in the dataset; they are listed.
+        """Returns the number of ids of the file that are not in the dataset, and logs the first of them.
 
         Raises:
-            DasError: none is.
+            DasError: None of the ids is in the dataset.
         """
         if n_asked is None or found == n_asked:
             return 0
@@ -237,7 +239,7 @@ class _Predict:
                 part += 1
 
     def _plan(self) -> dict[str, Any]:
-        """What the files' content depends on."""
+        """Returns everything on which the content of the files depends."""
         config = self.config
         return {
             "data": self.dataset.manifest.fingerprint,
@@ -247,7 +249,7 @@ class _Predict:
         }
 
     def _weights(self) -> list[Any]:
-        """What tells the model from others: its name, settings and weights."""
+        """Returns the identity of the model: name, settings and weights."""
         weights = self.of.weights
         if self.model is not None:
             digest = hashlib.sha256()
@@ -296,7 +298,7 @@ def _item_ids(uri: str) -> pl.Series:
 
 
 def _first_missing(dataset: Dataset, ids: pl.Series) -> list[Any]:
-    """The first of the ids that are no user's, in the order in which they are given."""
+    """Returns the first ids that belong to no user, in the given order."""
     for shard in range(len(dataset.shards)):
         ids = ids.filter(~ids.is_in(dataset.users(shard)[Columns.USER_ID].implode()))
     return ids.head(SHOWN).to_list()

@@ -1,4 +1,4 @@
-"""quickstart: real data from nothing to a recommendation, with the verbs that a user would call one by one."""
+"""quickstart: from a public log to a recommendation, with the verbs that a user would call one by one."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KEEP = 0.9
 
 
 class Quickstart(BaseModel):
-    """The dataset, how each model did on its test rows, and which small dataset keeps how much of that."""
+    """Result of the quickstart: dataset, evaluations of the models, sweep and recommendation."""
 
     ok: bool
     """Whether no trial of the sweep failed."""
@@ -39,17 +39,17 @@ class Quickstart(BaseModel):
     sweep: SweepResult
     recommendation: Recommendation
     report: ReportResult
-    """What the page shows."""
+    """Content of the HTML report."""
     wall_s: float
 
 
 @verb(QuickstartConfig, "name")
 def quickstart(config: QuickstartConfig) -> Quickstart:
-    """Fetches a public log, prepares it, fits every model and evaluates it, tries a few ways of shrinking it and says
-    which to take; leaves everything in ``output``.
+    """Fetches a public log, prepares it, fits and evaluates models, sweeps a few methods and recommends one; writes
+    everything to ``output``.
 
     Raises:
-        DasError: when no source of the data can be reached, or a step fails.
+        DasError: No source of the data can be reached, or a step fails.
     """
     started = time.time()
     output = storage.normalise(config.output)

@@ -1,4 +1,5 @@
-"""recommend: which method, at which budget, keeps enough of this dataset? From its features, or from a sweep of it."""
+"""recommend: the methods and budgets that keep enough quality, predicted from a dataset's features or from its
+sweep."""
 
 from __future__ import annotations
 
@@ -42,17 +43,17 @@ class Option(BaseModel):
     tau: float | None
     tau_low: float | None
     tau_high: float | None
-    """Kendall's τ-b between rankings of models, expected or measured, with a 90 % interval (measured: of its mean over
-    seeds); None where only some models can learn from what the method makes"""
+    """Kendall's τ-b between rankings of models, predicted or measured, with a 90 % interval (measured: of its mean over
+    seeds); None if only some models can be trained on the method's data."""
     kept: float
     kept_low: float | None
     kept_high: float | None
-    """Share of ndcg@10 that is kept, mean over ``models`` (each counts with 1.2 at most), with a 90 % interval of what
-    a new sample keeps; measured with one seed: over users only, which does not tell what a new sample keeps."""
+    """Share of ndcg@10 that is kept, mean over ``models`` (each clipped at 1.2), with a 90 % interval for a new sample;
+    measured with one seed: over users only, which does not cover new samples."""
     seeds: int | None
     """Number of seeds it was measured with; None for predictions."""
     make_cpu_s: float | None
-    """CPU-seconds of making it"""
+    """CPU-seconds of making it."""
     fit_share: float | None
     """Cost of training ``models`` on it as a share of that of training them on everything."""
     fit_cpu_s: float | None
@@ -63,22 +64,22 @@ class Option(BaseModel):
     share: float | None
     """Share of the log's train rows, or of its users."""
     bytes_share: float | None
-    """Bytes that it takes, as a share of those of all train rows."""
+    """Its bytes as a share of those of all train rows."""
     models: list[str]
     """Models on which it is compared."""
     common: bool
-    """Whether these are the ones on which most methods are compared; others are a choice of their own."""
+    """Whether most methods are compared on these models; the others are ranked separately."""
     meets: bool
-    """Whether as much as asked for is kept, as expected or measured."""
+    """Whether it keeps the requested share, as predicted or measured."""
     safe: bool
-    """Whether the interval as a whole lies above what is asked for; never where one seed was measured."""
+    """Whether the whole interval lies above the requested share; never for a sweep with one seed."""
     why: str
     command: str
-    """Makes the small dataset."""
+    """Command line that makes the small dataset."""
 
 
 class Recommendation(BaseModel):
-    """Methods, the most recommended first, each at the smallest budget that meets what is asked for."""
+    """Methods, the best recommendation first, each at the smallest budget that keeps the requested share."""
 
     data: dict[str, Any]
     """URI, fingerprint and train rows of the dataset."""
@@ -86,7 +87,7 @@ class Recommendation(BaseModel):
     metric: str
     source: Literal["genie", "sweep"]
     met: bool
-    """Whether any option keeps as much as asked for; if none does, the nearest comes first."""
+    """Whether any option keeps the requested share; if none does, the closest comes first."""
     models: list[str]
     """Models on which the methods are compared; the kept share is a mean over them."""
     trained: list[str]
@@ -102,7 +103,7 @@ def recommend(config: RecommendConfig) -> Recommendation:
     """Recommends a method and a budget; see :class:`~distill_at_scale.config.RecommendConfig` for the settings.
 
     Raises:
-        DasError: no dataset, a sweep of another dataset, a Data-Genie of another version.
+        DasError: The dataset does not exist, the sweep is of another dataset, or the Data-Genie of another version.
     """
     started = time.monotonic()
     dataset = Dataset.open(config.data)
@@ -141,10 +142,10 @@ def recommend(config: RecommendConfig) -> Recommendation:
 
 
 def _measured(dataset: Dataset, uri: str) -> pl.DataFrame:
-    """What a sweep measured: columns as :class:`Option` has them, and whether it is compared on the common models.
+    """Returns the measurements of a sweep: columns of :class:`Option`, and whether most methods share the models.
 
     Raises:
-        DasError: when the sweep is of another dataset, or compares no two models.
+        DasError: The sweep is of another dataset, or compares fewer than two models.
     """
     described, trials = read_trials(uri)
     of, place = described["data"], storage.redact(storage.normalise(uri))
@@ -154,7 +155,7 @@ def _measured(dataset: Dataset, uri: str) -> pl.DataFrame:
             f"{storage.redact(dataset.uri)} ({dataset.manifest.fingerprint}); sweep this one, or leave --sweep out."
         )
     table, whole = cells(trials), trials.filter(pl.col("method") == FULL, pl.col("bytes") > 0)
-    # The bound on what a model adds moves the mean, and its interval with it.
+    # Clipping the models' shares shifts the mean, and the interval is shifted with it.
     found = bounded(table).with_columns(moved=table["kept"])
     if found.is_empty():
         raise DasError(f"{place} has no method with a model done on it and on all data; run the sweep again.")
@@ -177,7 +178,7 @@ def _measured(dataset: Dataset, uri: str) -> pl.DataFrame:
 
 
 def _predicted(dataset: Dataset, config: RecommendConfig) -> tuple[pl.DataFrame, list[str]]:
-    """What Data-Genie expects, in the same columns, and its notes."""
+    """Returns the predictions of Data-Genie, in the same columns, and its notes."""
     genie = DataGenie.load(config.genie or str(Path(distill_at_scale.genie.__file__).parent / TRAINED))
     measured = features(dataset, config.address)
     suitable = [method for method in genie.encoder.methods if METHODS.known(method) and suits(method, dataset)]
@@ -203,7 +204,7 @@ def _predicted(dataset: Dataset, config: RecommendConfig) -> tuple[pl.DataFrame,
 
 
 def _bytes_share(dataset: Dataset, method: str, budget: float) -> float | None:
-    """About how many bytes a small dataset takes, as a share of those of the train rows; None where it is not known."""
+    """Estimates the bytes of a small dataset as a share of those of the train rows; None if unknown."""
     if method in SAMPLERS:
         return budget
     size = DISTILLERS[method].bytes_of(number(method, budget, dataset.n_users), dataset.n_items)
@@ -211,8 +212,8 @@ def _bytes_share(dataset: Dataset, method: str, budget: float) -> float | None:
 
 
 def _like(known: pl.DataFrame, fingerprints: list[str], method: str, budget: float) -> str:
-    """What the method kept of the training datasets that are most like this one, at this budget, or at those on either
-    side of it that were tried."""
+    """Returns what the method kept of the most similar training datasets, at this budget or at the adjacent ones that
+    were tried."""
     tried = known.filter(method=method)["budget"].unique().sort().to_list()
     same = [one for one in tried if math.isclose(one, budget)]
     around = same or [*[one for one in tried if one < budget][-1:], *[one for one in tried if one > budget][:1]]
@@ -230,7 +231,7 @@ def _like(known: pl.DataFrame, fingerprints: list[str], method: str, budget: flo
 
 
 def _classes(options: list[Option]) -> list[str]:
-    """On which models methods are compared, where it is not all the same, as sentences."""
+    """Returns sentences on the models of the comparison, if methods are compared on different ones."""
     apart: dict[tuple[str, ...], list[str]] = {}
     for option in options:
         if not option.common:

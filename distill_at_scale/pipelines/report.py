@@ -1,4 +1,4 @@
-"""report: what a sweep found, gathered for one page; `distill_at_scale.report.html` writes it."""
+"""report: collects the results of a sweep for one page; `distill_at_scale.report.html` writes it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from distill_at_scale.uris import redacted
 
 
 class Cell(BaseModel):
-    """One method at one budget, as :func:`~distill_at_scale.genie.trials.cells` sums it up."""
+    """One method at one budget, as summarised by :func:`~distill_at_scale.genie.trials.cells`."""
 
     method: str
     budget: float
@@ -36,10 +36,10 @@ class Cell(BaseModel):
     """Share of ndcg@10, mean over the models and seeds."""
     kept_low: float | None
     kept_high: float | None
-    """90 % interval of that mean, over other users and seeds; with one seed over users only"""
+    """90 % interval of that mean over users and seeds; with one seed, over users only."""
     new_low: float | None = None
     new_high: float | None = None
-    """90 % interval of what one new sample keeps; None with one seed, which does not tell it"""
+    """90 % interval for a new sample; None with one seed."""
     kept_by_model: dict[str, float | None]
     make_cpu_s: float
     fit_cpu_s: float
@@ -52,9 +52,9 @@ class Cell(BaseModel):
     models: list[str] = Field(default_factory=list)
     """Models on which it is compared, for ``kept`` and the costs."""
     common: bool = True
-    """Whether these are the ones on which most cells are compared; the others are no part of any ranking."""
+    """Whether most cells are compared on these models; the others are not ranked."""
     unit: str = "train rows"
-    """What ``rows`` and ``share`` count."""
+    """Unit of ``rows`` and ``share``."""
     cheap: bool = False
     """Whether no other keeps as much at a lower cost of making it and one round of training."""
     light: bool = False
@@ -62,24 +62,24 @@ class Cell(BaseModel):
 
     @property
     def users_only(self) -> bool:
-        """Whether the interval says nothing of other seeds."""
+        """Whether the interval covers users only, not seeds."""
         return self.n_seeds < 2
 
     @property
     def cost(self) -> float | None:
-        """CPU time of making the small data and of one round of training on them, as a share of one on the full data;
-        None where that took none."""
+        """CPU time of making the small data plus one round of training on it, as a share of one round on the full data;
+        None if that took no time."""
         return (self.make_cpu_s + self.fit_cpu_s) / self.fit_full_cpu_s if self.fit_full_cpu_s > 0 else None
 
     @property
     def pays_after(self) -> float | None:
-        """Rounds of training after which making the small data has paid for itself; None: it never does."""
+        """Number of rounds of training until making the small data pays off; None: it never does."""
         saved = self.fit_full_cpu_s - self.fit_cpu_s
         return self.make_cpu_s / saved if saved > 0 else None
 
 
 class FullModel(BaseModel):
-    """A model fitted on everything."""
+    """A model fitted on all rows."""
 
     model: str
     score: float
@@ -91,7 +91,7 @@ class FullModel(BaseModel):
 
 
 class Failure(BaseModel):
-    """A trial that has no result."""
+    """A failed trial."""
 
     method: str
     budget: float
@@ -101,13 +101,13 @@ class Failure(BaseModel):
 
 
 class ReportResult(BaseModel):
-    """Everything that the page shows."""
+    """Content of the page."""
 
     uri: str
     """Address of the page."""
     sweep: str
     data: str
-    """URI of the full dataset"""
+    """URI of the full dataset."""
     dataset: str
     """Name of the dataset."""
     fingerprint: str
@@ -116,13 +116,13 @@ class ReportResult(BaseModel):
     recommended: Cell | None
     """The smallest that keeps that much, else the nearest; None without results."""
     safe: Cell | None
-    """The smallest of which the interval of a new sample lies above what was asked for; None with one seed."""
+    """Smallest cell whose whole interval for a new sample lies above the requested share; None with one seed."""
     command: str | None
-    """Makes the recommended small dataset."""
+    """Command line that makes the recommended small dataset."""
     cells: list[Cell]
     """Results by method and budget."""
     by_metric: dict[str, list[Cell]] = Field(default_factory=dict)
-    """metric other than ndcg@10 -> the same cells, where what is kept is a share of that metric; without τ"""
+    """Further metric -> the same cells with the kept share of that metric, without τ."""
     full: list[FullModel]
     failed: list[Failure]
     trials: int
@@ -130,7 +130,7 @@ class ReportResult(BaseModel):
     full_bytes: float | None
     """Share of the full dataset's train rows."""
     notes: list[str]
-    """What the sweep was asked for and did not do, as sentences."""
+    """Notes on missing parts of the sweep, as sentences."""
     config: dict[str, Any]
     """Settings of the sweep."""
     versions: dict[str, str]
@@ -139,7 +139,7 @@ class ReportResult(BaseModel):
 
 @verb(ReportConfig, "sweep")
 def report(config: ReportConfig) -> ReportResult:
-    """Gathers what the trials of a sweep, finished or not, say; see :class:`~distill_at_scale.config.ReportConfig`.
+    """Collects the trials of a sweep, finished or not; see :class:`~distill_at_scale.config.ReportConfig`.
 
     Raises:
         DasError: The sweep does not exist, or none of its trials has ended.
@@ -177,10 +177,10 @@ def report(config: ReportConfig) -> ReportResult:
 
 
 def gather(table: pl.DataFrame, about: Mapping[str, Any] | None = None) -> list[Cell]:
-    """A table of cells as objects, those on the two fronts marked; what keeps no number is left out.
+    """Converts a table of cells to objects and marks both Pareto fronts; cells without a finite value are left out.
 
     Args:
-        about: what the sweep says of itself.
+        about: Description of the sweep.
     """
     rows = table.sort("method", "budget").to_dicts()
     found = []
@@ -199,7 +199,7 @@ def gather(table: pl.DataFrame, about: Mapping[str, Any] | None = None) -> list[
 
 
 def _by_metric(trials: pl.DataFrame) -> dict[str, list[Cell]]:
-    """What is kept of the other metrics that every trial has; not of the AUC, half of which chance has."""
+    """Returns the kept shares of the other metrics that every trial has; not of AUC, which is 0.5 by chance."""
     done = trials.filter(pl.col("status") == "done")
     others = [name for name in METRICS if name not in (PRIMARY, "auc") and not done[name].null_count()]
     found = {metric: gather(cells(trials, (), metric)) for metric in others}
@@ -207,8 +207,8 @@ def _by_metric(trials: pl.DataFrame) -> dict[str, list[Cell]]:
 
 
 def front(points: Sequence[tuple[float | None, float]]) -> list[int]:
-    """Which (cost, quality) no other beats: the Pareto front, the cheapest first; of equal ones the first. Those of
-    unknown cost are left out."""
+    """Returns the Pareto front of (cost, quality), the cheapest first; ties go to the first. Points of unknown cost are
+    left out."""
     best, found = -math.inf, []
     priced = [(cost, -quality, k) for k, (cost, quality) in enumerate(points) if cost is not None]
     for _, quality, k in sorted(priced):
@@ -219,12 +219,12 @@ def front(points: Sequence[tuple[float | None, float]]) -> list[int]:
 
 
 def best_cell(cells: Sequence[Cell], keep: float) -> Cell | None:
-    """The recommended cell, the one that `das recommend` puts first; None of none."""
+    """Returns the recommended cell, the first one of `das recommend`; None without cells."""
     return min(cells, key=lambda cell: advice_order(cell.common, cell.kept, cell.budget, keep), default=None)
 
 
 def _notes(about: Mapping[str, Any]) -> list[str]:
-    """What the reader must know of a sweep that did not do all that it was asked for."""
+    """Returns notes on the missing parts of an incomplete sweep."""
     notes = tied_note(about["data"].get("tied_in_time"))
     ended = about.get("result")
     if ended is None:

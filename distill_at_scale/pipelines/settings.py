@@ -1,4 +1,4 @@
-"""settings: what a model, sampler or distiller can be told."""
+"""settings: lists the settings of a model, sampler or distiller."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ class Setting(BaseModel):
 
 
 class SettingsList(BaseModel):
-    """The settings of a model, sampler or distiller; or, with no name asked for, all names."""
+    """The settings of a model, sampler or distiller; without a name, all names."""
 
     name: str | None
     kind: str | None
     """Model, sampler or distiller."""
     settings: list[Setting]
     names: dict[str, list[str]]
-    """kind -> names"""
+    """Kind -> names."""
 
 
 @verb(SettingsConfig, "name")
 def list_settings(config: SettingsConfig) -> SettingsList:
-    """What a model, sampler or distiller can be told; see :class:`~distill_at_scale.config.SettingsConfig`.
+    """Lists the settings of a model, sampler or distiller; see :class:`~distill_at_scale.config.SettingsConfig`.
 
     Raises:
-        SettingError: for an unknown name.
+        SettingError: The name is unknown.
     """
     name = config.name
     tables = (MODELS, SAMPLERS, DISTILLERS)

@@ -1,11 +1,11 @@
-"""sweep: which way of shrinking keeps what, on this very dataset? Every method × budget × model × seed, on Ray Tune.
+"""sweep: measures how much quality methods keep on one dataset: every method × budget × model × seed, on Ray Tune.
 
-    (search settings, if asked to) ─► make the small datasets (one pass or proxy serves many)
-        ─► fit and measure every model on each, and on everything
+    (search settings, if requested) ─► make the small datasets (one pass or proxy serves many)
+        ─► fit and evaluate every model on each, and on all rows
 
-What is the same is done once: a scoring pass for all budgets, a proxy for all samplers that go by it, a model on the
-full data for all methods, a fit for all seeds that left the same rows. Every trial that ends is a row in
-`trials.parquet`; a sweep that was interrupted goes on where it was when the same command runs again.
+Shared work is done once: a scoring pass for all budgets, a proxy for all samplers that use it, a model on the full data
+for all methods, a fit for all seeds that keep the same rows. Every trial that ends is a row in `trials.parquet`; an
+interrupted sweep resumes when the same command is run again.
 """
 
 from __future__ import annotations
@@ -55,16 +55,17 @@ _WRITE_EVERY_S = 2.0
 def sweep(config: SweepConfig) -> SweepResult:
     """Tries methods at budgets with models; see :class:`~distill_at_scale.config.SweepConfig` for the settings.
 
-    A trial that fails is a row with its reason; it is tried again when the same command runs again.
+    A failed trial is a row with its reason; it is repeated when the same command is run again.
 
     Raises:
-        DasError: no dataset, unknown method or model, an output that holds a sweep of another dataset.
+        SettingError: A method or model is unknown.
+        DasError: The dataset does not exist, or the output holds a sweep of another dataset.
     """
     return _Sweep(config).run()
 
 
 class _Sweep:
-    """One run."""
+    """One run of a sweep."""
 
     def __init__(self, config: SweepConfig) -> None:
         self.config = config
@@ -79,11 +80,11 @@ class _Sweep:
         self.runs = open_runs(config.mlflow, self.output)
         self.trials = TrialRuns(self.output, self.deadline, config.gpu)
         self.failed = self.trials.failed
-        """Why jobs and trials failed in this run, by key."""
+        """Key -> reason of the jobs and trials that failed in this run."""
         self.known: dict[str, Trained | None] = {}
-        """What the records of evaluation tasks hold, so that each is read once."""
+        """Cache of the records of evaluations, so that each is read once."""
         self.records: list[dict[str, Any]] = []
-        """File records of trials.parquet: as it was, and as it is or will be in a moment."""
+        """File records of trials.parquet: of its current content and, while it is replaced, of the next."""
         self.searched: list[Searched] = []
         self._written = 0.0
 
@@ -182,10 +183,10 @@ class _Sweep:
 
         self.trials.fit(pairs, total, params, ended, began)
 
-    # -- what became of it --------------------------------------------------------------------------------
+    # -- results ------------------------------------------------------------------------------------------
 
     def _rows(self, plan: list[PlannedTrial]) -> list[dict[str, Any]]:
-        """The rows of all trials that have ended."""
+        """Returns the rows of all trials that have ended."""
         rows = []
         for trial in plan:
             task = trial.task
@@ -199,14 +200,14 @@ class _Sweep:
         trials = as_trials(self._rows(plan))
         buffer = io.BytesIO()
         trials.write_parquet(buffer)
-        # Whenever somebody reads, or this process is killed, the description knows the trials that are there.
+        # The description always matches the trials file, even for concurrent readers or after a kill.
         self.records = [*self.records[-1:], record_of(TRIALS, buffer.getvalue()).model_dump()]
         self._describe({})
         storage.write_bytes(storage.join(self.output, TRIALS), buffer.getvalue())
         return trials
 
     def _claim(self) -> None:
-        """Makes the output this sweep's, or goes on with it."""
+        """Initialises the output for this sweep, or resumes it."""
         where, data = storage.redact(self.output), self.dataset.uri
         if f"{self.output}/".startswith(f"{data}/") or f"{data}/".startswith(f"{self.output}/"):
             raise SettingError(
@@ -220,7 +221,7 @@ class _Sweep:
         except FileNotFoundError:
             pass
         except DamagedFileError:
-            # What the trials found is kept apart, under names that tell their datasets.
+            # The trials' records are kept; their names contain the datasets.
             log.warning("%s is damaged and made again.", storage.redact(place))
         if found is not None:
             if found["data"]["fingerprint"] != self.dataset.manifest.fingerprint and not self.config.overwrite:
@@ -252,7 +253,7 @@ class _Sweep:
             "versions": run_record.versions(),
             "version": VERSION,
             "trials": self.records,
-            # Whoever reads the sweep need not import what others wrote.
+            # Recorded so that readers of the sweep need not import plugins.
             **({"units": foreign} if foreign else {}),
             **more,
         }

@@ -254,7 +254,7 @@ def checks_json(checks: list[Check]) -> dict[str, Any]:
     """Returns the JSON output of `das doctor`."""
     return {
         "ok": all(check.ok is not False for check in checks),
-        "checks": [asdict(check) for check in checks],
+        "checks": [{"name": check.name, "ok": check.ok, "detail": check.detail, "mend": check.fix} for check in checks],
     }
 
 
@@ -270,5 +270,5 @@ def _checks(checks: list[Check]) -> Iterator[Text]:
     width = max(len(check.name) for check in checks)
     for check in checks:
         yield Text.assemble(marks[check.ok], f"  {check.name:<{width}}  {check.detail}")
-        if check.mend:
-            yield Text.assemble(" " * (width + 9), (check.mend, "yellow"))
+        if check.fix:
+            yield Text.assemble(" " * (width + 9), (check.fix, "yellow"))

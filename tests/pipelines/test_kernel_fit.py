@@ -111,9 +111,9 @@ def test_refusals(tmp_path: Path, data: Dataset, ray_session: None) -> None:
     asked: dict[str, Any] = {"data": data.uri, "output": str(tmp_path / "model")}
     with pytest.raises(DasError, match="--solver is of infinite_ae; leave it out for ease"):
         fit(**asked, model="ease", solver="pcg")
-    with pytest.raises(DasError, match="exact is solved by one worker; leave out --workers, or take --solver pcg"):
+    with pytest.raises(DasError, match="exact runs on one worker; leave out --workers, or set --solver pcg"):
         fit(**asked, model="infinite_ae", solver="exact", workers=2)
-    with pytest.raises(DasError, match="pcg computes on CPUs; leave out --gpu, or take --solver exact"):
+    with pytest.raises(DasError, match="pcg computes on CPUs; leave out --gpu, or set --solver exact"):
         fit(**asked, model="infinite_ae", solver="pcg", gpu=True)
     with pytest.raises(DasError, match=r"setting 'lam': .*must be above 0"):
         fit(**asked, model="infinite_ae", solver="nystrom", set={"lam": 0})

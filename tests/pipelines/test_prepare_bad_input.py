@@ -339,7 +339,7 @@ def test_wrong_settings(settings: dict[str, Any], said: str) -> None:
     ("text", "said"),
     [
         ("input: [x\noutput: y", "c.yaml: not valid YAML"),
-        ("- input", "c.yaml: a mapping of settings was expected"),
+        ("- input", "c.yaml: a mapping of settings is expected"),
         ("input: [x]\noutput: y\nshard: 3", "c.yaml: unknown setting 'shard'"),
         ("input: [x]\noutput: y\nshards: three", "c.yaml: setting 'shards': 'three' is not a whole number"),
         ("\x00", "c.yaml: not valid YAML"),

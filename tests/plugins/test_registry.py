@@ -59,7 +59,7 @@ def test_by_spec() -> None:
             r"does not extend distill_at_scale\.models\.base\.Recommender, and lacks .*_fit",
         ),
         ("outside.sampler:OLDEST", "is not a model: it is not a class"),
-        ("__main__:Mine", "lies in __main__, which workers cannot import; move it into a module"),
+        ("__main__:Mine", "is in __main__, which workers cannot import; move it into its own module"),
     ],
 )
 def test_what_is_no_model_is_said(spec: str, says: str) -> None:
@@ -90,7 +90,7 @@ def test_a_module_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(PluginError, match="failing cannot be imported: RuntimeError: out of order"):
         find_model("failing:Model")
-    with pytest.raises(PluginError, match="'not_installed_anywhere', which needing needs, is not installed"):
+    with pytest.raises(PluginError, match="'not_installed_anywhere', which needing imports, is not installed"):
         find_model("needing:Model")
 
 

@@ -32,7 +32,7 @@ def test_every_part_is_examined(healthy: list[Check]) -> None:
 
 def test_whatever_fails_names_the_mend(healthy: list[Check]) -> None:
     for check in healthy:
-        assert bool(check.mend) == (check.ok is False), check
+        assert bool(check.fix) == (check.ok is False), check
 
 
 def test_this_environment_runs_ray_and_storage(healthy: list[Check]) -> None:
@@ -50,7 +50,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     (check,) = doctor_module._storage(str(tmp_path / "file" / "folder"))
     assert check.ok is False
-    assert check.mend
+    assert check.fix
     assert ".das-doctor-" not in check.detail
 
 
@@ -75,14 +75,14 @@ def test_the_environment_is_told_by_name_only(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     (check,) = doctor_module._s3_environment()
     assert check.ok is False
-    assert check.mend == "Set AWS_SECRET_ACCESS_KEY too."
+    assert check.fix == "Set AWS_SECRET_ACCESS_KEY too."
 
 
 def test_a_cluster_that_is_not_there() -> None:
     (check,) = doctor_module._ray(f"127.0.0.1:{free_ports(1)[0]}")
     assert check.ok is False
     assert "nobody answers" in check.detail
-    assert "address" in check.mend
+    assert "address" in check.fix
 
 
 def test_a_check_that_breaks_is_a_finding() -> None:
@@ -92,4 +92,4 @@ def test_a_check_that_breaks_is_a_finding() -> None:
     (check,) = doctor_module._examine("memory", broken)  # type: ignore[arg-type]
     assert check.ok is False
     assert "no /proc here" in check.detail
-    assert check.mend
+    assert check.fix

@@ -132,7 +132,7 @@ def test_a_failing_job_says_its_sentence(ray_head: RayHead, tmp_path: Path) -> N
 def test_doctor_finds_it_with_its_token(ray_head: RayHead, monkeypatch: pytest.MonkeyPatch) -> None:
     (check,) = doctor_module._ray(ray_head.address)
     assert check.ok is False
-    assert "RAY_AUTH_MODE=token" in check.mend, check
+    assert "RAY_AUTH_MODE=token" in check.fix, check
 
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.setenv(name, ray_head.environment()[name])

@@ -1,1 +1,1 @@
-"""The workers of `distill`."""
+"""Distillation on worker groups."""

@@ -1,4 +1,4 @@
-"""One worker's part of `distill`: a distiller's surroundings on Ray Train, and the result that the first one writes."""
+"""One worker's part of `distill`: the job interface of distillers on Ray Train; the first worker writes the result."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from distill_at_scale.pipelines.training.worker_group import TorchCommunicator, 
 
 
 class SingleWorker(TorchCommunicator):
-    """A worker that trains by itself."""
+    """Communicator of a worker that trains on its own."""
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.rank, self.world_size = device, 0, 1
 
 
 class GroupJob:
-    """A :class:`~distill_at_scale.distillation.distiller.Job` of a worker of a group, with checkpoints on storage."""
+    """A :class:`~distill_at_scale.distillation.distiller.Job` on a worker of a group, with checkpoints on storage."""
 
     def __init__(
         self,
@@ -46,20 +46,20 @@ class GroupJob:
         self._checkpoints: dict[str, Checkpoints] = {}
 
     def newest(self, folder: str = "") -> bytes | None:
-        """The newest checkpoint, the same for all workers, who must all call this."""
+        """Returns the newest checkpoint, the same on all workers; all must call this."""
         checkpoints = self._in(folder)
-        # One worker looks, all go by what it saw.
+        # The first worker looks it up and broadcasts, so that all workers use the same checkpoint.
         newest = torch.tensor([checkpoints.newest() if self.communicator.rank == 0 else 0], device=self.device)
         self.communicator.all_reduce(newest)
         return checkpoints.read(int(newest.item())) if newest.item() else None
 
     def keep(self, step: int, content: bytes, folder: str = "") -> None:
-        """Writes a checkpoint in the background, if this is the first worker."""
+        """Writes a checkpoint in the background; does nothing on workers other than the first."""
         if self.communicator.rank == 0:
             self._in(folder).write(step, content)
 
     def wait(self) -> None:
-        """Returns when all checkpoints are written."""
+        """Waits until all checkpoints are written."""
         for checkpoints in self._checkpoints.values():
             checkpoints.wait()
 
@@ -70,7 +70,7 @@ class GroupJob:
         on_progress: progress.OnProgress,
         after_epoch: Callable[[Trainer], None] | None = None,
     ) -> Trainer:
-        """Trains a model on the whole log on this worker alone, with checkpoints of its own."""
+        """Trains a model on the whole log on this worker only, with separate checkpoints."""
         own = replace(self._group, work=storage.join(self.work, folder), checkpoint_every=None)
         alone, source = SingleWorker(self.communicator.device), ShardSource(self.dataset)
         return run_trainer(own, alone, model, self.dataset, source, on_progress, after_epoch)
@@ -83,10 +83,13 @@ class GroupJob:
 
 
 def run_distiller(distiller: Distiller, job: GroupJob, method: str, output: str) -> None:
-    """One worker's part; the first one writes the result.
+    """Runs one worker's part of a distillation; the first worker writes the result.
 
     Args:
-        method: name or spec of the distiller, as the manifest records it.
+        distiller: Distiller with its settings.
+        job: Environment of this worker.
+        method: Name or spec of the distiller, for the manifest.
+        output: Folder of the result.
     """
     started, dataset = time.monotonic(), job.dataset
     workers = job.communicator.world_size

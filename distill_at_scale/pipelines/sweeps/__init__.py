@@ -1,1 +1,1 @@
-"""What a sweep is made of: small datasets, evaluations, trials and their table, and what is read of a finished one."""
+"""Parts of a sweep: small datasets, evaluations, trials and their table, hyper-parameter search, and the result."""

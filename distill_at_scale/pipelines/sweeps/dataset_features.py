@@ -1,4 +1,4 @@
-"""features: what Data-Genie needs to know of a dataset, in one pass over its shards."""
+"""Features of a dataset for Data-Genie, in one pass over its shards."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ _MAX_GROUPS = 64
 
 
 def features(dataset: Dataset, address: str | None = None) -> dict[str, float]:
-    """The features of a dataset's train rows, by name; see :mod:`distill_at_scale.genie.features`.
+    """Computes the features of a dataset's train rows, by name; see :mod:`distill_at_scale.genie.features`.
 
     Args:
-        dataset: Dataset of any size: what reaches the driver are counts, and the rows of a few thousand users.
+        dataset: Dataset of any size; the driver receives only counts and the rows of a few thousand users.
         address: Address of a Ray cluster (default: the current session, else this machine).
 
     Raises:
-        DasError: when there are no train rows.
+        DasError: The dataset has no train rows.
     """
     n, uri = len(dataset.shards), dataset.uri
     size = -(-n // min(n, _MAX_GROUPS))
     groups = [list(range(start, min(start + size, n))) for start in range(0, n, size)]
     if len(groups) == 1:
-        # What is one task takes less time than a start of Ray.
+        # A single task takes less time in this process than a start of Ray.
         return dataset_features(dataset, groups[0]).result(dataset.train_counts())
 
     def measure(group: list[int]) -> dict[str, Any]:

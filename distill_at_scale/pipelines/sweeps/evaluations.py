@@ -1,7 +1,7 @@
-"""pairs: one model fitted on one dataset and measured on another; what `compare` and `sweep` are made of.
+"""Evaluations: one model is fitted on one dataset and evaluated on another; `compare` and `sweep` consist of these.
 
-What a pair measured is kept under a name made of what determines it, so that nothing is done twice: not by a run that
-goes on where it was, not for two methods or seeds that left the same rows.
+The result is stored under a digest of everything that determines it. So a resumed run repeats nothing, and methods or
+seeds that keep the same rows share one evaluation.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from distill_at_scale.pipelines.training.local_fit import fit_here
 from distill_at_scale.registry import file_name
 
 RECORDS = "trained"
-"""Folder of an output: what each pair measured."""
+"""Folder, below an output, of the evaluations' records."""
 
-# Grows when the same pair would measure something else: 2: all models choose by one metric, costs of warm processes.
+# Increased when evaluations change. Version 2: all models select by one metric; costs are those of warm processes.
 _MEASURED = 2
-# What the rows take as they are read and handed over.
+# Factor for the memory of the rows while they are read and copied.
 _ROW_BYTES = 100
 
 
@@ -48,26 +48,26 @@ class Trained(BaseModel):
     metrics: dict[str, float]
     standard_errors: dict[str, float | None]
     resampled: dict[str, list[float]] | None = None
-    """Ranking metrics over resampled users, if asked for; the same users whatever was fitted."""
+    """Ranking metrics over resampled users, if requested; the resamples are the same for all models."""
     fit_wall_s: float
     fit_cpu_s: float
     lottery: str | None = None
-    """Why what was chosen on validation rows says little, as a sentence."""
+    """Warning if the selection on validation rows is unreliable, as a sentence."""
 
 
 @dataclass(frozen=True)
 class EvaluationTask:
-    """One model to be fitted on one dataset, and where what it does is written down.
+    """One model to be fitted on one dataset, and the file of its record.
 
     Attributes:
-        model: its name.
+        model: Name of the model.
         settings: Settings of the model.
-        data, fingerprint: what it learns from; a dataset or a synthetic one.
-        full, full_fingerprint: the dataset whose users are asked.
-        record: file for what it measures.
-        split: whose rows are predicted.
+        data, fingerprint: Training data: a dataset or a synthetic one.
+        full, full_fingerprint: Dataset for the evaluation.
+        record: File of the results.
+        split: Split of the evaluation.
         seed: Seed of the negatives of auc, and of the resampled users.
-        resample: whether to measure over resampled users too.
+        resample: Whether to evaluate over resampled users too.
     """
 
     model: str
@@ -95,13 +95,13 @@ class EvaluationTask:
         settings: Mapping[str, Any] | None = None,
         metric: str = PRIMARY,
     ) -> EvaluationTask:
-        """A pair with its record under ``output``.
+        """Creates an evaluation with its record under ``output``.
 
         Args:
-            model_seed: Seed of the initialisation and batches of a model trained by gradients; one in closed form is
-                the same for all seeds.
-            settings: Settings of the model; one of them may be its seed.
-            metric: by which the model chooses on validation rows, where its settings do not say.
+            model_seed: Seed of initialisation and batches of a model trained by gradients; models in closed form
+                ignore it.
+            settings: Settings of the model; they may include its seed.
+            metric: Metric of the model's selection on validation rows, unless its settings name one.
         """
         settings = dict(settings or {})
         chooses = find_model(model).Config.model_fields.get("metric")
@@ -109,7 +109,7 @@ class EvaluationTask:
             settings = {"metric": metric, **settings}
         if model_seed and find_model(model).by_gradients:
             settings.setdefault("seed", model_seed)
-        # The name for the reader; the fingerprint tells datasets of the same name apart.
+        # The name is for readers; the fingerprint distinguishes datasets of the same name.
         label = f"{PurePosixPath(data).name}-{fingerprint[:8]}"
         name = f"{file_name(model)}-{split}-{seed}"
         if settings:
@@ -123,27 +123,27 @@ class EvaluationTask:
         return {"data": self.fingerprint, "full": self.full_fingerprint, "measured": _MEASURED}
 
     def read(self) -> Trained | None:
-        """How it did, if it has been done before."""
+        """Returns the stored result, if there is one."""
         before = restartable.read_record(self.record)
         if before is None or before["key"] != self.key:
-            return None  # of other rows, or of a release that measured otherwise
+            return None  # of other rows, or of another version of evaluations
         trained = Trained.model_validate(before["trained"])
         return None if self.resample and trained.resampled is None else trained
 
     def write(self, trained: Trained) -> None:
-        """Keeps how it did."""
+        """Stores the result."""
         recorded.write_json(self.record, {"key": self.key, "trained": trained.model_dump(mode="json")})
 
 
 def selection_metric(models: Collection[str], wanted: str) -> str:
-    """The one validation metric by which all of some models choose their settings.
+    """Returns one validation metric by which all the models can select their settings.
 
     Args:
-        models: their names; those that choose nothing agree to all.
-        wanted: the metric whose kept share is reported.
+        models: Names of the models; models without a selection accept any metric.
+        wanted: Metric whose kept share is reported.
 
     Returns:
-        ``wanted``, or :data:`~distill_at_scale.evaluation.retention.PRIMARY` where one of them cannot choose by it.
+        ``wanted``, or :data:`~distill_at_scale.evaluation.retention.PRIMARY` if a model cannot select by it.
     """
     for model in map(find_model, models):
         if "metric" in model.Config.model_fields:
@@ -155,11 +155,11 @@ def selection_metric(models: Collection[str], wanted: str) -> str:
 
 
 def other_metrics(settings: Mapping[str, Mapping[str, Any]], metric: str) -> list[str]:
-    """What to know of settings by which some models or distillers choose by another metric than the rest, as sentences.
+    """Returns warnings for models or distillers whose settings select by another metric than the rest.
 
     Args:
-        settings: by model or distiller.
-        metric: by which all others choose.
+        settings: Settings by model or distiller.
+        metric: Metric by which all others select.
     """
     return [
         f"{name} chooses its settings by validation {of['metric']}, not by {metric}: what it keeps is not that of its "
@@ -170,7 +170,7 @@ def other_metrics(settings: Mapping[str, Mapping[str, Any]], metric: str) -> lis
 
 
 def lotteries(trained: Iterable[tuple[str, Trained]]) -> list[str]:
-    """Returns a sentence for each fit whose selection on validation rows was a lottery, given fits with their
+    """Returns a warning for each fit whose selection on validation rows was unreliable, given fits with their
     models."""
     of_model: dict[str, list[Trained]] = {}
     for model, one in trained:
@@ -184,7 +184,7 @@ def lotteries(trained: Iterable[tuple[str, Trained]]) -> list[str]:
 
 
 def fits_beside_others(pair: EvaluationTask) -> bool:
-    """Whether a node has the memory for as many fits like this one as it has CPUs."""
+    """Returns whether a node has enough memory for one such fit per CPU."""
     model = find_model(pair.model)
     if is_synthetic(pair.data):
         from distill_at_scale.distillation.synthetic import SyntheticDataset
@@ -200,10 +200,10 @@ def fits_beside_others(pair: EvaluationTask) -> bool:
 
 
 def train_here(pair: EvaluationTask) -> None:
-    """Fits and evaluates in one task with one thread: many small fits at once waste nothing on starting workers.
+    """Fits and evaluates in one task with one thread, so that many small fits run in parallel without worker groups.
 
     Raises:
-        DasError: as the fit, with the model's and the dataset's names.
+        DasError: As for the fit, with the names of model and dataset.
     """
     resources.use_threads(1)
     warm_up(pair.model, pair.settings, synthetic=is_synthetic(pair.data))
@@ -232,8 +232,8 @@ def train_here(pair: EvaluationTask) -> None:
 
 
 def train_apart(pair: EvaluationTask, gpu: bool = False) -> None:
-    """Fits and evaluates with all that the cluster has for one fit, with a GPU where ``gpu`` says so; the model itself
-    is not kept."""
+    """Fits and evaluates with all of the cluster's resources for one fit, with a GPU if ``gpu``; the model is not
+    kept."""
     folder = pair.record.removesuffix(".json")
     fitted = fit(data=pair.data, model=pair.model, set=dict(pair.settings), output=folder, overwrite=True, gpu=gpu)
     measured = evaluate(data=pair.full, model=folder, split=pair.split, seed=pair.seed, resample=pair.resample)

@@ -34,27 +34,27 @@ RECORDS = "searched"
 
 
 class Searched(BaseModel):
-    """What a search found."""
+    """Result of a search."""
 
     model_config = ConfigDict(frozen=True)
 
     owner: str
-    """The model or distiller."""
+    """Name of the model or distiller."""
     key: str
-    """Digest of everything that the search depends on."""
+    """Digest of everything on which the search depends."""
     metric: str
     chosen: dict[str, float]
-    """The best settings."""
+    """Best settings."""
     best: float
-    """Validation metric at them."""
+    """Validation metric of the best settings."""
     default: float | None
-    """Validation metric at the defaults; None where they did not come to one."""
+    """Validation metric of the defaults; None if their trial did not finish a round."""
     trials: list[dict[str, Any]]
     """Settings, best metric and rounds of each trial."""
 
 
 def searchable(owner: str) -> bool:
-    """Whether there is anything to search: of a model trained by gradients, or a distiller that says so."""
+    """Returns whether a search applies: to models trained by gradients, and distillers with searchable settings."""
     table = EVERYTHING.find(owner)
     if table is DISTILLERS:
         return bool(DISTILLERS[owner].create({}).searched())
@@ -72,18 +72,18 @@ def search(
     deadline: float | None,
     runs: MlflowRuns,
 ) -> Searched | None:
-    """The best settings of ``owner`` on a dataset; None when the time did not suffice for one. Needs a Ray session.
+    """Searches the best settings of ``owner`` on a dataset; None if no trial finished in time. Needs a Ray session.
 
     Args:
-        settings: that are given, and not searched.
+        settings: Given settings, which are not searched.
         budget: Budget of a distiller, as a share of the users.
-        trials: settings that are tried, the defaults first.
-        output: folder of the sweep.
-        deadline: as of :func:`~distill_at_scale.pipelines.sweeps.tune.run_trials`.
-        runs: MLflow's.
+        trials: Number of settings to try, the defaults first.
+        output: Folder of the sweep.
+        deadline: As for :func:`~distill_at_scale.pipelines.sweeps.tune.run_trials`.
+        runs: MLflow runs.
 
     Raises:
-        DasError: Optuna is not installed; a setting that does not exist.
+        DasError: Optuna is not installed, or a setting does not exist.
     """
     fixed = dict(settings)
     table = EVERYTHING.find(owner)
@@ -144,7 +144,7 @@ def search(
         trials=[{"settings": dict(t.settings), "metric": t.metric, "rounds": t.rounds} for t in found],
     )
     if deadline is None or time.time() < deadline:
-        # One that the time budget stopped is done again, whole, by the next run.
+        # A search that the time budget stopped is repeated as a whole by the next run.
         recorded.write_json(place, result.model_dump(mode="json"))
     return result
 
@@ -156,7 +156,7 @@ def _at(found: list[Tried], settings: Mapping[str, float]) -> float | None:
 
 
 def _distiller(owner: str, settings: Mapping[str, Any], users: int) -> Distiller:
-    """Distills with settings into this many users or sequences; errors are those of `distill`."""
+    """Creates the distiller with settings and size; errors are those of `distill`."""
     kind: type[Distiller] = DISTILLERS[owner]
     return kind.create({**kind.for_workers(1), **settings, kind.size(): users}, owner)
 
@@ -169,7 +169,7 @@ def _learn(
     settings: Mapping[str, float],
     on_progress: Callable[[float], None],
 ) -> None:
-    """One trial: trains in this process, and tells the validation metric of every round."""
+    """Runs one trial: trains in this process, and reports the validation metric of every round."""
     from distill_at_scale.models import create_model
     from distill_at_scale.models.device import resolve_device
     from distill_at_scale.models.training.sources import ShardSource

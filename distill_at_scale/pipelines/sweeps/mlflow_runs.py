@@ -1,7 +1,7 @@
-"""Trials as runs of MLflow: one for each row of trials.parquet, with its method, budget, model, seed and dataset.
+"""MLflow runs: one for each row of trials.parquet, with its method, budget, model, seed and dataset.
 
-A run is there from the start of its trial and is ended with it: FINISHED, FAILED, or KILLED where the time budget or an
-interruption stopped it. Rows that an earlier call of the same sweep has done, with or without MLflow, are added.
+A run starts and ends with its trial: FINISHED, FAILED, or KILLED if the time budget or an interruption stopped it. Rows
+of earlier calls of the same sweep, with or without MLflow, are added.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "distill_at_scale"
 SWEEP, SWEEP_ID, KEY = "das.sweep", "das.sweep_id", "das.trial"
-"""Tags of a run: the sweep's output, a digest of it that can be searched for, and what tells its trials apart."""
+"""Tags of a run: the sweep's output, a searchable digest of it, and the key of the trial."""
 _PAGE = 1000
 
 log = logging.getLogger(__name__)
 
 
 def open_runs(uri: str | None, output: str) -> MlflowRuns:
-    """The runs of a sweep; where no MLflow is asked for, they are written nowhere.
+    """Opens the MLflow runs of a sweep; without a ``uri``, nothing is written.
 
     Args:
-        uri: Tracking server, database or folder; None: none.
-        output: The sweep's output.
+        uri: Tracking server, database or folder; None: no MLflow.
+        output: Output of the sweep.
 
     Raises:
         DasError: MLflow is not installed, or has no store at ``uri``, with its reason.
@@ -55,12 +55,12 @@ def open_runs(uri: str | None, output: str) -> MlflowRuns:
 
 
 def params_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The parameters by which TensorBoard and MLflow tell the trials of a sweep apart."""
+    """Returns the parameters that identify a trial in TensorBoard and MLflow."""
     return {name: row[name] for name in ("dataset", "fingerprint", "method", "budget", "model", "seed")}
 
 
 def metrics_of(row: Mapping[str, Any]) -> dict[str, float]:
-    """What was measured of a trial, and what it cost: the other columns that hold a number."""
+    """Returns the metrics and costs of a trial: its other numeric columns."""
     known = params_of(row)
     return {name: value for name, value in row.items() if name not in known and isinstance(value, int | float)}
 
@@ -70,7 +70,7 @@ def _key(params: Mapping[str, Any]) -> str:
 
 
 class MlflowRuns:
-    """Writes runs, within a ``with`` block. When MLflow fails, it says so once and leaves the sweep alone."""
+    """Writes runs, as a context manager. A failure of MLflow is reported once and does not affect the sweep."""
 
     def __init__(self, client: MlflowClient | None, place: str, sweep: str) -> None:
         """``place`` names the store in a warning; without a ``client`` nothing is written."""
@@ -80,35 +80,35 @@ class MlflowRuns:
         self._on = client is not None
         self._experiment = ""
         self._running: dict[str, str] = {}
-        """key of a trial -> id of its run"""
+        """Key of a trial -> id of its run."""
         self._finished: set[str] = set()
 
     def __enter__(self) -> Self:
-        """Finds the sweep's earlier runs; those that a killed process left running are ended."""
+        """Finds the sweep's earlier runs, and ends those that a killed process left running."""
         self._safely(self._find)
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Ends as KILLED what still runs: the time budget or an interruption stopped it."""
+        """Ends all unfinished runs as KILLED: the time budget or an interruption stopped them."""
         for key in list(self._running):
             self._safely(functools.partial(self._terminate, key, "KILLED"))
 
     def start(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Trials run, as rows of trials.parquet; perhaps not for the first time: a worker may have died."""
+        """Records that trials (rows of trials.parquet) have started, possibly again after a worker's death."""
         for row in rows:
             self.begin(params_of(row))
 
     def end(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Trials have ended, done or failed."""
+        """Records that trials have ended, done or failed."""
         for row in rows:
             self.write(params_of(row), metrics_of(row), "FINISHED" if row["status"] == "done" else "FAILED")
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Adds trials that ended before they could run: done by an earlier call, or without a small dataset."""
+        """Adds trials that ended without running: done by an earlier call, or without a small dataset."""
         self.end([row for row in rows if _key(params_of(row)) not in self._finished])
 
     def begin(self, params: Mapping[str, Any]) -> None:
-        """A run with these parameters, unless it is there."""
+        """Creates a run with these parameters, unless it exists."""
         self._safely(lambda: self._begin(params))
 
     def write(self, params: Mapping[str, Any], metrics: Mapping[str, float], status: str) -> None:
@@ -169,7 +169,7 @@ class MlflowRuns:
             return
         try:
             write()
-        except Exception as error:  # of its server, its database or the network; they share no class
+        except Exception as error:  # errors of server, database and network share no base class
             self._on = False
             reason = storage.redact((str(error) or type(error).__name__).splitlines()[0])
             log.warning("MLflow at %s takes no more runs (%s); the sweep goes on without it.", self._place, reason)

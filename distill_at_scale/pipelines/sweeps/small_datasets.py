@@ -1,7 +1,8 @@
-"""making: the small datasets of a sweep, by samplers and distillers alike.
+"""The small datasets of a sweep, made by samplers and distillers.
 
-One run of a sampler serves all budgets, and one training of a proxy all samplers that go by it; so a *batch* is what
-has to be made together. What a batch made is written down beside it, and a sweep that goes on makes nothing twice.
+One run of a sampler serves all budgets, and one training of a proxy serves all samplers that use it; a *batch* is a set
+of small datasets that are made together. The result of a batch is recorded beside it, so a resumed sweep repeats
+nothing.
 """
 
 from __future__ import annotations
@@ -26,27 +27,27 @@ from distill_at_scale.pipelines.sample import Samples, sample
 from distill_at_scale.registry import DISTILLERS, METHODS, SAMPLERS, file_name
 
 RECORDS, DATA, TEACHERS = "made", "data", "teachers"
-"""Folders of a sweep: what became of each batch, the small datasets, and full-data models that distillers learn from"""
+"""Folders of a sweep: records of the batches, small datasets, and full-data models that distillers use."""
 FOLDERS = (RECORDS, DATA, TEACHERS)
 TRAIN_ROWS = "train rows"
-"""What the budget of a sampler counts."""
+"""Unit of a sampler's budget."""
 _PROXY_STAGES = ("train", "write row scores")
 
 
 class SmallDataset(BaseModel):
-    """A small dataset, or why there is none."""
+    """A small dataset, or the reason why it could not be made."""
 
     method: str
     budget: float
     seed: int
     failed: str = ""
-    """Why it cannot be made; then the rest says nothing."""
+    """Reason why it cannot be made; the other fields are then undefined."""
     again: bool = False
-    """Whether it failed for what may pass, as dead workers, and is tried again when the sweep runs again."""
+    """Whether the failure may be temporary, such as dead workers; the sweep then tries again when it is run again."""
     uri: str = ""
     fingerprint: str = ""
     rows: int = 0
-    """Train rows; of a distiller synthetic users or sequences."""
+    """Number of train rows; for a distiller, of synthetic users or sequences."""
     share: float = 0.0
     """Share of the full dataset's train rows; for a distiller, of its users."""
     bytes: int = 0
@@ -58,8 +59,8 @@ class SmallDataset(BaseModel):
 
 @dataclass(frozen=True)
 class SmallDatasetJob:
-    """What is made together: methods that share a proxy at all budgets, or one distiller: at one budget, or, where it
-    has teachers, at all."""
+    """Small datasets that are made together: methods that share a proxy, at all budgets; or one distiller, at one
+    budget (with teachers: at all budgets)."""
 
     methods: tuple[str, ...]
     budgets: tuple[float, ...]
@@ -73,7 +74,7 @@ class SmallDatasetJob:
 
     @property
     def key(self) -> str:
-        """Tells it apart; part of file names."""
+        """Identifier of the batch, a part of file names."""
         content = [self.methods, self.budgets, {name: dict(self.settings.get(name, {})) for name in self.methods}]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
         name = self.methods[0] if len(self.methods) == 1 else f"{self.methods[0]}-and-others"
@@ -81,17 +82,17 @@ class SmallDatasetJob:
 
     @property
     def record(self) -> str:
-        """File for what was made."""
+        """File of the batch's record."""
         return storage.join(self.output, RECORDS, f"{self.key}.json")
 
     def read(self) -> list[SmallDataset] | None:
-        """What was made, if it was."""
+        """Returns the recorded small datasets, if any."""
         found = restartable.read_record(self.record)
         return None if found is None else [SmallDataset.model_validate(one) for one in found["made"]]
 
     @property
     def is_done(self) -> bool:
-        """Whether all was made, or never can be."""
+        """Returns whether all small datasets are made, or permanently failed."""
         found = self.read()
         return found is not None and not any(one.again for one in found)
 
@@ -128,7 +129,7 @@ def batches(
 
 
 def learns(model: str, method: str) -> bool:
-    """Whether a model can be fitted on what a method makes."""
+    """Returns whether a model can be trained on the small datasets of a method."""
     if method in SAMPLERS:
         return True
     kind = find_model(model)
@@ -136,11 +137,11 @@ def learns(model: str, method: str) -> bool:
 
 
 def make(batch: SmallDatasetJob) -> list[SmallDataset]:
-    """Makes what is not there of a batch and writes it down. Needs a Ray session; its tasks do the work, this process
+    """Makes and records the missing small datasets of a batch. Needs a Ray session; its tasks do the work, this process
     only waits.
 
     Raises:
-        DasError: as `sample` and `distill`.
+        DasError: As for `sample` and `distill`.
     """
     full = Dataset.open(batch.data)
     if METHODS.find(batch.methods[0]) is DISTILLERS:
@@ -164,7 +165,7 @@ def _sampled(batch: SmallDatasetJob, full: Dataset) -> list[SmallDataset]:
         trained = [stage for stage in stages if str(stage["stage"]).startswith(_PROXY_STAGES)]
         if trained:
             proxy = (sum(stage["cpu_s"] for stage in trained), sum(stage["wall_s"] for stage in trained))
-        # Whoever found the scores there would have had to make them.
+        # Every sampler is charged the scores, even if it found them already computed.
         extra = (0.0, 0.0) if trained else proxy
         found += [
             SmallDataset(
@@ -185,7 +186,7 @@ def _sampled(batch: SmallDatasetJob, full: Dataset) -> list[SmallDataset]:
 
 
 def _samples(batch: SmallDatasetJob, method: str) -> tuple[Samples | None, dict[float, str]]:
-    """The samples of one method, and which budgets leave none and why."""
+    """Makes the samples of one method; returns them, and the reasons for budgets that leave no rows."""
     failed: dict[float, str] = {}
     while left := [budget for budget in batch.budgets if budget not in failed]:
         try:
@@ -198,7 +199,7 @@ def _samples(batch: SmallDatasetJob, method: str) -> tuple[Samples | None, dict[
                 seed=batch.seed,
                 # What lies there unfinished or of other budgets is this sweep's own.
                 overwrite=True,
-                # A sampler's own settings may say it too.
+                # The sampler's own settings may also contain it.
                 **{"gpu": batch.gpu and bool(SAMPLERS[method].proxy), **batch.settings.get(method, {})},
             )
             return samples, failed
@@ -233,7 +234,7 @@ def _distilled(batch: SmallDatasetJob, budget: float, full: Dataset) -> SmallDat
     except DasError as error:
         if len(batch.budgets) == 1:
             raise
-        # As where too few users have as many rows, or workers died; other budgets may do.
+        # For example, too few users with enough rows, or dead workers; other budgets may succeed.
         return SmallDataset(method=method, budget=budget, seed=batch.seed, failed=str(error), again=True)
     return SmallDataset(
         method=method,
@@ -250,11 +251,11 @@ def _distilled(batch: SmallDatasetJob, budget: float, full: Dataset) -> SmallDat
 
 
 def unit(method: str, described: Mapping[str, Any] | None = None) -> str:
-    """What the budget of a method counts.
+    """Returns the unit of a method's budget.
 
     Args:
-        method: its name, which may come from a file: nothing is imported that nobody vouches for.
-        described: what a sweep says of itself; it knows the units of methods from outside the package that it ran.
+        method: Name of the method; it may come from a file, so only trusted code is imported.
+        described: Description of a sweep, which records the units of the plugins that it ran.
     """
     if method in DISTILLERS:
         return DISTILLERS[method].size()
@@ -263,18 +264,18 @@ def unit(method: str, described: Mapping[str, Any] | None = None) -> str:
 
 
 def number(method: str, budget: float, n_users: int) -> int:
-    """How many users or sequences a distiller makes at a budget."""
+    """Returns the number of users or sequences of a distiller at a budget."""
     kind: type[Distiller] = DISTILLERS.get(method, Distiller)
     return kind.number(budget, n_users)
 
 
 def command(data: str, method: str, budget: float, number: int, unit: str) -> str:
-    """The command line that makes a small dataset.
+    """Returns the command line that makes a small dataset.
 
     Args:
-        data: URI of the full one.
+        data: URI of the full dataset.
         number: Number of users or sequences of a distiller.
-        unit: as :func:`unit` gives it.
+        unit: Unit of the budget, from :func:`unit`.
     """
     place = shlex.quote(storage.redact(data))
     if unit == TRAIN_ROWS:
@@ -283,13 +284,13 @@ def command(data: str, method: str, budget: float, number: int, unit: str) -> st
 
 
 def train_bytes(dataset: Dataset) -> int:
-    """The train rows' part of the shards."""
+    """Returns the bytes of the train rows within the shards."""
     manifest = dataset.manifest
     total = sum(record.data.bytes for record in manifest.shards)
     return round(total * manifest.splits["train"] / max(manifest.n_rows, 1))
 
 
 def suits(method: str, dataset: Dataset) -> bool:
-    """Whether the dataset has what the method goes by."""
+    """Returns whether the dataset has the timestamps that a method needs."""
     by_time = SAMPLERS[method].timestamps if method in SAMPLERS else DISTILLERS[method].by_time
     return not by_time or dataset.manifest.has_timestamps

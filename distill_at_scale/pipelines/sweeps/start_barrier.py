@@ -1,4 +1,4 @@
-"""A gate for workers that begin together; a file of its own, since its process imports no more than this."""
+"""A barrier at which workers start together; in its own file, since the actor's process imports only this."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep found, as the command line, the report and the recommendation read it."""
+"""Result of a sweep, for the command line, the report and the recommendation."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from distill_at_scale.pipelines.runtime.results import Result
 
 
 class SweepResult(Result):
-    """What a sweep found; every trial is a row of ``<uri>/trials.parquet``."""
+    """Result of a sweep; every trial is a row of ``<uri>/trials.parquet``."""
 
     ok: bool
-    """Whether no trial failed, and any left are left for the time budget; otherwise `das sweep` exits with 1."""
+    """Whether no trial failed, and only the time budget left trials undone; otherwise `das sweep` exits with 1."""
     uri: str
     data: dict[str, Any]
     """Description of the full dataset: uri, fingerprint, train rows, share of the test rows that a draw among equal
@@ -28,26 +28,26 @@ class SweepResult(Result):
     left: int
     """Number of trials that did not run because the time budget was used up."""
     failures: dict[str, int]
-    """reason -> trials"""
+    """Reason -> number of failed trials."""
     fits: int
     """Number of fits that the trials needed; identical ones ran once."""
     searched: dict[str, dict[str, float]]
-    """model or distiller -> the settings that a search found"""
+    """Model or distiller -> settings found by a search."""
     left_out: list[str]
-    """What was asked for and cannot be, as sentences."""
+    """Requested combinations that are impossible, as sentences."""
     notes: list[str]
-    """What to know of the figures, as sentences."""
+    """Notes on the results, as sentences."""
     metric: str
     """Metric whose kept share is reported, and by which models and distillers selected settings on validation rows."""
     cells: list[dict[str, Any]]
-    """What every method keeps at every budget; see :func:`distill_at_scale.genie.trials.cells`"""
+    """Summary of each method at each budget; see :func:`distill_at_scale.genie.trials.cells`."""
     wall_s: float
 
     def headline(self) -> str:
-        """How much of the sweep is done."""
+        """Summary of the progress."""
         left = f", {self.left:,} left" if self.left else ""
         return f"{self.done:,} of {self.trials:,} trials done, {self.failed:,} failed{left}, at {self.uri}"
 
     def to_frame(self) -> pl.DataFrame:
-        """What every method keeps at every budget; see :func:`distill_at_scale.genie.trials.cells`."""
+        """Returns the summary of each method at each budget; see :func:`distill_at_scale.genie.trials.cells`."""
         return pl.DataFrame(self.cells, infer_schema_length=None)

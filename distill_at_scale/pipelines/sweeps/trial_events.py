@@ -1,7 +1,7 @@
-"""What happens to the trials of Ray Tune, told to listeners of this process.
+"""Events of Ray Tune's trials, forwarded to listeners in this process.
 
-Tune pickles its callbacks when a tuner is made, so that another process could restore them. They therefore hold the
-name of a listener and never the listener itself, which may hold a display, a lock or a socket.
+Tune pickles its callbacks when a tuner is created, so that another process could restore them. Callbacks therefore hold
+the name of a listener, never the listener itself, which may hold a display, a lock or a socket.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _names = itertools.count()
 
 @contextlib.contextmanager
 def heard(listener: Listener) -> Iterator[tune.Callback]:
-    """A callback for Tune, by which ``listener`` hears of the trials while the block runs."""
+    """Yields a callback for Tune that forwards events to ``listener`` during the block."""
     name = str(next(_names))
     _listeners[name] = listener
     try:
@@ -52,7 +52,7 @@ def heard(listener: Listener) -> Iterator[tune.Callback]:
 
 
 class _Callback(tune.Callback):
-    """Passes on what happens, to the listener of this name; to nobody once nobody listens any more."""
+    """Forwards events to the listener of a name, if it is registered."""
 
     def __init__(self, listener: str) -> None:
         self._listener = listener
@@ -71,7 +71,7 @@ class _Callback(tune.Callback):
 
 
 class Follow:
-    """Follows trials that have a key each: shows them on a board, and tells of each that ended."""
+    """Follows trials with a key each: shows them in the trial table, and reports each that ended."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Follow:
     ) -> None:
         """``labels`` by key; ``on_start`` gets the key; ``on_done`` gets the key and why the trial failed, or "".
 
-        A trial is given up after ``lives`` workers.
+        A trial is abandoned after ``lives`` dead workers.
         """
         self._labels, self._board, self._lives = labels, board, lives
         self._on_start, self._on_done = on_start, on_done
@@ -95,7 +95,7 @@ class Follow:
 
     def completed(self, trial: Any) -> None:
         found = trial.last_result or {}
-        if FAILED in found:  # one that the time budget stopped has found nothing
+        if FAILED in found:  # absent if the time budget stopped the trial
             self._end(trial.config["trial"]["key"], found[FAILED], found)
 
     def died(self, trial: Any) -> None:
@@ -108,7 +108,7 @@ class Follow:
 
 
 class Watch:
-    """Shows the trials of a search on a board, and writes them to MLflow."""
+    """Shows the trials of a search in the trial table, and writes them to MLflow."""
 
     def __init__(
         self,
@@ -118,9 +118,9 @@ class Watch:
         rounds: int,
         deadline: float | None,
     ) -> None:
-        """``about`` are parameters of every run, ``rounds`` those of a trial that is not stopped.
+        """``about`` are parameters of every run; ``rounds`` is the number of rounds of a trial that is not stopped.
 
-        What has not come to them at ``deadline``, by :func:`time.time`, was killed.
+        Trials that have not reached it at ``deadline`` (:func:`time.time`) were killed.
         """
         self._board, self._runs, self._about = board, runs, about
         self._rounds, self._deadline = rounds, deadline

@@ -1,1 +1,1 @@
-"""Models fitted by groups of workers: the worker group of Ray Train, its loops, and fits in one process."""
+"""Training: worker groups on Ray Train, the training loops that run on them, and fits in one process."""

@@ -1,11 +1,11 @@
-"""kernel: ∞-AE beyond one machine's memory, by landmarks or conjugate gradients, on a worker group of Ray Train.
+"""∞-AE beyond one machine's memory, by landmarks or conjugate gradients, on a worker group of Ray Train.
 
-    nystrom   every worker: its own shards, streamed ─► two sums (added up over the workers) ─► rank 0 saves the model
-    pcg       every worker: its own users' rows of α, R, P; P shown round, the kernel made in blocks ─► parts of α in
-              the work folder ─► rank 0 streams them into one saved model
+    nystrom   every worker: its own shards, streamed ─► two sums (all-reduced) ─► rank 0 saves the model
+    pcg       every worker: its own users' rows of α, R, P; P is broadcast, the kernel computed in blocks ─► parts of α
+              in the work folder ─► rank 0 streams them into one saved model
 
-Checkpoints and parts lie in `<output>/_work/<run>` until the model is saved. A pcg whose workers or driver died goes
-on from them, exactly; a nystrom starts again, being one pass over the rows.
+Checkpoints and parts are in `<output>/_work/<run>` until the model is saved. After a failure of workers or driver, pcg
+resumes from them exactly; nystrom starts again, since it is one pass over the rows.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from distill_at_scale.pipelines.runtime.tasks import ANYWHERE, take
 from distill_at_scale.pipelines.training.torch_fit import work_folder
 from distill_at_scale.pipelines.training.worker_group import TorchCommunicator, WorkerGroupSpec, run_group
 
-# Workers are an iteration apart at most while one more is uploaded: the newest that all have is among these.
+# Workers differ by at most one iteration while one more is uploaded, so these include the newest that all have.
 _KEEP = 3
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype(np.float32),
@@ -52,12 +52,12 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "I32": np.dtype(np.int32),
     "I64": np.dtype(np.int64),
 }
-# Rows of the solution that are read and written at once.
+# Number of rows of the solution that are copied at a time.
 _ROWS = 2048
 
 
 class SharingCommunicator(TorchCommunicator, Sharing):
-    """All workers of a run, who also show each other what they hold."""
+    """Communicator that can also broadcast tensors."""
 
     def share(self, tensor: torch.Tensor, owner: int) -> None:
         if self.world_size > 1:
@@ -65,23 +65,23 @@ class SharingCommunicator(TorchCommunicator, Sharing):
 
 
 def check_asked(config: FitConfig) -> None:
-    """Refuses what does not go together, before anything is started.
+    """Refuses combinations of settings that do not work, before anything is started.
 
     Raises:
-        DasError: several workers for exact; a GPU for the others.
+        SettingError: Several workers for exact, or a GPU for the other solvers.
     """
     solver, name = find_model(config.model).parse_config(config.set).solver, config.model
     if config.gpu and solver in ("nystrom", "pcg"):
-        raise SettingError(f"{name}: {solver} computes on CPUs; leave out --gpu, or take --solver exact.")
+        raise SettingError(f"{name}: {solver} computes on CPUs; leave out --gpu, or set --solver exact.")
     if config.workers > 1 and (config.gpu or solver == "exact"):
-        raise SettingError(f"{name}: exact is solved by one worker; leave out --workers, or take --solver pcg.")
+        raise SettingError(f"{name}: exact runs on one worker; leave out --workers, or set --solver pcg.")
 
 
 def plan_fit(config: FitConfig, dataset: Dataset) -> Plan:
-    """Which solver, why, how long and how much memory; predicted from a moment's measurement on the cluster.
+    """Selects the solver and predicts its time and memory, from a short measurement on the cluster.
 
     Raises:
-        DasError: too little memory for the solver asked for, or for all.
+        NotEnoughMemoryError: Too little memory for the requested solver, or for all solvers.
     """
     model = find_model(config.model)
     assert issubclass(model, InfiniteAE)
@@ -93,7 +93,7 @@ def plan_fit(config: FitConfig, dataset: Dataset) -> Plan:
         dataset.n_items, n_rows / max(n_users, 1)
     )
     speed, free = take(measured)
-    # The workers of one node share its memory; exact has a node to itself.
+    # Workers on one node share its memory; exact uses a whole node.
     each = free // min(config.workers, cpus)
     if settings.solver == "auto":
         return choose_solver(size, each, free, speed)
@@ -121,7 +121,7 @@ def fit_kernel(
     """Fits ∞-AE by ``solver`` on a group of workers and saves it at ``output``.
 
     Raises:
-        DasError: what the solver refuses; too few CPUs; too many dead workers.
+        DasError: The solver refuses the data, there are too few CPUs, or workers died too often.
     """
     settings = {**config.set, "solver": solver}
     group = WorkerGroupSpec(workers=config.workers, gpu=False, work=_work_uri(config, dataset, output, solver))
@@ -143,17 +143,17 @@ def fit_kernel(
 
 
 def begun(config: FitConfig, dataset: Dataset, output: str) -> bool:
-    """Whether this very run was begun by either solver and not tidied up."""
+    """Returns whether an unfinished run with the same settings exists, by either solver."""
     return any(storage.is_folder(_work_uri(config, dataset, output, solver)) for solver in ("nystrom", "pcg"))
 
 
 def _work_uri(config: FitConfig, dataset: Dataset, output: str, solver: str) -> str:
-    """Where checkpoints and parts lie; named by the rows, the number of workers and the settings with the solver."""
+    """Returns the folder of checkpoints and parts, named by dataset, number of workers and settings with solver."""
     return work_folder(config.model_copy(update={"set": {**config.set, "solver": solver}}), dataset, output)
 
 
 def say(model: str, found: Plan) -> None:
-    """Tells the plan, on stderr."""
+    """Logs the plan."""
     progress.say(f"{model}: {found.why}")
 
 
@@ -201,7 +201,7 @@ def _fit_pcg(
     shelf = StoredShelf(work, communicator.rank)
     selection, names = model.fit_pcg(everyone, sources[communicator.rank], communicator, shelf, on_progress, every)
     shelf.wait()
-    # All parts are there before one worker reads them.
+    # A barrier: all parts are written before one worker reads them.
     communicator.all_reduce(torch.zeros(1))
     if communicator.rank == 0:
         shelves = [StoredShelf(work, rank) for rank in range(communicator.world_size)]
@@ -211,7 +211,7 @@ def _fit_pcg(
 
 
 class StoredShelf(Shelf):
-    """A worker's shelf in the work folder."""
+    """A worker's checkpoints and parts in the work folder."""
 
     def __init__(self, work: str, rank: int) -> None:
         self._folder = storage.join(work, f"worker-{rank:05d}")
@@ -228,7 +228,7 @@ class StoredShelf(Shelf):
         self._checkpoints.write(place, _dump(arrays))
 
     def wait(self) -> None:
-        """Returns when the last checkpoint is written."""
+        """Waits until the last checkpoint is written."""
         self._checkpoints.wait()
 
     def has(self, name: str) -> bool:
@@ -257,15 +257,15 @@ class StoredShelf(Shelf):
 def _save_parts(
     model: InfiniteAE, shelves: list[StoredShelf], n_users: list[int], names: list[str], draft: str, output: str
 ) -> None:
-    """Saves a model whose α lies in parts, as :meth:`InfiniteAE.save` would, without ever holding α.
+    """Saves a model whose α is stored in parts, like :meth:`InfiniteAE.save`, without holding all of α in memory.
 
     Args:
-        model: all of it but α, which has no columns yet.
+        model: Model whose α has no columns yet.
         shelves: Shelves of all workers, by rank.
         n_users: Number of users of each worker.
         names: Names of the parts, in column order.
-        draft: folder for the description.
-        output: folder of the model.
+        draft: Temporary folder for the description.
+        output: Folder of the model.
     """
     model.save(draft)
     described = read_description(draft)
@@ -296,7 +296,7 @@ def _save_parts(
 
 
 def _header(shapes: dict[str, tuple[np.dtype, tuple[int, ...]]]) -> bytes:
-    """The beginning of a safetensors file whose arrays follow in this order."""
+    """Returns the header of a safetensors file whose arrays follow in this order."""
     codes, entries, end = {dtype: code for code, dtype in _DTYPES.items()}, {}, 0
     for name, (dtype, shape) in shapes.items():
         begin, end = end, end + dtype.itemsize * int(np.prod(shape, dtype=np.int64))
@@ -307,7 +307,7 @@ def _header(shapes: dict[str, tuple[np.dtype, tuple[int, ...]]]) -> bytes:
 
 
 def _dump(arrays: dict[str, np.ndarray]) -> bytes:
-    """Arrays as safetensors, copied once: safetensors' own writer takes three times their memory."""
+    """Serialises arrays as safetensors with a single copy; safetensors' own writer needs three times their memory."""
     header = _header({name: (array.dtype, array.shape) for name, array in arrays.items()})
     content = np.empty(len(header) + sum(array.nbytes for array in arrays.values()), dtype=np.uint8)
     content[: len(header)] = np.frombuffer(header, np.uint8)
@@ -315,12 +315,12 @@ def _dump(arrays: dict[str, np.ndarray]) -> bytes:
     for array in arrays.values():
         content[start : start + array.nbytes].view(array.dtype)[:] = array.reshape(-1)
         start += array.nbytes
-    # Whatever writes it takes any buffer.
+    # All writers accept any buffer.
     return cast(bytes, content.data)
 
 
 def _parse(content: bytes | memoryview) -> dict[str, np.ndarray]:
-    """The arrays of :func:`_dump`, without a copy."""
+    """Returns the arrays of :func:`_dump`, without copying."""
     start = 8 + int.from_bytes(content[:8], "little")
     found = {}
     for name, entry in json.loads(bytes(content[8:start])).items():

@@ -1,4 +1,4 @@
-"""Fitting in the process that asks: what a task of a stage does, where `fit` would have workers of its own."""
+"""Fits in the calling process, used by tasks of a stage; the verb `fit` starts workers instead."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from distill_at_scale.models.selection import Progress
 
 
 def fit_here(data: str, name: str, settings: Mapping[str, Any]) -> Recommender:
-    """A model fitted on a dataset, or on synthetic users or sequences, as `fit` with one worker makes it.
+    """Fits a model on a dataset, or on synthetic users or sequences, like `fit` with one worker.
 
     Raises:
-        DasError: too little memory or too few rows, no validation rows to choose on, a loss that is NaN, a
-            model that does not learn from what is synthetic.
+        DasError: There are too few rows, or no validation rows for a selection; the loss became NaN; or the model
+            cannot be trained on this kind of synthetic data.
+        NotEnoughMemoryError: The fit needs more memory than there is.
     """
     if is_synthetic(data):
         return fit_synthetic(data, name, settings)
@@ -24,10 +25,11 @@ def fit_here(data: str, name: str, settings: Mapping[str, Any]) -> Recommender:
 
 
 def fit_synthetic(data: str, name: str, settings: Mapping[str, Any], progress: Progress | None = None) -> Recommender:
-    """A model fitted on synthetic users or sequences; settings that are not given are those that came with them.
+    """Fits a model on synthetic users or sequences; settings that are not given default to the recorded ones.
 
     Raises:
-        DasError: no synthetic dataset, a model that does not learn from what it holds, too little memory.
+        DasError: ``data`` is not a synthetic dataset, or the model cannot be trained on its kind of data.
+        NotEnoughMemoryError: The fit needs more memory than there is.
     """
     from distill_at_scale.distillation.synthetic import SyntheticDataset
 

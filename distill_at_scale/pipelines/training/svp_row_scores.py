@@ -1,9 +1,9 @@
-"""proxies: SVP's proxy models are trained on Ray Train and asked after every epoch how hard each train row is.
+"""SVP row scores: trains a proxy model on Ray Train and measures after every epoch how hard each train row is.
 
-    train an epoch ─► every worker scores its shards' rows and adds them to the sums so far ─► checkpoint
+    train an epoch ─► every worker scores its shards' rows and adds them to the running sums ─► checkpoint
 
-The sums of an epoch lie in `<uri>/_work` beside the checkpoint of that epoch, so a run that was killed goes on with
-both. At the end they become the row scores that samplers read.
+The sums of an epoch are in `<uri>/_work` beside the checkpoint of that epoch, so a killed run resumes with both. At the
+end the sums become the row scores that samplers read.
 """
 
 from __future__ import annotations
@@ -49,30 +49,31 @@ def score_rows(
     workers: int = 1,
     gpu: bool = False,
 ) -> RowScoresManifest:
-    """Row scores of a dataset at ``uri``: those that are there, or new ones. Needs a Ray session.
+    """Returns the row scores of a dataset at ``uri``, computing them if they do not exist. Needs a Ray session.
 
     Args:
-        record: is told time and memory.
-        dataset: whose train rows are scored.
-        uri: folder of the row scores, as :func:`row_scores.home` names it.
-        proxy, objective, seed: Settings of the scores; scores with others at ``uri`` are refused.
-        epochs: that the scores are the mean over.
-        workers, gpu: that train the proxy.
+        record: Record of the run, which collects time and memory.
+        dataset: Dataset whose train rows are scored.
+        uri: Folder of the row scores, see :func:`row_scores.home`.
+        proxy, objective, seed: Settings of the scores; existing scores with other settings are refused.
+        epochs: Number of epochs; scores are the mean over them.
+        workers, gpu: Number of workers that train the proxy, and whether each has a GPU.
 
     Raises:
-        DasError: explicit without ratings, other scores at ``uri``, and as `train`.
+        DasError: The objective is explicit and the dataset has no ratings, or ``uri`` holds scores with other settings;
+            and as for :func:`~distill_at_scale.pipelines.training.torch_fit.train`.
     """
     place = storage.redact(uri)
     if objective == "explicit" and not dataset.manifest.has_ratings:
         raise DasError(f"{storage.redact(dataset.uri)} has no ratings, so its objective is not explicit.")
     asked = (proxy, objective, epochs, seed)
     if storage.exists(storage.join(uri, row_scores.NAME)):
-        there = row_scores.open_scores(uri, dataset)
-        if (there.proxy, there.objective, there.epochs, there.seed) != asked:
+        existing = row_scores.open_scores(uri, dataset)
+        if (existing.proxy, existing.objective, existing.epochs, existing.seed) != asked:
             raise DasError(
-                f"{place} holds row scores of other settings ({there.epochs} epochs); choose another --output."
+                f"{place} holds row scores of other settings ({existing.epochs} epochs); choose another --output."
             )
-        return there
+        return existing
     folder = "-".join(map(str, (*asked, workers, dataset.manifest.fingerprint)))
     group = WorkerGroupSpec(workers=workers, gpu=gpu, work=storage.join(uri, WORK, folder))
     data = dataset.uri
@@ -94,7 +95,7 @@ def score_rows(
                         total += _read(group.work, trainer.epoch - 1, shard, cut)
                     table = pa.table({"sum": total})
                     restartable.write_arrow(_sums(group.work, trainer.epoch, shard, cut), table)
-                # The checkpoint of an epoch says that all its sums are there.
+                # A barrier: the checkpoint of an epoch implies that all its sums are written.
                 communicator.all_reduce(torch.zeros(1, device=communicator.device))
                 if communicator.rank == 0 and trainer.epoch > group.keep_checkpoints + 1:
                     storage.remove(_epoch(group.work, trainer.epoch - group.keep_checkpoints - 1))
@@ -124,12 +125,12 @@ def score_rows(
 
 @dataclass(frozen=True)
 class Hardness:
-    """Row scores as samplers read them, with what weights them.
+    """Row scores for samplers, with the counts for their weights.
 
     Attributes:
         uri, manifest: Address and manifest of the row scores.
         item_counts: int64 [items], train rows of each item over all shards; None without weights.
-        n_rows: train rows of all shards.
+        n_rows: Number of train rows over all shards.
     """
 
     uri: str
@@ -138,14 +139,14 @@ class Hardness:
     n_rows: int
 
     def of_shard(self, shard: int, rows: TrainRows) -> tuple[np.ndarray, np.ndarray | None]:
-        """The scores of a shard's train rows, and their inverse propensities or None."""
+        """Returns the scores of a shard's train rows, and their inverse propensities or None."""
         counts = self.item_counts
         weights = None if counts is None else svp.row_weights(rows, counts, self.n_rows)
         return row_scores.read_part(self.uri, self.manifest, shard, len(rows)), weights
 
 
 def load_hardness(uri: str, data: str, prop: bool) -> Hardness:
-    """The row scores at ``uri`` of the dataset at ``data``; with ``prop``, what is needed to weight them."""
+    """Loads the row scores at ``uri`` of the dataset at ``data``; with ``prop``, also the counts for weights."""
     dataset = Dataset.open(data)
     counts = dataset.train_counts() if prop else None
     return Hardness(uri, row_scores.open_scores(uri, dataset), counts, dataset.manifest.splits["train"])
@@ -163,6 +164,6 @@ def _read(work: str, epoch: int, shard: int, cut: int) -> np.ndarray:
     try:
         return restartable.read_arrow(_sums(work, epoch, shard, cut))["sum"].to_numpy()
     except DamagedFileError:
-        # No sums can be made again without the proxy as it was then.
+        # Lost sums cannot be recomputed without the proxy of that epoch, so the training starts again.
         storage.remove(work)
         raise

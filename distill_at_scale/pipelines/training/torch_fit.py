@@ -2,7 +2,7 @@
 
     every worker: its own shards, streamed ─► Trainer (gradients summed over the workers) ─► rank 0 saves the model
 
-Checkpoints lie in `<output>/_work/<run>` until the model is saved. A run whose workers or driver died goes on from the
+Checkpoints are in `<output>/_work/<run>` until the model is saved. A run whose workers or driver died resumes from the
 newest one.
 """
 
@@ -30,7 +30,7 @@ from distill_at_scale.pipelines.training.worker_group import TorchCommunicator, 
 
 
 def work_folder(config: FitConfig, dataset: Dataset, output: str) -> str:
-    """Where the checkpoints of this very run lie: same rows, model, settings and number of workers."""
+    """Returns the checkpoint folder of a run, named by dataset, model, settings, number of workers and versions."""
     same = {
         "data": dataset.manifest.fingerprint,
         "model": config.model,
@@ -45,10 +45,11 @@ def work_folder(config: FitConfig, dataset: Dataset, output: str) -> str:
 def train(
     record: run_record.RunRecord, config: FitConfig, dataset: Dataset, output: str, on_progress: progress.OnProgress
 ) -> None:
-    """Trains a model and saves it at ``output``; goes on from the checkpoints of an earlier run that was killed.
+    """Trains a model and saves it at ``output``; resumes from the checkpoints of a killed run.
 
     Raises:
-        DasError: too few CPUs or GPUs, too little memory, a loss that is NaN, too many dead workers.
+        DasError: There are too few CPUs or GPUs, the loss became NaN, or workers died too often.
+        NotEnoughMemoryError: The fit needs more memory than there is.
     """
     group = WorkerGroupSpec(
         workers=config.workers,
@@ -81,17 +82,17 @@ def run_trainer(
     on_progress: progress.OnProgress,
     after_epoch: Callable[[Trainer], None] | None = None,
 ) -> Trainer:
-    """Trains on this worker's share, from the newest checkpoint on.
+    """Trains on this worker's share of the data, from the newest checkpoint.
 
     Args:
-        after_epoch: called after each epoch, before its checkpoint.
+        after_epoch: Called after each epoch, before its checkpoint.
     """
     rows = -(-dataset.n_rows // communicator.world_size)
     model.check_memory(dataset.n_users, dataset.n_items, rows, model.config)
     trainer = Trainer(model, source, communicator.device, communicator)
     checkpoints = Checkpoints(group.work, group.keep_checkpoints)
     every = group.checkpoint_every or trainer.steps_per_epoch
-    # One worker looks, all go by what it saw.
+    # The first worker looks it up and broadcasts, so that all workers use the same checkpoint.
     newest = torch.tensor([checkpoints.newest() if communicator.rank == 0 else 0], device=communicator.device)
     communicator.all_reduce(newest)
     if newest.item():

@@ -1,8 +1,7 @@
-"""Worker groups: the same function on one worker or several, connected, watched over and restarted by Ray Train.
+"""Worker groups: the same function on one worker or several, connected, supervised and restarted by Ray Train.
 
-The callers say what the workers do: `torch_fit`, `kernel_fit`, `svp_row_scores` and `distilling`.
-Workers that die are started again, a driver that died by running the same command again; what they go on from is the
-newest checkpoint in the group's work folder.
+Used by `torch_fit`, `kernel_fit`, `svp_row_scores` and `distilling`. Workers that die are restarted; after a driver's
+death, the same command is run again. Both resume from the newest checkpoint in the group's work folder.
 """
 
 from __future__ import annotations
@@ -29,31 +28,31 @@ from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.pipelines.runtime import plugins, resources, run_record, worker_warnings
 from distill_at_scale.pipelines.runtime.tasks import ANYWHERE
 
-# Deaths of workers that a run survives, a driver's are not counted; and what is waited before a worker starts again.
+# Number of worker deaths that a run survives (per driver), and the delay before a restart in seconds.
 _MOST_DEATHS = 20
 _BREATH_S = 0.5
-# Workers of a run that is interrupted have so long to end.
+# Time limit for workers to end after an interruption, in seconds.
 _ABORT_S = 10.0
 _FAILED, _CRASHED, _COSTS = "failed.json", "crashed", "costs.json"
 
 
 @dataclass(frozen=True)
 class WorkerGroupSpec:
-    """What is asked of Ray Train for a run."""
+    """Resources and checkpointing of a worker group."""
 
     workers: int
     gpu: bool
     work: str
-    """Folder of the run's checkpoints, and of what its workers leave for the driver."""
+    """Folder of the run's checkpoints, and of the workers' messages to the driver."""
     checkpoint_every: int | None = None
-    """Steps; None: one epoch."""
+    """Number of steps between checkpoints; None: one epoch."""
     keep_checkpoints: int = 2
     threads: int = 1
-    """Threads of each worker."""
+    """Number of threads of each worker."""
 
 
 class TorchCommunicator(Communicator):
-    """All workers of a run, as torch.distributed connects them; one alone is not connected."""
+    """Communicator over torch.distributed; a single worker needs no connection."""
 
     earlier_cpu_s = 0.0
     """CPU-seconds spent before the checkpoint that this process resumed from."""
@@ -75,16 +74,21 @@ def run_group(
     work: Callable[[WorkerGroupSpec, TorchCommunicator], None],
     warm: Callable[[], None] | None = None,
 ) -> None:
-    """Has every worker of a group run ``work``, again from its checkpoints when one of them dies.
+    """Runs ``work`` on every worker of a group; restarts it from its checkpoints if a worker dies.
 
-    Several workers are started, connected and watched over by Ray Train. One alone has nobody to be connected with: it
-    is an actor of its own, which starts in a third of the time.
+    Ray Train starts, connects and supervises several workers. A single worker runs in a plain actor, which starts in a
+    third of the time.
 
     Args:
-        warm: called in each worker before its costs are counted, as :func:`~distill_at_scale.models.warming.warm_up`.
+        record: Record of the run, which collects time and memory.
+        name: Name of the stage.
+        group: Resources and checkpointing.
+        work: Function that each worker runs.
+        warm: Called in each worker before its costs are measured, such as
+            :func:`~distill_at_scale.models.warming.warm_up`.
 
     Raises:
-        DasError: the one that a worker raised; too few CPUs; too many deaths.
+        DasError: A worker raised one, there are too few CPUs, or workers died too often.
     """
     group = replace(group, threads=_cpus_each(group.workers))
     failed = storage.join(group.work, _FAILED)
@@ -100,14 +104,14 @@ def run_group(
         raise rebuilt(kind, said) if kind else RuntimeError(f"{name}: {said}")
     if reason:
         last = " ".join(reason.split())[-300:]
-        raise DasError(f"{name}: its workers died {_MOST_DEATHS + 1} times, the last time so: {last}")
+        raise DasError(f"{name}: its workers died {_MOST_DEATHS + 1} times, the last time with: {last}")
     found = recorded.read_json(storage.join(group.work, _COSTS), restartable.FIX)
     worker_warnings.repeat(found["warnings"])
     record.add(name, time.monotonic() - started, found["workers"])
 
 
 def _run_several(loop: dict[str, Any]) -> str:
-    """Runs a group by Ray Train. Returns why its workers died once too often, or ""."""
+    """Runs a group on Ray Train. Returns the reason if its workers died too often, else ""."""
     group: WorkerGroupSpec = loop["group"]
     with tempfile.TemporaryDirectory(prefix="das-train-") as scratch:
         trainer = _Trainer(
@@ -134,10 +138,10 @@ def _run_several(loop: dict[str, Any]) -> str:
 
 
 class _Trainer(TorchTrainer):
-    """Ends its workers when it is interrupted, and raises.
+    """Trainer that stops its workers on an interruption and raises.
 
-    Ray Train itself installs a handler for SIGINT that it never takes back, and which exits with 0. This method is
-    private to it: tests/system/test_terminal.py interrupts a fit by two workers.
+    Ray Train installs a SIGINT handler that it never removes and that exits with 0. The overridden method is private to
+    Ray Train: tests/system/test_terminal.py tests it by interrupting a fit with two workers.
     """
 
     def _register_sigint_handler(self, controller: Any) -> None:
@@ -153,7 +157,7 @@ class _Trainer(TorchTrainer):
 
 
 def _run_one(loop: dict[str, Any], failed: str) -> str:
-    """Runs a group of one. Returns why its worker died once too often, or ""."""
+    """Runs a single worker. Returns the reason if it died too often, else ""."""
     group: WorkerGroupSpec = loop["group"]
     start = ray.remote(num_cpus=group.threads, num_gpus=1 if group.gpu else 0, scheduling_strategy=ANYWHERE)(_One)
     reason = ""
@@ -173,20 +177,20 @@ def _run_one(loop: dict[str, Any], failed: str) -> str:
 
 
 class _One:
-    """The worker of a group of one: an actor whose death is reported, not repaired by Ray."""
+    """The actor of a single worker; its death is reported to the driver and not handled by Ray."""
 
     def run(self, loop: dict[str, Any]) -> None:
         _on_worker(loop)
 
 
 def _on_worker(loop: dict[str, Any]) -> None:
-    """What each worker of a group runs, from the start or again after a death."""
+    """Runs on each worker of a group, initially and after each restart."""
     group: WorkerGroupSpec = loop["group"]
     failed = storage.join(group.work, _FAILED)
     if storage.exists(failed):
         return
     resources.use_threads(group.threads)
-    # A worker sees the GPUs that it was given, so one alone takes the first.
+    # A worker sees only the GPUs assigned to it, so a single worker uses the first.
     device = torch.device("cpu")
     if group.gpu:
         device = get_device() if group.workers > 1 else torch.device("cuda")
@@ -198,12 +202,12 @@ def _on_worker(loop: dict[str, Any]) -> None:
             loop["work"](group, communicator)
     except DasError as error:
         said = plugins.elsewhere(error) if isinstance(error, PluginError) else error
-        # It would come again: the next attempt sees this file and ends, and the driver says the sentence.
+        # The error would recur: the next attempt sees this file and ends, and the driver raises the error.
         recorded.write_json(failed, {"error": str(said), "kind": type(said).__name__})
         raise
     except Exception as error:
-        # A storage that was away comes back, and a peer's death looks like any error of torch.distributed; of all
-        # else, what the same worker says twice in the same words would come again and again.
+        # Storage errors may be temporary, and a peer's death looks like an error of torch.distributed. Any other error
+        # that the same worker raises twice with the same message is permanent.
         passing = OSError if communicator.world_size == 1 else (OSError, RuntimeError)
         if not isinstance(error, passing):
             crashed = storage.join(group.work, _CRASHED, f"{communicator.rank}.json")
@@ -222,10 +226,10 @@ def _on_worker(loop: dict[str, Any]) -> None:
 
 
 def _cpus_each(workers: int) -> int:
-    """Returns the most CPUs that each of this many workers can have on the nodes that are up.
+    """Returns the largest number of CPUs that each of the workers can have on the live nodes.
 
     Raises:
-        DasError: when there is not one for each.
+        DasError: There are fewer CPUs than workers.
     """
     nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     for cpus in range(max(nodes, default=0), 0, -1):
