@@ -1,4 +1,4 @@
-"""compare: the same models, fitted on a dataset and on small ones made of it, side by side on the same test rows."""
+"""compare: fits the same models on a dataset and on small ones made from it; evaluates them on the same test rows."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ NAME = "comparison.json"
 
 
 class Compared(BaseModel):
-    """A small dataset and what it keeps."""
+    """A small dataset and the quality that it keeps."""
 
     uri: str
     fingerprint: str
     method: str
-    """What made it, as its manifest says."""
+    """Sampler or distiller that made it, from its manifest."""
     budget: float | None
-    """Share of the train rows that was asked for."""
+    """Requested share of the train rows."""
     seed: int | None
     share: float
     """Share of the full dataset's train rows."""
@@ -89,13 +89,14 @@ class Comparison(Result):
 def compare(config: CompareConfig) -> Comparison:
     """Fits every model on the full and on every small dataset and compares them on the full one's test rows.
 
-    A user's history is that of the full dataset in both cases: what was left out is training data, not what the
-    service knows of a user when it is asked. Fits that leave room for others run side by side, one task each; the
-    models are not kept, what they measure is, so that a comparison that was interrupted goes on where it was, and
-    one with more datasets or models takes up what is known.
+    A user's history is that of the full dataset in both cases: sampling removes training data, not what a service knows
+    about a user at serving time. Fits that leave resources for others run in parallel, one task each. The models are
+    not kept, but their results are: an interrupted comparison resumes, and one with more datasets or models reuses
+    them.
 
     Raises:
-        DasError: unknown model or setting, a dataset that is not part of the full one, a metric that is not measured.
+        SettingError: A model or setting is unknown, or a metric is not measured.
+        DasError: A dataset was not made from the full one.
     """
     started = time.time()
     settings_by_model = by_owner(config.set, config.models, f"{config.models[0]}.NAME=VALUE")
@@ -128,7 +129,7 @@ def compare(config: CompareConfig) -> Comparison:
     done = {pair.record: _known(pair, config.metrics) for pair in pairs}
     record = run_record.RunRecord("compare", config.model_dump(mode="json", exclude={"address"}))
     todo = [pair for pair in pairs if done[pair.record] is None]
-    # Another seed of a sampler that draws nothing leaves the same rows under the same name.
+    # A deterministic sampler keeps the same rows for every seed, under the same name.
     todo = list({pair.record: pair for pair in todo}.values())
     if todo:
         with session.ensure(config.address):
@@ -168,10 +169,10 @@ def compare(config: CompareConfig) -> Comparison:
 
 
 def _known(pair: EvaluationTask, metrics: list[str]) -> Trained | None:
-    """How a pair did, if it has been done before.
+    """Returns the stored result of an evaluation, if there is one.
 
     Raises:
-        DasError: when one of ``metrics`` was not measured.
+        DasError: One of ``metrics`` was not measured.
     """
     trained = pair.read()
     missing = [metric for metric in metrics if trained is not None and metric not in trained.metrics]

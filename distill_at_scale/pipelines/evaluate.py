@@ -1,4 +1,4 @@
-"""evaluate: every user's ranking of all items against the rows held out, shard by shard."""
+"""evaluate: compares every user's ranking of all items with the held-out rows, shard by shard."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ class Evaluation(Result):
     standard_errors: dict[str, float | None]
     """Standard errors of the averages, over users; None for a single user."""
     resampled: dict[str, list[float]] | None = None
-    """Ranking metrics averaged over resampled users, if asked for."""
+    """Ranking metrics averaged over resampled users, if requested."""
     n_users: int
-    """Users with held-out rows."""
+    """Number of users with held-out rows."""
     n_users_all: int
     n_heldout: int
     tied_hits: float
-    """Share of the hits whose score another item shares, so that a draw gave them their place."""
+    """Share of the hits whose score is tied with another item, so that a hash determined their rank."""
     tied_in_time: float | None = None
     """Share of the held-out rows that a draw chose among the user's rows with the same time; None where the split does
     not go by a user's order in time."""
     split: str
     model: dict[str, Any]
-    """URI, name, settings."""
+    """URI, name and settings of the model."""
     data: dict[str, Any]
-    """URI, fingerprint."""
+    """URI and fingerprint of the dataset."""
     seed: int
     wall_s: float
     cpu_s: float
@@ -73,15 +73,15 @@ class Evaluation(Result):
 
 @verb(EvaluateConfig, "data", "model", objects=("model",))
 def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evaluation:
-    """Measures a fitted model; see :class:`~distill_at_scale.config.EvaluateConfig` for the settings.
+    """Evaluates a fitted model; see :class:`~distill_at_scale.config.EvaluateConfig` for the settings.
 
         das.evaluate(dataset, das.models.Ease(lam=400).fit(dataset)).metrics["ndcg@10"]
 
-    The model may be in memory only. A user's input is the train rows for the validation split, and train and
-    validation rows for the test split; those items are masked, all others are ranked.
+    The model may be in memory. A user's input is the train rows for the validation split, and the train and validation
+    rows for the test split; these items are masked, and all others are ranked.
 
     Raises:
-        DasError: no dataset or model, a model of another item numbering, a split without rows.
+        DasError: The dataset or model does not exist, the model has another item numbering, or the split has no rows.
     """
     started = time.time()
     if config.output:
@@ -132,7 +132,7 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
 
 
 def weights(uri: str) -> np.ndarray:
-    """float64 [items]: inverse propensities of a dataset's items."""
+    """Returns the inverse propensities of a dataset's items, float64 [items]."""
     dataset = Dataset.open(uri)
     return inverse_propensities(dataset.train_counts(), dataset.manifest.splits["train"])
 
@@ -147,7 +147,7 @@ def measure(
     seed: int,
     bootstrap: UserBootstrap | None = None,
 ) -> RankingEvaluator:
-    """What a model gives the users of some shards; the arguments as :class:`EvaluateConfig` names them."""
+    """Evaluates a model on the users of some shards; for arguments see :class:`EvaluateConfig`."""
     ratings = model.predicts_ratings
     evaluator = RankingEvaluator(weights, ks, seed, ratings=ratings, name=model.name, bootstrap=bootstrap)
     model.check_item_space(dataset.n_items, dataset.manifest.item_space)

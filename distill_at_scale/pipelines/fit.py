@@ -33,14 +33,14 @@ _STEPS = 100
 
 
 class FitResult(BaseModel):
-    """A fitted model and how it came about."""
+    """Result of fit: a fitted model, and how it was made."""
 
     uri: str
     model: str
     data: str
     """Fingerprint of the dataset (of a synthetic one: of its numbers)."""
     settings: dict[str, Any]
-    """The model's own, as given."""
+    """Given settings of the model."""
     selection: dict[str, Any] | None
     """What was chosen on validation: parameter, metric, the grid and its values, the choice."""
     notes: list[str]
@@ -57,11 +57,14 @@ class FitResult(BaseModel):
 def fit(config: FitConfig) -> FitResult:
     """Fits a model and saves it; see :class:`~distill_at_scale.config.FitConfig` for the settings.
 
-    The rows are read by the workers that fit, never by the driver. A worker alone gets all CPUs of one node.
-    A training that was killed goes on from its last checkpoint when the same command runs again.
+    The workers read the rows, never the driver. A single worker gets all CPUs of one node. A killed training resumes
+    from its last checkpoint when the same command is run again.
 
     Raises:
-        DasError: no dataset, unknown model or setting, too little memory, an output that exists.
+        SettingError: The model or a setting is unknown or wrong.
+        NotEnoughMemoryError: The fit needs more memory than there is.
+        OutputExistsError: The output exists.
+        DasError: The dataset does not exist, or the training failed.
     """
     # Wrong settings are found before a cluster is started for them.
     model = find_model(config.model)
@@ -85,7 +88,7 @@ def fit(config: FitConfig) -> FitResult:
         return _fit_synthetic(config)
     dataset = Dataset.open(config.data)
     output = storage.normalise(config.output)
-    # Killed between the model and the tidying up: the same command ends it.
+    # If a run was killed after saving the model but before the cleanup, the same command finishes it.
     unfinished = trained and storage.is_folder(work_folder(config, dataset, output))
     if not (unfinished or (streamable and begun(config, dataset, output))):
         _refuse_model(output, config.overwrite)
@@ -115,7 +118,7 @@ def fit(config: FitConfig) -> FitResult:
 
 
 def _fit_synthetic(config: FitConfig) -> FitResult:
-    """Fits on synthetic users or sequences, of which there are so few that one worker is enough for every model."""
+    """Fits on synthetic users or sequences; they are few, so one worker is enough for every model."""
     from distill_at_scale.distillation.farzi import settings_for
     from distill_at_scale.distillation.synthetic import SyntheticDataset
 

@@ -1,4 +1,4 @@
-"""prepare for rows in memory: a frame, or a dataset of Ray Data, becomes a Dataset as a file with its rows does.
+"""Prepares rows in memory: a frame, or a dataset of Ray Data, with the same result as a file of these rows.
 
     frame, or blocks of Ray Data on the workers ─► Parquet parts beside the output ─► prepare ─► parts removed
 
@@ -28,13 +28,13 @@ def from_frame(frame: Any, names: Mapping[str, str | None], **settings: Any) -> 
     """Prepares a frame; see :meth:`Dataset.from_frame`.
 
     Args:
-        frame: any table.
+        frame: A pandas, Polars or Arrow table.
         names: user, item, rating, time -> column.
         settings: Settings of `prepare`; ``output`` may be None.
 
     Raises:
-        SettingError: no frame, a column that is missing, a wrong setting.
-        DasError: as `prepare`.
+        SettingError: ``frame`` is not a table, a column is missing, or a setting is wrong.
+        DasError: As for `prepare`.
     """
     table = frames.to_polars(frame)
 
@@ -48,8 +48,8 @@ def from_ray(rows: Any, names: Mapping[str, str | None], **settings: Any) -> Dat
     """Prepares a dataset of Ray Data; see :meth:`Dataset.from_ray`.
 
     Raises:
-        SettingError: no such dataset, a column that is missing, a wrong setting.
-        DasError: as `prepare`.
+        SettingError: It is not a dataset of Ray Data, a column is missing, or a setting is wrong.
+        DasError: As for `prepare`.
     """
     if not hasattr(rows, "map_batches") or not hasattr(rows, "schema"):
         raise SettingError(f"A {type(rows).__name__} is not a ray.data.Dataset; Dataset.from_frame takes frames.")
@@ -81,7 +81,7 @@ def _prepared(
     """
     columns = {canonical: names.get(keyword) for canonical, keyword in frames.KEYWORDS.items()}
     mapping: dict[str, str] = {**(settings.get("map") or {}), **{key: name for key, name in columns.items() if name}}
-    # An empty name says that this column is not to be read.
+    # An empty name means that the column is not read.
     ignored = {key: name for key, name in mapping.items() if not name}
     split = settings.get("split")
     in_log = isinstance(split, str) and split in SPLIT_RULES and SPLIT_RULES[split].in_log
@@ -91,7 +91,7 @@ def _prepared(
     output = temporary_folder("dataset") if output is None else storage.normalise(os.fspath(output))
     # Beside the output, on storage that all workers reach.
     folder = f"{output}.incoming-{uuid.uuid4().hex[:12]}"
-    # What is wrong with the settings is found before anything is written.
+    # Settings are validated before anything is written.
     config = settle(PrepareConfig, None, {**settings, "output": output, "map": mapping, "input": [folder]})
     wanted = {*mapping.values(), *config.where, config.weight, config.event_column}
     every = bool(config.event) and config.event_column is None

@@ -1,4 +1,4 @@
-"""genie train: a Data-Genie out of sweeps of many datasets."""
+"""genie train: trains a Data-Genie on sweeps of many datasets."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class GenieResult(BaseModel):
     methods: list[str]
     budgets: list[float]
     kinds: dict[str, str]
-    """target -> kind of model chosen by its regret on datasets held out"""
+    """Target -> kind of regressor, selected by its regret on held-out datasets."""
     validation: dict[str, dict[str, dict[str, float]]]
-    """target -> kind -> regret and mean squared error there"""
+    """Target -> kind -> regret and mean squared error on held-out datasets."""
     judgements: list[CrossValidation]
     """Results on datasets held out in turn, if requested."""
     bytes: int
@@ -45,7 +45,8 @@ def genie_train(config: GenieTrainConfig) -> GenieResult:
     """Trains a Data-Genie; see :class:`~distill_at_scale.config.GenieTrainConfig` for the settings.
 
     Raises:
-        DasError: no sweep, a dataset that is gone or has changed, too few datasets, an output that exists.
+        DasError: A sweep or its dataset is missing, a dataset has changed, or there are too few datasets.
+        OutputExistsError: The output exists.
     """
     started, cpu = time.monotonic(), time.process_time()
     output = storage.normalise(config.output)
@@ -54,12 +55,12 @@ def genie_train(config: GenieTrainConfig) -> GenieResult:
     storage.check_writable(storage.join(output, model.NAME))
     kinds = config.kinds or list(KINDS)
     for kind in kinds:
-        make_regressor(kind)  # an unknown one is told before the sweeps are read
+        make_regressor(kind)  # refuses unknown kinds before the sweeps are read
     known: list[pl.DataFrame] = []
     measured: dict[str, dict[str, float]] = {}
     for uri in config.sweeps:
         found, of = _training(storage.normalise(uri), config.address)
-        # What is in two places, as after an earlier training, counts once.
+        # A dataset that occurs in several sources, such as an earlier training, counts once.
         known.append(found.filter(~pl.col("fingerprint").is_in(list(measured))))
         measured |= of
     every = pl.concat(known, how="diagonal")
@@ -83,7 +84,7 @@ def genie_train(config: GenieTrainConfig) -> GenieResult:
 
 
 def _training(uri: str, address: str | None) -> tuple[pl.DataFrame, dict[str, dict[str, float]]]:
-    """The cells of a sweep, or of all that a Data-Genie was trained on, and features by fingerprint."""
+    """Returns the cells of a sweep or the training cells of a Data-Genie, and features by fingerprint."""
     if storage.exists(storage.join(uri, model.NAME)):
         model.describe(uri)
         return model.read_training(uri)
@@ -98,8 +99,7 @@ def _training(uri: str, address: str | None) -> tuple[pl.DataFrame, dict[str, di
 
 
 def _judge(genie: DataGenie, kinds: list[str]) -> list[CrossValidation]:
-    """Leaves every family of datasets out once. Of what is compared on the same models, since a choice is between
-    those."""
+    """Cross-validates over families of datasets, on cells that are compared on the same models."""
     found = []
     known = genie.cells
     compared = pl.col("n_models") == known["n_models"].max()
@@ -109,7 +109,7 @@ def _judge(genie: DataGenie, kinds: list[str]) -> list[CrossValidation]:
         given = model.target_cells(target, known.filter(compared), genie.features, genie.encoder)
 
         def on_progress(done: int, target: str = target) -> None:
-            progress.say(f"judging {target}: {done}/{PARTS}")
+            progress.say(f"cross-validation of {target}: {done}/{PARTS}")
 
         found.append(
             cross_validate(

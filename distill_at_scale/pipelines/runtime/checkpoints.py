@@ -14,8 +14,8 @@ _NAME = re.compile(r"checkpoint-(\d{12})\.safetensors")
 class Checkpoints:
     """The checkpoints in one folder, each named by the number of steps before it.
 
-    Files appear whole or not at all, whatever was killed, and are sealed: of one that is damaged nothing is taken, and
-    the run goes on from the one before it.
+    Files are written atomically and sealed with a checksum: a damaged one is ignored, and the run resumes from the one
+    before it.
     """
 
     def __init__(self, folder: str, keep: int) -> None:
@@ -24,38 +24,38 @@ class Checkpoints:
         self._upload: Future[None] | None = None
 
     def newest(self) -> int:
-        """Steps before the newest undamaged one; 0 where there is none. Damaged ones are removed."""
+        """Returns the step of the newest intact checkpoint; 0 if there is none. Damaged ones are removed."""
         return next((steps for steps in sorted(self._steps(), reverse=True) if self._is_sound(steps)), 0)
 
     def read(self, steps: int) -> bytes:
-        """The content of one.
+        """Reads a checkpoint.
 
         Raises:
-            DamagedFileError: missing or altered.
+            DamagedFileError: The file is missing or damaged.
         """
         return bytes(self.view(steps))
 
     def view(self, steps: int) -> memoryview:
-        """As :meth:`read`, without the copy that it takes to have bytes."""
+        """Like :meth:`read`, without copying to ``bytes``."""
         return memoryview(sealed.read(self._uri(steps), restartable.FIX))
 
     def _is_sound(self, steps: int) -> bool:
         return sealed.is_sound(self._uri(steps), "checkpoint", "the run goes on from the one before it")
 
     def write(self, steps: int, content: bytes) -> None:
-        """Uploads one in the background, after waiting for the one before it.
+        """Uploads a checkpoint in the background, after waiting for the previous upload.
 
         Raises:
-            DasError: when the upload of the one before failed.
+            DasError: The previous upload failed.
         """
         self.wait()
         self._upload = self._thread.submit(self._write, steps, content)
 
     def wait(self) -> None:
-        """Returns when the last upload is done.
+        """Waits for the last upload.
 
         Raises:
-            DasError: when it failed.
+            DasError: The upload failed.
         """
         if self._upload is not None:
             self._upload.result()

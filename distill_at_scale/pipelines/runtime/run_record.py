@@ -1,4 +1,4 @@
-"""How a run went: what every verb writes beside its result."""
+"""The record of a run, which every verb writes beside its result."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ NAME = "run.json"
 
 
 def versions() -> dict[str, str]:
-    """Versions of this package and of what its results may depend on."""
+    """Returns the versions of this package and of the packages on which its results may depend."""
     names = ("ray", "torch", "numpy", "scipy", "polars", "pyarrow")
     found = {name: importlib.metadata.version(name) for name in names}
     return {"distill_at_scale": distill_at_scale.__version__, "python": platform.python_version(), **found}
 
 
 def made_with() -> dict[str, str]:
-    """Versions of what the bytes of a dataset depend on; its manifest names them."""
+    """Returns the versions of the packages on which the bytes of a dataset depend, for its manifest."""
     found = versions()
     return {name: found[name] for name in ("distill_at_scale", "polars", "pyarrow")}
 
@@ -74,7 +74,7 @@ class RunRecord:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything known by now, as JSON."""
+        """Returns the record so far, for JSON."""
         return {
             "verb": self.verb,
             "config": redacted(self.config),
@@ -93,10 +93,10 @@ class RunRecord:
 
 
 def read(uri: str) -> dict[str, Any]:
-    """The record of the run that made the folder ``uri``.
+    """Reads the record of the run that made the folder ``uri``.
 
     Raises:
-        DamagedFileError: missing or altered.
+        DamagedFileError: The file is missing or damaged.
     """
     file, fix = storage.join(uri, NAME), "run the command that made the folder again, with --overwrite"
     with recorded.missing_is_damage(file, fix):

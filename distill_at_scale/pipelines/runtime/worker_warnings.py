@@ -1,4 +1,4 @@
-"""What the package warns of on workers, brought to the driver: nobody reads a worker's own log."""
+"""Forwards warnings of the package from workers to the driver, since workers' logs are rarely read."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _Listener(logging.Handler):
 
 @contextlib.contextmanager
 def overhear() -> Iterator[list[str]]:
-    """The warnings of this process while the block runs."""
+    """Collects the warnings of this process during the block."""
     listener = _Listener()
     _LOGGER.addHandler(listener)
     try:
@@ -30,6 +30,6 @@ def overhear() -> Iterator[list[str]]:
 
 
 def repeat(heard: Iterable[str]) -> None:
-    """Warns again, here."""
+    """Logs the warnings in this process."""
     for sentence in heard:
         _LOGGER.warning("%s", sentence)

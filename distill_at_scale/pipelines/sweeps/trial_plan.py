@@ -1,4 +1,4 @@
-"""The trials of a sweep: what is known of each before it runs, and its row in `trials.parquet` once it has ended."""
+"""The trials of a sweep: their description before they run, and their rows in `trials.parquet` after they end."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Source:
     """The data that a trial's model is fitted on.
 
     Attributes:
-        method, budget, seed: how it was made; ``FULL`` with budget 1 for the whole dataset.
-        made: the small dataset; None while it is not there.
-        failed: why it could not be made, or "".
+        method, budget, seed: Origin of the data; ``FULL`` with budget 1 for the whole dataset.
+        made: Small dataset; None while it does not exist.
+        failed: Reason why it could not be made, or "".
     """
 
     method: str
@@ -35,7 +35,7 @@ class PlannedTrial:
     """One model on one source.
 
     Attributes:
-        task: the fit and its evaluation; None where the source is not there.
+        task: Fit and evaluation; None if the source does not exist.
     """
 
     source: Source
@@ -81,11 +81,11 @@ def sources(
     made: Mapping[str, Sequence[SmallDataset] | None],
     failed: Mapping[str, str],
 ) -> list[Source]:
-    """What models are fitted on: everything, once for each seed, then every small dataset of ``jobs``.
+    """Returns the training data: the full dataset once per seed, then every small dataset of ``jobs``.
 
     Args:
-        made: by the jobs' keys, the small datasets that are there, or could not be made.
-        failed: by the jobs' keys, why they failed in this run.
+        made: Key of a job -> its small datasets, made or impossible.
+        failed: Key of a job -> reason of its failure in this run.
     """
     manifest = full.manifest
     whole = SmallDataset(
@@ -117,7 +117,7 @@ def plan_trials(
     output: str,
     learns: Callable[[str, str], bool],
 ) -> list[PlannedTrial]:
-    """Every model on every source that it can learn from.
+    """Returns the trials of every model on every source on which it can be trained.
 
     Args:
         settings: Settings of the models, by name.

@@ -21,12 +21,12 @@ _GAP, _TIMES = "  ", 6
 
 
 class TrialTable:
-    """What is known of the trials of one part of a sweep.
+    """State of the trials of one part of a sweep.
 
     Attributes:
         name: Name of the part.
-        total: trials in all.
-        best_by: the number by which a trial is better than another; None: they are not compared.
+        total: Total number of trials.
+        best_by: Metric by which trials are compared; None: they are not compared.
     """
 
     def __init__(self, name: str, total: int, done: int = 0, best_by: str | None = None) -> None:
@@ -85,7 +85,7 @@ class TrialTable:
         """The state, what matters most first."""
         parts = [f"{self._done}/{self.total} done", f"{len(self._running)} running"]
         if signals.pending():
-            # It takes some seconds until every trial has ended.
+            # Ending all trials takes some seconds.
             parts.insert(0, "stopping")
         if self._failed:
             parts.append(f"{self._failed} failed")

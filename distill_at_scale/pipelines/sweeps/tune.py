@@ -1,9 +1,9 @@
-"""tuning: many trials under Ray Tune, each a function of its own description, none of which takes the others down;
-and searches, whose trials Optuna makes up and ASHA stops early.
+"""Ray Tune: runs many independent trials, in which a failure does not affect the others; and hyper-parameter searches,
+whose trials Optuna proposes and ASHA stops early.
 
-Tune schedules, restarts the trials whose workers died, keeps the time budget and logs to TensorBoard (`mlflow_runs`
-to MLflow). What a trial found is written down by the trial itself, so nothing here needs to be restored: a run that
-goes on is given the trials that are left.
+Tune schedules trials, restarts those whose workers died, enforces the time budget and logs to TensorBoard
+(`mlflow_runs` to MLflow). Each trial records its own result, so Tune's state need not be restored: a resumed run
+receives the remaining trials.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ def computing(gpu: bool) -> Resources:
 
 @dataclass(frozen=True)
 class Trial:
-    """One thing to be done.
+    """One trial.
 
     Attributes:
-        key: tells it apart; also the name of its folder of logs.
-        work: gives what is worth logging; picklable, must be safe to run twice.
-        resources: that are held while it runs. Without a CPU it is a driver, whose own tasks do the work.
-        labels: shown in the table of running trials.
-        params: hyper-parameters in TensorBoard; the labels where there are none.
+        key: Unique key; also the name of its log folder.
+        work: Function that returns the values to log; picklable, and safe to run twice.
+        resources: Resources that it holds while it runs. Without a CPU it is a driver, whose tasks do the work.
+        labels: Labels in the trial table.
+        params: Hyper-parameters in TensorBoard; default: the labels.
     """
 
     key: str
@@ -80,17 +80,17 @@ def run_trials(
     at_once: int | None,
     deadline: float | None,
 ) -> None:
-    """Runs trials, as many at once as the cluster has room for. Needs a Ray session.
+    """Runs trials, as many at once as the cluster's resources allow. Needs a Ray session.
 
     Args:
-        trials: in the order in which they should begin.
-        board: shows how far it is.
-        on_done: told, in this process, the key of each trial that ended, and why it failed or "".
-        on_start: told, in this process, the key of each trial that starts, and again where its worker had died.
-        output: folder for the logs, which lie in ``tensorboard/``.
-        at_once: running trials at most; None: as many as their resources allow. Tune ends and starts processes between
-            trials when it may not look ahead, so leave it out wherever trials hold CPUs.
-        deadline: by :func:`time.time`; what runs then is stopped, and counts as not done.
+        trials: Trials, in the order in which they should start.
+        board: Trial table that shows the progress.
+        on_done: Called in this process with the key of each trial that ended, and the reason of its failure or "".
+        on_start: Called in this process with the key of each trial that starts, also after a restart.
+        output: Folder for the logs, in ``tensorboard/``.
+        at_once: Maximum number of running trials; None: as many as their resources allow. With a limit, Tune restarts
+            processes between trials, so set none if trials hold CPUs.
+        deadline: Time (:func:`time.time`) at which running trials are stopped; they count as not done.
     """
     if not trials or (deadline is not None and time.time() >= deadline):
         return
@@ -152,18 +152,18 @@ def run_search(
     about: Mapping[str, Any],
     seed: int,
 ) -> list[Tried]:
-    """Searches for good settings: Optuna's TPE makes them up, ASHA stops those that fall behind. Needs a Ray session.
+    """Searches settings: Optuna's TPE proposes them, and ASHA stops unpromising trials. Needs a Ray session.
 
     Args:
-        learn: ``learn(settings, tell)`` trains with some settings on one CPU and calls ``tell(metric)`` once a round;
+        learn: ``learn(settings, tell)`` trains with settings on one CPU and calls ``tell(metric)`` once per round;
             picklable.
-        space: ranges of the settings.
-        first: those tried first: the defaults.
-        board: shows how far it is.
-        trials: how many settings are tried.
+        space: Ranges of the settings.
+        first: Settings of the first trial: the defaults.
+        board: Trial table that shows the progress.
+        trials: Number of settings to try.
         rounds: Number of rounds of a trial that is not stopped.
-        lanes: trials at once.
-        output, deadline: as in :func:`run_trials`.
+        lanes: Number of concurrent trials.
+        output, deadline: As for :func:`run_trials`.
         runs: MLflow runs, one for each trial.
         about: Parameters of these runs, besides the settings.
         seed: Seed of the sampled settings.
@@ -220,7 +220,7 @@ def _searched(
     sign: int,
 ) -> None:
     """What a worker does in a search."""
-    # The best round is the one that would be kept; a trial that fails before the first has the worst that can be.
+    # A trial is as good as its best round; one that fails before the first round has the worst possible metric.
     best, rounds = -_WORST, 0
 
     def on_progress(metric: float) -> None:
@@ -298,7 +298,7 @@ _gates_passed: set[str] = set()
 
 
 def _pass(gate: Any) -> None:
-    """Waits at a gate, once in the life of this process."""
+    """Waits at a start barrier, once per process."""
     name = gate._actor_id.hex()
     if name in _gates_passed:
         return
@@ -309,7 +309,7 @@ def _pass(gate: Any) -> None:
 
 
 def _trial(config: dict[str, Any], trials: Mapping[str, Trial], gate: Any) -> None:
-    """What a worker does. A failure of the trial's own is reported, not raised: it would come again."""
+    """Runs a trial on a worker. The trial's own failure is reported, not raised, since it would recur."""
     _pass(gate)
     try:
         found = dict(trials[config["trial"]["key"]].work())
