@@ -55,10 +55,10 @@ def compare(
 ) -> Comparison:
     """Fits every model on the full and on every small dataset and compares them on the full one's test rows.
 
-    A user's history is that of the full dataset in both cases: what was left out is training data, not what the
-    service knows of a user when it is asked. Fits that leave room for others run side by side, one task each; the
-    models are not kept, what they measure is, so that a comparison that was interrupted goes on where it was, and
-    one with more datasets or models takes up what is known.
+    A user's history is that of the full dataset in both cases: sampling removes training data, not what a service knows
+    about a user at serving time. Fits that leave resources for others run in parallel, one task each. The models are
+    not kept, but their results are: an interrupted comparison resumes, and one with more datasets or models reuses
+    them.
 
     Args:
         data: Full dataset.
@@ -75,7 +75,8 @@ def compare(
             is connected to, else a local Ray on this machine.
 
     Raises:
-        DasError: unknown model or setting, a dataset that is not part of the full one, a metric that is not measured.
+        SettingError: A model or setting is unknown, or a metric is not measured.
+        DasError: A dataset was not made from the full one.
     """
 @overload
 def compare(config: CompareConfig, /, **changes: Any) -> Comparison: ...
@@ -143,7 +144,7 @@ def doctor(
     storage: Address | None = None,
     address: str | None = None,
 ) -> list[Check]:
-    """All checks, in the order in which they are best mended.
+    """Runs all checks; they are ordered such that failures are best fixed from the top.
 
     With ``address`` a running Ray cluster is looked at, without it whether Ray starts here; with ``storage`` a
     probe file is written below that folder.
@@ -169,12 +170,12 @@ def evaluate(
     resample: bool = False,
     address: str | None = None,
 ) -> Evaluation:
-    """Measures a fitted model; see :class:`~distill_at_scale.config.EvaluateConfig` for the settings.
+    """Evaluates a fitted model; see :class:`~distill_at_scale.config.EvaluateConfig` for the settings.
 
         das.evaluate(dataset, das.models.Ease(lam=400).fit(dataset)).metrics["ndcg@10"]
 
-    The model may be in memory only. A user's input is the train rows for the validation split, and train and
-    validation rows for the test split; those items are masked, all others are ranked.
+    The model may be in memory. A user's input is the train rows for the validation split, and the train and validation
+    rows for the test split; these items are masked, and all others are ranked.
 
     Args:
         data: Dataset with the held-out rows.
@@ -189,7 +190,7 @@ def evaluate(
             is connected to, else a local Ray on this machine.
 
     Raises:
-        DasError: no dataset or model, a model of another item numbering, a split without rows.
+        DasError: The dataset or model does not exist, the model has another item numbering, or the split has no rows.
     """
 @overload
 def evaluate(config: EvaluateConfig, /, **changes: Any) -> Evaluation: ...
@@ -315,8 +316,8 @@ def fit(
 ) -> FitResult:
     """Fits a model and saves it; see :class:`~distill_at_scale.config.FitConfig` for the settings.
 
-    The rows are read by the workers that fit, never by the driver. A worker alone gets all CPUs of one node.
-    A training that was killed goes on from its last checkpoint when the same command runs again.
+    The workers read the rows, never the driver. A single worker gets all CPUs of one node. A killed training resumes
+    from its last checkpoint when the same command is run again.
 
     Args:
         data: Dataset, or synthetic dataset, to fit on.
@@ -339,7 +340,10 @@ def fit(
             is connected to, else a local Ray on this machine.
 
     Raises:
-        DasError: no dataset, unknown model or setting, too little memory, an output that exists.
+        SettingError: The model or a setting is unknown or wrong.
+        NotEnoughMemoryError: The fit needs more memory than there is.
+        OutputExistsError: The output exists.
+        DasError: The dataset does not exist, or the training failed.
     """
 @overload
 def fit(config: FitConfig, /, **changes: Any) -> FitResult: ...
@@ -410,7 +414,8 @@ def genie_train(
             is connected to, else a local Ray on this machine.
 
     Raises:
-        DasError: no sweep, a dataset that is gone or has changed, too few datasets, an output that exists.
+        DasError: A sweep or its dataset is missing, a dataset has changed, or there are too few datasets.
+        OutputExistsError: The output exists.
     """
 @overload
 def genie_train(config: GenieTrainConfig, /, **changes: Any) -> GenieResult: ...
