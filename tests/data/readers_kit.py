@@ -25,3 +25,10 @@ def read_log(*paths, want_split=False, **options):
     """Good and bad rows of the log at ``paths``."""
     schema, fragments, _ = plan_log(LogOptions(input=[str(path) for path in paths], **options), want_split)
     return read_all(schema, fragments)
+
+
+def read_noticed(*paths, **options):
+    """Good and bad rows, and what planning noticed as one text."""
+    schema, fragments, estimate = plan_log(LogOptions(input=[str(path) for path in paths], **options))
+    good, bad = read_all(schema, fragments)
+    return good, bad, "\n".join(map(str, estimate.noticed))

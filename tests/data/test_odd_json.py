@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,3 +90,40 @@ def test_arrays_and_wrapped_rows_are_named_with_what_converts_them(tmp_path: Pat
         read(write(tmp_path, {"data": rows, "n": 1}))
     with pytest.raises(DasError, match=r"jq -c \. FILE"):
         read(write(tmp_path, json.dumps(rows[0], indent=1)))
+
+
+def objects(n: int, late: dict[str, Any], start: int) -> str:
+    """JSON lines; those from ``start`` on have more keys."""
+    rows = [
+        {"user_id": k // 4, "item_id": k % 4, "ts": 1_600_000_000 + k, **(late if k >= start else {})} for k in range(n)
+    ]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize("key", ["rating", "Stars", "overall"])
+def test_a_column_that_comes_late_in_json_is_not_lost(tmp_path: Path, key: str) -> None:
+    path = write(tmp_path, objects(1300, {key: 4, "text": '"rating"'}, 1200))
+    with pytest.raises(DasError, match=f"an object has '{key}'.*--map rating={key} .*--map rating= "):
+        read(path)
+    good, bad, _ = read(path, map={"rating": ""})
+    assert (good.height, bad.height, good.columns) == (1300, 0, ["user_id", "item_id", "timestamp"])
+    good, bad, _ = read(path, map={"rating": key})
+    assert (good.height, bad.height) == (100, 1200)
+    # A text that looks like a key, or a key inside another object, is none.
+    path = write(tmp_path, objects(1300, {"about": {"rating": 1}, "text": '"rating"'}, 1200))
+    assert read(path)[0].height == 1300
+
+
+def test_lines_of_python_are_named_with_what_converts_them(tmp_path: Path) -> None:
+    text = "".join(f"{{u'username': u'p{k}', u'product_id': u'{k}', u'hours': 1.5}}\n" for k in range(9))
+    path = write(tmp_path, text)
+    with pytest.raises(DasError, match="Python dictionaries, not JSON") as error:
+        read(path)
+    command = re.search(r"`(.*) < FILE.json > FILE.jsonl`", str(error.value))
+    assert command
+    with open(path) as source, open(tmp_path / "converted.jsonl", "w") as target:
+        subprocess.run(
+            ["bash", "-c", command[1].replace("python", sys.executable, 1)], stdin=source, stdout=target, check=True
+        )
+    good, bad, _ = read(tmp_path / "converted.jsonl", map={"user_id": "username", "item_id": "product_id"})
+    assert (good.height, bad.height) == (9, 0)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -347,29 +344,7 @@ def test_sequences_say_what_they_take_for_time(tmp_path: Path) -> None:
     assert said(noticed, "sorted by id") == []
 
 
-# -- JSON lines, lists, Python ------------------------------------------------------------------------------------
-
-
-def objects(n: int, late: dict[str, Any], start: int) -> str:
-    """JSON lines; those from ``start`` on have more keys."""
-    rows = [
-        {"user_id": k // 4, "item_id": k % 4, "ts": 1_600_000_000 + k, **(late if k >= start else {})} for k in range(n)
-    ]
-    return "".join(json.dumps(row) + "\n" for row in rows)
-
-
-@pytest.mark.parametrize("key", ["rating", "Stars", "overall"])
-def test_a_column_that_comes_late_in_json_is_not_lost(tmp_path: Path, key: str) -> None:
-    path = write(tmp_path, objects(1300, {key: 4, "text": '"rating"'}, 1200), "log.jsonl")
-    with pytest.raises(DasError, match=f"an object has '{key}'.*--map rating={key} .*--map rating= "):
-        read(path)
-    good, bad, _ = read(path, map={"rating": ""})
-    assert (good.height, bad.height, good.columns) == (1300, 0, ["user_id", "item_id", "timestamp"])
-    good, bad, _ = read(path, map={"rating": key})
-    assert (good.height, bad.height) == (100, 1200)
-    # A text that looks like a key, or a key inside another object, is none.
-    path = write(tmp_path, objects(1300, {"about": {"rating": 1}, "text": '"rating"'}, 1200), "log.jsonl")
-    assert read(path)[0].height == 1300
+# -- lists ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("items", ["N5 N15", "5,15,25", "['B01', 'B02']", "12|13"])
@@ -385,18 +360,3 @@ def test_lists_where_one_id_belongs_are_refused(tmp_path: Path, items: str) -> N
 def test_ids_with_blanks_are_no_lists(tmp_path: Path, item: str) -> None:
     good, _, _ = read(write(tmp_path, "user\titem\n" + f"u1\t{item}\n" * 9))
     assert good[0, "item_id"] == item
-
-
-def test_lines_of_python_are_named_with_what_converts_them(tmp_path: Path) -> None:
-    text = "".join(f"{{u'username': u'p{k}', u'product_id': u'{k}', u'hours': 1.5}}\n" for k in range(9))
-    path = write(tmp_path, text, "steam.json")
-    with pytest.raises(DasError, match="Python dictionaries, not JSON") as error:
-        plan(path)
-    command = re.search(r"`(.*) < FILE.json > FILE.jsonl`", str(error.value))
-    assert command
-    with open(path) as source, open(tmp_path / "log.jsonl", "w") as target:
-        subprocess.run(
-            ["bash", "-c", command[1].replace("python", sys.executable, 1)], stdin=source, stdout=target, check=True
-        )
-    good, bad, _ = read(str(tmp_path / "log.jsonl"), map={"user_id": "username", "item_id": "product_id"})
-    assert (good.height, bad.height) == (9, 0)

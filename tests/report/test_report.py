@@ -6,26 +6,21 @@ import base64
 import hashlib
 import html
 import json
-import math
 import re
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
 import pytest
 import report_kit as kit
 
 from distill_at_scale import cli, report
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DasError
-from distill_at_scale.genie.trials import as_trials, cells
-from distill_at_scale.pipelines import recommend as pipelines_recommend
-from distill_at_scale.pipelines.report import Cell, ReportResult, best_cell, front, gather
+from distill_at_scale.pipelines.report import ReportResult
 from distill_at_scale.report.html import headline
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
-from dataset_kit import write_dataset
 
 VOID = {"meta", "br", "input"}
 METRICS = ("ndcg@10", "hr@10", "psp@10", "ndcg@100", "hr@100", "psp@100")
@@ -208,43 +203,6 @@ def test_the_transfer_matrix_has_each_model(result: ReportResult) -> None:
             assert shown[cell.method] == ["–" if share is None else f"{100 * share:.1f} %" for share in known]
 
 
-@pytest.mark.parametrize(
-    ("keep", "method", "budget", "enough"),
-    [(0.5, "sketch", 0.02, True), (0.85, "head_users", 0.02, True), (0.999, "head_users", 0.3, False)],
-)
-def test_the_smallest_that_keeps_enough_is_recommended(
-    tmp_path: Path, keep: float, method: str, budget: float, enough: bool
-) -> None:
-    """On ease and infinite_ae, which all methods serve; sketch keeps .75 there at the smallest budget by the rule."""
-    methods = tuple(name for name in kit.STRENGTHS if keep > 0.5 or name != "head_users")
-    sweep = kit.write_sweep(tmp_path / "sweep", kit.rows(methods))
-    found = report.write_report(sweep=sweep, output=str(tmp_path / "report.html"), keep=keep)
-    assert found.recommended is not None
-    assert (found.recommended.method, found.recommended.budget) == (method, budget)
-    assert (found.recommended.kept >= keep) is enough
-    made = f"sample --data s3://bucket/data --sampler {method} --budget {budget:g} --output samples"
-    if method == "sketch":
-        made = "distill --data s3://bucket/data --method sketch --users 20 --output distilled"
-    assert found.command == f"das {made}"
-    assert ("No method keeps 99.9 %; the closest" in headline(found)) is not enough
-    assert headline(found) in Path(found.uri).read_text().replace("&quot;", '"')
-
-
-def test_the_safe_side_is_named_where_it_is_another(tmp_path: Path) -> None:
-    """What keeps enough by its mean need not do so by its whole interval."""
-    sweep = kit.write_sweep(tmp_path / "sweep", kit.rows(("head_users",), seeds=5, noise=0.05))
-    results = [
-        report.write_report(sweep=sweep, output=str(tmp_path / "report.html"), keep=keep) for keep in (0.5, 0.88, 0.95)
-    ]
-    told = [headline(one).partition(". ")[2] for one in results]
-    for one in results:
-        above = [cell for cell in one.cells if cell.new_low is not None and cell.new_low >= one.keep]
-        assert one.safe == min(above, key=lambda cell: cell.budget, default=None)
-    assert told[0] == "Its whole interval for a new sample lies above 50 %."
-    assert "The safe choice is" in told[1]
-    assert "No method's whole interval for a new sample lies above 95 %." in told[2]
-
-
 def test_no_cell_of_one_seed_is_safe(tmp_path: Path) -> None:
     sweep = kit.write_sweep(tmp_path / "sweep", kit.rows(("head_users",), seeds=1, noise=0.001))
     found = report.write_report(sweep=sweep, output=str(tmp_path / "report.html"), keep=0.5)
@@ -257,87 +215,6 @@ def test_no_cell_of_one_seed_is_safe(tmp_path: Path) -> None:
         "method", "budget", "rows", "share of rows", "kept", "90 % interval", "a new sample", "models", "seeds", of=6
     )
     assert all(row[5].endswith("%, users only") and row[6] == "–" for row in rows)
-
-
-def test_of_two_that_keep_enough_the_smaller_one_is_taken() -> None:
-    small, large = _cell(budget=0.1, kept=0.96), _cell(budget=0.3, kept=0.99)
-    assert best_cell([large, small], 0.95) is small
-    assert best_cell([large, small], 0.97) is large
-    assert best_cell([large, small], 1.5) is large
-    assert best_cell([], 0.5) is None
-    # One that is measured on other models comes after those that are compared.
-    assert best_cell([large, small.model_copy(update={"common": False})], 0.95) is large
-
-
-@pytest.mark.parametrize("keep", [0.3, 0.7, 0.9, 0.96, 0.999])
-def test_the_page_and_the_command_recommend_the_same(tmp_path: Path, keep: float) -> None:
-    """Of methods that keep what is drawn for them, one of which not all models learn from; seed 5."""
-    user = [(u, (u + k) % 5, 1.0, k, (0, 0, 1, 2)[k]) for u in range(4) for k in range(4)]
-    dataset = write_dataset(tmp_path / "data", [user], [4], 5)
-    known = {"uri": dataset.uri, "fingerprint": dataset.manifest.fingerprint}
-    rng = np.random.default_rng(5)
-    methods = ("random", "head_users", "sketch")
-    drawn = {(method, budget): rng.uniform(0.2, 1.1) for method in methods for budget in kit.BUDGETS}
-    trials = [
-        {**row, "fingerprint": dataset.manifest.fingerprint, "resampled": None}
-        | {"ndcg@10": row["ndcg@10"] * drawn.get((row["method"], row["budget"]), 1.0)}
-        for row in kit.rows(methods, seeds=1)
-    ]
-    sweep = kit.write_sweep(tmp_path / "sweep", trials)
-    storage.write_json(f"{sweep}/sweep.json", {**storage.read_json(f"{sweep}/sweep.json"), "data": known})
-    shown = report.write_report(sweep=sweep, output=str(tmp_path / "report.html"), keep=keep)
-    told = pipelines_recommend.recommend(data=dataset.uri, sweep=sweep, keep=keep)
-    assert shown.recommended is not None
-    assert (shown.recommended.method, shown.recommended.budget) == (told.options[0].method, told.options[0].budget)
-    assert (shown.recommended.kept >= keep) == told.met
-
-
-def _cell(budget: float, kept: float, n_models: int = 2, **costs: float) -> Cell:
-    cost = {"make_cpu_s": 1.0, "fit_cpu_s": 1.0, "fit_full_cpu_s": 2.0, **costs}
-    empty = dict.fromkeys(("rows", "bytes", "tau", "tau_low", "tau_high"))
-    return Cell(
-        method="m", budget=budget, share=budget, kept=kept, kept_low=None, kept_high=None, kept_by_model={},
-        n_seeds=1, n_models=n_models, **empty, **cost,
-    )  # fmt: skip
-
-
-def test_the_front_by_its_definition() -> None:
-    """A point is on it when no other is as good in both and better in one; seed 3, coarse, so that ties occur."""
-    rng = np.random.default_rng(3)
-    for _ in range(50):
-        points = [(float(cost), float(quality)) for cost, quality in rng.integers(0, 8, size=(12, 2))]
-        beaten = {
-            k
-            for k, (cost, quality) in enumerate(points)
-            if any(c <= cost and q >= quality and (c, q) != (cost, quality) for c, q in points)
-        }
-        expected = {point for k, point in enumerate(points) if k not in beaten}
-        found = [points[k] for k in front(points)]
-        assert set(found) == expected
-        assert len(found) == len(expected)
-        assert found == sorted(found)
-    assert front([(None, 9.0), (1.0, 2.0)]) == [1]
-
-
-@pytest.mark.parametrize(("make", "fit", "full"), [(10.0, 1.0, 4.0), (0.0, 3.0, 4.0), (7.0, 4.0, 4.0), (7.0, 5.0, 4.0)])
-def test_break_even_by_its_definition(make: float, fit: float, full: float) -> None:
-    """Rounds are counted one by one until the small data's total is no larger."""
-    cell = _cell(0.1, 0.9, make_cpu_s=make, fit_cpu_s=fit, fit_full_cpu_s=full)
-    first = next((n for n in range(1000) if make + n * fit <= n * full), None)
-    if full <= fit:
-        assert cell.pays_after is None
-        assert first is None
-    else:
-        assert cell.pays_after is not None
-        assert first == math.ceil(cell.pays_after)
-
-
-def test_fronts_are_marked_in_what_is_gathered() -> None:
-    found = gather(cells(as_trials(kit.rows(noise=0.0))))
-    cheap = {(cell.method, cell.budget) for cell in found if cell.cheap}
-    # head_users keeps most at every budget; random and temporal are a little cheaper, which counts at the smallest.
-    assert cheap == {("random", 0.02), ("temporal", 0.02), *(("head_users", budget) for budget in kit.BUDGETS)}
-    assert {cell.method for cell in found if cell.light} == {"head_users"}
 
 
 @pytest.mark.parametrize(
