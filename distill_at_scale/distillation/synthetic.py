@@ -9,7 +9,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -31,6 +32,8 @@ from distill_at_scale.facts import facts_html
 from distill_at_scale.models.base import Recommender
 from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.synthetic_rows import SyntheticRows
+
+T = TypeVar("T")
 
 FIX = "distill again"
 """Remedy for damage, as the end of a sentence."""
@@ -98,9 +101,7 @@ class SyntheticDataset:
             DamagedFileError: The file is missing or damaged.
         """
         self._expect("rows", "real-valued rows of users")
-        content = self._content(self.manifest.data)
-        with recorded.parsing(storage.join(self.uri, self.manifest.data.path), FIX):
-            found = safetensors.numpy.load(content)["rows"]
+        found: np.ndarray = self._parsed(lambda content: safetensors.numpy.load(content)["rows"])
         if found.shape != (self.n_users, self.n_items):
             raise DamagedFileError(
                 f"{self._place(ROWS)} has rows of shape {found.shape}, but the manifest says "
@@ -116,9 +117,7 @@ class SyntheticDataset:
             DamagedFileError: The file is missing or damaged.
         """
         self._expect("sequences", "latent sequences")
-        content = self._content(self.manifest.data)
-        with recorded.parsing(storage.join(self.uri, self.manifest.data.path), FIX):
-            found = dequantise(content)
+        found = self._parsed(dequantise)
         if (len(found), found.n_items) != (self.n_users, self.n_items):
             raise DamagedFileError(
                 f"{self._place(SEQUENCES)} has {len(found)} sequences over {found.n_items} items, but the manifest "
@@ -199,6 +198,12 @@ class SyntheticDataset:
     def _content(self, record: FileRecord) -> bytes:
         content: bytes = recorded.read_recorded(self.uri, record, FIX).to_pybytes()
         return content
+
+    def _parsed(self, parse: Callable[[bytes], T]) -> T:
+        """Returns what the file of rows or sequences holds; what a parser raises on it is damage."""
+        content = self._content(self.manifest.data)
+        with recorded.parsing(storage.join(self.uri, self.manifest.data.path), FIX):
+            return parse(content)
 
     def _place(self, path: str) -> str:
         return storage.join(storage.redact(self.uri), path)

@@ -20,7 +20,7 @@ import pyarrow.feather
 import pyarrow.orc
 import pyarrow.parquet as pq
 import pytest
-from readers_kit import read_log, read_noticed
+from readers_kit import read_all, read_log, read_noticed
 
 from distill_at_scale.data.readers import LogOptions, plan_log, tables
 from distill_at_scale.errors import DasError

@@ -116,7 +116,7 @@ def test_a_column_that_comes_late_in_json_is_not_lost(tmp_path: Path, key: str) 
 
 def test_lines_of_python_are_named_with_what_converts_them(tmp_path: Path) -> None:
     text = "".join(f"{{u'username': u'p{k}', u'product_id': u'{k}', u'hours': 1.5}}\n" for k in range(9))
-    path = write(tmp_path, text)
+    path = write(tmp_path, text.removesuffix("\n"))
     with pytest.raises(DasError, match="Python dictionaries, not JSON") as error:
         read(path)
     command = re.search(r"`(.*) < FILE.json > FILE.jsonl`", str(error.value))

@@ -194,30 +194,24 @@ def batch_rows(schema: pa.Schema, fragment: Fragment, columns: Iterable[str], ro
     return int(min(BATCH_ROWS, max(_LIST_ROWS, BATCH_ROWS / mean / 4)))
 
 
+def _is_any(dtype: pa.DataType, kinds: Iterable[str]) -> bool:
+    """Returns whether a type is of one of the kinds that ``pyarrow.types`` tests for, by their names."""
+    return any(getattr(pa.types, f"is_{kind}")(dtype) for kind in kinds)
+
+
 def is_list(dtype: pa.DataType) -> bool:
     """Returns whether each value is a list."""
-    return (
-        pa.types.is_list(dtype)
-        or pa.types.is_large_list(dtype)
-        or pa.types.is_fixed_size_list(dtype)
-        or pa.types.is_list_view(dtype)
-        or pa.types.is_large_list_view(dtype)
-    )
+    return _is_any(dtype, ("list", "large_list", "fixed_size_list", "list_view", "large_list_view"))
 
 
 def is_bytes(dtype: pa.DataType) -> bool:
     """Returns whether values are bytes."""
-    return (
-        pa.types.is_binary(dtype)
-        or pa.types.is_large_binary(dtype)
-        or pa.types.is_binary_view(dtype)
-        or pa.types.is_fixed_size_binary(dtype)
-    )
+    return _is_any(dtype, ("binary", "large_binary", "binary_view", "fixed_size_binary"))
 
 
 def is_text(dtype: pa.DataType) -> bool:
     """Returns whether values are text, or bytes that may be text."""
-    strings = pa.types.is_string(dtype) or pa.types.is_large_string(dtype) or pa.types.is_string_view(dtype)
+    strings = _is_any(dtype, ("string", "large_string", "string_view"))
     return strings or is_bytes(dtype)
 
 

@@ -134,8 +134,10 @@ def fit_kernel(
             SharingCommunicator(communicator.device),
             on_progress if communicator.rank == 0 else None,
         )
-        fit = _fit_nystrom if solver == "nystrom" else _fit_pcg
-        fit(dataset, model, communicator, group.work, every, output, listener)
+        if solver == "nystrom":
+            _fit_nystrom(dataset, model, communicator, output, listener)
+        else:
+            _fit_pcg(dataset, model, communicator, group.work, every, output, listener)
 
     warm = functools.partial(warm_up, name, {"solver": solver})
     run_group(record, f"fit {name} by {solver}", group, work, warm)
@@ -166,8 +168,6 @@ def _fit_nystrom(
     dataset: Dataset,
     model: InfiniteAE,
     communicator: SharingCommunicator,
-    work: str,
-    every: int,
     output: str,
     on_progress: progress.OnProgress | None,
 ) -> None:
