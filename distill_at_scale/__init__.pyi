@@ -321,16 +321,17 @@ def fit(
 
     Args:
         data: Dataset, or synthetic dataset, to fit on.
-        model: Model to fit. In closed form: popularity, ease, svd_ae, infinite_ae. Trained by gradients: bias,
-            mf, neumf, mvae, svae, sasrec, gru4rec, lightgcn. On synthetic users: infinite_ae, ease, mf, mvae; on
-            synthetic sequences: sasrec, gru4rec. Or your own, as package.module:Class.
+        model: Model to fit. In closed form: popularity, ease, svd_ae, als, infinite_ae. Trained by gradients:
+            bias, mf, elsa, neumf, mvae, svae, sasrec, gru4rec, lightgcn. For large catalogues: als, elsa. On
+            synthetic users: infinite_ae, ease, mf, mvae; on synthetic sequences: sasrec, gru4rec. Or your own, as
+            package.module:Class.
         output: Folder or storage URI for the fitted model.
         set: Settings of the model, such as lam=5; `das settings MODEL` lists them. Default: {}.
         solver: Solver of infinite_ae: exact (memory for users × users), pcg (the same answer with less memory),
             nystrom (an approximation by landmarks), or auto, which chooses by users, items, memory and workers
             and says why. Default: auto.
-        workers: Number of workers that fit together, each on its own shards (for models trained by gradients, and
-            for infinite_ae with solver pcg or nystrom). Default: 1.
+        workers: Number of workers that fit together, each on its own shards (for models trained by gradients, for
+            als, and for infinite_ae with solver pcg or nystrom). Default: 1.
         gpu: Fit on a GPU of the cluster; with several workers, on one GPU each. Default: False.
         checkpoint_every: Steps between checkpoints. Default: one checkpoint after each pass over the rows.
         keep_checkpoints: Number of the newest checkpoints to keep while fitting; all are removed once the model

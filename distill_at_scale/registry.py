@@ -61,6 +61,8 @@ MODELS: Registry[Any] = Registry(
         "popularity": "models.popularity:Popularity",
         "ease": "models.ease:Ease",
         "svd_ae": "models.svd_ae:SvdAE",
+        "als": "models.als:Als",
+        "elsa": "models.elsa:Elsa",
         "infinite_ae": "models.infinite_ae:InfiniteAE",
         "bias": "models.bias:Bias",
         "mf": "models.mf:MF",

@@ -100,9 +100,9 @@ class FitConfig(ClusterConfig):
     data: str
     """Dataset, or synthetic dataset, to fit on."""
     model: Model
-    """Model to fit. In closed form: popularity, ease, svd_ae, infinite_ae. Trained by gradients: bias, mf, neumf, mvae,
-    svae, sasrec, gru4rec, lightgcn. On synthetic users: infinite_ae, ease, mf, mvae; on synthetic sequences: sasrec,
-    gru4rec. Or your own, as package.module:Class."""
+    """Model to fit. In closed form: popularity, ease, svd_ae, als, infinite_ae. Trained by gradients: bias, mf, elsa,
+    neumf, mvae, svae, sasrec, gru4rec, lightgcn. For large catalogues: als, elsa. On synthetic users: infinite_ae,
+    ease, mf, mvae; on synthetic sequences: sasrec, gru4rec. Or your own, as package.module:Class."""
     output: str
     """Folder or storage URI for the fitted model."""
     set: dict[str, Any] = Field(default_factory=dict)
@@ -112,8 +112,8 @@ class FitConfig(ClusterConfig):
     approximation by landmarks), or auto, which chooses by users, items, memory and workers and says why. Default:
     auto."""
     workers: int = Field(1, ge=1)
-    """Number of workers that fit together, each on its own shards (for models trained by gradients, and for infinite_ae
-    with solver pcg or nystrom)."""
+    """Number of workers that fit together, each on its own shards (for models trained by gradients, for als, and for
+    infinite_ae with solver pcg or nystrom)."""
     gpu: bool = False
     """Fit on a GPU of the cluster; with several workers, on one GPU each."""
     checkpoint_every: int | None = Field(None, ge=1)

@@ -93,6 +93,104 @@ class SvdAE(_SvdAE):
     ) -> None: ...
 
 
+from distill_at_scale.models.als import Als as _Als
+
+
+class Als(_Als):
+    """Minimises Σ_(u,i) in rows (p_u·q_i − 1)² + α Σ_all (p_u·q_i)² + λ (Σ_u #u^ν ‖p_u‖² + Σ_i #i^ν ‖q_i‖²).
+
+    #u = n_u + α · items and #i = n_i + α · users are frequencies. Scores are p_u·q_i, where p_u is the optimum for the
+    user's history: users have no stored vectors, so new ones are served as known ones are. A half step solves every
+    user exactly; item vectors are solved exactly, or by blocks of dimensions one after another (``block``).
+
+    Source: Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets" (ICDM 2008); the frequencies
+    are those of Rendle, Krichene, Zhang, Koren, "Revisiting the performance of iALS on item recommendation benchmarks"
+    (RecSys 2022), equations 3 and 4; the blocks those of Rendle, Krichene, Zhang, Koren, "iALS++: speeding up matrix
+    factorization with subspace optimization" (2021).
+
+    Practical limits: any number of users, and as many items as memory holds vectors for: 10 million items of 128
+    numbers take about 16 GiB, with blocks of 16. Rows are streamed; workers exchange the items' sums.
+
+    Args:
+        dim: Width of the vectors. Default: 64.
+        lam: λ, weight of the regularisation; None: selected on validation rows. Default: None.
+        grid: Values of λ tried on validation rows; the search continues beyond an edge that is best. Default:
+            (0.001, 0.003, 0.01, 0.03).
+        metric: Validation metric by which λ is selected. Default: 'ndcg@10'.
+        alpha: α, weight of a pair that is not in the rows, relative to one that is. Default: 0.1.
+        exponent: ν, exponent of the frequency by which λ is scaled: λ (n + α N)^ν for a user or item with n of N
+            rows. Default: 1.0.
+        epochs: Passes, each a half step of all users and one of all items. Default: 10.
+        block: Dimensions of the item vectors that are solved at once, by a pass over the rows for each block; a
+            small block needs less memory. Default: as many as fit into 1 GiB, but at least 16.
+        seed: Random seed of the initial item vectors. Default: 0.
+        device: Device for training; scoring uses a GPU if available, unless this is cpu. Default: 'auto'.
+    """
+    def __init__(
+        self,
+        config: ModelConfig | None = None,
+        *,
+        dim: int = 64,
+        lam: float | None = None,
+        grid: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03),
+        metric: str = 'ndcg@10',
+        alpha: float = 0.1,
+        exponent: float = 1.0,
+        epochs: int = 10,
+        block: int | None = None,
+        seed: int = 0,
+        device: Literal['auto', 'cpu', 'cuda'] = 'auto',
+    ) -> None: ...
+
+
+from distill_at_scale.models.elsa import Elsa as _Elsa
+
+
+class Elsa(_Elsa):
+    """Scores are x (A Aᵀ − I), with rows of A of length 1.
+
+    Minimises ‖x̂/‖x̂‖ − x/‖x‖‖² over users, where x̂ = x (A Aᵀ − I). ‖x̂‖ and ⟨x̂, x⟩ follow from AᵀA and the user's own
+    items (:func:`reconstruction_loss`), so that a step holds nothing of the size users × items.
+
+    Source: Vančura, Alves, Kasalický, Kordík, "Scalable linear shallow autoencoder for collaborative filtering"
+    (RecSys 2022), equations 4 and 7.
+
+    Practical limits: any number of users, and as many items as A and its optimizer have memory for: 10 million items of
+    128 numbers take about 37 GiB. A step takes time in proportion to items × dim²; use large batches for large
+    catalogues. A group of workers exchanges A's gradient at every step.
+
+    Args:
+        epochs: Maximum number of passes over the users; with validation rows, the best one counts. Default: 20.
+        patience: Epochs without a better validation metric after which training stops. Default: 3.
+        metric: Validation metric. Default: 'ndcg@10'.
+        validation_users: Maximum number of users, drawn by hash, on whom the metric is measured after each epoch.
+            Default: 50000.
+        batch_size: Users per step, over all workers. Default: 512.
+        learning_rate: Learning rate of Adam. Default: 0.01.
+        betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
+        weight_decay: Weight decay of Adam: this times each parameter is added to its gradient. Default: 0.0.
+        seed: Random seed. Default: 0.
+        device: Device for training; scoring uses a GPU if available, unless this is cpu. Default: 'auto'.
+        dim: Width of the item vectors. Default: 256.
+    """
+    def __init__(
+        self,
+        config: ModelConfig | None = None,
+        *,
+        epochs: int = 20,
+        patience: int = 3,
+        metric: str = 'ndcg@10',
+        validation_users: int = 50000,
+        batch_size: int = 512,
+        learning_rate: float = 0.01,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+        seed: int = 0,
+        device: Literal['auto', 'cpu', 'cuda'] = 'auto',
+        dim: int = 256,
+    ) -> None: ...
+
+
 from distill_at_scale.models.infinite_ae import InfiniteAE as _InfiniteAE
 
 

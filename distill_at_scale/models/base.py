@@ -72,6 +72,9 @@ class Recommender(Recommends):
     """Remedy for insufficient memory, as the end of a sentence."""
     by_gradients: ClassVar[bool] = False
     """Whether the model is trained step by step (a TorchRecommender), on any number of workers."""
+    by_passes: ClassVar[bool] = False
+    """Whether the model is fitted in closed form by passes over the rows (a StreamedRecommender), on any number of
+    workers."""
     solvers: ClassVar[tuple[str, ...]] = ()
     """Solvers of its setting ``solver``, some of which stream the rows on several workers; none for most models. A
     model that has them extends :class:`~distill_at_scale.models.infinite_ae.InfiniteAE`."""
@@ -128,7 +131,13 @@ class Recommender(Recommends):
     @classmethod
     @abstractmethod
     def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
-        """Returns the peak bytes for fitting ``n_rows`` rows of ``n_users`` users, beyond the rows themselves."""
+        """Returns the peak bytes for fitting ``n_users`` users, of whose rows ``n_rows`` are held at a time."""
+
+    @classmethod
+    def rows_held(cls, dataset: Dataset, workers: int = 1) -> int:
+        """Returns the most rows that one of several workers holds at a time, for :meth:`memory_needed`: all, unless the
+        model streams them."""
+        return dataset.n_rows
 
     @classmethod
     def check_memory(cls, n_users: int, n_items: int, n_rows: int, config: Any, available: int | None = None) -> None:
@@ -182,7 +191,7 @@ class Recommender(Recommends):
             return self._fit_checked(FitRows(data, validation, item_space), progress)
         if isinstance(data, Dataset) and validation is None:
             # Checked before the rows are read, since reading them may already exceed the memory.
-            self.check_memory(data.n_users, data.n_items, data.n_rows, self.config)
+            self.check_memory(data.n_users, data.n_items, self.rows_held(data), self.config)
             self._fit_dataset(data, progress)
             return self
         if isinstance(data, FitSource):

@@ -46,8 +46,8 @@ class Ease(Recommender):
     name: ClassVar[str] = "ease"
     Config: ClassVar[type[ModelConfig]] = EaseConfig
     memory_hint: ClassVar[str] = (
-        "drop rare items (--min-item), choose a model whose memory does not grow with items × items "
-        "(popularity, svd_ae), or use a machine with more memory"
+        "choose a model whose memory does not grow with items × items (elsa, als; svd_ae where all rows fit), drop "
+        "rare items (--min-item), or use a machine with more memory"
     )
     learns_from_rows: ClassVar[bool] = True
     config: EaseConfig

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
+from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models.training.batches import Batch, Examples, SetExamples
 from distill_at_scale.models.training.communicator import Communicator
@@ -119,6 +120,10 @@ class LightGCN(UserTableRecommender):
         if _over_all_items(config):
             return 4 * config.batch_size * n_items
         return 4 * config.batch_size * (1 + config.negatives) * config.dim
+
+    @classmethod
+    def rows_held(cls, dataset: Dataset, workers: int = 1) -> int:
+        return dataset.n_rows  # the graph's
 
     @classmethod
     def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:

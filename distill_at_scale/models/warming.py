@@ -31,7 +31,7 @@ def warm_up(name: str, settings: Mapping[str, Any] | None = None, *, synthetic: 
 
     Args:
         name: Name of the model.
-        settings: Settings of the fits to come; a model trained by gradients runs only one epoch.
+        settings: Settings of the fits to come; one trained by gradients or by passes runs only one epoch.
         synthetic: Whether the model will be fitted on rows of synthetic users, if it can be.
     """
     settings = dict(settings or {})
@@ -43,7 +43,7 @@ def warm_up(name: str, settings: Mapping[str, Any] | None = None, *, synthetic: 
     with contextlib.suppress(Exception):
         model = find_model(name)
         _read_a_table()
-        less = {"epochs": 1} if model.by_gradients else {}
+        less = {"epochs": 1} if model.by_gradients or model.by_passes else {}
         if synthetic and model.learns_from_rows:
             chosen = {"lam": 1.0} if "lam" in model.Config.model_fields else {}
             create_model(name, {**chosen, **settings, **less}).fit_rows(_synthetic_rows())

@@ -1,7 +1,7 @@
 """fit: a recommender learns from a dataset's train rows, or from synthetic users or sequences.
 
-Models in closed form are fitted on one node of the cluster; those trained by gradients go through `train`, on as
-many workers as asked for.
+Models in closed form are fitted on one node of the cluster; those trained by gradients go through `train`, and those
+that make passes over the rows through `fit_streamed`, on as many workers as asked for.
 """
 
 from __future__ import annotations
@@ -79,17 +79,19 @@ def fit(config: FitConfig) -> FitResult:
         from distill_at_scale.pipelines.training.kernel_fit import begun, check_asked, fit_kernel, plan_fit, say
 
         check_asked(config)
-    trained = model.by_gradients
-    if trained:
+    trained, by_passes = model.by_gradients, model.by_passes
+    if trained or by_passes:
         from distill_at_scale.pipelines.training.torch_fit import train, work_folder
-    if config.workers > 1 and not (trained or streamable):
+    if by_passes:
+        from distill_at_scale.pipelines.training.streamed_fit import fit_streamed
+    if config.workers > 1 and not (trained or by_passes or streamable):
         raise SettingError(f"{config.model} is solved in closed form by one worker; leave out --workers.")
     if is_synthetic(config.data):
         return _fit_synthetic(config)
     dataset = Dataset.open(config.data)
     output = storage.normalise(config.output)
     # If a run was killed after saving the model but before the cleanup, the same command finishes it.
-    unfinished = trained and storage.is_folder(work_folder(config, dataset, output))
+    unfinished = (trained or by_passes) and storage.is_folder(work_folder(config, dataset, output))
     if not (unfinished or (streamable and begun(config, dataset, output))):
         _refuse_model(output, config.overwrite)
     record = run_record.RunRecord("fit", config.model_dump(mode="json", exclude={"address", "overwrite"}))
@@ -107,6 +109,8 @@ def fit(config: FitConfig) -> FitResult:
         with progress.stage(f"fit {config.model}", _STEPS) as stage, progress.relay(stage, _STEPS) as on_progress:
             if trained:
                 train(record, config, dataset, output, on_progress)
+            elif by_passes:
+                fit_streamed(record, config, dataset, output, on_progress)
             elif solver != "exact":
                 fit_kernel(record, config, dataset, solver, output, on_progress)
             else:

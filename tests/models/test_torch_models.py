@@ -24,6 +24,7 @@ TRAINED = [name for name, model in MODELS.items() if issubclass(model, TorchReco
 SMALL: dict[str, dict[str, Any]] = {
     "bias": {},
     "mf": {"dim": 4},
+    "elsa": {"dim": 4},
     "neumf": {"dim": 4},
     "mvae": {"hidden": 8, "latent": 4},
     "svae": {"dim": 8, "hidden": 8, "latent": 4, "length": 5},

@@ -23,6 +23,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "popularity": {},
     "ease": {"grid": [10, 100]},
     "svd_ae": {"grid": [2, 4]},
+    "als": {"grid": [0.01, 0.1], "dim": 4, "epochs": 2},
+    "elsa": {"epochs": 2, "dim": 4},
     "infinite_ae": {"grid": [1, 10]},
     "bias": {"epochs": 3},
     "mf": {"epochs": 3, "dim": 4},

@@ -93,6 +93,11 @@ class ShardSource:
         return kept[1]
 
 
+def most_rows(dataset: Dataset, workers: int) -> int:
+    """Returns the rows, of all splits, of the largest piece that one of several workers reads by a ShardSource."""
+    return -(-max(shard.rows for shard in dataset.shards) // -(-workers // len(dataset.shards)))
+
+
 class FilledSource:
     """A source without the users that have no train rows, who are the majority in a sample of whole users.
 

@@ -20,7 +20,7 @@ from distill_at_scale.models.saved import expect_shape
 from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.training.batches import Batch, Examples
 from distill_at_scale.models.training.communicator import Communicator
-from distill_at_scale.models.training.sources import MemorySource, ShardSource, Source
+from distill_at_scale.models.training.sources import MemorySource, ShardSource, Source, most_rows
 from distill_at_scale.models.training.trainer import Trainer
 
 # Parameters, gradients, Adam's two moments, the best so far and a copy for a checkpoint; 4 bytes per number.
@@ -101,6 +101,10 @@ class TorchRecommender(Recommender):
     def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
         kept = _COPIES * cls.parameters_needed(n_users, n_items, config)
         return 4 * (kept + cls.activations_needed(n_items, config)) + 48 * n_rows
+
+    @classmethod
+    def rows_held(cls, dataset: Dataset, workers: int = 1) -> int:
+        return most_rows(dataset, workers)
 
     def adopt(self, trainer: Trainer, n_users: int, n_items: int, item_space: str | None = None) -> None:
         """Takes over what ``trainer`` has trained, as :meth:`fit` would."""

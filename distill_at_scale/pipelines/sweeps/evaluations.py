@@ -98,7 +98,7 @@ class EvaluationTask:
         """Creates an evaluation with its record under ``output``.
 
         Args:
-            model_seed: Seed of initialisation and batches of a model trained by gradients; models in closed form
+            model_seed: Seed of initialisation and batches of a model trained by gradients or by passes; other models
                 ignore it.
             settings: Settings of the model; they may include its seed.
             metric: Metric of the model's selection on validation rows, unless its settings name one.
@@ -107,7 +107,7 @@ class EvaluationTask:
         chooses = find_model(model).Config.model_fields.get("metric")
         if chooses is not None and chooses.default != metric:
             settings = {"metric": metric, **settings}
-        if model_seed and find_model(model).by_gradients:
+        if model_seed and (find_model(model).by_gradients or find_model(model).by_passes):
             settings.setdefault("seed", model_seed)
         # The name is for readers; the fingerprint distinguishes datasets of the same name.
         label = f"{PurePosixPath(data).name}-{fingerprint[:8]}"
@@ -194,7 +194,7 @@ def fits_beside_others(pair: EvaluationTask) -> bool:
         rows = users * items
     else:
         dataset = Dataset.open(pair.data)
-        users, items, rows = dataset.n_users, dataset.n_items, dataset.n_rows
+        users, items, rows = dataset.n_users, dataset.n_items, model.rows_held(dataset)
     needed = model.memory_needed(users, items, rows, model.parse_config(pair.settings)) + _ROW_BYTES * rows
     return resources.has_room_beside_others(needed)
 

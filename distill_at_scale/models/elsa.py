@@ -1,0 +1,123 @@
+"""ELSA: a linear item-item model of low rank, learned by gradients; the shallow autoencoder for large catalogues."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import nn
+
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.models.training.batches import Batch, Examples, SetExamples, set_batch
+from distill_at_scale.models.training.communicator import Communicator
+from distill_at_scale.models.training.sources import Source
+from distill_at_scale.models.training.torch_model import TorchConfig, TorchRecommender
+
+
+class ElsaConfig(TorchConfig):
+    """Settings of ELSA."""
+
+    dim: int = Field(default=256, ge=1)
+    """Width of the item vectors."""
+    epochs: int = Field(default=20, ge=1)
+    """Maximum number of passes over the users; with validation rows, the best one counts."""
+    patience: int = Field(default=3, ge=1)
+    """Epochs without a better validation metric after which training stops."""
+    batch_size: int = Field(default=512, ge=1)
+    """Users per step, over all workers."""
+    learning_rate: float = Field(default=0.01, gt=0)
+    """Learning rate of Adam."""
+
+
+class _Items(nn.Module):
+    """A, one row per item. Only the direction of a row counts: when an epoch ends, all are scaled to length 1.
+
+    Attributes:
+        learning: Whether the rows are being trained, so that their lengths change.
+    """
+
+    def __init__(self, n_items: int, dim: int) -> None:
+        super().__init__()
+        self.items = nn.Parameter(F.normalize(torch.randn(n_items, dim), dim=1))
+        self.learning = False
+
+    def train(self, mode: bool = True) -> _Items:
+        if not mode and self.training and self.learning:
+            with torch.no_grad():
+                F.normalize(self.items, dim=1, out=self.items)
+        super().train(mode)
+        return self
+
+
+class Elsa(TorchRecommender):
+    """Scores are x (A Aᵀ − I), with rows of A of length 1.
+
+    Minimises ‖x̂/‖x̂‖ − x/‖x‖‖² over users, where x̂ = x (A Aᵀ − I). ‖x̂‖ and ⟨x̂, x⟩ follow from AᵀA and the user's own
+    items (:func:`reconstruction_loss`), so that a step holds nothing of the size users × items.
+
+    Source: Vančura, Alves, Kasalický, Kordík, "Scalable linear shallow autoencoder for collaborative filtering"
+    (RecSys 2022), equations 4 and 7.
+
+    Practical limits: any number of users, and as many items as A and its optimizer have memory for: 10 million items of
+    128 numbers take about 37 GiB. A step takes time in proportion to items × dim²; use large batches for large
+    catalogues. A group of workers exchanges A's gradient at every step.
+    """
+
+    name: ClassVar[str] = "elsa"
+    Config: ClassVar[type[ElsaConfig]] = ElsaConfig
+    config: ElsaConfig
+
+    def build(self, n_users: int, n_items: int) -> nn.Module:
+        return _Items(n_items, self.config.dim)
+
+    def prepare(self, module: Any, source: Source, communicator: Communicator, mean_rating: float) -> None:
+        module.learning = True
+
+    def examples(self, rows: Interactions) -> Examples:
+        return SetExamples(rows)
+
+    def loss(self, module: Any, batch: Batch, epoch: float) -> tuple[torch.Tensor, float]:
+        n = int(batch["n"])
+        # In bfloat16 ‖x̂‖², a small difference of large numbers, would be wrong.
+        with torch.autocast(batch["item"].device.type, enabled=False):
+            return reconstruction_loss(module.items, batch["owner"], batch["item"], n), n
+
+    def item_scores(self, module: Any, histories: Interactions) -> torch.Tensor:
+        items = module.items
+        batch = {key: value.to(items.device) for key, value in set_batch(histories).items()}
+        offsets = torch.searchsorted(batch["owner"], torch.arange(len(histories), device=items.device))
+        sums = F.embedding_bag(batch["item"], items, offsets, mode="sum")
+        scores = sums @ items.T
+        scores[batch["owner"], batch["item"]] -= 1.0
+        return scores
+
+    @classmethod
+    def parameters_needed(cls, n_users: int, n_items: int, config: Any) -> int:
+        return n_items * config.dim
+
+    @classmethod
+    def activations_needed(cls, n_items: int, config: Any) -> int:
+        # The rows of length 1 and their gradient; sums of users; the scores of a batch in validation.
+        return 2 * n_items * config.dim + 4 * config.batch_size * config.dim
+
+
+def reconstruction_loss(items: torch.Tensor, owner: torch.Tensor, item: torch.Tensor, n_users: int) -> torch.Tensor:
+    """Σ_users ‖x̂/‖x̂‖ − x/‖x‖‖² = Σ_users 2 − 2 ⟨x̂, x⟩ / (‖x̂‖ ‖x‖), x̂ = x (A Aᵀ − I), without x̂ itself.
+
+    With h = x A and n = ‖x‖², the number of items, ⟨x̂, x⟩ = ‖h‖² − n and ‖x̂‖² = h AᵀA hᵀ − 2 ‖h‖² + n.
+
+    Args:
+        items: [n_items, dim], A before its rows are scaled to length 1.
+        owner, item: int64 [m], distinct pairs of user (0 … n_users − 1, ascending) and item.
+        n_users: Number of users, each with an item.
+    """
+    unit = F.normalize(items, dim=1)
+    counts = torch.bincount(owner, minlength=n_users)
+    n = counts.to(unit.dtype)
+    sums = F.embedding_bag(item, unit, counts.cumsum(0) - counts, mode="sum")
+    length = sums.square().sum(dim=1)
+    squared = ((sums @ (unit.T @ unit)) * sums).sum(dim=1) - 2 * length + n
+    # x̂ is 0 where all items have the same vector as the user's only one.
+    return (2 - 2 * (length - n) / (squared.clamp(min=1e-6) * n).sqrt()).sum()
