@@ -166,6 +166,7 @@ def evaluate(
     split: Literal['validation', 'test'] = 'test',
     output: Address | None = None,
     ks: int | Sequence[int] = [10, 100],
+    users: int | None = None,
     seed: int = 0,
     resample: bool = False,
     address: str | None = None,
@@ -183,14 +184,19 @@ def evaluate(
         split: Held-out rows to predict. Default: 'test'.
         output: File for the metrics, as JSON. Default: None.
         ks: Cut-offs of the ranking metrics, such as 5,10. Default: [10, 100].
-        seed: Random seed of the negatives drawn for auc and of the resampled users. Default: 0.
+        users: Number of users to measure on, drawn at random by a hash of their ids (about as many, since each is
+            drawn on its own account); the result states a 95 % interval of each average over all users. Default:
+            all.
+        seed: Random seed of the negatives drawn for auc, of the resampled users, and of the draw of --users.
+            Default: 0.
         resample: Also average the ranking metrics over 100 resamples of the users (a Poisson bootstrap). Default:
             False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.
 
     Raises:
-        DasError: The dataset or model does not exist, the model has another item numbering, or the split has no rows.
+        DasError: The dataset or model does not exist, the model has another item numbering, or the split or the sample
+            of users has no rows.
     """
 @overload
 def evaluate(config: EvaluateConfig, /, **changes: Any) -> Evaluation: ...

@@ -137,8 +137,11 @@ class EvaluateConfig(ClusterConfig):
     """File for the metrics, as JSON."""
     ks: Annotated[list[Annotated[int, Field(ge=1)]], AtCommas] = Field(default_factory=lambda: list(KS), min_length=1)
     """Cut-offs of the ranking metrics, such as 5,10."""
+    users: int | None = Field(None, ge=1)
+    """Number of users to measure on, drawn at random by a hash of their ids (about as many, since each is drawn on its
+    own account); the result states a 95 % interval of each average over all users. Default: all."""
     seed: int = Field(0, ge=0)
-    """Random seed of the negatives drawn for auc and of the resampled users."""
+    """Random seed of the negatives drawn for auc, of the resampled users, and of the draw of --users."""
     resample: bool = False
     """Also average the ranking metrics over 100 resamples of the users (a Poisson bootstrap)."""
 

@@ -32,23 +32,16 @@ class ElsaConfig(TorchConfig):
 
 
 class _Items(nn.Module):
-    """A, one row per item. Only the direction of a row counts: when an epoch ends, all are scaled to length 1.
+    """A, one row per item, of which only the direction counts; of length 1 after the training.
 
     Attributes:
-        learning: Whether the rows are being trained, so that their lengths change.
+        learning: Whether the rows are being trained, so that their lengths differ.
     """
 
     def __init__(self, n_items: int, dim: int) -> None:
         super().__init__()
         self.items = nn.Parameter(F.normalize(torch.randn(n_items, dim), dim=1))
         self.learning = False
-
-    def train(self, mode: bool = True) -> _Items:
-        if not mode and self.training and self.learning:
-            with torch.no_grad():
-                F.normalize(self.items, dim=1, out=self.items)
-        super().train(mode)
-        return self
 
 
 class Elsa(TorchRecommender):
@@ -84,8 +77,12 @@ class Elsa(TorchRecommender):
         with torch.autocast(batch["item"].device.type, enabled=False):
             return reconstruction_loss(module.items, batch["owner"], batch["item"], n), n
 
+    def finish(self, module: Any, source: Source, communicator: Communicator) -> None:
+        F.normalize(module.items, dim=1, out=module.items)
+        module.learning = False
+
     def item_scores(self, module: Any, histories: Interactions) -> torch.Tensor:
-        items = module.items
+        items = F.normalize(module.items, dim=1) if module.learning else module.items
         batch = {key: value.to(items.device) for key, value in set_batch(histories).items()}
         offsets = torch.searchsorted(batch["owner"], torch.arange(len(histories), device=items.device))
         sums = F.embedding_bag(batch["item"], items, offsets, mode="sum")

@@ -10,13 +10,16 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from pydantic import BaseModel
 
 from distill_at_scale.config import EvaluateConfig
 from distill_at_scale.data import storage
+from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
-from distill_at_scale.evaluation import RankingEvaluator, inverse_propensities
+from distill_at_scale.evaluation import EvaluationResult, RankingEvaluator, inverse_propensities
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
+from distill_at_scale.evaluation.user_sample import LEVEL, UserSample, interval
 from distill_at_scale.models import Recommender
 from distill_at_scale.pipelines.runtime import resources, run_record, session, used_model
 from distill_at_scale.pipelines.runtime.results import Result
@@ -26,6 +29,21 @@ from distill_at_scale.pipelines.runtime.verb import verb
 
 # Each task returns a histogram of scores; at most this many of them reach the driver.
 _MAX_GROUPS = 64
+
+
+class SampledUsers(BaseModel):
+    """The users whom an evaluation drew, and what measuring only them leaves open."""
+
+    asked: int
+    """As --users."""
+    drawn: int
+    """Users drawn, with and without held-out rows."""
+    of: int
+    """Users of the dataset."""
+    level: float = LEVEL
+    """Confidence level of the intervals."""
+    intervals: dict[str, tuple[float, float]]
+    """Interval of each average over all users; none for auc and mse, which are over rows."""
 
 
 class Evaluation(Result):
@@ -39,6 +57,8 @@ class Evaluation(Result):
     """Standard errors of the averages, over users; None for a single user."""
     resampled: dict[str, list[float]] | None = None
     """Ranking metrics averaged over resampled users, if requested."""
+    sampled: SampledUsers | None = None
+    """The sample of users, if one was requested; all averages and counts are of these users."""
     n_users: int
     """Number of users with held-out rows."""
     n_users_all: int
@@ -59,7 +79,8 @@ class Evaluation(Result):
 
     def headline(self) -> str:
         """Which model, and on what."""
-        return f"{self.model['name']} on the {self.split} rows of {self.n_users:,} users of {self.data['uri']}"
+        users = f"{self.n_users:,} users" if self.sampled is None else f"{self.n_users:,} users drawn from those"
+        return f"{self.model['name']} on the {self.split} rows of {users} of {self.data['uri']}"
 
     def to_frame(self) -> pl.DataFrame:
         """metric · mean (over users with held-out rows) · standard_error · all_users, a row for each metric."""
@@ -81,7 +102,8 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
     rows for the test split; these items are masked, and all others are ranked.
 
     Raises:
-        DasError: The dataset or model does not exist, the model has another item numbering, or the split has no rows.
+        DasError: The dataset or model does not exist, the model has another item numbering, or the split or the sample
+            of users has no rows.
     """
     started = time.time()
     if config.output:
@@ -97,6 +119,9 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
     groups = [list(range(start, min(start + size, n))) for start in range(0, n, size)]
     ks, seed, split, uri = tuple(config.ks), config.seed, config.split, dataset.uri
     resample = config.resample
+    sample = None
+    if config.users is not None and config.users < dataset.n_users:
+        sample = UserSample(config.users / dataset.n_users, seed)
 
     with session.ensure(config.address):
         threads = max(1, resources.node_cpus() // len(groups))
@@ -104,13 +129,18 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
         def work(group: list[int], model: Recommender, weights: np.ndarray) -> dict[str, Any]:
             resources.use_threads(threads)
             bootstrap = UserBootstrap(seed) if resample else None
-            return {"evaluator": measure(Dataset.open(uri), group, model, weights, split, ks, seed, bootstrap)}
+            return {"evaluator": measure(Dataset.open(uri), group, model, weights, split, ks, seed, bootstrap, sample)}
 
         shared = [of.shared(model), load_shared(weights, uri)]
         found = run_stage(record, f"evaluate on {split}", work, groups, shared, num_cpus=threads)
     total: RankingEvaluator = found[0]["evaluator"]
     for other in found[1:]:
         total.merge(other["evaluator"])
+    if sample is not None and not total.n_users:
+        raise DasError(
+            f"{storage.redact(dataset.uri)}: none of the {total.n_users_all:,} users drawn has {split} rows; set more "
+            "--users."
+        )
     averages = total.result()
     result = Evaluation(
         **{
@@ -118,6 +148,7 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
             "standard_errors": {k: None if isnan(v) else v for k, v in averages.standard_errors.items()},
         },
         resampled=None if total.bootstrap is None else total.bootstrap.rounded_means(),
+        sampled=None if sample is None else _sampled(config, dataset, averages),
         tied_in_time=dataset.manifest.tied_share(config.split),
         split=config.split,
         model=of.about(),
@@ -129,6 +160,16 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
     if config.output:
         storage.write_json(storage.normalise(config.output), {**result.model_dump(), "run": record.as_dict()})
     return result
+
+
+def _sampled(config: EvaluateConfig, dataset: Dataset, averages: EvaluationResult) -> SampledUsers:
+    share = averages.n_users_all / dataset.n_users
+    intervals = {
+        name: interval(averages.metrics[name], error, share)
+        for name, error in averages.standard_errors.items()
+        if not isnan(error)
+    }
+    return SampledUsers(asked=config.users or 0, drawn=averages.n_users_all, of=dataset.n_users, intervals=intervals)
 
 
 def weights(uri: str) -> np.ndarray:
@@ -146,8 +187,9 @@ def measure(
     ks: tuple[int, ...],
     seed: int,
     bootstrap: UserBootstrap | None = None,
+    sample: UserSample | None = None,
 ) -> RankingEvaluator:
-    """Evaluates a model on the users of some shards; for arguments see :class:`EvaluateConfig`."""
+    """Evaluates a model on the users of some shards, or those of a sample; for arguments see :class:`EvaluateConfig`."""
     ratings = model.predicts_ratings
     evaluator = RankingEvaluator(weights, ks, seed, ratings=ratings, name=model.name, bootstrap=bootstrap)
     model.check_item_space(dataset.n_items, dataset.manifest.item_space)
@@ -155,5 +197,8 @@ def measure(
         histories, heldout = dataset.histories(split, shard)
         # As in the reference code, auc's negatives avoid the train and held-out rows only.
         known = histories if split == "validation" else dataset.interactions("train", shards=[shard])
+        if sample is not None:
+            chosen = sample.positions(dataset.users(shard)[Columns.USER_ID])
+            histories, heldout, known = (rows.take(chosen) for rows in (histories, heldout, known))
         evaluator.add_all(model.score, histories, heldout, known)
     return evaluator

@@ -172,10 +172,19 @@ def show_evaluation(result: Evaluation) -> None:
     """Prints metrics with their standard errors, in percent."""
     title = f"{result.model['name']} on {result.split}: {result.n_users:,} users, {result.n_heldout:,} held-out rows"
     rows = []
+    columns = ["metric (percent)", "mean", "standard error"]
     for name, value in result.metrics.items():
         error = result.standard_errors.get(name)
-        rows.append((name, f"{100 * value:.2f}", "" if error is None else f"± {100 * error:.2f}"))
-    show(title, grid(["metric (percent)", "mean", "standard error"], rows), *tied_note(result.tied_in_time))
+        rows.append([name, f"{100 * value:.2f}", "" if error is None else f"± {100 * error:.2f}"])
+        if result.sampled:
+            low, high = result.sampled.intervals.get(name, (None, None))
+            rows[-1].append("" if low is None or high is None else f"{100 * low:.2f} to {100 * high:.2f}")
+    if result.sampled:
+        columns.append("of all users, 95 %")
+    show(title, grid(columns, rows), *tied_note(result.tied_in_time))
+    if result.sampled:
+        drawn = f"{result.sampled.drawn:,} of {result.sampled.of:,} users"
+        show(f"Measured on {drawn}, drawn by a hash of their ids; the last column is a 95 % interval for all users.")
     if result.tied_hits >= _TIED_HITS_SHOWN:
         share = f"{100 * result.tied_hits:.0f} % of the hits"
         show(f"{share} have the same score as other items; a hash of user and item broke these ties.")
