@@ -101,7 +101,8 @@ class Als(_Als):
 
     #u = n_u + α · items and #i = n_i + α · users are frequencies. Scores are p_u·q_i, where p_u is the optimum for the
     user's history: users have no stored vectors, so new ones are served as known ones are. A half step solves every
-    user exactly; item vectors are solved exactly, or by blocks of dimensions one after another (``block``).
+    user exactly; item vectors are solved exactly, or by blocks of dimensions one after another (``block``). They start
+    from a truncated SVD of the rows, from which two or three passes do what takes ten from random vectors.
 
     Source: Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets" (ICDM 2008); the frequencies
     are those of Rendle, Krichene, Zhang, Koren, "Revisiting the performance of iALS on item recommendation benchmarks"
@@ -112,31 +113,31 @@ class Als(_Als):
     numbers take about 16 GiB, with blocks of 16. Rows are streamed; workers exchange the items' sums.
 
     Args:
-        dim: Width of the vectors. Default: 64.
+        dim: Width of the vectors. Default: 128.
         lam: λ, weight of the regularisation; None: selected on validation rows. Default: None.
         grid: Values of λ tried on validation rows; the search continues beyond an edge that is best. Default:
-            (0.001, 0.003, 0.01, 0.03).
+            (0.0025, 0.005, 0.01, 0.02).
         metric: Validation metric by which λ is selected. Default: 'ndcg@10'.
-        alpha: α, weight of a pair that is not in the rows, relative to one that is. Default: 0.1.
+        alpha: α, weight of a pair that is not in the rows, relative to one that is. Default: 0.3.
         exponent: ν, exponent of the frequency by which λ is scaled: λ (n + α N)^ν for a user or item with n of N
             rows. Default: 1.0.
-        epochs: Passes, each a half step of all users and one of all items. Default: 10.
+        epochs: Passes, each a half step of all users and one of all items. Default: 2.
         block: Dimensions of the item vectors that are solved at once, by a pass over the rows for each block; a
             small block needs less memory. Default: as many as fit into 1 GiB, but at least 16.
-        seed: Random seed of the initial item vectors. Default: 0.
+        seed: Random seed of the SVD from which the item vectors start. Default: 0.
         device: Device for training; scoring uses a GPU if available, unless this is cpu. Default: 'auto'.
     """
     def __init__(
         self,
         config: ModelConfig | None = None,
         *,
-        dim: int = 64,
+        dim: int = 128,
         lam: float | None = None,
-        grid: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03),
+        grid: tuple[float, ...] = (0.0025, 0.005, 0.01, 0.02),
         metric: str = 'ndcg@10',
-        alpha: float = 0.1,
+        alpha: float = 0.3,
         exponent: float = 1.0,
-        epochs: int = 10,
+        epochs: int = 2,
         block: int | None = None,
         seed: int = 0,
         device: Literal['auto', 'cpu', 'cuda'] = 'auto',

@@ -31,32 +31,34 @@ from distill_at_scale.models.training.validation import merged_metric
 # The sums of the items' half step hold this many numbers if the block is not set, but a block has at least 16.
 _SUMS = 1 << 28
 _LEAST_BLOCK = 16
-# Vectors are rotated and users are scored in pieces of this many.
+# Subspace iterations of the SVD that the half steps start from.
+_SVD_PASSES = 3
+# Vectors rotated at once.
 _AT_ONCE = 1 << 14
 
 
 class AlsConfig(ModelConfig):
     """Settings of iALS."""
 
-    dim: int = Field(default=64, ge=1)
+    dim: int = Field(default=128, ge=1)
     """Width of the vectors."""
     lam: float | None = Field(default=None, gt=0)
     """λ, weight of the regularisation; None: selected on validation rows."""
-    grid: tuple[PositiveFloat, ...] = Field(default=(0.001, 0.003, 0.01, 0.03), min_length=1)
+    grid: tuple[PositiveFloat, ...] = Field(default=(0.0025, 0.005, 0.01, 0.02), min_length=1)
     """Values of λ tried on validation rows; the search continues beyond an edge that is best."""
     metric: SelectionMetric = PRIMARY
     """Validation metric by which λ is selected."""
-    alpha: float = Field(default=0.1, gt=0)
+    alpha: float = Field(default=0.3, gt=0)
     """α, weight of a pair that is not in the rows, relative to one that is."""
     exponent: float = Field(default=1.0, ge=0)
     """ν, exponent of the frequency by which λ is scaled: λ (n + α N)^ν for a user or item with n of N rows."""
-    epochs: int = Field(default=10, ge=1)
+    epochs: int = Field(default=2, ge=1)
     """Passes, each a half step of all users and one of all items."""
     block: int | None = Field(default=None, ge=1)
     """Dimensions of the item vectors that are solved at once, by a pass over the rows for each block; a small block
     needs less memory. Default: as many as fit into 1 GiB, but at least 16."""
     seed: int = Field(default=0, ge=0)
-    """Random seed of the initial item vectors."""
+    """Random seed of the SVD from which the item vectors start."""
     device: Device = "auto"
     """Device for training; scoring uses a GPU if available, unless this is cpu."""
 
@@ -66,7 +68,8 @@ class Als(StreamedRecommender):
 
     #u = n_u + α · items and #i = n_i + α · users are frequencies. Scores are p_u·q_i, where p_u is the optimum for the
     user's history: users have no stored vectors, so new ones are served as known ones are. A half step solves every
-    user exactly; item vectors are solved exactly, or by blocks of dimensions one after another (``block``).
+    user exactly; item vectors are solved exactly, or by blocks of dimensions one after another (``block``). They start
+    from a truncated SVD of the rows, from which two or three passes do what takes ten from random vectors.
 
     Source: Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets" (ICDM 2008); the frequencies
     are those of Rendle, Krichene, Zhang, Koren, "Revisiting the performance of iALS on item recommendation benchmarks"
@@ -188,14 +191,34 @@ class _Fit:
         return items
 
     def _initial(self) -> torch.Tensor:
-        """Draws item vectors of a mean length of 0.1; all 0 for items without rows."""
-        shape = (self._source.n_items, self._config.dim)
+        """Returns V Σ^½ of the truncated SVD X ≈ U Σ Vᵀ, by subspace iteration; half steps from there need few passes.
+
+        The last row is 0, and so are items without rows and dimensions beyond the rank.
+        """
+        source, dim = self._source, self._config.dim
         rng = np.random.default_rng(hashing.stream("als/item vectors", self._config.seed))
-        items = torch.zeros(shape[0] + 1, shape[1])
-        torch.mul(torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)), 0.1 / shape[1] ** 0.5, out=items[:-1])
-        items[:-1][torch.from_numpy(self.item_counts == 0)] = 0.0
+        items = torch.zeros(source.n_items + 1, dim)
+        items[:-1] = torch.from_numpy(rng.standard_normal((source.n_items, dim), dtype=np.float32))
+        for _ in range(_SVD_PASSES):
+            total = np.zeros((source.n_items, dim), dtype=np.float32)
+            for piece in range(source.n_pieces):
+                by_user, by_item = self._rows(piece)
+                total += by_item @ (by_user @ items[:-1].numpy())
+            items[:-1] = self._summed(torch.from_numpy(total))
+            _diagonalise(items, power=-1.0)
+        gram = np.zeros((dim, dim))
+        for piece in range(source.n_pieces):
+            users = self._rows(piece)[0] @ items[:-1].numpy()
+            gram += users.T @ users
+        _rotate(items, self._summed(torch.from_numpy(gram)), power=0.5)
         _diagonalise(items)
         return items
+
+    def _summed(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Returns the sum over all workers, on the CPU."""
+        tensor = tensor.to(self._device)
+        self._communicator.all_reduce(tensor)
+        return tensor.cpu()
 
     def _pass(self, items: torch.Tensor, lam: float) -> None:
         """One half step of all users and one of all items, the latter in place."""
@@ -292,12 +315,26 @@ def _ridge(config: AlsConfig, lam: float, counts: np.ndarray, n_others: int, dev
     return torch.from_numpy((lam * frequency**config.exponent).astype(np.float32)).to(device)
 
 
-def _diagonalise(items: torch.Tensor) -> None:
-    """Rotates item vectors [n, d] in place, so that QᵀQ is diagonal; this changes no product of two vectors."""
+def _diagonalise(items: torch.Tensor, power: float = 0.0) -> None:
+    """Rotates item vectors [n, d] in place, so that QᵀQ is diagonal; this changes no product of two vectors.
+
+    Args:
+        power: -1: also scales each dimension to length 1, so that QᵀQ = I but for dimensions beyond the rank.
+    """
     gram = torch.zeros(items.shape[1], items.shape[1], dtype=torch.float64, device=items.device)
     for some in _runs(items):
         gram += (some.T @ some).double()
-    basis = torch.linalg.eigh(gram)[1].flip(1).to(items.dtype)
+    _rotate(items, gram, power)
+
+
+def _rotate(items: torch.Tensor, gram: torch.Tensor, power: float) -> None:
+    """Multiplies item vectors [n, d] in place by E S^power, where gram = E S² Eᵀ with S descending; S below 1e-4 of
+    the largest counts as 0, also to a negative power."""
+    values, basis = torch.linalg.eigh(gram)
+    values, basis = values.flip(0).clamp(min=0).sqrt(), basis.flip(1)
+    if power:
+        basis = basis * torch.where(values > 1e-4 * values[0], values**power, 0.0)
+    basis = basis.to(items.dtype)
     for some in _runs(items):
         some.copy_(some @ basis)
 
