@@ -189,7 +189,7 @@ def measure(
     bootstrap: UserBootstrap | None = None,
     sample: UserSample | None = None,
 ) -> RankingEvaluator:
-    """Evaluates a model on the users of some shards, or those of a sample; for arguments see :class:`EvaluateConfig`."""
+    """Evaluates a model on the users of some shards, or on a sample of them; see :class:`EvaluateConfig`."""
     ratings = model.predicts_ratings
     evaluator = RankingEvaluator(weights, ks, seed, ratings=ratings, name=model.name, bootstrap=bootstrap)
     model.check_item_space(dataset.n_items, dataset.manifest.item_space)

@@ -69,7 +69,8 @@ class TrialRuns:
         """
         trials = []
         for task in tasks:
-            beside, gpu = fits_beside_others(task), self.gpu and find_model(task.model).by_gradients
+            kind = find_model(task.model)
+            beside, gpu = fits_beside_others(task), self.gpu and (kind.by_gradients or kind.by_passes)
             work = functools.partial(_train, task, beside, gpu)
             labels = {"data": task.data.rsplit("/", 1)[-1], "model": task.model}
             held = computing(gpu) if beside else DRIVER
