@@ -34,6 +34,8 @@ class _Ending:
         self._watching = False
 
     def __call__(self, signum: int, frame: Any) -> None:
+        if _abandoned:
+            raise KeyboardInterrupt
         if self.interrupted:
             # A second signal: end immediately.
             _end_now()
@@ -76,7 +78,9 @@ def ending() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         me.interrupted = True
-    except BaseException:
+    except BaseException as left:
+        if _abandoned:
+            _leave(left)
         if not me.interrupted:
             raise
     finally:
@@ -146,6 +150,31 @@ def deferred() -> Iterator[None]:
 def pending() -> bool:
     """Returns whether an interruption is deferred."""
     return bool(_deferred)
+
+
+_abandoned = False
+
+
+def interrupt() -> None:
+    """Interrupts the main thread, from another one, for a reason that the verb itself says.
+
+    A process that ends by :func:`ending` then ends with the exit code of that, and without the exit handlers of
+    libraries, which would wait for what is gone; at last after 25 s.
+    """
+    global _abandoned
+    if _ending is not None:
+        _abandoned = True
+        _ending.watch()
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def _leave(left: BaseException) -> None:
+    """Ends this process at once, with the exit code of what it was left by."""
+    if isinstance(left, SystemExit):
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(left.code if isinstance(left.code, int) else 1)
 
 
 def handled() -> bool:

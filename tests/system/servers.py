@@ -153,6 +153,7 @@ class RayHead(Server):
         self.cpus = cpus
         self.token_file = folder / "token"
         self.address = ""
+        self.client_address = ""
         self.dashboard = ""
 
     def environment(self, token: bool = True) -> dict[str, str]:
@@ -171,6 +172,7 @@ class RayHead(Server):
         self.token_file.write_text(os.urandom(32).hex())
         gcs, dashboard, client, agent, agent_grpc, runtime_env, metrics, node, objects = free_ports(9)
         self.address = f"127.0.0.1:{gcs}"
+        self.client_address = f"ray://127.0.0.1:{client}"
         self.dashboard = f"http://127.0.0.1:{dashboard}"
         command = [
             str(BIN / "ray"),

@@ -7,7 +7,6 @@ death, the same command is run again. Both resume from the newest checkpoint in 
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -33,7 +32,7 @@ _MOST_DEATHS = 20
 _BREATH_S = 0.5
 # Time limit for workers to end after an interruption, in seconds.
 _ABORT_S = 10.0
-_FAILED, _CRASHED, _COSTS = "failed.json", "crashed", "costs.json"
+_FAILED, _CRASHED, _COSTS, _NOTES = "failed.json", "crashed", "costs.json", "ray-train"
 
 
 @dataclass(frozen=True)
@@ -113,27 +112,31 @@ def run_group(
 def _run_several(loop: dict[str, Any]) -> str:
     """Runs a group on Ray Train. Returns the reason if its workers died too often, else ""."""
     group: WorkerGroupSpec = loop["group"]
-    with tempfile.TemporaryDirectory(prefix="das-train-") as scratch:
-        trainer = _Trainer(
-            _on_worker,
-            train_loop_config=loop,
-            torch_config=TorchConfig(backend="nccl" if group.gpu else "gloo"),
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=group.workers,
-                use_gpu=group.gpu,
-                resources_per_worker={"CPU": group.threads, **({"GPU": 1} if group.gpu else {})},
-            ),
-            run_config=ray.train.RunConfig(
-                name="das",
-                storage_path=scratch,
-                failure_config=ray.train.FailureConfig(max_failures=_MOST_DEATHS),
-            ),
-        )
-        try:
-            with signals.kept():
-                trainer.fit()
-        except ray.train.TrainingFailedError as error:
-            return str(error)
+    # On the output's storage, which all nodes see. What Ray Train keeps there is nothing that we go on from.
+    notes = storage.join(group.work, _NOTES)
+    storage.remove(notes)
+    filesystem, path = storage.arrow_filesystem(notes)
+    trainer = _Trainer(
+        _on_worker,
+        train_loop_config=loop,
+        torch_config=TorchConfig(backend="nccl" if group.gpu else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=group.workers,
+            use_gpu=group.gpu,
+            resources_per_worker={"CPU": group.threads, **({"GPU": 1} if group.gpu else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name="das",
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=_MOST_DEATHS),
+        ),
+    )
+    try:
+        with signals.kept():
+            trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        return str(error)
     return ""
 
 
