@@ -28,6 +28,7 @@ WRITTEN = ("output", "teachers_at")
 """Settings that name what a verb writes."""
 
 _C = TypeVar("_C", bound=ClusterConfig)
+_MARKER = ".das-visible-"
 _HEAD = 1 << 16
 """Bytes of a file that are compared."""
 _FILES = 3
@@ -195,23 +196,25 @@ def _marker(path: str) -> str:
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)
     nonce = uuid.uuid4().hex
-    marker = os.path.join(folder, f".das-visible-{nonce}")
+    marker = os.path.join(folder, f"{_MARKER}{nonce}")
     with open(marker, "x") as file:
         file.write(nonce)
     return marker
 
 
-def _evidence(path: str) -> Iterator[_Witness]:
+def _evidence(place: str) -> Iterator[_Witness]:
+    parts = place.split(os.sep)
+    # Of a pattern, the folder before its first wildcard.
+    fixed = itertools.takewhile(lambda part: not any(mark in part for mark in "*?["), parts)
+    path = place if os.path.lexists(place) else os.sep.join(fixed) or os.sep
     if os.path.isdir(path):
-        yield _Witness(path, path, None)
+        yield _Witness(place, path, None)
         walk = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in sorted(names))
-        for file in itertools.islice(walk, _FILES):
-            yield _Witness(path, file, _digest(file))
+        files = (file for file in walk if not os.path.basename(file).startswith(_MARKER))
+        for file in itertools.islice(files, _FILES):
+            yield _Witness(place, file, _digest(file))
     elif os.path.isfile(path):
-        yield _Witness(path, path, _digest(path))
-    elif any(mark in path for mark in "*?["):
-        fixed = itertools.takewhile(lambda part: not any(mark in part for mark in "*?["), path.split(os.sep))
-        yield from _evidence(os.sep.join(fixed) or os.sep)
+        yield _Witness(place, path, _digest(path))
 
 
 def _digest(file: str) -> str:
