@@ -41,8 +41,6 @@ _SENTENCES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("NodeDiedError", "OwnerDiedError", "ObjectLostError", "GetTimeoutError"), _LOST),
     (("RaySystemError",), "Ray itself failed: {said}; {again}"),
 )
-# What Ray Client and the connection to the head raise: none of it is a class of Ray's.
-_GONE = ("Ray Client is not connected", "client has disconnected", "Failed to connect to GCS", "GCS")
 
 
 @contextlib.contextmanager
@@ -73,8 +71,6 @@ def _sentence(error: BaseException) -> str | None:
         for kinds, sentence in _SENTENCES:
             if any(kind in names for kind in kinds):
                 return sentence.format(again=AGAIN, said=_brief(one))
-        if isinstance(one, ConnectionError) and any(words in str(one) for words in _GONE):
-            return _LOST.format(again=AGAIN)
     return None
 
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from distill_at_scale import logs
 from distill_at_scale.config.values import ClusterConfig
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import ClusterError, DasError
 from distill_at_scale.pipelines.runtime import local_paths, session
 from distill_at_scale.settings import settle
 
@@ -48,7 +48,7 @@ def run(launch: Callable[..., R], function: Callable[..., R], config: ClusterCon
         function: as that takes it.
 
     Raises:
-        DasError: the one that it raised.
+        DasError: the one that it raised; a ClusterError where the connection is lost.
         KeyboardInterrupt: after the actor and what it had started were ended.
     """
     config = local_paths.absolute(config)
@@ -65,6 +65,11 @@ def run(launch: Callable[..., R], function: Callable[..., R], config: ClusterCon
                 for level, text in ray.get(driver.notes.remote()):
                     logs.PACKAGE.log(level, "%s", text)
             outcome: Any = ray.get(running)
+        except ConnectionError as error:
+            _end(driver)
+            raise ClusterError(
+                "The connection to the Ray cluster is lost, and with it the run; run the same command again to go on."
+            ) from error
         except BaseException:
             # All that it owns, tasks and actors, ends with it.
             _end(driver)

@@ -24,7 +24,7 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.errors import DasError, PluginError, rebuilt
 from distill_at_scale.models.training.communicator import Communicator
-from distill_at_scale.pipelines.runtime import plugins, resources, run_record, worker_warnings
+from distill_at_scale.pipelines.runtime import plugins, progress, resources, run_record, worker_warnings
 from distill_at_scale.pipelines.runtime.tasks import ANYWHERE
 
 # Number of worker deaths that a run survives (per driver), and the delay before a restart in seconds.
@@ -94,7 +94,7 @@ def run_group(
     storage.remove(failed)
     storage.remove(storage.join(group.work, _CRASHED))
     started = time.monotonic()
-    loop = {"group": group, "work": work, "warm": warm}
+    loop = {"group": group, "work": work, "warm": warm, "board": progress.board()}
     reason = _run_one(loop, failed) if group.workers == 1 else _run_several(loop)
     if storage.exists(failed):
         failure = recorded.read_json(failed, restartable.FIX)
@@ -188,6 +188,11 @@ class _One:
 
 def _on_worker(loop: dict[str, Any]) -> None:
     """Runs on each worker of a group, initially and after each restart."""
+    with worker_warnings.overhear(loop["board"]) as heard:
+        _attempt(loop, heard)
+
+
+def _attempt(loop: dict[str, Any], heard: list[str]) -> None:
     group: WorkerGroupSpec = loop["group"]
     failed = storage.join(group.work, _FAILED)
     if storage.exists(failed):
@@ -201,8 +206,7 @@ def _on_worker(loop: dict[str, Any]) -> None:
         loop["warm"]()
     cpu, communicator = time.process_time(), TorchCommunicator(device)
     try:
-        with worker_warnings.overhear() as heard:
-            loop["work"](group, communicator)
+        loop["work"](group, communicator)
     except DasError as error:
         said = plugins.elsewhere(error) if isinstance(error, PluginError) else error
         # The error would recur: the next attempt sees this file and ends, and the driver raises the error.
