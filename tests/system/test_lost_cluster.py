@@ -1,4 +1,4 @@
-"""The head of a cluster is killed while a verb runs: one sentence and exit code 1, whatever the verb was waiting for."""
+"""The head of a cluster is killed while a verb runs: one sentence and exit code 1, whatever it was waiting for."""
 
 from __future__ import annotations
 
@@ -59,6 +59,7 @@ def test_a_lost_head_is_one_sentence(
 ) -> None:
     address = head.client_address if by_client else head.address
     words = ["--data", data, "--model", "mf", "--set", "epochs=1000000", "--workers", str(workers)]
+    words += ["--output", str(tmp_path / "mf"), "--address", address]
     running = subprocess.Popen(
         [
             sys.executable,
