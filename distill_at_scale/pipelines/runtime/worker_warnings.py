@@ -39,7 +39,7 @@ def overhear(board: Any = None) -> Iterator[list[str]]:
     """Collects the warnings of this process during the block.
 
     Args:
-        board: of :func:`~distill_at_scale.pipelines.runtime.progress.board`: the driver says them from there at once,
+        board: From :func:`~distill_at_scale.pipelines.runtime.progress.board`: the driver says them at once,
             and only those that do not reach it are gathered.
     """
     listener = _Listener(board)
