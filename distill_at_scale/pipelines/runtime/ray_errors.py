@@ -53,10 +53,12 @@ def explained() -> Iterator[None]:
     """
     try:
         yield
-    except DasError:
-        raise
     except Exception as error:
-        if (own := next((one for one in _chain(error) if isinstance(one, DasError)), None)) is not None:
+        # What a task raises is wrapped in an error of Ray's that is of the same class, too.
+        own = next((one for one in _chain(error) if isinstance(one, DasError) and not hasattr(one, "cause")), None)
+        if own is error:
+            raise
+        if own is not None:
             raise own from error
         sentence = _sentence(error) if "ray" in sys.modules else None
         if sentence is None:
