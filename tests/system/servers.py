@@ -40,13 +40,15 @@ class Server:
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def _launch(self, command: Sequence[str], env: Mapping[str, str], ready: Callable[[], bool]) -> None:
+    def _launch(
+        self, command: Sequence[str], env: Mapping[str, str], ready: Callable[[], bool], patience: float = 90
+    ) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
                 command, env=dict(env), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + patience
         while not ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
@@ -306,7 +308,9 @@ class Raylet(Server):
         env = self.head.environment()
         del env["RAY_AUTH_TOKEN_PATH"]
         env |= {"RAY_AUTH_TOKEN": self.head.token_file.read_text(), "HOME": "/tmp/home", "NEEDED": needed_of_tmp()}
-        self._launch(on_private_disks(command), env, self._ready)
+        # Ray gives a node 30 s to start, which a busy machine exceeds.
+        env["RAY_raylet_start_wait_time_s"] = "120"
+        self._launch(on_private_disks(command), env, self._ready, patience=200)
 
     def _ready(self) -> bool:
         return "Ray runtime started" in self.log.read_text(errors="replace")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from servers import RayHead, Raylet, S3Server, can_unshare
@@ -21,7 +22,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster(run_folder: Path) -> Iterator[RayHead]:
     head = RayHead(run_folder / "disks", cpus=1)
     head.start()
@@ -34,22 +35,23 @@ def cluster(run_folder: Path) -> Iterator[RayHead]:
         head.stop()
 
 
-def test_local_paths_are_refused_and_s3_needs_none(
-    cluster: RayHead, s3: S3Server, s3_folder: str, tmp_path: Path
-) -> None:
-    (tmp_path / "log.csv").write_bytes(blocks_csv())
-    storage.write_bytes(storage.join(s3_folder, "log.csv"), blocks_csv())
+def call(cluster: RayHead, *words: str) -> dict[str, Any]:
     script = Path(__file__).with_name("every_local_path.py")
     done = subprocess.run(
-        [sys.executable, str(script), cluster.address, str(tmp_path), s3_folder],
+        [sys.executable, str(script), cluster.address, *words],
         env={**cluster.environment(), "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=400,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    found = json.loads(done.stdout)
+    return dict(json.loads(done.stdout))
+
+
+def test_local_paths_are_refused_before_work(cluster: RayHead, s3: S3Server, s3_folder: str, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_bytes(blocks_csv())
+    found = call(cluster, "local", s3_folder, str(tmp_path))
     assert len(found["said"]) == 18
     for name, sentence in found["said"].items():
         assert sentence.startswith(f"ClusterError: {tmp_path}/"), (name, sentence)
@@ -57,4 +59,9 @@ def test_local_paths_are_refused_and_s3_needs_none(
         assert sentence.endswith(" does not see; use s3:// or a shared mount."), (name, sentence)
     # Neither markers nor outputs.
     assert found["left"] == ["held", "log.csv"]
-    assert found["hr@10"] == 1.0
+    assert storage.list_files(s3_folder) == []
+
+
+def test_s3_needs_nothing_local(cluster: RayHead, s3: S3Server, s3_folder: str) -> None:
+    storage.write_bytes(storage.join(s3_folder, "log.csv"), blocks_csv())
+    assert call(cluster, "s3", s3_folder)["hr@10"] == 1.0
