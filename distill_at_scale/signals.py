@@ -152,18 +152,18 @@ def pending() -> bool:
     return bool(_deferred)
 
 
-_abandoned = False
+_abandoned = ""
 
 
-def interrupt() -> None:
-    """Interrupts the main thread, from another one, for a reason that the verb itself says.
+def interrupt(sentence: str) -> None:
+    """Interrupts the main thread, from another one, for a reason that the verb itself turns into an error.
 
-    A process that ends by :func:`ending` then ends with the exit code of that, and without the exit handlers of
-    libraries, which would wait for what is gone; at last after 25 s.
+    A process that ends by :func:`ending` then ends with the exit code of that error, and without the exit handlers of
+    libraries, which would wait for what is gone. If it has not ended in 25 s, it is killed, and says the sentence.
     """
     global _abandoned
     if _ending is not None:
-        _abandoned = True
+        _abandoned = sentence
         _ending.watch()
     signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
@@ -197,5 +197,6 @@ def _end_now() -> NoReturn:
             child.kill()
     # Not via sys.stderr, which the main thread may be using. A progress display hides the cursor, so it is shown again.
     with contextlib.suppress(OSError):
-        os.write(2, (("\x1b[?25h\n" if os.isatty(2) else "") + MESSAGE + "\n").encode())
-    os._exit(CODE)
+        said = f"error: {_abandoned}" if _abandoned else MESSAGE
+        os.write(2, (("\x1b[?25h\n" if os.isatty(2) else "") + said + "\n").encode())
+    os._exit(1 if _abandoned else CODE)

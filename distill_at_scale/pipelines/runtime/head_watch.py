@@ -48,9 +48,7 @@ def watched() -> Iterator[None]:
         if not watch.is_lost.is_set():
             raise
         session.abandon()
-        raise ClusterError(
-            f"The head of the Ray cluster at {address} is gone; start it, and run the same command again to go on."
-        ) from (error if isinstance(error, Exception) else None)
+        raise ClusterError(watch.sentence) from (error if isinstance(error, Exception) else None)
     finally:
         watch.over.set()
 
@@ -58,6 +56,9 @@ def watched() -> Iterator[None]:
 class _Watch:
     def __init__(self, address: str) -> None:
         self._address = address
+        self.sentence = (
+            f"The head of the Ray cluster at {address} is gone; start it, and run the same command again to go on."
+        )
         self.over, self.is_lost = threading.Event(), threading.Event()
 
     def run(self) -> None:
@@ -71,7 +72,7 @@ class _Watch:
             away = time.monotonic() - answered
             if away >= limit:
                 self.is_lost.set()
-                signals.interrupt()
+                signals.interrupt(self.sentence)
                 return
             if away >= _NOTE_AFTER_S and not noted:
                 noted = True

@@ -57,7 +57,7 @@ def ensure(address: str | None = None, num_cpus: int | None = None) -> Iterator[
         plugins.require_on_nodes()
         yield
     finally:
-        if not there:
+        if not there and not _is_abandoned:
             ray.shutdown()
 
 
@@ -123,13 +123,19 @@ def is_client() -> bool:
     return is_connected() and bool(sys.modules["ray"].util.client.ray.is_connected())
 
 
+_is_abandoned = False
+
+
 def abandon() -> None:
     """Ends a session whose head is gone; not every part of Ray notices that, so it gets a few seconds for it."""
+    global _is_abandoned
     import ray
 
+    _is_abandoned = True
     ending = threading.Thread(target=ray.shutdown, daemon=True)
     ending.start()
     ending.join(_ABANDON_S)
+    _is_abandoned = ending.is_alive()
 
 
 def is_worker() -> bool:
