@@ -16,7 +16,7 @@ from distill_at_scale.pipelines.runtime.local_paths import Place
 from distill_at_scale.validation import bare, has_choices
 
 NOT_PATHS = {
-    *("address", "columns", "delimiter", "event", "event_column", "mlflow", "name", "storage", "time_budget"),
+    *("address", "by", "columns", "delimiter", "event", "event_column", "mlflow", "name", "storage", "time_budget"),
     *("time_format", "time_unit", "wait_for_nodes", "weight", "workers"),
 }
 
