@@ -20,9 +20,9 @@ def launch(function: Callable[..., R], config: BaseModel, **held: Any) -> R:
     """``function(config, **held)``, on the cluster where this process is connected to it by Ray Client.
 
     Args:
-        function: of a module, by whose name the cluster finds it.
-        config: what has no ``address`` needs no cluster, and runs here.
-        held: what is in memory only, as a fitted model; picklable.
+        function: A module's function; the cluster imports it by its name.
+        config: Its settings; a verb without an ``address`` needs no cluster, and runs here.
+        held: Objects in memory, as a fitted model; picklable.
 
     Raises:
         ClusterError: local paths that a node does not see; a cluster that is gone.

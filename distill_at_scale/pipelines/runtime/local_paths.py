@@ -119,7 +119,7 @@ class _Witness:
     place: str
     path: str
     digest: str | None
-    """Of the first bytes; None: a folder."""
+    """SHA-256 of the first bytes; None for a folder."""
 
 
 def _require(places: Sequence[Place], seen: set[str]) -> None:

@@ -1,6 +1,6 @@
 """Verbs of a process that is connected by Ray Client (``ray://``): an actor without CPUs runs them on the cluster.
 
-Such a process can start tasks and actors but is no driver, which Ray Data, Train and Tune need. So an actor on the head
+Such a process can start tasks and actors, but Ray Data, Train and Tune need a driver. So an actor on the head
 node is the verb's driver. Its notes and progress come back while it runs, then its result or its error. It ends with
 the client: by Ctrl-C, and when this process ends or loses its connection.
 """

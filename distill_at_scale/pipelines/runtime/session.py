@@ -119,7 +119,7 @@ def is_joining(address: str | None = None) -> bool:
 
 
 def is_client() -> bool:
-    """Whether this process is connected by Ray Client (``ray://``): it runs tasks and actors, but is no driver."""
+    """Whether this process is connected by Ray Client (``ray://``): it starts tasks and actors, but is not a driver."""
     return is_connected() and bool(sys.modules["ray"].util.client.ray.is_connected())
 
 
