@@ -35,7 +35,7 @@ _LEAST_LAM = 1e-3
 # Of the root mean square of the real users' entries.
 _RELATIVE_RATE = 0.106
 # Mean number of train rows below which histories are short.
-_SHORT = 20
+_SHORT = 50
 
 
 @dataclass(frozen=True)
@@ -271,8 +271,8 @@ def sizes(config: DistillCFConfig, users: RealUsers) -> list[int]:
 def default_init(config: DistillCFConfig, users: RealUsers) -> Init:
     """Returns the initialisation if none is set.
 
-    Few rows a user are too few to learn from what a random user leaves open: on amazon-ratings cut to three train rows
-    a user, 100 rows learned from random users reach test ndcg@10 1.2, from the sketch 2.3.
+    From random users much must be learned that the sketch has from the start. On amazon-ratings 100 rows reach test
+    ndcg@10 3.19 from random users and 3.92 from the sketch (150 steps); cut to three train rows a user, 1.2 and 2.3.
     """
     short = users.n_rows < _SHORT * users.n_filled
     return "sketch" if short and config.rows == "free" else "random"

@@ -24,7 +24,7 @@ class DistillCFConfig(ModelConfig):
     softmax (their mean for large τ)."""
     init: Literal["random", "kmeans", "sketch"] | None = None
     """Initialisation: random users, centroids of k-means, or the closed-form sketch; None: the sketch for free rows
-    if real users have fewer than 20 train rows on average, else random users."""
+    if real users have fewer than 50 train rows on average, else random users."""
     steps: int | None = Field(default=None, ge=1)
     """Number of steps; None: 300 for 500 users, more for fewer."""
     batch_size: int = Field(default=512, ge=1)
