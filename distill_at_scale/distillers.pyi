@@ -12,7 +12,9 @@ class DistillCF(DistillerMethod):
         rows: Row parametrisation: free (any real numbers), unit (in [0, 1]), binary (0 or 1); the paper's: gumbel
             (drawn), softmax (their mean for large τ). Default: 'free'.
         init: Initialisation: random users, centroids of k-means, or the closed-form sketch; None: the sketch for
-            free rows if real users have fewer than 50 train rows on average, else random users. Default: None.
+            free rows, else random users. (From the sketch 100 free rows reach ndcg@10 34.3 on ml-1m in 270 steps,
+            from random users 34.2 in 700; on amazon-ratings 3.9 and 3.2 in 150 steps, cut to three train rows a
+            user 2.3 and 1.2.) Default: None.
         steps: Number of steps; None: 300 for 500 users, more for fewer. Default: None.
         batch_size: Real users per step, over all workers. Default: 512.
         hide: Share of a user's items that is hidden and must be predicted, at least one and not all; None: 0.5,

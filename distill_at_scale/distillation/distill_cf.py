@@ -24,7 +24,7 @@ from distill_at_scale.distillation.differentiable_krr import Histories, RidgePre
 from distill_at_scale.distillation.distill_cf_config import SIZES, DistillCFConfig
 from distill_at_scale.distillation.row_parametrisations import RowParametrisation, find_parametrisation
 from distill_at_scale.distillation.select_lambda import Tuned, ridge_score, select_lambdas, select_ridge
-from distill_at_scale.distillation.sketch import Init, initial_rows
+from distill_at_scale.distillation.sketch import initial_rows
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.selection import Progress
@@ -34,8 +34,6 @@ _BETAS, _EPSILON = (0.9, 0.99), 1e-8
 _LEAST_LAM = 1e-3
 # Of the root mean square of the real users' entries.
 _RELATIVE_RATE = 0.106
-# Mean number of train rows below which histories are short.
-_SHORT = 50
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class DistillCF:
         self._lam_rate = config.learning_rate or config.rate
         number = config.users or 1
         self.n_steps = (config.steps or default_steps(number)) if self._learnable else 0
-        self.init = config.init or default_init(config, users)
+        self.init = config.initialisation
         start = initial_rows(self.init, number, users, config.seed).to(self._device)
         self._z = self._family.start(start)
         self._log_lam = math.log(config.lam or 1.0)
@@ -266,16 +264,6 @@ def sizes(config: DistillCFConfig, users: RealUsers) -> list[int]:
     if not users.has_validation:
         return [min(SIZES[0], most)]
     return [number for number in SIZES if number <= most] or [most]
-
-
-def default_init(config: DistillCFConfig, users: RealUsers) -> Init:
-    """Returns the initialisation if none is set.
-
-    From random users much must be learned that the sketch has from the start. On amazon-ratings 100 rows reach test
-    ndcg@10 3.19 from random users and 3.92 from the sketch (150 steps); cut to three train rows a user, 1.2 and 2.3.
-    """
-    short = users.n_rows < _SHORT * users.n_filled
-    return "sketch" if short and config.rows == "free" else "random"
 
 
 def default_rate(config: DistillCFConfig, users: RealUsers) -> float:

@@ -23,8 +23,9 @@ class DistillCFConfig(ModelConfig):
     """Row parametrisation: free (any real numbers), unit (in [0, 1]), binary (0 or 1); the paper's: gumbel (drawn),
     softmax (their mean for large τ)."""
     init: Literal["random", "kmeans", "sketch"] | None = None
-    """Initialisation: random users, centroids of k-means, or the closed-form sketch; None: the sketch for free rows
-    if real users have fewer than 50 train rows on average, else random users."""
+    """Initialisation: random users, centroids of k-means, or the closed-form sketch; None: the sketch for free rows,
+    else random users. (From the sketch 100 free rows reach ndcg@10 34.3 on ml-1m in 270 steps, from random users 34.2
+    in 700; on amazon-ratings 3.9 and 3.2 in 150 steps, cut to three train rows a user 2.3 and 1.2.)"""
     steps: int | None = Field(default=None, ge=1)
     """Number of steps; None: 300 for 500 users, more for fewer."""
     batch_size: int = Field(default=512, ge=1)
@@ -64,6 +65,11 @@ class DistillCFConfig(ModelConfig):
     def is_of_the_paper(self) -> bool:
         """Whether rows and loss are the paper's: sums of softmax draws, and the likelihood of all items."""
         return self.rows in ("gumbel", "softmax")
+
+    @property
+    def initialisation(self) -> Literal["random", "kmeans", "sketch"]:
+        """Initialisation, as set or by default of the rows."""
+        return self.init or ("sketch" if self.rows == "free" else "random")
 
     @property
     def hidden(self) -> float:
