@@ -17,13 +17,16 @@ from distill_at_scale.data.readers.selection import Condition, select_rows
 from distill_at_scale.data.readers.tables import find_column, is_bytes, is_list, is_text
 from distill_at_scale.data.row_validation import empty_bad, notice_rows, quarantined, validate_rows
 
+Arrays = dict[str, pa.Array]
+"""Canonical name or key → column of a record batch."""
+
 
 def read_batches(batches: Iterable[pa.RecordBatch], fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
     """Validates the rows of a file's record batches; lists are exploded into one row per value."""
     own = {c: name for c, name in schema.read.items() if name not in fragment.partitions}
     row = fragment.first_row
     for batch in batches:
-        arrays: dict[str, Any] = {}
+        arrays: Arrays = {}
         deeper: dict[str, list[str]] = {}
         for canonical, name in own.items():
             top, steps = find_column(batch.schema, name)
@@ -71,7 +74,7 @@ def _walk(array: Any, steps: list[str]) -> tuple[Any, list[str]]:
 
 
 def _exploded(
-    arrays: dict[str, Any],
+    arrays: Arrays,
     deeper: dict[str, list[str]],
     fragment: Fragment,
     schema: LogSchema,
@@ -113,12 +116,12 @@ def _exploded(
 
 
 def _whole_rows(
-    arrays: dict[str, Any],
+    arrays: Arrays,
     conditions: Sequence[Condition],
     fragment: Fragment,
     schema: LogSchema,
     numbers: np.ndarray | None,
-) -> tuple[dict[str, Any], np.ndarray | None, Batch]:
+) -> tuple[Arrays, np.ndarray | None, Batch]:
     """Applies the conditions on columns without lists before the lists are exploded."""
     keys = {condition.key for condition in conditions}
     index = pl.DataFrame({"": np.arange(len(next(iter(arrays.values()))))})
@@ -131,7 +134,7 @@ def _whole_rows(
     return arrays, numbers, Batch(none, empty_bad(), asked.noticed, asked.left_out, asked.seen)
 
 
-def _validated(arrays: dict[str, Any], fragment: Fragment, schema: LogSchema, rows: int | np.ndarray | None) -> Batch:
+def _validated(arrays: Arrays, fragment: Fragment, schema: LogSchema, rows: int | np.ndarray | None) -> Batch:
     raw = add_partitions(_frame(arrays, schema), fragment, schema)
     asked = select_rows(raw, schema.conditions)
     if asked.kept is not None and rows is not None:
@@ -140,7 +143,7 @@ def _validated(arrays: dict[str, Any], fragment: Fragment, schema: LogSchema, ro
     return Batch(good, bad, (*asked.noticed, *notice_rows(good)), asked.left_out, asked.seen)
 
 
-def _frame(arrays: dict[str, Any], schema: LogSchema) -> pl.DataFrame:
+def _frame(arrays: Arrays, schema: LogSchema) -> pl.DataFrame:
     return pl.DataFrame({c: pl.Series(c, simple(array, c in schema.hex_ids)) for c, array in arrays.items()})
 
 
