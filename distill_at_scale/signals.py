@@ -34,8 +34,6 @@ class _Ending:
         self._watching = False
 
     def __call__(self, signum: int, frame: Any) -> None:
-        if _abandoned:
-            raise KeyboardInterrupt
         if self.interrupted:
             # A second signal: end immediately.
             _end_now()
@@ -78,9 +76,7 @@ def ending() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         me.interrupted = True
-    except BaseException as left:
-        if _abandoned:
-            _leave(left)
+    except BaseException:
         if not me.interrupted:
             raise
     finally:
@@ -152,31 +148,6 @@ def pending() -> bool:
     return bool(_deferred)
 
 
-_abandoned = ""
-
-
-def interrupt(sentence: str) -> None:
-    """Interrupts the main thread, from another one, for a reason that the verb itself turns into an error.
-
-    A process that ends by :func:`ending` then ends with the exit code of that error, and without the exit handlers of
-    libraries, which would wait for what is gone. If it has not ended in 25 s, it is killed, and says the sentence.
-    """
-    global _abandoned
-    if _ending is not None:
-        _abandoned = sentence
-        _ending.watch()
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-
-
-def _leave(left: BaseException) -> None:
-    """Ends this process at once, with the exit code of what it was left by."""
-    if isinstance(left, SystemExit):
-        with contextlib.suppress(OSError, ValueError):
-            sys.stdout.flush()
-            sys.stderr.flush()
-        os._exit(left.code if isinstance(left.code, int) else 1)
-
-
 def handled() -> bool:
     """Returns whether this process runs inside :func:`ending`."""
     return _ending is not None
@@ -197,6 +168,5 @@ def _end_now() -> NoReturn:
             child.kill()
     # Not via sys.stderr, which the main thread may be using. A progress display hides the cursor, so it is shown again.
     with contextlib.suppress(OSError):
-        said = f"error: {_abandoned}" if _abandoned else MESSAGE
-        os.write(2, (("\x1b[?25h\n" if os.isatty(2) else "") + said + "\n").encode())
-    os._exit(1 if _abandoned else CODE)
+        os.write(2, (("\x1b[?25h\n" if os.isatty(2) else "") + MESSAGE + "\n").encode())
+    os._exit(CODE)

@@ -12,13 +12,14 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 
 import distill_at_scale
 from distill_at_scale import signals
-from distill_at_scale.cli import completion, logs, options, output, usage
+from distill_at_scale.cli import completion, logs, options, output, submitted, usage
 from distill_at_scale.cli.verbs import GROUPS, VERBS, Verb, run
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.finite_json import dumps
@@ -26,6 +27,7 @@ from distill_at_scale.settings import load
 from distill_at_scale.uris import redact_text
 
 _LOG = logging.getLogger(__name__)
+_CONTEXT = {"help_option_names": ["-h", "--help"]}
 
 
 def _run(name: str, verb: Verb, given: dict[str, Any]) -> None:
@@ -46,20 +48,26 @@ def _perform(name: str, verb: Verb, given: dict[str, Any], as_json: bool) -> int
         The exit code.
     """
     try:
-        config = load(verb.model, given["config"], options.settings_of(verb, given), options.OptionWords(verb))
+        settings = options.settings_of(verb, given)
+        if verb.rest:
+            settings |= submitted.settings_of_job(_parsed, given)
+        config = load(verb.model, given["config"], settings, options.OptionWords(verb))
         _LOG.debug("das %s: %s", name, config)
         result = run(name, config)
         if verb.keep:
             verb.keep(result)
         content = verb.as_json(result)
         shown = output.print_line(dumps(content)) if as_json else output.printed(lambda: verb.show(result))
-        return 0 if shown and content.get("ok") is not False else 1
+        failed = content.get("exit_code") or int(content.get("ok") is False)
+        return int(failed) if shown else 1
     except DasError as error:
         _failed(str(error), as_json)
         if not isinstance(error, SettingError):
             return 1
         usage.hint(name)
         return 2
+    except _HelpShown:
+        return 0
     except KeyboardInterrupt:
         # signals.ending prints the same message on standard error.
         if as_json:
@@ -80,17 +88,41 @@ def _failed(sentence: str, as_json: bool) -> None:
         output.print_line(dumps({"error": sentence}))
 
 
-def _command(name: str, verb: Verb) -> Callable[..., None]:
+def _command(verb: Verb, call: Callable[[dict[str, Any]], None]) -> Callable[..., None]:
     """Returns a function with the signature that typer reads: one parameter per field, then the common options."""
 
     def command(**given: Any) -> None:
-        _run(name, verb, given)
+        call(given)
 
     parameters = options.parameters(verb)
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__doc__ = inspect.getdoc(verb.model)
     return command
+
+
+class _HelpShown(Exception):
+    """The help of a verb that was to be submitted has been printed."""
+
+
+def _parsed(name: str, verb: Verb, arguments: Sequence[str]) -> dict[str, Any]:
+    """Returns what typer makes of a verb's options, without running it.
+
+    Raises:
+        SettingError: An option is unknown or has no value.
+    """
+    found: dict[str, Any] = {}
+    one = typer.Typer(pretty_exceptions_enable=False, context_settings=_CONTEXT, add_completion=False)
+    one.command()(_command(verb, found.update))
+    try:
+        if wrong := usage.without_value(arguments, name):
+            raise SettingError(wrong)
+        one(list(arguments), standalone_mode=False, prog_name=f"das submit {name}")
+    except usage.UsageError as error:
+        raise SettingError(usage.sentence_of(error, name)) from error
+    if not found:
+        raise _HelpShown
+    return found
 
 
 def _top(version: Annotated[bool, typer.Option("--version", metavar="", help="Print the version.")] = False) -> None:
@@ -106,7 +138,7 @@ def application() -> typer.Typer:
         help="Shrinks recommender logs to small datasets, and measures how much model quality they keep.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
+        context_settings=_CONTEXT,
     )
     made.callback(invoke_without_command=True)(_top)
     groups = {word: typer.Typer(help=text, no_args_is_help=True) for word, text in GROUPS.items()}
@@ -114,7 +146,10 @@ def application() -> typer.Typer:
         made.add_typer(group, name=word)
     for name, verb in VERBS.items():
         *before, word = name.split()
-        (groups[before[0]] if before else made).command(word)(_command(name, verb))
+        # The options of a verb that is run by another one follow it.
+        context = {"allow_interspersed_args": False} if verb.rest else None
+        command = _command(verb, partial(_run, name, verb))
+        (groups[before[0]] if before else made).command(word, context_settings=context)(command)
     return made
 
 
@@ -137,4 +172,5 @@ def _spread(arguments: Sequence[str]) -> tuple[list[str], str | None]:
     if name is None:
         return list(arguments), None
     n = len(name.split())
-    return [*arguments[:n], *options.spread(arguments[n:], VERBS[name])], name
+    rest = list(arguments[n:]) if VERBS[name].rest else options.spread(arguments[n:], VERBS[name])
+    return [*arguments[:n], *rest], name

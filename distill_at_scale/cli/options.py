@@ -24,6 +24,8 @@ COMMON = {
     "log_file": ("--log-file", "FILE", "Append every message to this file, with its time; errors with traceback."),
 }
 """Common options of all verbs: flags, metavar, help."""
+REST = "rest"
+"""Parameter with the arguments that follow the positional setting of a verb that runs another one."""
 SHORT = ("-q", "-v", "-h")
 _PANEL = "Options of every verb"
 
@@ -68,6 +70,9 @@ def parameters(verb: Verb) -> list[inspect.Parameter]:
         kind = bool if metavar is None else str | None
         option = typer.Option(*flags.split("/"), help=text, metavar=metavar or "", rich_help_panel=_PANEL)
         found.append(_keyword(name, kind, option, False if metavar is None else None))
+    if verb.rest:
+        text = "Options of that verb."
+        found.append(_keyword(REST, list[str] | None, typer.Argument(metavar="OPTIONS…", help=text), None))
     return found
 
 

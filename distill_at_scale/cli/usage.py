@@ -16,7 +16,7 @@ from distill_at_scale.uris import redact_text
 from distill_at_scale.validation import bare, closest, did_you_mean
 
 # Some releases of typer bundle click, others import it; in both cases this is click's UsageError.
-_UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def called(app: typer.Typer, arguments: Sequence[str], verb: str | None) -> int:
@@ -30,7 +30,7 @@ def called(app: typer.Typer, arguments: Sequence[str], verb: str | None) -> int:
     Returns:
         The exit code.
     """
-    sentence = _wrong_verb(arguments) if verb is None else _without_value(arguments, verb)
+    sentence = _wrong_verb(arguments) if verb is None else without_value(arguments, verb)
     if sentence is not None:
         return refuse(sentence, "--json" in arguments, verb)
     try:
@@ -41,11 +41,11 @@ def called(app: typer.Typer, arguments: Sequence[str], verb: str | None) -> int:
         # Errors of verbs are caught earlier; here the help could not be written.
         output.refuse(error)
         return 1
-    except _UsageError as error:
+    except UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":
             # The help has been printed.
             return 2
-        return refuse(_sentence(error, verb), "--json" in arguments, verb)
+        return refuse(sentence_of(error, verb), "--json" in arguments, verb)
 
 
 def hint(verb: str | None) -> None:
@@ -79,7 +79,7 @@ def _wrong_verb(arguments: Sequence[str]) -> str | None:
     return f"Unknown verb '{word} {given}'. Did you mean 'das {word} {closest(given, rest) or rest[0]}'?"
 
 
-def _without_value(arguments: Sequence[str], verb: str) -> str | None:
+def without_value(arguments: Sequence[str], verb: str) -> str | None:
     """Returns a message if an option takes the place of another's value, as in `--data --output o`, else None."""
     fields = VERBS[verb].model.model_fields
     flags = {flag(name) for name, field in fields.items() if bare(field) is bool}
@@ -91,7 +91,7 @@ def _without_value(arguments: Sequence[str], verb: str) -> str | None:
     return None
 
 
-def _sentence(error: Exception, verb: str | None) -> str:
+def sentence_of(error: Exception, verb: str | None) -> str:
     """Returns typer's usage error as one sentence."""
     option = getattr(error, "option_name", None)
     if type(error).__name__ == "NoSuchOption":

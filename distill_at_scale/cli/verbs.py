@@ -48,6 +48,7 @@ class Verb:
         keep: Writes files that are made from the result only on the command line, such as figures.
         home: ``module:function`` in `pipelines`, or a full ``package.module:function``; default: both have the verb's
             name.
+        rest: Whether another verb's options may follow the positional setting.
     """
 
     model: type[BaseModel]
@@ -56,6 +57,7 @@ class Verb:
     positional: str | None = None
     keep: Callable[[Any], None] | None = None
     home: str | None = None
+    rest: bool = False
 
 
 VERBS = {
@@ -77,6 +79,7 @@ VERBS = {
     "recommend": Verb(config.RecommendConfig, _report("show_recommendation")),
     "genie train": Verb(config.GenieTrainConfig, _report("show_genie"), home="genie:genie_train"),
     "settings": Verb(config.SettingsConfig, _report("show_settings"), positional="name", home="settings:list_settings"),
+    "submit": Verb(config.SubmitConfig, _report("show_job"), positional="verb", rest=True),
     "doctor": Verb(config.DoctorConfig, _report("show_checks"), _report("checks_json")),
 }
 

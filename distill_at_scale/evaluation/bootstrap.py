@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from distill_at_scale.data import hashing
+from distill_at_scale.evaluation.exact_sum import ExactSum
 
 N_RESAMPLES = 100
 # Cumulative probabilities of 0, 1, 2, … for a Poisson variable of mean 1; the mass beyond 15 is below 1e-13.
@@ -41,13 +42,13 @@ class UserBootstrap:
     Attributes:
         seed: Seed of the weights.
         n_resamples: Number of resamples.
-        sums: metric -> float64 [n_resamples], weighted sums of values.
+        sums: metric -> sum of arrays [n_resamples], weighted sums of values.
         weights: float64 [n_resamples], sums of weights.
     """
 
     seed: int = 0
     n_resamples: int = N_RESAMPLES
-    sums: dict[str, np.ndarray] = field(default_factory=dict)
+    sums: dict[str, ExactSum] = field(default_factory=dict)
     weights: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,19 +58,19 @@ class UserBootstrap:
         """Adds users with their values [n] of each metric."""
         drawn = resample_weights(users, self.n_resamples, self.seed)
         for metric, of_users in values.items():
-            self.sums[metric] = self.sums.get(metric, 0.0) + of_users @ drawn
-        self.weights += drawn.sum(0)
+            self.sums.setdefault(metric, ExactSum()).add(of_users @ drawn)
+        self.weights = self.weights + drawn.sum(0)
 
     def merge(self, other: UserBootstrap) -> None:
         """Adds the sums of another bootstrap over other users."""
         for metric, sums in other.sums.items():
-            self.sums[metric] = self.sums.get(metric, 0.0) + sums
-        self.weights += other.weights
+            self.sums.setdefault(metric, ExactSum()).merge(sums)
+        self.weights = self.weights + other.weights
 
     def means(self) -> dict[str, np.ndarray]:
         """Returns metric -> float64 [n_resamples], the average over each resample; NaN for a resample without users."""
         with np.errstate(invalid="ignore"):
-            return {metric: sums / self.weights for metric, sums in self.sums.items()}
+            return {metric: sums.value() / self.weights for metric, sums in self.sums.items()}
 
     def rounded_means(self) -> dict[str, list[float]]:
         """Returns the means with six significant digits, for storage."""

@@ -16,6 +16,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.evaluation.auc import N_NEGATIVES, ScoreHistogram, unseen_negatives
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
+from distill_at_scale.evaluation.exact_sum import ExactSum
 from distill_at_scale.evaluation.groups import UserGroups
 from distill_at_scale.evaluation.metrics import inverse_propensities, ranking_metrics
 from distill_at_scale.evaluation.order import sorted_unique
@@ -54,8 +55,8 @@ class RankingEvaluator:
     """Accumulates metrics batch by batch; :meth:`merge` adds the results of other workers.
 
     The state consists of a few sums and one score histogram. Its size depends on neither users nor items, except for
-    the inverse propensities, one number per item and the same on all workers. The division of users into batches and
-    shards affects only the last bits of the sums.
+    the inverse propensities, one number per item and the same on all workers. The order and grouping of merges do not
+    affect the result; the division of users into batches affects only its last bits.
 
     Attributes:
         inverse_propensities: float64 [n_items].
@@ -78,10 +79,10 @@ class RankingEvaluator:
     bootstrap: UserBootstrap | None = None
     groups: UserGroups | None = None
     more: tuple[str, ...] = ()
-    sums: dict[str, float] = field(default_factory=dict)
-    squares: dict[str, float] = field(default_factory=dict)
+    sums: dict[str, ExactSum] = field(default_factory=dict)
+    squares: dict[str, ExactSum] = field(default_factory=dict)
     histogram: ScoreHistogram = field(default_factory=ScoreHistogram)
-    squared_error: float = 0.0
+    squared_error: ExactSum = field(default_factory=ExactSum)
     n_rated: int = 0
     n_users: int = 0
     n_users_all: int = 0
@@ -172,8 +173,8 @@ class RankingEvaluator:
             hits, weights[best.items], counts, weights[target_items[descending]], self.ks, self.more
         )
         for metric, values in values_by_metric.items():
-            self.sums[metric] = self.sums.get(metric, 0.0) + float(values.sum())
-            self.squares[metric] = self.squares.get(metric, 0.0) + float((values * values).sum())
+            self.sums.setdefault(metric, ExactSum()).add(values.sum())
+            self.squares.setdefault(metric, ExactSum()).add((values * values).sum())
         if self.bootstrap is not None:
             self.bootstrap.add(histories.users, values_by_metric)
         if self.groups is not None:
@@ -196,7 +197,7 @@ class RankingEvaluator:
             raise DasError("The held-out rows have no ratings, so a model that predicts them has no mse.")
         rows = np.repeat(np.arange(len(heldout)), heldout.counts)
         errors = scores[rows, heldout.items].astype(np.float64) - heldout.ratings
-        self.squared_error += float((errors * errors).sum())
+        self.squared_error.add((errors * errors).sum())
         self.n_rated += len(errors)
 
     def merge(self, other: RankingEvaluator) -> None:
@@ -213,14 +214,14 @@ class RankingEvaluator:
             odd = ", ".join(sorted(self.sums.keys() ^ other.sums.keys()))
             raise DasError(f"Only some nodes measured {odd}: install the package that adds the metric on every node.")
         for metric, value in other.sums.items():
-            self.sums[metric] = self.sums.get(metric, 0.0) + value
-            self.squares[metric] = self.squares.get(metric, 0.0) + other.squares[metric]
+            self.sums.setdefault(metric, ExactSum()).merge(value)
+            self.squares.setdefault(metric, ExactSum()).merge(other.squares[metric])
         if self.bootstrap is not None and other.bootstrap is not None:
             self.bootstrap.merge(other.bootstrap)
         if self.groups is not None and other.groups is not None:
             self.groups.merge(other.groups)
         self.histogram.merge(other.histogram)
-        self.squared_error += other.squared_error
+        self.squared_error.merge(other.squared_error)
         self.n_rated += other.n_rated
         self.n_users += other.n_users
         self.n_users_all += other.n_users_all
@@ -237,17 +238,14 @@ class RankingEvaluator:
         if not self.n_users:
             raise DasError("No user has held-out rows in this split, so nothing can be measured; choose another split.")
         n = self.n_users
-        metrics = {metric: value / n for metric, value in self.sums.items()}
-        everyone = {metric: value / self.n_users_all for metric, value in self.sums.items()}
-        errors = {
-            metric: math.sqrt(max(self.squares[metric] - n * mean * mean, 0.0) / (n - 1) / n) if n > 1 else math.nan
-            for metric, mean in metrics.items()
-        }
+        metrics = {metric: float(value) / n for metric, value in self.sums.items()}
+        everyone = {metric: float(value) / self.n_users_all for metric, value in self.sums.items()}
+        errors = {metric: _standard_error(float(self.squares[metric]), mean, n) for metric, mean in metrics.items()}
         over_rows = {}
         if self.n_negatives:
             over_rows["auc"] = self.histogram.auc()
         if self.ratings:
-            over_rows["mse"] = self.squared_error / self.n_rated
+            over_rows["mse"] = float(self.squared_error) / self.n_rated
         return EvaluationResult(
             metrics={**metrics, **over_rows},
             metrics_all_users={**everyone, **over_rows},
@@ -295,6 +293,11 @@ def evaluate(
     evaluator = RankingEvaluator(weights, tuple(ks), seed, n_negatives, ratings, name)
     evaluator.add_all(score, histories, heldout, known, batch_users)
     return evaluator.result()
+
+
+def _standard_error(squares: float, mean: float, n: int) -> float:
+    """Standard error of the mean of n values, of which the sum of squares is known; NaN for a single one."""
+    return math.sqrt(max(squares - n * mean * mean, 0.0) / (n - 1) / n) if n > 1 else math.nan
 
 
 def _pairs(rows: Interactions) -> np.ndarray:

@@ -209,6 +209,6 @@ def _draw(module: Any, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, tor
 
 def _dense(batch: Batch, n_items: int) -> torch.Tensor:
     """Returns the users' items as zeros and ones [b, n_items]."""
-    x = torch.zeros(int(batch["n"]), n_items, device=batch["item"].device)
+    x = torch.zeros(len(batch["user"]), n_items, device=batch["item"].device)
     x[batch["owner"], batch["item"]] = 1.0
     return x

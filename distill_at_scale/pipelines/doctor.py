@@ -57,7 +57,7 @@ class Check:
     fix: str = ""
 
 
-@verb(DoctorConfig, here=True)
+@verb(DoctorConfig)
 def doctor(config: DoctorConfig) -> list[Check]:
     """Runs all checks; they are ordered such that failures are best fixed from the top.
 

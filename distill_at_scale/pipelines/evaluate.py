@@ -23,12 +23,13 @@ from distill_at_scale.evaluation.user_sample import LEVEL, UserSample, interval
 from distill_at_scale.models import Recommender
 from distill_at_scale.pipelines.runtime import resources, run_record, session, used_model
 from distill_at_scale.pipelines.runtime.results import Result
+from distill_at_scale.pipelines.runtime.shard_groups import shard_groups
 from distill_at_scale.pipelines.runtime.tasks import load as load_shared
-from distill_at_scale.pipelines.runtime.tasks import run_stage
+from distill_at_scale.pipelines.runtime.tasks import run_merged
 from distill_at_scale.pipelines.runtime.verb import verb
 
-# Each task returns a histogram of scores; at most this many of them reach the driver.
-_MAX_GROUPS = 64
+# Tasks at least, where there are as many shards; and tasks for each CPU, so that the last ones do not leave many idle.
+_TASKS, _TASKS_PER_CPU = 64, 8
 
 
 class SampledUsers(BaseModel):
@@ -114,9 +115,6 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
     if dataset.manifest.splits.get(config.split, 0) == 0:
         raise DasError(f"{storage.redact(dataset.uri)} has no {config.split} rows; choose another --split.")
     record = run_record.RunRecord("evaluate", config.model_dump(mode="json", exclude={"address"}))
-    n = len(dataset.shards)
-    size = -(-n // min(n, _MAX_GROUPS))
-    groups = [list(range(start, min(start + size, n))) for start in range(0, n, size)]
     ks, seed, split, uri = tuple(config.ks), config.seed, config.split, dataset.uri
     resample = config.resample
     sample = None
@@ -124,18 +122,16 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
         sample = UserSample(config.users / dataset.n_users, seed)
 
     with session.ensure(config.address):
+        groups = shard_groups([shard.rows for shard in dataset.shards], max(_TASKS, _TASKS_PER_CPU * resources.cpus()))
         threads = max(1, resources.node_cpus() // len(groups))
 
-        def work(group: list[int], model: Recommender, weights: np.ndarray) -> dict[str, Any]:
+        def work(group: list[int], model: Recommender, weights: np.ndarray) -> RankingEvaluator:
             resources.use_threads(threads)
             bootstrap = UserBootstrap(seed) if resample else None
-            return {"evaluator": measure(Dataset.open(uri), group, model, weights, split, ks, seed, bootstrap, sample)}
+            return measure(Dataset.open(uri), group, model, weights, split, ks, seed, bootstrap, sample)
 
         shared = [of.shared(model), load_shared(weights, uri)]
-        found = run_stage(record, f"evaluate on {split}", work, groups, shared, num_cpus=threads)
-    total: RankingEvaluator = found[0]["evaluator"]
-    for other in found[1:]:
-        total.merge(other["evaluator"])
+        total: RankingEvaluator = run_merged(record, f"evaluate on {split}", work, groups, _merge, shared, threads)
     if sample is not None and not total.n_users:
         raise DasError(
             f"{storage.redact(dataset.uri)}: none of the {total.n_users_all:,} users drawn has {split} rows; set more "
@@ -170,6 +166,13 @@ def _sampled(config: EvaluateConfig, dataset: Dataset, averages: EvaluationResul
         if not isnan(error)
     }
     return SampledUsers(asked=config.users or 0, drawn=averages.n_users_all, of=dataset.n_users, intervals=intervals)
+
+
+def _merge(evaluators: Sequence[RankingEvaluator]) -> RankingEvaluator:
+    first, *others = evaluators
+    for other in others:
+        first.merge(other)
+    return first
 
 
 def weights(uri: str) -> np.ndarray:

@@ -299,8 +299,7 @@ class _Export:
             return [
                 f"{made.n_users:,} synthetic {'users' if made.kind == 'rows' else 'sequences'}, learned from "
                 f"{made.parent.n_users:,} real users by {made.method} of distill_at_scale and drawn as plain rows "
-                f"({self.config.how}).",
-                *made.notes,
+                f"({self.config.how})."
             ]
         m = self.dataset.manifest
         rule = f"The split rule is {m.split_rule['name']}."

@@ -54,8 +54,7 @@ def quickstart(config: QuickstartConfig) -> Quickstart:
     started = time.time()
     output = storage.normalise(config.output)
     storage.check_writable(storage.join(output, "report.html"))
-    # Beside the rest where all nodes see that: the cache is this machine's own.
-    log = fetch(name=config.name, output=storage.join(output, "log") if not storage.is_local(output) else None)
+    log = fetch(name=config.name)
     with session.ensure(config.address):
         dataset = prepare(
             input=log.uris,

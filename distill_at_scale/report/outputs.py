@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from distill_at_scale.pipelines.expand import Expansion
     from distill_at_scale.pipelines.export import ExportResult
     from distill_at_scale.pipelines.predict import Predictions
+    from distill_at_scale.pipelines.submit import Job
 
 
 def show_predictions(result: Predictions) -> None:
@@ -64,6 +65,12 @@ def show_expansion(result: Expansion) -> None:
         ("prepare it", f"das prepare --input {shlex.quote(log)} --output DATA"),
     ]
     show(facts("expanded", told))
+
+
+def show_job(result: Job) -> None:
+    """Prints the id of a job that was not waited for; of the others the log has been printed."""
+    if result.exit_code is None:
+        print(result.job)
 
 
 def show_result(result: BaseModel) -> None:

@@ -10,19 +10,16 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import yaml
-from notebook_kit import run_notebook
 from servers import RayHead
-from system_kit import blocks_csv, errors
+from system_kit import blocks_csv, das_command, errors
 
 import distill_at_scale as das
 from distill_at_scale.pipelines import doctor as doctor_module
@@ -149,95 +146,77 @@ def test_doctor_finds_it_with_its_token(ray_head: RayHead, monkeypatch: pytest.M
     assert {check.name.split()[0] for check in checks[1:]} == {"ray", "python", "torch"}
 
 
-def run_client(head: RayHead, folder: Path, *more: str) -> tuple[dict[str, Any], str]:
-    """What client_verbs.py found in a process of its own, and its standard error."""
-    (folder / "log.csv").write_bytes(blocks_csv())
-    script = Path(__file__).with_name("client_verbs.py")
-    done = subprocess.run(
-        [sys.executable, str(script), head.client_address, str(folder), *more],
-        env={**head.environment(), "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return json.loads(done.stdout), done.stderr
+def submit(head: RayHead, *words: str, token: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
+    return das_command("submit", "--address", head.dashboard, *words, env={**head.environment(token), **env})
 
 
-def test_verbs_run_by_ray_client(ray_head: RayHead, tmp_path: Path) -> None:
-    found, said = run_client(ray_head, tmp_path)
-    place = tmp_path / "samples" / "random_users-0.5"
-    assert found == {
-        "rows": 1440,
-        "samples": [600],
-        "refused": [
-            "OutputExistsError",
-            f"{place} holds a dataset already; choose another --output, or replace it with --overwrite.",
-        ],
-    }
-    assert "Dataset.from_ray and Dataset.to_ray cannot be had" in said
-    assert "read the log: 1/1, done in" in said
-    assert "write samples: 1/1, done in" in said
-    assert "Traceback" not in said
+def test_a_submitted_verb_ends_with_its_sentence_and_its_exit_code(ray_head: RayHead) -> None:
+    done = submit(ray_head, "inspect", "/nowhere/at/all", "--quiet")
+    assert done.returncode == 1, done.stdout + done.stderr
+    (said,) = errors(done.stdout)
+    assert said.startswith("error: /nowhere/at/all does not exist")
+    (line,) = done.stderr.splitlines()
+    assert line.endswith(f"is submitted to {ray_head.dashboard}; Ctrl-C stops it.")
+
+
+@pytest.mark.parametrize(
+    ("token", "said"), [(None, "asks for a token, and there is none here"), ("0" * 64, "refuses the token")]
+)
+def test_a_submission_without_the_right_token_is_one_sentence(ray_head: RayHead, token: str | None, said: str) -> None:
+    env = {} if token is None else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    done = submit(ray_head, "inspect", "/data", token=False, **env)
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert f"error: The cluster at {ray_head.dashboard} {said}; set RAY_AUTH_MODE=token" in done.stderr
 
 
 @pytest.mark.slow
-def test_what_is_in_memory_reaches_the_cluster(ray_head: RayHead, tmp_path: Path) -> None:
-    found, _ = run_client(ray_head, tmp_path, "all")
-    assert found["same rows"]
-    assert found["in memory"] == 1.0
-    assert found["to ray"][0] == "ClusterError"
-    assert "Ray Data, which has no support for Ray Client" in found["to ray"][1]
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_the_run_on_the_cluster(ray_head: RayHead, tmp_path: Path) -> None:
+def test_a_submitted_job_gets_the_package_and_no_credentials(ray_head: RayHead, tmp_path: Path) -> None:
     (tmp_path / "log.csv").write_bytes(blocks_csv())
-    env = {**ray_head.environment(), "PYTHONPATH": str(REPOSITORY)}
-    das_ = [sys.executable, "-m", "distill_at_scale"]
-    data, address = str(tmp_path / "data"), ["--address", ray_head.client_address]
-    prepare = [*das_, "prepare", "--input", str(tmp_path / "log.csv"), "--output", data, *address]
-    subprocess.run(prepare, env=env, check=True, timeout=240)
-    fit = [*das_, "fit", "--data", data, "--model", "mf", "--set", "epochs=1000000", "--output", str(tmp_path / "mf")]
-    running = subprocess.Popen([*fit, *address], env=env, stderr=subprocess.PIPE, text=True)
-    try:
-        assert running.stderr is not None
-        work = tmp_path / "mf" / "_work"
-        wait_for(lambda: any(work.rglob("checkpoint-*")))
-        assert drivers()
-        running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=60)
-    finally:
-        running.kill()
-    assert running.returncode == 130, said
-    assert said.splitlines()[-1] == "interrupted; run the same command again to go on."
-    assert "Traceback" not in said
-    wait_for(lambda: not drivers())
+    words = ("prepare", "--input", str(tmp_path / "log.csv"), "--output", str(tmp_path / "data"), "--json")
+    done = submit(ray_head, "--json", *words, AWS_SECRET_ACCESS_KEY="hush-hush", AWS_REGION="eu-west-7")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert das.Dataset.open(str(tmp_path / "data")).n_rows == 1440
+    job = json.loads(done.stdout.splitlines()[-1])
+    assert (job["verb"], job["status"], job["exit_code"]) == ("prepare", "SUCCEEDED", 0)
+    assert json.loads(done.stdout.splitlines()[-2])["rows"] == 1440
+    info = listed(ray_head, job["job"])
+    assert info["entrypoint"] == "python -m distill_at_scale prepare --config settings.yaml --json"
+    assert info["runtime_env"]["env_vars"]["AWS_REGION"] == "eu-west-7"
+    assert "hush-hush" not in json.dumps(info) + done.stdout + done.stderr
+
+
+def listed(head: RayHead, job: str) -> dict[str, Any]:
+    headers = {"Authorization": "Bearer " + head.token_file.read_text()}
+    request = urllib.request.Request(f"{head.dashboard}/api/jobs/{job}", headers=headers)
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return dict(json.load(answer))
 
 
 @pytest.mark.slow
-def test_the_notebook_runs_by_ray_client(ray_head: RayHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in ray_head.environment().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("DAS_ADDRESS", ray_head.client_address)
-    shown = run_notebook("recommend.ipynb", tmp_path, tmp_path / "das-recommend" / "log")
-    assert "Make it: das sample" in shown["cell-05"]
-    assert "14 of 14 done" in shown["cell-07"]
-    assert "random_users" in shown["cell-08"]
-    assert "<svg" in (tmp_path / "das-recommend" / "report.html").read_text()
+def test_an_interruption_stops_the_job(ray_head: RayHead, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_bytes(blocks_csv())
+    words = ["prepare", "--input", str(tmp_path / "log.csv"), "--output", str(tmp_path / "data")]
+    command = [sys.executable, "-m", "distill_at_scale", "submit", "--address", ray_head.dashboard, *words]
+    child = subprocess.Popen(command, env=ray_head.environment(), stderr=subprocess.PIPE, text=True)
+    assert child.stderr is not None
+    line = child.stderr.readline()
+    job = line.split()[1]
+    child.send_signal(signal.SIGINT)
+    rest = child.stderr.read()
+    assert child.wait(60) == 130, rest
+    assert f"The job {job} is being stopped." in rest
+    assert rest.splitlines()[-1] == "interrupted; run the same command again to go on."
+    assert listed(ray_head, job)["status"] == "STOPPED"
 
 
-def drivers() -> list[str]:
-    """Processes in which verbs of clients run."""
-    return processes_naming("ray::_Driver")
-
-
-def wait_for(happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not happened():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+@pytest.mark.slow
+def test_a_job_that_is_not_waited_for_is_its_id(ray_head: RayHead) -> None:
+    done = submit(ray_head, "--no-wait", "inspect", "/nowhere/at/all")
+    assert done.returncode == 0, done.stderr
+    (job,) = done.stdout.split()
+    assert listed(ray_head, job)["submission_id"] == job
+    assert f"--follow {job}" in done.stderr
 
 
 @pytest.mark.slow

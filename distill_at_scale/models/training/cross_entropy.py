@@ -44,7 +44,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             share = (1 / total).to(items.dtype)[:, None]
             torch.sub((scores @ items) * share, items[wanted], out=gradient)
             by_items.addmm_(scores.T, some * share)
-            by_items.index_add_(0, wanted, some, alpha=-1)
+            # In mixed precision the states may be of another type than the items.
+            by_items.index_add_(0, wanted, some.to(items.dtype), alpha=-1)
         ctx.save_for_backward(by_states, by_items)
         return loss
 

@@ -294,9 +294,9 @@ class Trainer:
             chosen = self._validation_users(heldout.users, heldout.counts)
             train = self._source.train(piece).take(chosen, timestamps=False)
             evaluator.add_all(self._scores, train, heldout.take(chosen, timestamps=False))
-        sums = [evaluator.squared_error, evaluator.n_rated]
+        sums = [float(evaluator.squared_error), evaluator.n_rated]
         if metric != "mse":
-            sums = [evaluator.sums.get(metric, 0.0), evaluator.n_users]
+            sums = [float(evaluator.sums.get(metric, 0.0)), evaluator.n_users]
         totals = torch.tensor(sums, dtype=torch.float64, device=self._device)
         self._communicator.all_reduce(totals)
         if metric != "mse":

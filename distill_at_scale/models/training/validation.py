@@ -34,7 +34,9 @@ def merged_metric(
         histogram = _merged_histogram(histogram, communicator, device)
     groups = evaluator.groups or UserGroups()
     own = groups.sums.get(metric, np.zeros_like(groups.counts))
-    totals = torch.tensor([evaluator.sums.get(metric, 0.0), *groups.counts, *own], dtype=torch.float64, device=device)
+    totals = torch.tensor(
+        [float(evaluator.sums.get(metric, 0.0)), *groups.counts, *own], dtype=torch.float64, device=device
+    )
     communicator.all_reduce(totals)
     total, (counts, sums) = float(totals[0]), totals[1:].cpu().numpy().reshape(2, -1)
     if metric == "auc":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,14 +20,16 @@ from distill_at_scale.data import recorded, sealed, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.errors import DamagedFileError
-from distill_at_scale.pipelines.runtime import progress, run_record
-from distill_at_scale.pipelines.runtime.tasks import ANYWHERE, take
+from distill_at_scale.pipelines.runtime import progress, resources, run_record
+from distill_at_scale.pipelines.runtime.shard_groups import shard_groups
+from distill_at_scale.pipelines.runtime.tasks import ANYWHERE, merged, take
 from distill_at_scale.samplers.map_reduce import Arrays, MapReduce, merge
 from distill_at_scale.samplers.train_rows import read_train_rows
 
 FOLDER = "learned"
 _DONE = "done.json"
-_MOST_GROUPS = 64
+# What a group brings is as large as what a shard does: no more groups than keep the cluster busy.
+_TASKS_PER_CPU = 2
 _STEPS = 100
 
 
@@ -44,22 +47,19 @@ def learn(record: run_record.RunRecord, name: str, make: Callable[[], MapReduce]
     if restartable.read_record(done_uri) is not None:
         return
     start, costs = time.monotonic(), []
-    n_shards = len(Dataset.open(uri).shards)
-    # What a group brings is as large as what a shard does: no more groups than keep the cluster busy.
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    size = -(-n_shards // min(n_shards, _MOST_GROUPS, 2 * cpus))
-    groups = [list(range(k, min(k + size, n_shards))) for k in range(0, n_shards, size)]
+    groups = shard_groups([shard.rows for shard in Dataset.open(uri).shards], _TASKS_PER_CPU * resources.cpus())
     map_shards: Any = ray.remote(num_returns=3, scheduling_strategy=ANYWHERE)(_map)
     reduce_pass: Any = ray.remote(num_returns=2, scheduling_strategy=ANYWHERE)(_reduce)
     held = ray.put(make)
-    shared = ray.put(make().begin())
+    algorithm = make()
+    join, shared = partial(merge, listed=algorithm.listed), ray.put(algorithm.begin())
     owns: list[ray.ObjectRef[Any]] = [ray.put([{} for _ in group]) for group in groups]
     done, passes = 0.0, 0
     with progress.stage(name, _STEPS) as stage:
         while done < 1:
             visits = [map_shards.remote(held, uri, group, own, shared) for group, own in zip(groups, owns)]
             owns = [own for own, _, _ in visits]
-            shared, share = reduce_pass.remote(held, shared, *(brought for _, brought, _ in visits))
+            shared, share = reduce_pass.remote(held, shared, merged([brought for _, brought, _ in visits], join))
             now = max(done, min(take(share), 1.0))
             stage.advance(int(now * _STEPS) - int(done * _STEPS))
             done = now
@@ -109,9 +109,8 @@ def _map(
     return kept, brought[0], {"cpu_s": time.process_time() - cpu, "peak_mib": run_record.peak_mib()}
 
 
-def _reduce(make: Callable[[], MapReduce], shared: Arrays, *brought: Arrays) -> tuple[Arrays, float]:
-    rounds = make()
-    return rounds.reduce(shared, merge(brought, rounds.listed))
+def _reduce(make: Callable[[], MapReduce], shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:
+    return make().reduce(shared, brought)
 
 
 def _keep(folder: str, group: Sequence[int], owns: list[Arrays]) -> None:

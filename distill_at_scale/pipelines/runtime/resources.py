@@ -19,6 +19,11 @@ def nodes() -> list[tuple[int, float]]:
     return [(int(node["CPU"]), float(node.get("memory", 0))) for node in found if node.get("CPU", 0) >= 1]
 
 
+def cpus() -> int:
+    """CPUs of all nodes that are up."""
+    return sum(cpus for cpus, _ in nodes())
+
+
 def has_room_beside_others(needed: int) -> bool:
     """Whether every node has the memory for as many processes of ``needed`` bytes as it has CPUs."""
     return all(needed * cpus <= _SHARE_OF_MEMORY * memory for cpus, memory in nodes())

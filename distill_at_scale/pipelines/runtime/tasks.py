@@ -33,6 +33,10 @@ the resources of that trial, which has none but for waiting."""
 
 # Light tasks that are under way at most: few enough for the driver, and enough for thousands of CPUs.
 _UNDER_WAY = 4096
+# Workers of a task that may die, as on spot machines, until it counts as its own fault.
+_RETRIES = 20
+# Number of parts that a task merges, and has in memory.
+_MERGED_AT_ONCE = 16
 # Minimum number of tasks of several items, so that the last ones do not leave CPUs idle for long.
 _TASKS_PER_CPU = 8
 # As malloc.h of glibc numbers them.
@@ -122,6 +126,76 @@ def _by_tasks(
     finally:
         for left in running:  # where one has failed
             ray.cancel(left)
+
+
+def run_merged(
+    run: run_record.RunRecord,
+    name: str,
+    work: Callable[..., Any],
+    items: Sequence[Any],
+    merge: Callable[[Sequence[Any]], Any],
+    shared: Sequence[ray.ObjectRef[Any]] = (),
+    num_cpus: float = 1.0,
+) -> Any:
+    """``merge([work(item, *shared) for item in items])``, spread over the cluster, by plain tasks.
+
+    What the work returns stays in Ray's object store and is merged there; only the end of it reaches this process.
+
+    Args:
+        run, name, items, shared, num_cpus: as :func:`run_stage` has them.
+        work: picklable; must be safe to run twice.
+        merge: picklable and associative; must leave what it is given as it is.
+
+    Raises:
+        DasError: as :func:`run_stage`.
+    """
+    start = time.monotonic()
+    leaf: Any = ray.remote(num_returns=2, num_cpus=num_cpus, max_retries=_RETRIES, scheduling_strategy=ANYWHERE)(_leaf)
+    call, waiting = ray.put(_Call(ray.put(work), tuple(shared))), iter(items)
+    running: list[ray.ObjectRef[Any]] = []
+    parts: list[ray.ObjectRef[Any]] = []
+    together: list[ray.ObjectRef[Any]] = []
+    costs: list[dict[str, Any]] = []
+    try:
+        with progress.stage(name, len(items)) as stage:
+            while True:
+                for item in itertools.islice(waiting, _UNDER_WAY - len(running)):
+                    ref, part = leaf.remote(call, item)
+                    running.append(ref)
+                    parts.append(part)
+                    # Merged as soon as they are there, so that they do not fill the object store.
+                    if len(parts) == _MERGED_AT_ONCE:
+                        together.append(merged(parts, merge))
+                        parts = []
+                if not running:
+                    break
+                (ready,), running = ray.wait(running)
+                answer: _Answer = ray.get(ready)
+                answer.take(name)
+                costs.append(answer.cost)
+                stage.advance()
+            found = take(merged([*together, *parts], merge))
+    except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
+        raise DasError(f"{name}: its worker was killed again and again, most likely for want of memory.") from error
+    finally:
+        for left in running:  # where one has failed
+            ray.cancel(left)
+    run.add(name, time.monotonic() - start, costs)
+    return found
+
+
+def merged(parts: Sequence[ray.ObjectRef[Any]], merge: Callable[[Sequence[Any]], Any]) -> ray.ObjectRef[Any]:
+    """Merges what lies in the object store, some at a time, in a tree of tasks; nothing of it comes to this process.
+
+    Args:
+        parts: at least one.
+        merge: picklable and associative; must leave what it is given as it is.
+    """
+    step = ray.remote(scheduling_strategy=ANYWHERE, max_retries=_RETRIES)(lambda *some: merge(some))
+    refs = list(parts)
+    while len(refs) > 1:
+        refs = [step.remote(*refs[k : k + _MERGED_AT_ONCE]) for k in range(0, len(refs), _MERGED_AT_ONCE)]
+    return refs[0]
 
 
 @dataclass(frozen=True)
@@ -277,6 +351,13 @@ def _answer(work: Callable[[], Any]) -> _Answer:
             answer.failure = traceback.format_exc()
     answer.cost = {"cpu_s": time.process_time() - cpu, "peak_mib": run_record.peak_mib()}
     return answer
+
+
+def _leaf(call: _Call, item: Any) -> tuple[_Answer, Any]:
+    """The cost of a part, or its failure, and what the work made of it."""
+    answer = call.answer(item)
+    made, answer.record = answer.record, None
+    return answer, made
 
 
 class _Call:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from functools import reduce
 
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.genie.features import ShardFeatures, dataset_features
 from distill_at_scale.pipelines.runtime import run_record, session
-from distill_at_scale.pipelines.runtime.tasks import run_stage
+from distill_at_scale.pipelines.runtime.shard_groups import shard_groups
+from distill_at_scale.pipelines.runtime.tasks import run_merged
 
-# A task sends back a histogram and its share of the sampled users' rows; at most this many of them reach the driver.
-_MAX_GROUPS = 64
+# Least number of tasks, if there are as many shards. Their number grows with the rows only, not with the cluster, since
+# the features are sums of floating-point numbers.
+_TASKS = 64
 
 
 def features(dataset: Dataset, address: str | None = None) -> dict[str, float]:
@@ -23,20 +26,19 @@ def features(dataset: Dataset, address: str | None = None) -> dict[str, float]:
     Raises:
         DasError: The dataset has no train rows.
     """
-    n, uri = len(dataset.shards), dataset.uri
-    size = -(-n // min(n, _MAX_GROUPS))
-    groups = [list(range(start, min(start + size, n))) for start in range(0, n, size)]
+    uri, groups = dataset.uri, shard_groups([shard.rows for shard in dataset.shards], _TASKS)
     if len(groups) == 1:
         # A single task takes less time in this process than a start of Ray.
         return dataset_features(dataset, groups[0]).result(dataset.train_counts())
 
-    def measure(group: list[int]) -> dict[str, Any]:
-        return {"features": dataset_features(Dataset.open(uri), list(group))}
+    def measure(group: list[int]) -> ShardFeatures:
+        return dataset_features(Dataset.open(uri), group)
 
     record = run_record.RunRecord("features", {"data": uri})
     with session.ensure(address):
-        found = run_stage(record, "measure features", measure, groups)
-    total = ShardFeatures()
-    for one in found:
-        total = total.merge(one["features"])
+        total: ShardFeatures = run_merged(record, "measure features", measure, groups, _merge)
     return total.result(dataset.train_counts())
+
+
+def _merge(parts: Sequence[ShardFeatures]) -> ShardFeatures:
+    return reduce(ShardFeatures.merge, parts)
