@@ -145,7 +145,7 @@ class _Forecast:
     def _notes(self, forecasts: int) -> list[str]:
         notes = []
         if forecasts == 1:
-            notes.append("With one model there is no order of models, and no τ.")
+            notes.append("A single model has neither an order nor τ.")
         if self.config.seeds == 1:
             notes.append("With one seed the intervals are over users and forms only; --seeds 2 measures the samples'.")
         if len(self.rungs) < self.config.rungs:

@@ -93,7 +93,7 @@ def test_one_model_has_no_order(data: das.Dataset, tmp_path: Path, ray_session: 
     one = das.forecast(data, "popularity", output=str(tmp_path / "one"), up_to=0.5, rungs=3, seeds=1)
     assert one.ok
     assert one.tau is None
-    assert "With one model there is no order of models, and no τ." in one.notes
+    assert "A single model has neither an order nor τ." in one.notes
     assert any(note.startswith("With one seed") for note in one.notes)
     assert "3 rungs are too few" in one.models[0].doubt
 
