@@ -1,13 +1,11 @@
-"""How far off are forecasts? Learning curves of real logs from small nested samples, against fits on all rows.
+"""How far off are forecasts? Those from small nested samples of real logs, against fits on all rows.
 
-    python jobs/bench_forecast.py measure --logs FOLDER --work WORK [--only ml-100k,toys] [--time-budget 240s]
-    python jobs/bench_forecast.py judge --work WORK --output jobs/results/forecast.json
-    python jobs/bench_forecast.py calibrate --work WORK --output distill_at_scale/learning_curves/calibration.json
+    python jobs/bench_forecast.py judge --work WORK --retention FILE… --output jobs/results/forecast.json
+    python jobs/bench_forecast.py calibrate --work WORK --retention FILE… --output FILE
 
-``measure`` fits models on random_users at the rungs of a forecast and on all rows, one after another; it goes on where
-it was.
-``judge`` forecasts each log from its rungs up to a tenth, and up to a fifth, and compares with the fits on all rows;
-the calibration comes from the logs of other families. ``calibrate`` makes that of the package, of all logs.
+WORK is that of bench_curves.py, the files are results of bench_retention.py. ``judge`` forecasts each log from its
+rungs up to a tenth, and up to a fifth, and compares with the fits on all rows; the calibration comes from logs of other
+families. ``calibrate`` makes that of the package, of all logs.
 """
 
 from __future__ import annotations
@@ -15,8 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,13 +21,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from distill_at_scale.data import storage
-from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.data.manifest import NAME as MANIFEST
+import distill_at_scale.genie
 from distill_at_scale.evaluation.retention import PRIMARY, kendall_tau
-from distill_at_scale.genie import log_subsets
 from distill_at_scale.genie.conformal import widths
-from distill_at_scale.genie.trials import FULL, as_trials
+from distill_at_scale.genie.corpus import family
+from distill_at_scale.genie.trials import FULL
 from distill_at_scale.learning_curves.calibration import Calibration
 from distill_at_scale.learning_curves.cost import cost_law
 from distill_at_scale.learning_curves.ensemble import rung_weights
@@ -39,147 +34,26 @@ from distill_at_scale.learning_curves.forms import FORMS, fit
 from distill_at_scale.learning_curves.measured import Measured
 from distill_at_scale.learning_curves.order import expected_tau
 from distill_at_scale.pipelines.forecast import measured
-from distill_at_scale.pipelines.prepare import prepare
-from distill_at_scale.pipelines.runtime import session
-from distill_at_scale.pipelines.sweeps import small_datasets
-from distill_at_scale.pipelines.sweeps.evaluations import train_here
-from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, plan_trials, sources
 
 UP_TO = (0.1, 0.2)
+RANDOM_USERS = "random_users"
+MOST_KNOWN, SCALE = 0.3, 0.3
 FLOOR = 0.02
 """Relative half-width of the surest forecast, before it is widened."""
-RUNGS = (0.2, 0.1, 0.05, 0.025, 0.0125, 0.00625)
-ALL = ("popularity", "ease", "svd_ae", "infinite_ae")
-FAST = ("popularity", "ease", "svd_ae")
-
-
-@dataclass(frozen=True)
-class Log:
-    """A log to be forecast: its file, how it is split, what is cut from it, and the models fitted on it."""
-
-    file: str
-    split: str
-    cut: Callable[[pl.DataFrame], pl.DataFrame] | None = None
-    models: tuple[str, ...] = ALL
-    seeds: int = 2
-
-
-def _random(n: int, seed: int) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    return lambda log: log_subsets.random_users(log, n, seed)
-
-
-def _window(begin: float, end: float) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    return lambda log: log_subsets.window(log, begin, end)
-
-
-ML100K, ML1M, BEAUTY, TOYS = "ml-100k.inter", "ml-1m.parquet", "amazon-beauty-5core.txt", "amazon-toys-5core.txt"
-AMAZON, YELP = "amazon-ratings.tsv", "yelp-ratings.tsv"
-HIST = "20_percent_hist"
-COLUMNS: dict[str, dict[str, Any]] = {
-    AMAZON: {"columns": ["user_id", "item_id", "rating", "timestamp"]},
-    YELP: {"columns": ["user_id", "item_id", "rating"]},
-}
-"""How files without column names are read."""
-LOGS: dict[str, Log] = {
-    "ml-100k": Log(ML100K, "leave_2"),
-    "ml-100k--hist": Log(ML100K, HIST),
-    "amazon": Log(AMAZON, HIST, models=FAST, seeds=1),
-    "yelp": Log(YELP, HIST, lambda log: log_subsets.popular_items(log, 3000), FAST, 1),
-    "toys": Log(TOYS, "leave_2", lambda log: log_subsets.popular_items(log, 3000), FAST, 1),
-    "beauty": Log(BEAUTY, "leave_2", lambda log: log_subsets.popular_items(log, 3000), FAST, 1),
-    "ml-1m--a": Log(ML1M, HIST, lambda log: log_subsets.popular_items(_random(2000, 1)(log), 1500), ALL),
-    "ml-1m--b": Log(ML1M, HIST, lambda log: log_subsets.active_users(log, 1500, most=False), ALL),
-    "amazon--hits": Log(AMAZON, HIST, lambda log: log_subsets.popular_items(log, 800), FAST, 1),
-    "yelp--hits": Log(YELP, HIST, lambda log: log_subsets.popular_items(log, 1000), ALL, 1),
-    "ml-100k--a": Log(ML100K, HIST, lambda log: log_subsets.popular_items(log, 600)),
-    "beauty--active": Log(
-        BEAUTY, HIST, lambda log: log_subsets.popular_items(log_subsets.active_users(log, 4000), 2000), FAST, 1
-    ),
-    "toys--active": Log(
-        TOYS, HIST, lambda log: log_subsets.popular_items(log_subsets.active_users(log, 4000), 2000), FAST, 1
-    ),
-    "ml-1m--leave-2": Log(ML1M, "leave_2", lambda log: log_subsets.popular_items(_random(2500, 3)(log), 1000), FAST, 1),
-    "ml-1m": Log(ML1M, HIST, None, FAST, 1),
-    "amazon--early": Log(AMAZON, HIST, _window(0.0, 0.5), FAST, 1),
-    "amazon--late": Log(AMAZON, HIST, _window(0.5, 1.0), FAST, 1),
-    "yelp--a": Log(YELP, HIST, lambda log: log_subsets.popular_items(_random(4000, 1)(log), 2000), FAST, 1),
-    "yelp--b": Log(YELP, HIST, lambda log: log_subsets.popular_items(_random(4000, 2)(log), 500), FAST, 1),
-}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["measure", "judge", "calibrate"])
-    parser.add_argument("--logs", type=Path, help="folder of the logs' files")
-    parser.add_argument("--work", type=Path, required=True, help="folder of datasets and sweeps")
-    parser.add_argument("--only", default="", help="names of logs")
-    parser.add_argument("--output", type=Path, help="file for the result, as JSON")
-    parser.add_argument("--time-budget", type=float, default=240.0, help="seconds")
+    parser.add_argument("what", choices=["judge", "calibrate"])
+    parser.add_argument("--work", type=Path, required=True, help="folder of bench_curves.py")
+    parser.add_argument("--retention", type=Path, nargs="*", default=[], help="results of bench_retention.py")
+    parser.add_argument("--output", type=Path, required=True, help="file for the result, as JSON")
     options = parser.parse_args()
-    if options.what == "measure":
-        measure(options.logs, options.work, [n for n in options.only.split(",") if n], options.time_budget)
-        return
-    command = f"python jobs/bench_forecast.py {options.what} --work WORK"
-    cells = read(options.work)
-    result = judge(cells) if options.what == "judge" else calibrated(cells)
+    files = " ".join(map(str, options.retention))
+    command = f"python jobs/bench_forecast.py {options.what} --work WORK --retention {files}"
+    cells, curves = read(options.work), known(options.retention)
+    result = judge(cells, curves) if options.what == "judge" else calibrated(cells, curves)
     options.output.write_text(json.dumps({"command": command, **result}, indent=1) + "\n")
-
-
-def measure(logs: Path, work: Path, only: list[str], budget_s: float) -> None:
-    """Fits what is not there yet; stops after ``budget_s`` and goes on when called again."""
-    end = time.monotonic() + budget_s
-    for name, log in LOGS.items():
-        if only and name not in only:
-            continue
-        place = work / "trials" / f"{name}.parquet"
-        if place.exists() or time.monotonic() > end:
-            continue
-        tasks = _tasks(name, log, logs, work)
-        for trial in tasks:
-            if time.monotonic() > end:
-                break
-            assert trial.task is not None
-            if trial.task.read() is None:
-                train_here(trial.task)
-        else:
-            full = Dataset.open(_dataset(name, log, logs, work))
-            rows = [trial.row(full, trial.task.read() if trial.task else None, "") for trial in tasks]
-            place.parent.mkdir(parents=True, exist_ok=True)
-            as_trials([row for row in rows if row is not None]).write_parquet(place)
-            print(f"{name}: {len(rows)} trials", flush=True)
-
-
-def _tasks(name: str, log: Log, logs: Path, work: Path) -> list[PlannedTrial]:
-    """A trial for every model on every rung and on all rows, as a sweep plans them."""
-    full, output = Dataset.open(_dataset(name, log, logs, work)), storage.normalise(str(work / "sweeps" / name))
-    jobs = [
-        job
-        for seed in range(log.seeds)
-        for job in small_datasets.batches(["random_users"], RUNGS, seed, full.uri, output, {})
-    ]
-    for job in jobs:
-        if not job.is_done:
-            with session.ensure():
-                small_datasets.make(job)
-    made = {job.key: job.read() for job in jobs}
-    found = [one for one in sources(full, 1, jobs, made, {}) if one.made is not None]
-    return plan_trials(full, found, log.models, {}, output, small_datasets.learns)
-
-
-def _dataset(name: str, log: Log, logs: Path, work: Path) -> str:
-    uri, source = str(work / "data" / name), str(work / "sources" / log.file)
-    if storage.exists(storage.join(storage.normalise(uri), MANIFEST)):
-        return uri
-    if log.cut is None:
-        return prepare(
-            input=[str(logs / log.file)], output=uri, split=log.split, min_user=3, shards=1, **COLUMNS.get(log.file, {})
-        ).uri
-    if not storage.exists(storage.join(storage.normalise(source), MANIFEST)):
-        prepare(input=[str(logs / log.file)], output=source, split=HIST, shards=1, **COLUMNS.get(log.file, {}))
-    cut = work / "logs" / f"{name}.parquet"
-    cut.parent.mkdir(parents=True, exist_ok=True)
-    log.cut(log_subsets.read_log(Dataset.open(source))).write_parquet(cut)
-    return prepare(input=[str(cut)], output=uri, split=log.split, min_user=3, shards=1).uri
 
 
 @dataclass(frozen=True)
@@ -187,6 +61,7 @@ class Cell:
     """A model on a log, from rungs up to a share, and what its fit on all rows gave."""
 
     log: str
+    seed: int
     up_to: float
     rungs: Measured
     quality: float
@@ -206,23 +81,53 @@ def read(work: Path) -> list[Cell]:
         for up_to in UP_TO:
             few = trials.filter(pl.col("method") != FULL, pl.col("budget") <= up_to + 1e-9)
             for model in trials["model"].unique().sort():
-                rungs, _ = measured(few, model, few["seed"].n_unique())
-                (full,) = trials.filter(method=FULL, model=model).to_dicts()
-                if rungs is not None and full[PRIMARY]:
-                    found.append(Cell(file.stem, up_to, rungs, full[PRIMARY], full["fit_cpu_s"]))
+                full = trials.filter(method=FULL, model=model).to_dicts()[0]
+                # One seed each: intervals of several are no narrower than these.
+                for seed in few["seed"].unique().sort():
+                    rungs, _ = measured(few.filter(seed=seed), model, 1)
+                    if rungs is not None and full[PRIMARY]:
+                        found.append(Cell(file.stem, seed, up_to, rungs, full[PRIMARY], full["fit_cpu_s"]))
     return found
 
 
-def calibrated(cells: list[Cell]) -> dict[str, Any]:
+def known(retention: Sequence[Path]) -> list[tuple[str, np.ndarray, np.ndarray, float]]:
+    """Curves that were measured before, as means over seeds: of Data-Genie's logs, and of results of bench_retention.
+
+    Returns:
+        Family, shares of the rungs up to 0.3, quality there, quality on all rows.
+    """
+    found = []
+    cells = pl.read_parquet(Path(distill_at_scale.genie.__file__).parent / "trained" / "cells.parquet")
+    for (name, fingerprint), of in cells.filter(method=RANDOM_USERS).sort("budget").group_by("dataset", "fingerprint"):
+        few = of.filter(pl.col("budget") <= MOST_KNOWN)
+        kept = [json.loads(text) for text in few["kept_by_model"]]
+        for model in kept[0]:
+            # Kept shares, scaled as qualities are.
+            quality = np.array([SCALE * one[model] for one in kept])
+            found.append((family(str(name), str(fingerprint)), few["share"].to_numpy(), quality, SCALE))
+    for file in retention:
+        content = json.loads(file.read_text())
+        rows = [row for row in content["rows"] if row["sampler"] == RANDOM_USERS and row["budget"] <= MOST_KNOWN]
+        rows.sort(key=lambda row: float(row["budget"]))
+        shares = np.array([row["share"] for row in rows])
+        for model, full in content["full"].items():
+            quality = np.array([row["models"][model]["mean"] for row in rows])
+            found.append((content["data"], shares, quality, full[PRIMARY]))
+    return found
+
+
+def calibrated(cells: list[Cell], curves: list[tuple[str, np.ndarray, np.ndarray, float]]) -> dict[str, Any]:
     """The calibration that logs teach: weights of the forms by their errors, factors by which intervals hold."""
+    curves = [*curves, *((c.family, c.rungs.shares, c.rungs.quality.mean(0), c.quality) for c in cells)]
     prior = {}
     for name, form in FORMS.items():
         errors: dict[str, list[float]] = {}
-        for cell in cells:
-            shares, mean = cell.rungs.shares, cell.rungs.quality.mean(0, keepdims=True)
-            alone = fit(form, shares, mean, rung_weights(shares)).at(np.array([1.0]))[0, 0]
-            errors.setdefault(cell.family, []).append(min(abs(math.log(max(alone, 1e-9) / cell.quality)), 1.0) ** 2)
-        prior[name] = 1.0 / (float(np.mean([np.median(of) for of in errors.values()])) + 0.02**2)
+        for of, shares, quality, full in curves:
+            if form.n_parameters <= len(shares):
+                alone = fit(form, shares, quality[None], rung_weights(shares)).at(np.array([1.0]))[0, 0]
+                errors.setdefault(of, []).append(abs(math.log(max(alone, 1e-9) / full)))
+        # Medians: a form is judged by what it does where curves are law-like.
+        prior[name] = 1.0 / (float(np.mean([np.median(each) for each in errors.values()])) ** 2 + 0.02**2)
     total = sum(prior.values())
     prior = {name: round(weight / total, 4) for name, weight in prior.items()}
     plain = Calibration(prior, FLOOR, np.array([1.0]), np.array([1.0]))
@@ -245,16 +150,19 @@ def as_calibration(found: dict[str, Any]) -> Calibration:
     return Calibration(found["prior"], found["floor"], np.array(largest), np.array(factors))
 
 
-def judge(cells: list[Cell]) -> dict[str, Any]:
+def judge(cells: list[Cell], curves: list[tuple[str, np.ndarray, np.ndarray, float]]) -> dict[str, Any]:
     """Forecasts with a calibration from other families, against fits on all rows."""
     rows: list[dict[str, Any]] = []
-    by_log: dict[tuple[str, float], list[tuple[Forecast, Cell]]] = {}
-    for family in sorted({cell.family for cell in cells}):
-        calibration = as_calibration(calibrated([cell for cell in cells if cell.family != family]))
+    by_log: dict[tuple[str, int, float], list[tuple[Forecast, Cell]]] = {}
+    for left in sorted({cell.family for cell in cells}):
+        others = [cell for cell in cells if cell.family != left]
+        calibration = as_calibration(calibrated(others, [curve for curve in curves if curve[0] != left]))
         for cell in cells:
-            if cell.family == family:
-                by_log.setdefault((cell.log, cell.up_to), []).append((Forecast(cell.rungs, calibration), cell))
-    for (log, up_to), several in by_log.items():
+            if cell.family == left:
+                by_log.setdefault((cell.log, cell.seed, cell.up_to), []).append(
+                    (Forecast(cell.rungs, calibration), cell)
+                )
+    for (log, seed, up_to), several in by_log.items():
         for forecast, cell in several:
             quality, low, high = forecast.at_all
             law = cost_law(cell.rungs.shares, cell.rungs.cost)
@@ -263,7 +171,7 @@ def judge(cells: list[Cell]) -> dict[str, Any]:
                     "log": log,
                     "model": cell.rungs.model,
                     "up_to": up_to,
-                    "seeds": cell.rungs.n_seeds,
+                    "seed": seed,
                     "full": round(cell.quality, 5),
                     "forecast": round(quality, 5),
                     "low": round(low, 5),
@@ -280,7 +188,7 @@ def judge(cells: list[Cell]) -> dict[str, Any]:
     summary = []
     for up_to in UP_TO:
         own = pl.DataFrame([row for row in rows if row["up_to"] == up_to])
-        taus = [_tau(several) for (_, share), several in by_log.items() if share == up_to]
+        taus = [_tau(several) for (_, _, share), several in by_log.items() if share == up_to]
         summary.append(
             {
                 "up_to": up_to,
@@ -295,9 +203,6 @@ def judge(cells: list[Cell]) -> dict[str, Any]:
                 "tau": round(float(np.mean([tau for tau, _ in taus])), 3),
                 "tau_expected": round(float(np.mean([expected for _, expected in taus])), 3),
                 "spent_of_full_cpu_s": round(float(own["spent_cpu_s"].sum() / own["full_cpu_s"].sum()), 3),
-                "spent_of_full_cpu_s_one_seed": round(
-                    float((own["spent_cpu_s"] / own["seeds"]).sum() / own["full_cpu_s"].sum()), 3
-                ),
                 "median_cost_ratio": _median(own["full_cpu_s_forecast"] / own["full_cpu_s"]),
             }
         )

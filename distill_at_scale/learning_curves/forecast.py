@@ -1,8 +1,9 @@
 """The forecast of one model: its quality on all rows with an interval, and the rows that are enough.
 
 Three things are uncertain: which users are asked (V_u, by the bootstrap), which sample and initialisation a seed draws
-(s², between seeds), and how the curve goes on (the spread of the forms). An interval has all three, times a factor that
-was measured on real logs, where as large a share of the forecasts held as an interval promises (`calibration`).
+(s², between seeds), and how the curve goes on (the spread of the forms). An interval has all three. It is at least as
+wide as forecasts of real logs from one seed were wrong: users and forms times a factor, by which as many of those held
+as an interval promises (`calibration`).
 """
 
 from __future__ import annotations
@@ -68,15 +69,21 @@ class _Uncertain:
     forms: float
     """Standard deviation between the forms."""
     spread: Spread | None
-    """Interval over users and seeds; None if no users were resampled."""
+    """Of users and seeds; None where no users were resampled."""
     users: np.ndarray
     """float64 [resamples], deviations of the resampled users' quality from their mean."""
 
     @property
     def half(self) -> float:
-        """Half of a 90 % interval."""
+        """Half of a 90 % interval over users, seeds and forms."""
         low, high = (0.0, 0.0) if self.spread is None else self.spread.of_new or self.spread.of_mean
         return float(np.hypot((high - low) / 2, _Z * self.forms))
+
+    @property
+    def half_without_seeds(self) -> float:
+        """Half of a 90 % interval over users and forms only, as if there were one seed."""
+        users = 0.0 if self.spread is None else self.spread.users
+        return _Z * float(np.sqrt(users + self.forms**2))
 
 
 class Forecast:
@@ -106,11 +113,16 @@ class Forecast:
         by_form = self.ensemble.by_form(shares)
         found = [self._uncertain(by_form[:, :, k]) for k in range(len(shares))]
         centre = np.array([one.centre for one in found])
-        relative = np.array([one.half for one in found]) / np.maximum(centre, _LEAST)
+        least = np.maximum(centre, _LEAST)
+        relative = np.array([one.half for one in found]) / least
+        calibrated = self.calibration.widen(np.array([one.half_without_seeds for one in found]) / least, self.largest)
         # Up to the largest rung nothing is extrapolated; from there to all rows intervals widen evenly.
         way = np.clip(np.log(shares / self.largest) / max(-np.log(self.largest), _LEAST), 0.0, 1.0)
-        width = relative + way * (self.calibration.widen(relative, self.largest) - relative)
-        return Band(shares, centre, centre * np.exp(-width), np.minimum(centre * np.exp(width), 1.0))
+        width = relative + way * np.maximum(calibrated - relative, 0.0)
+        # What is extrapolated is wrong by a factor, what was measured by a difference.
+        low = (1 - way) * np.maximum(1 - width, 0.0) + way * np.exp(-width)
+        high = (1 - way) * (1 + width) + way * np.exp(width)
+        return Band(shares, centre, centre * low, np.minimum(centre * high, 1.0))
 
     def curve(self) -> Band:
         """The curve from the smallest rung to all rows, for a figure."""
@@ -144,8 +156,8 @@ class Forecast:
         and forms), and float64 [resamples], deviations over resampled users, which are the same for all models."""
         found = self._uncertain(self.ensemble.by_form(_ALL)[:, :, 0])
         scale = max(found.centre, _LEAST)
-        factor = float(self.calibration.widen(np.array([found.half / scale]), self.largest)[0]) * scale
-        factor = factor / found.half if found.half > _LEAST else 1.0
+        calibrated = self.calibration.widen(np.array([found.half_without_seeds / scale]), self.largest)
+        factor = max(float(calibrated[0]) * scale / max(found.half, _LEAST), 1.0)
         seeds = 0.0 if found.spread is None else (found.spread.seeds or 0.0) * (1 + 1 / self.measured.n_seeds)
         return factor * float(np.sqrt(seeds + found.forms**2)), factor * found.users
 

@@ -310,7 +310,7 @@ def _block(config: AlsConfig, n_items: int) -> int:
 
 
 def _ridge(config: AlsConfig, lam: float, counts: np.ndarray, n_others: int, device: torch.device) -> torch.Tensor:
-    """λ #^ν of users or items with the given numbers of rows, float32 [n]."""
+    """λ #^ν of users or items with so many rows, float32 [n]."""
     frequency = counts + config.alpha * n_others
     return torch.from_numpy((lam * frequency**config.exponent).astype(np.float32)).to(device)
 

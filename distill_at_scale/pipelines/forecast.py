@@ -145,9 +145,12 @@ class _Forecast:
     def _notes(self, forecasts: int) -> list[str]:
         notes = []
         if forecasts == 1:
-            notes.append("A single model has neither an order nor τ.")
+            notes.append("With one model there is no order of models, and no τ.")
         if self.config.seeds == 1:
-            notes.append("With one seed the intervals are over users and forms only; --seeds 2 measures the samples'.")
+            notes.append(
+                "With one seed intervals are over users and forms, as wide as such forecasts of other logs were wrong; "
+                "--seeds 3 measures what samples of this log vary by."
+            )
         if len(self.rungs) < self.config.rungs:
             notes.append(
                 f"Only {len(self.rungs)} of {self.config.rungs} rungs have {_LEAST_USERS} users or more; "
