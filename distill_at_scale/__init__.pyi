@@ -88,7 +88,7 @@ def distill(
     method: str | DistillerMethod = 'distill_cf',
     *,
     output: Address,
-    users: int = 500,
+    users: int | None = None,
     sequences: int = 50,
     length: int = 20,
     student: Literal['sasrec', 'gru4rec'] = 'sasrec',
@@ -111,7 +111,8 @@ def distill(
             by gradients through the training of a sequential model). Or your own, as package.module:Class.
             Default: 'distill_cf'.
         output: Folder or storage URI for the synthetic dataset.
-        users: Number of synthetic users (distill_cf, sketch). Default: 500.
+        users: Number of synthetic users. Default: distill_cf tries 20, 100 and 500 and keeps the best on
+            validation; sketch makes 500.
         sequences: Number of synthetic sequences (farzi). Default: 50.
         length: Number of items per sequence (farzi); enough users must have at least as many train rows. Default:
             20.

@@ -360,8 +360,9 @@ class DistillConfig(ClusterConfig):
     """Distiller: distill_cf (synthetic users, learned by gradients through ∞-AE), sketch (synthetic users in closed
     form, by one randomised SVD, without training) or farzi (synthetic sequences, learned by gradients through the
     training of a sequential model). Or your own, as package.module:Class."""
-    users: int = Field(500, ge=1)
-    """Number of synthetic users (distill_cf, sketch)."""
+    users: int | None = Field(None, ge=1)
+    """Number of synthetic users. Default: distill_cf tries 20, 100 and 500 and keeps the best on validation; sketch
+    makes 500."""
     sequences: int = Field(50, ge=1)
     """Number of synthetic sequences (farzi)."""
     length: int = Field(20, ge=2)

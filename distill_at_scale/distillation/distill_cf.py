@@ -21,18 +21,19 @@ import torch
 
 from distill_at_scale.distillation import losses
 from distill_at_scale.distillation.differentiable_krr import Histories, RidgePrediction
-from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
+from distill_at_scale.distillation.distill_cf_config import SIZES, DistillCFConfig
 from distill_at_scale.distillation.row_parametrisations import RowParametrisation, find_parametrisation
-from distill_at_scale.distillation.select_lambda import Chosen, ridge_score, select_lambdas
+from distill_at_scale.distillation.select_lambda import Tuned, ridge_score, select_lambdas, select_ridge
 from distill_at_scale.distillation.sketch import initial_rows
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.selection import Progress
-from distill_at_scale.models.synthetic_rows import SyntheticRows
 
 _BETAS, _EPSILON = (0.9, 0.99), 1e-8
 # Lower bound of the learned λ: at 0 the kernel of nearly equal rows cannot be factorised.
 _LEAST_LAM = 1e-3
+# Of the root mean square of the real users' entries.
+_RELATIVE_RATE = 0.106
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class DistillCF:
 
     Attributes:
         step: Number of steps done.
+        init: Initialisation of the rows.
         points: Validations so far.
         loss: Loss of the last step, a mean over users.
 
@@ -57,14 +59,19 @@ class DistillCF:
     """
 
     def __init__(self, config: DistillCFConfig, users: RealUsers, device: torch.device | None = None) -> None:
+        if config.users is None:
+            config = config.model_copy(update={"users": sizes(config, users)[0]})
         self.config, self._users = config, users
         self._device = device or torch.device("cpu")
         self._family: RowParametrisation = find_parametrisation(config)
-        self._hide, self._rate = config.hidden, config.rate
-        self.n_steps = config.steps or default_steps(config.users)
-        start = initial_rows(config.init, config.users, users, config.seed).to(self._device)
+        self._hide, self._rate = config.hidden, config.learning_rate or default_rate(config, users)
+        self._lam_rate = config.learning_rate or config.rate
+        number = config.users or 1
+        self.n_steps = (config.steps or default_steps(number, config.initialisation)) if self._learnable else 0
+        self.init = config.initialisation
+        start = initial_rows(self.init, number, users, config.seed).to(self._device)
         self._z = self._family.start(start)
-        self._log_lam = math.log(config.lam)
+        self._log_lam = math.log(config.lam or 1.0)
         # Adam's moments of the rows; those of log λ are last.
         self._m, self._v = (torch.zeros(self._z.numel() + 1, device=self._device) for _ in range(2))
         self.step, self.loss = 0, math.nan
@@ -78,20 +85,39 @@ class DistillCF:
         return f"{self._family.name} of the paper" if self._family.paper else self._family.name
 
     @property
+    def _learnable(self) -> int:
+        """Number of users with something to predict from something."""
+        everyone = not self._hide or self.config.single_rows == "hidden"
+        return self._users.n_filled if everyone else self._users.n_splittable
+
+    @property
     def done(self) -> bool:
         """Whether all steps are done, or the last ``patience`` steps brought no improvement."""
-        waited = self.step - self._best_point().step if self.points else 0
+        waited = self.step - self.best_point().step if self.points else 0
         return self.step >= self.n_steps or (self.config.patience is not None and waited >= self.config.patience)
 
-    def run(self, progress: Progress | None = None, after_step: Callable[[], None] | None = None) -> None:
+    def run(
+        self,
+        progress: Progress | None = None,
+        after_step: Callable[[], None] | None = None,
+        give_up: Callable[[], bool] | None = None,
+    ) -> None:
         """Distills from the current state until :attr:`done`.
+
+        Args:
+            progress: Function called with the share done and the step.
+            after_step: Function called after each step.
+            give_up: Function called before each step; True ends the run.
 
         Raises:
             DasError: The loss became NaN or infinite; the state is then that of the last good step.
         """
         if not self.step and not self.points:
+            if self.config.lam is None and not self._family.paper and self._users.has_validation:
+                rows = self._values().cpu().numpy()
+                self._log_lam = math.log(select_ridge(rows, 1.0, self._users, self.config.metric)[0].chosen)
             self._validate()
-        while not self.done:
+        while not self.done and not (give_up and give_up()):
             self._learn()
             if self.step % self.config.validate_every == 0 or self.step == self.n_steps:
                 self._validate()
@@ -106,8 +132,8 @@ class DistillCF:
         found, lam = self._best or (self._values(), self.lam)
         return found.cpu().numpy(), lam
 
-    def result(self) -> tuple[SyntheticRows, Chosen]:
-        """Returns the distilled users, with λ selected for each model on the validation rows."""
+    def result(self) -> Tuned:
+        """Returns the distilled users of the best step, with λ selected for each model on the validation rows."""
         values, lam = self.rows()
         return select_lambdas(values, lam, self._users, self.config.metric)
 
@@ -161,8 +187,14 @@ class DistillCF:
 
     def gradient(self, z: torch.Tensor, log_lam: float) -> tuple[float, torch.Tensor, float]:
         """Returns (loss, ∂/∂z, ∂/∂log λ) of the next step, over all workers' users."""
-        train, numbers = self._users.batch(self.step, self.config.batch_size)
-        inputs, hidden = self._users.hide(train, numbers, self.step, self._hide)
+        # As many places as hold batch_size users to learn from, in the mean.
+        size, n_users = self.config.batch_size, self._users.n_users
+        places = min(round(size * n_users / self._learnable), max(size, n_users))
+        train, numbers = self._users.batch(self.step, places)
+        inputs, hidden = self._users.hide(train, numbers, self.step, self._hide, self.config.single_rows == "hidden")
+        if self._hide:
+            teaching = np.flatnonzero(np.diff(hidden.indptr))
+            inputs, hidden = inputs[teaching], hidden[teaching]
         rows = self._family.values(z, self.step)
         sums = torch.zeros(rows.numel() + 3, device=self._device, dtype=rows.dtype)
         if inputs.shape[0]:
@@ -172,7 +204,7 @@ class DistillCF:
             loss, slope = measure(predicted.predictions, histories.dense, losses.dense(hidden, rows))
             d_rows, d_log_lam = predicted.backward(slope)
             sums[:-3] = d_rows.flatten()
-            sums[-3], sums[-2], sums[-1] = d_log_lam, loss, float((histories.norms > 0).sum())
+            sums[-3], sums[-2], sums[-1] = d_log_lam, loss, float(inputs.shape[0])
         self._users.communicator.all_reduce(sums)
         count = sums[-1].clamp_min(1.0)
         penalty, d_penalty = self._family.penalty(rows, self._users.n_rows / self._users.n_filled)
@@ -194,17 +226,17 @@ class DistillCF:
         t, (beta1, beta2) = self.step + 1, _BETAS
         self._m.lerp_(gradient, 1 - beta1)
         self._v.lerp_(gradient.square(), 1 - beta2)
-        update = (self._m / (1 - beta1**t)) / ((self._v / (1 - beta2**t)).sqrt() + _EPSILON) * self._rate_at(t)
-        self._z = self._family.project(self._z - update[:-1].view_as(self._z))
-        self._log_lam = max(self._log_lam - float(update[-1]), math.log(_LEAST_LAM))
+        update = (self._m / (1 - beta1**t)) / ((self._v / (1 - beta2**t)).sqrt() + _EPSILON) * self._schedule(t)
+        self._z = self._family.project(self._z - self._rate * update[:-1].view_as(self._z))
+        self._log_lam = max(self._log_lam - self._lam_rate * float(update[-1]), math.log(_LEAST_LAM))
         self.step, self.loss = t, loss
 
-    def _rate_at(self, t: int) -> float:
-        """Returns the learning rate of step t = 1, 2, …: linear warm-up, then a cosine to 0."""
+    def _schedule(self, t: int) -> float:
+        """Returns the share of the learning rate at step t = 1, 2, …: linear warm-up, then a cosine to 0."""
         if t <= self.config.warm_up:
-            return self._rate * t / self.config.warm_up
+            return t / self.config.warm_up
         done = (t - self.config.warm_up) / max(1, self.n_steps - self.config.warm_up)
-        return self._rate * 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
+        return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
     def _values(self) -> torch.Tensor:
         return self._family.values(self._z, self.step)
@@ -216,15 +248,42 @@ class DistillCF:
         score = ridge_score(rows.cpu().numpy(), self.lam)
         found = self._users.validation_metric(score, self.config.metric, "distill_cf")
         self.points.append(Point(self.step, found, self.lam))
-        if self._best_point().step == self.step:
+        if self.best_point().step == self.step:
             self._best = (rows.clone(), self.lam)
 
-    def _best_point(self) -> Point:
+    def best_point(self) -> Point:
         """Returns the best validation; ties go to the first."""
         return max(self.points, key=lambda point: point.metric)
 
 
-def default_steps(users: int) -> int:
-    """Returns the number of steps sufficient on ml-1m: fewer rows need more steps, each of which is cheaper."""
+def sizes(config: DistillCFConfig, users: RealUsers) -> list[int]:
+    """Returns the numbers of synthetic users to try: the given one, or several to select from on validation."""
+    if config.users is not None:
+        return [config.users]
+    most = max(1, users.n_filled // 2)
+    if not users.has_validation:
+        return [min(SIZES[0], most)]
+    return [number for number in SIZES if number <= most] or [most]
+
+
+def default_rate(config: DistillCFConfig, users: RealUsers) -> float:
+    """Returns the learning rate if none is set.
+
+    Adam moves every entry by about the rate, whatever its gradient. For rows that are real numbers it is 0.106 times
+    the root mean square of the real users' entries, which is 0.02 on ml-1m: with a rate that is the same for all logs,
+    the first steps undo the start of rows with few and short entries.
+    """
+    if config.is_of_the_paper or config.rows == "binary":
+        return config.rate
+    return _RELATIVE_RATE * math.sqrt(users.n_rows / (users.n_filled * users.n_items))
+
+
+def default_steps(users: int, init: str = "random") -> int:
+    """Returns the number of steps sufficient on ml-1m: fewer rows need more steps, each of which is cheaper.
+
+    The sketch is nearer to the goal than other initial rows, so fewer steps suffice.
+    """
     known = ((10, 1200), (40, 900), (100, 700), (500, 300))
-    return next((steps for most, steps in known if users <= most), 300)
+    if init == "sketch":
+        known = ((10, 1200), (40, 900), (100, 300), (500, 200))
+    return next((steps for most, steps in known if users <= most), known[-1][1])

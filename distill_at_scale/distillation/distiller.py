@@ -48,6 +48,9 @@ class Distilled:
         settings: The selected settings, by model; they are the defaults of a fit.
         sequences: Record of sequences, a :class:`~distill_at_scale.distillation.synthetic_manifest.SequencesRecord`.
         costs: Parts of ``cpu_s`` by name, such as ``teachers_cpu_s``.
+        winner: Name of the contender whose rows these are, if several were compared.
+        contenders: Validation metric by contender and model.
+        notes: Remarks on the result, as sentences.
     """
 
     data: np.ndarray | LatentSequences
@@ -59,6 +62,9 @@ class Distilled:
     settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     sequences: Mapping[str, Any] | None = None
     costs: Mapping[str, float] = field(default_factory=dict)
+    winner: str | None = None
+    contenders: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 class Job(Protocol):
@@ -211,7 +217,7 @@ class Distiller(ABC):
         """
         place, size = redact(dataset.uri), self.size()
         wanted = getattr(self.config, size)
-        if wanted > dataset.n_users:
+        if wanted is not None and wanted > dataset.n_users:
             raise DasError(f"--{size} {wanted:,} is more than the {dataset.n_users:,} users of {place}; set fewer.")
         if self.by_time and not dataset.manifest.has_timestamps:
             raise DasError(f"{self.name} needs timestamps, but {place} has none; prepare the log with its timestamps.")

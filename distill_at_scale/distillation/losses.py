@@ -20,13 +20,14 @@ def hidden_squares(
 
     Args:
         predictions: P, [b, n_items].
-        inputs, hidden: Disjoint binary matrices [b, n_items]; users without input have weight 0.
+        inputs, hidden: Disjoint binary matrices [b, n_items]; a user without input has the weight of a user with one
+            input item.
 
     Returns:
         The loss, a scalar, and ∂/∂P [b, n_items].
     """
     n_in = inputs.sum(1, keepdim=True)
-    weights = torch.where(n_in > 0, 1.0 / n_in.clamp_min(1.0), 0.0)
+    weights = 1.0 / n_in.clamp_min(1.0)
     # In place, since large temporaries would cost more than the arithmetic.
     errors = predictions - hidden
     errors.addcmul_(errors, inputs, value=-1.0)

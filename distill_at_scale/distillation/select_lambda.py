@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
@@ -17,13 +18,27 @@ Chosen = dict[str, Selection]
 """Selection of λ, by model."""
 Score = Callable[[Interactions], np.ndarray]
 
+
+@dataclass(frozen=True)
+class Tuned:
+    """Synthetic rows with the settings of the models that are fitted on them.
+
+    Attributes:
+        rows: Rows and settings.
+        chosen: Selection of λ, by model; empty without validation rows.
+        validated: Validation results of the best λ, by model.
+    """
+
+    rows: SyntheticRows
+    chosen: Chosen
+    validated: Mapping[str, Validated]
+
+
 _AROUND = (0.25, 0.5, 1.0, 2.0, 4.0)
 _EASE_GRID = (400.0, 800.0, 1600.0, 3200.0, 6400.0)
 
 
-def select_lambdas(
-    values: np.ndarray, lam: float | None, users: RealUsers, metric: str
-) -> tuple[SyntheticRows, Chosen]:
+def select_lambdas(values: np.ndarray, lam: float | None, users: RealUsers, metric: str) -> Tuned:
     """Returns the rows with λ selected for ∞-AE and EASE, the same on every worker.
 
     Args:
@@ -34,14 +49,22 @@ def select_lambdas(
     """
     made = SyntheticRows(values, users.n_users, users.n_rows)
     if not users.has_validation:
-        return SyntheticRows(values, users.n_users, users.n_rows, None, {"infinite_ae": {"lam": lam or 1.0}}), {}
-    around: Sequence[float] = [(lam or 1.0) * factor for factor in _AROUND]
-    chosen = {
-        "infinite_ae": _search(around, lambda value: ridge_score(values, value), users, metric),
+        settings = {"infinite_ae": {"lam": lam or 1.0}}
+        return Tuned(SyntheticRows(values, users.n_users, users.n_rows, None, settings), {}, {})
+    tuned = {
+        "infinite_ae": select_ridge(values, lam or 1.0, users, metric),
         "ease": _search(_EASE_GRID, lambda value: ease_score(made, value), users, metric),
     }
+    chosen = {model: selection for model, (selection, _) in tuned.items()}
     settings = {model: {"lam": selection.chosen} for model, selection in chosen.items()}
-    return SyntheticRows(values, users.n_users, users.n_rows, None, settings), chosen
+    rows = SyntheticRows(values, users.n_users, users.n_rows, None, settings)
+    return Tuned(rows, chosen, {model: validated for model, (_, validated) in tuned.items()})
+
+
+def select_ridge(values: np.ndarray, lam: float, users: RealUsers, metric: str) -> tuple[Selection, Validated]:
+    """Selects λ of ∞-AE on rows, around ``lam``; the record, and what the best λ reached."""
+    around = [lam * factor for factor in _AROUND]
+    return _search(around, lambda value: ridge_score(values, value), users, metric)
 
 
 def ridge_score(values: np.ndarray, lam: float) -> Score:
@@ -63,8 +86,11 @@ def ease_score(rows: SyntheticRows, lam: float) -> Score:
     return lambda histories: (histories.to_csr() @ s.T) @ solved
 
 
-def _search(grid: Sequence[float], make: Callable[[float], Score], users: RealUsers, metric: str) -> Selection:
-    def try_value(value: float) -> tuple[Validated, None]:
-        return users.validated(make(value), metric, "distill_cf"), None
+def _search(
+    grid: Sequence[float], make: Callable[[float], Score], users: RealUsers, metric: str
+) -> tuple[Selection, Validated]:
+    def try_value(value: float) -> tuple[Validated, Validated]:
+        validated = users.validated(make(value), metric, "distill_cf")
+        return validated, validated
 
-    return select("lam", metric, grid, try_value)[0]
+    return select("lam", metric, grid, try_value)

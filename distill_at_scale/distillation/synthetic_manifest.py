@@ -79,6 +79,12 @@ class SyntheticManifest(_Record):
     """Selections of the models' settings on the parent's validation rows."""
     settings: dict[str, dict[str, float]] = Field(default_factory=dict)
     """The selected settings, by model; the defaults of a fit."""
+    winner: str | None = None
+    """Contender whose rows these are: distilled, sketch or most active users; None if nothing was compared."""
+    contenders: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """Validation metric by contender and model; all users is the full model, start the initial rows."""
+    notes: list[str] = Field(default_factory=list)
+    """Remarks on the result, as sentences."""
     cost: dict[str, float] = Field(default_factory=dict)
     """cpu_s, wall_s and peak_mib of the distillation; for sequences also teachers_cpu_s, a part of cpu_s."""
     data: FileRecord

@@ -26,13 +26,14 @@ _FEISTEL_ROUNDS = 4
 class RealUsers:
     """Train rows of one worker's users as a sparse matrix, and the validation rows of the validation users.
 
-    Practical limits: 8 bytes per train row and 16 per user of this worker's share stay in memory. Users without train
-    rows occupy positions of the batches: for a sample with few of the users, set a larger batch_size.
+    Practical limits: 8 bytes per train row and 16 per user of this worker's share stay in memory.
 
     Attributes:
         n_users, n_items: Size of the whole dataset.
         n_rows: Number of train rows over all workers, as distinct pairs.
         n_filled: Number of users with train rows over all workers.
+        n_splittable: Number of users with at least two train rows over all workers; one row can be an input and
+            another a target.
         numbers: int64 [u], this worker's users with train rows, ascending.
         matrix: float32 CSR [u, n_items], their train rows, binary.
         has_validation: Whether any validation user has validation rows.
@@ -74,8 +75,9 @@ class RealUsers:
         order = order[np.diff(stacked.indptr)[order] > 0]
         self.numbers, self.matrix = found[order], sp.csr_array(stacked[order])
         judged_users = sum(len(heldout) for _, heldout in self._validation)
-        totals = self.added(self.matrix.nnz, len(self.numbers), judged_users)
-        self.n_rows, self.n_filled, judged_users = (int(total) for total in totals)
+        splittable = int((np.diff(self.matrix.indptr) > 1).sum())
+        totals = self.added(self.matrix.nnz, len(self.numbers), splittable, judged_users)
+        self.n_rows, self.n_filled, self.n_splittable, judged_users = (int(total) for total in totals)
         self.has_validation = judged_users > 0
         if not self.n_rows:
             raise DasError("There are no train rows to distill.")
@@ -93,7 +95,7 @@ class RealUsers:
 
         Args:
             step: Number of the step, from 0.
-            size: Number of users in the batch over all workers.
+            size: Number of positions in the batch over all workers; those of users without train rows stay empty.
 
         Returns:
             Their train rows, CSR [b, n_items], and their numbers [b].
@@ -104,20 +106,37 @@ class RealUsers:
             _permuted(places, self.n_users, hashing.stream("distillation/order of users", self._seed), rounds)
         )
 
-    def hide(self, rows: sp.csr_array, users: np.ndarray, step: int, share: float) -> tuple[sp.csr_array, sp.csr_array]:
+    def hide(
+        self, rows: sp.csr_array, users: np.ndarray, step: int, share: float, hide_single: bool = False
+    ) -> tuple[sp.csr_array, sp.csr_array]:
         """Splits train rows at random into inputs and hidden targets.
+
+        Each row is hidden independently with probability ``share``. A user with at least two rows has at least one
+        input and at least one target, unless the share is 0.
 
         Args:
             rows, users: Rows and users of a batch.
             step: Number of the step.
             share: Share of the rows to hide, in [0, 1).
+            hide_single: Whether the only row of a user is hidden; otherwise it is visible.
 
         Returns:
             (inputs, hidden), CSR [b, n_items] each.
         """
-        owners = np.repeat(users, np.diff(rows.indptr)).astype(np.uint64)
+        counts = np.diff(rows.indptr)
+        owners = np.repeat(users, counts).astype(np.uint64)
         begin = hashing.stream("distillation/hidden rows", self._seed, step)
-        hidden = hashing.uniform(hashing.combine(begin, owners, rows.indices.astype(np.uint64))) < share
+        draws = hashing.uniform(hashing.combine(begin, owners, rows.indices.astype(np.uint64)))
+        hidden = draws < share
+        if share and len(draws):
+            filled = np.flatnonzero(counts)
+            starts, lengths = rows.indptr[filled], counts[filled]
+            smallest, largest = (
+                np.repeat(extreme.reduceat(draws, starts), lengths) for extreme in (np.minimum, np.maximum)
+            )
+            single = np.repeat(lengths == 1, lengths)
+            # The smallest draw is the first to be hidden, the largest the last.
+            hidden = np.where(single, hide_single, (hidden | (draws == smallest)) & (draws < largest))
         return _keep(rows, ~hidden), _keep(rows, hidden)
 
     def drawn(self, n: int) -> torch.Tensor:
@@ -126,8 +145,7 @@ class RealUsers:
         Raises:
             DasError: Fewer than ``n`` users have train rows.
         """
-        if n > self.n_filled:
-            raise DasError(f"--users {n:,} is more than the {self.n_filled:,} users with train rows; set fewer.")
+        self._require_filled(n)
         rows = torch.zeros(n, self.n_items, device=self.device)
         placed = start = 0
         begin = hashing.stream("distillation/initial users", self._seed)
@@ -139,6 +157,34 @@ class RealUsers:
             where = torch.from_numpy(placed + np.flatnonzero(mine)).to(self.device)
             rows[where] = torch.from_numpy(self.matrix[places[chosen][mine]].toarray()).to(self.device)
             placed, start = placed + len(chosen), start + 2 * n
+        self.communicator.all_reduce(rows)
+        return rows
+
+    def most_active(self, n: int) -> torch.Tensor:
+        """Returns the train rows of the ``n`` most active users, float32 [n, n_items], the same on every worker.
+
+        A draw decides between equally active users.
+
+        Raises:
+            DasError: Fewer than ``n`` users have train rows.
+        """
+        self._require_filled(n)
+        counts = np.diff(self.matrix.indptr)
+        begin = hashing.stream("distillation/most active users", self._seed)
+        draws = hashing.uniform(hashing.combine(begin, self.numbers.astype(np.uint64)))
+        own = np.lexsort((draws, -counts))[:n]
+        world, rank = self.communicator.world_size, self.communicator.rank
+        # Every worker proposes its first n; each fills its own part of the table of all.
+        table = torch.zeros(world, n, 2, dtype=torch.float64, device=self.device)
+        proposed = np.stack((counts[own], draws[own]), axis=1).astype(np.float64)
+        table[rank, : len(own)] = torch.from_numpy(proposed).to(self.device)
+        self.communicator.all_reduce(table)
+        proposals = table.cpu().numpy().reshape(world * n, 2)
+        chosen = np.lexsort((proposals[:, 1], -proposals[:, 0]))[:n]
+        mine = np.flatnonzero(chosen // n == rank)
+        rows = torch.zeros(n, self.n_items, device=self.device)
+        values = self.matrix[own[chosen[mine] % n]].toarray()
+        rows[torch.from_numpy(mine).to(self.device)] = torch.from_numpy(values).to(self.device)
         self.communicator.all_reduce(rows)
         return rows
 
@@ -158,6 +204,10 @@ class RealUsers:
         for train, heldout in self._validation:
             evaluator.add_all(score, train, heldout)
         return merged_metric(evaluator, metric, self.communicator, self.device)
+
+    def _require_filled(self, n: int) -> None:
+        if n > self.n_filled:
+            raise DasError(f"--users {n:,} is more than the {self.n_filled:,} users with train rows; set fewer.")
 
     def _own(self, users: np.ndarray) -> tuple[sp.csr_array, np.ndarray]:
         here = self._places(users)

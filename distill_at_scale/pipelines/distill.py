@@ -48,6 +48,10 @@ class DistillResult(BaseModel):
     """Fingerprint of the dataset."""
     metric: str
     curve: list[dict[str, float]]
+    winner: str | None
+    """Contender whose rows these are, the best on validation; None where nothing was compared."""
+    contenders: dict[str, dict[str, float]]
+    """Validation metric by contender and model."""
     settings: dict[str, dict[str, float]]
     """Settings selected on validation rows, by model."""
     sequences: SequencesRecord | None
@@ -119,6 +123,8 @@ def distill(config: DistillConfig) -> DistillResult:
         data=made.parent.fingerprint,
         metric=distiller.config.metric,
         curve=made.curve,
+        winner=made.winner,
+        contenders=made.contenders,
         settings=made.settings,
         sequences=made.sequences,
         bytes=made.data.bytes,
@@ -126,7 +132,7 @@ def distill(config: DistillConfig) -> DistillResult:
         wall_s=round(time.time() - record.started, 3),
         cpu_s=round(made.cost["cpu_s"], 3),
         peak_mib=record.stages[-1]["peak_mib"],
-        notes=[f"{model}: {said}" for model, of in made.chosen.items() if (said := of.warning())],
+        notes=made.notes + [f"{model}: {said}" for model, of in made.chosen.items() if (said := of.warning())],
     )
 
 
@@ -145,7 +151,8 @@ def distiller_of(config: DistillConfig) -> Distiller:
         raise SettingError(f"--{option} is not of {config.method}, which takes {options}; leave it out.")
     if twice := sorted(config.set.keys() & {*own, "seed"}):
         raise SettingError(f"{twice[0]} is given by --{twice[0]}, not by --set.")
-    given = {name: getattr(config, name) for name in own}
+    # Where no number is given, the distiller has its own.
+    given = {name: value for name in own if (value := getattr(config, name)) is not None}
     return kind.create({**kind.for_workers(config.workers), **config.set, **given, "seed": config.seed}, config.method)
 
 

@@ -299,7 +299,8 @@ class _Export:
             return [
                 f"{made.n_users:,} synthetic {'users' if made.kind == 'rows' else 'sequences'}, learned from "
                 f"{made.parent.n_users:,} real users by {made.method} of distill_at_scale and drawn as plain rows "
-                f"({self.config.how})."
+                f"({self.config.how}).",
+                *made.notes,
             ]
         m = self.dataset.manifest
         rule = f"The split rule is {m.split_rule['name']}."

@@ -246,6 +246,7 @@ def show_distilled(result: DistillResult) -> None:
         ("folder", storage.redact(result.uri)),
         ("size", size),
         *chosen,
+        *([("contenders", _contenders(result))] if result.contenders else []),
         ("cost", cost),
         ("next", f"das fit --data {command(storage.redact(result.uri))} --model {model} --output MODEL"),
     ]
@@ -257,6 +258,14 @@ def show_distilled(result: DistillResult) -> None:
         ]
         show("", grid(columns, points))
     show(*(f"Beware: {note}" for note in result.notes))
+
+
+def _contenders(result: DistillResult) -> str:
+    """What the result was compared with, by the mean of the models' validation metrics, the best first."""
+    means = {name: sum(metrics.values()) / len(metrics) for name, metrics in result.contenders.items()}
+    means.pop("start", None)
+    listed = ", ".join(f"{name} {mean:.4f}" for name, mean in sorted(means.items(), key=lambda one: -one[1]))
+    return f"validation {result.metric}: {listed}; kept: {result.winner}"
 
 
 def checks_json(checks: list[Check]) -> dict[str, Any]:

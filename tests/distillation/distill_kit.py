@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.models.training.communicator import Communicator
@@ -26,10 +27,11 @@ def grouped(n_users: int = 60, n_items: int = 24, seed: int = 0) -> tuple[Intera
         cut = max(1, len(items) // 4)
         train.append(np.sort(items[cut:]))
         heldout.append(np.sort(items[:cut]))
-    return _rows(train, n_items), _rows(heldout, n_items)
+    return interactions(train, n_items), interactions(heldout, n_items)
 
 
-def _rows(rows: list[np.ndarray], n_items: int) -> Interactions:
+def interactions(rows: list[np.ndarray], n_items: int) -> Interactions:
+    """Users numbered from 0 with these items each."""
     return Interactions(
         users=np.arange(len(rows), dtype=np.int64),
         offsets=np.concatenate(([0], np.cumsum([len(items) for items in rows]))).astype(np.int64),
@@ -45,6 +47,33 @@ class Share(MemorySource):
         mine = np.arange(rank, len(train), world_size)
         super().__init__(train.take(mine), None if heldout is None else heldout.take(mine))
         self.n_users = len(train)
+
+
+class LocalJob:
+    """A job of a single worker, without Ray; checkpoints stay in memory."""
+
+    shared, work, checkpoint_every = None, "-", 4
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset, self.communicator, self.device = dataset, Communicator(), torch.device("cpu")
+        self.kept: dict[str, tuple[int, bytes]] = {}
+        self.said: list[str] = []
+
+    def on_progress(self, share: float, step: str) -> None:
+        assert 0 <= share <= 1
+        self.said.append(step)
+
+    def newest(self, folder: str = "") -> bytes | None:
+        return self.kept[folder][1] if folder in self.kept else None
+
+    def keep(self, step: int, content: bytes, folder: str = "") -> None:
+        self.kept[folder] = step, content
+
+    def wait(self) -> None:
+        """Nothing is written."""
+
+    def train(self, *_: Any) -> Any:
+        raise NotImplementedError
 
 
 class Threads(Communicator):

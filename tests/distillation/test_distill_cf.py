@@ -7,20 +7,29 @@ from typing import Any
 import numpy as np
 import pytest
 import safetensors.torch
+import scipy.sparse as sp
 import torch
-from distill_kit import Share, grouped, together
+from distill_kit import Share, grouped, interactions, together
 
 from distill_at_scale.data import hashing
-from distill_at_scale.distillation.distill_cf import DistillCF, default_steps
+from distill_at_scale.distillation.distill_cf import DistillCF, default_rate, default_steps
 from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
-from distill_at_scale.distillation.select_lambda import ease_score
+from distill_at_scale.distillation.select_lambda import ease_score, ridge_score
 from distill_at_scale.distillation.users import RealUsers, _permuted
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import create_model
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 from distill_at_scale.models.training.sources import MemorySource
 
-SETTINGS: dict[str, Any] = {"users": 6, "steps": 12, "batch_size": 20, "validate_every": 4, "warm_up": 3, "seed": 3}
+SETTINGS: dict[str, Any] = {
+    "users": 6,
+    "steps": 12,
+    "batch_size": 20,
+    "validate_every": 4,
+    "warm_up": 3,
+    "seed": 3,
+    "init": "random",
+}
 
 
 def make(real: RealUsers, **changes: Any) -> DistillCF:
@@ -67,7 +76,90 @@ def test_workers_share_the_same_batches() -> None:
     assert sorted(seen.tolist()) == users.numbers.tolist()
     assert users.n_filled == len(users.numbers) == 59  # one user of this log has no train rows
     share = sum(users.hide(*users.batch(step, 60), step, 0.3)[1].nnz for step in range(40)) / (40 * users.n_rows)
-    assert share == pytest.approx(0.3, abs=0.01)
+    # Users with a few rows hide one at least.
+    assert share == pytest.approx(0.33, abs=0.01)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.98])
+@pytest.mark.parametrize("hide_single", [False, True])
+def test_every_user_sees_one_row_and_predicts_one(share: float, hide_single: bool) -> None:
+    users = alone(seed=5)
+    counts = np.array([1, 2, 0, 3, 1, 5, 24])
+    items = np.concatenate([np.arange(n) * (24 // max(n, 1)) for n in counts])
+    rows = sp.csr_array(
+        (np.ones(len(items), np.float32), items, np.concatenate(([0], np.cumsum(counts)))), shape=(len(counts), 24)
+    )
+    numbers = np.arange(10, 10 + len(counts))
+    hidden_of_many = 0
+    for step in range(30):
+        inputs, hidden = users.hide(rows, numbers, step, share, hide_single)
+        assert ((inputs + hidden) != rows).nnz == 0
+        visible, targets = np.diff(inputs.indptr), np.diff(hidden.indptr)
+        if not share:
+            assert not targets.any()
+            continue
+        assert (visible[counts > 1] > 0).all()
+        assert (targets[counts > 1] > 0).all()
+        assert (targets[counts == 1] == hide_single).all()
+        hidden_of_many += targets[-1]
+        # The same, from the definition.
+        begin = hashing.stream("distillation/hidden rows", 5, step)
+        for k, user in enumerate(numbers):
+            own = rows.indices[rows.indptr[k] : rows.indptr[k + 1]].astype(np.uint64)
+            draws = hashing.uniform(hashing.combine(begin, np.full(len(own), user, np.uint64), own))
+            order = np.argsort(draws)
+            n_hidden = min(max(int((draws < share).sum()), 1), len(own) - 1) if len(own) > 1 else len(own) * hide_single
+            assert set(hidden.indices[hidden.indptr[k] : hidden.indptr[k + 1]]) == set(own[order[:n_hidden]].tolist())
+    assert hidden_of_many / (30 * 24) == pytest.approx(share, abs=0.05)
+
+
+def test_a_step_learns_from_users_with_two_rows_alone() -> None:
+    """Users with one row are left out, and their places in a batch go to others; or their row is a target."""
+    rng = np.random.default_rng(0)
+    lists = [np.sort(rng.choice(24, n, replace=False)) for n in (3, 1, 1, 4, 1, 2, 1, 1)]
+    heldout = [np.array([(items[0] + 1) % 24]) for items in lists]
+    both = RealUsers(MemorySource(interactions(lists, 24), interactions(heldout, 24)))
+    assert (both.n_filled, both.n_splittable) == (8, 3)
+    longer = [items if len(items) > 1 else items[:0] for items in lists]
+    few = RealUsers(MemorySource(interactions(longer, 24), interactions(heldout, 24)))
+    z = torch.rand(2, 24, generator=torch.Generator().manual_seed(1))
+    found = [make(users, users=2, batch_size=3).gradient(z, 0.0) for users in (both, few)]
+    assert found[0][0] == pytest.approx(found[1][0], rel=1e-6)
+    torch.testing.assert_close(found[0][1], found[1][1])
+    hidden = make(both, users=2, batch_size=8, single_rows="hidden").gradient(z, 0.0)
+    assert hidden[0] != pytest.approx(found[0][0], rel=1e-3)
+
+
+def test_the_most_active_users_are_the_same_on_any_number_of_workers() -> None:
+    (one,) = together(1, lambda users: users.most_active(12))
+    for other in together(3, lambda users: users.most_active(12)):
+        assert torch.equal(one, other)
+    matrix = alone().matrix.toarray()
+    assert one.sum(1).tolist() == sorted(matrix.sum(1).tolist(), reverse=True)[:12]
+    everyone = {tuple(row) for row in matrix.tolist()}
+    assert all(tuple(row) in everyone for row in one.tolist())
+    with pytest.raises(DasError, match="--users 60 is more than the 59 users with train rows"):
+        alone().most_active(60)
+
+
+def test_the_initial_lam_is_the_best_on_validation() -> None:
+    distiller = make(alone(), steps=1, metric="ndcg@5")
+    distiller.run()
+    values = alone().drawn(6).numpy()
+    worth = {
+        lam: alone().validation_metric(ridge_score(values, lam), "ndcg@5", "x") for lam in (0.25, 0.5, 1.0, 2.0, 4.0)
+    }
+    assert distiller.points[0].metric >= max(worth.values()) - 1e-9
+    assert make(alone(), lam=3.0).lam == pytest.approx(3.0)
+
+
+def test_the_rate_follows_the_rows() -> None:
+    users = alone()
+    assert default_rate(DistillCFConfig(), users) == pytest.approx(
+        0.106 * np.sqrt(np.square(users.matrix.toarray()).mean())
+    )
+    assert default_rate(DistillCFConfig(rows="binary"), users) == 0.02
+    assert default_rate(DistillCFConfig(rows="gumbel"), users) == 0.04
 
 
 @pytest.mark.parametrize("changes", [{}, {"rows": "unit", "init": "kmeans"}, {"init": "sketch"}, {"rows": "softmax"}])
@@ -122,7 +214,8 @@ def test_distilled_users_are_worth_more_than_drawn_ones(rows: str) -> None:
     assert values.dtype == np.float32
     assert not np.array_equal(values, before.numpy())
     assert (values.min() >= 0 and values.max() <= 1) == (rows == "unit")
-    rows_found, chosen = distiller.result()
+    tuned = distiller.result()
+    rows_found, chosen = tuned.rows, tuned.chosen
     assert set(rows_found.chosen) == set(chosen) == {"infinite_ae", "ease"}
     model = create_model("infinite_ae", {}).fit_rows(rows_found)
     assert users.validation_metric(model.score, "ndcg@5", "x") >= max(point.metric for point in distiller.points) - 1e-6
@@ -144,8 +237,8 @@ def test_without_validation_rows_the_last_state_counts() -> None:
     distiller = make(users)
     distiller.run()
     assert distiller.points == []
-    rows, chosen = distiller.result()
-    assert chosen == {}
+    rows = distiller.result().rows
+    assert distiller.result().chosen == {}
     assert rows.chosen["infinite_ae"]["lam"] == pytest.approx(distiller.lam)
     with pytest.raises(DasError, match="ease: no lam was selected for these synthetic rows; set it"):
         create_model("ease", {}).fit_rows(rows)
@@ -175,3 +268,4 @@ def test_refusals() -> None:
 
 def test_fewer_users_take_more_steps() -> None:
     assert [default_steps(n) for n in (5, 10, 40, 100, 500, 5000)] == [1200, 1200, 900, 700, 300, 300]
+    assert [default_steps(n, "sketch") for n in (10, 40, 100, 500, 5000)] == [1200, 900, 300, 200, 200]

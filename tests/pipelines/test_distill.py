@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,17 @@ from kill_kit import Runs
 from prepare_kit import inline_prepare, random_rows, write_logs
 
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.distillation.distill_cf import DistillCF
+from distill_at_scale.distillation.distiller import Distilled
 from distill_at_scale.distillation.synthetic import SyntheticDataset
-from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import load_model
-from distill_at_scale.models.training.sources import ShardSource
 from distill_at_scale.pipelines.distill import distill, distiller_of
 from distill_at_scale.pipelines.evaluate import evaluate
 from distill_at_scale.pipelines.export import export
 from distill_at_scale.pipelines.fit import fit
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "distillation"))
+from distill_kit import LocalJob
 
 SETTINGS: dict[str, Any] = {"steps": 12, "batch_size": 40, "validate_every": 4, "warm_up": 2}
 
@@ -35,14 +37,12 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return inline_prepare(input=logs, output=str(folder / "data"), shards=3, min_user=4)
 
 
-def in_process(data: Dataset) -> DistillCF:
+def in_process(data: Dataset) -> Distilled:
     """The same without Ray, by one worker."""
     from distill_at_scale.config import DistillConfig
 
-    config = distiller_of(DistillConfig(data=data.uri, output="-", users=8, set=SETTINGS)).config
-    distiller = DistillCF(config, RealUsers(ShardSource(data), judged=config.validation_users))
-    distiller.run()
-    return distiller
+    distiller = distiller_of(DistillConfig(data=data.uri, output="-", users=8, set=SETTINGS))
+    return distiller.run(LocalJob(data))
 
 
 def test_two_workers_distill_fit_evaluate_and_export(tmp_path: Path, data: Dataset, ray_session: None) -> None:
@@ -53,9 +53,13 @@ def test_two_workers_distill_fit_evaluate_and_export(tmp_path: Path, data: Datas
     made = SyntheticDataset.open(output)
     made.verify()
     made.check_parent(data)
-    np.testing.assert_allclose(made.rows(), alone.rows()[0], atol=2e-3)
+    np.testing.assert_allclose(made.rows(), alone.data, atol=2e-3)
+    assert result.winner == made.manifest.winner == alone.winner
+    assert result.notes[: len(alone.notes)] == made.manifest.notes
+    for name, metrics in alone.contenders.items():
+        assert result.contenders[name] == pytest.approx(metrics, abs=1e-3)
     assert [point["step"] for point in result.curve] == [0, 4, 8, 12]
-    assert [p["metric"] for p in result.curve] == pytest.approx([p.metric for p in alone.points], abs=1e-3)
+    assert [p["metric"] for p in result.curve] == pytest.approx([p["metric"] for p in alone.curve], abs=1e-3)
     assert made.manifest.cost["cpu_s"] > 0
     assert sorted(path.name for path in Path(output).iterdir()) == [
         "data.safetensors",

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel
 
-from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
+from distill_at_scale.distillation.distill_cf_config import SIZES, DistillCFConfig
 from distill_at_scale.distillation.distiller import Distilled, Distiller, Job, Loop
 from distill_at_scale.distillation.distillers.sketch import real_users, rows_memory
 
 if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
+    from distill_at_scale.distillation.contenders import Contender
+    from distill_at_scale.distillation.distill_cf import DistillCF
+    from distill_at_scale.distillation.users import RealUsers
+
+# A number of users is given up halfway if its best validation metric is below this share of the best of another.
+_HOPELESS = 0.9
 
 
 class DistillCFDistiller(Distiller):
-    """A few synthetic users on which ∞-AE learns what it learns from all real ones; see `distill_cf`."""
+    """A few synthetic users on which ∞-AE learns what it learns from all real ones; see `distill_cf`.
+
+    The result is held against the sketch and the most active users on validation, and the best of them is returned.
+    """
 
     name: ClassVar[str] = "distill_cf"
     Config: ClassVar[type[BaseModel]] = DistillCFConfig
@@ -23,26 +34,102 @@ class DistillCFDistiller(Distiller):
     config: DistillCFConfig
 
     def memory(self, dataset: Dataset, workers: int) -> int:
-        return rows_memory(self.config.users, self.config.batch_size, dataset, workers)
+        number = self.config.users or min(max(SIZES), max(1, dataset.n_users // 2))
+        return rows_memory(number, self.config.batch_size, dataset, workers)
 
     def run(self, job: Job) -> Distilled:
-        from distill_at_scale.distillation.distill_cf import DistillCF
+        from distill_at_scale.distillation.distill_cf import sizes
 
         users = real_users(self.config, job)
-        loop = DistillCF(self.config, users, job.device)
-        if (newest := job.newest()) is not None:
+        numbers = sizes(self.config, users)
+        runs: list[_Run] = []
+        for k, number in enumerate(numbers):
+
+            def on_progress(share: float, step: str, k: int = k, number: int = number) -> None:
+                said = step if len(numbers) == 1 else f"{number} users, {step}"
+                job.on_progress((k + share) / len(numbers), said)
+
+            best = max((run.loop.best_point().metric for run in runs if run.loop.points), default=0.0)
+            runs.append(self._with(number, users, job, on_progress, best, "" if len(numbers) == 1 else f"{number}"))
+        return self._result(runs, users, job)
+
+    def _with(
+        self,
+        number: int,
+        users: RealUsers,
+        job: Job,
+        on_progress: Callable[[float, str], None],
+        best: float,
+        folder: str,
+    ) -> _Run:
+        """Distills into so many users, and compares them with simpler ones."""
+        from distill_at_scale.distillation.contenders import DISTILLED, Contender, simple_contenders
+        from distill_at_scale.distillation.distill_cf import DistillCF
+
+        loop = DistillCF(self.config.model_copy(update={"users": number}), users, job.device)
+        if (newest := job.newest(folder)) is not None:
             loop.restore(newest)
 
         def after_step() -> None:
             if loop.step % job.checkpoint_every == 0 and job.communicator.rank == 0:
-                job.keep(loop.step, loop.state())
+                job.keep(loop.step, loop.state(), folder)
 
-        loop.run(job.on_progress, after_step)
+        def give_up() -> bool:
+            return 2 * loop.step >= loop.n_steps and loop.best_point().metric < _HOPELESS * best
+
+        loop.run(on_progress, after_step, give_up if best else None)
         job.wait()
-        rows, chosen = loop.result()
-        (cpu_s,) = users.added(loop.cpu_s)
-        curve = [{"step": point.step, "metric": point.metric, "lam": point.lam} for point in loop.points]
-        return Distilled(rows.values, loop.family, users.n_rows, cpu_s, curve, chosen, rows.chosen)
+        distilled = Contender(DISTILLED, loop.result())
+        if not users.has_validation:
+            return _Run(loop, distilled, [])
+        on_progress(0.99, "comparing with the sketch and the most active users")
+        return _Run(loop, distilled, simple_contenders(self.config, number, users))
+
+    def _result(self, runs: list[_Run], users: RealUsers, job: Job) -> Distilled:
+        from distill_at_scale.distillation.contenders import ALL_USERS, DISTILLED, all_users, full_is_affordable
+
+        run = max(runs, key=lambda one: one.winner.mean) if users.has_validation else runs[0]
+        loop, winner, c = run.loop, run.winner, self.config
+        contenders: dict[str, dict[str, float]] = {}
+        if users.has_validation:
+            contenders = {one.name: one.metrics for one in (run.distilled, *run.simple)}
+            contenders["start"] = {"infinite_ae": loop.points[0].metric}
+            if full_is_affordable(c, len(winner.tuned.rows), loop.n_steps, users):
+                contenders[ALL_USERS] = all_users(users, c.metric).metrics
+            job.on_progress(0.99, f"kept: {winner.name}")
+        (cpu_s,) = users.added(sum(one.loop.cpu_s for one in runs))
+        kept = winner.name == DISTILLED
+        return Distilled(
+            winner.tuned.rows.values,
+            loop.family if kept else winner.name,
+            users.n_rows,
+            cpu_s,
+            [{"step": point.step, "metric": point.metric, "lam": point.lam} for point in loop.points],
+            winner.tuned.chosen,
+            winner.tuned.rows.chosen,
+            winner=winner.name if contenders else None,
+            contenders=contenders,
+            notes=self._notes(run, users),
+        )
+
+    def _notes(self, run: _Run, users: RealUsers) -> list[str]:
+        """What to know of a result: what won and why."""
+        from distill_at_scale.distillation.contenders import DISTILLED, SKETCH
+
+        loop, winner, metric = run.loop, run.winner, self.config.metric
+        notes = []
+        if not loop.n_steps:
+            notes.append("No user has two train rows, so there is nothing to learn; the rows are those of the start.")
+        elif loop.points and loop.best_point().step == 0:
+            notes.append(f"The best step is 0: none improved the initial rows (init={loop.init}) on validation.")
+        if winner.name != DISTILLED:
+            other = "; --method sketch makes them at a fraction of the cost" if winner.name == SKETCH else ""
+            values = f"mean {metric} of ∞-AE and EASE {winner.mean:.4f} and {run.distilled.mean:.4f}"
+            notes.append(
+                f"The result is the rows of the {winner.name}: on validation they are at least as good as the "
+                f"distilled ones ({values}){other}."
+            )
+        return notes
 
     def searched(self) -> dict[str, float]:
         return {"learning_rate": self.config.rate, "hide": self.config.hidden}
@@ -51,7 +138,7 @@ class DistillCFDistiller(Distiller):
         from distill_at_scale.distillation.distill_cf import default_steps
 
         c = self.config
-        return 1 + -(-(c.steps or default_steps(c.users)) // c.validate_every)
+        return 1 + -(-(c.steps or default_steps(c.users or SIZES[0], c.initialisation)) // c.validate_every)
 
     def trial(self, dataset: Dataset) -> Loop:
         from distill_at_scale.distillation.distill_cf import DistillCF
@@ -60,3 +147,18 @@ class DistillCFDistiller(Distiller):
 
         c = self.config
         return DistillCF(c, RealUsers(ShardSource(dataset), seed=c.seed, judged=c.validation_users))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Distilling into one number of users, and what it was compared with."""
+
+    loop: DistillCF
+    distilled: Contender
+    simple: list[Contender]
+
+    @property
+    def winner(self) -> Contender:
+        from distill_at_scale.distillation.contenders import best
+
+        return best(self.distilled, self.simple) if self.simple else self.distilled

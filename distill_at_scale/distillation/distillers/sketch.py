@@ -48,9 +48,10 @@ class SketchDistiller(Distiller):
         cpu = time.process_time()
         c, users = self.config, real_users(self.config, job)
         values = initial_rows("sketch", c.users, users, c.seed).cpu().numpy()
-        rows, chosen = select_lambdas(values, None, users, c.metric)
+        tuned = select_lambdas(values, None, users, c.metric)
         (cpu_s,) = users.added(time.process_time() - cpu)
-        return Distilled(rows.values, "free", users.n_rows, cpu_s, chosen=chosen, settings=rows.chosen)
+        rows = tuned.rows
+        return Distilled(rows.values, "free", users.n_rows, cpu_s, chosen=tuned.chosen, settings=rows.chosen)
 
 
 def rows_memory(number: int, batch: int, dataset: Dataset, workers: int) -> int:

@@ -94,7 +94,8 @@ def run_distiller(distiller: Distiller, job: GroupJob, method: str, output: str)
     started, dataset = time.monotonic(), job.dataset
     workers = job.communicator.world_size
     size = distiller.size()
-    what = f"{method} into {getattr(distiller.config, size):,} {size} of {dataset.n_items:,} items"
+    number = getattr(distiller.config, size)
+    what = f"{method} into {size if number is None else f'{number:,} {size}'} of {dataset.n_items:,} items"
     require_memory(what, distiller.memory(dataset, workers), None, distiller.memory_hint)
     made = distiller.run(job)
     if job.communicator.rank == 0:
@@ -106,6 +107,9 @@ def run_distiller(distiller: Distiller, job: GroupJob, method: str, output: str)
             "chosen": dict(made.chosen),
             "settings": {model: dict(values) for model, values in made.settings.items()},
             "sequences": made.sequences,
+            "winner": made.winner,
+            "contenders": {name: dict(metrics) for name, metrics in made.contenders.items()},
+            "notes": list(made.notes),
             "cost": {
                 "cpu_s": made.cpu_s,
                 **made.costs,

@@ -1,0 +1,82 @@
+"""Contenders: simpler rows of the same number, which distilled rows must beat on validation to be the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
+from distill_at_scale.distillation.select_lambda import Tuned, select_lambdas
+from distill_at_scale.distillation.sketch import initial_rows
+from distill_at_scale.distillation.users import RealUsers
+
+DISTILLED, SKETCH, MOST_ACTIVE, ALL_USERS = "distilled", "sketch", "most active users", "all users"
+
+# The full model is fitted beside a run if it takes at most this share of the run's arithmetic.
+_FULL_SHARE = 0.25
+# Fits of ∞-AE and EASE in a search of λ.
+_FITS = 12
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Rows that can be the result.
+
+    Attributes:
+        name: Name, for readers.
+        tuned: Rows with λ of each model.
+    """
+
+    name: str
+    tuned: Tuned
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Validation metric by model."""
+        return {model: validated.metric for model, validated in self.tuned.validated.items()}
+
+    @property
+    def mean(self) -> float:
+        """Mean of the validation metric over the models."""
+        return float(np.mean(list(self.metrics.values())))
+
+
+def simple_contenders(config: DistillCFConfig, number: int, users: RealUsers) -> list[Contender]:
+    """The sketch and the most active users, as many as are distilled, of the same kind of rows.
+
+    Args:
+        config: Settings of Distill-CF.
+        number: Number of rows.
+        users: The real users; with validation rows.
+    """
+    makers: dict[str, Callable[[], np.ndarray]] = {}
+    if config.rows != "binary":
+        makers[SKETCH] = lambda: initial_rows("sketch", number, users, config.seed).cpu().numpy()
+    makers[MOST_ACTIVE] = lambda: users.most_active(number).cpu().numpy()
+    found = []
+    for name, make in makers.items():
+        values = make()
+        if config.rows != "free":
+            values = values.clip(0.0, 1.0)
+        if values.any():
+            found.append(Contender(name, select_lambdas(values, None, users, config.metric)))
+    return found
+
+
+def best(distilled: Contender, simple: Sequence[Contender]) -> Contender:
+    """The best on validation, by the mean of both models' metrics; of equals the simpler one, which costs less."""
+    return max((*simple, distilled), key=lambda one: one.mean)
+
+
+def full_is_affordable(config: DistillCFConfig, number: int, steps: int, users: RealUsers) -> bool:
+    """Whether models of all users' rows cost little beside the run."""
+    n, items = users.n_filled, users.n_items
+    full = _FITS * (n**3 / 3 + 4 * n * n * items)
+    return full <= _FULL_SHARE * 8 * steps * config.batch_size * number * items
+
+
+def all_users(users: RealUsers, metric: str) -> Contender:
+    """The full model: ∞-AE and EASE of all users' rows. For comparison only; it is no small dataset."""
+    return Contender(ALL_USERS, select_lambdas(users.drawn(users.n_filled).cpu().numpy(), None, users, metric))
