@@ -58,12 +58,18 @@ def test_the_best_is_returned() -> None:
     noise = np.random.default_rng(0).standard_normal((6, 24)).astype(np.float32)
     poor = Contender("distilled", select_lambdas(noise, None, real, "ndcg@5"))
     assert best(poor, simple) is strongest
-    # Of equals the simpler one.
+    # Rows as good as the strongest do not lead by more than two standard errors.
     assert best(Contender("distilled", strongest.tuned), simple) is strongest
     good = Contender("distilled", simple[0].tuned)
     assert best(good, [poor]) is good
+    # The error of a lead, from the users' groups.
     sums = [sum(v.sums for v in one.tuned.validated.values()) / 2 for one in (good, poor)]
-    lead = (sums[0] - sums[1]).sum() / good.tuned.validated["ease"].counts.sum()
+    counts = good.tuned.validated["ease"].counts
+    lead = (sums[0] - sums[1]).sum() / counts.sum()
+    filled = counts > 0
+    rest = (sums[0] - sums[1] - lead * counts)[filled]
+    n = filled.sum()
+    assert good.error_of_lead(poor) == pytest.approx(np.sqrt(n / (n - 1) * np.square(rest).sum()) / counts.sum())
     assert good.mean - poor.mean == pytest.approx(lead)
 
 
@@ -96,7 +102,7 @@ def test_a_run_says_what_won_and_by_how_much(tmp_path: Path) -> None:
     means = {name: np.mean(list(made.contenders[name].values())) for name in made.contenders if name != "start"}
     assert made.winner == "distilled" or means[made.winner] >= max(means["sketch"], means["most active users"])
     assert job.said[-1] == f"kept: {made.winner}"
-    assert (made.winner == "distilled") != any("at least as good as the distilled ones" in note for note in made.notes)
+    assert (made.winner == "distilled") != any("do not lead by more than two" in note for note in made.notes)
     assert made.contenders["start"]["infinite_ae"] == made.curve[0]["metric"]
     assert made.settings == {model: {"lam": one.chosen} for model, one in made.chosen.items()}
 

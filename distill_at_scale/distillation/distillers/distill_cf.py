@@ -126,8 +126,8 @@ class DistillCFDistiller(Distiller):
             other = "; --method sketch makes them at a fraction of the cost" if winner.name == SKETCH else ""
             values = f"mean {metric} of ∞-AE and EASE {winner.mean:.4f} and {run.distilled.mean:.4f}"
             notes.append(
-                f"The result is the rows of the {winner.name}: on validation they are at least as good as the "
-                f"distilled ones ({values}){other}."
+                f"The result is the rows of the {winner.name}: on validation the distilled ones do not lead by "
+                f"more than two standard errors ({values}){other}."
             )
         return notes
 
