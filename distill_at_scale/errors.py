@@ -53,7 +53,10 @@ class BudgetError(DasError):
 
     def __init__(self, budget: float, reason: str) -> None:
         super().__init__(f"budget {budget:g} leaves no rows: {reason}")
-        self.budget = budget
+        self.budget, self._reason = budget, reason
+
+    def __reduce__(self) -> tuple[type[BudgetError], tuple[float, str]]:
+        return BudgetError, (self.budget, self._reason)
 
 
 def rebuilt(kind: str, sentence: str) -> DasError:

@@ -34,6 +34,8 @@ class _Ending:
         self._watching = False
 
     def __call__(self, signum: int, frame: Any) -> None:
+        if _abandoned:
+            raise KeyboardInterrupt
         if self.interrupted:
             # A second signal: end immediately.
             _end_now()
@@ -76,7 +78,9 @@ def ending() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         me.interrupted = True
-    except BaseException:
+    except BaseException as left:
+        if _abandoned:
+            _leave(left)
         if not me.interrupted:
             raise
     finally:
@@ -148,6 +152,53 @@ def pending() -> bool:
     return bool(_deferred)
 
 
+_abandoned = ""
+
+
+_last_words: Callable[[str], None] | None = None
+
+
+@contextlib.contextmanager
+def last_words(say: Callable[[str], None]) -> Iterator[None]:
+    """Has :func:`give_up` say its sentence by ``say`` during the block."""
+    global _last_words
+    before, _last_words = _last_words, say
+    try:
+        yield
+    finally:
+        _last_words = before
+
+
+def interrupt(sentence: str) -> None:
+    """Interrupts the main thread, from another one, for a reason that the verb itself turns into an error.
+
+    A process that ends by :func:`ending` then ends with the exit code of that error, and without the exit handlers of
+    libraries, which would wait for what is gone. A main thread that is stuck in a library is not reached.
+    """
+    global _abandoned
+    if _ending is not None:
+        _abandoned = sentence
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def give_up() -> None:
+    """Ends a process whose main thread :func:`interrupt` did not reach, with its sentence and exit code 1."""
+    if _abandoned:
+        if _last_words is not None:
+            with contextlib.suppress(Exception):
+                _last_words(_abandoned)
+        _end_now()
+
+
+def _leave(left: BaseException) -> None:
+    """Ends this process at once, with the exit code of what it was left by."""
+    if isinstance(left, SystemExit):
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(left.code if isinstance(left.code, int) else 1)
+
+
 def handled() -> bool:
     """Returns whether this process runs inside :func:`ending`."""
     return _ending is not None
@@ -168,5 +219,6 @@ def _end_now() -> NoReturn:
             child.kill()
     # Not via sys.stderr, which the main thread may be using. A progress display hides the cursor, so it is shown again.
     with contextlib.suppress(OSError):
-        os.write(2, (("\x1b[?25h\n" if os.isatty(2) else "") + MESSAGE + "\n").encode())
-    os._exit(CODE)
+        end = "" if _abandoned else MESSAGE + "\n"
+        os.write(2, (("\x1b[?25h\n" if os.isatty(2) else "") + end).encode())
+    os._exit(1 if _abandoned else CODE)

@@ -33,7 +33,8 @@ _CONTEXT = {"help_option_names": ["-h", "--help"]}
 def _run(name: str, verb: Verb, given: dict[str, Any]) -> None:
     as_json: bool = given["json"]
     try:
-        with logs.shown(given["quiet"], given["verbose"], given["log_file"]):
+        speak = signals.last_words(lambda sentence: _failed(sentence, as_json))
+        with logs.shown(given["quiet"], given["verbose"], given["log_file"]), speak:
             code = _perform(name, verb, given, as_json)
     except SettingError as error:
         # The log file could not be opened, so the message goes to standard error only.

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 import fsspec
+import pyarrow.fs as pafs
 from fsspec.dircache import DirCache
 
 from distill_at_scale import uris
@@ -44,7 +45,7 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     _refuse_credentials(uri)
     scheme = scheme_of(uri) or ""
     try:
-        kind = fsspec.get_filesystem_class(scheme)
+        kind = _client(scheme)
         options = {"use_listings_cache": False} if scheme in ("s3", "s3a") else {}
         with explain(uri):
             fs = kind(**kind._get_kwargs_from_urls(uri), **options)
@@ -58,6 +59,22 @@ def filesystem(uri: str) -> tuple[fsspec.AbstractFileSystem, str]:
     if isinstance(getattr(fs, "dircache", None), DirCache):
         fs.dircache = DirCache(use_listings_cache=False)
     return fs, path
+
+
+def arrow_filesystem(uri: str) -> tuple[pafs.FileSystem, str]:
+    """Returns the file system of ``uri`` for libraries that want Arrow's, and the path on it."""
+    if is_local(uri):
+        return pafs.LocalFileSystem(), local_path(uri)
+    fs, path = filesystem(uri)
+    return pafs.PyFileSystem(pafs.FSSpecHandler(fs)), path
+
+
+def _client(scheme: str) -> type[fsspec.AbstractFileSystem]:
+    if scheme in ("s3", "s3a"):
+        from distill_at_scale.data.patient_s3 import PatientS3  # takes a while to load
+
+        return PatientS3
+    return fsspec.get_filesystem_class(scheme)
 
 
 def normalise(uri: str) -> str:

@@ -23,6 +23,7 @@ import pyarrow as pa
 from distill_at_scale.data.filesystems import (
     WEB,
     FileInfo,
+    arrow_filesystem,
     exists,
     filesystem,
     glob,
@@ -39,6 +40,7 @@ from distill_at_scale.uris import is_local, join, local_path, redact, scheme_of
 
 __all__ = [
     "FileInfo",
+    "arrow_filesystem",
     "check_writable",
     "drafted",
     "exists",

@@ -54,6 +54,14 @@ def explain(uri: str) -> Iterator[None]:
         raise StorageError(f"{redact(uri)}: {sentence}.") from error
 
 
+def is_outage(error: Exception) -> bool:
+    """Whether a remote storage server was away or overloaded, so that the same request may succeed later."""
+    chain = _chain(error)
+    answers = [answer for one in chain if isinstance(answer := getattr(one, "response", None), dict)]
+    codes = [answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) for answer in answers]
+    return any(type(one).__name__ in _UNREACHABLE for one in chain) or any(code >= 500 for code in codes)
+
+
 def _sentence(error: Exception, uri: str) -> str | None:
     """Describes the failure, without a full stop; None if the exception should pass unchanged."""
     chain = _chain(error)

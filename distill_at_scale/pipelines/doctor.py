@@ -57,7 +57,7 @@ class Check:
     fix: str = ""
 
 
-@verb(DoctorConfig)
+@verb(DoctorConfig, here=True)
 def doctor(config: DoctorConfig) -> list[Check]:
     """Runs all checks; they are ordered such that failures are best fixed from the top.
 

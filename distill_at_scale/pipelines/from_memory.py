@@ -20,6 +20,7 @@ from distill_at_scale.data.temporary import temporary_folder
 from distill_at_scale.errors import SettingError
 from distill_at_scale.pipelines.prepare import prepare_parts
 from distill_at_scale.pipelines.runtime import memory, session
+from distill_at_scale.pipelines.runtime.launch import launch
 from distill_at_scale.registry import SPLIT_RULES
 from distill_at_scale.settings import settle
 
@@ -56,6 +57,7 @@ def from_ray(rows: Any, names: Mapping[str, str | None], **settings: Any) -> Dat
     if settings.get("order") == "file":
         raise SettingError("order='file' needs rows in an order, which those of Ray Data have not; give a time column.")
     with session.ensure(settings.get("address")):
+        session.require_driver("Dataset.from_ray")
         schema = rows.schema()
         if schema is None:
             raise SettingError("The ray.data.Dataset has no rows.")
@@ -98,6 +100,6 @@ def _prepared(
     with logs.shown_by_default():
         try:
             parts = write([name for name in available if every or name in wanted], folder)
-            return prepare_parts(config.model_copy(update={"input": parts}), origin)
+            return launch(prepare_parts, config.model_copy(update={"input": parts}), origin=origin)
         finally:
             storage.remove(folder)

@@ -54,7 +54,8 @@ def quickstart(config: QuickstartConfig) -> Quickstart:
     started = time.time()
     output = storage.normalise(config.output)
     storage.check_writable(storage.join(output, "report.html"))
-    log = fetch(name=config.name)
+    # Beside the rest where all nodes see that: the cache is this machine's own.
+    log = fetch(name=config.name, output=storage.join(output, "log") if not storage.is_local(output) else None)
     with session.ensure(config.address):
         dataset = prepare(
             input=log.uris,

@@ -40,13 +40,15 @@ class Server:
         self.log = log
         self._process: subprocess.Popen[bytes] | None = None
 
-    def _launch(self, command: Sequence[str], env: Mapping[str, str], ready: Callable[[], bool]) -> None:
+    def _launch(
+        self, command: Sequence[str], env: Mapping[str, str], ready: Callable[[], bool], patience: float = 90
+    ) -> None:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
                 command, env=dict(env), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + patience
         while not ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
@@ -153,6 +155,7 @@ class RayHead(Server):
         self.cpus = cpus
         self.token_file = folder / "token"
         self.address = ""
+        self.client_address = ""
         self.dashboard = ""
 
     def environment(self, token: bool = True) -> dict[str, str]:
@@ -171,6 +174,7 @@ class RayHead(Server):
         self.token_file.write_text(os.urandom(32).hex())
         gcs, dashboard, client, agent, agent_grpc, runtime_env, metrics, node, objects = free_ports(9)
         self.address = f"127.0.0.1:{gcs}"
+        self.client_address = f"ray://127.0.0.1:{client}"
         self.dashboard = f"http://127.0.0.1:{dashboard}"
         command = [
             str(BIN / "ray"),
@@ -234,3 +238,89 @@ class RayHead(Server):
     def stop(self, patience: float = 5) -> None:
         super().stop(patience)
         shutil.rmtree(self.folder / "r", ignore_errors=True)
+
+
+_STARTS = 5
+
+# Private /tmp and /dev/shm, as another machine has them; what the tests themselves need of /tmp is bound back into it.
+_PRIVATE = """
+set -e
+mount --make-rprivate /
+private=$(mktemp -d)
+mount -t tmpfs tmpfs "$private"
+for needed in $NEEDED; do
+    mkdir -p "$private/${needed#/tmp/}"
+    mount --bind "$needed" "$private/${needed#/tmp/}"
+done
+mkdir -p "$private/home"
+mount --move "$private" /tmp
+mount -t tmpfs tmpfs /dev/shm
+exec "$@"
+"""
+
+
+def can_unshare() -> bool:
+    """Whether this process may give a child a mount namespace of its own."""
+    tried = (
+        subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False) if shutil.which("unshare") else None
+    )
+    return tried is not None and tried.returncode == 0
+
+
+def on_private_disks(command: Sequence[str]) -> list[str]:
+    """The command with /tmp and /dev/shm of its own; needs :func:`can_unshare`."""
+    return ["unshare", "-m", "bash", "-c", _PRIVATE, "bash", *command]
+
+
+def needed_of_tmp() -> str:
+    """For the environment variable NEEDED: folders of /tmp with code that is imported."""
+    code = {
+        Path(entry) for entry in [*sys.path, sys.prefix, str(Path(__file__).parents[2])] if entry.startswith("/tmp/")
+    }
+    return " ".join(str(one) for one in code if one.is_dir() and not any(one.is_relative_to(x) for x in code - {one}))
+
+
+class Raylet(Server):
+    """Another node of a head's cluster, with its own /tmp and /dev/shm: a machine with disks that nobody else sees."""
+
+    def __init__(self, head: RayHead, cpus: int = 2) -> None:
+        super().__init__("the second node", head.folder / "raylet.log")
+        self.head = head
+        self.cpus = cpus
+
+    def start(self) -> None:
+        # A node whose agents take more than 15 s to start, as on a busy machine, dies; `ray start` does not notice.
+        for left in reversed(range(_STARTS)):
+            try:
+                return self._start()
+            except RuntimeError:
+                if not left:
+                    raise
+
+    def _start(self) -> None:
+        agent, agent_grpc, runtime_env, metrics, node, objects = free_ports(6)
+        command = [
+            str(BIN / "ray"),
+            "start",
+            f"--address={self.head.address}",
+            "--block",
+            f"--dashboard-agent-listen-port={agent}",
+            f"--dashboard-agent-grpc-port={agent_grpc}",
+            f"--runtime-env-agent-port={runtime_env}",
+            f"--metrics-export-port={metrics}",
+            f"--node-manager-port={node}",
+            f"--object-manager-port={objects}",
+            "--min-worker-port=0",
+            "--max-worker-port=0",
+            f"--num-cpus={self.cpus}",
+            "--object-store-memory=100000000",
+            "--disable-usage-stats",
+        ]
+        env = self.head.environment()
+        del env["RAY_AUTH_TOKEN_PATH"]
+        env |= {"RAY_AUTH_TOKEN": self.head.token_file.read_text(), "HOME": "/tmp/home", "NEEDED": needed_of_tmp()}
+        self.log.unlink(missing_ok=True)
+        self._launch(on_private_disks(command), env, self._ready, patience=60)
+
+    def _ready(self) -> bool:
+        return "Ray runtime started" in self.log.read_text(errors="replace")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import fsspec
 import pytest
 from servers import S3Server, free_ports
 
+from distill_at_scale.data import storage
 from distill_at_scale.pipelines import doctor as doctor_module
 from distill_at_scale.pipelines.doctor import Check, doctor
 
@@ -58,13 +58,13 @@ def test_s3_with_the_right_and_the_wrong_key(s3: S3Server, s3_folder: str, monke
     assert [check.ok for check in doctor_module._storage(s3_folder)] == [True]
     secret = os.environ["AWS_SECRET_ACCESS_KEY"]
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-" + secret)
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    type(storage.filesystem("s3://bucket")[0]).clear_instance_cache()
     (check,) = doctor_module._storage(s3_folder)
     assert check.ok is False
     assert "access denied" in check.detail
     assert secret not in str(check)
     monkeypatch.undo()
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    type(storage.filesystem("s3://bucket")[0]).clear_instance_cache()
 
 
 def test_the_environment_is_told_by_name_only(monkeypatch: pytest.MonkeyPatch) -> None:

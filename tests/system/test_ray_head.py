@@ -10,14 +10,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import yaml
+from notebook_kit import run_notebook
 from servers import RayHead
 from system_kit import blocks_csv, das_command, errors
 
@@ -217,6 +220,97 @@ def test_a_job_that_is_not_waited_for_is_its_id(ray_head: RayHead) -> None:
     (job,) = done.stdout.split()
     assert listed(ray_head, job)["submission_id"] == job
     assert f"--follow {job}" in done.stderr
+
+
+def run_client(head: RayHead, folder: Path, *more: str) -> tuple[dict[str, Any], str]:
+    """What client_verbs.py found in a process of its own, and its standard error."""
+    (folder / "log.csv").write_bytes(blocks_csv())
+    script = Path(__file__).with_name("client_verbs.py")
+    done = subprocess.run(
+        [sys.executable, str(script), head.client_address, str(folder), *more],
+        env={**head.environment(), "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout), done.stderr
+
+
+def test_verbs_run_by_ray_client(ray_head: RayHead, tmp_path: Path) -> None:
+    found, said = run_client(ray_head, tmp_path)
+    place = tmp_path / "samples" / "random_users-0.5"
+    assert found == {
+        "rows": 1440,
+        "samples": [600],
+        "refused": [
+            "OutputExistsError",
+            f"{place} holds a dataset already; choose another --output, or replace it with --overwrite.",
+        ],
+    }
+    assert "Dataset.from_ray and Dataset.to_ray cannot be had" in said
+    assert "read the log: 1/1, done in" in said
+    assert "write samples: 1/1, done in" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_what_is_in_memory_reaches_the_cluster(ray_head: RayHead, tmp_path: Path) -> None:
+    found, _ = run_client(ray_head, tmp_path, "all")
+    assert found["same rows"]
+    assert found["in memory"] == 1.0
+    assert found["to ray"][0] == "ClusterError"
+    assert "Ray Data, which has no support for Ray Client" in found["to ray"][1]
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_run_on_the_cluster(ray_head: RayHead, tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_bytes(blocks_csv())
+    env = {**ray_head.environment(), "PYTHONPATH": str(REPOSITORY)}
+    das_ = [sys.executable, "-m", "distill_at_scale"]
+    data, address = str(tmp_path / "data"), ["--address", ray_head.client_address]
+    prepare = [*das_, "prepare", "--input", str(tmp_path / "log.csv"), "--output", data, *address]
+    subprocess.run(prepare, env=env, check=True, timeout=240)
+    fit = [*das_, "fit", "--data", data, "--model", "mf", "--set", "epochs=1000000", "--output", str(tmp_path / "mf")]
+    running = subprocess.Popen([*fit, *address], env=env, stderr=subprocess.PIPE, text=True)
+    try:
+        assert running.stderr is not None
+        work = tmp_path / "mf" / "_work"
+        wait_for(lambda: any(work.rglob("checkpoint-*")))
+        assert drivers()
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+    finally:
+        running.kill()
+    assert running.returncode == 130, said
+    assert said.splitlines()[-1] == "interrupted; run the same command again to go on."
+    assert "Traceback" not in said
+    wait_for(lambda: not drivers())
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_by_ray_client(ray_head: RayHead, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ray_head.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DAS_ADDRESS", ray_head.client_address)
+    shown = run_notebook("recommend.ipynb", tmp_path, tmp_path / "das-recommend" / "log")
+    assert "Make it: das sample" in shown["cell-05"]
+    assert "14 of 14 done" in shown["cell-07"]
+    assert "random_users" in shown["cell-08"]
+    assert "<svg" in (tmp_path / "das-recommend" / "report.html").read_text()
+
+
+def drivers() -> list[str]:
+    """Processes in which verbs of clients run."""
+    return processes_naming("ray::_Driver")
+
+
+def wait_for(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
 
 
 @pytest.mark.slow

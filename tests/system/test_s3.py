@@ -9,7 +9,6 @@ from pathlib import Path
 
 import botocore.exceptions
 import botocore.session
-import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -24,7 +23,7 @@ from distill_at_scale.pipelines.runtime import output_folder
 @pytest.fixture
 def fresh_clients() -> None:
     """fsspec keeps clients for the process: tests that change the environment need new ones."""
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    type(storage.filesystem("s3://bucket")[0]).clear_instance_cache()
 
 
 def one_sentence(error: pytest.ExceptionInfo[DasError]) -> str:
@@ -100,14 +99,14 @@ def test_a_wrong_key_is_one_sentence(
 ) -> None:
     storage.write_bytes(storage.join(s3_folder, "x"), b"1")
     monkeypatch.setenv(variable, "wrong")
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    type(storage.filesystem("s3://bucket")[0]).clear_instance_cache()
     with pytest.raises(DasError) as error:
         attempt(act, s3_folder)
     text = one_sentence(error)
     assert "access denied" in text
     assert "AWS_ACCESS_KEY_ID" in text
     monkeypatch.undo()
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    type(storage.filesystem("s3://bucket")[0]).clear_instance_cache()
 
 
 @pytest.mark.parametrize("act", ["read", "write", "list"])
@@ -128,47 +127,67 @@ def test_a_server_that_is_not_there_is_one_sentence(
         attempt(act, "s3://das-test/folder")
     assert "cannot be reached" in one_sentence(error)
     monkeypatch.undo()
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    type(storage.filesystem("s3://bucket")[0]).clear_instance_cache()
 
 
-def test_a_server_that_goes_away_in_the_middle_is_one_sentence(run_folder: Path) -> None:
-    """In a process of its own: it writes one part, waits for the server to be stopped, and goes on."""
-    env = {**os.environ, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_ports(1)[0]}", "AWS_MAX_ATTEMPTS": "1"}
-    server = S3Server(run_folder / "s3-leaving", {k: v for k, v in env.items() if k.startswith("AWS_")})
-    script = """
+WRITE_TWICE = """
 import sys
 from distill_at_scale.data import storage
-from distill_at_scale.data.readers import LogOptions, plan_log, read_fragment
-from distill_at_scale.errors import DasError, StorageError
-from distill_at_scale.pipelines.runtime import output_folder
+from distill_at_scale.errors import DasError
 try:
+    storage.write_bytes(sys.argv[1], b"1")
     with storage.open_output(sys.argv[1]) as file:
-        file.write(bytes(60 << 20))
+        file.write(bytes(int(sys.argv[2])))
         print("written", flush=True)
         sys.stdin.readline()
-        file.write(bytes(60 << 20))
+        file.write(bytes(int(sys.argv[2])))
 except DasError as error:
     print(error)
     sys.exit(1)
 """
+
+
+@pytest.mark.parametrize(
+    ("patience", "size"),
+    [("1", 1), (None, 1), pytest.param(None, 60 << 20, marks=pytest.mark.slow)],
+    ids=["too long", "for a while", "in an upload of several parts"],
+)
+def test_a_server_that_goes_away_in_the_middle_is_waited_for(run_folder: Path, patience: str | None, size: int) -> None:
+    """In a process of its own: it writes one part, the server is stopped, and comes back or does not."""
+    env = {**os.environ, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_ports(1)[0]}", "AWS_MAX_ATTEMPTS": "1"}
+    server = S3Server(
+        run_folder / f"s3-leaving-{patience}-{size}", {k: v for k, v in env.items() if k.startswith("AWS_")}
+    )
     server.start()
     try:
         writer = subprocess.Popen(
-            [sys.executable, "-c", script, server.uri("half.bin")],
-            env=env,
+            [sys.executable, "-c", WRITE_TWICE, server.uri("half.bin"), str(size)],
+            env={**env, **({"DAS_STORAGE_PATIENCE": patience} if patience else {})},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
+        assert writer.stdin is not None
         assert writer.stdout is not None
+        assert writer.stderr is not None
         assert writer.stdout.readline() == "written\n"
+        server.stop()
+        writer.stdin.write("go on\n")
+        writer.stdin.flush()
+        assert "does not answer" in writer.stderr.readline()
+        if patience is None:
+            server.start()
+        said, complained = writer.communicate(timeout=120)
     finally:
         server.stop()
-    said, complained = writer.communicate("go on\n", timeout=120)
-    assert writer.returncode == 1, complained
-    assert "cannot be reached" in said
-    assert said.count("\n") == 1
+    if patience is None:
+        assert writer.returncode == 0, said + complained
+        assert "answers again after" in complained
+    else:
+        assert writer.returncode == 1, complained
+        assert "cannot be reached" in said
+        assert said.count("\n") == 1
 
 
 def attempt(act: str, folder: str) -> None:
@@ -210,13 +229,13 @@ def test_what_is_denied_is_not_taken_for_none(
     recorded.write_json(plan, {"digest": "d"})
     assert output_folder.planned(plan) == "d"
     monkeypatch.setenv(variable, "wrong")
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    type(storage.filesystem("s3://bucket")[0]).clear_instance_cache()
     for look in (output_folder.planned, storage.exists, storage.is_folder, storage.check_writable):
         with pytest.raises(StorageError) as error:
             look(plan)
         assert "access denied" in one_sentence(error)
     monkeypatch.undo()
-    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    type(storage.filesystem("s3://bucket")[0]).clear_instance_cache()
 
 
 def test_an_output_is_probed_without_a_trace(s3_folder: str) -> None:

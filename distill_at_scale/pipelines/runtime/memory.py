@@ -50,8 +50,12 @@ def read_dataset(dataset: Dataset, *splits: str, ids: Ids = "original") -> Any:
     """The rows of a Dataset as a ``ray.data.Dataset``; a task reads a shard.
 
     Connects for good, since what it returns is read later.
+
+    Raises:
+        ClusterError: where this process is connected by Ray Client.
     """
     session.connect()
+    session.require_driver("Dataset.to_ray")
     import ray.data
 
     dataset.rows(0, *splits, ids=ids)  # what is wrong with the arguments is said here, not by a task

@@ -54,7 +54,7 @@ def require_on_nodes() -> None:
         new = [name for name in names if (node["NodeID"], name) not in _checked]
         if node["Alive"] and new:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-            asked[look.options(scheduling_strategy=there).remote(new)] = (node["NodeID"], _called(node))
+            asked[look.options(scheduling_strategy=there).remote(new)] = (node["NodeID"], called(node))
     for ref, (node_id, node_name) in asked.items():
         try:
             missing = ray.get(ref)
@@ -71,11 +71,12 @@ def elsewhere(error: PluginError) -> ClusterError:
     import ray
 
     mine = ray.get_runtime_context().get_node_id()
-    name = next((_called(node) for node in ray.nodes() if node["NodeID"] == mine), mine)
+    name = next((called(node) for node in ray.nodes() if node["NodeID"] == mine), mine)
     return ClusterError(f"Node {name}: {str(error).rstrip('.')}; {HOW_TO_SHIP}")
 
 
-def _called(node: dict[str, Any]) -> str:
+def called(node: dict[str, Any]) -> str:
+    """A node of ``ray.nodes()`` as sentences name it."""
     return f"{node['NodeManagerAddress']} ({node['NodeManagerHostname']}, {node['NodeID'][:8]})"
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -20,6 +21,7 @@ from distill_at_scale import logs
 _LOG = logging.getLogger(__name__)
 _PLAIN_EVERY_S = 15.0
 _POLL_S = 0.5
+_LAST_LOOK_S = 5.0
 _NAME, _BAR = 24, 40
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _TURNS_PER_S = 5
@@ -167,46 +169,72 @@ OnProgress = Callable[[float, str], None]
 """Called in a worker with the share done (0 to 1) and what is being done."""
 
 
+_board: ContextVar[Any] = ContextVar("_board", default=None)
+
+
+def board() -> Any:
+    """Of the block of :func:`relay` that this is in: the actor where a worker leaves its warnings; None elsewhere."""
+    return _board.get()
+
+
 @contextmanager
 def relay(stage: Stage, steps: int) -> Iterator[OnProgress]:
-    """A function that a task elsewhere calls with its progress; ``stage`` of ``steps`` steps follows it here."""
+    """A function that a task elsewhere calls with its progress; ``stage`` of ``steps`` steps follows it here.
+
+    What workers warn of on :func:`board` is said here at once.
+    """
     import ray
 
     board: Any = ray.remote(num_cpus=0, scheduling_strategy="DEFAULT")(_Board).remote()
-    done, over = 0, threading.Event()
+    done, said, over = 0, 0, threading.Event()
+
+    def look(patience: float) -> None:
+        nonlocal done, said
+        with contextlib.suppress(ray.exceptions.RayError):
+            share, warnings = ray.get(board.news.remote(said), timeout=patience)
+            for sentence in warnings:
+                _LOG.warning("%s", sentence)
+            said += len(warnings)
+            now = int(share * steps)
+            # The first that is told may be what a checkpoint held.
+            (stage.advance if done else stage.skip)(max(now - done, 0))
+            done = max(done, now)
 
     def follow() -> None:
-        nonlocal done
         while not over.wait(_POLL_S):
-            with contextlib.suppress(ray.exceptions.RayError):
-                now = int(ray.get(board.share.remote(), timeout=_POLL_S) * steps)
-                # The first that is told may be what a checkpoint held.
-                (stage.advance if done else stage.skip)(max(now - done, 0))
-                done = max(done, now)
+            look(_POLL_S)
 
     def on_progress(share: float, what: str) -> None:
         board.on_progress.remote(share)
 
     follower = threading.Thread(target=follow, daemon=True)
     follower.start()
+    token = _board.set(board)
     try:
         yield on_progress
         over.set()
         follower.join()
+        look(_LAST_LOOK_S)
         stage.advance(steps - done)
     finally:
+        _board.reset(token)
         over.set()
         ray.kill(board)
 
 
 class _Board:
-    """Where a worker leaves how far it is."""
+    """Where a worker leaves how far it is, and what it warns of."""
 
     def __init__(self) -> None:
         self._share = 0.0
+        self._warnings: list[str] = []
 
     def on_progress(self, share: float) -> None:
         self._share = share
 
-    def share(self) -> float:
-        return self._share
+    def warn(self, sentence: str) -> None:
+        self._warnings.append(sentence)
+
+    def news(self, after: int) -> tuple[float, list[str]]:
+        """The share that is done, and the warnings after the first ``after``."""
+        return self._share, self._warnings[after:]

@@ -16,6 +16,7 @@ import psutil
 
 from distill_at_scale import signals
 from distill_at_scale.data import storage
+from distill_at_scale.data.storage_patience import DEFAULT_PATIENCE_S, PATIENCE
 from distill_at_scale.errors import ClusterError
 from distill_at_scale.pipelines.runtime import plugins, progress, versions
 
@@ -27,8 +28,13 @@ _WORKER_ENV = {"POLARS_MAX_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 # can be set, so the start is tried again.
 _STARTS = 3
 _BUSY_AFTER_S = 30.0
+_ABANDON_S = 5.0
 # What a session on this machine keeps for objects: what moves through it here is counts and item ids.
 _LOCAL_OBJECT_STORE = 512 << 20
+_CLIENT = (
+    "connected by Ray Client: verbs run as drivers on the cluster, so what they read and write must be visible there; "
+    "Dataset.from_ray and Dataset.to_ray cannot be had."
+)
 
 
 @contextlib.contextmanager
@@ -43,7 +49,7 @@ def ensure(address: str | None = None, num_cpus: int | None = None) -> Iterator[
     Raises:
         ClusterError: when the cluster cannot be reached, or Ray does not start.
     """
-    there = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+    there = is_connected()
     connect(address, num_cpus)
     import ray
 
@@ -51,7 +57,7 @@ def ensure(address: str | None = None, num_cpus: int | None = None) -> Iterator[
         plugins.require_on_nodes()
         yield
     finally:
-        if not there:
+        if not there and not _is_abandoned:
             ray.shutdown()
 
 
@@ -81,7 +87,7 @@ def connect(
         _quiet()
         return
     given = dict(runtime_env or {})
-    env: dict[str, Any] = {**given, "env_vars": {**_WORKER_ENV, **given.get("env_vars", {})}}
+    env: dict[str, Any] = {**given, "env_vars": {**_worker_env(), **given.get("env_vars", {})}}
     # Inside a job the cluster is named by RAY_ADDRESS, and the job's working directory holds the package.
     joining = address is not None or "RAY_ADDRESS" in os.environ
     if joining and "RAY_JOB_CONFIG_JSON_ENV_VAR" not in os.environ:
@@ -90,6 +96,8 @@ def connect(
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if joining:
         _join(options | {"address": address, "runtime_env": env}, address or os.environ.get("RAY_ADDRESS", ""))
+        if is_client():
+            progress.say(_CLIENT)
     else:
         # Ray would run its workers at nice 15, behind everything else on the machine.
         os.environ.setdefault("RAY_worker_niceness", "0")
@@ -98,6 +106,77 @@ def connect(
         local = {"address": "local", "include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE}
         _start(options | local | {"num_cpus": num_cpus} | ({"runtime_env": given} if given else {}))
     _quiet()
+
+
+def _worker_env() -> dict[str, str]:
+    # A driver finds a wrong address of a storage server out before it starts workers: they wait from the first request.
+    return {**_WORKER_ENV, PATIENCE: os.environ.get(PATIENCE) or f"{DEFAULT_PATIENCE_S:g}"}
+
+
+def is_joining(address: str | None = None) -> bool:
+    """Whether :func:`connect` uses a session that is there, or joins a cluster; else it starts Ray on this machine."""
+    return is_connected() or address is not None or "RAY_ADDRESS" in os.environ
+
+
+def is_client() -> bool:
+    """Whether this process is connected by Ray Client (``ray://``): it starts tasks and actors, but is not a driver."""
+    return is_connected() and bool(sys.modules["ray"].util.client.ray.is_connected())
+
+
+_is_abandoned = False
+
+
+def abandon() -> None:
+    """Ends a session whose head is gone; not every part of Ray notices that, so it gets a few seconds for it."""
+    global _is_abandoned
+    import ray
+
+    _is_abandoned = True
+    ending = threading.Thread(target=ray.shutdown, daemon=True)
+    ending.start()
+    ending.join(_ABANDON_S)
+    _is_abandoned = ending.is_alive()
+
+
+def is_worker() -> bool:
+    """Whether this process is one of Ray's workers."""
+    if not is_connected() or is_client():
+        return False
+    import ray
+
+    return bool(ray.get_runtime_context().worker.mode == ray.WORKER_MODE)
+
+
+_acts_for_client = False
+
+
+def act_for_client() -> None:
+    """Makes this worker the driver of verbs that somebody calls through Ray Client."""
+    global _acts_for_client
+    _acts_for_client = True
+
+
+def is_driver() -> bool:
+    """Whether the verbs of this process are a user's own, not parts of another verb that runs as a task."""
+    return _acts_for_client or not is_worker()
+
+
+def require_driver(what: str) -> None:
+    """Refuses what needs Ray Data in this very process.
+
+    Raises:
+        ClusterError: where it is connected by Ray Client.
+    """
+    if is_client():
+        raise ClusterError(
+            f"{what} needs Ray Data, which has no support for Ray Client (ray://); run the script on the cluster by "
+            "`ray job submit`, or connect there by das.connect('auto')."
+        )
+
+
+def is_connected() -> bool:
+    """Whether this process has a session."""
+    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())
 
 
 def _join(options: dict[str, Any], address: str) -> None:
@@ -128,7 +207,7 @@ def _start(options: dict[str, Any]) -> None:
         busy.start()
         try:
             # Workers have the environment that Ray is started in.
-            with _environment(_WORKER_ENV):
+            with _environment(_worker_env()):
                 _init(options)
             return
         except Exception as error:  # Ray raises this very class when it has not started in time

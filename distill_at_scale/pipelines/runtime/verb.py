@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from distill_at_scale import logs
 from distill_at_scale.errors import SettingError
+from distill_at_scale.pipelines.runtime.launch import launch
 from distill_at_scale.settings import settle
 from distill_at_scale.signatures import settings_section, signature_of
 from distill_at_scale.validation import bare
@@ -28,7 +29,7 @@ R = TypeVar("R")
 
 
 def verb(
-    settings: type[BaseModel], *positional: str, objects: Collection[str] = ()
+    settings: type[BaseModel], *positional: str, objects: Collection[str] = (), here: bool = False
 ) -> Callable[[Callable[..., R]], Callable[..., R]]:
     """Makes a verb of a function that takes its config.
 
@@ -40,6 +41,7 @@ def verb(
         positional: those that may be given without their name, in this order.
         objects: those whose value may be in memory only, as a fitted model; the function takes them as keywords, None
             where an address was given.
+        here: whether it runs in this process whatever cluster it is told of, as one that looks at the connection.
     """
 
     def decorate(run: Callable[..., R]) -> Callable[..., R]:
@@ -54,7 +56,7 @@ def verb(
                     given[name] = f"{given[name].name} (in memory)"
             config = settle(settings, config, _addresses(run.__name__, settings, given))
             with logs.shown_by_default():
-                return run(config, **held)
+                return run(config, **held) if here else launch(run, config, **held)
 
         returns = inspect.signature(run).return_annotation
         call.__signature__ = signature_of(settings, positional, returns)  # type: ignore[attr-defined]

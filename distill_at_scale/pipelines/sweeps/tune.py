@@ -257,9 +257,11 @@ def _fit(
     try:
         # An interruption ends the trials as the time budget does, so that none keeps its resources.
         with signals.deferred(), heard(listener) as callback:
+            filesystem, path = storage.arrow_filesystem(logs)
             config = tune.RunConfig(
                 name=name,
-                storage_path=logs,
+                storage_path=path,
+                storage_filesystem=filesystem,
                 verbose=0,
                 stop=_Interrupted(),
                 failure_config=tune.FailureConfig(max_failures=_RETRIES),

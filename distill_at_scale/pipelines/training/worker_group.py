@@ -7,7 +7,6 @@ death, the same command is run again. Both resume from the newest checkpoint in 
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 import traceback
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.errors import DasError, PluginError, rebuilt
 from distill_at_scale.models.training.communicator import Communicator
-from distill_at_scale.pipelines.runtime import plugins, resources, run_record, worker_warnings
+from distill_at_scale.pipelines.runtime import plugins, progress, resources, run_record, worker_warnings
 from distill_at_scale.pipelines.runtime.tasks import ANYWHERE
 
 # Number of worker deaths that a run survives (per driver), and the delay before a restart in seconds.
@@ -33,7 +32,7 @@ _MOST_DEATHS = 20
 _BREATH_S = 0.5
 # Time limit for workers to end after an interruption, in seconds.
 _ABORT_S = 10.0
-_FAILED, _CRASHED, _COSTS = "failed.json", "crashed", "costs.json"
+_FAILED, _CRASHED, _COSTS, _NOTES = "failed.json", "crashed", "costs.json", "ray-train"
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def run_group(
     storage.remove(failed)
     storage.remove(storage.join(group.work, _CRASHED))
     started = time.monotonic()
-    loop = {"group": group, "work": work, "warm": warm}
+    loop = {"group": group, "work": work, "warm": warm, "board": progress.board()}
     reason = _run_one(loop, failed) if group.workers == 1 else _run_several(loop)
     if storage.exists(failed):
         failure = recorded.read_json(failed, restartable.FIX)
@@ -113,27 +112,31 @@ def run_group(
 def _run_several(loop: dict[str, Any]) -> str:
     """Runs a group on Ray Train. Returns the reason if its workers died too often, else ""."""
     group: WorkerGroupSpec = loop["group"]
-    with tempfile.TemporaryDirectory(prefix="das-train-") as scratch:
-        trainer = _Trainer(
-            _on_worker,
-            train_loop_config=loop,
-            torch_config=TorchConfig(backend="nccl" if group.gpu else "gloo"),
-            scaling_config=ray.train.ScalingConfig(
-                num_workers=group.workers,
-                use_gpu=group.gpu,
-                resources_per_worker={"CPU": group.threads, **({"GPU": 1} if group.gpu else {})},
-            ),
-            run_config=ray.train.RunConfig(
-                name="das",
-                storage_path=scratch,
-                failure_config=ray.train.FailureConfig(max_failures=_MOST_DEATHS),
-            ),
-        )
-        try:
-            with signals.kept():
-                trainer.fit()
-        except ray.train.TrainingFailedError as error:
-            return str(error)
+    # On the output's storage, which all nodes see. What Ray Train keeps there is nothing that we go on from.
+    notes = storage.join(group.work, _NOTES)
+    storage.remove(notes)
+    filesystem, path = storage.arrow_filesystem(notes)
+    trainer = _Trainer(
+        _on_worker,
+        train_loop_config=loop,
+        torch_config=TorchConfig(backend="nccl" if group.gpu else "gloo"),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=group.workers,
+            use_gpu=group.gpu,
+            resources_per_worker={"CPU": group.threads, **({"GPU": 1} if group.gpu else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name="das",
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=_MOST_DEATHS),
+        ),
+    )
+    try:
+        with signals.kept():
+            trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        return str(error)
     return ""
 
 
@@ -185,6 +188,11 @@ class _One:
 
 def _on_worker(loop: dict[str, Any]) -> None:
     """Runs on each worker of a group, initially and after each restart."""
+    with worker_warnings.overhear(loop["board"]) as heard:
+        _attempt(loop, heard)
+
+
+def _attempt(loop: dict[str, Any], heard: list[str]) -> None:
     group: WorkerGroupSpec = loop["group"]
     failed = storage.join(group.work, _FAILED)
     if storage.exists(failed):
@@ -198,8 +206,7 @@ def _on_worker(loop: dict[str, Any]) -> None:
         loop["warm"]()
     cpu, communicator = time.process_time(), TorchCommunicator(device)
     try:
-        with worker_warnings.overhear() as heard:
-            loop["work"](group, communicator)
+        loop["work"](group, communicator)
     except DasError as error:
         said = plugins.elsewhere(error) if isinstance(error, PluginError) else error
         # The error would recur: the next attempt sees this file and ends, and the driver raises the error.
