@@ -69,8 +69,9 @@ def submit(config: SubmitConfig, write: Callable[[str], Any] | None = None) -> J
     """
     dashboard = Dashboard(config.address)
     _warn_of_local_paths(config, dashboard)
-    if kept := [name for name in _SECRETS if os.environ.get(name)]:
-        _LOG.info("%s stay here: the cluster's nodes use credentials of their own.", " and ".join(kept))
+    kept = [name for name in _SECRETS if os.environ.get(name)]
+    if kept and "s3://" in str(config.settings):
+        _LOG.info("Credentials stay here (%s): the cluster's nodes use their own.", ", ".join(kept))
     # An id of our own, so that a job can be stopped whose submission was interrupted.
     job = f"das-{config.verb.replace(' ', '-')}-{uuid.uuid4().hex[:10]}"
     flags = [f"--{flag}" for flag in config.flags]
