@@ -3,8 +3,8 @@
     python jobs/bench_large_catalogues.py --output jobs/results/large-catalogues.json
     python jobs/bench_large_catalogues.py --data FILE --model elsa --set dim=128 --seeds 1
 
-For each model: first a fit that selects its open setting on validation (als: λ; elsa: the number of epochs), then, for
-each seed, a fit with the selected value, tested with train and validation rows as histories. CPU-seconds of a fit are
+For each model: first a fit that selects its open setting on validation (als: λ; elsa: the number of epochs) unless it
+is set, then, for each seed, a fit with the selected value, tested with train and validation rows as histories. CPU-seconds of a fit are
 those of the fit alone, in a process that a tiny fit has warmed up; imports, reading and evaluation are not counted.
 FILE is as for bench_models.py. Set OMP_NUM_THREADS=1 for CPU-seconds that do not depend on the machine's cores.
 """
@@ -52,14 +52,20 @@ def bench(name: str, settings: dict[str, Any], splits: dict[str, Any], n_seeds: 
     from distill_at_scale.models import create_model
     from distill_at_scale.models.warming import warm_up
 
+    parameter = {"als": "lam", "elsa": "epochs"}[name]
     train, validation, test, histories = (splits[key] for key in ("train", "validation", "test", "histories"))
     warm_up(name, settings)
     clock = time.process_time()
-    model = create_model(name, settings).fit(train, validation)
+    model = None if parameter in settings else create_model(name, settings).fit(train, validation)
     selecting = time.process_time() - clock
-    assert model.selection is not None
-    chosen = model.selection.chosen
-    found: dict[str, Any] = {model.selection.parameter: int(chosen) if chosen == int(chosen) else chosen}
+    found: dict[str, Any] = {}
+    selection = None
+    if model is not None:
+        assert model.selection is not None
+        chosen = model.selection.chosen
+        found = {parameter: int(chosen) if chosen == int(chosen) else chosen}
+        points = [[point.value, point.metric] for point in model.selection.points]
+        selection = {**found, "cpu_s": round(selecting, 1), "points": points}
     fits = []
     for seed in range(n_seeds):
         clock = time.process_time()
@@ -71,11 +77,7 @@ def bench(name: str, settings: dict[str, Any], splits: dict[str, Any], n_seeds: 
         print(f"{name}: {fits[-1]}", file=sys.stderr)
     return {
         "settings": settings,
-        "selection": {
-            **found,
-            "cpu_s": round(selecting, 1),
-            "points": [[p.value, p.metric] for p in model.selection.points],
-        },
+        "selection": selection,
         "fits": fits,
         "mean ndcg@10": round(sum(fit["ndcg@10"] for fit in fits) / len(fits), 2),
     }

@@ -113,7 +113,7 @@ class Als(_Als):
     numbers take about 16 GiB, with blocks of 16. Rows are streamed; workers exchange the items' sums.
 
     Args:
-        dim: Width of the vectors. Default: 128.
+        dim: Width of the vectors. Default: 96.
         lam: λ, weight of the regularisation; None: selected on validation rows. Default: None.
         grid: Values of λ tried on validation rows; the search continues beyond an edge that is best. Default:
             (0.0025, 0.005, 0.01, 0.02).
@@ -131,7 +131,7 @@ class Als(_Als):
         self,
         config: ModelConfig | None = None,
         *,
-        dim: int = 128,
+        dim: int = 96,
         lam: float | None = None,
         grid: tuple[float, ...] = (0.0025, 0.005, 0.01, 0.02),
         metric: str = 'ndcg@10',

@@ -13,8 +13,9 @@ from torch_kit import TorchContract
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models import create_model
-from distill_at_scale.models.als import Als, AlsConfig, _Fit
+from distill_at_scale.models.als import Als, AlsConfig
 from distill_at_scale.models.training import least_squares
+from distill_at_scale.models.training.alternating import AlternatingFit
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import MemorySource
 from distill_at_scale.models.training.streamed import NotResumable
@@ -50,7 +51,7 @@ def steps(rows: Interactions, n_epochs: int, **settings: Any) -> tuple[np.ndarra
     fits = []
     for epochs in (0, n_epochs):
         config = AlsConfig(**{"lam": 0.05, "dim": 6, "alpha": 0.1, **settings}).model_copy(update={"epochs": epochs})
-        fit = _Fit(config, MemorySource(rows, None), Communicator(), CPU, NotResumable())
+        fit = AlternatingFit(config, MemorySource(rows, None), Communicator(), CPU, NotResumable())
         fits.append(fit.item_vectors(0.05)[:-1].double().numpy())
     return fits[0], fits[1]
 

@@ -109,6 +109,7 @@ def add_item_sums(
     device, width_all = users.device, users.shape[1]
     size = block.stop - block.start
     upper = torch.triu_indices(size, size, device=device)
+    packing = upper[0] * size + upper[1]
     owners, begins, counts = _split(offsets)
     bounds = np.append(begins, offsets[-1])
     for chosen, width in groups(counts, size * size, width_all):
@@ -120,7 +121,7 @@ def add_item_sums(
         part = own[:, :, block]
         square = torch.bmm(part.mT, part)
         vector = torch.bmm(part.mT, rest)[:, :, 0]
-        sums.index_add_(0, at, torch.cat((square[:, upper[0], upper[1]], vector), dim=1))
+        sums.index_add_(0, at, torch.cat((square.flatten(1).index_select(1, packing), vector), dim=1))
 
 
 def solve_items(sums: torch.Tensor, items: torch.Tensor, gram: torch.Tensor, ridge: torch.Tensor, block: slice) -> None:
@@ -135,14 +136,15 @@ def solve_items(sums: torch.Tensor, items: torch.Tensor, gram: torch.Tensor, rid
     """
     size = block.stop - block.start
     upper = torch.triu_indices(size, size, device=items.device)
+    unpacking = torch.zeros(size, size, dtype=torch.int64, device=items.device)
+    unpacking[upper[0], upper[1]] = torch.arange(upper.shape[1], device=items.device)
+    unpacking = torch.maximum(unpacking, unpacking.T).flatten()
     most = max(1, _GROUP_NUMBERS // (size * size))
     for start in range(0, len(items), most):
         own, some = items[start : start + most], sums[start : start + most]
         ridges = ridge[start : start + most]
-        system = gram[block, block].expand(len(own), size, size).clone()
-        entries = some[:, : upper.shape[1]]
-        system[:, upper[0], upper[1]] += entries
-        system[:, upper[1], upper[0]] = system[:, upper[0], upper[1]]
+        system = some.index_select(1, unpacking).view(-1, size, size)
+        system += gram[block, block]
         system.diagonal(dim1=1, dim2=2).add_(ridges[:, None])
         right = some[:, upper.shape[1] :] - own @ gram[:, block] - ridges[:, None] * own[:, block]
         own[:, block] += torch.cholesky_solve(right[:, :, None], torch.linalg.cholesky(system))[:, :, 0]

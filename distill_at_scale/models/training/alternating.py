@@ -1,0 +1,251 @@
+"""Alternating least squares over one worker's share of the rows: half steps of all users, and of all items.
+
+A pass reads every piece once for each block of dimensions. Users' vectors are solved piece by piece and dropped; what
+is summed over pieces and workers is one small system for each item.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from distill_at_scale.data import hashing
+from distill_at_scale.errors import DasError
+from distill_at_scale.models.selection import Progress
+from distill_at_scale.models.training.communicator import Communicator
+from distill_at_scale.models.training.least_squares import add_item_sums, solve_items, solve_users
+from distill_at_scale.models.training.sources import Source
+from distill_at_scale.models.training.streamed import Resumable
+
+# The sums of the items' half step hold this many numbers if the block is not set, but a block has at least 16.
+_SUMS = 1 << 28
+_LEAST_BLOCK = 16
+# Subspace iterations of the SVD that the half steps start from.
+_SVD_PASSES = 3
+# Vectors rotated at once.
+_AT_ONCE = 1 << 14
+
+
+class AlternatingSettings(Protocol):
+    """The settings that the half steps need; :class:`~distill_at_scale.models.als.AlsConfig` documents them."""
+
+    @property
+    def dim(self) -> int: ...
+
+    @property
+    def alpha(self) -> float: ...
+
+    @property
+    def exponent(self) -> float: ...
+
+    @property
+    def epochs(self) -> int: ...
+
+    @property
+    def block(self) -> int | None: ...
+
+    @property
+    def seed(self) -> int: ...
+
+
+class AlternatingFit:
+    """The half steps over one worker's share of the rows.
+
+    Attributes:
+        item_counts: int64 [n_items], number of users with the item, over all workers.
+    """
+
+    def __init__(
+        self,
+        config: AlternatingSettings,
+        source: Source,
+        communicator: Communicator,
+        device: torch.device,
+        resumable: Resumable,
+    ) -> None:
+        self._config, self._source, self._device = config, source, device
+        self._communicator, self._resumable = communicator, resumable
+        self._kept: tuple[int, sp.csr_array, sp.csr_array] | None = None
+        counts = torch.zeros(source.n_items + 1, dtype=torch.int64, device=device)
+        for piece in range(source.n_pieces):
+            by_user, by_item = self._rows(piece)
+            counts[:-1] += torch.from_numpy(np.diff(by_item.indptr)).to(device)
+            counts[-1] += int((np.diff(by_user.indptr) > 0).sum())
+        communicator.all_reduce(counts)
+        self.item_counts, self._n_users = counts[:-1].cpu().numpy(), int(counts[-1])
+
+    def item_vectors(self, lam: float, progress: Progress | None = None) -> torch.Tensor:
+        """Returns item vectors float32 [n_items + 1, d], in a basis in which QᵀQ is diagonal; the last row is 0."""
+        config, name = self._config, f"lam={lam:g}"
+        found = self._resumable.read(name)
+        done, items = found if found else (0, self._initial())
+        items = items.to(self._device)
+        for epoch in range(done, config.epochs):
+            if progress:
+                progress(epoch / config.epochs, f"epoch {epoch + 1}")
+            self._pass(items, lam)
+            if not bool(torch.isfinite(items).all()):
+                raise DasError(f"als: the vectors became NaN or infinite in epoch {epoch + 1}; set a larger lam.")
+            self._resumable.write(name, epoch + 1, items)
+        return items
+
+    def _initial(self) -> torch.Tensor:
+        """Returns V Σ^½ of the truncated SVD X ≈ U Σ Vᵀ, by subspace iteration; half steps from there need few passes.
+
+        The last row is 0, and so are items without rows and dimensions beyond the rank.
+        """
+        source, dim = self._source, self._config.dim
+        rng = np.random.default_rng(hashing.stream("als/item vectors", self._config.seed))
+        items = torch.zeros(source.n_items + 1, dim)
+        items[:-1] = torch.from_numpy(rng.standard_normal((source.n_items, dim), dtype=np.float32))
+        for _ in range(_SVD_PASSES):
+            total = np.zeros((source.n_items, dim), dtype=np.float32)
+            for piece in range(source.n_pieces):
+                by_user, by_item = self._rows(piece)
+                total += by_item @ (by_user @ items[:-1].numpy())
+            items[:-1] = self._summed(torch.from_numpy(total))
+            _diagonalise(items, power=-1.0)
+        gram = np.zeros((dim, dim))
+        for piece in range(source.n_pieces):
+            users = self._rows(piece)[0] @ items[:-1].numpy()
+            gram += users.T @ users
+        _rotate(items, self._summed(torch.from_numpy(gram)), power=0.5)
+        _diagonalise(items)
+        return items
+
+    def _summed(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Returns the sum over all workers, on the CPU."""
+        tensor = tensor.to(self._device)
+        self._communicator.all_reduce(tensor)
+        return tensor.cpu()
+
+    def _pass(self, items: torch.Tensor, lam: float) -> None:
+        """One half step of all users and one of all items, the latter in place."""
+        config, source, dim = self._config, self._source, self._config.dim
+        ridge = ridge_of(config, lam, self.item_counts, self._n_users, self._device)
+        size = block_size(config, source.n_items)
+        blocks = [slice(start, min(start + size, dim)) for start in range(0, dim, size)]
+        gram = torch.zeros(dim, dim, device=self._device)
+        with _Vectors(keep=len(blocks) > 1, in_memory=source.n_pieces == 1) as vectors:
+            for block in blocks:
+                width = block.stop - block.start
+                sums = torch.zeros(source.n_items, width * (width + 3) // 2, device=self._device)
+                for piece in range(source.n_pieces):
+                    by_user, by_item = self._rows(piece)
+                    users = vectors.get(piece, self._device)
+                    if users is None:
+                        users = self._users(by_user, items, lam)
+                        gram += config.alpha * (users.T @ users)
+                        vectors.put(piece, users)
+                    add_item_sums(sums, by_item.indptr, by_item.indices, users, items, block)
+                self._communicator.all_reduce(sums)
+                if block.start == 0:
+                    self._communicator.all_reduce(gram)
+                solve_items(sums, items[:-1], gram, ridge, block)
+        _diagonalise(items)
+
+    def _users(self, by_user: sp.csr_array, items: torch.Tensor, lam: float) -> torch.Tensor:
+        """Returns the users' optimal vectors [n + 1, d]; the last row is 0."""
+        squares = self._config.alpha * items.square().sum(dim=0)
+        ridge = ridge_of(self._config, lam, np.diff(by_user.indptr), self._source.n_items, self._device)
+        users = solve_users(by_user.indptr, by_user.indices, items, squares, ridge)
+        return torch.cat((users, users.new_zeros(1, users.shape[1])))
+
+    def _rows(self, piece: int) -> tuple[sp.csr_array, sp.csr_array]:
+        """Returns the distinct pairs of a piece, by user and by item; only the last ones are cached."""
+        if self._kept is None or self._kept[0] != piece:
+            self._kept = None
+            by_user = self._source.train(piece).to_csr()
+            by_item = by_user.T.tocsr()
+            for matrix in (by_user, by_item):
+                matrix.indptr = matrix.indptr.astype(np.int64)
+            self._kept = (piece, by_user, by_item)
+        return self._kept[1:]
+
+
+class _Vectors:
+    """The users' vectors of a pass, kept for its further blocks: in memory, or on disk if there are several pieces."""
+
+    def __init__(self, keep: bool, in_memory: bool) -> None:
+        self._keep, self._memory = keep, in_memory
+        self._held: torch.Tensor | None = None
+        self._files: set[int] = set()
+
+    def __enter__(self) -> _Vectors:
+        if self._keep and not self._memory:
+            self._folder = tempfile.TemporaryDirectory(prefix="das-als-")
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        if self._keep and not self._memory:
+            self._folder.cleanup()
+
+    def get(self, piece: int, device: torch.device) -> torch.Tensor | None:
+        if self._memory:
+            return self._held
+        if piece not in self._files:
+            return None
+        return torch.from_numpy(np.load(self._file(piece))).to(device)
+
+    def put(self, piece: int, vectors: torch.Tensor) -> None:
+        if not self._keep:
+            return
+        if self._memory:
+            self._held = vectors
+        else:
+            np.save(self._file(piece), vectors.cpu().numpy())
+            self._files.add(piece)
+
+    def _file(self, piece: int) -> Path:
+        return Path(self._folder.name, f"{piece}.npy")
+
+
+def block_size(config: AlternatingSettings, n_items: int) -> int:
+    """Number of dimensions of a block: b (b + 3) / 2 numbers for each item."""
+    if config.block is not None:
+        return min(config.block, config.dim)
+    fitting = int((2 * _SUMS / max(n_items, 1) + 2.25) ** 0.5 - 1.5)
+    return min(max(fitting, _LEAST_BLOCK), config.dim)
+
+
+def ridge_of(
+    config: AlternatingSettings, lam: float, counts: np.ndarray, n_others: int, device: torch.device
+) -> torch.Tensor:
+    """λ #^ν of users or items with so many rows, float32 [n]."""
+    frequency = counts + config.alpha * n_others
+    return torch.from_numpy((lam * frequency**config.exponent).astype(np.float32)).to(device)
+
+
+def _diagonalise(items: torch.Tensor, power: float = 0.0) -> None:
+    """Rotates item vectors [n, d] in place, so that QᵀQ is diagonal; this changes no product of two vectors.
+
+    Args:
+        power: -1: also scales each dimension to length 1, so that QᵀQ = I but for dimensions beyond the rank.
+    """
+    gram = torch.zeros(items.shape[1], items.shape[1], dtype=torch.float64, device=items.device)
+    for some in _runs(items):
+        gram += (some.T @ some).double()
+    _rotate(items, gram, power)
+
+
+def _rotate(items: torch.Tensor, gram: torch.Tensor, power: float) -> None:
+    """Multiplies item vectors [n, d] in place by E S^power, where gram = E S² Eᵀ with S descending; S below 1e-4 of
+    the largest counts as 0, also to a negative power."""
+    values, basis = torch.linalg.eigh(gram)
+    values, basis = values.flip(0).clamp(min=0).sqrt(), basis.flip(1)
+    if power:
+        basis = basis * torch.where(values > 1e-4 * values[0], values**power, 0.0)
+    basis = basis.to(items.dtype)
+    for some in _runs(items):
+        some.copy_(some @ basis)
+
+
+def _runs(items: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Yields views of successive rows."""
+    yield from items.split(_AT_ONCE)
