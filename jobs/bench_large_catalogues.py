@@ -4,8 +4,9 @@
     python jobs/bench_large_catalogues.py --data FILE --model elsa --set dim=128 --seeds 1
 
 For each model: first a fit that selects its open setting on validation (als: λ; elsa: the number of epochs) unless it
-is set, then, for each seed, a fit with the selected value, tested with train and validation rows as histories. CPU-seconds of a fit are
-those of the fit alone, in a process that a tiny fit has warmed up; imports, reading and evaluation are not counted.
+is set, then, for each seed, a fit with the selected value, tested with train and validation rows as histories.
+CPU-seconds of a fit are those of the fit alone, in a process that a tiny fit has warmed up; imports, reading and
+evaluation are not counted.
 FILE is as for bench_models.py. Set OMP_NUM_THREADS=1 for CPU-seconds that do not depend on the machine's cores.
 """
 
@@ -79,7 +80,7 @@ def bench(name: str, settings: dict[str, Any], splits: dict[str, Any], n_seeds: 
         "settings": settings,
         "selection": selection,
         "fits": fits,
-        "mean ndcg@10": round(sum(fit["ndcg@10"] for fit in fits) / len(fits), 2),
+        "mean ndcg@10": round(sum(fit["ndcg@10"] for fit in fits) / max(len(fits), 1), 2),
     }
 
 

@@ -157,7 +157,7 @@ class Elsa(_Elsa):
     (RecSys 2022), equations 4 and 7.
 
     Practical limits: any number of users, and as many items as A and its optimizer have memory for: 10 million items of
-    128 numbers take about 37 GiB. A step takes time in proportion to items × dim²; use large batches for large
+    128 numbers take about 52 GiB. A step takes time in proportion to items × dim²; use large batches for large
     catalogues. A group of workers exchanges A's gradient at every step.
 
     Args:

@@ -77,11 +77,11 @@ class Als(StreamedRecommender):
     @classmethod
     def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
         block = block_size(config, n_items)
-        # Item vectors, a copy while they are saved, and the best ones of the search.
+        # Item vectors, the sums that they start from, and the best ones of the search.
         vectors = (2 if config.lam is not None else 3) * n_items * config.dim
         sums = n_items * (block * (block + 3) // 2)
         users = min(n_users, n_rows) * config.dim
-        return 4 * (vectors + sums + users) + 64 * n_rows + (128 << 20)
+        return 4 * (vectors + sums + users) + 40 * n_rows + (64 << 20)
 
     def fit_source(
         self,

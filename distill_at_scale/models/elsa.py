@@ -54,7 +54,7 @@ class Elsa(TorchRecommender):
     (RecSys 2022), equations 4 and 7.
 
     Practical limits: any number of users, and as many items as A and its optimizer have memory for: 10 million items of
-    128 numbers take about 37 GiB. A step takes time in proportion to items × dim²; use large batches for large
+    128 numbers take about 52 GiB. A step takes time in proportion to items × dim²; use large batches for large
     catalogues. A group of workers exchanges A's gradient at every step.
     """
 
@@ -96,8 +96,8 @@ class Elsa(TorchRecommender):
 
     @classmethod
     def activations_needed(cls, n_items: int, config: Any) -> int:
-        # The rows of length 1 and their gradient; sums of users; the scores of a batch in validation.
-        return 2 * n_items * config.dim + 4 * config.batch_size * config.dim
+        # The rows of length 1, their gradient and what it is computed from; sums of users.
+        return 5 * n_items * config.dim + 4 * config.batch_size * config.dim
 
 
 def reconstruction_loss(items: torch.Tensor, owner: torch.Tensor, item: torch.Tensor, n_users: int) -> torch.Tensor:

@@ -103,12 +103,14 @@ class AlternatingFit:
         source, dim = self._source, self._config.dim
         rng = np.random.default_rng(hashing.stream("als/item vectors", self._config.seed))
         items = torch.zeros(source.n_items + 1, dim)
-        items[:-1] = torch.from_numpy(rng.standard_normal((source.n_items, dim), dtype=np.float32))
+        rng.standard_normal(out=items[:-1].numpy(), dtype=np.float32)
         for _ in range(_SVD_PASSES):
             total = np.zeros((source.n_items, dim), dtype=np.float32)
             for piece in range(source.n_pieces):
                 by_user, by_item = self._rows(piece)
-                total += by_item @ (by_user @ items[:-1].numpy())
+                users = by_user @ items[:-1].numpy()
+                for start in range(0, source.n_items, _AT_ONCE):
+                    total[start : start + _AT_ONCE] += by_item[start : start + _AT_ONCE] @ users
             items[:-1] = self._summed(torch.from_numpy(total))
             _diagonalise(items, power=-1.0)
         gram = np.zeros((dim, dim))
