@@ -219,7 +219,7 @@ def block_size(config: AlternatingSettings, n_items: int) -> int:
 def ridge_of(
     config: AlternatingSettings, lam: float, counts: np.ndarray, n_others: int, device: torch.device
 ) -> torch.Tensor:
-    """λ #^ν of users or items with so many rows, float32 [n]."""
+    """Returns λ #^ν of users or items with the given numbers of rows, float32 [n]."""
     frequency = counts + config.alpha * n_others
     return torch.from_numpy((lam * frequency**config.exponent).astype(np.float32)).to(device)
 
