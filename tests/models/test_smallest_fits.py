@@ -19,7 +19,12 @@ SMALLEST: dict[str, tuple[list[list[int]], int]] = {
     "one row of several items": ([[1]], 3),
     "two users of one item each": ([[0], [1]], 2),
 }
-SETTINGS: dict[str, dict[str, Any]] = {"ease": {"lam": 1.0}, "svd_ae": {"rank": 4}, "infinite_ae": {"lam": 1.0}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "ease": {"lam": 1.0},
+    "svd_ae": {"rank": 4},
+    "als": {"lam": 0.01},
+    "infinite_ae": {"lam": 1.0},
+}
 SEQUENTIAL = ("svae", "sasrec", "gru4rec")
 
 
