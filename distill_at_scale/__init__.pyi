@@ -52,6 +52,7 @@ def compare(
     split: Literal['validation', 'test'] = 'test',
     seed: int = 0,
     address: str | None = None,
+    wait_for_nodes: str | None = None,
 ) -> Comparison:
     """Fits every model on the full and on every small dataset and compares them on the full one's test rows.
 
@@ -73,6 +74,8 @@ def compare(
         seed: Random seed of the negatives drawn for auc. Default: 0.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.
+        wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
+            up. Default: as long as it takes.
 
     Raises:
         SettingError: A model or setting is unknown, or a metric is not measured.
@@ -101,6 +104,7 @@ def distill(
     keep_checkpoints: int = 2,
     overwrite: bool = False,
     address: str | None = None,
+    wait_for_nodes: str | None = None,
 ) -> DistillResult:
     """Distills a dataset; see :class:`~distill_at_scale.config.DistillConfig` for the settings.
 
@@ -130,6 +134,8 @@ def distill(
             settings. Default: False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.
+        wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
+            up. Default: as long as it takes.
 
     Raises:
         DasError: no dataset, a wrong setting, more users than there are or longer sequences than theirs, an output
@@ -144,6 +150,7 @@ def doctor(
     *,
     storage: Address | None = None,
     address: str | None = None,
+    wait_for_nodes: str | None = None,
 ) -> list[Check]:
     """Runs all checks; they are ordered such that failures are best fixed from the top.
 
@@ -154,6 +161,8 @@ def doctor(
         storage: Storage URI that must be readable and writable. Default: None.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.
+        wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
+            up. Default: as long as it takes.
     """
 @overload
 def doctor(config: DoctorConfig, /, **changes: Any) -> list[Check]: ...
@@ -171,6 +180,7 @@ def evaluate(
     seed: int = 0,
     resample: bool = False,
     address: str | None = None,
+    wait_for_nodes: str | None = None,
 ) -> Evaluation:
     """Evaluates a fitted model; see :class:`~distill_at_scale.config.EvaluateConfig` for the settings.
 
@@ -194,6 +204,8 @@ def evaluate(
             False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.
+        wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
+            up. Default: as long as it takes.
 
     Raises:
         DasError: The dataset or model does not exist, the model has another item numbering, or the split or the sample
@@ -212,6 +224,7 @@ def expand(
     seed: int = 0,
     overwrite: bool = False,
     address: str | None = None,
+    wait_for_nodes: str | None = None,
 ) -> Expansion:
     """Makes a log of any size that looks like a dataset; see :class:`~distill_at_scale.config.ExpandConfig`.
 
@@ -230,6 +243,8 @@ def expand(
         overwrite: Replace an expansion that already exists at --output. Default: False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.
+        wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
+            up. Default: as long as it takes.
 
     Raises:
         SettingError: more blocks than users or items, or more items than a dataset can number.
@@ -251,6 +266,7 @@ def export(
     escape_formulas: bool = False,
     overwrite: bool = False,
     address: str | None = None,
+    wait_for_nodes: str | None = None,
 ) -> ExportResult:
     """Writes a dataset, a sample or synthetic data as a plain log; see
     :class:`~distill_at_scale.config.ExportConfig` for the settings.
@@ -275,6 +291,8 @@ def export(
         overwrite: Replace an export that already exists at --output. Default: False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.
+        wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
+            up. Default: as long as it takes.
 
     Raises:
         DasError: no dataset, a file of it that is missing or altered, a split without rows, an output that exists,
@@ -320,6 +338,7 @@ def fit(
     keep_checkpoints: int = 2,
     overwrite: bool = False,
     address: str | None = None,
+    wait_for_nodes: str | None = None,
 ) -> FitResult:
     """Fits a model and saves it; see :class:`~distill_at_scale.config.FitConfig` for the settings.
 
@@ -346,6 +365,8 @@ def fit(
         overwrite: Replace a model that already exists at --output. Default: False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.
+        wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
+            up. Default: as long as it takes.
 
     Raises:
         SettingError: The model or a setting is unknown or wrong.
@@ -371,6 +392,7 @@ def forecast(
     time_budget: str | None = None,
     overwrite: bool = False,
     address: str | None = None,
+    wait_for_nodes: str | None = None,
 ) -> ForecastResult:
     """Forecasts models on all rows from nested samples; see :class:`~distill_at_scale.config.ForecastConfig`.
 
@@ -390,6 +412,8 @@ def forecast(
         overwrite: Replace a forecast that already exists at --output. Default: False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.
+        wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
+            up. Default: as long as it takes.
 
     Raises:
         DasError: No dataset, too few users for the rungs, unknown model, an output that holds something else.
@@ -407,6 +431,7 @@ def genie_train(
     judge: bool = False,
     overwrite: bool = False,
     address: str | None = None,
+    wait_for_nodes: str | None = None,
 ) -> GenieResult:
     """Trains a Data-Genie; see :class:`~distill_at_scale.config.GenieTrainConfig` for the settings.
 
@@ -421,6 +446,8 @@ def genie_train(
         overwrite: Replace a Data-Genie that already exists at --output. Default: False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.
+        wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
+            up. Default: as long as it takes.
 
     Raises:
         DasError: A sweep or its dataset is missing, a dataset has changed, or there are too few datasets.
@@ -463,6 +490,7 @@ def predict(
     seed: int = 0,
     overwrite: bool = False,
     address: str | None = None,
+    wait_for_nodes: str | None = None,
 ) -> Predictions:
     """Recommends items to users; see :class:`~distill_at_scale.config.PredictConfig` for the settings.
 
@@ -489,6 +517,8 @@ def predict(
         overwrite: Replace predictions that already exist at --output. Default: False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.
+        wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
+            up. Default: as long as it takes.
 
     Raises:
         DasError: The dataset or model does not exist, the model has another item numbering, or none of the requested
@@ -529,6 +559,7 @@ def prepare(
     seed: int = 0,
     overwrite: bool = False,
     address: str | None = None,
+    wait_for_nodes: str | None = None,
 ) -> Dataset:
     """Makes a Dataset of raw logs; see :class:`~distill_at_scale.config.PrepareConfig` for the settings.
 
@@ -587,6 +618,8 @@ def prepare(
         overwrite: Replace a dataset that already exists at --output. Default: False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.
+        wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
+            up. Default: as long as it takes.
 
     Raises:
         DasError: bad settings, unreadable input, too many bad rows, no rows left, an output that exists.
@@ -601,6 +634,7 @@ def quickstart(
     *,
     output: Address = 'das-quickstart',
     address: str | None = None,
+    wait_for_nodes: str | None = None,
 ) -> Quickstart:
     """Fetches a public log, prepares it, fits and evaluates models, sweeps a few methods and recommends one; writes
     everything to ``output``.
@@ -611,6 +645,8 @@ def quickstart(
             quickstart'.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.
+        wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
+            up. Default: as long as it takes.
 
     Raises:
         DasError: No source of the data can be reached, or a step fails.
@@ -627,6 +663,7 @@ def recommend(
     sweep: Address | None = None,
     genie: Address | None = None,
     address: str | None = None,
+    wait_for_nodes: str | None = None,
 ) -> Recommendation:
     """Recommends a method and a budget; see :class:`~distill_at_scale.config.RecommendConfig` for the settings.
 
@@ -638,6 +675,8 @@ def recommend(
         genie: Data-Genie trained by `das genie train`. Default: the one that comes with the package.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.
+        wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
+            up. Default: as long as it takes.
 
     Raises:
         DasError: The dataset does not exist, the sweep is of another dataset, or the Data-Genie of another version.
@@ -660,6 +699,7 @@ def sample(
     seed: int = 0,
     overwrite: bool = False,
     address: str | None = None,
+    wait_for_nodes: str | None = None,
 ) -> Samples:
     """Samples a dataset; see :class:`~distill_at_scale.config.SampleConfig` for the settings.
 
@@ -681,6 +721,8 @@ def sample(
         overwrite: Replace samples that already exist at --output. Default: False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.
+        wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
+            up. Default: as long as it takes.
 
     Raises:
         DasError: no dataset, unknown sampler, a budget that leaves nothing, an output that exists.
@@ -705,6 +747,7 @@ def sweep(
     mlflow: str | None = None,
     overwrite: bool = False,
     address: str | None = None,
+    wait_for_nodes: str | None = None,
 ) -> SweepResult:
     """Tries methods at budgets with models; see :class:`~distill_at_scale.config.SweepConfig` for the settings.
 
@@ -733,6 +776,8 @@ def sweep(
         overwrite: Replace a sweep that already exists at --output. Default: False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.
+        wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
+            up. Default: as long as it takes.
 
     Raises:
         SettingError: A method or model is unknown.

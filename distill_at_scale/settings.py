@@ -24,7 +24,8 @@ def settle(model: type[_Model], config: _Model | None, settings: dict[str, Any])
     """
     if config is not None and not settings:
         return config
-    given = {} if config is None else config.model_dump(exclude_unset=True)
+    # Not by model_dump, which leaves out what is never saved.
+    given = {} if config is None else {name: getattr(config, name) for name in config.model_fields_set}
     return load(model, settings={**given, **settings})
 
 

@@ -34,6 +34,10 @@ class _Ending:
         self._watching = False
 
     def __call__(self, signum: int, frame: Any) -> None:
+        global _error
+        if _error is not None:
+            error, _error = _error, None
+            raise error
         if _abandoned:
             raise KeyboardInterrupt
         if self.interrupted:
@@ -55,6 +59,8 @@ class _Ending:
 _ending: _Ending | None = None
 _deferred: list[int] = []
 """Signals received inside a block that defers them."""
+_error: Exception | None = None
+"""What the next SIGINT raises instead of ending the process."""
 
 
 @contextlib.contextmanager
@@ -130,7 +136,7 @@ def deferred() -> Iterator[None]:
         if signum in _deferred:
             before[signum](signum, frame)
         _deferred.append(signum)
-        if _ending is not None:
+        if _ending is not None and _error is None:
             _ending.watch()
 
     for number in _SIGNALS:
@@ -197,6 +203,20 @@ def _leave(left: BaseException) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(left.code if isinstance(left.code, int) else 1)
+
+
+def raise_in_main(error: Exception) -> None:
+    """Raises an error in the main thread, from another one.
+
+    Args:
+        error: what is raised there; a KeyboardInterrupt where the process does not end by :func:`ending`.
+    """
+    global _error
+    _error = error if _ending is not None else None
+    ident = threading.main_thread().ident
+    if ident is not None:
+        # A real signal: it wakes what waits in C.
+        signal.pthread_kill(ident, signal.SIGINT)
 
 
 def handled() -> bool:

@@ -14,6 +14,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+WHERE = ("address", "wait_for_nodes")
+"""Settings that say where a verb runs, not what it does: people read them last."""
+
 
 def signature_of(
     settings: type[BaseModel],
@@ -40,7 +43,7 @@ def order_of(
     """Returns the settings in the order for readers: positional ones, required ones, others, and the address last."""
     fields = settings.model_fields
     others = [name for name in fields if name not in positional and (only is None or name in only)]
-    return [*positional, *sorted(others, key=lambda name: (not fields[name].is_required(), name == "address"))]
+    return [*positional, *sorted(others, key=lambda name: (not fields[name].is_required(), name in WHERE))]
 
 
 def _parameter(name: str, field: FieldInfo, positional: bool) -> inspect.Parameter:

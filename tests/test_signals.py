@@ -102,6 +102,22 @@ def test_without_a_signal_nothing_changes() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
+INTERRUPTED = """
+import threading
+threading.Timer(0.2, signals.raise_in_main, [ValueError("the nodes are gone")]).start()
+"""
+
+
+@pytest.mark.parametrize("block", ["time.sleep(60)", "with signals.deferred():\n    time.sleep(2)"])
+def test_another_thread_interrupts_by_an_error_of_its_own(block: str) -> None:
+    done = run(INTERRUPTED + block)
+    assert done.returncode == 1
+    assert done.stderr.endswith("ValueError: the nodes are gone\n")
+    # The next signal means what it always does.
+    again = run(f"{INTERRUPTED}try:\n    time.sleep(60)\nexcept ValueError:\n    os.kill(os.getpid(), {{0}})")
+    assert (again.returncode, again.stderr) == (signals.CODE, signals.MESSAGE + "\n")
+
+
 def test_handlers_of_before_are_back() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(SystemExit) as ended, signals.ending():

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from distill_at_scale.cli.verbs import Verb
 from distill_at_scale.errors import SettingError
+from distill_at_scale.signatures import WHERE
 from distill_at_scale.validation import bare, choices_of, did_you_mean, has_choices
 
 COMMON = {
@@ -63,8 +64,8 @@ def _is_mapping(field: FieldInfo) -> bool:
 def parameters(verb: Verb) -> list[inspect.Parameter]:
     """Returns the parameters that typer reads: one per setting, then the common ones. The default None means that the
     option was not given."""
-    # Required settings come first, the address, which all verbs have, last.
-    fields = sorted(verb.model.model_fields.items(), key=lambda of: (not of[1].is_required(), of[0] == "address"))
+    # Required settings come first; last come the settings that say where a verb runs, which all verbs have.
+    fields = sorted(verb.model.model_fields.items(), key=lambda of: (not of[1].is_required(), of[0] in WHERE))
     found = [_parameter(key, field, key == verb.positional) for key, field in fields]
     for name, (flags, metavar, text) in COMMON.items():
         kind = bool if metavar is None else str | None

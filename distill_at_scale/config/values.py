@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from distill_at_scale.data import catalog
 from distill_at_scale.evaluation.metric_names import at_cutoffs
 from distill_at_scale.registry import DISTILLERS, METHODS, MODELS, SAMPLERS
 from distill_at_scale.uris import check
-from distill_at_scale.validation import OneOf, choices_of, same_name
+from distill_at_scale.validation import OneOf, choices_of, same_name, seconds
 
 KS = (10, 100)
 """Cut-offs of the ranking metrics."""
@@ -76,3 +76,14 @@ class ClusterConfig(Verb):
     address: str | None = None
     """Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process is connected
     to, else a local Ray on this machine."""
+    # It decides on nothing in the result: no saved settings hold it.
+    wait_for_nodes: str | None = Field(None, exclude=True)
+    """How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving up. Default: as long as
+    it takes."""
+
+    @field_validator("wait_for_nodes")
+    @classmethod
+    def _is_a_duration(cls, given: str | None) -> str | None:
+        if given is not None:
+            seconds(given)
+        return given

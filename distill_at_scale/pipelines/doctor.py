@@ -26,8 +26,8 @@ from distill_at_scale.config import DoctorConfig
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.fetch import default_home, find_pip
-from distill_at_scale.pipelines.runtime import versions
-from distill_at_scale.pipelines.runtime.ray_probe import NOBODY, probe_ray
+from distill_at_scale.pipelines.runtime import knock, versions
+from distill_at_scale.pipelines.runtime.ray_probe import probe_ray
 from distill_at_scale.pipelines.runtime.verb import verb
 
 DISTRIBUTION = "distill-at-scale"
@@ -252,14 +252,19 @@ def _storage(uri: str) -> Iterator[Check]:
 
 def _ray(address: str | None) -> Iterator[Check]:
     name = "ray starts here" if address is None else f"ray cluster {storage.redact(address)}"
+    if address is not None and (refusal := knock.refusal(address)):
+        yield Check(name, False, refusal.why, f"{refusal.fix[0].upper()}{refusal.fix[1:]}.")
+        return
     answer, reason = probe_ray(address)
     if answer is None:
-        yield Check(name, False, reason, _ray_fix(address, reason))
+        yield Check(name, False, reason, _ray_fix(address))
         return
     room = f"{answer['nodes']} node(s), {answer['cpus']:.0f} CPUs, {answer['gpus']:.0f} GPUs"
     yield Check(name, True, room)
     if address is None:
         return
+    if answer["could"]:
+        yield Check("what it can start", True, answer["could"])
     for what, version in versions.here().items():
         there = answer[what]
         ok = versions.agree(what, version, there)
@@ -267,14 +272,7 @@ def _ray(address: str | None) -> Iterator[Check]:
         yield Check(f"{what} on the cluster", ok, f"{there} there, {version} here", "" if ok else fix)
 
 
-def _ray_fix(address: str | None, reason: str) -> str:
+def _ray_fix(address: str | None) -> str:
     if address is None:
         return "Mend the checks above first; Ray's own logs lie in its temporary folder, under session_latest/logs."
-    if reason.startswith(NOBODY):
-        return "Check the address, that the cluster is up, and that this machine may reach its port."
-    # A Ray that wants a token does not say so to a client without one: it looks like a broken connection.
-    return (
-        f"Check that Ray {importlib.metadata.version('ray')} listens there (not its dashboard), and give this machine "
-        f"the cluster's token: RAY_AUTH_MODE=token, and the token in ~/.ray/auth_token or in the file that "
-        f"RAY_AUTH_TOKEN_PATH names."
-    )
+    return f"Check that Ray {importlib.metadata.version('ray')} listens there, and what its head's logs say."

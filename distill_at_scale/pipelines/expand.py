@@ -38,7 +38,7 @@ from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import SettingError, StorageError
 from distill_at_scale.pipelines.runtime import run_record, session
 from distill_at_scale.pipelines.runtime.parts_output import PartsOutput, parquet_bytes
-from distill_at_scale.pipelines.runtime.tasks import load, run_stage, take
+from distill_at_scale.pipelines.runtime.tasks import compute, run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def expand(config: ExpandConfig) -> Expansion:
     record = run_record.RunRecord("expand", config.model_dump(mode="json", exclude={"address", "overwrite"}))
     uri, n_users, seed = dataset.uri, dataset.n_users, config.seed
     with session.ensure(config.address):
-        rates: np.ndarray = take(load(_rates, uri, config.blocks, seed))
+        rates: np.ndarray = compute(_rates, uri, config.blocks, seed)
         expected = int(rates.sum() * dataset.n_rows)
         log.info("expanding %s rows to about %s", f"{dataset.n_rows:,}", f"{expected:,}")
         _check_room(output.uri, expected)

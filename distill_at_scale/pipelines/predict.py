@@ -38,7 +38,7 @@ from distill_at_scale.models import Recommender
 from distill_at_scale.models.recommendations import missing_sentence, recommend_shard, short_lists, similar_to
 from distill_at_scale.pipelines.runtime import output_folder, resources, run_record, session, used_model
 from distill_at_scale.pipelines.runtime.parts_output import PartsOutput, parquet_bytes
-from distill_at_scale.pipelines.runtime.tasks import load, run_stage, take
+from distill_at_scale.pipelines.runtime.tasks import compute, load, run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
 
 log = logging.getLogger(__name__)
@@ -196,7 +196,7 @@ class _Predict:
         if self.file is not None:
             file, kind = self.file, dataset.manifest.id_types["user_id"]
             asked = load(lambda: _Asked(ids=read_ids(file, kind, Columns.USER_ID)))
-            return asked, take(load(lambda of: len(of.ids), asked))
+            return asked, compute(lambda of: len(of.ids), asked)
         if self.wanted is None or self.wanted >= dataset.n_users:
             if self.wanted is not None and self.wanted > dataset.n_users:
                 log.warning("%s has %s users; all get a list.", storage.redact(dataset.uri), f"{dataset.n_users:,}")
@@ -215,7 +215,7 @@ class _Predict:
         if n_asked is None or found == n_asked:
             return 0
         n, uri = n_asked - found, self.dataset.uri
-        first = take(load(lambda of: _first_missing(Dataset.open(uri), of.ids), asked))
+        first = compute(lambda of: _first_missing(Dataset.open(uri), of.ids), asked)
         said = missing_sentence(n, n_asked, first, "users", f"in {storage.redact(uri)}")
         if not found:
             raise DasError(f"{storage.redact(self.file or '')}: {said}.")

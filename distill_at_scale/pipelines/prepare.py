@@ -27,8 +27,7 @@ from distill_at_scale.pipelines.preparing.read_log import Vocabulary, collect_it
 from distill_at_scale.pipelines.preparing.split_times import choose_split
 from distill_at_scale.pipelines.preparing.survivors import Survivors, check_left, find_survivors
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
-from distill_at_scale.pipelines.runtime.tasks import load as load_shared
-from distill_at_scale.pipelines.runtime.tasks import run_stage, run_tree, take
+from distill_at_scale.pipelines.runtime.tasks import compute, run_stage, run_tree
 from distill_at_scale.pipelines.runtime.verb import verb
 
 
@@ -112,5 +111,5 @@ def _write_items(
         [restartable.part(folder, k, ".counts.arrow") for k, one in enumerate(written) if one.shard],
         lambda level, k: storage.join(folder, f"sum-{level}-{k:05d}.arrow"),
     )
-    items: WrittenItems = take(load_shared(shards.write_items, job.output, vocabulary.ids, survivors.numbering, total))
+    items: WrittenItems = compute(shards.write_items, job.output, vocabulary.ids, survivors.numbering, total)
     return items

@@ -63,7 +63,7 @@ def without_ray() -> Iterator[None]:
         for module in (tasks, verb, read_log, survivors, split_times):
             patch.setattr(module, "run_stage", run_stage)
             patch.setattr(module, "load_shared", lambda function, *arguments: function(*arguments), raising=False)
-            patch.setattr(module, "take", lambda value: value, raising=False)
+            patch.setattr(module, "compute", lambda function, *arguments: function(*arguments), raising=False)
         patch.setattr(verb.session, "ensure", lambda address: contextlib.nullcontext())
         yield
 

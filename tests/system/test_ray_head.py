@@ -26,6 +26,7 @@ from system_kit import blocks_csv, das_command, errors
 
 import distill_at_scale as das
 from distill_at_scale.pipelines import doctor as doctor_module
+from distill_at_scale.pipelines.runtime.knock import refusal
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -136,17 +137,26 @@ def test_a_failing_job_says_its_sentence(ray_head: RayHead, tmp_path: Path) -> N
     assert "no column for user_id" in said.pop()
 
 
-def test_doctor_finds_it_with_its_token(ray_head: RayHead, monkeypatch: pytest.MonkeyPatch) -> None:
+LOOKS = """
+import json, sys
+from distill_at_scale.pipelines.doctor import _ray
+print(json.dumps([[check.name, check.ok, check.detail] for check in _ray(sys.argv[1])]))
+"""
+
+
+def test_doctor_finds_it_with_its_token(ray_head: RayHead) -> None:
     (check,) = doctor_module._ray(ray_head.address)
     assert check.ok is False
+    assert check.detail == "it wants a token, and this process has none"
     assert "RAY_AUTH_MODE=token" in check.fix, check
 
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH"):
-        monkeypatch.setenv(name, ray_head.environment()[name])
-    checks = list(doctor_module._ray(ray_head.address))
-    assert [check.ok for check in checks] == [True] * 4, checks
-    assert checks[0].detail == "1 node(s), 2 CPUs, 0 GPUs"
-    assert {check.name.split()[0] for check in checks[1:]} == {"ray", "python", "torch"}
+    # Ray reads the token once in a process.
+    command = [sys.executable, "-c", LOOKS, ray_head.address]
+    done = subprocess.run(command, env=ray_head.environment(), capture_output=True, text=True, timeout=240, check=True)
+    checks = json.loads(done.stdout)
+    assert [ok for _, ok, _ in checks] == [True] * 4, checks
+    assert checks[0][2] == "1 node(s), 2 CPUs, 0 GPUs"
+    assert {name.split()[0] for name, _, _ in checks[1:]} == {"ray", "python", "torch"}
 
 
 def submit(head: RayHead, *words: str, token: bool = True, **env: str) -> subprocess.CompletedProcess[str]:
@@ -311,6 +321,46 @@ def wait_for(happened: Callable[[], bool]) -> None:
     while not happened():
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+KNOCKS = """
+import sys
+from distill_at_scale.pipelines.runtime.knock import refusal
+for address in sys.argv[1:]:
+    print(refusal(address))
+"""
+
+
+def test_a_missing_and_a_wrong_token_are_named(ray_head: RayHead, tmp_path: Path) -> None:
+    """Ray reads the token once in a process, so each case has its own."""
+    (tmp_path / "wrong").write_text("0" * 64)
+    wrong = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "wrong")}
+    none = {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "none")}
+    for env, says in (
+        (ray_head.environment(), "None"),
+        (ray_head.environment(token=False), "it wants a token, and this process has none; set RAY_AUTH_MODE=token"),
+        (ray_head.environment() | wrong, "it refuses the token of this process; put the cluster's token into"),
+        (ray_head.environment() | none, "RAY_AUTH_MODE=token is set, and this process has no token; put"),
+    ):
+        command = [sys.executable, "-c", KNOCKS, ray_head.address, ray_head.client_address]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=True)
+        said = done.stdout.splitlines()
+        assert len(said) == 2, done
+        assert all(line.startswith(says) for line in said), said
+
+
+def test_what_is_no_ray_cluster_is_said(ray_head: RayHead, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_bytes(blocks_csv())
+    place = ("--input", str(log), "--output", str(tmp_path / "data"))
+    done = das_command("prepare", *place, "--address", "localhost:1")
+    (said,) = errors(done.stderr)
+    assert said.startswith("error: The Ray cluster at localhost:1 cannot be joined: nobody answers there")
+    web = ray_head.dashboard.removeprefix("http://")
+    assert str(refusal(web)).startswith(
+        "it is another server, not a Ray cluster; take the head's port, by default 6379"
+    )
+    assert str(refusal(f"ray://{web}")).startswith("it is another server, not a Ray cluster; take its client port")
 
 
 @pytest.mark.slow

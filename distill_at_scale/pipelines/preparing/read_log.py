@@ -20,8 +20,8 @@ from distill_at_scale.data.readers.selection import none_left
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.preparing.job import PrepareJob
 from distill_at_scale.pipelines.runtime import run_record
+from distill_at_scale.pipelines.runtime.tasks import compute, run_stage, run_tree
 from distill_at_scale.pipelines.runtime.tasks import load as load_shared
-from distill_at_scale.pipelines.runtime.tasks import run_stage, run_tree, take
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def collect_item_ids(job: PrepareJob, read: Sequence[FragmentRecord]) -> Vocabul
         lambda level, k: storage.join(job.work, "items", f"level-{level}-{k:05d}.arrow"),
     )
     ids = load_shared(_load_ids, last)
-    return Vocabulary(ids, take(load_shared(len, ids)))
+    return Vocabulary(ids, compute(len, ids))
 
 
 def _load_ids(uri: str) -> pl.Series:

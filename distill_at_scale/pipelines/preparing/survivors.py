@@ -20,8 +20,8 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.preparing.job import PrepareJob
 from distill_at_scale.pipelines.preparing.read_log import Vocabulary
 from distill_at_scale.pipelines.runtime import run_record
+from distill_at_scale.pipelines.runtime.tasks import compute, run_stage, run_tree
 from distill_at_scale.pipelines.runtime.tasks import load as load_shared
-from distill_at_scale.pipelines.runtime.tasks import run_stage, run_tree, take
 
 _BUCKETS_A_GROUP = 16
 
@@ -66,7 +66,7 @@ def find_survivors(job: PrepareJob, n_shards: int, vocabulary: Vocabulary) -> Su
             [restartable.part(folder, group.index, ".arrow") for group in groups],
             lambda level, k, folder=folder: storage.join(folder, f"sum-{level}-{k:05d}.arrow"),  # type: ignore[misc]
         )
-        decided: RoundRecord = take(load_shared(kcore.decide, work, round_, total, n_ids, config.min_item))
+        decided: RoundRecord = compute(kcore.decide, work, round_, total, n_ids, config.min_item)
         if decided.settled:
             break
         alive = [load_shared(kcore.load_alive, work, round_)]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from distill_at_scale.config.values import ClusterConfig
-from distill_at_scale.pipelines.runtime import head_watch, local_paths, ray_errors, remote_driver, session
+from distill_at_scale.pipelines.runtime import head_watch, local_paths, ray_errors, remote_driver, session, waiting
 
 R = TypeVar("R")
 _is_inside = ContextVar("_is_inside", default=False)
@@ -31,7 +31,7 @@ def launch(function: Callable[..., R], config: BaseModel, **held: Any) -> R:
         return function(config, **held)
     token = _is_inside.set(True)
     try:
-        with ray_errors.explained():
+        with ray_errors.explained(), waiting.patience(config.wait_for_nodes):
             if remote_driver.is_needed(config.address):
                 return remote_driver.run(launch, function, config, held)
             if not session.is_joining(config.address):

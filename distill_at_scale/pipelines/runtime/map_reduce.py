@@ -20,7 +20,7 @@ from distill_at_scale.data import recorded, sealed, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.errors import DamagedFileError
-from distill_at_scale.pipelines.runtime import progress, resources, run_record
+from distill_at_scale.pipelines.runtime import progress, resources, run_record, waiting
 from distill_at_scale.pipelines.runtime.shard_groups import shard_groups
 from distill_at_scale.pipelines.runtime.tasks import ANYWHERE, merged, take
 from distill_at_scale.samplers.map_reduce import Arrays, MapReduce, merge
@@ -55,7 +55,7 @@ def learn(record: run_record.RunRecord, name: str, make: Callable[[], MapReduce]
     join, shared = partial(merge, listed=algorithm.listed), ray.put(algorithm.begin())
     owns: list[ray.ObjectRef[Any]] = [ray.put([{} for _ in group]) for group in groups]
     done, passes = 0.0, 0
-    with progress.stage(name, _STEPS) as stage:
+    with waiting.provided(resources.Need(1, 1)), progress.stage(name, _STEPS) as stage:
         while done < 1:
             visits = [map_shards.remote(held, uri, group, own, shared) for group, own in zip(groups, owns)]
             owns = [own for own, _, _ in visits]

@@ -5,18 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 from typing import Any
 
 from distill_at_scale.data import storage
 
-NOBODY = "nobody answers there"
-"""How the reason begins when the port itself is closed."""
-
 _RAY_SECONDS = 90
-_CONNECT_SECONDS = 5
 
 # Ray is tried in a process of its own: it may hang, it prints, and one process can hold one connection only.
 _RAY_PROBE = """
@@ -42,6 +37,11 @@ nodes = [node for node in ray.nodes() if node["Alive"]]
 total = ray.cluster_resources()
 answer = {"nodes": len(nodes), "cpus": total.get("CPU", 0), "gpus": total.get("GPU", 0)}
 answer |= ray.get(versions.remote(), timeout=60)
+answer["could"] = ""
+if address is not None:
+    from distill_at_scale.pipelines.runtime import resources
+    could = resources.could_be()
+    answer["could"] = str(could) if could.growth else ""
 print("DAS-DOCTOR " + json.dumps(answer), flush=True)
 ray.shutdown()
 """
@@ -49,8 +49,6 @@ ray.shutdown()
 
 def probe_ray(address: str | None) -> tuple[dict[str, Any] | None, str]:
     """What a trial run in another process found: (answer, "") or (None, why not)."""
-    if (refused := _knock(address)) is not None:
-        return None, refused
     # An address in the environment would turn "does it start here" into another question.
     env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     env["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -75,18 +73,3 @@ def probe_ray(address: str | None) -> tuple[dict[str, Any] | None, str]:
             return dict(json.loads(line.removeprefix("DAS-DOCTOR "))), ""
     said = [line.strip() for line in done.stderr.splitlines() if re.match(r"^[\w.]*(Error|Exception)\b", line.strip())]
     return None, storage.redact(said[-1]) if said else f"Ray ended with code {done.returncode}"
-
-
-def _knock(address: str | None) -> str | None:
-    """Why nobody answers at ``host:port`` (None: somebody does, or the address names no port).
-
-    Ray itself waits for minutes before it says so.
-    """
-    found = re.fullmatch(r"(?:ray://)?([^/:]+):(\d+)/?", address or "")
-    if found is None:
-        return None
-    try:
-        with socket.create_connection((found[1], int(found[2])), timeout=_CONNECT_SECONDS):
-            return None
-    except OSError as error:
-        return f"{NOBODY} ({error.strerror or error})"

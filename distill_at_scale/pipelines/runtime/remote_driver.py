@@ -150,7 +150,7 @@ class _Driver:
         with self._one_at_a_time:
             try:
                 # Validated again, which imports the plugins that it names.
-                config = settle(type(config), None, config.model_dump(exclude_unset=True))
+                config = settle(type(config), None, {name: getattr(config, name) for name in config.model_fields_set})
                 # A verb itself would pass through launch a second time.
                 function = getattr(importlib.import_module(module), name)
                 result = launch(getattr(function, "__wrapped__", function), config, **held)

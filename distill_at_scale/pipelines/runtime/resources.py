@@ -1,49 +1,222 @@
-"""What the cluster's nodes offer: CPUs, memory and GPUs, and how many threads a process may use."""
+"""What nodes there are and could be: CPUs, memory and GPUs to plan by, and how many threads a process may use.
+
+A cluster that grows on demand is planned as it could be: its live nodes, and those that its autoscaler can start. What
+is asked for and not up yet, :mod:`~distill_at_scale.pipelines.runtime.waiting` waits for.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from distill_at_scale.errors import ClusterError
+from distill_at_scale.pipelines.runtime.autoscaler import UNLIMITED, Autoscaler, NodeType, autoscaler
 
 # How much of a node's memory is given away.
 _SHARE_OF_MEMORY = 0.7
+# Memory of a node that is not up and whose type does not tell it: as the leanest machines of clouds have.
+_BYTES_PER_CPU = 2 << 30
+_GROUP_LABEL = "ray.io/node-group"
+_MANY = 1 << 20
 
 
-def nodes() -> list[tuple[int, float]]:
-    """CPUs and bytes of memory of every node that is up and has a CPU."""
+@dataclass(frozen=True)
+class Need:
+    """What has to be on nodes at the same time: ``count`` tasks or workers of ``cpus`` and ``gpus`` each."""
+
+    count: int
+    cpus: float
+    gpus: int = 0
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """Ray's resources of one of them."""
+        return {"CPU": self.cpus, **({"GPU": self.gpus} if self.gpus else {})}
+
+    def __str__(self) -> str:
+        """``2 × (4 CPUs and 1 GPU)``."""
+        each = _resources(self.cpus, self.gpus)
+        return each if self.count == 1 else f"{self.count} × ({each})"
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """Nodes of one shape.
+
+    Attributes:
+        memory: bytes of one of them.
+        up: number of those that are live.
+        most: number that there could be.
+        kind: node type, or "".
+    """
+
+    cpus: int
+    gpus: int
+    memory: float
+    up: int
+    most: int
+    kind: str = ""
+
+    def slots(self, cpus: float, gpus: int) -> int:
+        """How many tasks of these CPUs and GPUs one node holds."""
+        if self.cpus < cpus or self.gpus < gpus:
+            return 0
+        return min(int(self.cpus // cpus) if cpus else _MANY, self.gpus // gpus if gpus else _MANY)
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """Nodes to plan by.
+
+    Attributes:
+        nodes: by shape.
+        growth: number of nodes that can be started.
+    """
+
+    nodes: tuple[Nodes, ...]
+    growth: int = 0
+
+    def slots(self, cpus: float, gpus: int = 0) -> int:
+        """How many tasks of these CPUs and GPUs can run at the same time."""
+        total, left = 0, self.growth
+        for one in sorted(self.nodes, key=lambda one: -one.slots(cpus, gpus)):
+            started = min(one.most - one.up, left)
+            left -= started
+            total += (one.up + started) * one.slots(cpus, gpus)
+        return total
+
+    def holds(self, need: Need) -> bool:
+        """Whether what is needed can be there at the same time."""
+        return self.slots(need.cpus, need.gpus) >= need.count
+
+    @property
+    def cpus(self) -> int:
+        """CPUs of all nodes."""
+        return self.slots(1)
+
+    def largest(self, gpus: int = 0) -> int:
+        """CPUs of the largest node with at least ``gpus`` GPUs; 0 without one."""
+        able = [one for one in self.nodes if one.slots(1, gpus)]
+        # A GPU node is not started for what needs none, unless only GPU nodes hold it.
+        frugal = [one for one in able if gpus or one.up or not one.gpus]
+        return max((one.cpus for one in frugal or able), default=0)
+
+    def __str__(self) -> str:
+        """``2 nodes of type cpu (8 CPUs) and 1 node of type gpu (4 CPUs and 1 GPU)``."""
+        said = [
+            f"{_count(one.most, 'node') if one.most < UNLIMITED else 'any number of nodes'}"
+            f"{f' of type {one.kind}' if one.kind else ''} ({_resources(one.cpus, one.gpus)})"
+            for one in self.nodes
+        ]
+        return " and ".join(filter(None, [", ".join(said[:-1]), said[-1]])) if said else "no node"
+
+
+def is_up() -> Capacity:
+    """The nodes that are live. Needs a Ray session."""
+    return Capacity(_merged(_live()))
+
+
+def could_be() -> Capacity:
+    """The nodes that are live, and those that can be started. Needs a Ray session."""
+    return grown(_live(), autoscaler())
+
+
+def grown(live: Sequence[Nodes], scaler: Autoscaler) -> Capacity:
+    """What some live nodes become with all that an autoscaler can start."""
+    left, found, started = list(live), list[Nodes](), 0
+    for kind in scaler.types:
+        own = [one for one in left if _is_of(one, kind)]
+        left = [one for one in left if one not in own]
+        cpus, gpus = int(kind.resources.get("CPU", 0)), int(kind.resources.get("GPU", 0))
+        memory = own[0].memory if own else float(kind.resources.get("memory", 0)) or _BYTES_PER_CPU * cpus
+        found.append(Nodes(cpus, gpus, memory, len(own), max(kind.most, len(own)), kind.name))
+        started += len(own)
+    useful = [one for one in left if one.cpus or one.gpus] if found else left
+    return Capacity((*_merged(useful), *found), max(scaler.most - started, 0) if found else 0)
+
+
+def _is_of(node: Nodes, kind: NodeType) -> bool:
+    if node.kind:
+        return node.kind == kind.name
+    return (node.cpus, node.gpus) == (kind.resources.get("CPU", 0), kind.resources.get("GPU", 0)) != (0, 0)
+
+
+def _live() -> list[Nodes]:
     import ray
 
-    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [(int(node["CPU"]), float(node.get("memory", 0))) for node in found if node.get("CPU", 0) >= 1]
+    return [_of_node(node) for node in ray.nodes() if node["Alive"]]
 
 
-def cpus() -> int:
-    """CPUs of all nodes that are up."""
-    return sum(cpus for cpus, _ in nodes())
+def _of_node(node: Mapping[str, Any]) -> Nodes:
+    resources, kind = node["Resources"], (node.get("Labels") or {}).get(_GROUP_LABEL, "")
+    cpus, gpus = int(resources.get("CPU", 0)), int(resources.get("GPU", 0))
+    return Nodes(cpus, gpus, float(resources.get("memory", 0)), 1, 1, kind)
+
+
+def _merged(nodes: Sequence[Nodes]) -> tuple[Nodes, ...]:
+    return tuple(replace(one, up=n, most=n) for one, n in Counter(nodes).items())
+
+
+# -- what is planned by it -------------------------------------------------------------------------------------
 
 
 def has_room_beside_others(needed: int) -> bool:
     """Whether every node has the memory for as many processes of ``needed`` bytes as it has CPUs."""
-    return all(needed * cpus <= _SHARE_OF_MEMORY * memory for cpus, memory in nodes())
+    return all(needed * one.cpus <= _SHARE_OF_MEMORY * one.memory for one in could_be().nodes if one.cpus)
 
 
-def node_cpus() -> int:
-    """CPUs of the largest node that is up; at least 1."""
-    return max([1, *(cpus for cpus, _ in nodes())])
+def node_cpus(gpu: bool = False) -> int:
+    """CPUs of the largest node that is up or could be, with a GPU where ``gpu`` says so; at least 1."""
+    return max(1, could_be().largest(int(gpu)))
+
+
+def cpus() -> int:
+    """CPUs that the cluster has when it has grown; at least 1."""
+    return max(1, could_be().cpus)
+
+
+def cpus_each(workers: int, gpu: bool = False) -> int:
+    """The most CPUs that each of ``workers`` can have.
+
+    Raises:
+        ClusterError: when there cannot be one for each.
+    """
+    capacity, gpus = could_be(), int(gpu)
+    for cpus in range(capacity.largest(gpus), 0, -1):
+        if capacity.slots(cpus, gpus) >= workers:
+            return cpus
+    what = "a CPU and a GPU" if gpu else "a CPU"
+    have = capacity.slots(1, gpus)
+    there = f"can have {have} at most: {capacity}" if capacity.growth else f"has {have}"
+    raise ClusterError(f"--workers {workers} needs {what} for each, but the cluster {there}; set fewer.")
 
 
 def require_gpu() -> None:
     """Refuses a --gpu that nothing can come of.
 
     Raises:
-        ClusterError: when no node has a GPU.
+        ClusterError: when no node has a GPU, and none with one can be started.
     """
-    import ray
+    capacity = could_be()
+    if not capacity.slots(0, 1):
+        there = f"can have no GPU: it can have {capacity}" if capacity.growth else "has no GPU"
+        raise ClusterError(f"--gpu is set, but the cluster {there}; leave it out, or add a GPU node.")
 
-    if not ray.cluster_resources().get("GPU"):
-        raise ClusterError("--gpu is set, but the cluster has no GPU; leave it out, or add a GPU node.")
+
+def require(need: Need) -> None:
+    """Refuses what no node, and no node that could be started, can hold.
+
+    Raises:
+        ClusterError: naming what could be had.
+    """
+    capacity = could_be()
+    if not capacity.holds(need):
+        there = f"can have {capacity} at most" if capacity.growth else f"has {capacity}"
+        raise ClusterError(f"The work needs {need}, but the cluster {there}; add nodes, or larger ones.")
 
 
 def use_threads(cpus: int) -> None:
@@ -58,3 +231,12 @@ def use_threads(cpus: int) -> None:
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
+
+
+def _count(n: float, noun: str) -> str:
+    return f"{n:,.12g} {noun}{'' if n == 1 else 's'}"
+
+
+def _resources(cpus: float, gpus: int) -> str:
+    also = f" and {_count(gpus, 'GPU')}" if gpus else ""
+    return _count(cpus, "CPU") + also

@@ -18,7 +18,7 @@ from distill_at_scale import signals
 from distill_at_scale.data import storage
 from distill_at_scale.data.storage_patience import DEFAULT_PATIENCE_S, PATIENCE
 from distill_at_scale.errors import ClusterError
-from distill_at_scale.pipelines.runtime import plugins, progress, versions
+from distill_at_scale.pipelines.runtime import knock, plugins, progress, versions
 
 # Of workers, never of the process that connects, which is the user's own. One thread a task: Ray runs as many tasks as
 # there are cores. Read when the libraries are first imported. And where a task has several, those that wait give their
@@ -182,6 +182,8 @@ def is_connected() -> bool:
 def _join(options: dict[str, Any], address: str) -> None:
     where = f"the Ray cluster at {storage.redact(address)}"
     progress.say(f"connecting to Ray at {storage.redact(address)}…")
+    if refusal := knock.refusal(address):
+        raise ClusterError(f"{where[0].upper()}{where[1:]} cannot be joined: {refusal}")
     try:
         _init(options)
     except Exception as error:

@@ -23,8 +23,8 @@ import ray.data
 
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.preparation.part_record import PartRecord
-from distill_at_scale.errors import DasError, PluginError, rebuilt
-from distill_at_scale.pipelines.runtime import plugins, progress, resources, run_record, worker_warnings
+from distill_at_scale.errors import ClusterError, DasError, PluginError, rebuilt
+from distill_at_scale.pipelines.runtime import plugins, progress, resources, run_record, waiting, worker_warnings
 
 R = TypeVar("R")
 ANYWHERE: Literal["DEFAULT"] = "DEFAULT"
@@ -77,9 +77,10 @@ def run_stage(
     call = _Call(ray.put(work), tuple(shared))
     done: dict[int, R] = {}
     costs: list[dict[str, Any]] = []
-    cpus = int(ray.cluster_resources().get("CPU", 1))
-    per_task = min(together, max(1, len(items) // (_TASKS_PER_CPU * cpus)))
-    with progress.stage(name, len(items), shown) as stage:
+    # Where there is nothing to put together, nobody asks how many CPUs there could be.
+    per_task = 1 if together == 1 else min(together, max(1, len(items) // (_TASKS_PER_CPU * resources.cpus())))
+    need = resources.Need(1, num_cpus)
+    with waiting.provided(need), progress.stage(name, len(items), shown) as stage:
         for index, answer in (_by_tasks if light else _by_pipeline)(call, name, items, num_cpus, per_task):
             done[index] = answer.take(name)
             costs.append({**answer.cost, "reused": isinstance(answer.record, PartRecord) and answer.record.reused})
@@ -151,15 +152,15 @@ def run_merged(
     """
     start = time.monotonic()
     leaf: Any = ray.remote(num_returns=2, num_cpus=num_cpus, max_retries=_RETRIES, scheduling_strategy=ANYWHERE)(_leaf)
-    call, waiting = ray.put(_Call(ray.put(work), tuple(shared))), iter(items)
+    call, left_over = ray.put(_Call(ray.put(work), tuple(shared))), iter(items)
     running: list[ray.ObjectRef[Any]] = []
     parts: list[ray.ObjectRef[Any]] = []
     together: list[ray.ObjectRef[Any]] = []
     costs: list[dict[str, Any]] = []
     try:
-        with progress.stage(name, len(items)) as stage:
+        with waiting.provided(resources.Need(1, num_cpus)), progress.stage(name, len(items)) as stage:
             while True:
-                for item in itertools.islice(waiting, _UNDER_WAY - len(running)):
+                for item in itertools.islice(left_over, _UNDER_WAY - len(running)):
                     ref, part = leaf.remote(call, item)
                     running.append(ref)
                     parts.append(part)
@@ -244,6 +245,12 @@ def load(function: Callable[..., Any], *arguments: Any) -> ray.ObjectRef[Any]:
     return ray.remote(scheduling_strategy=ANYWHERE)(_computed).remote(function, *arguments)
 
 
+def compute(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What :func:`load` computes, waited for."""
+    with waiting.provided(resources.Need(1, 1)):
+        return take(load(function, *arguments))
+
+
 def _computed(function: Callable[..., Any], *arguments: Any) -> Any:
     try:
         return function(*arguments)
@@ -281,7 +288,7 @@ def run_alone(
     Raises:
         DasError: the one that the task raised, or when the worker was killed, as for want of memory.
     """
-    cpus = resources.node_cpus()
+    cpus = resources.node_cpus(gpu)
 
     def whole_node() -> _Answer:
         resources.use_threads(cpus)
@@ -291,12 +298,15 @@ def run_alone(
 
     start = time.monotonic()
     task = ray.remote(num_cpus=cpus, num_gpus=1 if gpu else 0, max_retries=1, scheduling_strategy=ANYWHERE)(whole_node)
-    running = task.remote()
+    running = None
     try:
-        answer: _Answer = ray.get(running)
-    except KeyboardInterrupt:
+        with waiting.provided(resources.Need(1, cpus, int(gpu))):
+            running = task.remote()
+            answer: _Answer = ray.get(running)
+    except (KeyboardInterrupt, ClusterError):
         # It would hold the node in a session that goes on.
-        ray.cancel(running, force=True)
+        if running is not None:
+            ray.cancel(running, force=True)
         raise
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise DasError(f"{name}: its worker was killed twice, most likely for want of memory.") from error

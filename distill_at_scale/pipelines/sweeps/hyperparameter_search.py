@@ -107,7 +107,7 @@ def search(
         before = Searched.model_validate(found_before)
         if before.key == key:
             return before
-    lanes = sum(cpus for cpus, _ in resources.nodes())
+    lanes = resources.cpus()
     if distiller is None:
         pair = EvaluationTask.of(data.uri, data.manifest.fingerprint, data, owner, output, "validation", settings=fixed)
         beside = fits_beside_others(pair)

@@ -39,7 +39,7 @@ class TrialRuns:
     def make(self, jobs: Sequence[SmallDatasetJob]) -> dict[str, list[SmallDataset] | None]:
         """Makes the small datasets of jobs; returns what is there, by the jobs' keys."""
         todo = [job for job in jobs if not job.is_done]
-        cpus = max(1, sum(cpus for cpus, _ in resources.nodes()))
+        cpus = resources.cpus()
         self._run(
             "make",
             [Trial(job.key, functools.partial(_make, job), DRIVER, {"method": job.methods[0]}) for job in todo],

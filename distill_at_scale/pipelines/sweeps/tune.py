@@ -27,6 +27,7 @@ from distill_at_scale.data import hashing, storage
 from distill_at_scale.errors import DasError
 from distill_at_scale.extras import missing
 from distill_at_scale.models.search_space import Range
+from distill_at_scale.pipelines.runtime import resources, waiting
 from distill_at_scale.pipelines.sweeps.mlflow_runs import MlflowRuns
 from distill_at_scale.pipelines.sweeps.start_barrier import StartBarrier
 from distill_at_scale.pipelines.sweeps.trial_events import FAILED, METRIC, ROUND, Follow, Listener, Watch, heard
@@ -96,13 +97,15 @@ def run_trials(
         return
     by_key = {trial.key: trial for trial in trials}
 
-    def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+    def held_by(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([_bundle(by_key[config["trial"]["key"]].resources)])
 
     held = max(int(trial.resources.get("cpu", 0)) for trial in trials)
-    lanes = min(len(trials), int(ray.cluster_resources().get("CPU", 0)) // held) if held else 0
+    # Those that begin together do so on what is up: nodes that are still to come would keep them waiting.
+    lanes = min(len(trials), resources.is_up().cpus // held) if held else 0
+    gpus = max(int(trial.resources.get("gpu", 0)) for trial in trials)
     gate: Any = ray.remote(num_cpus=0, scheduling_strategy="DEFAULT")(StartBarrier).remote(lanes)
-    trainable = tune.with_resources(tune.with_parameters(_trial, trials=by_key, gate=gate), resources)
+    trainable = tune.with_resources(tune.with_parameters(_trial, trials=by_key, gate=gate), held_by)
     listener = Follow({trial.key: trial.labels for trial in trials}, board, on_start, on_done, _RETRIES + 1)
     try:
         _fit(
@@ -121,6 +124,7 @@ def run_trials(
                 trial_dirname_creator=lambda trial: trial.config["trial"]["key"],
             ),
             output,
+            resources.Need(1, max(held, 1), gpus),
         )
     finally:
         ray.kill(gate)
@@ -202,6 +206,7 @@ def run_search(
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         output,
+        resources.Need(1, 1),
     )
     found = []
     for told, asked in ((results[k].metrics or {}, results[k].config or {}) for k in range(len(results))):
@@ -241,6 +246,7 @@ def _fit(
     param_space: dict[str, Any],
     tune_config: tune.TuneConfig,
     output: str,
+    need: resources.Need,
 ) -> tune.ResultGrid:
     """Runs a tuner, without its notes on storage and speed, and removes its pickles: we have no need of its restore."""
     # Tune's own callbacks would write three files a trial that nobody reads.
@@ -256,7 +262,7 @@ def _fit(
     logs, name = storage.join(output, LOGS), f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
     try:
         # An interruption ends the trials as the time budget does, so that none keeps its resources.
-        with signals.deferred(), heard(listener) as callback:
+        with waiting.provided(need), signals.deferred(), heard(listener) as callback:
             filesystem, path = storage.arrow_filesystem(logs)
             config = tune.RunConfig(
                 name=name,

@@ -38,7 +38,7 @@ from distill_at_scale.models.memory import available_memory, require_memory
 from distill_at_scale.models.saved import MODEL_FILE, WEIGHTS_FILE, read_description, read_weights
 from distill_at_scale.models.training.sources import FilledSource, ShardSource
 from distill_at_scale.models.warming import warm_up
-from distill_at_scale.pipelines.runtime import progress, resources, run_record
+from distill_at_scale.pipelines.runtime import progress, resources, run_record, waiting
 from distill_at_scale.pipelines.runtime.checkpoints import Checkpoints
 from distill_at_scale.pipelines.runtime.tasks import ANYWHERE, take
 from distill_at_scale.pipelines.training.torch_fit import work_folder
@@ -89,10 +89,11 @@ def plan_fit(config: FitConfig, dataset: Dataset) -> Plan:
     n_users, n_rows = dataset.n_users, dataset.manifest.splits["train"]
     size = model.size(n_users, dataset.n_items, n_rows, settings, config.workers)
     cpus = resources.node_cpus()
-    measured = ray.remote(num_cpus=1, scheduling_strategy=ANYWHERE)(_look).remote(
-        dataset.n_items, n_rows / max(n_users, 1)
-    )
-    speed, free = take(measured)
+    # On a node of the size that does the work, which may have to be started for it.
+    look = 1 if resources.is_up().largest() >= cpus else cpus
+    with waiting.provided(resources.Need(1, look)):
+        measured = ray.remote(num_cpus=look, scheduling_strategy=ANYWHERE)(_look)
+        speed, free = take(measured.remote(dataset.n_items, n_rows / max(n_users, 1)))
     # Workers on one node share its memory; exact uses a whole node.
     each = free // min(config.workers, cpus)
     if settings.solver == "auto":

@@ -22,9 +22,9 @@ from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from distill_at_scale import signals
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.preparation import restartable
-from distill_at_scale.errors import DasError, PluginError, rebuilt
+from distill_at_scale.errors import ClusterError, DasError, PluginError, rebuilt
 from distill_at_scale.models.training.communicator import Communicator
-from distill_at_scale.pipelines.runtime import plugins, progress, resources, run_record, worker_warnings
+from distill_at_scale.pipelines.runtime import plugins, progress, resources, run_record, waiting, worker_warnings
 from distill_at_scale.pipelines.runtime.tasks import ANYWHERE
 
 # Number of worker deaths that a run survives (per driver), and the delay before a restart in seconds.
@@ -32,6 +32,7 @@ _MOST_DEATHS = 20
 _BREATH_S = 0.5
 # Time limit for workers to end after an interruption, in seconds.
 _ABORT_S = 10.0
+_FIX_GPU = "install there a driver and the CUDA build of PyTorch, or leave out --gpu"
 _FAILED, _CRASHED, _COSTS, _NOTES = "failed.json", "crashed", "costs.json", "ray-train"
 
 
@@ -89,13 +90,14 @@ def run_group(
     Raises:
         DasError: A worker raised one, there are too few CPUs, or workers died too often.
     """
-    group = replace(group, threads=_cpus_each(group.workers))
+    group = replace(group, threads=resources.cpus_each(group.workers, group.gpu))
     failed = storage.join(group.work, _FAILED)
     storage.remove(failed)
     storage.remove(storage.join(group.work, _CRASHED))
     started = time.monotonic()
     loop = {"group": group, "work": work, "warm": warm, "board": progress.board()}
-    reason = _run_one(loop, failed) if group.workers == 1 else _run_several(loop)
+    with waiting.provided(resources.Need(group.workers, group.threads, int(group.gpu))):
+        reason = _run_one(loop, failed) if group.workers == 1 else _run_several(loop)
     if storage.exists(failed):
         failure = recorded.read_json(failed, restartable.FIX)
         storage.remove(failed)
@@ -153,7 +155,7 @@ class _Trainer(TorchTrainer):
     def fit(self) -> ray.train.Result:
         try:
             return super().fit()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, ClusterError):
             with contextlib.suppress(AttributeError, ray.exceptions.RayError):
                 ray.get(self._controller.abort.remote(), timeout=_ABORT_S)
             raise
@@ -198,6 +200,9 @@ def _attempt(loop: dict[str, Any], heard: list[str]) -> None:
     if storage.exists(failed):
         return
     resources.use_threads(group.threads)
+    if group.gpu and not torch.cuda.is_available():
+        node = ray.util.get_node_ip_address()
+        return _tell(failed, ClusterError(f"Node {node} gives Ray a GPU that PyTorch cannot use; {_FIX_GPU}."))
     # A worker sees only the GPUs assigned to it, so a single worker uses the first.
     device = torch.device("cpu")
     if group.gpu:
@@ -209,8 +214,7 @@ def _attempt(loop: dict[str, Any], heard: list[str]) -> None:
         loop["work"](group, communicator)
     except DasError as error:
         said = plugins.elsewhere(error) if isinstance(error, PluginError) else error
-        # The error would recur: the next attempt sees this file and ends, and the driver raises the error.
-        recorded.write_json(failed, {"error": str(said), "kind": type(said).__name__})
+        _tell(failed, said)
         raise
     except Exception as error:
         # Storage errors may be temporary, and a peer's death looks like an error of torch.distributed. Any other error
@@ -232,14 +236,6 @@ def _attempt(loop: dict[str, Any], heard: list[str]) -> None:
         recorded.write_json(storage.join(group.work, _COSTS), {"workers": each, "warnings": heard})
 
 
-def _cpus_each(workers: int) -> int:
-    """Returns the largest number of CPUs that each of the workers can have on the live nodes.
-
-    Raises:
-        DasError: There are fewer CPUs than workers.
-    """
-    nodes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    for cpus in range(max(nodes, default=0), 0, -1):
-        if sum(node // cpus for node in nodes) >= workers:
-            return cpus
-    raise DasError(f"--workers {workers} needs a CPU for each, but the cluster has {sum(nodes)}; set fewer.")
+def _tell(failed: str, error: DasError) -> None:
+    """Leaves an error for the driver. It would recur: the next attempt sees this file and ends."""
+    recorded.write_json(failed, {"error": str(error), "kind": type(error).__name__})
