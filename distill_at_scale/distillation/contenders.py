@@ -84,7 +84,7 @@ def best(distilled: Contender, simple: Sequence[Contender]) -> Contender:
 
     Distilled rows must lead by more than two standard errors. They are the best of many steps, which alone lifts their
     validation metric, and simpler rows cost less. On ml-1m 500 rows lead by five; on amazon-ratings with one to five
-    rows a user 100 rows led by about one, and were worse on test.
+    rows a user 100 rows led by less than two, and were worse on test.
     """
     if not simple:
         return distilled
