@@ -21,7 +21,7 @@ from distill_at_scale.pipelines.runtime import progress, session
 log = logging.getLogger(__name__)
 
 _POLL_S, _ANSWER_S = 3.0, 3.0
-_GRACE_S = 4.0
+_GRACE_S = 8.0
 _NOTE_AFTER_S = 8.0
 # Ray's own setting and default, and how long before that the verb is to end.
 _RAYS_LIMIT, _RAYS_DEFAULT_S, _BEFORE_S = "RAY_gcs_rpc_server_reconnect_timeout_s", 60.0, 15.0
