@@ -10,7 +10,7 @@ from distill_at_scale.learning_curves.measured import Measured
 GOOD_RUNGS = 4
 """Rungs from which a forecast can be checked on at least one."""
 _FALL = 2.0
-"""A fall of so many standard errors is more than noise."""
+"""A decrease of this many standard errors counts as more than noise."""
 _COUNTS = 0.1
 """Weight from which a form has a say."""
 _APART = 0.25

@@ -69,7 +69,7 @@ class _Uncertain:
     forms: float
     """Standard deviation between the forms."""
     spread: Spread | None
-    """Of users and seeds; None where no users were resampled."""
+    """Interval over users and seeds; None if no users were resampled."""
     users: np.ndarray
     """float64 [resamples], deviations of the resampled users' quality from their mean."""
 

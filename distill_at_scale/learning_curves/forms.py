@@ -2,7 +2,7 @@
 
 Every form is T(q) = α + β φ(p; θ): quality q, share of the train rows p in (0, 1], a known transform T, and a shape θ
 of no, one or two numbers. Given θ, the best α and β within their bounds have a closed form, so θ is searched on a grid.
-There is no start value and no local minimum, and a bootstrap of hundreds of curves costs as much as one.
+It needs no start value and has no local minima, and a bootstrap of hundreds of curves costs as much as one.
 
 Sources: Viering, Loog, "The shape of learning curves: a review" (2022), table 1 (power laws, exponential, logarithm);
 Mohr, Viering, Loog, van Rijn, "LCDB 1.0" (2022) (MMF, Janoschek's or Weibull's curve); variable projection: Golub,

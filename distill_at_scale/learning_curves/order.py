@@ -16,8 +16,8 @@ _DRAWS = 2000
 def expected_tau(forecasts: Sequence[Forecast]) -> tuple[float, float, float] | None:
     """Kendall's τ between the forecast order and that on all rows: its expectation and 90 % interval.
 
-    Each model's quality is drawn from its interval. Resampled users are the same for all models, so what they do to
-    two models alike is no reason to change places.
+    Each model's quality is drawn from its interval. Resampled users are the same for all models, so a change that
+    is common to two models does not swap them.
 
     Returns:
         (expected, low, high); None for fewer than two models.

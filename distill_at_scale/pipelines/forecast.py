@@ -145,7 +145,7 @@ class _Forecast:
     def _notes(self, forecasts: int) -> list[str]:
         notes = []
         if forecasts == 1:
-            notes.append("With one model there is no order of models, and no τ.")
+            notes.append("A single model has neither an order nor τ.")
         if self.config.seeds == 1:
             notes.append(
                 "With one seed intervals are over users and forms, as wide as such forecasts of other logs were wrong; "

@@ -63,7 +63,7 @@ class PrepareJob:
         return self.n_shards(estimate.rows if estimate.exact else 2 * estimate.rows)
 
     def n_shards(self, rows: int) -> int:
-        """Number of shards of a dataset of so many rows."""
+        """Number of shards of a dataset with this many rows."""
         return self.config.shards or _power_of_two(rows / ROWS_A_SHARD)
 
     # -- what happens before any row is read -----------------------------------------------------------------
