@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-MESSAGE = "interrupted; run the same command again to continue."
+MESSAGE = "interrupted; run the same command again to go on."
 CODE = 130
 """Exit code of an interrupted verb: 128 + SIGINT, as in shells."""
 
