@@ -100,5 +100,5 @@ def full_is_affordable(config: DistillCFConfig, number: int, steps: int, users: 
 
 
 def all_users(users: RealUsers, metric: str) -> Contender:
-    """The full model: ∞-AE and EASE of all users' rows. For comparison only; it is no small dataset."""
+    """The full model: ∞-AE and EASE of all users' rows. For comparison only; it is not a small dataset."""
     return Contender(ALL_USERS, select_lambdas(users.drawn(users.n_filled).cpu().numpy(), None, users, metric))

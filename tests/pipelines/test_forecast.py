@@ -86,7 +86,7 @@ def test_a_forecast(data: das.Dataset, tmp_path: Path, ray_session: None, capsys
     one = das.forecast(data, output=str(output), **{**SETTINGS, "models": "popularity"})
     assert [of.model for of in one.models] == ["popularity"]
     assert one.tau is None
-    assert "With one model there is no order of models, and no τ." in one.notes
+    assert "A single model has neither an order nor τ." in one.notes
     assert any(note.startswith("With one seed") for note in one.notes)
 
     other = dataset(tmp_path / "other", seed=1)

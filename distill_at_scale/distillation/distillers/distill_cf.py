@@ -62,7 +62,7 @@ class DistillCFDistiller(Distiller):
         best: float,
         folder: str,
     ) -> _Run:
-        """Distills into so many users, and compares them with simpler ones."""
+        """Distills into the given number of users, and compares them with simpler ones."""
         from distill_at_scale.distillation.contenders import DISTILLED, Contender, simple_contenders
         from distill_at_scale.distillation.distill_cf import DistillCF
 
