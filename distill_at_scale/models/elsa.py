@@ -60,6 +60,7 @@ class Elsa(TorchRecommender):
 
     name: ClassVar[str] = "elsa"
     Config: ClassVar[type[ElsaConfig]] = ElsaConfig
+    memory_hint: ClassVar[str] = "set a smaller dim, drop rare items (--min-item), or use a machine with more memory"
     config: ElsaConfig
 
     def build(self, n_users: int, n_items: int) -> nn.Module:

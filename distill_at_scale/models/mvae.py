@@ -96,6 +96,10 @@ class MVAE(TorchRecommender):
     name: ClassVar[str] = "mvae"
     learns_from_rows: ClassVar[bool] = True
     Config: ClassVar[type[MVAEConfig]] = MVAEConfig
+    memory_hint: ClassVar[str] = (
+        "set a smaller hidden, latent or batch_size, choose a model for large catalogues (elsa, als), drop rare items "
+        "(--min-item), or use a machine with more memory"
+    )
     config: MVAEConfig
 
     def build(self, n_users: int, n_items: int) -> nn.Module:
