@@ -83,7 +83,7 @@ def test_a_forecast(data: das.Dataset, tmp_path: Path, ray_session: None, capsys
     assert repr(again).startswith("ForecastResult: ndcg@10 of 2 models on all of ")
 
     # All of this is known.
-    one = das.forecast(data, output=str(output), **{**SETTINGS, "models": "popularity"})
+    one = das.forecast(data, output=str(output), **{**SETTINGS, "models": "popularity", "set": {}})
     assert [of.model for of in one.models] == ["popularity"]
     assert one.tau is None
     assert "A single model has neither an order nor τ." in one.notes
