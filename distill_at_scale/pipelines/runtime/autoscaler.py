@@ -137,7 +137,7 @@ def read_config(address: str) -> dict[str, Any]:
     """Node types of the autoscaler as a cluster file has them, read on the head node; {} without an autoscaler.
 
     Args:
-        address: of the cluster's GCS, ``host:port``.
+        address: Address of the cluster's GCS, ``host:port``.
     """
     if "KUBERNETES_SERVICE_HOST" in os.environ and (cluster := os.environ.get("RAY_CLUSTER_NAME")):
         return _said(_of_kuberay(cluster))
