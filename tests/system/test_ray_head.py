@@ -25,6 +25,7 @@ from servers import RayHead
 from system_kit import blocks_csv, das_command, errors
 
 import distill_at_scale as das
+from distill_at_scale import signals
 from distill_at_scale.pipelines import doctor as doctor_module
 from distill_at_scale.pipelines.runtime.knock import refusal
 
@@ -217,7 +218,7 @@ def test_an_interruption_stops_the_job(ray_head: RayHead, tmp_path: Path) -> Non
     rest = child.stderr.read()
     assert child.wait(60) == 130, rest
     assert f"The job {job} is being stopped." in rest
-    assert rest.splitlines()[-1] == "interrupted; run the same command again to go on."
+    assert rest.splitlines()[-1] == signals.MESSAGE
     assert listed(ray_head, job)["status"] == "STOPPED"
 
 
