@@ -173,7 +173,7 @@ def test_a_submitted_verb_ends_with_its_sentence_and_its_exit_code(ray_head: Ray
 
 
 @pytest.mark.parametrize(
-    ("token", "said"), [(None, "asks for a token, and there is none here"), ("0" * 64, "refuses the token")]
+    ("token", "said"), [(None, "asks for a token, and there is none here"), ("0" * 64, "refuses the token that is used here")]
 )
 def test_a_submission_without_the_right_token_is_one_sentence(ray_head: RayHead, token: str | None, said: str) -> None:
     env = {} if token is None else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
@@ -191,7 +191,7 @@ def test_a_submitted_job_gets_the_package_and_no_credentials(ray_head: RayHead, 
     assert das.Dataset.open(str(tmp_path / "data")).n_rows == 1440
     job = json.loads(done.stdout.splitlines()[-1])
     assert (job["verb"], job["status"], job["exit_code"]) == ("prepare", "SUCCEEDED", 0)
-    assert json.loads(done.stdout.splitlines()[-2])["rows"] == 1440
+    assert json.loads(done.stdout.splitlines()[-2])["n_rows"] == 1440
     info = listed(ray_head, job["job"])
     assert info["entrypoint"] == "python -m distill_at_scale prepare --config settings.yaml --json"
     assert info["runtime_env"]["env_vars"]["AWS_REGION"] == "eu-west-7"
