@@ -173,7 +173,8 @@ def test_a_submitted_verb_ends_with_its_sentence_and_its_exit_code(ray_head: Ray
 
 
 @pytest.mark.parametrize(
-    ("token", "said"), [(None, "asks for a token, and there is none here"), ("0" * 64, "refuses the token that is used here")]
+    ("token", "said"),
+    [(None, "asks for a token, and there is none here"), ("0" * 64, "refuses the token that is used here")],
 )
 def test_a_submission_without_the_right_token_is_one_sentence(ray_head: RayHead, token: str | None, said: str) -> None:
     env = {} if token is None else {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
