@@ -53,6 +53,7 @@ __all__ = [
     "recommend",
     "sample",
     "samplers",
+    "submit",
     "sweep",
     "write_report",
 ]

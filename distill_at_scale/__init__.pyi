@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol, overload
 from distill_at_scale import distillers as distillers, models as models, samplers as samplers
 from distill_at_scale.config import CompareConfig, DistillConfig, DoctorConfig, EvaluateConfig, FetchConfig, FitConfig, ForecastConfig, GenieTrainConfig, InspectConfig, PrepareConfig, QuickstartConfig, RecommendConfig, SampleConfig, SweepConfig
 from distill_at_scale.config.outputs import ExpandConfig, ExportConfig, PredictConfig
+from distill_at_scale.config.submit import SubmitConfig
 from distill_at_scale.data.dataset import Dataset as Dataset
 from distill_at_scale.distillation.synthetic import SyntheticDataset as SyntheticDataset
 from distill_at_scale.errors import DasError as DasError
@@ -25,6 +26,7 @@ from distill_at_scale.pipelines.quickstart import Quickstart
 from distill_at_scale.pipelines.recommend import Recommendation
 from distill_at_scale.pipelines.runtime.session import connect as connect
 from distill_at_scale.pipelines.sample import Samples
+from distill_at_scale.pipelines.submit import Job
 from distill_at_scale.pipelines.sweeps.forecast_result import ForecastResult
 from distill_at_scale.pipelines.sweeps.sweep_result import SweepResult
 from distill_at_scale.report.html import write_report as write_report
@@ -732,6 +734,42 @@ def sample(config: SampleConfig, /, **changes: Any) -> Samples: ...
 
 
 @overload
+def submit(
+    verb: str,
+    *,
+    settings: dict[str, Any] = {},
+    flags: str | Sequence[str] = [],
+    no_wait: bool = False,
+    install: bool = False,
+    address: str = 'http://127.0.0.1:8265',
+) -> Job:
+    """Runs a verb as a job and prints its log; see :class:`~distill_at_scale.config.SubmitConfig` for the settings.
+
+        das.submit("prepare", settings={"input": ["s3://bucket/log"], "output": "s3://bucket/data"})
+
+    An interruption stops the job.
+
+    Args:
+        verb: Verb to run. Its own options follow it; those of submit come first.
+        settings: Settings of the verb, such as data=s3://bucket/data; on the command line the verb's own options
+            replace them. Default: {}.
+        flags: Common options of the verb's command; on the command line they may follow the verb, too. Default:
+            [].
+        no_wait: Print the job's id and return. Otherwise Ctrl-C stops the job, and the exit code is that of the
+            job. Default: False.
+        install: Install the package's dependencies on the cluster first, in the tested versions, except Ray and
+            PyTorch. Default: False.
+        address: Address of the cluster's dashboard; by default the one that `ray dashboard` and `kubectl port-
+            forward` open. Default: 'http://127.0.0.1:8265'.
+
+    Raises:
+        ClusterError: No dashboard answers at the address, it refuses the token, or the cluster lost the job.
+    """
+@overload
+def submit(config: SubmitConfig, /, **changes: Any) -> Job: ...
+
+
+@overload
 def sweep(
     data: Address,
     *,
@@ -786,4 +824,4 @@ def sweep(
 @overload
 def sweep(config: SweepConfig, /, **changes: Any) -> SweepResult: ...
 
-__all__ = ["DasError", "Dataset", "SyntheticDataset", "compare", "connect", "distill", "distillers", "doctor", "evaluate", "expand", "export", "fetch", "fit", "forecast", "genie_train", "inspect", "load_model", "models", "predict", "prepare", "quickstart", "recommend", "sample", "samplers", "sweep", "write_report"]
+__all__ = ["DasError", "Dataset", "SyntheticDataset", "compare", "connect", "distill", "distillers", "doctor", "evaluate", "expand", "export", "fetch", "fit", "forecast", "genie_train", "inspect", "load_model", "models", "predict", "prepare", "quickstart", "recommend", "sample", "samplers", "submit", "sweep", "write_report"]

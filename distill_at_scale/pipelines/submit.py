@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from distill_at_scale.errors import ClusterError
 from distill_at_scale.lookup import ALLOWED
 from distill_at_scale.pipelines.runtime import plugins, progress
 from distill_at_scale.pipelines.runtime.jobs import Dashboard
+from distill_at_scale.pipelines.runtime.verb import verb
 
 _LOG = logging.getLogger(__name__)
 _SETTINGS = "settings.yaml"
@@ -55,14 +55,13 @@ class Job(BaseModel):
     """Exit code of the verb; None while it runs."""
 
 
-def submit(config: SubmitConfig, write: Callable[[str], Any] | None = None) -> Job:
-    """Runs a verb as a job; see :class:`~distill_at_scale.config.SubmitConfig` for the settings.
+@verb(SubmitConfig, "verb")
+def submit(config: SubmitConfig) -> Job:
+    """Runs a verb as a job and prints its log; see :class:`~distill_at_scale.config.SubmitConfig` for the settings.
+
+        das.submit("prepare", settings={"input": ["s3://bucket/log"], "output": "s3://bucket/data"})
 
     An interruption stops the job.
-
-    Args:
-        config: Settings.
-        write: Function called with each piece of the job's log; default: standard output.
 
     Raises:
         ClusterError: No dashboard answers at the address, it refuses the token, or the cluster lost the job.
@@ -84,7 +83,7 @@ def submit(config: SubmitConfig, write: Callable[[str], Any] | None = None) -> J
             progress.say(f"follow the job by: ray job logs --address {config.address} --follow {job}")
             return Job(job=job, verb=config.verb, address=config.address, status="PENDING", exit_code=None)
         progress.say(f"job {job} is submitted to {config.address}; Ctrl-C stops it.")
-        dashboard.follow(job, write or _print)
+        dashboard.follow(job, _print)
         status, exit_code, message = dashboard.ended(job)
     except KeyboardInterrupt:
         _stop(dashboard, job)
