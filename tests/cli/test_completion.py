@@ -37,7 +37,7 @@ def ask(das: Das, monkeypatch: pytest.MonkeyPatch) -> Ask:
     [
         ("das sw", ["sweep"]),
         ("das genie ", ["train"]),
-        ("das fit --model e", ["ease"]),
+        ("das fit --model e", ["ease", "elsa"]),
         ("das sample --data d --sampler svp_bias_u", ["svp_bias_users", "svp_bias_users_prop"]),
         ("das sweep --models ease,mf,s", ["ease,mf,svd_ae", "ease,mf,svae", "ease,mf,sasrec"]),
         ("das sweep --models ease s", ["svd_ae", "svae", "sasrec"]),

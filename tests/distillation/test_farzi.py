@@ -137,16 +137,16 @@ def test_more_workers_than_pools_are_refused() -> None:
 
 def test_another_run_s_state_is_refused() -> None:
     state = make_farzi().state()
-    with pytest.raises(DasError, match=r"The checkpoint has window=3, this run 2"):
+    with pytest.raises(DasError, match=r"The checkpoint has window=3, this run has 2"):
         make_farzi(window=2).restore(state)
-    with pytest.raises(DasError, match=r"The checkpoint has sequences=\[\[4, 4, 3\].*this run \[\[6, 4, 3\]"):
+    with pytest.raises(DasError, match=r"The checkpoint has sequences=\[\[4, 4, 3\].*this run has \[\[6, 4, 3\]"):
         make_farzi(latent=make_latent(n_sequences=6)).restore(state)
 
 
 def test_trajectories_stand_at_all_ages_from_the_first_and_begin_anew() -> None:
     farzi = make_farzi(steps=12, horizon=6, window=2, pool=3)
     seen = []
-    farzi.run(lambda: seen.append([(t.life, t.age) for t in farzi._pools[0]]))
+    farzi.run(lambda: seen.append([(t.restarts, t.age) for t in farzi._pools[0]]))
     assert seen[0] == [(0, 0)] * 3  # a trajectory is led to its age when it is first needed
     assert seen[3] == [(0, 2), (0, 4), (0, 6)]
     assert seen[6] == [(0, 4), (0, 6), (1, 2)]
@@ -200,7 +200,7 @@ def test_trajectories_begin_at_pretrained_students_as_often_as_is_asked_for() ->
     assert torch.equal(numbers(again), numbers(whole))
     with pytest.raises(DasError, match=r"pretrained=0.5 needs students of full-data trainings; pass some"):
         make_farzi(pretrained=0.5)
-    with pytest.raises(DasError, match=r"The checkpoint has pretrained students=2, this run 1"):
+    with pytest.raises(DasError, match=r"The checkpoint has pretrained students=2, this run has 1"):
         make_farzi(pretrained=0.5, students=known[:1]).restore(states[4])
 
 

@@ -22,6 +22,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "ease": {"lam": 5.0},
     "svd_ae": {"rank": 3},
     "infinite_ae": {"lam": 1.0},
+    "als": {"dim": 4, "lam": 0.1},
+    "elsa": {**FEW, "dim": 4},
     "bias": FEW,
     "mf": {**FEW, "dim": 4},
     "neumf": {**FEW, "dim": 4},

@@ -13,6 +13,7 @@ import pytest
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines import sample as verb
+from distill_at_scale.pipelines.sampling import item_counts, shard_scores
 
 
 def inline_sample(**settings: Any) -> verb.Samples:
@@ -22,7 +23,8 @@ def inline_sample(**settings: Any) -> verb.Samples:
         return [work(item, *shared) for item in items]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verb, "run_stage", run_stage)
+        for module in (verb, item_counts, shard_scores):
+            patch.setattr(module, "run_stage", run_stage)
         patch.setattr(verb.session, "ensure", lambda address: contextlib.nullcontext())
         return verb.sample(**settings)
 

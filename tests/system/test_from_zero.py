@@ -49,6 +49,7 @@ def test_what_no_node_type_gives_is_refused(head: AutoscaledHead, data: str, tmp
     assert "--workers 9 needs a CPU for each, but the cluster can have 5 at most: 3 nodes of type cpu (1 CPU)" in said
 
 
+@pytest.mark.slow
 def test_a_gpu_brings_up_the_gpu_group(head: AutoscaledHead, data: str, tmp_path: Path) -> None:
     done = head.das("fit", "--data", data, *MF, "--gpu", "--output", str(tmp_path / "mf"))
     # The node came, and its GPU is none.
@@ -72,14 +73,17 @@ with session.ensure(sys.argv[1]), waiting.patience("12s"):
 """
 
 
+@pytest.mark.slow
 def test_a_wait_is_told_and_ends(head: AutoscaledHead) -> None:
     done = head.python("-c", WAITS, head.address)
     assert done.returncode == 0, done.stderr
     assert "waiting for nodes since 10 s: 1 CPU and 4 GPUs asked for; " in done.stderr
     assert "coming: 1 of type rare" in done.stderr
-    assert done.stdout.startswith("The nodes did not come within 12 s (--wait-for-nodes): 1 CPU and 4 GPUs asked for; ")
+    # Among notes of Ray's own.
+    assert "The nodes did not come within 12 s (--wait-for-nodes): 1 CPU and 4 GPUs asked for; " in done.stdout
 
 
+@pytest.mark.slow
 def test_the_nodes_go_again(head: AutoscaledHead, data: str) -> None:
     deadline = time.monotonic() + 120
     while head.nodes():

@@ -22,8 +22,8 @@ UNSET = {"POLARS_MAX_THREADS": None, "OMP_WAIT_POLICY": None}
 FAILING = "0.0001"
 # The training data of the Data-Genie that comes with the package; others would take three sweeps.
 GENIE = str(Path(distill_at_scale.__file__).parent / "genie" / "trained")
-# Downloads a log and takes a minute; .ci/run has it in a terminal.
-ELSEWHERE = {"quickstart"}
+# The quickstart takes a minute; .ci/run has it in a terminal. A job needs a dashboard; test_ray_head.py submits some.
+ELSEWHERE = {"quickstart", "submit"}
 
 
 @pytest.fixture(scope="module")

@@ -66,6 +66,7 @@ def test_ray_s_own_refusal_becomes_one_sentence(
         raise refused.value
 
     monkeypatch.setattr(session, "_init", refuse)
+    monkeypatch.setattr(session.knock, "refusal", lambda address: None)
     with pytest.raises(ClusterError) as said:
         session._join({}, "host:6379")
     assert str(said.value) == f"T{expected[1:]}; {versions.FIX}."
