@@ -61,6 +61,10 @@ def lines_of_every_verb(folder: Path, output: Path) -> list[list[str]]:
         ["distill", "--data", data, "--users", "8", "--output", f"{output}/distilled", "--set", "steps=2"],
         ["export", "--data", f"{output}/distilled", "--output", f"{output}/exported.parquet"],
         ["export", "--data", sample, "--output", f"{output}/hub", "--format", "hf"],
+        [
+            *("forecast", "--data", data, "--models", "popularity,ease", "--up-to", "0.5", "--rungs", "3"),
+            *("--output", f"{output}/forecast"),
+        ],
         ["expand", "--data", data, "--by", "2x2", "--output", f"{output}/larger"],
         ["compare", "--data", data, "--samples", sample, "--models", "popularity,ease", "--output", f"{output}/both"],
         [
