@@ -5,7 +5,8 @@ from os import PathLike
 from typing import Any, Literal, Protocol, overload
 
 from distill_at_scale import distillers as distillers, models as models, samplers as samplers
-from distill_at_scale.config import CompareConfig, DistillConfig, DoctorConfig, EvaluateConfig, FetchConfig, FitConfig, ForecastConfig, GenieTrainConfig, InspectConfig, PrepareConfig, QuickstartConfig, RecommendConfig, SampleConfig, SweepConfig
+from distill_at_scale.config import CompareConfig, DistillConfig, DoctorConfig, EvaluateConfig, FetchConfig, FitConfig, GenieTrainConfig, InspectConfig, PrepareConfig, QuickstartConfig, RecommendConfig, SampleConfig, SweepConfig
+from distill_at_scale.config.forecast import ForecastConfig
 from distill_at_scale.config.outputs import ExpandConfig, ExportConfig, PredictConfig
 from distill_at_scale.config.submit import SubmitConfig
 from distill_at_scale.data.dataset import Dataset as Dataset

@@ -46,7 +46,7 @@ class Contender:
         return float(np.mean(list(self.metrics.values())))
 
     def error_of_lead(self, other: Contender) -> float:
-        """Standard error of the difference between two means; 0 for metrics that are no averages over users."""
+        """Standard error of the difference between two means; 0 for metrics that are not averages over users."""
         pairs = [(one, other.tuned.validated[model]) for model, one in self.tuned.validated.items()]
         mine, theirs = np.zeros(len(pairs[0][0].counts)), np.zeros(len(pairs[0][0].counts))
         for one, another in pairs:

@@ -1,4 +1,4 @@
-"""What travels with a job, and what answers that is no dashboard."""
+"""What travels with a job, and what is said of an address that is not a dashboard."""
 
 from __future__ import annotations
 
