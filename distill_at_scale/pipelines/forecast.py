@@ -19,7 +19,7 @@ import polars as pl
 from distill_at_scale.config import ForecastConfig
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.errors import DamagedFileError, DasError, OutputExistsError, SettingError
+from distill_at_scale.errors import DamagedFileError, DasError, OutputExistsError
 from distill_at_scale.evaluation.intervals import spread
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.genie.trials import TRIALS, as_trials
@@ -29,7 +29,7 @@ from distill_at_scale.learning_curves.ensemble import FEWEST
 from distill_at_scale.learning_curves.forecast import Forecast
 from distill_at_scale.learning_curves.measured import Measured
 from distill_at_scale.learning_curves.order import expected_tau
-from distill_at_scale.pipelines.runtime import own_settings, resources, run_record, session
+from distill_at_scale.pipelines.runtime import output_folder, own_settings, resources, run_record, session
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps import small_datasets
 from distill_at_scale.pipelines.sweeps.evaluations import RECORDS, EvaluationTask
@@ -162,11 +162,8 @@ class _Forecast:
 
     def _claim(self) -> None:
         """Makes the output this forecast's, or goes on with it."""
-        where, data = storage.redact(self.output), self.dataset.uri
-        if f"{self.output}/".startswith(f"{data}/") or f"{data}/".startswith(f"{self.output}/"):
-            raise SettingError(
-                f"{where} and the dataset {storage.redact(data)} lie in one another; choose another --output."
-            )
+        output_folder.check_apart(self.output, self.dataset.uri)
+        where = storage.redact(self.output)
         file = storage.join(self.output, NAME)
         storage.check_writable(file)
         try:

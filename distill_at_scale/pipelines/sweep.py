@@ -23,11 +23,11 @@ from distill_at_scale.config import SweepConfig
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.recorded import record_of
-from distill_at_scale.errors import DamagedFileError, DasError, OutputExistsError, SettingError
+from distill_at_scale.errors import DamagedFileError, DasError, OutputExistsError
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.genie.trials import NAME, TRIALS, VERSION, as_trials, cells, read_description
 from distill_at_scale.models import MODELS
-from distill_at_scale.pipelines.runtime import own_settings, resources, run_record, session
+from distill_at_scale.pipelines.runtime import output_folder, own_settings, resources, run_record, session
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps import hyperparameter_search, small_datasets
 from distill_at_scale.pipelines.sweeps.evaluations import (
@@ -208,11 +208,8 @@ class _Sweep:
 
     def _claim(self) -> None:
         """Initialises the output for this sweep, or resumes it."""
-        where, data = storage.redact(self.output), self.dataset.uri
-        if f"{self.output}/".startswith(f"{data}/") or f"{data}/".startswith(f"{self.output}/"):
-            raise SettingError(
-                f"{where} and the dataset {storage.redact(data)} lie in one another; choose another --output."
-            )
+        output_folder.check_apart(self.output, self.dataset.uri)
+        where = storage.redact(self.output)
         place = storage.join(self.output, NAME)
         storage.check_writable(place)
         found: dict[str, Any] | None = None

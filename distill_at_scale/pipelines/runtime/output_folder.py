@@ -38,6 +38,22 @@ def check(output: str, overwrite: bool) -> None:
             )
 
 
+def check_apart(output: str, data: str) -> None:
+    """Refuses an output that contains the dataset it is made from, or lies in it.
+
+    Args:
+        output, data: URIs, normalised.
+
+    Raises:
+        SettingError: One of them lies in the other.
+    """
+    if f"{output}/".startswith(f"{data}/") or f"{data}/".startswith(f"{output}/"):
+        where = storage.redact(output)
+        raise SettingError(
+            f"{where} and the dataset {storage.redact(data)} lie in one another; choose another --output."
+        )
+
+
 def check_outside(output: str, data: str, what: str) -> None:
     """Refuses an output inside the folder that a verb reads.
 
