@@ -36,7 +36,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import SettingError, StorageError
-from distill_at_scale.pipelines.runtime import run_record, session
+from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.parts_output import PartsOutput, parquet_bytes
 from distill_at_scale.pipelines.runtime.tasks import compute, run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
@@ -122,6 +122,7 @@ def expand(config: ExpandConfig) -> Expansion:
     output = PartsOutput(storage.normalise(config.output), MANIFEST, "an expansion", rf"{LOG}/part-\d{{5,}}\.parquet")
     output.check(config.overwrite)
     dataset = Dataset.open(config.data)
+    output_folder.check_outside(output.uri, dataset.uri, "the dataset to expand")
     _check_blocks(config, dataset)
     record = run_record.RunRecord("expand", config.model_dump(mode="json", exclude={"address", "overwrite"}))
     uri, n_users, seed = dataset.uri, dataset.n_users, config.seed

@@ -80,6 +80,8 @@ def test_what_is_refused(data: Dataset, tmp_path: Path, ray_session: None, monke
         refused(wrong, rf"'{wrong}' is not two numbers of at least 1; write it as 32x64")
     refused(f"{data.n_users + 1}x1", rf"at most {data.n_users:,} blocks of users are possible; the dataset has")
     refused(f"1x{data.n_items + 1}", rf"at most {data.n_items:,} blocks of items are possible; the dataset has")
+    with pytest.raises(SettingError, match="lies in the dataset to expand; choose another --output"):
+        das.expand(data, by="2x2", output=f"{data.uri}/larger")
     monkeypatch.setattr(pipeline, "_MOST_ITEMS", 100)
     refused("1x9", r"at most \d blocks of items are possible; a dataset holds at most 100 items")
     full: Any = NamedTuple("Usage", [("total", int), ("used", int), ("free", int)])(1, 1, 100)
