@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from distill_at_scale.errors import ClusterError
 from distill_at_scale.pipelines.runtime.autoscaler import UNLIMITED, Autoscaler, NodeType, autoscaler
 
@@ -220,15 +222,18 @@ def require(need: Need) -> None:
 
 
 def use_threads(cpus: int) -> None:
-    """Sets the number of torch threads of this process, at most the number of cores.
+    """Sets the number of threads of torch and of the BLAS of NumPy and SciPy in this process, at most its cores.
 
     A Ray node may be given more CPUs than the machine has; threads that wait for one another while they share a core
-    are slower than one alone.
+    are slower than one alone. What is loaded is told, not only what will be: a worker's process runs one task after
+    another, and the last bits of a matrix product depend on the number of threads.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = max(1, min(cpus, cores))
-    # torch reads this when it is imported, which not every process has to do.
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+    # Read by libraries when they are loaded; OpenBLAS prefers its own variable.
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = str(threads)
+    threadpool_limits(threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
 

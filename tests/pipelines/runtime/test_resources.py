@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,3 +127,19 @@ def test_node_types_of_kuberay() -> None:
     )
     assert str(grown([HEAD], scaler)) == "6 nodes of type cpu (8 CPUs) and 2 nodes of type gpu (4 CPUs and 1 GPU)"
     assert grown([HEAD], scaler).nodes[0].memory == 32 * GIB
+
+
+def test_libraries_that_are_loaded_already_are_told_how_many_threads_to_use() -> None:
+    script = """
+import os, sys
+os.sched_getaffinity = lambda pid: set(range(3))  # whatever this machine has
+import scipy.linalg
+from threadpoolctl import threadpool_info
+from distill_at_scale.pipelines.runtime.resources import use_threads
+for threads in (3, 1, 2):
+    use_threads(threads)
+    print({of["num_threads"] for of in threadpool_info() if of["user_api"] == "blas"})
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["{3}", "{1}", "{2}"]
