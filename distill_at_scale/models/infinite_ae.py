@@ -267,7 +267,7 @@ class InfiniteAE(Recommender):
                 ridges.clear()
                 ridges[dtype] = self._ridge(users, dtype, device)
             alpha = ridges[dtype].solve(lam * mean_diagonal)
-            reconstruct = _Reconstruction(users, alpha, lam * mean_diagonal)
+            reconstruct = _Reconstruction(users, train.users, alpha, lam * mean_diagonal)
             return validation_metric(reconstruct, train, heldout, self.config.metric, self.name), alpha
 
         if progress:
@@ -327,15 +327,14 @@ class InfiniteAE(Recommender):
 
 
 class _Reconstruction:
-    """Scores of the train users from α alone: P = K α = X - λ' α. Must be called on consecutive batches."""
+    """Scores of train users from α alone: P = K α = X - λ' α."""
 
-    def __init__(self, users: TrainUsers, alpha: np.ndarray, shift: float) -> None:
-        self._users, self._alpha, self._shift = users, alpha, shift
-        self._position = 0
+    def __init__(self, users: TrainUsers, numbers: np.ndarray, alpha: np.ndarray, shift: float) -> None:
+        """``numbers``, int64 [U], are the ascending user numbers of ``users``."""
+        self._users, self._numbers, self._alpha, self._shift = users, numbers, alpha, shift
 
     def __call__(self, histories: Interactions) -> np.ndarray:
-        rows = slice(self._position, self._position + len(histories))
-        self._position = rows.stop
+        rows = np.searchsorted(self._numbers, histories.users)
         scores = self._users.matrix[rows].toarray()
         scores -= self._shift * self._alpha[rows]
         return scores

@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation import RankingEvaluator
@@ -77,6 +78,9 @@ class Selection(BaseModel):
         )
 
 
+MOST_USERS = 10_000
+"""Users on whom values are compared at most."""
+_STREAM = hashing.stream("selection/validation users")
 LOTTERY = 0.05
 """Doubt above which a selection is called a lottery. `das recommend` allows a small dataset to lose this share, so a
 selection that may lose as much would itself decide whether a dataset keeps enough."""
@@ -151,6 +155,19 @@ def evaluator_of(metric: str, item_weights: np.ndarray, name: str) -> RankingEva
     return RankingEvaluator(item_weights, ks, n_negatives=negatives, name=name, groups=UserGroups(), more=more)
 
 
+def validation_users(train: Interactions, validation: Interactions, most: int = MOST_USERS) -> np.ndarray:
+    """Returns the positions of the users on whom values are compared, int64, ascending.
+
+    These have validation rows and train rows: to a user without a history, as a sample of the log has many, a linear
+    model gives the same scores for every value. Of more than ``most`` a hash draws about ``most``. If no user has both,
+    all are returned.
+    """
+    positions = np.flatnonzero((train.counts > 0) & (validation.counts > 0))
+    if not len(positions):
+        return np.arange(len(train))
+    return positions[hashing.drawn(_STREAM, train.users[positions], most / len(positions))]
+
+
 def validation_metric(
     score: Callable[[Interactions], np.ndarray],
     train: Interactions,
@@ -159,8 +176,20 @@ def validation_metric(
     name: str,
     batch_users: int | None = None,
 ) -> Validated:
-    """Computes ``metric`` of ``score`` on the validation rows, with the train rows as histories."""
+    """Computes ``metric`` of ``score`` on the validation rows of :func:`validation_users`, with their train rows as
+    histories.
+
+    Args:
+        score: Function from histories to scores, float32 [users, n_items].
+        train, validation: Rows of the same users in the same order.
+        metric: Name of the metric.
+        name: Name of the model, for messages.
+        batch_users: Number of users scored at once.
+    """
     evaluator = evaluator_of(metric, inverse_propensities(train.item_counts(), train.n_rows), name)
+    asked = validation_users(train, validation)
+    if len(asked) < len(train):
+        train, validation = train.take(asked, timestamps=False), validation.take(asked, timestamps=False)
     evaluator.add_all(score, train, validation, batch_users=batch_users)
     return Validated.of(evaluator, metric, evaluator.result().metrics[metric])
 

@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 
+from distill_at_scale.data import ragged
+from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.groups import UserGroups, difference_error
 from distill_at_scale.models import MODELS, create_model, load_model
 from distill_at_scale.models.memory import available_memory
-from distill_at_scale.models.selection import Selection, Validated, doubt, select
+from distill_at_scale.models.selection import Selection, Validated, doubt, select, validation_metric, validation_users
 
 
 def valued(metric: float) -> Validated:
@@ -137,3 +140,54 @@ def test_few_users_who_see_no_difference_at_all_and_a_metric_of_zero_are_lotteri
     assert "hr@10 is 0 for every value" in str(record.warning())
     record, _ = select("lam", "auc", (1, 2), lambda value: (Validated(0.5 + value / 10, np.array([5000.0])), None))
     assert not record.lottery
+
+
+def rows_of(counts: list[int], first_user: int = 0) -> Interactions:
+    """As many rows of each user, of items 0, 1, …"""
+    users = np.arange(first_user, first_user + len(counts))
+    items = np.concatenate([np.arange(n) for n in counts]).astype(np.int32)
+    return Interactions(users, ragged.offsets(np.array(counts)), items, 8)
+
+
+def test_values_are_compared_on_users_with_a_history() -> None:
+    train, validation = rows_of([3, 0, 2, 1, 0]), rows_of([1, 1, 0, 2, 0])
+    assert validation_users(train, validation).tolist() == [0, 3]
+    asked: list[int] = []
+
+    def score(histories: Interactions) -> np.ndarray:
+        asked.extend(histories.users.tolist())
+        return np.tile(np.arange(8, dtype=np.float32), (len(histories), 1))
+
+    found = validation_metric(score, train, validation, "ndcg@10", "m")
+    assert (asked, found.n_users) == ([0, 3], 2)
+    # Where nobody has both, what is there decides.
+    assert validation_metric(score, rows_of([0, 3]), rows_of([1, 0]), "ndcg@10", "m").n_users == 1
+
+
+def test_of_many_users_a_hash_draws_some_the_same_in_every_sample() -> None:
+    many = rows_of([1] * 4000)
+    drawn = validation_users(many, many, most=1000)
+    assert 850 < len(drawn) < 1150
+    few = validation_users(many, many, most=500)
+    assert set(few) < set(drawn)
+    assert len(validation_users(many, many)) == 4000
+
+
+def test_a_linear_model_selects_what_it_selects_on_all_users_of_a_sample() -> None:
+    """Users without a history have the same scores for every λ, so that leaving them out moves no choice."""
+    rng = np.random.default_rng(3)
+    taste = rng.random((300, 2)) @ rng.random((2, 40)) + 0.3 * rng.random((300, 40))
+    order = np.argsort(-taste, axis=1)
+    everyone = sp.csr_array(np.zeros((300, 40)))
+    train, validation = everyone.tolil(), everyone.tolil()
+    for user in range(300):
+        validation[user, order[user, 6]] = 1.0
+        if user % 3 == 0:  # The others are outside the sample.
+            train[user, order[user, :6]] = 1.0
+    rows = [Interactions.from_csr(matrix.tocsr()) for matrix in (train, validation)]
+    model = create_model("ease").fit(*rows)
+    narrow = create_model("ease").fit(*(one.take(np.arange(0, 300, 3)) for one in rows))
+    assert model.selection is not None
+    assert narrow.selection is not None
+    assert model.selection.chosen == narrow.selection.chosen
+    assert model.selection.n_users == 100
