@@ -11,6 +11,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.evaluation.metric_names import SelectionMetric
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig, Precision, Recommender
+from distill_at_scale.models.ease_dual import DualEase, TrainRows
 from distill_at_scale.models.linalg import FLOAT32_CONDITION, inverse_in_place
 from distill_at_scale.models.saved import expect_shape
 from distill_at_scale.models.selection import Progress, Validated, select, validation_metric
@@ -40,7 +41,8 @@ class Ease(Recommender):
 
     Practical limits: any number of users, but items × items matrices. With the search for λ, 10,000 items take 1.1 GiB
     in float32 (estimated at 1.9 GiB if float64 may be used) and 100,000 items 112 GiB; time grows with the cube of the
-    items.
+    items. On samples with fewer users than half of the items it grows with items × users² only; see
+    :mod:`.ease_dual`.
     """
 
     name: ClassVar[str] = "ease"
@@ -63,6 +65,10 @@ class Ease(Recommender):
         # An item without train rows has a zero row and column in XᵀX, and hence in B, so only the others are solved
         # for.
         live = np.flatnonzero(train.item_counts() > 0)
+        if TrainRows.suit(train, live):
+            weights = self._fit_few_users(TrainRows(train, live), train, validation, progress)
+            self._item_weights = _spread(weights, live, train.n_items)
+            return
         gram = _item_gram(train, live)
         if self.config.lam is not None:
             self._item_weights = _spread(self._solve(gram, self.config.lam), live, train.n_items)
@@ -78,6 +84,27 @@ class Ease(Recommender):
             "lam", self.config.metric, self.config.grid, try_value, progress=progress
         )
 
+    def _fit_few_users(
+        self, rows: TrainRows, train: Interactions, validation: Interactions | None, progress: Progress | None
+    ) -> np.ndarray:
+        """Returns B of the live items, from a users × users matrix."""
+        # As for XᵀX, which has the same eigenvalues.
+        largest = float(np.abs(rows.kernel).sum(axis=1, dtype=np.float64).max())
+
+        def solved(lam: float) -> DualEase:
+            return DualEase(rows, lam, self._wide(largest / lam), self.name)
+
+        if self.config.lam is not None:
+            return solved(self.config.lam).weights()
+        heldout = self._validation_or_refuse(validation, "lam")
+
+        def try_value(lam: float) -> tuple[Validated, DualEase]:
+            one, metric = solved(lam), self.config.metric
+            return validation_metric(lambda h: rows.of_users(one.scores, h), train, heldout, metric, self.name), one
+
+        self.selection, best = select("lam", self.config.metric, self.config.grid, try_value, progress=progress)
+        return best.weights()
+
     def _fit_rows(self, rows: SyntheticRows, progress: Progress | None) -> None:
         lam = rows.setting(self.name, "lam", self.config.lam)
         # S replaces X, rescaled so that tr SᵀS = tr XᵀX: λ then has the same meaning as on the full data.
@@ -87,15 +114,18 @@ class Ease(Recommender):
     def _solve(self, gram: np.ndarray, lam: float) -> np.ndarray:
         """Returns B, float32 [n_items, n_items]."""
         # The largest eigenvalue is at most the largest row sum; λ bounds the smallest from below.
-        condition = np.abs(gram).sum(axis=1, dtype=np.float64).max() / lam
-        wide = self.config.dtype == "float64" or (self.config.dtype == "auto" and condition > FLOAT32_CONDITION)
-        inverse: np.ndarray = gram.astype(np.float64 if wide else np.float32)
+        condition = float(np.abs(gram).sum(axis=1, dtype=np.float64).max()) / lam
+        inverse: np.ndarray = gram.astype(np.float64 if self._wide(condition) else np.float32)
         diagonal: np.ndarray = inverse.reshape(-1)[:: len(inverse) + 1]  # a view
         np.add(diagonal, lam, out=diagonal)
         inverse_in_place(inverse, self.name)  # P
         np.divide(inverse, np.negative(diagonal), out=inverse)  # B_ij = -P_ij / P_jj
         diagonal[:] = 0.0
         return inverse.astype(np.float32, copy=False)
+
+    def _wide(self, condition: float) -> bool:
+        """Returns whether a matrix needs float64."""
+        return self.config.dtype == "float64" or (self.config.dtype == "auto" and condition > FLOAT32_CONDITION)
 
     def _score(self, histories: Interactions) -> np.ndarray:
         return _linear(histories, self._item_weights)

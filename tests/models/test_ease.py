@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from contract import RecommenderContract, make_rows
 
-from distill_at_scale.models import create_model
+from distill_at_scale.models import create_model, ease_dual
 
 
 class TestEase(RecommenderContract):
@@ -56,3 +56,27 @@ def test_items_without_rows_stay_without_weights() -> None:
     np.fill_diagonal(b, 0.0)
     every = make_rows([[i] for i in range(11)], n_items=11)
     np.testing.assert_allclose(create_model("ease", {"lam": 2.0}).fit(rows).score(every), b, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "auto"])
+def test_few_users_have_the_solution_of_many(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fewer users than items the search runs on a users × users matrix, and must not show it."""
+    rng = np.random.default_rng(4)
+    users = [sorted(rng.choice(90, rng.integers(2, 20), replace=False)) for _ in range(40)]
+    rows = make_rows([[] if k % 5 == 0 else items[:-1] for k, items in enumerate(users)], n_items=100)
+    heldout = make_rows([items[-1:] for items in users], n_items=100)
+    settings = {"dtype": dtype, "grid": (2.0, 5.0, 10.0)}
+    few = create_model("ease", settings).fit(rows, heldout)
+    fixed = create_model("ease", {"dtype": dtype, "lam": 5.0}).fit(rows)
+    monkeypatch.setattr(ease_dual.TrainRows, "suit", lambda *of: False)
+    many = create_model("ease", settings).fit(rows, heldout)
+    every = make_rows([[i] for i in range(100)], n_items=100)
+    np.testing.assert_allclose(few.score(every), many.score(every), atol=2e-6)
+    np.testing.assert_allclose(
+        fixed.score(every), create_model("ease", {"dtype": dtype, "lam": 5.0}).fit(rows).score(every), atol=2e-6
+    )
+    assert few.selection is not None
+    assert many.selection is not None
+    assert few.selection.chosen == many.selection.chosen
+    found = [[point.metric for point in one.selection.points] for one in (few, many)]
+    np.testing.assert_allclose(*found, atol=1e-9)
