@@ -55,6 +55,7 @@ __all__ = [
     "samplers",
     "submit",
     "sweep",
+    "tune",
     "write_report",
 ]
 

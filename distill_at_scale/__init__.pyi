@@ -9,6 +9,7 @@ from distill_at_scale.config import CompareConfig, DistillConfig, DoctorConfig, 
 from distill_at_scale.config.forecast import ForecastConfig
 from distill_at_scale.config.outputs import ExpandConfig, ExportConfig, PredictConfig
 from distill_at_scale.config.submit import SubmitConfig
+from distill_at_scale.config.tune import TuneConfig
 from distill_at_scale.data.dataset import Dataset as Dataset
 from distill_at_scale.distillation.synthetic import SyntheticDataset as SyntheticDataset
 from distill_at_scale.errors import DasError as DasError
@@ -30,6 +31,7 @@ from distill_at_scale.pipelines.sample import Samples
 from distill_at_scale.pipelines.submit import Job
 from distill_at_scale.pipelines.sweeps.forecast_result import ForecastResult
 from distill_at_scale.pipelines.sweeps.sweep_result import SweepResult
+from distill_at_scale.pipelines.sweeps.tune_result import TuneResult
 from distill_at_scale.report.html import write_report as write_report
 from distill_at_scale.methods import DistillerMethod, SamplerMethod
 from distill_at_scale.models.base import Recommender
@@ -825,4 +827,49 @@ def sweep(
 @overload
 def sweep(config: SweepConfig, /, **changes: Any) -> SweepResult: ...
 
-__all__ = ["DasError", "Dataset", "SyntheticDataset", "compare", "connect", "distill", "distillers", "doctor", "evaluate", "expand", "export", "fetch", "fit", "forecast", "genie_train", "inspect", "load_model", "models", "predict", "prepare", "quickstart", "recommend", "sample", "samplers", "submit", "sweep", "write_report"]
+
+@overload
+def tune(
+    data: Address,
+    models: str | Sequence[str] = ['ease', 'svd_ae', 'als'],
+    *,
+    output: Address,
+    search: int = 20,
+    set: dict[str, Any] = {},
+    seed: int = 0,
+    gpu: bool = False,
+    time_budget: str | None = None,
+    overwrite: bool = False,
+    address: str | None = None,
+    wait_for_nodes: str | None = None,
+) -> TuneResult:
+    """Finds the best model and its settings; see :class:`~distill_at_scale.config.TuneConfig`.
+
+    Args:
+        data: Dataset to tune for; its validation rows choose, its test rows only judge the winner and the runner-
+            up.
+        models: Models to choose from, such as ease,mf,sasrec. Default: ['ease', 'svd_ae', 'als'].
+        output: Folder or storage URI for the winner, the result, the samples and the logs.
+        search: Number of settings to try of each model. Half are spread over the search space; Optuna (extra
+            "search") proposes the others by the results of these, and without it they are spread too. Default:
+            20.
+        set: Settings of models that are not searched, such as mf.epochs=5; `das settings MODEL` lists them.
+            Default: {}.
+        seed: Random seed of the samples and of the settings. Default: 0.
+        gpu: Use one GPU of the cluster for each model trained by gradients. Default: False.
+        time_budget: Stop after this long, such as 90s, 30m or 2h. Finished work is kept; run the same command
+            again to continue. Default: None.
+        overwrite: Replace a search that already exists at --output. Default: False.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
+            is connected to, else a local Ray on this machine.
+        wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
+            up. Default: as long as it takes.
+
+    Raises:
+        SettingError: A model or setting is unknown.
+        DasError: No dataset, no validation or test rows, or an output that holds something else.
+    """
+@overload
+def tune(config: TuneConfig, /, **changes: Any) -> TuneResult: ...
+
+__all__ = ["DasError", "Dataset", "SyntheticDataset", "compare", "connect", "distill", "distillers", "doctor", "evaluate", "expand", "export", "fetch", "fit", "forecast", "genie_train", "inspect", "load_model", "models", "predict", "prepare", "quickstart", "recommend", "sample", "samplers", "submit", "sweep", "tune", "write_report"]

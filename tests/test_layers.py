@@ -142,6 +142,7 @@ VERBS = {
     "settings",
     "submit",
     "sweep",
+    "tune",
 }
 
 SOURCES = sorted((REPOSITORY / PACKAGE).rglob("*.py"))

@@ -75,6 +75,7 @@ VERBS = {
     "compare": Verb(config.CompareConfig, _report("show_comparison"), keep=_report("keep_comparison")),
     "sweep": Verb(config.SweepConfig, _report("show_sweep")),
     "forecast": Verb(config.ForecastConfig, _report("show_forecast"), keep=_report("keep_forecast")),
+    "tune": Verb(config.TuneConfig, _report("show_tuned"), keep=_report("keep_tuned")),
     "report": Verb(config.ReportConfig, _report("show_report"), keep=_report("keep_report")),
     "recommend": Verb(config.RecommendConfig, _report("show_recommendation")),
     "genie train": Verb(config.GenieTrainConfig, _report("show_genie"), home="genie:genie_train"),

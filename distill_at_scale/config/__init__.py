@@ -16,6 +16,7 @@ from distill_at_scale.config.outputs import ExpandConfig as ExpandConfig
 from distill_at_scale.config.outputs import ExportConfig as ExportConfig
 from distill_at_scale.config.outputs import PredictConfig as PredictConfig
 from distill_at_scale.config.submit import SubmitConfig as SubmitConfig
+from distill_at_scale.config.tune import TuneConfig as TuneConfig
 from distill_at_scale.config.values import (
     KS,
     AtCommas,

@@ -20,6 +20,7 @@ from distill_at_scale.report.quickstart import keep_quickstart, show_quickstart
 from distill_at_scale.report.recommendation import show_genie, show_recommendation
 from distill_at_scale.report.settings import show_settings
 from distill_at_scale.report.sweeps import show_sweep
+from distill_at_scale.report.tuned import keep_tuned, show_tuned
 
 __all__ = [
     "checks_json",
@@ -31,6 +32,7 @@ __all__ = [
     "keep_forecast",
     "keep_quickstart",
     "keep_report",
+    "keep_tuned",
     "show_checks",
     "show_comparison",
     "show_dataset",
@@ -51,5 +53,6 @@ __all__ = [
     "show_samples",
     "show_settings",
     "show_sweep",
+    "show_tuned",
     "write_report",
 ]

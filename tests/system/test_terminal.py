@@ -65,6 +65,10 @@ def lines_of_every_verb(folder: Path, output: Path) -> list[list[str]]:
             *("forecast", "--data", data, "--models", "popularity,ease", "--up-to", "0.5", "--rungs", "3"),
             *("--output", f"{output}/forecast"),
         ],
+        [
+            *("tune", "--data", data, "--models", "popularity,svd_ae", "--search", "3"),
+            *("--output", f"{output}/tuned"),
+        ],
         ["expand", "--data", data, "--by", "2x2", "--output", f"{output}/larger"],
         ["compare", "--data", data, "--samples", sample, "--models", "popularity,ease", "--output", f"{output}/both"],
         [

@@ -25,6 +25,7 @@ from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import DasError, rebuilt
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.evaluation.retention import PRIMARY
+from distill_at_scale.evaluation.user_sample import UserSample
 from distill_at_scale.models import find_model
 from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines.evaluate import evaluate, measure, weights
@@ -51,6 +52,8 @@ class Trained(BaseModel):
     """Ranking metrics over resampled users, if requested; the resamples are the same for all models."""
     fit_wall_s: float
     fit_cpu_s: float
+    measure_cpu_s: float | None = None
+    """CPU-seconds of the evaluation; None in records of earlier releases."""
     lottery: str | None = None
     """Warning if the selection on validation rows is unreliable, as a sentence."""
 
@@ -68,6 +71,8 @@ class EvaluationTask:
         split: Split of the evaluation.
         seed: Seed of the negatives of auc, and of the resampled users.
         resample: Whether to evaluate over resampled users too.
+        users: About how many users, drawn at random, to evaluate on; 0 for all.
+        model_at: Folder to save the fitted model to, or "".
     """
 
     model: str
@@ -80,6 +85,8 @@ class EvaluationTask:
     seed: int
     settings: Mapping[str, Any] = field(default_factory=dict)
     resample: bool = False
+    users: int = 0
+    model_at: str = ""
 
     @staticmethod
     def of(
@@ -94,6 +101,8 @@ class EvaluationTask:
         resample: bool = False,
         settings: Mapping[str, Any] | None = None,
         metric: str = PRIMARY,
+        users: int = 0,
+        models_at: str = "",
     ) -> EvaluationTask:
         """Creates an evaluation with its record under ``output``.
 
@@ -102,6 +111,8 @@ class EvaluationTask:
                 ignore it.
             settings: Settings of the model; they may include its seed.
             metric: Metric of the model's selection on validation rows, unless its settings name one.
+            users: As the attribute.
+            models_at: Folder for the fitted model, which gets the name of the record; "" if it is not kept.
         """
         settings = dict(settings or {})
         chooses = find_model(model).Config.model_fields.get("metric")
@@ -114,9 +125,24 @@ class EvaluationTask:
         name = f"{file_name(model)}-{split}-{seed}"
         if settings:
             name += "-" + hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:6]
-        record = storage.join(output, RECORDS, label, f"{name}.json")
-        whole = full.manifest.fingerprint
-        return EvaluationTask(model, data, fingerprint, full.uri, whole, record, split, seed, settings, resample)
+        if 0 < users < full.n_users:
+            name += f"-of-{users}"
+        else:
+            users = 0
+        return EvaluationTask(
+            model=model,
+            data=data,
+            fingerprint=fingerprint,
+            full=full.uri,
+            full_fingerprint=full.manifest.fingerprint,
+            record=storage.join(output, RECORDS, label, f"{name}.json"),
+            split=split,
+            seed=seed,
+            settings=settings,
+            resample=resample,
+            users=users,
+            model_at=storage.join(models_at, name) if models_at else "",
+        )
 
     @property
     def key(self) -> dict[str, Any]:
@@ -213,10 +239,13 @@ def train_here(pair: EvaluationTask) -> None:
     except DasError as error:
         raise rebuilt(type(error).__name__, f"{pair.model} on {storage.redact(pair.data)}: {error}") from None
     wall_s, cpu_s = time.monotonic() - start, time.process_time() - cpu
+    if pair.model_at:
+        model.save(pair.model_at)
     full = Dataset.open(pair.full)
     bootstrap = UserBootstrap(pair.seed) if pair.resample else None
-    shards = range(len(full.shards))
-    measured = measure(full, shards, model, weights(pair.full), pair.split, KS, pair.seed, bootstrap)
+    sample = UserSample(pair.users / full.n_users, pair.seed) if pair.users else None
+    shards, cpu = range(len(full.shards)), time.process_time()
+    measured = measure(full, shards, model, weights(pair.full), pair.split, KS, pair.seed, bootstrap, sample)
     averages = measured.result()
     errors = {name: None if isnan(value) else value for name, value in averages.standard_errors.items()}
     pair.write(
@@ -226,17 +255,24 @@ def train_here(pair: EvaluationTask) -> None:
             resampled=None if bootstrap is None else bootstrap.rounded_means(),
             fit_wall_s=round(wall_s, 3),
             fit_cpu_s=round(cpu_s, 3),
+            measure_cpu_s=round(time.process_time() - cpu, 3),
             lottery=model.selection.warning() if model.selection is not None else None,
         )
     )
 
 
 def train_apart(pair: EvaluationTask, gpu: bool = False) -> None:
-    """Fits and evaluates with all of the cluster's resources for one fit, with a GPU if ``gpu``; the model is not
-    kept."""
-    folder = pair.record.removesuffix(".json")
+    """Fits and evaluates with all of the cluster's resources for one fit, with a GPU if ``gpu``."""
+    folder = pair.model_at or pair.record.removesuffix(".json")
     fitted = fit(data=pair.data, model=pair.model, set=dict(pair.settings), output=folder, overwrite=True, gpu=gpu)
-    measured = evaluate(data=pair.full, model=folder, split=pair.split, seed=pair.seed, resample=pair.resample)
+    measured = evaluate(
+        data=pair.full,
+        model=folder,
+        split=pair.split,
+        seed=pair.seed,
+        resample=pair.resample,
+        users=pair.users or None,
+    )
     pair.write(
         Trained(
             metrics=measured.metrics,
@@ -244,7 +280,9 @@ def train_apart(pair: EvaluationTask, gpu: bool = False) -> None:
             resampled=measured.resampled,
             fit_wall_s=fitted.wall_s,
             fit_cpu_s=fitted.cpu_s,
+            measure_cpu_s=measured.cpu_s,
             lottery=next(iter(fitted.notes), None),
         )
     )
-    storage.remove(folder)
+    if not pair.model_at:
+        storage.remove(folder)

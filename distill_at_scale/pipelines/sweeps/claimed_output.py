@@ -1,0 +1,52 @@
+"""The folder that a search writes to: it is empty, or holds an earlier search on the same dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from distill_at_scale.data import recorded, storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.errors import DamagedFileError, OutputExistsError
+from distill_at_scale.pipelines.runtime import output_folder
+
+
+def claim(output: str, name: str, fix: str, what: str, dataset: Dataset, ours: Sequence[str], overwrite: bool) -> None:
+    """Checks that a folder may be written to, and clears it if it is to be replaced.
+
+    Args:
+        output: Folder, normalised.
+        name: Its file that describes the run, with the dataset's fingerprint.
+        fix: Remedy for damage of this file, as the end of a sentence.
+        what: What the folder holds, such as "a search".
+        dataset: Dataset of the run.
+        ours: Files and folders that such a run writes.
+        overwrite: Whether to remove them first.
+
+    Raises:
+        OutputExistsError: The folder holds other files, or a run on another dataset.
+        SettingError: The folder and the dataset lie in one another.
+    """
+    output_folder.check_apart(output, dataset.uri)
+    where, file = storage.redact(output), storage.join(output, name)
+    storage.check_writable(file)
+    try:
+        found: dict[str, Any] = recorded.read_json(file, fix)
+    except FileNotFoundError:
+        other = next(iter(storage.list_files(output)), None)
+        if other is not None:
+            raise OutputExistsError(
+                f"{where} holds other files ({storage.redact(other.uri)}); choose an empty --output."
+            ) from None
+        return
+    except DamagedFileError:
+        # The trials' records tell their datasets, and are checked as they are read.
+        found = {"data": {"fingerprint": dataset.manifest.fingerprint}}
+    if overwrite:
+        for part in (*ours, name):
+            storage.remove(storage.join(output, part))
+    elif found["data"]["fingerprint"] != dataset.manifest.fingerprint:
+        raise OutputExistsError(
+            f"{where} holds {what} on another dataset ({found['data']['uri']}); choose another --output, or replace it "
+            "with --overwrite."
+        )
