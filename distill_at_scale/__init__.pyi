@@ -552,6 +552,8 @@ def prepare(
     id_type: Literal['auto', 'int', 'string'] = 'auto',
     time_unit: Literal['auto', 's', 'ms', 'us', 'ns', 'days', 'excel', 'ticks', 'iso'] = 'auto',
     time_format: str | None = None,
+    append: str | None = None,
+    keep_numbering: bool = False,
     split: str = 'leave_2',
     validation_share: float = 0.1,
     test_share: float = 0.1,
@@ -603,6 +605,11 @@ def prepare(
             to 2035. Default: 'auto'.
         time_format: Format of timestamps that are neither numbers nor ISO 8601, as for strptime: %d/%m/%Y %H:%M
             Default: None.
+        append: Dataset to append the input to: the result at --output is the same as if all files had been
+            prepared at once, with the settings of that dataset, whose files are only read; those of its log are
+            not read again. Default: None.
+        keep_numbering: With --append: users and items keep their numbers in that dataset, and new ones follow.
+            Default: False.
         split: Rule that divides rows into train, validation and test: leave_2 (each user's last row by time is
             test, the one before it validation), 20_percent_hist (each user's rows, shuffled, 80/10/10), temporal
             (at two points in time, the same for all users), column (by the log's own split column). Default:

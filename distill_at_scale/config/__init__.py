@@ -54,6 +54,11 @@ class PrepareConfig(LogOptions, ClusterConfig):
 
     output: str
     """Folder or storage URI of the new dataset."""
+    append: str | None = None
+    """Dataset to append the input to: the result at --output is the same as if all files had been prepared at once,
+    with the settings of that dataset, whose files are only read; those of its log are not read again."""
+    keep_numbering: bool = False
+    """With --append: users and items keep their numbers in that dataset, and new ones follow."""
     split: SplitRule = "leave_2"
     """Rule that divides rows into train, validation and test: leave_2 (each user's last row by time is test, the one
     before it validation), 20_percent_hist (each user's rows, shuffled, 80/10/10), temporal (at two points in time, the
@@ -80,6 +85,12 @@ class PrepareConfig(LogOptions, ClusterConfig):
     """Replace a dataset that already exists at --output."""
 
     _columns_at_commas = field_validator("columns", mode="before")(at_commas)
+
+    @model_validator(mode="after")
+    def _numbering_is_of_a_dataset(self) -> PrepareConfig:
+        if self.keep_numbering and self.append is None:
+            raise ValueError("'keep_numbering' needs 'append': the dataset whose numbers are kept")
+        return self
 
     @model_validator(mode="after")
     def _shares_leave_train_rows(self) -> PrepareConfig:

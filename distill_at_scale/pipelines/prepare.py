@@ -12,16 +12,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+
+import polars as pl
 
 from distill_at_scale.config import PrepareConfig
-from distill_at_scale.data import storage
+from distill_at_scale.data import log_record, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import restartable, shards
-from distill_at_scale.data.preparation.shards import WrittenItems, WrittenShard
+from distill_at_scale.data.preparation.earlier import part_of
+from distill_at_scale.data.preparation.shards import ShardPart, WrittenItems, WrittenShard
 from distill_at_scale.data.readers import plan_log
 from distill_at_scale.errors import DasError
-from distill_at_scale.pipelines.preparing.dataset_manifest import Prepared, manifest_of
+from distill_at_scale.pipelines.preparing.dataset_manifest import Prepared, log_record_of, manifest_of, reading_of
+from distill_at_scale.pipelines.preparing.earlier_log import EarlierLog
 from distill_at_scale.pipelines.preparing.job import PrepareJob
 from distill_at_scale.pipelines.preparing.read_log import Vocabulary, collect_item_ids, read_log, sort_by_user
 from distill_at_scale.pipelines.preparing.split_times import choose_split
@@ -48,47 +52,89 @@ def prepare_parts(config: PrepareConfig, origin: str) -> Dataset:
 
 def _run(job: PrepareJob) -> Dataset:
     job.check_places()
-    schema, pieces, estimate = plan_log(job.config, want_split=job.rule.in_log)
+    config = job.config
+    if job.earlier is not None:
+        config = config.model_copy(update={"input": job.earlier.new_inputs(config.input)})
+    schema, pieces, estimate = plan_log(config, want_split=job.rule.in_log)
+    if job.earlier is not None:
+        schema = job.earlier.fitted(schema)
     job.check_columns(schema)
     if not pieces:
         raise DasError(f"no rows in the input ({job.inputs}).")
     if not job.begin(schema, pieces):
         with session.ensure(job.config.address):
             read = read_log(job, schema, pieces, estimate)
-            n_shards = job.n_shards(sum(one.good for one in read))
+            n_shards = job.n_shards(job.earlier_reading.good + sum(one.good for one in read))
             vocabulary = collect_item_ids(job, read)
             sorted_ = sort_by_user(job, n_shards, job.n_dealt(estimate), read, vocabulary, schema.positions)
             survivors = find_survivors(job, n_shards, vocabulary)
             check_left(job, read, sorted_, survivors)
             split = choose_split(job, n_shards, survivors)
-            written = _write_shards(job, n_shards, survivors, split)
+            written = _write_shards(job, n_shards, vocabulary, survivors, split)
             _check_train_rows(job, written)
             items = _write_items(job, written, vocabulary, survivors)
-        manifest = manifest_of(job, schema, estimate, Prepared(read, sorted_, written, items, split))
+            _copy_quarantine(job)
+        prepared = Prepared(read, sorted_, written, items, split, n_shards)
+        reading = reading_of(job, schema, estimate, pieces, prepared)
+        manifest = manifest_of(job, schema, reading, prepared)
+        log = log_record_of(manifest, schema, reading, prepared)
         job.record.write(job.output)
-        output_folder.remove_strays(job.output, manifest)
+        log.write(job.output)
+        output_folder.remove_strays(job.output, manifest, [log_record.NAME, *(one.file.path for one in log.rest)])
         manifest.write(job.output)
     output_folder.remove_work(job.output)
     return Dataset.open(job.output)
 
 
-@dataclass(frozen=True)
-class _Shard:
-    bucket: int
-    first_user: int
-
-
 def _write_shards(
-    job: PrepareJob, n_shards: int, survivors: Survivors, split: shards.SplitChoice
+    job: PrepareJob, n_shards: int, vocabulary: Vocabulary, survivors: Survivors, split: shards.SplitChoice
 ) -> list[WrittenShard]:
     output, work, min_user = job.output, job.work, job.config.min_user
 
-    def build(shard: _Shard, numbering: shards.Numbering) -> WrittenShard:
-        return shards.build_shard(output, work, shard.bucket, numbering, shard.first_user, split, min_user)
+    def build(part: ShardPart, numbering: shards.Numbering, item_ids: pl.Series) -> WrittenShard:
+        return shards.build_shard(output, work, part, numbering, item_ids, split, min_user)
 
-    first = itertools.accumulate(survivors.users, initial=0)
-    items = [_Shard(bucket, first_user) for bucket, first_user in zip(range(n_shards), first)]
-    return run_stage(job.record, "number, split, write", build, items, [survivors.numbering])
+    if job.earlier is not None and job.earlier.keeps_numbers:
+        parts = _parts_after(job, job.earlier, n_shards, survivors, split)
+    else:
+        first = itertools.accumulate(survivors.users, initial=0)
+        parts = [ShardPart(bucket, bucket, first_user) for bucket, first_user in zip(range(n_shards), first)]
+    return run_stage(job.record, "number, split, write", build, parts, [survivors.numbering, vocabulary.ids])
+
+
+def _parts_after(
+    job: PrepareJob, earlier: EarlierLog, n_shards: int, survivors: Survivors, split: shards.SplitChoice
+) -> list[ShardPart]:
+    """The shards of an earlier dataset, whose users keep their numbers, and one more for each bucket's new users."""
+    work, min_user, uri = job.work, job.config.min_user, earlier.dataset.uri
+    known = [
+        ShardPart(one.bucket, part_of(one.record), one.record.first_user, one.record, earlier=uri)
+        for one in earlier.shards()
+    ]
+    after = -(-(max(part.part for part in known) + 1) // n_shards) * n_shards
+    new = [
+        ShardPart(bucket, after + bucket, 0, others=earlier.shards_of(bucket), earlier=uri)
+        for bucket in range(n_shards)
+    ]
+
+    def count(part: ShardPart, numbering: shards.Numbering) -> int:
+        return shards.count_new_users(work, part, numbering, min_user, split.rule)
+
+    counts = run_stage(job.record, "count new users", count, new, [survivors.numbering])
+    first = itertools.accumulate(counts, initial=earlier.dataset.n_users)
+    return known + [replace(part, first_user=first_user) for part, first_user in zip(new, first)]
+
+
+def _copy_quarantine(job: PrepareJob) -> None:
+    """Copies the bad rows of an earlier dataset's log."""
+    if job.earlier is None:
+        return
+    output, uri = job.output, job.earlier.dataset.uri
+
+    def copy(path: str) -> None:
+        storage.write_bytes(storage.join(output, path), storage.read_bytes(storage.join(uri, path)))
+
+    run_stage(job.record, "copy quarantine", copy, job.earlier_reading.quarantine, shown=False, light=True)
 
 
 def _check_train_rows(job: PrepareJob, written: Sequence[WrittenShard]) -> None:
@@ -108,7 +154,7 @@ def _write_items(
         job.record,
         "count items",
         restartable.sum_counts,
-        [restartable.part(folder, k, ".counts.arrow") for k, one in enumerate(written) if one.shard],
+        [restartable.part(folder, part_of(one.shard), ".counts.arrow") for one in written if one.shard],
         lambda level, k: storage.join(folder, f"sum-{level}-{k:05d}.arrow"),
     )
     items: WrittenItems = compute(shards.write_items, job.output, vocabulary.ids, survivors.numbering, total)

@@ -13,7 +13,7 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.columns import TRAIN, Columns
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import ShardRecord
-from distill_at_scale.data.preparation import restartable, shards
+from distill_at_scale.data.preparation import parquet, restartable
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.samplers.scores import Threshold, read_scores
@@ -72,8 +72,8 @@ def write_subsets(
         restartable.write_counts(counts_uri(work, k, shard), np.bincount(item.take(chosen), minlength=dataset.n_items))
         written.append(
             ShardRecord(
-                data=shards.write_parquet(output, record.data.path, kept),
-                users=shards.write_parquet(output, record.users.path, counted),
+                data=parquet.write_parquet(output, record.data.path, kept),
+                users=parquet.write_parquet(output, record.users.path, counted),
                 first_user=record.first_user,
                 n_users=record.n_users,
                 rows=len(rows),
@@ -95,5 +95,5 @@ def write_items(dataset: Dataset, counts: Sequence[str], output: str) -> Sampled
     for uri in counts:
         restartable.add_counts(uri, total)
     items = dataset.items().with_columns(pl.Series(Columns.TRAIN_COUNT, total))
-    file = shards.write_parquet(output, dataset.manifest.items.path, restartable.to_table(items))
+    file = parquet.write_parquet(output, dataset.manifest.items.path, restartable.to_table(items))
     return SampledItems(file, int((total > 0).sum()))

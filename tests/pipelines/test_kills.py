@@ -16,6 +16,7 @@ from prepare_kit import checksums, inline_prepare, paths_below, random_rows, wri
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.log_record import read_log_record
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.runtime import output_folder
 
@@ -94,7 +95,8 @@ def records(output: Path) -> dict[str, tuple[int, int]]:
 
 def expected_paths(dataset: Dataset) -> set[str]:
     m = dataset.manifest
-    files = {"manifest.json", "run.json", m.items.path, *m.quarantine.files}
+    files = {"manifest.json", "run.json", "log.json", m.items.path, *m.quarantine.files}
+    files |= {rest.file.path for rest in read_log_record(dataset.uri, m.fingerprint).rest}
     files |= {file.path for shard in m.shards for file in (shard.data, shard.users)}
     return files | {path.split("/")[0] for path in files}
 

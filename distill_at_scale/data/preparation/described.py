@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
+from distill_at_scale.data.log_record import Reading
 from distill_at_scale.data.noticed import Notice
-from distill_at_scale.data.preparation.fragments import FragmentRecord
-from distill_at_scale.data.readers import LogEstimate, LogSchema
+from distill_at_scale.data.readers import LogSchema
 
 
 def time_unit(schema: LogSchema) -> str | None:
@@ -18,12 +18,11 @@ def time_unit(schema: LogSchema) -> str | None:
     return schema.time_unit if schema.has_timestamp else None
 
 
-def times(schema: LogSchema, estimate: LogEstimate, read: Sequence[FragmentRecord]) -> dict[str, str]:
+def times(schema: LogSchema, reading: Reading) -> dict[str, str]:
     """Returns the first and last time of the log's good rows as ISO 8601; empty for positions or without times."""
-    bounds = [time for r in read for time in r.times]
-    if not bounds or all(way.format == "sequences" for way in estimate.read_as):
+    if not reading.times or all(way.format == "sequences" for way in reading.read_as):
         return {}
-    first, last = (str(np.datetime64(time // 1_000_000_000, "s")) + "Z" for time in (min(bounds), max(bounds)))
+    first, last = (str(np.datetime64(time // 1_000_000_000, "s")) + "Z" for time in reading.times)
     written = {"time_format": schema.time_format} if schema.time_format else {}
     return {**written, "first_time": first, "last_time": last}
 

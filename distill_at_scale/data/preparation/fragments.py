@@ -51,9 +51,11 @@ class FragmentRecord(PartRecord):
 
 
 def partition(
-    output: str, work: str, index: int, fragment: Fragment, schema: LogSchema, n_buckets: int
+    output: str, work: str, index: int, fragment: Fragment, schema: LogSchema, n_buckets: int, before: int = 0
 ) -> FragmentRecord:
     """Reads fragment ``index`` and writes its good rows by bucket, its item ids, and its bad rows.
+
+    ``before`` fragments were read for an earlier dataset, whose files of bad rows come first.
 
     The rows are written as one file of chunks: ``n_buckets`` chunks per batch of the fragment (also empty ones), so
     that bucket b consists of the chunks b, n_buckets + b, 2 n_buckets + b …
@@ -62,12 +64,12 @@ def partition(
     return restartable.once(
         restartable.part(folder, index, ".json"),
         FragmentRecord,
-        lambda: _partition(output, folder, index, fragment, schema, n_buckets),
+        lambda: _partition(output, folder, index, fragment, schema, n_buckets, before),
     )
 
 
 def _partition(
-    output: str, folder: str, index: int, fragment: Fragment, schema: LogSchema, n_buckets: int
+    output: str, folder: str, index: int, fragment: Fragment, schema: LogSchema, n_buckets: int, before: int
 ) -> FragmentRecord:
     rows = good = 0
     left_out: Counter[str] = Counter()
@@ -76,7 +78,7 @@ def _partition(
     noticed: list[Notice] = []
     times: list[int] = []
     item_ids: list[pl.Series] = []
-    quarantine = restartable.part(QUARANTINE, index, ".parquet")
+    quarantine = restartable.part(QUARANTINE, before + index, ".parquet")
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(storage.open_output(restartable.part(folder, index, _SUFFIX)))
         writer = ChunkWriter(file)

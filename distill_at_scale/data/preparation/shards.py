@@ -8,16 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from distill_at_scale.data import hashing, ragged, recorded, splits, storage
 from distill_at_scale.data.columns import SPLITS, Columns, SplitRule
 from distill_at_scale.data.dataset import SHARD_SCHEMA
-from distill_at_scale.data.manifest import ShardRecord
+from distill_at_scale.data.log_record import RestFile
+from distill_at_scale.data.manifest import FIX, ShardRecord
 from distill_at_scale.data.preparation import quantiles, restartable
 from distill_at_scale.data.preparation.buckets import read_columns, read_user_ids
 from distill_at_scale.data.preparation.kcore import Alive, alive_in_bucket
+from distill_at_scale.data.preparation.parquet import write_parquet
 from distill_at_scale.data.preparation.part_record import PartRecord
+from distill_at_scale.data.preparation.rest import write_rest
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.registry import SPLIT_RULES
 
@@ -34,16 +36,31 @@ class Numbering:
         filters: Whether items need more than one row. If not, items that do not survive have merely lost their users,
             and no row is lost because of them.
         item_hash: uint64 [vocabulary], for split rules that shuffle (None for others).
+        given: int32 [vocabulary], numbers that items keep, also those that do not survive; −1: none. Others follow.
     """
 
     alive: np.ndarray
     filters: bool
     item_hash: np.ndarray | None
+    given: np.ndarray | None = None
 
     @property
     def item(self) -> np.ndarray:
         """Number of each surviving item, int32 [vocabulary]."""
-        return (np.cumsum(self.alive) - 1).astype(np.int32)
+        if self.given is None:
+            return (np.cumsum(self.alive) - 1).astype(np.int32)
+        number, new = self.given.copy(), self.alive & (self.given < 0)
+        number[new] = int(self.given.max(initial=-1)) + np.arange(1, int(new.sum()) + 1)
+        return number
+
+    @property
+    def numbered(self) -> np.ndarray:
+        """Position in the vocabulary of each item number, int64 [items]."""
+        if self.given is None:
+            return np.flatnonzero(self.alive)
+        number = self.item
+        chosen = np.flatnonzero(self.alive | (self.given >= 0))
+        return chosen[np.argsort(number[chosen])]
 
 
 @dataclass(frozen=True)
@@ -57,11 +74,34 @@ class SplitChoice:
 
 
 @dataclass(frozen=True)
+class ShardPart:
+    """Users of a bucket that make a shard.
+
+    Attributes:
+        bucket: Number of the bucket.
+        part: Number of the shard's files.
+        first_user: Number of its first user.
+        known: Shard of an earlier dataset whose users these are, also those without rows; None: all other users.
+        others: Shards of the earlier dataset whose users belong to this bucket.
+        earlier: Address of the earlier dataset.
+    """
+
+    bucket: int
+    part: int
+    first_user: int
+    known: ShardRecord | None = None
+    others: tuple[ShardRecord, ...] = ()
+    earlier: str = ""
+
+
+@dataclass(frozen=True)
 class WrittenShard(PartRecord):
-    """A bucket whose surviving rows were written."""
+    """A shard that was written."""
 
     shard: ShardRecord | None
     """None if no user is left."""
+    rest: RestFile | None
+    """Rows of the bucket that no shard holds."""
     lost: dict[str, int]
     """Number of rows lost to min_item, min_user and short_history."""
     tied: dict[str, int]
@@ -102,49 +142,86 @@ def times_histogram(
 def build_shard(
     output: str,
     work: str,
-    bucket: int,
+    part: ShardPart,
     numbering: Numbering,
-    first_user: int,
+    item_ids: pl.Series,
     split: SplitChoice,
     min_user: int,
 ) -> WrittenShard:
-    """Writes shard ``bucket`` and its users, and the train rows of each item to ``work``."""
+    """Writes a shard and its users, and the train rows of each item to ``work``; the rest of a bucket, but once."""
     folder = storage.join(work, FOLDER)
 
     def build() -> WrittenShard:
-        raw, alive = _survivors(work, bucket, numbering, min_user, SPLIT_RULES.find(split.rule).shortest)
-        if not alive.users.any():
-            return WrittenShard(shard=None, lost=alive.lost, tied={})
-        ids = read_user_ids(work, bucket).filter(pl.Series(alive.users))
-        return _write(output, folder, bucket, raw, alive, ids, numbering, first_user, split)
+        raw, alive = _survivors(work, part.bucket, numbering, min_user, SPLIT_RULES.find(split.rule).shortest)
+        rest = None if part.known else write_rest(output, work, part.bucket, raw, alive, item_ids)
+        lost = {} if part.known else alive.lost
+        ids, rank = _users(work, part, alive)
+        if not len(ids):
+            return WrittenShard(shard=None, rest=rest, lost=lost, tied={})
+        keep = np.flatnonzero(alive.rows & (rank[raw[Columns.USER].to_numpy()] >= 0))
+        record, tied = _write(output, folder, part, raw, keep, rank, ids, numbering, split)
+        return WrittenShard(shard=record, rest=rest, lost=lost, tied=tied)
 
-    return restartable.once(restartable.part(folder, bucket, ".json"), WrittenShard, build)
+    return restartable.once(restartable.part(folder, part.part, ".json"), WrittenShard, build)
+
+
+def count_new_users(work: str, part: ShardPart, numbering: Numbering, min_user: int, rule: SplitRule) -> int:
+    """Number of surviving users of a bucket that no shard of the earlier dataset has."""
+    _, alive = _survivors(work, part.bucket, numbering, min_user, SPLIT_RULES.find(rule).shortest)
+    return len(_users(work, part, alive)[0])
+
+
+def _users(work: str, part: ShardPart, alive: Alive) -> tuple[pl.Series, np.ndarray]:
+    """The ids of a shard's users, in order, and the rank of each user of the bucket among them, −1 for others."""
+    if part.known is not None:
+        ids = read_known_users(part.earlier, part.known)
+        if not len(alive.users):
+            return ids, np.zeros(0, dtype=np.int64)
+        ranks = pl.DataFrame({"id": ids, "rank": np.arange(len(ids))})
+        found = pl.DataFrame({"id": read_user_ids(work, part.bucket)}).join(
+            ranks, on="id", how="left", maintain_order="left"
+        )
+        return ids, found["rank"].fill_null(-1).to_numpy()
+    chosen = alive.users
+    if not chosen.any():
+        return pl.Series(Columns.USER_ID, [], dtype=pl.Int64), np.full(len(chosen), -1)
+    bucket_ids = read_user_ids(work, part.bucket)
+    for other in part.others:
+        chosen = chosen & ~bucket_ids.is_in(read_known_users(part.earlier, other).implode()).to_numpy()
+    return bucket_ids.filter(pl.Series(chosen)), np.where(chosen, np.cumsum(chosen) - 1, -1)
+
+
+def read_known_users(uri: str, shard: ShardRecord) -> pl.Series:
+    """Ids of a shard's users in the order of their numbers."""
+    table = recorded.read_parquet(uri, shard.users, FIX, [Columns.USER_ID], shard.n_users)
+    return pl.DataFrame(pl.from_arrow(table))[Columns.USER_ID]
 
 
 def _write(
     output: str,
     folder: str,
-    bucket: int,
+    part: ShardPart,
     raw: pa.Table,
-    alive: Alive,
+    keep: np.ndarray,
+    rank_of_user: np.ndarray,
     ids: pl.Series,
     numbering: Numbering,
-    first_user: int,
     split: SplitChoice,
-) -> WrittenShard:
-    keep = np.flatnonzero(alive.rows)
-
+) -> tuple[ShardRecord, dict[str, int]]:
     def column(name: str) -> np.ndarray:
         return raw[name].to_numpy()[keep]
 
-    n_users, n_items, rows = len(ids), int(numbering.alive.sum()), len(keep)
-    rank = (np.cumsum(alive.users) - 1)[column(Columns.USER)]
+    n_users, rows, first_user = len(ids), len(keep), part.first_user
+    rank = rank_of_user[column(Columns.USER)]
     item = column(Columns.ITEM)
-    offsets = ragged.offsets(np.bincount(rank, minlength=n_users))
+    # Rules know no users without rows, as those are that only keep their number.
+    counts = np.bincount(rank, minlength=n_users)
+    offsets = ragged.offsets(counts[counts > 0])
     rule: splits.Split = SPLIT_RULES.find(split.rule)
-    code = rule.assign(_Rows(offsets, column, ids, item, numbering, split))
+    code = rule.assign(_Rows(offsets, column, ids.filter(pl.Series(counts > 0)), item, numbering, split))
     tied = splits.tied(offsets, column(Columns.TIMESTAMP), code) if rule.by_order else {}
-    item = numbering.item[item]
+    number = numbering.item
+    item = number[item]
     names = raw.column_names
     shard = pa.table(
         [
@@ -165,18 +242,18 @@ def _write(
         }
     )
     restartable.write_counts(
-        restartable.part(folder, bucket, ".counts.arrow"),
-        np.bincount(item[code == SPLITS["train"]], minlength=n_items),
+        restartable.part(folder, part.part, ".counts.arrow"),
+        np.bincount(item[code == SPLITS["train"]], minlength=int(number.max()) + 1),
     )
     record = ShardRecord(
-        data=write_parquet(output, restartable.part(FOLDER, bucket, ".parquet"), shard),
-        users=write_parquet(output, restartable.part(USERS, bucket, ".parquet"), users),
+        data=write_parquet(output, restartable.part(FOLDER, part.part, ".parquet"), shard),
+        users=write_parquet(output, restartable.part(USERS, part.part, ".parquet"), users),
         first_user=first_user,
         n_users=n_users,
         rows=rows,
         splits={name: int(counts.sum()) for name, counts in per_split.items()},
     )
-    return WrittenShard(shard=record, lost=alive.lost, tied=tied)
+    return record, tied
 
 
 class _Rows:
@@ -216,28 +293,9 @@ def _ms(nanoseconds: np.ndarray) -> np.ndarray:
     return nanoseconds // 1_000_000
 
 
-def write_parquet(output: str, path: str, table: pa.Table) -> FileRecord:
-    """Writes ``table`` to ``path`` inside ``output``."""
-    sink = pa.BufferOutputStream()
-    # Sorted columns have small differences and suit delta encoding; few distinct values suit a dictionary.
-    delta = [c for c in (Columns.USER, Columns.TIMESTAMP) if c in table.column_names]
-    pq.write_table(
-        table,
-        sink,
-        compression="zstd",
-        compression_level=1,
-        row_group_size=1 << 20,
-        use_dictionary=[c for c in (Columns.RATING, Columns.SPLIT) if c in table.column_names],
-        column_encoding=dict.fromkeys(delta, "DELTA_BINARY_PACKED"),
-    )
-    content = sink.getvalue()
-    storage.write_bytes(storage.join(output, path), content)
-    return recorded.record_of(path, content)
-
-
 def write_items(output: str, item_ids: pl.Series, numbering: Numbering, train_counts: str) -> WrittenItems:
     """Writes ``items.parquet``."""
-    ids = item_ids.filter(pl.Series(numbering.alive))
+    ids = item_ids.gather(numbering.numbered)
     counts = np.zeros(len(ids), dtype=np.int64)
     restartable.add_counts(train_counts, counts)
     table = pa.table(

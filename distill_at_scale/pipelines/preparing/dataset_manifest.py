@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from distill_at_scale.data import storage
+from distill_at_scale.data.log_record import LogRecord, Reading, TakenFile
 from distill_at_scale.data.manifest import Manifest, QuarantineRecord
 from distill_at_scale.data.noticed import merge
 from distill_at_scale.data.preparation import described
 from distill_at_scale.data.preparation.buckets import BucketRecord
 from distill_at_scale.data.preparation.fragments import FragmentRecord
 from distill_at_scale.data.preparation.shards import SplitChoice, WrittenItems, WrittenShard
-from distill_at_scale.data.readers import LogEstimate, LogSchema
+from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema
 from distill_at_scale.data.readers.selection import meaning_of_ratings, unseen
 from distill_at_scale.pipelines.preparing.job import PrepareJob
 from distill_at_scale.pipelines.runtime import run_record
@@ -27,14 +29,46 @@ class Prepared:
     written: Sequence[WrittenShard]
     items: WrittenItems
     split: SplitChoice
+    n_shards: int
 
 
-def manifest_of(job: PrepareJob, schema: LogSchema, estimate: LogEstimate, prepared: Prepared) -> Manifest:
+def reading_of(
+    job: PrepareJob, schema: LogSchema, estimate: LogEstimate, pieces: Sequence[Fragment], prepared: Prepared
+) -> Reading:
+    """What reading the files of the dataset gave, those of earlier runs included."""
+    read, sorted_ = prepared.read, prepared.sorted
+    gone = run_record.total(one.dropped for one in sorted_)
+    # Rows below the minimum are kept, and counted anew, where they still replace others.
+    for_good = ("duplicates", "split") if job.config.duplicates != "all" else ("duplicates", "split", "min_rating")
+    versions = {storage.redact(piece.uri): piece.version for piece in pieces}
+    times = [time for one in read for time in one.times]
+    new = Reading(
+        files=() if job.in_memory else tuple(TakenFile(uri=uri, version=v) for uri, v in versions.items()),
+        n_files=estimate.files,
+        fragments=len(read),
+        rows=sum(one.rows for one in read),
+        good=sum(one.good for one in read),
+        reasons=run_record.total(one.reasons for one in read),
+        quarantine=tuple(one.quarantine for one in read if one.quarantine),
+        times=(min(times), max(times)) if times else (),
+        left_out=run_record.total(one.left_out for one in read),
+        seen=tuple(sorted({pair for one in read for pair in one.seen})),
+        skipped=estimate.skipped,
+        read_as=estimate.read_as,
+        gone={name: gone[name] for name in for_good},
+        noticed=tuple(merge([estimate.noticed, *(one.noticed for one in read), *(one.noticed for one in sorted_)])),
+    )
+    return job.earlier_reading + new
+
+
+def manifest_of(job: PrepareJob, schema: LogSchema, reading: Reading, prepared: Prepared) -> Manifest:
     """Describes a dataset whose files are written."""
-    read, written, items = prepared.read, prepared.written, prepared.items
+    written, items = prepared.written, prepared.items
     records = [one.shard for one in written if one.shard]
-    reasons, tied = run_record.total(one.reasons for one in read), run_record.total(one.tied for one in written)
-    dropped = [one.left_out for one in read] + [one.dropped for one in prepared.sorted] + [one.lost for one in written]
+    tied = run_record.total(one.tied for one in written)
+    dropped = run_record.total(
+        [reading.left_out, *(one.dropped for one in prepared.sorted), *(o.lost for o in written)]
+    )
     return Manifest(
         n_users=sum(record.n_users for record in records),
         n_items=items.n_items,
@@ -49,33 +83,34 @@ def manifest_of(job: PrepareJob, schema: LogSchema, estimate: LogEstimate, prepa
         id_types=schema.id_types,
         items=items.file,
         shards=records,
-        dropped=run_record.total(dropped),
+        dropped={**dropped, **reading.gone},
         quarantine=QuarantineRecord(
-            rows=sum(reasons.values()),
-            reasons=reasons,
-            files=[one.quarantine for one in read if one.quarantine],
+            rows=sum(reading.reasons.values()), reasons=reading.reasons, files=list(reading.quarantine)
         ),
         source={
             "inputs": job.content["input"],
-            "files": estimate.files,
-            "rows": sum(one.rows + sum(one.left_out.values()) for one in read),
-            "skipped": [list(skipped) for skipped in estimate.skipped],
-            "read_as": [way.model_dump() for way in estimate.read_as],
+            "files": reading.n_files,
+            "rows": reading.rows + sum(reading.left_out.values()),
+            "skipped": [list(skipped) for skipped in reading.skipped],
+            "read_as": [way.model_dump() for way in reading.read_as],
             "columns": schema.columns,
             "time_unit": described.time_unit(schema),
-            **described.times(schema, estimate, read),
+            **described.times(schema, reading),
         },
-        noticed=merge(
-            [
-                estimate.noticed,
-                unseen(schema.conditions, [pair for one in read for pair in one.seen]),
-                *(one.noticed for one in read),
-                *(one.noticed for one in prepared.sorted),
-                described.ties(tied),
-            ]
-        ),
+        noticed=merge([reading.noticed, unseen(schema.conditions, reading.seen), described.ties(tied)]),
         config=job.content,
         made_with=run_record.made_with(),
+    )
+
+
+def log_record_of(manifest: Manifest, schema: LogSchema, reading: Reading, prepared: Prepared) -> LogRecord:
+    """Describes the log for a later append."""
+    return LogRecord(
+        fingerprint=manifest.fingerprint,
+        read_with=schema,
+        buckets=prepared.n_shards,
+        reading=reading,
+        rest=tuple(one.rest for one in prepared.written if one.rest),
     )
 
 

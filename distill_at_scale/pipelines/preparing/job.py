@@ -10,17 +10,19 @@ from typing import Any
 
 from distill_at_scale.config import PrepareConfig
 from distill_at_scale.data import recorded, storage
+from distill_at_scale.data.log_record import Reading
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema
 from distill_at_scale.data.splits import Split
 from distill_at_scale.errors import DasError
+from distill_at_scale.pipelines.preparing.earlier_log import NUMBERING_OF, EarlierLog
 from distill_at_scale.pipelines.runtime import output_folder, run_record
 from distill_at_scale.registry import SPLIT_RULES
 
 ROWS_A_SHARD = 1_000_000
 # What decides where and how the job runs, but not what comes out of it.
-_NOT_CONTENT = {"output", "address", "overwrite", "max_bad_share"}
+NOT_CONTENT = {"output", "address", "overwrite", "max_bad_share", "append", "keep_numbering"}
 
 
 @dataclass(frozen=True)
@@ -36,14 +38,30 @@ class PrepareJob:
     """Settings that determine the dataset, as its manifest names them."""
     rule: Split
     record: run_record.RunRecord
+    given: list[str]
+    """Inputs of this run, as messages name them."""
+    in_memory: bool = False
+    """Whether the inputs are files that are removed afterwards."""
+    earlier: EarlierLog | None = None
+    """Dataset that the inputs are appended to."""
 
     @classmethod
     def of(cls, config: PrepareConfig, origin: Sequence[str] = ()) -> PrepareJob:
-        """The job that settings ask for; the manifest names ``origin`` as its input, if given."""
+        """The job that settings ask for; the manifest names ``origin`` as its input, if given.
+
+        Raises:
+            DasError: The dataset to append to is none, or the settings contradict its own.
+        """
+        earlier = None if config.append is None else EarlierLog.open(config.append, config.keep_numbering)
+        if earlier is not None:
+            config = earlier.settings(config, NOT_CONTENT)
         config = config.model_copy(update={"input": [storage.normalise(uri) for uri in config.input]})
         output = storage.normalise(config.output)
-        content = config.model_dump(mode="json", exclude=_NOT_CONTENT)
-        content["input"] = list(origin) or [storage.redact(uri) for uri in config.input]
+        content = config.model_dump(mode="json", exclude=NOT_CONTENT)
+        given = list(origin) or [storage.redact(uri) for uri in config.input]
+        content["input"] = given if earlier is None else [*earlier.inputs, *given]
+        if earlier is not None and earlier.keeps_numbers:
+            content[NUMBERING_OF] = earlier.log.fingerprint
         return cls(
             config=config,
             output=output,
@@ -51,19 +69,30 @@ class PrepareJob:
             content=content,
             rule=SPLIT_RULES.find(config.split),
             record=run_record.RunRecord("prepare", content),
+            given=given,
+            in_memory=bool(origin),
+            earlier=earlier,
         )
 
     @property
     def inputs(self) -> str:
         """The inputs, as messages name them."""
-        return ", ".join(self.content["input"])
+        return ", ".join(self.given)
+
+    @property
+    def earlier_reading(self) -> Reading:
+        """What reading the files of the earlier dataset gave; nothing without one."""
+        return Reading() if self.earlier is None else self.earlier.log.reading
 
     def n_dealt(self, estimate: LogEstimate) -> int:
         """Into how many buckets rows are dealt; more than shards does no harm, so a guess of the rows will do."""
-        return self.n_shards(estimate.rows if estimate.exact else 2 * estimate.rows)
+        rows = estimate.rows if estimate.exact else 2 * estimate.rows
+        return self.n_shards(rows + self.earlier_reading.good)
 
     def n_shards(self, rows: int) -> int:
-        """Number of shards of a dataset with this many rows."""
+        """Number of shards of a dataset with this many rows; kept numbers need those of the earlier dataset."""
+        if self.earlier is not None and self.earlier.keeps_numbers:
+            return self.earlier.log.buckets
         return self.config.shards or _power_of_two(rows / ROWS_A_SHARD)
 
     # -- what happens before any row is read -----------------------------------------------------------------
@@ -74,12 +103,14 @@ class PrepareJob:
         Raises:
             DasError: saying which.
         """
-        for uri, shown in zip(self.config.input, self.content["input"]):
+        for uri, shown in zip(self.config.input, self.given):
             if f"{self.output}/".startswith(uri.rstrip("/") + "/"):
                 raise DasError(
                     f"{storage.redact(self.output)} lies in the input {shown}, so its files would be read as part "
                     "of the log; choose an --output outside of it."
                 )
+        if self.earlier is not None:
+            output_folder.check_apart(self.output, self.earlier.dataset.uri)
         output_folder.check(self.output, self.config.overwrite)
         storage.check_writable(storage.join(self.work, output_folder.PLAN))
 
@@ -109,6 +140,8 @@ class PrepareJob:
             "fragments": [piece.model_dump(mode="json") for piece in pieces],
             "versions": run_record.made_with(),
         }
+        if self.earlier is not None:
+            plan["append"] = self.earlier.plan
         digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
         plan_uri = storage.join(self.work, output_folder.PLAN)
         finished = storage.exists(storage.join(self.output, MANIFEST))

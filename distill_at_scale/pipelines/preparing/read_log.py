@@ -14,6 +14,7 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.noticed import merge
 from distill_at_scale.data.preparation import buckets, fragments, restartable
 from distill_at_scale.data.preparation.buckets import BucketRecord
+from distill_at_scale.data.preparation.earlier import EarlierRows
 from distill_at_scale.data.preparation.fragments import FragmentRecord
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema
 from distill_at_scale.data.readers.selection import none_left
@@ -46,10 +47,10 @@ def read_log(
     Raises:
         DasError: no good rows, or more bad ones than are allowed.
     """
-    output, work, n_dealt = job.output, job.work, job.n_dealt(estimate)
+    output, work, n_dealt, before = job.output, job.work, job.n_dealt(estimate), job.earlier_reading.fragments
 
     def partition(piece: _Piece) -> FragmentRecord:
-        return fragments.partition(output, work, piece.index, piece.fragment, schema, n_dealt)
+        return fragments.partition(output, work, piece.index, piece.fragment, schema, n_dealt, before)
 
     items = [_Piece(k, piece) for k, piece in enumerate(pieces)]
     read = run_stage(job.record, "read the log", partition, items)
@@ -79,11 +80,15 @@ def _check_rows(job: PrepareJob, schema: LogSchema, estimate: LogEstimate, read:
 def collect_item_ids(job: PrepareJob, read: Sequence[FragmentRecord]) -> Vocabulary:
     """Merges the item ids of all fragments."""
     folder = storage.join(job.work, fragments.FOLDER)
+    sources = [restartable.part(folder, k, ".items.arrow") for k, r in enumerate(read) if r.has_items]
+    if job.earlier is not None:
+        sources.append(storage.join(job.work, "items", "earlier.arrow"))
+        compute(job.earlier.write_item_ids, sources[-1])
     last = run_tree(
         job.record,
         "collect item ids",
         fragments.merge_item_ids,
-        [restartable.part(folder, k, ".items.arrow") for k, r in enumerate(read) if r.has_items],
+        sources,
         lambda level, k: storage.join(job.work, "items", f"level-{level}-{k:05d}.arrow"),
     )
     ids = load_shared(_load_ids, last)
@@ -104,12 +109,14 @@ def sort_by_user(
 ) -> list[BucketRecord]:
     """Sorts and de-duplicates each bucket; ``positions``: whether the order of lines stands for time."""
     n_fragments = len(read)
-    starts = list(itertools.accumulate((r.good for r in read), initial=0)) if positions else None
+    before, earlier = job.earlier_reading.good, job.earlier
+    starts = list(itertools.accumulate((r.good for r in read), initial=before)) if positions else None
+    shared = [vocabulary.ids] if earlier is None else [vocabulary.ids, load_shared(earlier.rows, vocabulary.ids)]
     work, keep, min_rating, seed = job.work, job.config.duplicates, job.config.min_rating, job.config.seed
 
-    def build(bucket: int, item_ids: pl.Series) -> BucketRecord:
+    def build(bucket: int, item_ids: pl.Series, old: EarlierRows | None = None) -> BucketRecord:
         return buckets.build_bucket(
-            work, bucket, n_shards, n_dealt, n_fragments, item_ids, keep, min_rating, seed, starts
+            work, bucket, n_shards, n_dealt, n_fragments, item_ids, keep, min_rating, seed, starts, old
         )
 
-    return run_stage(job.record, "sort by user", build, list(range(n_shards)), [vocabulary.ids])
+    return run_stage(job.record, "sort by user", build, list(range(n_shards)), shared)

@@ -17,6 +17,7 @@ from distill_at_scale.data.preparation.fragments import FragmentRecord
 from distill_at_scale.data.preparation.kcore import CountRecord, RoundRecord
 from distill_at_scale.data.preparation.shards import Numbering
 from distill_at_scale.errors import DasError
+from distill_at_scale.pipelines.preparing.earlier_log import EarlierLog
 from distill_at_scale.pipelines.preparing.job import PrepareJob
 from distill_at_scale.pipelines.preparing.read_log import Vocabulary
 from distill_at_scale.pipelines.runtime import run_record
@@ -70,14 +71,18 @@ def find_survivors(job: PrepareJob, n_shards: int, vocabulary: Vocabulary) -> Su
         if decided.settled:
             break
         alive = [load_shared(kcore.load_alive, work, round_)]
-    ids = vocabulary.ids if job.rule.shuffles else None
-    numbering = load_shared(_load_numbering, work, round_, config.min_item, ids)
+    numbering = load_shared(
+        _load_numbering, work, round_, config.min_item, job.rule.shuffles, job.earlier, vocabulary.ids
+    )
     return Survivors(numbering, [n for record in counted for n in record.users])
 
 
-def _load_numbering(work: str, round_: int, min_item: int, item_ids: pl.Series | None) -> Numbering:
-    item_hash = None if item_ids is None else hashing.hash_ids(item_ids)
-    return Numbering(kcore.load_alive(work, round_), min_item > 1, item_hash)
+def _load_numbering(
+    work: str, round_: int, min_item: int, shuffles: bool, earlier: EarlierLog | None, item_ids: pl.Series
+) -> Numbering:
+    item_hash = hashing.hash_ids(item_ids) if shuffles else None
+    given = None if earlier is None else earlier.numbers(item_ids)
+    return Numbering(kcore.load_alive(work, round_), min_item > 1, item_hash, given)
 
 
 def check_left(
@@ -91,9 +96,10 @@ def check_left(
     if sum(survivors.users):
         return
     gone = run_record.total(r.dropped for r in sorted_)
-    out = sum(run_record.total(r.left_out for r in read).values())
+    before = job.earlier_reading
+    out = sum(run_record.total([before.left_out, *(r.left_out for r in read)]).values())
     asked = f"{out:,} were left out by --where or --event, " if out else ""
-    rows, good = sum(r.rows for r in read), sum(r.good for r in read)
+    rows, good = before.rows + sum(r.rows for r in read), before.good + sum(r.good for r in read)
     left = sum(r.kept for r in sorted_)
     config, short = job.config, job.rule.shortest
     asks = f"--min-user {config.min_user}, --min-item {config.min_item}"

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.data.preparation import restartable, shards
+from distill_at_scale.data.preparation import parquet, restartable
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import DasError
 from distill_at_scale.samplers.svp import Objective, Proxy
@@ -59,7 +59,7 @@ def write_part(uri: str, shard: int, scores: np.ndarray) -> FileRecord:
         raise DasError(f"{storage.redact(uri)}: the score of train row {row} of shard {shard} is {scores[row]}.")
     path = restartable.part("", shard, ".parquet").lstrip("/")
     table = pa.table({"score": pa.array(scores, pa.float32())})
-    return shards.write_parquet(uri, path, table)
+    return parquet.write_parquet(uri, path, table)
 
 
 def write_manifest(uri: str, manifest: RowScoresManifest) -> None:
