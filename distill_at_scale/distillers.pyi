@@ -11,6 +11,10 @@ class DistillCF(DistillerMethod):
         users: μ, number of synthetic users; None: the best of 20, 100 and 500 on validation. Default: None.
         rows: Row parametrisation: free (any real numbers), unit (in [0, 1]), binary (0 or 1); the paper's: gumbel
             (drawn), softmax (their mean for large τ). Default: 'free'.
+        rank: Rank r: rows are learned and stored as a product of two factors, users × r and r × items, for
+            catalogues whose rows do not fit into memory; None: rows of all items. Default: None.
+        vectors: Items' factor of rows with a rank: learned, or fixed to the singular vectors of the log, so that
+            no step touches all items; None: learned while items × rank is at most 1,000,000. Default: None.
         init: Initialisation: random users, centroids of k-means, or the closed-form sketch; None: the sketch for
             free rows, else random users. (From the sketch 100 free rows reach ndcg@10 34.3 on ml-1m in 270 steps,
             from random users 34.2 in 700; on amazon-ratings 3.9 and 3.2 in 150 steps, cut to three train rows a
@@ -43,6 +47,8 @@ class DistillCF(DistillerMethod):
         *,
         users: int | None = None,
         rows: Literal['free', 'unit', 'binary', 'gumbel', 'softmax'] = 'free',
+        rank: int | None = None,
+        vectors: Literal['learned', 'fixed'] | None = None,
         init: Literal['random', 'kmeans', 'sketch'] | None = None,
         steps: int | None = None,
         batch_size: int = 512,

@@ -27,6 +27,9 @@ RUNS: dict[str, dict[str, Any]] = {
     "free-40": {"users": 40},
     "free-10": {"users": 10},
     "sketch-500": {"users": 500, "method": "sketch"},
+    "rank-128-500": {"users": 500, "set": {"rank": 128}},
+    "rank-64-500": {"users": 500, "set": {"rank": 64}},
+    "rank-128-fixed-500": {"users": 500, "set": {"rank": 128, "vectors": "fixed"}},
 }
 METRICS = ("ndcg@10", "hr@10", "hr@100")
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
+from distill_at_scale.distillation.factored_start import initial_factors
 from distill_at_scale.distillation.select_lambda import Tuned, select_lambdas
 from distill_at_scale.distillation.sketch import initial_rows
 from distill_at_scale.distillation.users import RealUsers
@@ -65,6 +66,10 @@ def simple_contenders(config: DistillCFConfig, number: int, users: RealUsers) ->
         number: Number of rows.
         users: The real users; with validation rows.
     """
+    if config.rank is not None:
+        # The most active users' rows are not of this rank; without it, they are as large as rows of all items.
+        factors = initial_factors("sketch", number, config.rank, users, config.seed)
+        return [Contender(SKETCH, select_lambdas(factors, None, users, config.metric))]
     makers: dict[str, Callable[[], np.ndarray]] = {}
     if config.rows != "binary":
         makers[SKETCH] = lambda: initial_rows("sketch", number, users, config.seed).cpu().numpy()
@@ -96,7 +101,7 @@ def full_is_affordable(config: DistillCFConfig, number: int, steps: int, users: 
     """Whether models of all users' rows cost little beside the run."""
     n, items = users.n_filled, users.n_items
     full = _FITS * (n**3 / 3 + 4 * n * n * items)
-    return full <= _FULL_SHARE * 8 * steps * config.batch_size * number * items
+    return full <= _FULL_SHARE * 8 * steps * config.batch_size * number * (config.rank or items)
 
 
 def all_users(users: RealUsers, metric: str) -> Contender:

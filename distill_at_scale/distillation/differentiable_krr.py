@@ -49,6 +49,67 @@ class Histories:
         return torch.from_numpy(self._sparse.T @ cotangent.numpy()).T
 
 
+class RidgeWeights:
+    """W = K(x, S) (K(S, S) + λ' I)^-1 and its derivative, from inner products of the rows alone, in float64.
+
+    Attributes:
+        values: W, [b, μ].
+
+    Args:
+        gram: S Sᵀ, float64 [μ, μ].
+        cross: x Sᵀ, float64 [b, μ].
+        norms: float64 [b], squared norms of x.
+        lam: λ > 0.
+        n_items: Number of items.
+
+    Raises:
+        FloatingPointError: The rows contain NaN, or λ is too small for rows that are nearly equal.
+    """
+
+    def __init__(self, gram: torch.Tensor, cross: torch.Tensor, norms: torch.Tensor, lam: float, n_items: int) -> None:
+        self._gram, self._cross, self._cross_norms, self._lam, self._n_items = gram, cross, norms, lam, n_items
+        self._norms = gram.diagonal().clone()
+        q = WEIGHT_VARIANCE / n_items * self._norms + BIAS_VARIANCE
+        kernel = ntk(gram, self._norms, self._norms, n_items)
+        kernel.diagonal().copy_(2 * q + BIAS_VARIANCE)
+        self._mean_diagonal = float(kernel.diagonal().mean())
+        kernel.diagonal().add_(lam * self._mean_diagonal)
+        self._factor, info = torch.linalg.cholesky_ex(kernel)
+        if int(info) != 0:
+            raise FloatingPointError("the kernel of the synthetic rows cannot be factorised")
+        self.values = torch.cholesky_solve(ntk(cross, norms, self._norms, n_items).T, self._factor).T
+
+    def backward(self, d_weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, float]:
+        """Pulls a derivative back to the inner products.
+
+        Args:
+            d_weights: ∂/∂W, float64 [b, μ].
+
+        Returns:
+            D, float64 [μ, μ], with ∂/∂S = D S through S Sᵀ; ∂/∂(x Sᵀ), float64 [b, μ]; ∂/∂log λ.
+        """
+        w = WEIGHT_VARIANCE / self._n_items
+        # W = K_x A^-1, hence dK_x = dW A^-1 and dA = -Wᵀ dK_x.
+        d_cross = torch.cholesky_solve(d_weights.T, self._factor).T
+        d_system = -(self.values.T @ d_cross)
+        d_shift = float(d_system.diagonal().sum())
+
+        by_gram, by_norms = _slopes(self._cross, self._cross_norms, self._norms, self._n_items)
+        d_cross_gram = d_cross * by_gram
+        d_norms = (d_cross * by_norms).sum(0)
+
+        # The diagonal, 2 q + b², is handled separately; λ' is λ times its mean.
+        d_diagonal = d_system.diagonal().clone() + self._lam * d_shift / len(self._norms)
+        d_system.diagonal().zero_()
+        by_gram, by_norms = _slopes(self._gram, self._norms, self._norms, self._n_items)
+        # Every pair occurs in both orders; by_norms is the derivative with respect to the second norm.
+        d_system += d_system.T.clone()
+        d_norms += (d_system * by_norms).sum(0) + 2 * w * d_diagonal
+        d_gram = d_system * by_gram
+        d_gram.diagonal().add_(2 * d_norms)
+        return d_gram, d_cross_gram, d_shift * self._lam * self._mean_diagonal
+
+
 class RidgePrediction:
     """A prediction and its derivative. Products have the dtype of the rows; kernel and linear system are float64.
 
@@ -65,53 +126,21 @@ class RidgePrediction:
     """
 
     def __init__(self, histories: Histories, rows: torch.Tensor, lam: float) -> None:
-        self._histories, self._rows, self._lam = histories, rows, lam
-        n_items = rows.shape[1]
-        gram = (rows @ rows.T).double()
-        self._norms = gram.diagonal().clone()
-        self._q = WEIGHT_VARIANCE / n_items * self._norms + BIAS_VARIANCE
-        self._gram = gram
-        kernel = ntk(gram, self._norms, self._norms, n_items)
-        kernel.diagonal().copy_(2 * self._q + BIAS_VARIANCE)
-        self._mean_diagonal = float(kernel.diagonal().mean())
-        kernel.diagonal().add_(lam * self._mean_diagonal)
-        self._factor, info = torch.linalg.cholesky_ex(kernel)
-        if int(info) != 0:
-            raise FloatingPointError("the kernel of the synthetic rows cannot be factorised")
-        self._cross = histories.gram(rows).double()
-        cross = ntk(self._cross, histories.norms, self._norms, n_items)
-        self._weights = torch.cholesky_solve(cross.T, self._factor).T  # W
-        self._product = self._weights.to(rows.dtype)
+        self._histories, self._rows = histories, rows
+        gram, cross = (rows @ rows.T).double(), histories.gram(rows).double()
+        self._weights = RidgeWeights(gram, cross, histories.norms, lam, rows.shape[1])
+        self._product = self._weights.values.to(rows.dtype)
         self.predictions = self._product @ rows
 
     def backward(self, cotangent: torch.Tensor) -> tuple[torch.Tensor, float]:
         """Returns the derivatives of Σ cotangent · P with respect to the rows, [μ, n_items], and to log λ."""
-        rows, n_items = self._rows, self._rows.shape[1]
-        w = WEIGHT_VARIANCE / n_items
-        # P = W S and W = K_x A^-1, hence dK_x = dW A^-1 and dA = -Wᵀ dK_x.
-        d_weights = (cotangent @ rows.T).double()
-        d_cross = torch.cholesky_solve(d_weights.T, self._factor).T
-        d_system = -(self._weights.T @ d_cross)
-        d_shift = float(d_system.diagonal().sum())
-
-        by_gram, by_norms = _slopes(self._cross, self._histories.norms, self._norms, n_items)
-        d_cross_gram = d_cross * by_gram
-        d_norms = (d_cross * by_norms).sum(0)
-
-        # The diagonal, 2 q + b², is handled separately; λ' is λ times its mean.
-        d_diagonal = d_system.diagonal().clone() + self._lam * d_shift / len(rows)
-        d_system.diagonal().zero_()
-        by_gram, by_norms = _slopes(self._gram, self._norms, self._norms, n_items)
-        # Every pair occurs in both orders; by_norms is the derivative with respect to the second norm.
-        d_system += d_system.T.clone()
-        d_norms += (d_system * by_norms).sum(0) + 2 * w * d_diagonal
-        d_gram = d_system * by_gram
-        d_gram.diagonal().add_(2 * d_norms)
-
+        rows = self._rows
+        # P = W S.
+        d_gram, d_cross_gram, d_log_lam = self._weights.backward((cotangent @ rows.T).double())
         d_rows = self._product.T @ cotangent
         d_rows += d_gram.to(rows.dtype) @ rows
         d_rows += self._histories.pull_back(d_cross_gram.to(rows.dtype))
-        return d_rows, d_shift * self._lam * self._mean_diagonal
+        return d_rows, d_log_lam
 
 
 def _slopes(

@@ -19,15 +19,13 @@ import safetensors
 import safetensors.torch
 import torch
 
-from distill_at_scale.distillation import losses
-from distill_at_scale.distillation.differentiable_krr import Histories, RidgePrediction
 from distill_at_scale.distillation.distill_cf_config import SIZES, DistillCFConfig
-from distill_at_scale.distillation.row_parametrisations import RowParametrisation, find_parametrisation
+from distill_at_scale.distillation.objectives import objective_of
 from distill_at_scale.distillation.select_lambda import Tuned, ridge_score, select_lambdas, select_ridge
-from distill_at_scale.distillation.sketch import initial_rows
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.selection import Progress
+from distill_at_scale.models.synthetic_rows import RowValues
 
 _BETAS, _EPSILON = (0.9, 0.99), 1e-8
 # Lower bound of the learned λ: at 0 the kernel of nearly equal rows cannot be factorised.
@@ -62,15 +60,14 @@ class DistillCF:
         if config.users is None:
             config = config.model_copy(update={"users": sizes(config, users)[0]})
         self.config, self._users = config, users
-        self._device = device or torch.device("cpu")
-        self._family: RowParametrisation = find_parametrisation(config)
-        self._hide, self._rate = config.hidden, config.learning_rate or default_rate(config, users)
+        self._hide, rate = config.hidden, config.learning_rate or default_rate(config, users)
         self._lam_rate = config.learning_rate or config.rate
         number = config.users or 1
         self.n_steps = (config.steps or default_steps(number, config.initialisation)) if self._learnable else 0
         self.init = config.initialisation
-        start = initial_rows(self.init, number, users, config.seed).to(self._device)
-        self._z = self._family.start(start)
+        self._objective = objective_of(config, users, rate, device or torch.device("cpu"))
+        self._z = self._objective.start
+        self._device = self._z.device
         self._log_lam = math.log(config.lam or 1.0)
         # Adam's moments of the rows; those of log λ are last.
         self._m, self._v = (torch.zeros(self._z.numel() + 1, device=self._device) for _ in range(2))
@@ -82,7 +79,7 @@ class DistillCF:
     @property
     def family(self) -> str:
         """Kind of rows, with "of the paper" for the paper's family."""
-        return f"{self._family.name} of the paper" if self._family.paper else self._family.name
+        return self._objective.family
 
     @property
     def _learnable(self) -> int:
@@ -113,8 +110,8 @@ class DistillCF:
             DasError: The loss became NaN or infinite; the state is then that of the last good step.
         """
         if not self.step and not self.points:
-            if self.config.lam is None and not self._family.paper and self._users.has_validation:
-                rows = self._values().cpu().numpy()
+            if self.config.lam is None and not self.config.is_of_the_paper and self._users.has_validation:
+                rows = self._objective.rows(self._values())
                 self._log_lam = math.log(select_ridge(rows, 1.0, self._users, self.config.metric)[0].chosen)
             self._validate()
         while not self.done and not (give_up and give_up()):
@@ -126,11 +123,11 @@ class DistillCF:
             if after_step:
                 after_step()
 
-    def rows(self) -> tuple[np.ndarray, float]:
-        """Returns the rows with the best validation, float32 [μ, n_items], and their λ; without validation rows, the
-        last ones."""
+    def rows(self) -> tuple[RowValues, float]:
+        """Returns the rows with the best validation, float32 [μ, n_items] or factors, and their λ; without validation
+        rows, the last ones."""
         found, lam = self._best or (self._values(), self.lam)
-        return found.cpu().numpy(), lam
+        return self._objective.rows(found), lam
 
     def result(self) -> Tuned:
         """Returns the distilled users of the best step, with λ selected for each model on the validation rows."""
@@ -150,6 +147,7 @@ class DistillCF:
     def state(self) -> bytes:
         """Returns the state for :meth:`restore`, as safetensors."""
         tensors = {"z": self._z, "m": self._m, "v": self._v}
+        tensors |= {f"objective.{name}": tensor for name, tensor in self._objective.state().items()}
         place = {
             "config": self.config.model_dump(mode="json"),
             "step": self.step,
@@ -180,6 +178,9 @@ class DistillCF:
             )
         tensors = {key: tensor.to(self._device) for key, tensor in safetensors.torch.load(content).items()}
         self._z, self._m, self._v = tensors["z"], tensors["m"], tensors["v"]
+        self._objective.restore(
+            {key.partition(".")[2]: tensor for key, tensor in tensors.items() if key.startswith("objective.")}
+        )
         self.step, self._log_lam = place["step"], place["log_lam"]
         self._cpu, self._cpu_before = time.process_time(), place["cpu_s"]
         self.points = [Point(**point) for point in place["points"]]
@@ -195,21 +196,17 @@ class DistillCF:
         if self._hide:
             teaching = np.flatnonzero(np.diff(hidden.indptr))
             inputs, hidden = inputs[teaching], hidden[teaching]
-        rows = self._family.values(z, self.step)
-        sums = torch.zeros(rows.numel() + 3, device=self._device, dtype=rows.dtype)
+        values = self._objective.values(z, self.step)
+        sums = torch.zeros(values.numel() + 3, device=self._users.device, dtype=values.dtype)
         if inputs.shape[0]:
-            histories = Histories(inputs, rows.dtype, self._device)
-            predicted = RidgePrediction(histories, rows, math.exp(log_lam))
-            measure = losses.likelihood if self._family.paper else losses.hidden_squares
-            loss, slope = measure(predicted.predictions, histories.dense, losses.dense(hidden, rows))
-            d_rows, d_log_lam = predicted.backward(slope)
-            sums[:-3] = d_rows.flatten()
+            loss, d_values, d_log_lam = self._objective.loss(values, log_lam, inputs, hidden)
+            sums[:-3] = d_values.flatten()
             sums[-3], sums[-2], sums[-1] = d_log_lam, loss, float(inputs.shape[0])
         self._users.communicator.all_reduce(sums)
         count = sums[-1].clamp_min(1.0)
-        penalty, d_penalty = self._family.penalty(rows, self._users.n_rows / self._users.n_filled)
-        d_rows = (sums[:-3] / count).view_as(rows) + d_penalty
-        return float(sums[-2] / count) + penalty, self._family.pull_back(d_rows, z, self.step), float(sums[-3] / count)
+        d_values = (sums[:-3] / count).view_as(values).to(z.device)
+        penalty, d_z = self._objective.pull_back(d_values, z, self.step)
+        return float(sums[-2] / count) + penalty, d_z, float(sums[-3] / count)
 
     def _learn(self) -> None:
         try:
@@ -227,7 +224,7 @@ class DistillCF:
         self._m.lerp_(gradient, 1 - beta1)
         self._v.lerp_(gradient.square(), 1 - beta2)
         update = (self._m / (1 - beta1**t)) / ((self._v / (1 - beta2**t)).sqrt() + _EPSILON) * self._schedule(t)
-        self._z = self._family.project(self._z - self._rate * update[:-1].view_as(self._z))
+        self._z = self._objective.project(self._z - self._objective.rate * update[:-1].view_as(self._z))
         self._log_lam = max(self._log_lam - self._lam_rate * float(update[-1]), math.log(_LEAST_LAM))
         self.step, self.loss = t, loss
 
@@ -239,13 +236,13 @@ class DistillCF:
         return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))
 
     def _values(self) -> torch.Tensor:
-        return self._family.values(self._z, self.step)
+        return self._objective.values(self._z, self.step)
 
     def _validate(self) -> None:
         if not self._users.has_validation:
             return
         rows = self._values()
-        score = ridge_score(rows.cpu().numpy(), self.lam)
+        score = ridge_score(self._objective.rows(rows), self.lam)
         found = self._users.validation_metric(score, self.config.metric, "distill_cf")
         self.points.append(Point(self.step, found, self.lam))
         if self.best_point().step == self.step:

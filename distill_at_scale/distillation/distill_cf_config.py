@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from distill_at_scale.evaluation.metric_names import RankingMetric
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig
 
+MOST_LEARNED = 1_000_000
+"""Most numbers of an items' factor that is learned by default: 4 MB that workers sum at every step."""
 SIZES = (100, 500, 20)
 """Numbers of synthetic users that are tried, in this order, if none is set; without validation rows the first."""
 
@@ -22,6 +24,12 @@ class DistillCFConfig(ModelConfig):
     rows: Literal["free", "unit", "binary", "gumbel", "softmax"] = "free"
     """Row parametrisation: free (any real numbers), unit (in [0, 1]), binary (0 or 1); the paper's: gumbel (drawn),
     softmax (their mean for large τ)."""
+    rank: int | None = Field(default=None, ge=1)
+    """Rank r: rows are learned and stored as a product of two factors, users × r and r × items, for catalogues whose
+    rows do not fit into memory; None: rows of all items."""
+    vectors: Literal["learned", "fixed"] | None = None
+    """Items' factor of rows with a rank: learned, or fixed to the singular vectors of the log, so that no step touches
+    all items; None: learned while items × rank is at most 1,000,000."""
     init: Literal["random", "kmeans", "sketch"] | None = None
     """Initialisation: random users, centroids of k-means, or the closed-form sketch; None: the sketch for free rows,
     else random users. (From the sketch 100 free rows reach ndcg@10 34.3 on ml-1m in 270 steps, from random users 34.2
@@ -60,6 +68,20 @@ class DistillCFConfig(ModelConfig):
     """Maximum number of users, drawn by hash, on whom the metric is measured."""
     seed: int = Field(default=0, ge=0)
     """Random seed."""
+
+    @model_validator(mode="after")
+    def _rank_of_free_rows(self) -> Self:
+        if self.rank is not None and self.rows != "free":
+            raise ValueError(f"rank is for free rows, not for rows={self.rows}; leave one of them out")
+        if self.vectors is not None and self.rank is None:
+            raise ValueError("vectors is for rows with a rank; set rank, or leave it out")
+        return self
+
+    def learns_vectors(self, n_items: int) -> bool:
+        """Whether the items' factor is learned; see :attr:`vectors`."""
+        if self.vectors is not None or self.rank is None:
+            return self.vectors == "learned"
+        return self.rank * n_items <= MOST_LEARNED
 
     @property
     def is_of_the_paper(self) -> bool:

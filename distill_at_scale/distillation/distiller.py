@@ -20,12 +20,12 @@ from distill_at_scale.uris import redact
 from distill_at_scale.validation import PlainWords, explain
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from distill_at_scale.data.dataset import Dataset
     from distill_at_scale.distillation.farzi.latent import LatentSequences
     from distill_at_scale.models.selection import Progress, Selection
+    from distill_at_scale.models.synthetic_rows import RowValues
     from distill_at_scale.models.training.communicator import Communicator
     from distill_at_scale.models.training.torch_model import TorchRecommender
     from distill_at_scale.models.training.trainer import Trainer
@@ -39,7 +39,7 @@ class Distilled:
     """Result of a distiller, the same on every worker.
 
     Attributes:
-        data: Rows, float32 [n, n_items], or latent sequences.
+        data: Rows, float32 [n, n_items] or in factors, or latent sequences.
         family: Kind of rows or sequences, for readers.
         n_rows: Number of distinct train rows that were distilled, over all workers.
         cpu_s: CPU-seconds, over all workers.
@@ -53,7 +53,7 @@ class Distilled:
         notes: Remarks on the result, as sentences.
     """
 
-    data: np.ndarray | LatentSequences
+    data: RowValues | LatentSequences
     family: str
     n_rows: int
     cpu_s: float

@@ -11,8 +11,9 @@ import scipy.linalg
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.models.infinite_ae import InfiniteAE
+from distill_at_scale.models.kernel.ntk import gram_of
 from distill_at_scale.models.selection import Selection, Validated, select
-from distill_at_scale.models.synthetic_rows import SyntheticRows
+from distill_at_scale.models.synthetic_rows import FactoredRows, RowValues, SyntheticRows
 
 Chosen = dict[str, Selection]
 """Selection of λ, by model."""
@@ -38,11 +39,11 @@ _AROUND = (0.25, 0.5, 1.0, 2.0, 4.0)
 _EASE_GRID = (400.0, 800.0, 1600.0, 3200.0, 6400.0)
 
 
-def select_lambdas(values: np.ndarray, lam: float | None, users: RealUsers, metric: str) -> Tuned:
+def select_lambdas(values: RowValues, lam: float | None, users: RealUsers, metric: str) -> Tuned:
     """Returns the rows with λ selected for ∞-AE and EASE, the same on every worker.
 
     Args:
-        values: float32 [μ, n_items].
+        values: float32 [μ, n_items], or factors.
         lam: ∞-AE's λ that was learned with the rows, around which the search begins; None: 1.
         users: Real users; without validation rows, ``lam`` is kept and EASE gets none.
         metric: Validation metric, such as ``ndcg@10``.
@@ -61,13 +62,13 @@ def select_lambdas(values: np.ndarray, lam: float | None, users: RealUsers, metr
     return Tuned(rows, chosen, {model: validated for model, (_, validated) in tuned.items()})
 
 
-def select_ridge(values: np.ndarray, lam: float, users: RealUsers, metric: str) -> tuple[Selection, Validated]:
+def select_ridge(values: RowValues, lam: float, users: RealUsers, metric: str) -> tuple[Selection, Validated]:
     """Selects λ of ∞-AE on rows, around ``lam``; the record, and what the best λ reached."""
     around = [lam * factor for factor in _AROUND]
     return _search(around, lambda value: ridge_score(values, value), users, metric)
 
 
-def ridge_score(values: np.ndarray, lam: float) -> Score:
+def ridge_score(values: RowValues, lam: float) -> Score:
     """Returns the scoring function of ∞-AE fitted on rows."""
     return InfiniteAE(lam=lam).fit_rows(SyntheticRows(values, len(values), len(values))).score
 
@@ -78,12 +79,25 @@ def ease_score(rows: SyntheticRows, lam: float) -> Score:
     P = (SᵀS + λI)^-1 = (I − Sᵀ (S Sᵀ + λI)^-1 S) / λ and B = I − P diag(P)^-1 (Steck, WWW 2019, equation 8). Scores of
     the user's own items are not corrected for the zero diagonal of B, since rankings mask them.
     """
+    if rows.factors is not None:
+        return _ease_score_of_factors(rows.factors, rows.n_rows, lam)
     s = rows.values.astype(np.float64)
     s *= np.sqrt(rows.n_rows / np.square(s).sum())
     solved = scipy.linalg.solve(s @ s.T + lam * np.eye(len(s)), s, assume_a="pos")
     share = 1.0 - np.einsum("ui,ui->i", s, solved)  # λ diag(P)
     s, solved = s.astype(np.float32), (solved / share).astype(np.float32)
     return lambda histories: (histories.to_csr() @ s.T) @ solved
+
+
+def _ease_score_of_factors(factors: FactoredRows, n_rows: int, lam: float) -> Score:
+    """:func:`ease_score` of S = Z Vᵀ: scores are x V B Vᵀ with B = Zᵀ (S Sᵀ + λI)^-1 Z, over 1 − diag(V B Vᵀ)."""
+    z, v = factors.z.astype(np.float64), factors.v
+    gram = z @ gram_of(v) @ z.T
+    scale = n_rows / np.trace(gram)
+    inner = scale * z.T @ scipy.linalg.solve(scale * gram + lam * np.eye(len(z)), z, assume_a="pos")
+    inner = inner.astype(np.float32)
+    share = 1.0 - np.einsum("ir,ir->i", v @ inner, v)  # λ diag(P)
+    return lambda histories: ((histories.to_csr() @ v) @ inner) @ v.T / share
 
 
 def _search(

@@ -17,14 +17,14 @@ from distill_at_scale.distillation.users import RealUsers
 
 Init = Literal["random", "kmeans", "sketch"]
 
-_BLOCK_USERS = 4096
+BLOCK_USERS = 4096
 # Extra directions and passes of the randomised SVD; the spectra of logs fall slowly.
 _OVERSAMPLE, _PASSES = 16, 4
 # Number of coordinates in which users are clustered, and of Lloyd's iterations.
-_CLUSTER_RANK, _LLOYD_PASSES = 64, 10
+CLUSTER_RANK, _LLOYD_PASSES = 64, 10
 # Emphasis in :func:`sketch`, and scale of its rows. On ml-1m (three seeds) they improve validation ndcg@10 by
 # 0.9 ± 0.2 % (standard error) over 1 and 1; either alone brings half of that, and an emphasis of 1.2 no more.
-_EMPHASIS, _SCALE = 1.1, 0.6
+EMPHASIS, SCALE = 1.1, 0.6
 
 
 def initial_rows(init: Init, n: int, users: RealUsers, seed: int) -> torch.Tensor:
@@ -36,14 +36,14 @@ def initial_rows(init: Init, n: int, users: RealUsers, seed: int) -> torch.Tenso
     start = users.drawn(n)
     if init == "random":
         return start
-    rank = n if init == "sketch" else min(n, _CLUSTER_RANK)
+    rank = n if init == "sketch" else min(n, CLUSTER_RANK)
     sigma, v = item_factors(users, rank, seed)
-    sums, counts = clusters(users, start, v[:, :_CLUSTER_RANK], by_direction=init == "sketch")
+    sums, counts = clusters(users, start, v[:, :CLUSTER_RANK], by_direction=init == "sketch")
     if init == "sketch":
         # Sums give large clusters the most weight. Validation ndcg@10 in percent on ml-1m: 23.7 with sums of clusters
         # by direction, 23.5 with sums of other clusters, 22.8 with means times √counts, 22.3 with means, 22.8 with
         # drawn users.
-        return sketch(users, sigma, v, sums, _EMPHASIS) * _SCALE
+        return sketch(users, sigma, v, sums, EMPHASIS) * SCALE
     # With these weights, SᵀS approximates XᵀX scaled to n users.
     return sums * (n / (users.n_filled * counts)).sqrt()
 
@@ -63,15 +63,24 @@ def sketch(
         emphasis: Power to which Σ is raised, with its sum of squares kept; above 1, it weakens directions that few
             users share.
     """
+    return sketch_coordinates(sigma, towards @ v, emphasis) @ v.T * (len(towards) / users.n_filled) ** 0.5
+
+
+def sketch_coordinates(sigma: torch.Tensor, towards: torch.Tensor, emphasis: float = 1.0) -> torch.Tensor:
+    """Returns Q Σ, the coordinates of :func:`sketch` before its scale, [μ, r]; ``towards`` is in coordinates, too."""
     total = sigma.square().sum()
     sigma = sigma**emphasis
     sigma = sigma * (total / sigma.square().sum()).sqrt()
-    left, _, right = torch.linalg.svd((towards @ v) * sigma, full_matrices=False)
-    return (left @ right * sigma) @ v.T * (len(towards) / users.n_filled) ** 0.5
+    left, _, right = torch.linalg.svd(towards * sigma, full_matrices=False)
+    return left @ right * sigma
 
 
-def item_factors(users: RealUsers, rank: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+def item_factors(
+    users: RealUsers, rank: int, seed: int, scale: np.ndarray | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the largest singular values Σ [r] of all users' rows and the item vectors V [n_items, r], float32.
+
+    With ``scale``, float32 [n_items], the rows' columns are multiplied by it first.
 
     r is the minimum of ``rank`` and the numbers of users and items. Randomised subspace iteration: Halko, Martinsson,
     Tropp (SIAM Review 2011), algorithm 4.4, on the items' side, so that workers sum matrices [n_items, r].
@@ -81,8 +90,8 @@ def item_factors(users: RealUsers, rank: int, seed: int) -> tuple[torch.Tensor, 
     generator = torch.Generator().manual_seed(hashing.stream("sketch/basis", seed))
     basis = torch.randn(users.n_items, width, generator=generator).to(users.device)
     for _ in range(_PASSES):
-        basis = torch.linalg.qr(_normal_product(users, basis)).Q
-    small = basis.T.double() @ _normal_product(users, basis).double()
+        basis = torch.linalg.qr(_normal_product(users, basis, scale)).Q
+    small = basis.T.double() @ _normal_product(users, basis, scale).double()
     squares, turn = torch.linalg.eigh((small + small.T) / 2)
     best = slice(width - rank, width)  # ascending
     v = (basis.double() @ turn[:, best]).flip(1)
@@ -104,8 +113,21 @@ def clusters(
         by_direction: Whether coordinates are normalised to length 1, so that users with few items cluster by taste.
     """
     n = len(start)
+    owners = owners_of(users, start @ v, v, by_direction=by_direction)
+    members = sp.csr_array((np.ones(len(owners), np.float32), (owners, np.arange(len(owners)))), (n, len(owners)))
+    sums = torch.zeros(n, users.n_items + 1, device=users.device)
+    sums[:, :-1] = torch.from_numpy((members @ users.matrix).toarray())
+    sums[:, -1] = torch.from_numpy(np.bincount(owners, minlength=n))
+    users.communicator.all_reduce(sums)
+    counts = sums[:, -1:]
+    return torch.where(counts > 0, sums[:, :-1], start), counts.clamp_min(1.0)
+
+
+def owners_of(users: RealUsers, start: torch.Tensor, v: torch.Tensor, *, by_direction: bool) -> np.ndarray:
+    """Returns the cluster of each of this worker's users, int64 [u], by k-means from ``start``, [μ, r]."""
+    n = len(start)
     coordinates = torch.from_numpy(users.matrix @ v.cpu().numpy())
-    centroids = (start @ v).cpu()
+    centroids = start.cpu()
     if by_direction:
         coordinates, centroids = F.normalize(coordinates, dim=1), F.normalize(centroids, dim=1)
     for _ in range(_LLOYD_PASSES):
@@ -116,23 +138,20 @@ def clusters(
         users.communicator.all_reduce(sums)
         counts = sums[:, -1:].cpu()
         centroids = torch.where(counts > 0, sums[:, :-1].cpu() / counts.clamp_min(1.0), centroids)
-    owners = _nearest(coordinates, centroids).numpy()
-    members = sp.csr_array((np.ones(len(owners), np.float32), (owners, np.arange(len(owners)))), (n, len(owners)))
-    sums = torch.zeros(n, users.n_items + 1, device=users.device)
-    sums[:, :-1] = torch.from_numpy((members @ users.matrix).toarray())
-    sums[:, -1] = torch.from_numpy(np.bincount(owners, minlength=n))
-    users.communicator.all_reduce(sums)
-    counts = sums[:, -1:]
-    return torch.where(counts > 0, sums[:, :-1], start), counts.clamp_min(1.0)
+    return _nearest(coordinates, centroids).numpy()
 
 
-def _normal_product(users: RealUsers, basis: torch.Tensor) -> torch.Tensor:
-    """Returns XᵀX basis, [n_items, r], summed over the workers."""
+def _normal_product(users: RealUsers, basis: torch.Tensor, scale: np.ndarray | None) -> torch.Tensor:
+    """Returns XᵀX basis, [n_items, r], summed over the workers, for rows X with scaled columns."""
     total = np.zeros(basis.shape, dtype=np.float32)
     right = basis.cpu().numpy()
-    for start in range(0, users.matrix.shape[0], _BLOCK_USERS):
-        block = users.matrix[start : start + _BLOCK_USERS]
+    if scale is not None:
+        right = right * scale[:, None]
+    for start in range(0, users.matrix.shape[0], BLOCK_USERS):
+        block = users.matrix[start : start + BLOCK_USERS]
         total += block.T @ (block @ right)
+    if scale is not None:
+        total *= scale[:, None]
     product = torch.from_numpy(total).to(basis.device)
     users.communicator.all_reduce(product)
     return product
@@ -141,5 +160,5 @@ def _normal_product(users: RealUsers, basis: torch.Tensor) -> torch.Tensor:
 def _nearest(points: torch.Tensor, centroids: torch.Tensor) -> torch.Tensor:
     """Returns the nearest centroid of each point, int64 [u]."""
     half = centroids.square().sum(1) / 2
-    blocks = [(half - block @ centroids.T).argmin(1) for block in points.split(_BLOCK_USERS)]
+    blocks = [(half - block @ centroids.T).argmin(1) for block in points.split(BLOCK_USERS)]
     return torch.cat(blocks) if blocks else torch.empty(0, dtype=torch.int64)

@@ -1,7 +1,8 @@
 """SyntheticDataset: the result of a distiller, a folder on any storage.
 
 <uri>/manifest.json          written last: a folder without it is not a synthetic dataset
-      data.safetensors       rows (float32, synthetic users × items) for Distill-CF
+      data.safetensors       rows (float32, synthetic users × items) for Distill-CF; with a rank, instead of "rows"
+                             the factors "z" (synthetic users × rank) and "v" (items × rank): rows = z vᵀ
       data.safetensors.zst   latent sequences and their decoder, 8 bits per number, for Farzi
       items.parquet          items of the parent: item · item_id · train_count
       run.json               record of the run that made it: wall time, memory, versions
@@ -31,7 +32,7 @@ from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.facts import facts_html
 from distill_at_scale.models.base import Recommender
 from distill_at_scale.models.selection import Progress
-from distill_at_scale.models.synthetic_rows import SyntheticRows
+from distill_at_scale.models.synthetic_rows import FactoredRows, RowValues, SyntheticRows
 
 T = TypeVar("T")
 
@@ -100,7 +101,9 @@ class SyntheticDataset:
             DasError: The dataset holds sequences.
             DamagedFileError: The file is missing or damaged.
         """
-        self._expect("rows", "real-valued rows of users")
+        factors = self.factors()
+        if factors is not None:
+            return factors.dense()
         found: np.ndarray = self._parsed(lambda content: safetensors.numpy.load(content)["rows"])
         if found.shape != (self.n_users, self.n_items):
             raise DamagedFileError(
@@ -108,6 +111,26 @@ class SyntheticDataset:
                 f"{(self.n_users, self.n_items)}; distill again."
             )
         return found
+
+    def factors(self) -> FactoredRows | None:
+        """Reads the synthetic users as factors, whose product is :meth:`rows`; None if they have no rank.
+
+        Raises:
+            DasError: The dataset holds sequences.
+            DamagedFileError: The file is missing or damaged.
+        """
+        self._expect("rows", "real-valued rows of users")
+        rank = self.manifest.rank
+        if rank is None:
+            return None
+        found = self._parsed(safetensors.numpy.load)
+        shapes = {name: found[name].shape if name in found else None for name in ("z", "v")}
+        if shapes != {"z": (self.n_users, rank), "v": (self.n_items, rank)}:
+            raise DamagedFileError(
+                f"{self._place(ROWS)} has factors of shapes {shapes['z']} and {shapes['v']}, but the manifest says "
+                f"{(self.n_users, rank)} and {(self.n_items, rank)}; distill again."
+            )
+        return FactoredRows(found["z"], found["v"])
 
     def sequences(self) -> LatentSequences:
         """Reads the latent sequences, on the CPU, dequantised from 8 bits per number.
@@ -128,7 +151,9 @@ class SyntheticDataset:
     def for_models(self) -> SyntheticRows:
         """Returns the rows with the metadata that a model's fit needs."""
         m = self.manifest
-        return SyntheticRows(self.rows(), m.parent.n_users, m.parent.n_rows, m.parent.item_space, m.settings)
+        factors = self.factors()
+        values = self.rows() if factors is None else factors
+        return SyntheticRows(values, m.parent.n_users, m.parent.n_rows, m.parent.item_space, m.settings)
 
     def fit_into(self, model: Recommender, progress: Progress | None = None) -> None:
         """Fits a model, as ``model.fit(synthetic)`` does; settings that were not set default to the recorded ones.
@@ -209,12 +234,12 @@ class SyntheticDataset:
         return storage.join(storage.redact(self.uri), path)
 
 
-def write(uri: str, data: np.ndarray | LatentSequences, parent: Dataset, described: dict[str, Any]) -> SyntheticDataset:
+def write(uri: str, data: RowValues | LatentSequences, parent: Dataset, described: dict[str, Any]) -> SyntheticDataset:
     """Writes synthetic users or sequences; an old manifest is removed first, and the new one is written last.
 
     Args:
         uri: Address of the folder.
-        data: Rows, float32 [n_users, n_items], or latent sequences.
+        data: Rows, float32 [n_users, n_items] or in factors, or latent sequences.
         parent: Dataset that was distilled; its items are copied.
         described: Fields of the manifest except those of files and parent, and ``n_rows``, the parent's number of
             distinct train rows.
@@ -226,6 +251,9 @@ def write(uri: str, data: np.ndarray | LatentSequences, parent: Dataset, describ
     m = parent.manifest
     if isinstance(data, LatentSequences):
         name, content, n_items = SEQUENCES, quantise(data), data.n_items
+    elif isinstance(data, FactoredRows):
+        name, n_items, fields["rank"] = ROWS, data.n_items, data.rank
+        content = safetensors.numpy.save({"z": np.ascontiguousarray(data.z), "v": np.ascontiguousarray(data.v)})
     else:
         name, n_items = ROWS, data.shape[1]
         content = safetensors.numpy.save({"rows": np.ascontiguousarray(data, dtype=np.float32)})

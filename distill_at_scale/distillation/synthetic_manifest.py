@@ -71,6 +71,8 @@ class SyntheticManifest(_Record):
     n_users: int = Field(ge=1)
     """Number of synthetic users or sequences."""
     n_items: int = Field(ge=1)
+    rank: int | None = Field(default=None, ge=1)
+    """Rank of rows that are stored as two factors; None for others."""
     sequences: SequencesRecord | None = None
     """Record of sequences; None for rows."""
     curve: list[dict[str, float]] = Field(default_factory=list)

@@ -6,7 +6,7 @@ continues exactly as an uninterrupted one, and any number of workers sees the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import scipy.sparse as sp
@@ -145,8 +145,23 @@ class RealUsers:
         Raises:
             DasError: Fewer than ``n`` users have train rows.
         """
-        self._require_filled(n)
         rows = torch.zeros(n, self.n_items, device=self.device)
+        for where, places in self._drawn_places(n):
+            rows[where.to(self.device)] = torch.from_numpy(self.matrix[places].toarray()).to(self.device)
+        self.communicator.all_reduce(rows)
+        return rows
+
+    def drawn_products(self, n: int, vectors: np.ndarray) -> torch.Tensor:
+        """Returns the rows of :meth:`drawn` times vectors [n_items, r], float32 [n, r], the same on every worker."""
+        rows = torch.zeros(n, vectors.shape[1], device=self.device)
+        for where, places in self._drawn_places(n):
+            rows[where.to(self.device)] = torch.from_numpy(self.matrix[places] @ vectors).to(self.device)
+        self.communicator.all_reduce(rows)
+        return rows
+
+    def _drawn_places(self, n: int) -> Iterator[tuple[torch.Tensor, np.ndarray]]:
+        """Yields the numbers of drawn users, and the rows of this worker's matrix that are theirs."""
+        self._require_filled(n)
         placed = start = 0
         begin = hashing.stream("distillation/initial users", self._seed)
         while placed < n:
@@ -154,11 +169,8 @@ class RealUsers:
             places = self._places(_permuted(positions, self.n_users, begin, np.zeros_like(positions)))
             chosen = np.flatnonzero(self.added(*(places >= 0)))[: n - placed]
             mine = places[chosen] >= 0
-            where = torch.from_numpy(placed + np.flatnonzero(mine)).to(self.device)
-            rows[where] = torch.from_numpy(self.matrix[places[chosen][mine]].toarray()).to(self.device)
+            yield torch.from_numpy(placed + np.flatnonzero(mine)), places[chosen][mine]
             placed, start = placed + len(chosen), start + 2 * n
-        self.communicator.all_reduce(rows)
-        return rows
 
     def most_active(self, n: int) -> torch.Tensor:
         """Returns the train rows of the ``n`` most active users, float32 [n, n_items], the same on every worker.

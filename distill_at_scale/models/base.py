@@ -230,13 +230,19 @@ class Recommender(Recommends):
             DasError: The model cannot learn from rows, a setting was not selected, or memory is insufficient.
         """
         self.refuse_rows()
-        self.check_memory(len(rows), rows.n_items, rows.values.size, self.config)
+        what = f"{self.name} on {len(rows):,} users and {rows.n_items:,} items"
+        require_memory(what, self.rows_memory(rows, self.config), None, self.memory_hint)
         self.selection = None
         self._fit_rows(rows, progress)
         self.n_items, self.item_space = rows.n_items, rows.item_space
         if progress:
             progress(1.0, "fitted")
         return self
+
+    @classmethod
+    def rows_memory(cls, rows: SyntheticRows, config: Any) -> int:
+        """Returns the peak bytes of :meth:`fit_rows`."""
+        return cls.memory_needed(len(rows), rows.n_items, len(rows) * rows.n_items, config)
 
     @classmethod
     def refuse_rows(cls) -> None:

@@ -17,7 +17,7 @@ from distill_at_scale.models.base import ModelConfig, Precision, Recommender
 from distill_at_scale.models.device import Device, resolve_device
 from distill_at_scale.models.kernel.krr import KernelRidge
 from distill_at_scale.models.kernel.landmarks import draw_landmarks, leverage_weights
-from distill_at_scale.models.kernel.ntk import SyntheticUsers, TrainUsers, ntk_diagonal
+from distill_at_scale.models.kernel.ntk import FactoredUsers, SyntheticUsers, TrainUsers, ntk_diagonal
 from distill_at_scale.models.kernel.nystrom import fit_nystrom
 from distill_at_scale.models.kernel.pcg import Sharing
 from distill_at_scale.models.kernel.pcg_fit import PcgFit, PcgSettings, Shelf
@@ -34,7 +34,7 @@ from distill_at_scale.models.linalg import FLOAT32_CONDITION
 from distill_at_scale.models.memory import available_memory
 from distill_at_scale.models.saved import expect_shape
 from distill_at_scale.models.selection import Progress, Selection, Validated, select, validation_metric
-from distill_at_scale.models.synthetic_rows import SyntheticRows
+from distill_at_scale.models.synthetic_rows import FactoredRows, SyntheticRows
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import MemorySource, Source, filled
 
@@ -280,12 +280,21 @@ class InfiniteAE(Recommender):
         self._set_alpha(alpha)
 
     def _fit_rows(self, rows: SyntheticRows, progress: Progress | None) -> None:
-        self._users = users = SyntheticUsers(rows.values)
+        factors = rows.factors
+        self._users = users = SyntheticUsers(rows.values) if factors is None else FactoredUsers(factors)
         shift = rows.setting(self.name, "lam", self.config.lam) * float(ntk_diagonal(users.norms, rows.n_items).mean())
         # float64 unless set otherwise: these few users cost little, and similar rows are ill-conditioned.
         dtype = torch.float32 if self.config.dtype == "float32" else torch.float64
         kernel = users.kernel(dtype, resolve_device(self.config.device))
-        self._set_alpha(KernelRidge(kernel, rows.values, self.name).solve(shift).astype(np.float32))
+        # α is (K + λ' I)^-1 S; of factored rows (K + λ' I)^-1 Z is kept, and scores are (K α) Vᵀ.
+        targets = rows.values if factors is None else factors.z
+        self._set_alpha(KernelRidge(kernel, targets, self.name).solve(shift).astype(np.float32))
+
+    @classmethod
+    def rows_memory(cls, rows: SyntheticRows, config: Any) -> int:
+        if rows.factors is None:
+            return super().rows_memory(rows, config)
+        return 4 * (rows.factors.v.size + 4 * rows.factors.z.size) + 4 * 8 * len(rows) ** 2
 
     def _ridge(self, users: TrainUsers, dtype: torch.dtype, device: torch.device) -> KernelRidge:
         return KernelRidge(users.kernel(dtype, device), users.matrix, self.name)
@@ -299,11 +308,13 @@ class InfiniteAE(Recommender):
         device = resolve_device(self.config.device)
         alpha = torch.from_numpy(self._alpha)
         kernel = self._users.kernel_with(histories.to_csr(), alpha.dtype, device)
-        if device.type == "cpu":
-            return kernel.numpy() @ self._alpha
-        return (kernel @ alpha.to(device)).cpu().numpy()
+        scores = kernel.numpy() @ self._alpha if device.type == "cpu" else (kernel @ alpha.to(device)).cpu().numpy()
+        return scores @ self._users.factors.v.T if isinstance(self._users, FactoredUsers) else scores
 
     def _weights(self) -> dict[str, np.ndarray]:
+        if isinstance(self._users, FactoredUsers):
+            factors = self._users.factors
+            return {"alpha": self._alpha, "rows_z": factors.z, "rows_v": factors.v}
         if isinstance(self._users, SyntheticUsers):
             return {"alpha": self._alpha, "rows": self._users.rows}
         return {
@@ -313,6 +324,12 @@ class InfiniteAE(Recommender):
         }
 
     def _set_weights(self, weights: dict[str, np.ndarray], n_items: int) -> None:
+        if "rows_v" in weights:
+            v = expect_shape(weights, "rows_v", (n_items, None))
+            z = expect_shape(weights, "rows_z", (None, v.shape[1]))
+            self._alpha = expect_shape(weights, "alpha", z.shape)
+            self._users = FactoredUsers(FactoredRows(z, v))
+            return
         self._alpha = expect_shape(weights, "alpha", (None, n_items))
         if "rows" in weights:
             self._users = SyntheticUsers(expect_shape(weights, "rows", self._alpha.shape))

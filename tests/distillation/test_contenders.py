@@ -20,6 +20,7 @@ from distill_at_scale.distillation.distillers.distill_cf import DistillCFDistill
 from distill_at_scale.distillation.select_lambda import select_lambdas
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.errors import DasError
+from distill_at_scale.models.synthetic_rows import FactoredRows
 from distill_at_scale.models.training.sources import MemorySource
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
@@ -105,6 +106,13 @@ def test_a_run_says_what_won_and_by_how_much(tmp_path: Path) -> None:
     assert (made.winner == "distilled") != any("do not lead by more than two" in note for note in made.notes)
     assert made.contenders["start"]["infinite_ae"] == made.curve[0]["metric"]
     assert made.settings == {model: {"lam": one.chosen} for model, one in made.chosen.items()}
+
+
+def test_rows_in_factors_are_held_against_a_sketch_in_factors(tmp_path: Path) -> None:
+    made, _ = distil(dataset(tmp_path, *grouped()), rank=4)
+    assert isinstance(made.data, FactoredRows)
+    assert made.data.rank == 4
+    assert set(made.contenders) == {"distilled", "sketch", "start"}
 
 
 def test_step_0_as_the_best_step_is_said(tmp_path: Path) -> None:

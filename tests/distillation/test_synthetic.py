@@ -18,6 +18,7 @@ from distill_at_scale.distillation.discretise import as_log, discrete_users
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import DamagedFileError, DasError
+from distill_at_scale.models.synthetic_rows import FactoredRows
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from dataset_kit import write_dataset
@@ -70,6 +71,23 @@ def test_what_was_written_is_read_in_a_fresh_process(tmp_path: Path, made: Synth
     assert is_synthetic(made.uri)
     assert not is_synthetic(parent.uri)
     assert not is_synthetic(str(tmp_path))
+
+
+def test_factors_are_kept_as_factors(tmp_path: Path, parent: Dataset) -> None:
+    factors = FactoredRows(ROWS[:, :2].copy(), np.arange(2 * N_ITEMS, dtype=np.float32).reshape(N_ITEMS, 2))
+    made = synthetic.write(str(tmp_path / "factors"), factors, parent, DESCRIBED)
+    found = SyntheticDataset.open(made.uri)
+    assert (found.n_users, found.n_items, found.manifest.rank) == (3, N_ITEMS, 2)
+    read = found.for_models().factors
+    assert read is not None
+    np.testing.assert_array_equal(read.z, factors.z)
+    np.testing.assert_array_equal(read.v, factors.v)
+    np.testing.assert_array_equal(found.rows(), factors.z @ factors.v.T)
+    assert len(found.draw()) == 3
+    # What the manifest says of the shape is compared with the file.
+    wrong = SyntheticDataset(made.uri, found.manifest.model_copy(update={"rank": 3}))
+    with pytest.raises(DamagedFileError, match=r"factors of shapes \(3, 2\) and \(6, 2\).*\(3, 3\) and \(6, 3\)"):
+        wrong.rows()
 
 
 @pytest.mark.parametrize("name", ["data.safetensors", "items.parquet"])

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from distill_at_scale.distillation.distill_cf_config import SIZES, DistillCFConfig
 from distill_at_scale.distillation.distiller import Distilled, Distiller, Job, Loop
-from distill_at_scale.distillation.distillers.sketch import real_users, rows_memory
+from distill_at_scale.distillation.distillers.sketch import factors_memory, real_users, rows_memory
 
 if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
@@ -35,6 +35,8 @@ class DistillCFDistiller(Distiller):
 
     def memory(self, dataset: Dataset, workers: int) -> int:
         number = self.config.users or min(max(SIZES), max(1, dataset.n_users // 2))
+        if self.config.rank is not None:
+            return factors_memory(self.config, number, dataset, workers)
         return rows_memory(number, self.config.batch_size, dataset, workers)
 
     def run(self, job: Job) -> Distilled:
@@ -100,7 +102,7 @@ class DistillCFDistiller(Distiller):
         (cpu_s,) = users.added(sum(one.loop.cpu_s for one in runs))
         kept = winner.name == DISTILLED
         return Distilled(
-            winner.tuned.rows.values,
+            winner.tuned.rows.given,
             loop.family if kept else winner.name,
             users.n_rows,
             cpu_s,

@@ -14,6 +14,7 @@ from distill_at_scale.models.base import ModelConfig
 
 if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
+    from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
     from distill_at_scale.distillation.users import RealUsers
 
 
@@ -66,6 +67,21 @@ def rows_memory(number: int, batch: int, dataset: Dataset, workers: int) -> int:
     # Histories with kernel and predictions; rows with gradient, moments and copies; this worker's share of the users.
     numbers = 6 * batch * dataset.n_items + 12 * number * dataset.n_items + 16 * number * (number + batch)
     return 4 * numbers + 12 * dataset.n_rows // workers
+
+
+def factors_memory(config: DistillCFConfig, number: int, dataset: Dataset, workers: int) -> int:
+    """Returns the bytes that each worker needs to make rows in factors; arguments as in :func:`rows_memory`.
+
+    No term is a product of the number of items with that of users.
+    """
+    from distill_at_scale.evaluation.top_k import default_batch_users
+
+    assert config.rank is not None
+    items, rank, batch = dataset.n_items, config.rank, config.batch_size
+    # Singular vectors: basis, product and their float64 copies. Learned vectors: moments, derivative and best state.
+    factors = max(8 * items * (rank + 16), (8 if config.learns_vectors(items) else 1) * items * rank)
+    numbers = factors + 8 * number * rank + 16 * number * (number + batch) + 8 * items * default_batch_users(items)
+    return 4 * numbers + 12 * dataset.n_rows // workers + 4 * 64 * dataset.n_users // workers
 
 
 def real_users(config: Any, job: Job) -> RealUsers:

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 import torch
 
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.models.synthetic_rows import FactoredRows
 
 WEIGHT_VARIANCE = 2.0
 """Variance of the weights, W_std²."""
@@ -24,6 +25,8 @@ BIAS_VARIANCE = 0.01
 
 # Rows of the kernel computed at a time: their float64 temporaries should stay near the cache.
 BLOCK_USERS = 128
+# Items' vectors converted to float64 at a time.
+_BLOCK_VECTORS = 1 << 16
 
 
 def ntk(
@@ -138,20 +141,62 @@ class SyntheticUsers:
 
     def kernel_with(self, histories: sp.csr_array, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """Computes K(histories, these users), [b, U], for binary histories [b, n_items]."""
-        gram = torch.from_numpy(histories.astype(np.float64) @ self._wide.T)
+        gram = torch.from_numpy(self._gram_with(histories))
         norms = torch.from_numpy(np.diff(histories.indptr).astype(np.float64))
         return self._ntk(gram, norms, dtype, device)
 
     def kernel(self, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         """Computes K(these users, these users), [U, U], exactly symmetric."""
-        gram = torch.from_numpy(self._wide @ self._wide.T)
+        gram = torch.from_numpy(self._gram())
         kernel = self._ntk((gram + gram.T) / 2, torch.from_numpy(self.norms), dtype, device)
         kernel.diagonal().copy_(torch.from_numpy(ntk_diagonal(self.norms, self.n_items)))
         return kernel
 
+    def _gram(self) -> np.ndarray:
+        """Returns S Sᵀ, float64 [U, U]."""
+        gram: np.ndarray = self._wide @ self._wide.T
+        return gram
+
+    def _gram_with(self, histories: sp.csr_array) -> np.ndarray:
+        """Returns x Sᵀ, float64 [b, U]."""
+        gram: np.ndarray = histories.astype(np.float64) @ self._wide.T
+        return gram
+
     def _ntk(self, gram: torch.Tensor, norms: torch.Tensor, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
         own = torch.from_numpy(self.norms)
         return ntk(gram.to(device), norms.to(device), own.to(device), self.n_items, dtype)
+
+
+class FactoredUsers(SyntheticUsers):
+    """Users with rows S = Z Vᵀ: kernels need Z VᵀV Zᵀ and (x V) Zᵀ alone.
+
+    Attributes:
+        factors: Z and V.
+        norms: float64 [U], squared norms of the rows.
+    """
+
+    def __init__(self, factors: FactoredRows) -> None:
+        self.factors, self.n_items = factors, factors.n_items
+        self._wide = factors.z.astype(np.float64)
+        self._turned = self._wide @ gram_of(factors.v)
+        self.norms = np.einsum("ur,ur->u", self._turned, self._wide)
+
+    def _gram(self) -> np.ndarray:
+        return self._turned @ self._wide.T
+
+    def _gram_with(self, histories: sp.csr_array) -> np.ndarray:
+        # One float32 product per entry of the histories, not a float64 copy of V.
+        products: np.ndarray = histories.astype(np.float32, copy=False) @ self.factors.v
+        return products.astype(np.float64) @ self._wide.T
+
+
+def gram_of(vectors: np.ndarray) -> np.ndarray:
+    """Returns VᵀV, float64 [r, r], for V [n_items, r] of any type; block by block."""
+    total = np.zeros((vectors.shape[1], vectors.shape[1]))
+    for start in range(0, len(vectors), _BLOCK_VECTORS):
+        block = vectors[start : start + _BLOCK_VECTORS].astype(np.float64)
+        total += block.T @ block
+    return total
 
 
 @contextlib.contextmanager
