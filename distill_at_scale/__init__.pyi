@@ -103,7 +103,7 @@ def distill(
     teachers_at: Address | None = None,
     set: dict[str, Any] = {},
     seed: int = 0,
-    workers: int = 1,
+    workers: int | str = 1,
     gpu: bool = False,
     checkpoint_every: int = 25,
     keep_checkpoints: int = 2,
@@ -130,7 +130,8 @@ def distill(
             dataset can reuse them. Default: with the run, and removed at its end.
         set: Settings of the method, such as rows=unit; `das settings METHOD` lists them. Default: {}.
         seed: Random seed. Default: 0.
-        workers: Number of workers that distill together, each on its own shards. Default: 1.
+        workers: Number of workers that distill together, each on its own shards. The least and the most, such as
+            2:8, for a cluster whose nodes come and go: the run goes on with those that are there. Default: 1.
         gpu: Use one GPU of the cluster per worker. Default: False.
         checkpoint_every: Steps between checkpoints. Default: 25.
         keep_checkpoints: Number of the newest checkpoints to keep while distilling; all are removed once the
@@ -337,7 +338,7 @@ def fit(
     output: Address,
     set: dict[str, Any] = {},
     solver: Literal['auto', 'exact', 'nystrom', 'pcg'] | None = None,
-    workers: int = 1,
+    workers: int | str = 1,
     gpu: bool = False,
     checkpoint_every: int | None = None,
     keep_checkpoints: int = 2,
@@ -362,7 +363,9 @@ def fit(
             nystrom (an approximation by landmarks), or auto, which chooses by users, items, memory and workers
             and says why. Default: auto.
         workers: Number of workers that fit together, each on its own shards (for models trained by gradients, for
-            als, and for infinite_ae with solver pcg or nystrom). Default: 1.
+            als, and for infinite_ae with solver pcg or nystrom). The least and the most, such as 2:8, for a
+            cluster whose nodes come and go: the fit goes on with those that are there (not for infinite_ae).
+            Default: 1.
         gpu: Fit on a GPU of the cluster; with several workers, on one GPU each. Default: False.
         checkpoint_every: Steps between checkpoints. Default: one checkpoint after each pass over the rows.
         keep_checkpoints: Number of the newest checkpoints to keep while fitting; all are removed once the model

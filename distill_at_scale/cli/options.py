@@ -111,7 +111,7 @@ def _metavar(field: FieldInfo) -> str:
         return "VALUE…" if _of_text(field) else "N…"
     if typing.get_origin(kind) is typing.Literal:
         return "|".join(typing.get_args(kind))
-    return {int: "N", float: "NUMBER"}.get(kind, "NAME" if has_choices(field) else "TEXT")
+    return {int: "N", float: "NUMBER", int | str: "N|N:N"}.get(kind, "NAME" if has_choices(field) else "TEXT")
 
 
 def _of_text(field: FieldInfo) -> bool:

@@ -30,6 +30,7 @@ from distill_at_scale.config.values import (
     Sampler,
     Share,
     Verb,
+    Workers,
     at_commas,
 )
 from distill_at_scale.data.columns import SplitRule
@@ -125,9 +126,10 @@ class FitConfig(ClusterConfig):
     """Solver of infinite_ae: exact (memory for users × users), pcg (the same answer with less memory), nystrom (an
     approximation by landmarks), or auto, which chooses by users, items, memory and workers and says why. Default:
     auto."""
-    workers: int = Field(1, ge=1)
+    workers: Workers = 1
     """Number of workers that fit together, each on its own shards (for models trained by gradients, for als, and for
-    infinite_ae with solver pcg or nystrom)."""
+    infinite_ae with solver pcg or nystrom). The least and the most, such as 2:8, for a cluster whose nodes come and
+    go: the fit goes on with those that are there (not for infinite_ae)."""
     gpu: bool = False
     """Fit on a GPU of the cluster; with several workers, on one GPU each."""
     checkpoint_every: int | None = Field(None, ge=1)
@@ -356,8 +358,9 @@ class DistillConfig(ClusterConfig):
     """Settings of the method, such as rows=unit; `das settings METHOD` lists them."""
     seed: int = Field(0, ge=0, lt=1 << 63)
     """Random seed."""
-    workers: int = Field(1, ge=1)
-    """Number of workers that distill together, each on its own shards."""
+    workers: Workers = 1
+    """Number of workers that distill together, each on its own shards. The least and the most, such as 2:8, for a
+    cluster whose nodes come and go: the run goes on with those that are there."""
     gpu: bool = False
     """Use one GPU of the cluster per worker."""
     checkpoint_every: int = Field(25, ge=1)

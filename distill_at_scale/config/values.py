@@ -35,12 +35,35 @@ def _share(text: str) -> str:
     return text
 
 
+def _workers(given: Any) -> int | str:
+    """Reads a number of workers, or the least and the most of them, such as ``2:8``."""
+    try:
+        least, most = worker_range(given)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"'{given}' is not a number of workers, such as 2, nor the least and the most, such as 2:8"
+        ) from None
+    if least < 1:
+        raise ValueError(f"'{given}' has fewer than one worker")
+    if least > most:
+        raise ValueError(f"'{given}' has the most before the least; write {most}:{least}")
+    return least if least == most else f"{least}:{most}"
+
+
+def worker_range(given: int | str) -> tuple[int, int]:
+    """Returns the least and the most workers that a setting of the type :data:`Workers` asks for."""
+    least, colon, most = str(given).partition(":")
+    return int(least), int(most if colon else least)
+
+
 Model = Annotated[str, OneOf(lambda: MODELS, MODELS.find)]
 Sampler = Annotated[str, OneOf(lambda: SAMPLERS, SAMPLERS.find)]
 Method = Annotated[str, OneOf(lambda: (*METHODS, "all"), METHODS.find)]
 Distiller = Annotated[str, OneOf(lambda: DISTILLERS, DISTILLERS.find)]
 PublicLog = Annotated[str, OneOf(lambda: catalog.LOGS)]
 Metric = Annotated[str, OneOf(lambda: at_cutoffs(KS))]
+Workers = Annotated[int | str, BeforeValidator(_workers)]
+"""Number of workers, or the least and the most of them, as text: ``2:8``."""
 Share = Annotated[str, BeforeValidator(str), BeforeValidator(lambda text: _share(str(text)))]
 GENIE_KINDS = ("additive", "means", "ridge", "trees", "pointwise", "pairwise", "blend", "anchored")
 GenieKind = Annotated[str, OneOf(lambda: GENIE_KINDS)]

@@ -101,6 +101,10 @@ class Job(Protocol):
     def keep(self, step: int, content: bytes, folder: str = "") -> None:
         """Writes a checkpoint in the background; does nothing on workers other than the first."""
 
+    def report(self, figures: Mapping[str, float]) -> None:
+        """Shows figures of the run, such as a validation metric, where the run is watched; all must call
+        this."""
+
     def wait(self) -> None:
         """Waits until all checkpoints are written.
 

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from distill_at_scale.config import DistillConfig
+from distill_at_scale.config.values import worker_range
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME, WORK
@@ -77,24 +78,26 @@ def distill(config: DistillConfig) -> DistillResult:
             that exists or in which another run has begun, too little memory, a loss that is NaN.
     """
     distiller = distiller_of(config)
+    least, most = worker_range(config.workers)
     dataset = Dataset.open(config.data)
     output = storage.normalise(config.output)
     begun = None if config.overwrite else _begun(output)
     if begun and begun.get("method") == config.method:
         # The number of workers may change on the way, what they do together may not.
-        kept = {name: begun[name] for name in distiller.for_workers(config.workers) if name not in config.set}
+        kept = {name: begun[name] for name in distiller.for_workers(most) if name not in config.set}
         distiller = type(distiller)(distiller.config.model_copy(update=kept))
-    distiller.check(dataset, config.workers)
+    distiller.check(dataset, most)
     _claim(config, distiller.config, dataset, output)
     if config.teachers_at is not None:
         storage.check_writable(storage.join(storage.normalise(config.teachers_at), "teacher.safetensors"))
     record = run_record.RunRecord("distill", config.model_dump(mode="json", exclude={"address", "overwrite"}))
     group = WorkerGroupSpec(
-        workers=config.workers,
+        workers=most,
         gpu=config.gpu,
         work=storage.join(output, WORK, _FOLDER),
         checkpoint_every=config.checkpoint_every,
         keep_checkpoints=config.keep_checkpoints,
+        least=least,
     )
     data, name, method = dataset.uri, f"distill by {config.method}", config.method
     # What travels is the name and plain settings: workers import the distiller for themselves.
@@ -153,7 +156,8 @@ def distiller_of(config: DistillConfig) -> Distiller:
         raise SettingError(f"{twice[0]} is given by --{twice[0]}, not by --set.")
     # Where no number is given, the distiller has its own.
     given = {name: value for name in own if (value := getattr(config, name)) is not None}
-    return kind.create({**kind.for_workers(config.workers), **config.set, **given, "seed": config.seed}, config.method)
+    _, most = worker_range(config.workers)
+    return kind.create({**kind.for_workers(most), **config.set, **given, "seed": config.seed}, config.method)
 
 
 def _begun(output: str) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from distill_at_scale.config import FitConfig
+from distill_at_scale.config.values import worker_range
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
@@ -84,7 +85,7 @@ def fit(config: FitConfig) -> FitResult:
         from distill_at_scale.pipelines.training.torch_fit import train, work_folder
     if by_passes:
         from distill_at_scale.pipelines.training.streamed_fit import fit_streamed
-    if config.workers > 1 and not (trained or by_passes or streamable):
+    if worker_range(config.workers)[1] > 1 and not (trained or by_passes or streamable):
         raise SettingError(f"{config.model} is solved in closed form by one worker; leave out --workers.")
     if is_synthetic(config.data):
         return _fit_synthetic(config)
@@ -133,7 +134,7 @@ def _fit_synthetic(config: FitConfig) -> FitResult:
         find_model(config.model).refuse_rows()
     else:
         settings_for(config.model, config.set, made.settings)
-    if config.workers > 1:
+    if worker_range(config.workers)[1] > 1:
         what = "users" if made is None else "sequences"
         raise SettingError(f"Synthetic {what} are few, and fitted by one worker; leave out --workers.")
     output = storage.normalise(config.output)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -68,6 +68,9 @@ class LocalJob:
 
     def keep(self, step: int, content: bytes, folder: str = "") -> None:
         self.kept[folder] = step, content
+
+    def report(self, figures: Mapping[str, float]) -> None:
+        assert all(isinstance(value, int | float) for value in figures.values())
 
     def wait(self) -> None:
         """Nothing is written."""

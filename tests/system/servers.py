@@ -283,8 +283,8 @@ def needed_of_tmp() -> str:
 class Raylet(Server):
     """Another node of a head's cluster, with its own /tmp and /dev/shm: a machine with disks that nobody else sees."""
 
-    def __init__(self, head: RayHead, cpus: int = 2) -> None:
-        super().__init__("the second node", head.folder / "raylet.log")
+    def __init__(self, head: RayHead, cpus: int = 2, name: str = "raylet") -> None:
+        super().__init__(f"the node {name}", head.folder / f"{name}.log")
         self.head = head
         self.cpus = cpus
 

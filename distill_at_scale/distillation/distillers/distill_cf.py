@@ -72,7 +72,13 @@ class DistillCFDistiller(Distiller):
         if (newest := job.newest(folder)) is not None:
             loop.restore(newest)
 
+        reported = len(loop.points)
+
         def after_step() -> None:
+            nonlocal reported
+            if len(loop.points) > reported:
+                reported, point = len(loop.points), loop.points[-1]
+                job.report({"step": point.step, self.config.metric: point.metric})
             if loop.step % job.checkpoint_every == 0 and job.communicator.rank == 0:
                 job.keep(loop.step, loop.state(), folder)
 

@@ -129,7 +129,13 @@ class FarziDistiller(Distiller):
         if (newest := job.newest("sequences")) is not None:
             farzi.restore(newest)
 
+        reported = len(farzi.points)
+
         def after_step() -> None:
+            nonlocal reported
+            if len(farzi.points) > reported:
+                reported, (step, metric) = len(farzi.points), farzi.points[-1]
+                job.report({"step": step, "loss": farzi.loss, self.config.metric: metric})
             if farzi.step and farzi.step % job.checkpoint_every == 0:
                 # All workers contribute their trajectories; one writes them.
                 content = farzi.state()

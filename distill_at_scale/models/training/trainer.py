@@ -59,8 +59,11 @@ class Trainer:
     Attributes:
         module: The trained module; after :meth:`run` the best on validation rows, or the last one without them.
         epoch, step: Number of epochs done, and of steps done in the current one.
+        taken: Number of steps done in all.
         earlier_cpu_s: CPU-seconds spent before the restored checkpoint.
         points: Validation metric after each epoch.
+        figures: Of the last epoch: its number, mean loss per unit, units per second over all workers, and the
+            validation metric by its name; empty before its end.
     """
 
     def __init__(
@@ -99,8 +102,9 @@ class Trainer:
             weight_decay=self._config.weight_decay,
             fused=True,
         )
-        self.epoch = self.step = 0
+        self.epoch = self.step = self.taken = 0
         self.points: list[GridPoint] = []
+        self.figures: dict[str, float] = {}
         # Number of users that validated, as one group: for differences between epochs only the resolution is known.
         self._judges: np.ndarray | None = None
         self._best: dict[str, torch.Tensor] | None = None
@@ -132,7 +136,7 @@ class Trainer:
         while not self.done:
             for batch in self._batches():
                 self._learn(batch)
-                self.step += 1
+                self.step, self.taken = self.step + 1, self.taken + 1
                 if progress and not self._communicator.rank:
                     share = (self.epoch + self.step / self.steps_per_epoch) / self._config.epochs
                     progress(min(share, 0.999), f"epoch {self.epoch + 1}")
@@ -173,14 +177,24 @@ class Trainer:
             tensors |= {f"optimizer.{index}.{key}": value for key, value in entries.items()}
         tensors |= {f"best.{key}": value for key, value in (self._best or {}).items()}
         tensors["loss"] = self._loss
-        position = {"epoch": self.epoch, "step": self.step, "points": [point.model_dump() for point in self.points]}
+        position = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "taken": self.taken,
+            "steps_per_epoch": self.steps_per_epoch,
+            "points": [point.model_dump() for point in self.points],
+        }
         position["judges"] = None if self._judges is None else self._judges.tolist()
         position["cpu_s"] = self.cpu_s
         copied = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
         return safetensors.torch.save(copied, {"trainer": json.dumps(position)})
 
     def restore(self, content: bytes) -> None:
-        """Restores a state from :meth:`state`, on a trainer with the same settings and rows."""
+        """Restores a state from :meth:`state`, on a trainer with the same settings and rows.
+
+        With another number of workers, whose shares of the rows are others, an epoch goes on at the same share of its
+        steps: a step still takes ``batch_size`` units, but some rows come twice in this epoch, and some not at all.
+        """
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         position = json.loads(header["__metadata__"]["trainer"])
         groups: dict[str, dict[str, torch.Tensor]] = {}
@@ -195,7 +209,8 @@ class Trainer:
             optimizer["state"].setdefault(int(index), {})[key] = tensor
         self._optimizer.load_state_dict(optimizer)
         self._best, self._loss = groups.get("best"), groups["loss"][""]
-        self.epoch, self.step = position["epoch"], position["step"]
+        self.epoch, self.taken = position["epoch"], position["taken"]
+        self.step = position["step"] * self.steps_per_epoch // position["steps_per_epoch"]
         self.points = [GridPoint.model_validate(point) for point in position["points"]]
         self._judges = None if position.get("judges") is None else np.array(position["judges"])
         self._cpu, self.earlier_cpu_s = time.process_time(), position["cpu_s"]
@@ -264,10 +279,13 @@ class Trainer:
                 f"{self._model.name}: the loss became NaN or infinite in epoch {self.epoch + 1}; "
                 "set a smaller learning_rate."
             )
-        metric = self._validate()
+        trained_s, (_, units) = time.perf_counter() - self._clock, self._loss.tolist()
+        loss, metric = self.loss, self._validate()
         self.epoch, self.step = self.epoch + 1, 0
+        self.figures = {"epoch": self.epoch, "loss": loss, "units_per_s": units / trained_s}
         self._loss = torch.zeros_like(self._loss)
         if metric is not None:
+            self.figures[self._config.metric] = metric
             seconds = time.perf_counter() - self._clock
             self.points.append(GridPoint(value=self.epoch, metric=metric, seconds=seconds))
             if self._best_point().value == self.epoch:

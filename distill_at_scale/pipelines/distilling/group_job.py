@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import torch
@@ -57,6 +57,10 @@ class GroupJob:
         """Writes a checkpoint in the background; does nothing on workers other than the first."""
         if self.communicator.rank == 0:
             self._in(folder).write(step, content)
+
+    def report(self, figures: Mapping[str, float]) -> None:
+        """Reports figures to Ray Train; all workers must call this."""
+        self.communicator.report(figures)
 
     def wait(self) -> None:
         """Waits until all checkpoints are written."""

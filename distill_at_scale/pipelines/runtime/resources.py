@@ -197,6 +197,15 @@ def cpus_each(workers: int, gpu: bool = False) -> int:
     raise ClusterError(f"--workers {workers} needs {what} for each, but the cluster {there}; set fewer.")
 
 
+def cpus_of_some(least: int, most: int, gpu: bool = False) -> int:
+    """The most CPUs that each of ``most`` workers can have; if there cannot be so many, as many as ``least`` fit in.
+
+    Raises:
+        ClusterError: when there cannot be one for each of ``least``.
+    """
+    return cpus_each(most if could_be().slots(1, int(gpu)) >= most else least, gpu)
+
+
 def require_gpu() -> None:
     """Refuses a --gpu that nothing can come of.
 

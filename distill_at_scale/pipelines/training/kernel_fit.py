@@ -21,6 +21,7 @@ import ray
 import torch.distributed
 
 from distill_at_scale.config import FitConfig
+from distill_at_scale.config.values import worker_range
 from distill_at_scale.data import recorded, sealed, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
@@ -73,7 +74,10 @@ def check_asked(config: FitConfig) -> None:
     solver, name = find_model(config.model).parse_config(config.set).solver, config.model
     if config.gpu and solver in ("nystrom", "pcg"):
         raise SettingError(f"{name}: {solver} computes on CPUs; leave out --gpu, or set --solver exact.")
-    if config.workers > 1 and (config.gpu or solver == "exact"):
+    least, most = worker_range(config.workers)
+    if least < most:
+        raise SettingError(f"{name} runs on the same workers throughout; set --workers {most}.")
+    if most > 1 and (config.gpu or solver == "exact"):
         raise SettingError(f"{name}: exact runs on one worker; leave out --workers, or set --solver pcg.")
 
 
@@ -87,7 +91,7 @@ def plan_fit(config: FitConfig, dataset: Dataset) -> Plan:
     assert issubclass(model, InfiniteAE)
     settings = model.parse_config(config.set)
     n_users, n_rows = dataset.n_users, dataset.manifest.splits["train"]
-    size = model.size(n_users, dataset.n_items, n_rows, settings, config.workers)
+    size = model.size(n_users, dataset.n_items, n_rows, settings, worker_range(config.workers)[1])
     cpus = resources.node_cpus()
     # On a node of the size that does the work, which may have to be started for it.
     look = 1 if resources.is_up().largest() >= cpus else cpus
@@ -95,7 +99,7 @@ def plan_fit(config: FitConfig, dataset: Dataset) -> Plan:
         measured = ray.remote(num_cpus=look, scheduling_strategy=ANYWHERE)(_look)
         speed, free = take(measured.remote(dataset.n_items, n_rows / max(n_users, 1)))
     # Workers on one node share its memory; exact uses a whole node.
-    each = free // min(config.workers, cpus)
+    each = free // min(size.workers, cpus)
     if settings.solver == "auto":
         return choose_solver(size, each, free, speed)
     found = plan(settings.solver, size, speed)
@@ -103,7 +107,7 @@ def plan_fit(config: FitConfig, dataset: Dataset) -> Plan:
         return found
     require_memory(
         f"{config.model} by {found.solver} on {n_users:,} users and {dataset.n_items:,} items, on each of "
-        f"{config.workers} workers,",
+        f"{size.workers} workers,",
         found.bytes,
         each,
         "use more workers or fewer landmarks" if found.solver == "nystrom" else "use more workers, or --solver nystrom",
@@ -125,7 +129,8 @@ def fit_kernel(
         DasError: The solver refuses the data, there are too few CPUs, or workers died too often.
     """
     settings = {**config.set, "solver": solver}
-    group = WorkerGroupSpec(workers=config.workers, gpu=False, work=_work_uri(config, dataset, output, solver))
+    _, workers = worker_range(config.workers)
+    group = WorkerGroupSpec(workers=workers, gpu=False, work=_work_uri(config, dataset, output, solver))
     data, name, every = dataset.uri, config.model, config.checkpoint_every or 1
 
     def work(group: WorkerGroupSpec, communicator: TorchCommunicator) -> None:

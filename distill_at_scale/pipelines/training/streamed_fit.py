@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 
 from distill_at_scale.config import FitConfig
+from distill_at_scale.config.values import worker_range
 from distill_at_scale.data import sealed, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import WORK
@@ -33,7 +34,13 @@ def fit_streamed(
     Raises:
         DasError: too few CPUs or GPUs, too little memory, nothing to select on, too many dead workers.
     """
-    group = WorkerGroupSpec(workers=config.workers, gpu=config.gpu, work=work_folder(config, dataset, output))
+    least, most = worker_range(config.workers)
+    group = WorkerGroupSpec(
+        workers=most,
+        gpu=config.gpu,
+        work=work_folder(config, dataset, output),
+        least=least,
+    )
     data, name, settings = dataset.uri, config.model, config.set
 
     def work(group: WorkerGroupSpec, communicator: TorchCommunicator) -> None:

@@ -3,7 +3,7 @@
     every worker: its own shards, streamed ─► Trainer (gradients summed over the workers) ─► rank 0 saves the model
 
 Checkpoints are in `<output>/_work/<run>` until the model is saved. A run whose workers or driver died resumes from the
-newest one.
+newest one. Workers that may come and go write one at least every half minute, and when a node is about to go.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import time
 from collections.abc import Callable
 
 import torch
 
 from distill_at_scale.config import FitConfig
+from distill_at_scale.config.values import worker_range
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import WORK
@@ -26,7 +28,11 @@ from distill_at_scale.models.training.trainer import Trainer
 from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines.runtime import progress, run_record
 from distill_at_scale.pipelines.runtime.checkpoints import Checkpoints
+from distill_at_scale.pipelines.runtime.drain_watch import DrainWatch
 from distill_at_scale.pipelines.training.worker_group import TorchCommunicator, WorkerGroupSpec, run_group
+
+# What a run of workers that may come and go loses at most, in seconds.
+_LOST_S = 30.0
 
 
 def work_folder(config: FitConfig, dataset: Dataset, output: str) -> str:
@@ -51,12 +57,14 @@ def train(
         DasError: There are too few CPUs or GPUs, the loss became NaN, or workers died too often.
         NotEnoughMemoryError: The fit needs more memory than there is.
     """
+    least, most = worker_range(config.workers)
     group = WorkerGroupSpec(
-        workers=config.workers,
+        workers=most,
         gpu=config.gpu,
         work=work_folder(config, dataset, output),
         checkpoint_every=config.checkpoint_every,
         keep_checkpoints=config.keep_checkpoints,
+        least=least,
     )
     data, name, settings = dataset.uri, config.model, config.set
 
@@ -91,21 +99,31 @@ def run_trainer(
     model.check_memory(dataset.n_users, dataset.n_items, rows, model.config)
     trainer = Trainer(model, source, communicator.device, communicator)
     checkpoints = Checkpoints(group.work, group.keep_checkpoints)
-    every = group.checkpoint_every or trainer.steps_per_epoch
     # The first worker looks it up and broadcasts, so that all workers use the same checkpoint.
     newest = torch.tensor([checkpoints.newest() if communicator.rank == 0 else 0], device=communicator.device)
     communicator.all_reduce(newest)
     if newest.item():
         trainer.restore(checkpoints.read(int(newest.item())))
         communicator.earlier_cpu_s = trainer.earlier_cpu_s
+    writes = communicator.rank == 0
+    with DrainWatch(group.elastic and writes) as drain:
+        written_at = time.monotonic()
 
-    def after_step() -> None:
-        if trainer.step == 0 and after_epoch:
-            after_epoch(trainer)
-        steps = trainer.epoch * trainer.steps_per_epoch + trainer.step
-        if steps % every == 0 and communicator.rank == 0:
-            checkpoints.write(steps, trainer.state())
+        def after_step() -> None:
+            nonlocal written_at
+            if trainer.step == 0:
+                communicator.report(trainer.figures)
+                if after_epoch:
+                    after_epoch(trainer)
+            if not writes:
+                return
+            due = trainer.taken % group.checkpoint_every == 0 if group.checkpoint_every else trainer.step == 0
+            if group.elastic:
+                due = due or drain.noticed() or time.monotonic() - written_at > _LOST_S
+            if due:
+                checkpoints.write(trainer.taken, trainer.state())
+                written_at = time.monotonic()
 
-    trainer.run(on_progress, after_step)
+        trainer.run(on_progress, after_step)
     checkpoints.wait()
     return trainer

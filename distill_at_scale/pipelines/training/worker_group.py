@@ -2,14 +2,18 @@
 
 Used by `torch_fit`, `kernel_fit`, `svp_row_scores` and `distilling`. Workers that die are restarted; after a driver's
 death, the same command is run again. Both resume from the newest checkpoint in the group's work folder.
+
+An elastic group has a least and a most number of workers. When nodes come or go, Ray Train starts it again with as many
+as there is room for, and it resumes from that checkpoint.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,9 +31,15 @@ from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.pipelines.runtime import plugins, progress, resources, run_record, waiting, worker_warnings
 from distill_at_scale.pipelines.runtime.tasks import ANYWHERE
 
+log = logging.getLogger(__name__)
+
 # Number of worker deaths that a run survives (per driver), and the delay before a restart in seconds.
 _MOST_DEATHS = 20
 _BREATH_S = 0.5
+# How often Ray Train looks whether there is room for more workers, in seconds: a resize costs a restart.
+_RESIZE_S = 60.0
+# Least time between two reports to Ray Train, in seconds.
+_REPORT_S = 5.0
 # Time limit for workers to end after an interruption, in seconds.
 _ABORT_S = 10.0
 _FIX_GPU = "install there a driver and the CUDA build of PyTorch, or leave out --gpu"
@@ -41,6 +51,7 @@ class WorkerGroupSpec:
     """Resources and checkpointing of a worker group."""
 
     workers: int
+    """Number of workers, the most if they may come and go."""
     gpu: bool
     work: str
     """Folder of the run's checkpoints, and of the workers' messages to the driver."""
@@ -49,6 +60,12 @@ class WorkerGroupSpec:
     keep_checkpoints: int = 2
     threads: int = 1
     """Number of threads of each worker."""
+    least: int | None = None
+    """The least number of workers, if they may come and go; None: the same number throughout."""
+
+    @property
+    def elastic(self) -> bool:
+        return self.least is not None and self.least < self.workers
 
 
 class TorchCommunicator(Communicator):
@@ -56,6 +73,7 @@ class TorchCommunicator(Communicator):
 
     earlier_cpu_s = 0.0
     """CPU-seconds spent before the checkpoint that this process resumed from."""
+    _report_at = 0.0
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -65,6 +83,21 @@ class TorchCommunicator(Communicator):
     def all_reduce(self, tensor: torch.Tensor) -> None:
         if self.world_size > 1:
             torch.distributed.all_reduce(tensor)
+
+    def report(self, metrics: Mapping[str, float]) -> None:
+        """Reports figures of the run to Ray Train, and so to Ray's dashboard; all workers of a group must call this.
+
+        Ray Train takes one report in about two seconds, and a worker waits until its last one is taken: figures that
+        follow one another sooner are left out. A single worker runs without Ray Train.
+        """
+        if self.world_size == 1:
+            return
+        now = time.monotonic()
+        due = torch.tensor([float(self.rank == 0 and now >= self._report_at)], device=self.device)
+        self.all_reduce(due)
+        if due.item():
+            ray.train.report({**metrics, "workers": self.world_size})
+            self._report_at = now + _REPORT_S
 
 
 def run_group(
@@ -90,13 +123,14 @@ def run_group(
     Raises:
         DasError: A worker raised one, there are too few CPUs, or workers died too often.
     """
-    group = replace(group, threads=resources.cpus_each(group.workers, group.gpu))
+    least = group.least or group.workers
+    group = replace(group, threads=resources.cpus_of_some(least, group.workers, group.gpu))
     failed = storage.join(group.work, _FAILED)
     storage.remove(failed)
     storage.remove(storage.join(group.work, _CRASHED))
     started = time.monotonic()
     loop = {"group": group, "work": work, "warm": warm, "board": progress.board()}
-    with waiting.provided(resources.Need(group.workers, group.threads, int(group.gpu))):
+    with waiting.provided(resources.Need(least, group.threads, int(group.gpu))):
         reason = _run_one(loop, failed) if group.workers == 1 else _run_several(loop)
     if storage.exists(failed):
         failure = recorded.read_json(failed, restartable.FIX)
@@ -118,15 +152,18 @@ def _run_several(loop: dict[str, Any]) -> str:
     notes = storage.join(group.work, _NOTES)
     storage.remove(notes)
     filesystem, path = storage.arrow_filesystem(notes)
+    # Ray's types know only its older trainer.
+    scaling: dict[str, Any] = {
+        "num_workers": (group.least, group.workers) if group.elastic else group.workers,
+        "elastic_resize_monitor_interval_s": _RESIZE_S,
+        "use_gpu": group.gpu,
+        "resources_per_worker": {"CPU": group.threads, **({"GPU": 1} if group.gpu else {})},
+    }
     trainer = _Trainer(
         _on_worker,
         train_loop_config=loop,
         torch_config=TorchConfig(backend="nccl" if group.gpu else "gloo"),
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=group.workers,
-            use_gpu=group.gpu,
-            resources_per_worker={"CPU": group.threads, **({"GPU": 1} if group.gpu else {})},
-        ),
+        scaling_config=ray.train.ScalingConfig(**scaling),
         run_config=ray.train.RunConfig(
             name="das",
             storage_path=path,
@@ -210,6 +247,9 @@ def _attempt(loop: dict[str, Any], heard: list[str]) -> None:
     if loop["warm"] is not None:
         loop["warm"]()
     cpu, communicator = time.process_time(), TorchCommunicator(device)
+    if group.elastic and communicator.rank == 0:
+        # A warning, since those reach the driver at once.
+        log.warning("%d of %d workers are there and go on", communicator.world_size, group.workers)
     try:
         loop["work"](group, communicator)
     except DasError as error:
