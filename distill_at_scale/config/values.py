@@ -44,7 +44,7 @@ def _workers(given: Any) -> int | str:
             f"'{given}' is not a number of workers, such as 2, nor the least and the most, such as 2:8"
         ) from None
     if least < 1:
-        raise ValueError(f"'{given}' has fewer than one worker")
+        raise ValueError(f"{given if least == most else f'{least} of {given}'} must be at least 1")
     if least > most:
         raise ValueError(f"'{given}' has the most before the least; write {most}:{least}")
     return least if least == most else f"{least}:{most}"

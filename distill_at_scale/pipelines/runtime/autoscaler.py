@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+from distill_at_scale.pipelines.runtime import progress
+
 HEAD = "node:__internal_head__"
 """Resource of the node that runs the head."""
 _NAMESPACE_FILE = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
@@ -25,6 +27,8 @@ _KNOWN_FOR_S = 60.0
 _FOR_GOOD = 1e12
 _KEY, _NAMESPACE = b"node_types", b"distill_at_scale"
 _PATIENCE_S = 8.0
+# A busy head takes long to start a task; without its answer, a cluster that has no nodes yet would be refused.
+_HEADS_PATIENCE_S = 90.0
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,14 @@ def autoscaler() -> Autoscaler:
     if kept and (known := json.loads(kept))["until"] > time.time():
         return of_config(known["config"])
     node = ray._private.worker._global_node
+    config: dict[str, Any] | None
     if node is not None and node.head:
         # Started by this process, without an autoscaler.
         config, until = {}, _FOR_GOOD
     else:
         config, until = _managed() or _asked_of_head(), time.time() + _KNOWN_FOR_S
+    if config is None:
+        return Autoscaler()
     internal_kv._internal_kv_put(_KEY, json.dumps({"until": until, "config": config}).encode(), namespace=_NAMESPACE)
     return of_config(config)
 
@@ -92,7 +99,8 @@ def _managed() -> dict[str, Any] | None:
     }
 
 
-def _asked_of_head() -> dict[str, Any]:
+def _asked_of_head() -> dict[str, Any] | None:
+    """What a task on the head node finds; None if it gave no answer."""
     import ray
 
     task: Any = ray.remote(num_cpus=0, resources={HEAD: 0.001}, scheduling_strategy="DEFAULT")(read_config)
@@ -102,13 +110,17 @@ def _asked_of_head() -> dict[str, Any]:
         asked = task.remote(ray.get_runtime_context().gcs_address)
     finally:
         ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    if not ray.wait([asked], timeout=_PATIENCE_S)[0]:
+        progress.say("asking the head node which nodes the cluster can start…")
     try:
-        return dict(ray.get(asked, timeout=_PATIENCE_S))
+        return dict(ray.get(asked, timeout=_HEADS_PATIENCE_S))
     except ray.exceptions.GetTimeoutError:
         ray.cancel(asked, force=True)
+        return None
+    except ray.exceptions.RayTaskError:
+        return {}  # nobody may read it there; what is up counts then
     except ray.exceptions.RayError:
-        pass  # the head cannot say; what is up counts then
-    return {}
+        return None
 
 
 def _said(config: Mapping[str, Any]) -> dict[str, Any]:
