@@ -711,6 +711,7 @@ def sample(
     proxy_epochs: int = 50,
     workers: int = 1,
     gpu: bool = False,
+    scores: str | None = None,
     seed: int = 0,
     overwrite: bool = False,
     address: str | None = None,
@@ -723,7 +724,8 @@ def sample(
         sampler: Sampler that selects rows: random, stratified, temporal, random_users, head_users, centrality,
             random_walk, forest_fire, density, sensitivity, sensitivity_users; by SVP-CF: svp_bias, svp_bias_prop,
             svp_bias_users, svp_bias_users_prop, svp_mf, svp_mf_prop, svp_mf_users, svp_mf_users_prop. Or your
-            own, as package.module:OBJECT.
+            own, as package.module:OBJECT, or by a score: column=NAME keeps the rows with the largest numbers in
+            that column.
         budget: Share of the train rows to keep, above 0 and at most 1; several at once, such as 0.5,0.1,0.01.
         output: Folder or storage URI; each sample is written to a folder SAMPLER-BUDGET below it.
         objective: Definition of a hard row for the proxy of svp_*: its rank among unseen items (implicit; also
@@ -732,6 +734,9 @@ def sample(
             Default: 50.
         workers: Number of workers that train the proxy of svp_* together. Default: 1.
         gpu: Train the proxy of svp_* on one GPU per worker. Default: False.
+        scores: For --sampler column=NAME: file or folder (Parquet, or CSV with column names) with the columns
+            user_id, item_id and NAME; without item_id whole users are kept by their score. Default: the dataset's
+            own rating or timestamp.
         seed: Random seed. Default: 0.
         overwrite: Replace samples that already exist at --output. Default: False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process

@@ -72,11 +72,15 @@ class OneOf:
     spec: Callable[[str], Any] | None = None
     """Validates a ``package.module:Class``; raises a SettingError if it cannot be used. None: only names are
     allowed."""
+    prefix: str | None = None
+    """Values that begin with it are also allowed, as they are."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
         return core_schema.no_info_after_validator_function(self._check, handler(source))
 
     def _check(self, given: str) -> str:
+        if self.prefix is not None and given.startswith(self.prefix):
+            return given
         if self.spec is not None and ":" in given:
             try:
                 self.spec(given.strip())

@@ -184,7 +184,11 @@ class SampleConfig(ProxyConfig, ClusterConfig):
     sampler: Sampler
     """Sampler that selects rows: random, stratified, temporal, random_users, head_users, centrality, random_walk,
     forest_fire, density, sensitivity, sensitivity_users; by SVP-CF: svp_bias, svp_bias_prop, svp_bias_users,
-    svp_bias_users_prop, svp_mf, svp_mf_prop, svp_mf_users, svp_mf_users_prop. Or your own, as package.module:OBJECT."""
+    svp_bias_users_prop, svp_mf, svp_mf_prop, svp_mf_users, svp_mf_users_prop. Or your own, as
+    package.module:OBJECT, or by a score: column=NAME keeps the rows with the largest numbers in that column."""
+    scores: str | None = None
+    """For --sampler column=NAME: file or folder (Parquet, or CSV with column names) with the columns user_id, item_id
+    and NAME; without item_id whole users are kept by their score. Default: the dataset's own rating or timestamp."""
     budget: Annotated[list[Share], AtCommas] = Field(min_length=1)
     """Share of the train rows to keep, above 0 and at most 1; several at once, such as 0.5,0.1,0.01."""
     output: str

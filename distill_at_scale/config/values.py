@@ -57,7 +57,7 @@ def worker_range(given: int | str) -> tuple[int, int]:
 
 
 Model = Annotated[str, OneOf(lambda: MODELS, MODELS.find)]
-Sampler = Annotated[str, OneOf(lambda: SAMPLERS, SAMPLERS.find)]
+Sampler = Annotated[str, OneOf(lambda: SAMPLERS, SAMPLERS.find, prefix="column=")]
 Method = Annotated[str, OneOf(lambda: (*METHODS, "all"), METHODS.find)]
 Distiller = Annotated[str, OneOf(lambda: DISTILLERS, DISTILLERS.find)]
 PublicLog = Annotated[str, OneOf(lambda: catalog.LOGS)]

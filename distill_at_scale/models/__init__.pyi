@@ -39,7 +39,8 @@ class Ease(_Ease):
 
     Practical limits: any number of users, but items × items matrices. With the search for λ, 10,000 items take 1.1 GiB
     in float32 (estimated at 1.9 GiB if float64 may be used) and 100,000 items 112 GiB; time grows with the cube of the
-    items.
+    items. On samples with fewer users than half of the items it grows with items × users² only; see
+    :mod:`.ease_dual`.
 
     Args:
         lam: λ, added to the diagonal of XᵀX; None: selected on validation rows. Default: None.

@@ -24,7 +24,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK, Manifest, Parent
 from distill_at_scale.data.preparation import restartable
-from distill_at_scale.errors import BudgetError, DamagedFileError, DasError
+from distill_at_scale.errors import BudgetError, DamagedFileError, DasError, SettingError
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.map_reduce import FOLDER as LEARNED
 from distill_at_scale.pipelines.runtime.results import Result
@@ -35,6 +35,7 @@ from distill_at_scale.pipelines.sampling.shard_scores import TOGETHER, ShardScor
 from distill_at_scale.registry import file_name
 from distill_at_scale.samplers import find_sampler, thresholds, writer
 from distill_at_scale.samplers.budget_search import BudgetSearch, Question
+from distill_at_scale.samplers.column import check_column
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Threshold, read_scores
 from distill_at_scale.samplers.writer import SampledItems, SubsetsRecord
@@ -98,6 +99,11 @@ class _Sample:
         self.sampler: Sampler = find_sampler(config.sampler)
         self.dataset = Dataset.open(config.data)
         self.sampler.check(self.dataset)
+        self.scores = None if config.scores is None else storage.normalise(config.scores)
+        if self.sampler.column is not None:
+            check_column(self.dataset, self.sampler.column, self.scores)
+        elif config.scores is not None:
+            raise SettingError(f"--scores is of --sampler column=NAME; leave it out for {config.sampler}.")
         self.budgets = config.budgets
         self.n_rows = self.dataset.manifest.splits["train"]
         if not self.n_rows:
@@ -118,6 +124,8 @@ class _Sample:
         self.work = storage.join(output, WORK, folder)
         # Of the parent its content, not its place: it may be moved between a run and its resumption.
         self.content: dict[str, Any] = {"sampler": config.sampler, "seed": config.seed}
+        if self.scores is not None:
+            self.content |= {"scores": storage.redact(self.scores)}
         if self.sampler.proxy:
             self.content |= {"objective": config.objective, "proxy_epochs": config.proxy_epochs}
             if config.objective == "explicit" and not self.dataset.manifest.has_ratings:
@@ -141,6 +149,9 @@ class _Sample:
         """Takes up the work of an earlier run of the same job or starts again."""
         fingerprint = self.dataset.manifest.fingerprint
         plan = {**self.content, "budgets": self.budgets, "parent": fingerprint, "versions": run_record.made_with()}
+        if self.scores is not None:
+            # A run is not resumed on scores that have changed.
+            plan["files"] = [(file.uri, file.version) for file in storage.list_files(self.scores)]
         digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
         plan_uri = storage.join(self.work, output_folder.PLAN)
         if output_folder.planned(plan_uri) == digest:

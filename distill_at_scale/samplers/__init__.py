@@ -18,12 +18,14 @@ SAMPLERS: Registry[Sampler] = _SAMPLERS
 
 
 def find_sampler(name: str) -> Sampler:
-    """Returns the sampler with this name, or the one at ``package.module:OBJECT``.
+    """Returns the sampler with this name, the one at ``package.module:OBJECT``, or ``column=NAME``.
 
     Raises:
         SettingError: The name is unknown (the message lists the known ones), or the object is missing or not a sampler.
     """
-    return SAMPLERS.find(name)
+    from distill_at_scale.samplers import column
+
+    return column.column_sampler(name) if name.startswith(column.PREFIX) else SAMPLERS.find(name)
 
 
 __all__ = ["SAMPLERS", "find_sampler"]

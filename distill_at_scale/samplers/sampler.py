@@ -29,6 +29,8 @@ class Sampler:
         proxy: Model to train before scoring, which determines how hard each row is; None for most samplers.
         prop: Whether inverse propensities weight the proxy's scores.
         timestamps: Whether the sampler needs timestamps.
+        column: Column of scores that the sampler goes by, which become the third argument of ``score``; None for all
+            samplers but ``column=NAME``.
         one_a_user: Whether every user keeps a row, even beyond the budget.
     """
 
@@ -39,6 +41,7 @@ class Sampler:
     rounds: MakeMapReduce | None = None
     proxy: Proxy | None = None
     prop: bool = False
+    column: str | None = None
 
     def check(self, dataset: Dataset) -> None:
         """Rejects a dataset that lacks what this sampler needs.

@@ -19,6 +19,7 @@ from distill_at_scale.pipelines.runtime import run_record
 from distill_at_scale.pipelines.runtime.map_reduce import learn, read_learned
 from distill_at_scale.pipelines.runtime.tasks import load, run_stage
 from distill_at_scale.samplers import find_sampler, thresholds, writer
+from distill_at_scale.samplers.column import read_column
 from distill_at_scale.samplers.map_reduce import MapReduce, Task
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, read_scores
@@ -80,8 +81,10 @@ def score_shards(
         home = _score_rows(record, config, dataset, sampler.proxy)
         shared = [load(load_hardness, home, uri, sampler.prop)]
 
+    column_at = None if config.scores is None else storage.normalise(config.scores)
+
     def score(shard: int, hardness: Hardness | None = None) -> ShardScores:
-        return _score_shard(uri, work, shard, find_sampler(name), seed, hardness)
+        return _score_shard(uri, work, shard, find_sampler(name), seed, hardness, column_at)
 
     shards = list(range(len(dataset.shards)))
     return run_stage(record, "score", score, shards, shared, light=not shared, together=TOGETHER)
@@ -119,17 +122,26 @@ def _map_reduce(sampler: str, task: Task) -> MapReduce:
 
 
 def _score_shard(
-    uri: str, work: str, shard: int, sampler: Sampler, seed: int, hardness: Hardness | None
+    uri: str,
+    work: str,
+    shard: int,
+    sampler: Sampler,
+    seed: int,
+    hardness: Hardness | None,
+    column_at: str | None = None,
 ) -> ShardScores:
     """Scores a shard once, and counts its scores over the whole range of keys."""
     place = scores_uri(work, shard)
     made: list[Scores] = []
 
     def build() -> ScoreRecord:
-        rows = read_train_rows(Dataset.open(uri), shard, timestamps=sampler.timestamps)
+        dataset = Dataset.open(uri)
+        rows = read_train_rows(dataset, shard, timestamps=sampler.timestamps)
         learned: tuple[Any, ...] = read_learned(work, shard) if sampler.rounds else ()
         if hardness is not None:
             learned = hardness.of_shard(shard, rows)
+        if sampler.column is not None:
+            learned = (read_column(dataset, shard, rows, sampler.column, column_at),)
         made.append(sampler.score(rows, seed, *learned))
         made[0].write(place)
         return ScoreRecord(users=int((rows.counts > 0).sum()))
