@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat as modes
 from collections.abc import Iterator, Mapping
@@ -164,8 +165,16 @@ def _walk(path: str) -> Iterator[str]:
         if not isinstance(error, FileNotFoundError):
             raise error
 
-    for folder, _, names in os.walk(path, onerror=refuse, followlinks=True):
+    for folder, folders, names in os.walk(path, onerror=refuse, followlinks=True):
+        for link in (os.path.join(folder, name) for name in folders):
+            if os.path.islink(link) and _above(os.path.realpath(link), os.path.realpath(folder)):
+                raise StorageError(f"{link}: this link points to a folder above it, a loop without end; remove it.")
         yield from (os.path.join(folder, name) for name in names)
+
+
+def _above(folder: str, other: str) -> bool:
+    """Whether ``folder`` is ``other``, or holds it."""
+    return os.path.commonpath((folder, other)) == folder
 
 
 def _local_info(path: str) -> FileInfo:
@@ -184,6 +193,10 @@ def _local_info(path: str) -> FileInfo:
     except FileNotFoundError:
         if os.path.islink(path):
             raise StorageError(f"{path}: this link points to a missing file; fix or remove it.") from None
+        raise
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise StorageError(f"{path}: this link points to itself, over one link or several; remove it.") from None
         raise
     return FileInfo(path, found.st_size, f"size={found.st_size}\nmtime={found.st_mtime_ns}")
 

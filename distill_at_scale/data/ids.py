@@ -27,6 +27,12 @@ _QUOTED: Final = (b'"0', b'"+', b'"-', b'" ', b'"\t', b' "', b'\t"')
 _KEEP_TEXT: Final = "(--id-type string reads ids as text)"
 # From here on neighbouring whole numbers become one float, and two ids one.
 _EXACT_BELOW: Final[dict[type[pl.DataType], float]] = {pl.Float32: float(2**24), pl.Float64: float(2**53)}
+# What an id looks like for which a cheap check found a sign; by the first words of its notice.
+_CONFIRMED: Final = {
+    "is a number ending": r"^-?[0-9]+\.0+$",
+    "is written as 1.23E": r"^-?[0-9](\.[0-9]+)?E\+[0-9]+$",
+    "is a number with commas": "^[0-9]{1,3}(,[0-9]{3})+$",
+}
 # No-break, zero-width and other blanks that print as nothing or as a plain blank. The joiner of emoji is none.
 _UNSEEN: Final = "[\u0080-\u00a0\u00ad\u1680\u2000-\u200c\u200e\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]"
 
@@ -121,14 +127,32 @@ def notice_ids(ids: pl.Series) -> list[Notice]:
             f"{name} is in quotes, which stay part of the id (--quote '\"' removes them)",
         ),
         (
+            ids.str.ends_with("'") & ids.str.starts_with("'"),
+            f"{name} is in single quotes, which stay part of the id",
+        ),
+        (
+            ids.str.contains("E+", literal=True),
+            f"{name} is written as 1.23E+15, as spreadsheets show long numbers; ids that differ in the digits that are "
+            f"gone are one id now: export the log again with ids as text",
+        ),
+        (
+            ids.str.contains(",", literal=True),
+            f"{name} is a number with commas between thousands, which stay part of the id",
+        ),
+        (
+            ids.str.contains("\ufffd", literal=True),
+            f"{name} holds the sign for characters that were lost (\ufffd); ids that differ in them are one id now",
+        ),
+        (
             _unseen(ids),
             f"{name} holds characters that cannot be seen (no-break or zero-width blanks), which stay a part of the id",
         ),
     )
     notices = []
     for mask, what in unusual:
-        if what.startswith(f"{name} is a number") and mask.any():
-            mask = mask & ids.str.contains(r"^-?[0-9]+\.0+$")
+        for start, pattern in _CONFIRMED.items():
+            if what.startswith(f"{name} {start}") and mask.any():
+                mask = mask & ids.str.contains(pattern)
         count = int(mask.sum())
         if count:
             at: Any = mask.arg_max()

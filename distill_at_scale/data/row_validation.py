@@ -7,7 +7,7 @@ with a bad row.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -117,7 +117,28 @@ def notice_rows(good: pl.DataFrame) -> tuple[Notice, ...]:
         below = good[Columns.RATING].filter(good[Columns.RATING] < 0)
         what = "rating is negative, and read as it is (if it means that there is none, --min-rating 0 drops the row)"
         noticed.append(Notice(what=what, count=len(below), example=f"{below[0]:g}"))
+    if Columns.RATING in good.columns and good.height:
+        noticed += _no_ratings(good[Columns.RATING])
     return tuple(noticed)
+
+
+def _no_ratings(ratings: pl.Series) -> list[Notice]:
+    """Reports 0 among the ratings of a scale from 1, and 99 or the like far above them: marks for "no rating"."""
+    high: Any = ratings.max()
+    zero = ratings == 0
+    if high is not None and 3 <= high <= 100 and zero.any():
+        rest = ratings.filter(~zero)
+        usual: Any = rest.value_counts()["count"].max()
+        if rest.min() >= 1 and rest.n_unique() >= 3 and zero.sum() >= 2 * usual:  # type: ignore[operator]
+            what = "rating is 0, the others are 1 or more (if 0 means that there is none, --min-rating 1 drops the row)"
+            return [Notice(what=what, count=int(zero.sum()))]
+    if high in (99, 999, 9999):
+        none = ratings == high
+        rest = ratings.filter(~none)
+        if len(rest) and rest.max() <= high / 9:
+            what = f"rating is {high:g}, far above the others: a mark for a missing one? it is read as it is"
+            return [Notice(what=what, count=int(none.sum()))]
+    return []
 
 
 def _row_numbers(rows: int | Sequence[int] | np.ndarray | None, is_bad: pl.Series) -> pl.Series:

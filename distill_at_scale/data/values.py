@@ -46,3 +46,10 @@ def floats(text: pl.Series) -> pl.Series:
     """Converts text to Float64; null where the text is not a number."""
     trimmed = text.str.strip_chars(" \t")
     return keep(trimmed, trimmed.str.contains(_FLOAT)).cast(pl.Float64, strict=False)
+
+
+def fold(text: pl.Series) -> pl.Series:
+    """Text in lower case and in Unicode's compatibility form (NFKC), in which texts that look alike are equal."""
+    if text.str.len_bytes().sum() != text.str.len_chars().sum():
+        text = text.str.normalize("NFKC")
+    return text.str.to_lowercase()

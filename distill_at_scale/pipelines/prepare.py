@@ -74,7 +74,7 @@ def _run(job: PrepareJob) -> Dataset:
             _check_train_rows(job, written)
             items = _write_items(job, written, vocabulary, survivors)
             _copy_quarantine(job)
-        prepared = Prepared(read, sorted_, written, items, split, n_shards)
+        prepared = Prepared(read, sorted_, written, items, split, n_shards, vocabulary.noticed)
         reading = reading_of(job, schema, estimate, pieces, prepared)
         manifest = manifest_of(job, schema, reading, prepared)
         log = log_record_of(manifest, schema, reading, prepared)

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 from pydantic import ValidationError
-from readers_kit import read_all
+from readers_kit import read_all, read_noticed
 
-from distill_at_scale.data.readers import LogOptions, plan_log
+from distill_at_scale.data.readers import LogOptions, plan_log, read_fragment
 from distill_at_scale.errors import DasError
 
 S = 1_600_000_000  # 2020-09-13 12:26:40
@@ -196,3 +196,34 @@ def test_two_times_are_asked_for(tmp_path):
     path = tmp_path / "log.csv"
     path.write_text(f"user_id,item_id,request_time,click_time\n1,2,{S},{S}\n")
     assert "--map timestamp=request_time or --map timestamp=click_time" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("first", "late", "says"),
+    [
+        ("Z", "", "500 rows: timestamp has no zone, though the first ones have one (Z), and is taken as UTC"),
+        ("", "+09:00", "500 rows: timestamp has another zone than the first ones (none, taken as UTC)"),
+        ("+09:00", "Z", "500 rows: timestamp has another zone than the first ones (+09:00); it is converted to UTC"),
+        ("Z", "Z", ""),
+        ("", "", ""),
+    ],
+)
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_zones_that_change_after_the_first_rows_are_noticed(tmp_path, first, late, says, ending):
+    times = [f"2020-09-13T12:{k % 60:02}:00{first if k < 1200 else late}" for k in range(1700)]
+    frame = pl.DataFrame({"user_id": range(1700), "item_id": range(1700), "timestamp": times})
+    path = tmp_path / f"log.{ending}"
+    {"csv": frame.write_csv, "parquet": frame.write_parquet, "jsonl": frame.write_ndjson}[ending](path)
+    schema, fragments, _ = plan_log(LogOptions(input=[str(path)]))
+    said = [str(n) for fragment in fragments for batch in read_fragment(fragment, schema) for n in batch.noticed]
+    assert len(said) == bool(says)
+    assert says in "".join(said)
+
+
+def test_several_zones_among_the_first_times_are_noticed(tmp_path):
+    path = tmp_path / "log.csv"
+    zones = ["Z", "+09:00", "+09:00"]
+    path.write_text("user_id,item_id,ts\n" + "".join(f"{k},{k},2020-09-13T12:00:00{z}\n" for k, z in enumerate(zones)))
+    good, _, said = read_noticed(path)
+    assert good["timestamp"].n_unique() == 2
+    assert "1 value: among the first times has another zone than most (+09:00); all are converted to UTC" in said

@@ -16,6 +16,7 @@ from distill_at_scale.cli import options as cli_options
 from distill_at_scale.cli.verbs import VERBS
 from distill_at_scale.config import PrepareConfig
 from distill_at_scale.data.readers import LogOptions, plan_log, read_fragment
+from distill_at_scale.data.readers.selection import none_left
 from distill_at_scale.errors import SettingError
 from distill_at_scale.settings import load
 
@@ -242,3 +243,18 @@ def test_the_same_settings_from_the_shell_yaml_and_python(tmp_path):
     yaml = load(PrepareConfig, str(tmp_path / "prepare.yaml"))
     assert yaml.where == {**shell.where, "app": ["true"]}
     assert shell.kinds == yaml.kinds == {"view": 0.1, "ui": 1.0}
+
+
+def test_blanks_and_capital_letters_around_values_are_noticed(tmp_path):
+    path = tmp_path / "log.csv"
+    kinds = ["buy", " buy", "Buy", "buy\u00a0", "view"]
+    path.write_text("user_id,item_id,event\n" + "".join(f"{k},{k},{kind}\n" for k, kind in enumerate(kinds)))
+    schema, fragments, _ = plan_log(LogOptions(input=[str(path)], where={"event": [" buy "]}))
+    (batch,) = read_fragment(fragments[0], schema)
+    assert batch.good["user_id"].to_list() == [0, 1]
+    said = [str(notice) for notice in batch.noticed]
+    assert said[0].startswith("3 rows: not event=buy (--where), so left out")
+    assert said[1].startswith("2 rows: not event=buy (--where) only because of capital letters or odd blanks, so left")
+    assert said[2] == "1 row: column 'event' has blanks around the value, which --where does not compare (e.g. ' buy')"
+    why = none_left(schema.conditions, batch.noticed, 0)
+    assert "of these 2 are not event=buy (--where) only because of capital letters" in why

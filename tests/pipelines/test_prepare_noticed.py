@@ -156,3 +156,18 @@ def test_a_train_and_a_test_row_of_one_item_are_not_made_one_silently(tmp_path: 
         "validation": 0,
         "test": 6 - 2 * (keep == "first"),
     }
+
+
+def test_ids_are_looked_at_over_the_whole_log(tmp_path: Path) -> None:
+    """Users in different buckets and items of different files; rows are counted before duplicates go."""
+    lines = LOG.replace("\n", "\nu")[:-1].splitlines()
+    folder = tmp_path / "log"
+    folder.mkdir()
+    (folder / "a.csv").write_text("\n".join(lines) + "\n" + "anonymous,3,1,1600000000\n" * 25)
+    (folder / "b.csv").write_text(lines[0] + "\n" + "".join(f"U7,{item},1,1600000000\n" for item in ("x1", "X1", "x2")))
+    data = inline_prepare(input=[str(folder)], output=str(tmp_path / "out"), shards=4)
+    said = "\n".join(map(str, data.manifest.noticed))
+    assert "25 rows: user_id is 'anonymous' (19.5% of all rows): it looks like a placeholder" in said
+    assert "2 values: user_id differs from another only in case or Unicode form" in said
+    assert "(e.g. 'U7' and 'u7')" in said
+    assert "2 values: item_id differs from another only in case or Unicode form" in said

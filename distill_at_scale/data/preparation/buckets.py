@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 import pyarrow as pa
@@ -14,6 +14,7 @@ from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.preparation.earlier import EarlierRows, merge_rows, read_earlier
 from distill_at_scale.data.preparation.fragments import read_bucket
+from distill_at_scale.data.preparation.odd_ids import UserSummary, summarise_users
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.preparation.row_order import Keep
 from distill_at_scale.data.preparation.sorted_rows import SortedRows, sort_rows
@@ -35,6 +36,8 @@ class BucketRecord(PartRecord):
     noticed: tuple[Notice, ...]
     below: bool
     """Whether there is a file of rows below the minimum rating."""
+    summary: UserSummary = field(default_factory=UserSummary)
+    """What its users tell about all users of the log."""
 
 
 def build_bucket(
@@ -81,6 +84,7 @@ def build_bucket(
             dropped=made.dropped,
             noticed=made.noticed,
             below=made.below is not None,
+            summary=summarise_users(made.users, made.counts, n_buckets),
         )
 
     return restartable.once(restartable.part(folder, bucket, ".json"), BucketRecord, build)

@@ -160,7 +160,9 @@ def merge_rows(
     columns = {name: values[kept] for name, values in old.columns.items()}
     columns[Columns.USER] = rank_of_user[columns[Columns.USER]]
     columns[Columns.ITEM] = old.item_rank[columns[Columns.ITEM]]
+    counts = np.bincount(columns[Columns.USER], minlength=len(users))
     if len(made.users):
+        counts[ranks(made.users, users)] = made.counts
         columns = {name: np.concatenate([columns[name], values]) for name, values in made.columns.items()} | {
             Columns.USER: np.concatenate([columns[Columns.USER], ranks(made.users, users)[made.columns[Columns.USER]]])
         }
@@ -172,4 +174,5 @@ def merge_rows(
         made.below,
         made.dropped,
         made.noticed,
+        counts,
     )

@@ -26,6 +26,8 @@ class SortedRows:
     dropped: dict[str, int] = field(default_factory=lambda: {"split": 0, "duplicates": 0, "min_rating": 0})
     """Number of dropped rows by filter: duplicates, min_rating, split (marked −1)."""
     noticed: tuple[Notice, ...] = ()
+    counts: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """int64 [users], number of rows of each user before duplicates and ratings below the minimum were dropped."""
 
 
 def sort_rows(frame: pl.DataFrame, item_ids: pl.Series, keep: Keep, min_rating: float | None, seed: int) -> SortedRows:
@@ -50,6 +52,7 @@ def sort_rows(frame: pl.DataFrame, item_ids: pl.Series, keep: Keep, min_rating: 
         Columns.ITEM: ranks(frame[Columns.ITEM_ID], item_ids),
         **{c: frame[c].to_numpy() for c in (Columns.RATING, Columns.TIMESTAMP, Columns.SPLIT) if c in frame},
     }
+    counts = np.bincount(columns[Columns.USER], minlength=len(users))
     order = in_time_order(columns, users, item_ids, seed)
     columns = {name: values[order] for name, values in columns.items()}
 
@@ -70,7 +73,7 @@ def sort_rows(frame: pl.DataFrame, item_ids: pl.Series, keep: Keep, min_rating: 
         dropped["min_rating"] = rows - int(stay.sum()) - dropped["duplicates"]
     names = (Columns.USER, Columns.ITEM, Columns.RATING, Columns.TIMESTAMP, Columns.SPLIT)
     chosen = {name: columns[name][stay] for name in names if name in columns}
-    return SortedRows(users, chosen, below, dropped, tuple(noticed))
+    return SortedRows(users, chosen, below, dropped, tuple(noticed), counts)
 
 
 def _notices_of_splits(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from distill_at_scale.data.noticed import Notice, shown
 from distill_at_scale.data.readers.fields import known_names
 from distill_at_scale.data.readers.headers import holds_data, holds_names, suggested
 from distill_at_scale.data.readers.layout import TextLayout
+from distill_at_scale.data.readers.not_tables import refuse_other_width, refuse_preamble, row_numbers
 from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.quoting import Quoting, closes_on_lines
 from distill_at_scale.data.readers.schema import FileFormat, Quote
@@ -21,12 +21,10 @@ from distill_at_scale.data.readers.text import TextHead
 from distill_at_scale.errors import DasError
 
 # Tried in this order; blanks and colons also occur within times, so they come last.
-_DELIMITERS: Final = (",", "\t", ";", "|", "^", "~", "\x1f", " ", ":")
+_DELIMITERS: Final = (",", "\t", ";", "|", "^", "~", "\x01", "\x1f", " ", ":")
 _MOVIELENS: Final = (Columns.USER_ID, Columns.ITEM_ID, Columns.RATING, Columns.TIMESTAMP)
 TYPED_FIELD: Final = re.compile(r"^[^\s:]+:(token|float|token_seq|float_seq)$")
 _SNIFFED_LINES: Final = 50
-# Comments of KONECT, Matrix Market, NumPy and SQL, the head of ARFF, and Excel's line that names the delimiter.
-_PREAMBLE: Final = re.compile(r"([#%]+|//|--)( |\t|$)|%%|##|@(relation|attribute|data)\b|\"?sep=.\"?$", re.IGNORECASE)
 
 
 def movielens(head: TextHead, lines: Sequence[str], options: LogOptions) -> TextLayout:
@@ -40,7 +38,7 @@ def movielens(head: TextHead, lines: Sequence[str], options: LogOptions) -> Text
     first = [field.strip() for field in rows[0]]
     if known_names(first, options.map) >= 2 and not options.columns:
         return _layout(head, "movielens", tuple(first), "::", rows[1:], lines[0], "none", ())
-    return _named_by_user(head, lines, rows, names, "movielens", "::", "none")
+    return _named_by_user(head, lines, rows, names, "movielens", "::", "none", options)
 
 
 def delimited(head: TextHead, lines: Sequence[str], options: LogOptions, chosen: FileFormat, tabs: bool) -> TextLayout:
@@ -56,7 +54,7 @@ def delimited(head: TextHead, lines: Sequence[str], options: LogOptions, chosen:
     Raises:
         DasError: The delimiter cannot be detected, or the first line is not a header.
     """
-    _refuse_preamble(head, lines)
+    refuse_preamble(head.name, lines)
     if options.delimiter is not None:
         delimiter = options.delimiter
     elif chosen == "inter" or tabs:
@@ -68,7 +66,7 @@ def delimited(head: TextHead, lines: Sequence[str], options: LogOptions, chosen:
     width = len(options.columns) if options.columns and chosen != "inter" else len(first)
     rows = Quoting(delimiter, quote, width).rows("\n".join(lines).encode()) or [first]
     if options.columns and chosen != "inter":
-        return _named_by_user(head, lines, rows, tuple(options.columns), chosen, delimiter, quote)
+        return _named_by_user(head, lines, rows, tuple(options.columns), chosen, delimiter, quote, options)
     header = [field.strip() for field in rows[0]]
     if chosen == "inter":
         if not all(TYPED_FIELD.match(field) for field in header):
@@ -79,20 +77,9 @@ def delimited(head: TextHead, lines: Sequence[str], options: LogOptions, chosen:
         header = [field.rsplit(":", 1)[0] for field in header]
     else:
         _check_header(head, lines[0], header, rows, options)
-    return _layout(head, chosen, tuple(header), delimiter, rows[1:], lines[0], quote, ())
-
-
-def _refuse_preamble(head: TextHead, lines: Sequence[str]) -> None:
-    """Refuses lines in front of the header, or of the rows, that no table has."""
-    before = list(itertools.takewhile(_PREAMBLE.match, lines))
-    if not before or len(before) == len(lines) or known_names(re.split(r"[\s,;|]+", before[0]), {}) >= 2:
-        return
-    what = "line is" if len(before) == 1 else f"{len(before)} lines are"
-    skipped = len(before) + 1
-    raise DasError(
-        f"{head.name}: the first {what} a comment, and no row ({before[0][:60]}); take it out with "
-        f"`tail -n +{skipped} FILE > ROWS`, and name the columns with --columns if no header is left."
-    )
+    refuse_other_width(head.name, header, rows[1:])
+    noticed = row_numbers(head.name, header, rows[1:], list(options.map.values()))
+    return _layout(head, chosen, tuple(header), delimiter, rows[1:], lines[0], quote, tuple(noticed))
 
 
 def _quote(lines: Sequence[str], delimiter: str, options: LogOptions) -> Quote:
@@ -129,14 +116,16 @@ def _named_by_user(
     chosen: FileFormat,
     delimiter: str,
     quote: Quote,
+    options: LogOptions,
 ) -> TextLayout:
     """Names the columns by ``--columns``; a header line that is present nevertheless is skipped."""
     _check_width(head, rows, names, f"fields between {delimiter!r}")
     first = [field.strip() for field in rows[0]]
-    if len(first) != len(names) or not holds_names(first, rows[1:], names):
+    short = len(first) == len(names) - 1 and known_names(first, options.map) >= 2
+    if not short and (len(first) != len(names) or not holds_names(first, rows[1:], names)):
         return _layout(head, chosen, names, delimiter, rows, "", quote, ())
     moved = [name for name, given in zip(first, names) if name != given and name in names]
-    if moved:
+    if moved and not short:
         raise DasError(
             f"{head.name}: the first line names the columns in another order ({lines[0][:80]}) than --columns does "
             f"({' '.join(names)}); leave --columns out, or correct it."
@@ -223,5 +212,6 @@ def _check_width(head: TextHead, rows: Sequence[Sequence[str]], names: Sequence[
 
 def _columns(rows: Sequence[Sequence[str]], names: Sequence[str]) -> dict[str, list[Any]]:
     # Neither is a header that comes again a value, which would make text of a column of integers.
-    whole = [row for row in rows if len(row) == len(names) and [field.strip("\ufeff \t") for field in row] != [*names]]
+    again = [name.lower() for name in names]
+    whole = [row for row in rows if len(row) == len(names) and [f.strip("\ufeff \t").lower() for f in row] != again]
     return {name: [row[index] for row in whole] for index, name in enumerate(names)}

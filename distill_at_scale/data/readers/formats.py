@@ -64,6 +64,11 @@ def _guess(head: TextHead, lines: Sequence[str], options: LogOptions) -> FileFor
     if first.startswith("{"):
         return "jsonl"
     if first.startswith("["):
+        if _is_row(lines[0]):
+            raise DasError(
+                f"{head.name}: each line is a JSON array, without the names of its values ({lines[0][:60]}); write CSV "
+                f"with `jq -r @csv FILE.json > FILE.csv`, and name the columns with --columns."
+            )
         raise DasError(
             f"{head.name}: this looks like a JSON array; write one object per line (JSON lines) instead, "
             f"e.g. with `jq -c '.[]' FILE.json > FILE.jsonl`."
@@ -147,6 +152,16 @@ def _jsonl(head: TextHead, lines: Sequence[str], options: LogOptions) -> TextLay
             f'`python -c "import ast, json, sys; [print(json.dumps(ast.literal_eval(line))) for line in sys.stdin]" '
             f"< FILE.json > FILE.jsonl`."
         )
+    if not objects and lines[0].rstrip().endswith("},"):
+        raise DasError(
+            f"{head.name}: the lines end in commas, as in a JSON array without its brackets; remove them with "
+            f"`sed 's/,[[:space:]]*$//' FILE.json > FILE.jsonl`."
+        )
+    if not objects and lines[0].startswith("\x1e"):
+        raise DasError(
+            f"{head.name}: a record separator stands before each object (RFC 7464); remove it with "
+            f"`tr -d '\\036' < FILE.json > FILE.jsonl`."
+        )
     if not objects:
         raise DasError(
             f"{head.name}: none of the first lines is a JSON object; write one object per line, such as with "
@@ -172,6 +187,15 @@ def _refuse_wrapped(head: TextHead, objects: Sequence[dict[str, Any]], options: 
                 f"{head.name}: one object holds all rows, in the array '{key}'; write one object per line, with "
                 f"`jq -c '.{key}[]' FILE.json > FILE.jsonl`."
             )
+
+
+def _is_row(line: str) -> bool:
+    """Returns whether a line is a whole JSON array of several simple values."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, list) and len(value) > 1 and not any(isinstance(one, dict | list) for one in value)
 
 
 def _python_dicts(lines: Sequence[str]) -> bool:

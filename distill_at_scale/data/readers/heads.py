@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 
 from distill_at_scale.data import storage
@@ -23,7 +24,7 @@ from distill_at_scale.errors import DasError
 
 Head = TableHead | TextLayout
 
-_SAMPLE_ROWS: Final = 1000
+SAMPLE_ROWS: Final = 1000
 # Lists may be long; this many rows suffice to estimate their mean length.
 _LIST_ROWS: Final = 100
 _TABLES: Final = ("parquet", "arrow", "orc")
@@ -106,7 +107,7 @@ def look_at(head: Head, columns: dict[str, str], partitions: dict[str, str | Non
     batch = None
     if asked:
         top = list(dict.fromkeys(top_column(head.schema, own[c]) for c in asked))
-        batch = read(head, top, _LIST_ROWS if lists else _SAMPLE_ROWS)
+        batch = read(head, top, _LIST_ROWS if lists else SAMPLE_ROWS)
     times: list[Any] | None = None
     typed = False
     if time in partitions:
@@ -136,7 +137,7 @@ def first_values(head: TableHead, name: str) -> list[Any]:
     if depth or not (is_text(dtype) or pa.types.is_integer(dtype)) or is_bytes(dtype):
         return []
     read = parquet.first_batch if head.format == "parquet" else arrow_files.first_batch
-    batch = read(head, [top_column(head.schema, name)], _SAMPLE_ROWS)
+    batch = read(head, [top_column(head.schema, name)], SAMPLE_ROWS)
     return [] if batch is None else list(column_values(batch, name).to_pylist())
 
 
@@ -154,8 +155,9 @@ def _times(values: Any) -> list[Any]:
 
 
 def _utf8(values: Any) -> bool:
+    """Whether bytes are text: valid UTF-8, without the control characters that digests and UUIDs are full of."""
     try:
-        simple(values)
+        text = pl.Series(simple(values), dtype=pl.String)
     except pa.ArrowInvalid:
         return False
-    return True
+    return not text.str.contains("[\x00-\x08\x0a-\x1f]").any()

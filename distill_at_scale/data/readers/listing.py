@@ -19,6 +19,11 @@ _MARKERS: Final = re.compile(
 )
 # Folders of drafts, of table formats and of checkpoints.
 _OTHERS: Final = re.compile(r"_delta_log|_temporary|_work|_spark_metadata|__MACOSX|\..*")
+# Descriptions, licences and checksums, which lie beside published logs.
+_BESIDES: Final = re.compile(
+    r"(readme|licen[cs]e|changelog|copying|citation)([._-].*)?|(sha\d*|md5)sums?(\.txt)?|.*\.(md|rst|html?|pdf|md5|sha1|sha256)",
+    re.IGNORECASE,
+)
 
 
 def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Notice]]:
@@ -34,6 +39,7 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
     roots: dict[str, str] = {}
     listed: list[str] = []
     hidden: list[storage.FileInfo] = []
+    besides: list[storage.FileInfo] = []
     for given in inputs:
         uri = storage.normalise(given)
         # In a web address, ? begins the query.
@@ -43,6 +49,12 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
             roots |= lakes.find_roots(file.uri for file in everything)
             _refuse_dataset(uri, everything)
             matches = [file for file in everything if not _hidden(file.uri, uri)]
+            described = [
+                file for file in matches if file.uri != uri and _BESIDES.fullmatch(file.uri.rsplit("/", 1)[-1])
+            ]
+            if 0 < len(described) < len(matches):
+                besides += described
+                matches = [file for file in matches if file not in described]
             hidden += [file for file in everything if _hidden(file.uri, uri) and not _marker(file.uri, uri)]
             if [file.uri for file in matches] != [uri]:
                 listed.append(uri)
@@ -66,6 +78,10 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
     if hidden:
         what = "skipped: the name begins with . or _, as those of drafts and markers do (a file that is named is read)"
         noticed = [*noticed, Notice(what=what, count=len(hidden), unit="file", example=storage.redact(hidden[0].uri))]
+    besides = [file for file in besides if file.uri not in files]
+    if besides:
+        what = "skipped: the name is that of a description, licence or checksum (a file that is named is read)"
+        noticed = [*noticed, Notice(what=what, count=len(besides), unit="file", example=storage.redact(besides[0].uri))]
     return live, noticed
 
 

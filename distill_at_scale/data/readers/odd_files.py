@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, shown
-from distill_at_scale.data.readers.heads import Head, file_of, first_values, name_of
+from distill_at_scale.data.readers.heads import SAMPLE_ROWS, Head, file_of, first_values, name_of
 from distill_at_scale.data.readers.layout import TextLayout
 from distill_at_scale.data.readers.schema import LogSchema
 from distill_at_scale.data.readers.selection import EVENTS
@@ -48,12 +48,24 @@ def odd_files(
         if lists:
             what = f"column '{name}' holds lists; each of their values is read as a separate row"
             noticed.append(Notice(what=what, count=len(lists), unit="file", example=name_of(lists[0])))
+        if canonical in (Columns.USER_ID, Columns.ITEM_ID):
+            noticed += _no_integers(having, canonical, name)
     for canonical in (Columns.USER_ID, Columns.ITEM_ID):
         noticed += _not_quite_integers(heads, canonical, columns[canonical], schema)
     for canonical in schema.hex_ids:
         what = f"{canonical} holds bytes that are not text; its ids are read as hexadecimal digits"
         noticed.append(Notice(what=what, count=len(heads), unit="file", example=name_of(heads[0])))
     return noticed
+
+
+def _no_integers(heads: Sequence[TableHead], canonical: str, name: str) -> list[Notice]:
+    """Reports ids that a table stores as floats or decimals, as programs do with integers among missing values."""
+    types = [(field_type(head.schema, name)[0], head) for head in heads]
+    odd = [(t, head) for t, head in types if pa.types.is_floating(t) or (pa.types.is_decimal(t) and t.scale > 0)]
+    if not odd:
+        return []
+    what = f"column '{name}' has the type {odd[0][0]}; its whole numbers are read as the integers of {canonical}"
+    return [Notice(what=what, count=len(odd), unit="file", example=name_of(odd[0][1]))]
 
 
 def _formats(heads: Sequence[Head]) -> list[Notice]:
@@ -128,7 +140,20 @@ def _events(heads: Sequence[Head], read: Set[str]) -> list[Notice]:
                     f"keep some with --where {name}={one}, or weigh them with --event {one}:0.1 {two}:1"
                 )
                 return [Notice(what=what, count=len(heads), unit="file", example=name_of(head))]
+            if len(kinds) == 1 and name.lower() != "type" and not _all_sampled(head):
+                what = (
+                    f"column '{name}' is '{next(iter(kinds))}' in the first rows, but is not read: if others follow, "
+                    f"they count alike (--where and --event read it)"
+                )
+                return [Notice(what=what, count=len(heads), unit="file", example=name_of(head))]
     return []
+
+
+def _all_sampled(head: Head) -> bool:
+    """Whether the first values of a file are all that it has."""
+    if isinstance(head, TableHead):
+        return head.exact and sum(head.group_rows) <= SAMPLE_ROWS
+    return head.head.complete and head.head.text.count("\n") <= SAMPLE_ROWS
 
 
 def _not_quite_integers(heads: Sequence[Head], canonical: str, name: str, schema: LogSchema) -> list[Notice]:

@@ -26,7 +26,7 @@ from distill_at_scale.data.readers.schema import Fragment, LogEstimate, LogSchem
 from distill_at_scale.data.readers.selection import check_weight, find_conditions, map_of
 from distill_at_scale.data.readers.sequences import tokens
 from distill_at_scale.data.readers.tables import TableHead
-from distill_at_scale.data.readers.time_units import Times, find_rule
+from distill_at_scale.data.readers.time_units import Times, common_zone, find_rule
 from distill_at_scale.data.readers.types import id_kind, number_kind
 from distill_at_scale.data.times import TimeRule
 from distill_at_scale.errors import DasError
@@ -192,7 +192,7 @@ def _schema(
         id_types[canonical] = "int64" if as_int else "string"
         # Floats would lose digits of ids too large for 64 bits.
         text_types[canonical] = "int" if text_types[canonical] == "int" else "string"
-    rule, noticed = _times(options, heads, columns, samples)
+    rule, zone, noticed = _times(options, heads, columns, samples)
     if rule.unit == "format" and text_types.get(Columns.TIMESTAMP) == "int" and not _typed_numbers(heads):
         # As an integer, 01022020 would lose the leading zero of its day.
         text_types[Columns.TIMESTAMP] = "string"
@@ -202,6 +202,7 @@ def _schema(
             "id_types": id_types,
             "time_unit": rule.unit,
             "time_format": rule.format,
+            "time_zone": zone,
             "time_checked": rule.checked,
             "hex_ids": tuple(sorted(hex_ids)),
             "text_types": text_types,
@@ -230,12 +231,13 @@ def _typed_numbers(heads: Sequence[Head]) -> bool:
 
 def _times(
     options: LogOptions, heads: Sequence[Head], columns: dict[str, str], samples: Sequence[Sample]
-) -> tuple[TimeRule, list[Notice]]:
+) -> tuple[TimeRule, str | None, list[Notice]]:
     name = columns.get(Columns.TIMESTAMP)
     if name is None or any(head.format == "sequences" for head in heads):
-        return TimeRule("ms"), []
+        return TimeRule("ms"), None, []
     files = [Times(sample.times or [], sample.typed, name_of(head), name) for head, sample in zip(heads, samples)]
-    return find_rule(files, options.time_unit, options.time_format)
+    rule, noticed = find_rule(files, options.time_unit, options.time_format)
+    return rule, common_zone(files, rule), noticed
 
 
 def _positions(options: LogOptions, heads: Sequence[Head], columns: dict[str, str]) -> bool:

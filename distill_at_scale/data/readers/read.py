@@ -23,7 +23,7 @@ from distill_at_scale.data.readers.sequences import parse_sequences
 from distill_at_scale.data.readers.table_rows import add_partitions
 from distill_at_scale.data.readers.tail import LastLine
 from distill_at_scale.data.readers.text import BLOCK_BYTES, BOM, Block, blocks, check_utf8, whole_lines
-from distill_at_scale.data.readers.time_watch import watch_times
+from distill_at_scale.data.readers.time_watch import notice_zones, watch_times
 from distill_at_scale.data.row_validation import broken_lines, notice_rows, validate_rows
 
 _PARSERS: Final[dict[str, Callable[[bytes, Fragment, LogSchema], Parsed]]] = {
@@ -99,7 +99,8 @@ def _read_text(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
             number = None if block.line is None else [block.line + data.count(b"\n")]
             at_end = _numbers(None if number is None else np.array(number), 1)
             bad = pl.concat([bad, broken_lines([cut.line], [cut.reason], source, at_end)])
-        notices = merge((odd, tail.noticed(block.unfinished), parsed.noticed, asked.noticed, notice_rows(good)))
+        zones = notice_zones(asked.raw, schema)
+        notices = merge((odd, tail.noticed(block.unfinished), parsed.noticed, asked.noticed, zones, notice_rows(good)))
         yield Batch(good, bad, tuple(notices), asked.left_out, asked.seen)
 
 

@@ -3,8 +3,10 @@ them."""
 
 from __future__ import annotations
 
+import io
 import re
-from typing import Final
+import tarfile
+from typing import Final, NoReturn
 
 from distill_at_scale.errors import DasError
 
@@ -70,8 +72,21 @@ _BY_MAGIC: Final[tuple[tuple[bytes, str, str], ...]] = (
         "a Stata file",
         f"convert it with `{_PANDAS.format(reader='read_stata', name='{name}', more='', stem='{stem}')}`",
     ),
+    (
+        b"$FL2",
+        "an SPSS file",
+        f"convert it with `{_PANDAS.format(reader='read_spss', name='{name}', more='', stem='{stem}')}`",
+    ),
+    (b"LZIP", "compressed by lzip", "unpack it with `lzip -d {name}`"),
+    (b"\x89LZO\x00", "compressed by lzop", "unpack it with `lzop -d {name}`"),
+    (b"]\x00\x00", "compressed by LZMA (without xz)", "unpack it with `xz --format=lzma -dc {name} > {stem}`"),
     (b"MATLAB 5.0", "a MATLAB file", "convert it with scipy.io.loadmat and write a CSV file"),
     (b"%PDF", "a PDF document", "pass the log itself"),
+    (
+        b"\xff\xfe\x00\x00",
+        "UTF-32 text",
+        "convert it with `iconv -f UTF-32 -t UTF-8 {name} > utf8-{name}`",
+    ),
     (
         b"\xff\xfe",
         "UTF-16 text",
@@ -83,7 +98,22 @@ _BY_MAGIC: Final[tuple[tuple[bytes, str, str], ...]] = (
         "convert it with `iconv -f UTF-16 -t UTF-8 {name} > utf8-{name}`",
     ),
 )
+# Ending of a name → (what a binary file of this name is, how to convert it); these formats have no first bytes.
+_BY_NAME: Final[dict[str, tuple[str, str]]] = {
+    "br": ("compressed by Brotli", "unpack it with `brotli -d {name}`"),
+    "snappy": ("compressed by Snappy", "unpack it with `python -m snappy -d {name} {stem}`"),
+    "tfrecord": ("a TFRecord file", "write it as Parquet, e.g. from tf.data.TFRecordDataset('{name}')"),
+    "lance": ("a Lance file", "write its table as Parquet: `lance.dataset(FOLDER).to_table()` in Python"),
+    "sas7bdat": (
+        "a SAS file",
+        f"convert it with `{_PANDAS.format(reader='read_sas', name='{name}', more='', stem='{stem}')}`",
+    ),
+    "npy": ("a NumPy array", "write it as CSV with np.savetxt"),
+    "db": ("a database", "export its table as CSV"),
+}
 _PICKLE: Final = re.compile(rb"\x80[\x02-\x05]")
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+_ZLIB: Final = re.compile(rb"x[\x01\x5e\x9c\xda]")
 _DUCKDB_AT: Final = 8
 _TAR_AT: Final = 257
 _PAGE: Final = re.compile(rb"\s*(<!doctype html|<html|<head|<script)", re.IGNORECASE)
@@ -122,13 +152,40 @@ def refuse_foreign(uri: str, data: bytes, packed: bool = False) -> None:
     if foreign is None:
         return
     what, fix = foreign
-    name = uri.rsplit("/", 1)[-1]
     if packed:
         what = f"a compressed file that holds {what}"
         if "tar archive" not in what:
             fix = f"unpack it, then {fix}"
+    raise _refusal(uri, what, fix)
+
+
+def refuse_binary(uri: str, data: bytes) -> NoReturn:
+    """Rejects a file with zero bytes, by its name where that says what it is.
+
+    Raises:
+        DasError: Names the kind of file, or what its zero bytes suggest.
+    """
+    # In UTF-16 every second byte of Latin text is zero; without a byte order mark this is the only sign.
+    low, high = data[::2].count(b"\x00"), data[1::2].count(b"\x00")
+    if 5 * high > 2 * len(data) and 20 * low < len(data):
+        raise DasError(f"{uri}: the file is UTF-16 text; convert it to UTF-8, e.g. with iconv -f UTF-16LE -t UTF-8.")
+    named = _BY_NAME.get(uri.lower().rsplit(".", 1)[-1])
+    if named:
+        raise _refusal(uri, *named)
+    if not _CONTROL.search(data.rstrip(b"\x00")):
+        raise DasError(
+            f"{uri}: the text ends in zero bytes, as after a crash or an unfinished copy, so rows may be missing; "
+            f"fetch the file again, or remove them with `tr -d '\\000' < FILE > ROWS`."
+        )
+    raise DasError(
+        f"{uri}: the file is binary, not text, of an unknown format; write it as Parquet, CSV or JSON lines."
+    )
+
+
+def _refusal(uri: str, what: str, fix: str) -> DasError:
+    name = uri.rsplit("/", 1)[-1]
     stem = re.sub(r"\.[A-Za-z0-9]{1,8}$", "", name) or name
-    raise DasError(f"{uri}: the file is {what}; {fix.replace('{name}', name).replace('{stem}', stem)}.")
+    return DasError(f"{uri}: the file is {what}; {fix.replace('{name}', name).replace('{stem}', stem)}.")
 
 
 def _foreign(data: bytes, packed: bool) -> tuple[str, str] | None:
@@ -140,9 +197,14 @@ def _foreign(data: bytes, packed: bool) -> tuple[str, str] | None:
         return "a table (Parquet, Arrow or ORC), which is not read from a compressed file", "pass the table itself"
     if data.startswith((b"PK\x03\x04", b"PK\x05\x06")):
         return _zip(data)
-    if data[_TAR_AT : _TAR_AT + 5] == b"ustar":
-        first = data[:100].rstrip(b"\x00").decode("utf-8", "replace")
-        return f"a tar archive (its first member: {first})", _UNPACK.format(line="tar -xf {name}")
+    if data[_TAR_AT : _TAR_AT + 5] == b"ustar" or _is_old_tar(data):
+        return f"a tar archive (its first member: {_tar_member(data)})", _UNPACK.format(line="tar -xf {name}")
+    if _ZLIB.match(data) and b"\n" not in data[:2] and not data[:64].isascii():
+        return (
+            "compressed by zlib, without a gzip header",
+            'unpack it with `python -c "import sys, zlib; '
+            'sys.stdout.buffer.write(zlib.decompress(sys.stdin.buffer.read()))" < {name} > {stem}`',
+        )
     if data[_DUCKDB_AT : _DUCKDB_AT + 4] == b"DUCK":
         return "a DuckDB database", "export its table with `duckdb {name} \"copy TABLE to '{stem}.parquet'\"`"
     if _PICKLE.match(data) and b"\n" not in data[:2]:
@@ -162,6 +224,22 @@ def _foreign(data: bytes, packed: bool) -> tuple[str, str] | None:
         if pattern.match(data):
             return what, fix
     return None
+
+
+def _is_old_tar(data: bytes) -> bool:
+    """Whether a first block has the checksum of a tar header, which the oldest archives have without a magic number."""
+    if len(data) < 512 or not data[0] or not re.fullmatch(rb"[ 0]*[0-7]{3,}[ \x00]*", data[148:156]):
+        return False
+    return sum(data[:148]) + 8 * ord(" ") + sum(data[156:512]) == int(data[148:156].strip(b" \x00"), 8)
+
+
+def _tar_member(data: bytes) -> str:
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+            first = archive.next()
+    except tarfile.TarError:
+        first = None
+    return first.name if first else data[:100].rstrip(b"\x00").decode("utf-8", "replace")
 
 
 def _zip(data: bytes) -> tuple[str, str]:

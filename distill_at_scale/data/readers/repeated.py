@@ -32,7 +32,7 @@ class RepeatedHeader:
         fields = Quoting.of(fragment, schema).fields(fragment.header) if fragment.header else None
         if fragment.format == "movielens":
             fields = fragment.header.split("::") if fragment.header else None
-        self._names = [field.strip() for field in fields or []]
+        self._names = [field.strip().lower() for field in fields or []]
         self._own: dict[str, str] = {}
         if self._names and len(self._names) == len(fragment.names):
             self._own = {c: self._names[fragment.names.index(name)] for c, name in schema.columns.items()}
@@ -51,10 +51,10 @@ class RepeatedHeader:
         # A header does not parse as numbers, so a block with one was read as text.
         if not self._own or any(raw[name].dtype != pl.String for name in self._own):
             return parsed
-        users = raw[Columns.USER_ID].str.strip_chars()
+        users = raw[Columns.USER_ID].str.strip_chars().str.to_lowercase()
         if not users.is_in(self._names).any():
             return parsed
-        stripped = raw.select(pl.col(name).str.strip_chars() for name in self._own)
+        stripped = raw.select(pl.col(name).str.strip_chars().str.to_lowercase() for name in self._own)
         is_own = stripped.select(pl.all_horizontal(pl.col(c) == name for c, name in self._own.items())).to_series()
         is_other = stripped.select(pl.all_horizontal(pl.col(c).is_in(self._names) for c in self._own)).to_series()
         is_other = is_other & ~is_own

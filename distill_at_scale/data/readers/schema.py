@@ -50,6 +50,9 @@ class LogSchema(BaseModel):
     time_format: str | None = None
     """``strptime`` format of timestamps with the unit ``format``."""
 
+    time_zone: str | None = None
+    """Zone of the first ISO 8601 times (empty: without a zone); None if they have several, or another format."""
+
     time_checked: bool = False
     """Whether times before 1990 are bad, because the log's times are later."""
 

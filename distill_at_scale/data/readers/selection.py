@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, shown
 from distill_at_scale.data.readers.options import LogOptions
-from distill_at_scale.data.values import as_text
+from distill_at_scale.data.values import as_text, fold
 from distill_at_scale.errors import SettingError
 from distill_at_scale.validation import did_you_mean
 
@@ -55,6 +55,19 @@ class Condition(BaseModel):
         return f"{self.name}={','.join(self.values)}"
 
     @property
+    def blanks(self) -> str:
+        """Text of the notice about matching values with blanks around them."""
+        return f"column '{self.name}' has blanks around the value, which --{self.option} does not compare"
+
+    @property
+    def near(self) -> str:
+        """Text of the notice about values that are the requested ones in other letters."""
+        return (
+            f"not {self.label} (--{self.option}) only because of capital letters or odd blanks, so left out; name such "
+            f"values too if they mean the same"
+        )
+
+    @property
     def left_out(self) -> str:
         """Text of the notice about rows that do not match."""
         return f"not {self.label} (--{self.option}), so left out"
@@ -88,7 +101,8 @@ def select_rows(raw: pl.DataFrame, conditions: Sequence[Condition]) -> Selected:
     seen: set[tuple[str, str]] = set()
     noticed = []
     for condition in conditions:
-        text = plain(as_text(raw[condition.key]), condition.values)
+        given = as_text(raw[condition.key])
+        text = plain(given, condition.values)
         matches = text.is_in(list(condition.values))
         seen |= {(condition.key, value) for value in text.filter(matches).unique().to_list()}
         gone = stay & ~matches.to_numpy()
@@ -97,7 +111,9 @@ def select_rows(raw: pl.DataFrame, conditions: Sequence[Condition]) -> Selected:
             left_out[condition.option] = left_out.get(condition.option, 0) + count
             example = shown(text[int(gone.argmax())])
             noticed.append(Notice(what=condition.left_out, count=count, example=example))
+            noticed += _near_misses(condition, text.filter(pl.Series(gone)))
             stay &= ~gone
+        noticed += _blanks(condition, given.filter(matches))
         if condition.weights:
             weights = text.replace_strict(
                 list(condition.values), list(condition.weights), default=None, return_dtype=pl.Float64
@@ -106,6 +122,25 @@ def select_rows(raw: pl.DataFrame, conditions: Sequence[Condition]) -> Selected:
     kept = None if stay.all() else np.flatnonzero(stay)
     rows = raw if kept is None else raw.filter(pl.Series(stay))
     return Selected(rows, kept, left_out, frozenset(seen), tuple(noticed))
+
+
+def _blanks(condition: Condition, given: pl.Series) -> list[Notice]:
+    """Reports matching values that have blanks around them in the log."""
+    kinds = given.unique(maintain_order=True)
+    odd = kinds.filter(kinds != kinds.str.strip_chars(" \t"))
+    if not len(odd):
+        return []
+    return [Notice(what=condition.blanks, count=int(given.is_in(odd.to_list()).sum()), example=shown(odd[0]))]
+
+
+def _near_misses(condition: Condition, left_out: pl.Series) -> list[Notice]:
+    """Reports values that were left out although only case or odd blanks distinguish them from a requested one."""
+    kinds = left_out.unique(maintain_order=True)
+    wanted = fold(pl.Series(condition.values, dtype=pl.String)).str.strip_chars()
+    near = kinds.filter(fold(kinds).str.strip_chars().is_in(wanted.to_list()))
+    if not len(near) or "" in wanted:
+        return []
+    return [Notice(what=condition.near, count=int(left_out.is_in(near.to_list()).sum()), example=shown(near[0]))]
 
 
 def plain(text: pl.Series, wanted: Iterable[str]) -> pl.Series:
@@ -140,9 +175,12 @@ def none_left(conditions: Sequence[Condition], noticed: Iterable[Notice], bad: i
         noticed: Notices from all rows.
         bad: Number of matching rows that are bad.
     """
+    noticed = list(noticed)
     said = {condition.left_out for condition in conditions}
     gone = [notice for notice in noticed if notice.what in said]
     why = [f"{notice.count:,} are {notice.text}" for notice in gone]
+    near = {condition.near for condition in conditions}
+    why += [f"of these {notice.count:,} are {notice.text}" for notice in noticed if notice.what in near]
     why += [f"{bad:,} are bad"] if bad else []
     return f"of {sum(notice.count for notice in gone) + bad:,} rows {'; '.join(why)}"
 

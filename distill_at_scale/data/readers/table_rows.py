@@ -15,6 +15,7 @@ from distill_at_scale.data.readers import tables
 from distill_at_scale.data.readers.schema import Batch, Fragment, LogSchema
 from distill_at_scale.data.readers.selection import Condition, select_rows
 from distill_at_scale.data.readers.tables import find_column, is_bytes, is_list, is_text
+from distill_at_scale.data.readers.time_watch import notice_zones
 from distill_at_scale.data.row_validation import empty_bad, notice_rows, quarantined, validate_rows
 
 Arrays = dict[str, pa.Array]
@@ -140,7 +141,8 @@ def _validated(arrays: Arrays, fragment: Fragment, schema: LogSchema, rows: int 
     if asked.kept is not None and rows is not None:
         rows = rows + asked.kept if isinstance(rows, int) else rows[asked.kept]
     good, bad = validate_rows(asked.raw, schema.id_types, schema.times, storage.redact(fragment.uri), rows)
-    return Batch(good, bad, (*asked.noticed, *notice_rows(good)), asked.left_out, asked.seen)
+    notices = (*asked.noticed, *notice_zones(asked.raw, schema), *notice_rows(good))
+    return Batch(good, bad, notices, asked.left_out, asked.seen)
 
 
 def _frame(arrays: Arrays, schema: LogSchema) -> pl.DataFrame:

@@ -7,13 +7,13 @@ import lzma
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 
 from distill_at_scale.data import storage
-from distill_at_scale.data.readers.recognise import refuse_foreign
+from distill_at_scale.data.readers.recognise import refuse_binary, refuse_foreign
 from distill_at_scale.data.readers.schema import Compression, Fragment
 from distill_at_scale.errors import DasError
 
@@ -29,6 +29,13 @@ _MAGIC: Final[dict[bytes, Compression]] = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\xfd7zXZ\x00": "xz",
     b"\x04\x22\x4d\x18": "lz4",
+}
+_UNPACKERS: Final[dict[Compression, str]] = {
+    "gzip": "gzip -dc",
+    "zstd": "zstd -dc",
+    "bz2": "bzip2 -dc",
+    "xz": "xz -dc",
+    "lz4": "lz4 -dc",
 }
 _BZIP2: Final = re.compile(rb"BZh[1-9]1AY&SY")
 _UNPACKING: Final = re.compile("compress|zlib|zstd|bz2|lz4|end-of-stream|corrupt", re.IGNORECASE)
@@ -81,17 +88,17 @@ def read_text_head(file: storage.FileInfo, raw: bytes) -> TextHead:
         DasError: The compression is not supported, or the file is truncated, binary or not UTF-8.
     """
     name = storage.redact(file.uri)
-    compression = next((codec for magic, codec in _MAGIC.items() if raw.startswith(magic)), None)
-    if _BZIP2.match(raw):
-        compression = "bz2"
+    compression = _compression(raw)
     whole = len(raw) >= file.size
     data, used = raw, len(raw)
     if compression is not None:
         data, whole = _unpack(raw, compression, whole, name)
     ratio = len(data) / max(used, 1)
+    if compression is not None:
+        _refuse_packed_twice(name, compression, data)
     refuse_foreign(name, data, packed=compression is not None)
     if b"\x00" in data:
-        _refuse_binary(name, data)
+        refuse_binary(name, data)
     offset = len(BOM) if data.startswith(BOM) else 0
     # It is not yet known whether a carriage return at the very end ends a line.
     data, returns = line_feeds(data[offset:] if whole else data[offset:].removesuffix(b"\r"))
@@ -109,6 +116,22 @@ def read_text_head(file: storage.FileInfo, raw: bytes) -> TextHead:
     return TextHead(file, compression, text, whole, has_line, offset, ratio, returns > 0)
 
 
+def _compression(raw: bytes) -> Compression | None:
+    """Detects a file's compression by its first bytes."""
+    if _BZIP2.match(raw):
+        return "bz2"
+    return next((codec for magic, codec in _MAGIC.items() if raw.startswith(magic)), None)
+
+
+def _refuse_packed_twice(name: str, outer: Compression, data: bytes) -> None:
+    inner = _compression(data)
+    if inner is not None:
+        raise DasError(
+            f"{name}: the file is compressed twice ({inner} within {outer}); remove one layer, e.g. with "
+            f"`{_UNPACKERS[outer]} < FILE > {inner}-FILE`, and pass the result."
+        )
+
+
 def _unpack(raw: bytes, compression: Compression, whole: bool, name: str) -> tuple[bytes, bool]:
     parts: list[bytes] = []
     try:
@@ -123,16 +146,6 @@ def _unpack(raw: bytes, compression: Compression, whole: bool, name: str) -> tup
         if whole or not parts:
             raise DasError(_cut_off(name, compression)) from error
     return b"".join(parts), False
-
-
-def _refuse_binary(name: str, data: bytes) -> NoReturn:
-    # In UTF-16 every second byte of Latin text is zero; without a byte order mark this is the only sign.
-    low, high = data[::2].count(b"\x00"), data[1::2].count(b"\x00")
-    if 5 * high > 2 * len(data) and 20 * low < len(data):
-        raise DasError(f"{name}: the file is UTF-16 text; convert it to UTF-8, e.g. with iconv -f UTF-16LE -t UTF-8.")
-    raise DasError(
-        f"{name}: the file is binary, not text, of an unknown format; write it as Parquet, CSV or JSON lines."
-    )
 
 
 def unpacked(file: Any, compression: Compression | None) -> Any:

@@ -121,16 +121,36 @@ def find_rule(files: Sequence[Times], unit: str, format: str | None) -> tuple[Ti
     return rule, [*noticed, *_zones(files, rule)]
 
 
+def common_zone(files: Sequence[Times], rule: TimeRule) -> str | None:
+    """Returns the zone of the first ISO 8601 times (empty without one); None if they have several, or no text."""
+    zones = {zone for zone, _ in _zoned(files)} if rule.unit == "iso" else set()
+    return zones.pop() if len(zones) == 1 else None
+
+
+def _zoned(files: Sequence[Times]) -> list[tuple[str, str]]:
+    """Returns (zone, text) of the first times that are text; the zone is empty without one."""
+    texts = [str(value).strip() for times in files if not times.typed for value in times.values if value is not None]
+    return [(match[0].strip() if (match := _ZONE.search(text)) else "", text) for text in texts if ":" in text]
+
+
 def _zones(files: Sequence[Times], rule: TimeRule) -> list[Notice]:
-    """ISO times without a zone among such with one, or in files of their own: hours may lie between them."""
+    """Reports ISO times of several zones, or some without one: hours may lie between them."""
     if rule.unit != "iso":
         return []
-    texts = [(str(value), times) for times in files if not times.typed for value in times.values if value is not None]
-    without = [(text, times) for text, times in texts if not _ZONE.search(text.strip())]
-    if not without or len(without) == len(texts):
-        return []
-    what = "among the first times has no zone, though others have one, and is taken as UTC"
-    return [Notice(what=what, count=len(without), unit="value", example=without[0][0])]
+    by_zone: dict[str, list[str]] = {}
+    for zone, text in _zoned(files):
+        by_zone.setdefault(zone.upper(), []).append(text)
+    without = by_zone.pop("", [])
+    notices = []
+    if without and by_zone:
+        what = "among the first times has no zone, though others have one, and is taken as UTC"
+        notices.append(Notice(what=what, count=len(without), unit="value", example=without[0]))
+    if len(by_zone) > 1:
+        usual = max(by_zone, key=lambda zone: len(by_zone[zone]))
+        others = [text for zone, texts in by_zone.items() if zone != usual for text in texts]
+        what = f"among the first times has another zone than most ({usual}); all are converted to UTC"
+        notices.append(Notice(what=what, count=len(others), unit="value", example=others[0]))
+    return notices
 
 
 def describe(rule: TimeRule) -> str:

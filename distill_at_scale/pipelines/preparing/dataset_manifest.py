@@ -9,10 +9,11 @@ from typing import Any
 from distill_at_scale.data import storage
 from distill_at_scale.data.log_record import LogRecord, Reading, TakenFile
 from distill_at_scale.data.manifest import Manifest, QuarantineRecord
-from distill_at_scale.data.noticed import merge
+from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.preparation import described
 from distill_at_scale.data.preparation.buckets import BucketRecord
 from distill_at_scale.data.preparation.fragments import FragmentRecord
+from distill_at_scale.data.preparation.odd_ids import notice_users
 from distill_at_scale.data.preparation.shards import SplitChoice, WrittenItems, WrittenShard
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema
 from distill_at_scale.data.readers.selection import meaning_of_ratings, unseen
@@ -30,6 +31,7 @@ class Prepared:
     items: WrittenItems
     split: SplitChoice
     n_shards: int
+    odd_items: Sequence[Notice]
 
 
 def reading_of(
@@ -97,7 +99,15 @@ def manifest_of(job: PrepareJob, schema: LogSchema, reading: Reading, prepared: 
             "time_unit": described.time_unit(schema),
             **described.times(schema, reading),
         },
-        noticed=merge([reading.noticed, unseen(schema.conditions, reading.seen), described.ties(tied)]),
+        noticed=merge(
+            [
+                reading.noticed,
+                unseen(schema.conditions, reading.seen),
+                notice_users([one.summary for one in prepared.sorted]),
+                prepared.odd_items,
+                described.ties(tied),
+            ]
+        ),
         config=job.content,
         made_with=run_record.made_with(),
     )

@@ -11,11 +11,12 @@ import polars as pl
 import ray
 
 from distill_at_scale.data import storage
-from distill_at_scale.data.noticed import merge
+from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.preparation import buckets, fragments, restartable
 from distill_at_scale.data.preparation.buckets import BucketRecord
 from distill_at_scale.data.preparation.earlier import EarlierRows
 from distill_at_scale.data.preparation.fragments import FragmentRecord
+from distill_at_scale.data.preparation.odd_ids import notice_items
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema
 from distill_at_scale.data.readers.selection import none_left
 from distill_at_scale.errors import DasError
@@ -31,6 +32,7 @@ class Vocabulary:
 
     ids: ray.ObjectRef[Any]
     size: int
+    noticed: list[Notice]
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,12 @@ def collect_item_ids(job: PrepareJob, read: Sequence[FragmentRecord]) -> Vocabul
         lambda level, k: storage.join(job.work, "items", f"level-{level}-{k:05d}.arrow"),
     )
     ids = load_shared(_load_ids, last)
-    return Vocabulary(ids, compute(len, ids))
+    size, noticed = compute(_describe_ids, ids)
+    return Vocabulary(ids, size, noticed)
+
+
+def _describe_ids(ids: pl.Series) -> tuple[int, list[Notice]]:
+    return len(ids), notice_items(ids)
 
 
 def _load_ids(uri: str) -> pl.Series:
