@@ -101,6 +101,7 @@ def distill(
     length: int = 20,
     student: Literal['sasrec', 'gru4rec'] = 'sasrec',
     teachers_at: Address | None = None,
+    from_: str | None = None,
     set: dict[str, Any] = {},
     seed: int = 0,
     workers: int | str = 1,
@@ -128,6 +129,9 @@ def distill(
         student: Model that the sequences are learned for (farzi). Default: 'sasrec'.
         teachers_at: Folder or storage URI where farzi stores its full-data models, so that other runs on the same
             dataset can reuse them. Default: with the run, and removed at its end.
+        from_: Earlier result of the same method (distill_cf or farzi) to start from, as of the same log before
+            rows were appended: fewer steps suffice then. Its number of users or sequences and its settings are
+            kept, and items are matched by their ids. Default: None.
         set: Settings of the method, such as rows=unit; `das settings METHOD` lists them. Default: {}.
         seed: Random seed. Default: 0.
         workers: Number of workers that distill together, each on its own shards. The least and the most, such as

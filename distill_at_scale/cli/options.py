@@ -32,8 +32,8 @@ _PANEL = "Options of every verb"
 
 
 def flag(setting: str) -> str:
-    """Returns the option of a setting."""
-    return "--" + setting.replace("_", "-")
+    """Returns the option of a setting; from_ stands for --from, which Python keeps for itself."""
+    return "--" + setting.rstrip("_").replace("_", "-")
 
 
 class OptionWords:

@@ -358,6 +358,10 @@ class DistillConfig(ClusterConfig):
     them. Default: with the run, and removed at its end."""
     output: str
     """Folder or storage URI for the synthetic dataset."""
+    from_: str | None = None
+    """Earlier result of the same method (distill_cf or farzi) to start from, as of the same log before rows were
+    appended: fewer steps suffice then. Its number of users or sequences and its settings are kept, and items are
+    matched by their ids."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Settings of the method, such as rows=unit; `das settings METHOD` lists them."""
     seed: int = Field(0, ge=0, lt=1 << 63)

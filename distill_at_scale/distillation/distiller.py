@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from distill_at_scale.data.dataset import Dataset
     from distill_at_scale.distillation.farzi.latent import LatentSequences
+    from distill_at_scale.distillation.synthetic import SyntheticDataset
+    from distill_at_scale.distillation.synthetic_manifest import SyntheticManifest
     from distill_at_scale.models.selection import Progress, Selection
     from distill_at_scale.models.synthetic_rows import RowValues
     from distill_at_scale.models.training.communicator import Communicator
@@ -152,12 +154,16 @@ class Distiller(ABC):
     """Whether it needs timestamps."""
     shares_teachers: ClassVar[bool] = False
     """Whether it trains full-data models that runs at other budgets can reuse (:attr:`Job.shared`)."""
+    continues: ClassVar[bool] = False
+    """Whether it can start from an earlier result (:attr:`earlier`)."""
     memory_hint: ClassVar[str] = "set fewer users, or more workers"
     """Remedy for too little memory, as the end of a sentence."""
     warm_model: ClassVar[str] = "infinite_ae"
     """Model of the warm-up fit that loads libraries before costs are measured."""
 
     config: Any
+    earlier: SyntheticDataset | None = None
+    """Result to start from."""
 
     def __init__(self, config: BaseModel) -> None:
         self.config = config
@@ -210,6 +216,11 @@ class Distiller(ABC):
         """Returns defaults that depend on the number of workers. A run that is resumed with another number of workers
         keeps the initial ones."""
         return {}
+
+    @classmethod
+    def settings_after(cls, earlier: SyntheticManifest) -> dict[str, Any]:
+        """Returns the settings of a run that starts from an earlier result, for those that set nothing else."""
+        return {**earlier.config, cls.size(): earlier.n_users}
 
     # -- before a run -------------------------------------------------------------------------------------
 

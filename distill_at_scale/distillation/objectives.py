@@ -62,10 +62,18 @@ class Objective(Protocol):
 class DenseObjective:
     """Rows of all items, by a parametrisation; a step touches users × items numbers."""
 
-    def __init__(self, config: DistillCFConfig, users: RealUsers, rate: float, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: DistillCFConfig,
+        users: RealUsers,
+        rate: float,
+        device: torch.device,
+        start: torch.Tensor | None = None,
+    ) -> None:
         self._rows: RowParametrisation = find_parametrisation(config)
         self.family = f"{self._rows.name} of the paper" if self._rows.paper else self._rows.name
-        start = initial_rows(config.initialisation, config.users or 1, users, config.seed)
+        if start is None:
+            start = initial_rows(config.initialisation, config.users or 1, users, config.seed)
         self.start = self._rows.start(start.to(device))
         self.rate: float | torch.Tensor = rate
         self._mean_count, self._device = users.n_rows / users.n_filled, device
@@ -147,8 +155,10 @@ class FactoredObjective:
             self._vectors = factored_rows.ItemVectors(tensors["v"].numpy())
 
 
-def objective_of(config: DistillCFConfig, users: RealUsers, rate: float, device: torch.device) -> Objective:
-    """Returns the objective of the settings."""
+def objective_of(
+    config: DistillCFConfig, users: RealUsers, rate: float, device: torch.device, start: torch.Tensor | None = None
+) -> Objective:
+    """Returns the objective of the settings; ``start``: initial rows without a rank, if they are given."""
     if config.rank is not None:
         return FactoredObjective(config, users, rate)
-    return DenseObjective(config, users, rate, device)
+    return DenseObjective(config, users, rate, device, start)

@@ -21,6 +21,7 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME, WORK
 from distill_at_scale.distillation import synthetic
+from distill_at_scale.distillation.continuing import earlier_items
 from distill_at_scale.distillation.distiller import Distiller
 from distill_at_scale.distillation.synthetic_manifest import SequencesRecord, is_synthetic
 from distill_at_scale.errors import OutputExistsError, SettingError
@@ -33,6 +34,8 @@ from distill_at_scale.registry import DISTILLERS
 
 _FOLDER, _PLAN = "distill", "plan.json"
 _STEPS = 100
+# Settings of --set that decide the shape of a result, or what its numbers mean.
+_SHAPE = ("rows", "rank", "model", "coupled", "width")
 
 
 class DistillResult(BaseModel):
@@ -77,17 +80,21 @@ def distill(config: DistillConfig) -> DistillResult:
         DasError: no dataset, a wrong setting, more users than there are or longer sequences than theirs, an output
             that exists or in which another run has begun, too little memory, a loss that is NaN.
     """
-    distiller = distiller_of(config)
+    earlier = None if config.from_ is None else synthetic.SyntheticDataset.open(config.from_)
+    distiller = distiller_of(config, earlier)
     least, most = worker_range(config.workers)
     dataset = Dataset.open(config.data)
     output = storage.normalise(config.output)
+    if earlier is not None:
+        earlier_items(earlier, dataset)
+        output_folder.check_apart(output, earlier.uri)
     begun = None if config.overwrite else _begun(output)
     if begun and begun.get("method") == config.method:
         # The number of workers may change on the way, what they do together may not.
         kept = {name: begun[name] for name in distiller.for_workers(most) if name not in config.set}
         distiller = type(distiller)(distiller.config.model_copy(update=kept))
     distiller.check(dataset, most)
-    _claim(config, distiller.config, dataset, output)
+    _claim(config, distiller.config, dataset, output, earlier)
     if config.teachers_at is not None:
         storage.check_writable(storage.join(storage.normalise(config.teachers_at), "teacher.safetensors"))
     record = run_record.RunRecord("distill", config.model_dump(mode="json", exclude={"address", "overwrite"}))
@@ -103,6 +110,7 @@ def distill(config: DistillConfig) -> DistillResult:
     # What travels is the name and plain settings: workers import the distiller for themselves.
     own = distiller.config.model_dump()
     shared = None if config.teachers_at is None else storage.normalise(config.teachers_at)
+    start = None if earlier is None else earlier.uri
     with session.ensure(config.address):
         if config.gpu:
             resources.require_gpu()
@@ -110,7 +118,9 @@ def distill(config: DistillConfig) -> DistillResult:
 
             def work(group: WorkerGroupSpec, communicator: TorchCommunicator) -> None:
                 job = GroupJob(group, communicator, Dataset.open(data), on_progress, shared)
-                run_distiller(DISTILLERS.find(method).create(own, method), job, method, output)
+                distiller = DISTILLERS.find(method).create(own, method)
+                distiller.earlier = None if start is None else synthetic.SyntheticDataset.open(start)
+                run_distiller(distiller, job, method, output)
 
             run_group(record, name, group, work, functools.partial(warm_up, distiller.warm_model))
     record.write(output)
@@ -139,8 +149,9 @@ def distill(config: DistillConfig) -> DistillResult:
     )
 
 
-def distiller_of(config: DistillConfig) -> Distiller:
-    """The distiller with its settings: those of options, of --set, and those that follow from the number of workers.
+def distiller_of(config: DistillConfig, earlier: synthetic.SyntheticDataset | None = None) -> Distiller:
+    """The distiller with its settings: those of options, of --set, those that follow from the number of workers, and
+    those of an earlier result to start from.
 
     Raises:
         SettingError: for a wrong one, naming it.
@@ -157,7 +168,35 @@ def distiller_of(config: DistillConfig) -> Distiller:
     # Where no number is given, the distiller has its own.
     given = {name: value for name in own if (value := getattr(config, name)) is not None}
     _, most = worker_range(config.workers)
-    return kind.create({**kind.for_workers(most), **config.set, **given, "seed": config.seed}, config.method)
+    kept = {}
+    if earlier is not None:
+        kept = _kept_settings(kind, config, earlier)
+        given = {name: value for name, value in given.items() if name in config.model_fields_set}
+    settings = {**kept, **kind.for_workers(most), **config.set, **given, "seed": config.seed}
+    return kind.create(settings, config.method)
+
+
+def _kept_settings(kind: type[Distiller], config: DistillConfig, earlier: synthetic.SyntheticDataset) -> dict[str, Any]:
+    """The settings of an earlier result to start from, which those that decide its shape may not contradict."""
+    made, place = earlier.manifest, storage.redact(earlier.uri)
+    if made.method != config.method:
+        raise SettingError(
+            f"--from {place} was made by {made.method}, and --method is {config.method}; take --method {made.method}, "
+            "or leave --from out."
+        )
+    if not kind.continues:
+        raise SettingError(f"--from: {config.method} does not start from an earlier result; leave --from out.")
+    if made.rank is not None:
+        raise SettingError(f"--from {place} has rows with a rank, which cannot be a start; leave --from out.")
+    kept = kind.settings_after(made)
+    asked = {name: getattr(config, name) for name in (kind.size(), *kind.options) if name in config.model_fields_set}
+    for name, value in {**asked, **{name: config.set[name] for name in _SHAPE if name in config.set}}.items():
+        if value is not None and value != kept.get(name):
+            raise SettingError(
+                f"--from {place} has {name}={kept.get(name)}, and {name}={value} was asked for; leave {name} out, or "
+                "distill without --from."
+            )
+    return kept
 
 
 def _begun(output: str) -> dict[str, Any] | None:
@@ -169,7 +208,13 @@ def _begun(output: str) -> dict[str, Any] | None:
         return None
 
 
-def _claim(config: DistillConfig, method: BaseModel, dataset: Dataset, output: str) -> None:
+def _claim(
+    config: DistillConfig,
+    method: BaseModel,
+    dataset: Dataset,
+    output: str,
+    earlier: synthetic.SyntheticDataset | None,
+) -> None:
     """Makes the output this run's: refuses what is finished, or begun with other settings, unless told."""
     plan = {
         "data": dataset.manifest.fingerprint,
@@ -177,6 +222,8 @@ def _claim(config: DistillConfig, method: BaseModel, dataset: Dataset, output: s
         **method.model_dump(mode="json"),
         "versions": {name: run_record.versions()[name] for name in ("distill_at_scale", "torch")},
     }
+    if earlier is not None:
+        plan["from"] = earlier.manifest.data.sha256
     place, work = storage.redact(output), storage.join(output, WORK)
     found = _begun(output)
     storage.check_writable(storage.join(output, NAME))

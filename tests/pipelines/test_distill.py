@@ -73,6 +73,10 @@ def test_two_workers_distill_fit_evaluate_and_export(tmp_path: Path, data: Datas
         found = evaluate(data=data.uri, model=fitted.uri)
         assert 0 < found.metrics["ndcg@10"] < 1
         assert load_model(fitted.uri).item_space == data.manifest.item_space
+
+    again = distill(data=data.uri, from_=output, output=str(tmp_path / "again"), set={"steps": 4, "batch_size": 40})
+    assert (again.users, [point["step"] for point in again.curve]) == (8, [0, 4])
+    assert "Started from an earlier result" in again.notes[0]
     with pytest.raises(DasError, match="sasrec cannot learn from real-valued rows of synthetic users; those that can"):
         fit(data=output, model="sasrec", output=str(tmp_path / "no"))
     with pytest.raises(DasError, match="leave out --workers"):

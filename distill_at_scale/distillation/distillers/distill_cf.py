@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
     from distill_at_scale.distillation.contenders import Contender
     from distill_at_scale.distillation.distill_cf import DistillCF
+    from distill_at_scale.distillation.synthetic_manifest import SyntheticManifest
     from distill_at_scale.distillation.users import RealUsers
 
 # A number of users is given up halfway if its best validation metric is below this share of the best of another.
@@ -31,7 +32,15 @@ class DistillCFDistiller(Distiller):
     name: ClassVar[str] = "distill_cf"
     Config: ClassVar[type[BaseModel]] = DistillCFConfig
     makes = "rows"
+    continues = True
     config: DistillCFConfig
+
+    @classmethod
+    def settings_after(cls, earlier: SyntheticManifest) -> dict[str, Any]:
+        """Returns the earlier settings, with its λ to begin with, and as many steps as suffice from there."""
+        lam = earlier.settings.get("infinite_ae", {}).get("lam")
+        settings = {**super().settings_after(earlier), "lam": lam, "steps": None}
+        return {name: value for name, value in settings.items() if value is not None}
 
     def memory(self, dataset: Dataset, workers: int) -> int:
         number = self.config.users or min(max(SIZES), max(1, dataset.n_users // 2))
@@ -66,9 +75,11 @@ class DistillCFDistiller(Distiller):
     ) -> _Run:
         """Distills into the given number of users, and compares them with simpler ones."""
         from distill_at_scale.distillation.contenders import DISTILLED, Contender, simple_contenders
+        from distill_at_scale.distillation.continuing import continued_rows
         from distill_at_scale.distillation.distill_cf import DistillCF
 
-        loop = DistillCF(self.config.model_copy(update={"users": number}), users, job.device)
+        start = None if self.earlier is None else continued_rows(self.earlier, job.dataset, users)
+        loop = DistillCF(self.config.model_copy(update={"users": number}), users, job.device, start)
         if (newest := job.newest(folder)) is not None:
             loop.restore(newest)
 
@@ -88,7 +99,7 @@ class DistillCFDistiller(Distiller):
         loop.run(on_progress, after_step, give_up if best else None)
         job.wait()
         distilled = Contender(DISTILLED, loop.result())
-        if not users.has_validation:
+        if not users.has_validation or self.earlier is not None:
             return _Run(loop, distilled, [])
         on_progress(0.99, "comparing with the sketch and the most active users")
         return _Run(loop, distilled, simple_contenders(self.config, number, users))
@@ -102,7 +113,7 @@ class DistillCFDistiller(Distiller):
         if users.has_validation:
             contenders = {one.name: one.metrics for one in (run.distilled, *run.simple)}
             contenders["start"] = {"infinite_ae": loop.points[0].metric}
-            if full_is_affordable(c, len(winner.tuned.rows), loop.n_steps, users):
+            if self.earlier is None and full_is_affordable(c, len(winner.tuned.rows), loop.n_steps, users):
                 contenders[ALL_USERS] = all_users(users, c.metric).metrics
             job.on_progress(0.99, f"kept: {winner.name}")
         (cpu_s,) = users.added(sum(one.loop.cpu_s for one in runs))
@@ -126,6 +137,8 @@ class DistillCFDistiller(Distiller):
 
         loop, winner, metric = run.loop, run.winner, self.config.metric
         notes = []
+        if self.earlier is not None:
+            notes.append("Started from an earlier result, and not compared with the sketch and the most active users.")
         if not loop.n_steps:
             notes.append("No user has two train rows, so there is nothing to learn; the rows are those of the start.")
         elif loop.points and loop.best_point().step == 0:

@@ -21,6 +21,11 @@ from distill_at_scale.errors import DasError, SettingError
 if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
     from distill_at_scale.distillation.farzi import LatentSequences
+    from distill_at_scale.distillation.synthetic_manifest import SyntheticManifest
+
+
+# Teachers cost most of a distillation; without them, the outer loss is that of the actual next items.
+_CONTINUED = {"steps": 20, "validate_every": 20, "validation_students": 2, "pretrained": 0.0, "learned_rates": 0}
 
 
 class FarziDistiller(Distiller):
@@ -32,8 +37,14 @@ class FarziDistiller(Distiller):
     options = ("length", "student")
     by_time = True
     shares_teachers = True
+    continues = True
     memory_hint = "set fewer lesson_places, fewer or shorter --sequences, or prepare with --min-item to drop rare items"
     config: FarziConfig
+
+    @classmethod
+    def settings_after(cls, earlier: SyntheticManifest) -> dict[str, Any]:
+        """Returns the earlier settings, with a few outer steps that need no teachers."""
+        return {**super().settings_after(earlier), **_CONTINUED}
 
     @classmethod
     def for_workers(cls, workers: int) -> dict[str, Any]:
@@ -77,6 +88,7 @@ class FarziDistiller(Distiller):
         return 4 * (numbers + 10 * asked * student.n_items + (c.parallel + 4) * per_pool)
 
     def run(self, job: Job) -> Distilled:
+        from distill_at_scale.distillation.continuing import continued_sequences
         from distill_at_scale.distillation.distillers.sketch import real_users
         from distill_at_scale.distillation.farzi import OuterBatches, dequantise, drawn_rows, quantise, real_sequences
         from distill_at_scale.distillation.farzi.teaching import create_loop, train_teachers
@@ -87,12 +99,15 @@ class FarziDistiller(Distiller):
         users = real_users(c, job)
         rows = drawn_rows(job.dataset, c.real_users, c.seed)
         # Too many or too long sequences are refused before the teachers are trained.
-        if c.start == "teachers":
+        if c.start == "teachers" and self.earlier is None:
             real_sequences(rows, c.sequences, c.places_read, c.seed, joined=c.is_joined(rows))
         OuterBatches(rows, student.length, c.least_context, c.seed)
-        teachers, pretrained, teachers_cpu_s = train_teachers(job, c)
+        teachers, pretrained, teachers_cpu_s = ([], [], 0.0) if self.earlier is not None else train_teachers(job, c)
         cpu = time.process_time()
-        farzi = create_loop(job, c, student, rows, teachers, pretrained, users)
+        start = None
+        if self.earlier is not None:
+            start = continued_sequences(self.earlier, job.dataset, rows, job.device)
+        farzi = create_loop(job, c, student, rows, teachers, pretrained, users, start)
         cpu = time.process_time() - cpu
         best = self._learn(job, farzi)
         stored = dequantise(quantise(best))

@@ -20,6 +20,7 @@ from distill_at_scale.distillation.distiller import Job
 from distill_at_scale.distillation.farzi.distiller import Farzi
 from distill_at_scale.distillation.farzi.initial_sequences import initial_sequences, initial_teachers
 from distill_at_scale.distillation.farzi.initialisation import Teacher
+from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.outer_loss import OuterBatches
 from distill_at_scale.distillation.farzi.teachers import is_snapshot_epoch, teacher_model
 from distill_at_scale.distillation.farzi_config import FarziConfig
@@ -84,13 +85,15 @@ def create_loop(
     teachers: list[Teacher],
     pretrained: list[Parameters],
     users: RealUsers,
+    start: LatentSequences | None = None,
 ) -> Farzi:
-    """Returns Farzi's loop before its first step, the same on every worker."""
+    """Returns Farzi's loop before its first step, the same on every worker; ``start``: its sequences, if any."""
 
     def validate(parameters: Parameters) -> float:
         return users.validation_metric(lambda some: student.item_scores(parameters, some), config.metric, "farzi")
 
-    start = initial_sequences(config, _initial_teachers(job, config, teachers, rows, validate), rows)
+    if start is None:
+        start = initial_sequences(config, _initial_teachers(job, config, teachers, rows, validate), rows)
     # Different kinds of machines differ in the last bits, so all start with the sequences of the first worker.
     for tensor in start.tensors:
         if job.communicator.rank:
