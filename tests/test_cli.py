@@ -33,7 +33,7 @@ def test_every_setting_is_an_option_with_help(
     for name, field in entry.model.model_fields.items():
         assert field.description, f"{verb}.{name} has no docstring"
         if name != entry.positional:
-            assert "--" + name.replace("_", "-") in shown
+            assert options.flag(name) in shown
     assert {"--config", "--json"} <= set(re.findall(r"--[a-z-]+", shown))
 
 

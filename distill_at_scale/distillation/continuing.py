@@ -41,8 +41,8 @@ def earlier_items(earlier: SyntheticDataset, dataset: Dataset) -> np.ndarray:
         found = joined["number"].fill_null(-1).to_numpy()
     if not (found >= 0).any():
         raise DasError(
-            f"{storage.redact(earlier.uri)} has no item in common with {storage.redact(dataset.uri)}, so it is no "
-            "start; distill without --from."
+            f"{storage.redact(earlier.uri)} has no item in common with {storage.redact(dataset.uri)}, so a "
+            "distillation cannot start from it; leave --from out."
         )
     return found
 

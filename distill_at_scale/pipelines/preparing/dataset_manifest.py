@@ -40,7 +40,7 @@ def reading_of(
     """What reading the files of the dataset gave, those of earlier runs included."""
     read, sorted_ = prepared.read, prepared.sorted
     gone = run_record.total(one.dropped for one in sorted_)
-    # Rows below the minimum are kept, and counted anew, where they still replace others.
+    # Rows below the minimum rating that still replace others are stored, and an append counts them again.
     for_good = ("duplicates", "split") if job.config.duplicates != "all" else ("duplicates", "split", "min_rating")
     versions = {storage.redact(piece.uri): piece.version for piece in pieces}
     times = [time for one in read for time in one.times]
@@ -101,8 +101,8 @@ def manifest_of(job: PrepareJob, schema: LogSchema, reading: Reading, prepared: 
         },
         noticed=merge(
             [
-                reading.noticed,
                 unseen(schema.conditions, reading.seen),
+                reading.noticed,
                 notice_users([one.summary for one in prepared.sorted]),
                 prepared.odd_items,
                 described.ties(tied),

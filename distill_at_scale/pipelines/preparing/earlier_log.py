@@ -47,7 +47,7 @@ class EarlierLog:
         """Opens the dataset at ``uri``.
 
         Raises:
-            DasError: It is no dataset, or one that nothing can be appended to.
+            DasError: ``uri`` holds no dataset, or one to which rows cannot be appended.
         """
         dataset = Dataset.open(uri)
         if dataset.manifest.parent is not None:
