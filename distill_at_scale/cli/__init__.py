@@ -19,8 +19,8 @@ import typer
 
 import distill_at_scale
 from distill_at_scale import signals
-from distill_at_scale.cli import completion, logs, options, output, submitted, usage
-from distill_at_scale.cli.verbs import GROUPS, VERBS, Verb, run
+from distill_at_scale.cli import completion, logs, options, output, planning, submitted, usage
+from distill_at_scale.cli.verbs import GROUPS, PLAN, VERBS, Verb, run
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.finite_json import dumps
 from distill_at_scale.settings import load
@@ -54,7 +54,10 @@ def _perform(name: str, verb: Verb, given: dict[str, Any], as_json: bool) -> int
             settings |= submitted.settings_of_job(_parsed, given)
         config = load(verb.model, given["config"], settings, options.OptionWords(verb))
         _LOG.debug("das %s: %s", name, config)
-        result = run(name, config)
+        if planning.asked(given):
+            verb, result = PLAN, planning.planned(name, config, given)
+        else:
+            result = run(name, config)
         if verb.keep:
             verb.keep(result)
         content = verb.as_json(result)

@@ -19,6 +19,9 @@ from distill_at_scale.validation import bare, choices_of, did_you_mean, has_choi
 
 COMMON = {
     "config": ("--config", "FILE", "YAML file with these settings; options on the command line win."),
+    "plan": ("--plan", None, "Show what the verb would take (tasks, memory, disk, time) and start nothing."),
+    "plan_nodes": ("--plan-nodes", "NxCPUSxGIB", "Nodes to plan for, such as 8x16x64. Default: this machine."),
+    "price": ("--price", "NUMBER", "Price of a node for an hour, for --plan."),
     "json": ("--json", None, "Print the result as one JSON object, on the last line of standard output."),
     "quiet": ("--quiet/-q", None, "Show no progress and no notes, only warnings, errors and the result."),
     "verbose": ("--verbose/-v", None, "Show debugging messages too."),

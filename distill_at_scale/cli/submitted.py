@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from distill_at_scale.cli import options
+from distill_at_scale.cli import options, planning
 from distill_at_scale.cli.verbs import VERBS, Verb
 from distill_at_scale.config.submit import JOB_VERBS
 from distill_at_scale.errors import SettingError
@@ -14,7 +14,7 @@ from distill_at_scale.settings import load, read_settings
 from distill_at_scale.uris import is_local, local_path
 from distill_at_scale.validation import has_choices, not_one_of
 
-_HERE_ONLY = ("address", "log_file")
+_HERE_ONLY = ("address", "log_file", "plan", "plan_nodes", "price")
 _ADDRESSES = (
     "data",
     "genie",
@@ -51,11 +51,13 @@ def settings_of_job(parse: Parse, given: dict[str, Any]) -> dict[str, Any]:
     verb = VERBS[name]
     own = parse(name, verb, options.spread(rest, verb))
     for option in _HERE_ONLY:
-        if own.get(option) is not None:
-            raise SettingError(
-                f"das {name} {options.flag(option)} cannot be given to a job; "
-                f"give das submit {options.flag(option)} before the verb."
+        if own.get(option) not in (None, False):
+            where = (
+                "leave it out"
+                if option in planning.OPTIONS
+                else f"give das submit {options.flag(option)} before the verb"
             )
+            raise SettingError(f"das {name} {options.flag(option)} cannot be given to a job; {where}.")
     content = dict(before.get("settings") or {})
     content |= {} if own["config"] is None else read_settings(own["config"])
     content |= options.settings_of(verb, own)

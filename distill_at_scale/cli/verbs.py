@@ -84,6 +84,9 @@ VERBS = {
     "doctor": Verb(config.DoctorConfig, _report("show_checks"), _report("checks_json")),
 }
 
+PLAN = Verb(BaseModel, _report("show_plan"))
+"""How the plan of any verb is shown."""
+
 GROUPS = {"genie": "Commands for training your own Data-Genie."}
 """First words of two-word verbs, and their help."""
 

@@ -106,7 +106,7 @@ class DenseObjective:
         return {}
 
     def restore(self, tensors: dict[str, torch.Tensor]) -> None:
-        """There is no more to restore."""
+        """Does nothing: Z is all there is."""
 
 
 class FactoredObjective:

@@ -122,7 +122,7 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
         sample = UserSample(config.users / dataset.n_users, seed)
 
     with session.ensure(config.address):
-        groups = shard_groups([shard.rows for shard in dataset.shards], max(_TASKS, _TASKS_PER_CPU * resources.cpus()))
+        groups = groups_of(dataset, resources.cpus())
         threads = max(1, resources.node_cpus() // len(groups))
 
         def work(group: list[int], model: Recommender, weights: np.ndarray) -> RankingEvaluator:
@@ -166,6 +166,11 @@ def _sampled(config: EvaluateConfig, dataset: Dataset, averages: EvaluationResul
         if not isnan(error)
     }
     return SampledUsers(asked=config.users or 0, drawn=averages.n_users_all, of=dataset.n_users, intervals=intervals)
+
+
+def groups_of(dataset: Dataset, cpus: int) -> list[list[int]]:
+    """The shards of each task, on a cluster with so many CPUs."""
+    return shard_groups([shard.rows for shard in dataset.shards], max(_TASKS, _TASKS_PER_CPU * cpus))
 
 
 def _merge(evaluators: Sequence[RankingEvaluator]) -> RankingEvaluator:

@@ -25,6 +25,7 @@ from distill_at_scale.data.preparation.shards import ShardPart, WrittenItems, Wr
 from distill_at_scale.data.readers import plan_log
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.preparing.dataset_manifest import Prepared, log_record_of, manifest_of, reading_of
+from distill_at_scale.pipelines.preparing.disk import require_space
 from distill_at_scale.pipelines.preparing.earlier_log import EarlierLog
 from distill_at_scale.pipelines.preparing.job import PrepareJob
 from distill_at_scale.pipelines.preparing.read_log import Vocabulary, collect_item_ids, read_log, sort_by_user
@@ -61,6 +62,7 @@ def _run(job: PrepareJob) -> Dataset:
     job.check_columns(schema)
     if not pieces:
         raise DasError(f"no rows in the input ({job.inputs}).")
+    require_space(job.output, estimate.rows)
     if not job.begin(schema, pieces):
         with session.ensure(job.config.address):
             read = read_log(job, schema, pieces, estimate)

@@ -18,8 +18,8 @@ from threadpoolctl import threadpool_limits
 from distill_at_scale.errors import ClusterError
 from distill_at_scale.pipelines.runtime.autoscaler import UNLIMITED, Autoscaler, NodeType, autoscaler
 
-# How much of a node's memory is given away.
-_SHARE_OF_MEMORY = 0.7
+SHARE_OF_MEMORY = 0.7
+"""Share of a node's memory that is given away."""
 # Memory of a node that is not up and whose type does not tell it: as the leanest machines of clouds have.
 _BYTES_PER_CPU = 2 << 30
 _GROUP_LABEL = "ray.io/node-group"
@@ -168,7 +168,7 @@ def _merged(nodes: Sequence[Nodes]) -> tuple[Nodes, ...]:
 
 def has_room_beside_others(needed: int) -> bool:
     """Whether every node has the memory for as many processes of ``needed`` bytes as it has CPUs."""
-    return all(needed * one.cpus <= _SHARE_OF_MEMORY * one.memory for one in could_be().nodes if one.cpus)
+    return all(needed * one.cpus <= SHARE_OF_MEMORY * one.memory for one in could_be().nodes if one.cpus)
 
 
 def node_cpus(gpu: bool = False) -> int:

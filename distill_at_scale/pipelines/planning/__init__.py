@@ -1,0 +1,1 @@
+"""Plans: what a verb would take, before it runs."""

@@ -1,0 +1,96 @@
+"""Plans of the verbs that make datasets: prepare and sample."""
+
+from __future__ import annotations
+
+import math
+
+from distill_at_scale.config import PrepareConfig, SampleConfig
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.readers import plan_log
+from distill_at_scale.errors import DasError
+from distill_at_scale.pipelines.planning.cluster import Cluster
+from distill_at_scale.pipelines.planning.plan import Plan, Step, plan_of, step
+from distill_at_scale.pipelines.planning.rates import Rates, StageRate
+from distill_at_scale.pipelines.preparing.disk import disk_needed
+from distill_at_scale.pipelines.preparing.job import PrepareJob
+from distill_at_scale.pipelines.sampling.shard_scores import TOGETHER
+from distill_at_scale.samplers import find_sampler
+
+
+def plan_prepare(config: PrepareConfig, cluster: Cluster, measured: Rates) -> Plan:
+    job = PrepareJob.of(config)
+    schema, pieces, estimate = plan_log(job.config, want_split=job.rule.in_log)
+    job.check_columns(schema)
+    if not pieces:
+        raise DasError(f"no rows in the input ({job.inputs}).")
+    rows = estimate.rows
+    shards = job.n_shards(rows)
+    tasks = {"read the log": len(pieces), "sort by user": shards, "number, split, write": shards}
+    steps = [
+        _stage(one.name, cluster, measured, rows, tasks.get(one.name, max(1, shards // TOGETHER)), one)
+        for one in measured.stages("prepare/big") or []
+    ]
+    work, result = disk_needed(rows)
+    what = f"{rows:,} rows in {len(pieces):,} fragments of {estimate.files:,} files into {shards:,} shards"
+    notes = [] if estimate.exact else ["The number of rows is an estimate from the first lines of the files."]
+    return plan_of(
+        "prepare", what, cluster, rows, steps,
+        result_bytes=result, disk_bytes=work + result, start_s=measured.start_s, notes=notes,
+    )  # fmt: skip
+
+
+def plan_sample(config: SampleConfig, cluster: Cluster, measured: Rates) -> Plan:
+    dataset = Dataset.open(config.data)
+    sampler = find_sampler(config.sampler)
+    sampler.check(dataset)
+    steps, notes = sample_steps(config.sampler, dataset, cluster, measured, config.proxy_epochs)
+    held_out = dataset.n_rows - dataset.manifest.splits["train"]
+    kept = sum(share * dataset.manifest.splits["train"] + held_out for share in config.budgets)
+    budgets = f"{len(config.budgets)} budget{'s' * (len(config.budgets) != 1)}"
+    what = f"{config.sampler} at {budgets} of {dataset.n_rows:,} rows in {len(dataset.shards):,} shards"
+    result = kept * row_bytes(dataset)
+    scores = 8.0 * dataset.manifest.splits["train"]
+    return plan_of(
+        "sample", what, cluster, dataset.n_rows, steps,
+        result_bytes=result, disk_bytes=result + scores, start_s=measured.start_s, notes=notes,
+    )  # fmt: skip
+
+
+def sample_steps(
+    name: str, dataset: Dataset, cluster: Cluster, measured: Rates, epochs: int
+) -> tuple[list[Step], list[str]]:
+    known, notes = measured.stages(f"sample/{name}"), []
+    if known is None:
+        own = find_sampler(name)
+        like = "svp_bias_users" if own.proxy else "random_users"
+        known = measured.stages(f"sample/{like}") or []
+        notes.append(f"{name} was not measured; its stages are those of {like}.")
+    steps = []
+    for one in known:
+        # A proxy is trained in one step, for so many epochs; the other steps are passes over the shards.
+        proxy = one.name.startswith("train")
+        tasks = 1 if proxy else math.ceil(len(dataset.shards) / TOGETHER)
+        steps.append(
+            _stage(one.name, cluster, measured, dataset.n_rows, tasks, one, epochs if proxy else 1, dataset=dataset)
+        )
+    return steps, notes
+
+
+def _stage(
+    name: str,
+    cluster: Cluster,
+    measured: Rates,
+    rows: int,
+    tasks: int,
+    rate: StageRate,
+    times: float = 1.0,
+    dataset: Dataset | None = None,
+) -> Step:
+    """A stage over all rows, whose largest task has an equal part of them, or the largest shard."""
+    largest = rows / tasks if dataset is None else max(shard.rows for shard in dataset.shards)
+    task_bytes = measured.process_bytes + rate.row_bytes * largest
+    return step(name, cluster, tasks, task_bytes, rate.row_cpu_s * rows * times)
+
+
+def row_bytes(dataset: Dataset) -> float:
+    return sum(shard.data.bytes for shard in dataset.shards) / max(dataset.n_rows, 1)

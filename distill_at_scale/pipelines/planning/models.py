@@ -1,0 +1,171 @@
+"""Plans of the verbs that fit and use models: fit, distill and evaluate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distill_at_scale.config import DistillConfig, EvaluateConfig, FitConfig
+from distill_at_scale.data import storage
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.distillation.distill_cf import default_steps
+from distill_at_scale.evaluation.top_k import default_batch_users
+from distill_at_scale.models import find_model
+from distill_at_scale.models.infinite_ae import InfiniteAE
+from distill_at_scale.models.kernel.solvers import choose_solver
+from distill_at_scale.models.kernel.solvers import plan as plan_solver
+from distill_at_scale.models.saved import read_description
+from distill_at_scale.pipelines.distill import distiller_of
+from distill_at_scale.pipelines.evaluate import groups_of
+from distill_at_scale.pipelines.planning.cluster import Cluster
+from distill_at_scale.pipelines.planning.plan import Plan, Step, plan_of, step
+from distill_at_scale.pipelines.planning.rates import Rates
+from distill_at_scale.pipelines.runtime.resources import SHARE_OF_MEMORY
+
+
+def plan_fit(config: FitConfig, cluster: Cluster, measured: Rates) -> Plan:
+    dataset = Dataset.open(config.data)
+    found = fit_step(config, dataset, cluster, measured)
+    train_rows = dataset.manifest.splits["train"]
+    what = f"{config.model} on {train_rows:,} train rows of {dataset.n_users:,} users and {dataset.n_items:,} items"
+    return plan_of(
+        "fit",
+        what,
+        cluster,
+        dataset.n_rows,
+        [found],
+        result_bytes=model_bytes(config, dataset),
+        start_s=measured.start_s,
+    )
+
+
+def fit_step(
+    config: FitConfig,
+    dataset: Dataset,
+    cluster: Cluster,
+    measured: Rates,
+    share: float = 1.0,
+    threads: int | None = None,
+) -> Step:
+    """The fit on a share of a dataset's users."""
+    kind = find_model(config.model)
+    settings = kind.parse_config(config.set)
+    users, items = max(1, round(share * dataset.n_users)), dataset.n_items
+    train_rows = round(share * dataset.manifest.splits["train"])
+    workers = config.workers
+    # One worker gets the CPUs of a node, several share them.
+    cpus = threads or (cluster.capacity.largest() if workers == 1 else 1)
+    name = f"fit {config.model}"
+    if issubclass(kind, InfiniteAE):
+        size = kind.size(users, items, train_rows, settings, workers)
+        free = int(SHARE_OF_MEMORY * cluster.largest_memory)
+        chosen = (
+            choose_solver(size, free, free, measured.speed)
+            if settings.solver == "auto"
+            else plan_solver(settings.solver, size, measured.speed)
+        )
+        bytes_ = measured.process_bytes + chosen.bytes
+        return step(f"{name} by {chosen.solver}", cluster, workers, bytes_, chosen.seconds * workers, 1)
+    needed = kind.memory_needed(users, items, round(share * kind.rows_held(dataset, workers)), settings)
+    return step(
+        name,
+        cluster,
+        workers,
+        measured.process_bytes + needed,
+        _fit_cpu_s(config, settings, train_rows, items, measured),
+        cpus,
+    )
+
+
+def _fit_cpu_s(config: FitConfig, settings: Any, train_rows: int, items: int, measured: Rates) -> float | None:
+    """Scales the measured fits: by rows and epochs, for EASE by the cube of its items."""
+    key = f"fit/{config.model}"
+    if config.model == "ease":
+        fits = len(settings.grid) if settings.lam is None else 1
+        one = measured.scaled(key, lambda run: float(run["items"]) ** 3, float(items) ** 3)
+        return None if one is None else fits * one
+    epochs = getattr(settings, "epochs", 1) or 1
+    return measured.scaled(
+        key, lambda run: float(run["train_rows"]) * run["settings"].get("epochs", 1), float(train_rows) * epochs
+    )
+
+
+def model_bytes(config: FitConfig, dataset: Dataset) -> float:
+    """Bytes of a saved model, from the sizes of its settings."""
+    settings = find_model(config.model).parse_config(config.set)
+    items, users = dataset.n_items, dataset.n_users
+    width = next((getattr(settings, name) for name in ("dim", "rank", "hidden") if getattr(settings, name, None)), 64)
+    if config.model in ("ease",):
+        return 4.0 * items * items
+    if config.model == "infinite_ae":
+        return 4.0 * items * (settings.landmarks or users)
+    if config.model in ("popularity",):
+        return 4.0 * items
+    return 4.0 * width * (2 * items + (users if config.model in ("mf", "neumf", "bias", "lightgcn") else 0))
+
+
+def plan_distill(config: DistillConfig, cluster: Cluster, measured: Rates) -> Plan:
+    distiller = distiller_of(config)
+    dataset = Dataset.open(config.data)
+    distiller.check(dataset, config.workers)
+    found = distill_step(config, dataset, cluster, measured)
+    number = getattr(distiller.config, distiller.size()) or 500
+    stored = distiller.bytes_of(number, dataset.n_items)
+    rank = getattr(distiller.config, "rank", None)
+    if rank is not None:
+        stored = 4.0 * rank * (number + dataset.n_items)
+    notes = [] if stored is not None else ["The bytes of the sequences are not known beforehand."]
+    what = f"{config.method} into {number:,} {distiller.size()} of {dataset.n_items:,} items"
+    checkpoints = 4.0 * (stored or 0) * config.keep_checkpoints
+    return plan_of(
+        "distill", what, cluster, dataset.n_rows, [found],
+        result_bytes=stored or 0, disk_bytes=(stored or 0) + checkpoints, start_s=measured.start_s, notes=notes,
+    )  # fmt: skip
+
+
+def distill_step(config: DistillConfig, dataset: Dataset, cluster: Cluster, measured: Rates) -> Step:
+    distiller = distiller_of(config)
+    own, workers = distiller.config, config.workers
+    number = getattr(own, distiller.size()) or 500
+    width = getattr(own, "rank", None) or dataset.n_items
+    steps = getattr(own, "steps", None) or 1
+    if config.method == "distill_cf":
+        steps = own.steps or default_steps(number, own.initialisation)
+    cpu_s = measured.scaled(
+        f"distill/{config.method}",
+        lambda run: float(run["number"]) * run["items"] * run["settings"].get("steps", 1),
+        float(number) * width * steps,
+    )
+    bytes_ = measured.process_bytes + distiller.memory(dataset, workers)
+    cpus = cluster.capacity.largest() if workers == 1 else 1
+    return step(f"distill by {config.method}", cluster, workers, bytes_, cpu_s, cpus)
+
+
+def plan_evaluate(config: EvaluateConfig, cluster: Cluster, measured: Rates) -> Plan:
+    dataset = Dataset.open(config.data)
+    described = read_description(storage.normalise(config.model))
+    weights = float(described["weights"]["bytes"])
+    users = min(config.users or dataset.n_users, dataset.n_users)
+    found = evaluate_step(described["model"], dataset, cluster, measured, users, weights)
+    what = f"{described['model']} on {users:,} users and {dataset.n_items:,} items"
+    return plan_of(
+        "evaluate", what, cluster, dataset.n_rows, [found],
+        result_bytes=1 << 16, object_store_bytes=weights + 8 * dataset.n_items, start_s=measured.start_s,
+    )  # fmt: skip
+
+
+def evaluate_step(
+    model: str,
+    dataset: Dataset,
+    cluster: Cluster,
+    measured: Rates,
+    users: int,
+    weights: float,
+    tasks: int | None = None,
+) -> Step:
+    key = "evaluate/ease" if model in ("ease", "infinite_ae") else "evaluate/mf"
+    cpu_s = measured.scaled(key, lambda run: float(run["users"]) * run["items"], float(users) * dataset.n_items)
+    groups = tasks or len(groups_of(dataset, cluster.capacity.cpus))
+    largest = max(shard.rows for shard in dataset.shards)
+    batch = 24.0 * dataset.n_items * default_batch_users(dataset.n_items)
+    task_bytes = measured.process_bytes + weights + 24.0 * largest + batch
+    return step("evaluate", cluster, groups, task_bytes, cpu_s)

@@ -1,0 +1,209 @@
+"""Measures what a stage of each verb costs, for `das VERB … --plan`; writes the package's rates.json.
+
+    python jobs/measure_rates.py --work FOLDER [--rows 2000000] [--only prepare,sample] [--output FILE]
+
+Every verb runs on a made log, in one Ray session; the CPU-seconds and peak memory of its stages come from its run.json.
+Models are fitted on a tenth and on .3 of the users, which tells fixed costs from those of a row. Runs whose records are
+in `<work>/measured.json` are not repeated. A plan scales these figures to another log and cluster, so they are of the
+machine that measured them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+SAMPLERS = ("random", "stratified", "temporal", "random_users", "head_users", "centrality", "density", "svp_bias_users")
+MODELS: dict[str, dict[str, Any]] = {
+    "popularity": {},
+    "bias": {"epochs": 1},
+    "mf": {"epochs": 1},
+    "neumf": {"epochs": 1},
+    "als": {"epochs": 1, "lam": 1.0},
+    "elsa": {"epochs": 1},
+    "ease": {"lam": 400.0},
+    "svd_ae": {"rank": 64},
+    "mvae": {"epochs": 1},
+    "gru4rec": {"epochs": 1},
+    "sasrec": {"epochs": 1},
+}
+STEPS = 10
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="folder for logs, datasets and what was measured")
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--only", default="prepare,sample,fit,evaluate,distill")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "distill_at_scale/pipelines/planning/rates.json")
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    file = options.work / "measured.json"
+    measured: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    only = options.only.split(",")
+
+    def once(key: str, run: Callable[[], dict[str, Any]]) -> None:
+        if key in measured or key.split("/")[0] not in only:
+            return
+        started = time.time()
+        try:
+            measured[key] = run()
+        except Exception as error:
+            print(f"{key}: {error}", file=sys.stderr)
+            return
+        print(f"{key}: {time.time() - started:.1f} s", file=sys.stderr)
+        file.write_text(json.dumps(measured, indent=1) + "\n")
+
+    from distill_at_scale.pipelines.runtime import session
+
+    started = time.time()
+    with session.ensure():
+        measured.setdefault("start_s", round(time.time() - started, 1))
+        for key, run in runs(options.work, options.rows):
+            once(key, run)
+    rates = {
+        "machine": f"{platform.processor() or platform.machine()}, Python {platform.python_version()}",
+        "command": f"python jobs/measure_rates.py --rows {options.rows}",
+        **measured,
+    }
+    options.output.write_text(json.dumps(rates, indent=1) + "\n")
+    return 0
+
+
+def runs(work: Path, n_rows: int) -> list[tuple[str, Callable[[], dict[str, Any]]]]:
+    """What to measure: a key, and the run."""
+    big, small, larger = work / "big", work / "small", work / "larger"
+    found: list[tuple[str, Callable[[], dict[str, Any]]]] = [
+        ("prepare/big", lambda: prepared(work, big, n_rows)),
+        ("prepare/small", lambda: prepared(work, small, n_rows // 10)),
+        ("prepare/larger", lambda: prepared(work, larger, 3 * n_rows // 10)),
+    ]
+    found += [(f"sample/{name}", partial(sampled, work, big, name)) for name in SAMPLERS]
+    found += [("fit/infinite_ae", lambda: speed(small))]
+    for more, data, times in (("", small, 1), ("/larger", larger, 3)):
+        for name in MODELS:
+            found.append((f"fit/{name}{more}", partial(fitted, work, data, name)))
+        for name in ("mf", "ease"):
+            found.append((f"evaluate/{name}{more}", partial(evaluated, work, data, name)))
+        found.append((f"distill/distill_cf{more}", partial(distilled, work, small, "distill_cf", times * STEPS)))
+        found.append((f"distill/sketch{more}", partial(distilled, work, data, "sketch")))
+    return found
+
+
+def made_log(folder: Path, n_rows: int) -> Path:
+    """A log of users with a few dozen rows on items of falling popularity, as Parquet files."""
+    import numpy as np
+    import polars as pl
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    n_users, n_items = n_rows // 50, max(1000, round(n_rows**0.5 * 5))
+    for k in range(4):
+        n = n_rows // 4
+        items = np.minimum((n_items * rng.random(n) ** 3).astype(np.int64), n_items - 1)
+        frame = {
+            "user_id": rng.integers(0, n_users, n),
+            "item_id": items,
+            "rating": rng.integers(1, 6, n).astype(np.float32),
+            "timestamp": rng.integers(1_500_000_000, 1_700_000_000, n),
+        }
+        pl.DataFrame(frame).write_parquet(folder / f"part-{k}.parquet", row_group_size=250_000)
+    return folder
+
+
+def about(data: Path) -> dict[str, Any]:
+    """Sizes of a dataset."""
+    from distill_at_scale.data.dataset import Dataset
+
+    dataset = Dataset.open(str(data))
+    return {
+        "rows": dataset.n_rows,
+        "train_rows": dataset.manifest.splits["train"],
+        "users": dataset.n_users,
+        "items": dataset.n_items,
+        "shards": len(dataset.shards),
+        "bytes": sum(shard.data.bytes for shard in dataset.shards),
+    }
+
+
+def stages(folder: Path) -> list[dict[str, Any]]:
+    """Stages of the run that made a folder."""
+    recorded: list[dict[str, Any]] = json.loads((folder / "run.json").read_text())["stages"]
+    return recorded
+
+
+def prepared(work: Path, output: Path, n_rows: int) -> dict[str, Any]:
+    from distill_at_scale.pipelines.prepare import prepare
+    from distill_at_scale.pipelines.runtime import output_folder
+
+    most = [0]
+    remove = output_folder.remove_work
+
+    def weighed(uri: str) -> None:
+        most[0] = sum(file.stat().st_size for file in (Path(uri) / "_work").rglob("*") if file.is_file())
+        remove(uri)
+
+    output_folder.remove_work = weighed
+    try:
+        log = made_log(work / f"log-{n_rows}", n_rows)
+        prepare(input=[str(log)], output=str(output), overwrite=True)
+    finally:
+        output_folder.remove_work = remove
+    return {**about(output), "work_bytes": most[0], "stages": stages(output)}
+
+
+def sampled(work: Path, data: Path, sampler: str) -> dict[str, Any]:
+    from distill_at_scale.pipelines.sample import sample
+
+    epochs = {"proxy_epochs": 1} if sampler.startswith("svp") else {}
+    made = sample(
+        data=str(data), sampler=sampler, budget=["0.1"], output=str(work / "samples"), overwrite=True, **epochs
+    )
+    return {**about(data), "stages": stages(Path(made.samples[0].uri))}
+
+
+def fitted(work: Path, data: Path, model: str) -> dict[str, Any]:
+    from distill_at_scale.pipelines.fit import fit
+
+    output = work / "models" / data.name / model
+    fit(data=str(data), model=model, output=str(output), overwrite=True, set=MODELS[model])
+    return {**about(data), "settings": MODELS[model], "stages": stages(output)}
+
+
+def speed(data: Path) -> dict[str, Any]:
+    from distill_at_scale.models.kernel.solvers import measure_speed
+
+    size = about(data)
+    measured = measure_speed(size["items"], size["train_rows"] / size["users"])
+    return {"flops": measured.flops, "elements": measured.elements}
+
+
+def evaluated(work: Path, data: Path, model: str) -> dict[str, Any]:
+    from distill_at_scale.pipelines.evaluate import evaluate
+
+    output = work / f"evaluation-{model}.json"
+    evaluate(data=str(data), model=str(work / "models" / data.name / model), output=str(output))
+    return {**about(data), "stages": json.loads(output.read_text())["run"]["stages"]}
+
+
+def distilled(work: Path, data: Path, method: str, steps: int = STEPS) -> dict[str, Any]:
+    from distill_at_scale.pipelines.distill import distill
+
+    output = work / "distilled" / method
+    own = {"steps": steps, "validate_every": steps, "validation_users": 1000} if method == "distill_cf" else {}
+    distill(data=str(data), method=method, users=100, output=str(output), overwrite=True, set=own)
+    return {**about(data), "number": 100, "settings": own, "stages": stages(output)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

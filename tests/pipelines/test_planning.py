@@ -1,0 +1,174 @@
+"""Plans: the tasks and memory that the verbs themselves would use, without starting anything."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from distill_at_scale.config import DistillConfig, EvaluateConfig, FitConfig, PrepareConfig, SampleConfig, SweepConfig
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.errors import SettingError, StorageError
+from distill_at_scale.models import create_model, find_model
+from distill_at_scale.pipelines import prepare as prepare_module
+from distill_at_scale.pipelines.distill import distiller_of
+from distill_at_scale.pipelines.evaluate import groups_of
+from distill_at_scale.pipelines.planning.cluster import Cluster
+from distill_at_scale.pipelines.planning.plan import plan_of, step
+from distill_at_scale.pipelines.planning.rates import Rates, rates
+from distill_at_scale.pipelines.planning.verbs import make_plan
+from distill_at_scale.pipelines.preparing.disk import require_space
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+from dataset_kit import write_dataset
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    rows = [[(user, item, 1.0, item, item % 3) for user in range(k, k + 3) for item in range(9)] for k in (0, 3)]
+    return write_dataset(tmp_path_factory.mktemp("plans") / "data", rows, [3, 3], 9)
+
+
+def test_nodes_and_what_runs_on_them_at_the_same_time() -> None:
+    cluster = Cluster.named("2x8x32,1x4x64")
+    assert (cluster.nodes, cluster.capacity.cpus) == (3, 20)
+    assert cluster.at_once(1, 2**20) == 20
+    # A node gives .7 of its memory away: 22 GiB hold two tasks of 10, 44 GiB four.
+    assert cluster.at_once(1, 10 * 2**30) == 2 * 2 + 4
+    assert cluster.at_once(8, 0) == 2
+    assert cluster.at_once(1, 50 * 2**30) == 0
+
+
+@pytest.mark.parametrize("wrong", ["8x16", "0x16x64", "8x16x0", "many", "8x16x64,"])
+def test_other_nodes_are_refused(wrong: str) -> None:
+    with pytest.raises(SettingError, match="--plan-nodes"):
+        Cluster.named(wrong)
+    with pytest.raises(SettingError, match="name the nodes"):
+        Cluster.named(None, "ray://head:10001")
+
+
+def test_time_is_that_of_the_rounds_of_tasks() -> None:
+    cluster = Cluster.named("1x4x64")
+    # 6 tasks of 10 s on 4 slots take two rounds; two CPUs each halve a task and the slots.
+    assert step("a", cluster, 6, 0, 60.0).wall_s == 20.0
+    assert step("a", cluster, 6, 0, 60.0, cpus=2).wall_s == 15.0
+    huge = step("b", cluster, 1, 2**40, 1.0)
+    assert (huge.at_once, huge.wall_s) == (0, None)
+    plan = plan_of("fit", "", cluster, 1, [step("a", cluster, 6, 2**30, 60.0), huge], result_bytes=5)
+    assert plan.wall_s is None
+    assert "b needs 1,024.0 GiB for a task" in plan.notes[0]
+    unknown = plan_of("fit", "", cluster, 1, [step("c", cluster, 1, 0, None)], result_bytes=5, start_s=2)
+    assert unknown.wall_s is None
+    assert "The time of c was not measured" in unknown.notes[0]
+    known = plan_of("fit", "", cluster, 1, [step("a", cluster, 6, 2**30, 60.0)], result_bytes=5, start_s=2)
+    assert (known.wall_s, known.cpu_s, known.node_bytes) == (22.0, 60.0, 4 * 2**30)
+
+
+def test_plans_use_the_verbs_own_numbers(dataset: Dataset, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    fit = FitConfig.model_validate({"data": dataset.uri, "model": "mf", "output": out, "workers": 2})
+    kind = find_model("mf")
+    held = kind.rows_held(dataset, 2)
+    needed = kind.memory_needed(dataset.n_users, dataset.n_items, held, kind.parse_config({}))
+    (made,) = make_plan("fit", fit, "1x4x64").steps
+    assert (made.tasks, made.task_bytes) == (2, round(rates().process_bytes + needed))
+
+    distill = DistillConfig.model_validate({"data": dataset.uri, "method": "distill_cf", "users": 2, "output": out})
+    (made,) = make_plan("distill", distill, "1x4x64").steps
+    assert made.task_bytes == round(rates().process_bytes + distiller_of(distill).memory(dataset, 1))
+    fewer = make_plan("distill", distill.model_copy(update={"set": {"rank": 1}}), "1x4x64")
+    assert fewer.result_bytes == 4 * (2 + dataset.n_items)
+
+    create_model("popularity").fit(dataset).save(str(tmp_path / "model"))
+    of = EvaluateConfig.model_validate({"data": dataset.uri, "model": str(tmp_path / "model")})
+    assert make_plan("evaluate", of, "1x4x64").steps[0].tasks == len(groups_of(dataset, 4))
+
+    sample = SampleConfig.model_validate({"data": dataset.uri, "sampler": "random", "budget": ["0.5"], "output": out})
+    assert make_plan("sample", sample, "1x4x64").steps[0].name == "score"
+    sweep = SweepConfig.model_validate(
+        {"data": dataset.uri, "methods": ["random", "distill_cf"], "budgets": ["0.5"], "models": ["ease", "mf"],
+         "output": out, "seeds": 2}
+    )  # fmt: skip
+    names = {one.name: one.tasks for one in make_plan("sweep", sweep, "1x4x64").steps}
+    # mf learns from samples, not from rows of synthetic users: full and random against full, random and distill_cf.
+    learns = 3 if find_model("mf").learns_from_rows else 2
+    assert names["fit and evaluate ease"] == 2 * 3
+    assert names["fit and evaluate mf"] == 2 * learns
+    assert not Path(out).exists()
+
+
+def test_prepare_has_a_task_for_each_fragment_and_shard(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.mkdir()
+    for k in range(3):
+        pl.DataFrame({"user_id": [1, 2], "item_id": [3, k], "timestamp": [1_600_000_000, 1_600_000_001]}).write_parquet(
+            log / f"{k}.parquet"
+        )
+    config = PrepareConfig.model_validate({"input": [str(log)], "output": str(tmp_path / "data"), "shards": 4})
+    plan = make_plan("prepare", config, "1x2x8", price=3.0)
+    tasks = {one.name: one.tasks for one in plan.steps}
+    assert (tasks["read the log"], tasks["sort by user"], tasks["number, split, write"]) == (3, 4, 4)
+    assert (plan.rows, plan.disk_bytes > plan.result_bytes) == (6, True)
+    assert plan.wall_s is not None
+    assert plan.money == round(plan.wall_s / 3600 * 3.0, 2)
+    assert not (tmp_path / "data").exists()
+
+
+def test_no_ray_is_started_and_the_options_are_the_command_lines(tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("user_id,item_id,timestamp\n1,2,1600000003\n1,3,1600000004\n")
+
+    def das(*words: str) -> tuple[int, str]:
+        code = (
+            "import sys; from distill_at_scale.cli import main\n"
+            "try: main()\n"
+            "finally: print('started', 'ray' in sys.modules and sys.modules['ray'].is_initialized(), file=sys.stderr)"
+        )
+        run = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+        assert "started False" in run.stderr, run.stderr
+        return run.returncode, run.stdout
+
+    code, said = das("prepare", "--input", str(log), "--output", str(tmp_path / "d"), "--plan", "--json")
+    assert (code, json.loads(said)["rows"]) == (0, 2)
+    assert not (tmp_path / "d").exists()
+
+
+def test_wrong_options_of_a_plan_are_refused() -> None:
+    from distill_at_scale.cli import planning
+
+    with pytest.raises(SettingError, match="--price is for --plan"):
+        planning.asked({"plan": False, "price": "3", "plan_nodes": None})
+    with pytest.raises(SettingError, match="not a number"):
+        planning.planned("fit", FitConfig, {"price": "dear", "plan_nodes": None})  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="--plan is of prepare"):
+        make_plan("doctor", FitConfig)  # type: ignore[arg-type]
+
+
+def test_costs_are_those_of_the_line_through_two_sizes() -> None:
+    stage = {"stage": "fit", "tasks": 1, "peak_mib": 1.0}
+    runs = {key: {"rows": rows, "stages": [{**stage, "cpu_s": cpu_s}]} for key, rows, cpu_s in
+            (("fit/a", 10, 3.0), ("fit/a/larger", 20, 4.0), ("fit/b", 10, 3.0))}  # fmt: skip
+    made = Rates({"machine": "", "start_s": 1.0, **runs})
+    work = lambda run: float(run["rows"])  # noqa: E731
+    assert made.scaled("fit/a", work, 100) == pytest.approx(2.0 + 10.0)
+    assert made.scaled("fit/b", work, 100) == pytest.approx(30.0)
+    assert made.scaled("fit/c", work, 100) is None
+
+
+def test_a_disk_that_is_too_small_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", ["total", "used", "free"])
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(1 << 40, 0, 1 << 20))
+    require_space(str(tmp_path / "a" / "b"), 1000)
+    require_space("s3://bucket/data", 10**12)
+    with pytest.raises(StorageError, match=r"1,000,000 rows fills about .* GiB at .*, but 0\.0 GiB are free there"):
+        require_space(str(tmp_path), 1_000_000)
+    log = tmp_path / "log.csv"
+    log.write_text("user_id,item_id,timestamp\n" + "1,2,1600000003\n" * 200_000)
+    with pytest.raises(StorageError, match="choose an --output with more space"):
+        prepare_module.prepare(input=[str(log)], output=str(tmp_path / "d"))
