@@ -55,6 +55,13 @@ def initial_factors(init: Init, n: int, rank: int, users: RealUsers, seed: int) 
     return FactoredRows(np.ascontiguousarray(z.numpy()), vectors)
 
 
+def factors_of(rows: torch.Tensor, rank: int) -> FactoredRows:
+    """Returns the best approximation of given rows [n, n_items] by factors of a rank, with orthonormal columns of V."""
+    left, sigma, right = torch.linalg.svd(rows.cpu(), full_matrices=False)
+    z, v = left[:, :rank] * sigma[:rank], right[:rank].T
+    return FactoredRows(np.ascontiguousarray(z.numpy()), np.ascontiguousarray(v.numpy()))
+
+
 def _principal(users: RealUsers, v: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns the singular values of X V, float32 [r], descending, and the rotation to its principal axes, [r, r]."""
     gram = np.zeros((v.shape[1], v.shape[1]))

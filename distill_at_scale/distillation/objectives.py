@@ -12,7 +12,7 @@ import torch
 from distill_at_scale.distillation import factored_rows, losses
 from distill_at_scale.distillation.differentiable_krr import Histories, RidgePrediction
 from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
-from distill_at_scale.distillation.factored_start import initial_factors
+from distill_at_scale.distillation.factored_start import factors_of, initial_factors
 from distill_at_scale.distillation.row_parametrisations import RowParametrisation, find_parametrisation
 from distill_at_scale.distillation.sketch import initial_rows
 from distill_at_scale.distillation.users import RealUsers
@@ -112,10 +112,15 @@ class DenseObjective:
 class FactoredObjective:
     """Free rows S = Z Vᵀ, on the CPU. Z is learned; if V is learned too, the parameters are Z above V."""
 
-    def __init__(self, config: DistillCFConfig, users: RealUsers, rate: float) -> None:
+    def __init__(
+        self, config: DistillCFConfig, users: RealUsers, rate: float, start: torch.Tensor | None = None
+    ) -> None:
         assert config.rank is not None
         self.family = "factored"
-        rows = initial_factors(config.initialisation, config.users or 1, config.rank, users, config.seed)
+        if start is None:
+            rows = initial_factors(config.initialisation, config.users or 1, config.rank, users, config.seed)
+        else:
+            rows = factors_of(start, config.rank)
         self._vectors = factored_rows.ItemVectors(rows.v)
         self._n, self._learn = len(rows), config.learns_vectors(users.n_items)
         z, v = torch.from_numpy(rows.z), torch.from_numpy(rows.v)
@@ -158,7 +163,7 @@ class FactoredObjective:
 def objective_of(
     config: DistillCFConfig, users: RealUsers, rate: float, device: torch.device, start: torch.Tensor | None = None
 ) -> Objective:
-    """Returns the objective of the settings; ``start``: initial rows without a rank, if they are given."""
+    """Returns the objective of the settings; ``start``: initial rows, if they are given."""
     if config.rank is not None:
-        return FactoredObjective(config, users, rate)
+        return FactoredObjective(config, users, rate, start)
     return DenseObjective(config, users, rate, device, start)

@@ -110,6 +110,15 @@ def test_a_killed_run_goes_on(vectors: str) -> None:
     np.testing.assert_array_equal(one.v, other.v)
 
 
+def test_given_rows_of_the_rank_are_the_start() -> None:
+    rng = np.random.default_rng(0)
+    given = torch.from_numpy((rng.standard_normal((6, 4)) @ rng.standard_normal((4, 24))).astype(np.float32))
+    loop = DistillCF(settings(), RealUsers(MemorySource(*grouped())), start=given)
+    rows = loop._objective.rows(loop._z)
+    assert isinstance(rows, FactoredRows)
+    np.testing.assert_allclose(rows.dense(), given.numpy(), atol=1e-5)
+
+
 def test_scores_of_factors_are_those_of_their_product(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     factors = FactoredRows(

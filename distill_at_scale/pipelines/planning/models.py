@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from distill_at_scale.config import DistillConfig, EvaluateConfig, FitConfig
+from distill_at_scale.config.values import worker_range
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation.distill_cf import default_steps
@@ -51,7 +52,7 @@ def fit_step(
     settings = kind.parse_config(config.set)
     users, items = max(1, round(share * dataset.n_users)), dataset.n_items
     train_rows = round(share * dataset.manifest.splits["train"])
-    workers = config.workers
+    _, workers = worker_range(config.workers)
     # One worker gets the CPUs of a node, several share them.
     cpus = threads or (cluster.capacity.largest() if workers == 1 else 1)
     name = f"fit {config.model}"
@@ -106,7 +107,7 @@ def model_bytes(config: FitConfig, dataset: Dataset) -> float:
 def plan_distill(config: DistillConfig, cluster: Cluster, measured: Rates) -> Plan:
     distiller = distiller_of(config)
     dataset = Dataset.open(config.data)
-    distiller.check(dataset, config.workers)
+    distiller.check(dataset, worker_range(config.workers)[1])
     found = distill_step(config, dataset, cluster, measured)
     number = getattr(distiller.config, distiller.size()) or 500
     stored = distiller.bytes_of(number, dataset.n_items)
@@ -124,7 +125,7 @@ def plan_distill(config: DistillConfig, cluster: Cluster, measured: Rates) -> Pl
 
 def distill_step(config: DistillConfig, dataset: Dataset, cluster: Cluster, measured: Rates) -> Step:
     distiller = distiller_of(config)
-    own, workers = distiller.config, config.workers
+    own, (_, workers) = distiller.config, worker_range(config.workers)
     number = getattr(own, distiller.size()) or 500
     width = getattr(own, "rank", None) or dataset.n_items
     steps = getattr(own, "steps", None) or 1
