@@ -45,7 +45,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, required=True, help="folder for logs, datasets and what was measured")
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--only", default="prepare,sample,fit,evaluate,distill")
-    parser.add_argument("--output", type=Path, default=REPOSITORY / "distill_at_scale/pipelines/planning/rates.json")
+    parser.add_argument("--output", type=Path, default=REPOSITORY / "distill_at_scale/pipelines/runtime/rates.json")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
     file = options.work / "measured.json"

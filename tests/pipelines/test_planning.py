@@ -21,9 +21,9 @@ from distill_at_scale.pipelines.distill import distiller_of
 from distill_at_scale.pipelines.evaluate import groups_of
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.plan import plan_of, step
-from distill_at_scale.pipelines.planning.rates import Rates, rates
 from distill_at_scale.pipelines.planning.verbs import make_plan
 from distill_at_scale.pipelines.preparing.disk import require_space
+from distill_at_scale.pipelines.runtime.rates import Rates, rates
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from dataset_kit import write_dataset

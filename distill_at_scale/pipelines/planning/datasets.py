@@ -10,9 +10,9 @@ from distill_at_scale.data.readers import plan_log
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.plan import Plan, Step, plan_of, step
-from distill_at_scale.pipelines.planning.rates import Rates, StageRate
 from distill_at_scale.pipelines.preparing.disk import disk_needed
 from distill_at_scale.pipelines.preparing.job import PrepareJob
+from distill_at_scale.pipelines.runtime.rates import Rates, StageRate
 from distill_at_scale.pipelines.sampling.shard_scores import TOGETHER
 from distill_at_scale.samplers import find_sampler
 

@@ -19,7 +19,7 @@ from distill_at_scale.pipelines.distill import distiller_of
 from distill_at_scale.pipelines.evaluate import groups_of
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.plan import Plan, Step, plan_of, step
-from distill_at_scale.pipelines.planning.rates import Rates
+from distill_at_scale.pipelines.runtime.rates import Rates
 from distill_at_scale.pipelines.runtime.resources import SHARE_OF_MEMORY
 
 

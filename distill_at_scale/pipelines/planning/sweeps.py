@@ -8,7 +8,7 @@ from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.datasets import row_bytes, sample_steps
 from distill_at_scale.pipelines.planning.models import distill_step, evaluate_step, fit_step, model_bytes
 from distill_at_scale.pipelines.planning.plan import Plan, Step, plan_of, step
-from distill_at_scale.pipelines.planning.rates import Rates
+from distill_at_scale.pipelines.runtime.rates import Rates
 from distill_at_scale.pipelines.sweeps import small_datasets
 from distill_at_scale.registry import DISTILLERS, METHODS, SAMPLERS
 

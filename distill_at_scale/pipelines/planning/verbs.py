@@ -12,8 +12,8 @@ from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.datasets import plan_prepare, plan_sample
 from distill_at_scale.pipelines.planning.models import plan_distill, plan_evaluate, plan_fit
 from distill_at_scale.pipelines.planning.plan import Plan
-from distill_at_scale.pipelines.planning.rates import Rates, rates
 from distill_at_scale.pipelines.planning.sweeps import plan_sweep
+from distill_at_scale.pipelines.runtime.rates import Rates, rates
 
 PLANS: dict[str, Callable[[Any, Cluster, Rates], Plan]] = {
     "prepare": plan_prepare,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from distill_at_scale.data import storage
 from distill_at_scale.errors import StorageError
-from distill_at_scale.pipelines.planning.rates import rates
+from distill_at_scale.pipelines.runtime.rates import rates
 
 
 def disk_needed(rows: int) -> tuple[float, float]:
