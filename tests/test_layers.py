@@ -191,7 +191,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
     "file", sorted((REPOSITORY / "jobs").rglob("*.py")), ids=lambda f: str(f.relative_to(REPOSITORY))
 )
 def test_jobs_hold_no_logic(file: Path) -> None:
-    """A job may import the command line, configs, pipelines and reports; benchmarks, checks and measurements what they measure."""
+    """A job may import the command line, configs, pipelines and reports; benchmarks and checks what they measure."""
     allowed = {"cli", "config", "errors", "pipelines", "report", "settings", "signals"}
     if file.name.startswith(("bench", "check", "measure")):
         allowed |= set(MAY_IMPORT)
