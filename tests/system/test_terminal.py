@@ -43,6 +43,7 @@ def data(folder: Path) -> str:
     well_shown(made)
     assert "starting Ray…" in made.text
     assert re.search(r"read the log +.* 1/1 +\d+ s", made.text)
+    assert "WARNING" not in made.text, "a library that says something of its own"
     return str(folder / "prepared")
 
 

@@ -8,6 +8,7 @@ moment, plain tasks do it (``light``): a pipeline costs some 30 ms of CPU a task
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import itertools
@@ -94,9 +95,10 @@ def _by_pipeline(
 ) -> Iterator[tuple[int, _Answer]]:
     """Answers as they come, by Ray Data."""
     # A task does a block, one batch of a single item after another.
-    inputs = ray.data.from_items(
-        [{"index": k, "item": item} for k, item in enumerate(items)], override_num_blocks=-(-len(items) // per_task)
-    )
+    with _objects_in_blocks():
+        inputs = ray.data.from_items(
+            [{"index": k, "item": item} for k, item in enumerate(items)], override_num_blocks=-(-len(items) // per_task)
+        )
     # Of this pipeline alone: the session may be one of the user's, with settings of its own.
     inputs.context.enable_progress_bars = False
     inputs.context.print_on_execution_start = False
@@ -104,6 +106,18 @@ def _by_pipeline(
     inputs.context.op_resource_reservation_enabled = False
     for row in inputs.map_batches(call, batch_size=1, batch_format="numpy", num_cpus=num_cpus).iter_rows():
         yield int(row["index"]), row["answer"]
+
+
+@contextlib.contextmanager
+def _objects_in_blocks() -> Iterator[None]:
+    """Allows items that are objects of Python, which Ray Data otherwise warns of; a dataset made here keeps this."""
+    context = ray.data.DataContext.get_current()
+    before = context.enable_fallback_to_arrow_object_ext_type
+    context.enable_fallback_to_arrow_object_ext_type = True
+    try:
+        yield
+    finally:
+        context.enable_fallback_to_arrow_object_ext_type = before
 
 
 def _by_tasks(
