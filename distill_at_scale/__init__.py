@@ -32,6 +32,7 @@ __all__ = [
     "DasError",
     "Dataset",
     "SyntheticDataset",
+    "attribute",
     "compare",
     "connect",
     "distill",

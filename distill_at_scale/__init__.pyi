@@ -6,6 +6,7 @@ from typing import Any, Literal, Protocol, overload
 
 from distill_at_scale import distillers as distillers, models as models, samplers as samplers
 from distill_at_scale.config import CompareConfig, DistillConfig, DoctorConfig, EvaluateConfig, FetchConfig, FitConfig, GenieTrainConfig, InspectConfig, PrepareConfig, QuickstartConfig, RecommendConfig, SampleConfig, SweepConfig
+from distill_at_scale.config.attribute import AttributeConfig
 from distill_at_scale.config.forecast import ForecastConfig
 from distill_at_scale.config.outputs import ExpandConfig, ExportConfig, PredictConfig
 from distill_at_scale.config.submit import SubmitConfig
@@ -14,6 +15,7 @@ from distill_at_scale.data.dataset import Dataset as Dataset
 from distill_at_scale.distillation.synthetic import SyntheticDataset as SyntheticDataset
 from distill_at_scale.errors import DasError as DasError
 from distill_at_scale.models import load_model as load_model
+from distill_at_scale.pipelines.attribute import AttributeResult
 from distill_at_scale.pipelines.compare import Comparison
 from distill_at_scale.pipelines.distill import DistillResult
 from distill_at_scale.pipelines.doctor import Check
@@ -44,6 +46,42 @@ class HasAddress(Protocol):
     uri: str
 
 Address = str | PathLike[str] | HasAddress
+
+@overload
+def attribute(
+    data: Address,
+    model: Literal['ease', 'infinite_ae'],
+    *,
+    output: Address,
+    set: dict[str, Any] = {},
+    overwrite: bool = False,
+    address: str | None = None,
+    wait_for_nodes: str | None = None,
+) -> AttributeResult:
+    """Values the train rows of a dataset; see :class:`~distill_at_scale.config.AttributeConfig` for the settings.
+
+    Args:
+        data: Dataset with validation rows.
+        model: Model whose validation loss it is: ease (memory for items × items) or infinite_ae (memory for users
+            × items).
+        output: Parquet file for the values, local or on storage: user_id, item_id, value. `das sample --sampler
+            column=value --scores FILE` keeps the rows with the largest values.
+        set: Settings of the model, such as lam=5; an open λ is selected on the validation rows. Default: {}.
+        overwrite: Replace a file that already exists at --output. Default: False.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
+            is connected to, else a local Ray on this machine.
+        wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
+            up. Default: as long as it takes.
+
+    Raises:
+        SettingError: A setting is wrong.
+        NotEnoughMemoryError: The model's matrices need more memory than there is.
+        OutputExistsError: The output exists.
+        DasError: The dataset is missing, or has no validation rows.
+    """
+@overload
+def attribute(config: AttributeConfig, /, **changes: Any) -> AttributeResult: ...
+
 
 @overload
 def compare(
@@ -891,4 +929,4 @@ def tune(
 @overload
 def tune(config: TuneConfig, /, **changes: Any) -> TuneResult: ...
 
-__all__ = ["DasError", "Dataset", "SyntheticDataset", "compare", "connect", "distill", "distillers", "doctor", "evaluate", "expand", "export", "fetch", "fit", "forecast", "genie_train", "inspect", "load_model", "models", "predict", "prepare", "quickstart", "recommend", "sample", "samplers", "submit", "sweep", "tune", "write_report"]
+__all__ = ["DasError", "Dataset", "SyntheticDataset", "attribute", "compare", "connect", "distill", "distillers", "doctor", "evaluate", "expand", "export", "fetch", "fit", "forecast", "genie_train", "inspect", "load_model", "models", "predict", "prepare", "quickstart", "recommend", "sample", "samplers", "submit", "sweep", "tune", "write_report"]

@@ -120,6 +120,7 @@ def broken_rules(part: str, source: str, package: list[str]) -> list[str]:
 ROOMS = ("runtime", "training", "distilling", "preparing", "sampling", "sweeps", "planning")
 VERBS = {
     "__init__",
+    "attribute",
     "compare",
     "distill",
     "doctor",

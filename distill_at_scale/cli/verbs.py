@@ -69,6 +69,7 @@ VERBS = {
     "evaluate": Verb(config.EvaluateConfig, _report("show_evaluation")),
     "predict": Verb(config.PredictConfig, _report("show_predictions")),
     "sample": Verb(config.SampleConfig, _report("show_samples")),
+    "attribute": Verb(config.AttributeConfig),
     "distill": Verb(config.DistillConfig, _report("show_distilled")),
     "export": Verb(config.ExportConfig, _report("show_export")),
     "expand": Verb(config.ExpandConfig, _report("show_expansion")),

@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from distill_at_scale.config.attribute import AttributeConfig as AttributeConfig
 from distill_at_scale.config.forecast import ForecastConfig as ForecastConfig
 from distill_at_scale.config.outputs import ExpandConfig as ExpandConfig
 from distill_at_scale.config.outputs import ExportConfig as ExportConfig

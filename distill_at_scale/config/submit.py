@@ -19,6 +19,7 @@ JOB_VERBS = (
     "evaluate",
     "predict",
     "sample",
+    "attribute",
     "distill",
     "export",
     "expand",

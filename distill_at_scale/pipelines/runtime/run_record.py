@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import platform
 import resource
@@ -21,8 +22,14 @@ NAME = "run.json"
 def versions() -> dict[str, str]:
     """Returns the versions of this package and of the packages on which its results may depend."""
     names = ("ray", "torch", "numpy", "scipy", "polars", "pyarrow")
-    found = {name: importlib.metadata.version(name) for name in names}
+    found = {name: _version(name) for name in names}
     return {"distill_at_scale": distill_at_scale.__version__, "python": platform.python_version(), **found}
+
+
+@functools.cache
+def _version(package: str) -> str:
+    """Returns the version of an installed package, whose metadata take milliseconds to parse."""
+    return importlib.metadata.version(package)
 
 
 def made_with() -> dict[str, str]:

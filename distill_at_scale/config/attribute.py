@@ -1,0 +1,25 @@
+"""Settings of the verb attribute."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from distill_at_scale.config.values import ClusterConfig
+
+
+class AttributeConfig(ClusterConfig):
+    """Gives each train row a value: how much the validation loss of a model falls per unit of the row's weight."""
+
+    data: str
+    """Dataset with validation rows."""
+    model: Literal["ease", "infinite_ae"]
+    """Model whose validation loss it is: ease (memory for items × items) or infinite_ae (memory for users × items)."""
+    output: str
+    """Parquet file for the values, local or on storage: user_id, item_id, value. `das sample --sampler column=value
+    --scores FILE` keeps the rows with the largest values."""
+    set: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the model, such as lam=5; an open λ is selected on the validation rows."""
+    overwrite: bool = False
+    """Replace a file that already exists at --output."""
