@@ -6,7 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.errors import DasError
 from distill_at_scale.models.base import ModelConfig, Recommender
 from distill_at_scale.models.saved import expect_shape
 from distill_at_scale.models.selection import Progress
@@ -19,7 +21,8 @@ class PopularityConfig(ModelConfig):
 class Popularity(Recommender):
     """score(u, i) = number of train rows of i.
 
-    Practical limits: any number of users; memory is one number per item.
+    Practical limits: any number of users; memory is one number per item. Of a Dataset only the list of items is read,
+    which holds the counts.
     """
 
     name: ClassVar[str] = "popularity"
@@ -29,6 +32,20 @@ class Popularity(Recommender):
     @classmethod
     def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
         return 16 * n_items
+
+    @classmethod
+    def rows_held(cls, dataset: Dataset, workers: int = 1) -> int:
+        return 0
+
+    def _fit_dataset(self, dataset: Dataset, progress: Progress | None) -> None:
+        counts = dataset.train_counts()
+        if not counts.any():
+            raise DasError(f"{self.name}: there are no train rows to fit.")
+        self.selection = None
+        self._counts = counts.astype(np.int64)
+        self.n_items, self.item_space, self.item_ids = dataset.n_items, dataset.manifest.item_space, dataset.item_ids()
+        if progress:
+            progress(1.0, "fitted")
 
     def _fit(self, train: Interactions, validation: Interactions | None, progress: Progress | None) -> None:
         self._counts = train.item_counts()
