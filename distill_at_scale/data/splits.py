@@ -6,9 +6,9 @@ reference code for `20_percent_hist` and `leave_2`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -115,6 +115,19 @@ def tied_note(share: float | None) -> list[str]:
     if not share:
         return []
     return [f"{100 * share:.0f} % of the held-out rows were chosen by a draw among a user's rows with the same time."]
+
+
+def leak_note(split_rule: Mapping[str, Any]) -> list[str]:
+    """Returns a note on a split that trains on rows later than those held out; empty for other splits.
+
+    Source: Ji, Sun, Zhang, Li, "A critical study on data leakage in recommender system offline evaluation" (TOIS 2023).
+    """
+    if split_rule.get("name") != "leave_2":
+        return []
+    return [
+        "leave_2 holds out each user's last rows, so models have trained on other users' rows of a later time; "
+        "--split temporal holds out the latest rows of all users instead."
+    ]
 
 
 def twenty_percent_hist(offsets: np.ndarray, user_hash: np.ndarray, item_hash: np.ndarray, seed: int) -> np.ndarray:

@@ -20,7 +20,9 @@ from distill_at_scale.evaluation.exact_sum import ExactSum
 from distill_at_scale.evaluation.groups import UserGroups
 from distill_at_scale.evaluation.metrics import inverse_propensities, ranking_metrics
 from distill_at_scale.evaluation.order import sorted_unique
+from distill_at_scale.evaluation.slices import SliceSums
 from distill_at_scale.evaluation.top_k import default_batch_users, require_finite, top_k
+from distill_at_scale.evaluation.top_lists import TopLists
 
 DEFAULT_KS = (10, 100)
 
@@ -67,6 +69,8 @@ class RankingEvaluator:
         name: Name of the model, for messages.
         bootstrap: Collects averages of the ranking metrics over resampled users, if given.
         groups: Collects sums of the ranking metrics over groups of users, if given.
+        slices: Collects metrics by the popularity of the held-out items, if given.
+        lists: Collects the lists of some users, if given.
         more: Ranking metrics beside those of the table, as ``package.module:METRIC``.
     """
 
@@ -78,6 +82,8 @@ class RankingEvaluator:
     name: str = "the model"
     bootstrap: UserBootstrap | None = None
     groups: UserGroups | None = None
+    slices: SliceSums | None = None
+    lists: TopLists | None = None
     more: tuple[str, ...] = ()
     sums: dict[str, ExactSum] = field(default_factory=dict)
     squares: dict[str, ExactSum] = field(default_factory=dict)
@@ -179,6 +185,10 @@ class RankingEvaluator:
             self.bootstrap.add(histories.users, values_by_metric)
         if self.groups is not None:
             self.groups.add(histories.users, values_by_metric)
+        if self.slices is not None:
+            self.slices.add(best.items, hits, best.valid, target_rows, target_items, self.ks)
+        if self.lists is not None:
+            self.lists.add(histories.users, best.items, best.valid)
         self.n_users += n_users
         self.n_heldout += len(target)
         self.n_hits += int(hits.sum())
@@ -220,6 +230,10 @@ class RankingEvaluator:
             self.bootstrap.merge(other.bootstrap)
         if self.groups is not None and other.groups is not None:
             self.groups.merge(other.groups)
+        if self.slices is not None and other.slices is not None:
+            self.slices.merge(other.slices)
+        if self.lists is not None and other.lists is not None:
+            self.lists.merge(other.lists)
         self.histogram.merge(other.histogram)
         self.squared_error.merge(other.squared_error)
         self.n_rated += other.n_rated

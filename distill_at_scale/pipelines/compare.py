@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from statistics import mean
 from typing import Any
 
 import polars as pl
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from distill_at_scale.config import CompareConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
-from distill_at_scale.evaluation.retention import Retention, retention
+from distill_at_scale.evaluation.retention import PRIMARY, Retention, retention
+from distill_at_scale.evaluation.top_lists import changed_share
 from distill_at_scale.pipelines.runtime import run_record, session
 from distill_at_scale.pipelines.runtime.own_settings import by_owner
 from distill_at_scale.pipelines.runtime.results import Result
@@ -45,6 +47,13 @@ class Compared(BaseModel):
     share: float
     """Share of the full dataset's train rows."""
     retention: Retention
+    kept_by_slice: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """model → head, middle, tail → share of ndcg@10 on these items that is kept"""
+    changed: dict[str, float] = Field(default_factory=dict)
+    """model → share of a user's 10 best items that differ from those of the fit on everything"""
+    changed_by_seed: dict[str, float] = Field(default_factory=dict)
+    """model → share of a user's 10 best items that differ between samples of other seeds, as a mean; empty without
+    any"""
     models: dict[str, Trained]
 
 
@@ -148,6 +157,7 @@ def compare(config: CompareConfig) -> Comparison:
 
     on_full = trained(full)
     found = [_compared(dataset, full, on_full, trained(dataset), config) for dataset in small]
+    found = [one.model_copy(update={"changed_by_seed": _between_seeds(one, found)}) for one in found]
     result = Comparison(
         uri=output,
         data={
@@ -201,5 +211,35 @@ def _compared(
             {name: t.metrics for name, t in trained.items()},
             config.metrics,
         ),
+        kept_by_slice={name: kept for name, of in trained.items() if (kept := _kept_by_slice(on_full[name], of))},
+        changed=_changed(on_full, trained),
         models=trained,
     )
+
+
+def _kept_by_slice(full: Trained, small: Trained) -> dict[str, float]:
+    """Slice → share of the primary metric that is kept, where there is any to keep."""
+    return {
+        name: (small.slices or {})[name][PRIMARY] / of[PRIMARY]
+        for name, of in (full.slices or {}).items()
+        if of.get(PRIMARY) and PRIMARY in (small.slices or {}).get(name, {})
+    }
+
+
+def _changed(first: dict[str, Trained], second: dict[str, Trained]) -> dict[str, float]:
+    """Model → share of a user's best items that two fits do not share."""
+    found = {
+        name: changed_share(first[name].lists or {}, of.lists or {}) for name, of in second.items() if name in first
+    }
+    return {name: share for name, share in found.items() if share is not None}
+
+
+def _between_seeds(one: Compared, others: list[Compared]) -> dict[str, float]:
+    alike = [
+        _changed(one.models, other.models)
+        for other in others
+        if (other.method, other.budget) == (one.method, one.budget) and other.seed != one.seed
+    ]
+    return {
+        name: mean(of[name] for of in alike if name in of) for name in one.models if any(name in of for of in alike)
+    }

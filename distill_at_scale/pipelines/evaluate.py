@@ -10,15 +10,18 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from distill_at_scale.config import EvaluateConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.splits import leak_note
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation import EvaluationResult, RankingEvaluator, inverse_propensities
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
+from distill_at_scale.evaluation.slices import SliceSums, popularity_slices
+from distill_at_scale.evaluation.top_lists import TopLists
 from distill_at_scale.evaluation.user_sample import LEVEL, UserSample, interval
 from distill_at_scale.models import Recommender
 from distill_at_scale.pipelines.runtime import resources, run_record, session, used_model
@@ -64,11 +67,16 @@ class Evaluation(Result):
     """Number of users with held-out rows."""
     n_users_all: int
     n_heldout: int
+    slices: dict[str, dict[str, float]] = Field(default_factory=dict)
+    """head, middle, tail (each with a third of the train rows, by falling popularity of the items) → averages over the
+    users with held-out items in it, and the share of all recommendations"""
     tied_hits: float
     """Share of the hits whose score is tied with another item, so that a hash determined their rank."""
     tied_in_time: float | None = None
     """Share of the held-out rows that a draw chose among the user's rows with the same time; None where the split does
     not go by a user's order in time."""
+    notes: list[str] = Field(default_factory=list)
+    """What to know of the figures, as sentences."""
     split: str
     model: dict[str, Any]
     """URI, name and settings of the model."""
@@ -145,7 +153,9 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
         },
         resampled=None if total.bootstrap is None else total.bootstrap.rounded_means(),
         sampled=None if sample is None else _sampled(config, dataset, averages),
+        slices={} if total.slices is None else total.slices.result(),
         tied_in_time=dataset.manifest.tied_share(config.split),
+        notes=leak_note(dataset.manifest.split_rule),
         split=config.split,
         model=of.about(),
         data={"uri": storage.redact(dataset.uri), "fingerprint": dataset.manifest.fingerprint},
@@ -199,7 +209,16 @@ def measure(
 ) -> RankingEvaluator:
     """Evaluates a model on the users of some shards, or on a sample of them; see :class:`EvaluateConfig`."""
     ratings = model.predicts_ratings
-    evaluator = RankingEvaluator(weights, ks, seed, ratings=ratings, name=model.name, bootstrap=bootstrap)
+    evaluator = RankingEvaluator(
+        weights,
+        ks,
+        seed,
+        ratings=ratings,
+        name=model.name,
+        bootstrap=bootstrap,
+        slices=SliceSums(popularity_slices(dataset.train_counts())),
+        lists=TopLists.of(dataset.n_users),
+    )
     model.check_item_space(dataset.n_items, dataset.manifest.item_space)
     for shard in group:
         histories, heldout = dataset.histories(split, shard)

@@ -13,6 +13,8 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.readers.schema import ReadAs
 from distill_at_scale.data.splits import tied_note
 from distill_at_scale.data.times import NAMES
+from distill_at_scale.evaluation.retention import PRIMARY
+from distill_at_scale.evaluation.slices import SLICES
 from distill_at_scale.report.layout import byte_size, command, facts, grid, show
 
 if TYPE_CHECKING:
@@ -182,12 +184,53 @@ def show_evaluation(result: Evaluation) -> None:
     if result.sampled:
         columns.append("of all users, 95 %")
     show(title, grid(columns, rows), *tied_note(result.tied_in_time))
+    if result.slices:
+        show("By popularity of the held-out items: each slice has a third of the train rows", _slices(result.slices))
+    show(*result.notes)
     if result.sampled:
         drawn = f"{result.sampled.drawn:,} of {result.sampled.of:,} users"
         show(f"Measured on {drawn}, drawn by a hash of their ids; the last column is a 95 % interval for all users.")
     if result.tied_hits >= _TIED_HITS_SHOWN:
         share = f"{100 * result.tied_hits:.0f} % of the hits"
         show(f"{share} have the same score as other items; a hash of user and item broke these ties.")
+
+
+def _slices(slices: dict[str, dict[str, float]]) -> Text:
+    """A row a slice: its items and held-out rows, its averages in percent, its share of the recommendations."""
+    names = [name for one in slices.values() for name in one if "@" in name]
+    metrics = list(dict.fromkeys(names))
+    rows = []
+    for name, one in slices.items():
+        values = [f"{100 * one[metric]:.2f}" if metric in one else "–" for metric in metrics]
+        rows.append([name, f"{one['items']:,.0f}", f"{one['heldout']:,.0f}", *values])
+    return grid(["slice", "items", "held-out rows", *metrics], rows)
+
+
+def _changes(result: Comparison) -> list[Text | str]:
+    """Tables of what the small datasets keep by popularity, and of how much of a user's list changes."""
+    found: list[Text | str] = []
+    models = list(result.full)
+    kept, changed = [], []
+    for small in result.small:
+        name = small.method if small.budget is None else f"{small.method} {small.budget:g}"
+        for part in SLICES:
+            values = [small.kept_by_slice.get(model, {}).get(part) for model in models]
+            if any(value is not None for value in values):
+                kept.append([name, part, *("–" if value is None else f"{100 * value:.1f} %" for value in values)])
+        for what, of in (("full data", small.changed), ("another seed", small.changed_by_seed)):
+            if of:
+                changed.append([name, what, *(f"{100 * of[m]:.0f} %" if m in of else "–" for m in models)])
+    if kept:
+        found += [
+            f"{PRIMARY} kept by popularity of the held-out items",
+            grid(["fitted on", "items", *models], kept, (0, 1)),
+        ]
+    if changed:
+        found += [
+            "share of a user's 10 best items that changes",
+            grid(["fitted on", "against", *models], changed, (0, 1)),
+        ]
+    return found
 
 
 def show_comparison(result: Comparison) -> None:
@@ -204,6 +247,7 @@ def show_comparison(result: Comparison) -> None:
         f"τ: Kendall's τ-b of the models' rankings, averaged over {', '.join(result.metrics)}; model columns: {metric} "
         "in percent (first row), and its share kept",
         grid(["fitted on", "rows %", "τ", *models], rows),
+        *_changes(result),
         "Each value comes from one fit on one sample; the variation over users and seeds is not shown. "
         "das sweep --seeds 3 measures it.",
         *(f"Beware: {note}" for note in result.notes),

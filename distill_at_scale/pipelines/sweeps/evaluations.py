@@ -15,7 +15,7 @@ from math import isnan
 from pathlib import PurePosixPath
 from typing import Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from distill_at_scale.config.values import KS
 from distill_at_scale.data import recorded, storage
@@ -52,6 +52,10 @@ class Trained(BaseModel):
     """Ranking metrics over resampled users, if requested; the resamples are the same for all models."""
     fit_wall_s: float
     fit_cpu_s: float
+    slices: dict[str, dict[str, float]] | None = None
+    """Figures by the popularity of the held-out items; None in records of earlier releases."""
+    lists: dict[int, list[int]] | None = Field(default=None, repr=False)
+    """Number of a user -> the 10 best items, for some users who are drawn by their number."""
     measure_cpu_s: float | None = None
     """CPU-seconds of the evaluation; None in records of earlier releases."""
     lottery: str | None = None
@@ -255,6 +259,8 @@ def train_here(pair: EvaluationTask) -> None:
             resampled=None if bootstrap is None else bootstrap.rounded_means(),
             fit_wall_s=round(wall_s, 3),
             fit_cpu_s=round(cpu_s, 3),
+            slices=None if measured.slices is None else measured.slices.result(),
+            lists=None if measured.lists is None else measured.lists.lists,
             measure_cpu_s=round(time.process_time() - cpu, 3),
             lottery=model.selection.warning() if model.selection is not None else None,
         )
@@ -280,6 +286,7 @@ def train_apart(pair: EvaluationTask, gpu: bool = False) -> None:
             resampled=measured.resampled,
             fit_wall_s=fitted.wall_s,
             fit_cpu_s=fitted.cpu_s,
+            slices=measured.slices,
             measure_cpu_s=measured.cpu_s,
             lottery=next(iter(fitted.notes), None),
         )
