@@ -226,6 +226,8 @@ def evaluate(
     ks: int | Sequence[int] = [10, 100],
     users: int | None = None,
     seed: int = 0,
+    propensity: str | None = None,
+    propensities: str | None = None,
     resample: bool = False,
     address: str | None = None,
     wait_for_nodes: str | None = None,
@@ -248,6 +250,13 @@ def evaluate(
             all.
         seed: Random seed of the negatives drawn for auc, of the resampled users, and of the draw of --users.
             Default: 0.
+        propensity: Also estimate off-policy what the model's first --ks items would have earned, by this column
+            of logged propensities: the probability, above 0 and at most 1, with which the system of that time
+            showed the row's item to its user. Needs them for every held-out row; rows without a success belong
+            into the log too, with rating 0. Default: None.
+        propensities: For --propensity: file or folder (Parquet, or CSV with column names) with the columns
+            user_id, item_id and that of the propensities. The reward of a row is its rating, or 1 where the log
+            has no ratings. Default: None.
         resample: Also average the ranking metrics over 100 resamples of the users (a Poisson bootstrap). Default:
             False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process

@@ -4,36 +4,47 @@
 
 For each log that is found: a search that fits every candidate on all rows and chooses by validation, then `das tune`
 with the same candidates for three seeds of the samples. One process and one thread: fits run one after another, and
-all CPU-seconds are of fits, evaluations and samples. What is done lies in WORK and is not done again; the result is
-written after each search, so a run that was stopped leaves what it has.
+all CPU-seconds are of fits, evaluations and samples, without a cluster. What is done lies in WORK and is not done
+again; the result is written after each search, so a run that was stopped leaves what it has.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 from distill_at_scale.config import TuneConfig
-from distill_at_scale.data import storage
+from distill_at_scale.config.values import KS
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.errors import DasError
+from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models import load_model
-from distill_at_scale.pipelines import tune as verb
 from distill_at_scale.pipelines.evaluate import measure, weights
 from distill_at_scale.pipelines.prepare import prepare
-from distill_at_scale.pipelines.runtime import resources, session
+from distill_at_scale.pipelines.runtime import resources
+from distill_at_scale.pipelines.sampling import item_counts, shard_scores
+from distill_at_scale.pipelines.sweeps import small_datasets
 from distill_at_scale.pipelines.sweeps.candidate_runs import cost_of
 from distill_at_scale.pipelines.sweeps.candidates import SettingsSearch
 from distill_at_scale.pipelines.sweeps.evaluations import EvaluationTask, train_here
+from distill_at_scale.pipelines.sweeps.small_datasets import SmallDataset, SmallDatasetJob
 from distill_at_scale.pipelines.sweeps.trial_runs import TrialRuns, task_name
 
+# The package has functions of these names.
+sample: Any = importlib.import_module("distill_at_scale.pipelines.sample")
+verb: Any = importlib.import_module("distill_at_scale.pipelines.tune")
 SEEDS = (0, 1, 2)
 
 
@@ -52,6 +63,31 @@ LOGS = {
 }
 
 
+@contextlib.contextmanager
+def in_this_process() -> Iterator[None]:
+    """No cluster: what tasks would do is done here, so that CPU-seconds are those of one process on any machine."""
+
+    def run_stage(record: Any, name: str, work: Any, items: Any, shared: Any = (), **_: Any) -> Any:
+        return [work(item, *shared) for item in items]
+
+    with contextlib.ExitStack() as patches:
+        for module in (sample, shard_scores, item_counts):
+            patches.enter_context(mock.patch.object(module, "run_stage", run_stage))
+        for module in (sample, verb):
+            patches.enter_context(mock.patch.object(module.session, "ensure", return_value=contextlib.nullcontext()))
+        patches.enter_context(mock.patch.object(verb, "evaluate", judged))
+        yield
+
+
+def judged(data: str, model: str, split: str, seed: int, resample: bool) -> Any:
+    """What `das evaluate` measures."""
+    dataset, begin, bootstrap = Dataset.open(data), time.process_time(), UserBootstrap(seed)
+    found = measure(dataset, range(len(dataset.shards)), load_model(model), weights(data), split, KS, seed, bootstrap)
+    return SimpleNamespace(
+        metrics=found.result().metrics, resampled=bootstrap.rounded_means(), cpu_s=time.process_time() - begin
+    )
+
+
 class Spread(SettingsSearch):
     """All candidates are spread over the space, so that both searches have the same."""
 
@@ -61,7 +97,17 @@ class Spread(SettingsSearch):
 
 
 class Here(TrialRuns):
-    """Fits in this process, one after another."""
+    """Samples and fits in this process, one after another."""
+
+    def make(self, jobs: Sequence[SmallDatasetJob]) -> dict[str, list[SmallDataset] | None]:
+        for job in jobs:
+            if not job.is_done:
+                begin = time.process_time()
+                made = small_datasets.make(job)
+                cost = {"cpu_s": round(time.process_time() - begin, 3)}
+                told = [one.model_copy(update=cost).model_dump(mode="json") for one in made]
+                recorded.write_json(job.record, {"made": told})
+        return {job.key: job.read() for job in jobs}
 
     def fit(
         self,
@@ -156,9 +202,11 @@ def main() -> None:
     result: dict[str, Any] = json.loads(options.output.read_text()) if options.output.exists() else {"logs": {}}
     result |= {"command": command, "metric": "ndcg@10"}
     resources.use_threads(1)
-    with session.ensure(None):
-        # Ray cannot start on a busy machine at this priority.
-        os.nice(19)
+    for name in options.logs:
+        log, place = LOGS[name], str((options.work / name / "data").resolve())
+        if (options.data / log.file).exists() and not storage.exists(storage.join(place, MANIFEST)):
+            prepare(input=[str(options.data / log.file)], output=place, split=log.split, shards=4)
+    with in_this_process():
         for name in options.logs:
             log = LOGS[name]
             models = options.models or log.models
@@ -166,8 +214,6 @@ def main() -> None:
                 print(f"{name}: not found, skipped", flush=True)
                 continue
             place = str((options.work / name / "data").resolve())
-            if not storage.exists(storage.join(place, MANIFEST)):
-                prepare(input=[str(options.data / log.file)], output=place, split=log.split, shards=4)
             data, told = Dataset.open(place), {"models": list(models), "search": options.search}
             seeds: list[dict[str, Any]] = []
             for seed in SEEDS:

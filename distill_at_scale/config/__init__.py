@@ -159,6 +159,13 @@ class EvaluateConfig(ClusterConfig):
     own account); the result states a 95 % interval of each average over all users. Default: all."""
     seed: int = Field(0, ge=0)
     """Random seed of the negatives drawn for auc, of the resampled users, and of the draw of --users."""
+    propensity: str | None = None
+    """Also estimate off-policy what the model's first --ks items would have earned, by this column of logged
+    propensities: the probability, above 0 and at most 1, with which the system of that time showed the row's item to
+    its user. Needs them for every held-out row; rows without a success belong into the log too, with rating 0."""
+    propensities: str | None = None
+    """For --propensity: file or folder (Parquet, or CSV with column names) with the columns user_id, item_id and that
+    of the propensities. The reward of a row is its rating, or 1 where the log has no ratings."""
     resample: bool = False
     """Also average the ranking metrics over 100 resamples of the users (a Poisson bootstrap)."""
 

@@ -19,6 +19,7 @@ from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.evaluation.exact_sum import ExactSum
 from distill_at_scale.evaluation.groups import UserGroups
 from distill_at_scale.evaluation.metrics import inverse_propensities, ranking_metrics
+from distill_at_scale.evaluation.off_policy import OffPolicySums
 from distill_at_scale.evaluation.order import sorted_unique
 from distill_at_scale.evaluation.slices import SliceSums
 from distill_at_scale.evaluation.top_k import default_batch_users, require_finite, top_k
@@ -71,6 +72,7 @@ class RankingEvaluator:
         groups: Collects sums of the ranking metrics over groups of users, if given.
         slices: Collects metrics by the popularity of the held-out items, if given.
         lists: Collects the lists of some users, if given.
+        off_policy: Collects importance weights of logged rows, if given.
         more: Ranking metrics beside those of the table, as ``package.module:METRIC``.
     """
 
@@ -84,6 +86,7 @@ class RankingEvaluator:
     groups: UserGroups | None = None
     slices: SliceSums | None = None
     lists: TopLists | None = None
+    off_policy: OffPolicySums | None = None
     more: tuple[str, ...] = ()
     sums: dict[str, ExactSum] = field(default_factory=dict)
     squares: dict[str, ExactSum] = field(default_factory=dict)
@@ -189,6 +192,8 @@ class RankingEvaluator:
             self.slices.add(best.items, hits, best.valid, target_rows, target_items, self.ks)
         if self.lists is not None:
             self.lists.add(histories.users, best.items, best.valid)
+        if self.off_policy is not None:
+            self.off_policy.add(histories.users, best.items, best.valid)
         self.n_users += n_users
         self.n_heldout += len(target)
         self.n_hits += int(hits.sum())
@@ -234,6 +239,8 @@ class RankingEvaluator:
             self.slices.merge(other.slices)
         if self.lists is not None and other.lists is not None:
             self.lists.merge(other.lists)
+        if self.off_policy is not None and other.off_policy is not None:
+            self.off_policy.merge(other.off_policy)
         self.histogram.merge(other.histogram)
         self.squared_error.merge(other.squared_error)
         self.n_rated += other.n_rated

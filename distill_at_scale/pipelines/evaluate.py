@@ -16,10 +16,13 @@ from distill_at_scale.config import EvaluateConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.data.row_values import check_values, read_values
 from distill_at_scale.data.splits import leak_note
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.evaluation import EvaluationResult, RankingEvaluator, inverse_propensities
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
+from distill_at_scale.evaluation.off_policy import LoggedRows, OffPolicySums
 from distill_at_scale.evaluation.slices import SliceSums, popularity_slices
 from distill_at_scale.evaluation.top_lists import TopLists
 from distill_at_scale.evaluation.user_sample import LEVEL, UserSample, interval
@@ -70,6 +73,9 @@ class Evaluation(Result):
     slices: dict[str, dict[str, float]] = Field(default_factory=dict)
     """head, middle, tail (each with a third of the train rows, by falling popularity of the items) → averages over the
     users with held-out items in it, and the share of all recommendations"""
+    off_policy: dict[str, float] = Field(default_factory=dict)
+    """Estimates of the mean reward from logged propensities, if requested: ips, snips and their errors, rows, matched,
+    effective_rows, and unsupported, the share of the model's actions that the log never took"""
     tied_hits: float
     """Share of the hits whose score is tied with another item, so that a hash determined their rank."""
     tied_in_time: float | None = None
@@ -125,6 +131,7 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
     record = run_record.RunRecord("evaluate", config.model_dump(mode="json", exclude={"address"}))
     ks, seed, split, uri = tuple(config.ks), config.seed, config.split, dataset.uri
     resample = config.resample
+    propensity = _propensity(config, dataset)
     sample = None
     if config.users is not None and config.users < dataset.n_users:
         sample = UserSample(config.users / dataset.n_users, seed)
@@ -136,7 +143,7 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
         def work(group: list[int], model: Recommender, weights: np.ndarray) -> RankingEvaluator:
             resources.use_threads(threads)
             bootstrap = UserBootstrap(seed) if resample else None
-            return measure(Dataset.open(uri), group, model, weights, split, ks, seed, bootstrap, sample)
+            return measure(Dataset.open(uri), group, model, weights, split, ks, seed, bootstrap, sample, propensity)
 
         shared = [of.shared(model), load_shared(weights, uri)]
         total: RankingEvaluator = run_merged(record, f"evaluate on {split}", work, groups, _merge, shared, threads)
@@ -155,6 +162,7 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
         sampled=None if sample is None else _sampled(config, dataset, averages),
         slices={} if total.slices is None else total.slices.result(),
         tied_in_time=dataset.manifest.tied_share(config.split),
+        off_policy={} if total.off_policy is None else total.off_policy.result(),
         notes=leak_note(dataset.manifest.split_rule),
         split=config.split,
         model=of.about(),
@@ -206,8 +214,13 @@ def measure(
     seed: int,
     bootstrap: UserBootstrap | None = None,
     sample: UserSample | None = None,
+    propensity: tuple[str, str] | None = None,
 ) -> RankingEvaluator:
-    """Evaluates a model on the users of some shards, or on a sample of them; see :class:`EvaluateConfig`."""
+    """Evaluates a model on the users of some shards, or on a sample of them; see :class:`EvaluateConfig`.
+
+    Args:
+        propensity: Column and address of the logged propensities, for off-policy estimates.
+    """
     ratings = model.predicts_ratings
     evaluator = RankingEvaluator(
         weights,
@@ -218,6 +231,7 @@ def measure(
         bootstrap=bootstrap,
         slices=SliceSums(popularity_slices(dataset.train_counts())),
         lists=TopLists.of(dataset.n_users),
+        off_policy=None if propensity is None else OffPolicySums(ks[0]),
     )
     model.check_item_space(dataset.n_items, dataset.manifest.item_space)
     for shard in group:
@@ -227,5 +241,49 @@ def measure(
         if sample is not None:
             chosen = sample.positions(dataset.users(shard)[Columns.USER_ID])
             histories, heldout, known = (rows.take(chosen) for rows in (histories, heldout, known))
+        if evaluator.off_policy is not None and propensity is not None:
+            evaluator.off_policy.logged = _logged(dataset, shard, heldout, *propensity)
         evaluator.add_all(model.score, histories, heldout, known)
+    if evaluator.off_policy is not None:
+        evaluator.off_policy.logged = None
     return evaluator
+
+
+def _propensity(config: EvaluateConfig, dataset: Dataset) -> tuple[str, str] | None:
+    """Column and address of the logged propensities, if they are asked for.
+
+    Raises:
+        SettingError: They are not there.
+    """
+    if config.propensity is None:
+        if config.propensities is not None:
+            raise SettingError("--propensities needs the name of their column: --propensity COLUMN.")
+        return None
+    if config.propensities is None:
+        raise SettingError(
+            f"{storage.redact(dataset.uri)} holds no propensities, and none can be made up afterwards: name the file "
+            f"or folder with the logged ones in column '{config.propensity}' by --propensities URI."
+        )
+    place = storage.normalise(config.propensities)
+    check_values(place, config.propensity)
+    return config.propensity, place
+
+
+def _logged(dataset: Dataset, shard: int, heldout: Interactions, column: str, uri: str) -> LoggedRows:
+    """Held-out rows of a shard's users with their propensities.
+
+    Raises:
+        DasError: One is missing, or no probability.
+    """
+    users, place = np.repeat(heldout.users, heldout.counts), storage.redact(uri)
+    owner = users - dataset.shards[shard].first_user
+    found = read_values(dataset, shard, owner, heldout.items, column, uri, "held-out rows")
+    if found.of_users:
+        raise DasError(f"{place}: missing column 'item_id'; a propensity is of a user and an item.")
+    if (bad := np.flatnonzero((found.values <= 0) | (found.values > 1))).size:
+        raise DasError(
+            f"{place}: {found.values[bad[0]]:g} in column '{column}' is not a propensity; {len(bad):,} rows of shard "
+            f"{shard} have none above 0 and at most 1."
+        )
+    rewards = np.ones(len(users)) if heldout.ratings is None else heldout.ratings.astype(np.float64)
+    return LoggedRows(users, heldout.items, found.values, rewards)

@@ -186,6 +186,8 @@ def show_evaluation(result: Evaluation) -> None:
     show(title, grid(columns, rows), *tied_note(result.tied_in_time))
     if result.slices:
         show("By popularity of the held-out items: each slice has a third of the train rows", _slices(result.slices))
+    if result.off_policy:
+        show(_off_policy(result.off_policy))
     show(*result.notes)
     if result.sampled:
         drawn = f"{result.sampled.drawn:,} of {result.sampled.of:,} users"
@@ -204,6 +206,19 @@ def _slices(slices: dict[str, dict[str, float]]) -> Text:
         values = [f"{100 * one[metric]:.2f}" if metric in one else "–" for metric in metrics]
         rows.append([name, f"{one['items']:,.0f}", f"{one['heldout']:,.0f}", *values])
     return grid(["slice", "items", "held-out rows", *metrics], rows)
+
+
+def _off_policy(found: dict[str, float]) -> Text:
+    effective = f"{found['effective_rows']:,.0f} of {found['rows']:,.0f} ({found['matched']:,.0f} match)"
+    return facts(
+        "off-policy, by the logged propensities",
+        [
+            ("mean reward, IPS", f"{found['ips']:.4f} ± {found['ips_error']:.4f}"),
+            ("mean reward, SNIPS", f"{found['snips']:.4f} ± {found['snips_error']:.4f}"),
+            ("effective rows", effective),
+            ("actions without support", f"{100 * found['unsupported']:.0f} %"),
+        ],
+    )
 
 
 def _changes(result: Comparison) -> list[Text | str]:

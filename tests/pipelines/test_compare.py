@@ -45,7 +45,7 @@ def test_models_take_settings(data: das.Dataset, tmp_path: Path) -> None:
             das.compare(**asked, set={wrong: 1})
 
 
-def test_compare(data: das.Dataset, tmp_path: Path) -> None:
+def test_compare(data: das.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     samples = das.sample(data=data.uri, sampler="random", budget="0.5,0.2", output=str(tmp_path / "samples"))
     settings = {
         "data": data.uri,
@@ -61,12 +61,28 @@ def test_compare(data: das.Dataset, tmp_path: Path) -> None:
     assert result.full["ease"].metrics["ndcg@10"] > 1.3 * result.full["popularity"].metrics["ndcg@10"]
     assert [small.retention.tau for small in result.small] == [1.0, 1.0]
     assert b"<svg" in report.comparison_svg(result)
+    # Head, middle and tail of what is kept, and the share of a list that changes.
+    full = result.full["ease"].slices
+    assert list(full) == ["head", "middle", "tail"]
+    assert sum(one["heldout"] for one in full.values()) == data.manifest.splits["test"]
+    for small in result.small:
+        slices = small.models["ease"].slices
+        for part, kept in small.kept_by_slice["ease"].items():
+            assert kept == pytest.approx(slices[part]["ndcg@10"] / full[part]["ndcg@10"])
+    changed = [small.changed["ease"] for small in result.small]
+    assert 0 < changed[0] < changed[1] < 1
+    report.show_comparison(result)
+    shown = capsys.readouterr().out
+    assert "share of a user's 10 best items that changes" in shown
+    assert "kept by popularity" in shown
 
     # What one task measures is what the verbs measure.
     das.fit(data=result.small[1].uri, model="ease", output=str(tmp_path / "ease"))
     alone = das.evaluate(data=data.uri, model=str(tmp_path / "ease"))
     for metric, value in alone.metrics.items():
         assert result.small[1].models["ease"].metrics[metric] == pytest.approx(value, rel=1e-5), metric
+    assert alone.slices == result.small[1].models["ease"].slices
+    assert any("leave_2 holds out each user's last rows" in note for note in alone.notes)
 
     known = tmp_path / "out" / "trained" / f"data-{data.manifest.fingerprint[:8]}" / "ease-test-0.json"
     written = known.stat().st_mtime_ns

@@ -13,7 +13,7 @@ import pytest
 import distill_at_scale as das
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.evaluation.user_sample import UserSample
 from distill_at_scale.report import show_evaluation
 
@@ -62,3 +62,36 @@ def test_a_sample_without_a_user_is_refused(ray_session: None, tmp_path: Path) -
     data = prepared(tmp_path, 2)
     with pytest.raises(DasError, match=r"none of the 0 users drawn has test rows; set more --users"):
         das.evaluate(data, das.models.Popularity().fit(data), users=1, seed=1)
+
+
+def test_off_policy(ray_session: None, tmp_path: Path) -> None:
+    data = prepared(tmp_path, 2)
+    model = das.models.Popularity().fit(data)
+    heldout = pl.concat([data.rows(shard, "test") for shard in range(len(data.shards))])
+    place = tmp_path / "logged.csv"
+    logged = heldout.select("user_id", "item_id", p=pl.lit(1 / 40))
+    logged.write_csv(place)
+    asked = {"data": data, "model": model, "ks": [5], "propensity": "p"}
+    found = das.evaluate(**asked, propensities=str(place))
+    # Items were shown evenly: the weight of each hit is 40 / 5.
+    hits = found.metrics["recall@5"] * found.n_users
+    assert found.off_policy["matched"] == pytest.approx(hits)
+    assert found.off_policy["ips"] == pytest.approx(8 * hits / len(heldout))
+    assert found.off_policy["snips"] == pytest.approx(1.0)
+    assert found.off_policy["effective_rows"] == pytest.approx(hits)
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        show_evaluation(found)
+    assert "actions without support" in shown.getvalue()
+
+    with pytest.raises(SettingError, match="holds no propensities, and none can be made up afterwards"):
+        das.evaluate(**asked)
+    with pytest.raises(SettingError, match="missing column 'q'; its columns are user_id, item_id, p"):
+        das.evaluate(**{**asked, "propensity": "q"}, propensities=str(place))
+    with pytest.raises(SettingError, match="needs the name of their column"):
+        das.evaluate(data, model, propensities=str(place))
+    logged[1:].write_csv(place)
+    with pytest.raises(DasError, match=r"1 of \d+ held-out rows of shard \d have no value of 'p'"):
+        das.evaluate(**asked, propensities=str(place))
+    logged.with_columns(p=pl.when(pl.int_range(pl.len()) == 2).then(1.5).otherwise(pl.col("p"))).write_csv(place)
+    with pytest.raises(DasError, match=r"1.5 in column 'p' is not a propensity; 1 rows of shard"):
+        das.evaluate(**asked, propensities=str(place))

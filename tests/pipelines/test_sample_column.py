@@ -79,9 +79,9 @@ def test_the_largest_scores_are_kept(data: Dataset, tmp_path: Path, ray_session:
     [
         (
             lambda s: s[1:],
-            r"1 of \d+ train rows of shard 0 have no score in 'quality'; the first is of user 'u.* and item",
+            r"1 of \d+ train rows of shard 0 have no value of 'quality'; the first is of user 'u.* and item",
         ),
-        (lambda s: pl.concat([s, s[:1]]), r"user 'u\d+' and item 'ä-\d+' has several scores in 'quality'; keep one"),
+        (lambda s: pl.concat([s, s[:1]]), r"user 'u\d+' and item 'ä-\d+' has several values of 'quality'; keep one"),
         (
             lambda s: s.with_columns(quality=pl.lit("good")),
             r"'good' in column 'quality' of user .* is not a finite number",
@@ -117,7 +117,7 @@ def test_columns_that_do_not_exist(data: Dataset, tmp_path: Path) -> None:
         SettingError, match="has only rating and timestamp, no column 'quality'; name the file or folder"
     ):
         sample("column=quality")
-    with pytest.raises(SettingError, match=r"none: no such file or folder of scores"):
+    with pytest.raises(SettingError, match=r"none: no such file or folder of column 'quality'"):
         sample("column=quality", scores=str(tmp_path / "none"))
     scored(data).write_parquet(tmp_path / "scores.parquet")
     with pytest.raises(

@@ -54,8 +54,8 @@ class Trained(BaseModel):
     fit_cpu_s: float
     slices: dict[str, dict[str, float]] | None = None
     """Figures by the popularity of the held-out items; None in records of earlier releases."""
-    lists: dict[int, list[int]] | None = Field(default=None, repr=False)
-    """Number of a user -> the 10 best items, for some users who are drawn by their number."""
+    lists: dict[int, list[int]] | None = Field(default=None, exclude=True, repr=False)
+    """Number of a user -> the 10 best items, for some users who are drawn by their number; in records only."""
     measure_cpu_s: float | None = None
     """CPU-seconds of the evaluation; None in records of earlier releases."""
     lottery: str | None = None
@@ -162,7 +162,8 @@ class EvaluationTask:
 
     def write(self, trained: Trained) -> None:
         """Stores the result."""
-        recorded.write_json(self.record, {"key": self.key, "trained": trained.model_dump(mode="json")})
+        content = {**trained.model_dump(mode="json"), "lists": trained.lists}
+        recorded.write_json(self.record, {"key": self.key, "trained": content})
 
 
 def selection_metric(models: Collection[str], wanted: str) -> str:
