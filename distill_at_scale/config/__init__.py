@@ -388,11 +388,24 @@ class DistillConfig(ClusterConfig):
 
 
 class ReportConfig(Verb):
-    """Writes the results of a sweep as one HTML page that works offline: quality, cost, and a recommendation."""
+    """Writes the results of a sweep, or what is known of a small dataset, as one HTML page that works offline."""
 
-    sweep: str
-    """Sweep, finished or not."""
+    sweep: str | None = None
+    """Sweep, finished or not: quality, cost, and a recommendation."""
+    dataset: str | None = None
+    """Instead of a sweep: a small dataset, of which the page tells quality, cost, transfer, privacy, noise, and whether
+    it ranks models, as far as they have been measured."""
+    comparison: str | None = None
+    """For --dataset: folder of a das compare that it was part of, which has most of the answers."""
     output: str
     """File or storage URI for the page, such as report.html; an existing one is replaced."""
     keep: float = Field(0.95, gt=0)
     """Share of the full data's ndcg@10 that the recommended small dataset must keep."""
+
+    @model_validator(mode="after")
+    def _one_subject(self) -> ReportConfig:
+        if (self.sweep is None) == (self.dataset is None):
+            raise ValueError("give either 'sweep' or 'dataset'")
+        if self.comparison is not None and self.dataset is None:
+            raise ValueError("'comparison' goes with 'dataset'; leave it out for a sweep")
+        return self

@@ -81,6 +81,8 @@ def quickstart(config: QuickstartConfig) -> Quickstart:
             overwrite=True,
         )
         advice = recommend(data=dataset.uri, sweep=place, keep=_KEEP)
+    page = report(sweep=place, output=storage.join(output, "report.html"), keep=_KEEP)
+    assert isinstance(page, ReportResult)
     return Quickstart(
         ok=swept.ok,
         data=dataset.summary(),
@@ -88,6 +90,6 @@ def quickstart(config: QuickstartConfig) -> Quickstart:
         chosen=chosen,
         sweep=swept,
         recommendation=advice,
-        report=report(sweep=place, output=storage.join(output, "report.html"), keep=_KEEP),
+        report=page,
         wall_s=round(time.time() - started, 1),
     )

@@ -16,6 +16,7 @@ from distill_at_scale.data.splits import tied_note
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.genie.trials import FULL, METRICS, advice_order, cells, read_trials
 from distill_at_scale.pipelines.runtime.verb import verb
+from distill_at_scale.pipelines.sweeps.judgement import DatasetReport, judge
 from distill_at_scale.pipelines.sweeps.small_datasets import command, unit
 from distill_at_scale.uris import redacted
 
@@ -138,14 +139,18 @@ class ReportResult(BaseModel):
 
 
 @verb(ReportConfig, "sweep")
-def report(config: ReportConfig) -> ReportResult:
-    """Collects the trials of a sweep, finished or not; see :class:`~distill_at_scale.config.ReportConfig`.
+def report(config: ReportConfig) -> ReportResult | DatasetReport:
+    """Collects the trials of a sweep, finished or not, or what is known of a small dataset; see
+    :class:`~distill_at_scale.config.ReportConfig`.
 
     Raises:
         DasError: The sweep does not exist, or none of its trials has ended.
     """
-    sweep = storage.normalise(config.sweep)
     storage.check_writable(storage.normalise(config.output))
+    if config.dataset is not None:
+        return judge(config.dataset, config.comparison, storage.normalise(config.output))
+    assert config.sweep is not None
+    sweep = storage.normalise(config.sweep)
     about, trials = read_trials(sweep)
     full = trials.filter(pl.col("method") == FULL)
     found = gather(cells(trials), about)

@@ -76,12 +76,33 @@ def test_compare(data: das.Dataset, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "share of a user's 10 best items that changes" in shown
     assert "kept by popularity" in shown
 
+    # Six questions to a small dataset, with what has been measured.
+    asked = {"dataset": result.small[1].uri, "output": str(tmp_path / "worth.html")}
+    found = report.write_report(**asked, comparison=str(tmp_path / "out"))
+    answers = {one.question: one for one in found.answers}
+    assert list(answers) == ["quality", "cost", "transfer", "privacy", "noise", "order of models"]
+    assert all(one.measured for one in found.answers)
+    assert answers["quality"].value == pytest.approx(result.small[1].retention.mean_kept("ndcg@10"))
+    assert answers["order of models"].value == 1.0
+    assert "ndcg@10 is kept, as a mean over 2 models" in (tmp_path / "worth.html").read_text()
+    report.show_report(found)
+    assert "as private as the full log" in capsys.readouterr().out
+    unknown = report.write_report(**asked)
+    assert [one.question for one in unknown.answers if one.measured] == ["cost", "privacy"]
+    with pytest.raises(DasError, match="was not made of another dataset"):
+        report.write_report(**{**asked, "dataset": data.uri})
+    with pytest.raises(DasError, match=r"is not a comparison: it has no comparison\.json"):
+        report.write_report(**asked, comparison=str(tmp_path / "samples"))
+    with pytest.raises(DasError, match="give either 'sweep' or 'dataset'"):
+        report.write_report(output=str(tmp_path / "worth.html"))
+
     # What one task measures is what the verbs measure.
     das.fit(data=result.small[1].uri, model="ease", output=str(tmp_path / "ease"))
     alone = das.evaluate(data=data.uri, model=str(tmp_path / "ease"))
     for metric, value in alone.metrics.items():
         assert result.small[1].models["ease"].metrics[metric] == pytest.approx(value, rel=1e-5), metric
-    assert alone.slices == result.small[1].models["ease"].slices
+    for part, figures in alone.slices.items():
+        assert figures == pytest.approx(result.small[1].models["ease"].slices[part])
     assert any("leave_2 holds out each user's last rows" in note for note in alone.notes)
 
     known = tmp_path / "out" / "trained" / f"data-{data.manifest.fingerprint[:8]}" / "ease-test-0.json"
