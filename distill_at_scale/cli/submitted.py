@@ -16,12 +16,16 @@ from distill_at_scale.validation import has_choices, not_one_of
 
 _HERE_ONLY = ("address", "log_file", "plan", "plan_nodes", "price")
 _ADDRESSES = (
+    "comparison",
     "data",
+    "dataset",
     "genie",
     "input",
     "model",
     "output",
+    "propensities",
     "samples",
+    "scores",
     "storage",
     "sweep",
     "sweeps",

@@ -16,6 +16,7 @@ JOB_VERBS = (
     "inspect",
     "fit",
     "forecast",
+    "tune",
     "evaluate",
     "predict",
     "sample",
