@@ -593,7 +593,7 @@ def prepare(
     input: Address | Sequence[Address],
     *,
     output: Address,
-    format: Literal['auto', 'parquet', 'arrow', 'orc', 'csv', 'jsonl', 'inter', 'movielens', 'sequences'] = 'auto',
+    format: str = 'auto',
     delimiter: str | None = None,
     quote: Literal['auto', 'none', '"'] = 'auto',
     columns: str | Sequence[str] | None = None,
@@ -629,7 +629,7 @@ def prepare(
             supports.
         output: Folder or storage URI of the new dataset.
         format: File format; csv covers TSV and every other single-character delimiter, arrow covers Feather; text
-            may be compressed with gzip, zstd, bzip2, xz or lz4. Default: 'auto'.
+            may be compressed with gzip, zstd, bzip2, xz or lz4. Other packages can add formats. Default: 'auto'.
         delimiter: Character between two fields of a csv file, also written as \t or \x01; detected from the first
             lines if not given. Default: None.
         quote: Quoting of fields in csv files; none reads quotes as plain characters, as usual in tab-separated

@@ -1,8 +1,10 @@
-"""Models, samplers, distillers, metrics and split rules by name: one table each, which other packages can extend.
+"""Models, samplers, distillers, metrics, split rules and log formats by name: one table each, which other packages can
+extend.
 
 On the command line and in Python, an entry is named in one of three ways: by its name in the tables below, such as
 ``ease``; by the name of an entry point of an installed package; or by its *spec*, ``package.module:Class`` (for a
-sampler, metric or split rule ``package.module:OBJECT``). A built-in name takes precedence, with a warning on a clash.
+sampler, metric, split rule or log format ``package.module:OBJECT``). A built-in name takes precedence, with a warning
+on a clash.
 Help texts, completion and most processes need only the names, so an entry's module (and torch, for most of them) is
 imported on first use. A new built-in entry needs its own file and one line here.
 
@@ -19,13 +21,19 @@ EXTENDING, from outside the package::
         # memory(dataset, workers) -> bytes, run(job) -> Distilled
     MY_METRIC = RankingMetric(lambda r: r.n_hits / r.k)  # evaluation.metrics.RankingMetric; Ranked -> [b]
     MY_RULE = Split(assign, by_time=True)                # data.splits.Split; SplitRows -> int8 codes
+    class Mine(LineFormat):                              # data.readers.line_format.LineFormat; also .text_format's
+        name, names = "mine", ("user_id", "item_id")     # TextFormat and .table_format's TableFormat
+        # fields(line) -> its fields, or None; endings, or recognises(file, start) -> bool
+    MY_FORMAT = Mine()
 
     das fit --model mypackage.things:MyModel …           das sample --sampler mypackage.things:MY_SAMPLER …
     das distill --method mypackage.things:MyDistiller …  das prepare --split mypackage.things:MY_RULE …
     das fit --model ease --set metric=mypackage.things:MY_METRIC@10 …
+    das prepare --format mypackage.things:MY_FORMAT …
 
-    [project.entry-points."distill_at_scale.models"]     # likewise .samplers .distillers .metrics .splits
-    my_model = "mypackage.things:MyModel"                # then: --model my_model; a metric is measured everywhere
+    [project.entry-points."distill_at_scale.models"]     # likewise .samplers .distillers .metrics .splits .formats
+    my_model = "mypackage.things:MyModel"                # then: --model my_model; a metric is measured everywhere, and
+                                                         # a format recognises its files by itself
 
 The code must be on every node: installed, on PYTHONPATH, or shipped (``das.connect(address, runtime_env=…)``). A saved
 model of such a class can be loaded if the process has used the class, if it is an entry point, or if ``$DAS_PLUGINS``
@@ -43,6 +51,7 @@ __all__ = [
     "DISTILLERS",
     "EVERYTHING",
     "EXTENSIBLE",
+    "FORMATS",
     "METHODS",
     "METRICS",
     "MODELS",
@@ -159,6 +168,25 @@ SPLIT_RULES: Registry[Any] = Registry(
     group="distill_at_scale.splits",
 )
 
+FORMATS: Registry[Any] = Registry(
+    "log format",
+    {
+        "parquet": "data.readers.parquet:PARQUET",
+        "arrow": "data.readers.arrow_files:ARROW",
+        "arrow_stream": "data.readers.arrow_files:ARROW_STREAM",
+        "orc": "data.readers.arrow_files:ORC",
+        "jsonl": "data.readers.json_lines:JSON_LINES",
+        "inter": "data.readers.delimited_formats:INTER",
+        "movielens": "data.readers.delimited_formats:MOVIELENS",
+        "sequences": "data.readers.sequence_lines:SEQUENCES",
+        "csv": "data.readers.delimited_formats:CSV",
+    },
+    "data.readers.log_format:LogFormat",
+    instances=True,
+    group="distill_at_scale.formats",
+)
+"""Formats of raw logs; a file is of the first one that recognises it."""
+
 FIGURES: Registry[Any] = Registry(
     "figure",
     {"Comparison": "report.comparison:comparison_svg", "ForecastResult": "report.forecasts:forecast_svg"},
@@ -174,5 +202,5 @@ METHODS = Names(SAMPLERS, DISTILLERS)
 EVERYTHING = Names(MODELS, SAMPLERS, DISTILLERS)
 """Names of everything that has settings."""
 
-EXTENSIBLE = Names(MODELS, SAMPLERS, DISTILLERS, METRICS, SPLIT_RULES)
+EXTENSIBLE = Names(MODELS, SAMPLERS, DISTILLERS, METRICS, SPLIT_RULES, FORMATS)
 """Names of everything that other packages can add."""

@@ -151,14 +151,14 @@ def test_packed_and_quoted_text_is_not_cut(tmp_path):
 
 
 def test_quoted_fields_with_line_ends_survive_every_block_size(tmp_path, monkeypatch):
-    from distill_at_scale.data.readers import read
+    from distill_at_scale.data.readers.delimited_formats import CSV
 
     path = tmp_path / "log.csv"
     rows = [(f"u{i}", f"i{i % 7}", i % 5, 'said "no"\nthen, left' * (i % 3)) for i in range(200)]
     pl.DataFrame(rows, schema=["user", "item", "rating", "review"], orient="row").write_csv(path)
     schema, fragments, _ = plan_log(LogOptions(input=[str(path)]))
     for size in (16, 100, 1000, 1 << 20):
-        monkeypatch.setattr(read, "BLOCK_BYTES", size)
+        monkeypatch.setattr(type(CSV), "block_bytes", size)
         good, bad = read_all(schema, fragments)
         assert good.rows() == [row[:3] for row in rows]
         assert bad.height == 0

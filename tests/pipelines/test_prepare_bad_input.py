@@ -256,7 +256,9 @@ def test_folder_with_other_files(tmp_path: Path) -> None:
     assert data.manifest.source["files"] == 2
     assert data.manifest.source["skipped"] == [[str(tmp_path / "log" / "empty.csv"), "the file is empty"]]
     log(tmp_path / "log", "# What this is\n\nLogs of a shop.\n", "README.md")
-    assert "README.md" in refused(r"README\.md", input=[str(tmp_path / "log")], output=str(tmp_path / "out2"))
+    data = inline_prepare(input=[str(tmp_path / "log")], output=str(tmp_path / "out2"))
+    assert data.manifest.source["files"] == 2
+    assert any("description, licence or checksum" in notice.what for notice in data.manifest.noticed)
 
 
 # -- the place that is written to -----------------------------------------------------------------------------

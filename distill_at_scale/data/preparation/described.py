@@ -9,6 +9,7 @@ import numpy as np
 from distill_at_scale.data.log_record import Reading
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.readers import LogSchema
+from distill_at_scale.registry import FORMATS
 
 
 def time_unit(schema: LogSchema) -> str | None:
@@ -20,7 +21,7 @@ def time_unit(schema: LogSchema) -> str | None:
 
 def times(schema: LogSchema, reading: Reading) -> dict[str, str]:
     """Returns the first and last time of the log's good rows as ISO 8601; empty for positions or without times."""
-    if not reading.times or all(way.format == "sequences" for way in reading.read_as):
+    if not reading.times or all(getattr(FORMATS.get(way.format), "positions", False) for way in reading.read_as):
         return {}
     first, last = (str(np.datetime64(time // 1_000_000_000, "s")) + "Z" for time in reading.times)
     written = {"time_format": schema.time_format} if schema.time_format else {}

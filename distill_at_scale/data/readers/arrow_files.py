@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.orc as orc
 
 from distill_at_scale.data import storage
-from distill_at_scale.data.readers import tables
-from distill_at_scale.data.readers.schema import Batch, Fragment, LogSchema
-from distill_at_scale.data.readers.table_rows import read_batches
+from distill_at_scale.data.readers.schema import Fragment
+from distill_at_scale.data.readers.table_format import TableFormat
 from distill_at_scale.data.readers.tables import TableHead, explain_table, open_table, top_column
 
 STREAM: Final = b"\xff\xff\xff\xff"
@@ -19,91 +18,91 @@ STREAM: Final = b"\xff\xff\xff\xff"
 _ROW_BYTES: Final = 24
 
 
-def read_arrow_head(file: storage.FileInfo) -> TableHead:
-    """Reads the footer of an Arrow file (Feather); each batch is estimated at an equal share of the rows.
+class ArrowStream(TableFormat):
+    """Stream of Arrow record batches, always read as a whole."""
 
-    Raises:
-        DasError: The file is truncated or damaged.
-    """
-    with explain_table(file.uri, "arrow"), storage.open_input(file.uri, scattered=True) as source:
-        reader: Any = pa.ipc.open_file(source)
-        batches = reader.num_record_batches
-        rows = reader.count_rows()
-        shares = tuple(rows * (k + 1) // batches - rows * k // batches for k in range(batches))
-        return TableHead(file, "arrow", reader.schema, shares, exact=batches <= 1)
+    name, title, magic, counted = "arrow_stream", "arrow (IPC stream)", (STREAM,), False
 
+    def read_schema(self, file: storage.FileInfo) -> TableHead:
+        """Reads the first message.
 
-def read_stream_head(file: storage.FileInfo) -> TableHead:
-    """Reads the first message of an Arrow stream.
+        Raises:
+            DasError: The file is damaged.
+        """
+        with explain_table(file.uri, self.name), storage.open_input(file.uri) as source:
+            schema = pa.ipc.open_stream(source).schema
+            return TableHead(file, self.name, schema, (max(1, file.size // _ROW_BYTES),), exact=False)
 
-    Raises:
-        DasError: The file is damaged.
-    """
-    with explain_table(file.uri, "arrow_stream"), storage.open_input(file.uri) as source:
-        schema = pa.ipc.open_stream(source).schema
-        return TableHead(file, "arrow_stream", schema, (max(1, file.size // _ROW_BYTES),), exact=False)
+    def batches(self, fragment: Fragment, names: list[str]) -> Iterator[pa.RecordBatch]:
+        """Yields the record batches of the stream."""
+        with open_table(fragment.uri) as source:
+            yield from _opened(pa.ipc.open_stream, source, names)
 
 
-def read_orc_head(file: storage.FileInfo) -> TableHead:
-    """Reads the footer of an ORC file; each stripe is estimated at an equal share of the rows.
+class Arrow(TableFormat):
+    """Arrow file (Feather); a fragment is a run of record batches. Streams are taken too, and read as such."""
 
-    Raises:
-        DasError: The file is truncated or damaged.
-    """
-    with explain_table(file.uri, "orc"), storage.open_input(file.uri, scattered=True) as source:
-        reader = orc.ORCFile(source)
-        rows, stripes = reader.nrows, reader.nstripes
-        shares = tuple(rows * (k + 1) // stripes - rows * k // stripes for k in range(stripes))
-        return TableHead(file, "orc", reader.schema, shares, exact=stripes <= 1)
+    name, title, magic = "arrow", "arrow (Feather, IPC)", (b"ARROW1", STREAM)
 
+    def read_schema(self, file: storage.FileInfo) -> TableHead:
+        """Reads the footer; each batch is estimated at an equal share of the rows.
 
-def first_batch(head: TableHead, columns: list[str], rows: int) -> pa.RecordBatch | None:
-    """Reads the first rows of some top-level columns; None if the file has no rows."""
-    fragment = Fragment(uri=head.file.uri, format=head.format, rows=1, bytes=0, row_groups=(0,))
-    if not sum(head.group_rows):
-        return None
-    with explain_table(head.file.uri, head.format):
-        batches = _batches(fragment, columns)
-        first = next((batch for batch in batches if batch.num_rows), None)
-        return None if first is None else first.slice(0, rows)
+        Raises:
+            DasError: The file is truncated or damaged.
+        """
+        with explain_table(file.uri, self.name), storage.open_input(file.uri, scattered=True) as source:
+            if source.read(len(STREAM)) == STREAM:
+                return ARROW_STREAM.read_schema(file)
+            source.seek(0)
+            reader: Any = pa.ipc.open_file(source)
+            batches = reader.num_record_batches
+            return TableHead(file, self.name, reader.schema, _shares(reader.count_rows(), batches), exact=batches <= 1)
 
-
-def read_table(fragment: Fragment, schema: LogSchema) -> Iterator[Batch]:
-    """Reads a run of record batches or stripes, in batches of at most ``BATCH_ROWS`` rows."""
-    own = [name for name in schema.read.values() if name not in fragment.partitions]
-    with explain_table(fragment.uri, fragment.format):
-        yield from read_batches(_slices(_batches(fragment, own), fragment, own), fragment, schema)
-
-
-def _slices(batches: Iterator[pa.RecordBatch], fragment: Fragment, own: list[str]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        size = tables.batch_rows(batch.schema, fragment, own, batch.num_rows * max(1, len(fragment.row_groups)))
-        for start in range(0, batch.num_rows, size):
-            yield batch.slice(start, size)
-
-
-def _batches(fragment: Fragment, names: list[str]) -> Iterator[pa.RecordBatch]:
-    """Yields a fragment's record batches or stripes with only the columns that hold ``names``."""
-    with open_table(fragment.uri) as source:
-        if fragment.format == "orc":
-            reader = orc.ORCFile(source)
-            columns = list(dict.fromkeys(top_column(reader.schema, name) for name in names))
-            for stripe in fragment.row_groups:
-                yield from _as_batches(reader.read_stripe(stripe, columns))
-            return
-        # Fields to decode are selected on opening, which requires the schema first.
-        opened: Any = pa.ipc.open_file if fragment.format == "arrow" else pa.ipc.open_stream
-        arrow = opened(source).schema
-        wanted = sorted({arrow.get_field_index(top_column(arrow, name)) for name in names})
-        source.seek(0)
-        options = pa.ipc.IpcReadOptions(included_fields=wanted, use_threads=False)
-        reader = opened(source, options=options)
-        if fragment.format == "arrow":
+    def batches(self, fragment: Fragment, names: list[str]) -> Iterator[pa.RecordBatch]:
+        """Yields the record batches of a run."""
+        with open_table(fragment.uri) as source:
+            reader = _opened(pa.ipc.open_file, source, names)
             for index in fragment.row_groups:
                 yield reader.get_batch(index)
-        else:
-            yield from reader
 
 
-def _as_batches(stripe: Any) -> list[pa.RecordBatch]:
-    return stripe.to_batches() if isinstance(stripe, pa.Table) else [stripe]
+class Orc(TableFormat):
+    """ORC; a fragment is a run of stripes."""
+
+    name, magic = "orc", (b"ORC",)
+
+    def read_schema(self, file: storage.FileInfo) -> TableHead:
+        """Reads the footer; each stripe is estimated at an equal share of the rows.
+
+        Raises:
+            DasError: The file is truncated or damaged.
+        """
+        with explain_table(file.uri, self.name), storage.open_input(file.uri, scattered=True) as source:
+            reader = orc.ORCFile(source)
+            shares = _shares(reader.nrows, reader.nstripes)
+            return TableHead(file, self.name, reader.schema, shares, exact=reader.nstripes <= 1)
+
+    def batches(self, fragment: Fragment, names: list[str]) -> Iterator[pa.RecordBatch]:
+        """Yields the stripes of a run as record batches."""
+        with open_table(fragment.uri) as source:
+            reader = orc.ORCFile(source)
+            columns = list(dict.fromkeys(top_column(reader.schema, name) for name in names))
+            for index in fragment.row_groups:
+                stripe: Any = reader.read_stripe(index, columns)
+                yield from stripe.to_batches() if isinstance(stripe, pa.Table) else [stripe]
+
+
+ARROW, ARROW_STREAM, ORC = Arrow(), ArrowStream(), Orc()
+
+
+def _shares(rows: int, parts: int) -> tuple[int, ...]:
+    return tuple(rows * (k + 1) // parts - rows * k // parts for k in range(parts))
+
+
+def _opened(open_: Callable[..., Any], source: Any, names: list[str]) -> Any:
+    """Opens a file or stream so that only the columns that hold ``names`` are decoded."""
+    # Fields to decode are selected on opening, which requires the schema first.
+    arrow = open_(source).schema
+    wanted = sorted({arrow.get_field_index(top_column(arrow, name)) for name in names})
+    source.seek(0)
+    return open_(source, options=pa.ipc.IpcReadOptions(included_fields=wanted, use_threads=False))

@@ -29,9 +29,9 @@ def parse_delimited(block: bytes, fragment: Fragment, schema: LogSchema) -> Pars
     rows are bad. In a block with quotes every line is accounted for: if the rows and the line ends within quotes do not
     add up to the number of lines, the block is parsed line by line.
     """
-    if fragment.format == "movielens":
-        return _parse_plain(block.replace(b"::", _STAND_IN.encode()), fragment, schema, _STAND_IN)
     delimiter = fragment.delimiter or ","
+    if len(delimiter) > 1:
+        return _parse_plain(block.replace(delimiter.encode(), _STAND_IN.encode()), fragment, schema, _STAND_IN)
     if fragment.quote == "none" or b'"' not in block:
         return _parse_plain(block, fragment, schema, delimiter)
     quoting = Quoting.of(fragment, schema)
@@ -168,8 +168,8 @@ def _arrow(
 
 def _parsed(raw: pl.DataFrame, broken: list[pa_csv.InvalidRow], fragment: Fragment, lines: Any) -> Parsed:
     """Combines rows and ragged rows; ``lines()`` returns the line numbers of both together."""
-    movielens = fragment.format == "movielens"
-    texts = [row.text.replace(_STAND_IN, "::") if movielens else row.text for row in broken]
+    delimiter = fragment.delimiter or ","
+    texts = [row.text.replace(_STAND_IN, delimiter) if len(delimiter) > 1 else row.text for row in broken]
     reasons = [_ragged(row.actual_columns, len(fragment.names)) for row in broken]
 
     def numbers() -> tuple[np.ndarray | None, np.ndarray | None]:

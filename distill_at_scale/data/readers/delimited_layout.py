@@ -41,14 +41,17 @@ def movielens(head: TextHead, lines: Sequence[str], options: LogOptions) -> Text
     return _named_by_user(head, lines, rows, names, "movielens", "::", "none", options)
 
 
-def delimited(head: TextHead, lines: Sequence[str], options: LogOptions, chosen: FileFormat, tabs: bool) -> TextLayout:
+def delimited(
+    head: TextHead, lines: Sequence[str], options: LogOptions, chosen: FileFormat, typed: bool, tabs: bool
+) -> TextLayout:
     """Detects the layout of lines with a single-character delimiter.
 
     Args:
         head: First bytes of the file.
         lines: First non-empty lines, without line ends.
         options: Reader options.
-        chosen: Format, csv or inter.
+        chosen: Name of the format.
+        typed: Whether the header gives types, as RecBole's.
         tabs: Whether the file's name implies tabs between fields.
 
     Raises:
@@ -57,18 +60,18 @@ def delimited(head: TextHead, lines: Sequence[str], options: LogOptions, chosen:
     refuse_preamble(head.name, lines)
     if options.delimiter is not None:
         delimiter = options.delimiter
-    elif chosen == "inter" or tabs:
+    elif typed or tabs:
         delimiter = "\t"
     else:
         delimiter = _sniff(head, lines, options)
     quote = _quote(lines, delimiter, options)
     first = Quoting(delimiter, quote, 0).fields(lines[0]) or lines[0].split(delimiter)
-    width = len(options.columns) if options.columns and chosen != "inter" else len(first)
+    width = len(options.columns) if options.columns and not typed else len(first)
     rows = Quoting(delimiter, quote, width).rows("\n".join(lines).encode()) or [first]
-    if options.columns and chosen != "inter":
+    if options.columns and not typed:
         return _named_by_user(head, lines, rows, tuple(options.columns), chosen, delimiter, quote, options)
     header = [field.strip() for field in rows[0]]
-    if chosen == "inter":
+    if typed:
         if not all(TYPED_FIELD.match(field) for field in header):
             raise DasError(
                 f"{head.name}: the first line ({lines[0][:80]}) is not a typed .inter header such as "

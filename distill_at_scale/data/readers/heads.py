@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,22 +11,18 @@ import pyarrow as pa
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
-from distill_at_scale.data.readers import arrow_files, parquet
-from distill_at_scale.data.readers.formats import find_layout
-from distill_at_scale.data.readers.layout import TextLayout
+from distill_at_scale.data.readers.formats import detect
+from distill_at_scale.data.readers.layout import Head, TextLayout
+from distill_at_scale.data.readers.log_format import format_of
 from distill_at_scale.data.readers.options import LogOptions
-from distill_at_scale.data.readers.recognise import refuse_foreign
+from distill_at_scale.data.readers.table_format import TableFormat
 from distill_at_scale.data.readers.table_rows import column_values, list_lengths, simple
 from distill_at_scale.data.readers.tables import TableHead, field_type, is_bytes, is_list_column, is_text, top_column
-from distill_at_scale.data.readers.text import HEAD_BYTES, LONG_HEAD_BYTES, read_start, read_text_head
-from distill_at_scale.errors import DasError
-
-Head = TableHead | TextLayout
+from distill_at_scale.data.readers.text import HEAD_BYTES, read_start
 
 SAMPLE_ROWS: Final = 1000
 # Lists may be long; this many rows suffice to estimate their mean length.
 _LIST_ROWS: Final = 100
-_TABLES: Final = ("parquet", "arrow", "orc")
 
 
 def read_head(file: storage.FileInfo, options: LogOptions) -> Head | None:
@@ -36,29 +31,7 @@ def read_head(file: storage.FileInfo, options: LogOptions) -> Head | None:
     Raises:
         DasError: The format is not supported, or the file is damaged.
     """
-    raw = read_start(file, HEAD_BYTES)
-    name = storage.redact(file.uri)
-    refuse_foreign(name, raw)
-    if raw.startswith(b"PARE"):
-        raise DasError(f"{name}: the Parquet file is encrypted; decrypt it first.")
-    wanted = options.format
-    if raw.startswith(b"PAR1") and wanted in ("auto", "parquet"):
-        return parquet.read_footer(file)
-    if raw.startswith(b"ARROW1") and wanted in ("auto", "arrow"):
-        return arrow_files.read_arrow_head(file)
-    if raw.startswith(arrow_files.STREAM) and wanted in ("auto", "arrow"):
-        return arrow_files.read_stream_head(file)
-    if raw.startswith(b"ORC") and wanted in ("auto", "orc"):
-        return arrow_files.read_orc_head(file)
-    named = wanted == "auto" and re.search(r"\.(parquet|pq)$", file.uri.lower())
-    if named or wanted == "parquet":
-        raise DasError(f"{name}: not a Parquet file (it does not begin with PAR1); name its format with --format.")
-    if wanted in _TABLES:
-        raise DasError(f"{name}: not a file of the format {wanted}; name its format with --format.")
-    head = read_text_head(file, raw)
-    if not head.has_line:
-        head = read_text_head(file, read_start(file, LONG_HEAD_BYTES))
-    return find_layout(head, options)
+    return detect(file, read_start(file, HEAD_BYTES), options)
 
 
 def file_of(head: Head) -> storage.FileInfo:
@@ -96,18 +69,17 @@ def look_at(head: Head, columns: dict[str, str], partitions: dict[str, str | Non
     """
     time = columns.get(Columns.TIMESTAMP)
     if isinstance(head, TextLayout):
-        if time is None or head.format == "sequences":
+        if time is None or format_of(head).positions:
             return Sample()
         return Sample(times=[partitions[time]] if time in partitions else head.samples.get(time, []))
     own = {c: name for c, name in columns.items() if name not in partitions}
     types = {c: field_type(head.schema, name)[0] for c, name in own.items()}
     asked = [c for c in own if c == Columns.TIMESTAMP or is_bytes(types[c]) or is_list_column(head, own[c])]
     lists = [name for name in own.values() if is_list_column(head, name)]
-    read = parquet.first_batch if head.format == "parquet" else arrow_files.first_batch
     batch = None
     if asked:
         top = list(dict.fromkeys(top_column(head.schema, own[c]) for c in asked))
-        batch = read(head, top, _LIST_ROWS if lists else SAMPLE_ROWS)
+        batch = _first_batch(head, top, _LIST_ROWS if lists else SAMPLE_ROWS)
     times: list[Any] | None = None
     typed = False
     if time in partitions:
@@ -136,9 +108,14 @@ def first_values(head: TableHead, name: str) -> list[Any]:
     dtype, depth = field_type(head.schema, name)
     if depth or not (is_text(dtype) or pa.types.is_integer(dtype)) or is_bytes(dtype):
         return []
-    read = parquet.first_batch if head.format == "parquet" else arrow_files.first_batch
-    batch = read(head, [top_column(head.schema, name)], SAMPLE_ROWS)
+    batch = _first_batch(head, [top_column(head.schema, name)], SAMPLE_ROWS)
     return [] if batch is None else list(column_values(batch, name).to_pylist())
+
+
+def _first_batch(head: TableHead, columns: list[str], rows: int) -> pa.RecordBatch | None:
+    format = format_of(head)
+    assert isinstance(format, TableFormat)
+    return format.first_batch(head, columns, rows)
 
 
 def _times(values: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Layout of a text file, detected from its first lines: format, columns and first values."""
+"""What planning reads of a file: a table's head, or the layout of text: format, columns and first values."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.readers.schema import FileFormat, Quote
+from distill_at_scale.data.readers.tables import TableHead
 from distill_at_scale.data.readers.text import TextHead
 
 
@@ -37,3 +38,7 @@ class TextLayout:
     header_line: str = ""
     quote: Quote = "none"
     noticed: tuple[Notice, ...] = ()
+
+
+Head = TableHead | TextLayout
+"""What planning reads of a file."""

@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, shown
-from distill_at_scale.data.readers.heads import SAMPLE_ROWS, Head, file_of, first_values, name_of
-from distill_at_scale.data.readers.layout import TextLayout
+from distill_at_scale.data.readers.heads import SAMPLE_ROWS, file_of, first_values, name_of
+from distill_at_scale.data.readers.layout import Head, TextLayout
+from distill_at_scale.data.readers.log_format import format_of
 from distill_at_scale.data.readers.schema import LogSchema
 from distill_at_scale.data.readers.selection import EVENTS
 from distill_at_scale.data.readers.tables import TableHead, field_type, is_list_column
@@ -158,7 +159,7 @@ def _all_sampled(head: Head) -> bool:
 
 def _not_quite_integers(heads: Sequence[Head], canonical: str, name: str, schema: LogSchema) -> list[Notice]:
     """Ids that are read as text because of a few values, or files, among integers."""
-    texts = [head for head in heads if isinstance(head, TextLayout) and head.format != "jsonl"]
+    texts = [head for head in heads if isinstance(head, TextLayout) and not format_of(head).keyed]
     if schema.id_types[canonical] != "string" or not texts:
         return []
     odd = [(value, head) for head in texts for value in not_integers(head.samples.get(name, []))]

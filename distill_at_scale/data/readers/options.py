@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-LogFormat = Literal["auto", "parquet", "arrow", "orc", "csv", "jsonl", "inter", "movielens", "sequences"]
+from distill_at_scale.registry import FORMATS
+from distill_at_scale.validation import OneOf
+
+LogFormat = Annotated[str, OneOf(lambda: ["auto", *FORMATS], FORMATS.find)]
 IdType = Literal["auto", "int", "string"]
 TimeUnit = Literal["auto", "s", "ms", "us", "ns", "days", "excel", "ticks", "iso"]
 
@@ -24,7 +27,7 @@ class LogOptions(BaseModel):
 
     format: LogFormat = "auto"
     """File format; csv covers TSV and every other single-character delimiter, arrow covers Feather; text may be
-    compressed with gzip, zstd, bzip2, xz or lz4."""
+    compressed with gzip, zstd, bzip2, xz or lz4. Other packages can add formats."""
 
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
     """Character between two fields of a csv file, also written as \\t or \\x01; detected from the first lines if not

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -14,17 +13,17 @@ from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.readers import tables
 from distill_at_scale.data.readers.fields import REQUIRED, check_map, resolve
-from distill_at_scale.data.readers.heads import Head, Sample, file_of, look_at, name_of, read_head
+from distill_at_scale.data.readers.heads import Sample, file_of, look_at, name_of, read_head
 from distill_at_scale.data.readers.jsonl import LATE
-from distill_at_scale.data.readers.layout import TextLayout
+from distill_at_scale.data.readers.layout import Head, TextLayout
 from distill_at_scale.data.readers.listing import list_inputs
 from distill_at_scale.data.readers.lists import refuse_lists
+from distill_at_scale.data.readers.log_format import format_of
 from distill_at_scale.data.readers.odd_files import odd_files
 from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.partitions import partition_values
 from distill_at_scale.data.readers.schema import Fragment, LogEstimate, LogSchema, ReadAs, TextType
 from distill_at_scale.data.readers.selection import check_weight, find_conditions, map_of
-from distill_at_scale.data.readers.sequences import tokens
 from distill_at_scale.data.readers.tables import TableHead
 from distill_at_scale.data.readers.time_units import Times, common_zone, find_rule
 from distill_at_scale.data.readers.types import id_kind, number_kind
@@ -103,7 +102,7 @@ def plan_log(
     fragments: list[Fragment] = []
     size = 0
     for head, values, sample in zip(heads, partitions, samples):
-        pieces = _fragments(head, fragment_bytes, values, sample.rows_per_row)
+        pieces = format_of(head).plan(head, fragment_bytes, values, sample.rows_per_row)
         fragments += pieces
         if pieces:
             size += file_of(head).size
@@ -113,7 +112,7 @@ def plan_log(
     estimate = LogEstimate(
         files=len({fragment.uri for fragment in fragments}),
         rows=sum(fragment.rows for fragment in fragments),
-        exact=counted and not any(head.format == "arrow_stream" for head in heads),
+        exact=counted and all(format_of(head).counted for head in heads),
         bytes=size,
         skipped=tuple(skipped),
         noticed=tuple(
@@ -180,7 +179,7 @@ def _schema(
     text_types: dict[str, Literal["int", "float", "string"]] = {}
     layouts = [head for head in heads if isinstance(head, TextLayout)]
     for canonical, name in columns.items():
-        kinds = {number_kind(layout.samples.get(name, []), layout.format == "jsonl") for layout in layouts} - {None}
+        kinds = {number_kind(layout.samples.get(name, []), format_of(layout).keyed) for layout in layouts} - {None}
         text_types[canonical] = "string" if not kinds or "string" in kinds else "float" if "float" in kinds else "int"
     hex_ids = frozenset[str]().union(*(sample.hex_ids for sample in samples))
     for canonical in REQUIRED:
@@ -226,14 +225,14 @@ def _compared_types(heads: Sequence[Head], extra: dict[str, str]) -> dict[str, T
 
 def _typed_numbers(heads: Sequence[Head]) -> bool:
     """Returns whether a format distinguishes numbers from text, so that numbers have no leading zeros to lose."""
-    return any(head.format == "jsonl" for head in heads)
+    return any(format_of(head).keyed for head in heads)
 
 
 def _times(
     options: LogOptions, heads: Sequence[Head], columns: dict[str, str], samples: Sequence[Sample]
 ) -> tuple[TimeRule, str | None, list[Notice]]:
     name = columns.get(Columns.TIMESTAMP)
-    if name is None or any(head.format == "sequences" for head in heads):
+    if name is None or any(format_of(head).positions for head in heads):
         return TimeRule("ms"), None, []
     files = [Times(sample.times or [], sample.typed, name_of(head), name) for head, sample in zip(heads, samples)]
     rule, noticed = find_rule(files, options.time_unit, options.time_format)
@@ -243,7 +242,7 @@ def _times(
 def _positions(options: LogOptions, heads: Sequence[Head], columns: dict[str, str]) -> bool:
     if options.order == "time":
         return False
-    if any(head.format == "sequences" for head in heads):
+    if any(format_of(head).positions for head in heads):
         raise DasError("--order file: the lines of sequences already hold the items in order; omit --order.")
     if Columns.TIMESTAMP in columns:
         raise DasError(
@@ -273,53 +272,4 @@ def _id_kind(head: Head, name: str, partitions: Partitions) -> str | None:
         return id_kind([partitions[name]], typed=False)
     if isinstance(head, TableHead):
         return tables.id_kind(head, name)
-    return id_kind(head.samples.get(name, []), head.format == "jsonl")
-
-
-def _fragments(head: Head, fragment_bytes: int, partitions: Partitions, rows_per_row: float) -> list[Fragment]:
-    if isinstance(head, TableHead):
-        pieces = tables.plan_fragments(head, rows_per_row)
-        return [piece.model_copy(update={"partitions": partitions}) for piece in pieces] if partitions else pieces
-    text = head.head
-    start = text.offset + head.header_bytes
-    body = text.text.encode()[head.header_bytes :]
-    lines = body.count(b"\n") + (not body.endswith(b"\n"))
-    if text.complete and not body.strip():
-        return []
-    row_bytes = max(1.0, len(body) / max(1, lines) / _rows_per_line(head))
-
-    def fragment(begin: int, end: int | None, size: int, first_row: int | None) -> Fragment:
-        return Fragment(
-            uri=text.file.uri,
-            format=head.format,
-            version=text.file.version,
-            rows=max(1, round(size * text.ratio / row_bytes)),
-            bytes=size,
-            first_row=first_row,
-            start=begin,
-            end=end,
-            names=head.names if head.format != "jsonl" else (),
-            delimiter=head.delimiter,
-            compression=text.compression,
-            partitions=partitions,
-            quote=head.quote,
-            header=head.header_line,
-        )
-
-    total = text.file.size
-    first_line = text.text.encode()[: head.header_bytes].count(b"\n") + 1
-    # A line end within quotes does not end a row, so files with quoted fields are not divided.
-    if text.compression or text.returns or (head.quote == "record" and b'"' in body):
-        return [fragment(start, None, total, first_line)]
-    cuts = [start, *range(start + fragment_bytes, total - fragment_bytes // 2, fragment_bytes), total]
-    return [
-        fragment(begin, None if end == total else end, end - begin, first_line if begin == start else None)
-        for begin, end in itertools.pairwise(cuts)
-    ]
-
-
-def _rows_per_line(head: TextLayout) -> float:
-    if head.format != "sequences":
-        return 1.0
-    counts = [len(tokens(line)) - 1 for line in head.head.text.split("\n") if line.strip()]
-    return max(1.0, sum(counts) / max(1, len(counts)))
+    return id_kind(head.samples.get(name, []), format_of(head).keyed)

@@ -30,8 +30,8 @@ class RepeatedHeader:
         self._source = source
         self._line = fragment.header
         fields = Quoting.of(fragment, schema).fields(fragment.header) if fragment.header else None
-        if fragment.format == "movielens":
-            fields = fragment.header.split("::") if fragment.header else None
+        if len(fragment.delimiter or "") > 1:
+            fields = fragment.header.split(fragment.delimiter) if fragment.header else None
         self._names = [field.strip().lower() for field in fields or []]
         self._own: dict[str, str] = {}
         if self._names and len(self._names) == len(fragment.names):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Literal
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
@@ -13,18 +13,14 @@ from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.readers.selection import Condition
 from distill_at_scale.data.times import TimeRule
+from distill_at_scale.registry import FORMATS
 
-FileFormat = Literal["parquet", "arrow", "arrow_stream", "orc", "csv", "jsonl", "inter", "movielens", "sequences"]
+FileFormat = str
+"""Name of a log format, as in `registry.FORMATS`."""
 Quote = Literal["none", "line", "record"]
 """Extent of quotes: plain characters; quotes that close on their line, else plain; quotes around line ends too."""
 TextType = Literal["int", "float", "bool", "string"]
 Compression = Literal["gzip", "zstd", "bz2", "xz", "lz4"]
-
-_FORMATS: Final = {
-    "sequences": "sequences (one line per user: the user, then the items)",
-    "arrow": "arrow (Feather, IPC)",
-    "arrow_stream": "arrow (IPC stream)",
-}
 
 
 class LogSchema(BaseModel):
@@ -170,12 +166,14 @@ class ReadAs(BaseModel):
 
     def __str__(self) -> str:
         """Formats the description: ``csv, ',' between fields, the first line names the columns``."""
-        parts: list[str] = [_FORMATS.get(self.format, self.format)]
+        # The format of a manifest may be a plugin's that this process does not know.
+        format = FORMATS.get(self.format)
+        parts: list[str] = [getattr(format, "title", "") or self.format]
         if self.delimiter is not None:
             parts.append(f"{self.delimiter!r} between fields")
         if self.header is not None:
             parts.append("the first line names the columns" if self.header else "columns named by --columns")
-        if self.format in ("csv", "inter"):
+        if getattr(format, "quotes", False):
             parts.append("quotes are plain characters" if self.quote == "none" else "fields may be in quotes")
         return ", ".join(parts)
 

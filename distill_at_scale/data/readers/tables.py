@@ -219,7 +219,7 @@ def is_text(dtype: pa.DataType) -> bool:
 def explain_table(uri: str, format: str = "parquet") -> Iterator[None]:
     """Turns the errors of a damaged, missing or unreachable table into one sentence."""
     name = storage.redact(uri)
-    kind = KINDS[format]
+    kind = KINDS.get(format, format)
     try:
         with storage.explain(uri):
             yield

@@ -38,11 +38,11 @@ class LastLine:
         source: File name for the notice.
     """
 
-    def __init__(self, fragment: Fragment, schema: LogSchema, source: str) -> None:
+    def __init__(self, fragment: Fragment, schema: LogSchema, source: str, keyed: bool) -> None:
         self._source = source
-        self._format = fragment.format
+        self._keyed = keyed
         self._quoted = fragment.quote != "none"
-        self._delimiter = ("::" if fragment.format == "movielens" else fragment.delimiter or ",").encode()
+        self._delimiter = (fragment.delimiter or ",").encode()
         roles = {name: canonical for canonical, name in schema.columns.items()}
         self._role = roles.get(fragment.names[-1]) if fragment.names else None
         self._width = len(fragment.names)
@@ -84,6 +84,6 @@ class LastLine:
     def noticed(self, unfinished: bool) -> list[Notice]:
         """Returns the notice about a missing final line end; JSON objects show by themselves whether they are
         complete."""
-        if not unfinished or self._format == "jsonl":
+        if not unfinished or self._keyed:
             return []
         return [Notice(what=_NO_END, count=1, unit="file", example=self._source)]

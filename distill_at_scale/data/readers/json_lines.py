@@ -1,0 +1,123 @@
+"""JSON lines: one object per line."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from distill_at_scale.data.readers.fields import known_names
+from distill_at_scale.data.readers.json_values import field_names, value_at
+from distill_at_scale.data.readers.jsonl import parse_jsonl
+from distill_at_scale.data.readers.layout import TextLayout
+from distill_at_scale.data.readers.lines import Parsed
+from distill_at_scale.data.readers.options import LogOptions
+from distill_at_scale.data.readers.schema import Fragment, LogSchema
+from distill_at_scale.data.readers.text import TextHead
+from distill_at_scale.data.readers.text_format import SAMPLE_LINES, TextFormat
+from distill_at_scale.errors import DasError
+
+
+class JsonLines(TextFormat):
+    """One JSON object per line; fields of nested objects are named by their path."""
+
+    name, endings, keyed = "jsonl", ("jsonl", "ndjson", "json"), True
+
+    def begins(self, head: TextHead, lines: Sequence[str]) -> bool:
+        """Looks for the first bracket; an array is refused, with what makes lines of it."""
+        first = lines[0].lstrip()
+        if first.startswith("["):
+            _refuse_array(head, lines)
+        return first.startswith("{")
+
+    def layout(self, head: TextHead, lines: Sequence[str], options: LogOptions) -> TextLayout:
+        """Collects the fields of the first objects."""
+        return _layout(head, lines, options)
+
+    def parse(self, block: bytes, fragment: Fragment, schema: LogSchema) -> Parsed:
+        """Parses one block of objects."""
+        return parse_jsonl(block, fragment, schema)
+
+
+JSON_LINES = JsonLines()
+
+
+def _refuse_array(head: TextHead, lines: Sequence[str]) -> NoReturn:
+    if _is_row(lines[0]):
+        raise DasError(
+            f"{head.name}: each line is a JSON array, without the names of its values ({lines[0][:60]}); write CSV "
+            f"with `jq -r @csv FILE.json > FILE.csv`, and name the columns with --columns."
+        )
+    raise DasError(
+        f"{head.name}: this looks like a JSON array; write one object per line (JSON lines) instead, "
+        f"e.g. with `jq -c '.[]' FILE.json > FILE.jsonl`."
+    )
+
+
+def _layout(head: TextHead, lines: Sequence[str], options: LogOptions) -> TextLayout:
+    objects = []
+    for line in lines[:SAMPLE_LINES]:
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(value, dict):
+            objects.append(value)
+    if not objects and _python_dicts(lines):
+        raise DasError(
+            f"{head.name}: the lines are Python dictionaries, not JSON; convert them with "
+            f'`python -c "import ast, json, sys; [print(json.dumps(ast.literal_eval(line))) for line in sys.stdin]" '
+            f"< FILE.json > FILE.jsonl`."
+        )
+    if not objects and lines[0].rstrip().endswith("},"):
+        raise DasError(
+            f"{head.name}: the lines end in commas, as in a JSON array without its brackets; remove them with "
+            f"`sed 's/,[[:space:]]*$//' FILE.json > FILE.jsonl`."
+        )
+    if not objects and lines[0].startswith("\x1e"):
+        raise DasError(
+            f"{head.name}: a record separator stands before each object (RFC 7464); remove it with "
+            f"`tr -d '\\036' < FILE.json > FILE.jsonl`."
+        )
+    if not objects:
+        raise DasError(
+            f"{head.name}: none of the first lines is a JSON object; write one object per line, such as with "
+            f"`jq -c . FILE.json > FILE.jsonl`, or name the right format with --format."
+        )
+    names = field_names(objects)
+    _refuse_wrapped(head, objects, options)
+    if not head.complete or len(lines) > SAMPLE_LINES:
+        # Later objects may have more keys; the user may know of them.
+        known = (*options.map.values(), *options.where, options.event_column)
+        names += tuple(name for name in dict.fromkeys(known) if name and name not in names)
+    samples = {name: [value_at(value, name) for value in objects] for name in names}
+    return TextLayout(head, "jsonl", names, None, 0, samples)
+
+
+def _refuse_wrapped(head: TextHead, objects: Sequence[dict[str, Any]], options: LogOptions) -> None:
+    """Refuses one object that holds all the rows, as {"data": [{…}, …]}."""
+    if len(objects) > 1 or not head.complete or known_names(tuple(objects[0]), options.map):
+        return
+    for key, value in objects[0].items():
+        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+            raise DasError(
+                f"{head.name}: one object holds all rows, in the array '{key}'; write one object per line, with "
+                f"`jq -c '.{key}[]' FILE.json > FILE.jsonl`."
+            )
+
+
+def _is_row(line: str) -> bool:
+    """Returns whether a line is a whole JSON array of several simple values."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(value, list) and len(value) > 1 and not any(isinstance(one, dict | list) for one in value)
+
+
+def _python_dicts(lines: Sequence[str]) -> bool:
+    try:
+        return isinstance(ast.literal_eval(lines[0]), dict)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
