@@ -444,7 +444,7 @@ def forecast(
     *,
     output: Address,
     up_to: float = 0.1,
-    rungs: int = 5,
+    rungs: int = 4,
     seeds: int = 1,
     set: dict[str, Any] = {},
     gpu: bool = False,
@@ -461,7 +461,7 @@ def forecast(
             Default: ['popularity', 'ease', 'svd_ae', 'infinite_ae'].
         output: Folder or storage URI for the forecast, the samples and the logs.
         up_to: Share of the train rows in the largest sample; the others are halves of it. Default: 0.1.
-        rungs: Number of samples of whole users, each with half of the rows of the next. Default: 5.
+        rungs: Number of samples of whole users, each with half of the rows of the next. Default: 4.
         seeds: Number of repetitions of everything random, with the seeds 0, 1, …; two or more measure what
             samples vary by. Default: 1.
         set: Settings of models, such as mf.epochs=5; `das settings MODEL` lists them. Default: {}.
@@ -727,6 +727,7 @@ def recommend(
     *,
     keep: float = 0.95,
     sweep: Address | None = None,
+    forecast: str | None = None,
     genie: Address | None = None,
     address: str | None = None,
     wait_for_nodes: str | None = None,
@@ -738,6 +739,8 @@ def recommend(
         keep: Share of the full data's ndcg@10 to keep, as a mean over the models. Default: 0.95.
         sweep: Sweep of this dataset: recommend from its measurements, not from what Data-Genie predicts. Default:
             None.
+        forecast: Forecast of this dataset: what random users keep, at any budget, beside what is predicted or
+            measured. Default: None.
         genie: Data-Genie trained by `das genie train`. Default: the one that comes with the package.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.

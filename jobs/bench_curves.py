@@ -1,175 +1,217 @@
-"""Learning curves of real logs: fits on random_users at the rungs of a forecast, and on all rows.
+"""Learning curves of real logs: fits on nested samples of whole users, at the rungs of a forecast, and on all rows.
 
-    python jobs/bench_curves.py --logs FOLDER --work WORK [--only ml-100k,toys] [--time-budget 240]
+    python jobs/bench_curves.py --logs FOLDER --work WORK [--only ml-1m,toys] [--time-budget 240]
 
-Fits one after another, each once: stops when its time is up, and goes on when it is called again. bench_forecast.py
-judges forecasts by what this measures.
+One fit after another in this process, each once: stops when its time is up, and goes on when it is called again. Cuts
+of a log have some of its users and items. Users are ordered by a hash, as by the sampler random_users, and the samples
+are the beginnings of that order. bench_forecast.py judges forecasts by what this measures.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
-from distill_at_scale.data import storage
-from distill_at_scale.data.columns import Columns
+from distill_at_scale.data import hashing, ragged, storage
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.manifest import NAME as MANIFEST
-from distill_at_scale.genie import log_subsets
-from distill_at_scale.genie.trials import as_trials
+from distill_at_scale.evaluation import RankingEvaluator
+from distill_at_scale.evaluation.bootstrap import UserBootstrap
+from distill_at_scale.evaluation.retention import PRIMARY
+from distill_at_scale.genie.trials import FULL
+from distill_at_scale.models import create_model
+from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines.prepare import prepare
-from distill_at_scale.pipelines.runtime import session
-from distill_at_scale.pipelines.sweeps import small_datasets
-from distill_at_scale.pipelines.sweeps.evaluations import train_here
-from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, plan_trials, sources
 
 RANDOM_USERS = "random_users"
-RUNGS = (0.2, 0.1, 0.05, 0.025, 0.0125, 0.00625)
-ALL = ("popularity", "ease", "svd_ae", "infinite_ae")
+RUNGS = (0.2, 0.1, 0.05, 0.025, 0.0125)
 FAST = ("popularity", "ease", "svd_ae")
+ALL = (*FAST, "infinite_ae")
+Split = dict[str, Interactions]
+Cut = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""From the numbers of train rows of users and of items to those that stay, as bool."""
+FILES: dict[str, tuple[str, dict[str, Any]]] = {
+    "ml-100k": ("ml-100k.inter", {}),
+    "ml-1m": ("ml-1m.parquet", {}),
+    "beauty": ("amazon-beauty-5core.txt", {}),
+    "toys": ("amazon-toys-5core.txt", {}),
+    "amazon": ("amazon-ratings.tsv", {"columns": ["user_id", "item_id", "rating", "timestamp"]}),
+    "yelp": ("yelp-ratings.tsv", {"columns": ["user_id", "item_id", "rating"]}),
+}
+"""Source -> its file and how it is read."""
 
 
 @dataclass(frozen=True)
 class Log:
-    """A log to be forecast: its file, how it is split, what is cut from it, and the models fitted on it."""
+    """A log to be forecast: what it is cut from and how, the models fitted on it, and the samples' seeds."""
 
-    file: str
-    split: str
-    cut: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+    source: str
+    cut: Cut | None = None
     models: tuple[str, ...] = ALL
     seeds: int = 2
 
 
-def _random(n: int, seed: int) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    return lambda log: log_subsets.random_users(log, n, seed)
+def part(users: int | None, items: int | None, seed: int = 0, active: bool = False, tail: bool = False) -> Cut:
+    """Random users, or the most active; the most popular items, or the least."""
+
+    def cut(of_users: np.ndarray, of_items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rng = np.random.default_rng(hashing.stream("bench_curves/cut", seed))
+        by = -of_users if active else rng.random(len(of_users))
+        return _first(by, users), _first(of_items if tail else -of_items, items)
+
+    return cut
 
 
-def _part(users: int, seed: int, items: int) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    """The rows of random users on the most popular items."""
-    return lambda log: log_subsets.random_users(log_subsets.popular_items(log, items), users, seed)
+def _first(by: np.ndarray, n: int | None) -> np.ndarray:
+    chosen = np.ones(len(by), dtype=bool)
+    if n is not None:
+        chosen[np.argsort(by, kind="stable")[n:]] = False
+    return chosen
 
 
-def _window(begin: float, end: float) -> Callable[[pl.DataFrame], pl.DataFrame]:
-    return lambda log: log_subsets.window(log, begin, end)
-
-
-ML100K, ML1M, BEAUTY, TOYS = "ml-100k.inter", "ml-1m.parquet", "amazon-beauty-5core.txt", "amazon-toys-5core.txt"
-AMAZON, YELP = "amazon-ratings.tsv", "yelp-ratings.tsv"
-HIST = "20_percent_hist"
-COLUMNS: dict[str, dict[str, Any]] = {
-    AMAZON: {"columns": ["user_id", "item_id", "rating", "timestamp"]},
-    YELP: {"columns": ["user_id", "item_id", "rating"]},
-}
-"""How files without column names are read."""
 LOGS: dict[str, Log] = {
-    "ml-100k": Log(ML100K, "leave_2"),
-    "ml-100k--hist": Log(ML100K, HIST),
-    "amazon": Log(AMAZON, HIST, models=FAST, seeds=1),
-    "yelp": Log(YELP, HIST, lambda log: log_subsets.popular_items(log, 3000), FAST, 1),
-    "toys": Log(TOYS, "leave_2", None, ("popularity", "svd_ae"), 1),
-    "beauty": Log(BEAUTY, "leave_2", None, ("popularity", "svd_ae"), 1),
-    "ml-1m--hits": Log(ML1M, HIST, _part(1500, 1, 400), seeds=1),
-    "yelp--hits": Log(YELP, HIST, _part(2500, 1, 500), seeds=1),
-    "toys--hits": Log(TOYS, HIST, _part(2500, 1, 500), seeds=1),
-    "amazon--hits": Log(AMAZON, HIST, _part(2500, 1, 500), seeds=1),
-    "beauty--hits": Log(BEAUTY, HIST, _part(2500, 1, 500), seeds=1),
-    "ml-100k--hits": Log(ML100K, HIST, _part(943, 1, 250), seeds=1),
-    "ml-1m--more": Log(ML1M, HIST, _part(2500, 2, 300), seeds=1),
-    "yelp--more": Log(YELP, HIST, _part(4000, 2, 300), seeds=1),
-    "toys--more": Log(TOYS, HIST, _part(4000, 2, 300), seeds=1),
-    "amazon--more": Log(AMAZON, HIST, _part(4000, 2, 300), seeds=1),
-    "beauty--more": Log(BEAUTY, HIST, _part(4000, 2, 300), seeds=1),
-    "ml-1m--a": Log(ML1M, HIST, lambda log: log_subsets.popular_items(_random(2000, 1)(log), 1500), ALL),
-    "ml-1m--b": Log(ML1M, HIST, lambda log: log_subsets.active_users(log, 1500, most=False), ALL),
-    "ml-100k--a": Log(ML100K, HIST, lambda log: log_subsets.popular_items(log, 600)),
-    "beauty--active": Log(
-        BEAUTY, HIST, lambda log: log_subsets.popular_items(log_subsets.active_users(log, 4000), 2000), FAST, 1
-    ),
-    "toys--active": Log(
-        TOYS, HIST, lambda log: log_subsets.popular_items(log_subsets.active_users(log, 4000), 2000), FAST, 1
-    ),
-    "ml-1m--leave-2": Log(ML1M, "leave_2", lambda log: log_subsets.popular_items(_random(2500, 3)(log), 1000), FAST, 1),
-    "ml-1m": Log(ML1M, HIST, None, FAST, 1),
-    "amazon--early": Log(AMAZON, HIST, _window(0.0, 0.5), FAST, 1),
-    "amazon--late": Log(AMAZON, HIST, _window(0.5, 1.0), FAST, 1),
-    "yelp--a": Log(YELP, HIST, lambda log: log_subsets.popular_items(_random(4000, 1)(log), 2000), FAST, 1),
-    "yelp--b": Log(YELP, HIST, lambda log: log_subsets.popular_items(_random(4000, 2)(log), 500), FAST, 1),
+    "ml-100k": Log("ml-100k"),
+    "amazon--2k": Log("amazon", part(2000, 1500, 1)),
+    "ml-1m--2k": Log("ml-1m", part(2000, 2000, 1), seeds=1),
+    "yelp--4k": Log("yelp", part(4000, 2000, 1), FAST, 1),
+    "toys--hits": Log("toys", part(4000, 1000, 1), FAST, 1),
+    "beauty--hits": Log("beauty", part(4000, 1000, 1), FAST, 1),
+    "amazon": Log("amazon", None, FAST, 1),
+    "ml-1m": Log("ml-1m", None, FAST, 1),
+    "yelp--items": Log("yelp", part(None, 3000), FAST, 1),
+    "beauty--items": Log("beauty", part(None, 3000), FAST, 1),
+    "toys--items": Log("toys", part(None, 3000), FAST, 1),
+    "ml-100k--items": Log("ml-100k", part(None, 600)),
+    "ml-100k--tail": Log("ml-100k", part(None, 1400, tail=True)),
+    "amazon--active": Log("amazon", part(2000, 1200, active=True)),
+    "ml-1m--hits": Log("ml-1m", part(3000, 500, 2), seeds=1),
+    "yelp--active": Log("yelp", part(2000, 1500, active=True), seeds=1),
+    "beauty--active": Log("beauty", part(3000, 2000, active=True), FAST, 1),
+    "toys--active": Log("toys", part(3000, 2000, active=True), FAST, 1),
+    "ml-1m--active": Log("ml-1m", part(1500, 1500, active=True), seeds=1),
+    "ml-1m--tail": Log("ml-1m", part(4000, 2500, 3, tail=True), FAST, 1),
+    "amazon--hits": Log("amazon", part(None, 600)),
+    "yelp--hits": Log("yelp", part(None, 600), FAST),
+    "beauty--wide": Log("beauty", part(12_000, 2000, 4), FAST, 1),
+    "toys--wide": Log("toys", part(12_000, 2000, 4), FAST, 1),
+    "beauty": Log("beauty", None, ("popularity", "svd_ae"), 1),
+    "toys": Log("toys", None, ("popularity", "svd_ae"), 1),
+    "yelp": Log("yelp", None, ("popularity", "svd_ae"), 1),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--logs", type=Path, help="folder of the logs' files")
-    parser.add_argument("--work", type=Path, required=True, help="folder of datasets and sweeps")
+    parser.add_argument("--logs", type=Path, required=True, help="folder of the logs' files")
+    parser.add_argument("--work", type=Path, required=True, help="folder of datasets and trials")
     parser.add_argument("--only", default="", help="names of logs")
     parser.add_argument("--time-budget", type=float, default=240.0, help="seconds")
     options = parser.parse_args()
-    measure(options.logs, options.work, [n for n in options.only.split(",") if n], options.time_budget)
+    end = time.monotonic() + options.time_budget
+    for name in [n for n in options.only.split(",") if n] or LOGS:
+        target = options.work / "trials" / f"{name}.parquet"
+        if not target.exists() and time.monotonic() < end:
+            measure(name, LOGS[name], options.logs, options.work, target, end)
 
 
-def measure(logs: Path, work: Path, only: list[str], budget_s: float) -> None:
-    """Fits what is not there yet; stops after ``budget_s`` and goes on when called again."""
-    end = time.monotonic() + budget_s
-    for name, log in LOGS.items():
-        if only and name not in only:
-            continue
-        place = work / "trials" / f"{name}.parquet"
-        if place.exists() or time.monotonic() > end:
-            continue
-        tasks = _tasks(name, log, logs, work)
-        for trial in tasks:
+def measure(name: str, log: Log, logs: Path, work: Path, target: Path, end: float) -> None:
+    """Fits what is not there yet, until ``end``."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    record = target.with_suffix(".jsonl")
+    rows = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
+    done = {(row["model"], row["budget"], row["seed"]) for row in rows}
+    split = _split(log, logs, work)
+    for model in log.models:
+        for budget, seed in [(1.0, 0), *((budget, seed) for seed in range(log.seeds) for budget in RUNGS)]:
+            if (model, budget, seed) in done:
+                continue
             if time.monotonic() > end:
-                break
-            assert trial.task is not None
-            if trial.task.read() is None:
-                train_here(trial.task)
-        else:
-            full = Dataset.open(_dataset(name, log, logs, work))
-            rows = [trial.row(full, trial.task.read() if trial.task else None, "") for trial in tasks]
-            place.parent.mkdir(parents=True, exist_ok=True)
-            as_trials([row for row in rows if row is not None]).write_parquet(place)
-            print(f"{name}: {len(rows)} trials", flush=True)
+                return
+            rows.append(_trial(split, model, budget, seed))
+            with record.open("a") as file:
+                file.write(json.dumps(rows[-1]) + "\n")
+    pl.DataFrame(rows).write_parquet(target)
+    print(f"{name}: {len(rows)} trials", flush=True)
 
 
-def _tasks(name: str, log: Log, logs: Path, work: Path) -> list[PlannedTrial]:
-    """A trial for every model on every rung and on all rows, as a sweep plans them."""
-    full, output = Dataset.open(_dataset(name, log, logs, work)), storage.normalise(str(work / "sweeps" / name))
-    jobs = [
-        job
-        for seed in range(log.seeds)
-        for job in small_datasets.batches([RANDOM_USERS], RUNGS, seed, full.uri, output, {})
-    ]
-    for job in jobs:
-        if not job.is_done:
-            with session.ensure():
-                small_datasets.make(job)
-    made = {job.key: job.read() for job in jobs}
-    found = [one for one in sources(full, 1, jobs, made, {}) if one.made is not None]
-    return plan_trials(full, found, log.models, {}, output, small_datasets.learns)
+def _trial(split: Split, model: str, budget: float, seed: int) -> dict[str, Any]:
+    """One fit, and its evaluation on the test rows of all users."""
+    train, test = split["train"], split["test"]
+    sample = train if budget == 1.0 else _sample(train, budget, seed)
+    warm_up(model, {})
+    clock = [time.process_time()]
+    fitted = create_model(model).fit(sample, split["validation"])
+    clock.append(time.process_time())
+    bootstrap = UserBootstrap(0)
+    evaluator = RankingEvaluator(np.ones(train.n_items), (10,), n_negatives=0, bootstrap=bootstrap)
+    evaluator.add_all(fitted.score, split["histories"], test)
+    clock.append(time.process_time())
+    return {
+        "model": model,
+        "method": FULL if budget == 1.0 else RANDOM_USERS,
+        "budget": budget,
+        "seed": seed,
+        "status": "done",
+        "reason": "",
+        "share": sample.n_rows / train.n_rows,
+        "rows": sample.n_rows,
+        "users": int((sample.counts > 0).sum()),
+        "items": train.n_items,
+        PRIMARY: evaluator.result().metrics[PRIMARY],
+        "resampled": {PRIMARY: bootstrap.rounded_means()[PRIMARY]},
+        "fit_cpu_s": clock[1] - clock[0],
+        "evaluate_cpu_s": clock[2] - clock[1],
+    }
 
 
-def _dataset(name: str, log: Log, logs: Path, work: Path) -> str:
-    uri, source = str(work / "data" / name), str(work / "sources" / log.file)
-    if storage.exists(storage.join(storage.normalise(uri), MANIFEST)):
-        return uri
-    if log.cut is None:
-        return prepare(
-            input=[str(logs / log.file)], output=uri, split=log.split, min_user=3, shards=1, **COLUMNS.get(log.file, {})
-        ).uri
-    if not storage.exists(storage.join(storage.normalise(source), MANIFEST)):
-        prepare(input=[str(logs / log.file)], output=source, split=HIST, shards=1, **COLUMNS.get(log.file, {}))
-    cut = work / "logs" / f"{name}.parquet"
-    cut.parent.mkdir(parents=True, exist_ok=True)
-    rows = log.cut(log_subsets.read_log(Dataset.open(source)))
-    # Times of sequences are positions, which no log has.
-    rows.drop(Columns.TIMESTAMP if log.file in (BEAUTY, TOYS) else []).write_parquet(cut)
-    return prepare(input=[str(cut)], output=uri, split=log.split, min_user=3, shards=1).uri
+def _sample(train: Interactions, budget: float, seed: int) -> Interactions:
+    """The rows of the first users of a random order that reach the budget; all other users without rows."""
+    draw = hashing.combine(hashing.stream("random_users/keys", seed), train.users.astype(np.uint64))
+    order = np.argsort(draw, kind="stable")
+    chosen = np.zeros(len(train), dtype=bool)
+    chosen[order[: 1 + int(np.searchsorted(np.cumsum(train.counts[order]), budget * train.n_rows))]] = True
+    return _rows(train, np.repeat(chosen, train.counts))
+
+
+def _rows(of: Interactions, keep: np.ndarray) -> Interactions:
+    """Some rows of all users; ``keep`` is bool [rows]."""
+    users = np.repeat(np.arange(len(of)), of.counts)[keep]
+    offsets = ragged.offsets(np.bincount(users, minlength=len(of)))
+    return Interactions(of.users, offsets, of.items[keep], of.n_items)
+
+
+def _split(log: Log, logs: Path, work: Path) -> Split:
+    dataset = _source(log.source, logs, work)
+    found = {name: dataset.interactions(name) for name in ("train", "validation", "test")}
+    if log.cut is not None:
+        users, items = log.cut(found["train"].counts, found["train"].item_counts())
+        number = np.cumsum(items) - 1
+        for name, of in found.items():
+            some = _rows(of, items[of.items]).take(np.flatnonzero(users), timestamps=False)
+            found[name] = Interactions(some.users, some.offsets, number[some.items].astype(np.int32), int(items.sum()))
+    train, validation = found["train"], found["validation"]
+    counts = train.counts + validation.counts
+    owner = np.concatenate([np.repeat(np.arange(len(of)), of.counts) for of in (train, validation)])
+    items = np.concatenate([train.items, validation.items])[np.argsort(owner, kind="stable")]
+    return {**found, "histories": Interactions(train.users, ragged.offsets(counts), items, train.n_items)}
+
+
+def _source(name: str, logs: Path, work: Path) -> Dataset:
+    """The prepared dataset of a log; only this starts Ray."""
+    file, settings = FILES[name]
+    uri = str(work / "sources" / file)
+    if not storage.exists(storage.join(storage.normalise(uri), MANIFEST)):
+        prepare(input=[str(logs / file)], output=uri, split="20_percent_hist", shards=1, **settings)
+    return Dataset.open(uri)
 
 
 if __name__ == "__main__":

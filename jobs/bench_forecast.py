@@ -1,11 +1,11 @@
 """How far off are forecasts? Those from small nested samples of real logs, against fits on all rows.
 
-    python jobs/bench_forecast.py judge --work WORK --retention FILE… --output jobs/results/forecast.json
-    python jobs/bench_forecast.py calibrate --work WORK --retention FILE… --output FILE
+    python jobs/bench_forecast.py judge --work WORK --output jobs/results/forecast.json
+    python jobs/bench_forecast.py calibrate --work WORK --output distill_at_scale/learning_curves/calibration.json
 
-WORK is that of bench_curves.py, the files are results of bench_retention.py. ``judge`` forecasts each log from its
-rungs up to a tenth, and up to a fifth, and compares with the fits on all rows; the calibration comes from logs of other
-families. ``calibrate`` makes that of the package, of all logs.
+WORK is that of bench_curves.py. ``judge`` forecasts each log from its rungs up to a tenth, and up to a fifth, in three
+ways, and compares with the fits on all rows; the calibration comes from logs of other families. ``calibrate`` makes
+that of the package, of all logs.
 """
 
 from __future__ import annotations
@@ -13,59 +13,74 @@ from __future__ import annotations
 import argparse
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-import distill_at_scale.genie
 from distill_at_scale.evaluation.retention import PRIMARY, kendall_tau
 from distill_at_scale.genie.conformal import widths
-from distill_at_scale.genie.corpus import family
 from distill_at_scale.genie.trials import FULL
 from distill_at_scale.learning_curves.calibration import Calibration
 from distill_at_scale.learning_curves.cost import cost_law
-from distill_at_scale.learning_curves.ensemble import rung_weights
-from distill_at_scale.learning_curves.forecast import Forecast
-from distill_at_scale.learning_curves.forms import FORMS, fit
+from distill_at_scale.learning_curves.forecast import Forecast, forecasts
+from distill_at_scale.learning_curves.forms import FORMS, SLOWING
 from distill_at_scale.learning_curves.measured import Measured
 from distill_at_scale.learning_curves.order import expected_tau
 from distill_at_scale.pipelines.forecast import measured
 
 UP_TO = (0.1, 0.2)
-RANDOM_USERS = "random_users"
-MOST_KNOWN, SCALE = 0.3, 0.3
+RUNGS, RESAMPLES = 4, 20
 FLOOR = 0.02
 """Relative half-width of the surest forecast, before it is widened."""
+WAYS = {
+    "forms": "seven forms, weighed by their errors on held-back rungs, each model alone",
+    "alone": "slowing power laws with exponents of other logs, each model alone",
+    "together": "slowing power laws with exponents of other logs, one slope for all personalised models",
+}
+WAY = "together"
+"""The way of `das forecast`."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["judge", "calibrate"])
     parser.add_argument("--work", type=Path, required=True, help="folder of bench_curves.py")
-    parser.add_argument("--retention", type=Path, nargs="*", default=[], help="results of bench_retention.py")
     parser.add_argument("--output", type=Path, required=True, help="file for the result, as JSON")
     options = parser.parse_args()
-    files = " ".join(map(str, options.retention))
-    command = f"python jobs/bench_forecast.py {options.what} --work WORK --retention {files}"
-    cells, curves = read(options.work), known(options.retention)
-    result = judge(cells, curves) if options.what == "judge" else calibrated(cells, curves)
+    tasks = read(options.work)
+    if options.what == "judge":
+        result: dict[str, Any] = judge(tasks)
+    else:
+        result = calibrated([task for task in tasks if task.up_to in UP_TO], WAY)
+    command = f"python jobs/bench_forecast.py {options.what} --work WORK"
     options.output.write_text(json.dumps({"command": command, **result}, indent=1) + "\n")
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A model on a log, from rungs up to a share, and what its fit on all rows gave."""
+class Task:
+    """The models of a log, from rungs up to a share, and what their fits on all rows gave.
+
+    Attributes:
+        rungs: What was measured, a model each.
+        quality: Quality on all rows, by model; so are the costs.
+        fit_cpu_s, evaluate_cpu_s: CPU-seconds of the fit on all rows, and of its evaluation.
+        spent_cpu_s: The same of the rungs, fits and evaluations.
+        users: Users of the largest rung.
+    """
 
     log: str
     seed: int
     up_to: float
-    rungs: Measured
-    quality: float
-    cost: float
+    rungs: list[Measured]
+    quality: dict[str, float]
+    fit_cpu_s: dict[str, float]
+    evaluate_cpu_s: dict[str, float]
+    spent_cpu_s: dict[str, tuple[float, float]]
+    users: int
 
     @property
     def family(self) -> str:
@@ -73,75 +88,78 @@ class Cell:
         return self.log.partition("--")[0]
 
 
-def read(work: Path) -> list[Cell]:
-    """All models of all logs whose measurement has ended."""
+def read(work: Path) -> list[Task]:
+    """All logs whose measurement has ended."""
     found = []
     for file in sorted((work / "trials").glob("*.parquet")):
         trials = pl.read_parquet(file)
+        full = {row["model"]: row for row in trials.filter(method=FULL).to_dicts()}
         for up_to in UP_TO:
-            few = trials.filter(pl.col("method") != FULL, pl.col("budget") <= up_to + 1e-9)
-            for model in trials["model"].unique().sort():
-                full = trials.filter(method=FULL, model=model).to_dicts()[0]
-                # One seed each: intervals of several are no narrower than these.
-                for seed in few["seed"].unique().sort():
-                    rungs, _ = measured(few.filter(seed=seed), model, 1)
-                    if rungs is not None and full[PRIMARY]:
-                        found.append(Cell(file.stem, seed, up_to, rungs, full[PRIMARY], full["fit_cpu_s"]))
+            least = 0.99 * up_to / 2 ** (RUNGS - 1)
+            few = trials.filter(pl.col("method") != FULL, pl.col("budget").is_between(least, 1.01 * up_to))
+            # One seed each: intervals of several are no narrower than these.
+            for seed in few["seed"].unique().sort():
+                own = few.filter(seed=seed)
+                curves = [_fewer(one) for model in full if (one := measured(own, model, 1)[0]) is not None]
+                spent = own.group_by("model").agg(pl.col("fit_cpu_s").sum(), pl.col("evaluate_cpu_s").sum())
+                found.append(
+                    Task(
+                        file.stem,
+                        seed,
+                        up_to,
+                        curves,
+                        *(
+                            {name: row[key] for name, row in full.items()}
+                            for key in (PRIMARY, "fit_cpu_s", "evaluate_cpu_s")
+                        ),
+                        {name: (fit, evaluate) for name, fit, evaluate in spent.iter_rows()},
+                        int(own["users"].max()),  # type: ignore[arg-type]
+                    )
+                )
     return found
 
 
-def known(retention: Sequence[Path]) -> list[tuple[str, np.ndarray, np.ndarray, float]]:
-    """Curves that were measured before, as means over seeds: of Data-Genie's logs, and of results of bench_retention.
-
-    Returns:
-        Family, shares of the rungs up to 0.3, quality there, quality on all rows.
-    """
-    found = []
-    cells = pl.read_parquet(Path(distill_at_scale.genie.__file__).parent / "trained" / "cells.parquet")
-    for (name, fingerprint), of in cells.filter(method=RANDOM_USERS).sort("budget").group_by("dataset", "fingerprint"):
-        few = of.filter(pl.col("budget") <= MOST_KNOWN)
-        kept = [json.loads(text) for text in few["kept_by_model"]]
-        for model in kept[0]:
-            # Kept shares, scaled as qualities are.
-            quality = np.array([SCALE * one[model] for one in kept])
-            found.append((family(str(name), str(fingerprint)), few["share"].to_numpy(), quality, SCALE))
-    for file in retention:
-        content = json.loads(file.read_text())
-        rows = [row for row in content["rows"] if row["sampler"] == RANDOM_USERS and row["budget"] <= MOST_KNOWN]
-        rows.sort(key=lambda row: float(row["budget"]))
-        shares = np.array([row["share"] for row in rows])
-        for model, full in content["full"].items():
-            quality = np.array([row["models"][model]["mean"] for row in rows])
-            found.append((content["data"], shares, quality, full[PRIMARY]))
-    return found
+def _fewer(one: Measured) -> Measured:
+    """With fewer resamples: enough for a standard deviation, and many times faster."""
+    return one if one.resampled is None else replace(one, resampled=one.resampled[:, :, :RESAMPLES])
 
 
-def calibrated(cells: list[Cell], curves: list[tuple[str, np.ndarray, np.ndarray, float]]) -> dict[str, Any]:
+def forecast(task: Task, calibration: Calibration, way: str) -> list[Forecast]:
+    """The forecasts of a task's models in one of the ways."""
+    if way == "together":
+        return forecasts(task.rungs, calibration)
+    return [Forecast(one, calibration) for one in task.rungs]
+
+
+def calibrated(tasks: list[Task], way: str) -> dict[str, Any]:
     """The calibration that logs teach: weights of the forms by their errors, factors by which intervals hold."""
-    curves = [*curves, *((c.family, c.rungs.shares, c.rungs.quality.mean(0), c.quality) for c in cells)]
     prior = {}
-    for name, form in FORMS.items():
+    for name in [name for name in FORMS if (name in SLOWING) == (way != "forms")]:
+        alone = Calibration({name: 1.0}, 0.0, np.array([1.0]), np.array([1.0]))
         errors: dict[str, list[float]] = {}
-        for of, shares, quality, full in curves:
-            if form.n_parameters <= len(shares):
-                alone = fit(form, shares, quality[None], rung_weights(shares)).at(np.array([1.0]))[0, 0]
-                errors.setdefault(of, []).append(abs(math.log(max(alone, 1e-9) / full)))
+        for task in tasks:
+            # What users vary by does not move the middle.
+            bare = replace(task, rungs=[replace(one, resampled=None) for one in task.rungs])
+            for one in forecast(bare, alone, way):
+                error = math.log(max(one.at_all[0], 1e-9) / task.quality[one.measured.model])
+                errors.setdefault(task.family, []).append(abs(error))
         # Medians: a form is judged by what it does where curves are law-like.
         prior[name] = 1.0 / (float(np.mean([np.median(each) for each in errors.values()])) ** 2 + 0.02**2)
     total = sum(prior.values())
     prior = {name: round(weight / total, 4) for name, weight in prior.items()}
     plain = Calibration(prior, FLOOR, np.array([1.0]), np.array([1.0]))
-    scores: dict[float, list[tuple[str, float]]] = {up_to: [] for up_to in UP_TO}
-    for cell in cells:
-        quality, _, high = Forecast(cell.rungs, plain).at_all
-        half = math.log(min(high / quality, 1e9)) if high < 1 else math.inf
-        scores[cell.up_to].append((cell.family, abs(math.log(cell.quality / quality)) / half))
     factors = []
-    for up_to, of in scores.items():
-        families = np.array([family for family, _ in of])
-        found = widths(np.array([score for _, score in of]), np.zeros(len(of)), families)
+    for up_to in UP_TO:
+        scores, logs = [], []
+        for task in (task for task in tasks if task.up_to == up_to):
+            for one in forecast(task, plain, way):
+                quality, _, high = one.at_all
+                half = math.log(min(high / quality, 1e9)) if high < 1 else math.inf
+                scores.append(abs(math.log(task.quality[one.measured.model] / quality)) / half)
+                logs.append(task.log)
+        found = widths(np.array(scores), np.zeros(len(scores)), np.array(logs))
         factors.append({"up_to": up_to, "factor": round(max(float(found.halves[0]), 1.0), 3)})
-    return {"logs": sorted({cell.log for cell in cells}), "prior": prior, "floor": FLOOR, "factors": factors}
+    return {"logs": sorted({task.log for task in tasks}), "prior": prior, "floor": FLOOR, "factors": factors}
 
 
 def as_calibration(found: dict[str, Any]) -> Calibration:
@@ -150,69 +168,84 @@ def as_calibration(found: dict[str, Any]) -> Calibration:
     return Calibration(found["prior"], found["floor"], np.array(largest), np.array(factors))
 
 
-def judge(cells: list[Cell], curves: list[tuple[str, np.ndarray, np.ndarray, float]]) -> dict[str, Any]:
+def judge(tasks: list[Task]) -> dict[str, Any]:
     """Forecasts with a calibration from other families, against fits on all rows."""
     rows: list[dict[str, Any]] = []
-    by_log: dict[tuple[str, int, float], list[tuple[Forecast, Cell]]] = {}
-    for left in sorted({cell.family for cell in cells}):
-        others = [cell for cell in cells if cell.family != left]
-        calibration = as_calibration(calibrated(others, [curve for curve in curves if curve[0] != left]))
-        for cell in cells:
-            if cell.family == left:
-                by_log.setdefault((cell.log, cell.seed, cell.up_to), []).append(
-                    (Forecast(cell.rungs, calibration), cell)
-                )
-    for (log, seed, up_to), several in by_log.items():
-        for forecast, cell in several:
-            quality, low, high = forecast.at_all
-            law = cost_law(cell.rungs.shares, cell.rungs.cost)
-            rows.append(
-                {
-                    "log": log,
-                    "model": cell.rungs.model,
-                    "up_to": up_to,
-                    "seed": seed,
-                    "full": round(cell.quality, 5),
-                    "forecast": round(quality, 5),
-                    "low": round(low, 5),
-                    "high": round(high, 5),
-                    "error": round(quality / cell.quality - 1, 4),
-                    "held": low <= cell.quality <= high,
-                    "last_rung_error": round(float(cell.rungs.quality[:, -1].mean()) / cell.quality - 1, 4),
-                    "law_like": not forecast.doubt,
-                    "full_cpu_s": round(cell.cost, 3),
-                    "full_cpu_s_forecast": round(law.at(1.0), 3),
-                    "spent_cpu_s": round(float(cell.rungs.cost.sum()), 3),
-                }
-            )
-    summary = []
-    for up_to in UP_TO:
-        own = pl.DataFrame([row for row in rows if row["up_to"] == up_to])
-        taus = [_tau(several) for (_, _, share), several in by_log.items() if share == up_to]
-        summary.append(
-            {
-                "up_to": up_to,
-                "logs": own["log"].n_unique(),
-                "forecasts": len(own),
-                "median_error": _median(own["error"].abs()),
-                "median_error_law_like": _median(own.filter("law_like")["error"].abs()),
-                "median_error_of_the_last_rung": _median(own["last_rung_error"].abs()),
-                "bias": _median(own["error"]),
-                "held": round(float(own["held"].cast(pl.Float64).mean() or 0), 3),
-                "median_width": _median((own["high"] / own["low"]).log() / 2),
-                "tau": round(float(np.mean([tau for tau, _ in taus])), 3),
-                "tau_expected": round(float(np.mean([expected for _, expected in taus])), 3),
-                "spent_of_full_cpu_s": round(float(own["spent_cpu_s"].sum() / own["full_cpu_s"].sum()), 3),
-                "median_cost_ratio": _median(own["full_cpu_s_forecast"] / own["full_cpu_s"]),
-            }
-        )
-    return {"summary": summary, "forecasts": rows}
+    taus: dict[tuple[str, float], list[tuple[float, float]]] = {}
+    for way in WAYS:
+        for left in sorted({task.family for task in tasks}):
+            calibration = as_calibration(calibrated([task for task in tasks if task.family != left], way))
+            for task in (task for task in tasks if task.family == left):
+                found = forecast(task, calibration, way)
+                taus.setdefault((way, task.up_to), []).append(_tau(found, task.quality))
+                rows += [_row(task, one, way) for one in found]
+    table = pl.DataFrame(rows)
+    summary = [
+        _summary(table.filter(pl.col("way") == way, pl.col("up_to") == up_to, users), taus[way, up_to], name)
+        for way in WAYS
+        for up_to in UP_TO
+        for name, users in {"all": pl.lit(True), "200 users or more": pl.col("users") >= 200}.items()
+        if table.filter(pl.col("up_to") == up_to, users).height
+    ]
+    return {"ways": WAYS, "summary": summary, "forecasts": table.filter(way=WAY).drop("way").to_dicts()}
 
 
-def _tau(several: list[tuple[Forecast, Cell]]) -> tuple[float, float]:
+def _row(task: Task, one: Forecast, way: str) -> dict[str, Any]:
+    model = one.measured.model
+    full, (quality, low, high) = task.quality[model], one.at_all
+    spent = task.spent_cpu_s[model]
+    return {
+        "way": way,
+        "log": task.log,
+        "model": model,
+        "up_to": task.up_to,
+        "seed": task.seed,
+        "users": task.users,
+        "full": round(full, 5),
+        "forecast": round(quality, 5),
+        "low": round(low, 5),
+        "high": round(high, 5),
+        "error": round(quality / full - 1, 4),
+        "held": low <= full <= high,
+        "last_rung_error": round(float(one.measured.quality[:, -1].mean()) / full - 1, 4),
+        "law_like": not one.doubt,
+        "full_cpu_s": round(task.fit_cpu_s[model], 3),
+        "full_cpu_s_forecast": round(cost_law(one.measured.shares, one.measured.cost).at(1.0), 3),
+        "spent_cpu_s": round(spent[0], 3),
+        "evaluate_cpu_s": round(spent[1], 3),
+        "evaluate_full_cpu_s": round(task.evaluate_cpu_s[model], 3),
+    }
+
+
+def _summary(own: pl.DataFrame, taus: Sequence[tuple[float, float]], largest_rung: str) -> dict[str, Any]:
+    timed = own.filter(pl.col("full_cpu_s") > 0)
+    spent, full = timed["spent_cpu_s"].sum(), timed["full_cpu_s"].sum()
+    return {
+        "way": own["way"][0],
+        "up_to": own["up_to"][0],
+        "largest_rung": largest_rung,
+        "logs": own["log"].n_unique(),
+        "forecasts": len(own),
+        "median_error": _median(own["error"].abs()),
+        "median_error_law_like": _median(own.filter("law_like")["error"].abs()),
+        "median_error_of_the_last_rung": _median(own["last_rung_error"].abs()),
+        "bias": _median(own["error"]),
+        "held": round(float(own["held"].cast(pl.Float64).mean() or 0), 3),
+        "median_width": _median((own["high"] / own["low"]).log() / 2),
+        **({"tau": round(float(np.mean([tau for tau, _ in taus])), 3)} if largest_rung == "all" else {}),
+        **({"tau_expected": round(float(np.mean([e for _, e in taus])), 3)} if largest_rung == "all" else {}),
+        "fits_of_full_fits": round(float(spent / full), 3),
+        "with_evaluations": round(
+            float((spent + timed["evaluate_cpu_s"].sum()) / (full + timed["evaluate_full_cpu_s"].sum())), 3
+        ),
+        "median_cost_ratio": _median(timed["full_cpu_s_forecast"] / timed["full_cpu_s"]),
+    }
+
+
+def _tau(found: Sequence[Forecast], quality: Mapping[str, float]) -> tuple[float, float]:
     """Kendall's τ of the forecast order with that on all rows, and as it was expected."""
-    tau = kendall_tau([one.at_all[0] for one, _ in several], [cell.quality for _, cell in several])
-    expected = expected_tau([one for one, _ in several])
+    tau = kendall_tau([one.at_all[0] for one in found], [quality[one.measured.model] for one in found])
+    expected = expected_tau(found)
     return tau or 0.0, expected[0] if expected else 0.0
 
 

@@ -283,8 +283,8 @@ class SweepConfig(ClusterConfig):
 
 
 class RecommendConfig(ClusterConfig):
-    """Recommends a method and a budget that keep enough of a dataset's quality, as predicted or as measured by a
-    sweep."""
+    """Recommends the smallest dataset that keeps enough of a dataset's quality with a probability of 0.9, as predicted,
+    sharpened by a forecast, or as measured by a sweep."""
 
     data: str
     """Dataset to make smaller."""
@@ -292,6 +292,8 @@ class RecommendConfig(ClusterConfig):
     """Share of the full data's ndcg@10 to keep, as a mean over the models."""
     sweep: str | None = None
     """Sweep of this dataset: recommend from its measurements, not from what Data-Genie predicts."""
+    forecast: str | None = None
+    """Forecast of this dataset: what random users keep, at any budget, beside what is predicted or measured."""
     genie: str | None = None
     """Data-Genie trained by `das genie train`. Default: the one that comes with the package."""
 

@@ -37,8 +37,8 @@ FIX = f"train it again: {RETRAIN}"
 """Remedy for damage, as the end of a sentence."""
 VERSION = 2
 TARGETS = ("tau", "kept")
-BUDGETS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8)
-"""Budgets for which predictions are made, if they lie within the range of the training budgets."""
+BUDGETS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+"""Budgets for which predictions are made, from the smallest training budget on."""
 MOST_KEPT = 1.2
 _FEWEST_FAMILIES = 3
 
@@ -144,7 +144,8 @@ class DataGenie:
         Args:
             features: Features of the dataset.
             methods: Methods; default: all methods of the training cells.
-            budgets: Budgets; those outside the range of the training budgets are left out.
+            budgets: Budgets below 1; those below the smallest training budget are left out. Above the largest,
+                predictions are interpolated to what is known of all data: everything is kept.
 
         Returns:
             One row for each method and budget: ``method``, ``budget``; ``tau``, ``kept``, each with ``_low`` and
@@ -153,8 +154,9 @@ class DataGenie:
             datasets some models cannot be trained on.
         """
         asked = [name for name in self.encoder.methods if methods is None or name in methods]
-        low, high = self.log_budgets[0] - 1e-9, self.log_budgets[-1] + 1e-9
-        at = np.array([np.log(budget) for budget in budgets if low <= np.log(budget) <= high])
+        at = np.array([np.log(budget) for budget in budgets if self.log_budgets[0] - 1e-9 <= np.log(budget)])
+        # Everything keeps everything, whatever the method.
+        known = np.append(self.log_budgets, 0.0)
         rows = [(name, budget) for name in asked for budget in self.log_budgets]
         table = self.encoder.encode(
             [features], [m for m, _ in rows], [float(np.exp(b)) for _, b in rows], [0] * len(rows)
@@ -167,14 +169,15 @@ class DataGenie:
         for name, target in self.targets.items():
             # The regressors know only the training budgets; between them, values are interpolated in log(budget).
             tried = target.model.predict(table).reshape(shape)
-            value = np.concatenate([np.interp(at, self.log_budgets, of_method) for of_method in tried])
-            half = np.tile(target.widths.at(at), len(asked))
+            value = np.concatenate([np.interp(at, known, np.append(of_method, 1.0)) for of_method in tried])
+            halves = np.append(target.widths.at(self.log_budgets), 0.0)
+            half = np.tile(np.interp(at, known, halves), len(asked))
             if name == "tau":
                 whole = [bool(self._whole(method)) for method in columns["method"]]
                 value = np.where(whole, np.clip(value, -1, 1), np.nan)
             columns |= {name: value, f"{name}_low": value - half, f"{name}_high": value + half}
         columns["make_cpu_s"] = [self._make_cpu_s(m, float(np.exp(features["log_rows"]))) for m in columns["method"]]
-        columns["fit_share"] = np.concatenate([np.interp(at, self.log_budgets, self._fit_share(m)) for m in asked])
+        columns["fit_share"] = np.concatenate([np.interp(at, known, np.append(self._fit_share(m), 1.0)) for m in asked])
         return (
             pl.DataFrame(columns)
             .with_columns(pl.col("tau_low").clip(-1, 1), pl.col("tau_high").clip(-1, 1), pl.col("kept_low").clip(0))

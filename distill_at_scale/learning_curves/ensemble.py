@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distill_at_scale.learning_curves.forms import FORMS, Fitted, Form, fit
+from distill_at_scale.learning_curves.forms import FORMS, Fitted, Form, fit, through_last
 
 FEWEST = 3
 """Rungs to which a form can be fitted."""
@@ -49,7 +49,13 @@ def rung_weights(shares: np.ndarray) -> np.ndarray:
     return shares / shares.sum()
 
 
-def combine(shares: np.ndarray, curves: np.ndarray, prior: Mapping[str, float], more: np.ndarray) -> Ensemble:
+def combine(
+    shares: np.ndarray,
+    curves: np.ndarray,
+    prior: Mapping[str, float],
+    more: np.ndarray,
+    slopes: Mapping[str, np.ndarray] | None = None,
+) -> Ensemble:
     """Fits all forms to curves, and weighs them by their errors on held-back rungs of the mean curve.
 
     The largest rung, and then the two largest, are predicted from the others. A form weighs prior · (e² + noise²)^-1,
@@ -60,11 +66,19 @@ def combine(shares: np.ndarray, curves: np.ndarray, prior: Mapping[str, float], 
         curves: float64 [curves, rungs], quality; their mean decides the weights.
         prior: Weight of each form before anything is measured; forms that it lacks are left out.
         more: float64 [more, rungs], further curves to which the forms are fitted.
+        slopes: Form -> β of all curves, float64 [curves + more], where it is known from several models; such a form
+            goes through the last rung.
     """
+    slopes = slopes or {}
     forms = [FORMS[name] for name in prior if FORMS[name].n_parameters <= len(shares)]
     mean, every = curves.mean(0, keepdims=True), np.concatenate([curves, more])
     weights = [prior[form.name] / (_held_back(form, shares, mean) + _NOISE**2) for form in forms]
-    fitted = tuple(fit(form, shares, every, rung_weights(shares)) for form in forms)
+    fitted = tuple(
+        through_last(form, shares, every, slopes[form.name])
+        if form.name in slopes
+        else fit(form, shares, every, rung_weights(shares))
+        for form in forms
+    )
     return Ensemble(fitted, np.array(weights) / np.sum(weights))
 
 

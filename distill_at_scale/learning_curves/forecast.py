@@ -8,7 +8,7 @@ as an interval promises (`calibration`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,7 +17,8 @@ import numpy as np
 from distill_at_scale.evaluation.intervals import LEVEL, Spread, spread
 from distill_at_scale.learning_curves.calibration import Calibration
 from distill_at_scale.learning_curves.doubts import doubt
-from distill_at_scale.learning_curves.ensemble import Ensemble, combine
+from distill_at_scale.learning_curves.ensemble import Ensemble, combine, rung_weights
+from distill_at_scale.learning_curves.forms import FORMS, SLOWING, slopes
 from distill_at_scale.learning_curves.measured import Measured
 
 TARGETS = (0.9, 0.95, 0.99)
@@ -89,12 +90,20 @@ class _Uncertain:
 class Forecast:
     """The forecast of one model."""
 
-    def __init__(self, measured: Measured, calibration: Calibration) -> None:
-        """Fits the forms to the seeds' curves, and with the same weights to those over resampled users."""
+    def __init__(
+        self, measured: Measured, calibration: Calibration, slopes: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Fits the forms to the seeds' curves, and with the same weights to those over resampled users.
+
+        Args:
+            measured: The rungs.
+            calibration: What other logs taught.
+            slopes: Form -> β of all curves where several models have it in common; see :func:`forecasts`.
+        """
         self.measured = measured
         self.calibration = calibration
         self.ensemble: Ensemble = combine(
-            measured.shares, measured.quality, calibration.prior, measured.of_resampled_users()
+            measured.shares, measured.quality, calibration.prior, measured.of_resampled_users(), slopes
         )
 
     @property
@@ -175,6 +184,30 @@ class Forecast:
         forms = float(np.sqrt(self.ensemble.weights @ np.square(values[:, :n_seeds].mean(1) - centre)))
         users = others.mean(0) - others.mean() if others.size else np.zeros(0)
         return _Uncertain(centre, forms, spread(own.tolist(), others) if others.size else None, users)
+
+
+def forecasts(measured: Sequence[Measured], calibration: Calibration) -> list[Forecast]:
+    """Forecasts of several models on the same samples, in their order.
+
+    Personalised models rise alike on one log, by far more alike than the slopes of few noisy rungs: β of the slowing
+    power laws is their mean over these models, curve by curve. A model that ranks by no history rises as it does alone.
+    """
+    together: dict[tuple[int, ...], list[Measured]] = {}
+    for one in measured:
+        if one.personal:
+            together.setdefault(one.curves.shape, []).append(one)
+    found = []
+    for one in measured:
+        several = together.get(one.curves.shape, [one]) if one.personal else [one]
+        common = {
+            name: np.mean(
+                [slopes(FORMS[name], of.shares, of.curves, rung_weights(of.shares)) for of in several], axis=0
+            )
+            for name in SLOWING
+            if name in calibration.prior
+        }
+        found.append(Forecast(one, calibration, common))
+    return found
 
 
 def _first(curves: np.ndarray, target: float, grid: np.ndarray) -> np.ndarray:

@@ -4,6 +4,9 @@ Every form is T(q) = α + β φ(p; θ): quality q, share of the train rows p in 
 of no, one or two numbers. Given θ, the best α and β within their bounds have a closed form, so θ is searched on a grid.
 It needs no start value and has no local minima, and a bootstrap of hundreds of curves costs as much as one.
 
+A power law whose exponent falls with the rows, ln q = α − β p^−θ, has its θ from other logs, since few noisy rungs do
+not tell it, and its β may be common to several models (:func:`slopes`).
+
 Sources: Viering, Loog, "The shape of learning curves: a review" (2022), table 1 (power laws, exponential, logarithm);
 Mohr, Viering, Loog, van Rijn, "LCDB 1.0" (2022) (MMF, Janoschek's or Weibull's curve); variable projection: Golub,
 Pereyra, "The differentiation of pseudo-inverses and nonlinear least squares problems" (1973).
@@ -86,6 +89,8 @@ def _one(values: tuple[float, ...]) -> tuple[tuple[float, ...], ...]:
     return tuple((value,) for value in values)
 
 
+SLOWING = {f"slowing power law, {theta:g}": theta for theta in (0.1, 0.2, 0.3, 0.4, 0.5)}
+"""Name -> θ."""
 _TWO = tuple(product(_grid(1e-3, 30.0, 48), _grid(0.25, 1.6, 24)))
 """κ and δ."""
 FORMS: dict[str, Form] = {
@@ -111,6 +116,10 @@ FORMS: dict[str, Form] = {
             _TWO,
             False,
             True,
+        ),
+        *(
+            Form(name, f"e^(α − β p^−{theta:g})", lambda p, t: -(p**-t), ((theta,),), True, False, "log")
+            for name, theta in SLOWING.items()
         ),
     )
 }
@@ -139,6 +148,19 @@ class Fitted:
         theta = [column[:, None] for column in self.shapes.T]
         rise = np.broadcast_to(self.form.basis(share[None, :], *theta), (len(self.scale), len(share)))
         return self.form.from_line(self.offset[:, None] + self.scale[:, None] * rise)
+
+
+def slopes(form: Form, shares: np.ndarray, quality: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """β of each curve, float64 [curves], for a form with a single θ; arguments as for :func:`fit`."""
+    return fit(form, shares, quality, weights).scale
+
+
+def through_last(form: Form, shares: np.ndarray, quality: np.ndarray, scale: np.ndarray) -> Fitted:
+    """A form with a single θ and known β, float64 [curves], through the last rung of each curve."""
+    shapes = np.repeat(np.array(form.shapes, dtype=np.float64), len(quality), axis=0)
+    last = form.basis(shares[None, -1:], *(theta[:, None] for theta in shapes.T))[:, 0]
+    offset = form.to_line(quality[:, -1]) - scale * last
+    return Fitted(form, offset, scale, shapes, np.zeros(len(quality)))
 
 
 def fit(form: Form, shares: np.ndarray, quality: np.ndarray, weights: np.ndarray) -> Fitted:

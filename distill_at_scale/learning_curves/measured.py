@@ -18,6 +18,7 @@ class Measured:
         resampled: float64 [seeds, rungs, resamples], the same over resampled users, who are the same for all models;
             None if it was not measured.
         cost: float64 [seeds, rungs], CPU-seconds of a fit.
+        personal: Whether the model ranks by a user's history; see :class:`~distill_at_scale.models.base.Recommender`.
     """
 
     model: str
@@ -25,6 +26,7 @@ class Measured:
     quality: np.ndarray
     resampled: np.ndarray | None
     cost: np.ndarray
+    personal: bool = True
 
     @property
     def n_seeds(self) -> int:
@@ -36,3 +38,8 @@ class Measured:
         if self.resampled is None:
             return np.empty((0, len(self.shares)))
         return np.moveaxis(self.resampled, 2, 1).reshape(-1, len(self.shares))
+
+    @property
+    def curves(self) -> np.ndarray:
+        """The seeds' curves, and those over resampled users: float64 [curves, rungs]."""
+        return np.concatenate([self.quality, self.of_resampled_users()])

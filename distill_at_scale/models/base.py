@@ -78,6 +78,8 @@ class Recommender(Recommends):
     solvers: ClassVar[tuple[str, ...]] = ()
     """Solvers of its setting ``solver``, some of which stream the rows on several workers; none for most models. A
     model that has them extends :class:`~distill_at_scale.models.infinite_ae.InfiniteAE`."""
+    personal: ClassVar[bool] = True
+    """Whether the ranking of a user depends on the history, except that its items are left out."""
     learns_from_rows: ClassVar[bool] = False
     """Whether :meth:`fit_rows` works, so that real-valued rows of synthetic users can replace a log."""
     learns_from_sequences: ClassVar[bool] = False

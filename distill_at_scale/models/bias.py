@@ -44,6 +44,7 @@ class Bias(UserTableRecommender):
     """
 
     name: ClassVar[str] = "bias"
+    personal: ClassVar[bool] = False
     Config: ClassVar[type[BiasConfig]] = BiasConfig
     config: BiasConfig
 

@@ -26,6 +26,7 @@ class Popularity(Recommender):
     """
 
     name: ClassVar[str] = "popularity"
+    personal: ClassVar[bool] = False
     Config: ClassVar[type[ModelConfig]] = PopularityConfig
     config: PopularityConfig
 

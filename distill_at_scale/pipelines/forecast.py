@@ -26,9 +26,10 @@ from distill_at_scale.genie.trials import TRIALS, as_trials
 from distill_at_scale.learning_curves.calibration import packaged
 from distill_at_scale.learning_curves.cost import cost_law
 from distill_at_scale.learning_curves.ensemble import FEWEST
-from distill_at_scale.learning_curves.forecast import Forecast
+from distill_at_scale.learning_curves.forecast import Forecast, forecasts
 from distill_at_scale.learning_curves.measured import Measured
 from distill_at_scale.learning_curves.order import expected_tau
+from distill_at_scale.models import find_model
 from distill_at_scale.pipelines.runtime import output_folder, own_settings, resources, run_record, session
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps import small_datasets
@@ -106,15 +107,15 @@ class _Forecast:
         buffer = io.BytesIO()
         trials.write_parquet(buffer)
         storage.write_bytes(storage.join(self.output, TRIALS), buffer.getvalue())
-        calibration, curves, left_out = packaged(), [], []
+        found_curves, left_out = [], []
         for model in self.models:
             found, reason = measured(trials, model, self.config.seeds)
             if found is None:
                 left_out.append(f"{model}: {reason}")
             else:
-                curves.append(Forecast(found, calibration))
-        curves.sort(key=lambda one: -one.at_all[0])
-        forecasts = [_told(one, self.dataset.manifest.splits["train"]) for one in curves]
+                found_curves.append(found)
+        curves = sorted(forecasts(found_curves, packaged()), key=lambda one: -one.at_all[0])
+        told = [_told(one, self.dataset.manifest.splits["train"]) for one in curves]
         tau = expected_tau(curves)
         result = ForecastResult(
             ok=not left_out,
@@ -123,14 +124,14 @@ class _Forecast:
             metric=PRIMARY,
             rungs=self.rungs,
             seeds=self.config.seeds,
-            models=forecasts,
+            models=told,
             tau=None if tau is None else tau[0],
             tau_low=None if tau is None else tau[1],
             tau_high=None if tau is None else tau[2],
-            spent_cpu_s=round(sum(one.spent_cpu_s for one in forecasts), 2),
-            full_cpu_s=round(sum(one.fit_cpu_s for one in forecasts), 2),
+            spent_cpu_s=round(sum(one.spent_cpu_s for one in told), 2),
+            full_cpu_s=round(sum(one.fit_cpu_s for one in told), 2),
             left_out=left_out,
-            notes=self._notes(len(forecasts)),
+            notes=self._notes(len(told)),
             wall_s=round(time.time() - self.started, 1),
         )
         self._describe({"result": result.model_dump(mode="json")})
@@ -142,9 +143,9 @@ class _Forecast:
             return trial.row(self.dataset, None, "")
         return trial.row(self.dataset, task.read(), self.trials.failed.get(task_name(task), ""))
 
-    def _notes(self, forecasts: int) -> list[str]:
+    def _notes(self, n: int) -> list[str]:
         notes = []
-        if forecasts == 1:
+        if n == 1:
             notes.append("A single model has neither an order nor τ.")
         if self.config.seeds == 1:
             notes.append(
@@ -245,7 +246,7 @@ def measured(trials: pl.DataFrame, model: str, seeds: int) -> tuple[Measured | N
     resampled = np.array([[of[PRIMARY] for of in group["resampled"].to_list()] for group in whole], dtype=np.float64)
     shares = np.array([group["share"].mean() for group in whole], dtype=np.float64)
     cost = np.array([group["fit_cpu_s"].to_list() for group in whole]).T
-    return Measured(model, shares, quality, np.swapaxes(resampled, 0, 1), cost), ""
+    return Measured(model, shares, quality, np.swapaxes(resampled, 0, 1), cost, find_model(model).personal), ""
 
 
 def _told(found: Forecast, train_rows: int) -> ModelForecast:

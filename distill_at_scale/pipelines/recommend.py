@@ -1,14 +1,18 @@
-"""recommend: the methods and budgets that keep enough quality, predicted from a dataset's features or from its
-sweep."""
+"""recommend: the smallest dataset that keeps enough quality with a probability of 0.9.
+
+Predicted from the dataset's features, sharpened by its forecast, or measured by its sweep.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import shlex
 import time
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import polars as pl
 from pydantic import BaseModel
 
@@ -18,13 +22,17 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import PRIMARY
-from distill_at_scale.genie.model import MOST_KEPT, DataGenie, bounded
-from distill_at_scale.genie.trials import FULL, advice_order, cells, read_trials
+from distill_at_scale.genie.model import BUDGETS, MOST_KEPT, DataGenie, bounded
+from distill_at_scale.genie.probability import NEW_SAMPLE, SURE, Candidate, Z, advise, combined, probability
+from distill_at_scale.genie.trials import FULL, cells, read_trials
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.dataset_features import features
-from distill_at_scale.pipelines.sweeps.small_datasets import command, number, suits, train_bytes, unit
+from distill_at_scale.pipelines.sweeps.forecast_evidence import ForecastEvidence
+from distill_at_scale.pipelines.sweeps.forecast_result import read_forecast
+from distill_at_scale.pipelines.sweeps.small_datasets import TRAIN_ROWS, command, number, suits, train_bytes, unit
 from distill_at_scale.registry import DISTILLERS, METHODS, SAMPLERS
 
+RANDOM_USERS = "random_users"
 TRAINED = "trained"
 """Folder of the Data-Genie that comes with the package."""
 ONE_SEED = (
@@ -69,8 +77,10 @@ class Option(BaseModel):
     """Models on which it is compared."""
     common: bool
     """Whether most methods are compared on these models; the others are ranked separately."""
+    probability: float
+    """Probability that it keeps the requested share."""
     meets: bool
-    """Whether it keeps the requested share, as predicted or measured."""
+    """Whether that is at least 0.9."""
     safe: bool
     """Whether the whole interval lies above the requested share; never for a sweep with one seed."""
     why: str
@@ -79,15 +89,18 @@ class Option(BaseModel):
 
 
 class Recommendation(BaseModel):
-    """Methods, the best recommendation first, each at the smallest budget that keeps the requested share."""
+    """Methods, the best recommendation first, each at the smallest budget that keeps the requested share with a
+    probability of 0.9, or else at the most probable one; and all data (method ``full``), which keeps everything."""
 
     data: dict[str, Any]
     """URI, fingerprint and train rows of the dataset."""
     keep: float
     metric: str
     source: Literal["genie", "sweep"]
+    forecast: bool
+    """Whether a forecast sharpened it"""
     met: bool
-    """Whether any option keeps the requested share; if none does, the closest comes first."""
+    """Whether a method is sure enough; if none is, all data come first, and then the most probable."""
     models: list[str]
     """Models on which the methods are compared; the kept share is a mean over them."""
     trained: list[str]
@@ -107,22 +120,31 @@ def recommend(config: RecommendConfig) -> Recommendation:
     """
     started = time.monotonic()
     dataset = Dataset.open(config.data)
+    known = None if config.forecast is None else ForecastEvidence(read_forecast(config.forecast, dataset))
     notes: list[str] = []
     if config.sweep is not None:
         found = _measured(dataset, config.sweep)
     else:
         found, notes = _predicted(dataset, config)
+    if known is not None:
+        found = sharpened(found, known, measured=config.sweep is not None)
+        if known.models != sorted(found["models"][0]):
+            notes.append(f"the forecast is of {', '.join(known.models)}; other models may rise in another way.")
     options = _ranked(found, config.keep, dataset)
     notes += _classes(options)
-    met = options[0].meets
+    first = options[0]
+    met = first.method != FULL
     if any(option.seeds == 1 and option.kept_low is not None for option in options):
         notes.append(ONE_SEED)
     if not met:
-        best = options[0]
+        best = options[1]
         notes.append(
-            f"no method is {'known' if config.sweep else 'expected'} to keep {100 * config.keep:.4g} % of {PRIMARY}; "
-            f"nearest comes {best.method} with {100 * best.kept:.3g} % at a budget of {best.budget:g}."
+            f"no method keeps {100 * config.keep:.4g} % of {PRIMARY} with a probability of {SURE}: keep all data. "
+            f"Nearest comes {best.method} at a budget of {best.budget:g}, which keeps {100 * best.kept:.3g} % and "
+            f"suffices with a probability of {best.probability:.2f}."
         )
+    elif first.method == RANDOM_USERS:
+        notes.append("No method is worth it here: take random users.")
     return Recommendation(
         data={
             "uri": storage.redact(dataset.uri),
@@ -132,13 +154,49 @@ def recommend(config: RecommendConfig) -> Recommendation:
         keep=config.keep,
         metric=PRIMARY,
         source="sweep" if config.sweep else "genie",
+        forecast=known is not None,
         met=met,
-        models=options[0].models,
+        models=first.models,
         trained=sorted({model for text in found["trained"] for model in json.loads(text)}),
         options=options,
         notes=notes,
         wall_s=round(time.monotonic() - started, 2),
     )
+
+
+def sharpened(found: pl.DataFrame, known: ForecastEvidence, measured: bool) -> pl.DataFrame:
+    """Returns the table with what a forecast says of random users.
+
+    Predictions of random users are combined with it, weighed by their precision. What a sweep measured stays, and
+    budgets that it did not try are added; errors of other methods have too little in common with those of random users
+    to be corrected by them.
+
+    Args:
+        found: Table of :func:`_measured` or :func:`_predicted`.
+        known: The forecast.
+        measured: Whether the table comes from a sweep.
+    """
+    rows = []
+    own = found.filter(method=RANDOM_USERS)
+    for row in own.iter_rows(named=True):
+        if not measured:
+            predicted = row["kept"], (row["kept_high"] - row["kept_low"]) / (2 * Z)
+            row |= _interval(*combined(predicted, known.kept(row["budget"])))
+        rows.append(row)
+    tried = own["budget"].to_list()
+    if measured and rows:
+        for budget in (b for b in BUDGETS if all(abs(b - one) > 0.01 * b for one in tried)):
+            like = min(rows[: len(tried)], key=lambda row: abs(math.log(row["budget"] / budget)))
+            unknown = dict.fromkeys(("tau", "tau_low", "tau_high", "fit_share", "fit_cpu_s", "bytes_share"), None)
+            why = {"why": f"forecast from samples up to {100 * known.result.rungs[-1]:.3g} %", "seeds": None}
+            rows.append({**like, **unknown, **why, **_interval(*known.kept(budget)), "budget": budget, "share": budget})
+    if not rows:
+        return found
+    return pl.concat([found.filter(pl.col("method") != RANDOM_USERS), pl.DataFrame(rows, schema=found.schema)])
+
+
+def _interval(kept: float, deviation: float) -> dict[str, float]:
+    return {"kept": kept, "kept_low": max(kept - Z * deviation, 0.0), "kept_high": kept + Z * deviation}
 
 
 def _measured(dataset: Dataset, uri: str) -> pl.DataFrame:
@@ -183,6 +241,9 @@ def _predicted(dataset: Dataset, config: RecommendConfig) -> tuple[pl.DataFrame,
     measured = features(dataset, config.address)
     suitable = [method for method in genie.encoder.methods if METHODS.known(method) and suits(method, dataset)]
     found = genie.predict(measured, suitable)
+    # A distiller's budget is a share of the users, of which all are no dataset that is known.
+    largest = float(np.exp(genie.log_budgets[-1])) + 1e-9
+    found = found.filter(pl.col("method").is_in(list(SAMPLERS)) | (pl.col("budget") <= largest))
     like = [fingerprint for fingerprint, _ in genie.neighbours.nearest(measured, _LIKE)]
     why = [_like(genie.cells, like, row["method"], row["budget"]) for row in found.iter_rows(named=True)]
     outside = genie.neighbours.outside(measured)
@@ -244,30 +305,50 @@ def _classes(options: list[Option]) -> list[str]:
 
 
 def _ranked(found: pl.DataFrame, keep: float, dataset: Dataset) -> list[Option]:
-    """A row a method, in the order of :func:`advice_order`: at its smallest budget that meets, or else at its best."""
+    """A row a method, in the order of :func:`~distill_at_scale.genie.probability.advise`, and all data."""
     found = found.filter(pl.col("kept").is_finite())
-
-    def order(row: dict[str, Any], common: bool) -> tuple[Any, ...]:
-        return advice_order(common, row["kept"], row["budget"], keep)
-
-    best = [
-        # Which budget a method is best at does not depend on the other methods.
-        min(rows.iter_rows(named=True), key=lambda row: order(row, common=True))
-        for _, rows in found.group_by("method", maintain_order=True)
-    ]
-    names = [name for name in Option.model_fields if name not in ("meets", "safe", "command")]
-    return [
-        Option(
-            **{name: row[name] for name in names},
-            meets=row["kept"] >= keep,
-            safe=row["seeds"] != 1 and row["kept_low"] is not None and row["kept_low"] >= keep,
-            command=command(
-                dataset.uri,
-                row["method"],
-                row["budget"],
-                number(row["method"], row["budget"], dataset.n_users),
-                row["unit"],
-            ),
+    rows = {(row["method"], row["budget"]): row for row in found.iter_rows(named=True)}
+    candidates = [
+        Candidate(
+            row["method"],
+            row["budget"],
+            probability(row["kept"], _deviation(row), keep),
+            row["kept"],
+            row["make_cpu_s"],
+            row["common"],
         )
-        for row in sorted(best, key=lambda row: order(row, row["common"]))
+        for row in rows.values()
     ]
+    names = [name for name in Option.model_fields if name not in ("probability", "meets", "safe", "command")]
+    options = []
+    for one in advise([*candidates, Candidate(FULL, 1.0, 1.0, 1.0)], RANDOM_USERS):
+        row = rows.get((one.method, one.budget)) or _everything(next(iter(rows.values())))
+        method, budget = one.method, one.budget
+        options.append(
+            Option(
+                **{name: row[name] for name in names},
+                probability=one.probability,
+                meets=one.probability >= SURE,
+                safe=row["seeds"] != 1 and row["kept_low"] is not None and row["kept_low"] >= keep,
+                command=f"das fit --data {shlex.quote(storage.redact(dataset.uri))} --model MODEL --output model"
+                if method == FULL
+                else command(dataset.uri, method, budget, number(method, budget, dataset.n_users), row["unit"]),
+            )
+        )
+    return options
+
+
+def _everything(like: dict[str, Any]) -> dict[str, Any]:
+    """The row of all data."""
+    ones = dict.fromkeys(("budget", "kept", "kept_low", "kept_high", "fit_share", "share", "bytes_share"), 1.0)
+    none = dict.fromkeys(("tau", "tau_low", "tau_high", "seeds", "fit_cpu_s", "fit_full_cpu_s"), None)
+    text = {"method": FULL, "unit": TRAIN_ROWS, "common": True, "why": "it is everything"}
+    return {**like, **none, **ones, **text, "make_cpu_s": 0.0}
+
+
+def _deviation(row: dict[str, Any]) -> float:
+    """Standard deviation of what a new small dataset keeps."""
+    if row["kept_low"] is None or row["kept_high"] is None:
+        return NEW_SAMPLE
+    known = (row["kept_high"] - row["kept_low"]) / (2 * Z)
+    return math.hypot(known, NEW_SAMPLE) if row["seeds"] == 1 else known

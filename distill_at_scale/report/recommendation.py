@@ -21,6 +21,7 @@ def show_recommendation(result: Recommendation) -> None:
     columns = [
         "method",
         "at",
+        "P",
         "kept (90 %, users only)" if users_only else "kept (90 %)",
         "τ (90 %)",
         "CPU-s",
@@ -28,14 +29,16 @@ def show_recommendation(result: Recommendation) -> None:
         "bytes",
     ]
     known = "measured by the sweep" if result.source == "sweep" else "predicted by Data-Genie"
+    known += " and sharpened by the forecast" if result.forecast else ""
     asked = f"{100 * result.keep:.4g} % of {result.metric}"
     rows = f"{result.data['train_rows']:,} train rows of {result.data['uri']}"
     show(f"{rows}; to keep: {asked}. All values are {known}.")
     show(f"kept: {compared_on(result.models, result.trained)}")
     show(grid(columns, map(_row, result.options)))
     show(
-        "✓: keeps at least that share; ✓✓: and so does the whole interval for a new sample; CPU-s: CPU-seconds of "
-        "making it; train: cost of training on it, bytes: its size, both as shares of those of all train rows.",
+        "P: probability that it keeps at least that share; ✓: 0.9 or more; ✓✓: the whole interval for a new sample "
+        "lies above; CPU-s: CPU-seconds of making it; train: cost of training on it, bytes: its size, both as shares "
+        "of those of all train rows. full: all data.",
         "",
     )
     first = result.options[0]
@@ -61,6 +64,7 @@ def _row(option: Option) -> list[str]:
     return [
         f"{'✓✓' if option.safe else '✓ ' if option.meets else '  '} {option.method}",
         f"{option.budget:g}",
+        f"{option.probability:.2f}",
         f"{100 * option.kept:.1f} %{_range(option.kept_low, option.kept_high, 100, 0)}",
         "–" if option.tau is None else f"{option.tau:.2f}{_range(option.tau_low, option.tau_high, 1, 2)}",
         "–" if option.make_cpu_s is None else f"{option.make_cpu_s:.1f}",

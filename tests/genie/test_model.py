@@ -53,10 +53,15 @@ def test_ranking_is_learned_from_its_mean_over_resamples() -> None:
 
 def test_budgets_lie_between_those_tried(genie: DataGenie) -> None:
     found = genie.predict(make_features(1, 5)["f00"], budgets=(0.001, 0.02, 0.1, 0.5, 0.9, 0.1 * 5**0.5))
-    assert sorted(set(found["budget"])) == pytest.approx([0.02, 0.1, 0.1 * 5**0.5, 0.5])
+    assert sorted(set(found["budget"])) == pytest.approx([0.02, 0.1, 0.1 * 5**0.5, 0.5, 0.9])
     one = found.filter(pl.col("method") == "dull").sort("budget")
     # In between by the logarithm of the budget.
     assert one["kept"][2] == pytest.approx((one["kept"][1] + one["kept"][3]) / 2)
+    # Everything is kept of all data, and nothing is uncertain there.
+    way = np.log(0.9 / 0.5) / np.log(2)
+    assert one["kept"][4] == pytest.approx(one["kept"][3] + way * (1 - one["kept"][3]))
+    half = one["kept_high"] - one["kept"]
+    assert half[4] == pytest.approx((1 - way) * half[3])
 
 
 def test_costs_are_those_of_the_cells(genie: DataGenie) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from distill_at_scale.learning_curves.ensemble import combine
-from distill_at_scale.learning_curves.forms import FORMS, Form, fit
+from distill_at_scale.learning_curves.forms import FORMS, SLOWING, Form, fit
 
 SHARES = np.array([0.00625, 0.0125, 0.025, 0.05, 0.1])
 ALL = np.array([1.0])
@@ -23,6 +23,7 @@ CURVES = {
     "exponential": (0.2, 0.15, (20.0,)),
     "MMF": (0.0, 0.35, (0.05, 0.7)),
     "Janoschek": (0.0, 0.3, (0.08, 0.6)),
+    **{name: (np.log(0.35) + 0.4, 0.4, (theta,)) for name, theta in SLOWING.items()},
 }
 
 

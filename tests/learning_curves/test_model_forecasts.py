@@ -9,7 +9,7 @@ import pytest
 
 from distill_at_scale.learning_curves.calibration import Calibration, packaged, uncalibrated
 from distill_at_scale.learning_curves.cost import cost_law
-from distill_at_scale.learning_curves.forecast import Forecast
+from distill_at_scale.learning_curves.forecast import Forecast, forecasts
 from distill_at_scale.learning_curves.forms import FORMS
 from distill_at_scale.learning_curves.measured import Measured
 from distill_at_scale.learning_curves.order import expected_tau
@@ -136,3 +136,34 @@ def test_the_packaged_calibration_is_whole() -> None:
     assert set(calibration.prior) <= set(FORMS)
     assert calibration.factor(0.1) >= 1.0
     assert calibration.factor(0.01) >= calibration.factor(0.5)
+
+
+def slowing(limit: float, rise: float, model: str, noise: np.ndarray, personal: bool = True) -> Measured:
+    """ln q = ln limit + rise (1 − p^−0.3), the curve of a slowing power law, with a relative error of each rung."""
+    quality = limit * np.exp(rise * (1.0 - SHARES**-0.3)) * np.exp(noise)
+    return Measured(model, SHARES, quality[None], None, np.ones((1, len(SHARES))), personal)
+
+
+def test_personalised_models_have_one_slope_and_the_others_their_own() -> None:
+    calibration = uncalibrated({"slowing power law, 0.3": 1.0})
+    rng = np.random.default_rng(5)
+    together, alone = [], []
+    for _ in range(50):
+        noise = 0.05 * rng.standard_normal((4, len(SHARES))) * np.array([1, 1, 1, 0])[:, None]
+        noise[:, -1] = 0.0
+        models = [slowing(0.2 + 0.05 * k, 0.5, f"m{k}", noise[k]) for k in range(3)]
+        models.append(slowing(0.1, 0.1, "popularity", noise[3], personal=False))
+        found = forecasts(models, calibration)
+        together += [one.at_all[0] / (0.2 + 0.05 * k) - 1 for k, one in enumerate(found[:3])]
+        alone += [Forecast(one, calibration).at_all[0] / (0.2 + 0.05 * k) - 1 for k, one in enumerate(models[:3])]
+        # Neither the slope of others, nor their noise.
+        assert found[3].at_all[0] == pytest.approx(0.1, rel=1e-6)
+    assert np.std(together) < 0.75 * np.std(alone)
+    assert abs(np.mean(together)) < 0.02
+
+
+def test_a_common_slope_goes_through_each_models_last_rung() -> None:
+    calibration = uncalibrated({"slowing power law, 0.3": 1.0})
+    noise = np.array([0.0, 0.1, -0.1, 0.05, 0.02])
+    for one in forecasts([slowing(0.3, 0.4, "a", noise), slowing(0.2, 0.6, "b", -noise)], calibration):
+        assert one.band(SHARES[-1:]).quality[0] == pytest.approx(one.measured.quality[0, -1])

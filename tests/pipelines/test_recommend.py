@@ -14,6 +14,7 @@ import pytest
 
 import distill_at_scale as das
 from distill_at_scale import cli
+from distill_at_scale.data import recorded
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie.features import dataset_features
@@ -118,19 +119,22 @@ def test_a_sweep_says_what_was_measured(sweeps: list[tuple[Dataset, str]]) -> No
     dataset, sweep = sweeps[0]
     found = recommend(data=dataset.uri, sweep=sweep, keep=0.95)
     assert (found.source, found.met, found.notes) == ("sweep", True, [])
-    assert [option.method for option in found.options] == ["sketch", "temporal", "random", "head_users"]
-    assert [option.budget for option in found.options] == [0.1, 0.1, 0.5, 0.5]
+    assert [option.method for option in found.options] == ["sketch", "temporal", "full", "random", "head_users"]
+    # 0.96 of a single sample is no 0.95 to be sure of.
+    assert [option.budget for option in found.options] == [0.1, 0.5, 1.0, 0.5, 0.5]
     # All are compared on the models that learn from all.
     assert found.models == ["ease", "svd_ae"]
     assert found.trained == sorted(MODELS)
     assert all(option.models == found.models and option.common for option in found.options)
-    assert [option.meets for option in found.options] == [True, True, True, False]
+    assert [option.meets for option in found.options] == [True, True, True, False, False]
+    assert found.options[1].probability > 0.9 > found.options[3].probability > found.options[4].probability
     best = found.options[1]
-    assert best.kept == pytest.approx(0.96, abs=0.02)
+    assert best.kept == pytest.approx(1.02, abs=0.02)
     assert best.tau == 1.0
-    assert best.fit_share == pytest.approx(0.1)
-    assert best.command == f"das sample --data {dataset.uri} --sampler temporal --budget 0.1 --output samples"
-    assert "popularity keeps 9" in best.why
+    assert best.fit_share == pytest.approx(0.5)
+    assert best.command == f"das sample --data {dataset.uri} --sampler temporal --budget 0.5 --output samples"
+    assert recommend(data=dataset.uri, sweep=sweep, keep=0.85).options[1].budget == 0.1
+    assert "popularity keeps 10" in best.why
     by_name = {option.method: option for option in found.options}
     assert by_name["sketch"].command == f"das distill --data {dataset.uri} --method sketch --users 6 --output distilled"
     # A ranking of two models is not to be compared with one of three.
@@ -143,8 +147,11 @@ def test_what_nothing_meets_is_said_with_the_nearest(sweeps: list[tuple[Dataset,
     poor = write_sweep(Path(sweep).with_name("poor"), dataset, worse)
     found = recommend(data=dataset.uri, sweep=poor, keep=0.95)
     assert not found.met
-    assert found.options[0].method == "temporal"
-    assert "no method is known to keep 95 % of ndcg@10; nearest comes temporal with 8" in found.notes[0]
+    assert [option.method for option in found.options[:2]] == ["full", "temporal"]
+    assert (found.options[0].kept, found.options[0].probability) == (1.0, 1.0)
+    assert found.options[0].command.startswith("das fit --data ")
+    assert "no method keeps 95 % of ndcg@10 with a probability of 0.9: keep all data" in found.notes[0]
+    assert "Nearest comes temporal at a budget of 0.5, which keeps 8" in found.notes[0]
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -312,10 +319,66 @@ def test_the_data_genie_of_the_package_answers(tmp_path: Path) -> None:
     assert found.source == "genie"
     assert len(found.options) == len({option.method for option in found.options}) >= 12
     for option in found.options:
-        assert 0.02 <= option.budget <= 0.6
+        assert 0.02 <= option.budget <= 1.0
         assert option.kept_low is not None
         assert option.kept_high is not None
         assert option.kept_low <= option.kept <= option.kept_high
-        assert option.method in SAMPLERS
-    kept = [option.kept for option in found.options if not option.meets]
-    assert kept == sorted(kept, reverse=True)
+        assert option.method in SAMPLERS or (option.method, option.budget) == (FULL, 1.0)
+        assert option.meets == (option.probability >= 0.9)
+    unsure = [option.probability for option in found.options if not option.meets]
+    assert unsure == sorted(unsure, reverse=True)
+    assert found.options[0].meets
+
+
+def forecast_of(dataset: Dataset, folder: Path, rise: float, relative: float = 0.02) -> str:
+    """A forecast in which every model has 1 + rise · ln p of its quality on all rows."""
+    shares = np.geomspace(0.0125, 1.0, 33)
+
+    def points(at: np.ndarray) -> list[dict[str, float]]:
+        quality = 0.3 * (1 + rise * np.log(at))
+        return [{"share": s, "quality": q, "low": q, "high": q} for s, q in zip(at.tolist(), quality.tolist())]
+
+    costs = {"fit_cpu_s": 1.0, "fit_cpu_s_low": 1.0, "fit_cpu_s_high": 1.0, "spent_cpu_s": 0.1}
+    model = {"quality": 0.3, "low": 0.3 * np.exp(-relative), "high": 0.3 * np.exp(relative), "needed": [], "forms": {}}
+    curve = {"doubt": "", "rungs": points(0.1 / 2.0 ** np.arange(3, -1, -1)), "curve": points(shares)}
+    manifest = dataset.manifest
+    data = {"uri": "data", "fingerprint": manifest.fingerprint, "train_rows": manifest.splits["train"]}
+    result = {"ok": True, "uri": str(folder), "data": data, "metric": "ndcg@10", "rungs": [0.0125, 0.025, 0.05, 0.1]}
+    result |= {"seeds": 1, "models": [{"model": name, **model, **costs, **curve} for name in MODELS]}
+    result |= dict.fromkeys(("tau", "tau_low", "tau_high"))
+    result |= {"spent_cpu_s": 0.3, "full_cpu_s": 3.0, "left_out": [], "notes": [], "wall_s": 1.0}
+    folder.mkdir()
+    recorded.write_json(str(folder / "forecast.json"), {"data": data, "result": result})
+    return str(folder)
+
+
+def test_a_forecast_sharpens_what_random_users_keep(
+    tmp_path: Path, sweeps: list[tuple[Dataset, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    dataset = make_dataset(tmp_path / "data", 2, users=400)
+
+    def random_users(**given: Any) -> Any:
+        found = recommend(data=dataset.uri, keep=0.9, **given)
+        return found, next(option for option in found.options if option.method == "random_users")
+
+    plain, before = random_users()
+    flat, easy = random_users(forecast=forecast_of(dataset, tmp_path / "flat", 0.02))
+    _, hard = random_users(forecast=forecast_of(dataset, tmp_path / "steep", 0.3))
+    assert (plain.forecast, flat.forecast) == (False, True)
+    # 0.9 is what a fifth keeps, or more than the half.
+    assert easy.budget < min(before.budget, 0.3)
+    assert hard.budget > 0.7
+    assert flat.options[0].method == "random_users"
+    assert "No method is worth it here: take random users." in flat.notes
+    show_recommendation(flat)
+    assert "sharpened by the forecast" in capsys.readouterr().out
+    # A sweep's own measurements stay.
+    of, sweep = sweeps[0]
+    forecast = forecast_of(of, tmp_path / "of", 0.02)
+    both = recommend(data=of.uri, sweep=sweep, forecast=forecast, keep=0.9)
+    assert both.options[0] == recommend(data=of.uri, sweep=sweep, keep=0.9).options[0]
+
+    with pytest.raises(DasError, match=r"is a forecast of another dataset .*forecast this one"):
+        recommend(data=dataset.uri, forecast=forecast)
+    with pytest.raises(DasError, match="is not a forecast"):
+        recommend(data=dataset.uri, forecast=str(tmp_path))
