@@ -224,7 +224,8 @@ def front(points: Sequence[tuple[float | None, float]]) -> list[int]:
 
 
 def best_cell(cells: Sequence[Cell], keep: float) -> Cell | None:
-    """Returns the recommended cell, the first one of `das recommend`; None without cells."""
+    """Returns the smallest cell that keeps enough by its mean; `das recommend` asks for a probability. None without
+    cells."""
     return min(cells, key=lambda cell: advice_order(cell.common, cell.kept, cell.budget, keep), default=None)
 
 

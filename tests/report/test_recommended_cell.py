@@ -12,7 +12,7 @@ import report_kit as kit
 
 from distill_at_scale import report
 from distill_at_scale.data import storage
-from distill_at_scale.genie.trials import as_trials, cells
+from distill_at_scale.genie.trials import FULL, as_trials, cells
 from distill_at_scale.pipelines import recommend as pipelines_recommend
 from distill_at_scale.pipelines.report import Cell, best_cell, front, gather
 from distill_at_scale.report.html import headline
@@ -69,8 +69,9 @@ def test_of_two_that_keep_enough_the_smaller_one_is_taken() -> None:
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.7, 0.9, 0.96, 0.999])
-def test_the_page_and_the_command_recommend_the_same(tmp_path: Path, keep: float) -> None:
-    """Of methods that keep what is drawn for them, one of which not all models learn from; seed 5."""
+def test_the_command_is_surer_than_the_page(tmp_path: Path, keep: float) -> None:
+    """Of methods that keep what is drawn for them, one of which not all models learn from; seed 5. The page names the
+    smallest by its mean, the command the smallest that is sure."""
     user = [(u, (u + k) % 5, 1.0, k, (0, 0, 1, 2)[k]) for u in range(4) for k in range(4)]
     dataset = write_dataset(tmp_path / "data", [user], [4], 5)
     known = {"uri": dataset.uri, "fingerprint": dataset.manifest.fingerprint}
@@ -87,8 +88,13 @@ def test_the_page_and_the_command_recommend_the_same(tmp_path: Path, keep: float
     shown = report.write_report(sweep=sweep, output=str(tmp_path / "report.html"), keep=keep)
     told = pipelines_recommend.recommend(data=dataset.uri, sweep=sweep, keep=keep)
     assert shown.recommended is not None
-    assert (shown.recommended.method, shown.recommended.budget) == (told.options[0].method, told.options[0].budget)
-    assert (shown.recommended.kept >= keep) == told.met
+    first = told.options[0]
+    assert first.probability >= 0.9
+    assert first.kept >= keep
+    assert told.met == (first.method != FULL)
+    if told.met:
+        assert shown.recommended.kept >= keep
+        assert shown.recommended.budget <= first.budget
 
 
 def _cell(budget: float, kept: float, n_models: int = 2, **costs: float) -> Cell:
