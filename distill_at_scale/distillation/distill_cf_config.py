@@ -26,10 +26,11 @@ class DistillCFConfig(ModelConfig):
     softmax (their mean for large τ)."""
     rank: int | None = Field(default=None, ge=1)
     """Rank r: rows are learned and stored as a product of two factors, users × r and r × items, for catalogues whose
-    rows do not fit into memory; None: rows of all items."""
+    rows do not fit into memory; None: rows of all items. (On ml-1m 500 rows of rank 128 and 64 give ndcg@10 34.51 and
+    33.64, rows of all items 34.57.)"""
     vectors: Literal["learned", "fixed"] | None = None
     """Items' factor of rows with a rank: learned, or fixed to the singular vectors of the log, so that no step touches
-    all items; None: learned while items × rank is at most 1,000,000."""
+    all items; None: learned while items × rank is at most 1,000,000. (On ml-1m, rank 128: ndcg@10 34.51 and 33.42.)"""
     init: Literal["random", "kmeans", "sketch"] | None = None
     """Initialisation: random users, centroids of k-means, or the closed-form sketch; None: the sketch for free rows,
     else random users. (From the sketch 100 free rows reach ndcg@10 34.3 on ml-1m in 270 steps, from random users 34.2

@@ -19,7 +19,8 @@ from distill_at_scale.models.popularity import Popularity as _Popularity
 class Popularity(_Popularity):
     """score(u, i) = number of train rows of i.
 
-    Practical limits: any number of users; memory is one number per item.
+    Practical limits: any number of users; memory is one number per item. Of a Dataset only the list of items is read,
+    which holds the counts.
 
     Args:
     """
