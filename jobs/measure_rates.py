@@ -44,7 +44,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for logs, datasets and what was measured")
     parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--only", default="prepare,sample,fit,evaluate,distill")
+    parser.add_argument("--only", default="prepare,sample,expand,fit,evaluate,distill")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "distill_at_scale/pipelines/runtime/rates.json")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -89,6 +89,7 @@ def runs(work: Path, n_rows: int) -> list[tuple[str, Callable[[], dict[str, Any]
         ("prepare/larger", lambda: prepared(work, larger, 3 * n_rows // 10)),
     ]
     found += [(f"sample/{name}", partial(sampled, work, big, name)) for name in SAMPLERS]
+    found += [("expand/small", lambda: expanded(work, small))]
     found += [("fit/infinite_ae", lambda: speed(small))]
     for more, data, times in (("", small, 1), ("/larger", larger, 3)):
         for name in MODELS:
@@ -170,6 +171,14 @@ def sampled(work: Path, data: Path, sampler: str) -> dict[str, Any]:
         data=str(data), sampler=sampler, budget=["0.1"], output=str(work / "samples"), overwrite=True, **epochs
     )
     return {**about(data), "stages": stages(Path(made.samples[0].uri))}
+
+
+def expanded(work: Path, data: Path) -> dict[str, Any]:
+    from distill_at_scale.pipelines.expand import expand
+
+    output = work / "expanded"
+    made = expand(data=str(data), by="4x2", output=str(output), overwrite=True)
+    return {"rows": made.rows, "bytes": made.bytes, "stages": stages(output)}
 
 
 def fitted(work: Path, data: Path, model: str) -> dict[str, Any]:

@@ -52,7 +52,7 @@ _PART_ROWS = 2_000_000
 # A prepared dataset numbers items in 32 bits, and users in 64.
 _MOST_ITEMS, _MOST_USERS = (1 << 31) - 1, (1 << 63) - 1
 # Bytes of a row in a Parquet file, to compare with the space on a disk: measured 5.5 with ratings and times.
-_ROW_BYTES = 6
+ROW_BYTES = 6
 
 
 class Expansion(BaseModel):
@@ -123,11 +123,11 @@ def expand(config: ExpandConfig) -> Expansion:
     output.check(config.overwrite)
     dataset = Dataset.open(config.data)
     output_folder.check_outside(output.uri, dataset.uri, "the dataset to expand")
-    _check_blocks(config, dataset)
+    check_blocks(config, dataset)
     record = run_record.RunRecord("expand", config.model_dump(mode="json", exclude={"address", "overwrite"}))
     uri, n_users, seed = dataset.uri, dataset.n_users, config.seed
     with session.ensure(config.address):
-        rates: np.ndarray = compute(_rates, uri, config.blocks, seed)
+        rates: np.ndarray = compute(rates_of, uri, config.blocks, seed)
         expected = int(rates.sum() * dataset.n_rows)
         log.info("expanding %s rows to about %s", f"{dataset.n_rows:,}", f"{expected:,}")
         _check_room(output.uri, expected)
@@ -142,7 +142,7 @@ def expand(config: ExpandConfig) -> Expansion:
 
             return output.once(part.number, _Expanded, build)
 
-        parts = run_stage(record, "expand", work, list(_parts(dataset, rates)), [ray.put(rates)], light=True)
+        parts = run_stage(record, "expand", work, list(parts_of(dataset, rates)), [ray.put(rates)], light=True)
     about: dict[str, Any] = {
         "by": config.by,
         "rows": sum(part.rows for part in parts),
@@ -169,7 +169,7 @@ def expand(config: ExpandConfig) -> Expansion:
     )
 
 
-def _check_blocks(config: ExpandConfig, dataset: Dataset) -> None:
+def check_blocks(config: ExpandConfig, dataset: Dataset) -> None:
     """Refuses blocks that the dataset is too small for, and ids that overflow.
 
     Raises:
@@ -195,7 +195,7 @@ def _check_room(uri: str, rows: int) -> None:
     there = Path(uri)
     while not there.exists():
         there = there.parent
-    free, wanted = shutil.disk_usage(there).free, rows * _ROW_BYTES
+    free, wanted = shutil.disk_usage(there).free, rows * ROW_BYTES
     if wanted > free:
         raise StorageError(
             f"{uri}: about {wanted / 2**30:,.1f} GiB are needed for {rows:,} rows, and the disk has "
@@ -203,7 +203,7 @@ def _check_room(uri: str, rows: int) -> None:
         )
 
 
-def _rates(uri: str, by: tuple[int, int], seed: int) -> np.ndarray:
+def rates_of(uri: str, by: tuple[int, int], seed: int) -> np.ndarray:
     """Keep rates, float64 [a, b], from as many shards as a sample needs; users are dealt to shards at random."""
     dataset = Dataset.open(uri)
     rows = 0
@@ -216,7 +216,7 @@ def _rates(uri: str, by: tuple[int, int], seed: int) -> np.ndarray:
     return keep_rates(sp.csr_array(sp.vstack(samples)), by, seed)
 
 
-def _parts(dataset: Dataset, rates: np.ndarray) -> Iterator[_Part]:
+def parts_of(dataset: Dataset, rates: np.ndarray) -> Iterator[_Part]:
     """Ranges of users that are expected to have about two million rows each."""
     number = 0
     for block, times in enumerate(rates.sum(axis=1).tolist()):

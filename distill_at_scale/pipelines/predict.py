@@ -79,7 +79,7 @@ class Predictions(BaseModel):
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """A block of users of a shard, or of items if ``shard`` is None: positions start … stop - 1."""
 
     part: int
@@ -108,7 +108,7 @@ class _Asked:
     ids: pl.Series | None = None
     seed: int = 0
 
-    def positions(self, dataset: Dataset, block: _Block) -> np.ndarray:
+    def positions(self, dataset: Dataset, block: Block) -> np.ndarray:
         """Returns the requested users of the block as positions in the shard, int64, ascending."""
         assert block.shard is not None
         found = np.arange(block.start, block.stop)
@@ -138,6 +138,22 @@ def predict(config: PredictConfig, model: Recommender | None = None) -> Predicti
     return _Predict(config, model).run()
 
 
+def blocks_of(dataset: Dataset, lists: bool, similar_items: bool) -> Iterator[Block]:
+    """Yields the blocks of users, if there are lists to make, and of items, if similar ones are asked for."""
+    n_items, part = dataset.n_items, 0
+    step = default_batch_users(n_items)
+    size = step * max(_BATCHES, -(-_LEAST_USERS // step))
+    sizes: list[tuple[int | None, int]] = []
+    if lists:
+        sizes += [(shard, record.n_users) for shard, record in enumerate(dataset.shards)]
+    if similar_items:
+        sizes.append((None, n_items))
+    for shard, n in sizes:
+        for start in range(0, n, size):
+            yield Block(part, shard, start, min(start + size, n))
+            part += 1
+
+
 class _Predict:
     """One run of predict: the state that all stages share."""
 
@@ -164,7 +180,7 @@ class _Predict:
             uri, output, k, history = dataset.uri, self.output, config.k, config.history
             include_seen = config.include_seen
 
-            def work(block: _Block, model: Recommender, item_ids: pl.Series, asked: _Asked) -> _PartLists:
+            def work(block: Block, model: Recommender, item_ids: pl.Series, asked: _Asked) -> _PartLists:
                 resources.use_threads(1)
 
                 def build() -> _PartLists:
@@ -224,19 +240,8 @@ class _Predict:
 
     # -- what -----------------------------------------------------------------------------------------------
 
-    def _blocks(self) -> Iterator[_Block]:
-        n_items, part = self.dataset.n_items, 0
-        step = default_batch_users(n_items)
-        size = step * max(_BATCHES, -(-_LEAST_USERS // step))
-        sizes: list[tuple[int | None, int]] = []
-        if self.wanted != 0:
-            sizes += [(shard, record.n_users) for shard, record in enumerate(self.dataset.shards)]
-        if self.config.similar_items:
-            sizes.append((None, n_items))
-        for shard, n in sizes:
-            for start in range(0, n, size):
-                yield _Block(part, shard, start, min(start + size, n))
-                part += 1
+    def _blocks(self) -> Iterator[Block]:
+        return blocks_of(self.dataset, self.wanted != 0, self.config.similar_items)
 
     def _plan(self) -> dict[str, Any]:
         """Returns everything on which the content of the files depends."""
@@ -287,7 +292,7 @@ class _Predict:
         )
 
 
-def _written(output: PartsOutput, kind: str, block: _Block, frame: pl.DataFrame, n: int) -> _PartLists:
+def _written(output: PartsOutput, kind: str, block: Block, frame: pl.DataFrame, n: int) -> _PartLists:
     path = f"{kind}/part-{block.part:05d}.parquet"
     file = output.write(path, parquet_bytes(frame))
     return _PartLists(kind, file, frame.height, n)

@@ -12,16 +12,27 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from distill_at_scale.config import DistillConfig, EvaluateConfig, FitConfig, PrepareConfig, SampleConfig, SweepConfig
+from distill_at_scale.config import (
+    DistillConfig,
+    EvaluateConfig,
+    ExpandConfig,
+    FitConfig,
+    PredictConfig,
+    PrepareConfig,
+    SampleConfig,
+    SweepConfig,
+)
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import SettingError, StorageError
 from distill_at_scale.models import create_model, find_model
 from distill_at_scale.pipelines import prepare as prepare_module
 from distill_at_scale.pipelines.distill import distiller_of
 from distill_at_scale.pipelines.evaluate import groups_of
+from distill_at_scale.pipelines.expand import parts_of, rates_of
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.plan import plan_of, step
 from distill_at_scale.pipelines.planning.verbs import make_plan
+from distill_at_scale.pipelines.predict import blocks_of
 from distill_at_scale.pipelines.preparing.disk import require_space
 from distill_at_scale.pipelines.runtime.rates import Rates, rates
 
@@ -88,6 +99,16 @@ def test_plans_use_the_verbs_own_numbers(dataset: Dataset, tmp_path: Path) -> No
     create_model("popularity").fit(dataset).save(str(tmp_path / "model"))
     of = EvaluateConfig.model_validate({"data": dataset.uri, "model": str(tmp_path / "model")})
     assert make_plan("evaluate", of, "1x4x64").steps[0].tasks == len(groups_of(dataset, 4))
+
+    predict = PredictConfig.model_validate(
+        {"data": dataset.uri, "model": str(tmp_path / "model"), "output": out, "k": 3, "similar_items": True}
+    )
+    blocks = list(blocks_of(dataset, True, True))
+    assert make_plan("predict", predict, "1x4x64").steps[0].tasks == len(blocks) == 3
+    expand = ExpandConfig.model_validate({"data": dataset.uri, "by": "2x3", "output": out})
+    grown = make_plan("expand", expand, "1x4x64")
+    keep = rates_of(dataset.uri, (2, 3), 0)
+    assert (grown.rows, grown.steps[-1].tasks) == (int(keep.sum() * dataset.n_rows), len(list(parts_of(dataset, keep))))
 
     sample = SampleConfig.model_validate({"data": dataset.uri, "sampler": "random", "budget": ["0.5"], "output": out})
     assert make_plan("sample", sample, "1x4x64").steps[0].name == "score"

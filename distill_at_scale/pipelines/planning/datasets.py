@@ -1,13 +1,14 @@
-"""Plans of the verbs that make datasets: prepare and sample."""
+"""Plans of the verbs that make datasets and logs: prepare, sample and expand."""
 
 from __future__ import annotations
 
 import math
 
-from distill_at_scale.config import PrepareConfig, SampleConfig
+from distill_at_scale.config import ExpandConfig, PrepareConfig, SampleConfig
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.readers import plan_log
 from distill_at_scale.errors import DasError
+from distill_at_scale.pipelines.expand import ROW_BYTES, check_blocks, parts_of, rates_of
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.plan import Plan, Step, plan_of, step
 from distill_at_scale.pipelines.preparing.disk import disk_needed
@@ -74,6 +75,22 @@ def sample_steps(
             _stage(one.name, cluster, measured, dataset.n_rows, tasks, one, epochs if proxy else 1, dataset=dataset)
         )
     return steps, notes
+
+
+def plan_expand(config: ExpandConfig, cluster: Cluster, measured: Rates) -> Plan:
+    """The plan of `expand`; reads as many shards as its keep rates need."""
+    dataset = Dataset.open(config.data)
+    check_blocks(config, dataset)
+    keep = rates_of(dataset.uri, config.blocks, config.seed)
+    rows, parts = int(keep.sum() * dataset.n_rows), list(parts_of(dataset, keep))
+    known = measured.stages("expand/small")
+    if known is None:
+        task_bytes = measured.process_bytes + 64.0 * rows / len(parts)
+        steps = [step("expand", cluster, len(parts), task_bytes, None)]
+    else:
+        steps = [_stage(one.name, cluster, measured, rows, len(parts), one) for one in known]
+    what = f"{dataset.n_rows:,} rows expanded by {config.by} to about {rows:,}"
+    return plan_of("expand", what, cluster, rows, steps, result_bytes=float(ROW_BYTES) * rows, start_s=measured.start_s)
 
 
 def _stage(

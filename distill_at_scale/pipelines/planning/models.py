@@ -1,10 +1,10 @@
-"""Plans of the verbs that fit and use models: fit, distill and evaluate."""
+"""Plans of the verbs that fit and use models: fit, distill, evaluate and predict."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from distill_at_scale.config import DistillConfig, EvaluateConfig, FitConfig
+from distill_at_scale.config import DistillConfig, EvaluateConfig, FitConfig, PredictConfig
 from distill_at_scale.config.values import worker_range
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
@@ -19,8 +19,12 @@ from distill_at_scale.pipelines.distill import distiller_of
 from distill_at_scale.pipelines.evaluate import groups_of
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.plan import Plan, Step, plan_of, step
+from distill_at_scale.pipelines.predict import blocks_of
 from distill_at_scale.pipelines.runtime.rates import Rates
 from distill_at_scale.pipelines.runtime.resources import SHARE_OF_MEMORY
+
+# Bytes of a row of a list in compressed Parquet: an item, its rank and a score of 32 bits that hardly compresses.
+_LIST_ROW_BYTES = 8
 
 
 def plan_fit(config: FitConfig, cluster: Cluster, measured: Rates) -> Plan:
@@ -170,3 +174,29 @@ def evaluate_step(
     batch = 24.0 * dataset.n_items * default_batch_users(dataset.n_items)
     task_bytes = measured.process_bytes + weights + 24.0 * largest + batch
     return step("evaluate", cluster, groups, task_bytes, cpu_s)
+
+
+def plan_predict(config: PredictConfig, cluster: Cluster, measured: Rates) -> Plan:
+    """The plan of `predict`."""
+    dataset = Dataset.open(config.data)
+    described = read_description(storage.normalise(config.model))
+    weights = float(described["weights"]["bytes"])
+    asked = config.users.strip()
+    users = min(int(asked), dataset.n_users) if asked.isdecimal() else dataset.n_users
+    tasks = len(list(blocks_of(dataset, users > 0, config.similar_items)))
+    lists = users + (dataset.n_items if config.similar_items else 0)
+    found = evaluate_step(described["model"], dataset, cluster, measured, lists, weights, tasks)
+    notes = (
+        [] if asked.isdecimal() or asked.casefold() == "all" else ["The users of the file are counted as all users."]
+    )
+    return plan_of(
+        "predict",
+        f"lists of {config.k:,} items for {users:,} users of {dataset.n_items:,} items",
+        cluster,
+        dataset.n_rows,
+        [found.model_copy(update={"name": "predict"})],
+        result_bytes=_LIST_ROW_BYTES * lists * min(config.k, dataset.n_items),
+        object_store_bytes=weights + 8 * dataset.n_items,
+        start_s=measured.start_s,
+        notes=notes,
+    )

@@ -9,8 +9,8 @@ from pydantic import BaseModel
 
 from distill_at_scale.errors import SettingError
 from distill_at_scale.pipelines.planning.cluster import Cluster
-from distill_at_scale.pipelines.planning.datasets import plan_prepare, plan_sample
-from distill_at_scale.pipelines.planning.models import plan_distill, plan_evaluate, plan_fit
+from distill_at_scale.pipelines.planning.datasets import plan_expand, plan_prepare, plan_sample
+from distill_at_scale.pipelines.planning.models import plan_distill, plan_evaluate, plan_fit, plan_predict
 from distill_at_scale.pipelines.planning.plan import Plan
 from distill_at_scale.pipelines.planning.sweeps import plan_sweep
 from distill_at_scale.pipelines.runtime.rates import Rates, rates
@@ -21,6 +21,8 @@ PLANS: dict[str, Callable[[Any, Cluster, Rates], Plan]] = {
     "fit": plan_fit,
     "distill": plan_distill,
     "evaluate": plan_evaluate,
+    "predict": plan_predict,
+    "expand": plan_expand,
     "sweep": plan_sweep,
 }
 """Verb -> function that plans it."""
