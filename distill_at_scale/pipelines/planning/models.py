@@ -68,14 +68,18 @@ def fit_step(
             if settings.solver == "auto"
             else plan_solver(settings.solver, size, measured.speed)
         )
-        bytes_ = measured.process_bytes + chosen.bytes
+        bytes_ = measured.base_bytes("", lambda run: 0) + chosen.bytes
         return step(f"{name} by {chosen.solver}", cluster, workers, bytes_, chosen.seconds * workers, 1)
+    base = measured.base_bytes(
+        f"fit/{config.model}",
+        lambda run: kind.memory_needed(run["users"], run["items"], run["rows"], kind.parse_config(run["settings"])),
+    )
     needed = kind.memory_needed(users, items, round(share * kind.rows_held(dataset, workers)), settings)
     return step(
         name,
         cluster,
         workers,
-        measured.process_bytes + needed,
+        base + needed,
         _fit_cpu_s(config, settings, train_rows, items, measured),
         cpus,
     )
@@ -140,7 +144,7 @@ def distill_step(config: DistillConfig, dataset: Dataset, cluster: Cluster, meas
         lambda run: float(run["number"]) * run["items"] * run["settings"].get("steps", 1),
         float(number) * width * steps,
     )
-    bytes_ = measured.process_bytes + distiller.memory(dataset, workers)
+    bytes_ = measured.base_bytes("", lambda run: 0) + distiller.memory(dataset, workers)
     cpus = cluster.capacity.largest() if workers == 1 else 1
     return step(f"distill by {config.method}", cluster, workers, bytes_, cpu_s, cpus)
 
@@ -172,7 +176,7 @@ def evaluate_step(
     groups = tasks or len(groups_of(dataset, cluster.capacity.cpus))
     largest = max(shard.rows for shard in dataset.shards)
     batch = 24.0 * dataset.n_items * default_batch_users(dataset.n_items)
-    task_bytes = measured.process_bytes + weights + 24.0 * largest + batch
+    task_bytes = measured.base_bytes("", lambda run: 0) + weights + 24.0 * largest + batch
     return step("evaluate", cluster, groups, task_bytes, cpu_s)
 
 

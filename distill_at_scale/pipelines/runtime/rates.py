@@ -45,6 +45,21 @@ class Rates:
         peaks = [one["peak_mib"] for one in self._content["prepare/big"]["stages"] if one["peak_mib"]]
         return float(min(peaks)) * 2**20
 
+    def base_bytes(self, key: str, counted: Callable[[dict[str, Any]], float]) -> float:
+        """Returns the bytes of a process beyond those that are counted, from the peak of a run; without one, those of a
+        process that has loaded torch.
+
+        Args:
+            key: Key of the run.
+            counted: The counted bytes of a run, from its record.
+        """
+        run = self._content.get(key)
+        if run is None or "stages" not in run:
+            run = self._content["evaluate/mf"]
+            return float(max(one["peak_mib"] for one in run["stages"])) * 2**20
+        peak = max(one["peak_mib"] for one in run["stages"]) * 2**20
+        return max(peak - counted(run), self.process_bytes)
+
     @property
     def speed(self) -> Speed:
         """Throughput of kernels."""
@@ -70,7 +85,9 @@ class Rates:
         for one in run["stages"]:
             above = max(one["peak_mib"] * 2**20 - self.process_bytes, 0.0)
             rows = run["rows"]
-            found.append(StageRate(one["stage"], one["cpu_s"] / rows, above * max(one["tasks"], 1) / rows))
+            # A stage of several passes has a task for each shard and pass.
+            parts = min(one["tasks"], run["shards"]) if one["stage"].startswith("learn ") else one["tasks"]
+            found.append(StageRate(one["stage"], one["cpu_s"] / rows, above * max(parts, 1) / rows))
         return found
 
     def scaled(self, key: str, work: Callable[[dict[str, Any]], float], wanted: float) -> float | None:
