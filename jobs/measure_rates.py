@@ -91,7 +91,7 @@ def runs(work: Path, n_rows: int) -> list[tuple[str, Callable[[], dict[str, Any]
     found += [(f"sample/{name}", partial(sampled, work, big, name)) for name in SAMPLERS]
     found += [("expand/small", lambda: expanded(work, small))]
     found += [("fit/infinite_ae", lambda: speed(small))]
-    for more, data, times in (("", small, 1), ("/larger", larger, 3)):
+    for more, data, times in (("", small, 1), ("/larger", larger, 6)):
         for name in MODELS:
             found.append((f"fit/{name}{more}", partial(fitted, work, data, name)))
         for name in ("mf", "ease"):

@@ -143,10 +143,17 @@ def distill_step(config: DistillConfig, dataset: Dataset, cluster: Cluster, meas
         f"distill/{config.method}",
         lambda run: float(run["number"]) * run["items"] * run["settings"].get("steps", 1),
         float(number) * width * steps,
+        # λ is selected on the validation users for the rows and what they are compared with.
+        lambda run: _judged(own, dataset) * width / (run["settings"].get("validation_users", 3000) * run["items"]),
     )
     bytes_ = measured.base_bytes("", lambda run: 0) + distiller.memory(dataset, workers)
     cpus = cluster.capacity.largest() if workers == 1 else 1
     return step(f"distill by {config.method}", cluster, workers, bytes_, cpu_s, cpus)
+
+
+def _judged(settings: Any, dataset: Dataset) -> int:
+    """Number of validation users of a distiller."""
+    return min(getattr(settings, "validation_users", dataset.n_users), dataset.n_users)
 
 
 def plan_evaluate(config: EvaluateConfig, cluster: Cluster, measured: Rates) -> Plan:

@@ -90,13 +90,20 @@ class Rates:
             found.append(StageRate(one["stage"], one["cpu_s"] / rows, above * max(parts, 1) / rows))
         return found
 
-    def scaled(self, key: str, work: Callable[[dict[str, Any]], float], wanted: float) -> float | None:
+    def scaled(
+        self,
+        key: str,
+        work: Callable[[dict[str, Any]], float],
+        wanted: float,
+        fixed: Callable[[dict[str, Any]], float] = lambda run: 1.0,
+    ) -> float | None:
         """Returns the CPU-seconds of so much work, by the line through the runs of two sizes; None if not measured.
 
         Args:
             key: Key of the smaller run; that of the larger one ends with ``/larger``.
             work: The work of a run, in any unit, from its record.
             wanted: The work to predict for.
+            fixed: Factor of the part that does not depend on this work, from the record of the smaller run.
         """
         run = self._content.get(key)
         if run is None:
@@ -106,7 +113,7 @@ class Rates:
         if larger is None or work(larger) <= size:
             return spent * wanted / size
         slope = max(_cpu_s(larger) - spent, 0.0) / (work(larger) - size)
-        return max(spent - slope * size, 0.0) + slope * wanted
+        return max(spent - slope * size, 0.0) * fixed(run) + slope * wanted
 
 
 def _cpu_s(run: dict[str, Any]) -> float:
