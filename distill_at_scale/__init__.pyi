@@ -5,9 +5,10 @@ from os import PathLike
 from typing import Any, Literal, Protocol, overload
 
 from distill_at_scale import distillers as distillers, models as models, samplers as samplers
-from distill_at_scale.config import CompareConfig, DistillConfig, DoctorConfig, EvaluateConfig, FetchConfig, FitConfig, GenieTrainConfig, InspectConfig, PrepareConfig, QuickstartConfig, RecommendConfig, SampleConfig, SweepConfig
+from distill_at_scale.config import DistillConfig, DoctorConfig, FetchConfig, FitConfig, GenieTrainConfig, InspectConfig, PrepareConfig, QuickstartConfig, RecommendConfig, SampleConfig, SweepConfig
 from distill_at_scale.config.attribute import AttributeConfig
 from distill_at_scale.config.forecast import ForecastConfig
+from distill_at_scale.config.judging import CompareConfig, EvaluateConfig
 from distill_at_scale.config.outputs import ExpandConfig, ExportConfig, PredictConfig
 from distill_at_scale.config.submit import SubmitConfig
 from distill_at_scale.config.tune import TuneConfig

@@ -13,19 +13,20 @@ from pydantic import Field, field_validator, model_validator
 
 from distill_at_scale.config.attribute import AttributeConfig as AttributeConfig
 from distill_at_scale.config.forecast import ForecastConfig as ForecastConfig
+from distill_at_scale.config.judging import CompareConfig as CompareConfig
+from distill_at_scale.config.judging import EvaluateConfig as EvaluateConfig
+from distill_at_scale.config.judging import ReportConfig as ReportConfig
 from distill_at_scale.config.outputs import ExpandConfig as ExpandConfig
 from distill_at_scale.config.outputs import ExportConfig as ExportConfig
 from distill_at_scale.config.outputs import PredictConfig as PredictConfig
 from distill_at_scale.config.submit import SubmitConfig as SubmitConfig
 from distill_at_scale.config.tune import TuneConfig as TuneConfig
 from distill_at_scale.config.values import (
-    KS,
     AtCommas,
     ClusterConfig,
     Distiller,
     GenieKind,
     Method,
-    Metric,
     Model,
     PublicLog,
     Sampler,
@@ -36,7 +37,6 @@ from distill_at_scale.config.values import (
 )
 from distill_at_scale.data.columns import SplitRule
 from distill_at_scale.data.readers import LogOptions
-from distill_at_scale.evaluation.retention import DEFAULT_METRICS
 from distill_at_scale.registry import EVERYTHING
 from distill_at_scale.samplers.svp import Objective
 from distill_at_scale.validation import OneOf, seconds
@@ -141,35 +141,6 @@ class FitConfig(ClusterConfig):
     """Replace a model that already exists at --output."""
 
 
-class EvaluateConfig(ClusterConfig):
-    """Ranks all items for every user with a fitted model and compares the rankings with the held-out rows."""
-
-    data: str
-    """Dataset with the held-out rows."""
-    model: str
-    """Folder or storage URI of a fitted model."""
-    split: Literal["validation", "test"] = "test"
-    """Held-out rows to predict."""
-    output: str | None = None
-    """File for the metrics, as JSON."""
-    ks: Annotated[list[Annotated[int, Field(ge=1)]], AtCommas] = Field(default_factory=lambda: list(KS), min_length=1)
-    """Cut-offs of the ranking metrics, such as 5,10."""
-    users: int | None = Field(None, ge=1)
-    """Number of users to measure on, drawn at random by a hash of their ids (about as many, since each is drawn on its
-    own account); the result states a 95 % interval of each average over all users. Default: all."""
-    seed: int = Field(0, ge=0)
-    """Random seed of the negatives drawn for auc, of the resampled users, and of the draw of --users."""
-    propensity: str | None = None
-    """Also estimate off-policy what the model's first --ks items would have earned, by this column of logged
-    propensities: the probability, above 0 and at most 1, with which the system of that time showed the row's item to
-    its user. Needs them for every held-out row; rows without a success belong into the log too, with rating 0."""
-    propensities: str | None = None
-    """For --propensity: file or folder (Parquet, or CSV with column names) with the columns user_id, item_id and that
-    of the propensities. The reward of a row is its rating, or 1 where the log has no ratings."""
-    resample: bool = False
-    """Also average the ranking metrics over 100 resamples of the users (a Poisson bootstrap)."""
-
-
 class ProxyConfig(Verb):
     """Settings of the proxy model of the samplers svp_*."""
 
@@ -210,27 +181,6 @@ class SampleConfig(ProxyConfig, ClusterConfig):
     def budgets(self) -> list[float]:
         """Distinct budgets as numbers, the largest first."""
         return sorted({float(text) for text in self.budget}, reverse=True)
-
-
-class CompareConfig(ClusterConfig):
-    """Fits the same models on a dataset and on small datasets made from it, and shows what each of them keeps."""
-
-    data: str
-    """Full dataset."""
-    samples: list[str] = Field(min_length=1)
-    """Small datasets made from it."""
-    models: Annotated[list[Model], AtCommas] = Field(min_length=2)
-    """Two or more models, whose ranking is compared, such as ease,mf; hyper-parameters are tuned on each dataset."""
-    output: str
-    """Folder or storage URI for the measurements and the result."""
-    set: dict[str, Any] = Field(default_factory=dict)
-    """Settings of models, such as mf.epochs=5; `das settings MODEL` lists them."""
-    metrics: Annotated[list[Metric], AtCommas] = Field(default_factory=lambda: list(DEFAULT_METRICS), min_length=1)
-    """Metrics by which the rankings of the models are compared."""
-    split: Literal["validation", "test"] = "test"
-    """Held-out rows to predict."""
-    seed: int = Field(0, ge=0)
-    """Random seed of the negatives drawn for auc."""
 
 
 class SweepConfig(ClusterConfig):
@@ -387,27 +337,3 @@ class DistillConfig(ClusterConfig):
     """Number of the newest checkpoints to keep while distilling; all are removed once the result is written."""
     overwrite: bool = False
     """Replace a synthetic dataset that already exists at --output, or a run begun there with other settings."""
-
-
-class ReportConfig(Verb):
-    """Writes the results of a sweep, or what is known of a small dataset, as one HTML page that works offline."""
-
-    sweep: str | None = None
-    """Sweep, finished or not: quality, cost, and a recommendation."""
-    dataset: str | None = None
-    """Instead of a sweep: a small dataset, of which the page tells quality, cost, transfer, privacy, noise, and whether
-    it ranks models, as far as they have been measured."""
-    comparison: str | None = None
-    """For --dataset: folder of a das compare that it was part of, which has most of the answers."""
-    output: str
-    """File or storage URI for the page, such as report.html; an existing one is replaced."""
-    keep: float = Field(0.95, gt=0)
-    """Share of the full data's ndcg@10 that the recommended small dataset must keep."""
-
-    @model_validator(mode="after")
-    def _one_subject(self) -> ReportConfig:
-        if (self.sweep is None) == (self.dataset is None):
-            raise ValueError("give either 'sweep' or 'dataset'")
-        if self.comparison is not None and self.dataset is None:
-            raise ValueError("'comparison' goes with 'dataset'; leave it out for a sweep")
-        return self
