@@ -120,7 +120,7 @@ def test_a_fit_that_leaves_no_room_for_others_is_done_apart(
     sample = das.sample(data=data.uri, sampler="random", budget="0.5", output=str(tmp_path / "samples")).samples[0]
     settings = {"data": data.uri, "samples": [sample.uri], "models": "popularity,ease", "metrics": ["ndcg@10"]}
     beside = das.compare(**settings, output=str(tmp_path / "beside"))
-    monkeypatch.setattr(resources, "_SHARE_OF_MEMORY", 0.0)
+    monkeypatch.setattr(resources, "SHARE_OF_MEMORY", 0.0)
     apart = das.compare(**settings, output=str(tmp_path / "apart"))
     for name in ("popularity", "ease"):
         assert apart.full[name].metrics == pytest.approx(beside.full[name].metrics, rel=1e-5)
