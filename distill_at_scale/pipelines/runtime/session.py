@@ -304,3 +304,5 @@ def _quiet() -> None:
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     # It warns that there are no bars, which is what we ask for.
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
+    # It warns that the items of a stage are Python objects, while the live line is on the screen.
+    logging.getLogger("ray.data._internal.tensor_extensions.arrow").setLevel(logging.ERROR)

@@ -102,6 +102,8 @@ def _by_pipeline(
     # Of this pipeline alone: the session may be one of the user's, with settings of its own.
     inputs.context.enable_progress_bars = False
     inputs.context.print_on_execution_start = False
+    # Items and answers are Python objects, which Ray Data pickles; unless told so it warns of it, across the live line.
+    inputs.context.enable_fallback_to_arrow_object_ext_type = True
     # Holding half of the CPUs back for later operators, of which there are none, would leave one of two idle.
     inputs.context.op_resource_reservation_enabled = False
     for row in inputs.map_batches(call, batch_size=1, batch_format="numpy", num_cpus=num_cpus).iter_rows():
