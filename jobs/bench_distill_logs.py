@@ -134,6 +134,9 @@ class Alone:
     def on_progress(self, share: float, step: str) -> None:
         """Shows nothing."""
 
+    def report(self, figures: dict[str, float]) -> None:
+        """Reports nowhere."""
+
     def newest(self, folder: str = "") -> None:
         return None
 
