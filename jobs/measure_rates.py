@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
 import time
@@ -72,12 +73,20 @@ def main() -> int:
         for key, run in runs(options.work, options.rows):
             once(key, run)
     rates = {
-        "machine": f"{platform.processor() or platform.machine()}, Python {platform.python_version()}",
+        "machine": machine(),
         "command": f"python jobs/measure_rates.py --rows {options.rows}",
         **measured,
     }
     options.output.write_text(json.dumps(rates, indent=1) + "\n")
     return 0
+
+
+def machine() -> str:
+    """Number of cores and model of the processor."""
+    file = Path("/proc/cpuinfo")
+    lines = file.read_text().splitlines() if file.is_file() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} cores ({models[0] if models else platform.machine()})"
 
 
 def runs(work: Path, n_rows: int) -> list[tuple[str, Callable[[], dict[str, Any]]]]:
