@@ -23,7 +23,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.genie.model import BUDGETS, MOST_KEPT, DataGenie, bounded
-from distill_at_scale.genie.probability import NEW_SAMPLE, SURE, Candidate, Z, advise, combined, probability
+from distill_at_scale.genie.probability import NEW_SAMPLE, PREDICTED, SURE, Candidate, Z, advise, combined, probability
 from distill_at_scale.genie.trials import FULL, cells, read_trials
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.dataset_features import features
@@ -180,8 +180,7 @@ def sharpened(found: pl.DataFrame, known: ForecastEvidence, measured: bool) -> p
     own = found.filter(method=RANDOM_USERS)
     for row in own.iter_rows(named=True):
         if not measured:
-            predicted = row["kept"], (row["kept_high"] - row["kept_low"]) / (2 * Z)
-            row |= _interval(*combined(predicted, known.kept(row["budget"])))
+            row |= _interval(*combined((row["kept"], row["deviation"]), known.kept(row["budget"])))
         rows.append(row)
     tried = own["budget"].to_list()
     if measured and rows:
@@ -196,7 +195,8 @@ def sharpened(found: pl.DataFrame, known: ForecastEvidence, measured: bool) -> p
 
 
 def _interval(kept: float, deviation: float) -> dict[str, float]:
-    return {"kept": kept, "kept_low": max(kept - Z * deviation, 0.0), "kept_high": kept + Z * deviation}
+    low, high = max(kept - Z * deviation, 0.0), kept + Z * deviation
+    return {"kept": kept, "kept_low": low, "kept_high": high, "deviation": deviation}
 
 
 def _measured(dataset: Dataset, uri: str) -> pl.DataFrame:
@@ -223,7 +223,7 @@ def _measured(dataset: Dataset, uri: str) -> pl.DataFrame:
         for row in found.iter_rows(named=True)
     ]
     by = pl.col("kept") - pl.col("moved")
-    return found.with_columns(
+    table = found.with_columns(
         kept_low=(pl.coalesce("new_low", "kept_low") + by).clip(0.0),
         kept_high=(pl.coalesce("new_high", "kept_high") + by).clip(upper_bound=MOST_KEPT),
         seeds=pl.col("n_seeds"),
@@ -233,6 +233,7 @@ def _measured(dataset: Dataset, uri: str) -> pl.DataFrame:
         unit=pl.Series([unit(method, described) for method in found["method"]], dtype=pl.String),
         why=pl.Series(why, dtype=pl.String),
     )
+    return table.with_columns(deviation=pl.Series(map(_deviation, table.iter_rows(named=True)), dtype=pl.Float64))
 
 
 def _predicted(dataset: Dataset, config: RecommendConfig) -> tuple[pl.DataFrame, list[str]]:
@@ -260,6 +261,7 @@ def _predicted(dataset: Dataset, config: RecommendConfig) -> tuple[pl.DataFrame,
         fit_full_cpu_s=pl.lit(None, dtype=pl.Float64),
         why=pl.Series(why, dtype=pl.String),
         seeds=pl.lit(None, dtype=pl.Int64),
+        deviation=PREDICTED * (pl.col("kept_high") - pl.col("kept")) / Z,
     )
     return found, [outside] if outside else []
 
@@ -312,7 +314,7 @@ def _ranked(found: pl.DataFrame, keep: float, dataset: Dataset) -> list[Option]:
         Candidate(
             row["method"],
             row["budget"],
-            probability(row["kept"], _deviation(row), keep),
+            probability(row["kept"], row["deviation"], keep),
             row["kept"],
             row["make_cpu_s"],
             row["common"],
@@ -347,7 +349,7 @@ def _everything(like: dict[str, Any]) -> dict[str, Any]:
 
 
 def _deviation(row: dict[str, Any]) -> float:
-    """Standard deviation of what a new small dataset keeps."""
+    """Standard deviation of what a new small dataset keeps, of which a sweep measured some."""
     if row["kept_low"] is None or row["kept_high"] is None:
         return NEW_SAMPLE
     known = (row["kept_high"] - row["kept_low"]) / (2 * Z)

@@ -1,0 +1,140 @@
+"""Is the advice of `das recommend` right? On logs whose families Data-Genie was not trained on.
+
+    python jobs/bench_recommend.py [--kinds means,ridge] --output jobs/results/recommend.json
+
+Of the cells that come with the package, one part of the families is left out at a time. What a method really keeps
+between the budgets that were tried, and up to all rows, is interpolated in the logarithm of the budget.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+import distill_at_scale.genie
+from distill_at_scale.genie.model import BUDGETS, DataGenie, bounded, families, read_training
+from distill_at_scale.genie.probability import PREDICTED, Candidate, Z, advise, probability
+from distill_at_scale.genie.regressors import folds
+from distill_at_scale.genie.trials import FULL
+
+PARTS = 8
+RANDOM_USERS = "random_users"
+KEEPS = (0.9, 0.95)
+ALL = Candidate(FULL, 1.0, 1.0, 1.0)
+Row = dict[str, Any]
+
+
+def by_probability(rows: Sequence[Row], keep: float) -> Candidate:
+    """The advice of the command."""
+    candidates = [
+        Candidate(
+            row["method"],
+            row["budget"],
+            probability(row["kept"], PREDICTED * (row["kept_high"] - row["kept"]) / Z, keep),
+            row["kept"],
+            row["make_cpu_s"],
+        )
+        for row in rows
+    ]
+    return advise([*candidates, ALL], RANDOM_USERS)[0]
+
+
+def by_mean(rows: Sequence[Row], keep: float) -> Candidate:
+    """The smallest that is expected to keep enough."""
+    enough = [Candidate(row["method"], row["budget"], 0.5, row["kept"]) for row in rows if row["kept"] >= keep]
+    return min(enough, key=lambda one: (one.budget, -one.kept), default=ALL)
+
+
+def random_users(rows: Sequence[Row], keep: float) -> Candidate:
+    """The advice, if there were no other method."""
+    return by_probability([row for row in rows if row["method"] == RANDOM_USERS], keep)
+
+
+WAYS: dict[str, Callable[[Sequence[Row], float], Candidate]] = {
+    "probability": by_probability,
+    "always random_users, by probability": random_users,
+    "mean, as before": by_mean,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", default="means,ridge", help="regressors to select from")
+    parser.add_argument("--output", type=Path, required=True, help="file for the result, as JSON")
+    options = parser.parse_args()
+    command = f"python jobs/bench_recommend.py --kinds {options.kinds}"
+    answers = judge(options.kinds.split(","))
+    summary = [_summary(answers.filter(way=way, keep=keep)) for keep in KEEPS for way in WAYS]
+    options.output.write_text(
+        json.dumps({"command": command, "summary": summary, "answers": answers.to_dicts()}, indent=1) + "\n"
+    )
+
+
+def judge(kinds: list[str]) -> pl.DataFrame:
+    """An answer for each dataset, share to keep and way."""
+    cells, features = read_training(str(Path(distill_at_scale.genie.__file__).parent / "trained"))
+    cells = bounded(cells)
+    part = folds(families(cells), PARTS)
+    found = []
+    for number in np.unique(part):
+        genie = DataGenie.fit(cells.filter(part != number), features, kinds)
+        for (name, fingerprint), own in cells.filter(part == number).group_by("dataset", "fingerprint"):
+            rows = genie.predict(features[str(fingerprint)], own["method"].unique().to_list()).to_dicts()
+            for keep in KEEPS:
+                least = min(_least(own, method, keep) for method in own["method"].unique())
+                for way, decide in WAYS.items():
+                    one = decide(rows, keep)
+                    found.append(
+                        {
+                            "dataset": name,
+                            "keep": keep,
+                            "way": way,
+                            "method": one.method,
+                            "budget": one.budget,
+                            "really_kept": round(_kept(own, one.method, one.budget), 4),
+                            "least": least,
+                            "least_random_users": _least(own, RANDOM_USERS, keep),
+                        }
+                    )
+    return pl.DataFrame(found)
+
+
+def _kept(cells: pl.DataFrame, method: str, budget: float) -> float:
+    own = cells.filter(method=method).sort("budget")
+    at = np.append(np.log(own["budget"].to_numpy()), 0.0)
+    return 1.0 if method == FULL else float(np.interp(np.log(budget), at, np.append(own["kept"].to_numpy(), 1.0)))
+
+
+def _least(cells: pl.DataFrame, method: str, keep: float) -> float:
+    """The smallest budget at which a method really keeps enough."""
+    return next((budget for budget in BUDGETS if _kept(cells, method, budget) >= keep), 1.0)
+
+
+def _summary(answers: pl.DataFrame) -> dict[str, Any]:
+    smaller = answers.filter(pl.col("budget") < 1)
+    holds = pl.col("really_kept") >= pl.col("keep") - 1e-6
+    return {
+        "keep": answers["keep"][0],
+        "way": answers["way"][0],
+        "answers": answers.height,
+        "smaller_than_all": smaller.height,
+        "of_these_keep": _rounded(smaller.select(holds.mean()).item()),
+        "median_budget": _rounded(answers["budget"].median()),
+        "median_regret_in_rows": _rounded((answers["budget"] / answers["least"]).median()),
+        "median_regret_to_random_users": _rounded((answers["budget"] / answers["least_random_users"]).median()),
+        "random_users_advised": _rounded((answers["method"] == RANDOM_USERS).mean()),
+    }
+
+
+def _rounded(value: Any) -> float | None:
+    return None if value is None else round(float(value), 3)
+
+
+if __name__ == "__main__":
+    main()
