@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,13 +58,16 @@ class Contender:
         return difference_error(mine, theirs, pairs[0][0].counts)
 
 
-def simple_contenders(config: DistillCFConfig, number: int, users: RealUsers) -> list[Contender]:
+def simple_contenders(
+    config: DistillCFConfig, number: int, users: RealUsers, names: Collection[str] = (SKETCH, MOST_ACTIVE)
+) -> list[Contender]:
     """The sketch and the most active users, as many as are distilled, of the same kind of rows.
 
     Args:
         config: Settings of Distill-CF.
         number: Number of rows.
         users: The real users; with validation rows.
+        names: Those that are asked for.
     """
     if config.rank is not None:
         # The most active users' rows are not of this rank; without it, they are as large as rows of all items.
@@ -75,8 +78,8 @@ def simple_contenders(config: DistillCFConfig, number: int, users: RealUsers) ->
         makers[SKETCH] = lambda: initial_rows("sketch", number, users, config.seed).cpu().numpy()
     makers[MOST_ACTIVE] = lambda: users.most_active(number).cpu().numpy()
     found = []
-    for name, make in makers.items():
-        values = make()
+    for name in [name for name in makers if name in names]:
+        values = makers[name]()
         if config.rows != "free":
             values = values.clip(0.0, 1.0)
         if values.any():

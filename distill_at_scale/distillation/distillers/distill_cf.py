@@ -74,7 +74,7 @@ class DistillCFDistiller(Distiller):
         folder: str,
     ) -> _Run:
         """Distills into the given number of users, and compares them with simpler ones."""
-        from distill_at_scale.distillation.contenders import DISTILLED, Contender, simple_contenders
+        from distill_at_scale.distillation.contenders import DISTILLED, SKETCH, Contender, simple_contenders
         from distill_at_scale.distillation.continuing import continued_rows
         from distill_at_scale.distillation.distill_cf import DistillCF
 
@@ -99,8 +99,11 @@ class DistillCFDistiller(Distiller):
         loop.run(on_progress, after_step, give_up if best else None)
         job.wait()
         distilled = Contender(DISTILLED, loop.result())
-        if not users.has_validation or self.earlier is not None:
+        if not users.has_validation:
             return _Run(loop, distilled, [])
+        if self.earlier is not None:
+            # The sketch follows a log that changes, at a fraction of a distillation's cost.
+            return _Run(loop, distilled, simple_contenders(self.config, number, users, [SKETCH]))
         on_progress(0.99, "comparing with the sketch and the most active users")
         return _Run(loop, distilled, simple_contenders(self.config, number, users))
 
@@ -138,7 +141,7 @@ class DistillCFDistiller(Distiller):
         loop, winner, metric = run.loop, run.winner, self.config.metric
         notes = []
         if self.earlier is not None:
-            notes.append("Started from an earlier result, and not compared with the sketch and the most active users.")
+            notes.append("Started from an earlier result, and compared with the sketch only.")
         if not loop.n_steps:
             notes.append("No user has two train rows, so there is nothing to learn; the rows are those of the start.")
         elif loop.points and loop.best_point().step == 0:
