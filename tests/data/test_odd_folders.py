@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from readers_kit import read_noticed
 
 from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.readers import LogOptions, plan_log, read_fragment
@@ -194,3 +195,15 @@ def test_a_time_far_outside_is_shown_in_whole_words(tmp_path: Path) -> None:
     schema, _, estimate = plan_log(LogOptions(input=[str(tmp_path)], time_unit="s"))
     assert schema.time_unit == "s"
     assert "the times lie around beyond the year 9999 " in estimate.noticed[0].what
+
+
+def test_an_order_of_lines_that_is_one_of_ids_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    pairs = [(user, item) for user in range(8) for item in (3, 7, 20, 100)]
+    path.write_text("user_id,item_id\n" + "".join(f"{user},{item}\n" for user, item in pairs))
+    said = "each user's first items are sorted by id, an order that carries no time"
+    assert said in read_noticed(path, order="file")[2]
+    assert said not in read_noticed(path)[2]
+    pairs[1], pairs[2] = pairs[2], pairs[1]
+    path.write_text("user_id,item_id\n" + "".join(f"{user},{item}\n" for user, item in pairs))
+    assert said not in read_noticed(path, order="file")[2]

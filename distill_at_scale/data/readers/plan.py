@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -32,6 +33,7 @@ from distill_at_scale.errors import DasError
 
 TEXT_FRAGMENT_BYTES: Final = 64 << 20
 _THREADS: Final = 16
+_LEAST_PAIRS: Final = 20
 _NUMBER: Final = re.compile("([0-9]+)")
 
 Partitions = dict[str, str | None]
@@ -122,6 +124,7 @@ def plan_log(
                     _skips(skipped),
                     odd_times,
                     _file_order(heads) if schema.positions else [],
+                    _sorted_items(heads, columns[0]) if schema.positions else [],
                     odd_files(heads, columns[0], folders, schema),
                 ]
             )
@@ -265,6 +268,24 @@ def _file_order(heads: Sequence[Head]) -> list[Notice]:
     if moved:
         what += f"; by their numbers, {moved[1]} would come before {moved[0]}: give them one by one if that is meant"
     return [Notice(what=what, count=len(names), unit="file", example=", ".join(names[:4]) + (", …" * (len(names) > 4)))]
+
+
+def _sorted_items(heads: Sequence[Head], columns: dict[str, str]) -> list[Notice]:
+    """Files whose first rows are sorted by user and item, an order that carries no time."""
+    odd = []
+    for head in heads:
+        if isinstance(head, TextLayout):
+            pairs = list(zip(*(head.samples.get(columns[name], []) for name in REQUIRED)))
+            texts = [str(item) for _, item in pairs]
+            numbers = all(map(str.isdecimal, texts))
+            keys = [(user, int(item) if numbers else item) for (user, _), item in zip(pairs, texts)]
+            same = [one[1] <= two[1] for one, two in itertools.pairwise(keys) if one[0] == two[0]]
+            if len(same) >= _LEAST_PAIRS and all(same):
+                odd.append(name_of(head))
+    if not odd:
+        return []
+    what = "each user's first items are sorted by id, an order that carries no time (use --split 20_percent_hist)"
+    return [Notice(what=what, count=len(odd), unit="file", example=odd[0])]
 
 
 def _id_kind(head: Head, name: str, partitions: Partitions) -> str | None:
