@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
@@ -278,7 +278,8 @@ def _sorted_items(heads: Sequence[Head], columns: dict[str, str]) -> list[Notice
             pairs = list(zip(*(head.samples.get(columns[name], []) for name in REQUIRED)))
             texts = [str(item) for _, item in pairs]
             numbers = all(map(str.isdecimal, texts))
-            keys = [(user, int(item) if numbers else item) for (user, _), item in zip(pairs, texts)]
+            items: list[Any] = [int(text) for text in texts] if numbers else texts
+            keys = [(user, item) for (user, _), item in zip(pairs, items)]
             same = [one[1] <= two[1] for one, two in itertools.pairwise(keys) if one[0] == two[0]]
             if len(same) >= _LEAST_PAIRS and all(same):
                 odd.append(name_of(head))
