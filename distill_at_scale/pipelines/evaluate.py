@@ -187,7 +187,7 @@ def _sampled(config: EvaluateConfig, dataset: Dataset, averages: EvaluationResul
 
 
 def groups_of(dataset: Dataset, cpus: int) -> list[list[int]]:
-    """The shards of each task, on a cluster with so many CPUs."""
+    """The shards of each task, on a cluster of that size."""
     return shard_groups([shard.rows for shard in dataset.shards], max(_TASKS, _TASKS_PER_CPU * cpus))
 
 

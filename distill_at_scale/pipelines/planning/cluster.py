@@ -64,7 +64,7 @@ class Cluster:
         return max(one.memory for one in self.capacity.nodes)
 
     def at_once(self, cpus: int, n_bytes: float) -> int:
-        """Returns how many tasks of so many CPUs and bytes run at the same time; 0 if no node holds one."""
+        """Returns how many tasks with these CPUs and bytes run at the same time; 0 if no node holds one."""
         return sum(
             one.up * min(one.slots(cpus, 0), int(SHARE_OF_MEMORY * one.memory // max(n_bytes, 1)))
             for one in self.capacity.nodes

@@ -68,7 +68,7 @@ def sample_steps(
         notes.append(f"{name} was not measured; its stages are those of {like}.")
     steps = []
     for one in known:
-        # A proxy is trained in one step, for so many epochs; the other steps are passes over the shards.
+        # A proxy is trained in one step, for all its epochs; the other steps are passes over the shards.
         proxy = one.name.startswith("train")
         tasks = 1 if proxy else math.ceil(len(dataset.shards) / TOGETHER)
         steps.append(

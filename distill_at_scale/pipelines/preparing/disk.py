@@ -11,7 +11,7 @@ from distill_at_scale.pipelines.runtime.rates import rates
 
 
 def disk_needed(rows: int) -> tuple[float, float]:
-    """Returns the bytes of unfinished work and of the dataset of a log with so many rows."""
+    """Returns the bytes of unfinished work and of the dataset of a log with ``rows`` rows."""
     measured = rates()
     return (
         rows * measured.ratio("prepare/big", "work_bytes", "rows"),

@@ -198,7 +198,7 @@ def cpus_each(workers: int, gpu: bool = False) -> int:
 
 
 def cpus_of_some(least: int, most: int, gpu: bool = False) -> int:
-    """The most CPUs that each of ``most`` workers can have; if there cannot be so many, as many as ``least`` fit in.
+    """The most CPUs that each of ``most`` workers can have; on a cluster that cannot hold all of them, of ``least``.
 
     Raises:
         ClusterError: when there cannot be one for each of ``least``.
