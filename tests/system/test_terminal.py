@@ -59,6 +59,7 @@ def lines_of_every_verb(folder: Path, output: Path) -> list[list[str]]:
         ["evaluate", "--data", data, "--model", f"{output}/ease", "--output", f"{output}/ease.json"],
         ["predict", "--data", data, "--model", f"{output}/ease", "--output", f"{output}/lists", "--similar-items"],
         ["sample", "--data", data, "--sampler", "random", "--budget", "0.5", "--output", f"{output}/samples"],
+        ["attribute", "--data", data, "--model", "ease", "--output", f"{output}/values.parquet"],
         ["distill", "--data", data, "--users", "8", "--output", f"{output}/distilled", "--set", "steps=2"],
         ["export", "--data", f"{output}/distilled", "--output", f"{output}/exported.parquet"],
         ["export", "--data", sample, "--output", f"{output}/hub", "--format", "hf"],
