@@ -211,6 +211,10 @@ class Distiller(ABC):
         """Estimates the stored bytes of this many users or sequences; None if unknown beforehand."""
         return 4.0 * number * n_items if cls.makes == "rows" else None
 
+    def planned_steps(self, number: int) -> int:
+        """Returns the most steps of a run into this many users or sequences; 1 without steps."""
+        return getattr(self.config, "steps", None) or 1
+
     @classmethod
     def for_workers(cls, workers: int) -> dict[str, Any]:
         """Returns defaults that depend on the number of workers. A run that is resumed with another number of workers

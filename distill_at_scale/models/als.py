@@ -75,6 +75,14 @@ class Als(StreamedRecommender):
     config: AlsConfig
 
     @classmethod
+    def fit_work(cls, n_items: int, n_rows: int, config: Any) -> float:
+        return float(n_rows) * config.epochs * (1 if config.lam is not None else len(config.grid))
+
+    @classmethod
+    def stored_bytes(cls, n_users: int, n_items: int, config: Any) -> int:
+        return 4 * n_items * config.dim
+
+    @classmethod
     def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
         block = block_size(config, n_items)
         # Item vectors, the sums that they start from, and the best ones of the search.

@@ -136,6 +136,16 @@ class Recommender(Recommends):
         """Returns the peak bytes for fitting ``n_users`` users, of whose rows ``n_rows`` are held at a time."""
 
     @classmethod
+    def fit_work(cls, n_items: int, n_rows: int, config: Any) -> float:
+        """Returns what the time of a fit on ``n_rows`` train rows grows with, in a unit of the model's own."""
+        return float(n_rows) * getattr(config, "epochs", 1)
+
+    @classmethod
+    def stored_bytes(cls, n_users: int, n_items: int, config: Any) -> int:
+        """Estimates the bytes of a saved model."""
+        return 4 * n_items
+
+    @classmethod
     def rows_held(cls, dataset: Dataset, workers: int = 1) -> int:
         """Returns the most rows that one of several workers holds at a time, for :meth:`memory_needed`: all, unless the
         model streams them."""

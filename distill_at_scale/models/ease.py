@@ -61,6 +61,14 @@ class Ease(Recommender):
         entry = 4 + (8 if config.dtype == "float32" else 12) + (4 if config.lam is None else 0)
         return entry * n_items**2 + 24 * n_rows + 16 * _BLOCK_ITEMS * n_items
 
+    @classmethod
+    def fit_work(cls, n_items: int, n_rows: int, config: Any) -> float:
+        return float(n_items) ** 3 * (1 if config.lam is not None else len(config.grid))
+
+    @classmethod
+    def stored_bytes(cls, n_users: int, n_items: int, config: Any) -> int:
+        return 4 * n_items**2
+
     def _fit(self, train: Interactions, validation: Interactions | None, progress: Progress | None) -> None:
         # An item without train rows has a zero row and column in XᵀX, and hence in B, so only the others are solved
         # for.

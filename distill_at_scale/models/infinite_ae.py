@@ -104,6 +104,10 @@ class InfiniteAE(Recommender):
         return Size(n_users, n_items, n_rows, len(lams), config.landmarks, itemsize, workers)
 
     @classmethod
+    def stored_bytes(cls, n_users: int, n_items: int, config: Any) -> int:
+        return 4 * n_items * (config.landmarks or n_users)
+
+    @classmethod
     def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
         size = cls.size(n_users, n_items, n_rows, config)
         possible = ("exact", "pcg", "nystrom") if config.solver == "auto" else (config.solver,)

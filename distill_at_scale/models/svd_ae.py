@@ -53,6 +53,10 @@ class SvdAE(Recommender):
     config: SvdAEConfig
 
     @classmethod
+    def stored_bytes(cls, n_users: int, n_items: int, config: Any) -> int:
+        return 8 * n_items * (config.rank or max(config.grid))
+
+    @classmethod
     def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
         width = _width(config, n_users, n_items)
         return 4 * width * (2 * n_users + 6 * n_items) + 48 * n_rows

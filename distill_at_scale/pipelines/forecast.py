@@ -17,9 +17,9 @@ import numpy as np
 import polars as pl
 
 from distill_at_scale.config import ForecastConfig
-from distill_at_scale.data import recorded, storage
+from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.errors import DamagedFileError, DasError, OutputExistsError
+from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.intervals import spread
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.genie.trials import TRIALS, as_trials
@@ -30,9 +30,10 @@ from distill_at_scale.learning_curves.forecast import Forecast, forecasts
 from distill_at_scale.learning_curves.measured import Measured
 from distill_at_scale.learning_curves.order import expected_tau
 from distill_at_scale.models import find_model
-from distill_at_scale.pipelines.runtime import output_folder, own_settings, resources, run_record, session
+from distill_at_scale.pipelines.runtime import own_settings, resources, session
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps import small_datasets
+from distill_at_scale.pipelines.sweeps.claimed_output import claim, dataset_record, describe
 from distill_at_scale.pipelines.sweeps.evaluations import RECORDS, EvaluationTask
 from distill_at_scale.pipelines.sweeps.forecast_result import (
     FIX,
@@ -120,7 +121,7 @@ class _Forecast:
         result = ForecastResult(
             ok=not left_out,
             uri=self.output,
-            data=self._data(),
+            data=dataset_record(self.dataset),
             metric=PRIMARY,
             rungs=self.rungs,
             seeds=self.config.seeds,
@@ -163,49 +164,12 @@ class _Forecast:
 
     def _claim(self) -> None:
         """Makes the output this forecast's, or goes on with it."""
-        output_folder.check_apart(self.output, self.dataset.uri)
-        where = storage.redact(self.output)
-        file = storage.join(self.output, NAME)
-        storage.check_writable(file)
-        try:
-            found: dict[str, Any] | None = recorded.read_json(file, FIX)
-        except FileNotFoundError:
-            found = None
-        except DamagedFileError:
-            # The trials' records tell their datasets, and are checked as they are read.
-            found = {"data": self._data()}
-        if found is None:
-            other = next(iter(storage.list_files(self.output)), None)
-            if other is not None:
-                raise OutputExistsError(
-                    f"{where} holds other files ({storage.redact(other.uri)}); choose an empty --output."
-                )
-        elif self.config.overwrite:
-            for ours in (TRIALS, *small_datasets.FOLDERS, RECORDS, LOGS, NAME):
-                storage.remove(storage.join(self.output, ours))
-        elif found["data"]["fingerprint"] != self.dataset.manifest.fingerprint:
-            raise OutputExistsError(
-                f"{where} holds a forecast of another dataset ({found['data']['uri']}); choose another --output, or "
-                "replace it with --overwrite."
-            )
+        ours = (TRIALS, *small_datasets.FOLDERS, RECORDS, LOGS)
+        claim(self.output, NAME, FIX, "a forecast", self.dataset, ours, self.config.overwrite)
         self._describe({})
 
-    def _data(self) -> dict[str, Any]:
-        manifest = self.dataset.manifest
-        return {
-            "uri": storage.redact(self.dataset.uri),
-            "fingerprint": manifest.fingerprint,
-            "train_rows": manifest.splits["train"],
-        }
-
     def _describe(self, more: dict[str, Any]) -> None:
-        content = {
-            "data": self._data(),
-            "config": self.config.model_dump(mode="json", exclude={"address", "overwrite"}),
-            "versions": run_record.versions(),
-            **more,
-        }
-        recorded.write_json(storage.join(self.output, NAME), content)
+        describe(storage.join(self.output, NAME), dataset_record(self.dataset), self.config, more)
 
 
 def rungs(dataset: Dataset, up_to: float, wanted: int) -> list[float]:

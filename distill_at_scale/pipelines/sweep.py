@@ -20,16 +20,17 @@ from typing import Any
 import polars as pl
 
 from distill_at_scale.config import SweepConfig
-from distill_at_scale.data import recorded, storage
+from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.recorded import record_of
 from distill_at_scale.errors import DamagedFileError, DasError, OutputExistsError
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.genie.trials import NAME, TRIALS, VERSION, as_trials, cells, read_description
 from distill_at_scale.models import MODELS
-from distill_at_scale.pipelines.runtime import output_folder, own_settings, resources, run_record, session
+from distill_at_scale.pipelines.runtime import output_folder, own_settings, resources, session
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps import hyperparameter_search, small_datasets
+from distill_at_scale.pipelines.sweeps.claimed_output import dataset_record, describe
 from distill_at_scale.pipelines.sweeps.evaluations import (
     RECORDS,
     EvaluationTask,
@@ -234,27 +235,14 @@ class _Sweep:
         self._describe({})
 
     def _data(self) -> dict[str, Any]:
-        manifest = self.dataset.manifest
-        return {
-            "uri": storage.redact(self.dataset.uri),
-            "fingerprint": manifest.fingerprint,
-            "train_rows": manifest.splits["train"],
-            "tied_in_time": manifest.tied_share("test"),
-        }
+        return {**dataset_record(self.dataset), "tied_in_time": self.dataset.manifest.tied_share("test")}
 
     def _describe(self, more: Mapping[str, Any]) -> None:
         foreign = {m: small_datasets.unit(m) for m in self.methods if not EVERYTHING.is_built_in(m)}
-        content = {
-            "data": self._data(),
-            "config": self.config.model_dump(mode="json", exclude={"address", "mlflow", "overwrite"}),
-            "versions": run_record.versions(),
-            "version": VERSION,
-            "trials": self.records,
-            # Recorded so that readers of the sweep need not import plugins.
-            **({"units": foreign} if foreign else {}),
-            **more,
-        }
-        recorded.write_json(storage.join(self.output, NAME), content)
+        # Recorded so that readers of the sweep need not import plugins.
+        units = {"units": foreign} if foreign else {}
+        content = {"version": VERSION, "trials": self.records, **units, **more}
+        describe(storage.join(self.output, NAME), self._data(), self.config, content, without=["mlflow"])
 
     def _finish(self, plan: list[PlannedTrial], fits: int) -> SweepResult:
         trials = self._write(plan)

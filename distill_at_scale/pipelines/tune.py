@@ -28,12 +28,12 @@ from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models import find_model
 from distill_at_scale.models.saved import MODEL_FILE
 from distill_at_scale.pipelines.evaluate import evaluate
-from distill_at_scale.pipelines.runtime import own_settings, resources, run_record, session
+from distill_at_scale.pipelines.runtime import own_settings, resources, session
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps import candidates, small_datasets
 from distill_at_scale.pipelines.sweeps.candidate_runs import CandidateRun, by_progress, full_cost, spent, tau_with_next
 from distill_at_scale.pipelines.sweeps.candidates import Candidate, SettingsSearch
-from distill_at_scale.pipelines.sweeps.claimed_output import claim
+from distill_at_scale.pipelines.sweeps.claimed_output import claim, dataset_record, describe
 from distill_at_scale.pipelines.sweeps.evaluations import RECORDS, EvaluationTask, lotteries
 from distill_at_scale.pipelines.sweeps.small_datasets import SmallDataset
 from distill_at_scale.pipelines.sweeps.trial_runs import TrialRuns, task_name
@@ -286,7 +286,7 @@ class _Tune:
         result = TuneResult(
             ok=bool(best) or late,
             uri=self.output,
-            data=self._data(),
+            data=dataset_record(self.dataset),
             metric=PRIMARY,
             models=self.models,
             search=self.config.search,
@@ -342,22 +342,8 @@ class _Tune:
         claim(self.output, NAME, FIX, "a search", self.dataset, ours, self.config.overwrite)
         self._describe({})
 
-    def _data(self) -> dict[str, Any]:
-        manifest = self.dataset.manifest
-        return {
-            "uri": storage.redact(self.dataset.uri),
-            "fingerprint": manifest.fingerprint,
-            "train_rows": manifest.splits["train"],
-        }
-
     def _describe(self, more: dict[str, Any]) -> None:
-        content = {
-            "data": self._data(),
-            "config": self.config.model_dump(mode="json", exclude={"address", "overwrite"}),
-            "versions": run_record.versions(),
-            **more,
-        }
-        recorded.write_json(storage.join(self.output, NAME), content)
+        describe(storage.join(self.output, NAME), dataset_record(self.dataset), self.config, more)
 
 
 def rungs(dataset: Dataset) -> list[float]:

@@ -81,7 +81,7 @@ def test_a_search(data: das.Dataset, tmp_path: Path, ray_session: None, capsys: 
     assert any("no runner-up" in note for note in one.notes)
 
     other = dataset(tmp_path / "other", users=60, seed=1)
-    with pytest.raises(OutputExistsError, match=r"holds a search on another dataset .*choose another --output"):
+    with pytest.raises(OutputExistsError, match=r"holds a search of another dataset .*choose another --output"):
         das.tune(other, output=str(output), **SETTINGS)
 
 

@@ -42,6 +42,11 @@ class DistillCFDistiller(Distiller):
         settings = {**super().settings_after(earlier), "lam": lam, "steps": None}
         return {name: value for name, value in settings.items() if value is not None}
 
+    def planned_steps(self, number: int) -> int:
+        from distill_at_scale.distillation.distill_cf import default_steps
+
+        return self.config.steps or default_steps(number, self.config.initialisation)
+
     def memory(self, dataset: Dataset, workers: int) -> int:
         number = self.config.users or min(max(SIZES), max(1, dataset.n_users // 2))
         if self.config.rank is not None:
@@ -159,10 +164,8 @@ class DistillCFDistiller(Distiller):
         return {"learning_rate": self.config.rate, "hide": self.config.hidden}
 
     def rounds(self) -> int:
-        from distill_at_scale.distillation.distill_cf import default_steps
-
         c = self.config
-        return 1 + -(-(c.steps or default_steps(c.users or SIZES[0], c.initialisation)) // c.validate_every)
+        return 1 + -(-self.planned_steps(c.users or SIZES[0]) // c.validate_every)
 
     def trial(self, dataset: Dataset) -> Loop:
         from distill_at_scale.distillation.distill_cf import DistillCF

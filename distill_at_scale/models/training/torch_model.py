@@ -98,6 +98,10 @@ class TorchRecommender(Recommender):
         """Estimates the number of activations of a step."""
 
     @classmethod
+    def stored_bytes(cls, n_users: int, n_items: int, config: Any) -> int:
+        return 4 * cls.parameters_needed(n_users, n_items, config)
+
+    @classmethod
     def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
         kept = _COPIES * cls.parameters_needed(n_users, n_items, config)
         return 4 * (kept + cls.activations_needed(n_items, config)) + 48 * n_rows

@@ -8,7 +8,6 @@ from distill_at_scale.config import DistillConfig, EvaluateConfig, FitConfig, Pr
 from distill_at_scale.config.values import worker_range
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.distillation.distill_cf import default_steps
 from distill_at_scale.evaluation.top_k import default_batch_users
 from distill_at_scale.models import find_model
 from distill_at_scale.models.infinite_ae import InfiniteAE
@@ -86,30 +85,19 @@ def fit_step(
 
 
 def _fit_cpu_s(config: FitConfig, settings: Any, train_rows: int, items: int, measured: Rates) -> float | None:
-    """Scales the measured fits: by rows and epochs, for EASE by the cube of its items."""
-    key = f"fit/{config.model}"
-    if config.model == "ease":
-        fits = len(settings.grid) if settings.lam is None else 1
-        one = measured.scaled(key, lambda run: float(run["items"]) ** 3, float(items) ** 3)
-        return None if one is None else fits * one
-    epochs = getattr(settings, "epochs", 1) or 1
-    return measured.scaled(
-        key, lambda run: float(run["train_rows"]) * run["settings"].get("epochs", 1), float(train_rows) * epochs
-    )
+    """Scales the measured fits by the model's own unit of work."""
+    kind = find_model(config.model)
+
+    def work(run: dict[str, Any]) -> float:
+        return kind.fit_work(run["items"], run["train_rows"], kind.parse_config(run["settings"]))
+
+    return measured.scaled(f"fit/{config.model}", work, kind.fit_work(items, train_rows, settings))
 
 
 def model_bytes(config: FitConfig, dataset: Dataset) -> float:
     """Bytes of a saved model, from the sizes of its settings."""
-    settings = find_model(config.model).parse_config(config.set)
-    items, users = dataset.n_items, dataset.n_users
-    width = next((getattr(settings, name) for name in ("dim", "rank", "hidden") if getattr(settings, name, None)), 64)
-    if config.model in ("ease",):
-        return 4.0 * items * items
-    if config.model == "infinite_ae":
-        return 4.0 * items * (settings.landmarks or users)
-    if config.model in ("popularity",):
-        return 4.0 * items
-    return 4.0 * width * (2 * items + (users if config.model in ("mf", "neumf", "bias", "lightgcn") else 0))
+    kind = find_model(config.model)
+    return kind.stored_bytes(dataset.n_users, dataset.n_items, kind.parse_config(config.set))
 
 
 def plan_distill(config: DistillConfig, cluster: Cluster, measured: Rates) -> Plan:
@@ -136,9 +124,7 @@ def distill_step(config: DistillConfig, dataset: Dataset, cluster: Cluster, meas
     own, (_, workers) = distiller.config, worker_range(config.workers)
     number = getattr(own, distiller.size()) or 500
     width = getattr(own, "rank", None) or dataset.n_items
-    steps = getattr(own, "steps", None) or 1
-    if config.method == "distill_cf":
-        steps = own.steps or default_steps(number, own.initialisation)
+    steps = distiller.planned_steps(number)
     cpu_s = measured.scaled(
         f"distill/{config.method}",
         lambda run: float(run["number"]) * run["items"] * run["settings"].get("steps", 1),
@@ -178,7 +164,9 @@ def evaluate_step(
     weights: float,
     tasks: int | None = None,
 ) -> Step:
-    key = "evaluate/ease" if model in ("ease", "infinite_ae") else "evaluate/mf"
+    # What was measured: a model of embeddings, and one whose scores are sums over the history's items.
+    kind = find_model(model)
+    key = "evaluate/mf" if kind.by_gradients or kind.by_passes else "evaluate/ease"
     cpu_s = measured.scaled(key, lambda run: float(run["users"]) * run["items"], float(users) * dataset.n_items)
     groups = tasks or len(groups_of(dataset, cluster.capacity.cpus))
     largest = max(shard.rows for shard in dataset.shards)

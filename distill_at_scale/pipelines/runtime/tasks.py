@@ -102,8 +102,6 @@ def _by_pipeline(
     # Of this pipeline alone: the session may be one of the user's, with settings of its own.
     inputs.context.enable_progress_bars = False
     inputs.context.print_on_execution_start = False
-    # Items and answers are Python objects, which Ray Data pickles; unless told so it warns of it, across the live line.
-    inputs.context.enable_fallback_to_arrow_object_ext_type = True
     # Holding half of the CPUs back for later operators, of which there are none, would leave one of two idle.
     inputs.context.op_resource_reservation_enabled = False
     for row in inputs.map_batches(call, batch_size=1, batch_format="numpy", num_cpus=num_cpus).iter_rows():
@@ -112,7 +110,10 @@ def _by_pipeline(
 
 @contextlib.contextmanager
 def _objects_in_blocks() -> Iterator[None]:
-    """Allows items that are objects of Python, which Ray Data otherwise warns of; a dataset made here keeps this."""
+    """Allows items and answers that are objects of Python, of which Ray Data otherwise warns across the live line.
+
+    A dataset that is made here keeps this.
+    """
     context = ray.data.DataContext.get_current()
     before = context.enable_fallback_to_arrow_object_ext_type
     context.enable_fallback_to_arrow_object_ext_type = True

@@ -1,14 +1,19 @@
-"""The folder that a search writes to: it is empty, or holds an earlier search on the same dataset."""
+"""The folder that a sweep, forecast or search writes to, and the file in it that describes the run.
+
+The folder is empty, or holds an earlier run on the same dataset, which then goes on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
+
+from pydantic import BaseModel
 
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DamagedFileError, OutputExistsError
-from distill_at_scale.pipelines.runtime import output_folder
+from distill_at_scale.pipelines.runtime import output_folder, run_record
 
 
 def claim(output: str, name: str, fix: str, what: str, dataset: Dataset, ours: Sequence[str], overwrite: bool) -> None:
@@ -47,6 +52,36 @@ def claim(output: str, name: str, fix: str, what: str, dataset: Dataset, ours: S
             storage.remove(storage.join(output, part))
     elif found["data"]["fingerprint"] != dataset.manifest.fingerprint:
         raise OutputExistsError(
-            f"{where} holds {what} on another dataset ({found['data']['uri']}); choose another --output, or replace it "
+            f"{where} holds {what} of another dataset ({found['data']['uri']}); choose another --output, or replace it "
             "with --overwrite."
         )
+
+
+def dataset_record(dataset: Dataset) -> dict[str, Any]:
+    """Returns what a description tells of its dataset."""
+    return {
+        "uri": storage.redact(dataset.uri),
+        "fingerprint": dataset.manifest.fingerprint,
+        "train_rows": dataset.manifest.splits["train"],
+    }
+
+
+def describe(
+    file: str, dataset: Mapping[str, Any], config: BaseModel, more: Mapping[str, Any], without: Collection[str] = ()
+) -> None:
+    """Writes the description of a run.
+
+    Args:
+        file: Where to.
+        dataset: From :func:`dataset_record`.
+        config: Settings of the run.
+        more: Further content.
+        without: Settings to leave out, besides those that decide nothing.
+    """
+    content = {
+        "data": dataset,
+        "config": config.model_dump(mode="json", exclude={"address", "overwrite", *without}),
+        "versions": run_record.versions(),
+        **more,
+    }
+    recorded.write_json(file, content)
