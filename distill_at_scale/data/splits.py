@@ -14,6 +14,7 @@ import numpy as np
 
 from distill_at_scale.data import hashing
 from distill_at_scale.data.columns import SPLITS, TEST, TRAIN, VALIDATION
+from distill_at_scale.registry import SPLIT_RULES
 
 
 class SplitRows(Protocol):
@@ -122,10 +123,11 @@ def leak_note(split_rule: Mapping[str, Any]) -> list[str]:
 
     Source: Ji, Sun, Zhang, Li, "A critical study on data leakage in recommender system offline evaluation" (TOIS 2023).
     """
-    if split_rule.get("name") != "leave_2":
+    name = split_rule.get("name")
+    if name not in SPLIT_RULES or not SPLIT_RULES[name].by_order:
         return []
     return [
-        "leave_2 holds out each user's last rows, so models have trained on other users' rows of a later time; "
+        f"{name} holds out each user's last rows, so models have trained on other users' rows of a later time; "
         "--split temporal holds out the latest rows of all users instead."
     ]
 

@@ -9,10 +9,7 @@ moment, plain tasks do it (``light``): a pipeline costs some 30 ms of CPU a task
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import functools
 import itertools
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +22,15 @@ import ray.data
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.errors import ClusterError, DasError, PluginError, rebuilt
-from distill_at_scale.pipelines.runtime import plugins, progress, resources, run_record, waiting, worker_warnings
+from distill_at_scale.pipelines.runtime import (
+    kept_memory,
+    plugins,
+    progress,
+    resources,
+    run_record,
+    waiting,
+    worker_warnings,
+)
 
 R = TypeVar("R")
 ANYWHERE: Literal["DEFAULT"] = "DEFAULT"
@@ -40,8 +45,6 @@ _RETRIES = 20
 _MERGED_AT_ONCE = 16
 # Minimum number of tasks of several items, so that the last ones do not leave CPUs idle for long.
 _TASKS_PER_CPU = 8
-# As malloc.h of glibc numbers them.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 
 def run_stage(
@@ -351,22 +354,9 @@ class _Answer:
         return self.record
 
 
-@functools.cache
-def _keep_memory() -> None:
-    """Has this process keep what NumPy frees, up to 256 MiB, for its next arrays.
-
-    glibc would give it back to the system and request it again, page by page: a fifth of the CPU of a pass over
-    shards. An array of 32 MiB or more still goes back by itself. Elsewhere than on glibc nothing changes.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if mallopt is not None:
-        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
-        mallopt(_M_TRIM_THRESHOLD, 256 << 20)
-
-
 def _answer(work: Callable[[], Any]) -> _Answer:
     """Runs the work. A failure travels as an answer: retrying one and the same error would be a waste."""
-    _keep_memory()
+    kept_memory.keep_memory()
     answer, cpu = _Answer(), time.process_time()
     with worker_warnings.overhear() as answer.warnings:
         try:
