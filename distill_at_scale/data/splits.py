@@ -123,7 +123,7 @@ def leak_note(split_rule: Mapping[str, Any]) -> list[str]:
 
     Source: Ji, Sun, Zhang, Li, "A critical study on data leakage in recommender system offline evaluation" (TOIS 2023).
     """
-    name = split_rule.get("name")
+    name = str(split_rule.get("name"))
     if name not in SPLIT_RULES or not SPLIT_RULES[name].by_order:
         return []
     return [
