@@ -282,7 +282,8 @@ def _read_work(folder: Path) -> Any:
     choice = shards.SplitChoice("leave_2")
     first, written = 0, []
     for k in range(2):
-        written.append(shards.build_shard(output, work, k, numbering, first, choice, 1))
+        part = shards.ShardPart(k, k, first)
+        written.append(shards.build_shard(output, work, part, numbering, ids, choice, 1))
         first += written[-1].shard.n_users
     counts = f"{work}/shards/part-00000.counts.arrow"
     items = shards.write_items(output, ids, numbering, counts)

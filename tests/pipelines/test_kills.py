@@ -210,7 +210,7 @@ def test_kill_while_an_old_dataset_is_cleared_away(tmp_path: Path, logs: list[st
         inline_prepare(**(asked | {"shards": 2}))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(storage, "remove", _only(survived, storage.remove))
-            patch.setattr(output_folder, "remove_strays", lambda output, manifest: None)
+            patch.setattr(output_folder, "remove_strays", lambda output, manifest, others: None)
             patch.setattr(output_folder, "remove_work", lambda output: None)
             try:
                 inline_prepare(**asked)

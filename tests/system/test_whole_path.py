@@ -34,7 +34,7 @@ def test_everything_lies_on_s3(s3: S3Server, s3_folder: str, ray_session: None) 
     assert written["metrics"] == result.metrics
     assert s3.env["AWS_SECRET_ACCESS_KEY"] not in json.dumps([written, data.summary()])
     left = {f.uri[len(s3_folder) :].split("/")[2] for f in storage.list_files(f"{s3_folder}/data")}
-    assert left == {"manifest.json", "items.parquet", "users", "shards", "run.json"}
+    assert left == {"manifest.json", "items.parquet", "users", "shards", "run.json", "log.json"}
 
 
 def test_a_public_log_is_fetched_to_s3(s3: S3Server, s3_folder: str, ray_session: None) -> None:

@@ -22,7 +22,10 @@ from distill_at_scale.errors import ClusterError
 from distill_at_scale.pipelines.runtime import plugins, session
 from distill_at_scale.validation import has_choices
 
-READ = ("data", "genie", "input", "model", "samples", "sweep", "sweeps", "users")
+READ = (
+    *("append", "data", "forecast", "from_", "genie", "input", "model", "propensities", "samples", "scores"),
+    *("sweep", "sweeps", "users"),
+)
 """Settings that name what a verb reads, where they are addresses."""
 WRITTEN = ("output", "teachers_at")
 """Settings that name what a verb writes."""

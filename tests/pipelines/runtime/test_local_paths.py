@@ -16,8 +16,8 @@ from distill_at_scale.pipelines.runtime.local_paths import Place
 from distill_at_scale.validation import bare, has_choices
 
 NOT_PATHS = {
-    *("address", "by", "columns", "delimiter", "event", "event_column", "mlflow", "name", "storage", "time_budget"),
-    *("time_format", "time_unit", "wait_for_nodes", "weight", "workers"),
+    *("address", "by", "columns", "delimiter", "event", "event_column", "mlflow", "name", "propensity", "storage"),
+    *("time_budget", "time_format", "time_unit", "wait_for_nodes", "weight", "workers"),
 }
 
 
