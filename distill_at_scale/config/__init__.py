@@ -25,6 +25,7 @@ from distill_at_scale.config.values import (
     AtCommas,
     ClusterConfig,
     Distiller,
+    Duration,
     GenieKind,
     Method,
     Model,
@@ -39,7 +40,7 @@ from distill_at_scale.data.columns import SplitRule
 from distill_at_scale.data.readers import LogOptions
 from distill_at_scale.registry import EVERYTHING
 from distill_at_scale.samplers.svp import Objective
-from distill_at_scale.validation import OneOf, seconds
+from distill_at_scale.validation import OneOf
 
 
 class FetchConfig(Verb):
@@ -211,20 +212,13 @@ class SweepConfig(ClusterConfig):
     search: int = Field(0, ge=0)
     """Before the sweep, try this many settings of each model trained by gradients and of distill_cf on the full data's
     validation rows, and use the best. Settings given by --set are not searched. Needs Optuna (extra "search")."""
-    time_budget: str | None = None
+    time_budget: Duration | None = None
     """Stop after this long, such as 90s, 30m or 2h. Finished work is kept; run the same command again to continue."""
     mlflow: str | None = None
     """MLflow server or file to log to as well, such as http://HOST:5000 or sqlite:///mlflow.db (extra "mlflow").
     TensorBoard logs are always written, to tensorboard/ below --output."""
     overwrite: bool = False
     """Replace a sweep that already exists at --output."""
-
-    @field_validator("time_budget")
-    @classmethod
-    def _is_a_duration(cls, given: str | None) -> str | None:
-        if given is not None:
-            seconds(given)
-        return given
 
     @property
     def shares(self) -> list[float]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from distill_at_scale.config.values import AtCommas, ClusterConfig, Model
-from distill_at_scale.validation import seconds
+from distill_at_scale.config.values import AtCommas, ClusterConfig, Duration, Model
 
 
 class TuneConfig(ClusterConfig):
@@ -29,14 +28,7 @@ class TuneConfig(ClusterConfig):
     """Random seed of the samples and of the settings."""
     gpu: bool = False
     """Use one GPU of the cluster for each model trained by gradients."""
-    time_budget: str | None = None
+    time_budget: Duration | None = None
     """Stop after this long, such as 90s, 30m or 2h. Finished work is kept; run the same command again to continue."""
     overwrite: bool = False
     """Replace a search that already exists at --output."""
-
-    @field_validator("time_budget")
-    @classmethod
-    def _is_a_duration(cls, given: str | None) -> str | None:
-        if given is not None:
-            seconds(given)
-        return given

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from distill_at_scale.data import catalog
 from distill_at_scale.evaluation.metric_names import at_cutoffs
@@ -50,6 +50,12 @@ def _workers(given: Any) -> int | str:
     return least if least == most else f"{least}:{most}"
 
 
+def _duration(text: str) -> str:
+    """Rejects what is not a length of time."""
+    seconds(text)
+    return text
+
+
 def worker_range(given: int | str) -> tuple[int, int]:
     """Returns the least and the most workers that a setting of the type :data:`Workers` asks for."""
     least, colon, most = str(given).partition(":")
@@ -62,6 +68,8 @@ Method = Annotated[str, OneOf(lambda: (*METHODS, "all"), METHODS.find)]
 Distiller = Annotated[str, OneOf(lambda: DISTILLERS, DISTILLERS.find)]
 PublicLog = Annotated[str, OneOf(lambda: catalog.LOGS)]
 Metric = Annotated[str, OneOf(lambda: at_cutoffs(KS))]
+Duration = Annotated[str, AfterValidator(_duration)]
+"""Length of time, as 90s, 10m or 2h."""
 Workers = Annotated[int | str, BeforeValidator(_workers)]
 """Number of workers, or the least and the most of them, as text: ``2:8``."""
 Share = Annotated[str, BeforeValidator(str), BeforeValidator(lambda text: _share(str(text)))]
@@ -100,13 +108,6 @@ class ClusterConfig(Verb):
     """Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process is connected
     to, else a local Ray on this machine."""
     # It decides on nothing in the result: no saved settings hold it.
-    wait_for_nodes: str | None = Field(None, exclude=True)
+    wait_for_nodes: Duration | None = Field(None, exclude=True)
     """How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving up. Default: as long as
     it takes."""
-
-    @field_validator("wait_for_nodes")
-    @classmethod
-    def _is_a_duration(cls, given: str | None) -> str | None:
-        if given is not None:
-            seconds(given)
-        return given
