@@ -21,6 +21,8 @@ MESSAGE = "interrupted; run the same command again to go on."
 CODE = 130
 """Exit code of an interrupted verb: 128 + SIGINT, as in shells."""
 
+# How long after an interruption that was dropped it comes again.
+_AGAIN_S = 0.05
 # Time limit for an orderly end; after it, the process and its children are killed.
 _PATIENCE_S = 25.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -32,6 +34,7 @@ class _Ending:
     def __init__(self) -> None:
         self.interrupted = False
         self._watching = False
+        self._dropped = False
 
     def __call__(self, signum: int, frame: Any) -> None:
         global _error
@@ -40,12 +43,21 @@ class _Ending:
             raise error
         if _abandoned:
             raise KeyboardInterrupt
-        if self.interrupted:
+        if self.interrupted and not self._dropped:
             # A second signal: end immediately.
             _end_now()
-        self.interrupted = True
+        self.interrupted, self._dropped = True, False
         self.watch()
         raise KeyboardInterrupt
+
+    def unraisable(self, dropped: Any) -> None:
+        """The hook for exceptions that Python drops, as in a callback of a fork or a finaliser: interrupts again."""
+        if not (self.interrupted and isinstance(dropped.exc_value, KeyboardInterrupt)):
+            return sys.__unraisablehook__(dropped)
+        self._dropped = True
+        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal.SIGINT))
+        again.daemon = True
+        again.start()
 
     def watch(self) -> None:
         """Kills the process after a time limit, since a library may swallow a KeyboardInterrupt."""
@@ -80,6 +92,7 @@ def ending() -> Iterator[None]:
         return
     _ending = me = _Ending()
     before = {number: signal.signal(number, me) for number in _SIGNALS}
+    hook, sys.unraisablehook = sys.unraisablehook, me.unraisable
     try:
         yield
     except KeyboardInterrupt:
@@ -91,6 +104,7 @@ def ending() -> Iterator[None]:
             raise
     finally:
         _ending = None
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
     if me.interrupted:

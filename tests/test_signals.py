@@ -22,6 +22,11 @@ try:
     os.kill(os.getpid(), {0}); time.sleep(60)
 except KeyboardInterrupt:
     pass""",
+    "drops it in a callback": """
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), {0}))
+if not os.fork():
+    os._exit(0)
+time.sleep(60)""",
     "fails by it": """
 try:
     os.kill(os.getpid(), {0}); time.sleep(60)
