@@ -3,7 +3,7 @@
     python jobs/bench_factored.py --output jobs/results/factored.json [--items 1000000] [--users 1000000]
 
 Users take items of falling popularity, mostly from one of 100 groups. One process without Ray; the items' factor is
-fixed, as it is by default for so many items. Figures of quality are those of bench_distill.py.
+fixed, the default for catalogues of this size. Figures of quality are those of bench_distill.py.
 """
 
 from __future__ import annotations

@@ -97,7 +97,7 @@ def read(work: Path) -> list[Task]:
         for up_to in UP_TO:
             least = 0.99 * up_to / 2 ** (RUNGS - 1)
             few = trials.filter(pl.col("method") != FULL, pl.col("budget").is_between(least, 1.01 * up_to))
-            # One seed each: intervals of several are no narrower than these.
+            # One seed each: intervals of several seeds are at least as wide.
             for seed in few["seed"].unique().sort():
                 own = few.filter(seed=seed)
                 curves = [_fewer(one) for model in full if (one := measured(own, model, 1)[0]) is not None]

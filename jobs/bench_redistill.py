@@ -3,7 +3,7 @@
     python jobs/bench_redistill.py --output FOLDER [--log ml-100k] [--number N] [--slices N]
 
 The log is divided at times into slices with as many rows each. The first one is prepared, the others are appended to it
-one after another (`das prepare --append`). After each, `das distill` runs anew, and `das distill --from` starts from
+one after another (`das prepare --append`). After each, `das distill` starts from scratch, `das distill --from` from
 its own last result. Both run in this process, on one worker. The test metric is ndcg@10 of ∞-AE and EASE fitted on the
 rows; the costs are CPU-seconds. The logs are looked for as jobs/bench_distill_logs.py does; what is in
 FOLDER/results.json is not done again.
@@ -90,7 +90,7 @@ def slices(options: argparse.Namespace) -> list[Path]:
 
 
 def compared(data: str, place: Path, k: int, number: int, last: Path | None) -> dict[str, Any]:
-    """Distills anew and from the last result, and judges both on test."""
+    """Distills from scratch and from the last result, and evaluates both on test."""
     fresh = distilled(data, place / f"fresh-{k}", number, None)
     again = distilled(data, place / f"from-{k}", number, last) if last else None
     if again is None:

@@ -1,5 +1,8 @@
 """Numbers from outside for rows of a dataset, such as scores or propensities, in Parquet or CSV files with the columns
 ``user_id``, ``item_id`` and the number's; without ``item_id`` they are of users.
+
+The files may be in any order, so the task of each shard reads all of them: with many shards and large files, keep to
+the columns that are needed, in Parquet.
 """
 
 from __future__ import annotations

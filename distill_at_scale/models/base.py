@@ -220,7 +220,7 @@ class Recommender(Recommends):
     def _fit_checked(self, rows: FitRows, progress: Progress | None) -> Self:
         train, validation = rows.train, rows.validation
         if not train.n_rows:
-            raise DasError(f"{self.name}: there are no train rows to fit.")
+            raise DasError(f"{self.name}: the dataset has no train rows.")
         if validation is not None:
             if validation.n_items != train.n_items or not np.array_equal(validation.users, train.users):
                 raise DasError(f"{self.name}: train and validation rows are not of the same users and items.")

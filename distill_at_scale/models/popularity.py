@@ -41,7 +41,7 @@ class Popularity(Recommender):
     def _fit_dataset(self, dataset: Dataset, progress: Progress | None) -> None:
         counts = dataset.train_counts()
         if not counts.any():
-            raise DasError(f"{self.name}: there are no train rows to fit.")
+            raise DasError(f"{self.name}: the dataset has no train rows.")
         self.selection = None
         self._counts = counts.astype(np.int64)
         self.n_items, self.item_space, self.item_ids = dataset.n_items, dataset.manifest.item_space, dataset.item_ids()

@@ -242,7 +242,7 @@ def _predicted(dataset: Dataset, config: RecommendConfig) -> tuple[pl.DataFrame,
     measured = features(dataset, config.address)
     suitable = [method for method in genie.encoder.methods if METHODS.known(method) and suits(method, dataset)]
     found = genie.predict(measured, suitable)
-    # A distiller's budget is a share of the users, of which all are no dataset that is known.
+    # A distiller's budget is a share of the users; what it makes of all users was never measured.
     largest = float(np.exp(genie.log_budgets[-1])) + 1e-9
     found = found.filter(pl.col("method").is_in(list(SAMPLERS)) | (pl.col("budget") <= largest))
     like = [fingerprint for fingerprint, _ in genie.neighbours.nearest(measured, _LIKE)]

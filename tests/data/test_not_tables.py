@@ -124,7 +124,7 @@ def test_loops_of_links_are_named(tmp_path: Path) -> None:
         with pytest.raises(DasError, match=says):
             plan_log(LogOptions(input=[str(folder)]))
         (folder / link).unlink()
-    # A link to a folder beside it is no loop.
+    # A link to a sibling folder does not make a loop.
     os.symlink("sub", folder / "other")
     assert plan_log(LogOptions(input=[str(folder)]))[2].files == 2
 

@@ -44,5 +44,5 @@ def test_of_a_dataset_only_the_counts_are_read(tmp_path: Path, monkeypatch: pyte
     assert model.item_space == "x"
     assert model.item_ids is not None
     held_out = write_dataset(tmp_path / "empty", [[(0, 1, 1.0, 0, 1)]], [1], 2)
-    with pytest.raises(DasError, match="popularity: there are no train rows to fit"):
+    with pytest.raises(DasError, match="popularity: the dataset has no train rows"):
         create_model("popularity").fit(held_out)
