@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from distill_at_scale.data import hashing
 from distill_at_scale.evaluation.exact_sum import ExactSum
 from distill_at_scale.evaluation.metrics import ranking_metrics
 
 SLICES = ("head", "middle", "tail")
 """Names, by falling popularity."""
 _METRICS = ("ndcg", "recall")
+_TIES = hashing.stream("evaluate/slices")
 
 
 def popularity_slices(item_counts: np.ndarray) -> np.ndarray:
@@ -23,9 +25,10 @@ def popularity_slices(item_counts: np.ndarray) -> np.ndarray:
     together, 1 for the next third, 2 for the others, also those without train rows.
 
     Args:
-        item_counts: int64 [items], train rows of each item. Of equally popular items the earlier comes first.
+        item_counts: int64 [items], train rows of each item. A draw orders equally popular items, never their numbers.
     """
-    order = np.argsort(-item_counts, kind="stable")
+    drawn = hashing.combine(_TIES, np.arange(len(item_counts), dtype=np.uint64))
+    order = np.lexsort((drawn, -item_counts))
     before = np.cumsum(item_counts[order]) - item_counts[order]
     total = max(int(item_counts.sum()), 1)
     found = np.empty(len(item_counts), dtype=np.int8)
