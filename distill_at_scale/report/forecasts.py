@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from distill_at_scale.data import storage
 from distill_at_scale.report.figures import numbers
 from distill_at_scale.report.figures.curves import Curve, Curves
-from distill_at_scale.report.figures.document import stylesheet, svg_document
+from distill_at_scale.report.figures.document import svg_document
 from distill_at_scale.report.figures.markup import Markup, tag
 from distill_at_scale.report.figures.multiples import Point
+from distill_at_scale.report.html.plain_page import plain_page
 from distill_at_scale.report.html.tables import table
 from distill_at_scale.report.layout import grid, show
 
@@ -104,28 +105,10 @@ def _page(result: ForecastResult) -> str:
     columns, rows = _rows(result)
     title = f"What models would reach on all of {result.data['uri']}"
     drawn = forecast_svg(result).decode()
-    head = tag(
-        "head",
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content="default-src 'none'; style-src 'unsafe-inline'"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("title", title),
-        tag("style", stylesheet(), _STYLE),
-    )
-    body = tag(
-        "main",
-        tag("h1", title),
-        tag("p", f"{result.headline()}."),
+    return plain_page(
+        title,
+        f"{result.headline()}.",
         table(f"Forecasts of {result.metric} on all rows, with 90 % intervals", columns, rows),
         *(tag("p", sentence) for sentence in _sentences(result)),
         tag("figure", Markup(drawn)),
     )
-    return "<!doctype html>\n" + tag("html", head, tag("body", body), lang="en") + "\n"
-
-
-_STYLE = Markup(
-    "body { font: 16px/1.5 system-ui, sans-serif; background: var(--paper); color: var(--ink); margin: 2rem auto; "
-    "max-width: 80rem; padding: 0 1rem; } table { border-collapse: collapse; } "
-    "th, td { padding: .3rem .8rem; border-bottom: 1px solid var(--line); text-align: right; } "
-    "th:first-child { text-align: left; } figure { margin: 1rem 0; }"
-)

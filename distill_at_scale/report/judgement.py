@@ -17,7 +17,7 @@ def judgement_page(result: DatasetReport) -> str:
     """The answers as a page."""
     rows = [[one.question, one.told] for one in result.answers]
     sentence = f"{result.method}, {result.rows:,} rows: {result.dataset}"
-    answers = table("Six questions to a small dataset", ["question", "answer"], rows, words=("answer",))
+    answers = table("Six questions about a small dataset", ["question", "answer"], rows, words=("answer",))
     return plain_page("What a small dataset is worth", sentence, answers)
 
 

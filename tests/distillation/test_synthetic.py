@@ -183,3 +183,13 @@ def test_rows_of_zeros_and_ones_are_plain_users_already(how: Any) -> None:
     users = discrete_users(rows, 2.0, how, seed=1)
     np.testing.assert_array_equal(users.to_csr().toarray(), rows)
     assert len(users) == 5
+
+
+def test_a_report_calls_it_by_its_method(made: SyntheticDataset, tmp_path: Path) -> None:
+    from distill_at_scale.pipelines.sweeps.judgement import judge
+
+    found = judge(made.uri, None, str(tmp_path / "page.html"))
+    assert (found.method, found.rows) == ("distill_cf", 3)
+    assert not any(one.measured for one in found.answers), "nobody has measured anything yet"
+    with pytest.raises(DasError, match=r"is not a comparison: it has no .*das compare makes one"):
+        judge(made.uri, str(tmp_path), str(tmp_path / "page.html"))

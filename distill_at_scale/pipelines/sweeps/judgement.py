@@ -1,4 +1,4 @@
-"""What a small dataset is worth, in six questions: quality, cost, transfer, privacy, noise, order of models.
+"""What a small dataset is worth, by six questions: quality, cost, transfer, privacy, noise, order of models.
 
 Source of the questions: Gong and others, "GC4NC: a benchmark framework for graph condensation on node classification
 with new insights" (NeurIPS 2024). Only what was measured is told: by the run that made the dataset, and by
@@ -69,14 +69,15 @@ def judge(uri: str, comparison: str | None, output: str) -> DatasetReport:
     """
     place = storage.normalise(uri)
     synthetic = is_synthetic(place)
+    whole = None if comparison is None else _read(comparison)
     found: Compared | None = None
     others: list[Compared] = []
     if synthetic:
         from distill_at_scale.distillation.synthetic import SyntheticDataset
 
         made = SyntheticDataset.open(place)
-        method, rows = str(made.manifest.config.get("method", "distilled")), made.n_users
-        if comparison is not None:
+        method, rows = made.manifest.method, made.n_users
+        if whole is not None:
             raise DasError(
                 f"{storage.redact(place)} is synthetic, and das compare takes samples; leave out --comparison."
             )
@@ -87,8 +88,8 @@ def judge(uri: str, comparison: str | None, output: str) -> DatasetReport:
                 f"{storage.redact(place)} was not made of another dataset, so it has nothing to be compared with."
             )
         method, rows = str(dataset.manifest.config.get("sampler", "")), dataset.manifest.splits["train"]
-        found, others = _compared(dataset, comparison)
-    whole = None if comparison is None else _read(comparison)
+        if whole is not None:
+            found, others = _compared(dataset, whole)
     return DatasetReport(
         uri=output,
         dataset=storage.redact(place),
@@ -118,15 +119,17 @@ def _read(uri: str) -> Comparison:
     return Comparison.model_validate({name: content[name] for name in Comparison.model_fields if name in content})
 
 
-def _compared(dataset: Dataset, uri: str | None) -> tuple[Compared | None, list[Compared]]:
-    """What a comparison says of a dataset, and of those of other seeds."""
-    if uri is None:
-        return None, []
-    small = _read(uri).small
+def _compared(dataset: Dataset, comparison: Comparison) -> tuple[Compared, list[Compared]]:
+    """What a comparison says of a dataset, and of those of other seeds.
+
+    Raises:
+        DasError: The comparison is of others.
+    """
+    small = comparison.small
     own = next((one for one in small if one.fingerprint == dataset.manifest.fingerprint), None)
     if own is None:
         raise DasError(
-            f"{storage.redact(storage.normalise(uri))} compares other datasets than {storage.redact(dataset.uri)}: "
+            f"{storage.redact(comparison.uri)} compares other datasets than {storage.redact(dataset.uri)}: "
             f"{', '.join(one.uri for one in small)}."
         )
     return own, [one for one in small if (one.method, one.budget) == (own.method, own.budget) and one is not own]
