@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -57,12 +58,16 @@ def steps(rows: Interactions, n_epochs: int, **settings: Any) -> tuple[np.ndarra
 
 
 @pytest.mark.parametrize("exponent", [0.0, 0.6, 1.0])
-def test_an_epoch_solves_both_sides_normal_equations(exponent: float) -> None:
+@pytest.mark.parametrize("without_rows", [0, 1, 2])
+def test_an_epoch_solves_both_sides_normal_equations(exponent: float, without_rows: int) -> None:
+    """Also where most items have no rows, before the first, between two and after the last that has some."""
     rows = random_rows(40, 15, seed=0, least=0)
+    n_items = 15 * (without_rows + 1)
+    rows = replace(rows, items=rows.items * (without_rows + 1) + min(without_rows, 1), n_items=n_items)
     x = rows.to_csr(dtype=np.float64).toarray()
     before, after = steps(rows, 1, exponent=exponent)
     n_users = int((x.sum(1) > 0).sum())
-    users = dense_half_step(x, before, 0.05, 0.1, exponent, 15)
+    users = dense_half_step(x, before, 0.05, 0.1, exponent, n_items)
     items = dense_half_step(x.T, users, 0.05, 0.1, exponent, n_users)
     # The vectors are rotated, which changes no product of two.
     np.testing.assert_allclose(after @ after.T, items @ items.T, atol=2e-5)

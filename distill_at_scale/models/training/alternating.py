@@ -79,6 +79,8 @@ class AlternatingFit:
             counts[-1] += int((np.diff(by_user.indptr) > 0).sum())
         communicator.all_reduce(counts)
         self.item_counts, self._n_users = counts[:-1].cpu().numpy(), int(counts[-1])
+        # An item without rows has the vector 0 before and after each half step: a small sample costs what it holds.
+        self._live = np.flatnonzero(self.item_counts)
 
     def item_vectors(self, lam: float, progress: Progress | None = None) -> torch.Tensor:
         """Returns item vectors float32 [n_items + 1, d], in a basis in which QᵀQ is diagonal; the last row is 0."""
@@ -130,14 +132,15 @@ class AlternatingFit:
     def _pass(self, items: torch.Tensor, lam: float) -> None:
         """One half step of all users and one of all items, the latter in place."""
         config, source, dim = self._config, self._source, self._config.dim
-        ridge = ridge_of(config, lam, self.item_counts, self._n_users, self._device)
+        ridge = ridge_of(config, lam, self.item_counts[self._live], self._n_users, self._device)
+        live = torch.from_numpy(self._live).to(self._device)
         size = block_size(config, source.n_items)
         blocks = [slice(start, min(start + size, dim)) for start in range(0, dim, size)]
         gram = torch.zeros(dim, dim, device=self._device)
         with _Vectors(keep=len(blocks) > 1, in_memory=source.n_pieces == 1) as vectors:
             for block in blocks:
                 width = block.stop - block.start
-                sums = torch.zeros(source.n_items, width * (width + 3) // 2, device=self._device)
+                sums = torch.zeros(len(live), width * (width + 3) // 2, device=self._device)
                 for piece in range(source.n_pieces):
                     by_user, by_item = self._rows(piece)
                     users = vectors.get(piece, self._device)
@@ -145,11 +148,13 @@ class AlternatingFit:
                         users = self._users(by_user, items, lam)
                         gram += config.alpha * (users.T @ users)
                         vectors.put(piece, users)
-                    add_item_sums(sums, by_item.indptr, by_item.indices, users, items, block)
+                    # Rows between two of these items belong to none: each begins where the one before it ends.
+                    offsets = by_item.indptr[np.append(self._live, source.n_items)]
+                    add_item_sums(sums, offsets, by_item.indices, users, items, live, block)
                 self._communicator.all_reduce(sums)
                 if block.start == 0:
                     self._communicator.all_reduce(gram)
-                solve_items(sums, items[:-1], gram, ridge, block)
+                solve_items(sums, items, live, gram, ridge, block)
         _diagonalise(items)
 
     def _users(self, by_user: sp.csr_array, items: torch.Tensor, lam: float) -> torch.Tensor:

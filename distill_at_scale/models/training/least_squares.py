@@ -94,16 +94,18 @@ def add_item_sums(
     columns: np.ndarray,
     users: torch.Tensor,
     items: torch.Tensor,
+    live: torch.Tensor,
     block: slice,
 ) -> None:
-    """Adds what some users contribute to the normal equations of a block of every item's dimensions.
+    """Adds what some users contribute to the normal equations of a block of the dimensions of some items.
 
     Args:
-        sums: float32 [n_items, b (b + 1) / 2 + b], the upper triangle of Σ_u p_uB p_uBᵀ and the vector
+        sums: float32 [m, b (b + 1) / 2 + b], the upper triangle of Σ_u p_uB p_uBᵀ and the vector
             Σ_u (1 − p_u · q_i) p_uB, the sums over the users of item i.
-        offsets, columns: Rows by item: int64 [n_items + 1], and the positions of the users.
+        offsets, columns: Rows by item: int64 [m + 1], and the positions of the users.
         users: float32 [n + 1, d], p; the last row is 0, the padding's.
-        items: float32 [n_items, d], q.
+        items: float32 [≥ n_items, d], q.
+        live: int64 [m], distinct numbers of the items.
         block: B, b dimensions.
     """
     device, width_all = users.device, users.shape[1]
@@ -117,21 +119,24 @@ def add_item_sums(
         table[np.arange(width) < counts[chosen, None]] = columns[ragged.indices(bounds[chosen], counts[chosen])]
         at = torch.from_numpy(owners[chosen]).to(device)
         own = users[torch.from_numpy(table).to(device)]
-        rest = 1.0 - torch.bmm(own, items[at][:, :, None])
+        rest = 1.0 - torch.bmm(own, items[live[at]][:, :, None])
         part = own[:, :, block]
         square = torch.bmm(part.mT, part)
         vector = torch.bmm(part.mT, rest)[:, :, 0]
         sums.index_add_(0, at, torch.cat((square.flatten(1).index_select(1, packing), vector), dim=1))
 
 
-def solve_items(sums: torch.Tensor, items: torch.Tensor, gram: torch.Tensor, ridge: torch.Tensor, block: slice) -> None:
-    """Replaces a block of every item's dimensions by the solution of its normal equations.
+def solve_items(
+    sums: torch.Tensor, items: torch.Tensor, live: torch.Tensor, gram: torch.Tensor, ridge: torch.Tensor, block: slice
+) -> None:
+    """Replaces a block of the dimensions of some items by the solution of their normal equations.
 
     Args:
         sums: As :func:`add_item_sums` left them.
-        items: float32 [n_items, d], changed in place.
+        items: float32 [≥ n_items, d], changed in place.
+        live: int64 [m], distinct numbers of the items.
         gram: float32 [d, d], the weighted sum over all users, α Σ_u p_u p_uᵀ.
-        ridge: float32 [n_items].
+        ridge: float32 [m].
         block: B.
     """
     size = block.stop - block.start
@@ -140,14 +145,16 @@ def solve_items(sums: torch.Tensor, items: torch.Tensor, gram: torch.Tensor, rid
     unpacking[upper[0], upper[1]] = torch.arange(upper.shape[1], device=items.device)
     unpacking = torch.maximum(unpacking, unpacking.T).flatten()
     most = max(1, _GROUP_NUMBERS // (size * size))
-    for start in range(0, len(items), most):
-        own, some = items[start : start + most], sums[start : start + most]
+    for start in range(0, len(live), most):
+        chosen, some = live[start : start + most], sums[start : start + most]
+        own = items[chosen]
         ridges = ridge[start : start + most]
         system = some.index_select(1, unpacking).view(-1, size, size)
         system += gram[block, block]
         system.diagonal(dim1=1, dim2=2).add_(ridges[:, None])
         right = some[:, upper.shape[1] :] - own @ gram[:, block] - ridges[:, None] * own[:, block]
         own[:, block] += torch.cholesky_solve(right[:, :, None], torch.linalg.cholesky(system))[:, :, 0]
+        items[chosen] = own
 
 
 def _split(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
