@@ -236,9 +236,8 @@ def _make_records(folder: Path) -> None:
     pair.write(trained)
     made = SmallDataset(method="random", budget=0.5, seed=0, uri="there", rows=90)
     recorded.write_json(batch.record, {"made": [made.model_dump(mode="json")]})
-    run_record.RunRecord(
-        "sample", {"seed": 1}, [{"stage": "train", "cpu_s": 1.0, "wall_s": 2.0, "peak_mib": 3.0, "reused": 0}], 0.0
-    ).write(str(folder))
+    stage = run_record.StageRecord("train", tasks=1, reused=0, wall_s=2.0, cpu_s=1.0, peak_mib=3.0)
+    run_record.RunRecord("sample", {"seed": 1}, [stage], 0.0).write(str(folder))
     sealed.write(str(folder / "teacher.safetensors"), _checkpoint(1))
 
 
@@ -252,7 +251,7 @@ def _read_records(folder: Path) -> Any:
     if not sealed.is_sound(str(folder / "teacher.safetensors"), "teacher"):
         sealed.write(str(folder / "teacher.safetensors"), _checkpoint(1))
     teacher = bytes(sealed.read(str(folder / "teacher.safetensors"), "x"))
-    stages = run_record.read(str(folder))["stages"]
+    stages = run_record.read_stages(str(folder))
     return trained.model_dump(), [one.model_dump() for one in made], stages, hashlib.sha256(teacher).hexdigest()
 
 

@@ -87,8 +87,8 @@ def attribute(config: AttributeConfig) -> AttributeResult:
         data=dataset.manifest.fingerprint,
         **found.model_dump(),
         wall_s=round(time.time() - record.started, 3),
-        cpu_s=record.stages[-1]["cpu_s"],
-        peak_mib=record.stages[-1]["peak_mib"],
+        cpu_s=record.stages[-1].cpu_s,
+        peak_mib=record.stages[-1].peak_mib,
     )
 
 

@@ -144,7 +144,7 @@ def distill(config: DistillConfig) -> DistillResult:
         real_bytes=sum(shard.data.bytes for shard in dataset.shards),
         wall_s=round(time.time() - record.started, 3),
         cpu_s=round(made.cost["cpu_s"], 3),
-        peak_mib=record.stages[-1]["peak_mib"],
+        peak_mib=record.stages[-1].peak_mib,
         notes=made.notes + [f"{model}: {said}" for model, of in made.chosen.items() if (said := of.warning())],
     )
 

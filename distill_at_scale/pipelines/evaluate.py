@@ -169,7 +169,7 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
         data={"uri": storage.redact(dataset.uri), "fingerprint": dataset.manifest.fingerprint},
         seed=config.seed,
         wall_s=round(time.time() - started, 3),
-        cpu_s=record.stages[-1]["cpu_s"],
+        cpu_s=record.stages[-1].cpu_s,
     )
     if config.output:
         storage.write_json(storage.normalise(config.output), {**result.model_dump(), "run": record.as_dict()})

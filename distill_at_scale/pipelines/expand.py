@@ -162,10 +162,10 @@ def expand(config: ExpandConfig) -> Expansion:
         **about,
         files=len(files),
         bytes=sum(file.bytes for file in files),
-        reused_parts=stage["reused"],
+        reused_parts=stage.reused,
         wall_s=round(time.time() - started, 3),
-        cpu_s=stage["cpu_s"],
-        peak_mib=stage["peak_mib"],
+        cpu_s=stage.cpu_s,
+        peak_mib=stage.peak_mib,
     )
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import IO, Any
 
 import numpy as np
@@ -200,8 +200,8 @@ class _Export:
             # Not worth a cluster.
             started, cpu = time.monotonic(), time.process_time()
             parts = [work(items[0])]
-            cost = {"cpu_s": time.process_time() - cpu, "peak_mib": run_record.peak_mib()}
-            self.record.add("export", time.monotonic() - started, [{**cost, "reused": parts[0].reused}])
+            cost = replace(run_record.TaskCost.since(cpu), reused=parts[0].reused)
+            self.record.add("export", time.monotonic() - started, [cost])
             users, n_items, escaped = self._counts()
         else:
             with session.ensure(self.config.address):

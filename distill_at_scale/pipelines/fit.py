@@ -173,8 +173,8 @@ def _result(
         notes=[warning] if warning else [],
         tied_in_time=tied,
         wall_s=round(time.time() - record.started, 3),
-        cpu_s=record.stages[-1]["cpu_s"],
-        peak_mib=record.stages[-1]["peak_mib"],
+        cpu_s=record.stages[-1].cpu_s,
+        peak_mib=record.stages[-1].peak_mib,
     )
 
 

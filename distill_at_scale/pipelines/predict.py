@@ -285,10 +285,10 @@ class _Predict:
             uri=self.output.uri,
             **about,
             bytes=sum(file.bytes for file in files),
-            reused_parts=stage["reused"],
+            reused_parts=stage.reused,
             wall_s=round(time.time() - self.started, 3),
-            cpu_s=stage["cpu_s"],
-            peak_mib=stage["peak_mib"],
+            cpu_s=stage.cpu_s,
+            peak_mib=stage.peak_mib,
         )
 
 

@@ -262,7 +262,7 @@ class _Sample:
             },
             samples=samples,
             wall_s=round(time.time() - self.record.started, 3),
-            cpu_s=round(sum(stage["cpu_s"] for stage in self.record.stages), 3),
+            cpu_s=round(sum(stage.cpu_s for stage in self.record.stages), 3),
         )
 
     def _tidy(self) -> None:

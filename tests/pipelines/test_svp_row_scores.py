@@ -62,6 +62,6 @@ def test_scores_are_the_mean_over_the_epochs(data: Dataset, tmp_path: Path, ray_
         "row_scores.json",
     ]
     assert score_rows(record, data, uri, **asked) == manifest
-    assert [stage["stage"] for stage in record.stages] == ["train mf proxy", "write row scores"]
+    assert [stage.stage for stage in record.stages] == ["train mf proxy", "write row scores"]
     with pytest.raises(DasError, match="holds row scores of other settings"):
         score_rows(record, data, uri, **{**asked, "epochs": 4})

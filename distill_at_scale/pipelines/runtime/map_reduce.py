@@ -46,7 +46,8 @@ def learn(record: run_record.RunRecord, name: str, make: Callable[[], MapReduce]
     done_uri = storage.join(folder, _DONE)
     if restartable.read_record(done_uri) is not None:
         return
-    start, costs = time.monotonic(), []
+    start = time.monotonic()
+    costs: list[run_record.TaskCost] = []
     groups = shard_groups([shard.rows for shard in Dataset.open(uri).shards], _TASKS_PER_CPU * resources.cpus())
     map_shards: Any = ray.remote(num_returns=3, scheduling_strategy=ANYWHERE)(_map)
     reduce_pass: Any = ray.remote(num_returns=2, scheduling_strategy=ANYWHERE)(_reduce)
@@ -97,7 +98,7 @@ def _parse(uri: str) -> Arrays:
 
 def _map(
     make: Callable[[], MapReduce], uri: str, group: Sequence[int], owns: list[Arrays], shared: Arrays
-) -> tuple[list[Arrays], Arrays, dict[str, Any]]:
+) -> tuple[list[Arrays], Arrays, run_record.TaskCost]:
     cpu = time.process_time()
     rounds, dataset, kept = make(), Dataset.open(uri), []
     brought: list[Arrays] = []
@@ -106,7 +107,7 @@ def _map(
         kept.append(after)
         # Merged as they come, so that a group needs no more than two at a time.
         brought = [merge([*brought, one], rounds.listed)]
-    return kept, brought[0], {"cpu_s": time.process_time() - cpu, "peak_mib": run_record.peak_mib()}
+    return kept, brought[0], run_record.TaskCost.since(cpu)
 
 
 def _reduce(make: Callable[[], MapReduce], shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:

@@ -8,8 +8,8 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import distill_at_scale
@@ -53,6 +53,43 @@ def peak_mib() -> float:
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
+@dataclass(frozen=True, slots=True)
+class TaskCost:
+    """Cost of one task of a stage."""
+
+    cpu_s: float
+    peak_mib: float
+    """Peak memory of the task's process so far, in MiB."""
+    reused: bool = False
+    """Whether an earlier run had finished the part."""
+
+    @staticmethod
+    def since(cpu: float) -> TaskCost:
+        """Returns the cost of this process since :func:`time.process_time` was ``cpu``."""
+        return TaskCost(time.process_time() - cpu, peak_mib())
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """Costs of a finished stage; its fields are those of the JSON object in ``run.json``."""
+
+    stage: str
+    """Name of the stage."""
+    tasks: int
+    reused: int
+    """Number of parts that an earlier run had finished."""
+    wall_s: float
+    cpu_s: float
+    """CPU-seconds of all tasks."""
+    peak_mib: float
+    """Peak memory of the largest process, in MiB."""
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> StageRecord:
+        """Returns the record of a stage in ``run.json``."""
+        return StageRecord(**{one.name: content[one.name] for one in fields(StageRecord)})
+
+
 @dataclass
 class RunRecord:
     """Collects times and memory while a verb runs.
@@ -64,20 +101,20 @@ class RunRecord:
 
     verb: str
     config: dict[str, Any]
-    stages: list[dict[str, Any]] = field(default_factory=list)
+    stages: list[StageRecord] = field(default_factory=list)
     started: float = field(default_factory=time.time)
 
-    def add(self, name: str, seconds: float, tasks: list[dict[str, Any]]) -> None:
-        """A finished stage; ``tasks`` tell ``cpu_s``, ``peak_mib`` and whether they were ``reused``."""
+    def add(self, name: str, seconds: float, tasks: Sequence[TaskCost]) -> None:
+        """Adds a finished stage."""
         self.stages.append(
-            {
-                "stage": name,
-                "tasks": len(tasks),
-                "reused": sum(bool(t.get("reused")) for t in tasks),
-                "wall_s": round(seconds, 3),
-                "cpu_s": round(sum(t["cpu_s"] for t in tasks), 3),
-                "peak_mib": round(max((t["peak_mib"] for t in tasks), default=0.0), 1),
-            }
+            StageRecord(
+                stage=name,
+                tasks=len(tasks),
+                reused=sum(task.reused for task in tasks),
+                wall_s=round(seconds, 3),
+                cpu_s=round(sum(task.cpu_s for task in tasks), 3),
+                peak_mib=round(max((task.peak_mib for task in tasks), default=0.0), 1),
+            )
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -89,9 +126,9 @@ class RunRecord:
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
             "wall_s": round(time.time() - self.started, 3),
             "driver_peak_mib": round(peak_mib(), 1),
-            "worker_peak_mib": max((s["peak_mib"] for s in self.stages), default=0.0),
-            "reused_parts": sum(s["reused"] for s in self.stages),
-            "stages": self.stages,
+            "worker_peak_mib": max((stage.peak_mib for stage in self.stages), default=0.0),
+            "reused_parts": sum(stage.reused for stage in self.stages),
+            "stages": [asdict(stage) for stage in self.stages],
         }
 
     def write(self, uri: str) -> None:
@@ -99,12 +136,14 @@ class RunRecord:
         recorded.write_json(storage.join(uri, NAME), self.as_dict())
 
 
-def read(uri: str) -> dict[str, Any]:
-    """Reads the record of the run that made the folder ``uri``.
+def read_stages(uri: str) -> list[StageRecord]:
+    """Reads the stages of the run that made the folder ``uri``.
 
     Raises:
         DamagedFileError: The file is missing or damaged.
     """
     file, fix = storage.join(uri, NAME), "run the command that made the folder again, with --overwrite"
     with recorded.missing_is_damage(file, fix):
-        return recorded.read_json(file, fix)
+        content = recorded.read_json(file, fix)
+    with recorded.parsing(file, fix):
+        return [StageRecord.from_json(stage) for stage in content["stages"]]

@@ -13,7 +13,7 @@ import itertools
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import ray
@@ -80,14 +80,14 @@ def run_stage(
     start = time.monotonic()
     call = _Call(ray.put(work), tuple(shared))
     done: dict[int, R] = {}
-    costs: list[dict[str, Any]] = []
+    costs: list[run_record.TaskCost] = []
     # Where there is nothing to put together, nobody asks how many CPUs there could be.
     per_task = 1 if together == 1 else min(together, max(1, len(items) // (_TASKS_PER_CPU * resources.cpus())))
     need = resources.Need(1, num_cpus)
     with waiting.provided(need), progress.stage(name, len(items), shown) as stage:
         for index, answer in (_by_tasks if light else _by_pipeline)(call, name, items, num_cpus, per_task):
             done[index] = answer.take(name)
-            costs.append({**answer.cost, "reused": isinstance(answer.record, PartRecord) and answer.record.reused})
+            costs.append(answer.cost)
             stage.advance()
     run.add(name, time.monotonic() - start, costs)
     return [done[index] for index in range(len(items))]
@@ -176,7 +176,7 @@ def run_merged(
     running: list[ray.ObjectRef[Any]] = []
     parts: list[ray.ObjectRef[Any]] = []
     together: list[ray.ObjectRef[Any]] = []
-    costs: list[dict[str, Any]] = []
+    costs: list[run_record.TaskCost] = []
     try:
         with waiting.provided(resources.Need(1, num_cpus)), progress.stage(name, len(items)) as stage:
             while True:
@@ -340,7 +340,7 @@ class _Answer:
 
     def __init__(self) -> None:
         self.record: Any = None
-        self.cost: dict[str, float] = {}
+        self.cost = run_record.TaskCost(0.0, 0.0)
         self.failure: str | None = None
         self.kind: str | None = None
         """name of the DasError that it is; None: a bug"""
@@ -366,7 +366,8 @@ def _answer(work: Callable[[], Any]) -> _Answer:
             answer.failure, answer.kind = str(said), type(said).__name__
         except Exception:
             answer.failure = traceback.format_exc()
-    answer.cost = {"cpu_s": time.process_time() - cpu, "peak_mib": run_record.peak_mib()}
+    reused = isinstance(answer.record, PartRecord) and answer.record.reused
+    answer.cost = replace(run_record.TaskCost.since(cpu), reused=reused)
     return answer
 
 

@@ -154,7 +154,7 @@ def _quality(found: Compared | None) -> Answer:
 
 def _cost(uri: str, found: Compared | None, whole: Comparison | None) -> Answer:
     try:
-        made = sum(float(stage["cpu_s"]) for stage in run_record.read(uri)["stages"])
+        made = sum(stage.cpu_s for stage in run_record.read_stages(uri))
     except DamagedFileError:
         return Answer(
             question="cost", measured=False, told="not measured: the record of the run that made it is missing"

@@ -161,10 +161,10 @@ def _sampled(batch: SmallDatasetJob, full: Dataset) -> list[SmallDataset]:
         found += [SmallDataset(method=method, budget=b, seed=batch.seed, failed=why) for b, why in failed.items()]
         if samples is None:
             continue
-        stages = run_record.read(samples.samples[0].uri)["stages"]
-        trained = [stage for stage in stages if str(stage["stage"]).startswith(_PROXY_STAGES)]
+        stages = run_record.read_stages(samples.samples[0].uri)
+        trained = [stage for stage in stages if stage.stage.startswith(_PROXY_STAGES)]
         if trained:
-            proxy = (sum(stage["cpu_s"] for stage in trained), sum(stage["wall_s"] for stage in trained))
+            proxy = (sum(stage.cpu_s for stage in trained), sum(stage.wall_s for stage in trained))
         # Every sampler is charged the scores, even if it found them already computed.
         extra = (0.0, 0.0) if trained else proxy
         found += [

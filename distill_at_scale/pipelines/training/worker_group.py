@@ -142,7 +142,8 @@ def run_group(
         raise DasError(f"{name}: its workers died {_MOST_DEATHS + 1} times, the last time with: {last}")
     found = recorded.read_json(storage.join(group.work, _COSTS), restartable.FIX)
     worker_warnings.repeat(found["warnings"])
-    record.add(name, time.monotonic() - started, found["workers"])
+    costs = [run_record.TaskCost(one["cpu_s"], one["peak_mib"]) for one in found["workers"]]
+    record.add(name, time.monotonic() - started, costs)
 
 
 def _run_several(loop: dict[str, Any]) -> str:

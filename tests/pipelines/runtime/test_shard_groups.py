@@ -102,8 +102,8 @@ def test_a_sampler_learns_in_more_than_64_tasks_and_the_same_in_few(
         monkeypatch.setattr(resources, "cpus", lambda cpus=cpus: cpus)
         run, work = RunRecord("sample", {}), str(tmp_path / str(cpus))
         learn(run, "learn", make, dataset.uri, work)
-        passes = int(run.stages[0]["stage"].split()[-2])
-        tasks.append(run.stages[0]["tasks"] / passes)
+        passes = int(run.stages[0].stage.split()[-2])
+        tasks.append(run.stages[0].tasks / passes)
         learned.append(read_learned(work, 65)[1])
     assert tasks[0] == N_SHARDS
     assert tasks[1] < 8
@@ -119,6 +119,6 @@ def test_what_a_part_that_is_merged_fails_with_is_told_as_it_is(ray_session: Non
 
     run = RunRecord("test", {})
     assert run_merged(run, "add", work, range(4, 60), sum) == sum(range(4, 60))
-    assert run.stages[0]["tasks"] == 56
+    assert run.stages[0].tasks == 56
     with pytest.raises(DasError, match=r"^no good$"):
         run_merged(RunRecord("test", {}), "add", work, range(60), sum)

@@ -25,7 +25,7 @@ def test_answers_come_in_the_order_of_the_items(light: bool) -> None:
     run = RunRecord("test", {})
     found = run_stage(run, "square", work, [3, 1, 2], shown=False, light=light)
     assert [record["square"] for record in found] == [9, 1, 4]
-    assert (run.stages[0]["stage"], run.stages[0]["tasks"]) == ("square", 3)
+    assert (run.stages[0].stage, run.stages[0].tasks) == ("square", 3)
     assert run_stage(run, "nothing", work, [], light=light) == []
 
 
@@ -41,7 +41,7 @@ def test_small_parts_share_tasks_where_they_are_many(light: bool, n_items: int, 
     found = run_stage(run, "name", work, list(range(n_items)), shown=False, light=light, together=together)
     assert [record["item"] for record in found] == list(range(n_items))
     assert len({record["task"] for record in found}) == tasks
-    assert run.stages[0]["tasks"] == n_items
+    assert run.stages[0].tasks == n_items
 
 
 @pytest.mark.parametrize("light", [False, True])
