@@ -18,6 +18,7 @@ from distill_at_scale.evaluation.top_lists import changed_share
 from distill_at_scale.pipelines.runtime import run_record, session
 from distill_at_scale.pipelines.runtime.own_settings import by_owner
 from distill_at_scale.pipelines.runtime.results import Result
+from distill_at_scale.pipelines.runtime.subjects import EvaluatedDataRef
 from distill_at_scale.pipelines.runtime.tasks import run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.evaluations import (
@@ -62,8 +63,8 @@ class Comparison(Result):
 
     uri: str
     """Address of the folder with all fits and this result."""
-    data: dict[str, Any]
-    """Description of the full dataset: uri, fingerprint, train rows, judged rows that a draw among equal times chose"""
+    data: EvaluatedDataRef
+    """The full dataset."""
     metrics: list[str]
     """The kept share is reported for the first."""
     chosen_by: str
@@ -77,13 +78,13 @@ class Comparison(Result):
 
     def headline(self) -> str:
         """Which datasets, and by what."""
-        return f"{len(self.small)} small datasets of {self.data['uri']}, kept {self.metrics[0]}"
+        return f"{len(self.small)} small datasets of {self.data.uri}, kept {self.metrics[0]}"
 
     def to_frame(self) -> pl.DataFrame:
         """data · method · budget · seed · share · model · kept · tau · one column a metric; a row for each model on
         each dataset, the full one (method "full") first. ``kept`` is of the first metric."""
         first = self.metrics[0]
-        full: dict[str, Any] = {"data": self.data["uri"], "method": "full", "budget": 1.0, "seed": None, "share": 1.0}
+        full: dict[str, Any] = {"data": self.data.uri, "method": "full", "budget": 1.0, "seed": None, "share": 1.0}
         rows = [full | {"model": model, "kept": 1.0, "tau": 1.0} | of.metrics for model, of in self.full.items()]
         for small in self.small:
             about = {"data": small.uri, "method": small.method, "budget": small.budget, "seed": small.seed}
@@ -160,12 +161,7 @@ def compare(config: CompareConfig) -> Comparison:
     found = [one.model_copy(update={"changed_by_seed": _between_seeds(one, found)}) for one in found]
     result = Comparison(
         uri=output,
-        data={
-            "uri": storage.redact(full.uri),
-            "fingerprint": full.manifest.fingerprint,
-            "train_rows": full.manifest.splits["train"],
-            "tied_in_time": full.manifest.tied_share(config.split),
-        },
+        data=EvaluatedDataRef.of(full, config.split),
         metrics=config.metrics,
         chosen_by=metric,
         notes=[f"{note}." for note in other_metrics(settings_by_model, metric) + lotteries(known)],

@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from math import isnan
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -30,6 +29,7 @@ from distill_at_scale.models import Recommender
 from distill_at_scale.pipelines.runtime import resources, run_record, session, used_model
 from distill_at_scale.pipelines.runtime.results import Result
 from distill_at_scale.pipelines.runtime.shard_groups import shard_groups
+from distill_at_scale.pipelines.runtime.subjects import DatasetRef, ModelRef
 from distill_at_scale.pipelines.runtime.tasks import load as load_shared
 from distill_at_scale.pipelines.runtime.tasks import run_merged
 from distill_at_scale.pipelines.runtime.verb import verb
@@ -84,10 +84,8 @@ class Evaluation(Result):
     notes: list[str] = Field(default_factory=list)
     """What to know of the figures, as sentences."""
     split: str
-    model: dict[str, Any]
-    """URI, name and settings of the model."""
-    data: dict[str, Any]
-    """URI and fingerprint of the dataset."""
+    model: ModelRef
+    data: DatasetRef
     seed: int
     wall_s: float
     cpu_s: float
@@ -95,7 +93,7 @@ class Evaluation(Result):
     def headline(self) -> str:
         """Which model, and on what."""
         users = f"{self.n_users:,} users" if self.sampled is None else f"{self.n_users:,} users drawn from those"
-        return f"{self.model['name']} on the {self.split} rows of {users} of {self.data['uri']}"
+        return f"{self.model.name} on the {self.split} rows of {users} of {self.data.uri}"
 
     def to_frame(self) -> pl.DataFrame:
         """metric · mean (over users with held-out rows) · standard_error · all_users, a row for each metric."""
@@ -165,8 +163,8 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
         off_policy={} if total.off_policy is None else total.off_policy.result(),
         notes=leak_note(dataset.manifest.split_rule),
         split=config.split,
-        model=of.about(),
-        data={"uri": storage.redact(dataset.uri), "fingerprint": dataset.manifest.fingerprint},
+        model=of.ref(),
+        data=DatasetRef.of(dataset),
         seed=config.seed,
         wall_s=round(time.time() - started, 3),
         cpu_s=record.stages[-1].cpu_s,

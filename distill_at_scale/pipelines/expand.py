@@ -18,7 +18,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -38,6 +37,7 @@ from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import SettingError, StorageError
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.parts_output import PartsOutput, parquet_bytes
+from distill_at_scale.pipelines.runtime.subjects import DatasetRef
 from distill_at_scale.pipelines.runtime.tasks import compute, run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
 
@@ -71,8 +71,7 @@ class Expansion(BaseModel):
     """Number of item ids; some may have no row."""
     mean_rate: float
     """Mean over the blocks of the share of the rows that a block keeps."""
-    data: dict[str, Any]
-    """URI, fingerprint."""
+    data: DatasetRef
     files: int
     bytes: int
     reused_parts: int
@@ -143,23 +142,16 @@ def expand(config: ExpandConfig) -> Expansion:
             return output.once(part.number, _Expanded, build)
 
         parts = run_stage(record, "expand", work, list(parts_of(dataset, rates)), [ray.put(rates)], light=True)
-    about: dict[str, Any] = {
-        "by": config.by,
-        "rows": sum(part.rows for part in parts),
-        "users": sum(part.users for part in parts),
-        "items": config.blocks[1] * dataset.n_items,
-        "mean_rate": round(float(rates.mean()), 6),
-        "data": {"uri": storage.redact(uri), "fingerprint": dataset.manifest.fingerprint},
-    }
-    files = [part.file for part in parts]
-    described = [file.model_dump() for file in files]
-    told = {"format": "distill_at_scale/expansion", "version": 1, **about, "rates": rates.tolist()}
-    output.finish(record, {**told, "files": described}, [file.path for file in files])
-    stage = record.stages[-1]
-    return Expansion(
+    files, stage = [part.file for part in parts], record.stages[-1]
+    made = Expansion(
         uri=output.uri,
         log=output.place(LOG),
-        **about,
+        by=config.by,
+        rows=sum(part.rows for part in parts),
+        users=sum(part.users for part in parts),
+        items=config.blocks[1] * dataset.n_items,
+        mean_rate=round(float(rates.mean()), 6),
+        data=DatasetRef.of(dataset),
         files=len(files),
         bytes=sum(file.bytes for file in files),
         reused_parts=stage.reused,
@@ -167,6 +159,15 @@ def expand(config: ExpandConfig) -> Expansion:
         cpu_s=stage.cpu_s,
         peak_mib=stage.peak_mib,
     )
+    manifest = {
+        "format": "distill_at_scale/expansion",
+        "version": 1,
+        **made.model_dump(mode="json", include={"by", "rows", "users", "items", "mean_rate", "data"}),
+        "rates": rates.tolist(),
+        "files": [file.model_dump() for file in files],
+    }
+    output.finish(record, manifest, [file.path for file in files])
+    return made
 
 
 def check_blocks(config: ExpandConfig, dataset: Dataset) -> None:

@@ -31,9 +31,10 @@ from distill_at_scale.learning_curves.measured import Measured
 from distill_at_scale.learning_curves.order import expected_tau
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines.runtime import own_settings, resources, session
+from distill_at_scale.pipelines.runtime.subjects import TrainDataRef
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps import small_datasets
-from distill_at_scale.pipelines.sweeps.claimed_output import claim, dataset_record, describe
+from distill_at_scale.pipelines.sweeps.claimed_output import claim, describe
 from distill_at_scale.pipelines.sweeps.evaluations import RECORDS, EvaluationTask
 from distill_at_scale.pipelines.sweeps.forecast_result import (
     FIX,
@@ -121,7 +122,7 @@ class _Forecast:
         result = ForecastResult(
             ok=not left_out,
             uri=self.output,
-            data=dataset_record(self.dataset),
+            data=TrainDataRef.of(self.dataset),
             metric=PRIMARY,
             rungs=self.rungs,
             seeds=self.config.seeds,
@@ -169,7 +170,7 @@ class _Forecast:
         self._describe({})
 
     def _describe(self, more: dict[str, Any]) -> None:
-        describe(storage.join(self.output, NAME), dataset_record(self.dataset), self.config, more)
+        describe(storage.join(self.output, NAME), TrainDataRef.of(self.dataset), self.config, more)
 
 
 def rungs(dataset: Dataset, up_to: float, wanted: int) -> list[float]:

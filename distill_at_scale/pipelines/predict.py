@@ -38,6 +38,7 @@ from distill_at_scale.models import Recommender
 from distill_at_scale.models.recommendations import missing_sentence, recommend_shard, short_lists, similar_to
 from distill_at_scale.pipelines.runtime import output_folder, resources, run_record, session, used_model
 from distill_at_scale.pipelines.runtime.parts_output import PartsOutput, parquet_bytes
+from distill_at_scale.pipelines.runtime.subjects import DatasetRef, ModelRef
 from distill_at_scale.pipelines.runtime.tasks import compute, load, run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
 
@@ -65,10 +66,8 @@ class Predictions(BaseModel):
     """Number of requested users who are not in the dataset."""
     similar_rows: int | None
     """Number of rows of similar items; None if not requested."""
-    model: dict[str, Any]
-    """URI, name and settings of the model."""
-    data: dict[str, Any]
-    """URI and fingerprint of the dataset."""
+    model: ModelRef
+    data: DatasetRef
     bytes: int
     reused_parts: int
     """Number of parts reused from an earlier, unfinished run."""
@@ -268,28 +267,31 @@ class _Predict:
         files = [part.file for part in parts if part.file]
         similar = [part.rows for part in parts if part.kind == SIMILAR]
         stage = self.record.stages[-1]
-        about: dict[str, Any] = {
-            "k": config.k,
-            "history": config.history,
-            "users": sum(part.users for part in lists),
-            "rows": sum(part.rows for part in lists),
-            "missing": missing,
-            "similar_rows": sum(similar) if config.similar_items else None,
-            "model": self.of.about(),
-            "data": {"uri": storage.redact(self.dataset.uri), "fingerprint": self.dataset.manifest.fingerprint},
-        }
-        described = [file.model_dump() for file in files]
-        manifest = {"format": "distill_at_scale/predictions", "version": 1, **about, "files": described}
-        self.output.finish(self.record, manifest, [file.path for file in files])
-        return Predictions(
+        made = Predictions(
             uri=self.output.uri,
-            **about,
+            k=config.k,
+            history=config.history,
+            users=sum(part.users for part in lists),
+            rows=sum(part.rows for part in lists),
+            missing=missing,
+            similar_rows=sum(similar) if config.similar_items else None,
+            model=self.of.ref(),
+            data=DatasetRef.of(self.dataset),
             bytes=sum(file.bytes for file in files),
             reused_parts=stage.reused,
             wall_s=round(time.time() - self.started, 3),
             cpu_s=stage.cpu_s,
             peak_mib=stage.peak_mib,
         )
+        described = {"k", "history", "users", "rows", "missing", "similar_rows", "model", "data"}
+        manifest = {
+            "format": "distill_at_scale/predictions",
+            "version": 1,
+            **made.model_dump(mode="json", include=described),
+            "files": [file.model_dump() for file in files],
+        }
+        self.output.finish(self.record, manifest, [file.path for file in files])
+        return made
 
 
 def _written(output: PartsOutput, kind: str, block: Block, frame: pl.DataFrame, n: int) -> _PartLists:

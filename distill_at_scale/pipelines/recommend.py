@@ -25,6 +25,7 @@ from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.genie.model import BUDGETS, MOST_KEPT, DataGenie, bounded
 from distill_at_scale.genie.probability import NEW_SAMPLE, PREDICTED, SURE, Candidate, Z, advise, combined, probability
 from distill_at_scale.genie.trials import FULL, cells, read_trials
+from distill_at_scale.pipelines.runtime.subjects import TrainDataRef
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.dataset_features import features
 from distill_at_scale.pipelines.sweeps.forecast_evidence import ForecastEvidence
@@ -92,8 +93,7 @@ class Recommendation(BaseModel):
     """Methods, the best recommendation first, each at the smallest budget that keeps the requested share with a
     probability of 0.9, or else at the most probable one; and all data (method ``full``), which keeps everything."""
 
-    data: dict[str, Any]
-    """URI, fingerprint and train rows of the dataset."""
+    data: TrainDataRef
     keep: float
     metric: str
     source: Literal["genie", "sweep"]
@@ -146,11 +146,7 @@ def recommend(config: RecommendConfig) -> Recommendation:
     elif first.method == RANDOM_USERS:
         notes.append("No method is worth it here: take random users.")
     return Recommendation(
-        data={
-            "uri": storage.redact(dataset.uri),
-            "fingerprint": dataset.manifest.fingerprint,
-            "train_rows": dataset.manifest.splits["train"],
-        },
+        data=TrainDataRef.of(dataset),
         keep=config.keep,
         metric=PRIMARY,
         source="sweep" if config.sweep else "genie",

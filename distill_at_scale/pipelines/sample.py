@@ -28,6 +28,7 @@ from distill_at_scale.errors import BudgetError, DamagedFileError, DasError, Set
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.map_reduce import FOLDER as LEARNED
 from distill_at_scale.pipelines.runtime.results import Result
+from distill_at_scale.pipelines.runtime.subjects import TrainDataRef
 from distill_at_scale.pipelines.runtime.tasks import run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sampling.item_counts import write_items
@@ -65,15 +66,15 @@ class Samples(Result):
 
     sampler: str
     seed: int
-    data: dict[str, Any]
-    """URI, fingerprint and train rows of the dataset sampled from."""
+    data: TrainDataRef
+    """The dataset sampled from."""
     samples: list[SampleRecord]
     wall_s: float
     cpu_s: float
 
     def headline(self) -> str:
         """Of what, and how."""
-        return f"{self.sampler}, seed {self.seed}, of {self.data['uri']} with {self.data['train_rows']:,} train rows"
+        return f"{self.sampler}, seed {self.seed}, of {self.data.uri} with {self.data.train_rows:,} train rows"
 
     def to_frame(self) -> pl.DataFrame:
         """budget · rows · share · users · items · uri · fingerprint, a row for each sample."""
@@ -255,11 +256,7 @@ class _Sample:
         return Samples(
             sampler=self.config.sampler,
             seed=self.config.seed,
-            data={
-                "uri": storage.redact(self.dataset.uri),
-                "fingerprint": self.dataset.manifest.fingerprint,
-                "train_rows": self.n_rows,
-            },
+            data=TrainDataRef.of(self.dataset),
             samples=samples,
             wall_s=round(time.time() - self.record.started, 3),
             cpu_s=round(sum(stage.cpu_s for stage in self.record.stages), 3),

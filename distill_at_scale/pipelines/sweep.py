@@ -28,9 +28,10 @@ from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.genie.trials import NAME, TRIALS, VERSION, as_trials, cells, read_description
 from distill_at_scale.models import MODELS
 from distill_at_scale.pipelines.runtime import output_folder, own_settings, resources, session
+from distill_at_scale.pipelines.runtime.subjects import EvaluatedDataRef
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps import hyperparameter_search, small_datasets
-from distill_at_scale.pipelines.sweeps.claimed_output import dataset_record, describe
+from distill_at_scale.pipelines.sweeps.claimed_output import describe
 from distill_at_scale.pipelines.sweeps.evaluations import (
     RECORDS,
     EvaluationTask,
@@ -234,15 +235,14 @@ class _Sweep:
                 self.records = found.get("trials", [])
         self._describe({})
 
-    def _data(self) -> dict[str, Any]:
-        return {**dataset_record(self.dataset), "tied_in_time": self.dataset.manifest.tied_share("test")}
-
     def _describe(self, more: Mapping[str, Any]) -> None:
         foreign = {m: small_datasets.unit(m) for m in self.methods if not EVERYTHING.is_built_in(m)}
         # Recorded so that readers of the sweep need not import plugins.
         units = {"units": foreign} if foreign else {}
         content = {"version": VERSION, "trials": self.records, **units, **more}
-        describe(storage.join(self.output, NAME), self._data(), self.config, content, without=["mlflow"])
+        describe(
+            storage.join(self.output, NAME), EvaluatedDataRef.of(self.dataset), self.config, content, without=["mlflow"]
+        )
 
     def _finish(self, plan: list[PlannedTrial], fits: int) -> SweepResult:
         trials = self._write(plan)
@@ -253,7 +253,7 @@ class _Sweep:
         result = SweepResult(
             ok=not len(failed) and not (left and in_time),
             uri=self.output,
-            data=self._data(),
+            data=EvaluatedDataRef.of(self.dataset),
             methods=self.methods,
             budgets=self.config.shares,
             models=self.models,

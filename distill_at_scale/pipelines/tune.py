@@ -29,11 +29,12 @@ from distill_at_scale.models import find_model
 from distill_at_scale.models.saved import MODEL_FILE
 from distill_at_scale.pipelines.evaluate import evaluate
 from distill_at_scale.pipelines.runtime import own_settings, resources, session
+from distill_at_scale.pipelines.runtime.subjects import TrainDataRef
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps import candidates, small_datasets
 from distill_at_scale.pipelines.sweeps.candidate_runs import CandidateRun, by_progress, full_cost, spent, tau_with_next
 from distill_at_scale.pipelines.sweeps.candidates import Candidate, SettingsSearch
-from distill_at_scale.pipelines.sweeps.claimed_output import claim, dataset_record, describe
+from distill_at_scale.pipelines.sweeps.claimed_output import claim, describe
 from distill_at_scale.pipelines.sweeps.evaluations import RECORDS, EvaluationTask, lotteries
 from distill_at_scale.pipelines.sweeps.small_datasets import SmallDataset
 from distill_at_scale.pipelines.sweeps.trial_runs import TrialRuns, task_name
@@ -286,7 +287,7 @@ class _Tune:
         result = TuneResult(
             ok=bool(best) or late,
             uri=self.output,
-            data=dataset_record(self.dataset),
+            data=TrainDataRef.of(self.dataset),
             metric=PRIMARY,
             models=self.models,
             search=self.config.search,
@@ -343,7 +344,7 @@ class _Tune:
         self._describe({})
 
     def _describe(self, more: dict[str, Any]) -> None:
-        describe(storage.join(self.output, NAME), dataset_record(self.dataset), self.config, more)
+        describe(storage.join(self.output, NAME), TrainDataRef.of(self.dataset), self.config, more)
 
 
 def rungs(dataset: Dataset) -> list[float]:

@@ -172,7 +172,7 @@ def show_fit(result: FitResult) -> None:
 
 def show_evaluation(result: Evaluation) -> None:
     """Prints metrics with their standard errors, in percent."""
-    title = f"{result.model['name']} on {result.split}: {result.n_users:,} users, {result.n_heldout:,} held-out rows"
+    title = f"{result.model.name} on {result.split}: {result.n_users:,} users, {result.n_heldout:,} held-out rows"
     rows = []
     columns = ["metric (percent)", "mean", "standard error"]
     for name, value in result.metrics.items():
@@ -266,7 +266,7 @@ def show_comparison(result: Comparison) -> None:
         "Each value comes from one fit on one sample; the variation over users and seeds is not shown. "
         "das sweep --seeds 3 measures it.",
         *(f"Beware: {note}" for note in result.notes),
-        *tied_note(result.data.get("tied_in_time")),
+        *tied_note(result.data.tied_in_time),
     )
 
 
@@ -277,7 +277,7 @@ def show_samples(result: Samples) -> None:
         for s in result.samples
     ]
     show(
-        f"{result.sampler} on {result.data['train_rows']:,} train rows of {result.data['uri']}",
+        f"{result.sampler} on {result.data.train_rows:,} train rows of {result.data.uri}",
         grid(["budget", "kept", "train rows", "users", "items", "sample"], rows, words={5}),
         "",
         f"Done in {result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds. Users and items are those with train rows.",

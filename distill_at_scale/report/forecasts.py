@@ -103,7 +103,7 @@ def _sentences(result: ForecastResult) -> list[str]:
 def _page(result: ForecastResult) -> str:
     """A page that needs nothing but itself."""
     columns, rows = _rows(result)
-    title = f"What models would reach on all of {result.data['uri']}"
+    title = f"What models would reach on all of {result.data.uri}"
     drawn = forecast_svg(result).decode()
     return plain_page(
         title,

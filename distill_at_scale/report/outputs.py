@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def show_predictions(result: Predictions) -> None:
     """Prints the location and the number of recommendation lists."""
     uri = storage.redact(result.uri)
-    told = [("folder", uri), ("model", result.model["name"])]
+    told = [("folder", uri), ("model", result.model.name)]
     if result.users:
         told.append(("lists", f"{result.users:,} users, {result.rows:,} rows, at most {result.k:,} items each"))
         told.append(("history", f"{result.history} rows"))

@@ -31,7 +31,7 @@ def show_recommendation(result: Recommendation) -> None:
     known = "measured by the sweep" if result.source == "sweep" else "predicted by Data-Genie"
     known += " and sharpened by the forecast" if result.forecast else ""
     asked = f"{100 * result.keep:.4g} % of {result.metric}"
-    rows = f"{result.data['train_rows']:,} train rows of {result.data['uri']}"
+    rows = f"{result.data.train_rows:,} train rows of {result.data.uri}"
     show(f"{rows}; to keep: {asked}. All values are {known}.")
     show(f"kept: {compared_on(result.models, result.trained)}")
     show(grid(columns, map(_row, result.options)))

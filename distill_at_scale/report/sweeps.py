@@ -42,7 +42,7 @@ def show_sweep(result: SweepResult) -> None:
         f"{kept} (in brackets τ: agreement with the full data's ranking of all models; –: some model cannot be trained)"
     )
     show(grid(["method", *(f"{budget:g}" for budget in result.budgets)], _rows(result)))
-    show(*tied_note(result.data.get("tied_in_time")))
+    show(*tied_note(result.data.tied_in_time))
     show(*_others(result))
     for reason, n in list(result.failures.items())[:_REASONS_SHOWN]:
         show(f"{n:,} failed: {reason.strip().splitlines()[-1]}")

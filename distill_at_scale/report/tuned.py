@@ -33,7 +33,7 @@ def show_tuned(result: TuneResult) -> None:
         show(f"and {len(result.candidates) - _SHOWN:,} candidates that came less far, in {PAGE}")
     show(f"See it: {storage.redact(storage.join(result.uri, PAGE))}")
     if result.model is not None:
-        words = ("das", "evaluate", "--data", result.data["uri"], "--model", storage.redact(result.model))
+        words = ("das", "evaluate", "--data", result.data.uri, "--model", storage.redact(result.model))
         show(f"Use it: {command(*words)}")
 
 
@@ -110,7 +110,7 @@ def _candidates(found: Sequence[CandidateResult], metric: str) -> tuple[list[str
 
 
 def _page(result: TuneResult) -> str:
-    title = f"The best model for {result.data['uri']}"
+    title = f"The best model for {result.data.uri}"
     columns, rows = _candidates(result.candidates, result.metric)
     spreads = f"{result.search:,} settings a model, proposed by: {result.proposals}"
     return plain_page(

@@ -93,7 +93,7 @@ def test_a_model_in_memory_is_evaluated_as_a_saved_one(dataset: Dataset, tmp_pat
     model.save(str(tmp_path / "model"))
     ours, theirs = das.evaluate(dataset, model, ks=[5]), das.evaluate(dataset, tmp_path / "model", ks=[5])
     assert ours.metrics == theirs.metrics
-    assert (ours.model["uri"], ours.model["name"], ours.model["settings"]) == (None, "ease", theirs.model["settings"])
+    assert (ours.model.uri, ours.model.name, ours.model.settings) == (None, "ease", theirs.model.settings)
 
 
 def test_a_model_in_memory_of_other_items_is_refused(dataset: Dataset) -> None:

@@ -169,7 +169,7 @@ def test_a_draw_takes_as_many_as_asked_for(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_model_in_memory(data: str, ease: str, predict: Any) -> None:
     found = predict("memory", model=load_model(ease))
     assert lists(found).rows() == lists(predict("saved")).rows()
-    assert found.model["uri"] is None
+    assert found.model.uri is None
 
 
 def test_similar_items(data: str, ease: str, predict: Any) -> None:

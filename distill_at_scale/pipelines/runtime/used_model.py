@@ -12,6 +12,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import Recommender, load_model, plugin_of
 from distill_at_scale.models.saved import read_description
+from distill_at_scale.pipelines.runtime.subjects import ModelRef
 from distill_at_scale.pipelines.runtime.tasks import load
 
 
@@ -50,9 +51,9 @@ class UsedModel:
         """The model on the cluster: loaded there, or ``model``, which is in this process."""
         return load(load_model, self.uri, self.allow) if model is None else ray.put(model)
 
-    def about(self) -> dict[str, Any]:
-        """What a result says of it: uri (None in memory), name, settings."""
-        return {"uri": self.place if self.uri else None, "name": self.name, "settings": self.settings}
+    def ref(self) -> ModelRef:
+        """What a result says of it."""
+        return ModelRef(uri=self.place if self.uri else None, name=self.name, settings=self.settings)
 
 
 def described(address: str) -> UsedModel:

@@ -14,6 +14,7 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DamagedFileError, OutputExistsError
 from distill_at_scale.pipelines.runtime import output_folder, run_record
+from distill_at_scale.pipelines.runtime.subjects import DatasetRef
 
 
 def claim(output: str, name: str, fix: str, what: str, dataset: Dataset, ours: Sequence[str], overwrite: bool) -> None:
@@ -57,29 +58,20 @@ def claim(output: str, name: str, fix: str, what: str, dataset: Dataset, ours: S
         )
 
 
-def dataset_record(dataset: Dataset) -> dict[str, Any]:
-    """Returns what a description tells of its dataset."""
-    return {
-        "uri": storage.redact(dataset.uri),
-        "fingerprint": dataset.manifest.fingerprint,
-        "train_rows": dataset.manifest.splits["train"],
-    }
-
-
 def describe(
-    file: str, dataset: Mapping[str, Any], config: BaseModel, more: Mapping[str, Any], without: Collection[str] = ()
+    file: str, dataset: DatasetRef, config: BaseModel, more: Mapping[str, Any], without: Collection[str] = ()
 ) -> None:
     """Writes the description of a run.
 
     Args:
         file: Where to.
-        dataset: From :func:`dataset_record`.
+        dataset: Dataset of the run.
         config: Settings of the run.
         more: Further content.
         without: Settings to leave out, besides those that decide nothing.
     """
     content = {
-        "data": dataset,
+        "data": dataset.model_dump(mode="json"),
         "config": config.model_dump(mode="json", exclude={"address", "overwrite", *without}),
         "versions": run_record.versions(),
         **more,

@@ -11,6 +11,7 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.runtime.results import Result
+from distill_at_scale.pipelines.runtime.subjects import TrainDataRef
 
 NAME = "forecast.json"
 FIX = "run the same das forecast again"
@@ -80,8 +81,7 @@ class ForecastResult(Result):
     ok: bool
     """Whether every model has a forecast; otherwise `das forecast` exits with 1."""
     uri: str
-    data: dict[str, Any]
-    """URI, fingerprint and train rows of the dataset."""
+    data: TrainDataRef
     metric: str
     rungs: list[float]
     """Shares of the train rows that were asked for, ascending."""
@@ -105,8 +105,8 @@ class ForecastResult(Result):
 
     def headline(self) -> str:
         """The dataset, and from how little of it."""
-        up_to = f"{100 * self.rungs[-1]:.4g} % of {self.data['train_rows']:,} train rows"
-        return f"{self.metric} of {len(self.models)} models on all of {self.data['uri']}, from up to {up_to}"
+        up_to = f"{100 * self.rungs[-1]:.4g} % of {self.data.train_rows:,} train rows"
+        return f"{self.metric} of {len(self.models)} models on all of {self.data.uri}, from up to {up_to}"
 
     def to_frame(self) -> pl.DataFrame:
         """A row for each model, the best first.

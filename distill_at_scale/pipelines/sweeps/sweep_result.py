@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from distill_at_scale.pipelines.runtime.results import Result
+from distill_at_scale.pipelines.runtime.subjects import EvaluatedDataRef
 
 
 class SweepResult(Result):
@@ -15,9 +16,8 @@ class SweepResult(Result):
     ok: bool
     """Whether no trial failed, and only the time budget left trials undone; otherwise `das sweep` exits with 1."""
     uri: str
-    data: dict[str, Any]
-    """Description of the full dataset: uri, fingerprint, train rows, share of the test rows that a draw among equal
-    times chose"""
+    data: EvaluatedDataRef
+    """The full dataset."""
     methods: list[str]
     budgets: list[float]
     models: list[str]

@@ -8,6 +8,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from distill_at_scale.pipelines.runtime.results import Result
+from distill_at_scale.pipelines.runtime.subjects import TrainDataRef
 
 NAME = "tune.json"
 FIX = "run the same das tune again"
@@ -90,8 +91,7 @@ class TuneResult(Result):
     """Whether there is a winner, or only the time budget kept the search from ending; otherwise `das tune` exits
     with 1."""
     uri: str
-    data: dict[str, Any]
-    """URI, fingerprint and train rows of the dataset."""
+    data: TrainDataRef
     metric: str
     models: list[str]
     search: int
@@ -121,7 +121,7 @@ class TuneResult(Result):
 
     def headline(self) -> str:
         """The winner, and of how many."""
-        tried = f"{len(self.candidates)} candidates on {self.data['uri']}"
+        tried = f"{len(self.candidates)} candidates on {self.data.uri}"
         if self.winner is None:
             return f"no winner yet of {tried}"
         return f"{self.winner.name} is the best of {tried}"
