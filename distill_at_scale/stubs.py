@@ -104,6 +104,7 @@ def _models() -> str:
     lines = [
         "from collections.abc import Collection, Mapping\nfrom typing import Any, Literal\n",
         f"from {PACKAGE}.models.base import ModelConfig as ModelConfig, Recommender as Recommender",
+        f"from {PACKAGE}.models.saved import ModelDescription",
         f"from {PACKAGE}.registry import Registry\n",
         "MODELS: Registry[type[Recommender]]\n",
     ]

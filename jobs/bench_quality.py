@@ -102,7 +102,7 @@ def run(name: str, settings: dict[str, Any], options: argparse.Namespace) -> dic
         overwrite=True,
     )
     found = evaluate(data=dataset.uri, model=model)
-    selection = fitted.selection or {"points": []}
+    selection = fitted.selection
     return {
         "model": wanted["model"],
         "data": wanted["data"],
@@ -110,8 +110,8 @@ def run(name: str, settings: dict[str, Any], options: argparse.Namespace) -> dic
         "standard_errors": found.standard_errors,
         "published": wanted["published"],
         "reached": all(found.metrics[metric] >= value for metric, value in wanted["published"].items()),
-        "epochs": len(selection["points"]),
-        "best_epoch": selection.get("chosen"),
+        "epochs": 0 if selection is None else len(selection.points),
+        "best_epoch": None if selection is None else selection.chosen,
         "wall_s": fitted.wall_s,
         "cpu_s": fitted.cpu_s,
         "peak_mib": fitted.peak_mib,

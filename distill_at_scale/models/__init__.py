@@ -12,7 +12,7 @@ from typing import Any
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DamagedFileError, PluginError
 from distill_at_scale.models.base import ModelConfig, Recommender
-from distill_at_scale.models.saved import read_description
+from distill_at_scale.models.saved import ModelDescription, read_description
 from distill_at_scale.registry import ALLOWED, Registry, is_spec
 from distill_at_scale.registry import MODELS as _MODELS
 
@@ -54,20 +54,20 @@ def load_model(uri: str, allow: Collection[str] = ()) -> Recommender:
     spec = plugin_of(described, uri, allow)
     if spec:
         return MODELS.resolve(spec[0]).load(uri)
-    name = str(described.get("model"))
+    name = described.model
     if name not in MODELS or not MODELS.is_built_in(name):
         raise DamagedFileError(f"{storage.redact(uri)} holds a model '{name}', which this release does not know.")
     return MODELS[name].load(uri)
 
 
-def plugin_of(described: Mapping[str, Any], uri: str, allow: Collection[str] = ()) -> tuple[str, ...]:
+def plugin_of(described: ModelDescription, uri: str, allow: Collection[str] = ()) -> tuple[str, ...]:
     """Returns the class of a saved model if it is from outside the package.
 
     Importing code runs it, so a file that names code cannot authorise that. Authorisation comes from an entry point of
     an installed package, a verb that this process was told to run with the class, ``allow``, or $DAS_PLUGINS.
 
     Args:
-        described: Content of ``model.json``.
+        described: Description of the model.
         uri: Folder of the model, for messages.
         allow: As in :func:`load_model`.
 
@@ -77,10 +77,10 @@ def plugin_of(described: Mapping[str, Any], uri: str, allow: Collection[str] = (
     Raises:
         PluginError: The class is not authorised.
     """
-    spec = described.get("class")
+    spec = described.plugin
     if spec is None:
         return ()
-    if not is_spec(str(spec)) or not MODELS.trusts(spec, allow):
+    if not is_spec(spec) or not MODELS.trusts(spec, allow):
         raise PluginError(
             f"{storage.redact(uri)} holds a model of the class '{spec}', and loading it runs that code; allow it by "
             f"{ALLOWED}={spec} in the environment or load_model(uri, allow=['{spec}']), or install a package that "

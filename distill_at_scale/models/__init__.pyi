@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 from distill_at_scale.models.base import ModelConfig as ModelConfig, Recommender as Recommender
+from distill_at_scale.models.saved import ModelDescription
 from distill_at_scale.registry import Registry
 
 MODELS: Registry[type[Recommender]]
@@ -11,7 +12,7 @@ MODELS: Registry[type[Recommender]]
 def create_model(name: str, settings: Mapping[str, Any] | None = None) -> Recommender: ...
 def find_model(name: str) -> type[Recommender]: ...
 def load_model(uri: str, allow: Collection[str] = ()) -> Recommender: ...
-def plugin_of(described: Mapping[str, Any], uri: str, allow: Collection[str] = ()) -> tuple[str, ...]: ...
+def plugin_of(described: ModelDescription, uri: str, allow: Collection[str] = ()) -> tuple[str, ...]: ...
 
 from distill_at_scale.models.popularity import Popularity as _Popularity
 

@@ -23,15 +23,16 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.models.inputs import FitRows, FitSource, Rows, fit_rows_of
 from distill_at_scale.models.memory import require_memory
 from distill_at_scale.models.recommendations import Recommends
 from distill_at_scale.models.saved import (
     FIX,
-    FORMAT,
     MODEL_FILE,
     WEIGHTS_FILE,
+    ModelDescription,
     read_description,
     read_weights,
 )
@@ -320,24 +321,21 @@ class Recommender(Recommends):
         spec = MODELS.spec_of(type(self))
         weights = {key: np.ascontiguousarray(value) for key, value in self._weights().items()}
         content = safetensors.numpy.save(weights)
-        described = {
-            "format": FORMAT,
-            "model": self.name,
-            **({} if spec is None else {"class": spec}),
-            "config": self.config.model_dump(mode="json"),
-            "n_items": self.n_items,
-            "item_space": self.item_space,
-            "selection": None if self.selection is None else self.selection.model_dump(mode="json"),
-            "weights": {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()},
-            "versions": {
-                "python": platform.python_version(),
-                **{package: version(package) for package in ("numpy", "scipy", "torch")},
-            },
-        }
+        versions = {package: version(package) for package in ("numpy", "scipy", "torch")}
+        described = ModelDescription(
+            model=self.name,
+            plugin=spec,
+            config=self.config.model_dump(mode="json"),
+            n_items=self.n_items,
+            item_space=self.item_space,
+            selection=self.selection,
+            weights=FileRecord(path=WEIGHTS_FILE, bytes=len(content), sha256=hashlib.sha256(content).hexdigest()),
+            versions={"python": platform.python_version(), **versions},
+        )
         # The old description is removed first: a kill must not leave it beside new weights.
         storage.remove(storage.join(uri, MODEL_FILE))
         storage.write_bytes(storage.join(uri, WEIGHTS_FILE), content)
-        recorded.write_json(storage.join(uri, MODEL_FILE), described)
+        recorded.write_json(storage.join(uri, MODEL_FILE), described.to_json())
 
     @classmethod
     def load(cls, uri: str) -> Self:
@@ -349,18 +347,16 @@ class Recommender(Recommends):
         """
         described = read_description(uri)
         place = storage.redact(uri)
-        if described.get("model") != cls.name:
-            raise DasError(f"{place}: holds a model '{described.get('model')}', not '{cls.name}'.")
+        if described.model != cls.name:
+            raise DasError(f"{place}: holds a model '{described.model}', not '{cls.name}'.")
         content = read_weights(uri, described)
         with recorded.parsing(storage.join(uri, MODEL_FILE), FIX):
-            selection, item_space = described["selection"], described["item_space"]
-            n_items = int(described["n_items"])
-            config = cls.Config(**described["config"])
-            chosen = None if selection is None else Selection.model_validate(selection)
+            config = cls.Config(**described.config)
         model = cls(config)
-        model.n_items, model.item_space, model.selection = n_items, item_space, chosen
+        model.n_items, model.item_space = described.n_items, described.item_space
+        model.selection = described.selection
         with recorded.parsing(storage.join(uri, WEIGHTS_FILE), FIX):
-            model._set_weights(safetensors.numpy.load(content.to_pybytes()), n_items)
+            model._set_weights(safetensors.numpy.load(content.to_pybytes()), described.n_items)
         return model
 
     def _validation_or_refuse(self, validation: Interactions | None, parameter: str) -> Interactions:

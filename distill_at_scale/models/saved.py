@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import DamagedFileError, DasError
+from distill_at_scale.models.selection import Selection
 
 FORMAT = 2
 FIX = "fit and save the model again"
@@ -19,7 +21,61 @@ MODEL_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
 
 
-def read_description(uri: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class ModelDescription:
+    """Content of ``model.json``."""
+
+    model: str
+    """Name of the model."""
+    plugin: str | None
+    """Class ``package.module:Class`` of a model from outside the package; stored as ``class``."""
+    config: Mapping[str, Any]
+    """Settings, as the model's ``Config`` takes them."""
+    n_items: int
+    item_space: str | None
+    """Fingerprint of the numbering of the items; None if the rows had none."""
+    selection: Selection | None
+    """How a hyper-parameter was selected on validation rows."""
+    weights: FileRecord
+    """Record of ``weights.safetensors``."""
+    versions: Mapping[str, str]
+    """Versions of Python and of the packages that fitted it."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the description as it is stored."""
+        return {
+            "format": FORMAT,
+            "model": self.model,
+            **({} if self.plugin is None else {"class": self.plugin}),
+            "config": dict(self.config),
+            "n_items": self.n_items,
+            "item_space": self.item_space,
+            "selection": None if self.selection is None else self.selection.model_dump(mode="json"),
+            "weights": {"bytes": self.weights.bytes, "sha256": self.weights.sha256},
+            "versions": dict(self.versions),
+        }
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> ModelDescription:
+        """Returns the description that :meth:`to_json` stored.
+
+        Raises:
+            KeyError, TypeError, ValueError: A field is missing or of another type.
+        """
+        plugin, selection = content.get("class"), content["selection"]
+        return ModelDescription(
+            model=str(content["model"]),
+            plugin=None if plugin is None else str(plugin),
+            config=content["config"],
+            n_items=int(content["n_items"]),
+            item_space=content["item_space"],
+            selection=None if selection is None else Selection.model_validate(selection),
+            weights=FileRecord(path=WEIGHTS_FILE, **content["weights"]),
+            versions=content.get("versions", {}),
+        )
+
+
+def read_description(uri: str) -> ModelDescription:
     """Reads a saved model's ``model.json``.
 
     Raises:
@@ -36,18 +92,17 @@ def read_description(uri: str) -> dict[str, Any]:
     if described.get("format") not in (1, FORMAT):
         raise DamagedFileError(f"{storage.redact(file)} is not of format {FORMAT}; {FIX}.")
     recorded.require_checksum(described, checksum, file, FIX, "format")
-    return described
+    with recorded.parsing(file, FIX):
+        return ModelDescription.from_json(described)
 
 
-def read_weights(uri: str, described: Mapping[str, Any]) -> pa.Buffer:
+def read_weights(uri: str, described: ModelDescription) -> pa.Buffer:
     """Reads a saved model's ``weights.safetensors``, which must match its record in ``model.json``.
 
     Raises:
         DamagedFileError: The file is missing, truncated or altered.
     """
-    with recorded.parsing(storage.join(uri, MODEL_FILE), FIX):
-        record = FileRecord(path=WEIGHTS_FILE, **described["weights"])
-    return recorded.read_recorded(uri, record, FIX)
+    return recorded.read_recorded(uri, described.weights, FIX)
 
 
 def expect_shape(weights: Mapping[str, np.ndarray], name: str, shape: tuple[int | None, ...]) -> np.ndarray:

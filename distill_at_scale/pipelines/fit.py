@@ -42,7 +42,7 @@ class FitResult(BaseModel):
     """Fingerprint of the dataset (of a synthetic one: of its numbers)."""
     settings: dict[str, Any]
     """Given settings of the model."""
-    selection: dict[str, Any] | None
+    selection: Selection | None
     """What was chosen on validation: parameter, metric, the grid and its values, the choice."""
     notes: list[str]
     """What to know of that choice, as sentences."""
@@ -162,8 +162,8 @@ def _result(
     record: run_record.RunRecord, config: FitConfig, output: str, fingerprint: str, tied: float | None = None
 ) -> FitResult:
     record.write(output)
-    selection = read_description(output)["selection"]
-    warning = None if selection is None else Selection.model_validate(selection).warning()
+    selection = read_description(output).selection
+    warning = None if selection is None else selection.warning()
     return FitResult(
         uri=output,
         model=config.model,

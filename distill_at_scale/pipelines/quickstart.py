@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from distill_at_scale.config import QuickstartConfig
 from distill_at_scale.data import storage
+from distill_at_scale.models.selection import Selection
 from distill_at_scale.pipelines.evaluate import Evaluation, evaluate
 from distill_at_scale.pipelines.fetch import fetch
 from distill_at_scale.pipelines.fit import fit
@@ -34,7 +35,7 @@ class Quickstart(BaseModel):
     data: dict[str, Any]
     evaluations: dict[str, Evaluation]
     """Evaluations by model."""
-    chosen: dict[str, dict[str, Any] | None]
+    chosen: dict[str, Selection | None]
     """Hyper-parameters selected on validation rows, by model."""
     sweep: SweepResult
     recommendation: Recommendation

@@ -160,12 +160,12 @@ def show_fit(result: FitResult) -> None:
     known = [("model", result.model), ("folder", storage.redact(result.uri))]
     if result.selection:
         chosen = result.selection
-        known.append(("chosen", f"{chosen['parameter']} = {chosen['chosen']:g} by validation {chosen['metric']}"))
+        known.append(("chosen", f"{chosen.parameter} = {chosen.chosen:g} by validation {chosen.metric}"))
     known.append(("cost", f"{result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds, {result.peak_mib:.0f} MiB"))
     show(facts("fitted", known))
     if result.selection:
-        points = [(f"{p['value']:g}", f"{p['metric']:.4f}") for p in result.selection["points"]]
-        show("", grid([result.selection["parameter"], result.selection["metric"]], points))
+        points = [(f"{point.value:g}", f"{point.metric:.4f}") for point in result.selection.points]
+        show("", grid([result.selection.parameter, result.selection.metric], points))
         show(*(f"Beware: {note}" for note in result.notes))
         show(*tied_note(result.tied_in_time))
 

@@ -26,7 +26,7 @@ def show_quickstart(result: Quickstart) -> None:
     rows = []
     for name, evaluation in result.evaluations.items():
         chosen = result.chosen[name]
-        setting = f"{chosen['parameter']}={chosen['chosen']:g}" if chosen else ""
+        setting = f"{chosen.parameter}={chosen.chosen:g}" if chosen else ""
         rows.append([name, setting, *(f"{100 * evaluation.metrics[m]:.2f}" for m in _QUICK_METRICS)])
     show(
         f"{data['n_users']:,} users, {data['n_items']:,} items, {data['n_rows']:,} rows; test metrics in percent",

@@ -82,10 +82,10 @@ def test_fit_in_memory_is_bit_for_bit_what_the_verb_gives(
         ours, theirs = (read_description(str(tmp_path / who / name)) for who in ("ours", "theirs"))
         # Of the weights their digest; of a choice what was tried and found, not how long it took.
         chosen = [
-            [(point["value"], point["metric"]) for point in (of["selection"] or {}).get("points", [])]
+            [(point.value, point.metric) for point in (of.selection.points if of.selection else [])]
             for of in (ours, theirs)
         ]
-        assert (ours["weights"], chosen[0]) == (theirs["weights"], chosen[1])
+        assert (ours.weights, chosen[0]) == (theirs.weights, chosen[1])
 
 
 def test_a_model_in_memory_is_evaluated_as_a_saved_one(dataset: Dataset, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_two_workers_train_as_one_does(tmp_path: Path, data: Dataset, ray_sessio
     alone = in_process(data)
     assert alone.selection is not None
     assert result.selection is not None
-    ends = [result.selection["points"][-1]["metric"], alone.selection.points[-1].metric]
+    ends = [result.selection.points[-1].metric, alone.selection.points[-1].metric]
     assert ends[0] == pytest.approx(ends[1], abs=0.05)
     assert result.cpu_s > 0
     assert json.loads((tmp_path / "two" / "run.json").read_text())["stages"][0]["tasks"] == 2

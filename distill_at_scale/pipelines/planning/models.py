@@ -145,10 +145,10 @@ def _judged(settings: Any, dataset: Dataset) -> int:
 def plan_evaluate(config: EvaluateConfig, cluster: Cluster, measured: Rates) -> Plan:
     dataset = Dataset.open(config.data)
     described = read_description(storage.normalise(config.model))
-    weights = float(described["weights"]["bytes"])
+    weights = float(described.weights.bytes)
     users = min(config.users or dataset.n_users, dataset.n_users)
-    found = evaluate_step(described["model"], dataset, cluster, measured, users, weights)
-    what = f"{described['model']} on {users:,} users and {dataset.n_items:,} items"
+    found = evaluate_step(described.model, dataset, cluster, measured, users, weights)
+    what = f"{described.model} on {users:,} users and {dataset.n_items:,} items"
     return plan_of(
         "evaluate", what, cluster, dataset.n_rows, [found],
         result_bytes=1 << 16, object_store_bytes=weights + 8 * dataset.n_items, start_s=measured.start_s,
@@ -179,12 +179,12 @@ def plan_predict(config: PredictConfig, cluster: Cluster, measured: Rates) -> Pl
     """The plan of `predict`."""
     dataset = Dataset.open(config.data)
     described = read_description(storage.normalise(config.model))
-    weights = float(described["weights"]["bytes"])
+    weights = float(described.weights.bytes)
     asked = config.users.strip()
     users = min(int(asked), dataset.n_users) if asked.isdecimal() else dataset.n_users
     tasks = len(list(blocks_of(dataset, users > 0, config.similar_items)))
     lists = users + (dataset.n_items if config.similar_items else 0)
-    found = evaluate_step(described["model"], dataset, cluster, measured, lists, weights, tasks)
+    found = evaluate_step(described.model, dataset, cluster, measured, lists, weights, tasks)
     notes = (
         [] if asked.isdecimal() or asked.casefold() == "all" else ["The users of the file are counted as all users."]
     )

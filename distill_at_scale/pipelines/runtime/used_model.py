@@ -67,10 +67,10 @@ def described(address: str) -> UsedModel:
     return UsedModel(
         uri,
         storage.redact(uri),
-        found["model"],
-        found["config"],
-        found["item_space"],
-        str(found["weights"].get("sha256", "")),
+        found.model,
+        dict(found.config),
+        found.item_space,
+        found.weights.sha256,
         plugin_of(found, uri),
     )
 

@@ -14,6 +14,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -27,6 +28,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.manifest import WORK
 from distill_at_scale.data.preparation import restartable
+from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.errors import SettingError
 from distill_at_scale.models import create_model, find_model
@@ -297,8 +299,8 @@ def _save_parts(
             file.write(piece)
             digest.update(piece)
             length += len(piece)
-    described["weights"] = {"bytes": length, "sha256": digest.hexdigest()}
-    recorded.write_json(storage.join(output, MODEL_FILE), described)
+    weights = FileRecord(path=WEIGHTS_FILE, bytes=length, sha256=digest.hexdigest())
+    recorded.write_json(storage.join(output, MODEL_FILE), replace(described, weights=weights).to_json())
 
 
 def _header(shapes: dict[str, tuple[np.dtype, tuple[int, ...]]]) -> bytes:

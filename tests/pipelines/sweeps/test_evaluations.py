@@ -90,8 +90,8 @@ def test_a_lottery_is_said(data: das.Dataset, tmp_path: Path, capsys: pytest.Cap
     """40 users with a row each choose λ: by fit, by compare and, in its record, by a sweep's pair."""
     fitted = das.fit(data=data.uri, model="ease", output=str(tmp_path / "ease"))
     assert fitted.selection is not None
-    assert fitted.selection["lottery"]
-    assert fitted.selection["n_users"] == 40
+    assert fitted.selection.lottery
+    assert fitted.selection.n_users == 40
     show_fit(fitted)
     said = "was chosen by 40 users with validation rows, which is a lottery"
     assert said in capsys.readouterr().out
