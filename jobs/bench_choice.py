@@ -17,9 +17,9 @@ from itertools import permutations
 import numpy as np
 import polars as pl
 
+from distill_at_scale.genie.cells import cells
 from distill_at_scale.genie.model import bounded
 from distill_at_scale.genie.regressors import regrets
-from distill_at_scale.genie.trials import cells
 
 TASK = ("fingerprint", "budget")
 TARGETS = ("tau", "kept")

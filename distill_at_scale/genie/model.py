@@ -85,7 +85,7 @@ class DataGenie:
         encoder: Encoder of features, method and budget.
         targets: Trained targets by name; see :data:`TARGETS`.
         log_budgets: float64, logarithms of the training budgets, ascending.
-        cells: Training cells; see :func:`distill_at_scale.genie.trials.cells`.
+        cells: Training cells; see :func:`distill_at_scale.genie.cells.cells`.
         features: Fingerprint of each training dataset -> its features.
     """
 

@@ -1,26 +1,23 @@
-"""Trials of a sweep, one row each, and their summary for each method and budget.
+"""The files of a sweep: ``trials.parquet``, a row for each trial, and ``sweep.json``, its description.
 
 A trial fits one model with one seed on the small dataset of one method at one budget, and evaluates it on the full
-dataset's held-out rows. :func:`cells` summarises the trials of one method at one budget; reports and Data-Genie read
-only these summaries.
+dataset's held-out rows. :mod:`~distill_at_scale.genie.cells` summarises the trials of each method at each budget.
 """
 
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Mapping, Sequence, Set
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
-import numpy as np
 import polars as pl
 
 from distill_at_scale.data import recorded, storage
-from distill_at_scale.data.recorded import record_of
+from distill_at_scale.data.dataset_ref import EvaluatedDataRef
+from distill_at_scale.data.recorded import FileRecord, record_of
 from distill_at_scale.errors import DamagedFileError, DasError
-from distill_at_scale.evaluation.intervals import Spread, spread
-from distill_at_scale.evaluation.retention import DEFAULT_METRICS, PRIMARY, kendall_tau
-from distill_at_scale.genie.common import classes, common_models, main_models, served
+from distill_at_scale.evaluation.retention import DEFAULT_METRICS
 
 NAME, TRIALS = "sweep.json", "trials.parquet"
 """Files of a sweep: dataset, settings and result; trials."""
@@ -61,7 +58,113 @@ are fractions, on test rows; ``resampled`` holds their averages over resampled u
 KEY = ("fingerprint", "method", "budget", "seed", "model")
 """Columns that identify a trial."""
 
-_CELL = ("dataset", "fingerprint", "method", "budget")
+
+@dataclass(frozen=True, slots=True)
+class TrialKey:
+    """What tells a trial apart. The fields are columns of :data:`SCHEMA`, and parameters in TensorBoard and MLflow."""
+
+    dataset: str
+    """Name of the full dataset."""
+    fingerprint: str
+    """Fingerprint of the full dataset."""
+    method: str
+    budget: float
+    model: str
+    seed: int
+
+    def as_dict(self) -> dict[str, str | float]:
+        """Returns the columns, by name."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRow:
+    """A trial that has ended; :data:`SCHEMA` describes the fields. What is not known is None."""
+
+    key: TrialKey
+    status: Literal["done", "failed"]
+    reason: str = ""
+    rows: int | None = None
+    share: float | None = None
+    bytes: int | None = None
+    make_cpu_s: float | None = None
+    make_wall_s: float | None = None
+    fit_cpu_s: float | None = None
+    fit_wall_s: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Metrics on the test rows."""
+    resampled: Mapping[str, Sequence[float]] | None = None
+
+    def figures(self) -> dict[str, float]:
+        """Returns the sizes, costs and metrics that are known."""
+        found = {name: getattr(self, name) for name in _FIGURES}
+        return {name: value for name, value in {**found, **self.metrics}.items() if value is not None}
+
+    def columns(self) -> dict[str, Any]:
+        """Returns the row of ``trials.parquet``, and further metrics."""
+        found = {name: getattr(self, name) for name in ("status", "reason", *_FIGURES, "resampled")}
+        return {**self.key.as_dict(), **found, **self.metrics}
+
+    @staticmethod
+    def from_columns(row: Mapping[str, Any]) -> TrialRow:
+        """Returns the trial of a row of ``trials.parquet``."""
+        key = TrialKey(**{name: row[name] for name in _KEY})
+        known = {name: row[name] for name in ("status", "reason", *_FIGURES, "resampled")}
+        return TrialRow(key, **known, metrics={name: row[name] for name in METRICS})
+
+
+_KEY = ("dataset", "fingerprint", "method", "budget", "model", "seed")
+_FIGURES = ("rows", "share", "bytes", "make_cpu_s", "make_wall_s", "fit_cpu_s", "fit_wall_s")
+
+
+@dataclass(frozen=True, slots=True)
+class SweepEnd:
+    """How a sweep ended."""
+
+    left: int
+    """Number of trials that did not run because the time budget was used up."""
+    left_out: Sequence[str]
+    """Requested combinations that are impossible, as sentences."""
+    notes: Sequence[str]
+    """Notes on the results, as sentences."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepDescription:
+    """Content of ``sweep.json``."""
+
+    data: EvaluatedDataRef
+    """The full dataset."""
+    config: Mapping[str, Any]
+    """Settings of the sweep."""
+    versions: Mapping[str, str]
+    """Versions of the software that ran it."""
+    version: int
+    """Schema version."""
+    trials: Sequence[FileRecord]
+    """Records of ``trials.parquet``: its current content and, while it is replaced, the next; none in version 1."""
+    units: Mapping[str, str]
+    """Plugin -> unit of its budget, so that readers need not import it."""
+    end: SweepEnd | None
+    """None while the sweep has not ended."""
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> SweepDescription:
+        """Returns the description that a sweep wrote.
+
+        Raises:
+            KeyError, TypeError, ValueError: A field is missing or of another type.
+        """
+        end = content.get("result")
+        return SweepDescription(
+            data=EvaluatedDataRef.model_validate(content["data"]),
+            config=content.get("config", {}),
+            versions=content.get("versions", {}),
+            version=int(content.get("version", 1)),
+            trials=[FileRecord.model_validate(record) for record in content.get("trials", [])],
+            units=content.get("units", {}),
+            end=None if end is None else SweepEnd(end["left"], end.get("left_out", []), end.get("notes", [])),
+        )
 
 
 def as_trials(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
@@ -69,8 +172,8 @@ def as_trials(rows: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame([{name: row.get(name) for name in SCHEMA} for row in rows], schema=SCHEMA)
 
 
-def read_trials(uri: str) -> tuple[dict[str, Any], pl.DataFrame]:
-    """Returns the content of ``sweep.json``, and the trials.
+def read_trials(uri: str) -> tuple[SweepDescription, pl.DataFrame]:
+    """Returns the description of a sweep, and its trials.
 
     Raises:
         DasError: The sweep does not exist, or none of its trials has ended.
@@ -85,7 +188,7 @@ def read_trials(uri: str) -> tuple[dict[str, Any], pl.DataFrame]:
         raise DasError(f"{place} is not a sweep: {NAME} or {TRIALS} is missing; das sweep makes one.") from None
     file = storage.join(uri, TRIALS)
     # Version 1 has no checksum of the trials.
-    if described.get("version", 1) != 1 and record_of(TRIALS, content).model_dump() not in described["trials"]:
+    if described.version != 1 and record_of(TRIALS, content) not in described.trials:
         raise DamagedFileError(f"{storage.redact(file)} differs from its checksum; {FIX}.")
     with recorded.parsing(file, FIX):
         trials = pl.read_parquet(io.BytesIO(content))
@@ -94,8 +197,8 @@ def read_trials(uri: str) -> tuple[dict[str, Any], pl.DataFrame]:
     return described, trials
 
 
-def read_description(uri: str) -> dict[str, Any]:
-    """Returns the content of ``sweep.json`` of the sweep at ``uri``.
+def read_description(uri: str) -> SweepDescription:
+    """Returns the description of the sweep at ``uri``.
 
     Raises:
         FileNotFoundError: The file does not exist.
@@ -104,230 +207,5 @@ def read_description(uri: str) -> dict[str, Any]:
     file = storage.join(uri, NAME)
     described, checksum = recorded.parse_json(storage.read_bytes(file), file, FIX)
     recorded.require_checksum(described, checksum, file, FIX)
-    return described
-
-
-def advice_order(common: bool, kept: float, budget: float, keep: float) -> tuple[bool, bool, float, float]:
-    """Returns the sort key of a small dataset, the best recommendation first.
-
-    First come the datasets compared on the models that most share: those that keep enough quality by budget, then by
-    quality; then those that keep less, by quality. The datasets compared on other models follow in the same order.
-
-    Args:
-        common: Whether it is compared on the models that most datasets share.
-        kept: Share of the full data's quality that it keeps.
-        budget: Size as a share of the full data.
-        keep: Requested share of the quality.
-    """
-    enough = kept >= keep
-    return not common, not enough, budget if enough else 0.0, -kept
-
-
-def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS, kept_of: str = PRIMARY) -> pl.DataFrame:
-    """Summarises the trials of each method at each budget.
-
-    Args:
-        trials: Trials of any number of datasets.
-        metrics: Metrics by which τ ranks the models; empty: omit τ, which takes most of the time.
-        kept_of: Metric of the share kept.
-
-    Returns:
-        One row for each dataset, method and budget that has a model fitted on both the small data and all data:
-
-        - ``share``, ``rows``, ``bytes``: means over the trials.
-        - ``models``: models on which the cell is compared; cells of a dataset with the same ``models`` are comparable
-          (:func:`~distill_at_scale.genie.common.common_models`). ``common``: whether most methods are compared on
-          these.
-        - ``tau``, ``tau_low``, ``tau_high``: Kendall's τ-b between the scores of all models fitted on all data and on
-          the small data, mean over metrics and seeds, with a 90 % interval over users and seeds
-          (:mod:`~distill_at_scale.evaluation.intervals`; with one seed: over users only; ``auc``, a mean over rows, is
-          not resampled). Null if the cell lacks a model that the dataset's other cells have, since a ranking of fewer
-          models is easier to keep, or if no metric distinguishes the models.
-        - ``tau_resampled``: mean of τ over resampled users, in which a pair of nearly equal models counts little.
-        - ``kept``, ``kept_low``, ``kept_high``: share of ``kept_of`` that is kept, mean over ``models`` and seeds, with
-          a 90 % interval. ``new_low``, ``new_high``: 90 % interval of the share that a new small dataset, made with
-          another seed, would keep; null with one seed. ``kept_by_model``: JSON, share of each model.
-        - ``make_cpu_s``: CPU-seconds of making the small data. ``fit_cpu_s``, ``fit_full_cpu_s``: of fitting each of
-          ``models`` once, on the small data and on all data.
-        - ``n_seeds``; ``n_models``: number of models fitted on both.
-
-        While a sweep is unfinished, cells with pending models are left out, unless all cells have pending models.
-    """
-    done = trials.filter(pl.col("status") == "done")
-    full = {
-        (row["fingerprint"], row["seed"], row["model"]): row
-        for row in done.filter(pl.col("method") == FULL).iter_rows(named=True)
-    }
-    found = []
-    small = trials.filter(pl.col("method") != FULL).sort(*_CELL, "seed", "model")
-    for _, of_dataset in small.group_by("dataset", "fingerprint", maintain_order=True):
-        groups = {key: group.to_dicts() for key, group in of_dataset.group_by(_CELL, maintain_order=True)}
-        pairs = {key: _pairs(groups[key], full) for key in _ended(groups)}
-        has, methods = {key: _models(of_cell) for key, of_cell in pairs.items()}, {key: key[2] for key in pairs}
-        compared = common_models(has, methods)
-        main = main_models(classes(served(has, methods)))
-        every = {model for of_cell in pairs.values() for model in _models(of_cell)}
-        for key, models in compared.items():
-            about = {"models": list(models), "common": models == main}
-            named: dict[str, Any] = dict(zip(_CELL, key))
-            found.append({**named, **about, **_cell(pairs[key], models, every, metrics, kept_of)})
-    return pl.DataFrame(found, schema=_CELLS).sort(*_CELL)
-
-
-_CELLS: dict[str, Any] = {
-    **{name: SCHEMA[name] for name in _CELL},
-    "models": pl.List(pl.String),
-    "common": pl.Boolean,
-    "share": pl.Float64,
-    **dict.fromkeys(("rows", "bytes", "tau", "tau_low", "tau_high", "tau_resampled"), pl.Float64),
-    **dict.fromkeys(("kept", "kept_low", "kept_high", "new_low", "new_high"), pl.Float64),
-    "kept_by_model": pl.String,
-    **dict.fromkeys(("make_cpu_s", "fit_cpu_s", "fit_full_cpu_s"), pl.Float64),
-    "n_seeds": pl.Int64,
-    "n_models": pl.Int64,
-}
-
-
-_Pair = tuple[dict[str, Any], dict[str, Any]]
-"""Pairs of trials per model and seed: on the full data and on the small data."""
-_OfCell = dict[int, dict[str, _Pair]]
-"""seed -> model -> its pair"""
-
-
-def _ended(groups: Mapping[Any, list[dict[str, Any]]]) -> list[Any]:
-    """Returns the cells without pending trials (done or failed); all cells if every cell has pending trials."""
-    tried = {key: {(row["model"], row["seed"]) for row in group} for key, group in groups.items()}
-    expected: dict[str, set[tuple[str, int]]] = {}
-    for (_, _, method, _), ended in tried.items():
-        expected.setdefault(method, set()).update(ended)
-    whole = [key for key in groups if tried[key] == expected[key[2]]]
-    return whole or list(groups)
-
-
-def _pairs(group: list[dict[str, Any]], full: Mapping[tuple[str, int, str], dict[str, Any]]) -> _OfCell:
-    pairs: _OfCell = {}
-    for row in group:
-        whole = full.get((row["fingerprint"], row["seed"], row["model"]))
-        if whole is not None and row["status"] == "done":
-            pairs.setdefault(row["seed"], {})[row["model"]] = (whole, row)
-    return pairs
-
-
-def _models(of_cell: _OfCell) -> set[str]:
-    """Returns the models that all seeds have, so that the means of all seeds cover the same models."""
-    return set.intersection(*map(set, of_cell.values())) if of_cell else set()
-
-
-def _cell(
-    of_cell: _OfCell, models: Sequence[str], every: Set[str], metrics: Sequence[str], kept_of: str
-) -> dict[str, Any]:
-    """Summarises a cell on ``models``; τ is computed only if the cell has ``every`` model."""
-    own = sorted(_models(of_cell))
-    seeds = [[of_cell[seed][model] for model in own] for seed in sorted(of_cell)]
-    taus = [_tau(of_seed, metrics) if set(own) == every else None for of_seed in seeds]
-    known = [k for k, tau in enumerate(taus) if tau is not None]
-    resampled = [_resampled_taus(of_seed, metrics) for of_seed in seeds]
-    tau_spread = _spread([taus[k] for k in known], [resampled[k] for k in known])
-    tau_low, tau_high = (None, None) if tau_spread is None else np.clip(tau_spread.of_mean, -1.0, 1.0).tolist()
-    ratios = np.array([[_ratio(small[kept_of], whole[kept_of]) for whole, small in of_seed] for of_seed in seeds])
-    columns = [own.index(model) for model in models]
-    kept = ratios[:, columns]
-    compared = [[of_seed[k] for k in columns] for of_seed in seeds]
-    kept_spread = _spread(kept.mean(1).tolist(), [_resampled_kept(of_seed, kept_of) for of_seed in compared])
-    kept_low, kept_high = _not_negative(None if kept_spread is None else kept_spread.of_mean)
-    new_low, new_high = _not_negative(None if kept_spread is None else kept_spread.of_new)
-    rows = [small for of_seed in seeds for _, small in of_seed]
-    costs = [
-        sum(_mean([of_seed[k][side]["fit_cpu_s"] for of_seed in seeds]) or 0.0 for k in columns) for side in (0, 1)
-    ]
-    return {
-        **{name: _mean([row[name] for row in rows]) for name in ("share", "rows", "bytes", "make_cpu_s")},
-        "tau": float(np.mean([taus[k] for k in known])) if known else None,
-        "tau_low": tau_low,
-        "tau_high": tau_high,
-        "tau_resampled": _mean_over(resampled) if known else None,
-        "kept": float(kept.mean()),
-        "kept_low": kept_low,
-        "kept_high": kept_high,
-        "new_low": new_low,
-        "new_high": new_high,
-        "kept_by_model": json.dumps({model: float(value) for model, value in zip(own, ratios.mean(0))}),
-        "fit_cpu_s": costs[1],
-        "fit_full_cpu_s": costs[0],
-        "n_seeds": len(seeds),
-        "n_models": len(own),
-    }
-
-
-_Pairs = Sequence[_Pair]
-"""Trial of one seed, for each model."""
-
-
-def _tau(pairs: _Pairs, metrics: Sequence[str]) -> float | None:
-    taus = [kendall_tau([whole[m] for whole, _ in pairs], [small[m] for _, small in pairs]) for m in metrics]
-    known = [tau for tau in taus if tau is not None]
-    return sum(known) / len(known) if known else None
-
-
-def _resampled_taus(pairs: _Pairs, metrics: Sequence[str]) -> np.ndarray | None:
-    """Returns τ (see :func:`_tau`) over the users of each resample, float64 [resamples]; None without stored
-    resamples."""
-    if not metrics or any(row["resampled"] is None for pair in pairs for row in pair):
-        return None
-    found = []
-    for metric in metrics:
-        if metric == "auc":
-            whole, small = (np.array([[pair[side][metric]] for pair in pairs]) for side in (0, 1))
-        else:
-            whole, small = (np.array([pair[side]["resampled"][metric] for pair in pairs]) for side in (0, 1))
-        found.append(_tau_b(whole, small))
-    # The mean over the metrics that distinguish the models in this resample; auc is the same in all resamples.
-    stacked = np.stack(np.broadcast_arrays(*found))
-    known = ~np.isnan(stacked)
-    with np.errstate(invalid="ignore"):
-        return np.where(known, stacked, 0.0).sum(0) / known.sum(0)
-
-
-def _tau_b(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Returns Kendall's τ-b of each pair of columns of two arrays [models, n], float64 [n]; NaN if a column is
-    constant."""
-    left, right = np.triu_indices(len(first), 1)
-    a, b = np.sign(first[left] - first[right]), np.sign(second[left] - second[right])
-    with np.errstate(invalid="ignore"):
-        return (a * b).sum(0) / np.sqrt((a != 0).sum(0) * (b != 0).sum(0))
-
-
-def _resampled_kept(pairs: _Pairs, metric: str) -> np.ndarray | None:
-    if metric == "auc" or any(row["resampled"] is None for pair in pairs for row in pair):
-        return None
-    whole, small = (np.array([pair[side]["resampled"][metric] for pair in pairs], dtype=np.float64) for side in (0, 1))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(whole > 0, small / whole, np.nan).mean(0)
-
-
-def _spread(by_seed: Sequence[float | None], resampled: Sequence[np.ndarray | None]) -> Spread | None:
-    """Returns None if no seed has a value, or resamples are missing."""
-    values = [value for value in by_seed if value is not None]
-    kept = [of_seed for of_seed in resampled if of_seed is not None]
-    return spread(values, np.array(kept)) if values and len(kept) == len(values) else None
-
-
-def _not_negative(interval: tuple[float, float] | None) -> tuple[float | None, float | None]:
-    return (None, None) if interval is None else (max(interval[0], 0.0), interval[1])
-
-
-def _mean_over(by_seed: Sequence[np.ndarray | None]) -> float | None:
-    """Returns the mean over resamples and seeds; None if resamples are missing or all NaN."""
-    known = [values[~np.isnan(values)] for values in by_seed if values is not None]
-    if len(known) < len(by_seed) or not sum(len(values) for values in known):
-        return None
-    return float(np.mean(np.concatenate(known)))
-
-
-def _ratio(small: float, whole: float) -> float:
-    return small / whole if whole else float("nan")
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    with recorded.parsing(file, FIX):
+        return SweepDescription.from_json(described)

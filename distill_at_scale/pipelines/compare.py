@@ -12,13 +12,13 @@ from pydantic import BaseModel, Field
 from distill_at_scale.config import CompareConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.dataset_ref import EvaluatedDataRef
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import PRIMARY, Retention, retention
 from distill_at_scale.evaluation.top_lists import changed_share
 from distill_at_scale.pipelines.runtime import run_record, session
 from distill_at_scale.pipelines.runtime.own_settings import by_owner
 from distill_at_scale.pipelines.runtime.results import Result
-from distill_at_scale.pipelines.runtime.subjects import EvaluatedDataRef
 from distill_at_scale.pipelines.runtime.tasks import run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.evaluations import (

@@ -15,6 +15,7 @@ from distill_at_scale.config import EvaluateConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.dataset_ref import DatasetRef
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.row_values import check_values, read_values
 from distill_at_scale.data.splits import leak_note
@@ -29,9 +30,9 @@ from distill_at_scale.models import Recommender
 from distill_at_scale.pipelines.runtime import resources, run_record, session, used_model
 from distill_at_scale.pipelines.runtime.results import Result
 from distill_at_scale.pipelines.runtime.shard_groups import shard_groups
-from distill_at_scale.pipelines.runtime.subjects import DatasetRef, ModelRef
 from distill_at_scale.pipelines.runtime.tasks import load as load_shared
 from distill_at_scale.pipelines.runtime.tasks import run_merged
+from distill_at_scale.pipelines.runtime.used_model import ModelRef
 from distill_at_scale.pipelines.runtime.verb import verb
 
 # Tasks at least, where there are as many shards; and tasks for each CPU, so that the last ones do not leave many idle.

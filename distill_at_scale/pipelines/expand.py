@@ -29,6 +29,7 @@ from distill_at_scale.config import ExpandConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import SPLITS, Columns
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.dataset_ref import DatasetRef
 from distill_at_scale.data.expansion import expand as expanded
 from distill_at_scale.data.expansion import keep_rates
 from distill_at_scale.data.interactions import Interactions
@@ -37,7 +38,6 @@ from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import SettingError, StorageError
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.parts_output import PartsOutput, parquet_bytes
-from distill_at_scale.pipelines.runtime.subjects import DatasetRef
 from distill_at_scale.pipelines.runtime.tasks import compute, run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,11 @@ import polars as pl
 from distill_at_scale.config import ForecastConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.dataset_ref import TrainDataRef
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.intervals import spread
 from distill_at_scale.evaluation.retention import PRIMARY
-from distill_at_scale.genie.trials import TRIALS, as_trials
+from distill_at_scale.genie.trials import TRIALS, TrialRow, as_trials
 from distill_at_scale.learning_curves.calibration import packaged
 from distill_at_scale.learning_curves.cost import cost_law
 from distill_at_scale.learning_curves.ensemble import FEWEST
@@ -31,7 +32,6 @@ from distill_at_scale.learning_curves.measured import Measured
 from distill_at_scale.learning_curves.order import expected_tau
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines.runtime import own_settings, resources, session
-from distill_at_scale.pipelines.runtime.subjects import TrainDataRef
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps import small_datasets
 from distill_at_scale.pipelines.sweeps.claimed_output import claim, describe
@@ -44,7 +44,6 @@ from distill_at_scale.pipelines.sweeps.forecast_result import (
     ModelForecast,
     RowsNeeded,
 )
-from distill_at_scale.pipelines.sweeps.mlflow_runs import params_of
 from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, plan_trials, sources
 from distill_at_scale.pipelines.sweeps.trial_runs import TrialRuns, task_name
 from distill_at_scale.pipelines.sweeps.tune import LOGS
@@ -96,16 +95,16 @@ class _Forecast:
             plan = plan_trials(self.dataset, found, self.models, self.settings, output, small_datasets.learns)
             tasks = {trial.task.record: trial.task for trial in plan if trial.task is not None}
             left = [task for task in tasks.values() if task.read() is None]
-            about = {trial.task.record: trial.about(self.dataset) for trial in plan if trial.task is not None}
+            keys = {trial.task.record: trial.key(self.dataset) for trial in plan if trial.task is not None}
 
-            def params(task: EvaluationTask) -> dict[str, Any]:
-                return dict(params_of(about[task.record]))
+            def params(task: EvaluationTask) -> Mapping[str, Any]:
+                return keys[task.record].as_dict()
 
             self.trials.fit(left, len(tasks), params, lambda task: None)
         return self._finish(plan)
 
     def _finish(self, plan: Sequence[PlannedTrial]) -> ForecastResult:
-        trials = as_trials([row for trial in plan if (row := self._row(trial)) is not None])
+        trials = as_trials([row.columns() for trial in plan if (row := self._row(trial)) is not None])
         buffer = io.BytesIO()
         trials.write_parquet(buffer)
         storage.write_bytes(storage.join(self.output, TRIALS), buffer.getvalue())
@@ -139,7 +138,7 @@ class _Forecast:
         self._describe({"result": result.model_dump(mode="json")})
         return result
 
-    def _row(self, trial: PlannedTrial) -> dict[str, Any] | None:
+    def _row(self, trial: PlannedTrial) -> TrialRow | None:
         task = trial.task
         if task is None:
             return trial.row(self.dataset, None, "")

@@ -12,10 +12,11 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie import model
+from distill_at_scale.genie.cells import cells
 from distill_at_scale.genie.cross_validation import PARTS, CrossValidation, cross_validate
 from distill_at_scale.genie.model import TARGETS, DataGenie
 from distill_at_scale.genie.regressors import KINDS, make_regressor
-from distill_at_scale.genie.trials import cells, read_trials
+from distill_at_scale.genie.trials import read_trials
 from distill_at_scale.pipelines.runtime import output_folder, progress, run_record
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.dataset_features import features
@@ -89,13 +90,13 @@ def _training(uri: str, address: str | None) -> tuple[pl.DataFrame, dict[str, di
         model.describe(uri)
         return model.read_training(uri)
     described, trials = read_trials(uri)
-    of = described["data"]
-    dataset = Dataset.open(of["uri"])
-    if dataset.manifest.fingerprint != of["fingerprint"]:
+    of = described.data
+    dataset = Dataset.open(of.uri)
+    if dataset.manifest.fingerprint != of.fingerprint:
         raise DasError(
-            f"{storage.redact(uri)} is a sweep of a dataset that has changed since ({of['uri']}); sweep it again."
+            f"{storage.redact(uri)} is a sweep of a dataset that has changed since ({of.uri}); sweep it again."
         )
-    return cells(trials), {of["fingerprint"]: features(dataset, address)}
+    return cells(trials), {of.fingerprint: features(dataset, address)}
 
 
 def _judge(genie: DataGenie, kinds: list[str]) -> list[CrossValidation]:

@@ -29,6 +29,7 @@ from distill_at_scale.config import PredictConfig
 from distill_at_scale.data import chosen_users, storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.dataset_ref import DatasetRef
 from distill_at_scale.data.given_ids import SHOWN, read_ids
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.recorded import FileRecord
@@ -38,8 +39,8 @@ from distill_at_scale.models import Recommender
 from distill_at_scale.models.recommendations import missing_sentence, recommend_shard, short_lists, similar_to
 from distill_at_scale.pipelines.runtime import output_folder, resources, run_record, session, used_model
 from distill_at_scale.pipelines.runtime.parts_output import PartsOutput, parquet_bytes
-from distill_at_scale.pipelines.runtime.subjects import DatasetRef, ModelRef
 from distill_at_scale.pipelines.runtime.tasks import compute, load, run_stage
+from distill_at_scale.pipelines.runtime.used_model import ModelRef
 from distill_at_scale.pipelines.runtime.verb import verb
 
 log = logging.getLogger(__name__)

@@ -20,12 +20,13 @@ import distill_at_scale.genie
 from distill_at_scale.config import RecommendConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.dataset_ref import TrainDataRef
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import PRIMARY
+from distill_at_scale.genie.cells import cells
 from distill_at_scale.genie.model import BUDGETS, MOST_KEPT, DataGenie, bounded
 from distill_at_scale.genie.probability import NEW_SAMPLE, PREDICTED, SURE, Candidate, Z, advise, combined, probability
-from distill_at_scale.genie.trials import FULL, cells, read_trials
-from distill_at_scale.pipelines.runtime.subjects import TrainDataRef
+from distill_at_scale.genie.trials import FULL, read_trials
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.dataset_features import features
 from distill_at_scale.pipelines.sweeps.forecast_evidence import ForecastEvidence
@@ -202,10 +203,10 @@ def _measured(dataset: Dataset, uri: str) -> pl.DataFrame:
         DasError: The sweep is of another dataset, or compares fewer than two models.
     """
     described, trials = read_trials(uri)
-    of, place = described["data"], storage.redact(storage.normalise(uri))
-    if of["fingerprint"] != dataset.manifest.fingerprint:
+    of, place = described.data, storage.redact(storage.normalise(uri))
+    if of.fingerprint != dataset.manifest.fingerprint:
         raise DasError(
-            f"{place} is a sweep of another dataset ({of['uri']}, fingerprint {of['fingerprint']}) than "
+            f"{place} is a sweep of another dataset ({of.uri}, fingerprint {of.fingerprint}) than "
             f"{storage.redact(dataset.uri)} ({dataset.manifest.fingerprint}); sweep this one, or leave --sweep out."
         )
     table, whole = cells(trials), trials.filter(pl.col("method") == FULL, pl.col("bytes") > 0)
@@ -226,7 +227,7 @@ def _measured(dataset: Dataset, uri: str) -> pl.DataFrame:
         fit_share=pl.col("fit_cpu_s") / pl.col("fit_full_cpu_s"),
         bytes_share=pl.col("bytes") / whole["bytes"].mean() if whole.height else pl.lit(None, dtype=pl.Float64),
         trained=pl.col("kept_by_model"),
-        unit=pl.Series([unit(method, described) for method in found["method"]], dtype=pl.String),
+        unit=pl.Series([unit(method, described.units) for method in found["method"]], dtype=pl.String),
         why=pl.Series(why, dtype=pl.String),
     )
     return table.with_columns(deviation=pl.Series(map(_deviation, table.iter_rows(named=True)), dtype=pl.Float64))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -14,7 +14,8 @@ from distill_at_scale.config import ReportConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.splits import tied_note
 from distill_at_scale.evaluation.retention import PRIMARY
-from distill_at_scale.genie.trials import FULL, METRICS, advice_order, cells, read_trials
+from distill_at_scale.genie.cells import advice_order, cells
+from distill_at_scale.genie.trials import FULL, METRICS, SweepDescription, read_trials
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.judgement import DatasetReport, judge
 from distill_at_scale.pipelines.sweeps.small_datasets import command, unit
@@ -22,7 +23,7 @@ from distill_at_scale.uris import redacted
 
 
 class Cell(BaseModel):
-    """One method at one budget, as summarised by :func:`~distill_at_scale.genie.trials.cells`."""
+    """One method at one budget, as summarised by :func:`~distill_at_scale.genie.cells.cells`."""
 
     method: str
     budget: float
@@ -159,7 +160,7 @@ def report(config: ReportConfig) -> ReportResult | DatasetReport:
     return ReportResult(
         uri=storage.normalise(config.output),
         sweep=storage.redact(sweep),
-        data=about["data"]["uri"],
+        data=about.data.uri,
         dataset=dataset,
         fingerprint=fingerprint,
         keep=config.keep,
@@ -167,7 +168,7 @@ def report(config: ReportConfig) -> ReportResult | DatasetReport:
         safe=best_cell([c for c in found if c.new_low is not None and c.new_low >= config.keep], config.keep),
         command=None
         if best is None
-        else command(about["data"]["uri"], best.method, best.budget, round(best.rows or 0), best.unit),
+        else command(about.data.uri, best.method, best.budget, round(best.rows or 0), best.unit),
         cells=found,
         by_metric=_by_metric(trials),
         full=_full(full),
@@ -176,12 +177,12 @@ def report(config: ReportConfig) -> ReportResult | DatasetReport:
         seeds=trials["seed"].unique().sort().to_list(),
         full_bytes=_number(full["bytes"].mean()),
         notes=_notes(about),
-        config=redacted(about["config"]),
-        versions=about["versions"],
+        config=redacted(about.config),
+        versions=dict(about.versions),
     )
 
 
-def gather(table: pl.DataFrame, about: Mapping[str, Any] | None = None) -> list[Cell]:
+def gather(table: pl.DataFrame, about: SweepDescription | None = None) -> list[Cell]:
     """Converts a table of cells to objects and marks both Pareto fronts; cells without a finite value are left out.
 
     Args:
@@ -193,7 +194,7 @@ def gather(table: pl.DataFrame, about: Mapping[str, Any] | None = None) -> list[
         numbers = {name: _number(value) if isinstance(value, float) else value for name, value in row.items()}
         if numbers["kept"] is not None:
             cost = {name: numbers[name] or 0.0 for name in ("make_cpu_s", "fit_cpu_s", "fit_full_cpu_s")}
-            numbers["unit"] = unit(row["method"], about)
+            numbers["unit"] = unit(row["method"], about.units if about else {})
             found.append(Cell.model_validate({**numbers, **cost, "kept_by_model": _by_model(row["kept_by_model"])}))
     compared = [cell for cell in found if cell.common]
     for k in front([(cell.cost, cell.kept) for cell in compared]):
@@ -229,15 +230,14 @@ def best_cell(cells: Sequence[Cell], keep: float) -> Cell | None:
     return min(cells, key=lambda cell: advice_order(cell.common, cell.kept, cell.budget, keep), default=None)
 
 
-def _notes(about: Mapping[str, Any]) -> list[str]:
+def _notes(about: SweepDescription) -> list[str]:
     """Returns notes on the missing parts of an incomplete sweep."""
-    notes = tied_note(about["data"].get("tied_in_time"))
-    ended = about.get("result")
-    if ended is None:
+    notes, end = tied_note(about.data.tied_in_time), about.end
+    if end is None:
         return [*notes, "The sweep had not ended when this page was made."]
-    left = [f"For {ended['left']:,} trials the time budget did not suffice."] if ended["left"] else []
-    beware = [f"{sentence}." for sentence in ended.get("notes", [])]
-    return [*notes, *left, *(f"Left out: {sentence}." for sentence in ended["left_out"]), *beware]
+    left = [f"For {end.left:,} trials the time budget did not suffice."] if end.left else []
+    beware = [f"{sentence}." for sentence in end.notes]
+    return [*notes, *left, *(f"Left out: {sentence}." for sentence in end.left_out), *beware]
 
 
 def _full(trials: pl.DataFrame) -> list[FullModel]:

@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from distill_at_scale.config import SampleConfig
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.dataset_ref import TrainDataRef
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK, Manifest, Parent
 from distill_at_scale.data.preparation import restartable
@@ -28,7 +29,6 @@ from distill_at_scale.errors import BudgetError, DamagedFileError, DasError, Set
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.map_reduce import FOLDER as LEARNED
 from distill_at_scale.pipelines.runtime.results import Result
-from distill_at_scale.pipelines.runtime.subjects import TrainDataRef
 from distill_at_scale.pipelines.runtime.tasks import run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sampling.item_counts import write_items

@@ -22,13 +22,22 @@ import polars as pl
 from distill_at_scale.config import SweepConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.data.recorded import record_of
+from distill_at_scale.data.dataset_ref import EvaluatedDataRef
+from distill_at_scale.data.recorded import FileRecord, record_of
 from distill_at_scale.errors import DamagedFileError, DasError, OutputExistsError
 from distill_at_scale.evaluation.retention import PRIMARY
-from distill_at_scale.genie.trials import NAME, TRIALS, VERSION, as_trials, cells, read_description
+from distill_at_scale.genie.cells import CellSummary, cells
+from distill_at_scale.genie.trials import (
+    NAME,
+    TRIALS,
+    VERSION,
+    SweepDescription,
+    TrialRow,
+    as_trials,
+    read_description,
+)
 from distill_at_scale.models import MODELS
 from distill_at_scale.pipelines.runtime import output_folder, own_settings, resources, session
-from distill_at_scale.pipelines.runtime.subjects import EvaluatedDataRef
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps import hyperparameter_search, small_datasets
 from distill_at_scale.pipelines.sweeps.claimed_output import describe
@@ -40,7 +49,7 @@ from distill_at_scale.pipelines.sweeps.evaluations import (
     other_metrics,
 )
 from distill_at_scale.pipelines.sweeps.hyperparameter_search import Searched
-from distill_at_scale.pipelines.sweeps.mlflow_runs import open_runs, params_of
+from distill_at_scale.pipelines.sweeps.mlflow_runs import open_runs
 from distill_at_scale.pipelines.sweeps.sweep_result import SweepResult
 from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, plan_trials, sources
 from distill_at_scale.pipelines.sweeps.trial_runs import TrialRuns, task_name
@@ -85,7 +94,7 @@ class _Sweep:
         """Key -> reason of the jobs and trials that failed in this run."""
         self.known: dict[str, Trained | None] = {}
         """Cache of the records of evaluations, so that each is read once."""
-        self.records: list[dict[str, Any]] = []
+        self.records: list[FileRecord] = []
         """File records of trials.parquet: of its current content and, while it is replaced, of the next."""
         self.searched: list[Searched] = []
         self._written = 0.0
@@ -169,7 +178,7 @@ class _Sweep:
                 planned[trial.task.record].append(trial)
 
         def began(pair: EvaluationTask) -> None:
-            self.runs.start([trial.about(self.dataset) for trial in planned[pair.record]])
+            self.runs.start([trial.key(self.dataset) for trial in planned[pair.record]])
 
         def ended(pair: EvaluationTask) -> None:
             if task_name(pair) not in self.failed:
@@ -181,13 +190,13 @@ class _Sweep:
                 self._written = time.monotonic()
 
         def params(pair: EvaluationTask) -> Mapping[str, Any]:
-            return params_of(planned[pair.record][0].about(self.dataset))
+            return planned[pair.record][0].key(self.dataset).as_dict()
 
         self.trials.fit(pairs, total, params, ended, began)
 
     # -- results ------------------------------------------------------------------------------------------
 
-    def _rows(self, plan: list[PlannedTrial]) -> list[dict[str, Any]]:
+    def _rows(self, plan: list[PlannedTrial]) -> list[TrialRow]:
         """Returns the rows of all trials that have ended."""
         rows = []
         for trial in plan:
@@ -199,11 +208,11 @@ class _Sweep:
         return [row for row in rows if row is not None]
 
     def _write(self, plan: list[PlannedTrial]) -> pl.DataFrame:
-        trials = as_trials(self._rows(plan))
+        trials = as_trials([row.columns() for row in self._rows(plan)])
         buffer = io.BytesIO()
         trials.write_parquet(buffer)
         # The description always matches the trials file, even for concurrent readers or after a kill.
-        self.records = [*self.records[-1:], record_of(TRIALS, buffer.getvalue()).model_dump()]
+        self.records = [*self.records[-1:], record_of(TRIALS, buffer.getvalue())]
         self._describe({})
         storage.write_bytes(storage.join(self.output, TRIALS), buffer.getvalue())
         return trials
@@ -214,7 +223,7 @@ class _Sweep:
         where = storage.redact(self.output)
         place = storage.join(self.output, NAME)
         storage.check_writable(place)
-        found: dict[str, Any] | None = None
+        found: SweepDescription | None = None
         try:
             found = read_description(self.output)
         except FileNotFoundError:
@@ -223,23 +232,23 @@ class _Sweep:
             # The trials' records are kept; their names contain the datasets.
             log.warning("%s is damaged and made again.", storage.redact(place))
         if found is not None:
-            if found["data"]["fingerprint"] != self.dataset.manifest.fingerprint and not self.config.overwrite:
+            if found.data.fingerprint != self.dataset.manifest.fingerprint and not self.config.overwrite:
                 raise OutputExistsError(
-                    f"{where} holds a sweep of another dataset ({found['data']['uri']}); choose another --output, or "
+                    f"{where} holds a sweep of another dataset ({found.data.uri}); choose another --output, or "
                     "replace it with --overwrite."
                 )
             if self.config.overwrite:
                 for ours in (TRIALS, *small_datasets.FOLDERS, hyperparameter_search.RECORDS, RECORDS, LOGS, NAME):
                     storage.remove(storage.join(self.output, ours))
             else:
-                self.records = found.get("trials", [])
+                self.records = list(found.trials)
         self._describe({})
 
     def _describe(self, more: Mapping[str, Any]) -> None:
         foreign = {m: small_datasets.unit(m) for m in self.methods if not EVERYTHING.is_built_in(m)}
         # Recorded so that readers of the sweep need not import plugins.
         units = {"units": foreign} if foreign else {}
-        content = {"version": VERSION, "trials": self.records, **units, **more}
+        content = {"version": VERSION, "trials": [one.model_dump() for one in self.records], **units, **more}
         describe(
             storage.join(self.output, NAME), EvaluatedDataRef.of(self.dataset), self.config, content, without=["mlflow"]
         )
@@ -268,7 +277,7 @@ class _Sweep:
             left_out=self.left_out,
             notes=[*other_metrics(self.settings, PRIMARY), *self._lotteries(plan)],
             metric=PRIMARY,
-            cells=cells(trials).to_dicts(),
+            cells=[CellSummary(**cell) for cell in cells(trials).to_dicts()],
             wall_s=round(time.time() - self.started, 1),
         )
         self.records = self.records[-1:]

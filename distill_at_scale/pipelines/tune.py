@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from distill_at_scale.config import TuneConfig
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.dataset_ref import TrainDataRef
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.promotion import ETA, difference_interval, promote, ranking_shift
@@ -29,7 +30,6 @@ from distill_at_scale.models import find_model
 from distill_at_scale.models.saved import MODEL_FILE
 from distill_at_scale.pipelines.evaluate import evaluate
 from distill_at_scale.pipelines.runtime import own_settings, resources, session
-from distill_at_scale.pipelines.runtime.subjects import TrainDataRef
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps import candidates, small_datasets
 from distill_at_scale.pipelines.sweeps.candidate_runs import CandidateRun, by_progress, full_cost, spent, tau_with_next

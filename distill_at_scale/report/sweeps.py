@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.splits import tied_note
@@ -10,6 +10,7 @@ from distill_at_scale.report.layout import command, facts, grid, show
 from distill_at_scale.report.words import compared_on, several
 
 if TYPE_CHECKING:
+    from distill_at_scale.genie.cells import CellSummary
     from distill_at_scale.pipelines.sweeps.sweep_result import SweepResult
 
 _REASONS_SHOWN = 5
@@ -36,7 +37,7 @@ def show_sweep(result: SweepResult) -> None:
             ],
         )
     )
-    models = next((cell["models"] for cell in result.cells if cell["common"]), result.models)
+    models = next((cell.models for cell in result.cells if cell.common), result.models)
     kept = f"{result.metric} kept, {compared_on(models, result.models)}"
     show(
         f"{kept} (in brackets τ: agreement with the full data's ranking of all models; –: some model cannot be trained)"
@@ -54,8 +55,8 @@ def _others(result: SweepResult) -> list[str]:
     """Returns sentences on the cells that are compared on other models and therefore not ranked."""
     apart: dict[tuple[str, ...], list[str]] = {}
     for cell in result.cells:
-        if not cell["common"]:
-            apart.setdefault(tuple(cell["models"]), []).append(f"{cell['method']} at {cell['budget']:g}")
+        if not cell.common:
+            apart.setdefault(tuple(cell.models), []).append(f"{cell.method} at {cell.budget:g}")
     return [
         f"*: {several(methods)}: {compared_on(models, models)} only, and not ranked with the others."
         for models, methods in apart.items()
@@ -64,12 +65,12 @@ def _others(result: SweepResult) -> list[str]:
 
 def _rows(result: SweepResult) -> list[list[str]]:
     """Returns one row per method, sorted by what it keeps, and one column per budget."""
-    found = {(cell["method"], cell["budget"]): cell for cell in result.cells}
+    found = {(cell.method, cell.budget): cell for cell in result.cells}
     methods = {method for method, _ in found}
 
     def rank(method: str) -> tuple[bool, float]:
         cells = [found[method, budget] for budget in result.budgets if (method, budget) in found]
-        return any(cell["common"] for cell in cells), sum(cell["kept"] for cell in cells) / len(cells)
+        return any(cell.common for cell in cells), sum(cell.kept for cell in cells) / len(cells)
 
     return [
         [method, *(_cell(found.get((method, budget))) for budget in result.budgets)]
@@ -77,8 +78,8 @@ def _rows(result: SweepResult) -> list[list[str]]:
     ]
 
 
-def _cell(cell: dict[str, Any] | None) -> str:
+def _cell(cell: CellSummary | None) -> str:
     if cell is None:
         return "–"
-    tau = "–" if cell["tau"] is None else f"{cell['tau']:.2f}"
-    return f"{cell['kept']:.3f} ({tau}){'' if cell['common'] else ' *'}"
+    tau = "–" if cell.tau is None else f"{cell.tau:.2f}"
+    return f"{cell.kept:.3f} ({tau}){'' if cell.common else ' *'}"

@@ -104,7 +104,7 @@ def test_a_plan_that_cannot_be_read_is_not_none(content: bytes, tmp_path: Path) 
 @pytest.mark.parametrize("at", [0, 3, 60, -20])
 def test_damaged_trials_are_a_sentence(at: int, tmp_path: Path) -> None:
     as_trials([{"dataset": "d", "status": "done"}]).write_parquet(tmp_path / "trials.parquet")
-    (tmp_path / "sweep.json").write_text(dumps({"data": {}}))
+    (tmp_path / "sweep.json").write_text(dumps({"data": {"uri": "d", "fingerprint": "f", "train_rows": 1}}))
     assert read_trials(str(tmp_path))[1].height == 1
     content = bytearray((tmp_path / "trials.parquet").read_bytes())
     content[at:] = bytes(20)

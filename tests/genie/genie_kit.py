@@ -35,7 +35,7 @@ def kept(method: str, budget: float, features: dict[str, float]) -> float:
 
 
 def make_cells(features: dict[str, dict[str, float]], noise: float = 0.02, seed: int = 1) -> pl.DataFrame:
-    """Cells as :func:`distill_at_scale.genie.trials.cells` gives them."""
+    """Cells as :func:`distill_at_scale.genie.cells.cells` gives them."""
     rng = np.random.default_rng(seed)
     rows = []
     for fingerprint, of in features.items():

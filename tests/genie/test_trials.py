@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from distill_at_scale.evaluation.retention import kendall_tau, retention
-from distill_at_scale.genie.trials import FULL, METRICS, as_trials, cells
+from distill_at_scale.genie.cells import cells
+from distill_at_scale.genie.trials import FULL, METRICS, as_trials
 
 MODELS = ("a", "b", "c", "d")
 RANKING = [metric for metric in METRICS if metric != "auc"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distill_at_scale.evaluation.retention import PRIMARY
-from distill_at_scale.genie import trials
+from distill_at_scale.genie import cells
 from distill_at_scale.models import MODELS, create_model
 from distill_at_scale.models.warming import _log
 from distill_at_scale.registry import DISTILLERS
@@ -15,7 +15,7 @@ from distill_at_scale.registry import DISTILLERS
 def test_every_default_is_the_metric_of_kept() -> None:
     configs = [*(one.Config for one in (*MODELS.values(), *DISTILLERS.values()))]
     chooses = [config.model_fields["metric"].default for config in configs if "metric" in config.model_fields]
-    assert set(chooses) == {PRIMARY} == {trials.PRIMARY}
+    assert set(chooses) == {PRIMARY} == {cells.PRIMARY}
     assert len(chooses) == len(configs) - 1  # popularity chooses nothing
 
 

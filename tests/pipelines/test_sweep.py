@@ -68,7 +68,7 @@ def test_a_sweep(data: das.Dataset, tmp_path: Path, ray_session: None) -> None:
     result = das.sweep(data=data.uri, output=str(output), **settings)
     assert (result.ok, result.trials, result.done, result.failed, result.left) == (False, 15, 11, 4, 0)
     described, trials = read_trials(str(output))
-    assert described["data"]["fingerprint"] == data.manifest.fingerprint
+    assert described.data.fingerprint == data.manifest.fingerprint
     assert keys(trials) == expected_keys(data, (0.5, 0.0025), ("popularity", "ease", "gru4rec"), seeds=1)
     failed = trials.filter(status="failed").sort("method", "model")
     assert failed.select("method", "budget", "model").rows() == [
@@ -77,7 +77,7 @@ def test_a_sweep(data: das.Dataset, tmp_path: Path, ray_session: None) -> None:
     ]
     assert "first unit that head_users would keep has more than twice" in failed["reason"][0]
     assert "no user has enough train rows" in failed["reason"][3]
-    assert {(cell["method"], cell["budget"]) for cell in result.cells} == {
+    assert {(cell.method, cell.budget) for cell in result.cells} == {
         ("random", 0.5),
         ("random", 0.0025),
         ("head_users", 0.5),

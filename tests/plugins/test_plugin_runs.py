@@ -33,7 +33,7 @@ def test_a_sweep_of_things_from_outside(data: das.Dataset, tmp_path: Path) -> No
     assert found.done == 6
     described, trials = read_trials(output)
     assert set(trials["model"]) == {DAMPENED, "ease"}
-    assert described["units"] == {OLDEST: "train rows", MEANS: "users"}
+    assert described.units == {OLDEST: "train rows", MEANS: "users"}
     made = SyntheticDataset.open(str(tmp_path / "sweep" / "data" / "seed-0" / "outside.distiller.Means-0.5"))
     assert made.manifest.method == MEANS
     assert made.manifest.config["scale"] == 2.0

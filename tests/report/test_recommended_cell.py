@@ -12,7 +12,8 @@ import report_kit as kit
 
 from distill_at_scale import report
 from distill_at_scale.data import storage
-from distill_at_scale.genie.trials import FULL, as_trials, cells
+from distill_at_scale.genie.cells import cells
+from distill_at_scale.genie.trials import FULL, as_trials
 from distill_at_scale.pipelines import recommend as pipelines_recommend
 from distill_at_scale.pipelines.report import Cell, best_cell, front, gather
 from distill_at_scale.report.html import headline

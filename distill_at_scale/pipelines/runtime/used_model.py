@@ -6,14 +6,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+from pydantic import BaseModel, ConfigDict
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import Recommender, load_model, plugin_of
 from distill_at_scale.models.saved import read_description
-from distill_at_scale.pipelines.runtime.subjects import ModelRef
 from distill_at_scale.pipelines.runtime.tasks import load
+
+
+class ModelRef(BaseModel):
+    """A fitted model."""
+
+    model_config = ConfigDict(frozen=True)
+
+    uri: str | None
+    """Address, without passwords; None for a model in memory."""
+    name: str
+    settings: dict[str, Any]
+    """Settings of the model, as in its configuration."""
 
 
 @dataclass(frozen=True)

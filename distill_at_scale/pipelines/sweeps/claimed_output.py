@@ -12,9 +12,9 @@ from pydantic import BaseModel
 
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.dataset_ref import DatasetRef
 from distill_at_scale.errors import DamagedFileError, OutputExistsError
 from distill_at_scale.pipelines.runtime import output_folder, run_record
-from distill_at_scale.pipelines.runtime.subjects import DatasetRef
 
 
 def claim(output: str, name: str, fix: str, what: str, dataset: Dataset, ours: Sequence[str], overwrite: bool) -> None:

@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.dataset_ref import TrainDataRef
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.runtime.results import Result
-from distill_at_scale.pipelines.runtime.subjects import TrainDataRef
 
 NAME = "forecast.json"
 FIX = "run the same das forecast again"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from distill_at_scale.data import storage
 from distill_at_scale.errors import DasError
 from distill_at_scale.extras import missing
+from distill_at_scale.genie.trials import TrialKey, TrialRow
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -54,17 +55,6 @@ def open_runs(uri: str | None, output: str) -> MlflowRuns:
     return MlflowRuns(client, storage.redact(uri), storage.redact(output))
 
 
-def params_of(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the parameters that identify a trial in TensorBoard and MLflow."""
-    return {name: row[name] for name in ("dataset", "fingerprint", "method", "budget", "model", "seed")}
-
-
-def metrics_of(row: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the metrics and costs of a trial: its other numeric columns."""
-    known = params_of(row)
-    return {name: value for name, value in row.items() if name not in known and isinstance(value, int | float)}
-
-
 def _key(params: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={value}" for name, value in sorted(params.items()))
 
@@ -93,19 +83,19 @@ class MlflowRuns:
         for key in list(self._running):
             self._safely(functools.partial(self._terminate, key, "KILLED"))
 
-    def start(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Records that trials (rows of trials.parquet) have started, possibly again after a worker's death."""
-        for row in rows:
-            self.begin(params_of(row))
+    def start(self, trials: Iterable[TrialKey]) -> None:
+        """Records that trials have started, possibly again after a worker's death."""
+        for trial in trials:
+            self.begin(trial.as_dict())
 
-    def end(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def end(self, rows: Iterable[TrialRow]) -> None:
         """Records that trials have ended, done or failed."""
         for row in rows:
-            self.write(params_of(row), metrics_of(row), "FINISHED" if row["status"] == "done" else "FAILED")
+            self.write(row.key.as_dict(), row.figures(), "FINISHED" if row.status == "done" else "FAILED")
 
-    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def add(self, rows: Iterable[TrialRow]) -> None:
         """Adds trials that ended without running: done by an earlier call, or without a small dataset."""
-        self.end([row for row in rows if _key(params_of(row)) not in self._finished])
+        self.end([row for row in rows if _key(row.key.as_dict()) not in self._finished])
 
     def begin(self, params: Mapping[str, Any]) -> None:
         """Creates a run with these parameters, unless it exists."""

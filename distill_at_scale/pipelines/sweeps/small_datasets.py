@@ -250,17 +250,17 @@ def _distilled(batch: SmallDatasetJob, budget: float, full: Dataset) -> SmallDat
     )
 
 
-def unit(method: str, described: Mapping[str, Any] | None = None) -> str:
+def unit(method: str, units: Mapping[str, str] | None = None) -> str:
     """Returns the unit of a method's budget.
 
     Args:
         method: Name of the method; it may come from a file, so only trusted code is imported.
-        described: Description of a sweep, which records the units of the plugins that it ran.
+        units: Plugin -> unit, as the description of a sweep records it.
     """
     if method in DISTILLERS:
         return DISTILLERS[method].size()
-    told = (described or {}).get("units", {}).get(method)
-    return str(told) if told in SIZES.values() else TRAIN_ROWS
+    told = (units or {}).get(method)
+    return told if told in SIZES.values() and told is not None else TRAIN_ROWS
 
 
 def number(method: str, budget: float, n_users: int) -> int:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import asdict
 
 import polars as pl
 
+from distill_at_scale.data.dataset_ref import EvaluatedDataRef
+from distill_at_scale.genie.cells import CellSummary
 from distill_at_scale.pipelines.runtime.results import Result
-from distill_at_scale.pipelines.runtime.subjects import EvaluatedDataRef
 
 
 class SweepResult(Result):
@@ -39,8 +40,8 @@ class SweepResult(Result):
     """Notes on the results, as sentences."""
     metric: str
     """Metric whose kept share is reported, and by which models and distillers selected settings on validation rows."""
-    cells: list[dict[str, Any]]
-    """Summary of each method at each budget; see :func:`distill_at_scale.genie.trials.cells`."""
+    cells: list[CellSummary]
+    """Summary of each method at each budget."""
     wall_s: float
 
     def headline(self) -> str:
@@ -49,5 +50,5 @@ class SweepResult(Result):
         return f"{self.done:,} of {self.trials:,} trials done, {self.failed:,} failed{left}, at {self.uri}"
 
     def to_frame(self) -> pl.DataFrame:
-        """Returns the summary of each method at each budget; see :func:`distill_at_scale.genie.trials.cells`."""
-        return pl.DataFrame(self.cells, infer_schema_length=None)
+        """Returns the summary of each method at each budget; see :class:`~distill_at_scale.genie.cells.CellSummary`."""
+        return pl.DataFrame([asdict(cell) for cell in self.cells], infer_schema_length=None)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.genie.trials import FULL
+from distill_at_scale.genie.trials import FULL, TrialKey, TrialRow
 from distill_at_scale.pipelines.sweeps import small_datasets
 from distill_at_scale.pipelines.sweeps.evaluations import EvaluationTask, Trained
 from distill_at_scale.pipelines.sweeps.small_datasets import SmallDataset, SmallDatasetJob
@@ -42,18 +42,18 @@ class PlannedTrial:
     model: str
     task: EvaluationTask | None
 
-    def about(self, full: Dataset) -> dict[str, Any]:
-        """The columns of its row in `trials.parquet` that tell it apart; ``full`` is the dataset of the sweep."""
-        return {
-            "dataset": full.uri.rsplit("/", 1)[-1],
-            "fingerprint": full.manifest.fingerprint,
-            "method": self.source.method,
-            "budget": self.source.budget,
-            "seed": self.source.seed,
-            "model": self.model,
-        }
+    def key(self, full: Dataset) -> TrialKey:
+        """What tells it apart; ``full`` is the dataset of the sweep."""
+        return TrialKey(
+            dataset=full.uri.rsplit("/", 1)[-1],
+            fingerprint=full.manifest.fingerprint,
+            method=self.source.method,
+            budget=self.source.budget,
+            model=self.model,
+            seed=self.source.seed,
+        )
 
-    def row(self, full: Dataset, trained: Trained | None, failed: str) -> dict[str, Any] | None:
+    def row(self, full: Dataset, trained: Trained | None, failed: str) -> TrialRow | None:
         """The row of `trials.parquet`, or None while the trial has not ended.
 
         Args:
@@ -62,16 +62,27 @@ class PlannedTrial:
             failed: why the task failed in this run, or "".
         """
         source, made = self.source, self.source.made
-        row = self.about(full)
+        row = TrialRow(self.key(full), "failed", failed if self.task is not None else source.failed)
         if made is not None:
-            row |= {"rows": made.rows, "share": made.share, "bytes": made.bytes}
-            row |= {"make_cpu_s": made.cpu_s, "make_wall_s": made.wall_s}
+            row = replace(
+                row,
+                rows=made.rows,
+                share=made.share,
+                bytes=made.bytes,
+                make_cpu_s=made.cpu_s,
+                make_wall_s=made.wall_s,
+            )
         if trained is not None:
-            costs = {"fit_cpu_s": trained.fit_cpu_s, "fit_wall_s": trained.fit_wall_s}
-            measured = {**trained.metrics, "resampled": trained.resampled}
-            return {**row, "status": "done", "reason": "", **costs, **measured}
-        reason = failed if self.task is not None else source.failed
-        return {**row, "status": "failed", "reason": reason} if reason else None
+            return replace(
+                row,
+                status="done",
+                reason="",
+                fit_cpu_s=trained.fit_cpu_s,
+                fit_wall_s=trained.fit_wall_s,
+                metrics=trained.metrics,
+                resampled=trained.resampled,
+            )
+        return row if row.reason else None
 
 
 def sources(

@@ -7,8 +7,8 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from distill_at_scale.data.dataset_ref import TrainDataRef
 from distill_at_scale.pipelines.runtime.results import Result
-from distill_at_scale.pipelines.runtime.subjects import TrainDataRef
 
 NAME = "tune.json"
 FIX = "run the same das tune again"

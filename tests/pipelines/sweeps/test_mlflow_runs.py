@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 
-from distill_at_scale.pipelines.sweeps.mlflow_runs import EXPERIMENT, MlflowRuns, open_runs, params_of
+from distill_at_scale.genie.trials import TrialKey, TrialRow
+from distill_at_scale.pipelines.sweeps.mlflow_runs import EXPERIMENT, MlflowRuns, open_runs
 
 Runs = Callable[[], list[Any]]
 
 
-def trial(method: str = "random", seed: int = 0) -> dict[str, Any]:
-    known = {"dataset": "ml", "fingerprint": "f" * 16, "budget": 0.1, "model": "ease"}
-    return {**known, "method": method, "seed": seed}
+def trial(method: str = "random", seed: int = 0) -> TrialKey:
+    return TrialKey("ml", "f" * 16, method, 0.1, "ease", seed)
 
 
-def done(method: str = "random", seed: int = 0) -> dict[str, Any]:
-    measured = {"status": "done", "reason": "", "rows": 80, "fit_cpu_s": 2.0, "ndcg@10": 0.25, "auc": 0.8}
-    return {**trial(method, seed), **measured, "bytes": None, "resampled": {"ndcg@10": [0.2]}}
+def done(method: str = "random", seed: int = 0) -> TrialRow:
+    metrics = {"ndcg@10": 0.25, "auc": 0.8}
+    return TrialRow(trial(method, seed), "done", rows=80, fit_cpu_s=2.0, metrics=metrics, resampled={"ndcg@10": [0.2]})
 
 
-def failed(method: str = "random") -> dict[str, Any]:
-    return {**trial(method), "status": "failed", "reason": "no rows"}
+def failed(method: str = "random") -> TrialRow:
+    return TrialRow(trial(method), "failed", "no rows")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_a_run_says_what_its_row_says(store: str, runs: Runs) -> None:
     (run,) = runs()
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "random 0.1 ease 0"
-    assert run.data.params == {name: str(value) for name, value in params_of(trial()).items()}
+    assert run.data.params == {name: str(value) for name, value in trial().as_dict().items()}
     assert set(run.data.params) == {"dataset", "fingerprint", "method", "budget", "model", "seed"}
     expected = {"ndcg_at_10": 0.25, "auc": 0.8, "rows": 80.0, "fit_cpu_s": 2.0}
     assert run.data.metrics == pytest.approx(expected)

@@ -1,8 +1,8 @@
-"""What results say of the datasets and models that they are about. Field names are those of the results' JSON."""
+"""What results and descriptions of runs say of the dataset that they are about. Field names are those of the JSON."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -50,15 +50,3 @@ class EvaluatedDataRef(TrainDataRef):
     def of(cls, dataset: Dataset, split: str = "test") -> Self:
         tied = dataset.manifest.tied_share(split)
         return cls(**TrainDataRef.of(dataset).model_dump(), tied_in_time=tied)
-
-
-class ModelRef(BaseModel):
-    """A fitted model."""
-
-    model_config = ConfigDict(frozen=True)
-
-    uri: str | None
-    """Address, without passwords; None for a model in memory."""
-    name: str
-    settings: dict[str, Any]
-    """Settings of the model, as in its configuration."""
