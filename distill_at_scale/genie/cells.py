@@ -173,9 +173,7 @@ def _cell(
     resampled = [_resampled_taus(of_seed, metrics) for of_seed in seeds]
     tau_spread = _spread([taus[k] for k in known], [resampled[k] for k in known])
     tau_low, tau_high = (None, None) if tau_spread is None else np.clip(tau_spread.of_mean, -1.0, 1.0).tolist()
-    ratios = np.array(
-        [[_ratio(small.metrics[kept_of], whole.metrics[kept_of]) for whole, small in of_seed] for of_seed in seeds]
-    )
+    ratios = np.array([[_kept(*pair, kept_of) for pair in of_seed] for of_seed in seeds])
     columns = [own.index(model) for model in models]
     kept = ratios[:, columns]
     compared = [[of_seed[k] for k in columns] for of_seed in seeds]
@@ -218,9 +216,8 @@ _Pairs = Sequence[_Pair]
 
 
 def _tau(pairs: _Pairs, metrics: Sequence[str]) -> float | None:
-    taus = [
-        kendall_tau([whole.metrics[m] for whole, _ in pairs], [small.metrics[m] for _, small in pairs]) for m in metrics
-    ]
+    scores = [[[pair[side].metrics[metric] for pair in pairs] for side in (0, 1)] for metric in metrics]
+    taus = [kendall_tau(*of_metric) for of_metric in scores]
     known = [tau for tau in taus if tau is not None]
     return sum(known) / len(known) if known else None
 
