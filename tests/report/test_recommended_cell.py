@@ -75,7 +75,7 @@ def test_the_command_is_surer_than_the_page(tmp_path: Path, keep: float) -> None
     smallest by its mean, the command the smallest that is sure."""
     user = [(u, (u + k) % 5, 1.0, k, (0, 0, 1, 2)[k]) for u in range(4) for k in range(4)]
     dataset = write_dataset(tmp_path / "data", [user], [4], 5)
-    known = {"uri": dataset.uri, "fingerprint": dataset.manifest.fingerprint}
+    known = {"uri": dataset.uri, "fingerprint": dataset.manifest.fingerprint, "train_rows": 100}
     rng = np.random.default_rng(5)
     methods = ("random", "head_users", "sketch")
     drawn = {(method, budget): rng.uniform(0.2, 1.1) for method in methods for budget in kit.BUDGETS}
