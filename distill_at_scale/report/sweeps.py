@@ -10,8 +10,7 @@ from distill_at_scale.report.layout import command, facts, grid, show
 from distill_at_scale.report.words import compared_on, several
 
 if TYPE_CHECKING:
-    from distill_at_scale.genie.cells import CellSummary
-    from distill_at_scale.pipelines.sweeps.sweep_result import SweepResult
+    from distill_at_scale.pipelines.sweeps.sweep_result import CellSummary, SweepResult
 
 _REASONS_SHOWN = 5
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import polars as pl
 
 from distill_at_scale.data.dataset_ref import EvaluatedDataRef
-from distill_at_scale.genie.cells import CellSummary
+from distill_at_scale.genie.cells import CellSummary as CellSummary
 from distill_at_scale.pipelines.runtime.results import Result
 
 
