@@ -19,6 +19,8 @@ from distill_at_scale.models.selection import Progress, Validated, select, valid
 
 # Extra directions of the subspace iteration, which make the requested ones converge.
 _OVERSAMPLING = 32
+# The eigenvectors of a Gram matrix cost less than the iteration up to about this multiple of the iteration's width.
+_EXACT = 2
 
 
 class SvdAEConfig(ModelConfig):
@@ -139,6 +141,9 @@ def _right_singular_vectors(
     matrix: sp.csr_array, width: int, rank_bound: int, iterations: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns Σ float32 [k], descending, and V float32 [n_items, k], with k = width less the oversampling."""
+    keep = width if width == rank_bound else width - _OVERSAMPLING
+    if min(matrix.shape) <= _EXACT * width:
+        return _from_gram_matrix(matrix, keep)
     transposed = matrix.T.tocsr()
     rng = np.random.default_rng(hashing.stream("svd_ae/basis", seed))
     basis = rng.standard_normal((matrix.shape[1], width), dtype=np.float32)
@@ -147,8 +152,20 @@ def _right_singular_vectors(
         basis, _ = scipy.linalg.qr(transposed @ (matrix @ basis), mode="economic", overwrite_a=True, check_finite=False)
     triangle = scipy.linalg.qr(matrix @ basis, mode="r", overwrite_a=True, check_finite=False)[0][:width]
     _, singular, rotation = _svd(triangle)
-    keep = width if width == rank_bound else width - _OVERSAMPLING
     return singular[:keep], (basis @ rotation.T)[:, :keep]
+
+
+def _from_gram_matrix(matrix: sp.csr_array, keep: int) -> tuple[np.ndarray, np.ndarray]:
+    """As :func:`_right_singular_vectors`, exactly: float64 [n, n] of the fewer of users and items is decomposed."""
+    matrix = matrix.astype(np.float64)
+    few_users = matrix.shape[0] < matrix.shape[1]
+    gram = (matrix @ matrix.T if few_users else matrix.T @ matrix).toarray()
+    values, vectors = scipy.linalg.eigh(gram, overwrite_a=True, check_finite=False)
+    singular, vectors = np.sqrt(np.maximum(values[::-1][:keep], 0.0)), vectors[:, ::-1][:, :keep]
+    if few_users:
+        # V = R̃ᵀ U Σ^-1. Singular values that small are rounding; the caller leaves them out.
+        vectors = (matrix.T @ vectors) / np.where(singular > 1e-6 * singular[0], singular, np.inf)
+    return singular.astype(np.float32), np.ascontiguousarray(vectors, dtype=np.float32)
 
 
 def _svd(square: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
