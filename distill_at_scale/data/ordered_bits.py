@@ -17,3 +17,10 @@ def ordered_bits(values: np.ndarray) -> np.ndarray:
     bits = (values.astype(np.float32 if narrow else np.float64, copy=False) + values.dtype.type(0)).view(kind)
     result: np.ndarray = np.where(bits & sign, ~bits, bits | sign)
     return result
+
+
+def from_ordered_bits(keys: np.ndarray) -> np.ndarray:
+    """Returns the float32 numbers of uint32 keys that :func:`ordered_bits` made; 0.0 for -0.0."""
+    sign = np.uint32(1 << 31)
+    found: np.ndarray = np.where(keys & sign, keys ^ sign, ~keys).view(np.float32)
+    return found

@@ -1,7 +1,8 @@
 """Evaluation of model scores: full ranking over all items, streamed over users, mergeable.
 
 A user's history is masked (never recommended); all other items of the catalogue are ranked, by
-:mod:`~distill_at_scale.evaluation.top_k`, which also makes recommendations.
+:mod:`~distill_at_scale.evaluation.top_k`, which also makes recommendations. Items are scored in blocks: nothing of the
+size users × items is held.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from distill_at_scale.evaluation.auc import N_NEGATIVES, ScoreHistogram, unseen_
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.evaluation.exact_sum import ExactSum
 from distill_at_scale.evaluation.groups import UserGroups
+from distill_at_scale.evaluation.item_blocks import BlockScorer, BlockScores, Pairs
 from distill_at_scale.evaluation.metrics import inverse_propensities, ranking_metrics
 from distill_at_scale.evaluation.off_policy import OffPolicySums
-from distill_at_scale.evaluation.order import sorted_unique
+from distill_at_scale.evaluation.order import found_in, sorted_unique
 from distill_at_scale.evaluation.slices import SliceSums
-from distill_at_scale.evaluation.top_k import default_batch_users, require_finite, top_k
+from distill_at_scale.evaluation.top_k import rank_blocks
 from distill_at_scale.evaluation.top_lists import TopLists
 
 DEFAULT_KS = (10, 100)
@@ -58,8 +60,8 @@ class RankingEvaluator:
     """Accumulates metrics batch by batch; :meth:`merge` adds the results of other workers.
 
     The state consists of a few sums and one score histogram. Its size depends on neither users nor items, except for
-    the inverse propensities, one number per item and the same on all workers. The order and grouping of merges do not
-    affect the result; the division of users into batches affects only its last bits.
+    the inverse propensities and the items' slices, the same on all workers (:meth:`drop_items`). The order and grouping
+    of merges do not affect the result; the division of users into batches affects only its last bits.
 
     Attributes:
         inverse_propensities: float64 [n_items].
@@ -128,54 +130,87 @@ class RankingEvaluator:
         shape = (len(histories), histories.n_items)
         if scores.shape != shape or len(self.inverse_propensities) != shape[1]:
             raise DasError(f"{self.name}: scores of shape {scores.shape}, expected {shape} (users, items).")
+        self.add_blocks(lambda first, last: scores[:, first:last], shape[1], histories, heldout, known)
+
+    def add_blocks(
+        self,
+        scores: BlockScores,
+        width: int,
+        histories: Interactions,
+        heldout: Interactions,
+        known: Interactions | None = None,
+    ) -> None:
+        """Adds a batch of users whose scores are computed for ``width`` items at a time; otherwise as :meth:`add`."""
         known = histories if known is None else known
-        if any(
-            rows.n_items != shape[1] or not np.array_equal(rows.users, histories.users) for rows in (heldout, known)
+        n_items = len(self.inverse_propensities)
+        if any(rows.n_items != n_items for rows in (histories, heldout, known)) or any(
+            not np.array_equal(rows.users, histories.users) for rows in (heldout, known)
         ):
             raise DasError(
                 "Histories and held-out rows are not of the same users and items; take both from one Dataset."
             )
-        require_finite(scores, self.name)
         self.n_users_all += len(histories)
-        if self.ratings:
-            self._add_squared_error(scores, heldout)
+        if self.ratings and heldout.ratings is None:
+            raise DasError("The held-out rows have no ratings, so a model that predicts them has no mse.")
         rows = np.flatnonzero(heldout.counts > 0)
         if not len(rows):
             return
-        if len(rows) < len(histories):
-            scores = scores[rows]
+        every = len(rows) == len(histories)
+        if not every:
             histories, heldout, known = (each.take(rows) for each in (histories, heldout, known))
-        self._add_ranking(scores, histories, heldout, known)
+        self._add_ranking(scores, width, None if every else rows, histories, heldout, known)
 
     def add_all(
         self,
-        score: Callable[[Interactions], np.ndarray],
+        score: BlockScorer | Callable[[Interactions], np.ndarray],
         histories: Interactions,
         heldout: Interactions,
         known: Interactions | None = None,
         batch_users: int | None = None,
     ) -> None:
         """Scores users in batches and adds them; arguments as in :func:`evaluate`."""
-        step = batch_users or default_batch_users(histories.n_items)
+        scorer = score if isinstance(score, BlockScorer) else BlockScorer.whole(score)
+        step = batch_users or scorer.batch_users(histories.n_items)
         for start in range(0, len(histories), step):
             stop = start + step
             batch = histories.slice(start, stop)
             avoided = None if known is None else known.slice(start, stop)
-            self.add(score(batch), batch, heldout.slice(start, stop), avoided)
+            width = scorer.block_items(batch.n_items, len(batch))
+            self.add_blocks(scorer.begin(batch), width, batch, heldout.slice(start, stop), avoided)
 
     def _add_ranking(
-        self, scores: np.ndarray, histories: Interactions, heldout: Interactions, known: Interactions
+        self,
+        scores: BlockScores,
+        width: int,
+        rows: np.ndarray | None,
+        histories: Interactions,
+        heldout: Interactions,
+        known: Interactions,
     ) -> None:
-        n_users, n_items = scores.shape
+        n_users, n_items = len(histories), histories.n_items
         target = sorted_unique(_pairs(heldout))  # T is a set
         target_rows, target_items = np.divmod(target, n_items)
         counts = np.bincount(target_rows, minlength=n_users)
-        history_rows = np.repeat(np.arange(n_users), histories.counts)
-        best = top_k(scores, history_rows, histories.items, max(self.ks), histories.users)
+        asked = []
+        if self.n_negatives:
+            seen = sorted_unique(np.concatenate((_pairs(known), target)))
+            offsets = np.searchsorted(seen, np.arange(n_users + 1) * n_items)
+            negatives = unseen_negatives(seen % n_items, offsets, histories.users, n_items, self.seed, self.n_negatives)
+            asked += [Pairs(target_rows, target_items), Pairs(*negatives)]
+        if self.ratings:
+            asked.append(_all_pairs(heldout))
+        best, found = rank_blocks(
+            scores, width, n_items, histories.users, _all_pairs(histories), max(self.ks), self.name, asked, rows
+        )
+        if self.ratings and heldout.ratings is not None:
+            errors = found.pop().astype(np.float64) - heldout.ratings
+            self.squared_error.add((errors * errors).sum())
+            self.n_rated += len(errors)
+        if self.n_negatives:
+            self.histogram.add(*found)
 
-        relevant = np.zeros((n_users, n_items), dtype=bool)
-        relevant[target_rows, target_items] = True
-        hits = np.take_along_axis(relevant, best.items, axis=1) & best.valid
+        hits = found_in(target, np.arange(n_users)[:, None] * n_items + best.items, n_users * min(n_items, width))
+        hits &= best.valid
         weights = self.inverse_propensities
         descending = np.lexsort((-weights[target_items], target_rows))
         values_by_metric = ranking_metrics(
@@ -198,22 +233,6 @@ class RankingEvaluator:
         self.n_heldout += len(target)
         self.n_hits += int(hits.sum())
         self.n_tied_hits += int((hits & best.tied).sum())
-
-        if self.n_negatives:
-            seen = sorted_unique(np.concatenate((_pairs(known), target)))
-            offsets = np.searchsorted(seen, np.arange(n_users + 1) * n_items)
-            negative_rows, negative_items = unseen_negatives(
-                seen % n_items, offsets, histories.users, n_items, self.seed, self.n_negatives
-            )
-            self.histogram.add(scores[target_rows, target_items], scores[negative_rows, negative_items])
-
-    def _add_squared_error(self, scores: np.ndarray, heldout: Interactions) -> None:
-        if heldout.ratings is None:
-            raise DasError("The held-out rows have no ratings, so a model that predicts them has no mse.")
-        rows = np.repeat(np.arange(len(heldout)), heldout.counts)
-        errors = scores[rows, heldout.items].astype(np.float64) - heldout.ratings
-        self.squared_error.add((errors * errors).sum())
-        self.n_rated += len(errors)
 
     def merge(self, other: RankingEvaluator) -> None:
         """Adds the state of another evaluator with the same cut-offs, seed and propensities, over other users.
@@ -250,6 +269,12 @@ class RankingEvaluator:
         self.n_hits += other.n_hits
         self.n_tied_hits += other.n_tied_hits
 
+    def drop_items(self) -> None:
+        """Drops what is kept per item: the sums can still be merged and averaged, and are small to send."""
+        self.inverse_propensities = np.empty(0)
+        if self.slices is not None:
+            self.slices.of_item = np.empty(0, dtype=np.int8)
+
     def result(self) -> EvaluationResult:
         """Returns the averages so far.
 
@@ -279,7 +304,7 @@ class RankingEvaluator:
 
 
 def evaluate(
-    score: Callable[[Interactions], np.ndarray],
+    score: BlockScorer | Callable[[Interactions], np.ndarray],
     histories: Interactions,
     heldout: Interactions,
     item_counts: np.ndarray,
@@ -296,7 +321,8 @@ def evaluate(
     """Scores all users in batches and evaluates the rankings.
 
     Args:
-        score: Function from the histories of b users to scores, float32 [b, n_items].
+        score: Function from the histories of b users to scores, float32 [b, n_items]; or by blocks of items, as a
+            model's ``scorer``.
         histories: Every user's input rows (for the test split: train and validation rows).
         heldout: The same users' rows of the split to be predicted.
         item_counts: int64 [n_items], train rows of each item, for ``psp``.
@@ -324,3 +350,7 @@ def _standard_error(squares: float, mean: float, n: int) -> float:
 def _pairs(rows: Interactions) -> np.ndarray:
     """Encodes each row, int64 [n], as position of the user times n_items plus item."""
     return np.repeat(np.arange(len(rows), dtype=np.int64), rows.counts) * rows.n_items + rows.items
+
+
+def _all_pairs(rows: Interactions) -> Pairs:
+    return Pairs(np.repeat(np.arange(len(rows)), rows.counts), rows.items)

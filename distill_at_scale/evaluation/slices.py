@@ -50,6 +50,11 @@ class SliceSums:
     users: np.ndarray = field(default_factory=lambda: np.zeros(len(SLICES), dtype=np.int64))
     heldout: np.ndarray = field(default_factory=lambda: np.zeros(len(SLICES), dtype=np.int64))
     shown: dict[int, np.ndarray] = field(default_factory=dict)
+    items: np.ndarray = field(init=False)
+    """Number of items of each slice."""
+
+    def __post_init__(self) -> None:
+        self.items = np.bincount(self.of_item, minlength=len(SLICES))
 
     def add(
         self,
@@ -107,7 +112,7 @@ class SliceSums:
         found: dict[str, dict[str, float]] = {}
         for number, name in enumerate(SLICES):
             one: dict[str, float] = {
-                "items": int((self.of_item == number).sum()),
+                "items": int(self.items[number]),
                 "heldout": int(self.heldout[number]),
                 "users": int(self.users[number]),
             }

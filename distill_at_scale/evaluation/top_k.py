@@ -6,16 +6,20 @@ depends neither on the batch or the machine, nor on how the items are numbered.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from distill_at_scale.data.ordered_bits import ordered_bits
+from distill_at_scale.data import ragged
+from distill_at_scale.data.ordered_bits import from_ordered_bits, ordered_bits
 from distill_at_scale.errors import DasError
+from distill_at_scale.evaluation.item_blocks import BlockScores, Pairs
 from distill_at_scale.evaluation.ties import items_at, places, salts
 
-# Scores of one batch of users stay near this size.
-_BATCH_BYTES = 16 << 20
+_LOW = np.uint64(0xFFFFFFFF)
+# Larger than the key of any score.
+_NONE = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,6 @@ class TopK:
     scores: np.ndarray
     valid: np.ndarray
     tied: np.ndarray
-
-
-def default_batch_users(n_items: int) -> int:
-    """Number of users to score at once, so that their scores take a few megabytes."""
-    return max(16, _BATCH_BYTES // (4 * max(n_items, 1)))
 
 
 def require_finite(scores: np.ndarray, name: str) -> None:
@@ -67,33 +66,163 @@ def top_k(scores: np.ndarray, mask_rows: np.ndarray, mask_items: np.ndarray, k: 
         k: length of the lists, cut to n_items.
         users: int64 [b], the users' numbers, which the draw goes by.
     """
-    n_rows, n_items = scores.shape
-    k = min(k, n_items)
     masked = scores.astype(np.float32, copy=True)
     masked[mask_rows, mask_items] = -np.inf
-    threshold = np.partition(masked, n_items - k, axis=1)[:, n_items - k]
-    rows, items = np.divmod(np.flatnonzero(masked >= threshold[:, None]), n_items)
-    salt = salts(users)
-    # One integer per candidate, with the inverted score above the rank among equals: one sort orders by both.
-    bits = (~ordered_bits(masked[rows, items])).astype(np.uint64) << np.uint64(32)
-    keys = bits | places(items, salt[rows])
+    best = RunningTopK(users, min(k, scores.shape[1]))
+    best.add(masked)
+    return best.result()
 
-    counts = np.bincount(rows, minlength=n_rows)
-    starts = np.cumsum(counts) - counts
-    best = np.empty((n_rows, k), dtype=np.uint64)
-    exact = counts == k
-    best[exact] = keys[np.repeat(exact, counts)].reshape(-1, k)
-    for row in np.flatnonzero(~exact):  # ties at the threshold: rare, except for popularity-like scores
-        candidates = keys[starts[row] : starts[row] + counts[row]]
-        best[row] = np.partition(candidates, k - 1)[:k]
-    best.sort(axis=1)
-    score = best >> np.uint64(32)
-    same = score[:, 1:] == score[:, :-1]
-    tied = np.zeros(best.shape, dtype=bool)
-    tied[:, 1:] |= same
-    tied[:, :-1] |= same
-    # Those at the end may share their score with items that did not make the list.
-    tied[~exact] |= score[~exact] == score[~exact][:, -1:]
-    chosen = items_at(best & np.uint64(0xFFFFFFFF), salt[:, None])
-    chosen_scores = masked[np.arange(n_rows)[:, None], chosen]
-    return TopK(chosen, chosen_scores, chosen_scores > -np.inf, tied)
+
+def rank_blocks(
+    scores: BlockScores,
+    width: int,
+    n_items: int,
+    users: np.ndarray,
+    mask: Pairs,
+    k: int,
+    name: str,
+    asked: Sequence[Pairs] = (),
+    rows: np.ndarray | None = None,
+) -> tuple[TopK, list[np.ndarray]]:
+    """Ranks all items of some users, block by block.
+
+    Args:
+        scores: Scores of the batch.
+        width: Number of items of a block.
+        n_items: Number of items.
+        users: int64 [b], the users' numbers, which the draw among equal scores goes by.
+        mask: Pairs that never enter a list.
+        k: Length of the lists, cut to n_items.
+        name: Name of the model, for messages.
+        asked: Pairs whose scores are returned, too.
+        rows: int64 [b], positions in the batch of the users to rank; default: all.
+
+    Returns:
+        The lists, and float32 [m] for each of ``asked``.
+
+    Raises:
+        DasError: Scores of the batch have another shape, or are not finite.
+    """
+    best = RunningTopK(users, min(k, n_items))
+    found = [np.empty(len(pairs.rows), dtype=np.float32) for pairs in asked]
+    n_batch: int | None = len(users) if rows is None else None
+    for first in range(0, n_items, width):
+        last = min(first + width, n_items)
+        block = scores(first, last)
+        n_batch = len(block) if n_batch is None else n_batch
+        if block.shape != (n_batch, last - first):
+            raise DasError(f"{name}: scores of shape {block.shape}, expected {(n_batch, last - first)} (users, items).")
+        require_finite(block, name)
+        masked = block.astype(np.float32, copy=True) if rows is None else block[rows].astype(np.float32, copy=False)
+        for pairs, values in zip(asked, found):
+            chosen = pairs.within(first, last, n_items)
+            values[chosen] = masked[pairs.rows[chosen], pairs.items[chosen] - first]
+        hidden = mask.within(first, last, n_items)
+        masked[mask.rows[hidden], mask.items[hidden] - first] = -np.inf
+        best.add(masked, first)
+    return best.result(), found
+
+
+class RunningTopK:
+    """The k best items of some users, from the scores of one block of items after another; holds k items a user.
+
+    An item's key is its inverted score above its rank among equals, so that one comparison orders by both. The lists
+    do not depend on how the items are divided.
+    """
+
+    def __init__(self, users: np.ndarray, k: int) -> None:
+        """Takes the users' numbers, int64 [b], and the length of the lists, at most the number of items."""
+        self._salt, self._k = salts(users), k
+        self._keys = np.empty((len(users), 0), dtype=np.uint64)
+        self._last = np.full(len(users), _NONE)  # the largest key of each full list
+        self._tied_out = np.zeros(len(users), dtype=bool)  # an item outside the list has the score of the last one
+
+    def add(self, scores: np.ndarray, first: int = 0) -> None:
+        """Adds the items first, first + 1, …
+
+        Args:
+            scores: float32 [b, w], -inf for pairs that must not enter a list; not NaN.
+            first: Number of the first item.
+        """
+        rows, items = self._candidates(scores)
+        if not len(rows):
+            return
+        keys = (~ordered_bits(scores[rows, items])).astype(np.uint64) << np.uint64(32)
+        keys |= places(items + first if first else items, self._salt[rows])
+        counts = np.bincount(rows, minlength=len(scores))
+        keys, counts, out = self._best_of_block(keys, counts)
+        some = np.flatnonzero(counts)
+        held, more = self._keys.shape[1], int(counts.max())
+        if len(keys) == more * len(scores):  # as many for each user
+            merged = keys.reshape(len(scores), more)
+            merged = np.concatenate((self._keys, merged), axis=1) if held else merged
+        else:
+            merged = np.full((len(some), held + more), _NONE)
+            merged[:, :held] = self._keys[some]
+            place = np.repeat(np.cumsum(counts > 0) - 1, counts)
+            merged[place, held + ragged.positions(counts)] = keys
+        k = self._k
+        if merged.shape[1] < k:  # of every user all items so far
+            self._keys = merged
+            return
+        out = out[some]
+        if merged.shape[1] > k:
+            merged.partition(k - 1, axis=1)
+            out = np.minimum(out, merged[:, k:].min(axis=1) >> np.uint64(32))
+            merged = merged[:, :k].copy()
+        last = merged.max(axis=1)
+        score, before = last >> np.uint64(32), self._last[some] >> np.uint64(32)
+        self._tied_out[some] = (out == score) | (self._tied_out[some] & (before == score))
+        self._last[some] = last
+        if held < k:
+            self._keys = merged
+        else:
+            self._keys[some] = merged
+
+    def _best_of_block(self, keys: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Keeps the k best candidates of each user of a block, of whom there are more if scores tie at the threshold:
+        rare, except for popularity-like scores. Also returns the inverted score of those left out."""
+        k, starts = self._k, np.cumsum(counts) - counts
+        out = np.full(len(counts), _NONE >> np.uint64(32))
+        over = np.flatnonzero(counts > k)
+        if not len(over):
+            return keys, counts, out
+        kept = np.ones(len(keys), dtype=bool)
+        for row in over:
+            start, stop = starts[row], starts[row] + counts[row]
+            keys[start:stop].partition(k - 1)
+            out[row] = keys[start + k - 1] >> np.uint64(32)
+            kept[start + k : stop] = False
+        return keys[kept], np.minimum(counts, k), out
+
+    def _candidates(self, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns rows and columns of all scores that may enter a list, or tie with its last item."""
+        k, width = self._k, scores.shape[1]
+        if self._keys.shape[1] < k:
+            if width <= k:
+                return np.divmod(np.arange(scores.size), width)
+            own = np.partition(scores, width - k, axis=1)[:, width - k]
+            return np.divmod(np.flatnonzero(scores >= own[:, None]), width)
+        threshold = _score_of(self._last)
+        passing = scores >= threshold[:, None]
+        many = np.flatnonzero(np.count_nonzero(passing, axis=1) > k)
+        if len(many):
+            own = np.partition(scores[many], width - k, axis=1)[:, width - k]
+            passing[many] = scores[many] >= np.maximum(threshold[many], own)[:, None]
+        return np.divmod(np.flatnonzero(passing), width)
+
+    def result(self) -> TopK:
+        """Returns the lists."""
+        best = np.sort(self._keys, axis=1)
+        score = best >> np.uint64(32)
+        same = score[:, 1:] == score[:, :-1]
+        tied = np.zeros(best.shape, dtype=bool)
+        tied[:, 1:] |= same
+        tied[:, :-1] |= same
+        tied |= self._tied_out[:, None] & (score == score[:, -1:])
+        scores = _score_of(best)
+        return TopK(items_at(best & _LOW, self._salt[:, None]), scores, scores > -np.inf, tied)
+
+
+def _score_of(keys: np.ndarray) -> np.ndarray:
+    return from_ordered_bits(~(keys >> np.uint64(32)).astype(np.uint32))

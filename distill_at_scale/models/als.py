@@ -9,6 +9,7 @@ import torch
 from pydantic import Field, PositiveFloat
 
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.evaluation.item_blocks import BlockScorer, BlockScores
 from distill_at_scale.evaluation.metric_names import SelectionMetric
 from distill_at_scale.evaluation.metrics import inverse_propensities
 from distill_at_scale.evaluation.retention import PRIMARY
@@ -72,6 +73,7 @@ class Als(StreamedRecommender):
     memory_hint: ClassVar[str] = (
         "set a smaller dim or block, drop rare items (--min-item), or use a machine with more memory"
     )
+    by_blocks: ClassVar[bool] = True
     config: AlsConfig
 
     @classmethod
@@ -113,9 +115,7 @@ class Als(StreamedRecommender):
             for piece in range(source.n_pieces):
                 heldout = source.validation(piece)
                 if heldout is not None:
-                    evaluator.add_all(
-                        lambda histories: self._score(histories).astype(np.float32), source.train(piece), heldout
-                    )
+                    evaluator.add_all(BlockScorer(self._block_scores), source.train(piece), heldout)
             return merged_metric(evaluator, self.config.metric, communicator, device), items
 
         self.selection, items = select("lam", self.config.metric, self.config.grid, try_value, progress=progress)
@@ -127,12 +127,15 @@ class Als(StreamedRecommender):
         self._squares = self.config.alpha * items.square().sum(dim=0)
 
     def _score(self, histories: Interactions) -> np.ndarray:
+        return self._block_scores(histories)(0, histories.n_items)
+
+    def _block_scores(self, histories: Interactions) -> BlockScores:
         device = torch.device("cuda" if self.config.device != "cpu" and torch.cuda.is_available() else "cpu")
         self._items, self._squares = self._items.to(device), self._squares.to(device)
         matrix = histories.to_csr()
         ridge = ridge_of(self.config, self._lam, np.diff(matrix.indptr), histories.n_items, device)
         users = solve_users(matrix.indptr.astype(np.int64), matrix.indices, self._items, self._squares, ridge)
-        return (users @ self._items[:-1].T).cpu().numpy()
+        return lambda first, last: (users @ self._items[first:last].T).cpu().numpy()
 
     def _weights(self) -> dict[str, np.ndarray]:
         return {"items": self._items[:-1].cpu().numpy(), "lam": np.array([self._lam])}

@@ -25,6 +25,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import DasError, SettingError
+from distill_at_scale.evaluation.item_blocks import BlockScorer, BlockScores
 from distill_at_scale.models.inputs import FitRows, FitSource, Rows, fit_rows_of
 from distill_at_scale.models.memory import require_memory
 from distill_at_scale.models.recommendations import Recommends
@@ -79,6 +80,8 @@ class Recommender(Recommends):
     solvers: ClassVar[tuple[str, ...]] = ()
     """Solvers of its setting ``solver``, some of which stream the rows on several workers; none for most models. A
     model that has them extends :class:`~distill_at_scale.models.infinite_ae.InfiniteAE`."""
+    by_blocks: ClassVar[bool] = False
+    """Whether the scores of a block of items are computed alone, so that ranking needs no memory for users × items."""
     personal: ClassVar[bool] = True
     """Whether the ranking of a user depends on the history, except that its items are left out."""
     learns_from_rows: ClassVar[bool] = False
@@ -285,6 +288,32 @@ class Recommender(Recommends):
         Raises:
             DasError: The model is not fitted, or the histories have another number of items.
         """
+        self._check_histories(histories)
+        return np.ascontiguousarray(self._score(histories), dtype=np.float32)
+
+    def score_blocks(self, histories: Interactions) -> BlockScores:
+        """Scores some users by blocks of items, as :meth:`score` does.
+
+        Args:
+            histories: As in :meth:`score`.
+
+        Returns:
+            Function from first and last to the scores of items first … last − 1, float32 [b, last − first]. If
+            :attr:`by_blocks`, its memory does not grow with the number of items.
+
+        Raises:
+            DasError: As :meth:`score`.
+        """
+        self._check_histories(histories)
+        scores = self._block_scores(histories)
+        return lambda first, last: np.ascontiguousarray(scores(first, last), dtype=np.float32)
+
+    @property
+    def scorer(self) -> BlockScorer:
+        """The model for the ranking of users: by blocks of items if :attr:`by_blocks`, else by whole rows."""
+        return BlockScorer(self.score_blocks) if self.by_blocks else BlockScorer.whole(self.score)
+
+    def _check_histories(self, histories: Interactions) -> None:
         if self.n_items is None:
             raise DasError(f"{self.name} has not been fitted; call fit or load a saved model.")
         if histories.n_items != self.n_items:
@@ -292,7 +321,6 @@ class Recommender(Recommends):
                 f"{self.name} was fitted on {self.n_items:,} items, but the histories have "
                 f"{histories.n_items:,}; use the dataset that it was fitted on."
             )
-        return np.ascontiguousarray(self._score(histories), dtype=np.float32)
 
     def check_item_space(self, n_items: int, item_space: str | None) -> None:
         """Checks that the dataset's item numbering is that of the fit.
@@ -379,6 +407,12 @@ class Recommender(Recommends):
     @abstractmethod
     def _score(self, histories: Interactions) -> np.ndarray:
         """Returns scores [b, n_items] of any float type."""
+
+    def _block_scores(self, histories: Interactions) -> BlockScores:
+        """Returns a function from first and last to scores [b, last − first]; a model that is :attr:`by_blocks`
+        computes these alone."""
+        scores = self._score(histories)
+        return lambda first, last: scores[:, first:last]
 
     @abstractmethod
     def _weights(self) -> dict[str, np.ndarray]:

@@ -13,7 +13,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models.training.batches import Batch, Examples, SetExamples, set_batch
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import Source
-from distill_at_scale.models.training.torch_model import TorchConfig, TorchRecommender
+from distill_at_scale.models.training.torch_model import ItemScores, TorchConfig, TorchRecommender
 
 
 class ElsaConfig(TorchConfig):
@@ -61,6 +61,7 @@ class Elsa(TorchRecommender):
     name: ClassVar[str] = "elsa"
     Config: ClassVar[type[ElsaConfig]] = ElsaConfig
     memory_hint: ClassVar[str] = "set a smaller dim, drop rare items (--min-item), or use a machine with more memory"
+    by_blocks: ClassVar[bool] = True
     config: ElsaConfig
 
     def build(self, n_users: int, n_items: int) -> nn.Module:
@@ -83,13 +84,21 @@ class Elsa(TorchRecommender):
         module.learning = False
 
     def item_scores(self, module: Any, histories: Interactions) -> torch.Tensor:
+        return self.block_item_scores(module, histories)(0, histories.n_items)
+
+    def block_item_scores(self, module: Any, histories: Interactions) -> ItemScores:
         items = F.normalize(module.items, dim=1) if module.learning else module.items
         batch = {key: value.to(items.device) for key, value in set_batch(histories).items()}
         offsets = torch.searchsorted(batch["owner"], torch.arange(len(histories), device=items.device))
         sums = F.embedding_bag(batch["item"], items, offsets, mode="sum")
-        scores = sums @ items.T
-        scores[batch["owner"], batch["item"]] -= 1.0
-        return scores
+
+        def block(first: int, last: int) -> torch.Tensor:
+            scores = sums @ items[first:last].T
+            inside = (batch["item"] >= first) & (batch["item"] < last)
+            scores[batch["owner"][inside], batch["item"][inside] - first] -= 1.0
+            return scores
+
+        return block
 
     @classmethod
     def parameters_needed(cls, n_users: int, n_items: int, config: Any) -> int:

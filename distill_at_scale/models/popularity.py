@@ -9,6 +9,7 @@ import numpy as np
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
+from distill_at_scale.evaluation.item_blocks import BlockScores
 from distill_at_scale.models.base import ModelConfig, Recommender
 from distill_at_scale.models.saved import expect_shape
 from distill_at_scale.models.selection import Progress
@@ -27,6 +28,7 @@ class Popularity(Recommender):
 
     name: ClassVar[str] = "popularity"
     personal: ClassVar[bool] = False
+    by_blocks: ClassVar[bool] = True
     Config: ClassVar[type[ModelConfig]] = PopularityConfig
     config: PopularityConfig
 
@@ -52,7 +54,11 @@ class Popularity(Recommender):
         self._counts = train.item_counts()
 
     def _score(self, histories: Interactions) -> np.ndarray:
-        return np.tile(self._counts.astype(np.float32), (len(histories), 1))
+        return self._block_scores(histories)(0, histories.n_items)
+
+    def _block_scores(self, histories: Interactions) -> BlockScores:
+        n_users = len(histories)
+        return lambda first, last: np.tile(self._counts[first:last].astype(np.float32), (n_users, 1))
 
     def _weights(self) -> dict[str, np.ndarray]:
         return {"counts": self._counts}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,7 +9,8 @@ import numpy as np
 import polars as pl
 
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.evaluation.top_k import default_batch_users, require_finite, top_k
+from distill_at_scale.evaluation.item_blocks import BlockScorer, Pairs
+from distill_at_scale.evaluation.top_k import rank_blocks
 
 RANK: Final = "rank"
 SCORE: Final = "score"
@@ -45,7 +45,7 @@ class RankedItems:
 
 
 def rank_items(
-    score: Callable[[Interactions], np.ndarray],
+    scorer: BlockScorer,
     histories: Interactions,
     k: int,
     include_seen: bool = False,
@@ -54,7 +54,7 @@ def rank_items(
     """Returns the k best items of each user, or fewer if fewer remain.
 
     Args:
-        score: Function from the histories of b users to scores, float32 [b, n_items].
+        scorer: The model's scores.
         histories: The users' input rows.
         k: Length of the lists.
         include_seen: Whether items of the history are ranked, too.
@@ -63,13 +63,14 @@ def rank_items(
     Raises:
         DasError: Some scores are not finite.
     """
-    step, parts = default_batch_users(histories.n_items), []
+    n_items = histories.n_items
+    step, parts = scorer.batch_users(n_items), []
     for start in range(0, len(histories), step):
         batch = histories.slice(start, start + step)
-        scores = score(batch)
-        require_finite(scores, name)
         seen = np.repeat(np.arange(len(batch)), 0 if include_seen else batch.counts)
-        best = top_k(scores, seen, batch.items[: len(seen)], k, batch.users)
+        hidden = Pairs(seen, batch.items[: len(seen)])
+        width = scorer.block_items(n_items, len(batch))
+        best, _ = rank_blocks(scorer.begin(batch), width, n_items, batch.users, hidden, k, name)
         rows, positions = np.nonzero(best.valid)
         parts.append((rows + start, best.items[best.valid], positions + 1, best.scores[best.valid]))
     columns = [np.concatenate(column) for column in zip(*parts)] if parts else [np.empty(0)] * 4

@@ -20,6 +20,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.given_ids import given_ids, shown_ids
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError, SettingError
+from distill_at_scale.evaluation.item_blocks import BlockScorer
 from distill_at_scale.models.inputs import Rows, histories_of
 from distill_at_scale.models.ranked_items import RANK, rank_items
 
@@ -41,6 +42,11 @@ class Recommends(ABC):
     @abstractmethod
     def score(self, histories: Interactions) -> np.ndarray:
         """Returns scores of all items, float32 [b, n_items]."""
+
+    @property
+    @abstractmethod
+    def scorer(self) -> BlockScorer:
+        """Scores for the ranking of users."""
 
     @abstractmethod
     def check_item_space(self, n_items: int, item_space: str | None) -> None:
@@ -130,7 +136,7 @@ def recommend_shard(
         user_id · item_id · rank · score, users and ranks ascending.
     """
     histories = dataset.interactions(*HISTORIES[history], shards=[shard]).take(positions)
-    ranked = rank_items(model.score, histories, k, include_seen, model.name)
+    ranked = rank_items(model.scorer, histories, k, include_seen, model.name)
     return ranked.frame(dataset.users(shard)[Columns.USER_ID].gather(positions), item_ids)
 
 
@@ -151,7 +157,7 @@ def recommend(
     item_ids = _items_of(model, dataset, k)
     if dataset is None or histories is not None:
         people, rows = _given_rows(data if dataset is None else histories, item_ids, model.item_ids, dataset)
-        lists = rank_items(model.score, rows, k, include_seen, model.name).frame(people, item_ids)
+        lists = rank_items(model.scorer, rows, k, include_seen, model.name).frame(people, item_ids)
         return lists if users is None else _in_order(lists, users, people, "in the histories")
     wanted = None if users is None else given_ids(users, dataset.manifest.id_types["user_id"], Columns.USER_ID)
     parts: list[pl.DataFrame] = []
@@ -196,7 +202,7 @@ def similar_to(model: Recommends, items: np.ndarray, item_ids: pl.Series, k: int
         items=items.astype(np.int32),
         n_items=len(item_ids),
     )
-    ranked = rank_items(model.score, alone, k, name=model.name)
+    ranked = rank_items(model.scorer, alone, k, name=model.name)
     return ranked.frame(item_ids.gather(items), item_ids.alias(SIMILAR_ID))
 
 

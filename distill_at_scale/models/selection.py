@@ -17,6 +17,7 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation import RankingEvaluator
 from distill_at_scale.evaluation.auc import N_NEGATIVES
 from distill_at_scale.evaluation.groups import UserGroups, difference_error
+from distill_at_scale.evaluation.item_blocks import BlockScorer
 from distill_at_scale.evaluation.metric_names import needed
 from distill_at_scale.evaluation.metrics import inverse_propensities
 
@@ -169,7 +170,7 @@ def validation_users(train: Interactions, validation: Interactions, most: int = 
 
 
 def validation_metric(
-    score: Callable[[Interactions], np.ndarray],
+    score: BlockScorer | Callable[[Interactions], np.ndarray],
     train: Interactions,
     validation: Interactions,
     metric: str,
@@ -180,7 +181,7 @@ def validation_metric(
     histories.
 
     Args:
-        score: Function from histories to scores, float32 [users, n_items].
+        score: Function from histories to scores, float32 [users, n_items], or by blocks of items.
         train, validation: Rows of the same users in the same order.
         metric: Name of the metric.
         name: Name of the model, for messages.

@@ -12,7 +12,7 @@ from torch import nn
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models.gru4rec import Recurrence
 from distill_at_scale.models.training.batches import Batch, Examples, SequenceExamples, pad_left
-from distill_at_scale.models.training.torch_model import TorchConfig, TorchRecommender
+from distill_at_scale.models.training.torch_model import ItemScores, TorchConfig, TorchRecommender
 
 
 class SVAEConfig(TorchConfig):
@@ -70,6 +70,7 @@ class SVAE(TorchRecommender):
     name: ClassVar[str] = "svae"
     Config: ClassVar[type[SVAEConfig]] = SVAEConfig
     least_rows: ClassVar[str] = "a sequence needs two"
+    by_blocks: ClassVar[bool] = True
     config: SVAEConfig
 
     def build(self, n_users: int, n_items: int) -> nn.Module:
@@ -89,9 +90,16 @@ class SVAE(TorchRecommender):
         return negative_elbo(targets, module.decoder(z), mean, log_variance, beta), len(z)
 
     def item_scores(self, module: Any, histories: Interactions) -> torch.Tensor:
+        return self.block_item_scores(module, histories)(0, histories.n_items)
+
+    def block_item_scores(self, module: Any, histories: Interactions) -> ItemScores:
         items = torch.from_numpy(pad_left(histories, self.config.length)).to(module.items.weight.device)
         mean, _ = module.encode(items)
-        return module.decoder(mean[:, -1])
+        *inner, last_layer = module.decoder
+        states = mean[:, -1]
+        for layer in inner:
+            states = layer(states)
+        return lambda first, last: F.linear(states, last_layer.weight[first:last], last_layer.bias[first:last])
 
     @classmethod
     def parameters_needed(cls, n_users: int, n_items: int, config: Any) -> int:

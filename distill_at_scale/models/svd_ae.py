@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt
 
 from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.evaluation.item_blocks import BlockScorer, BlockScores
 from distill_at_scale.evaluation.metric_names import SelectionMetric
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig, Recommender
@@ -52,6 +53,7 @@ class SvdAE(Recommender):
     name: ClassVar[str] = "svd_ae"
     Config: ClassVar[type[ModelConfig]] = SvdAEConfig
     memory_hint: ClassVar[str] = "set smaller ranks (rank or grid), or use a machine with more memory"
+    by_blocks: ClassVar[bool] = True
     config: SvdAEConfig
 
     @classmethod
@@ -89,7 +91,9 @@ class SvdAE(Recommender):
 
         def try_value(rank: float) -> tuple[Validated, int]:
             self._keep(encoder, decoder, int(rank))
-            return validation_metric(self._score, train, heldout, self.config.metric, self.name), int(rank)
+            return validation_metric(
+                BlockScorer(self._block_scores), train, heldout, self.config.metric, self.name
+            ), int(rank)
 
         bounds = (0.0, float(largest))
         self.selection, rank = select(
@@ -108,7 +112,11 @@ class SvdAE(Recommender):
         self._decoder = np.ascontiguousarray(decoder[:rank], dtype=np.float32)
 
     def _score(self, histories: Interactions) -> np.ndarray:
-        return (_normalise(histories.to_csr(), self._item_scale) @ self._encoder) @ self._decoder
+        return self._block_scores(histories)(0, histories.n_items)
+
+    def _block_scores(self, histories: Interactions) -> BlockScores:
+        states = _normalise(histories.to_csr(), self._item_scale) @ self._encoder
+        return lambda first, last: states @ self._decoder[:, first:last]
 
     def _weights(self) -> dict[str, np.ndarray]:
         return {"encoder": self._encoder, "decoder": self._decoder, "item_scale": self._item_scale}

@@ -242,9 +242,10 @@ def measure(
             histories, heldout, known = (rows.take(chosen) for rows in (histories, heldout, known))
         if evaluator.off_policy is not None and propensity is not None:
             evaluator.off_policy.logged = _logged(dataset, shard, heldout, *propensity)
-        evaluator.add_all(model.score, histories, heldout, known)
+        evaluator.add_all(model.scorer, histories, heldout, known)
     if evaluator.off_policy is not None:
         evaluator.off_policy.logged = None
+    evaluator.drop_items()
     return evaluator
 
 

@@ -34,7 +34,7 @@ from distill_at_scale.data.given_ids import SHOWN, read_ids
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import DasError
-from distill_at_scale.evaluation.top_k import default_batch_users
+from distill_at_scale.evaluation.item_blocks import default_batch_users
 from distill_at_scale.models import Recommender
 from distill_at_scale.models.recommendations import missing_sentence, recommend_shard, short_lists, similar_to
 from distill_at_scale.pipelines.runtime import output_folder, resources, run_record, session, used_model

@@ -96,6 +96,14 @@ class RecommenderContract:
         alone = np.concatenate([fitted.score(train.slice(k, k + 1)) for k in range(len(train))])
         np.testing.assert_allclose(fitted.score(train), alone, rtol=1e-4, atol=1e-5)
 
+    def test_blocks_of_items_have_the_scores_of_all_items(self, fitted: Recommender) -> None:
+        train, _ = blocks()
+        scores = fitted.score_blocks(train)
+        for width in (4, N_ITEMS):
+            parts = [scores(first, min(first + width, N_ITEMS)) for first in range(0, N_ITEMS, width)]
+            assert all(part.dtype == np.float32 for part in parts)
+            np.testing.assert_allclose(np.concatenate(parts, axis=1), fitted.score(train), rtol=1e-5, atol=1e-6)
+
     def test_neither_fit_nor_score_changes_its_input(self) -> None:
         train, _ = blocks()
         before = train.items.copy(), train.offsets.copy()

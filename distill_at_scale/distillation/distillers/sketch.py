@@ -74,7 +74,7 @@ def factors_memory(config: DistillCFConfig, number: int, dataset: Dataset, worke
 
     No term is a product of the number of items with that of users.
     """
-    from distill_at_scale.evaluation.top_k import default_batch_users
+    from distill_at_scale.evaluation.item_blocks import default_batch_users
 
     assert config.rank is not None
     items, rank, batch = dataset.n_items, config.rank, config.batch_size

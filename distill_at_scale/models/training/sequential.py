@@ -13,7 +13,7 @@ from torch import nn
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models.training.batches import Batch, Examples, SequenceExamples, pad_left
 from distill_at_scale.models.training.cross_entropy import linear_cross_entropy
-from distill_at_scale.models.training.torch_model import TorchConfig, TorchRecommender
+from distill_at_scale.models.training.torch_model import ItemScores, TorchConfig, TorchRecommender
 
 
 class SequentialConfig(TorchConfig):
@@ -60,6 +60,7 @@ class SequentialRecommender(TorchRecommender):
     """
 
     least_rows: ClassVar[str] = "a sequence needs two"
+    by_blocks: ClassVar[bool] = True
     config: SequentialConfig
 
     def examples(self, rows: Interactions) -> Examples:
@@ -76,12 +77,15 @@ class SequentialRecommender(TorchRecommender):
         return linear_cross_entropy(torch.cat(states), module.items.weight[:-1], targets), len(targets)
 
     def item_scores(self, module: Any, histories: Interactions) -> torch.Tensor:
+        return self.block_item_scores(module, histories)(0, histories.n_items)
+
+    def block_item_scores(self, module: Any, histories: Interactions) -> ItemScores:
         table = module.items.weight
         items = torch.from_numpy(pad_left(histories, self.config.length)).to(table.device)
         states = table.new_empty(len(items), table.shape[1])
         for chosen, some in by_length(items, len(table) - 1):
             states[chosen] = module(some)[:, -1].to(states.dtype)
-        return module.scores(states)
+        return lambda first, last: states @ table[first:last].T
 
     @classmethod
     def activations_needed(cls, n_items: int, config: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import nn
 
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.evaluation.item_blocks import BlockScores
 from distill_at_scale.evaluation.metric_names import TrainingMetric
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig, Recommender
@@ -22,6 +24,9 @@ from distill_at_scale.models.training.batches import Batch, Examples
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import MemorySource, ShardSource, Source, most_rows
 from distill_at_scale.models.training.trainer import Trainer
+
+ItemScores = Callable[[int, int], torch.Tensor]
+"""Function from first and last to the scores of items first … last − 1, [b, last − first]."""
 
 # Parameters, gradients, Adam's two moments, the best so far and a copy for a checkpoint; 4 bytes per number.
 _COPIES = 6
@@ -87,6 +92,23 @@ class TorchRecommender(Recommender):
     def item_scores(self, module: nn.Module, histories: Interactions) -> torch.Tensor:
         """Returns scores [b, n_items] of all items; the module is in eval mode, without gradients."""
 
+    def block_item_scores(self, module: nn.Module, histories: Interactions) -> ItemScores:
+        """Returns a function from first and last to the scores [b, last − first] of these items; a model that is
+        ``by_blocks`` computes these alone."""
+        scores = self.item_scores(module, histories)
+        return lambda first, last: scores[:, first:last]
+
+    def module_scores(self, module: nn.Module, histories: Interactions) -> BlockScores:
+        """Scores users by blocks of items, with a module in eval mode that may still be in training."""
+        with torch.no_grad():
+            scores = self.block_item_scores(module, histories)
+
+        def block(first: int, last: int) -> np.ndarray:
+            with torch.no_grad():
+                return scores(first, last).float().cpu().numpy()
+
+        return block
+
     @classmethod
     @abstractmethod
     def parameters_needed(cls, n_users: int, n_items: int, config: Any) -> int:
@@ -135,6 +157,10 @@ class TorchRecommender(Recommender):
         self._module.to(self._scoring_device()).eval()
         with torch.no_grad():
             return self.item_scores(self._module, histories).float().cpu().numpy()
+
+    def _block_scores(self, histories: Interactions) -> BlockScores:
+        self._module.to(self._scoring_device()).eval()
+        return self.module_scores(self._module, histories)
 
     def _scoring_device(self) -> torch.device:
         return torch.device("cuda" if self.config.device != "cpu" and torch.cuda.is_available() else "cpu")

@@ -23,6 +23,7 @@ from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation import RankingEvaluator
+from distill_at_scale.evaluation.item_blocks import BlockScorer, BlockScores
 from distill_at_scale.evaluation.metric_names import needed
 from distill_at_scale.models.selection import LOTTERY, GridPoint, Progress, Selection, Validated, doubt
 from distill_at_scale.models.training.batches import Batch, Examples
@@ -35,6 +36,7 @@ class Trainable(Protocol):
 
     name: ClassVar[str]
     least_rows: ClassVar[str]
+    by_blocks: ClassVar[bool]
     config: Any
 
     def build(self, n_users: int, n_items: int) -> nn.Module: ...
@@ -47,7 +49,7 @@ class Trainable(Protocol):
 
     def finish(self, module: nn.Module, source: Source, communicator: Communicator) -> None: ...
 
-    def item_scores(self, module: nn.Module, histories: Interactions) -> torch.Tensor: ...
+    def module_scores(self, module: nn.Module, histories: Interactions) -> BlockScores: ...
 
 
 class Trainer:
@@ -305,13 +307,14 @@ class Trainer:
             np.ones(self._source.n_items), ks, n_negatives=0, ratings=metric == "mse", name=self._model.name, more=more
         )
         self.module.eval()
+        scorer = BlockScorer(lambda some: self._model.module_scores(self.module, some), self._model.by_blocks)
         for piece in range(self._source.n_pieces):
             heldout = self._source.validation(piece)
             if heldout is None:
                 continue
             chosen = self._validation_users(heldout.users, heldout.counts)
             train = self._source.train(piece).take(chosen, timestamps=False)
-            evaluator.add_all(self._scores, train, heldout.take(chosen, timestamps=False))
+            evaluator.add_all(scorer, train, heldout.take(chosen, timestamps=False))
         sums = [float(evaluator.squared_error), evaluator.n_rated]
         if metric != "mse":
             sums = [float(evaluator.sums.get(metric, 0.0)), evaluator.n_users]
@@ -320,10 +323,6 @@ class Trainer:
         if metric != "mse":
             self._judges = totals[1:].cpu().numpy()
         return float(totals[0] / totals[1]) if totals[1] else None
-
-    def _scores(self, histories: Interactions) -> np.ndarray:
-        with torch.no_grad():
-            return self._model.item_scores(self.module, histories).float().cpu().numpy()
 
     def _validation_users(self, users: np.ndarray, counts: np.ndarray) -> np.ndarray:
         """Returns the positions of the users to validate on: all users with validation rows, or a sample by hash."""

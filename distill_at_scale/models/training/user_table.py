@@ -7,7 +7,7 @@ solved once in closed form after training, from the mean of a history's item vec
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.models.training.batches import Batch, Examples, PairExamples, RatingExamples
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import Source
-from distill_at_scale.models.training.torch_model import TorchConfig, TorchRecommender
+from distill_at_scale.models.training.torch_model import ItemScores, TorchConfig, TorchRecommender
 
 # Ridge of the fold-in, as a share of the mean diagonal.
 _FOLD_RIDGE = 1e-3
@@ -76,6 +76,7 @@ class UserTableRecommender(TorchRecommender):
     on, or of a sample of it.
     """
 
+    by_blocks: ClassVar[bool] = True
     config: UserTableConfig
 
     @property
@@ -136,6 +137,9 @@ class UserTableRecommender(TorchRecommender):
         module.fold_in.copy_(torch.linalg.solve(left, right))
 
     def item_scores(self, module: Any, histories: Interactions) -> torch.Tensor:
+        return self.block_item_scores(module, histories)(0, histories.n_items)
+
+    def block_item_scores(self, module: Any, histories: Interactions) -> ItemScores:
         users, items = module.tables()
         numbers = torch.from_numpy(histories.users).to(items.device)
         inside = numbers < len(users)
@@ -145,7 +149,7 @@ class UserTableRecommender(TorchRecommender):
         if bool(strangers.any()):
             folded = self._features(module, items, histories) @ module.fold_in
             vectors = torch.where(strangers[:, None], folded, vectors)
-        return module.mean + module.all_items(vectors, items)
+        return lambda first, last: module.mean + module.all_items(vectors, items[first:last])
 
     def _features(self, module: Any, items: torch.Tensor, histories: Interactions) -> torch.Tensor:
         """Returns features [b, g + 2]: mean of the history's item vectors, weighted by the ratings' excess over the

@@ -8,7 +8,7 @@ from distill_at_scale.config import DistillConfig, EvaluateConfig, FitConfig, Pr
 from distill_at_scale.config.values import worker_range
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.evaluation.top_k import default_batch_users
+from distill_at_scale.evaluation.item_blocks import ranking_memory
 from distill_at_scale.models import find_model
 from distill_at_scale.models.infinite_ae import InfiniteAE
 from distill_at_scale.models.kernel.solvers import choose_solver
@@ -170,7 +170,7 @@ def evaluate_step(
     cpu_s = measured.scaled(key, lambda run: float(run["users"]) * run["items"], float(users) * dataset.n_items)
     groups = tasks or len(groups_of(dataset, cluster.capacity.cpus))
     largest = max(shard.rows for shard in dataset.shards)
-    batch = 24.0 * dataset.n_items * default_batch_users(dataset.n_items)
+    batch = ranking_memory(dataset.n_items, kind.by_blocks)
     task_bytes = measured.base_bytes("", lambda run: 0) + weights + 24.0 * largest + batch
     return step("evaluate", cluster, groups, task_bytes, cpu_s)
 
