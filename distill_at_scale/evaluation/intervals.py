@@ -18,21 +18,18 @@ _MIXING = 0.9
 
 @dataclass(frozen=True)
 class Spread:
-    """Estimated variances of a mean over k seeds.
-
-    Attributes:
-        mean: Mean over the seeds.
-        users: V_u, variance of ``mean`` over other users.
-        seeds: s², variance between single seeds; None for one seed, which does not determine it.
-        n_seeds: k, the number of seeds.
-        n_resamples: Number of bootstrap resamples.
-    """
+    """Estimated variances of a mean over k seeds."""
 
     mean: float
+    """Mean over the seeds."""
     users: float
+    """V_u, variance of ``mean`` over other users."""
     seeds: float | None
+    """s², variance between single seeds; None for one seed, which does not determine it."""
     n_seeds: int
+    """k, the number of seeds."""
     n_resamples: int
+    """Number of bootstrap resamples."""
 
     @property
     def of_mean(self) -> tuple[float, float]:

@@ -30,19 +30,16 @@ _Z_CANDIDATE = 1.0
 
 @dataclass(frozen=True)
 class Standing:
-    """A candidate on a rung.
-
-    Attributes:
-        family: Name of the model.
-        quality: Metric on this rung; larger is better.
-        resampled: float64 [n], the same over resampled users; column b has the same users for all candidates.
-        before: Metric on the rung before; None on the first.
-    """
+    """A candidate on a rung."""
 
     family: str
+    """Name of the model."""
     quality: float
+    """Metric on this rung; larger is better."""
     resampled: np.ndarray
+    """float64 [n], the same over resampled users; column b has the same users for all candidates."""
     before: float | None = None
+    """Metric on the rung before; None on the first."""
 
 
 def difference_interval(

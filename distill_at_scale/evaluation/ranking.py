@@ -32,27 +32,24 @@ DEFAULT_KS = (10, 100)
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Averages of metrics over users.
-
-    Attributes:
-        metrics: Averages over the users with held-out rows: ``ndcg@10``, …; ``auc`` and ``mse`` are over rows.
-        metrics_all_users: The same sums divided by the number of all users, as in the ∞-AE reference code; users
-            without held-out rows count 0; ``auc`` and ``mse`` as above.
-        standard_errors: Standard error of each average in ``metrics`` over users (not for ``auc`` and ``mse``).
-        n_users: Number of users with held-out rows.
-        n_users_all: Number of all users.
-        n_heldout: Number of held-out (user, item) pairs.
-        tied_hits: Share of the hits (at the largest cut-off) whose score is tied with another item, so that a draw
-            decided their rank; 0 without hits.
-    """
+    """Averages of metrics over users."""
 
     metrics: dict[str, float]
+    """Averages over the users with held-out rows: ``ndcg@10``, …; ``auc`` and ``mse`` are over rows."""
     metrics_all_users: dict[str, float]
+    """The same sums divided by the number of all users, as in the ∞-AE reference code; users without held-out rows
+    count 0; ``auc`` and ``mse`` as above."""
     standard_errors: dict[str, float]
+    """Standard error of each average in ``metrics`` over users (not for ``auc`` and ``mse``)."""
     n_users: int
+    """Number of users with held-out rows."""
     n_users_all: int
+    """Number of all users."""
     n_heldout: int
+    """Number of held-out (user, item) pairs."""
     tied_hits: float
+    """Share of the hits (at the largest cut-off) whose score is tied with another item, so that a draw decided their
+    rank; 0 without hits."""
 
 
 @dataclass
@@ -62,34 +59,32 @@ class RankingEvaluator:
     The state consists of a few sums and one score histogram. Its size depends on neither users nor items, except for
     the inverse propensities and the items' slices, the same on all workers (:meth:`drop_items`). The order and grouping
     of merges do not affect the result; the division of users into batches affects only its last bits.
-
-    Attributes:
-        inverse_propensities: float64 [n_items].
-        ks: Cut-offs of the ranking metrics.
-        seed: Seed of the AUC's negatives.
-        n_negatives: Unseen items per user for the AUC; 0 omits the AUC.
-        ratings: Whether scores predict ratings; adds ``mse`` over the held-out rows.
-        name: Name of the model, for messages.
-        bootstrap: Collects averages of the ranking metrics over resampled users, if given.
-        groups: Collects sums of the ranking metrics over groups of users, if given.
-        slices: Collects metrics by the popularity of the held-out items, if given.
-        lists: Collects the lists of some users, if given.
-        off_policy: Collects importance weights of logged rows, if given.
-        more: Ranking metrics beside those of the table, as ``package.module:METRIC``.
     """
 
     inverse_propensities: np.ndarray
+    """float64 [n_items]."""
     ks: tuple[int, ...] = DEFAULT_KS
+    """Cut-offs of the ranking metrics."""
     seed: int = 0
+    """Seed of the AUC's negatives."""
     n_negatives: int = N_NEGATIVES
+    """Unseen items per user for the AUC; 0 omits the AUC."""
     ratings: bool = False
+    """Whether scores predict ratings; adds ``mse`` over the held-out rows."""
     name: str = "the model"
+    """Name of the model, for messages."""
     bootstrap: UserBootstrap | None = None
+    """Collects averages of the ranking metrics over resampled users, if given."""
     groups: UserGroups | None = None
+    """Collects sums of the ranking metrics over groups of users, if given."""
     slices: SliceSums | None = None
+    """Collects metrics by the popularity of the held-out items, if given."""
     lists: TopLists | None = None
+    """Collects the lists of some users, if given."""
     off_policy: OffPolicySums | None = None
+    """Collects importance weights of logged rows, if given."""
     more: tuple[str, ...] = ()
+    """Ranking metrics beside those of the table, as ``package.module:METRIC``."""
     sums: dict[str, ExactSum] = field(default_factory=dict)
     squares: dict[str, ExactSum] = field(default_factory=dict)
     histogram: ScoreHistogram = field(default_factory=ScoreHistogram)

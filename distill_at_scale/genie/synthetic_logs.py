@@ -26,34 +26,31 @@ _LIFE = 0.1
 
 @dataclass(frozen=True)
 class LogDesign:
-    """Parameters of a synthetic log. Utilities are in nats: 2.3 = log 10 makes an item ten times as likely.
-
-    Attributes:
-        users, items: Number of users and items; items that no user chooses are not in the log.
-        mean_rows: Mean rows per user.
-        activity_tail: Standard deviation of log(rows per user).
-        popularity_tail: Exponent of Zipf's law for the items' base popularity; 0: all equal.
-        clusters: Number of taste clusters; an item belongs to one; a user likes one, and a second half as much.
-        taste: Utility of an item of the user's first cluster.
-        links: Utility of the items to which the user's last item links.
-        drift: Utility that an item loses per tenth of the log's time away from its peak; 0: no drift.
-        noise: Share of the users who ignore taste and links.
-        noise_by_activity: Which users are noisy. 1: the most active; -1: the least active; 0: random.
-        seed: Random seed.
-    """
+    """Parameters of a synthetic log. Utilities are in nats: 2.3 = log 10 makes an item ten times as likely."""
 
     users: int = 800
     items: int = 500
+    """Number of users and items; items that no user chooses are not in the log."""
     mean_rows: float = 20.0
+    """Mean rows per user."""
     activity_tail: float = 0.7
+    """Standard deviation of log(rows per user)."""
     popularity_tail: float = 0.8
+    """Exponent of Zipf's law for the items' base popularity; 0: all equal."""
     clusters: int = 8
+    """Number of taste clusters; an item belongs to one; a user likes one, and a second half as much."""
     taste: float = 2.0
+    """Utility of an item of the user's first cluster."""
     links: float = 2.0
+    """Utility of the items to which the user's last item links."""
     drift: float = 0.0
+    """Utility that an item loses per tenth of the log's time away from its peak; 0: no drift."""
     noise: float = 0.0
+    """Share of the users who ignore taste and links."""
     noise_by_activity: float = 0.0
+    """Which users are noisy. 1: the most active; -1: the least active; 0: random."""
     seed: int = 0
+    """Random seed."""
 
 
 def generate_log(design: LogDesign) -> pl.DataFrame:

@@ -89,7 +89,27 @@ class Recommends(ABC):
             SettingError: Ids of another type than the data's, a frame without the columns, or an invalid setting.
             DasError: The data have none of the users, or none of the histories' items, or another item numbering.
         """
-        return recommend(self, data, users, k, history=history, include_seen=include_seen, histories=histories)
+        if history not in HISTORIES:
+            raise SettingError(f"history '{history}' is not one of {', '.join(HISTORIES)}.")
+        dataset = data if isinstance(data, Dataset) else None
+        item_ids = _items_of(self, dataset, k)
+        if dataset is None or histories is not None:
+            people, rows = _given_rows(data if dataset is None else histories, item_ids, self.item_ids, dataset)
+            lists = rank_items(self.scorer, rows, k, include_seen, self.name).frame(people, item_ids)
+            return lists if users is None else _in_order(lists, users, people, "in the histories")
+        wanted = None if users is None else given_ids(users, dataset.manifest.id_types["user_id"], Columns.USER_ID)
+        parts: list[pl.DataFrame] = []
+        known: list[pl.Series] = []
+        for shard in range(len(dataset.shards)):
+            people = dataset.users(shard)[Columns.USER_ID]
+            positions = np.arange(len(people)) if wanted is None else np.flatnonzero(people.is_in(wanted.implode()))
+            known.append(people.gather(positions))
+            if len(positions) or not parts:
+                parts.append(recommend_shard(self, dataset, shard, positions, item_ids, k, history, include_seen))
+        lists = pl.concat(parts)
+        if wanted is None:
+            return lists
+        return _in_order(lists, wanted, pl.concat(known), f"in {storage.redact(dataset.uri)}")
 
     def similar_items(self, data: Dataset | None = None, items: Any = None, k: int = 20) -> pl.DataFrame:
         """Returns the k items that the model recommends to a user with a single item.
@@ -109,7 +129,14 @@ class Recommends(ABC):
         Raises:
             SettingError, DasError: As in :meth:`recommend`.
         """
-        return similar_items(self, data, items, k)
+        item_ids = _items_of(self, data, k)
+        if items is None:
+            return similar_to(self, np.arange(len(item_ids)), item_ids, k)
+        wanted = given_ids(items, _id_type(item_ids), Columns.ITEM_ID)
+        lists = similar_to(self, np.flatnonzero(item_ids.is_in(wanted.implode())), item_ids, k)
+        where = "in the data of the fit" if data is None else f"in {storage.redact(data.uri)}"
+        _warn_of_missing(wanted, item_ids, "items", where)
+        return _sorted_as(lists, wanted)
 
 
 def recommend_shard(
@@ -130,7 +157,7 @@ def recommend_shard(
         shard: Index of the shard.
         positions: int64, ascending, positions of the users in the shard.
         item_ids: Id of each item, by number.
-        k, history, include_seen: As in :func:`recommend`.
+        k, history, include_seen: As in :meth:`Recommends.recommend`.
 
     Returns:
         user_id · item_id · rank · score, users and ranks ascending.
@@ -138,50 +165,6 @@ def recommend_shard(
     histories = dataset.interactions(*HISTORIES[history], shards=[shard]).take(positions)
     ranked = rank_items(model.scorer, histories, k, include_seen, model.name)
     return ranked.frame(dataset.users(shard)[Columns.USER_ID].gather(positions), item_ids)
-
-
-def recommend(
-    model: Recommends,
-    data: Rows,
-    users: Any = None,
-    k: int = 20,
-    *,
-    history: History = "all",
-    include_seen: bool = False,
-    histories: Any = None,
-) -> pl.DataFrame:
-    """Recommends items; see :meth:`~distill_at_scale.models.base.Recommender.recommend`."""
-    if history not in HISTORIES:
-        raise SettingError(f"history '{history}' is not one of {', '.join(HISTORIES)}.")
-    dataset = data if isinstance(data, Dataset) else None
-    item_ids = _items_of(model, dataset, k)
-    if dataset is None or histories is not None:
-        people, rows = _given_rows(data if dataset is None else histories, item_ids, model.item_ids, dataset)
-        lists = rank_items(model.scorer, rows, k, include_seen, model.name).frame(people, item_ids)
-        return lists if users is None else _in_order(lists, users, people, "in the histories")
-    wanted = None if users is None else given_ids(users, dataset.manifest.id_types["user_id"], Columns.USER_ID)
-    parts: list[pl.DataFrame] = []
-    known: list[pl.Series] = []
-    for shard in range(len(dataset.shards)):
-        people = dataset.users(shard)[Columns.USER_ID]
-        positions = np.arange(len(people)) if wanted is None else np.flatnonzero(people.is_in(wanted.implode()))
-        known.append(people.gather(positions))
-        if len(positions) or not parts:
-            parts.append(recommend_shard(model, dataset, shard, positions, item_ids, k, history, include_seen))
-    lists = pl.concat(parts)
-    return lists if wanted is None else _in_order(lists, wanted, pl.concat(known), f"in {storage.redact(dataset.uri)}")
-
-
-def similar_items(model: Recommends, data: Dataset | None = None, items: Any = None, k: int = 20) -> pl.DataFrame:
-    """Finds similar items; see :meth:`~distill_at_scale.models.base.Recommender.similar_items`."""
-    item_ids = _items_of(model, data, k)
-    if items is None:
-        return similar_to(model, np.arange(len(item_ids)), item_ids, k)
-    wanted = given_ids(items, _id_type(item_ids), Columns.ITEM_ID)
-    lists = similar_to(model, np.flatnonzero(item_ids.is_in(wanted.implode())), item_ids, k)
-    where = "in the data of the fit" if data is None else f"in {storage.redact(data.uri)}"
-    _warn_of_missing(wanted, item_ids, "items", where)
-    return _sorted_as(lists, wanted)
 
 
 def similar_to(model: Recommends, items: np.ndarray, item_ids: pl.Series, k: int) -> pl.DataFrame:

@@ -23,7 +23,6 @@ import numpy as np
 import polars as pl
 import ray
 import scipy.sparse as sp
-from pydantic import BaseModel
 
 from distill_at_scale.config import ExpandConfig
 from distill_at_scale.data import storage
@@ -37,7 +36,7 @@ from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import SettingError, StorageError
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
-from distill_at_scale.pipelines.runtime.parts_output import PartsOutput, parquet_bytes
+from distill_at_scale.pipelines.runtime.parts_output import PartsOutput, PartsResult, parquet_bytes
 from distill_at_scale.pipelines.runtime.tasks import compute, run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
 
@@ -55,11 +54,9 @@ _MOST_ITEMS, _MOST_USERS = (1 << 31) - 1, (1 << 63) - 1
 ROW_BYTES = 6
 
 
-class Expansion(BaseModel):
+class Expansion(PartsResult):
     """The log that was made, and of what."""
 
-    uri: str
-    """Folder of the expansion."""
     log: str
     """Folder of the log's Parquet files, for `das prepare --input`."""
     by: str
@@ -73,13 +70,6 @@ class Expansion(BaseModel):
     """Mean over the blocks of the share of the rows that a block keeps."""
     data: DatasetRef
     files: int
-    bytes: int
-    reused_parts: int
-    """Parts that an earlier, unfinished run had done."""
-    wall_s: float
-    cpu_s: float
-    peak_mib: float
-    """Peak memory of the largest worker."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import ray
-from pydantic import BaseModel
 
 from distill_at_scale.config import PredictConfig
 from distill_at_scale.data import chosen_users, storage
@@ -38,7 +37,7 @@ from distill_at_scale.evaluation.item_blocks import default_batch_users
 from distill_at_scale.models import Recommender
 from distill_at_scale.models.recommendations import missing_sentence, recommend_shard, short_lists, similar_to
 from distill_at_scale.pipelines.runtime import output_folder, resources, run_record, session, used_model
-from distill_at_scale.pipelines.runtime.parts_output import PartsOutput, parquet_bytes
+from distill_at_scale.pipelines.runtime.parts_output import PartsOutput, PartsResult, parquet_bytes
 from distill_at_scale.pipelines.runtime.tasks import compute, load, run_stage
 from distill_at_scale.pipelines.runtime.used_model import ModelRef
 from distill_at_scale.pipelines.runtime.verb import verb
@@ -53,11 +52,9 @@ _OWNED = rf"(?:{LISTS}|{SIMILAR})/part-\d{{5,}}\.parquet"
 _BATCHES, _LEAST_USERS = 4, 4096
 
 
-class Predictions(BaseModel):
-    """Result of predict: recommendation lists, and how they were made."""
+class Predictions(PartsResult):
+    """Result of predict: recommendation lists, in ``<uri>/predictions/*.parquet``, and how they were made."""
 
-    uri: str
-    """Folder; the lists are predictions/*.parquet below it."""
     k: int
     history: str
     users: int
@@ -69,13 +66,6 @@ class Predictions(BaseModel):
     """Number of rows of similar items; None if not requested."""
     model: ModelRef
     data: DatasetRef
-    bytes: int
-    reused_parts: int
-    """Number of parts reused from an earlier, unfinished run."""
-    wall_s: float
-    cpu_s: float
-    peak_mib: float
-    """Peak memory of the largest worker."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ def plan_prepare(config: PrepareConfig, cluster: Cluster, measured: Rates) -> Pl
     shards = job.n_shards(rows)
     tasks = {"read the log": len(pieces), "sort by user": shards, "number, split, write": shards}
     steps = [
-        _stage(one.name, cluster, measured, rows, tasks.get(one.name, max(1, shards // TOGETHER)), one)
+        _stage(cluster, measured, rows, tasks.get(one.name, max(1, shards // TOGETHER)), one)
         for one in measured.stages("prepare/big") or []
     ]
     work, result = disk_needed(rows)
@@ -71,9 +71,7 @@ def sample_steps(
         # A proxy is trained in one step, for all its epochs; the other steps are passes over the shards.
         proxy = one.name.startswith("train")
         tasks = 1 if proxy else math.ceil(len(dataset.shards) / TOGETHER)
-        steps.append(
-            _stage(one.name, cluster, measured, dataset.n_rows, tasks, one, epochs if proxy else 1, dataset=dataset)
-        )
+        steps.append(_stage(cluster, measured, dataset.n_rows, tasks, one, epochs if proxy else 1, dataset=dataset))
     return steps, notes
 
 
@@ -88,13 +86,12 @@ def plan_expand(config: ExpandConfig, cluster: Cluster, measured: Rates) -> Plan
         task_bytes = measured.process_bytes + 64.0 * rows / len(parts)
         steps = [step("expand", cluster, len(parts), task_bytes, None)]
     else:
-        steps = [_stage(one.name, cluster, measured, rows, len(parts), one) for one in known]
+        steps = [_stage(cluster, measured, rows, len(parts), one) for one in known]
     what = f"{dataset.n_rows:,} rows expanded by {config.by} to about {rows:,}"
     return plan_of("expand", what, cluster, rows, steps, result_bytes=float(ROW_BYTES) * rows, start_s=measured.start_s)
 
 
 def _stage(
-    name: str,
     cluster: Cluster,
     measured: Rates,
     rows: int,
@@ -106,7 +103,7 @@ def _stage(
     """A stage over all rows, whose largest task has an equal part of them, or the largest shard."""
     largest = rows / tasks if dataset is None else max(shard.rows for shard in dataset.shards)
     task_bytes = measured.process_bytes + rate.row_bytes * largest
-    return step(name, cluster, tasks, task_bytes, rate.row_cpu_s * rows * times)
+    return step(rate.name, cluster, tasks, task_bytes, rate.row_cpu_s * rows * times)
 
 
 def row_bytes(dataset: Dataset) -> float:

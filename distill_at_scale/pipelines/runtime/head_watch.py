@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from distill_at_scale import signals
 from distill_at_scale.errors import ClusterError
 from distill_at_scale.pipelines.runtime import progress, session
+from distill_at_scale.pipelines.runtime.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -42,51 +43,50 @@ def watched() -> Iterator[None]:
     import ray
 
     address = ray.get_runtime_context().gcs_address
-    watch = _Watch(address)
-    thread = threading.Thread(target=watch.run, daemon=True, name="das-head-watch")
-    thread.start()
-    try:
-        yield
-    except BaseException as error:
-        # What else is raised when the head is gone follows from that.
-        if not watch.is_lost.is_set():
-            raise
-        session.abandon()
-        raise ClusterError(watch.sentence) from (error if isinstance(error, Exception) else None)
-    finally:
-        watch.over.set()
+    head = _Head(address)
+    with head.watch:
+        try:
+            yield
+        except BaseException as error:
+            # What else is raised when the head is gone follows from that.
+            if not head.is_lost.is_set():
+                raise
+            session.abandon()
+            raise ClusterError(head.sentence) from (error if isinstance(error, Exception) else None)
 
 
-class _Watch:
+class _Head:
+    """The head of a cluster, as far as it answers."""
+
     def __init__(self, address: str) -> None:
         self._address = address
         self.sentence = (
             f"The head of the Ray cluster at {address} is gone; start it, and run the same command again to go on."
         )
-        self.over, self.is_lost = threading.Event(), threading.Event()
+        self.is_lost, self.watch = threading.Event(), Watch("das-head-watch", _POLL_S, self._look)
+        self._limit = float(os.environ.get(_RAYS_LIMIT) or _RAYS_DEFAULT_S) - _BEFORE_S
+        self._answered, self._noted = time.monotonic(), False
 
-    def run(self) -> None:
-        """Looks until the verb is over or the head is lost."""
-        limit = float(os.environ.get(_RAYS_LIMIT) or _RAYS_DEFAULT_S) - _BEFORE_S
-        answered, noted = time.monotonic(), False
-        while not self.over.wait(_POLL_S):
-            if self._answers():
-                answered, noted = time.monotonic(), False
-                continue
-            away = time.monotonic() - answered
-            if away >= limit:
-                self.is_lost.set()
-                signals.interrupt(self.sentence)
-                if not self.over.wait(_GRACE_S):
-                    # Ray's own calls to the head do not return, and cannot be interrupted.
-                    signals.give_up()
-                    log.error("%s", self.sentence)
-                return
-            if away >= _NOTE_AFTER_S and not noted:
-                noted = True
-                progress.say(
-                    f"the head of the Ray cluster at {self._address} does not answer; waiting for {limit:.0f} s…"
-                )
+    def _look(self) -> bool:
+        """Interrupts the verb when the head is lost; returns whether it is not."""
+        if self._answers():
+            self._answered, self._noted = time.monotonic(), False
+            return True
+        away = time.monotonic() - self._answered
+        if away >= self._limit:
+            self.is_lost.set()
+            signals.interrupt(self.sentence)
+            if not self.watch.over.wait(_GRACE_S):
+                # Ray's own calls to the head do not return, and cannot be interrupted.
+                signals.give_up()
+                log.error("%s", self.sentence)
+            return False
+        if away >= _NOTE_AFTER_S and not self._noted:
+            self._noted = True
+            progress.say(
+                f"the head of the Ray cluster at {self._address} does not answer; waiting for {self._limit:.0f} s…"
+            )
+        return True
 
     def _answers(self) -> bool:
         host, _, port = self._address.rpartition(":")

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import BaseModel
 
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.manifest import WORK
@@ -32,6 +33,20 @@ from distill_at_scale.pipelines.runtime import output_folder, run_record
 
 R = TypeVar("R", bound=PartRecord)
 _RECORDS = "parts"
+
+
+class PartsResult(BaseModel):
+    """What a verb says of the output that it wrote part by part."""
+
+    uri: str
+    """Folder of the output."""
+    bytes: int
+    reused_parts: int
+    """Number of parts reused from an earlier, unfinished run."""
+    wall_s: float
+    cpu_s: float
+    peak_mib: float
+    """Peak memory of the largest worker."""
 
 
 @dataclass(frozen=True)

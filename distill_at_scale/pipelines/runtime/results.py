@@ -5,12 +5,18 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from distill_at_scale.registry import FIGURES
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+class Figures(BaseModel):
+    """A part of a result: figures that belong together, which do not change."""
+
+    model_config = ConfigDict(frozen=True)
 
 
 class Result(BaseModel):

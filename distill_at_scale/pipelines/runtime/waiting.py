@@ -16,6 +16,7 @@ from distill_at_scale import signals
 from distill_at_scale.errors import ClusterError
 from distill_at_scale.pipelines.runtime import autoscaler, progress, resources
 from distill_at_scale.pipelines.runtime.resources import Need
+from distill_at_scale.pipelines.runtime.watch import Watch
 from distill_at_scale.validation import seconds
 
 # Seconds without nodes after which a note is logged; after the last, one a minute.
@@ -46,16 +47,16 @@ def provided(need: Need) -> Iterator[None]:
     if not resources.is_up().holds(need):
         resources.require(need)
         _wait(need)
-    watch = _Watch(need)
+    nodes = _Nodes(need)
     try:
         yield
     except KeyboardInterrupt:
         # The watch's own interruption, where the process has another handler than ours.
-        if watch.error is not None:
-            raise watch.error from None
+        if nodes.error is not None:
+            raise nodes.error from None
         raise
     finally:
-        watch.end()
+        nodes.end()
 
 
 def _wait(need: Need) -> None:
@@ -97,35 +98,35 @@ class _Wait:
         return f"{self._need} asked for; {resources.is_up()} up; coming: {come}"
 
 
-class _Watch:
-    """A thread that looks after the nodes of work that runs."""
+class _Nodes:
+    """The nodes of work that runs, which a thread looks after."""
 
     def __init__(self, need: Need) -> None:
         self.error: ClusterError | None = None
-        self._need, self._over, self._lock = need, threading.Event(), threading.Lock()
+        self._need, self._lock = need, threading.Lock()
         # Only a main thread can be interrupted; another one, as of a trial, is told of by the driver above it.
         self._main = threading.current_thread() is threading.main_thread()
         self._wait: _Wait | None = None
         self._limit = _limit.get()
-        thread = threading.Thread(target=self._follow, daemon=True, name="das-nodes")
-        thread.start()
+        self._watch = Watch("das-nodes", _LOOK_S, self._look).__enter__()
 
     def end(self) -> None:
+        # Not between the decision to interrupt the block and the interruption.
         with self._lock:
-            self._over.set()
+            self._watch.end()
 
-    def _follow(self) -> None:
+    def _look(self) -> bool:
         _limit.set(self._limit)
-        while not self._over.wait(_LOOK_S):
-            # A cluster that does not answer is another's to tell of.
-            with contextlib.suppress(Exception):
-                if resources.is_up().holds(self._need):
-                    self._wait = None
-                    continue
-                self._wait = self._wait or _Wait(self._need)
-                error = self._wait.look()
-                with self._lock:
-                    if error is not None and self._main and not self._over.is_set():
-                        self.error = error
-                        signals.raise_in_main(error)
-                        return
+        # A cluster that does not answer is another's to tell of.
+        with contextlib.suppress(Exception):
+            if resources.is_up().holds(self._need):
+                self._wait = None
+                return True
+            self._wait = self._wait or _Wait(self._need)
+            error = self._wait.look()
+            with self._lock:
+                if error is not None and self._main and not self._watch.over.is_set():
+                    self.error = error
+                    signals.raise_in_main(error)
+                    return False
+        return True

@@ -64,33 +64,30 @@ class Trained(BaseModel):
 
 @dataclass(frozen=True)
 class EvaluationTask:
-    """One model to be fitted on one dataset, and the file of its record.
-
-    Attributes:
-        model: Name of the model.
-        settings: Settings of the model.
-        data, fingerprint: Training data: a dataset or a synthetic one.
-        full, full_fingerprint: Dataset for the evaluation.
-        record: File of the results.
-        split: Split of the evaluation.
-        seed: Seed of the negatives of auc, and of the resampled users.
-        resample: Whether to evaluate over resampled users too.
-        users: About how many users, drawn at random, to evaluate on; 0 for all.
-        model_at: Folder to save the fitted model to, or "".
-    """
+    """One model to be fitted on one dataset, and the file of its record."""
 
     model: str
+    """Name of the model."""
     data: str
     fingerprint: str
+    """Training data: a dataset or a synthetic one."""
     full: str
     full_fingerprint: str
+    """Dataset for the evaluation."""
     record: str
+    """File of the results."""
     split: Literal["validation", "test"]
+    """Split of the evaluation."""
     seed: int
+    """Seed of the negatives of auc, and of the resampled users."""
     settings: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of the model."""
     resample: bool = False
+    """Whether to evaluate over resampled users too."""
     users: int = 0
+    """About how many users, drawn at random, to evaluate on; 0 for all."""
     model_at: str = ""
+    """Folder to save the fitted model to, or ""."""
 
     @staticmethod
     def of(

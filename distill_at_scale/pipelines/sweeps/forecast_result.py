@@ -5,24 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.dataset_ref import TrainDataRef
 from distill_at_scale.errors import DasError
-from distill_at_scale.pipelines.runtime.results import Result
+from distill_at_scale.pipelines.runtime.results import Figures, Result
 
 NAME = "forecast.json"
 FIX = "run the same das forecast again"
 """Remedy for damage, as the end of a sentence."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class CurvePoint(_Frozen):
+class CurvePoint(Figures):
     """A point of a learning curve."""
 
     share: float
@@ -33,7 +29,7 @@ class CurvePoint(_Frozen):
     """90 % interval: of a forecast, or of what a rung measured (over users only if there is one seed)"""
 
 
-class RowsNeeded(_Frozen):
+class RowsNeeded(Figures):
     """How many train rows keep a share of the quality on all rows."""
 
     keep: float
@@ -46,7 +42,7 @@ class RowsNeeded(_Frozen):
     """``rows`` as a share of all train rows."""
 
 
-class ModelForecast(_Frozen):
+class ModelForecast(Figures):
     """The forecast of one model."""
 
     model: str

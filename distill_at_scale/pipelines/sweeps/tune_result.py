@@ -5,21 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from distill_at_scale.data.dataset_ref import TrainDataRef
-from distill_at_scale.pipelines.runtime.results import Result
+from distill_at_scale.pipelines.runtime.results import Figures, Result
 
 NAME = "tune.json"
 FIX = "run the same das tune again"
 """Remedy for damage, as the end of a sentence."""
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class RungResult(_Frozen):
+class RungResult(Figures):
     """One share of the data."""
 
     share: float
@@ -38,7 +34,7 @@ class RungResult(_Frozen):
     cpu_s: float
 
 
-class MeasuredRung(_Frozen):
+class MeasuredRung(Figures):
     """A candidate on a rung."""
 
     share: float
@@ -48,7 +44,7 @@ class MeasuredRung(_Frozen):
     measure_cpu_s: float
 
 
-class CandidateResult(_Frozen):
+class CandidateResult(Figures):
     """A model with settings, and how far it came."""
 
     name: str
@@ -62,7 +58,7 @@ class CandidateResult(_Frozen):
     stopped."""
 
 
-class Judged(_Frozen):
+class Judged(Figures):
     """A finalist on the test rows."""
 
     name: str
@@ -74,7 +70,7 @@ class Judged(_Frozen):
     """All metrics on the test rows."""
 
 
-class Difference(_Frozen):
+class Difference(Figures):
     """The winner less the runner-up, on the same users, with a 90 % interval over users."""
 
     value: float

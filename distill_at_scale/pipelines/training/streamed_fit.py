@@ -12,7 +12,6 @@ import safetensors.torch
 import torch
 
 from distill_at_scale.config import FitConfig
-from distill_at_scale.config.values import worker_range
 from distill_at_scale.data import sealed, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import WORK
@@ -22,7 +21,7 @@ from distill_at_scale.models.training.sources import ShardSource
 from distill_at_scale.models.training.streamed import StreamedRecommender
 from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines.runtime import progress, run_record
-from distill_at_scale.pipelines.training.torch_fit import work_folder
+from distill_at_scale.pipelines.training.torch_fit import fit_group
 from distill_at_scale.pipelines.training.worker_group import TorchCommunicator, WorkerGroupSpec, run_group
 
 
@@ -34,13 +33,7 @@ def fit_streamed(
     Raises:
         DasError: too few CPUs or GPUs, too little memory, nothing to select on, too many dead workers.
     """
-    least, most = worker_range(config.workers)
-    group = WorkerGroupSpec(
-        workers=most,
-        gpu=config.gpu,
-        work=work_folder(config, dataset, output),
-        least=least,
-    )
+    group = fit_group(config, dataset, output)
     data, name, settings = dataset.uri, config.model, config.set
 
     def work(group: WorkerGroupSpec, communicator: TorchCommunicator) -> None:

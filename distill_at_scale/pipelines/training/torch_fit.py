@@ -48,6 +48,19 @@ def work_folder(config: FitConfig, dataset: Dataset, output: str) -> str:
     return storage.join(output, WORK, digest[:16])
 
 
+def fit_group(config: FitConfig, dataset: Dataset, output: str) -> WorkerGroupSpec:
+    """Returns the worker group that a fit's settings ask for."""
+    least, most = worker_range(config.workers)
+    return WorkerGroupSpec(
+        workers=most,
+        gpu=config.gpu,
+        work=work_folder(config, dataset, output),
+        checkpoint_every=config.checkpoint_every,
+        keep_checkpoints=config.keep_checkpoints,
+        least=least,
+    )
+
+
 def train(
     record: run_record.RunRecord, config: FitConfig, dataset: Dataset, output: str, on_progress: progress.OnProgress
 ) -> None:
@@ -57,15 +70,7 @@ def train(
         DasError: There are too few CPUs or GPUs, the loss became NaN, or workers died too often.
         NotEnoughMemoryError: The fit needs more memory than there is.
     """
-    least, most = worker_range(config.workers)
-    group = WorkerGroupSpec(
-        workers=most,
-        gpu=config.gpu,
-        work=work_folder(config, dataset, output),
-        checkpoint_every=config.checkpoint_every,
-        keep_checkpoints=config.keep_checkpoints,
-        least=least,
-    )
+    group = fit_group(config, dataset, output)
     data, name, settings = dataset.uri, config.model, config.set
 
     def work(group: WorkerGroupSpec, communicator: TorchCommunicator) -> None:

@@ -29,25 +29,22 @@ class Point:
 
 @dataclass(frozen=True)
 class Scatter:
-    """A scatter plot.
-
-    Attributes:
-        points: Points of the plot.
-        full: Cost of the full data, whose kept share is 1; None if unknown.
-        keep: Requested share, drawn as a line; None: no line.
-        title: Title of the plot.
-        axis: Title of the cost axis, with its unit.
-        kept_axis: Title of the axis of the kept share, with its unit.
-        text: Format of a cost.
-    """
+    """A scatter plot."""
 
     points: Sequence[Point]
+    """Points of the plot."""
     full: float | None
+    """Cost of the full data, whose kept share is 1; None if unknown."""
     keep: float | None
+    """Requested share, drawn as a line; None: no line."""
     title: str
+    """Title of the plot."""
     axis: str
+    """Title of the cost axis, with its unit."""
     kept_axis: str
+    """Title of the axis of the kept share, with its unit."""
     text: Callable[[float], str]
+    """Format of a cost."""
 
     @property
     def front(self) -> list[Point]:

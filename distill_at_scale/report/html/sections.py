@@ -167,15 +167,6 @@ def _cost(result: ReportResult) -> Section | None:
     )
 
     def draw(metric: str, cells: list[Cell]) -> Markup:
-        figure = Scatter(
-            [_priced(result, cell, cell.cost, cell.cheap) for cell in cells if cell.cost],
-            1.0,
-            result.keep if metric == PRIMARY else None,
-            f"Share of {metric} kept against CPU time",
-            "CPU time, % of training on all rows (log)",
-            _kept_axis(metric),
-            numbers.budget,
-        )
         rows = [
             [
                 cell.method,
@@ -189,10 +180,26 @@ def _cost(result: ReportResult) -> Section | None:
             ]
             for cell in cells
         ]
+        points = [_priced(result, cell, cell.cost, cell.cheap) for cell in cells if cell.cost]
+        figure = _against(result, points, metric, "CPU time", "CPU time, % of training on all rows (log)", 1.0)
         data = _data(result, f"CPU time and the share of {metric} kept", columns, rows, cells)
         return join(tag("figure", figure.draw()), data)
 
     return "cost", "Cost against quality", join(tag("p", text), _each_metric(result, draw))
+
+
+def _against(
+    result: ReportResult,
+    points: list[Priced],
+    metric: str,
+    cost: str,
+    axis: str,
+    full: float | None,
+    written: Callable[[float], str] = numbers.budget,
+) -> Scatter:
+    """Returns the plot of the kept share against a cost; ``full`` is the cost of all rows."""
+    keep, title = result.keep if metric == PRIMARY else None, f"Share of {metric} kept against {cost}"
+    return Scatter(points, full, keep, title, axis, _kept_axis(metric), written)
 
 
 def _priced(result: ReportResult, cell: Cell, cost: float | None, on_front: bool) -> Priced:
@@ -298,15 +305,6 @@ def _weight(result: ReportResult) -> Section | None:
     )
 
     def draw(metric: str, cells: list[Cell]) -> Markup:
-        figure = Scatter(
-            [_priced(result, cell, cell.bytes, cell.light) for cell in cells if cell.bytes],
-            result.full_bytes,
-            result.keep if metric == PRIMARY else None,
-            f"Share of {metric} kept against bytes",
-            "size of the small data, bytes (log scale)",
-            _kept_axis(metric),
-            numbers.size,
-        )
         rows = [
             [
                 cell.method,
@@ -318,6 +316,9 @@ def _weight(result: ReportResult) -> Section | None:
             ]
             for cell in cells
         ]
+        points = [_priced(result, cell, cell.bytes, cell.light) for cell in cells if cell.bytes]
+        axis = "size of the small data, bytes (log scale)"
+        figure = _against(result, points, metric, "bytes", axis, result.full_bytes, numbers.size)
         data = _data(result, f"Bytes and the share of {metric} kept", columns, rows, cells)
         return join(tag("figure", figure.draw()), data)
 
