@@ -51,7 +51,7 @@ Address = str | PathLike[str] | HasAddress
 @overload
 def attribute(
     data: Address,
-    model: Literal['ease', 'infinite_ae'],
+    model: Literal['ease', 'infinite_ae', 'sasrec', 'gru4rec', 'mf'],
     *,
     output: Address,
     set: dict[str, Any] = {},
@@ -63,11 +63,14 @@ def attribute(
 
     Args:
         data: Dataset with validation rows.
-        model: Model whose validation loss it is: ease (memory for items × items) or infinite_ae (memory for users
-            × items).
+        model: Model whose validation loss it is. In closed form: ease (memory for items × items) or infinite_ae
+            (memory for users × items). Through each step of a training, for about four times its cost: sasrec,
+            gru4rec or mf; by default a smooth one (few epochs, no dropout), whose values predict best what
+            dropping rows does.
         output: Parquet file for the values, local or on storage: user_id, item_id, value. `das sample --sampler
             column=value --scores FILE` keeps the rows with the largest values.
-        set: Settings of the model, such as lam=5; an open λ is selected on the validation rows. Default: {}.
+        set: Settings of the model, such as lam=5 (an open λ is selected on the validation rows) or epochs=20 (of
+            which all are done). Default: {}.
         overwrite: Replace a file that already exists at --output. Default: False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.

@@ -14,12 +14,15 @@ class AttributeConfig(ClusterConfig):
 
     data: str
     """Dataset with validation rows."""
-    model: Literal["ease", "infinite_ae"]
-    """Model whose validation loss it is: ease (memory for items × items) or infinite_ae (memory for users × items)."""
+    model: Literal["ease", "infinite_ae", "sasrec", "gru4rec", "mf"]
+    """Model whose validation loss it is. In closed form: ease (memory for items × items) or infinite_ae (memory for
+    users × items). Through each step of a training, for about four times its cost: sasrec, gru4rec or mf; by default a
+    smooth one (few epochs, no dropout), whose values predict best what dropping rows does."""
     output: str
     """Parquet file for the values, local or on storage: user_id, item_id, value. `das sample --sampler column=value
     --scores FILE` keeps the rows with the largest values."""
     set: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the model, such as lam=5; an open λ is selected on the validation rows."""
+    """Settings of the model, such as lam=5 (an open λ is selected on the validation rows) or epochs=20 (of which all
+    are done)."""
     overwrite: bool = False
     """Replace a file that already exists at --output."""

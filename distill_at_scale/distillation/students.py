@@ -57,7 +57,9 @@ class Student(ABC):
             module = self._recommender.build(0, self.n_items)
         return {name: parameter.detach() for name, parameter in module.named_parameters()}
 
-    def states(self, parameters: Parameters, tokens: Tokens, training: bool = False) -> torch.Tensor:
+    def states(
+        self, parameters: Parameters, tokens: Tokens, training: bool = False, weights: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Returns the states [b, w, dim] after each token.
 
         Args:
@@ -65,10 +67,13 @@ class Student(ABC):
             tokens: Soft tokens, [b, w, n_items], which sum to 1; or items int64 [b, w], padded on the left with
                 n_items.
             training: Whether dropout is active.
+            weights: [b, w + 1], weights near 1 of the rows that the tokens are of, and of the row after the last one. A
+                state counts earlier rows by their weights, and its own row fully: to first order it changes as if rows
+                were left out with probability 1 − weight.
         """
         self._module.train(training)
         named = {f"encoder.{name}": value for name, value in parameters.items()}
-        states: torch.Tensor = torch.func.functional_call(self._module, named, (tokens,))
+        states: torch.Tensor = torch.func.functional_call(self._module, named, (tokens, weights))
         return states
 
     def table(self, parameters: Parameters) -> torch.Tensor:
@@ -112,8 +117,13 @@ class Student(ABC):
             return (self.states(parameters, items)[:, -1] @ table.T).float().cpu().numpy()
 
     @abstractmethod
-    def states_of(self, encoder: Any, vectors: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
-        """Computes states from the items' vectors [b, w, dim]; ``real``, bool [b, w], is False for padding."""
+    def states_of(
+        self, encoder: Any, vectors: torch.Tensor, real: torch.Tensor, weights: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Computes states from the items' vectors [b, w, dim]; ``real``, bool [b, w], is False for padding.
+
+        ``weights`` as in :meth:`states`.
+        """
 
 
 class SASRecStudent(Student):
@@ -121,15 +131,26 @@ class SASRecStudent(Student):
 
     model: ClassVar[str] = "sasrec"
 
-    def states_of(self, encoder: Any, vectors: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    def states_of(
+        self, encoder: Any, vectors: torch.Tensor, real: torch.Tensor, weights: torch.Tensor | None
+    ) -> torch.Tensor:
         width = real.shape[1]
         if width > self.length:
             raise DasError(f"A sequence of {width} tokens is longer than the student's length={self.length}.")
-        x = vectors * vectors.shape[2] ** 0.5 + encoder.places[-width:]
+        places, bias = encoder.places[-width:], None
+        if weights is not None:
+            # Positions count from the newest row: without a later row, a row is one place newer. The newest stays.
+            later = (1 - weights[:, 1:]).flip(1).cumsum(1).flip(1)
+            newer = torch.cat((places[1:], places[-1:])) - places
+            places = places + later[..., None] * newer
+            # Attention to a row is in proportion to its weight.
+            itself = torch.eye(width, dtype=torch.bool, device=real.device)
+            bias = weights[:, None, :-1].log().masked_fill(itself, 0.0)
+        x = vectors * vectors.shape[2] ** 0.5 + places
         x = F.dropout(x, encoder.dropout, encoder.training)
         allowed = visible(real)
         for block in encoder.blocks:
-            x = block(x * real[..., None], allowed)
+            x = block(x * real[..., None], allowed, bias)
         return encoder.last(x)
 
 
@@ -138,7 +159,9 @@ class GRU4RecStudent(Student):
 
     model: ClassVar[str] = "gru4rec"
 
-    def states_of(self, encoder: Any, vectors: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    def states_of(
+        self, encoder: Any, vectors: torch.Tensor, real: torch.Tensor, weights: torch.Tensor | None
+    ) -> torch.Tensor:
         x = F.dropout(vectors * vectors.shape[2] ** 0.5, encoder.dropout, encoder.training)
         gru = encoder.recurrence.gru
         inputs = F.linear(x, gru.weight_ih_l0, gru.bias_ih_l0)
@@ -149,8 +172,9 @@ class GRU4RecStudent(Student):
             reset, update = ((a + b).sigmoid() for a, b in zip(from_input[:2], from_state[:2]))
             new = (from_input[2] + reset * from_state[2]).tanh()
             # The state stays 0 in the padding before the first item.
-            state = (new + update * (state - new)) * real[:, place, None]
-            states.append(state)
+            after = (new + update * (state - new)) * real[:, place, None]
+            states.append(after)
+            state = after if weights is None else state + weights[:, place, None] * (after - state)
         return encoder.output(F.dropout(torch.stack(states, dim=1), encoder.dropout, encoder.training))
 
 
@@ -179,9 +203,9 @@ class _Called(nn.Module):
         super().__init__()
         self.encoder, self._states_of = encoder, states_of
 
-    def forward(self, tokens: Tokens) -> torch.Tensor:
+    def forward(self, tokens: Tokens, weights: torch.Tensor | None) -> torch.Tensor:
         weight = cast(SequenceEncoder, self.encoder).items.weight
         if isinstance(tokens, SoftTokens) or tokens.is_floating_point():
             real = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-            return self._states_of(self.encoder, tokens @ weight[:-1], real)
-        return self._states_of(self.encoder, F.embedding(tokens, weight), tokens < len(weight) - 1)
+            return self._states_of(self.encoder, tokens @ weight[:-1], real, weights)
+        return self._states_of(self.encoder, F.embedding(tokens, weight), tokens < len(weight) - 1, weights)

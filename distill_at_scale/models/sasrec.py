@@ -38,16 +38,21 @@ class Attention(nn.Module):
         self.key = nn.Linear(dim, dim, bias=False)
         self.value = nn.Linear(dim, dim)
 
-    def forward(self, asking: torch.Tensor, asked: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
-        """Returns [b, w, dim] from inputs of queries and keys [b, w, dim]; ``allowed`` bool [b, w, w], query by key."""
+    def forward(
+        self, asking: torch.Tensor, asked: torch.Tensor, allowed: torch.Tensor, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Returns [b, w, dim] from inputs of queries and keys [b, w, dim].
+
+        ``allowed`` bool [b, w, w], query by key; ``bias`` [b, w, w] is added to the scores.
+        """
         b, w, dim = asking.shape
         q, k, v = (
             part.view(b, w, self.heads, dim // self.heads).transpose(1, 2)
             for part in (self.query(asking), self.key(asked), self.value(asked))
         )
         scores = q @ k.transpose(2, 3) / (dim // self.heads) ** 0.5
-        weights = scores.masked_fill(~allowed[:, None], -torch.inf).softmax(dim=3)
-        mixed = F.dropout(weights, self.dropout, self.training) @ v
+        scores = (scores if bias is None else scores + bias[:, None]).masked_fill(~allowed[:, None], -torch.inf)
+        mixed = F.dropout(scores.softmax(dim=3), self.dropout, self.training) @ v
         return mixed.transpose(1, 2).reshape(b, w, dim)
 
 
@@ -61,10 +66,10 @@ class Block(nn.Module):
         self.before_attention, self.before_net = nn.LayerNorm(dim, eps=1e-8), nn.LayerNorm(dim, eps=1e-8)
         self.inner, self.outer = nn.Linear(dim, dim), nn.Linear(dim, dim)
 
-    def forward(self, x: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, allowed: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
         """Maps [b, w, dim] to [b, w, dim]."""
         asking = self.before_attention(x)
-        x = asking + self.attention(asking, x, allowed)
+        x = asking + self.attention(asking, x, allowed, bias)
         x = self.before_net(x)
         inner = F.dropout(self.inner(x).relu(), self.dropout, self.training)
         return x + F.dropout(self.outer(inner), self.dropout, self.training)

@@ -2,14 +2,15 @@
 
     fit of the model (λ on validation) ─► gradient of the loss by all rows' weights ─► one Parquet file
 
-One task with all CPUs of a node does it, since every row depends on all others through the inverse of one matrix.
+One task with all CPUs of a node does it, since every row depends on all others: through the inverse of one matrix
+(ease, infinite_ae), or through each step of the training.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from pydantic import BaseModel
@@ -20,11 +21,14 @@ from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError, OutputExistsError
 from distill_at_scale.models import create_model, find_model
-from distill_at_scale.models.memory import require_memory
+from distill_at_scale.models.memory import available_memory, require_memory
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.parts_output import parquet_bytes
 from distill_at_scale.pipelines.runtime.tasks import run_alone
 from distill_at_scale.pipelines.runtime.verb import verb
+
+if TYPE_CHECKING:
+    from distill_at_scale.distillation.attribution.values import RowValues
 
 VALUE = "value"
 """Column of the values."""
@@ -37,10 +41,15 @@ class AttributeResult(BaseModel):
     model: str
     data: str
     """Fingerprint of the dataset."""
-    lam: float
-    """λ of the model."""
+    lam: float | None
+    """λ of the model (ease, infinite_ae)."""
+    steps: int | None
+    """Number of training steps that the values go through (sasrec, gru4rec, mf)."""
+    settings: dict[str, Any]
+    """Settings of the model that are others than its defaults."""
     loss: float
-    """Validation loss: squared error of the items outside a user's history, divided by its length, mean over users."""
+    """Validation loss, mean over users: squared error of the items outside the history, divided by its length (ease,
+    infinite_ae); cross-entropy of the validation items among the items outside the history (sasrec, gru4rec, mf)."""
     rows: int
     """Number of distinct train rows."""
     harmful: int
@@ -51,7 +60,9 @@ class AttributeResult(BaseModel):
 
 
 class _Found(BaseModel):
-    lam: float
+    lam: float | None = None
+    steps: int | None = None
+    settings: dict[str, Any]
     loss: float
     rows: int
     harmful: int
@@ -93,9 +104,26 @@ def attribute(config: AttributeConfig) -> AttributeResult:
 
 
 def _attribute(data: str, name: str, settings: Mapping[str, Any], output: str) -> _Found:
-    from distill_at_scale.distillation.attribution import memory_needed, row_values
+    from distill_at_scale.distillation.attribution import CLOSED_FORM
 
     dataset = Dataset.open(data)
+    described, found = (_closed_form if name in CLOSED_FORM else _through_training)(dataset, name, settings)
+    users = pl.concat([dataset.users(shard)[Columns.USER_ID] for shard in range(len(dataset.shards))])
+    frame = pl.DataFrame(
+        [
+            users.gather(found.users).alias(Columns.USER_ID),
+            dataset.item_ids().gather(found.items).alias(Columns.ITEM_ID),
+            pl.Series(VALUE, found.values),
+        ]
+    )
+    storage.write_bytes(output, parquet_bytes(frame).to_pybytes())
+    harmful = int((found.values < 0).sum())
+    return _Found(**described, loss=found.loss, rows=len(frame), harmful=harmful)
+
+
+def _closed_form(dataset: Dataset, name: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], RowValues]:
+    from distill_at_scale.distillation.attribution.closed_form import memory_needed, row_values
+
     train, heldout = dataset.interactions("train"), dataset.interactions("validation")
     judged = int((heldout.counts > 0).sum())
     needed = memory_needed(name, dataset.n_users, judged, dataset.n_items)
@@ -106,13 +134,18 @@ def _attribute(data: str, name: str, settings: Mapping[str, Any], output: str) -
         assert selection is not None
         lam = selection.chosen
     found = row_values(name, train, heldout, float(lam))
-    users = pl.concat([dataset.users(shard)[Columns.USER_ID] for shard in range(len(dataset.shards))])
-    frame = pl.DataFrame(
-        [
-            users.gather(found.users).alias(Columns.USER_ID),
-            dataset.item_ids().gather(found.items).alias(Columns.ITEM_ID),
-            pl.Series(VALUE, found.values),
-        ]
-    )
-    storage.write_bytes(output, parquet_bytes(frame).to_pybytes())
-    return _Found(lam=float(lam), loss=found.loss, rows=len(frame), harmful=int((found.values < 0).sum()))
+    return {"lam": float(lam), "settings": dict(settings)}, found
+
+
+def _through_training(dataset: Dataset, name: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], RowValues]:
+    from distill_at_scale.distillation.attribution.learners import create_learner, settings_of
+    from distill_at_scale.distillation.attribution.training import Attribution, affordable
+
+    settings = settings_of(name, given)
+    train, heldout = dataset.interactions("train"), dataset.interactions("validation")
+    learner = create_learner(name, settings, train)
+    keep, needed = affordable(find_model(name), learner, dataset.n_users, dataset.n_items, available_memory())
+    fix = "set a smaller dim or batch_size, drop rare items (--min-item), or take a sample of the users"
+    require_memory(f"attribute to {name} through {learner.n_steps:,} steps", needed, None, fix)
+    found = Attribution(learner, train, heldout, keep).row_values()
+    return {"steps": learner.n_steps, "settings": settings}, found

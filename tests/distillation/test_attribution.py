@@ -10,7 +10,7 @@ import torch
 from distill_kit import grouped
 
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.distillation.attribution import row_values
+from distill_at_scale.distillation.attribution.closed_form import row_values
 from distill_at_scale.models.kernel.ntk import BIAS_VARIANCE, WEIGHT_VARIANCE, ntk
 
 

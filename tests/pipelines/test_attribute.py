@@ -23,9 +23,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def test_values_are_a_sampler(tmp_path: Path, data: Dataset, ray_session: None) -> None:
-    output = str(tmp_path / "values.parquet")
+    output, trained = str(tmp_path / "values.parquet"), str(tmp_path / "trained.parquet")
+    small = {"epochs": 1, "dim": 4, "negatives": 2}
+    through = attribute(data=data.uri, model="mf", output=trained, set=small)
+    assert (through.lam, through.steps, through.settings) == (None, 1, small)
     result = attribute(data=data.uri, model="ease", output=output)
+    assert result.steps is None
+    assert result.lam is not None
     values = pl.read_parquet(output)
+    assert pl.read_parquet(trained).drop("value").equals(values.drop("value"))
     train = data.to_frame("train").select("user_id", "item_id")
     assert values.columns == ["user_id", "item_id", "value"]
     assert values.select("user_id", "item_id").sort("user_id", "item_id").equals(train.sort("user_id", "item_id"))
@@ -46,7 +52,8 @@ def test_what_is_refused(tmp_path: Path, data: Dataset) -> None:
         with pytest.raises(DasError, match=message):
             attribute(**(asked | other))
 
-    refused("mf", model="mf")
+    refused("popularity", model="popularity")
+    refused("objective", model="mf", set={"objective": "explicit"})
     refused("lam", set={"lam": -1})
     refused("lies in the dataset", output=f"{data.uri}/values.parquet")
     (tmp_path / "values.parquet").write_text("mine")

@@ -6,7 +6,9 @@ dropout) are seeded by its epoch and number. A run that resumes after a kill the
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -41,6 +43,51 @@ class Examples(ABC):
     @abstractmethod
     def batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
         """Returns the batch of the units at the positions ``chosen``; ``rng`` is the step's own."""
+
+
+def batches(
+    examples: Examples, size: int, seed: int, epoch: int, rank: int = 0, before: int = 0, skip: int = 0
+) -> Iterator[Batch]:
+    """Yields the batches of one piece in one epoch.
+
+    Args:
+        size: Units per batch.
+        rank: Number of the worker.
+        before: Number of the epoch's batches before this piece.
+        skip: Number of the piece's batches to leave out.
+    """
+    order = examples.order(seed, epoch)
+    for k in range(skip, -(-len(examples) // size)):
+        rng = np.random.default_rng(hashing.stream("training/batches", seed, epoch, before + k, rank))
+        yield examples.batch(order[k * size : (k + 1) * size], rng)
+
+
+def draws_of_parameters(seed: int) -> hashing.Stream:
+    """Returns the stream of a model's initial parameters."""
+    return hashing.stream("training/parameters", seed)
+
+
+def draws_of_step(seed: int, epoch: int, step: int, rank: int = 0) -> hashing.Stream:
+    """Returns the stream of a step's dropout."""
+    return hashing.stream("training/steps", seed, epoch, step, rank)
+
+
+@contextlib.contextmanager
+def seeded(begin: hashing.Stream) -> Iterator[None]:
+    """Seeds torch's generators for a block, and restores them afterwards."""
+    # torch.manual_seed would record a traceback for every missing kind of device, which takes as long as a small step.
+    generators = [torch.default_generator]
+    if torch.cuda.is_available():
+        torch.cuda.init()
+        generators.append(torch.cuda.default_generators[torch.cuda.current_device()])
+    states = [generator.get_state() for generator in generators]
+    for generator in generators:
+        generator.manual_seed(begin)
+    try:
+        yield
+    finally:
+        for generator, state in zip(generators, states):
+            generator.set_state(state)
 
 
 class RatingExamples(Examples):

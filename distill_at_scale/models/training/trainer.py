@@ -7,7 +7,6 @@ bit for bit on one worker.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +25,14 @@ from distill_at_scale.evaluation import RankingEvaluator
 from distill_at_scale.evaluation.item_blocks import BlockScorer, BlockScores
 from distill_at_scale.evaluation.metric_names import needed
 from distill_at_scale.models.selection import LOTTERY, GridPoint, Progress, Selection, Validated, doubt
-from distill_at_scale.models.training.batches import Batch, Examples
+from distill_at_scale.models.training.batches import (
+    Batch,
+    Examples,
+    batches,
+    draws_of_parameters,
+    draws_of_step,
+    seeded,
+)
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import Source
 
@@ -92,7 +98,7 @@ class Trainer:
         self.steps_per_epoch = int(totals[:-2].max())
         if not self.steps_per_epoch:
             raise DasError(f"{model.name}: no user has enough train rows to learn from; {model.least_rows}.")
-        with _seeded(hashing.stream("training/parameters", self._config.seed)):
+        with seeded(draws_of_parameters(self._config.seed)):
             self.module = model.build(source.n_users, source.n_items).to(device)
         with torch.no_grad():
             model.prepare(self.module, source, self._communicator, float(totals[-1] / totals[-2]))
@@ -236,12 +242,8 @@ class Trainer:
         for piece in np.argsort(hashing.combine(hashing.stream("training/order of pieces", seed, epoch), numbers)):
             stop = start + self._batches_of[piece]
             if stop > self.step:
-                examples = self._read(int(piece))
-                order = examples.order(seed, epoch)
-                for k in range(max(self.step - start, 0), stop - start):
-                    position = (epoch, start + k, self._communicator.rank)
-                    rng = np.random.default_rng(hashing.stream("training/batches", seed, *position))
-                    yield examples.batch(order[k * self._batch : (k + 1) * self._batch], rng)
+                rank, skip = self._communicator.rank, max(self.step - start, 0)
+                yield from batches(self._read(int(piece)), self._batch, seed, epoch, rank, start, skip)
             start = stop
         for _ in range(max(start, self.step), self.steps_per_epoch):
             yield None
@@ -252,11 +254,10 @@ class Trainer:
         weight = 0.0
         if batch is not None:
             batch = {key: value.to(self._device, non_blocking=True) for key, value in batch.items()}
-            position = (self.epoch, self.step, self._communicator.rank)
-            begin = hashing.stream("training/steps", self._config.seed, *position)
+            begin = draws_of_step(self._config.seed, self.epoch, self.step, self._communicator.rank)
             # bfloat16 needs no loss scaling; parameters and optimizer stay float32.
             mixed = torch.autocast(self._device.type, torch.bfloat16, enabled=self._device.type == "cuda")
-            with _seeded(begin), mixed:
+            with seeded(begin), mixed:
                 loss, weight = self._model.loss(self.module, batch, self.epoch + self.step / self.steps_per_epoch)
             self._loss += torch.stack((loss.detach().double(), loss.new_tensor(weight, dtype=torch.float64)))
             # A single worker takes the gradient of the mean; a group takes that of the sum and divides after the
@@ -329,21 +330,3 @@ class Trainer:
         share = self._config.validation_users / self._source.n_users
         begin = hashing.stream("training/validation users", self._config.seed)
         return np.flatnonzero((counts > 0) & hashing.drawn(begin, users, share))
-
-
-@contextlib.contextmanager
-def _seeded(begin: hashing.Stream) -> Iterator[None]:
-    """Seeds torch's generators for a block, and restores them afterwards."""
-    # torch.manual_seed would record a traceback for every missing kind of device, which takes as long as a small step.
-    generators = [torch.default_generator]
-    if torch.cuda.is_available():
-        torch.cuda.init()
-        generators.append(torch.cuda.default_generators[torch.cuda.current_device()])
-    before = [generator.get_state() for generator in generators]
-    for generator in generators:
-        generator.manual_seed(begin)
-    try:
-        yield
-    finally:
-        for generator, state in zip(generators, before):
-            generator.set_state(state)

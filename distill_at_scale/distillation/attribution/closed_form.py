@@ -1,13 +1,11 @@
-"""Values of train rows: how the validation loss of a model in closed form changes with the weight of each row.
+"""Values of train rows in closed form: the derivative of the validation loss of EASE or ∞-AE by the rows' weights.
 
 A row of weight w enters the fit as w instead of 1, both as input and as target. The loss is the mean over users with
 validation rows of (1/n_in) Σ (P_i − target_i)² over the items outside their history, whose rows keep the weight 1 in
-that history. The value of a row is −∂loss/∂w at w = 1, exactly: positive if the row helps, negative if it hurts.
+that history.
 """
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
@@ -15,35 +13,18 @@ import scipy.sparse as sp
 import torch
 
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.distillation.attribution.values import RowValues
 from distill_at_scale.distillation.differentiable_krr import Histories, RidgePrediction
 from distill_at_scale.distillation.losses import hidden_squares
 
-MODELS = ("ease", "infinite_ae")
-"""Models whose rows have a value in closed form."""
 _BLOCK_USERS = 1024
-
-
-@dataclass(frozen=True)
-class RowValues:
-    """Values of a dataset's train rows.
-
-    Attributes:
-        users, items: int64 [n], the distinct train rows by user and item.
-        values: float64 [n].
-        loss: Validation loss.
-    """
-
-    users: np.ndarray
-    items: np.ndarray
-    values: np.ndarray
-    loss: float
 
 
 def row_values(model: str, train: Interactions, heldout: Interactions, lam: float) -> RowValues:
     """Returns the value of each train row.
 
     Args:
-        model: One of :data:`MODELS`.
+        model: ease or infinite_ae.
         train: Train rows of all users.
         heldout: Validation rows of the same users.
         lam: λ of the model.
