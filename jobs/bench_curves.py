@@ -2,9 +2,10 @@
 
     python jobs/bench_curves.py --logs FOLDER --work WORK [--only ml-1m,toys] [--time-budget 240]
 
-One fit after another in this process, each once: stops when its time is up, and goes on when it is called again. Cuts
-of a log have some of its users and items. Users are ordered by a hash, as by the sampler random_users, and the samples
-are the beginnings of that order. bench_forecast.py judges forecasts by what this measures.
+One fit after another in this process, each once: stops when its time is up, and goes on when it is called again. As in
+`das forecast`, a sample's fit selects its settings around those that the next smaller one chose. Cuts of a log have
+some of its users and items. Users are ordered by a hash, as by the sampler random_users, and the samples are the
+beginnings of that order. bench_forecast.py judges forecasts by what this measures.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines.prepare import prepare
 
 RANDOM_USERS = "random_users"
-RUNGS = (0.2, 0.1, 0.05, 0.025, 0.0125)
+RUNGS = (0.0125, 0.025, 0.05, 0.1, 0.2)
 FAST = ("popularity", "ease", "svd_ae")
 ALL = (*FAST, "infinite_ae")
 Split = dict[str, Interactions]
@@ -136,20 +137,22 @@ def measure(name: str, log: Log, logs: Path, work: Path, target: Path, end: floa
                 continue
             if time.monotonic() > end:
                 return
-            rows.append(_trial(split, model, budget, seed))
+            smaller = [row for row in rows if (row["model"], row["seed"]) == (model, seed) and row["budget"] < budget]
+            around = max(smaller, key=lambda row: row["budget"])["around"] if smaller and budget < 1.0 else None
+            rows.append(_trial(split, model, budget, seed, around))
             with record.open("a") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
     pl.DataFrame(rows).write_parquet(target)
     print(f"{name}: {len(rows)} trials", flush=True)
 
 
-def _trial(split: Split, model: str, budget: float, seed: int) -> dict[str, Any]:
-    """One fit, and its evaluation on the test rows of all users."""
+def _trial(split: Split, model: str, budget: float, seed: int, around: list[float] | None) -> dict[str, Any]:
+    """One fit, with a grid if one is given, and its evaluation on the test rows of all users."""
     train, test = split["train"], split["test"]
     sample = train if budget == 1.0 else _sample(train, budget, seed)
     warm_up(model, {})
     clock = [time.process_time()]
-    fitted = create_model(model).fit(sample, split["validation"])
+    fitted = create_model(model, {} if around is None else {"grid": around}).fit(sample, split["validation"])
     clock.append(time.process_time())
     bootstrap = UserBootstrap(0)
     evaluator = RankingEvaluator(np.ones(train.n_items), (10,), n_negatives=0, bootstrap=bootstrap)
@@ -168,6 +171,7 @@ def _trial(split: Split, model: str, budget: float, seed: int) -> dict[str, Any]
         "items": train.n_items,
         PRIMARY: evaluator.result().metrics[PRIMARY],
         "resampled": {PRIMARY: bootstrap.rounded_means()[PRIMARY]},
+        "around": None if fitted.selection is None else fitted.selection.around(),
         "fit_cpu_s": clock[1] - clock[0],
         "evaluate_cpu_s": clock[2] - clock[1],
     }

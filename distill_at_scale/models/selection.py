@@ -64,6 +64,12 @@ class Selection(BaseModel):
     lottery: bool = False
     """Whether the doubt is larger than :data:`LOTTERY`, so that chance decided as much as the data."""
 
+    def around(self) -> list[float]:
+        """Returns the chosen value and the values tried next to it, ascending: a grid for more rows of the same log."""
+        values = [point.value for point in self.points]
+        at = values.index(self.chosen)
+        return values[max(at - 1, 0) : at + 2]
+
     def warning(self) -> str | None:
         """Returns a warning, as a sentence, if too few users made the selection reliable; else None."""
         if not self.lottery:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,15 +93,14 @@ class _Forecast:
             made = self.trials.make(jobs)
             # None of everything.
             found = sources(self.dataset, 0, jobs, made, self.trials.failed)
-            plan = plan_trials(self.dataset, found, self.models, self.settings, output, small_datasets.learns)
-            tasks = {trial.task.record: trial.task for trial in plan if trial.task is not None}
-            left = [task for task in tasks.values() if task.read() is None]
+            plan = in_turn(plan_trials(self.dataset, found, self.models, self.settings, output, small_datasets.learns))
+            chains: dict[tuple[str, int], list[EvaluationTask]] = {}
+            for trial in plan:
+                if trial.task is not None:
+                    chains.setdefault((trial.model, trial.source.seed), []).append(trial.task)
+            left = [chain for chain in chains.values() if any(task.read() is None for task in chain)]
             keys = {trial.task.record: trial.key(self.dataset) for trial in plan if trial.task is not None}
-
-            def params(task: EvaluationTask) -> Mapping[str, Any]:
-                return keys[task.record].as_dict()
-
-            self.trials.fit(left, len(tasks), params, lambda task: None)
+            self.trials.fit_in_turn(left, len(chains), lambda task: keys[task.record].as_dict())
         return self._finish(plan)
 
     def _finish(self, plan: Sequence[PlannedTrial]) -> ForecastResult:
@@ -170,6 +170,23 @@ class _Forecast:
 
     def _describe(self, more: dict[str, Any]) -> None:
         describe(storage.join(self.output, NAME), TrainDataRef.of(self.dataset), self.config, more)
+
+
+def in_turn(plan: Sequence[PlannedTrial]) -> list[PlannedTrial]:
+    """Returns the trials in the order of their rungs, each with the record of the rung before it.
+
+    A model selects its settings around those that a smaller sample chose: with all of the grid on every rung, most of a
+    forecast's cost would be values that are known to be worse.
+    """
+    before: dict[tuple[str, int], str] = {}
+    found = []
+    for trial in sorted(plan, key=lambda one: one.source.budget):
+        if trial.task is not None:
+            key, record = (trial.model, trial.source.seed), trial.task.record
+            trial = replace(trial, task=replace(trial.task, grid_from=before.get(key, "")))
+            before[key] = record
+        found.append(trial)
+    return found
 
 
 def rungs(dataset: Dataset, up_to: float, wanted: int) -> list[float]:

@@ -32,6 +32,14 @@ def test_the_best_inside_the_grid() -> None:
     assert [point.value for point in record.points] == [1, 2, 4, 8]
 
 
+@pytest.mark.parametrize(
+    ("peak", "around"), [(4, [2, 4, 8]), (8, [4, 8, 16]), (1, [0.5, 1, 2]), (1e-9, [2.0**-6, 2.0**-5])]
+)
+def test_a_search_on_more_rows_begins_around_what_was_chosen(peak: float, around: list[float]) -> None:
+    assert search(peak, (1, 2, 4, 8))[0].around() == around
+    assert search(3, (3,))[0].around() == [3]
+
+
 @pytest.mark.parametrize(("peak", "chosen", "tried"), [(32, 32, [1, 2, 4, 8, 16, 32, 64]), (0.25, 0.25, None)])
 def test_the_search_goes_on_beyond_an_edge(peak: float, chosen: float, tried: list[float] | None) -> None:
     record, fitted = search(peak, (1, 2, 4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -13,8 +14,11 @@ import distill_at_scale as das
 from distill_at_scale.errors import DasError, OutputExistsError
 from distill_at_scale.genie.synthetic_logs import LogDesign, generate_log
 from distill_at_scale.genie.trials import as_trials
-from distill_at_scale.pipelines.forecast import measured, rungs
+from distill_at_scale.pipelines.forecast import in_turn, measured, rungs
+from distill_at_scale.pipelines.sweeps.evaluations import EvaluationTask, train_here
 from distill_at_scale.pipelines.sweeps.forecast_result import read_forecast
+from distill_at_scale.pipelines.sweeps.small_datasets import SmallDataset
+from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, Source
 from distill_at_scale.report import keep_forecast, show_forecast
 
 SETTINGS = {"models": "popularity,ease", "up_to": 0.5, "rungs": 4, "seeds": 1, "set": {"ease.grid": [100]}}
@@ -94,6 +98,44 @@ def test_a_forecast(data: das.Dataset, tmp_path: Path, ray_session: None, capsys
         das.forecast(other, output=str(output), **SETTINGS)
     with pytest.raises(DasError, match="is a forecast of another dataset"):
         read_forecast(str(output), other)
+
+
+def test_a_rung_selects_around_what_the_smaller_one_chose(data: das.Dataset, tmp_path: Path) -> None:
+    def planned(seed: int, budget: float, model: str) -> PlannedTrial:
+        made = SmallDataset(
+            method="random_users",
+            budget=budget,
+            seed=seed,
+            uri=data.uri,
+            fingerprint="f",
+            rows=1,
+            share=budget,
+            bytes=1,
+        )
+        uri = f"{tmp_path}/{seed}-{budget}"
+        task = EvaluationTask.of(data.uri, data.manifest.fingerprint, data, model, uri, "test")
+        return PlannedTrial(Source("random_users", budget, seed, made), model, task)
+
+    cells = [(seed, budget, model) for budget in (0.5, 0.125, 0.25) for seed in (0, 1) for model in ("ease", "mf")]
+    plan = in_turn([planned(*cell) for cell in cells])
+    tasks = {(one.source.seed, one.source.budget, one.model): one.task for one in plan}
+    assert [one.source.budget for one in plan] == [0.125] * 4 + [0.25] * 4 + [0.5] * 4
+    assert tasks[1, 0.125, "ease"].grid_from == ""
+    assert tasks[1, 0.5, "ease"].grid_from == tasks[1, 0.25, "ease"].record
+
+    first, second = tasks[1, 0.125, "ease"], tasks[1, 0.25, "ease"]
+    assert second.all_settings() == {}, "there is no record yet: all of the grid"
+    train_here(first)
+    around = first.read().around
+    assert len(around) in (2, 3)
+    assert second.all_settings() == {"grid": around}
+    assert replace(second, settings={"grid": [7]}).all_settings() == {"grid": [7]}, "what the user set stays"
+    train_here(second)
+    assert set(second.read().around) & set(around)
+    one = replace(tasks[1, 0.125, "mf"], settings={"epochs": 2})
+    train_here(one)
+    assert one.read().around is not None
+    assert tasks[1, 0.25, "mf"].all_settings() == {}, "a number of epochs is no grid"
 
 
 def test_bad_input(data: das.Dataset, tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ class Trained(BaseModel):
     """Number of a user -> the 10 best items, for some users who are drawn by their number; in records only."""
     measure_cpu_s: float | None = None
     """CPU-seconds of the evaluation; None in records of earlier releases."""
+    around: list[float] | None = None
+    """Selected value and its neighbours; None if nothing was selected, or in records of earlier releases."""
     lottery: str | None = None
     """Warning if the selection on validation rows is unreliable, as a sentence."""
 
@@ -88,6 +90,9 @@ class EvaluationTask:
     """About how many users, drawn at random, to evaluate on; 0 for all."""
     model_at: str = ""
     """Folder to save the fitted model to, or ""."""
+    grid_from: str = ""
+    """Record of the same model on fewer of the rows, around whose selected value this one selects; "" or one that does
+    not exist: the model's own grid."""
 
     @staticmethod
     def of(
@@ -156,6 +161,15 @@ class EvaluationTask:
             return None  # of other rows, or of another version of evaluations
         trained = Trained.model_validate(before["trained"])
         return None if self.resample and trained.resampled is None else trained
+
+    def all_settings(self) -> dict[str, Any]:
+        """Returns the settings for the fit, with the grid that a smaller fit leaves to try."""
+        settings = dict(self.settings)
+        smaller = restartable.read_record(self.grid_from) if self.grid_from else None
+        around = None if smaller is None else Trained.model_validate(smaller["trained"]).around
+        if around is None or "grid" not in find_model(self.model).Config.model_fields:
+            return settings  # nothing was selected, or when to stop
+        return {"grid": around, **settings}
 
     def write(self, trained: Trained) -> None:
         """Stores the result."""
@@ -234,10 +248,11 @@ def train_here(pair: EvaluationTask) -> None:
         DasError: As for the fit, with the names of model and dataset.
     """
     resources.use_threads(1)
+    settings = pair.all_settings()
     warm_up(pair.model, pair.settings, synthetic=is_synthetic(pair.data))
     start, cpu = time.monotonic(), time.process_time()
     try:
-        model = fit_here(pair.data, pair.model, pair.settings)
+        model = fit_here(pair.data, pair.model, settings)
     except DasError as error:
         raise rebuilt(type(error).__name__, f"{pair.model} on {storage.redact(pair.data)}: {error}") from None
     wall_s, cpu_s = time.monotonic() - start, time.process_time() - cpu
@@ -260,6 +275,7 @@ def train_here(pair: EvaluationTask) -> None:
             slices=None if measured.slices is None else measured.slices.result(),
             lists=None if measured.lists is None else measured.lists.lists,
             measure_cpu_s=round(time.process_time() - cpu, 3),
+            around=model.selection.around() if model.selection is not None else None,
             lottery=model.selection.warning() if model.selection is not None else None,
         )
     )
@@ -268,7 +284,7 @@ def train_here(pair: EvaluationTask) -> None:
 def train_apart(pair: EvaluationTask, gpu: bool = False) -> None:
     """Fits and evaluates with all of the cluster's resources for one fit, with a GPU if ``gpu``."""
     folder = pair.model_at or pair.record.removesuffix(".json")
-    fitted = fit(data=pair.data, model=pair.model, set=dict(pair.settings), output=folder, overwrite=True, gpu=gpu)
+    fitted = fit(data=pair.data, model=pair.model, set=pair.all_settings(), output=folder, overwrite=True, gpu=gpu)
     measured = evaluate(
         data=pair.full,
         model=folder,
@@ -286,6 +302,7 @@ def train_apart(pair: EvaluationTask, gpu: bool = False) -> None:
             fit_cpu_s=fitted.cpu_s,
             slices=measured.slices,
             measure_cpu_s=measured.cpu_s,
+            around=fitted.selection.around() if fitted.selection is not None else None,
             lottery=next(iter(fitted.notes), None),
         )
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines.runtime import resources
@@ -67,23 +68,56 @@ class TrialRuns:
             on_done: Called after each task, whether it failed or not.
             on_start: Called before each task.
         """
-        trials = []
-        for task in tasks:
-            kind = find_model(task.model)
-            beside, gpu = fits_beside_others(task), self.gpu and (kind.by_gradients or kind.by_passes)
-            work = functools.partial(_train, task, beside, gpu)
-            labels = {"data": task.data.rsplit("/", 1)[-1], "model": task.model}
-            held = computing(gpu) if beside else DRIVER
-            trials.append(Trial(task_name(task), work, held, labels, params(task)))
         by_name = {task_name(task): task for task in tasks}
-        self._run(
-            "fit",
-            trials,
+        self._fit(
+            [(task,) for task in tasks],
             total,
-            None,
-            lambda key, failed: on_done(by_name[key]),
+            params,
+            lambda key: on_done(by_name[key]),
             lambda key: on_start(by_name[key]),
         )
+
+    def fit_in_turn(
+        self,
+        chains: Sequence[Sequence[EvaluationTask]],
+        total: int,
+        params: Callable[[EvaluationTask], Mapping[str, Any]],
+    ) -> None:
+        """Fits and evaluates chains of tasks, each task after the one before it, whose record it may need.
+
+        Args:
+            chains: Those that are left; none is empty.
+            total: Their number with those that are done.
+            params: Parameters of a chain in TensorBoard, from its last task.
+        """
+        self._fit(chains, total, params, lambda key: None, lambda key: None)
+
+    def _fit(
+        self,
+        chains: Sequence[Sequence[EvaluationTask]],
+        total: int,
+        params: Callable[[EvaluationTask], Mapping[str, Any]],
+        on_done: Callable[[str], None],
+        on_start: Callable[[str], None],
+    ) -> None:
+        trials, by_name = [], {}
+        for chain in chains:
+            last = chain[-1]
+            kind = find_model(last.model)
+            beside = all(fits_beside_others(task) for task in chain)
+            gpu = self.gpu and (kind.by_gradients or kind.by_passes)
+            work = functools.partial(_train, chain, beside, gpu)
+            labels = {"data": last.data.rsplit("/", 1)[-1], "model": last.model}
+            held = computing(gpu) if beside else DRIVER
+            trials.append(Trial(task_name(last), work, held, labels, params(last)))
+            by_name[task_name(last)] = chain
+
+        def ended(key: str, failed: str) -> None:
+            if failed:
+                self.failed.update({task_name(task): failed for task in by_name[key] if task.read() is None})
+            on_done(key)
+
+        self._run("fit", trials, total, None, ended, on_start)
 
     def _run(
         self,
@@ -125,12 +159,19 @@ def _make(job: SmallDatasetJob) -> dict[str, float]:
     return {"cpu_s": sum(one.cpu_s for one in found)}
 
 
-def _train(task: EvaluationTask, beside: bool, gpu: bool) -> dict[str, float]:
-    if task.read() is None:
-        if beside:
-            train_here(task)
-        else:
-            train_apart(task, gpu)
-    trained = task.read()
-    assert trained is not None
-    return {**trained.metrics, "fit_cpu_s": trained.fit_cpu_s}
+def _train(chain: Sequence[EvaluationTask], beside: bool, gpu: bool) -> dict[str, float]:
+    failed: DasError | None = None
+    for task in chain:
+        if task.read() is None:
+            try:
+                if beside:
+                    train_here(task)
+                else:
+                    train_apart(task, gpu)
+            except DasError as error:
+                # What fails on few rows may work on more.
+                failed = failed or error
+    if failed is not None:
+        raise failed
+    done = [trained for task in chain if (trained := task.read()) is not None]
+    return {**done[-1].metrics, "fit_cpu_s": sum(one.fit_cpu_s for one in done)}
