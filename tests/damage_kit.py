@@ -19,6 +19,7 @@ import polars as pl
 from dataset_kit import write_dataset
 
 import distill_at_scale.genie.model
+from distill_at_scale.data import manifest as manifests
 from distill_at_scale.data import recorded, sealed
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import buckets, fragments, kcore, shards
@@ -88,6 +89,15 @@ def _make_data(folder: Path) -> None:
     write_dataset(folder / "data", rows, [15, 15], ITEMS, item_space="0" * 32)
 
 
+def _make_shard_file(folder: Path) -> None:
+    """A dataset whose shards have a file of their own, as those of many shards do."""
+    most, manifests.MOST_INLINE = manifests.MOST_INLINE, 1
+    try:
+        _make_data(folder)
+    finally:
+        manifests.MOST_INLINE = most
+
+
 def _read_data(folder: Path) -> Any:
     data = _data(folder)
     tables = [pl.DataFrame(pl.from_arrow(data.table(k))) for k in range(2)]
@@ -100,7 +110,7 @@ def _read_scores(folder: Path) -> Any:
     for name in ("random", "head_users"):
         sampler, work = find_sampler(name), str(folder / name)
         for shard in range(2):
-            record = _score_shard(_data(folder).uri, work, shard, sampler, 3, None)
+            record = _score_shard(_data(folder), work, shard, sampler, 3, None)
             scores = read_scores(f"{work}/scores/part-{shard:05d}.arrow")
             found.append([record.users, scores.keys, scores.ties, scores.rows])
     return found
@@ -292,6 +302,7 @@ def _read_work(folder: Path) -> Any:
 
 KINDS: dict[str, Kind] = {
     "dataset": Kind(_make_data, _read_data),
+    "shard file": Kind(_make_shard_file, _read_data, ("data/*",)),
     "scores": Kind(_make_scores, _read_scores, ("random/**/*", "head_users/**/*")),
     "row scores": Kind(_make_row_scores, _read_row_scores, ("scores/*",)),
     "checkpoints": Kind(_make_checkpoints, _read_checkpoints),

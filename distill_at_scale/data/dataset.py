@@ -22,8 +22,9 @@ import scipy.sparse as sp
 from distill_at_scale.data import ragged, recorded, storage
 from distill_at_scale.data.columns import SPLITS, Columns, SplitRule
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.data.manifest import FIX, Manifest, ShardRecord, read_manifest
+from distill_at_scale.data.manifest import FIX, Manifest, read_manifest
 from distill_at_scale.data.recorded import FileRecord
+from distill_at_scale.data.shard_records import ShardRecords
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.facts import facts_html
 from distill_at_scale.registry import VERBS
@@ -154,7 +155,7 @@ class Dataset:
         return self.manifest.n_rows
 
     @property
-    def shards(self) -> list[ShardRecord]:
+    def shards(self) -> ShardRecords:
         """Shards in user order."""
         return self.manifest.shards
 
@@ -275,7 +276,7 @@ class Dataset:
         Raises:
             DamagedFileError: A file is missing or differs; the message names the first one.
         """
-        for record in (self.manifest.items, *(f for s in self.shards for f in (s.data, s.users))):
+        for record in self.manifest.files():
             recorded.read_recorded(self.uri, record, FIX, thorough=True)
 
     def summary(self) -> dict[str, Any]:

@@ -1,15 +1,21 @@
-"""Schema of a Dataset's ``manifest.json``."""
+"""Schema of a Dataset's ``manifest.json``.
+
+The records of at most 1,024 shards are in the JSON, where everybody can read them: half a megabyte that takes 20 ms to
+parse. Those of more shards are in ``shards.parquet`` beside it, and the manifest has that file's record in their place.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.recorded import FileRecord, Inside
+from distill_at_scale.data.shard_records import ShardRecords
 from distill_at_scale.errors import DasError
 
 NAME = "manifest.json"
@@ -17,22 +23,12 @@ WORK = "_work"
 """Folder of an unfinished writer inside its output; removed once the manifest is written."""
 FIX = "prepare the dataset again"
 """Remedy for a damaged dataset, as the end of a sentence."""
+MOST_INLINE = 1024
+"""Number of shards whose records the JSON of a manifest holds at most."""
 
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ShardRecord(_Record):
-    """A shard: whole users, their rows sorted by (user, timestamp); ties in time are broken by a draw."""
-
-    data: FileRecord
-    users: FileRecord
-    first_user: int = Field(ge=0)
-    n_users: int = Field(ge=1)
-    rows: int = Field(ge=0)
-    splits: dict[str, Annotated[int, Field(ge=0)]]
-    """Number of rows of each split."""
 
 
 class QuarantineRecord(_Record):
@@ -54,8 +50,8 @@ class Manifest(_Record):
     """Description of a Dataset. It is deterministic: it holds no run times and no machine names."""
 
     format: Literal["distill_at_scale/dataset"] = "distill_at_scale/dataset"
-    version: Literal[1, 2] = 2
-    """Schema version; version 1 has no checksum of its own."""
+    version: Literal[1, 2, 3] = 2
+    """Schema version; version 1 has no checksum of its own, version 3 has the records of its shards in a file."""
     n_users: int
     n_items: int
     n_rows: int
@@ -76,7 +72,7 @@ class Manifest(_Record):
     items: FileRecord
     item_space: str
     """Fingerprint of the item numbering; a sample has that of its parent."""
-    shards: list[ShardRecord]
+    shards: ShardRecords
     dropped: dict[str, int]
     """Rows that each filter removed: where, event, duplicates, min_rating, min_item, min_user, short_history, split."""
     quarantine: QuarantineRecord = QuarantineRecord()
@@ -94,34 +90,33 @@ class Manifest(_Record):
     def fingerprint(self) -> str:
         """Hex digest of the content: equal for the same rows with the same numbering."""
         digest = hashlib.sha256(self.items.sha256.encode())
-        for shard in self.shards:
-            digest.update(shard.data.sha256.encode() + shard.users.sha256.encode())
+        self.shards.update(digest)
         return digest.hexdigest()[:32]
 
     def contradiction(self) -> str | None:
         """Returns an inconsistency within the manifest as a clause, or None."""
-        first, paths = 0, {self.items.path}
-        for k, shard in enumerate(self.shards):
-            for file in (shard.data, shard.users):
-                if file.path in paths:
-                    return f"{file.path} is listed twice"
-                paths.add(file.path)
-            if shard.first_user != first:
-                return f"shard {k} begins with user {shard.first_user:,}, but the one before it ends before {first:,}"
-            if sum(shard.splits.values()) != shard.rows:
-                return f"shard {k} has {shard.rows:,} rows, but its splits have {sum(shard.splits.values()):,}"
-            first += shard.n_users
+        shards = self.shards
+        if problem := shards.contradiction(self.items.path):
+            return problem
         for name, stated, actual in (
-            ("users", self.n_users, first),
-            ("rows", self.n_rows, sum(shard.rows for shard in self.shards)),
+            ("users", self.n_users, int(shards.n_users.sum())),
+            ("rows", self.n_rows, int(shards.rows.sum())),
             *(
-                (f"{split} rows", self.splits.get(split, 0), sum(shard.splits.get(split, 0) for shard in self.shards))
-                for split in sorted({*self.splits, *(split for shard in self.shards for split in shard.splits)})
+                (f"{split} rows", self.splits.get(split, 0), int(shards.split_rows(split).sum()))
+                for split in sorted({*self.splits, *shards.splits})
             ),
         ):
             if stated != actual:
                 return f"it states {stated:,} {name}, but its shards have {actual:,}"
         return None
+
+    def files(self) -> Iterator[FileRecord]:
+        """Yields the records of the dataset's files of items, users and rows."""
+        yield self.items
+        if self.shards.file:
+            yield self.shards.file
+        for shard in self.shards:
+            yield from (shard.data, shard.users)
 
     def tied_share(self, split: str) -> float | None:
         """Returns the share of a split's rows that a draw chose among a user's rows with the same time; None if
@@ -130,7 +125,14 @@ class Manifest(_Record):
 
     def write(self, uri: str) -> None:
         """Writes the manifest of the dataset at ``uri``, which completes the dataset."""
-        recorded.write_json(storage.join(uri, NAME), self.model_dump(mode="json"))
+        if len(self.shards) <= MOST_INLINE:
+            content = self.model_dump(mode="json")
+        else:
+            # In the order of the fields, as with the records themselves.
+            instead = {"version": 3, "shards": self.shards.write(uri).model_dump(mode="json")}
+            plain = self.model_dump(mode="json", exclude={"shards"})
+            content = {name: instead.get(name, plain.get(name)) for name in type(self).model_fields}
+        recorded.write_json(storage.join(uri, NAME), content)
 
 
 DATASET_FORMAT = "distill_at_scale/dataset"
@@ -156,9 +158,16 @@ def read_manifest(uri: str) -> Manifest:
             raise DasError(f"{shown_uri} does not exist; `das prepare --output` makes a dataset.") from None
         raise DasError(f"{shown_uri} is not a dataset: it has no {NAME}; `das prepare` makes one from a log.") from None
     file = storage.join(uri, NAME)
-    if recorded.parse_json(content, file, FIX)[0].get("format") == SYNTHETIC_FORMAT:
+    fields, checksum = recorded.parse_json(content, file, FIX)
+    if fields.get("format") == SYNTHETIC_FORMAT:
         raise DasError(
             f"{shown_uri} holds synthetic users or sequences, not a log's; `das fit` and `das export` accept them, "
             "this command does not."
         )
-    return recorded.read_manifest(Manifest, content, file, FIX, Manifest.contradiction)
+    if fields.get("version") == 3 and isinstance(fields.get("shards"), dict):
+        # Before anything else is read that it names.
+        recorded.require_checksum(fields, checksum, file, FIX)
+        with recorded.parsing(file, FIX):
+            of_shards = FileRecord.model_validate(fields["shards"])
+        fields["shards"] = ShardRecords.read(uri, of_shards, FIX)
+    return recorded.as_manifest(Manifest, fields, checksum, file, FIX, Manifest.contradiction)

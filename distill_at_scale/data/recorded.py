@@ -248,7 +248,18 @@ def read_manifest(
     Raises:
         DamagedFileError: Another version, an invalid field, a contradiction, or a wrong or missing checksum.
     """
-    content, checksum = parse_json(raw, uri, fix)
+    return as_manifest(model, *parse_json(raw, uri, fix), uri, fix, contradiction)
+
+
+def as_manifest(
+    model: type[_M],
+    content: Mapping[str, Any],
+    checksum: Checksum,
+    uri: str,
+    fix: str,
+    contradiction: Callable[[_M], str | None] = lambda _: None,
+) -> _M:
+    """Validates what :func:`parse_json` gave of a manifest; arguments and errors as for :func:`read_manifest`."""
     file = storage.redact(uri)
     try:
         manifest = model.model_validate(content)

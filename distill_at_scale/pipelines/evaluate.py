@@ -142,7 +142,7 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
         def work(group: list[int], model: Recommender, weights: np.ndarray) -> RankingEvaluator:
             resources.use_threads(threads)
             bootstrap = UserBootstrap(seed) if resample else None
-            return measure(Dataset.open(uri), group, model, weights, split, ks, seed, bootstrap, sample, propensity)
+            return measure(dataset, group, model, weights, split, ks, seed, bootstrap, sample, propensity)
 
         shared = [of.shared(model), load_shared(weights, uri)]
         total: RankingEvaluator = run_merged(record, f"evaluate on {split}", work, groups, _merge, shared, threads)
@@ -187,7 +187,7 @@ def _sampled(config: EvaluateConfig, dataset: Dataset, averages: EvaluationResul
 
 def groups_of(dataset: Dataset, cpus: int) -> list[list[int]]:
     """The shards of each task, on a cluster of that size."""
-    return shard_groups([shard.rows for shard in dataset.shards], max(_TASKS, _TASKS_PER_CPU * cpus))
+    return shard_groups(dataset.shards.rows.tolist(), max(_TASKS, _TASKS_PER_CPU * cpus))
 
 
 def _merge(evaluators: Sequence[RankingEvaluator]) -> RankingEvaluator:

@@ -125,7 +125,7 @@ def expand(config: ExpandConfig) -> Expansion:
 
         def work(part: _Part, rates: np.ndarray) -> _Expanded:
             def build() -> _Expanded:
-                frame = _rows(Dataset.open(uri), part, rates[part.block], n_users, seed)
+                frame = _rows(dataset, part, rates[part.block], n_users, seed)
                 file = output.write(f"{LOG}/part-{part.number:05d}.parquet", parquet_bytes(frame))
                 return _Expanded(file, frame.height, frame[Columns.USER_ID].n_unique())
 

@@ -231,10 +231,10 @@ class _Export:
             used = made.items()[Columns.ITEM_ID].filter(pl.Series(drawn.item_counts() > 0))
             changed = int((without_formulas(used) != used).sum()) if escape else 0
             return len(drawn), len(used), changed
-        uri, splits, shards = self.dataset.uri, list(self.splits), list(range(len(self.dataset.shards)))
+        dataset, splits, shards = self.dataset, list(self.splits), list(range(len(self.dataset.shards)))
 
         def count(shard: int) -> _Counts:
-            users = Dataset.open(uri).users(shard)
+            users = dataset.users(shard)
             ids = users[Columns.USER_ID].filter(users.select(pl.sum_horizontal(splits) > 0).to_series())
             return _Counts(len(ids), int((users_without_formulas(ids) != ids).sum()) if escape else 0)
 

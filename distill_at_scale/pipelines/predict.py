@@ -177,7 +177,6 @@ class _Predict:
                     if block.shard is None:
                         items = np.arange(block.start, block.stop)
                         return _written(output, SIMILAR, block, similar_to(model, items, item_ids, k), len(items))
-                    dataset = Dataset.open(uri)
                     model.check_item_space(dataset.n_items, dataset.manifest.item_space)
                     positions = asked.positions(dataset, block)
                     if not len(positions):

@@ -25,6 +25,7 @@ from distill_at_scale.data.dataset_ref import TrainDataRef
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK, Manifest, Parent
 from distill_at_scale.data.preparation import restartable
+from distill_at_scale.data.shard_records import ShardRecords
 from distill_at_scale.errors import BudgetError, DamagedFileError, DasError, SettingError
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.map_reduce import FOLDER as LEARNED
@@ -195,13 +196,13 @@ class _Sample:
         return [threshold for threshold in found if threshold is not None]
 
     def _write(self, thresholds: list[Threshold]) -> list[SubsetsRecord]:
-        uri, work, places = self.dataset.uri, self.work, self.outputs
+        dataset, work, places = self.dataset, self.work, self.outputs
 
         def write(shard: int) -> SubsetsRecord:
             return restartable.once(
                 restartable.part(storage.join(work, _SUBSETS), shard, ".json"),
                 SubsetsRecord,
-                lambda: writer.write_subsets(Dataset.open(uri), shard, work, thresholds, places),
+                lambda: writer.write_subsets(dataset, shard, work, thresholds, places),
             )
 
         return run_stage(self.record, "write samples", write, self.shards, together=TOGETHER)
@@ -219,11 +220,11 @@ class _Sample:
     def _manifest(self, k: int, written: list[SubsetsRecord], items: SampledItems) -> Manifest:
         parent = self.dataset.manifest
         uri = storage.redact(self.dataset.uri)
-        records = [record.shards[k] for record in written]
-        splits = run_record.total(record.splits for record in records)
+        records = ShardRecords.of(record.shards[k] for record in written)
+        splits = records.rows_of_splits()
         return Manifest(
             **parent.model_dump(include=set(_INHERITED)),
-            n_rows=sum(record.rows for record in records),
+            n_rows=int(records.rows.sum()),
             splits=splits,
             items=items.file,
             shards=records,

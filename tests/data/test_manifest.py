@@ -66,7 +66,7 @@ def test_round_trip(tmp_path: Path, content: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"version": 3}, "version: Input should be 1 or 2"),
+        ({"version": 4}, "version: Input should be 1, 2 or 3"),
         ({"format": "other"}, "format: "),
         ({"n_users": "many"}, "n_users: "),
         ({"surprise": 1}, "surprise: "),

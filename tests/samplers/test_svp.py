@@ -11,7 +11,8 @@ from samplers_kit import Log, Row, cut, draw_of, kept, make_log, user_hash
 
 from distill_at_scale.data import hashing
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.data.manifest import FileRecord, Manifest, ShardRecord
+from distill_at_scale.data.manifest import FileRecord, Manifest
+from distill_at_scale.data.shard_records import ShardRecord
 from distill_at_scale.errors import DasError
 from distill_at_scale.samplers.svp import row_scores
 from distill_at_scale.samplers.svp import variants as svp
@@ -87,7 +88,7 @@ def test_scores_of_an_epoch() -> None:
 
 def small_dataset(uri: str, rows: TrainRows) -> Dataset:
     """A manifest is all that row scores look at."""
-    file = FileRecord(path="x.parquet", bytes=0, sha256="00")
+    file = FileRecord(path="x.parquet", bytes=0, sha256="00" * 32)
     shard = ShardRecord(data=file, users=file, first_user=0, n_users=1, rows=len(rows), splits={"train": len(rows)})
     manifest = Manifest(
         n_users=1, n_items=1, n_rows=len(rows), splits={"train": len(rows)}, split_rule={"name": "leave_2"},

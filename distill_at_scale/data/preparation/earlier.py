@@ -15,9 +15,10 @@ import polars as pl
 from distill_at_scale.data import hashing, recorded
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.log_record import RestFile
-from distill_at_scale.data.manifest import FIX, ShardRecord
+from distill_at_scale.data.manifest import FIX
 from distill_at_scale.data.preparation.row_order import Keep, ranks
 from distill_at_scale.data.preparation.sorted_rows import SortedRows, sort_rows
+from distill_at_scale.data.shard_records import ShardRecord
 
 _MS = 1_000_000
 _LOG = (Columns.RATING, Columns.TIMESTAMP, Columns.SPLIT)

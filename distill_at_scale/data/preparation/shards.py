@@ -13,7 +13,7 @@ from distill_at_scale.data import hashing, ragged, recorded, splits, storage
 from distill_at_scale.data.columns import SPLITS, Columns, SplitRule
 from distill_at_scale.data.dataset import SHARD_SCHEMA
 from distill_at_scale.data.log_record import RestFile
-from distill_at_scale.data.manifest import FIX, ShardRecord
+from distill_at_scale.data.manifest import FIX
 from distill_at_scale.data.preparation import quantiles, restartable
 from distill_at_scale.data.preparation.buckets import read_columns, read_user_ids
 from distill_at_scale.data.preparation.kcore import Alive, alive_in_bucket
@@ -21,6 +21,7 @@ from distill_at_scale.data.preparation.parquet import write_parquet
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.preparation.rest import write_rest
 from distill_at_scale.data.recorded import FileRecord
+from distill_at_scale.data.shard_records import ShardRecord
 from distill_at_scale.registry import SPLIT_RULES
 
 FOLDER = "shards"

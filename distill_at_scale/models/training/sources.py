@@ -95,7 +95,7 @@ class ShardSource:
 
 def most_rows(dataset: Dataset, workers: int) -> int:
     """Returns the rows, of all splits, of the largest piece that one of several workers reads by a ShardSource."""
-    return -(-max(shard.rows for shard in dataset.shards) // -(-workers // len(dataset.shards)))
+    return -(-int(dataset.shards.rows.max()) // -(-workers // len(dataset.shards)))
 
 
 class FilledSource:

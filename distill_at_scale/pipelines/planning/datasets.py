@@ -101,10 +101,10 @@ def _stage(
     dataset: Dataset | None = None,
 ) -> Step:
     """A stage over all rows, whose largest task has an equal part of them, or the largest shard."""
-    largest = rows / tasks if dataset is None else max(shard.rows for shard in dataset.shards)
+    largest = rows / tasks if dataset is None else int(dataset.shards.rows.max())
     task_bytes = measured.process_bytes + rate.row_bytes * largest
     return step(rate.name, cluster, tasks, task_bytes, rate.row_cpu_s * rows * times)
 
 
 def row_bytes(dataset: Dataset) -> float:
-    return sum(shard.data.bytes for shard in dataset.shards) / max(dataset.n_rows, 1)
+    return int(dataset.shards.bytes("data").sum()) / max(dataset.n_rows, 1)

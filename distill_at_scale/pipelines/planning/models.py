@@ -169,7 +169,7 @@ def evaluate_step(
     key = "evaluate/mf" if kind.by_gradients or kind.by_passes else "evaluate/ease"
     cpu_s = measured.scaled(key, lambda run: float(run["users"]) * run["items"], float(users) * dataset.n_items)
     groups = tasks or len(groups_of(dataset, cluster.capacity.cpus))
-    largest = max(shard.rows for shard in dataset.shards)
+    largest = int(dataset.shards.rows.max())
     batch = ranking_memory(dataset.n_items, kind.by_blocks)
     task_bytes = measured.base_bytes("", lambda run: 0) + weights + 24.0 * largest + batch
     return step("evaluate", cluster, groups, task_bytes, cpu_s)

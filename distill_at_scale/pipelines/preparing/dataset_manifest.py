@@ -17,6 +17,7 @@ from distill_at_scale.data.preparation.odd_ids import notice_users
 from distill_at_scale.data.preparation.shards import SplitChoice, WrittenItems, WrittenShard
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema
 from distill_at_scale.data.readers.selection import meaning_of_ratings, unseen
+from distill_at_scale.data.shard_records import ShardRecords
 from distill_at_scale.pipelines.preparing.job import PrepareJob
 from distill_at_scale.pipelines.runtime import run_record
 
@@ -66,17 +67,17 @@ def reading_of(
 def manifest_of(job: PrepareJob, schema: LogSchema, reading: Reading, prepared: Prepared) -> Manifest:
     """Describes a dataset whose files are written."""
     written, items = prepared.written, prepared.items
-    records = [one.shard for one in written if one.shard]
+    records = ShardRecords.of(one.shard for one in written if one.shard)
     tied = run_record.total(one.tied for one in written)
     dropped = run_record.total(
         [reading.left_out, *(one.dropped for one in prepared.sorted), *(o.lost for o in written)]
     )
     return Manifest(
-        n_users=sum(record.n_users for record in records),
+        n_users=int(records.n_users.sum()),
         n_items=items.n_items,
         item_space=items.item_space,
-        n_rows=sum(record.rows for record in records),
-        splits=run_record.total(record.splits for record in records),
+        n_rows=int(records.rows.sum()),
+        splits=records.rows_of_splits(),
         split_rule=_rule(job, prepared.split),
         tied=tied,
         has_ratings=schema.has_rating,

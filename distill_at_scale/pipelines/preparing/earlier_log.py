@@ -15,13 +15,14 @@ from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.filesystems import same_version
 from distill_at_scale.data.log_record import LogRecord, read_log_record
-from distill_at_scale.data.manifest import FIX, ShardRecord
+from distill_at_scale.data.manifest import FIX
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.preparation.earlier import EarlierRows, EarlierShard, part_of
 from distill_at_scale.data.preparation.row_order import ranks
 from distill_at_scale.data.readers import LogSchema
 from distill_at_scale.data.readers.listing import list_inputs
 from distill_at_scale.data.recorded import read_parquet
+from distill_at_scale.data.shard_records import ShardRecord
 from distill_at_scale.errors import DasError, SettingError
 
 NUMBERING_OF = "numbering_of"

@@ -33,8 +33,8 @@ _TASKS_PER_CPU = 2
 _STEPS = 100
 
 
-def learn(record: run_record.RunRecord, name: str, make: Callable[[], MapReduce], uri: str, work: str) -> None:
-    """Runs what ``make`` gives on the dataset at ``uri`` and leaves what it learned in ``work``, unless it is there.
+def learn(record: run_record.RunRecord, name: str, make: Callable[[], MapReduce], dataset: Dataset, work: str) -> None:
+    """Runs what ``make`` gives on a dataset and leaves what it learned in ``work``, unless it is there.
 
     Args:
         make: picklable; called in every process, so that each imports the algorithm for itself.
@@ -48,17 +48,17 @@ def learn(record: run_record.RunRecord, name: str, make: Callable[[], MapReduce]
         return
     start = time.monotonic()
     costs: list[run_record.TaskCost] = []
-    groups = shard_groups([shard.rows for shard in Dataset.open(uri).shards], _TASKS_PER_CPU * resources.cpus())
+    groups = shard_groups(dataset.shards.rows.tolist(), _TASKS_PER_CPU * resources.cpus())
     map_shards: Any = ray.remote(num_returns=3, scheduling_strategy=ANYWHERE)(_map)
     reduce_pass: Any = ray.remote(num_returns=2, scheduling_strategy=ANYWHERE)(_reduce)
-    held = ray.put(make)
+    held, data = ray.put(make), ray.put(dataset)
     algorithm = make()
     join, shared = partial(merge, listed=algorithm.listed), ray.put(algorithm.begin())
     owns: list[ray.ObjectRef[Any]] = [ray.put([{} for _ in group]) for group in groups]
     done, passes = 0.0, 0
     with waiting.provided(resources.Need(1, 1)), progress.stage(name, _STEPS) as stage:
         while done < 1:
-            visits = [map_shards.remote(held, uri, group, own, shared) for group, own in zip(groups, owns)]
+            visits = [map_shards.remote(held, data, group, own, shared) for group, own in zip(groups, owns)]
             owns = [own for own, _, _ in visits]
             shared, share = reduce_pass.remote(held, shared, merged([brought for _, brought, _ in visits], join))
             now = max(done, min(take(share), 1.0))
@@ -97,10 +97,10 @@ def _parse(uri: str) -> Arrays:
 
 
 def _map(
-    make: Callable[[], MapReduce], uri: str, group: Sequence[int], owns: list[Arrays], shared: Arrays
+    make: Callable[[], MapReduce], dataset: Dataset, group: Sequence[int], owns: list[Arrays], shared: Arrays
 ) -> tuple[list[Arrays], Arrays, run_record.TaskCost]:
     cpu = time.process_time()
-    rounds, dataset, kept = make(), Dataset.open(uri), []
+    rounds, kept = make(), list[Arrays]()
     brought: list[Arrays] = []
     for shard, own in zip(group, owns):
         after, one = rounds.map(read_train_rows(dataset, shard), own, shared)

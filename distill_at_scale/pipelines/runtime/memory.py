@@ -59,10 +59,9 @@ def read_dataset(dataset: Dataset, *splits: str, ids: Ids = "original") -> Any:
     import ray.data
 
     dataset.rows(0, *splits, ids=ids)  # what is wrong with the arguments is said here, not by a task
-    uri = dataset.uri
 
     def read(batch: dict[str, Any]) -> pa.Table:
-        frame = Dataset.open(uri).rows(int(batch["shard"][0]), *splits, ids=ids)
+        frame = dataset.rows(int(batch["shard"][0]), *splits, ids=ids)
         return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
     shards = [{"shard": shard} for shard in range(len(dataset.shards))]

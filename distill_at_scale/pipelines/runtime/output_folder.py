@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from distill_at_scale.data import log_record, recorded, storage
+from distill_at_scale.data import log_record, recorded, shard_records, storage
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK, Manifest
 from distill_at_scale.data.preparation import buckets, fragments, kcore, rest, shards
@@ -19,7 +19,7 @@ from distill_at_scale.pipelines.runtime import run_record
 PLAN = "plan.json"
 _STAGES = (fragments.FOLDER, "items", buckets.FOLDER, kcore.FOLDER, shards.FOLDER)
 _PARTS = (shards.FOLDER, shards.USERS, fragments.QUARANTINE, rest.FOLDER)
-_FILES = (MANIFEST, "items.parquet", run_record.NAME, log_record.NAME)
+_FILES = (MANIFEST, "items.parquet", shard_records.NAME, run_record.NAME, log_record.NAME)
 # Exactly what a prepare writes: nothing else is ever taken for its own and removed.
 _OURS = re.compile(rf"{WORK}/.+|(?:{'|'.join(_PARTS)})/part-\d{{5,}}\.parquet|(?:{'|'.join(map(re.escape, _FILES))})")
 
@@ -123,8 +123,8 @@ def _remove_stages(output: str) -> None:
 
 def remove_strays(output: str, manifest: Manifest, others: Iterable[str] = ()) -> None:
     """Removes drafts of killed writers, which neither the manifest nor ``others`` name."""
-    named = {f.path for s in manifest.shards for f in (s.data, s.users)}
-    named |= {manifest.items.path, run_record.NAME, *manifest.quarantine.files, *others}
+    named = {file.path for file in manifest.files()}
+    named |= {run_record.NAME, *manifest.quarantine.files, *others}
     for path in _paths(output):
         if _is_ours(path) and path not in named and not path.startswith(WORK + "/"):
             storage.remove(storage.join(output, path))

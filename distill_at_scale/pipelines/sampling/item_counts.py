@@ -39,7 +39,7 @@ def write_items(
     Raises:
         DamagedFileError: counts are missing or altered.
     """
-    uri, budgets = dataset.uri, range(len(outputs))
+    budgets = range(len(outputs))
     sources = [[writer.counts_uri(work, k, shard) for shard in range(len(dataset.shards))] for k in budgets]
     level = 0
     while len(sources[0]) > _FAN_IN:
@@ -58,7 +58,7 @@ def write_items(
         level += 1
 
     def write(k: int) -> SampledItems:
-        return writer.write_items(Dataset.open(uri), sources[k], outputs[k])
+        return writer.write_items(dataset, sources[k], outputs[k])
 
     return run_stage(record, "write items", write, list(budgets), shown=False, light=True)
 

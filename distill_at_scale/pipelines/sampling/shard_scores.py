@@ -69,22 +69,22 @@ def score_shards(
         DasError: as the sampler, and as the training of its proxy.
     """
     # What travels is the name: workers import the sampler for themselves.
-    uri, seed, name = dataset.uri, config.seed, config.sampler
+    seed, name = config.seed, config.sampler
     sampler: Sampler = find_sampler(name)
     shared: list[ray.ObjectRef[Any]] = []
     if sampler.rounds:
         task = Task(dataset.n_items, dataset.manifest.splits["train"], target, seed)
-        learn(record, f"learn {sampler.name}", partial(_map_reduce, name, task), uri, work)
+        learn(record, f"learn {sampler.name}", partial(_map_reduce, name, task), dataset, work)
     if sampler.proxy:
         from distill_at_scale.pipelines.training.svp_row_scores import load_hardness
 
         home = _score_rows(record, config, dataset, sampler.proxy)
-        shared = [load(load_hardness, home, uri, sampler.prop)]
+        shared = [load(load_hardness, home, dataset.uri, sampler.prop)]
 
     column_at = None if config.scores is None else storage.normalise(config.scores)
 
     def score(shard: int, hardness: Hardness | None = None) -> ShardScores:
-        return _score_shard(uri, work, shard, find_sampler(name), seed, hardness, column_at)
+        return _score_shard(dataset, work, shard, find_sampler(name), seed, hardness, column_at)
 
     shards = list(range(len(dataset.shards)))
     return run_stage(record, "score", score, shards, shared, light=not shared, together=TOGETHER)
@@ -122,7 +122,7 @@ def _map_reduce(sampler: str, task: Task) -> MapReduce:
 
 
 def _score_shard(
-    uri: str,
+    dataset: Dataset,
     work: str,
     shard: int,
     sampler: Sampler,
@@ -135,7 +135,6 @@ def _score_shard(
     made: list[Scores] = []
 
     def build() -> ScoreRecord:
-        dataset = Dataset.open(uri)
         rows = read_train_rows(dataset, shard, timestamps=sampler.timestamps)
         learned: tuple[Any, ...] = read_learned(work, shard) if sampler.rounds else ()
         if hardness is not None:

@@ -26,15 +26,15 @@ def features(dataset: Dataset, address: str | None = None) -> dict[str, float]:
     Raises:
         DasError: The dataset has no train rows.
     """
-    uri, groups = dataset.uri, shard_groups([shard.rows for shard in dataset.shards], _TASKS)
+    groups = shard_groups(dataset.shards.rows.tolist(), _TASKS)
     if len(groups) == 1:
         # A single task takes less time in this process than a start of Ray.
         return dataset_features(dataset, groups[0]).result(dataset.train_counts())
 
     def measure(group: list[int]) -> ShardFeatures:
-        return dataset_features(Dataset.open(uri), group)
+        return dataset_features(dataset, group)
 
-    record = run_record.RunRecord("features", {"data": uri})
+    record = run_record.RunRecord("features", {"data": dataset.uri})
     with session.ensure(address):
         total: ShardFeatures = run_merged(record, "measure features", measure, groups, _merge)
     return total.result(dataset.train_counts())
