@@ -23,6 +23,7 @@ from distill_at_scale.data import manifest as manifests
 from distill_at_scale.data import recorded, sealed
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import buckets, fragments, kcore, shards
+from distill_at_scale.data.preparation.exchange import Exchange
 from distill_at_scale.data.readers import LogOptions, plan_log
 from distill_at_scale.distillation import synthetic
 from distill_at_scale.distillation.synthetic import SyntheticDataset
@@ -279,12 +280,14 @@ def _read_work(folder: Path) -> Any:
     """All parts of a prepare, as a run does that goes on; two fragments, buckets and shards."""
     output, work = str(folder / "out"), str(folder / "out" / "_work")
     schema, pieces, _ = plan_log(LogOptions(input=[str(folder / "log" / f"{k}.parquet") for k in range(2)]))
-    read = [fragments.partition(output, work, k, piece, schema, 4) for k, piece in enumerate(pieces)]
+    exchange = Exchange(2, 4)
+    read = [fragments.partition(output, work, k, piece, schema, exchange) for k, piece in enumerate(pieces)]
     sources = [f"{work}/fragments/part-{k:05d}.items.arrow" for k in range(2)]
     n_items = fragments.merge_item_ids(sources, f"{work}/items.arrow")
     ids = pl.Series("item_id", sorted(range(ITEMS)), dtype=pl.Int64)
     assert n_items == ITEMS
-    built = [buckets.build_bucket(work, k, 2, 4, 2, ids, "last", None, 0) for k in range(2)]
+    dealt = fragments.dealt_rows(work, exchange, 2)
+    built = [buckets.build_bucket(work, k, dealt, ids, "last", None, 0) for k in range(2)]
     counted = kcore.count_round(work, 0, 0, [0, 1], ITEMS, None, 1, 3)
     decided = kcore.decide(work, 0, f"{work}/core/round-000/part-00000.arrow", ITEMS, 1)
     numbering = shards.Numbering(kcore.load_alive(work, 0), False, None)

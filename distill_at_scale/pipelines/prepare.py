@@ -65,10 +65,11 @@ def _run(job: PrepareJob) -> Dataset:
     require_space(job.output, estimate.rows)
     if not job.begin(schema, pieces):
         with session.ensure(job.config.address):
-            read = read_log(job, schema, pieces, estimate)
+            exchange = job.exchange(len(pieces), estimate)
+            read = read_log(job, schema, pieces, estimate, exchange)
             n_shards = job.n_shards(job.earlier_reading.good + sum(one.good for one in read))
             vocabulary = collect_item_ids(job, read)
-            sorted_ = sort_by_user(job, n_shards, job.n_dealt(estimate), read, vocabulary, schema.positions)
+            sorted_ = sort_by_user(job, n_shards, exchange, read, vocabulary, schema.positions)
             survivors = find_survivors(job, n_shards, vocabulary)
             check_left(job, read, sorted_, survivors)
             split = choose_split(job, n_shards, survivors)

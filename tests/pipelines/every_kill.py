@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
 
-from prepare_kit import inline_prepare
+from prepare_kit import inline_prepare, two_levels
 
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
@@ -19,15 +20,15 @@ from distill_at_scale.errors import DasError
 MOST = 1000
 
 
-def live(settings: dict, died_at: set[tuple[str, str]]) -> tuple[str, str] | None:
-    """One life: where it ended, None if it came through."""
+def live(settings: dict, died_at: set[tuple[str, str]], only: re.Pattern[str]) -> tuple[str, str] | None:
+    """One life: where it ended, None if it came through; ``only`` at files whose path has this pattern."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         replace = os.replace
 
         def die_once(when: str, target: str) -> None:
-            if (when, target) not in died_at:
+            if (when, target) not in died_at and only.search(target):
                 os.write(writer, json.dumps([when, target]).encode())
                 os.kill(os.getpid(), signal.SIGKILL)
 
@@ -52,8 +53,11 @@ def live(settings: dict, died_at: set[tuple[str, str]]) -> tuple[str, str] | Non
 
 def main() -> None:
     settings = json.loads(sys.argv[1])
+    if settings.pop("two_levels", False):
+        two_levels()
+    only = re.compile(settings.pop("only", ""))
     died_at: set[tuple[str, str]] = set()
-    while (death := live(settings, died_at)) is not None:
+    while (death := live(settings, died_at, only)) is not None:
         died_at.add(death)
         assert len(died_at) < MOST
         try:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.preparation import exchange
 from distill_at_scale.pipelines import prepare as verb
 from distill_at_scale.pipelines.preparing import read_log, split_times, survivors
 from distill_at_scale.pipelines.runtime import tasks
@@ -56,8 +57,13 @@ def write_logs(folder: Path, rows: Sequence[Row], n_files: int, suffix: str = ".
 def without_ray() -> Iterator[None]:
     """prepare's own driver over its own parts, with a plain loop in the places where Ray schedules."""
 
-    def run_stage(run: Any, name: str, work: Any, items: Any, shared: Any = (), **_: Any) -> Any:
-        return [work(item, *shared) for item in items]
+    def run_stage(run: Any, name: str, work: Any, items: Any, shared: Any = (), on_done: Any = None, **_: Any) -> Any:
+        done = []
+        for index, item in enumerate(items):
+            done.append(work(item, *shared))
+            if on_done:
+                on_done(index)
+        return done
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (tasks, verb, read_log, survivors, split_times):
@@ -66,6 +72,11 @@ def without_ray() -> Iterator[None]:
             patch.setattr(module, "compute", lambda function, *arguments: function(*arguments), raising=False)
         patch.setattr(verb.session, "ensure", lambda address: contextlib.nullcontext())
         yield
+
+
+def two_levels(ranges: int = 2, group: int = 2) -> None:
+    """Plans two levels of the exchange even for a small log, in this process from now on."""
+    exchange.ONE_LEVEL, exchange._RANGES, exchange._GROUP = 0, ranges, group
 
 
 def inline_prepare(**settings: Any) -> Dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -12,8 +11,8 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.preparation import restartable
+from distill_at_scale.data.preparation.dealt import DealtRows
 from distill_at_scale.data.preparation.earlier import EarlierRows, merge_rows, read_earlier
-from distill_at_scale.data.preparation.fragments import read_bucket
 from distill_at_scale.data.preparation.odd_ids import UserSummary, summarise_users
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.preparation.row_order import Keep
@@ -43,17 +42,14 @@ class BucketRecord(PartRecord):
 def build_bucket(
     work: str,
     bucket: int,
-    n_buckets: int,
-    n_dealt: int,
-    n_fragments: int,
+    dealt: DealtRows,
     item_ids: pl.Series,
     keep: Keep,
     min_rating: float | None,
     seed: int,
-    starts: Sequence[int] | None = None,
     earlier: EarlierRows | None = None,
 ) -> BucketRecord:
-    """Collects bucket ``bucket`` of ``n_buckets`` from the fragments (partitioned into ``n_dealt``) and sorts it.
+    """Collects bucket ``bucket`` from the ``dealt`` rows of the fragments and sorts it.
 
     The rows are sorted by (user id, timestamp, tie hash, rating), so the result does not depend on the input order,
     and ids do not decide which of a user's simultaneous rows comes last. Rows marked −1 in a split column are dropped
@@ -65,10 +61,11 @@ def build_bucket(
     Writes user (int32, rank in this bucket) · item (int32, rank in ``item_ids``) · rating · timestamp
     (nanoseconds) [· split], and in a second file the users' ids in the order of their ranks.
     """
-    folder = storage.join(work, FOLDER)
+    folder, n_buckets = storage.join(work, FOLDER), dealt.n_buckets
+    record_uri = restartable.part(folder, bucket, ".json")
 
     def build() -> BucketRecord:
-        frame = read_bucket(work, n_fragments, n_dealt, bucket, n_buckets, starts)
+        frame = dealt.read(bucket, lambda: storage.exists(record_uri))
         rows = frame.height
         if earlier is None:
             made = sort_rows(frame, item_ids, keep, min_rating, seed)
@@ -76,7 +73,7 @@ def build_bucket(
             old = read_earlier(earlier, bucket, n_buckets)
             rows += old.rows
             made = merge_rows(old, frame, item_ids, keep, min_rating, seed)
-        _write(folder, bucket, made)
+        _write(folder, bucket, made, compress=dealt.exchange.merges)
         return BucketRecord(
             rows=rows,
             kept=len(made.columns.get(Columns.USER, ())),
@@ -87,19 +84,20 @@ def build_bucket(
             summary=summarise_users(made.users, made.counts, n_buckets),
         )
 
-    return restartable.once(restartable.part(folder, bucket, ".json"), BucketRecord, build)
+    return restartable.once(record_uri, BucketRecord, build)
 
 
-def _write(folder: str, bucket: int, made: SortedRows) -> None:
+def _write(folder: str, bucket: int, made: SortedRows, compress: bool) -> None:
     if not len(made.users):
         return
-    restartable.write_arrow(restartable.part(folder, bucket, ".arrow"), pa.table(dict(made.columns)))
+    restartable.write_arrow(restartable.part(folder, bucket, ".arrow"), pa.table(dict(made.columns)), compress)
     restartable.write_arrow(
         restartable.part(folder, bucket, ".users.arrow"),
         restartable.to_table(pl.DataFrame({Columns.USER_ID: made.users})),
+        compress,
     )
     if made.below is not None:
-        restartable.write_arrow(restartable.part(folder, bucket, _BELOW), restartable.to_table(made.below))
+        restartable.write_arrow(restartable.part(folder, bucket, _BELOW), restartable.to_table(made.below), compress)
 
 
 def read_columns(work: str, bucket: int, columns: list[str] | None = None) -> tuple[pa.Table, int]:

@@ -7,7 +7,8 @@ verifies the others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, cast
 
 import numpy as np
@@ -24,10 +25,16 @@ _END = 32 + 8 + 8
 
 
 class ChunkWriter:
-    """Appends record batches of one schema to a file; :meth:`finish` completes it."""
+    """Appends record batches of one schema to a file; :meth:`finish` completes it.
 
-    def __init__(self, file: IO[bytes]) -> None:
+    Args:
+        file: The file.
+        compress: Whether chunks are compressed, which pays where they have thousands of rows.
+    """
+
+    def __init__(self, file: IO[bytes], compress: bool = False) -> None:
         self._file = file
+        self._options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 1)) if compress else None
         self._schema = pa.schema([])
         self._entries: list[tuple[int, int, bytes]] = []
         self._start = 0
@@ -36,7 +43,7 @@ class ChunkWriter:
         """Appends one chunk per batch, also for empty batches."""
         for batch in batches:
             self._schema = batch.schema
-            message = batch.serialize()
+            message = batch.serialize() if self._options is None else _compressed(batch, self._options)
             self._file.write(cast(bytes, message))
             self._entries.append((self._start, len(message), digest_of(message)))
             self._start += len(message)
@@ -49,29 +56,60 @@ class ChunkWriter:
         self._file.write(index + schema + digest_of(index + schema + sizes) + sizes)
 
 
-def read_chunks(uri: str, fix: str, first: int, last: int, every: int) -> list[pa.RecordBatch]:
-    """Reads the chunks first … last − 1 of every group of ``every`` chunks.
+def _compressed(batch: pa.RecordBatch, options: pa.ipc.IpcWriteOptions) -> pa.Buffer:
+    """The batch as one message; only a stream's writer compresses, whose first message is the schema."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as stream:
+        stream.write_batch(batch)
+        end = sink.tell()
+    begin = batch.schema.serialize().size
+    return sink.getvalue().slice(begin, end - begin)
+
+
+class ChunkReader:
+    """Reads chunks of an open file, whose index it reads and verifies once.
 
     Args:
-        uri: Address of the file.
+        file: The file, opened for scattered reading.
+        uri: Its address.
         fix: Remedy for a damaged file, as the end of a sentence.
-        first, last, every: Range of chunks within a group, and the size of a group.
 
     Raises:
-        DamagedFileError: The file is missing or truncated, or the index or a requested chunk is altered.
+        DamagedFileError: The file is truncated, or its index is altered.
     """
-    batches: list[pa.RecordBatch] = []
-    with missing_is_damage(uri, fix), storage.open_input(uri, scattered=True) as file:
-        index, schema = _index(file, uri, fix)
-        for start in range(0, len(index), every):
-            wanted = index[start + first : start + last]
+
+    def __init__(self, file: pa.NativeFile, uri: str, fix: str) -> None:
+        self._file, self._uri, self._fix = file, uri, fix
+        self._entries, self._schema = _index(file, uri, fix)
+
+    def read(self, first: int, last: int, every: int) -> list[pa.RecordBatch]:
+        """Reads the chunks first … last − 1 of every group of ``every`` chunks.
+
+        Raises:
+            DamagedFileError: A requested chunk is altered.
+        """
+        batches: list[pa.RecordBatch] = []
+        for start in range(0, len(self._entries), every):
+            wanted = self._entries[start + first : start + last]
             if not len(wanted):
                 continue
             # Adjacent chunks are read at once.
             begin, end = int(wanted[0]["start"]), int(wanted[-1]["start"] + wanted[-1]["length"])
-            file.seek(begin)
-            batches += _batches(file.read_buffer(end - begin), begin, wanted, schema, uri, fix)
-    return batches
+            self._file.seek(begin)
+            content = self._file.read_buffer(end - begin)
+            batches += _batches(content, begin, wanted, self._schema, self._uri, self._fix)
+        return batches
+
+
+@contextlib.contextmanager
+def open_chunks(uri: str, fix: str) -> Iterator[ChunkReader]:
+    """Opens a file of chunks.
+
+    Raises:
+        DamagedFileError: The file is missing or damaged.
+    """
+    with missing_is_damage(uri, fix), storage.open_input(uri, scattered=True) as file:
+        yield ChunkReader(file, uri, fix)
 
 
 def _index(file: pa.NativeFile, uri: str, fix: str) -> tuple[np.ndarray, pa.Schema]:

@@ -80,9 +80,10 @@ def part(folder: str, index: int, suffix: str) -> str:
     return storage.join(folder, f"part-{index:05d}{suffix}")
 
 
-def write_arrow(uri: str, table: pa.Table) -> None:
-    """Writes a sealed Arrow IPC file."""
-    with sealed.open_output(uri) as file, pa.ipc.new_file(file, table.schema) as writer:
+def write_arrow(uri: str, table: pa.Table, compress: bool = False) -> None:
+    """Writes a sealed Arrow IPC file, whose columns may be compressed."""
+    options = pa.ipc.IpcWriteOptions(compression=pa.Codec("zstd", 1) if compress else None)
+    with sealed.open_output(uri) as file, pa.ipc.new_file(file, table.schema, options=options) as writer:
         writer.write_table(table)
 
 

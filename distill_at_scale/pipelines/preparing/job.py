@@ -13,6 +13,7 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.log_record import Reading
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK
+from distill_at_scale.data.preparation.exchange import Exchange
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema
 from distill_at_scale.data.splits import Split
 from distill_at_scale.errors import DasError
@@ -88,6 +89,10 @@ class PrepareJob:
         """Into how many buckets rows are dealt; more than shards does no harm, so a guess of the rows will do."""
         rows = estimate.rows if estimate.exact else 2 * estimate.rows
         return self.n_shards(rows + self.earlier_reading.good)
+
+    def exchange(self, fragments: int, estimate: LogEstimate) -> Exchange:
+        """How rows get from so many fragments to the buckets."""
+        return Exchange.plan(fragments, self.n_dealt(estimate))
 
     def n_shards(self, rows: int) -> int:
         """Number of shards of a dataset with this many rows; kept numbers need those of the earlier dataset."""

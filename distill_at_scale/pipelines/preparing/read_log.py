@@ -14,7 +14,9 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.preparation import buckets, fragments, restartable
 from distill_at_scale.data.preparation.buckets import BucketRecord
+from distill_at_scale.data.preparation.dealt import DealtRows
 from distill_at_scale.data.preparation.earlier import EarlierRows
+from distill_at_scale.data.preparation.exchange import Exchange
 from distill_at_scale.data.preparation.fragments import FragmentRecord
 from distill_at_scale.data.preparation.odd_ids import notice_items
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema
@@ -42,17 +44,17 @@ class _Piece:
 
 
 def read_log(
-    job: PrepareJob, schema: LogSchema, pieces: Sequence[Fragment], estimate: LogEstimate
+    job: PrepareJob, schema: LogSchema, pieces: Sequence[Fragment], estimate: LogEstimate, exchange: Exchange
 ) -> list[FragmentRecord]:
-    """Reads the fragments and deals their good rows into buckets by user.
+    """Reads the fragments and deals their good rows by user, as ``exchange`` plans.
 
     Raises:
         DasError: no good rows, or more bad ones than are allowed.
     """
-    output, work, n_dealt, before = job.output, job.work, job.n_dealt(estimate), job.earlier_reading.fragments
+    output, work, before = job.output, job.work, job.earlier_reading.fragments
 
     def partition(piece: _Piece) -> FragmentRecord:
-        return fragments.partition(output, work, piece.index, piece.fragment, schema, n_dealt, before)
+        return fragments.partition(output, work, piece.index, piece.fragment, schema, exchange, before)
 
     items = [_Piece(k, piece) for k, piece in enumerate(pieces)]
     read = run_stage(job.record, "read the log", partition, items)
@@ -109,21 +111,40 @@ def _load_ids(uri: str) -> pl.Series:
 def sort_by_user(
     job: PrepareJob,
     n_shards: int,
-    n_dealt: int,
+    exchange: Exchange,
     read: Sequence[FragmentRecord],
     vocabulary: Vocabulary,
     positions: bool,
 ) -> list[BucketRecord]:
     """Sorts and de-duplicates each bucket; ``positions``: whether the order of lines stands for time."""
-    n_fragments = len(read)
     before, earlier = job.earlier_reading.good, job.earlier
     starts = list(itertools.accumulate((r.good for r in read), initial=before)) if positions else None
     shared = [vocabulary.ids] if earlier is None else [vocabulary.ids, load_shared(earlier.rows, vocabulary.ids)]
+    dealt = fragments.dealt_rows(job.work, exchange, n_shards, starts)
     work, keep, min_rating, seed = job.work, job.config.duplicates, job.config.min_rating, job.config.seed
 
     def build(bucket: int, item_ids: pl.Series, old: EarlierRows | None = None) -> BucketRecord:
-        return buckets.build_bucket(
-            work, bucket, n_shards, n_dealt, n_fragments, item_ids, keep, min_rating, seed, starts, old
-        )
+        return buckets.build_bucket(work, bucket, dealt, item_ids, keep, min_rating, seed, old)
 
-    return run_stage(job.record, "sort by user", build, list(range(n_shards)), shared)
+    if exchange.merges:
+        run_stage(job.record, "merge fragments", dealt.merge, list(range(len(exchange.groups))))
+    freed = _Freed(dealt)
+    return run_stage(job.record, "sort by user", build, list(range(n_shards)), shared, on_done=freed.done)
+
+
+class _Freed:
+    """Removes what buckets were read from as soon as all that share it are sorted."""
+
+    def __init__(self, dealt: DealtRows) -> None:
+        self._dealt = dealt
+        parts = range(dealt.exchange.parts) if dealt.exchange.merges else ()
+        self._left = {part: len(dealt.exchange.buckets_of(part, dealt.n_buckets)) for part in parts}
+
+    def done(self, bucket: int) -> None:
+        """Counts a sorted bucket."""
+        if not self._left:
+            return
+        for part in self._dealt.exchange.parts_of(bucket, self._dealt.n_buckets):
+            self._left[part] -= 1
+            if not self._left[part]:
+                self._dealt.remove(part)

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from distill_at_scale.data import log_record, recorded, shard_records, storage
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK, Manifest
-from distill_at_scale.data.preparation import buckets, fragments, kcore, rest, shards
+from distill_at_scale.data.preparation import buckets, dealt, fragments, kcore, rest, shards
 from distill_at_scale.errors import OutputExistsError, SettingError
 from distill_at_scale.pipelines.runtime import run_record
 
 PLAN = "plan.json"
-_STAGES = (fragments.FOLDER, "items", buckets.FOLDER, kcore.FOLDER, shards.FOLDER)
+_STAGES = (fragments.FOLDER, dealt.MERGED, "items", buckets.FOLDER, kcore.FOLDER, shards.FOLDER)
 _PARTS = (shards.FOLDER, shards.USERS, fragments.QUARANTINE, rest.FOLDER)
 _FILES = (MANIFEST, "items.parquet", shard_records.NAME, run_record.NAME, log_record.NAME)
 # Exactly what a prepare writes: nothing else is ever taken for its own and removed.

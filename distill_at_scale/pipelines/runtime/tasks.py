@@ -57,6 +57,7 @@ def run_stage(
     shown: bool = True,
     light: bool = False,
     together: int = 1,
+    on_done: Callable[[int], None] = lambda index: None,
 ) -> list[R]:
     """``[work(item, *shared) for item in items]``, spread over the cluster.
 
@@ -71,6 +72,7 @@ def run_stage(
         light: whether a part takes a moment, so that plain tasks do it at less cost.
         together: items that one task may do, one after another, where there are many: of parts that take less than a
             second, one costs a task as much as several. When its worker dies, it does all of them again.
+        on_done: called here with the position of an item once it is done.
 
     Raises:
         DasError: the first one that a task raised, or when a light one's worker was killed again and again.
@@ -89,6 +91,7 @@ def run_stage(
             done[index] = answer.take(name)
             costs.append(answer.cost)
             stage.advance()
+            on_done(index)
     run.add(name, time.monotonic() - start, costs)
     return [done[index] for index in range(len(items))]
 

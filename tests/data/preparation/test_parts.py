@@ -13,6 +13,7 @@ import pytest
 from distill_at_scale.data import hashing, recorded
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.preparation import fragments, restartable
+from distill_at_scale.data.preparation.exchange import Exchange
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.readers import LogOptions, plan_log
 from distill_at_scale.errors import DasError
@@ -96,7 +97,8 @@ def test_every_bucket_finds_its_rows_in_their_order(tmp_path: Path, n_buckets: i
     log[:3].with_columns(rating=pl.lit(float("inf"))).write_parquet(tmp_path / "2.parquet")
     out, work = str(tmp_path / "out"), str(tmp_path / "out" / "_work")
     schema, pieces, _ = plan_log(LogOptions(input=[str(tmp_path / f"{k}.parquet") for k in range(3)]))
-    records = [fragments.partition(out, work, k, piece, schema, n_buckets) for k, piece in enumerate(pieces)]
+    exchange = Exchange(3, n_buckets)
+    records = [fragments.partition(out, work, k, piece, schema, exchange) for k, piece in enumerate(pieces)]
     assert [r.rows for r in records] == [251, 150, 3]
     assert [r.good for r in records] == [250, 150, 0]
     assert [r.quarantine for r in records] == [
@@ -107,7 +109,7 @@ def test_every_bucket_finds_its_rows_in_their_order(tmp_path: Path, n_buckets: i
     assert records[0].reasons == {"rating is not finite": 1}
     owner = hashing.share(hashing.hash_ids(log["user_id"]), n_buckets)
     for bucket in range(n_buckets):
-        found = fragments.read_bucket(work, 3, n_buckets, bucket, n_buckets)
+        found = fragments.dealt_rows(work, exchange, n_buckets).read(bucket)
         wanted = np.flatnonzero(owner == bucket).tolist()
         assert (found["item_id"].to_list() if found.height else []) == wanted
     bad = pl.read_parquet(tmp_path / "out" / "quarantine" / "part-00000.parquet")
