@@ -37,7 +37,7 @@ class Exchange:
 
     @classmethod
     def plan(cls, sources: int, buckets: int) -> Exchange:
-        """Plans the exchange between so many sources and buckets."""
+        """Plans the exchange from the numbers of sources and buckets."""
         opens = sources * buckets
         if opens <= ONE_LEVEL:
             return cls(sources, buckets)

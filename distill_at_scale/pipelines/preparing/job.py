@@ -91,7 +91,7 @@ class PrepareJob:
         return self.n_shards(rows + self.earlier_reading.good)
 
     def exchange(self, fragments: int, estimate: LogEstimate) -> Exchange:
-        """How rows get from so many fragments to the buckets."""
+        """How rows get from the fragments to the buckets."""
         return Exchange.plan(fragments, self.n_dealt(estimate))
 
     def n_shards(self, rows: int) -> int:
