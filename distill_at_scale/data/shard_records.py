@@ -77,7 +77,7 @@ class ShardRecords(Sequence[ShardRecord]):
             for split in dict.fromkeys(split for record in listed for split in record.splits):
                 columns[_SPLIT + split] = pa.array([record.splits.get(split) for record in listed], pa.int64())
         except (pa.ArrowException, OverflowError) as error:
-            raise ValueError(f"no record of a shard: {error}") from None
+            raise ValueError(f"not a record of a shard: {error}") from None
         return cls(pa.table(columns))
 
     # -- as a sequence --------------------------------------------------------------------------------------------
@@ -250,12 +250,12 @@ class ShardRecords(Sequence[ShardRecord]):
         expected = ShardRecords.of([])._table.schema
         for field in expected:
             if self._table.schema.field(field.name).type != field.type:
-                raise ValueError(f"column {field.name} is no {field.type}")
+                raise ValueError(f"column {field.name} is not of type {field.type}")
         least = {**dict.fromkeys(_COUNTS, 0), "n_users": 1, **{f"{name}.bytes": 0 for name in _FILES}}
         least |= {_SPLIT + split: 0 for split in self.splits}
         for name, low in least.items():
             if not pa.types.is_int64(self._table.schema.field(name).type):
-                raise ValueError(f"column {name} is no int64")
+                raise ValueError(f"column {name} is not of type int64")
             if (self._numbers(name) < low).any():
                 raise ValueError(f"a number below {low} in column {name}")
         for field in expected:
