@@ -16,9 +16,7 @@ import argparse
 import contextlib
 import json
 import sys
-import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,50 +26,25 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from distill_at_scale.data.interactions import Interactions
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from check_gpu_problems import CPU, SIZES, Bench, latent_of, make_bench, relative, settings_of, student_of, zoo
+from check_gpu_speed import speed
+
 from distill_at_scale.distillation.distill_cf import DistillCF
 from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
 from distill_at_scale.distillation.farzi import (
-    Farzi,
-    FarziLoopConfig,
     InnerLoop,
-    LatentSequences,
     OuterBatches,
     Teacher,
     outer_loss,
     run_inner_loop,
-    train_student,
 )
-from distill_at_scale.distillation.students import STUDENTS, Student, create_student
+from distill_at_scale.distillation.students import STUDENTS, Student
 from distill_at_scale.distillation.users import RealUsers
-from distill_at_scale.models import MODELS, create_model, find_model
+from distill_at_scale.models import create_model
 from distill_at_scale.models.infinite_ae import InfiniteAE
 from distill_at_scale.models.kernel.ntk import TrainUsers
-from distill_at_scale.models.training.sources import MemorySource
 from distill_at_scale.models.training.trainer import Trainer
-
-CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class Size:
-    """How large the problems are: users, items, latent sequences and their length, width, synthetic users, steps."""
-
-    users: int
-    items: int
-    sequences: int
-    length: int
-    dim: int
-    rows: int
-    window: int
-    epochs: int
-    seconds: float
-
-
-SIZES = {
-    "small": Size(120, 60, 6, 5, 8, 8, 3, 2, 0.2),
-    "full": Size(3000, 2000, 50, 50, 32, 100, 10, 2, 8.0),
-}
 
 
 @dataclass(frozen=True)
@@ -91,44 +64,6 @@ class Check:
     @property
     def ok(self) -> bool:
         return self.difference <= self.tolerance
-
-
-@dataclass(frozen=True)
-class Bench:
-    """The device, and the rows of a made-up log in which the next item follows from the last one."""
-
-    device: torch.device
-    size: Size
-    train: Interactions
-    heldout: Interactions
-
-    @property
-    def source(self) -> MemorySource:
-        return MemorySource(self.train, self.heldout)
-
-
-def make_bench(device: torch.device, size: Size) -> Bench:
-    """The rows are the same on every machine."""
-    rng = np.random.default_rng(0)
-    histories = []
-    for _ in range(size.users):
-        steps = np.where(rng.random(int(rng.integers(6, 31))) < 0.2, rng.integers(size.items), 1 + rng.integers(3))
-        histories.append((int(rng.integers(size.items)) + np.cumsum(steps)) % size.items)
-
-    def rows(parts: list[np.ndarray]) -> Interactions:
-        offsets = np.concatenate(([0], np.cumsum([len(part) for part in parts]))).astype(np.int64)
-        items = np.concatenate(parts).astype(np.int32)
-        stars = (1 + items % 5).astype(np.float32)
-        return Interactions(np.arange(len(parts)), offsets, items, size.items, stars)
-
-    return Bench(device, size, rows([part[:-1] for part in histories]), rows([part[-1:] for part in histories]))
-
-
-def relative(found: Any, reference: Any) -> float:
-    """Norm of the difference by the norm of the reference; infinite where there is a NaN."""
-    a, b = (torch.as_tensor(x).detach().cpu().double().flatten() for x in (found, reference))
-    difference = float((a - b).norm() / b.norm().clamp_min(1e-300))
-    return difference if np.isfinite(difference) else float("inf")
 
 
 # -- kernels ---------------------------------------------------------------------------------------------------------
@@ -178,22 +113,6 @@ def check_distill_cf(bench: Bench) -> Iterator[Check]:
         yield Check(f"Distill-CF's gradient, {rows} rows, float32", "float64", relative(found, d_z), 1e-4)
         difference = relative([found_loss, found_lam], [loss, d_lam])
         yield Check(f"Distill-CF's loss and λ, {rows} rows, float32", "float64", difference, 1e-4)
-
-
-def latent_of(bench: Bench, dtype: torch.dtype, device: torch.device) -> LatentSequences:
-    size, generator = bench.size, torch.Generator().manual_seed(5)
-    shape = (size.sequences, size.length, size.dim)
-    inputs, targets = (torch.randn(*shape, generator=generator) for _ in range(2))
-    decoder = torch.randn(size.dim, size.items, generator=generator)
-    tensors = [x.to(device, dtype).requires_grad_() for x in (inputs, decoder, targets)]
-    return LatentSequences(tensors[0], tensors[1], tensors[2], temperature=0.8)
-
-
-def student_of(bench: Bench, model: str = "sasrec") -> Student:
-    # Dropout draws from the device's generator: without it, devices can be compared.
-    size = bench.size
-    own = {"blocks": 1, "heads": 1} if model == "sasrec" else {"hidden": size.dim}
-    return create_student(model, size.items, {"dim": size.dim, "length": size.length, "dropout": 0.0, **own})
 
 
 def parameters_of(student: Student, dtype: torch.dtype, device: torch.device) -> Any:
@@ -261,17 +180,6 @@ def check_farzi(bench: Bench) -> Iterator[Check]:
 
 
 # -- the zoo ---------------------------------------------------------------------------------------------------------
-
-
-def zoo() -> list[str]:
-    return [name for name in MODELS if find_model(name).by_gradients]
-
-
-def settings_of(bench: Bench, model: str) -> dict[str, Any]:
-    known = find_model(model).Config.model_fields
-    wanted = {"dim": bench.size.dim, "dropout": 0.0, "length": 20, "epochs": bench.size.epochs, "batch_size": 256}
-    # MVAE hides by dropout what it learns to predict.
-    return {key: value for key, value in wanted.items() if key in known and (model, key) != ("mvae", "dropout")}
 
 
 @contextlib.contextmanager
@@ -349,92 +257,6 @@ def trained_loss(bench: Bench, model: str, device: torch.device, interrupted: bo
         running.restore(content)
         running.run(after_step=after_step)
     return losses[-1]
-
-
-# -- speed -----------------------------------------------------------------------------------------------------------
-
-
-class Occupancy:
-    """Share of the time in which the GPU was busy, as its driver samples it; None where that cannot be asked."""
-
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._over, self._shares = device, threading.Event(), []
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def __enter__(self) -> Occupancy:
-        if self._device.type == "cuda":
-            self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        if self._device.type == "cuda":
-            self._thread.join()
-
-    def _sample(self) -> None:
-        while not self._over.wait(0.2):
-            try:
-                self._shares.append(torch.cuda.utilization(self._device) / 100)
-            except Exception:  # no pynvml, or a driver that does not say
-                return
-
-    @property
-    def share(self) -> float | None:
-        return round(float(np.mean(self._shares)), 2) if self._shares else None
-
-
-def timed(bench: Bench, step: Callable[[], Any]) -> dict[str, Any]:
-    """Seconds a step, occupancy, peak memory in MiB, and calls a step in which the CPU waits for the GPU."""
-    cuda = bench.device.type == "cuda"
-    step()
-    waits = None
-    if cuda:
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        torch.cuda.set_sync_debug_mode("warn")
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            step()
-        torch.cuda.set_sync_debug_mode("default")
-        waits = sum("synchronizing" in str(warning.message) for warning in caught)
-        torch.cuda.synchronize()
-    steps, begun = 0, time.perf_counter()
-    with Occupancy(bench.device) as occupancy:
-        while steps < 2 or time.perf_counter() - begun < bench.size.seconds:
-            step()
-            steps += 1
-        if cuda:
-            torch.cuda.synchronize()
-    seconds = (time.perf_counter() - begun) / steps
-    peak = round(torch.cuda.max_memory_allocated() / 2**20, 1) if cuda else None
-    return {"seconds": seconds, "occupancy": occupancy.share, "peak_mib": peak, "waits": waits}
-
-
-def speed(bench: Bench) -> Iterator[dict[str, Any]]:
-    """A row for each loop."""
-    student, size = student_of(bench), bench.size
-    latent = latent_of(bench, torch.float32, bench.device)
-    fixed = latent.with_tensors([tensor.detach() for tensor in latent.tensors])
-    mixed = bench.device.type == "cuda"
-    plain = timed(bench, lambda: train_student(student, fixed, InnerLoop(10, 0.01, mixed=mixed), 4 * size.window, 0))
-    yield {"loop": f"Farzi: 4 × {size.window} plain steps of a student", **plain}
-    config = FarziLoopConfig(
-        steps=10**6, window=size.window, horizon=10**6, pool=1, lesson_users=64, lesson_places=256, least_context=2
-    )
-    lessons = OuterBatches(bench.train, student.length, 2, seed=0)
-    teacher = Teacher(student, {name: value.to(bench.device) for name, value in student.draw(77).items()})
-    farzi = Farzi(config, student, fixed, lessons, [teacher], lambda parameters: 0.0)
-    outer = timed(bench, farzi._learn)
-    ratio = round(outer["seconds"] / plain["seconds"], 2)
-    yield {"loop": "Farzi: an outer step", **outer, "ratio": ratio}
-    distiller = DistillCF(DistillCFConfig(users=size.rows, batch_size=256), RealUsers(bench.source), bench.device)
-    yield {"loop": f"Distill-CF: a step of {size.rows} rows", **timed(bench, distiller._learn)}
-    for model in zoo():
-        recommender: Any = create_model(model, settings_of(bench, model) | {"epochs": 10**6})
-        trainer = Trainer(recommender, bench.source, bench.device)
-        batches = list(trainer._batches())
-        found = timed(bench, lambda: [trainer._learn(batch) for batch in batches])  # noqa: B023
-        yield {"loop": f"{model}: an epoch of {len(batches)} steps", **found}
 
 
 # -- the report ------------------------------------------------------------------------------------------------------
