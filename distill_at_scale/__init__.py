@@ -61,14 +61,14 @@ __all__ = [
 ]
 
 
-_NAMESPACES = ("distillers", "models", "samplers")
-"""Submodules that offer classes by name."""
+_NAMESPACES = {"distillers": "distillation.distillers", "models": "models", "samplers": "samplers"}
+"""Modules that offer classes by name."""
 
 
 def __getattr__(name: str) -> Any:
     # Imported on first use: Ray and torch take seconds, and the core must be importable without Ray.
     if name in _NAMESPACES:
-        return importlib.import_module(f"distill_at_scale.{name}")
+        return importlib.import_module(f"distill_at_scale.{_NAMESPACES[name]}")
     if name not in __all__:
         raise AttributeError(f"module 'distill_at_scale' has no attribute '{name}'")
     return getattr(importlib.import_module(f"distill_at_scale.{_HOMES.get(name, f'pipelines.{name}')}"), name)

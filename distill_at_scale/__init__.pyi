@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Any, Literal, Protocol, overload
 
-from distill_at_scale import distillers as distillers, models as models, samplers as samplers
+from distill_at_scale.distillation import distillers as distillers
+from distill_at_scale import models as models
+from distill_at_scale import samplers as samplers
 from distill_at_scale.config import DistillConfig, DoctorConfig, FetchConfig, FitConfig, GenieTrainConfig, InspectConfig, PrepareConfig, QuickstartConfig, RecommendConfig, SampleConfig, SweepConfig
 from distill_at_scale.config.attribute import AttributeConfig
 from distill_at_scale.config.forecast import ForecastConfig
@@ -36,7 +38,8 @@ from distill_at_scale.pipelines.sweeps.forecast_result import ForecastResult
 from distill_at_scale.pipelines.sweeps.sweep_result import SweepResult
 from distill_at_scale.pipelines.sweeps.tune_result import TuneResult
 from distill_at_scale.report.html import write_report as write_report
-from distill_at_scale.methods import DistillerMethod, SamplerMethod
+from distill_at_scale.distillation.method import DistillerMethod
+from distill_at_scale.samplers.method import SamplerMethod
 from distill_at_scale.models.base import Recommender
 
 __version__: str

@@ -130,8 +130,8 @@ DISTILLERS: Registry[Any] = Registry(
 VERBS: Registry[Any] = Registry(
     "verb",
     {
-        "from_frame": "pipelines.from_memory:from_frame",
-        "from_ray": "pipelines.from_memory:from_ray",
+        "from_frame": "pipelines.workflows.from_memory:from_frame",
+        "from_ray": "pipelines.workflows.from_memory:from_ray",
         "to_ray": "pipelines.runtime.memory:read_dataset",
         "sample": "pipelines.sample:sample",
         "distill": "pipelines.distill:distill",

@@ -1,4 +1,4 @@
-"""Signatures generated from settings: `help`, `inspect.signature` and completion show each with type and default."""
+"""Signatures and classes generated from settings: help and completion show each setting with its type and default."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import inspect
 import operator
 import textwrap
 import typing
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import UnionType
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from distill_at_scale.errors import SettingError
+from distill_at_scale.validation import did_you_mean
 
 WHERE = ("address", "wait_for_nodes")
 """Settings that say where a verb runs, not what it does: people read them last."""
@@ -85,3 +88,66 @@ def settings_section(
             textwrap.fill(f"{name}: {meaning}{default}", 110, initial_indent="    ", subsequent_indent=" " * 8)
         )
     return "\n".join(lines)
+
+
+class Method:
+    """A method that makes a dataset smaller, with its settings.
+
+    Attributes:
+        settings: The given settings.
+    """
+
+    name: ClassVar[str]
+    takes: ClassVar[tuple[str, ...]]
+    """Names of the settings."""
+
+    def __init__(self, **settings: Any) -> None:
+        """Takes the settings as keywords.
+
+        Raises:
+            SettingError: A setting is unknown.
+        """
+        if unknown := [key for key in settings if key not in self.takes]:
+            raise SettingError(
+                f"{type(self).__name__} has no setting '{unknown[0]}'; its settings are {', '.join(self.takes)}."
+                f"{did_you_mean(unknown[0], self.takes)}"
+            )
+        self.settings = settings
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{key}={value!r}' for key, value in self.settings.items())})"
+
+    def as_settings(self) -> dict[str, Any]:
+        """Returns the verb's settings that correspond to this object."""
+        raise NotImplementedError
+
+
+def name_of_class(name: str, kind: str, names: Mapping[str, str]) -> str:
+    """Returns the name of the method of a class in the namespace ``kind``.
+
+    Raises:
+        AttributeError: There is no such class; the message lists the known ones.
+    """
+    if name not in names:
+        known = "" if name.startswith("_") else f"; the {kind} are {', '.join(names)}."
+        raise AttributeError(f"module 'distill_at_scale.{kind}' has no attribute '{name}'{known}")
+    return names[name]
+
+
+def method_class(
+    base: type[Any], title: str, name: str, settings: type[BaseModel], takes: tuple[str, ...], about: str
+) -> type[Any]:
+    """Returns a class of a method, with a signature and a docstring made from its settings.
+
+    Args:
+        base: Subclass of :class:`Method`.
+        title: Name of the class.
+        name: Name of the method.
+        settings: Model with the settings.
+        takes: Names of the settings that the class takes.
+        about: First line of the docstring.
+    """
+    made = type(title, (base,), {"name": name, "takes": takes, "__doc__": about, "__module__": base.__module__})
+    made.__signature__ = signature_of(settings, only=takes)  # type: ignore[attr-defined]
+    made.__doc__ = f"{about}\n\nArgs:\n{settings_section(settings, only=takes)}"
+    return made

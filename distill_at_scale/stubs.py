@@ -37,8 +37,8 @@ def stubs() -> dict[str, str]:
     return {
         "__init__.pyi": _package(),
         "models/__init__.pyi": _models(),
-        "samplers/__init__.pyi": _methods("samplers", "SamplerMethod"),
-        "distillers.pyi": _methods("distillers", "DistillerMethod"),
+        "samplers/__init__.pyi": _methods("samplers", "samplers", "SamplerMethod"),
+        "distillation/distillers/__init__.pyi": _methods("distillation.distillers", "distillation", "DistillerMethod"),
     }
 
 
@@ -68,13 +68,17 @@ def _package() -> str:
                 returned.setdefault(str(getattr(defined, "__module__", "")), set()).add(word)
         verbs.append(_verb(name, found, returns))
         returned.setdefault(found.settings.__module__, set()).add(found.settings.__name__)
-    spaces = ", ".join(f"{name} as {name}" for name in das._NAMESPACES)
+    spaces = [
+        f"from {'.'.join([PACKAGE, *home.split('.')[:-1]])} import {name} as {name}"
+        for name, home in das._NAMESPACES.items()
+    ]
     lines = [
         "from collections.abc import Sequence\nfrom os import PathLike",
         "from typing import Any, Literal, Protocol, overload\n",
-        f"from {PACKAGE} import {spaces}",
+        *spaces,
         *sorted({*imports, *(f"from {home} import {', '.join(sorted(of))}" for home, of in returned.items())}),
-        f"from {PACKAGE}.methods import DistillerMethod, SamplerMethod",
+        f"from {PACKAGE}.distillation.method import DistillerMethod",
+        f"from {PACKAGE}.samplers.method import SamplerMethod",
         f"from {PACKAGE}.models.base import Recommender",
         "\n__version__: str\n",
         "class HasAddress(Protocol):",
@@ -122,9 +126,9 @@ def _models() -> str:
     return f"{HEAD}\n" + "\n".join(lines)
 
 
-def _methods(kind: str, base: str) -> str:
+def _methods(kind: str, home: str, base: str) -> str:
     module = importlib.import_module(f"{PACKAGE}.{kind}")
-    lines = ["from typing import Any, Literal\n", f"from {PACKAGE}.methods import {base}"]
+    lines = ["from typing import Any, Literal\n", f"from {PACKAGE}.{home}.method import {base}"]
     if kind == "samplers":
         lines += [f"from {PACKAGE}.registry import Registry", f"from {PACKAGE}.samplers.sampler import Sampler\n"]
         lines += ["SAMPLERS: Registry[Sampler]\n", "def find_sampler(name: str) -> Sampler: ..."]

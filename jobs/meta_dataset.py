@@ -16,7 +16,14 @@ import sys
 
 from distill_at_scale import signals
 from distill_at_scale.errors import DasError, SettingError
-from distill_at_scale.pipelines.meta_dataset import BUDGETS, METHODS, MODELS, SEEDS, meta_dataset, prepare_corpus
+from distill_at_scale.pipelines.workflows.meta_dataset import (
+    BUDGETS,
+    METHODS,
+    MODELS,
+    SEEDS,
+    meta_dataset,
+    prepare_corpus,
+)
 from distill_at_scale.settings import seconds
 
 

@@ -35,12 +35,12 @@ def __getattr__(name: str) -> Any:
     # Also asked for modules that are about to be imported, for which the classes must not be loaded.
     if not name[:1].isupper():
         raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
-    from distill_at_scale.methods import sampler_class
+    from distill_at_scale.samplers.method import sampler_class
 
     return sampler_class(name)
 
 
 def __dir__() -> list[str]:
-    from distill_at_scale.methods import sampler_names
+    from distill_at_scale.samplers.method import sampler_names
 
     return [*__all__, *sampler_names()]

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from distill_at_scale.methods import SamplerMethod
+from distill_at_scale.samplers.method import SamplerMethod
 from distill_at_scale.registry import Registry
 from distill_at_scale.samplers.sampler import Sampler
 

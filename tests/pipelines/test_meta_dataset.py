@@ -9,7 +9,7 @@ import pytest
 
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
-from distill_at_scale.pipelines.meta_dataset import meta_dataset, prepare_corpus
+from distill_at_scale.pipelines.workflows.meta_dataset import meta_dataset, prepare_corpus
 
 LOG = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from distill_at_scale.methods import DistillerMethod
+from distill_at_scale.distillation.method import DistillerMethod
 
 class DistillCF(DistillerMethod):
     """The distiller distill_cf: makes a synthetic dataset, as `das distill --method distill_cf` does.
