@@ -126,7 +126,7 @@ def name_of_class(name: str, kind: str, names: Mapping[str, str]) -> str:
     """Returns the name of the method of a class in the namespace ``kind``.
 
     Raises:
-        AttributeError: There is no such class; the message lists the known ones.
+        AttributeError: No class has that name; the message lists the known ones.
     """
     if name not in names:
         known = "" if name.startswith("_") else f"; the {kind} are {', '.join(names)}."
