@@ -146,6 +146,7 @@ def distill(
     length: int = 20,
     student: Literal['sasrec', 'gru4rec'] = 'sasrec',
     teachers_at: Address | None = None,
+    privacy: dict[str, float] | None = None,
     from_: str | None = None,
     set: dict[str, Any] = {},
     seed: int = 0,
@@ -174,6 +175,11 @@ def distill(
         student: Model that the sequences are learned for (farzi). Default: 'sasrec'.
         teachers_at: Folder or storage URI where farzi stores its full-data models, so that other runs on the same
             dataset can reuse them. Default: with the run, and removed at its end.
+        privacy: Differential privacy for each user of the train rows (distill_cf), such as epsilon=8 or
+            epsilon=8,delta=1e-6; also clip, batch_size (expected users of a step) and start (share of epsilon for
+            the start). Default of delta: a power of ten that is at most 0.1/users. The noise comes from the
+            operating system, not from --seed, so a run cannot be repeated; the epsilons of several results on the
+            same users add up. Needs dp-accounting (extra "privacy"). Default: None.
         from_: Earlier result of the same method (distill_cf or farzi) to start from, as of the same log before
             rows were appended: fewer steps suffice then. Its number of users or sequences and its settings are
             kept, and items are matched by their ids. Default: None.

@@ -290,7 +290,14 @@ class SettingsConfig(Verb):
 class DistillConfig(ClusterConfig):
     """Learns a few synthetic users, or sequences, on which models train as well as on all real ones."""
 
-    of_some_methods: ClassVar[tuple[str, ...]] = ("users", "sequences", "length", "student", "teachers_at")
+    of_some_methods: ClassVar[tuple[str, ...]] = (
+        "users",
+        "sequences",
+        "length",
+        "student",
+        "teachers_at",
+        "privacy",
+    )
 
     data: str
     """Dataset to distill."""
@@ -310,6 +317,11 @@ class DistillConfig(ClusterConfig):
     teachers_at: str | None = None
     """Folder or storage URI where farzi stores its full-data models, so that other runs on the same dataset can reuse
     them. Default: with the run, and removed at its end."""
+    privacy: dict[str, float] | None = None
+    """Differential privacy for each user of the train rows (distill_cf), such as epsilon=8 or epsilon=8,delta=1e-6;
+    also clip, batch_size (expected users of a step) and start (share of epsilon for the start). Default of delta: a
+    power of ten that is at most 0.1/users. The noise comes from the operating system, not from --seed, so a run cannot
+    be repeated; the epsilons of several results on the same users add up. Needs dp-accounting (extra "privacy")."""
     output: str
     """Folder or storage URI for the synthetic dataset."""
     from_: str | None = None

@@ -81,6 +81,7 @@ class Described:
         columns: name → ``int64``, ``string`` or ``float32``.
         made: how it was made, as sentences.
         synthetic: whether its users are.
+        guarantee: what differential privacy guarantees their sources, as sentences; "" for nothing.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Described:
     columns: dict[str, str]
     made: Sequence[str]
     synthetic: bool
+    guarantee: str = ""
 
     @property
     def summary(self) -> str:
@@ -140,7 +142,7 @@ Unknown: put the licence of the log here and into the header before you publish 
 
 ## Privacy
 
-{_MADE_USERS if about.synthetic else _REAL_USERS}
+{about.guarantee or (_MADE_USERS if about.synthetic else _REAL_USERS)}
 """
 
 

@@ -109,6 +109,38 @@ class RidgeWeights:
         d_gram.diagonal().add_(2 * d_norms)
         return d_gram, d_cross_gram, d_shift * self._lam * self._mean_diagonal
 
+    def backward_each(
+        self, d_weights: torch.Tensor, pulled: torch.Tensor, seen: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pulls each user's derivative back to Z of rows S = Z Vᵀ, through the kernels; :meth:`backward`, by user.
+
+        A user's part of ∂/∂(S Sᵀ) is a sum of two outer products times slopes, so that no μ × μ matrix of a user is
+        made.
+
+        Args:
+            d_weights: ∂/∂W, float64 [b, μ]; row u is of the loss of user u alone.
+            pulled: Z VᵀV, float64 [μ, r].
+            seen: x V, float64 [b, r].
+
+        Returns:
+            ∂/∂Z, float64 [b, μ, r], and ∂/∂log λ, float64 [b].
+        """
+        w, solved = self.values, torch.cholesky_solve(d_weights.T, self._factor).T
+        d_diagonal = -w * solved
+        d_shift = d_diagonal.sum(1)
+        cross_by_gram, cross_by_norms = _slopes(self._cross, self._cross_norms, self._norms, self._n_items)
+        by_gram, by_norms = _slopes(self._gram, self._norms, self._norms, self._n_items)
+        by_gram.diagonal().zero_()
+        by_norms.diagonal().zero_()
+        d_norms = solved * cross_by_norms - solved * (w @ by_norms) - w * (solved @ by_norms)
+        d_diagonal += self._lam * d_shift[:, None] / len(self._norms)
+        d_norms += 2 * WEIGHT_VARIANCE / self._n_items * d_diagonal
+        d_z = -w[:, :, None] * (by_gram @ (solved[:, :, None] * pulled))
+        d_z -= solved[:, :, None] * (by_gram @ (w[:, :, None] * pulled))
+        d_z += 2 * d_norms[:, :, None] * pulled
+        d_z += (solved * cross_by_gram)[:, :, None] * seen[:, None, :]
+        return d_z, d_shift * self._lam * self._mean_diagonal
+
 
 class RidgePrediction:
     """A prediction and its derivative. Products have the dtype of the rows; kernel and linear system are float64.

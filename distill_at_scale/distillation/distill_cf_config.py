@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from distill_at_scale.distillation.privacy.settings import Privacy
 from distill_at_scale.evaluation.metric_names import RankingMetric
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig
@@ -65,6 +66,10 @@ class DistillCFConfig(ModelConfig):
     """Steps between validations."""
     patience: int | None = Field(default=None, ge=1)
     """Number of steps without a better validation metric after which training stops; None: runs to the end."""
+    privacy: dict[str, float] | None = None
+    """Differential privacy for each user: epsilon, and delta, clip, batch_size (expected users of a step), start (share
+    of epsilon for the start); None: none. Steps are fixed (100 by default), rows have a rank (32), and nothing is
+    validated."""
     validation_users: int = Field(default=6000, ge=1)
     """Maximum number of users, drawn by hash, on whom the metric is measured."""
     seed: int = Field(default=0, ge=0)
@@ -77,6 +82,28 @@ class DistillCFConfig(ModelConfig):
         if self.vectors is not None and self.rank is None:
             raise ValueError("vectors is for rows with a rank; set rank, or leave it out")
         return self
+
+    @field_validator("privacy")
+    @classmethod
+    def _of_known_names(cls, given: dict[str, float] | None) -> dict[str, float] | None:
+        if given is not None:
+            Privacy.of(given)
+        return given
+
+    @model_validator(mode="after")
+    def _private_rows(self) -> Self:
+        if self.privacy is not None:
+            open_ = {"rows": self.rows != "free", "init": self.init is not None, "vectors": self.vectors == "learned"}
+            open_ |= {"hide": self.hide == 0, "single_rows": self.single_rows == "hidden"}
+            open_["patience"] = self.patience is not None
+            if given := [name for name, wrong in open_.items() if wrong]:
+                raise ValueError(f"privacy has its own start, rows and end; leave {', '.join(given)} out")
+        return self
+
+    @property
+    def private(self) -> Privacy | None:
+        """ε, δ and how they are spent; None without privacy."""
+        return None if self.privacy is None else Privacy.of(self.privacy)
 
     def learns_vectors(self, n_items: int) -> bool:
         """Whether the items' factor is learned; see :attr:`vectors`."""

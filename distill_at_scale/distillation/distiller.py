@@ -20,10 +20,12 @@ from distill_at_scale.uris import redact
 from distill_at_scale.validation import PlainWords, explain
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from distill_at_scale.data.dataset import Dataset
     from distill_at_scale.distillation.farzi.latent import LatentSequences
+    from distill_at_scale.distillation.privacy.settings import PrivacyRecord
     from distill_at_scale.distillation.synthetic import SyntheticDataset
     from distill_at_scale.distillation.synthetic_manifest import SyntheticManifest
     from distill_at_scale.models.selection import Progress, Selection
@@ -53,6 +55,8 @@ class Distilled:
         winner: Name of the contender whose rows these are, if several were compared.
         contenders: Validation metric by contender and model.
         notes: Remarks on the result, as sentences.
+        privacy: What a private result guarantees; nothing else that is exact about the log may then be written.
+        item_counts: With ``privacy``, int64 [n_items], train counts with noise.
     """
 
     data: RowValues | LatentSequences
@@ -67,6 +71,8 @@ class Distilled:
     winner: str | None = None
     contenders: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    privacy: PrivacyRecord | None = None
+    item_counts: np.ndarray | None = None
 
 
 class Job(Protocol):

@@ -90,34 +90,57 @@ def hidden_squares(
     Raises:
         FloatingPointError: Z or V contains NaN, or λ is too small for rows that are nearly equal.
     """
-    wide, seen = z.double(), vectors.products(inputs)  # Z and x V
-    turned = wide @ vectors.gram  # Z M
-    counts = torch.from_numpy(np.diff(inputs.indptr).astype(np.float64))
-    weights = RidgeWeights(turned @ wide.T, seen @ wide.T, counts, math.exp(log_lam), vectors.n_items)
-    coordinates = weights.values @ wide  # C
-    spread = coordinates @ vectors.gram  # C M
-
-    # An error is P outside the input and the hidden items, P - 1 at hidden items, and 0 in the input. So the sum of
-    # squares is that of P, less P² in the input, less 2 P - 1 at the hidden items.
-    narrow = coordinates.numpy().astype(vectors.values.dtype)
-    known, missed = vectors.at_entries(inputs, narrow), vectors.at_entries(hidden, narrow)
-    share = 1.0 / counts.clamp_min(1.0)
-    squares = (coordinates * spread).sum(1) - _sums(inputs, known * known) - _sums(hidden, 2 * missed - 1)
-    taken = _with_values(inputs, known) + _with_values(hidden, np.ones_like(missed))
-    # ∂/∂P = 2 share (P - taken), and ∂/∂C = ∂/∂P V.
-    d_coordinates = 2.0 * share[:, None] * (spread - vectors.products(taken))
-
-    d_gram, d_cross, d_log_lam = weights.backward(d_coordinates @ wide.T)
-    d_z = weights.values.T @ d_coordinates + d_gram @ turned + d_cross.T @ seen
+    at = _Forward(z, log_lam, vectors, inputs, hidden)
+    wide = at.wide
+    d_gram, d_cross, d_log_lam = at.weights.backward(at.d_coordinates @ wide.T)
+    d_z = at.weights.values.T @ at.d_coordinates + d_gram @ at.turned + d_cross.T @ at.seen
     d_v = None
     if learn_vectors:
-        scaled = 2.0 * share[:, None] * coordinates
+        scaled = 2.0 * at.share[:, None] * at.coordinates
         # ∂/∂V = (∂/∂P)ᵀ C + V Zᵀ D Z + xᵀ ∂/∂(x Sᵀ) Z: of dense parts only a product of V with [r, r].
-        small = coordinates.T @ scaled + wide.T @ d_gram @ wide
+        small = at.coordinates.T @ scaled + wide.T @ d_gram @ wide
         d_v = torch.from_numpy(vectors.values @ small.numpy().astype(vectors.values.dtype))
-        d_v += _transposed_product(inputs, d_cross @ wide, d_v.dtype) - _transposed_product(taken, scaled, d_v.dtype)
+        d_v += _transposed_product(inputs, d_cross @ wide, d_v.dtype)
+        d_v -= _transposed_product(at.taken, scaled, d_v.dtype)
         d_v = d_v.to(z.dtype)
-    return Slopes(float((squares * share).sum()), d_z.to(z.dtype), d_log_lam, d_v)
+    return Slopes(float(at.losses.sum()), d_z.to(z.dtype), d_log_lam, d_v)
+
+
+def hidden_squares_each(
+    z: torch.Tensor, log_lam: float, vectors: ItemVectors, inputs: sp.csr_array, hidden: sp.csr_array
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns the derivatives of each user's own :func:`hidden_squares`: ∂/∂Z, float64 [b, μ, r], and ∂/∂log λ,
+    float64 [b]."""
+    at = _Forward(z, log_lam, vectors, inputs, hidden)
+    d_z, d_log_lam = at.weights.backward_each(at.d_coordinates @ at.wide.T, at.turned, at.seen)
+    d_z += at.weights.values[:, :, None] * at.d_coordinates[:, None, :]
+    return d_z, d_log_lam
+
+
+class _Forward:
+    """The losses of a batch [b], ∂/∂C, and what their derivatives need."""
+
+    def __init__(
+        self, z: torch.Tensor, log_lam: float, vectors: ItemVectors, inputs: sp.csr_array, hidden: sp.csr_array
+    ) -> None:
+        self.wide, self.seen = z.double(), vectors.products(inputs)  # Z and x V
+        self.turned = self.wide @ vectors.gram  # Z M
+        counts = torch.from_numpy(np.diff(inputs.indptr).astype(np.float64))
+        gram, cross = self.turned @ self.wide.T, self.seen @ self.wide.T
+        self.weights = RidgeWeights(gram, cross, counts, math.exp(log_lam), vectors.n_items)
+        self.coordinates = self.weights.values @ self.wide  # C
+        spread = self.coordinates @ vectors.gram  # C M
+
+        # An error is P outside the input and the hidden items, P - 1 at hidden items, and 0 in the input. So the sum of
+        # squares is that of P, less P² in the input, less 2 P - 1 at the hidden items.
+        narrow = self.coordinates.numpy().astype(vectors.values.dtype)
+        known, missed = vectors.at_entries(inputs, narrow), vectors.at_entries(hidden, narrow)
+        self.share = 1.0 / counts.clamp_min(1.0)
+        squares = (self.coordinates * spread).sum(1) - _sums(inputs, known * known) - _sums(hidden, 2 * missed - 1)
+        self.losses = squares * self.share
+        self.taken = _with_values(inputs, known) + _with_values(hidden, np.ones_like(missed))
+        # ∂/∂P = 2 share (P - taken), and ∂/∂C = ∂/∂P V.
+        self.d_coordinates = 2.0 * self.share[:, None] * (spread - vectors.products(self.taken))
 
 
 def _sums(rows: sp.csr_array, values: np.ndarray) -> torch.Tensor:

@@ -4,12 +4,13 @@
       data.safetensors       rows (float32, synthetic users × items) for Distill-CF; with a rank, instead of "rows"
                              the factors "z" (synthetic users × rank) and "v" (items × rank): rows = z vᵀ
       data.safetensors.zst   latent sequences and their decoder, 8 bits per number, for Farzi
-      items.parquet          items of the parent: item · item_id · train_count
+      items.parquet          items of the parent: item · item_id · train_count (with noise if the result is private)
       run.json               record of the run that made it: wall time, memory, versions
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -242,7 +243,7 @@ def write(uri: str, data: RowValues | LatentSequences, parent: Dataset, describe
         data: Rows, float32 [n_users, n_items] or in factors, or latent sequences.
         parent: Dataset that was distilled; its items are copied.
         described: Fields of the manifest except those of files and parent, and ``n_rows``, the parent's number of
-            distinct train rows.
+            distinct train rows; with ``privacy`` also ``item_counts``, which replace the parent's.
 
     Returns:
         The written synthetic dataset.
@@ -258,6 +259,9 @@ def write(uri: str, data: RowValues | LatentSequences, parent: Dataset, describe
         name, n_items = ROWS, data.shape[1]
         content = safetensors.numpy.save({"rows": np.ascontiguousarray(data, dtype=np.float32)})
     items = recorded.read_recorded(parent.uri, m.items, PARENT_FIX).to_pybytes()
+    counts, private = fields.pop("item_counts", None), fields.get("privacy") is not None
+    if counts is not None:
+        items = _with_counts(items, counts)
     for old in (NAME, ROWS, SEQUENCES):
         storage.remove(storage.join(uri, old))
     records = {}
@@ -268,7 +272,7 @@ def write(uri: str, data: RowValues | LatentSequences, parent: Dataset, describe
         kind="rows" if name == ROWS else "sequences",
         parent=ParentRecord(
             uri=storage.redact(parent.uri),
-            fingerprint=m.fingerprint,
+            fingerprint="" if private else m.fingerprint,
             item_space=m.item_space,
             n_users=m.n_users,
             n_rows=fields.pop("n_rows"),
@@ -281,3 +285,11 @@ def write(uri: str, data: RowValues | LatentSequences, parent: Dataset, describe
     )
     recorded.write_json(storage.join(uri, NAME), manifest.model_dump(mode="json"))
     return SyntheticDataset(uri, manifest)
+
+
+def _with_counts(items: bytes, counts: np.ndarray) -> bytes:
+    """Returns an item table with other train counts."""
+    table = pl.read_parquet(io.BytesIO(items)).with_columns(pl.Series(Columns.TRAIN_COUNT, counts, dtype=pl.Int64))
+    written = io.BytesIO()
+    table.write_parquet(written)
+    return written.getvalue()

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.manifest import NAME, SYNTHETIC_FORMAT
 from distill_at_scale.data.recorded import FileRecord
+from distill_at_scale.distillation.privacy.settings import PrivacyRecord
 from distill_at_scale.errors import DamagedFileError
 from distill_at_scale.models.selection import Selection
 
@@ -22,10 +23,11 @@ class ParentRecord(_Record):
 
     uri: str
     fingerprint: str
+    """Checksum of the dataset; empty in a private result, since it would tell whether a user is in the dataset."""
     item_space: str
     n_users: int
     n_rows: int
-    """Number of train rows, as distinct pairs of user and item."""
+    """Number of train rows, as distinct pairs of user and item; estimated with noise in a private result."""
 
 
 class SequencesRecord(_Record):
@@ -87,6 +89,8 @@ class SyntheticManifest(_Record):
     """Validation metric by contender and model; all users is the full model, start the initial rows."""
     notes: list[str] = Field(default_factory=list)
     """Remarks on the result, as sentences."""
+    privacy: PrivacyRecord | None = None
+    """What a private result guarantees; None: nothing bounds what the rows reveal of a user."""
     cost: dict[str, float] = Field(default_factory=dict)
     """cpu_s, wall_s and peak_mib of the distillation; for sequences also teachers_cpu_s, a part of cpu_s."""
     data: FileRecord

@@ -23,6 +23,7 @@ from distill_at_scale.data.manifest import NAME, WORK
 from distill_at_scale.distillation import synthetic
 from distill_at_scale.distillation.continuing import earlier_items
 from distill_at_scale.distillation.distiller import Distiller
+from distill_at_scale.distillation.privacy.settings import PrivacyRecord
 from distill_at_scale.distillation.synthetic_manifest import SequencesRecord, is_synthetic
 from distill_at_scale.errors import OutputExistsError, SettingError
 from distill_at_scale.models.warming import warm_up
@@ -68,6 +69,8 @@ class DistillResult(BaseModel):
     cpu_s: float
     peak_mib: float
     """Peak memory of the largest worker."""
+    privacy: PrivacyRecord | None
+    """What a private result guarantees; None without --privacy."""
     notes: list[str]
     """What to know of what was chosen, as sentences."""
 
@@ -145,6 +148,7 @@ def distill(config: DistillConfig) -> DistillResult:
         wall_s=round(time.time() - record.started, 3),
         cpu_s=round(made.cost["cpu_s"], 3),
         peak_mib=record.stages[-1].peak_mib,
+        privacy=made.privacy,
         notes=made.notes + [f"{model}: {said}" for model, of in made.chosen.items() if (said := of.warning())],
     )
 

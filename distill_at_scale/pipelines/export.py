@@ -261,7 +261,7 @@ class _Export:
         if self.config.format == "hf":
             about = Described(
                 self.name, self.splits or {"train": rows}, users, n_items, parts[0].columns, self._made(),
-                self.synthetic,
+                self.synthetic, self._guarantee(),
             )  # fmt: skip
             content = {CARD: card(about), CROISSANT: dumps(croissant(about, files), indent=2) + "\n"}
             files += [self.output.write(path, text.encode()) for path, text in content.items()]
@@ -289,6 +289,15 @@ class _Export:
             bytes=sum(file.bytes for file in files),
             wall_s=round(time.time() - self.started, 3),
         )
+
+    def _guarantee(self) -> str:
+        """What differential privacy guarantees, as sentences."""
+        if self.dataset is not None:
+            return ""
+        from distill_at_scale.distillation.synthetic import SyntheticDataset
+
+        privacy = SyntheticDataset.open(self.config.data).manifest.privacy
+        return "" if privacy is None else f"{privacy.sentence} {privacy.protected} {privacy.public}"
 
     def _made(self) -> list[str]:
         """How the data came about, as sentences."""

@@ -306,6 +306,7 @@ def show_distilled(result: DistillResult) -> None:
         ("size", size),
         *chosen,
         *([("contenders", _contenders(result))] if result.contenders else []),
+        *([("privacy", result.privacy.sentence)] if result.privacy else []),
         ("cost", cost),
         ("next", f"das fit --data {command(storage.redact(result.uri))} --model {model} --output MODEL"),
     ]

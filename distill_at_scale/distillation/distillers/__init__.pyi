@@ -41,6 +41,9 @@ class DistillCF(DistillerMethod):
         validate_every: Steps between validations. Default: 25.
         patience: Number of steps without a better validation metric after which training stops; None: runs to the
             end. Default: None.
+        privacy: Differential privacy for each user: epsilon, and delta, clip, batch_size (expected users of a
+            step), start (share of epsilon for the start); None: none. Steps are fixed (100 by default), rows have
+            a rank (32), and nothing is validated. Default: None.
         validation_users: Maximum number of users, drawn by hash, on whom the metric is measured. Default: 6000.
         seed: Random seed. Default: 0.
     """
@@ -65,6 +68,7 @@ class DistillCF(DistillerMethod):
         metric: str = 'ndcg@10',
         validate_every: int = 25,
         patience: int | None = None,
+        privacy: dict[str, float] | None = None,
         validation_users: int = 6000,
         seed: int = 0,
     ) -> None: ...

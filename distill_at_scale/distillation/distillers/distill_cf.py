@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from distill_at_scale.distillation.distill_cf_config import SIZES, DistillCFConfig
 from distill_at_scale.distillation.distiller import Distilled, Distiller, Job, Loop
 from distill_at_scale.distillation.distillers.sketch import factors_memory, real_users, rows_memory
+from distill_at_scale.errors import SettingError
 
 if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
@@ -33,6 +34,7 @@ class DistillCFDistiller(Distiller):
     Config: ClassVar[type[BaseModel]] = DistillCFConfig
     makes = "rows"
     continues = True
+    options = ("privacy",)
     config: DistillCFConfig
 
     @classmethod
@@ -42,12 +44,33 @@ class DistillCFDistiller(Distiller):
         settings = {**super().settings_after(earlier), "lam": lam, "steps": None}
         return {name: value for name, value in settings.items() if value is not None}
 
+    def check(self, dataset: Dataset, workers: int) -> None:
+        super().check(dataset, workers)
+        private = self.config.private
+        if private is not None:
+            from distill_at_scale.distillation.privacy.accountant import require_accountant
+
+            if self.earlier is not None:
+                raise SettingError(
+                    "--privacy does not start from an earlier result, whose ε would have to be added; leave --from out."
+                )
+            require_accountant()
+            private.delta_of(dataset.n_users)
+
     def planned_steps(self, number: int) -> int:
         from distill_at_scale.distillation.distill_cf import default_steps
 
+        if self.config.privacy is not None:
+            from distill_at_scale.distillation.privacy.loop import STEPS
+
+            return self.config.steps or STEPS
         return self.config.steps or default_steps(number, self.config.initialisation)
 
     def memory(self, dataset: Dataset, workers: int) -> int:
+        if self.config.privacy is not None:
+            from distill_at_scale.distillation.privacy.memory import private_memory
+
+            return private_memory(self.config, dataset, workers)
         number = self.config.users or min(max(SIZES), max(1, dataset.n_users // 2))
         if self.config.rank is not None:
             return factors_memory(self.config, number, dataset, workers)
@@ -57,6 +80,10 @@ class DistillCFDistiller(Distiller):
         from distill_at_scale.distillation.distill_cf import sizes
 
         users = real_users(self.config, job)
+        if self.config.privacy is not None:
+            from distill_at_scale.distillation.privacy.run import run_private
+
+            return run_private(self.config, users, job)
         numbers = sizes(self.config, users)
         runs: list[_Run] = []
         for k, number in enumerate(numbers):
@@ -161,7 +188,8 @@ class DistillCFDistiller(Distiller):
         return notes
 
     def searched(self) -> dict[str, float]:
-        return {"learning_rate": self.config.rate, "hide": self.config.hidden}
+        # A search reads the validation rows of real users.
+        return {} if self.config.privacy else {"learning_rate": self.config.rate, "hide": self.config.hidden}
 
     def rounds(self) -> int:
         c = self.config

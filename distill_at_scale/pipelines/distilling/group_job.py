@@ -114,6 +114,8 @@ def run_distiller(distiller: Distiller, job: GroupJob, method: str, output: str)
             "winner": made.winner,
             "contenders": {name: dict(metrics) for name, metrics in made.contenders.items()},
             "notes": list(made.notes),
+            "privacy": made.privacy,
+            "item_counts": made.item_counts,
             "cost": {
                 "cpu_s": made.cpu_s,
                 **made.costs,

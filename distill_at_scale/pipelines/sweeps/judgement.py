@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.distillation.privacy.settings import PrivacyRecord
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.evaluation.retention import PRIMARY
@@ -72,11 +73,12 @@ def judge(uri: str, comparison: str | None, output: str) -> DatasetReport:
     whole = None if comparison is None else _read(comparison)
     found: Compared | None = None
     others: list[Compared] = []
+    private: PrivacyRecord | None = None
     if synthetic:
         from distill_at_scale.distillation.synthetic import SyntheticDataset
 
         made = SyntheticDataset.open(place)
-        method, rows = made.manifest.method, made.n_users
+        method, rows, private = made.manifest.method, made.n_users, made.manifest.privacy
         if whole is not None:
             raise DasError(
                 f"{storage.redact(place)} is synthetic, and das compare takes samples; leave out --comparison."
@@ -100,7 +102,7 @@ def judge(uri: str, comparison: str | None, output: str) -> DatasetReport:
             _quality(found),
             _cost(place, found, whole),
             _transfer(found, method),
-            _privacy(rows, synthetic),
+            _privacy(rows, synthetic, private),
             _noise(found, others),
             _order(found),
         ],
@@ -185,7 +187,9 @@ def _transfer(found: Compared | None, method: str) -> Answer:
     return Answer(question="transfer", measured=True, value=kept[worst], told=told)
 
 
-def _privacy(rows: int, synthetic: bool) -> Answer:
+def _privacy(rows: int, synthetic: bool, private: PrivacyRecord | None) -> Answer:
+    if private is not None:
+        return Answer(question="privacy", measured=True, value=private.epsilon, told=private.sentence)
     if synthetic:
         told = "It holds no user's own rows. How near they come to a real user's is not measured here."
         return Answer(question="privacy", measured=False, told=told)
