@@ -1,6 +1,6 @@
 """How much noise ε and δ ask for: privacy loss distributions by Google's `dp-accounting`.
 
-A run is a Gaussian mechanism, the start, and so many Gaussian mechanisms on Poisson samples of the users, the steps.
+The start of a run is a Gaussian mechanism. Each step is another, on a Poisson sample of the users.
 """
 
 from __future__ import annotations

@@ -33,8 +33,13 @@ def run_private(config: DistillCFConfig, users: RealUsers, job: Job) -> Distille
         "factored, private",
         n_rows,
         cpu_s,
-        settings={"infinite_ae": {"lam": lam}, "ease": {"lam": _EASE_LAM * n_rows / users.n_items}},
+        settings={"infinite_ae": {"lam": lam}, "ease": {"lam": ease_lam(n_rows, users.n_items)}},
         notes=["With --privacy nothing is validated: the steps are fixed, and λ was not selected on validation rows."],
         privacy=record,
         item_counts=loop.start.item_counts,
     )
+
+
+def ease_lam(n_rows: int, n_items: int) -> float:
+    """Returns EASE's λ for rows with noise, from the estimated number of train rows."""
+    return _EASE_LAM * n_rows / n_items
