@@ -3,8 +3,8 @@
     python jobs/bench_privacy.py --data DATASET --output FILE.json [--part quality|attack] [--seeds 2]
 
 DATASET is ml-1m, prepared with its own split column. What is in the file is not measured again. All of it runs in this
-process; the attacks are those of jobs/bench_worth.py: half of the users are distilled, and are to be told from the
-others.
+process. The attacks are those of jobs/measure_membership.py: half of the users are distilled, and are to be told from
+the others.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1]), str(Path(__file__).resolve().parent)]
 
-from bench_worth import advantage, largest_cosine, prediction_error, renumbered  # noqa: E402
+from measure_membership import advantage, largest_cosine, prediction_error, renumbered  # noqa: E402
 
 from distill_at_scale.data.dataset import Dataset  # noqa: E402
 from distill_at_scale.data.interactions import Interactions  # noqa: E402

@@ -13,7 +13,7 @@ from distill_at_scale.data import hashing
 class Noise:
     """Uniform and Gaussian draws of one worker that nobody can repeat.
 
-    They come from the operating system's cryptographic generator, since whoever knows a seed can subtract the noise.
+    They come from the operating system's cryptographic generator, since a known seed lets anyone subtract the noise.
     The numbers are in floating point: the attack of Mironov (CCS 2012) on their lowest bits is not prevented.
 
     Args:
