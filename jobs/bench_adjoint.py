@@ -9,7 +9,7 @@ A SASRec student (1 layer, width 32) of 1,349 items takes steps on batches of 10
 (generated); its loss on other sequences is differentiated with respect to all of them. Every way runs in a process
 of its own, on one thread: CPU-seconds of the trajectory, there and back, and the resident memory at its peak above
 what there was before it began. TorchOpt is left out where it is not installed. With --items, two steps there and back
-of one batch of 10 latent sequences of 50 tokens, 65 numbers each, take soft tokens of so many items dense or in chunks.
+of one batch of 10 latent sequences of 50 tokens, 65 numbers each, use soft tokens of N items, dense or in chunks.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def run(way: str, n_steps: int, length: int) -> dict[str, float]:
     import torch
 
     torch.set_num_threads(1)
-    # A problem of next to no size loads the code, and leaves the allocator next to nothing to keep.
+    # A tiny problem loads the code, and leaves the allocator almost nothing to keep.
     prepared(way, 20, 2)(2)
     whole = prepared(way, N_ITEMS, length)
     resident, clock = resident_mib(), time.process_time()
@@ -109,7 +109,7 @@ def prepared(way: str, n_items: int, length: int) -> Callable[[int], float]:
 
     student = create_student("sasrec", n_items, {"dim": 32, "blocks": 1, "length": length, "dropout": 0.0})
     generator = torch.Generator().manual_seed(0)
-    # Made in place, so that the peak is not one of making them.
+    # Made in place, so that the peak is not that of making them.
     tokens = [torch.randn(BATCH, length, n_items, generator=generator) for _ in range(2 * N_SEQUENCES // BATCH)]
     for part in tokens:
         part.mul_(3).exp_().div_(part.sum(dim=2, keepdim=True)).requires_grad_()

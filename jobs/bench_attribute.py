@@ -1,4 +1,4 @@
-"""Values of train rows against retrainings without them: the linear datamodelling score (LDS), and noise found.
+"""Values of train rows compared with retrainings without them (linear datamodelling score, LDS); detection of noise.
 
     python jobs/bench_attribute.py --output FOLDER [--part PART] [--model NAME] [--retrainings N] [--set FIELD=JSON]
 
@@ -12,7 +12,7 @@ The log is ml-100k.inter, looked for in --data, by default ../shared/data beside
 - noise: the item of 20 % of the train rows is replaced by a random one. The model is fitted on the clean rows, on the
   noisy ones, and on these without the tenth that has the smallest values (also: without a random tenth), and tested.
 
-Everything runs in this process on one thread, without Ray; what is in FOLDER/attribute.json is not done again.
+Everything runs in this process on one thread, without Ray. Results in FOLDER/attribute.json are skipped.
 """
 
 from __future__ import annotations

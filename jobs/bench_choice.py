@@ -1,11 +1,10 @@
-"""How good is the choice of a method by a sweep of the dataset itself? What advice without trying cannot be expected to
-beat.
+"""Quality of the choice of a method by a sweep of the dataset itself, an upper bound for predictions without a sweep.
 
     python jobs/bench_choice.py --trials META/trials.parquet
 
-Every task (a dataset and budget) is settled by one seed's trials and judged by those of each other seed, as Data-Genie
-is judged: P@1, how often the method with the best figure is chosen, and regret, that figure less the chosen one's.
-Only what all models learned from counts.
+For every task (a dataset and budget), one seed's trials choose a method, and each other seed's trials evaluate the
+choice as in Data-Genie: P@1, how often the best method is chosen, and regret, the best value minus the chosen method's.
+Only methods that all models can learn from count.
 """
 
 from __future__ import annotations

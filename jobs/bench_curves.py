@@ -2,10 +2,10 @@
 
     python jobs/bench_curves.py --logs FOLDER --work WORK [--only ml-1m,toys] [--time-budget 240]
 
-One fit after another in this process, each once: stops when its time is up, and goes on when it is called again. As in
-`das forecast`, a sample's fit selects its settings around those that the next smaller one chose. Cuts of a log have
-some of its users and items. Users are ordered by a hash, as by the sampler random_users, and the samples are the
-beginnings of that order. bench_forecast.py judges forecasts by what this measures.
+Fits run one after another in this process. The job stops when its time is up, and resumes when it is called again. As
+in `das forecast`, a sample's fit selects its settings around those of the next smaller sample. Cuts of a log have some
+of its users and items. Users are ordered by a hash, as in the sampler random_users, and each sample is a prefix of that
+order. bench_forecast.py evaluates forecasts with these measurements.
 """
 
 from __future__ import annotations

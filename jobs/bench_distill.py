@@ -1,12 +1,12 @@
-"""What distilled users are worth on ml-1m: ∞-AE and EASE fitted on them, against both fitted on everything.
+"""Quality of ∞-AE and EASE fitted on distilled users of ml-1m, relative to fits on all rows.
 
     python jobs/bench_distill.py --data FOLDER --output FOLDER [--run NAME] [--seed N]
     python jobs/bench_distill.py --data FOLDER --output FOLDER --larger 50000     cost of a step with more users
 
-FOLDER holds ml-1m.parquet with its split column. Runs that are in `<output>/results.json` are not done again, and one
-that was killed goes on from its checkpoint. One run of `free-500` takes about two CPU-minutes. `--larger` takes 25 and
+FOLDER holds ml-1m.parquet with its split column. Runs in `<output>/results.json` are skipped, and a
+killed run resumes from its checkpoint. One run of `free-500` takes about two CPU-minutes. `--larger` takes 25 and
 5 steps with 500 rows and two workers on the log's users and on as many as asked for, drawn from them with replacement
-and each without a fifth of the rows; a step's cost is what 20 of them took more.
+and each without a fifth of the rows; a step's cost is the difference between both runs, divided by 20.
 """
 
 from __future__ import annotations

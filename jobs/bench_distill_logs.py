@@ -5,7 +5,7 @@
 The logs (ml-1m.parquet with a split column, ml-100k.inter, amazon-ratings.tsv, yelp-ratings.tsv, and
 amazon-beauty-5core.txt and amazon-toys-5core.txt, a line a user) are looked for in --data, by default ../shared/data
 beside the repository. The logs NAME-short keep the latest one to five rows of each user, how many is drawn by hash;
-yelp-ratings has no times, so its order is drawn too. What is in FOLDER/results.json is not done again. The
+yelp-ratings has no times, so its order is drawn too. Results in FOLDER/results.json are skipped. The
 distiller runs in this process, without Ray, on one worker.
 
 Each run gives, for the result, the sketch and the most active users: the validation metric, by which the result was
@@ -120,7 +120,7 @@ def shortened(file: Path, columns: list[str] | None, most: int) -> pl.DataFrame:
 
 
 class Alone:
-    """The surroundings of a distiller's run in this process; nothing is kept for a later one."""
+    """Context of a distiller's run in this process, without checkpoints."""
 
     shared, work, checkpoint_every = None, "", 10**9
 
@@ -132,23 +132,23 @@ class Alone:
         self.dataset, self.communicator, self.device = dataset, Communicator(), torch.device("cpu")
 
     def on_progress(self, share: float, step: str) -> None:
-        """Shows nothing."""
+        """Does nothing: no progress is shown."""
 
     def report(self, figures: dict[str, float]) -> None:
-        """Reports nowhere."""
+        """Does nothing: no metrics are reported."""
 
     def newest(self, folder: str = "") -> None:
         return None
 
     def keep(self, step: int, content: bytes, folder: str = "") -> None:
-        """Keeps nothing."""
+        """Does nothing: no checkpoints are kept."""
 
     def wait(self) -> None:
-        """Nothing is written."""
+        """Does nothing: no files are written."""
 
 
 def run(dataset: Dataset, number: int, seed: int, given: dict[str, Any]) -> dict[str, Any]:
-    """Distills, and judges the result and its contenders on test."""
+    """Distills, and evaluates the result and its contenders on the test rows."""
     import numpy as np
 
     from distill_at_scale.distillation.contenders import simple_contenders

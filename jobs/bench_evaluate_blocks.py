@@ -1,4 +1,4 @@
-"""What ranking all items costs in a large catalogue: by blocks of items, and by whole rows of scores.
+"""Cost of ranking all items of a large catalogue by blocks of items, and by whole rows of scores.
 
     python jobs/bench_evaluate_blocks.py --output jobs/results/evaluate-blocks.json
 

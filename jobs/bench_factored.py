@@ -1,4 +1,4 @@
-"""Distill-CF in factors on a made log of a large catalogue: time of a step, memory, and numbers that workers would sum.
+"""Distill-CF in factors on a generated log of a large catalogue: time of a step, memory, and numbers that workers sum.
 
     python jobs/bench_factored.py --output jobs/results/factored.json [--items 1000000] [--users 1000000]
 

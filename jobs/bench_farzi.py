@@ -1,4 +1,4 @@
-"""Distils a log by Farzi and says what share of full-data quality is kept; writes one JSON file.
+"""Distils a log by Farzi and measures the share of full-data quality that is kept; writes one JSON file.
 
     das prepare --input ml-100k.inter --min-user 5 --min-item 5 --split leave_2 --shards 1 --output ml-100k
     python jobs/bench_farzi.py --data ml-100k --output FOLDER                        every run on MovieLens-100K
@@ -7,13 +7,14 @@
     das prepare --input amazon-beauty-5core.txt --split leave_2 --shards 1 --output beauty
     python jobs/bench_farzi.py --data beauty --output OTHER-FOLDER --run beauty-200x20-s0
 
-100 % is SASRec trained on random windows of all train rows until validation ndcg@10 falls, the mean of its seeds, which
-are the teachers too: on MovieLens three seeds of 1 layer, width 32; on Beauty, Amazon's 5-core log, one of the model
-with its defaults (2 layers, width 64, dropout .5). A run starts latent sequences from them, distils, and
-trains four students each on the start, on what was learned, and on what is stored of it (8 bits a number): as many Adam
-steps as they were made for, and twice as many with the sequences in random order. Everything is chosen on
-validation; test, with train and validation rows as histories, is looked at once a run. FOLDER gets the teachers,
-checkpoints and results.json; what is finished is not done again, and a run that was killed goes on.
+The full-data quality (100 %) is that of SASRec, trained on random windows of all train rows until validation ndcg@10
+falls: the mean over its seeds, which are also the teachers. MovieLens has three seeds of 1 layer and width 32. Beauty,
+Amazon's 5-core log, has one seed of the default model (2 layers, width 64, dropout 0.5). A run initialises latent
+sequences from the teachers, distils, and trains four students each on the initial, the learned, and the stored
+sequences (8 bits per number), for as many Adam steps as the sequences were learned for, and for twice as many with the
+sequences in random order. All choices are made on validation; each run is tested once, with train and validation rows
+as histories. FOLDER gets the teachers, checkpoints and results.json. Finished runs are skipped, and a killed run
+resumes.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ SHAPES: dict[str, dict[str, Any]] = {
         "sequences": 200,
         "length": 20,
         "model": {"dim": 64, "blocks": 2},
-        # As the model has them on a log.
+        # The same settings as of the model on a log.
         "teacher": {"dropout": 0.5, "learning_rate": 1e-3, "batch_size": 128, "patience": 10},
-        # One, for its training is most of what a distillation may cost; with nobody to agree with, it is the start.
+        # One teacher, since its training is most of the cost of a distillation; there is no other to average with.
         "teachers": 1,
         "consensus": 0,
         # Of the start on validation, one student of 800 steps: .067 at this rate, .064 at it with whole long sequences
@@ -45,7 +46,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "student_rate": 5e-3,
         "horizon": 800,
         "validation_students": 2,
-        # A user of that log has seven train rows.
+        # A user of that log has seven train rows on average.
         "least_context": 2,
     },
 }
@@ -86,7 +87,7 @@ def main() -> int:
 
 
 def recipe_of(name: str, steps: int) -> Any:
-    """The FarziRecipe of a run."""
+    """The settings of a run."""
     from distill_at_scale.distillation.farzi import FarziConfig
 
     stem, seed = name.rsplit("-s", 1)
@@ -96,7 +97,7 @@ def recipe_of(name: str, steps: int) -> Any:
 
 
 class Bench:
-    """The data, the full-data models of a recipe, the results so far, and what makes more of them."""
+    """Runs distillations, and keeps the data, the full-data models of a recipe and the results so far."""
 
     def __init__(self, data: str, folder: Path, config: Any) -> None:
         import torch
@@ -122,7 +123,7 @@ class Bench:
                 self.write()
 
     def run(self, name: str, config: Any, tested: bool = True) -> None:
-        """One distillation, from its checkpoint on."""
+        """Distils once, resuming from the checkpoint."""
         import torch
 
         from distill_at_scale.distillation.farzi import (
@@ -165,7 +166,7 @@ class Bench:
         }
         if tested:
             started = self.judged(config, start)
-            # Students are seeded: of the same sequences they come to the same.
+            # Students are seeded: the same sequences give the same student.
             same = all(torch.equal(a, b) for a, b in zip(start.tensors, best.tensors))
             self.report["runs"][name] |= {
                 "start": started,
@@ -210,7 +211,7 @@ class Bench:
         return {key: round(metrics[key], 6) for key in METRICS}
 
     def train_full(self, seed: int) -> dict[str, Any]:
-        """A model on all train rows; the best of its epochs on validation."""
+        """Trains a model on all train rows; returns the best epoch on validation."""
         clock = time.process_time()
         trainer = self.taught(seed)
         cost = round(time.process_time() - clock, 1)
@@ -227,7 +228,7 @@ class Bench:
         }
 
     def taught(self, seed: int) -> Any:
-        """The trainer of a full-data model, done; what it was on its way is kept."""
+        """Trains a full-data model and keeps its earlier states."""
         import torch
 
         from distill_at_scale.distillation.farzi import is_snapshot_epoch, teacher_model
@@ -247,7 +248,7 @@ class Bench:
         return trainer
 
     def pretrained(self) -> list[dict]:
-        """What the full-data models were on their way."""
+        """Returns the earlier states of the full-data models."""
         import safetensors.torch
 
         found = []

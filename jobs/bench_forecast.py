@@ -1,11 +1,11 @@
-"""How far off are forecasts? Those from small nested samples of real logs, against fits on all rows.
+"""Errors of forecasts from small nested samples of real logs, compared with fits on all rows.
 
     python jobs/bench_forecast.py judge --work WORK --output jobs/results/forecast.json
     python jobs/bench_forecast.py calibrate --work WORK --output distill_at_scale/learning_curves/calibration.json
 
 WORK is that of bench_curves.py. ``judge`` forecasts each log from its rungs up to a tenth, and up to a fifth, in three
-ways, and compares with the fits on all rows; the calibration comes from logs of other families. ``calibrate`` makes
-that of the package, of all logs.
+ways, and compares with the fits on all rows; the calibration comes from logs of other families. ``calibrate`` computes
+the package's calibration from all logs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ WAYS = {
     "together": "slowing power laws with exponents of other logs, one slope for all personalised models",
 }
 WAY = "together"
-"""The way of `das forecast`."""
+"""The method of `das forecast`."""
 
 
 def main() -> None:
@@ -120,7 +120,7 @@ def read(work: Path) -> list[Task]:
 
 
 def _fewer(one: Measured) -> Measured:
-    """With fewer resamples: enough for a standard deviation, and many times faster."""
+    """Reduces the resamples to as many as a standard deviation needs, which is many times faster."""
     return one if one.resampled is None else replace(one, resampled=one.resampled[:, :, :RESAMPLES])
 
 

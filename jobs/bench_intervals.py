@@ -1,12 +1,12 @@
-"""Do nine of ten 90 % intervals of a sweep hold? A simulation of users and seeds.
+"""Coverage of the 90 % intervals of a sweep, by a simulation of users and seeds.
 
     python jobs/bench_intervals.py --output intervals.json     two minutes on one core
 
-A cell has k seeds. What seed j keeps is .9 + its own part (standard deviation σ_s) + a part of the users drawn, common
-to all seeds (standard deviation σ_u of their mean). Per proportion σ_u : σ_s and k, 10,000 such cells are drawn with
-60 users each, and four intervals of each are held against the truth: those of the report (`mean`) and of a new sample
-(`new`), Student's with k - 1 degrees of freedom whatever the users' part (`plain t`), and quantiles over resamples that
-draw users and seeds, as reports had them before (`resampled`).
+A cell has k seeds. Seed j keeps 0.9 + its own deviation (standard deviation σ_s) + a deviation of the users drawn,
+common to all seeds (standard deviation σ_u of their mean). For each ratio σ_u : σ_s and k, 10,000 cells are drawn with
+60 users each, and four intervals of each are compared with the truth: those of the report (`mean`) and of a new sample
+(`new`), Student's with k - 1 degrees of freedom without the users' part (`plain t`), and quantiles over resamples of
+users and seeds, as in earlier reports (`resampled`).
 """
 
 from __future__ import annotations

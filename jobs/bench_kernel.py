@@ -1,10 +1,10 @@
-"""The solvers of ∞-AE on MovieLens-1M: what Nyström keeps of the exact solver's quality, and pcg on many users.
+"""The solvers of ∞-AE on MovieLens-1M: quality of Nyström relative to the exact solver, and pcg on many users.
 
     python jobs/bench_kernel.py --data FILE --output FOLDER                            all runs; those done are skipped
     python jobs/bench_kernel.py --data FILE --output FOLDER --run nystrom-2000-uniform --run pcg-12000
 
 FILE is Parquet with columns user_id, item_id and split, as for bench_models.py. Results go to FOLDER/results.json.
-nystrom-M-DRAW picks λ on validation and is tested on the log itself, as bench_models.py does it. pcg-N runs on 4
+nystrom-M-DRAW selects λ on validation and is tested on the log itself, as in bench_models.py. pcg-N runs on 4
 workers over N users drawn with replacement, of whose rows a fifth is dropped (both by hash); agreement-N compares its
 scores for some of the users with the exact solver's on the same users, λ = 5. CPU-seconds are of all workers, peak
 memory of the largest.
@@ -92,7 +92,7 @@ def fit_on(dataset: str, model: str, solver: str, workers: int, settings: dict[s
 
     from distill_at_scale.pipelines.fit import fit
 
-    # As many logical CPUs as workers, however many there are.
+    # As many logical CPUs as workers, whatever the machine has.
     ray.init(
         num_cpus=WORKERS,
         include_dashboard=False,
@@ -123,7 +123,7 @@ def prepared(data: Path, folder: Path) -> str:
 
 
 def bootstrapped(data: Path, output: Path, n_users: int) -> str:
-    """The dataset of so many users drawn with replacement, each without a fifth of the rows."""
+    """Returns a dataset of users drawn with replacement, each without a fifth of the rows."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -4,7 +4,7 @@
     python jobs/bench_models.py --data FILE --model ease --set lam=400
 
 FILE is Parquet with columns user_id, item_id and split (0 train, 1 validation, 2 test). Every model runs in a
-process of its own, so that CPU time and peak memory (imports and reading included) are its own. Each picks its
+process of its own, so that CPU time and peak memory (imports and reading included) are its own. Each selects its
 hyper-parameter on validation and is tested with train and validation rows as histories. The AUC draws its
 negatives as the ∞-AE reference does: neither train nor test items of the user.
 """

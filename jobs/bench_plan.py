@@ -1,8 +1,8 @@
-"""Plans against runs: CPU-seconds and memory of a few jobs that the rates were not measured on; prints one JSON object.
+"""Compares plans with runs: CPU-seconds and memory of jobs that the rates were not measured on; prints one JSON object.
 
     python jobs/bench_plan.py --data DATASET --work FOLDER [--output FILE] [--job NAME]
 
-DATASET is a prepared dataset, such as that of ml-1m. Ratios are plan over run: 1 is exact.
+DATASET is a prepared dataset, such as that of ml-1m. Ratios are plan over run; 1 means an exact plan.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What lists for all users cost beside measuring them: CPU-seconds of `predict` and of `evaluate`, in one run.
+"""Cost of lists for all users relative to their evaluation: CPU-seconds of `predict` and `evaluate` in one run.
 
     python jobs/bench_predict.py --output predict.json      ../shared/data/ml-1m.parquet: 6,040 users, 3,706 items
 

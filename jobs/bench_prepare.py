@@ -1,4 +1,4 @@
-"""How fast is prepare, and how much memory does it take? Beside DuckDB sorting the same files, in one run.
+"""Speed and memory of prepare, relative to DuckDB sorting the same files in the same run.
 
     python jobs/bench_prepare.py                          20 M and 100 M rows, about five minutes on 2 cores
     python jobs/bench_prepare.py --rows 2e6               a quick look

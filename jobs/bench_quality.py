@@ -1,4 +1,4 @@
-"""Trains models on real logs and says how good they are, beside published figures, and what each run cost.
+"""Trains models on real logs; reports their quality beside published figures, and the cost of each run.
 
     python jobs/bench_quality.py --output FOLDER                   every run below, one after another
     python jobs/bench_quality.py --output FOLDER --run beauty-sasrec --run ml-1m-mf
@@ -6,7 +6,7 @@
 The logs (ml-1m.parquet with a split column; amazon-beauty-5core.txt and amazon-toys-5core.txt, a line a user) are
 looked for in --data, by default ../shared/data beside the repository. FOLDER gets a dataset for each log, the models,
 and results.json: metrics on the test rows (all items ranked, seen ones masked), the published figure to reach, wall
-and CPU seconds and peak memory. What is finished is not done again; a run that was killed goes on from its checkpoint.
+and CPU seconds and peak memory. Finished runs are skipped; a killed run resumes from its checkpoint.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Is the advice of `das recommend` right? On logs whose families Data-Genie was not trained on.
+"""Tests the advice of `das recommend` on logs of families that Data-Genie was not trained on.
 
     python jobs/bench_recommend.py [--kinds means,ridge] --output jobs/results/recommend.json
 
-Of the cells that come with the package, one part of the families is left out at a time. What a method really keeps
-between the budgets that were tried, and up to all rows, is interpolated in the logarithm of the budget.
+One part of the families of the package's cells is held out at a time. Between the budgets that were tried, and up to
+all rows, the share that a method keeps is interpolated in the logarithm of the budget.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def by_probability(rows: Sequence[Row], keep: float) -> Candidate:
 
 
 def by_mean(rows: Sequence[Row], keep: float) -> Candidate:
-    """The smallest that is expected to keep enough."""
+    """Returns the smallest small dataset that is expected to keep enough."""
     enough = [Candidate(row["method"], row["budget"], 0.5, row["kept"]) for row in rows if row["kept"] >= keep]
     return min(enough, key=lambda one: (one.budget, -one.kept), default=ALL)
 
@@ -112,7 +112,7 @@ def _kept(cells: pl.DataFrame, method: str, budget: float) -> float:
 
 
 def _least(cells: pl.DataFrame, method: str, keep: float) -> float:
-    """The smallest budget at which a method really keeps enough."""
+    """Returns the smallest budget at which a method keeps enough, as measured."""
     return next((budget for budget in BUDGETS if _kept(cells, method, budget) >= keep), 1.0)
 
 

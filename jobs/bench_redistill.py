@@ -5,8 +5,8 @@
 The log is divided at times into slices with as many rows each. The first one is prepared, the others are appended to it
 one after another (`das prepare --append`). After each, `das distill` starts from scratch, `das distill --from` from
 its own last result. Both run in this process, on one worker. The test metric is ndcg@10 of ∞-AE and EASE fitted on the
-rows; the costs are CPU-seconds. The logs are looked for as jobs/bench_distill_logs.py does; what is in
-FOLDER/results.json is not done again.
+rows; the costs are CPU-seconds. The logs are those of jobs/bench_distill_logs.py. Results in FOLDER/results.json are
+skipped.
 """
 
 from __future__ import annotations

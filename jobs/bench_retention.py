@@ -1,4 +1,4 @@
-"""Which samplers keep the ranking of models, and how much of their quality? Every sampler at every budget.
+"""How well samplers keep the ranking of models and their quality: every sampler at every budget.
 
     python jobs/bench_retention.py --output FOLDER --data ml-100k
     python jobs/bench_retention.py --output FOLDER --data ml-1m --samplers random,random_users,svp_mf_prop --seeds 0,1
@@ -6,10 +6,10 @@
 
 ml-100k (its times kept, leave-one-out) is fetched from the catalog, or taken from --logs; ml-1m.parquet with the split
 column of the ∞-AE paper is looked for in --logs, by default ../shared/data beside the repository. Ratings are taken as
-implicit feedback. FOLDER gets the dataset, the samples, what every fit measured, `retention-<data>.json` (mean and
-standard deviation over the seeds of Kendall's τ-b and of the share of ndcg@10 kept) and a plot of it, anew after every
-sampler: all samplers with the first seed, then with the second, … What is done is not done again: a run that was
-interrupted goes on, one with more samplers, budgets or seeds takes up the others.
+implicit feedback. FOLDER gets the dataset, the samples, the results of every fit, and, rewritten after every sampler,
+`retention-<data>.json` (mean and standard deviation over the seeds of Kendall's τ-b and of the share of ndcg@10 kept)
+with a plot. All samplers run with the first seed, then with the second, … Finished fits are skipped: an interrupted run
+resumes, and one with more samplers, budgets or seeds reuses the others.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _dataset(name: str, logs: Path, place: Path) -> Any:
 
 
 def _samples(data: str, sampler: str, budgets: str, seed: int, folder: Path) -> list[str]:
-    """Where one sampler's samples lie, those that are missing made in one go."""
+    """Returns the folders of one sampler's samples; makes the missing ones in one run."""
     from distill_at_scale.data.manifest import NAME
     from distill_at_scale.pipelines.sample import sample
 

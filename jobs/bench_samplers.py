@@ -1,4 +1,4 @@
-"""How fast are the samplers, and how much do three budgets cost beside one?
+"""Speed of the samplers, and the cost of three budgets relative to one.
 
     python jobs/bench_samplers.py                         20 M rows, every sampler
     python jobs/bench_samplers.py --rows 2e6 --samplers random stratified
@@ -6,10 +6,10 @@
     python jobs/bench_samplers.py --in-session            in a Ray session that has sampled before, as on a cluster
 
 Generates a log as bench_prepare does, prepares it with leave_2, and samples it by every sampler in a process of its
-own: at .5, .1 and .01, and for the samplers that need one pass also at .5 alone. Rows a second are the dataset's train
-rows over the run's wall time, from the first file read to the last manifest; Ray's start is reported apart, and that of
-its workers, a few seconds, is left out with --in-session: the median of three runs. Prints one JSON object, and a
-table on stderr.
+own: at 0.5, 0.1 and 0.01, and for the samplers that need one pass also at 0.5 alone. Rows a second are the dataset's
+train rows over the run's wall time, from the first file read to the last manifest; Ray's start is reported apart, and
+that of its workers, a few seconds, is left out with --in-session: the median of three runs. Prints one JSON object, and
+a table on stderr.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ OTHERS = (
 BUDGETS = "0.5,0.1,0.01"
 
 
-# Samples a dataset of few rows, whose workers are then there for the runs that count.
+# Samples a small dataset first, so that the workers have started before the measured runs.
 _IN_SESSION = """
 import sys, distill_at_scale as das
 warm, output, *settings = sys.argv[1:]
@@ -73,7 +73,7 @@ def sample(
         sys.exit(f"{sampler} failed: {answer}")
     results = [json.loads(line) for line in answer.splitlines()[-3 if warm else -1 :]]
     runs = [json.loads((Path(r["samples"][-1]["uri"]) / "run.json").read_text()) for r in results]
-    # What a run does beside its stages is read and write manifests; Ray's start is not the sampler's.
+    # Besides its stages, a run only reads and writes manifests; Ray's start does not count.
     walls = [sum(stage["wall_s"] for stage in run["stages"]) for run in runs]
     stages, result, run = sorted(zip(walls, results, runs), key=lambda found: found[0])[len(runs) // 2]
     rows = result["data"]["train_rows"]
@@ -121,7 +121,7 @@ def main() -> None:
     found |= {"proxy_epochs": arguments.proxy_epochs, "in_session": arguments.in_session, "samplers": {}}
     try:
         data = arguments.data or _prepare(folder, int(arguments.rows), arguments.seed)
-        # Of shards enough that every worker has something to do.
+        # Enough shards that every worker has something to do.
         shards = ("--shards", str(8 * (os.cpu_count() or 1)))
         warm = _prepare(folder, 400_000, arguments.seed, *shards) if arguments.in_session else None
         for name in arguments.samplers:

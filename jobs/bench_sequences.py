@@ -1,21 +1,21 @@
-"""What distilled sequences are worth: beside as many real ones, by their number, and to students of other kinds.
+"""Compares distilled sequences with as many real ones, by their number, and for other student models.
 
     das prepare --input ml-100k.inter --min-user 5 --min-item 5 --split leave_2 --shards 1 --output ml-100k
     python jobs/bench_sequences.py --data ml-100k --output FOLDER                              all parts
     python jobs/bench_sequences.py --data ml-100k --output FOLDER --part real --counts 10,20
 
-FOLDER is one of bench_farzi.py: its teachers, 100 %, are taken, and distillations that it has are not made again.
+FOLDER is one of bench_farzi.py: its teachers (100 %) and its finished distillations are reused.
 
-    real        SASRec on all train rows of so many users: drawn at random, the most active, or those that SVP's bias
-                proxy finds hardest; trained as the full-data models are, on random windows, the epoch by validation of
-                all users. Three seeds, which draw the users and the model.
-    distilled   so many sequences × 50 of the consensus, then learned; as bench_farzi.py runs and judges them.
-    transfer    the stored sequences of 'distilled' teach students that they were not made for, a wider and a deeper
-                SASRec and a GRU4Rec, by as many steps as they were made for (`das fit` takes twice as many), four
-                seeds; 100 % is the same model trained on the log, three seeds.
+    real        SASRec on all train rows of a given number of users: random ones, the most active, or those that SVP's
+                bias proxy finds hardest. It is trained as the full-data models are, on random windows; the epoch is
+                selected by all users' validation rows. Three seeds, for the users and the model.
+    distilled   a given number of sequences × 50 of the consensus, then learned, as in bench_farzi.py.
+    transfer    the stored sequences of 'distilled' train other students: a wider and a deeper SASRec and a GRU4Rec, for
+                the number of steps that the sequences were learned for (`das fit` takes twice as many), four seeds.
+                100 % is the same model trained on the log, three seeds.
 
-Everything is chosen on validation and judged on test once. FOLDER/sequences.json gets it; what is there is not done
-again.
+All choices are made on validation; test is used once. Results go to FOLDER/sequences.json; finished ones are
+skipped.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COUNTS = (10, 20, 50, 100, 200)
 PARTS = ("real", "distilled", "transfer")
 WAYS = ("random", "head", "svp")
 SEEDS = (0, 1, 2)
-# Steps of an epoch of a few users, whose own windows would be one step.
+# Steps of an epoch of a few users, whose windows alone would make one step.
 _STEPS = 20
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "wider": ("sasrec", {"dim": 64}),
@@ -148,7 +148,7 @@ class Worth(Bench):
             self.student = mine
 
     def users(self, way: str, count: int, seed: int) -> np.ndarray:
-        """Positions of the users chosen, int64 [count]; all have two train rows at least."""
+        """Returns positions of the selected users, int64 [count]; each has at least two train rows."""
         able = np.flatnonzero(self.train.counts > 1)
         if way == "random":
             return np.sort(np.random.default_rng([7, seed]).permutation(able)[:count])

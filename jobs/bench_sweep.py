@@ -1,9 +1,9 @@
-"""A sweep beside the same trials run one by one, each from scratch, in one Ray session.
+"""Cost of a sweep relative to the same trials run one by one, each from scratch, in one Ray session.
 
     python jobs/bench_sweep.py --data ml-100k --output bench-sweep            8 methods × 4 budgets × 4 models × 2 seeds
 
-One by one means sample, fit, evaluate for each trial, with nothing shared and the session started beforehand. All of
-them would take an hour; some, drawn with a seed, are run, and the time of all is their mean times the number of trials.
+One by one means sample, fit and evaluate for each trial, with nothing shared and the session started beforehand. All of
+them would take an hour, so a seeded sample is run, and the total is their mean times the number of trials.
 """
 
 from __future__ import annotations

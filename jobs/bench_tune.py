@@ -1,11 +1,11 @@
-"""Does tune find what a search on everything finds, and at what share of its cost?
+"""Compares `das tune` with a search on all rows: quality of the result, and share of the cost.
 
     python jobs/bench_tune.py --data ../shared/data --work WORK --output jobs/results/tune.json
 
 For each log that is found: a search that fits every candidate on all rows and chooses by validation, then `das tune`
 with the same candidates for three seeds of the samples. One process and one thread: fits run one after another, and
-all CPU-seconds are of fits, evaluations and samples, without a cluster. What is done lies in WORK and is not done
-again; the result is written after each search, so a run that was stopped leaves what it has.
+all CPU-seconds are of fits, evaluations and samples, without a cluster. Finished
+searches in WORK are skipped. The result is written after each search, so a stopped run leaves its results.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ LOGS = {
 
 @contextlib.contextmanager
 def in_this_process() -> Iterator[None]:
-    """No cluster: what tasks would do is done here, so that CPU-seconds are those of one process on any machine."""
+    """Runs tasks in this process instead of a cluster, so that CPU-seconds are those of one process on any machine."""
 
     def run_stage(record: Any, name: str, work: Any, items: Any, shared: Any = (), **_: Any) -> Any:
         return [work(item, *shared) for item in items]

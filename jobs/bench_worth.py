@@ -1,9 +1,9 @@
-"""What distilled users are worth on ml-1m: quality beside samples, cost, privacy, and noise in the log.
+"""Quality of distilled users against samples on ml-1m, and their cost, privacy and robustness to noise in the log.
 
     python jobs/bench_worth.py --data FOLDER --output FOLDER [--part quality|privacy|noise] [--seed N]
 
-FOLDER holds ml-1m.parquet with its split column. Measurements that are in `<output>/results.json` are not done again.
-All of it runs in this process, on one CPU where OMP_NUM_THREADS=1 says so; Ray only makes the dataset and its samples.
+FOLDER holds ml-1m.parquet with its split column. Measurements in `<output>/results.json` are skipped.
+Everything runs in this process, on one CPU with OMP_NUM_THREADS=1; Ray only makes the dataset and its samples.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main() -> int:
 
 
 def make_data(log: Path, output: Path, samplers: list[str]) -> dict[str, str]:
-    """The dataset, and samples of it with as many train rows as 500 random users have."""
+    """Returns the dataset, and samples with as many train rows as 500 random users have."""
     data = output / "data"
     if not (data / NAME).is_file():
         with cluster.session():
@@ -92,12 +92,12 @@ def make_data(log: Path, output: Path, samplers: list[str]) -> dict[str, str]:
 
 
 class Worth:
-    """Measures, and keeps what is measured.
+    """Measures, and stores the results.
 
     Args:
         output: folder of results.json.
         folders: datasets by name, ``full`` among them.
-        seed: of everything that is drawn.
+        seed: Random seed.
     """
 
     def __init__(self, output: Path, folders: dict[str, str], seed: int) -> None:
@@ -136,11 +136,11 @@ class Worth:
         return found
 
     def privacy(self, users: int) -> None:
-        """Half of the users are distilled: can one tell them from the other half?
+        """Distils half of the users and tests whether they can be distinguished from the other half.
 
         Two attacks, of which the better counts: the squared error of the model's prediction of a user's own row, each
         row by its mean; and the largest cosine of the user's row with a released row. The advantage is the largest
-        true positive rate less the false positive rate.
+        true positive rate minus the false positive rate.
         """
         order = np.random.default_rng(self._seed).permutation(len(self._train))
         half = np.sort(order[: len(order) // 2])
@@ -175,7 +175,7 @@ class Worth:
         )
 
     def noise(self, users: int) -> None:
-        """A share of the train rows is replaced by uniform items; validation and histories at test stay as they are."""
+        """Replaces a share of the train rows by uniform items; validation rows and test histories are unchanged."""
         for share in NOISE:
             train = noisy(self._train, share, self._seed)
             for model in ("infinite_ae", "ease"):
@@ -200,7 +200,7 @@ class Worth:
     def _distilled(
         self, name: str, train: Interactions, validation: Interactions, users: int, method: str
     ) -> SyntheticRows:
-        """Distilled users, kept in a file; what they cost goes to the results."""
+        """Returns distilled users, stored in a file; their cost goes to the results."""
         file = self._output / f"{name}-seed{self._seed}.npz"
         if not file.is_file():
             wall, cpu = time.perf_counter(), time.process_time()
@@ -258,7 +258,7 @@ class Worth:
 
 
 def noisy(rows: Interactions, share: float, seed: int) -> Interactions:
-    """A random share of the rows with another item, drawn uniformly; a user's doubles fall together in its CSR."""
+    """Replaces the items of a random share of the rows by uniform ones; the CSR merges a user's duplicates."""
     rng = np.random.default_rng(seed + 100)
     items = rows.items.copy()
     chosen = rng.random(len(items)) < share

@@ -4,9 +4,9 @@
     python jobs/check_gpu.py --device cpu --size small  the same lines without one, in seconds
     python jobs/check_gpu.py --json gpu.json
 
-Each check compares what the device gives, in float32 or bfloat16, with float64 on the CPU, or with another computation
-of the same: solvers with LAPACK, the adjoint with autograd through the written-out steps, a training with one that was
-interrupted. The exit code is 1 where a difference exceeds its tolerance. The speed of Farzi's outer step is given
+Each check compares the device's result, in float32 or bfloat16, with float64 on the CPU, or with another computation of
+the same value: solvers with LAPACK, the adjoint with autograd through the written-out steps, a training with one that
+was interrupted. The exit code is 1 where a difference exceeds its tolerance. The speed of Farzi's outer step is given
 against four times its window of plain steps of the student, which is about what its back-propagation must cost.
 """
 
@@ -137,7 +137,7 @@ def window_gradient(
 
 
 def plain_gradient(bench: Bench, student: Student) -> torch.Tensor:
-    """In float64 on the CPU: Adam's steps, written out, stay in autograd's graph; a norm of the end is asked for."""
+    """Differentiates a norm of the final parameters by autograd through Adam's steps, in float64 on the CPU."""
     latent, parameters = latent_of(bench, torch.float64, CPU), parameters_of(student, torch.float64, CPU)
     inner_loop, (beta1, beta2) = InnerLoop(batch=10, rate=0.01, seed=2), (0.9, 0.999)
     names, values = list(parameters), [value.requires_grad_() for value in parameters.values()]
@@ -184,7 +184,7 @@ def check_farzi(bench: Bench) -> Iterator[Check]:
 
 @contextlib.contextmanager
 def drawn_on_the_cpu() -> Iterator[None]:
-    """Has torch's draws come from the CPU's generator in float64, so that all devices and precisions see the same."""
+    """Makes torch draw from the CPU's generator in float64, so that all devices and precisions get the same numbers."""
     like = torch.rand_like, torch.randn_like
     generator = torch.Generator().manual_seed(11)
 

@@ -2,10 +2,10 @@
 
     python jobs/measure_rates.py --work FOLDER [--rows 2000000] [--only prepare,sample] [--output FILE]
 
-Every verb runs on a made log, in one Ray session; the CPU-seconds and peak memory of its stages come from its run.json.
-Models are fitted on a tenth and on .3 of the users, which tells fixed costs from those of a row. Runs whose records are
-in `<work>/measured.json` are not repeated. A plan scales these figures to another log and cluster, so they are of the
-machine that measured them.
+Every verb runs on a generated log, in one Ray session; the CPU-seconds and peak memory of its stages come from its
+run.json. Models are fitted on 0.1 and 0.3 of the users, which separates fixed costs from the costs per row. Runs in
+`<work>/measured.json` are skipped. A plan scales these figures to another log and cluster; they hold for the machine
+that measured them.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
     ray job submit --working-dir . -- python jobs/meta_dataset.py --output s3://my-bucket/meta
 
 Real logs (ml-100k.inter, ml-1m.parquet, amazon-beauty-5core.txt, amazon-toys-5core.txt) are looked for in --data;
-without them their cuts are left out. FOLDER gets logs/, data/, sweeps/ and trials.parquet of all. What is done is not
-done again. Then `python jobs/train_genie.py --sweeps FOLDER/sweeps/* --output GENIE` trains a Data-Genie on it.
+without them their cuts are left out. FOLDER gets logs/, data/, sweeps/ and trials.parquet. Finished sweeps are
+skipped. Then `python jobs/train_genie.py --sweeps FOLDER/sweeps/* --output GENIE` trains a Data-Genie on it.
 """
 
 from __future__ import annotations

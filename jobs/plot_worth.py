@@ -1,4 +1,4 @@
-"""Draws what small datasets are worth: quality against their number of users or sequences, beside real ones.
+"""Draws the quality of small datasets against their number of users or sequences, beside real ones.
 
     python jobs/plot_worth.py [--results FOLDER] [--output FILE.svg]
 
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def full_of(worth: dict[str, Any]) -> float:
-    """Of ∞-AE on everything."""
+    """Quality of ∞-AE on all rows."""
     return float(worth["quality/full/infinite_ae/seed0"][METRIC])
 
 

@@ -1,4 +1,4 @@
-"""Trains a Data-Genie on the sweeps of a meta-dataset; the one that comes with the package was made so:
+"""Trains a Data-Genie on the sweeps of a meta-dataset; commands of the one that comes with the package:
 
 python jobs/meta_dataset.py --data ../shared/data --output META
 python jobs/train_genie.py --sweeps META/sweeps/* --judge --overwrite --output distill_at_scale/genie/trained
