@@ -18,9 +18,10 @@ import numpy as np
 import polars as pl
 
 import distill_at_scale.genie
-from distill_at_scale.genie.model import BUDGETS, DataGenie, bounded, families, read_training
+from distill_at_scale.genie.model import BUDGETS, DataGenie, bounded, families
 from distill_at_scale.genie.probability import PREDICTED, Candidate, Z, advise, probability
 from distill_at_scale.genie.regressors import folds
+from distill_at_scale.genie.saved import read_training
 from distill_at_scale.genie.trials import FULL
 
 PARTS = 8

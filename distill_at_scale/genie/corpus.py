@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -40,13 +39,23 @@ class Entry:
     make: Callable[..., pl.DataFrame]
 
 
-SOURCES: dict[str, dict[str, Any]] = {
-    "ml-100k": {"file": "ml-100k.inter", "split": "leave_2"},
-    "ml-1m": {"file": "ml-1m.parquet", "split": "20_percent_hist"},
-    "beauty": {"file": "amazon-beauty-5core.txt", "split": "leave_2"},
-    "toys": {"file": "amazon-toys-5core.txt", "split": "leave_2"},
+@dataclass(frozen=True, slots=True)
+class RealLog:
+    """A real log of which subsets are made."""
+
+    file: str
+    """File name in the folder that the user passes."""
+    split: SplitRule
+    """Split rule of the subsets."""
+
+
+SOURCES = {
+    "ml-100k": RealLog("ml-100k.inter", "leave_2"),
+    "ml-1m": RealLog("ml-1m.parquet", "20_percent_hist"),
+    "beauty": RealLog("amazon-beauty-5core.txt", "leave_2"),
+    "toys": RealLog("amazon-toys-5core.txt", "leave_2"),
 }
-"""The real logs: file name in the folder that the user passes, and the split rule of the subsets."""
+"""The real logs, by name."""
 
 _SUBSETS: dict[str, dict[str, Callable[[pl.DataFrame], pl.DataFrame]]] = {
     "ml-100k": {
@@ -85,7 +94,7 @@ def corpus() -> list[Entry]:
         split: SplitRule = "leave_2" if k % 2 else "20_percent_hist"
         made.append(Entry(f"generated-{k:02d}", split, None, lambda design=design: generate_log(design)))
     subsets = [
-        Entry(f"{source}{_SEPARATOR}{name}", SOURCES[source]["split"], source, _cored(make))
+        Entry(f"{source}{_SEPARATOR}{name}", SOURCES[source].split, source, _cored(make))
         for source, several in _SUBSETS.items()
         for name, make in several.items()
     ]

@@ -84,12 +84,12 @@ def cross_validate(
         out = part == number
         train, train_y, test = table.take(np.flatnonzero(~out)), y[~out], table.take(np.flatnonzero(out))
         chosen = select_regressor(train, train_y, families[~out], names, fit_y[~out])
-        kinds[chosen["name"]] = kinds.get(chosen["name"], 0) + 1
-        model, mean = make_regressor(chosen["name"]), make_regressor("means")
+        kinds[chosen.name] = kinds.get(chosen.name, 0) + 1
+        model, mean = make_regressor(chosen.name), make_regressor("means")
         model.fit(train, fit_y[~out])
         mean.fit(train, train_y)
         predicted[out], means[out] = model.predict(test), mean.predict(test)
-        found = widths(train_y - chosen["out_of_fold"], train.log_budget, families[~out])
+        found = widths(train_y - chosen.out_of_fold, train.log_budget, families[~out])
         half[out] = found.at(test.log_budget)
         single[out] = method_scores(train, train_y)[test.method]
         if on_progress:

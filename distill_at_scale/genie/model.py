@@ -15,27 +15,32 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import pyarrow as pa
 import safetensors.numpy
 from scipy.optimize import nnls
 
 from distill_at_scale.data import recorded, storage
-from distill_at_scale.data.recorded import FileRecord
-from distill_at_scale.errors import DamagedFileError, DasError
+from distill_at_scale.errors import DasError
 from distill_at_scale.genie.common import main_models
 from distill_at_scale.genie.conformal import Widths, widths
 from distill_at_scale.genie.corpus import family
 from distill_at_scale.genie.features import FEATURE_VERSION
 from distill_at_scale.genie.neighbours import Neighbours
 from distill_at_scale.genie.regressors import KINDS, Regressor, make_regressor, select_regressor
+from distill_at_scale.genie.saved import (
+    CELLS,
+    FEATURES,
+    FIX,
+    FORMAT,
+    NAME,
+    RETRAIN,
+    VERSION,
+    WEIGHTS,
+    describe,
+    read_file,
+    read_training,
+)
 from distill_at_scale.genie.table import Encoder, Table
 
-NAME, WEIGHTS, CELLS, FEATURES = "genie.json", "genie.safetensors", "cells.parquet", "features.parquet"
-FORMAT = "distill_at_scale/genie"
-RETRAIN = "das genie train --sweeps SWEEP… --output GENIE"
-FIX = f"train it again: {RETRAIN}"
-"""Remedy for damage, as the end of a sentence."""
-VERSION = 2
 TARGETS = ("tau", "kept")
 BUDGETS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 """Budgets for which predictions are made, from the smallest training budget on."""
@@ -129,11 +134,11 @@ class DataGenie:
         for name in TARGETS:
             given = target_cells(name, cells, known, encoder)
             chosen = select_regressor(given.table, given.y, given.families, kinds, given.fit_y)
-            model = make_regressor(chosen["name"])
+            model = make_regressor(chosen.name)
             model.fit(given.table, given.fit_y)
-            residual = given.y - chosen["out_of_fold"]
+            residual = given.y - chosen.out_of_fold
             found = widths(residual, given.table.log_budget, given.families)
-            targets[name] = Target(chosen["name"], model, found, chosen["validation"])
+            targets[name] = Target(chosen.name, model, found, chosen.validation)
         return cls(encoder, targets, cells, known)
 
     def predict(
@@ -272,69 +277,19 @@ class DataGenie:
         """
         uri = storage.normalise(uri)
         content = describe(uri)
-        weights = _read_file(uri, content, WEIGHTS)
+        weights = read_file(uri, content, WEIGHTS)
         with recorded.parsing(storage.join(uri, WEIGHTS), FIX):
             arrays = safetensors.numpy.load(weights.to_pybytes())
             targets = {}
-            for name, said in content["targets"].items():
+            for name, said in content.targets.items():
                 own = {key.removeprefix(f"{name}/"): a for key, a in arrays.items() if key.startswith(f"{name}/")}
-                model = make_regressor(said["kind"])
+                model = make_regressor(said.kind)
                 model.set_arrays(own)
                 found = Widths(own["widths/log_budgets"], own["widths/halves"])
-                targets[name] = Target(said["kind"], model, found, said["validation"])
+                targets[name] = Target(said.kind, model, found, dict(said.validation))
         cells, features = read_training(uri)
-        encoder = Encoder(tuple(content["features"]), tuple(content["methods"]))
+        encoder = Encoder(content.features, content.methods)
         return cls(encoder, targets, cells, features)
-
-
-def describe(uri: str) -> dict[str, Any]:
-    """Returns the content of ``genie.json``.
-
-    Raises:
-        DasError: The file does not exist, or the features are of another version.
-        DamagedFileError: The file is damaged.
-    """
-    place, file = storage.redact(uri), storage.join(uri, NAME)
-    try:
-        raw = storage.read_bytes(file)
-    except FileNotFoundError:
-        raise DasError(
-            f"{place} is not a Data-Genie: it has no {NAME}; `das genie train` makes one from sweeps."
-        ) from None
-    content, checksum = recorded.parse_json(raw, file, FIX)
-    if content.get("format") != FORMAT or content.get("version") != VERSION:
-        raise DamagedFileError(f"{storage.redact(file)} is damaged or of another version; {FIX}.")
-    if content.get("feature_version") != FEATURE_VERSION:
-        raise DasError(
-            f"{place} was trained on features of version {content.get('feature_version')}, but this package measures "
-            f"version {FEATURE_VERSION}; train it again: {RETRAIN}"
-        )
-    recorded.require_checksum(content, checksum, file, FIX)
-    return content
-
-
-def read_training(uri: str) -> tuple[pl.DataFrame, dict[str, dict[str, float]]]:
-    """Returns the training cells of a Data-Genie, and the features of their datasets by fingerprint.
-
-    Raises:
-        DasError: As for :func:`describe`.
-        DamagedFileError: A file is missing or damaged.
-    """
-    content = describe(uri)
-    tables = []
-    for file in (CELLS, FEATURES):
-        raw = _read_file(uri, content, file)
-        with recorded.parsing(storage.join(uri, file), FIX):
-            tables.append(pl.read_parquet(raw.to_pybytes()))
-    cells, features = tables
-    return cells, {row.pop("fingerprint"): row for row in features.to_dicts()}
-
-
-def _read_file(uri: str, content: Mapping[str, Any], name: str) -> pa.Buffer:
-    """Reads one of the files that ``genie.json`` lists."""
-    with recorded.parsing(storage.join(uri, NAME), FIX):
-        record = next(one for one in map(FileRecord.model_validate, content["files"]) if one.path == name)
-    return recorded.read_recorded(uri, record, FIX)
 
 
 def encoder_of(cells: pl.DataFrame, features: Mapping[str, Mapping[str, float]]) -> Encoder:

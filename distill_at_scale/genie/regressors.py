@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -136,13 +137,25 @@ def regrets(task: np.ndarray, y: np.ndarray, predicted: np.ndarray) -> np.ndarra
     return np.array(found)
 
 
+@dataclass(frozen=True, slots=True)
+class SelectedRegressor:
+    """The regressor that :func:`select_regressor` selected."""
+
+    name: str
+    """The selected kind."""
+    validation: dict[str, dict[str, float]]
+    """Kind -> regret and mean squared error (``regret``, ``mse``) on held-out groups."""
+    out_of_fold: np.ndarray
+    """float64 [n], predictions of the selected kind, each by a model that was not trained on the cell's group."""
+
+
 def select_regressor(
     table: Table,
     y: np.ndarray,
     groups: np.ndarray,
     names: Sequence[str] | None = None,
     fit_y: np.ndarray | None = None,
-) -> dict[str, Any]:
+) -> SelectedRegressor:
     """Selects the kind with the least mean regret on held-out groups; the blend, unless that kind is better by more
     than one standard error over groups.
 
@@ -154,10 +167,6 @@ def select_regressor(
         groups: Group of each cell, [n]; a group is never in both training and validation.
         names: Kinds to select from; default: all.
         fit_y: Targets for training in place of ``y``, float64 [n]; validation uses ``y``. Default: ``y``.
-
-    Returns:
-        ``name``, the selected kind; ``validation``: regret and mean squared error of every kind; ``out_of_fold``: the
-        selected kind's predictions float64 [n], each by a model that was not trained on the cell's group.
     """
     names = list(KINDS if names is None else names)
     predicted = out_of_fold(names, table, y if fit_y is None else fit_y, folds(groups))
@@ -174,4 +183,4 @@ def select_regressor(
         by_group = np.array([more[group == one].mean() for one in np.unique(group)])
         if len(by_group) < 2 or by_group.mean() <= by_group.std(ddof=1) / len(by_group) ** 0.5:
             best = _DEFAULT
-    return {"name": best, "validation": validation, "out_of_fold": predicted[best]}
+    return SelectedRegressor(best, validation, predicted[best])

@@ -259,14 +259,14 @@ def _ray(address: str | None) -> Iterator[Check]:
     if answer is None:
         yield Check(name, False, reason, _ray_fix(address))
         return
-    room = f"{answer['nodes']} node(s), {answer['cpus']:.0f} CPUs, {answer['gpus']:.0f} GPUs"
+    room = f"{answer.nodes} node(s), {answer.cpus:.0f} CPUs, {answer.gpus:.0f} GPUs"
     yield Check(name, True, room)
     if address is None:
         return
-    if answer["could"]:
-        yield Check("what it can start", True, answer["could"])
+    if answer.could:
+        yield Check("what it can start", True, answer.could)
     for what, version in versions.here().items():
-        there = answer[what]
+        there = str(getattr(answer, what))
         ok = versions.agree(what, version, there)
         fix = f"Install {what} {version} on the cluster, or {there} here: code and tensors travel between them."
         yield Check(f"{what} on the cluster", ok, f"{there} there, {version} here", "" if ok else fix)

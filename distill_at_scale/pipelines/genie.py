@@ -11,7 +11,7 @@ from distill_at_scale.config import GenieTrainConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
-from distill_at_scale.genie import model
+from distill_at_scale.genie import model, saved
 from distill_at_scale.genie.cells import cells
 from distill_at_scale.genie.cross_validation import PARTS, CrossValidation, cross_validate
 from distill_at_scale.genie.model import TARGETS, DataGenie
@@ -51,9 +51,9 @@ def genie_train(config: GenieTrainConfig) -> GenieResult:
     """
     started, cpu = time.monotonic(), time.process_time()
     output = storage.normalise(config.output)
-    if storage.exists(storage.join(output, model.NAME)) and not config.overwrite:
+    if storage.exists(storage.join(output, saved.NAME)) and not config.overwrite:
         raise output_folder.holds_already(output, "a Data-Genie")
-    storage.check_writable(storage.join(output, model.NAME))
+    storage.check_writable(storage.join(output, saved.NAME))
     kinds = config.kinds or list(KINDS)
     for kind in kinds:
         make_regressor(kind)  # refuses unknown kinds before the sweeps are read
@@ -86,9 +86,9 @@ def genie_train(config: GenieTrainConfig) -> GenieResult:
 
 def _training(uri: str, address: str | None) -> tuple[pl.DataFrame, dict[str, dict[str, float]]]:
     """Returns the cells of a sweep or the training cells of a Data-Genie, and features by fingerprint."""
-    if storage.exists(storage.join(uri, model.NAME)):
-        model.describe(uri)
-        return model.read_training(uri)
+    if storage.exists(storage.join(uri, saved.NAME)):
+        saved.describe(uri)
+        return saved.read_training(uri)
     described, trials = read_trials(uri)
     of = described.data
     dataset = Dataset.open(of.uri)

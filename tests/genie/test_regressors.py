@@ -176,18 +176,18 @@ def test_a_blend_out_of_fold_is_the_mean_of_its_members(kind: str) -> None:
 def test_the_blend_gives_way_to_what_is_clearly_better(monkeypatch: pytest.MonkeyPatch) -> None:
     table, y = given(20)
     monkeypatch.setitem(regressors._BLENDS, "blend", {"additive": 1.0})
-    assert select_regressor(table, y, table.dataset, ["ridge", "blend"])["name"] == "ridge"
+    assert select_regressor(table, y, table.dataset, ["ridge", "blend"]).name == "ridge"
 
 
 def test_the_choice_is_the_least_regret_out_of_fold() -> None:
     table, y = given(20)
     found = select_regressor(table, y, table.dataset, ["means", "ridge"])
-    assert found["name"] == "ridge"
-    assert found["validation"]["ridge"]["regret"] < found["validation"]["means"]["regret"]
-    regret = regrets(table.tasks(), y, found["out_of_fold"]).mean()
-    assert regret == pytest.approx(found["validation"]["ridge"]["regret"])
+    assert found.name == "ridge"
+    assert found.validation["ridge"]["regret"] < found.validation["means"]["regret"]
+    regret = regrets(table.tasks(), y, found.out_of_fold).mean()
+    assert regret == pytest.approx(found.validation["ridge"]["regret"])
     # The blend stays, unless another is clearly better.
-    assert select_regressor(table, y, table.dataset, ["ridge", "blend"])["name"] == "blend"
+    assert select_regressor(table, y, table.dataset, ["ridge", "blend"]).name == "blend"
     # Where there is nothing to learn of datasets, the means are no worse than what looks at them.
     noise = np.random.default_rng(0).standard_normal(len(y)) + 3 * table.method
-    assert select_regressor(table, noise, table.dataset, ["means", "trees"])["validation"]["means"]["mse"] < 1.3
+    assert select_regressor(table, noise, table.dataset, ["means", "trees"]).validation["means"]["mse"] < 1.3

@@ -181,11 +181,11 @@ def test_wrong_options_of_a_plan_are_refused() -> None:
 
 
 def test_costs_are_those_of_the_line_through_two_sizes() -> None:
-    stage = {"stage": "fit", "tasks": 1, "peak_mib": 1.0}
+    stage = {"stage": "fit", "tasks": 1, "reused": 0, "wall_s": 1.0, "peak_mib": 1.0}
     runs = {key: {"rows": rows, "stages": [{**stage, "cpu_s": cpu_s}]} for key, rows, cpu_s in
             (("fit/a", 10, 3.0), ("fit/a/larger", 20, 4.0), ("fit/b", 10, 3.0))}  # fmt: skip
     made = Rates({"machine": "", "start_s": 1.0, **runs})
-    work = lambda run: float(run["rows"])  # noqa: E731
+    work = lambda run: float(run.rows)  # noqa: E731
     assert made.scaled("fit/a", work, 100) == pytest.approx(2.0 + 10.0)
     assert made.scaled("fit/b", work, 100) == pytest.approx(30.0)
     assert made.scaled("fit/c", work, 100) is None

@@ -19,7 +19,7 @@ from distill_at_scale.pipelines.evaluate import groups_of
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.plan import Plan, Step, plan_of, step
 from distill_at_scale.pipelines.predict import blocks_of
-from distill_at_scale.pipelines.runtime.rates import Rates
+from distill_at_scale.pipelines.runtime.rates import MeasuredRun, Rates
 from distill_at_scale.pipelines.runtime.resources import SHARE_OF_MEMORY
 
 # Bytes of a row of a list in compressed Parquet: an item, its rank and a score of 32 bits that hardly compresses.
@@ -71,7 +71,7 @@ def fit_step(
         return step(f"{name} by {chosen.solver}", cluster, workers, bytes_, chosen.seconds * workers, 1)
     base = measured.base_bytes(
         f"fit/{config.model}",
-        lambda run: kind.memory_needed(run["users"], run["items"], run["rows"], kind.parse_config(run["settings"])),
+        lambda run: kind.memory_needed(run.users, run.items, run.rows, kind.parse_config(run.settings)),
     )
     needed = kind.memory_needed(users, items, round(share * kind.rows_held(dataset, workers)), settings)
     return step(
@@ -88,8 +88,8 @@ def _fit_cpu_s(config: FitConfig, settings: Any, train_rows: int, items: int, me
     """Scales the measured fits by the model's own unit of work."""
     kind = find_model(config.model)
 
-    def work(run: dict[str, Any]) -> float:
-        return kind.fit_work(run["items"], run["train_rows"], kind.parse_config(run["settings"]))
+    def work(run: MeasuredRun) -> float:
+        return kind.fit_work(run.items, run.train_rows, kind.parse_config(run.settings))
 
     return measured.scaled(f"fit/{config.model}", work, kind.fit_work(items, train_rows, settings))
 
@@ -127,10 +127,10 @@ def distill_step(config: DistillConfig, dataset: Dataset, cluster: Cluster, meas
     steps = distiller.planned_steps(number)
     cpu_s = measured.scaled(
         f"distill/{config.method}",
-        lambda run: float(run["number"]) * run["items"] * run["settings"].get("steps", 1),
+        lambda run: float(run.number) * run.items * run.settings.get("steps", 1),
         float(number) * width * steps,
         # λ is selected on the validation users for the rows and what they are compared with.
-        lambda run: _judged(own, dataset) * width / (run["settings"].get("validation_users", 3000) * run["items"]),
+        lambda run: _judged(own, dataset) * width / (run.settings.get("validation_users", 3000) * run.items),
     )
     bytes_ = measured.base_bytes("", lambda run: 0) + distiller.memory(dataset, workers)
     cpus = cluster.capacity.largest() if workers == 1 else 1
@@ -167,7 +167,7 @@ def evaluate_step(
     # What was measured: a model of embeddings, and one whose scores are sums over the history's items.
     kind = find_model(model)
     key = "evaluate/mf" if kind.by_gradients or kind.by_passes else "evaluate/ease"
-    cpu_s = measured.scaled(key, lambda run: float(run["users"]) * run["items"], float(users) * dataset.n_items)
+    cpu_s = measured.scaled(key, lambda run: float(run.users) * run.items, float(users) * dataset.n_items)
     groups = tasks or len(groups_of(dataset, cluster.capacity.cpus))
     largest = int(dataset.shards.rows.max())
     batch = ranking_memory(dataset.n_items, kind.by_blocks)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from importlib import resources
 from typing import TYPE_CHECKING, Any
+
+from distill_at_scale.pipelines.runtime.run_record import StageRecord
 
 if TYPE_CHECKING:
     from distill_at_scale.models.kernel.solvers import Speed
@@ -30,11 +32,50 @@ class StageRate:
     row_bytes: float
 
 
+@dataclass(frozen=True, slots=True)
+class MeasuredRun:
+    """A run of a verb whose costs were measured; sizes that it does not have are 0."""
+
+    stages: tuple[StageRecord, ...]
+    rows: int = 0
+    train_rows: int = 0
+    users: int = 0
+    items: int = 0
+    shards: int = 0
+    bytes: int = 0
+    """Bytes of the dataset or log."""
+    work_bytes: int = 0
+    """Bytes of temporary files at their peak."""
+    number: int = 0
+    """Number of synthetic users or sequences."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU-seconds of all stages."""
+        return float(sum(stage.cpu_s for stage in self.stages))
+
+    @property
+    def peak_bytes(self) -> float:
+        """Peak memory of the largest process."""
+        return max(stage.peak_mib for stage in self.stages) * 2**20
+
+    @staticmethod
+    def from_json(content: Mapping[str, Any]) -> MeasuredRun:
+        """Returns a run of ``rates.json``."""
+        known = {one.name: content[one.name] for one in fields(MeasuredRun) if one.name in content}
+        return MeasuredRun(**{**known, "stages": tuple(map(StageRecord.from_json, content["stages"]))})
+
+
 class Rates:
     """Figures of one machine; plans for other machines assume its speed."""
 
-    def __init__(self, content: dict[str, Any]) -> None:
-        self._content = content
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        """``content`` is that of ``rates.json``."""
+        self._solvers: Mapping[str, float] = content.get("fit/infinite_ae", {})
+        self._runs = {
+            key: MeasuredRun.from_json(run) for key, run in content.items() if isinstance(run, dict) and "stages" in run
+        }
         self.machine: str = content["machine"]
         self.start_s: float = content["start_s"]
         """Seconds to start Ray on a machine."""
@@ -42,82 +83,73 @@ class Rates:
     @property
     def process_bytes(self) -> float:
         """Bytes of a worker's process before it reads rows."""
-        peaks = [one["peak_mib"] for one in self._content["prepare/big"]["stages"] if one["peak_mib"]]
+        peaks = [stage.peak_mib for stage in self._runs["prepare/big"].stages if stage.peak_mib]
         return float(min(peaks)) * 2**20
 
-    def base_bytes(self, key: str, counted: Callable[[dict[str, Any]], float]) -> float:
+    def base_bytes(self, key: str, counted: Callable[[MeasuredRun], float]) -> float:
         """Returns the bytes of a process beyond those that are counted, from the peak of a run; without one, those of a
         process that has loaded torch.
 
         Args:
             key: Key of the run.
-            counted: The counted bytes of a run, from its record.
+            counted: The counted bytes of a run.
         """
-        run = self._content.get(key)
-        if run is None or "stages" not in run:
-            run = self._content["evaluate/mf"]
-            return float(max(one["peak_mib"] for one in run["stages"])) * 2**20
-        peak = max(one["peak_mib"] for one in run["stages"]) * 2**20
-        return max(peak - counted(run), self.process_bytes)
+        run = self._runs.get(key)
+        if run is None:
+            return self._runs["evaluate/mf"].peak_bytes
+        return max(run.peak_bytes - counted(run), self.process_bytes)
 
     @property
     def speed(self) -> Speed:
         """Throughput of kernels."""
         from distill_at_scale.models.kernel.solvers import Speed
 
-        measured = self._content["fit/infinite_ae"]
-        return Speed(measured["flops"], measured["elements"])
+        return Speed(self._solvers["flops"], self._solvers["elements"])
 
     def ratio(self, key: str, name: str, *by: str) -> float:
         """Returns a figure of a run per product of its sizes, such as the bytes of a row."""
-        run = self._content[key]
-        size = 1.0
+        run, size = self._runs[key], 1.0
         for one in by:
-            size *= run[one]
-        return float(run[name]) / size
+            size *= getattr(run, one)
+        return float(getattr(run, name)) / size
 
     def stages(self, key: str) -> list[StageRate] | None:
         """Returns the stages of a run, in order; None if it was not measured."""
-        run = self._content.get(key)
+        run = self._runs.get(key)
         if run is None:
             return None
         found = []
-        for one in run["stages"]:
-            above = max(one["peak_mib"] * 2**20 - self.process_bytes, 0.0)
-            rows = run["rows"]
+        for one in run.stages:
+            above = max(one.peak_mib * 2**20 - self.process_bytes, 0.0)
             # A stage of several passes has a task for each shard and pass.
-            parts = min(one["tasks"], run["shards"]) if one["stage"].startswith("learn ") else one["tasks"]
-            found.append(StageRate(one["stage"], one["cpu_s"] / rows, above * max(parts, 1) / rows))
+            parts = min(one.tasks, run.shards) if one.stage.startswith("learn ") else one.tasks
+            found.append(StageRate(one.stage, one.cpu_s / run.rows, above * max(parts, 1) / run.rows))
         return found
 
     def scaled(
         self,
         key: str,
-        work: Callable[[dict[str, Any]], float],
+        work: Callable[[MeasuredRun], float],
         wanted: float,
-        fixed: Callable[[dict[str, Any]], float] = lambda run: 1.0,
+        fixed: Callable[[MeasuredRun], float] = lambda run: 1.0,
     ) -> float | None:
         """Returns the CPU-seconds of so much work, by the line through the runs of two sizes; None if not measured.
 
         Args:
             key: Key of the smaller run; that of the larger one ends with ``/larger``.
-            work: The work of a run, in any unit, from its record.
+            work: The work of a run, in any unit.
             wanted: The work to predict for.
-            fixed: Factor of the part that does not depend on this work, from the record of the smaller run.
+            fixed: Factor of the part that does not depend on this work, from the smaller run.
         """
-        run = self._content.get(key)
+        run = self._runs.get(key)
         if run is None:
             return None
-        spent, size = _cpu_s(run), work(run)
-        larger = self._content.get(f"{key}/larger")
+        spent, size = run.cpu_s, work(run)
+        larger = self._runs.get(f"{key}/larger")
         if larger is None or work(larger) <= size:
             return spent * wanted / size
-        slope = max(_cpu_s(larger) - spent, 0.0) / (work(larger) - size)
+        slope = max(larger.cpu_s - spent, 0.0) / (work(larger) - size)
         return max(spent - slope * size, 0.0) * fixed(run) + slope * wanted
-
-
-def _cpu_s(run: dict[str, Any]) -> float:
-    return float(sum(one["cpu_s"] for one in run["stages"]))
 
 
 @functools.cache

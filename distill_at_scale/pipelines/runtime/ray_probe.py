@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from typing import Any
+from dataclasses import dataclass
 
 from distill_at_scale.data import storage
 
@@ -47,7 +47,22 @@ ray.shutdown()
 """
 
 
-def probe_ray(address: str | None) -> tuple[dict[str, Any] | None, str]:
+@dataclass(frozen=True, slots=True)
+class FoundRay:
+    """A Ray session that could be started or joined."""
+
+    nodes: int
+    cpus: float
+    gpus: float
+    ray: str
+    python: str
+    torch: str
+    """Versions on the cluster; "none" without torch."""
+    could: str
+    """Nodes that the cluster can start, in words; "" if it starts none."""
+
+
+def probe_ray(address: str | None) -> tuple[FoundRay | None, str]:
     """What a trial run in another process found: (answer, "") or (None, why not)."""
     # An address in the environment would turn "does it start here" into another question.
     env = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
@@ -70,6 +85,6 @@ def probe_ray(address: str | None) -> tuple[dict[str, Any] | None, str]:
         return None, f"no answer within {_RAY_SECONDS} seconds"
     for line in done.stdout.splitlines():
         if line.startswith("DAS-DOCTOR "):
-            return dict(json.loads(line.removeprefix("DAS-DOCTOR "))), ""
+            return FoundRay(**json.loads(line.removeprefix("DAS-DOCTOR "))), ""
     said = [line.strip() for line in done.stderr.splitlines() if re.match(r"^[\w.]*(Error|Exception)\b", line.strip())]
     return None, storage.redact(said[-1]) if said else f"Ray ended with code {done.returncode}"

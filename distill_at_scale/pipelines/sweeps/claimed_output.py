@@ -37,7 +37,9 @@ def claim(output: str, name: str, fix: str, what: str, dataset: Dataset, ours: S
     where, file = storage.redact(output), storage.join(output, name)
     storage.check_writable(file)
     try:
-        found: dict[str, Any] = recorded.read_json(file, fix)
+        content = recorded.read_json(file, fix)
+        with recorded.parsing(file, fix):
+            found = DatasetRef.model_validate(content["data"])
     except FileNotFoundError:
         other = next(iter(storage.list_files(output)), None)
         if other is not None:
@@ -47,13 +49,13 @@ def claim(output: str, name: str, fix: str, what: str, dataset: Dataset, ours: S
         return
     except DamagedFileError:
         # The trials' records tell their datasets, and are checked as they are read.
-        found = {"data": {"fingerprint": dataset.manifest.fingerprint}}
+        found = DatasetRef.of(dataset)
     if overwrite:
         for part in (*ours, name):
             storage.remove(storage.join(output, part))
-    elif found["data"]["fingerprint"] != dataset.manifest.fingerprint:
+    elif found.fingerprint != dataset.manifest.fingerprint:
         raise OutputExistsError(
-            f"{where} holds {what} of another dataset ({found['data']['uri']}); choose another --output, or replace it "
+            f"{where} holds {what} of another dataset ({found.uri}); choose another --output, or replace it "
             "with --overwrite."
         )
 

@@ -9,7 +9,7 @@ from pydantic import ConfigDict
 
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.data.dataset_ref import TrainDataRef
+from distill_at_scale.data.dataset_ref import DatasetRef, TrainDataRef
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.runtime.results import Figures, Result
 
@@ -134,20 +134,22 @@ def read_forecast(uri: str, dataset: Dataset) -> ForecastResult:
         found = recorded.read_json(storage.join(uri, NAME), FIX)
     except FileNotFoundError:
         raise DasError(f"{place} is not a forecast: it has no {NAME}; das forecast makes one.") from None
-    require_same_dataset(found["data"], dataset, place)
+    with recorded.parsing(storage.join(uri, NAME), FIX):
+        of = DatasetRef.model_validate(found["data"])
+    require_same_dataset(of, dataset, place)
     if "result" not in found:
         raise DasError(f"{place}: the forecast has not ended; {FIX}.")
     return ForecastResult.model_validate(found["result"])
 
 
-def require_same_dataset(of: dict[str, Any], dataset: Dataset, place: str) -> None:
+def require_same_dataset(of: DatasetRef, dataset: Dataset, place: str) -> None:
     """Refuses a forecast of another dataset.
 
     Raises:
         DasError: naming both.
     """
-    if of["fingerprint"] != dataset.manifest.fingerprint:
+    if of.fingerprint != dataset.manifest.fingerprint:
         raise DasError(
-            f"{place} is a forecast of another dataset ({of['uri']}, fingerprint {of['fingerprint']}) than "
+            f"{place} is a forecast of another dataset ({of.uri}, fingerprint {of.fingerprint}) than "
             f"{storage.redact(dataset.uri)} ({dataset.manifest.fingerprint}); forecast this one."
         )

@@ -49,8 +49,7 @@ class Searched(BaseModel):
     """Validation metric of the best settings."""
     default: float | None
     """Validation metric of the defaults; None if their trial did not finish a round."""
-    trials: list[dict[str, Any]]
-    """Settings, best metric and rounds of each trial."""
+    trials: list[Tried]
 
 
 def searchable(owner: str) -> bool:
@@ -141,7 +140,7 @@ def search(
         chosen=dict(best.settings),
         best=best.metric,
         default=_at(found, first),
-        trials=[{"settings": dict(t.settings), "metric": t.metric, "rounds": t.rounds} for t in found],
+        trials=found,
     )
     if deadline is None or time.time() < deadline:
         # A search that the time budget stopped is repeated as a whole by the next run.

@@ -100,6 +100,17 @@ class TorchCommunicator(Communicator):
             self._report_at = now + _REPORT_S
 
 
+@dataclass(frozen=True)
+class _Loop:
+    """What a worker of a group is given."""
+
+    group: WorkerGroupSpec
+    work: Callable[[WorkerGroupSpec, TorchCommunicator], None]
+    warm: Callable[[], None] | None
+    board: Any
+    """Actor that the worker's warnings go to; None where the driver shows none."""
+
+
 def run_group(
     record: run_record.RunRecord,
     name: str,
@@ -129,7 +140,7 @@ def run_group(
     storage.remove(failed)
     storage.remove(storage.join(group.work, _CRASHED))
     started = time.monotonic()
-    loop = {"group": group, "work": work, "warm": warm, "board": progress.board()}
+    loop = _Loop(group, work, warm, progress.board())
     with waiting.provided(resources.Need(least, group.threads, int(group.gpu))):
         reason = _run_one(loop, failed) if group.workers == 1 else _run_several(loop)
     if storage.exists(failed):
@@ -146,9 +157,9 @@ def run_group(
     record.add(name, time.monotonic() - started, costs)
 
 
-def _run_several(loop: dict[str, Any]) -> str:
+def _run_several(loop: _Loop) -> str:
     """Runs a group on Ray Train. Returns the reason if its workers died too often, else ""."""
-    group: WorkerGroupSpec = loop["group"]
+    group = loop.group
     # On the output's storage, which all nodes see. What Ray Train keeps there is nothing that we go on from.
     notes = storage.join(group.work, _NOTES)
     storage.remove(notes)
@@ -161,8 +172,8 @@ def _run_several(loop: dict[str, Any]) -> str:
         "resources_per_worker": {"CPU": group.threads, **({"GPU": 1} if group.gpu else {})},
     }
     trainer = _Trainer(
-        _on_worker,
-        train_loop_config=loop,
+        _on_ray_trains_worker,
+        train_loop_config={"loop": loop},
         torch_config=TorchConfig(backend="nccl" if group.gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(**scaling),
         run_config=ray.train.RunConfig(
@@ -199,9 +210,9 @@ class _Trainer(TorchTrainer):
             raise
 
 
-def _run_one(loop: dict[str, Any], failed: str) -> str:
+def _run_one(loop: _Loop, failed: str) -> str:
     """Runs a single worker. Returns the reason if it died too often, else ""."""
-    group: WorkerGroupSpec = loop["group"]
+    group = loop.group
     start = ray.remote(num_cpus=group.threads, num_gpus=1 if group.gpu else 0, scheduling_strategy=ANYWHERE)(_One)
     reason = ""
     for death in range(_MOST_DEATHS + 1):
@@ -222,18 +233,22 @@ def _run_one(loop: dict[str, Any], failed: str) -> str:
 class _One:
     """The actor of a single worker; its death is reported to the driver and not handled by Ray."""
 
-    def run(self, loop: dict[str, Any]) -> None:
+    def run(self, loop: _Loop) -> None:
         _on_worker(loop)
 
 
-def _on_worker(loop: dict[str, Any]) -> None:
+def _on_ray_trains_worker(config: dict[str, _Loop]) -> None:
+    _on_worker(config["loop"])
+
+
+def _on_worker(loop: _Loop) -> None:
     """Runs on each worker of a group, initially and after each restart."""
-    with worker_warnings.overhear(loop["board"]) as heard:
+    with worker_warnings.overhear(loop.board) as heard:
         _attempt(loop, heard)
 
 
-def _attempt(loop: dict[str, Any], heard: list[str]) -> None:
-    group: WorkerGroupSpec = loop["group"]
+def _attempt(loop: _Loop, heard: list[str]) -> None:
+    group = loop.group
     failed = storage.join(group.work, _FAILED)
     if storage.exists(failed):
         return
@@ -245,14 +260,14 @@ def _attempt(loop: dict[str, Any], heard: list[str]) -> None:
     device = torch.device("cpu")
     if group.gpu:
         device = get_device() if group.workers > 1 else torch.device("cuda")
-    if loop["warm"] is not None:
-        loop["warm"]()
+    if loop.warm is not None:
+        loop.warm()
     cpu, communicator = time.process_time(), TorchCommunicator(device)
     if group.elastic and communicator.rank == 0:
         # A warning, since those reach the driver at once.
         log.warning("%d of %d workers are there and go on", communicator.world_size, group.workers)
     try:
-        loop["work"](group, communicator)
+        loop.work(group, communicator)
     except DasError as error:
         said = plugins.elsewhere(error) if isinstance(error, PluginError) else error
         _tell(failed, said)

@@ -162,7 +162,7 @@ def _source(name: str, logs: str | None, output: str) -> pl.DataFrame | None:
     """Reads a whole real log, prepared first, so that it may have any format that prepare knows."""
     uri = storage.join(output, "sources", name)
     if not storage.exists(storage.join(uri, MANIFEST)):
-        file = storage.join(logs, SOURCES[name]["file"]) if logs else None
+        file = storage.join(logs, SOURCES[name].file) if logs else None
         if file is None or not storage.exists(file):
             return None
         prepare(input=[file], output=uri, split="20_percent_hist", shards=1)
