@@ -60,7 +60,7 @@ def bench(options: argparse.Namespace) -> dict[str, Any]:
 
     train = made_log(options.users, options.items, options.rows_each)
     heldout = made_log(options.users, options.items, 1)
-    users = RealUsers(MemorySource(train, heldout), Counting(), judged=500)
+    users = RealUsers(MemorySource(train, heldout), Counting(), validation_users=500)
     rows = {"rows": train.n_rows, "users": options.users, "items": options.items}
     del train, heldout
     read_mib = peak_mib()

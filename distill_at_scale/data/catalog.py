@@ -17,7 +17,7 @@ from distill_at_scale.validation import did_you_mean
 
 
 @dataclass(frozen=True)
-class Source:
+class LogSource:
     """A download location of a log: a web address, or a wheel of the Python package registry.
 
     Attributes:
@@ -63,7 +63,7 @@ class PublicLog:
     rows: int
     homepage: str
     licence: str
-    sources: tuple[Source, ...] = field(repr=False)
+    sources: tuple[LogSource, ...] = field(repr=False)
 
 
 _MOVIELENS_LICENCE = (
@@ -82,11 +82,11 @@ _MB = 1 << 20
 
 def _movielens(
     archive: str, sha256: str, member: str, options: Mapping[str, Any], header_lines: int, limit: int
-) -> tuple[Source, ...]:
+) -> tuple[LogSource, ...]:
     """GroupLens, then the Internet Archive's copy; the checksum guarantees that both serve the same bytes."""
     original = f"https://files.grouplens.org/datasets/movielens/{archive}"
     return tuple(
-        Source(
+        LogSource(
             name=name,
             location=location,
             file=basename(member),
@@ -119,7 +119,7 @@ _LOGS = (
                 header_lines=0,
                 limit=16 * _MB,
             ),
-            Source(
+            LogSource(
                 name="the recbole wheel of the Python package registry",
                 location="recbole==1.2.1",
                 wheel=True,
@@ -173,7 +173,7 @@ _LOGS = (
         homepage="https://cseweb.ucsd.edu/~jmcauley/datasets/amazon/links.html",
         licence=_AMAZON_LICENCE,
         sources=tuple(
-            Source(
+            LogSource(
                 name=name,
                 location=f"https://{host}ratings_Beauty.csv",
                 file="ratings_Beauty.csv",

@@ -63,19 +63,19 @@ class SoftTokens:
             return _Chunked.apply(_expected, flat, self.decoder, table).unflatten(0, self.latent.shape[:2])
 
 
-def numbers_needed(n_items: int, held: int, copies: int, narrow: int) -> int:
+def numbers_needed(n_items: int, held: int, copies: int, width: int) -> int:
     """Returns the number of values in memory at the peak of a student's step.
 
     Args:
         n_items: Number of items.
         held: Number of positions whose soft tokens stay in memory while the student is trained.
         copies: Number of positions of the step's tokens, scores and their gradients together.
-        narrow: Width of D plus width of the items' table.
+        width: Width of D plus width of the items' table.
     """
     if n_items <= CHUNKED_ABOVE:
         return (held + copies) * n_items
     # A chunk's tokens, scores and gradients, and sums over chunks of the size of M or of the table.
-    return (16 * _LEAST_PLACES + 16 * narrow) * n_items
+    return (16 * _LEAST_PLACES + 16 * width) * n_items
 
 
 def places_at_once(n_places: int, n_items: int) -> int:

@@ -42,7 +42,7 @@ class RealUsers:
         source: This worker's share.
         communicator: Connection to the other workers.
         seed: Random seed.
-        judged: Approximate number of validation users over all workers, drawn by hash.
+        validation_users: Approximate number of validation users over all workers, drawn by hash.
         device: Device on which sums over the workers are computed.
 
     Raises:
@@ -54,7 +54,7 @@ class RealUsers:
         source: Source,
         communicator: Communicator | None = None,
         seed: int = 0,
-        judged: int = 3000,
+        validation_users: int = 3000,
         device: torch.device | None = None,
     ) -> None:
         self.communicator, self.device = communicator or Communicator(), device or torch.device("cpu")
@@ -67,7 +67,7 @@ class RealUsers:
             numbers.append(rows.users)
             matrices.append(rows.to_csr())
             if heldout is not None:
-                chosen = self._judged(heldout, judged)
+                chosen = self._validating(heldout, validation_users)
                 self._validation.append((rows.take(chosen, timestamps=False), heldout.take(chosen, timestamps=False)))
         found = np.concatenate(numbers)
         order = np.argsort(found, kind="stable")
@@ -234,10 +234,10 @@ class RealUsers:
             return np.full(len(wanted), -1)
         return np.where(self.numbers[places] == wanted, places, -1)
 
-    def _judged(self, heldout: Interactions, judged: int) -> np.ndarray:
+    def _validating(self, heldout: Interactions, validation_users: int) -> np.ndarray:
         """Returns the positions of the validation users."""
         begin = hashing.stream("distillation/judged users", self._seed)
-        share = judged / max(self.n_users, 1)
+        share = validation_users / max(self.n_users, 1)
         return np.flatnonzero((heldout.counts > 0) & hashing.drawn(begin, heldout.users, share))
 
 

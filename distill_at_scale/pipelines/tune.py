@@ -124,7 +124,7 @@ class _Tune:
 
     def _sample(self) -> None:
         uri = self.dataset.uri
-        jobs = small_datasets.batches([METHOD], self.rungs[:-1], self.config.seed, uri, self.output, {})
+        jobs = small_datasets.jobs([METHOD], self.rungs[:-1], self.config.seed, uri, self.output, {})
         made = self.trials.make(jobs)
         for job in jobs:
             if job.key in self.trials.failed:

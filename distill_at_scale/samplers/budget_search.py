@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from distill_at_scale.samplers.scores import Scores, Threshold
-from distill_at_scale.samplers.thresholds import Histogram, Span, candidates, histogram, narrow, settle
+from distill_at_scale.samplers.thresholds import Histogram, Span, candidates, histogram, narrow_span, settle
 
 Question = Callable[[Scores], Any]
 
@@ -28,7 +28,7 @@ class BudgetSearch:
 
     def __init__(self, targets: Sequence[int], first: Sequence[Histogram]) -> None:
         self._targets = list(targets)
-        self._spans = [narrow(Span(), first, target) for target in targets]
+        self._spans = [narrow_span(Span(), first, target) for target in targets]
         # Of each budget that needs no more passes, the units of each shard that are left in its span.
         self._units: dict[int, Sequence[np.ndarray]] = {k: [] for k, span in enumerate(self._spans) if span.is_point}
 
@@ -49,7 +49,7 @@ class BudgetSearch:
             if self._spans[k].is_narrow:
                 self._units[k] = found
                 continue
-            self._spans[k] = narrow(self._spans[k], found, self._targets[k])
+            self._spans[k] = narrow_span(self._spans[k], found, self._targets[k])
             if self._spans[k].is_point:
                 self._units[k] = []
 

@@ -25,7 +25,7 @@ class Sampler:
         name: Name on the command line.
         score: Function that scores the units of a shard: ``score(rows, seed)``, ``score(rows, seed, own, shared)``
             with the result of map-reduce passes, or ``score(rows, seed, hard, weights)`` with a proxy's row scores.
-        rounds: Map-reduce algorithm to run over all shards before scoring; None for most samplers.
+        map_reduce: Map-reduce algorithm to run over all shards before scoring; None for most samplers.
         proxy: Model to train before scoring, which determines how hard each row is; None for most samplers.
         prop: Whether inverse propensities weight the proxy's scores.
         timestamps: Whether the sampler needs timestamps.
@@ -38,7 +38,7 @@ class Sampler:
     score: Callable[..., Scores]
     timestamps: bool = False
     one_a_user: bool = False
-    rounds: MakeMapReduce | None = None
+    map_reduce: MakeMapReduce | None = None
     proxy: Proxy | None = None
     prop: bool = False
     column: str | None = None

@@ -106,7 +106,7 @@ def histogram(scores: Scores, span: Span) -> Histogram:
     return Histogram(np.stack([units, of_rows]).astype(np.int64), fullest, edges)
 
 
-def narrow(span: Span, shards: Sequence[Histogram], target: int) -> Span:
+def narrow_span(span: Span, shards: Sequence[Histogram], target: int) -> Span:
     """Returns the bin of ``span`` in which ``target`` rows are reached, given all shards' histograms.
 
     If that bin is the fullest in all shards that have units in it, the result extends only from its first unit to its

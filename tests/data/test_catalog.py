@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from distill_at_scale.data import catalog, storage
-from distill_at_scale.data.catalog import LOGS, PublicLog, Source, find_log
+from distill_at_scale.data.catalog import LOGS, LogSource, PublicLog, find_log
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines import fetch as fetch_module
 from distill_at_scale.pipelines.fetch import fetch
@@ -85,7 +85,7 @@ def toy(web: Web, monkeypatch: pytest.MonkeyPatch) -> Callable[..., PublicLog]:
     """Puts a log of 1,000 rows into the catalogue; keyword arguments change its sources."""
 
     def add(*changes: dict[str, Any]) -> PublicLog:
-        base = Source(
+        base = LogSource(
             name="the original",
             location=web.url + "/toy.zip",
             file="u_data",

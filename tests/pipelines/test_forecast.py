@@ -18,7 +18,7 @@ from distill_at_scale.pipelines.forecast import in_turn, measured, rungs
 from distill_at_scale.pipelines.sweeps.evaluations import EvaluationTask, train_here
 from distill_at_scale.pipelines.sweeps.forecast_result import read_forecast
 from distill_at_scale.pipelines.sweeps.small_datasets import SmallDataset
-from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, Source
+from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, TrainingData
 from distill_at_scale.report import keep_forecast, show_forecast
 
 SETTINGS = {"models": "popularity,ease", "up_to": 0.5, "rungs": 4, "seeds": 1, "set": {"ease.grid": [100]}}
@@ -114,7 +114,7 @@ def test_a_rung_selects_around_what_the_smaller_one_chose(data: das.Dataset, tmp
         )
         uri = f"{tmp_path}/{seed}-{budget}"
         task = EvaluationTask.of(data.uri, data.manifest.fingerprint, data, model, uri, "test")
-        return PlannedTrial(Source("random_users", budget, seed, made), model, task)
+        return PlannedTrial(TrainingData("random_users", budget, seed, made), model, task)
 
     cells = [(seed, budget, model) for budget in (0.5, 0.125, 0.25) for seed in (0, 1) for model in ("ease", "mf")]
     plan = in_turn([planned(*cell) for cell in cells])

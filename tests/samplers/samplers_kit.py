@@ -78,7 +78,7 @@ def find(scores: Sequence[Scores], target: int) -> Threshold | None:
     """The threshold of ``target`` rows over some shards, as a run finds it."""
     span = Span()
     while not span.is_narrow:
-        span = thresholds.narrow(span, [thresholds.histogram(s, span) for s in scores], target)
+        span = thresholds.narrow_span(span, [thresholds.histogram(s, span) for s in scores], target)
     return thresholds.settle(span, [thresholds.candidates(s, span) for s in scores], target)
 
 
@@ -94,12 +94,12 @@ def kept(scores: Sequence[Scores], shards: Sequence[TrainRows], ids: list[list[i
     return found
 
 
-def run_rounds(rounds: MapReduce, shards: Sequence[TrainRows]) -> tuple[list[Arrays], Arrays]:
+def run_map_reduce(algorithm: MapReduce, shards: Sequence[TrainRows]) -> tuple[list[Arrays], Arrays]:
     """What every shard and all together learn in passes, as a run has them learn."""
     owns: list[Arrays] = [{} for _ in shards]
-    shared, done = rounds.begin(), 0.0
+    shared, done = algorithm.begin(), 0.0
     while done < 1:
-        visits = [rounds.map(rows, own, shared) for rows, own in zip(shards, owns)]
+        visits = [algorithm.map(rows, own, shared) for rows, own in zip(shards, owns)]
         owns = [own for own, _ in visits]
-        shared, done = rounds.reduce(shared, merge((brought for _, brought in visits), rounds.listed))
+        shared, done = algorithm.reduce(shared, merge((brought for _, brought in visits), algorithm.listed))
     return owns, shared

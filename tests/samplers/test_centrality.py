@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from samplers_kit import Log, Row, cut, draw_of, kept, make_log, run_rounds, user_hash
+from samplers_kit import Log, Row, cut, draw_of, kept, make_log, run_map_reduce, user_hash
 
 from distill_at_scale.samplers.graph.centrality import MASS, PageRank, centrality, user_ranks
 from distill_at_scale.samplers.map_reduce import Task
@@ -27,7 +27,7 @@ LOGS = [make_log(0), make_log(1, n_users=40, n_items=200, mean=1.0), make_log(2,
 @pytest.mark.parametrize("n_shards", [1, 4])
 def test_ranks_are_those_of_networkx(log: Log, n_shards: int) -> None:
     shards, ids = cut(log, n_shards)
-    _, shared = run_rounds(PageRank(Task(log.n_items, log.n_rows, 1, SEED)), shards)
+    _, shared = run_map_reduce(PageRank(Task(log.n_items, log.n_rows, 1, SEED)), shards)
     expected = slow_ranks(log)
     for item, rank in enumerate(shared["rank"]):
         assert rank / MASS == pytest.approx(expected.get(("item", item), 0.0), abs=1e-9)
@@ -70,7 +70,7 @@ def test_subset_is_the_twins_for_any_shards_and_budgets_nest(log: Log) -> None:
     targets = [int(share * log.n_rows) for share in (0.8, 0.4, 0.1)]
     for n_shards in (1, 5):
         shards, ids = cut(log, n_shards)
-        owns, shared = run_rounds(PageRank(Task(log.n_items, log.n_rows, targets[0], SEED)), shards)
+        owns, shared = run_map_reduce(PageRank(Task(log.n_items, log.n_rows, targets[0], SEED)), shards)
         scores = [centrality(rows, SEED, own, shared) for rows, own in zip(shards, owns)]
         found.append([kept(scores, shards, ids, target) for target in targets])
     assert found[0] == found[1]
@@ -83,6 +83,6 @@ def test_what_is_shared_is_the_same_to_the_bit_for_any_shards() -> None:
     ranks = []
     for n_shards in (1, 3, 7):
         shards, _ = cut(LOGS[0], n_shards)
-        ranks.append(run_rounds(PageRank(Task(LOGS[0].n_items, LOGS[0].n_rows, 1, SEED)), shards)[1]["rank"])
+        ranks.append(run_map_reduce(PageRank(Task(LOGS[0].n_items, LOGS[0].n_rows, 1, SEED)), shards)[1]["rank"])
     assert np.array_equal(ranks[0], ranks[1])
     assert np.array_equal(ranks[0], ranks[2])

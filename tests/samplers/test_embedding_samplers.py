@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from samplers_kit import Log, Row, cut, draw_of, kept, make_log, run_rounds, user_hash
+from samplers_kit import Log, Row, cut, draw_of, kept, make_log, run_map_reduce, user_hash
 
 from distill_at_scale.data import hashing
 from distill_at_scale.samplers import SAMPLERS
@@ -30,9 +30,9 @@ LOG = make_log(0, n_users=150, n_items=60)
 
 def learned(name: str, log: Log, n_shards: int, seed: int = SEED) -> tuple[list[Arrays], Arrays]:
     shards, _ = cut(log, n_shards)
-    make = SAMPLERS[name].rounds
+    make = SAMPLERS[name].map_reduce
     assert make is not None
-    return run_rounds(make(Task(log.n_items, log.n_rows, log.n_rows, seed)), shards)
+    return run_map_reduce(make(Task(log.n_items, log.n_rows, log.n_rows, seed)), shards)
 
 
 def subset(name: str, log: Log, n_shards: int, targets: list[int], seed: int = SEED) -> list[set[Row]]:

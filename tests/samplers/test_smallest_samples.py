@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from samplers_kit import Log, cut, run_rounds
+from samplers_kit import Log, cut, run_map_reduce
 
 from distill_at_scale.samplers import SAMPLERS
 from distill_at_scale.samplers.map_reduce import Task
@@ -23,10 +23,10 @@ SMALLEST = {
 def test_every_sampler_scores_the_smallest_data(name: str, case: str) -> None:
     log, sampler = SMALLEST[case], SAMPLERS[name]
     shards, _ = cut(log, 1)
-    if sampler.rounds is None:
+    if sampler.map_reduce is None:
         scores = [sampler.score(rows, 1) for rows in shards]
     else:
-        owns, shared = run_rounds(sampler.rounds(Task(log.n_items, log.n_rows, log.n_rows, 1)), shards)
+        owns, shared = run_map_reduce(sampler.map_reduce(Task(log.n_items, log.n_rows, log.n_rows, 1)), shards)
         scores = [sampler.score(rows, 1, own, shared) for rows, own in zip(shards, owns)]
     assert all(np.isfinite(one.keys.astype(np.float64)).all() for one in scores)
     assert sum(len(one.keys) for one in scores) > 0

@@ -97,7 +97,7 @@ def test_units_that_are_all_the_same_are_told_at_once(key: int, neighbours: bool
     target = int(sum((s.keys < np.uint64(key)).sum() for s in shards)) + 1500
     span, rounds = Span(), 0
     while not span.is_point:
-        span = thresholds.narrow(span, [thresholds.histogram(s, span) for s in shards], target)
+        span = thresholds.narrow_span(span, [thresholds.histogram(s, span) for s in shards], target)
         rounds += 1
     assert rounds == 1 + neighbours
     assert (span.low, span.tie_low, span.units) == (key, 9, 1800)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from samplers_kit import Log, Row, cut, kept, make_log, run_rounds
+from samplers_kit import Log, Row, cut, kept, make_log, run_map_reduce
 
 from distill_at_scale.samplers.graph import forest_fire, random_walk
 from distill_at_scale.samplers.graph.forest_fire import ForestFire
@@ -21,7 +21,7 @@ Node = tuple[str, int]
 
 def run(make: MakeMapReduce, log: Log, n_shards: int, targets: list[int], seed: int) -> list[set[Row]]:
     shards, ids = cut(log, n_shards)
-    owns, shared = run_rounds(make(Task(log.n_items, log.n_rows, targets[0], seed)), shards)
+    owns, shared = run_map_reduce(make(Task(log.n_items, log.n_rows, targets[0], seed)), shards)
     scores = [by_time(rows, seed, own, shared) for rows, own in zip(shards, owns)]
     return [kept(scores, shards, ids, target) for target in targets]
 
@@ -112,7 +112,7 @@ def naive_fire(graph: dict[Node, list[Node]], rng: random.Random, n_fires: int, 
 def reached_after(make: MakeMapReduce, log: Log, hops: int, seed: int) -> set[Node]:
     """The nodes whose time is within so many hops of the first, which is 1."""
     shards, ids = cut(log, 2)
-    owns, shared = run_rounds(make(Task(log.n_items, log.n_rows, log.n_rows, seed)), shards)
+    owns, shared = run_map_reduce(make(Task(log.n_items, log.n_rows, log.n_rows, seed)), shards)
     found: set[Node] = {("item", int(k)) for k in np.flatnonzero(shared["time"] <= 1 + hops)}
     for own, users in zip(owns, ids):
         found |= {("user", users[int(k)]) for k in np.flatnonzero(own["time"] <= 1 + hops)}
@@ -159,7 +159,7 @@ def test_nodes_are_reached_as_often_as_by_the_twin(
 def test_what_is_never_reached_comes_last() -> None:
     log = make_log(0)
     shards, _ = cut(log, 2)
-    owns, shared = run_rounds(RandomWalk(Task(log.n_items, log.n_rows, 5, 1)), shards)
+    owns, shared = run_map_reduce(RandomWalk(Task(log.n_items, log.n_rows, 5, 1)), shards)
     assert (shared["time"] == NEVER).any()
     for rows, own in zip(shards, owns):
         scores = by_time(rows, 1, own, shared)

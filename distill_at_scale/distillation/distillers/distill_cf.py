@@ -201,7 +201,7 @@ class DistillCFDistiller(Distiller):
         from distill_at_scale.models.training.sources import ShardSource
 
         c = self.config
-        return DistillCF(c, RealUsers(ShardSource(dataset), seed=c.seed, judged=c.validation_users))
+        return DistillCF(c, RealUsers(ShardSource(dataset), seed=c.seed, validation_users=c.validation_users))
 
 
 @dataclass(frozen=True)

@@ -52,9 +52,9 @@ def fit_sequences(
     student = create_student(name, latent.n_items, settings)
     c = find_model(name).parse_config(settings)
     # Input and target tokens of one stretch of steps, and several copies of a batch in the backward pass.
-    places, narrow = 2 * latent.inputs.shape[1], len(latent.decoder) + c.dim
+    places, width = 2 * latent.inputs.shape[1], len(latent.decoder) + c.dim
     held = places * min(len(latent), STRETCH * c.batch_size)
-    numbers = numbers_needed(latent.n_items, held, 6 * places * c.batch_size, narrow)
+    numbers = numbers_needed(latent.n_items, held, 6 * places * c.batch_size, width)
     require_memory(f"{name} on {len(latent)} sequences", 4 * numbers, None, "take more memory")
     device = resolve_device(c.device)
     on_device = latent.with_tensors([tensor.to(device) for tensor in latent.tensors])

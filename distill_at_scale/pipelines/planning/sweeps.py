@@ -18,13 +18,13 @@ def plan_sweep(config: SweepConfig, cluster: Cluster, measured: Rates) -> Plan:
     asked = list(METHODS) if "all" in config.methods else list(dict.fromkeys(config.methods))
     methods = [name for name in asked if small_datasets.suits(name, dataset)]
     models = list(dict.fromkeys(config.models))
-    notes = ["What is shared between trials is counted once for each batch of methods."]
+    notes = ["What is shared between trials is counted once for each job of methods."]
     steps: list[Step] = []
     kept = 0.0
     for seed in range(config.seeds):
-        for batch in small_datasets.batches(methods, config.shares, seed, dataset.uri, config.output, {}, config.gpu):
-            steps.append(_batch_step(batch, dataset, cluster, measured))
-            kept += sum(share * dataset.manifest.splits["train"] for share in batch.budgets) * len(batch.methods)
+        for job in small_datasets.jobs(methods, config.shares, seed, dataset.uri, config.output, {}, config.gpu):
+            steps.append(_batch_step(job, dataset, cluster, measured))
+            kept += sum(share * dataset.manifest.splits["train"] for share in job.budgets) * len(job.methods)
     for model in models:
         fits: list[tuple[float, Step]] = []
         config_of = FitConfig.model_validate({"data": dataset.uri, "model": model, "output": config.output})
@@ -45,15 +45,15 @@ def plan_sweep(config: SweepConfig, cluster: Cluster, measured: Rates) -> Plan:
     )  # fmt: skip
 
 
-def _batch_step(batch: small_datasets.SmallDatasetJob, dataset: Dataset, cluster: Cluster, measured: Rates) -> Step:
-    """Making the small datasets of a batch, as one step."""
-    name = batch.methods[0]
+def _batch_step(job: small_datasets.SmallDatasetJob, dataset: Dataset, cluster: Cluster, measured: Rates) -> Step:
+    """Making the small datasets of a job, as one step."""
+    name = job.methods[0]
     if METHODS.find(name) is not SAMPLERS:
         found = []
-        for budget in batch.budgets:
+        for budget in job.budgets:
             size, number = DISTILLERS[name].size(), DISTILLERS[name].number(budget, dataset.n_users)
             config = DistillConfig.model_validate(
-                {"data": dataset.uri, "method": name, "output": batch.output, size: number}
+                {"data": dataset.uri, "method": name, "output": job.output, size: number}
             )
             found.append(distill_step(config, dataset, cluster, measured))
         costs = [one.cpu_s for one in found]
@@ -61,7 +61,7 @@ def _batch_step(batch: small_datasets.SmallDatasetJob, dataset: Dataset, cluster
         return step(f"make {name}", cluster, len(found), max(one.task_bytes for one in found), cpu_s)
     steps, _ = sample_steps(name, dataset, cluster, measured, 1)
     return step(
-        f"make {', '.join(batch.methods)}",
+        f"make {', '.join(job.methods)}",
         cluster,
         max(one.tasks for one in steps),
         max(one.task_bytes for one in steps),

@@ -100,13 +100,13 @@ def _map(
     make: Callable[[], MapReduce], dataset: Dataset, group: Sequence[int], owns: list[Arrays], shared: Arrays
 ) -> tuple[list[Arrays], Arrays, run_record.TaskCost]:
     cpu = time.process_time()
-    rounds, kept = make(), list[Arrays]()
+    algorithm, kept = make(), list[Arrays]()
     brought: list[Arrays] = []
     for shard, own in zip(group, owns):
-        after, one = rounds.map(read_train_rows(dataset, shard), own, shared)
+        after, one = algorithm.map(read_train_rows(dataset, shard), own, shared)
         kept.append(after)
         # Merged as they come, so that a group needs no more than two at a time.
-        brought = [merge([*brought, one], rounds.listed)]
+        brought = [merge([*brought, one], algorithm.listed)]
     return kept, brought[0], run_record.TaskCost.since(cpu)
 
 

@@ -72,7 +72,7 @@ def score_shards(
     seed, name = config.seed, config.sampler
     sampler: Sampler = find_sampler(name)
     shared: list[ray.ObjectRef[Any]] = []
-    if sampler.rounds:
+    if sampler.map_reduce:
         task = Task(dataset.n_items, dataset.manifest.splits["train"], target, seed)
         learn(record, f"learn {sampler.name}", partial(_map_reduce, name, task), dataset, work)
     if sampler.proxy:
@@ -116,7 +116,7 @@ def _score_rows(record: run_record.RunRecord, config: SampleConfig, dataset: Dat
 
 def _map_reduce(sampler: str, task: Task) -> MapReduce:
     """What a sampler learns by passes over the shards."""
-    made = find_sampler(sampler).rounds
+    made = find_sampler(sampler).map_reduce
     assert made is not None
     return made(task)
 
@@ -136,7 +136,7 @@ def _score_shard(
 
     def build() -> ScoreRecord:
         rows = read_train_rows(dataset, shard, timestamps=sampler.timestamps)
-        learned: tuple[Any, ...] = read_learned(work, shard) if sampler.rounds else ()
+        learned: tuple[Any, ...] = read_learned(work, shard) if sampler.map_reduce else ()
         if hardness is not None:
             learned = hardness.of_shard(shard, rows)
         if sampler.column is not None:

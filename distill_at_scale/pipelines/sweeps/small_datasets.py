@@ -1,7 +1,7 @@
 """The small datasets of a sweep, made by samplers and distillers.
 
-One run of a sampler serves all budgets, and one training of a proxy serves all samplers that use it; a *batch* is a set
-of small datasets that are made together. The result of a batch is recorded beside it, so a resumed sweep repeats
+One run of a sampler serves all budgets, and one training of a proxy serves all samplers that use it; a *job* is a set
+of small datasets that are made together. The result of a job is recorded beside it, so a resumed sweep repeats
 nothing.
 """
 
@@ -27,7 +27,7 @@ from distill_at_scale.pipelines.sample import Samples, sample
 from distill_at_scale.registry import DISTILLERS, METHODS, SAMPLERS, file_name
 
 RECORDS, DATA, TEACHERS = "made", "data", "teachers"
-"""Folders of a sweep: records of the batches, small datasets, and full-data models that distillers use."""
+"""Folders of a sweep: records of the jobs, small datasets, and full-data models that distillers use."""
 FOLDERS = (RECORDS, DATA, TEACHERS)
 TRAIN_ROWS = "train rows"
 """Unit of a sampler's budget."""
@@ -74,7 +74,7 @@ class SmallDatasetJob:
 
     @property
     def key(self) -> str:
-        """Identifier of the batch, a part of file names."""
+        """Identifier of the job, a part of file names."""
         content = [self.methods, self.budgets, {name: dict(self.settings.get(name, {})) for name in self.methods}]
         digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
         name = self.methods[0] if len(self.methods) == 1 else f"{self.methods[0]}-and-others"
@@ -82,7 +82,7 @@ class SmallDatasetJob:
 
     @property
     def record(self) -> str:
-        """File of the batch's record."""
+        """File of the job's record."""
         return storage.join(self.output, RECORDS, f"{self.key}.json")
 
     def read(self) -> list[SmallDataset] | None:
@@ -97,7 +97,7 @@ class SmallDatasetJob:
         return found is not None and not any(one.again for one in found)
 
 
-def batches(
+def jobs(
     methods: Sequence[str],
     budgets: Sequence[float],
     seed: int,
@@ -124,8 +124,8 @@ def batches(
         # One after another, what has teachers trains them once.
         for together in ([tuple(budgets)] if distiller.shares_teachers else each)
     ]
-    with_proxy = [batch for batch in of_samplers if SAMPLERS[batch.methods[0]].proxy]
-    return [*of_distillers, *with_proxy, *(batch for batch in of_samplers if batch not in with_proxy)]
+    with_proxy = [job for job in of_samplers if SAMPLERS[job.methods[0]].proxy]
+    return [*of_distillers, *with_proxy, *(job for job in of_samplers if job not in with_proxy)]
 
 
 def learns(model: str, method: str) -> bool:
@@ -136,29 +136,29 @@ def learns(model: str, method: str) -> bool:
     return kind.learns_from_sequences if DISTILLERS[method].makes == "sequences" else kind.learns_from_rows
 
 
-def make(batch: SmallDatasetJob) -> list[SmallDataset]:
-    """Makes and records the missing small datasets of a batch. Needs a Ray session; its tasks do the work, this process
+def make(job: SmallDatasetJob) -> list[SmallDataset]:
+    """Makes and records the missing small datasets of a job. Needs a Ray session; its tasks do the work, this process
     only waits.
 
     Raises:
         DasError: As for `sample` and `distill`.
     """
-    full = Dataset.open(batch.data)
-    if METHODS.find(batch.methods[0]) is DISTILLERS:
-        there = {one.budget: one for one in batch.read() or () if not one.again}
-        found = [there.get(budget) or _distilled(batch, budget, full) for budget in batch.budgets]
+    full = Dataset.open(job.data)
+    if METHODS.find(job.methods[0]) is DISTILLERS:
+        there = {one.budget: one for one in job.read() or () if not one.again}
+        found = [there.get(budget) or _distilled(job, budget, full) for budget in job.budgets]
     else:
-        found = _sampled(batch, full)
-    recorded.write_json(batch.record, {"made": [one.model_dump(mode="json") for one in found]})
+        found = _sampled(job, full)
+    recorded.write_json(job.record, {"made": [one.model_dump(mode="json") for one in found]})
     return found
 
 
-def _sampled(batch: SmallDatasetJob, full: Dataset) -> list[SmallDataset]:
+def _sampled(job: SmallDatasetJob, full: Dataset) -> list[SmallDataset]:
     found: list[SmallDataset] = []
     proxy = (0.0, 0.0)
-    for method in batch.methods:
-        samples, failed = _samples(batch, method)
-        found += [SmallDataset(method=method, budget=b, seed=batch.seed, failed=why) for b, why in failed.items()]
+    for method in job.methods:
+        samples, failed = _samples(job, method)
+        found += [SmallDataset(method=method, budget=b, seed=job.seed, failed=why) for b, why in failed.items()]
         if samples is None:
             continue
         stages = run_record.read_stages(samples.samples[0].uri)
@@ -171,7 +171,7 @@ def _sampled(batch: SmallDatasetJob, full: Dataset) -> list[SmallDataset]:
             SmallDataset(
                 method=method,
                 budget=one.budget,
-                seed=batch.seed,
+                seed=job.seed,
                 uri=one.uri,
                 fingerprint=one.fingerprint,
                 rows=one.rows,
@@ -185,22 +185,22 @@ def _sampled(batch: SmallDatasetJob, full: Dataset) -> list[SmallDataset]:
     return found
 
 
-def _samples(batch: SmallDatasetJob, method: str) -> tuple[Samples | None, dict[float, str]]:
+def _samples(job: SmallDatasetJob, method: str) -> tuple[Samples | None, dict[float, str]]:
     """Makes the samples of one method; returns them, and the reasons for budgets that leave no rows."""
     failed: dict[float, str] = {}
-    while left := [budget for budget in batch.budgets if budget not in failed]:
+    while left := [budget for budget in job.budgets if budget not in failed]:
         try:
             samples = sample(
-                data=batch.data,
+                data=job.data,
                 sampler=method,
                 budget=list(map(repr, left)),
                 # Samplers with the same proxy find its scores in the same folder.
-                output=storage.join(batch.output, DATA, f"seed-{batch.seed}"),
-                seed=batch.seed,
+                output=storage.join(job.output, DATA, f"seed-{job.seed}"),
+                seed=job.seed,
                 # What lies there unfinished or of other budgets is this sweep's own.
                 overwrite=True,
                 # The sampler's own settings may also contain it.
-                **{"gpu": batch.gpu and bool(SAMPLERS[method].proxy), **batch.settings.get(method, {})},
+                **{"gpu": job.gpu and bool(SAMPLERS[method].proxy), **job.settings.get(method, {})},
             )
             return samples, failed
         except BudgetError as error:
@@ -208,38 +208,38 @@ def _samples(batch: SmallDatasetJob, method: str) -> tuple[Samples | None, dict[
     return None, failed
 
 
-def _distilled(batch: SmallDatasetJob, budget: float, full: Dataset) -> SmallDataset:
-    (method,) = batch.methods
+def _distilled(job: SmallDatasetJob, budget: float, full: Dataset) -> SmallDataset:
+    (method,) = job.methods
     from distill_at_scale.distillation.synthetic import SyntheticDataset
     from distill_at_scale.pipelines.distill import distill
 
     kind: type[Distiller] = DISTILLERS[method]
     users = kind.number(budget, full.n_users)
-    settings = dict(batch.settings.get(method, {}))
+    settings = dict(job.settings.get(method, {}))
     more: dict[str, Any] = {name: settings.pop(name) for name in kind.options if name in settings}
     more[kind.size()] = users
     if kind.shares_teachers:
-        more["teachers_at"] = storage.join(batch.output, TEACHERS)
+        more["teachers_at"] = storage.join(job.output, TEACHERS)
     try:
         made = distill(
-            data=batch.data,
+            data=job.data,
             method=method,
-            output=storage.join(batch.output, DATA, f"seed-{batch.seed}", f"{file_name(method)}-{budget:.12g}"),
-            seed=batch.seed,
+            output=storage.join(job.output, DATA, f"seed-{job.seed}", f"{file_name(method)}-{budget:.12g}"),
+            seed=job.seed,
             set=settings,
             overwrite=True,
-            gpu=batch.gpu,
+            gpu=job.gpu,
             **more,
         )
     except DasError as error:
-        if len(batch.budgets) == 1:
+        if len(job.budgets) == 1:
             raise
         # For example, too few users with enough rows, or dead workers; other budgets may succeed.
-        return SmallDataset(method=method, budget=budget, seed=batch.seed, failed=str(error), again=True)
+        return SmallDataset(method=method, budget=budget, seed=job.seed, failed=str(error), again=True)
     return SmallDataset(
         method=method,
         budget=budget,
-        seed=batch.seed,
+        seed=job.seed,
         uri=made.uri,
         fingerprint=SyntheticDataset.open(made.uri).manifest.data.sha256[:32],
         rows=users,

@@ -14,7 +14,7 @@ from distill_at_scale.pipelines.sweeps.small_datasets import SmallDataset, Small
 
 
 @dataclass(frozen=True)
-class Source:
+class TrainingData:
     """The data that a trial's model is fitted on.
 
     Attributes:
@@ -38,7 +38,7 @@ class PlannedTrial:
         task: Fit and evaluation; None if the source does not exist.
     """
 
-    source: Source
+    source: TrainingData
     model: str
     task: EvaluationTask | None
 
@@ -85,13 +85,13 @@ class PlannedTrial:
         return row if row.reason else None
 
 
-def sources(
+def training_data(
     full: Dataset,
     seeds: int,
     jobs: Sequence[SmallDatasetJob],
     made: Mapping[str, Sequence[SmallDataset] | None],
     failed: Mapping[str, str],
-) -> list[Source]:
+) -> list[TrainingData]:
     """Returns the training data: the full dataset once per seed, then every small dataset of ``jobs``.
 
     Args:
@@ -109,20 +109,20 @@ def sources(
         share=1.0,
         bytes=small_datasets.train_bytes(full),
     )
-    found = [Source(FULL, 1.0, seed, whole) for seed in range(seeds)]
+    found = [TrainingData(FULL, 1.0, seed, whole) for seed in range(seeds)]
     for job in jobs:
         by_cell = {(one.method, one.budget): one for one in made[job.key] or ()}
         for method in job.methods:
             for budget in job.budgets:
                 one = by_cell.get((method, budget))
                 reason = one.failed if one is not None else failed.get(job.key, "")
-                found.append(Source(method, budget, job.seed, None if one is None or one.failed else one, reason))
+                found.append(TrainingData(method, budget, job.seed, None if one is None or one.failed else one, reason))
     return found
 
 
 def plan_trials(
     full: Dataset,
-    found: Sequence[Source],
+    found: Sequence[TrainingData],
     models: Sequence[str],
     settings: Mapping[str, Mapping[str, Any]],
     output: str,

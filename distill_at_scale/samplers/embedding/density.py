@@ -53,4 +53,4 @@ def density(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) -> Scores:
     return Scores(keys, rows.user_hash, rows.counts)
 
 
-DENSITY = Sampler("density", density, rounds=DensitySketch)
+DENSITY = Sampler("density", density, map_reduce=DensitySketch)

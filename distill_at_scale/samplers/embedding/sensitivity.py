@@ -172,5 +172,5 @@ def sensitivity_rows(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) ->
     return Scores(weighted_keys(weights, draws), rows.position.view(np.uint64))
 
 
-SENSITIVITY = Sampler("sensitivity", sensitivity_rows, rounds=RowClusters)
-SENSITIVITY_USERS = Sampler("sensitivity_users", sensitivity_users, rounds=UserClusters)
+SENSITIVITY = Sampler("sensitivity", sensitivity_rows, map_reduce=RowClusters)
+SENSITIVITY_USERS = Sampler("sensitivity_users", sensitivity_users, map_reduce=UserClusters)

@@ -91,4 +91,4 @@ def centrality(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) -> Score
     return edge_scores(rows, last - users.view(np.uint64), last - items.view(np.uint64), seed)
 
 
-CENTRALITY = Sampler("centrality", centrality, rounds=PageRank)
+CENTRALITY = Sampler("centrality", centrality, map_reduce=PageRank)

@@ -96,4 +96,4 @@ def _geometric(hashes: np.ndarray) -> np.ndarray:
     return 1 + np.floor(np.log(hashing.uniform_open(hashes)) / np.log1p(-SPREAD)).astype(np.int64)
 
 
-FOREST_FIRE = Sampler("forest_fire", traversal.by_time, rounds=ForestFire)
+FOREST_FIRE = Sampler("forest_fire", traversal.by_time, map_reduce=ForestFire)

@@ -135,4 +135,4 @@ def _hand_out(at: np.ndarray, items: np.ndarray, users: np.ndarray) -> np.ndarra
     return users[first + turn % np.maximum(available, 1)]
 
 
-RANDOM_WALK = Sampler("random_walk", traversal.by_time, rounds=RandomWalk)
+RANDOM_WALK = Sampler("random_walk", traversal.by_time, map_reduce=RandomWalk)

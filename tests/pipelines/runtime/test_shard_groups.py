@@ -95,8 +95,8 @@ def test_an_evaluation_has_more_than_64_tasks_and_the_same_result_with_few(
 def test_a_sampler_learns_in_more_than_64_tasks_and_the_same_in_few(
     ray_session: None, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert DENSITY.rounds is not None
-    make = partial(DENSITY.rounds, Task(dataset.n_items, dataset.manifest.splits["train"], 100, seed=1))
+    assert DENSITY.map_reduce is not None
+    make = partial(DENSITY.map_reduce, Task(dataset.n_items, dataset.manifest.splits["train"], 100, seed=1))
     tasks, learned = [], []
     for cpus in (40, 2):
         monkeypatch.setattr(resources, "cpus", lambda cpus=cpus: cpus)
