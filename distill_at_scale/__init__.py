@@ -44,6 +44,7 @@ __all__ = [
     "fetch",
     "fit",
     "forecast",
+    "forget",
     "genie_train",
     "inspect",
     "load_model",

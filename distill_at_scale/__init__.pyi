@@ -10,6 +10,7 @@ from distill_at_scale import samplers as samplers
 from distill_at_scale.config import DistillConfig, DoctorConfig, FetchConfig, FitConfig, GenieTrainConfig, InspectConfig, PrepareConfig, QuickstartConfig, RecommendConfig, SampleConfig, SweepConfig
 from distill_at_scale.config.attribute import AttributeConfig
 from distill_at_scale.config.forecast import ForecastConfig
+from distill_at_scale.config.forget import ForgetConfig
 from distill_at_scale.config.judging import CompareConfig, EvaluateConfig
 from distill_at_scale.config.outputs import ExpandConfig, ExportConfig, PredictConfig
 from distill_at_scale.config.submit import SubmitConfig
@@ -27,6 +28,7 @@ from distill_at_scale.pipelines.expand import Expansion
 from distill_at_scale.pipelines.export import ExportResult
 from distill_at_scale.pipelines.fetch import FetchResult
 from distill_at_scale.pipelines.fit import FitResult
+from distill_at_scale.pipelines.forget import ForgetResult
 from distill_at_scale.pipelines.genie import GenieResult
 from distill_at_scale.pipelines.predict import Predictions
 from distill_at_scale.pipelines.quickstart import Quickstart
@@ -495,6 +497,51 @@ def forecast(config: ForecastConfig, /, **changes: Any) -> ForecastResult: ...
 
 
 @overload
+def forget(
+    data: Address,
+    users: str,
+    *,
+    output: Address,
+    log: str | None = None,
+    remaining: str | None = None,
+    dry_run: bool = False,
+    quick: bool = False,
+    workers: int | str = 1,
+    gpu: bool = False,
+    overwrite: bool = False,
+    address: str | None = None,
+    wait_for_nodes: str | None = None,
+) -> ForgetResult:
+    """Removes users from a dataset; see :class:`~distill_at_scale.config.ForgetConfig` for the settings.
+
+    Args:
+        data: Dataset, sample or synthetic dataset.
+        users: File with the ids of the users to forget: one per line, or a column user_id in CSV or Parquet.
+        output: Folder or storage URI for the result.
+        log: Dataset that a synthetic dataset was distilled from. Default: where it was then.
+        remaining: Folder or storage URI for that dataset without the users. Default: --output with -log at its
+            end. It is kept, for whoever trains or evaluates with the result.
+        dry_run: Write nothing; only tell how much depends on these users. Default: False.
+        quick: Start from the synthetic dataset instead of anew (as `das distill --from`): a fraction of the cost,
+            but what was learned from these users may remain in the result. Default: False.
+        workers: Number of workers that distill together. Default: 1.
+        gpu: Use one GPU of the cluster per worker. Default: False.
+        overwrite: Replace what already exists at --output and --remaining. Default: False.
+        address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
+            is connected to, else a local Ray on this machine.
+        wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
+            up. Default: as long as it takes.
+
+    Raises:
+        DasError: There is no dataset, none of the users is in it, or nobody else is.
+        SettingError: A setting is wrong.
+        OutputExistsError: The output exists.
+    """
+@overload
+def forget(config: ForgetConfig, /, **changes: Any) -> ForgetResult: ...
+
+
+@overload
 def genie_train(
     sweeps: Address | Sequence[Address],
     *,
@@ -954,4 +1001,4 @@ def tune(
 @overload
 def tune(config: TuneConfig, /, **changes: Any) -> TuneResult: ...
 
-__all__ = ["DasError", "Dataset", "SyntheticDataset", "attribute", "compare", "connect", "distill", "distillers", "doctor", "evaluate", "expand", "export", "fetch", "fit", "forecast", "genie_train", "inspect", "load_model", "models", "predict", "prepare", "quickstart", "recommend", "sample", "samplers", "submit", "sweep", "tune", "write_report"]
+__all__ = ["DasError", "Dataset", "SyntheticDataset", "attribute", "compare", "connect", "distill", "distillers", "doctor", "evaluate", "expand", "export", "fetch", "fit", "forecast", "forget", "genie_train", "inspect", "load_model", "models", "predict", "prepare", "quickstart", "recommend", "sample", "samplers", "submit", "sweep", "tune", "write_report"]

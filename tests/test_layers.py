@@ -126,6 +126,7 @@ VERBS = {
     "fetch",
     "fit",
     "forecast",
+    "forget",
     "genie",
     "inspect",
     "predict",

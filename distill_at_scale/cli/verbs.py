@@ -71,6 +71,7 @@ VERBS = {
     "sample": Verb(config.SampleConfig, _report("show_samples")),
     "attribute": Verb(config.AttributeConfig),
     "distill": Verb(config.DistillConfig, _report("show_distilled")),
+    "forget": Verb(config.ForgetConfig),
     "export": Verb(config.ExportConfig, _report("show_export")),
     "expand": Verb(config.ExpandConfig, _report("show_expansion")),
     "compare": Verb(config.CompareConfig, _report("show_comparison"), keep=_report("keep_comparison")),

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 
 from distill_at_scale.config.attribute import AttributeConfig as AttributeConfig
 from distill_at_scale.config.forecast import ForecastConfig as ForecastConfig
+from distill_at_scale.config.forget import ForgetConfig as ForgetConfig
 from distill_at_scale.config.judging import CompareConfig as CompareConfig
 from distill_at_scale.config.judging import EvaluateConfig as EvaluateConfig
 from distill_at_scale.config.judging import ReportConfig as ReportConfig

@@ -22,6 +22,7 @@ JOB_VERBS = (
     "sample",
     "attribute",
     "distill",
+    "forget",
     "export",
     "expand",
     "compare",

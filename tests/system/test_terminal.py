@@ -50,6 +50,7 @@ def data(folder: Path) -> str:
 def lines_of_every_verb(folder: Path, output: Path) -> list[list[str]]:
     """One command line a verb, on a small log."""
     data, sample, sweep = f"{output}/data", f"{output}/samples/random-0.5", f"{output}/sweep"
+    (folder / "gone.txt").write_text("u0\nu1\n")
     return [
         ["fetch", "ml-100k", "--output", f"{output}/fetched"],
         ["prepare", "--input", f"{folder}/log.csv", "--output", data],
@@ -61,6 +62,7 @@ def lines_of_every_verb(folder: Path, output: Path) -> list[list[str]]:
         ["sample", "--data", data, "--sampler", "random", "--budget", "0.5", "--output", f"{output}/samples"],
         ["attribute", "--data", data, "--model", "ease", "--output", f"{output}/values.parquet"],
         ["distill", "--data", data, "--users", "8", "--output", f"{output}/distilled", "--set", "steps=2"],
+        ["forget", "--data", sample, "--users", f"{folder}/gone.txt", "--output", f"{output}/left"],
         ["export", "--data", f"{output}/distilled", "--output", f"{output}/exported.parquet"],
         ["export", "--data", sample, "--output", f"{output}/hub", "--format", "hf"],
         [

@@ -23,11 +23,11 @@ from distill_at_scale.pipelines.runtime import plugins, session
 from distill_at_scale.validation import has_choices
 
 READ = (
-    *("append", "data", "forecast", "from_", "genie", "input", "model", "propensities", "samples", "scores"),
+    *("append", "data", "forecast", "from_", "genie", "input", "log", "model", "propensities", "samples", "scores"),
     *("sweep", "sweeps", "users"),
 )
 """Settings that name what a verb reads, where they are addresses."""
-WRITTEN = ("output", "teachers_at")
+WRITTEN = ("output", "remaining", "teachers_at")
 """Settings that name what a verb writes."""
 
 _C = TypeVar("_C", bound=ClusterConfig)

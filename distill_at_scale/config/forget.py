@@ -1,0 +1,36 @@
+"""Settings of the verb forget."""
+
+from __future__ import annotations
+
+from distill_at_scale.config.values import ClusterConfig, Workers
+
+
+class ForgetConfig(ClusterConfig):
+    """Removes users from a dataset, a sample or a synthetic dataset, and tells what of it depends on them.
+
+    A dataset or sample is written without their rows and ids, exactly. A synthetic dataset is distilled again, with the
+    same settings and seed, from the log without them: so it is what it would be if they had never been there.
+    """
+
+    data: str
+    """Dataset, sample or synthetic dataset."""
+    users: str
+    """File with the ids of the users to forget: one per line, or a column user_id in CSV or Parquet."""
+    output: str
+    """Folder or storage URI for the result."""
+    log: str | None = None
+    """Dataset that a synthetic dataset was distilled from. Default: where it was then."""
+    remaining: str | None = None
+    """Folder or storage URI for that dataset without the users. Default: --output with -log at its end. It is kept, for
+    whoever trains or evaluates with the result."""
+    dry_run: bool = False
+    """Write nothing; only tell how much depends on these users."""
+    quick: bool = False
+    """Start from the synthetic dataset instead of anew (as `das distill --from`): a fraction of the cost, but what was
+    learned from these users may remain in the result."""
+    workers: Workers = 1
+    """Number of workers that distill together."""
+    gpu: bool = False
+    """Use one GPU of the cluster per worker."""
+    overwrite: bool = False
+    """Replace what already exists at --output and --remaining."""

@@ -1,0 +1,382 @@
+"""forget: a dataset, a sample or a synthetic dataset without some users, and what of it depends on them.
+
+    (read the ids) ─► count who stays, a task a shard ─► write the shards without them ─► items, manifest
+    of synthetic data: what depends on them ─► the log without them, as above ─► distill again
+
+A run that was killed goes on where it was when the same command runs again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import ray
+from pydantic import BaseModel
+
+from distill_at_scale.config import DistillConfig, ForgetConfig
+from distill_at_scale.data import recorded, remaining, storage
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.given_ids import SHOWN, read_ids
+from distill_at_scale.data.manifest import NAME, WORK, Manifest
+from distill_at_scale.data.preparation import restartable
+from distill_at_scale.data.remaining import RemainingShard, Stayers
+from distill_at_scale.distillation.synthetic_manifest import is_synthetic
+from distill_at_scale.errors import DasError, OutputExistsError, SettingError
+from distill_at_scale.models.memory import require_memory
+from distill_at_scale.models.recommendations import missing_sentence
+from distill_at_scale.pipelines.distill import distill
+from distill_at_scale.pipelines.runtime import output_folder, run_record, session
+from distill_at_scale.pipelines.runtime.tasks import compute, load, run_alone, run_stage
+from distill_at_scale.pipelines.runtime.verb import verb
+from distill_at_scale.registry import DISTILLERS
+
+log = logging.getLogger(__name__)
+
+_COUNTED, _SHARDS = "counted", "remaining"
+_MOST = 10
+
+
+class Dependence(BaseModel):
+    """A synthetic row or sequence, and the share of it that the users explain."""
+
+    row: int
+    share: float
+
+
+class ForgetResult(BaseModel):
+    """What depended on the users, and the result without them."""
+
+    uri: str | None
+    """The result; None if nothing was to be written."""
+    kind: Literal["dataset", "rows", "sequences"]
+    users: int
+    """Number of the users that were found."""
+    missing: int
+    """Number of ids in the file that no user has."""
+    rows: int
+    """Train rows of these users."""
+    share: float
+    """Their share of all train rows."""
+    explained: float | None
+    """Mean share of a synthetic row or sequence that these users explain by their rows; None for a dataset."""
+    most: list[Dependence]
+    """Synthetic rows or sequences with the largest shares."""
+    remaining: str | None
+    """The log without the users that synthetic data were distilled again from."""
+    notes: list[str]
+    wall_s: float
+
+
+@verb(ForgetConfig, "data", "users")
+def forget(config: ForgetConfig) -> ForgetResult:
+    """Removes users from a dataset; see :class:`~distill_at_scale.config.ForgetConfig` for the settings.
+
+    Raises:
+        DasError: There is no dataset, none of the users is in it, or nobody else is.
+        SettingError: A setting is wrong.
+        OutputExistsError: The output exists.
+    """
+    return (_Synthetic(config) if is_synthetic(storage.normalise(config.data)) else _Log(config)).run()
+
+
+class _Forget:
+    """One run.
+
+    Attributes:
+        dataset: Dataset that holds the users' rows.
+        place: Where it is written without them.
+    """
+
+    dataset: Dataset
+    place: str
+
+    def __init__(self, config: ForgetConfig) -> None:
+        self.config, self.output = config, storage.normalise(config.output)
+        self.file = storage.normalise(config.users)
+        self.record = run_record.RunRecord("forget", config.model_dump(mode="json", exclude={"address", "overwrite"}))
+
+    def _count(self, asked: ray.ObjectRef[Any]) -> tuple[list[Stayers], int]:
+        """Counts who stays in each shard, and the ids that no user has.
+
+        Raises:
+            DasError: None of the users is there, or nobody else.
+        """
+        uri = self.dataset.uri
+
+        def count(shard: int, ids: pl.Series) -> Stayers:
+            return remaining.count_stayers(Dataset.open(uri), shard, ids)
+
+        shards = list(range(len(self.dataset.shards)))
+        counted = run_stage(self.record, "count users", count, shards, [asked], light=True)
+        n, found = compute(len, asked), sum(one.gone for one in counted)
+        place = storage.redact(uri)
+        if found < n:
+            first = compute(lambda ids: _first_missing(Dataset.open(uri), ids), asked)
+            said = missing_sentence(n - found, n, first, "users", f"in {place}")
+            if not found:
+                raise DasError(f"{storage.redact(self.file)}: {said}.")
+            log.warning("%s.", said)
+        if not any(one.users for one in counted):
+            raise DasError(f"{storage.redact(self.file)} names all users of {place}; nothing would be left.")
+        return counted, n - found
+
+    def _begin(self, counted: list[Stayers]) -> bool:
+        """Makes the place this run's; returns whether the dataset is there already, from a run that was killed later.
+
+        Raises:
+            OutputExistsError: The place holds something else.
+        """
+        place, work = self.place, storage.join(self.place, WORK)
+        plan = {"data": self.dataset.manifest.fingerprint, "users": storage.sha256(self.file)}
+        digest = hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+        plan_uri = storage.join(work, output_folder.PLAN)
+        if output_folder.planned(plan_uri) == digest:
+            return False
+        storage.check_writable(plan_uri)
+        if self._is_there(counted):
+            return True
+        output_folder.check(place, self.config.overwrite)
+        if storage.exists(storage.join(place, NAME)) and not self.config.overwrite:
+            raise output_folder.holds_dataset(place)
+        storage.remove(work)
+        recorded.write_json(plan_uri, {"digest": None})
+        output_folder.clear(place)
+        recorded.write_json(plan_uri, {"digest": digest})
+        return False
+
+    def _is_there(self, counted: list[Stayers]) -> bool:
+        """Whether the place holds the dataset without as many users of each shard; their ids are recorded nowhere."""
+        return False
+
+    def _write(self, asked: ray.ObjectRef[Any], counted: list[Stayers]) -> Manifest:
+        """Writes the dataset without the users."""
+        uri, place, work = self.dataset.uri, self.place, storage.join(self.place, WORK)
+        first = np.cumsum([0, *(one.users for one in counted)]).tolist()
+
+        def write(shard: int, ids: pl.Series) -> RemainingShard:
+            return restartable.once(
+                restartable.part(storage.join(work, _SHARDS), shard, ".json"),
+                RemainingShard,
+                lambda: remaining.write_shard(
+                    Dataset.open(uri), shard, ids, first[shard], place, _counts_uri(work, shard)
+                ),
+            )
+
+        shards = list(range(len(counted)))
+        written = run_stage(self.record, "write without them", write, shards, [asked])
+        counts = [_counts_uri(work, shard) for shard in shards]
+        items = run_stage(
+            self.record,
+            "write items",
+            lambda out: remaining.write_items(Dataset.open(uri), counts, out),
+            [place],
+            shown=False,
+            light=True,
+        )[0]
+        records = [one.shard for one in written if one.shard is not None]
+        m = self.dataset.manifest
+        splits = run_record.total(record.splits for record in records)
+        kept = {"item_space", "id_types", "has_ratings", "rating_meaning", "has_timestamps", "timestamp_unit"}
+        manifest = Manifest(
+            **m.model_dump(include={*kept, "n_items", "split_rule", "source"}),
+            n_users=sum(record.n_users for record in records),
+            n_rows=sum(record.rows for record in records),
+            splits=splits,
+            items=items,
+            shards=records,
+            dropped={**m.dropped, "forget": m.n_rows - sum(record.rows for record in records)},
+            config={**m.config, "forgotten": self._forgotten(counted)},
+            parent=m.parent,
+            made_with=run_record.made_with(),
+        )
+        self.record.write(place)
+        output_folder.remove_strays(place, manifest)
+        manifest.write(place)
+        for name in (_COUNTED, _SHARDS):
+            storage.remove(storage.join(work, name))
+        output_folder.remove_work(place)
+        return manifest
+
+    def _forgotten(self, counted: list[Stayers]) -> dict[str, Any]:
+        """The record of what was removed, without the ids."""
+        return {"users": sum(one.gone for one in counted), "of": self.dataset.manifest.fingerprint}
+
+    def _result(self, counted: list[Stayers], missing: int, **other: Any) -> ForgetResult:
+        rows, config = sum(one.gone_train for one in counted), self.config
+        fields: dict[str, Any] = {"explained": None, "most": [], "remaining": None, **other}
+        notes = fields.pop("notes")
+        if not config.dry_run:
+            notes.append(
+                "Models, lists, exports and other samples made of it before still depend on these users; make them "
+                "again, and remove the old ones."
+            )
+        return ForgetResult(
+            uri=None if config.dry_run else self.output,
+            users=sum(one.gone for one in counted),
+            missing=missing,
+            rows=rows,
+            share=round(rows / max(self.dataset.manifest.splits.get("train", 0), 1), 6),
+            notes=notes,
+            wall_s=round(time.time() - self.record.started, 3),
+            **fields,
+        )
+
+    def _ids(self) -> ray.ObjectRef[Any]:
+        file, kind = self.file, self.dataset.manifest.id_types[Columns.USER_ID]
+        return load(lambda: read_ids(file, kind, Columns.USER_ID))
+
+
+class _Log(_Forget):
+    """Forgetting in a dataset or a sample."""
+
+    def __init__(self, config: ForgetConfig) -> None:
+        super().__init__(config)
+        self.dataset, self.place = Dataset.open(config.data), self.output
+        of_synthetic = ("log", "remaining", "quick", "gpu", "workers")
+        if foreign := [name for name in of_synthetic if name in config.model_fields_set]:
+            raise SettingError(
+                f"--{foreign[0]} is for synthetic data; {storage.redact(self.dataset.uri)} is a dataset."
+            )
+        output_folder.check_outside(self.output, self.dataset.uri, "the dataset itself")
+
+    def run(self) -> ForgetResult:
+        with session.ensure(self.config.address):
+            asked = self._ids()
+            counted, missing = self._count(asked)
+            if not self.config.dry_run:
+                self._begin(counted)
+                self._write(asked, counted)
+        note = "Exact: no row, id or number of these users is in it; the other users are numbered anew."
+        return self._result(counted, missing, kind="dataset", notes=[] if self.config.dry_run else [note])
+
+
+class _Synthetic(_Forget):
+    """Forgetting in a synthetic dataset."""
+
+    def __init__(self, config: ForgetConfig) -> None:
+        from distill_at_scale.distillation.synthetic import SyntheticDataset
+
+        super().__init__(config)
+        self.made = SyntheticDataset.open(config.data)
+        m = self.made.manifest
+        self.dataset = Dataset.open(m.parent.uri if config.log is None else config.log)
+        if self.dataset.manifest.fingerprint != m.parent.fingerprint:
+            raise DasError(
+                f"{storage.redact(self.dataset.uri)} is not the dataset that {storage.redact(self.made.uri)} was "
+                f"distilled from (it had the fingerprint {m.parent.fingerprint}); name that one by --log."
+            )
+        place = f"{self.output.rstrip('/')}-log" if config.remaining is None else config.remaining
+        self.place = storage.normalise(place)
+        for one in (self.output, self.place):
+            output_folder.check_apart(one, self.dataset.uri)
+            output_folder.check_apart(one, self.made.uri)
+        output_folder.check_apart(self.output, self.place)
+        finished = storage.exists(storage.join(self.output, NAME))
+        if finished and not (config.overwrite or config.dry_run):
+            raise OutputExistsError(str(output_folder.holds_already(self.output, "a dataset")))
+        if config.quick and not DISTILLERS.find(m.method).continues:
+            raise SettingError(f"--quick: {m.method} does not start from an earlier result; leave --quick out.")
+
+    def run(self) -> ForgetResult:
+        from distill_at_scale.distillation.dependence import memory_needed
+
+        config, m = self.config, self.made.manifest
+        with session.ensure(config.address):
+            asked = self._ids()
+            counted, missing = self._count(asked)
+            require_memory("forget", memory_needed(m.parent.n_rows, m.parent.n_users, m.n_items, m.n_users), None, _FIX)
+            shares = run_alone(
+                self.record, "what depends on them", _explained, self.made.uri, self.dataset.uri, ray.get(asked)
+            )
+            if not config.dry_run:
+                if not self._begin(counted):
+                    self._write(asked, counted)
+                distill(self._distilling())
+        order = np.argsort(-shares, kind="stable")[:_MOST].tolist()
+        what = "sequence" if m.kind == "sequences" else "row"
+        notes = [
+            f"A share describes a {what} and proves nothing: each {what} was learned from all users, also from those "
+            "with a share of 0."
+        ]
+        if not config.dry_run:
+            notes.append(
+                "Not exact: it was started from the old result, so what that learned from these users may remain."
+                if config.quick
+                else "Exact: it was distilled from the log without these users, with the same settings and seed."
+            )
+        return self._result(
+            counted,
+            missing,
+            kind=m.kind,
+            explained=round(float(shares.mean()), 6),
+            most=[Dependence(row=k, share=round(float(shares[k]), 6)) for k in order],
+            remaining=None if config.dry_run else self.place,
+            notes=notes,
+        )
+
+    def _is_there(self, counted: list[Stayers]) -> bool:
+        if self.config.overwrite or is_synthetic(self.place) or not storage.exists(storage.join(self.place, NAME)):
+            return False
+        found = Dataset.open(self.place).manifest
+        users = [one.users for one in counted if one.users]
+        return (
+            found.config.get("forgotten") == self._forgotten(counted)
+            and [shard.n_users for shard in found.shards] == users
+            and found.splits.get("train") == self.dataset.manifest.splits.get("train", 0) - _gone_rows(counted)
+        )
+
+    def _distilling(self) -> DistillConfig:
+        """The distillation that made the data, of the log without the users."""
+        config, m = self.config, self.made.manifest
+        kind = DISTILLERS.find(m.method)
+        asked: dict[str, Any] = {"from_": self.made.uri}
+        if not config.quick:
+            own = {name: m.config[name] for name in (kind.size(), *kind.options) if m.config.get(name) is not None}
+            others = {name: value for name, value in m.config.items() if name not in {*own, "seed"}}
+            asked = {**own, "set": {name: value for name, value in others.items() if value is not None}}
+        return DistillConfig(
+            data=self.place,
+            method=m.method,
+            output=self.output,
+            seed=m.config["seed"],
+            workers=config.workers,
+            gpu=config.gpu,
+            overwrite=config.overwrite,
+            address=config.address,
+            **asked,
+        )
+
+
+_FIX = "take a machine with more memory"
+
+
+def _explained(made: str, data: str, ids: pl.Series) -> np.ndarray:
+    from distill_at_scale.distillation.dependence import shares_of
+    from distill_at_scale.distillation.synthetic import SyntheticDataset
+
+    dataset = Dataset.open(data)
+    shards = range(len(dataset.shards))
+    gone = np.concatenate([~remaining.stays(dataset, shard, ids) for shard in shards])
+    return shares_of(SyntheticDataset.open(made), dataset.to_csr("train"), gone)
+
+
+def _gone_rows(counted: list[Stayers]) -> int:
+    return sum(one.gone_train for one in counted)
+
+
+def _counts_uri(work: str, shard: int) -> str:
+    return restartable.part(storage.join(work, _COUNTED), shard, ".arrow")
+
+
+def _first_missing(dataset: Dataset, ids: pl.Series) -> list[Any]:
+    """Returns the first ids that no user has, in the given order."""
+    for shard in range(len(dataset.shards)):
+        ids = ids.filter(~ids.is_in(dataset.users(shard)[Columns.USER_ID].implode()))
+    return ids.head(SHOWN).to_list()
