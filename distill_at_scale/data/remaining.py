@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from distill_at_scale.data.columns import TRAIN, Columns
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.data.manifest import ShardRecord
 from distill_at_scale.data.preparation import parquet, restartable
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.recorded import FileRecord
+from distill_at_scale.data.shard_records import ShardRecord
 
 
 @dataclass(frozen=True)

@@ -172,6 +172,8 @@ class Elsa(_Elsa):
         batch_size: Users per step, over all workers. Default: 512.
         learning_rate: Learning rate of Adam. Default: 0.01.
         betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
+        eps: Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients.
+            Default: 1e-08.
         weight_decay: Weight decay of Adam: this times each parameter is added to its gradient. Default: 0.0.
         seed: Random seed. Default: 0.
         device: Device for training; scoring uses a GPU if available, unless this is cpu. Default: 'auto'.
@@ -188,6 +190,7 @@ class Elsa(_Elsa):
         batch_size: int = 512,
         learning_rate: float = 0.01,
         betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-08,
         weight_decay: float = 0.0,
         seed: int = 0,
         device: Literal['auto', 'cpu', 'cuda'] = 'auto',
@@ -267,6 +270,8 @@ class Bias(_Bias):
         batch_size: Rows or users per step, over all workers. Default: 1024.
         learning_rate: Learning rate of Adam. Default: 0.01.
         betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
+        eps: Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients.
+            Default: 1e-08.
         weight_decay: Weight decay of Adam: this times each parameter is added to its gradient. Default: 0.0.
         seed: Random seed. Default: 0.
         device: Device for training; scoring uses a GPU if available, unless this is cpu. Default: 'auto'.
@@ -286,6 +291,7 @@ class Bias(_Bias):
         batch_size: int = 1024,
         learning_rate: float = 0.01,
         betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-08,
         weight_decay: float = 0.0,
         seed: int = 0,
         device: Literal['auto', 'cpu', 'cuda'] = 'auto',
@@ -317,6 +323,8 @@ class MF(_MF):
         batch_size: Rows per step, over all workers. Default: 2048.
         learning_rate: Learning rate of Adam. Default: 0.005.
         betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
+        eps: Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients.
+            Default: 1e-08.
         weight_decay: Weight decay of Adam: this times each parameter is added to its gradient. Default: 1e-06.
         seed: Random seed. Default: 0.
         device: Device for training; scoring uses a GPU if available, unless this is cpu. Default: 'auto'.
@@ -338,6 +346,7 @@ class MF(_MF):
         batch_size: int = 2048,
         learning_rate: float = 0.005,
         betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-08,
         weight_decay: float = 1e-06,
         seed: int = 0,
         device: Literal['auto', 'cpu', 'cuda'] = 'auto',
@@ -368,6 +377,8 @@ class NeuMF(_NeuMF):
         batch_size: Rows or users per step, over all workers. Default: 1024.
         learning_rate: Learning rate of Adam. Default: 0.001.
         betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
+        eps: Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients.
+            Default: 1e-08.
         weight_decay: Weight decay of Adam: this times each parameter is added to its gradient. Default: 0.0.
         seed: Random seed. Default: 0.
         device: Device for training; scoring uses a GPU if available, unless this is cpu. Default: 'auto'.
@@ -388,6 +399,7 @@ class NeuMF(_NeuMF):
         batch_size: int = 1024,
         learning_rate: float = 0.001,
         betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-08,
         weight_decay: float = 0.0,
         seed: int = 0,
         device: Literal['auto', 'cpu', 'cuda'] = 'auto',
@@ -425,6 +437,8 @@ class MVAE(_MVAE):
         batch_size: Users per step, over all workers. Default: 200.
         learning_rate: Learning rate of Adam. Default: 0.002.
         betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
+        eps: Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients.
+            Default: 1e-08.
         weight_decay: Weight decay of Adam: this times each parameter is added to its gradient. Default: 0.0.
         seed: Random seed. Default: 0.
         device: Device for training; scoring uses a GPU if available, unless this is cpu. Default: 'auto'.
@@ -455,6 +469,7 @@ class MVAE(_MVAE):
         batch_size: int = 200,
         learning_rate: float = 0.002,
         betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-08,
         weight_decay: float = 0.0,
         seed: int = 0,
         device: Literal['auto', 'cpu', 'cuda'] = 'auto',
@@ -494,6 +509,8 @@ class SVAE(_SVAE):
         batch_size: Users per step, over all workers. Default: 64.
         learning_rate: Learning rate of Adam. Default: 0.001.
         betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
+        eps: Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients.
+            Default: 1e-08.
         weight_decay: Weight decay of Adam: this times each parameter is added to its gradient. Default: 0.0.
         seed: Random seed. Default: 0.
         device: Device for training; scoring uses a GPU if available, unless this is cpu. Default: 'auto'.
@@ -517,6 +534,7 @@ class SVAE(_SVAE):
         batch_size: int = 64,
         learning_rate: float = 0.001,
         betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-08,
         weight_decay: float = 0.0,
         seed: int = 0,
         device: Literal['auto', 'cpu', 'cuda'] = 'auto',
@@ -551,6 +569,8 @@ class SASRec(_SASRec):
         batch_size: Users per step, over all workers. Default: 128.
         learning_rate: Learning rate of Adam. Default: 0.001.
         betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
+        eps: Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients.
+            Default: 1e-08.
         weight_decay: Weight decay of Adam: this times each parameter is added to its gradient. Default: 0.0.
         seed: Random seed. Default: 0.
         device: Device for training; scoring uses a GPU if available, unless this is cpu. Default: 'auto'.
@@ -571,6 +591,7 @@ class SASRec(_SASRec):
         batch_size: int = 128,
         learning_rate: float = 0.001,
         betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-08,
         weight_decay: float = 0.0,
         seed: int = 0,
         device: Literal['auto', 'cpu', 'cuda'] = 'auto',
@@ -601,6 +622,8 @@ class GRU4Rec(_GRU4Rec):
         batch_size: Users per step, over all workers. Default: 128.
         learning_rate: Learning rate of Adam. Default: 0.001.
         betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
+        eps: Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients.
+            Default: 1e-08.
         weight_decay: Weight decay of Adam: this times each parameter is added to its gradient. Default: 0.0.
         seed: Random seed. Default: 0.
         device: Device for training; scoring uses a GPU if available, unless this is cpu. Default: 'auto'.
@@ -620,6 +643,7 @@ class GRU4Rec(_GRU4Rec):
         batch_size: int = 128,
         learning_rate: float = 0.001,
         betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-08,
         weight_decay: float = 0.0,
         seed: int = 0,
         device: Literal['auto', 'cpu', 'cuda'] = 'auto',
@@ -654,6 +678,8 @@ class LightGCN(_LightGCN):
             Default: 512.
         learning_rate: Learning rate of Adam. Default: 0.03.
         betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
+        eps: Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients.
+            Default: 1e-08.
         weight_decay: Weight decay of Adam: this times each parameter is added to its gradient. Default: 0.0.
         seed: Random seed. Default: 0.
         device: Device for training; scoring uses a GPU if available, unless this is cpu. Default: 'auto'.
@@ -678,6 +704,7 @@ class LightGCN(_LightGCN):
         batch_size: int = 512,
         learning_rate: float = 0.03,
         betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-08,
         weight_decay: float = 0.0,
         seed: int = 0,
         device: Literal['auto', 'cpu', 'cuda'] = 'auto',

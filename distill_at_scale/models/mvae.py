@@ -133,7 +133,7 @@ class MVAE(TorchRecommender):
             torch.manual_seed(hashing.stream("mvae/distilled rows", config.seed))
             module = self.build(rows.n_users, rows.n_items).to(device).train()
             optimizer = torch.optim.Adam(
-                module.parameters(), config.row_learning_rate, config.betas, weight_decay=config.weight_decay
+                module.parameters(), config.row_learning_rate, config.betas, config.eps, config.weight_decay
             )
             for step in range(config.row_steps):
                 x = targets[torch.randperm(len(targets))[: config.batch_size].to(device)]

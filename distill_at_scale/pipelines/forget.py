@@ -27,6 +27,7 @@ from distill_at_scale.data.given_ids import SHOWN, read_ids
 from distill_at_scale.data.manifest import NAME, WORK, Manifest
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.remaining import RemainingShard, Stayers
+from distill_at_scale.data.shard_records import ShardRecords
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import DasError, OutputExistsError, SettingError
 from distill_at_scale.models.memory import require_memory
@@ -108,17 +109,17 @@ class _Forget:
         Raises:
             DasError: None of the users is there, or nobody else.
         """
-        uri = self.dataset.uri
+        dataset = self.dataset
 
         def count(shard: int, ids: pl.Series) -> Stayers:
-            return remaining.count_stayers(Dataset.open(uri), shard, ids)
+            return remaining.count_stayers(dataset, shard, ids)
 
-        shards = list(range(len(self.dataset.shards)))
+        shards = list(range(len(dataset.shards)))
         counted = run_stage(self.record, "count users", count, shards, [asked], light=True)
         n, found = compute(len, asked), sum(one.gone for one in counted)
-        place = storage.redact(uri)
+        place = storage.redact(dataset.uri)
         if found < n:
-            first = compute(lambda ids: _first_missing(Dataset.open(uri), ids), asked)
+            first = compute(lambda ids: _first_missing(dataset, ids), asked)
             said = missing_sentence(n - found, n, first, "users", f"in {place}")
             if not found:
                 raise DasError(f"{storage.redact(self.file)}: {said}.")
@@ -157,16 +158,14 @@ class _Forget:
 
     def _write(self, asked: ray.ObjectRef[Any], counted: list[Stayers]) -> Manifest:
         """Writes the dataset without the users."""
-        uri, place, work = self.dataset.uri, self.place, storage.join(self.place, WORK)
+        dataset, place, work = self.dataset, self.place, storage.join(self.place, WORK)
         first = np.cumsum([0, *(one.users for one in counted)]).tolist()
 
         def write(shard: int, ids: pl.Series) -> RemainingShard:
             return restartable.once(
                 restartable.part(storage.join(work, _SHARDS), shard, ".json"),
                 RemainingShard,
-                lambda: remaining.write_shard(
-                    Dataset.open(uri), shard, ids, first[shard], place, _counts_uri(work, shard)
-                ),
+                lambda: remaining.write_shard(dataset, shard, ids, first[shard], place, _counts_uri(work, shard)),
             )
 
         shards = list(range(len(counted)))
@@ -175,23 +174,22 @@ class _Forget:
         items = run_stage(
             self.record,
             "write items",
-            lambda out: remaining.write_items(Dataset.open(uri), counts, out),
+            lambda out: remaining.write_items(dataset, counts, out),
             [place],
             shown=False,
             light=True,
         )[0]
-        records = [one.shard for one in written if one.shard is not None]
+        records = ShardRecords.of(one.shard for one in written if one.shard is not None)
         m = self.dataset.manifest
-        splits = run_record.total(record.splits for record in records)
         kept = {"item_space", "id_types", "has_ratings", "rating_meaning", "has_timestamps", "timestamp_unit"}
         manifest = Manifest(
             **m.model_dump(include={*kept, "n_items", "split_rule", "source"}),
-            n_users=sum(record.n_users for record in records),
-            n_rows=sum(record.rows for record in records),
-            splits=splits,
+            n_users=int(records.n_users.sum()),
+            n_rows=int(records.rows.sum()),
+            splits=records.rows_of_splits(),
             items=items,
             shards=records,
-            dropped={**m.dropped, "forget": m.n_rows - sum(record.rows for record in records)},
+            dropped={**m.dropped, "forget": m.n_rows - int(records.rows.sum())},
             config={**m.config, "forgotten": self._forgotten(counted)},
             parent=m.parent,
             made_with=run_record.made_with(),
@@ -328,7 +326,7 @@ class _Synthetic(_Forget):
         users = [one.users for one in counted if one.users]
         return (
             found.config.get("forgotten") == self._forgotten(counted)
-            and [shard.n_users for shard in found.shards] == users
+            and found.shards.n_users.tolist() == users
             and found.splits.get("train") == self.dataset.manifest.splits.get("train", 0) - _gone_rows(counted)
         )
 

@@ -68,7 +68,7 @@ class Attribution:
         first = {name: value.to(dtype) for name, value in learner.parameters().items()}
         self._start, self._views = as_vector(first)
         config = learner.config
-        self._optimizer = Adam(betas=config.betas, weight_decay=config.weight_decay)
+        self._optimizer = Adam(betas=config.betas, eps=config.eps, weight_decay=config.weight_decay)
         self._rate = torch.tensor(config.learning_rate, dtype=dtype)
 
     def trained(self, weights: torch.Tensor | None = None, progress: Progress | None = None) -> Trained:

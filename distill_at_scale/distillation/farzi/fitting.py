@@ -16,7 +16,7 @@ from distill_at_scale.models.memory import require_memory
 from distill_at_scale.models.training.sequential import SequentialRecommender
 
 # Settings of training on a log that do not apply here.
-_OF_LOGS = ("betas", "metric", "patience", "validation_users", "weight_decay")
+_OF_LOGS = ("betas", "eps", "metric", "patience", "validation_users", "weight_decay")
 
 
 def settings_for(name: str, given: Mapping[str, Any], recorded: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,8 @@ class TorchConfig(ModelConfig):
     """Learning rate of Adam."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay rates of Adam's two moments."""
+    eps: float = Field(default=1e-8, gt=0)
+    """Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Weight decay of Adam: this times each parameter is added to its gradient."""
     seed: int = Field(default=0, ge=0)

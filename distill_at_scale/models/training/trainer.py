@@ -107,6 +107,7 @@ class Trainer:
             self._parameters,
             lr=self._config.learning_rate,
             betas=self._config.betas,
+            eps=self._config.eps,
             weight_decay=self._config.weight_decay,
             fused=True,
         )
