@@ -519,11 +519,11 @@ def forget(
         users: File with the ids of the users to forget: one per line, or a column user_id in CSV or Parquet.
         output: Folder or storage URI for the result.
         log: Dataset that a synthetic dataset was distilled from. Default: where it was then.
-        remaining: Folder or storage URI for that dataset without the users. Default: --output with -log at its
-            end. It is kept, for whoever trains or evaluates with the result.
-        dry_run: Write nothing; only tell how much depends on these users. Default: False.
-        quick: Start from the synthetic dataset instead of anew (as `das distill --from`): a fraction of the cost,
-            but what was learned from these users may remain in the result. Default: False.
+        remaining: Folder or storage URI for that dataset without the users, which stays there: models are
+            evaluated on it. Default: --output with -log at its end.
+        dry_run: Write nothing; only report how much depends on these users. Default: False.
+        quick: Start from the synthetic dataset (as `das distill --from`): a fraction of the cost, but what was
+            learned from these users may remain in the result. Default: False.
         workers: Number of workers that distill together. Default: 1.
         gpu: Use one GPU of the cluster per worker. Default: False.
         overwrite: Replace what already exists at --output and --remaining. Default: False.
@@ -533,7 +533,7 @@ def forget(
             up. Default: as long as it takes.
 
     Raises:
-        DasError: There is no dataset, none of the users is in it, or nobody else is.
+        DasError: The dataset is missing, or it has none of the users or only them.
         SettingError: A setting is wrong.
         OutputExistsError: The output exists.
     """

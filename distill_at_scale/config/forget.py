@@ -6,10 +6,10 @@ from distill_at_scale.config.values import ClusterConfig, Workers
 
 
 class ForgetConfig(ClusterConfig):
-    """Removes users from a dataset, a sample or a synthetic dataset, and tells what of it depends on them.
+    """Removes users from a dataset, a sample or a synthetic dataset, and reports how much of it depends on them.
 
     A dataset or sample is written without their rows and ids, exactly. A synthetic dataset is distilled again, with the
-    same settings and seed, from the log without them: so it is what it would be if they had never been there.
+    same settings and seed, from the log without them: so it is the same as if they had never been in it.
     """
 
     data: str
@@ -21,12 +21,12 @@ class ForgetConfig(ClusterConfig):
     log: str | None = None
     """Dataset that a synthetic dataset was distilled from. Default: where it was then."""
     remaining: str | None = None
-    """Folder or storage URI for that dataset without the users. Default: --output with -log at its end. It is kept, for
-    whoever trains or evaluates with the result."""
+    """Folder or storage URI for that dataset without the users, which stays there: models are evaluated on it. Default:
+    --output with -log at its end."""
     dry_run: bool = False
-    """Write nothing; only tell how much depends on these users."""
+    """Write nothing; only report how much depends on these users."""
     quick: bool = False
-    """Start from the synthetic dataset instead of anew (as `das distill --from`): a fraction of the cost, but what was
+    """Start from the synthetic dataset (as `das distill --from`): a fraction of the cost, but what was
     learned from these users may remain in the result."""
     workers: Workers = 1
     """Number of workers that distill together."""

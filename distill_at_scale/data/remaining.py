@@ -1,7 +1,7 @@
 """A dataset without some of its users: their rows of all splits, their ids and their numbers are gone.
 
-The users who stay are numbered anew, in their order, since a number of a user who is gone would be an id without a
-row. Items keep their numbers, also those that nobody has any more: models of items stay usable.
+The users who stay get new numbers, in the same order. Items keep their numbers, also those that have no rows left, so
+that models of items stay usable.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from distill_at_scale.data.shard_records import ShardRecord
 
 @dataclass(frozen=True)
 class Stayers(PartRecord):
-    """Of a shard: the users of the dataset who stay, and those who were found to be gone.
+    """Numbers of a shard's users: those who stay and those who are removed.
 
     Attributes:
         users: Number of users who stay.
-        gone: Number of users who do not.
+        gone: Number of users who are removed.
         gone_train: Their train rows.
     """
 

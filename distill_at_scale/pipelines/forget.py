@@ -80,7 +80,7 @@ def forget(config: ForgetConfig) -> ForgetResult:
     """Removes users from a dataset; see :class:`~distill_at_scale.config.ForgetConfig` for the settings.
 
     Raises:
-        DasError: There is no dataset, none of the users is in it, or nobody else is.
+        DasError: The dataset is missing, or it has none of the users or only them.
         SettingError: A setting is wrong.
         OutputExistsError: The output exists.
     """
@@ -107,7 +107,7 @@ class _Forget:
         """Counts who stays in each shard, and the ids that no user has.
 
         Raises:
-            DasError: None of the users is there, or nobody else.
+            DasError: None of the users is there, or no other users are.
         """
         dataset = self.dataset
 
@@ -251,7 +251,7 @@ class _Log(_Forget):
             if not self.config.dry_run:
                 self._begin(counted)
                 self._write(asked, counted)
-        note = "Exact: no row, id or number of these users is in it; the other users are numbered anew."
+        note = "Exact: no row, id or number of these users is in it; the other users have new numbers."
         return self._result(counted, missing, kind="dataset", notes=[] if self.config.dry_run else [note])
 
 
