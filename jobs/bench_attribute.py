@@ -4,7 +4,9 @@
 
 The log is ml-100k.inter, looked for in --data, by default ../shared/data beside the repository.
 
-- lds: the model is trained again without a random 5 % of the train rows, once for each retraining, from the same seed.
+- lds: the log has the latest train rows of each user that a sequential model reads, length + 1 (a row that is left out
+  of a longer log lets an older one in). The model is trained again without a random 5 % of these rows, once for each
+  retraining, from the same seed.
   The score is Spearman's correlation of the change of the validation loss that the values predict, the sum over the
   dropped rows, with the actual one. Beside it: a TRAK-like estimate, from random projections of each row's gradient at
   the trained parameters and a ridge-inverse of their Gram matrix. The cost is in CPU-seconds, beside that of a
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from distill_at_scale.data.interactions import Interactions
 
 DROPPED, NOISE, WORST = 0.05, 0.2, 0.1
-PROJECTIONS, RIDGE = 128, 1e-2
+PROJECTIONS, RIDGE = 48, 1e-2
 
 
 def main() -> int:
@@ -104,6 +106,8 @@ def lds(
 
     train, heldout = dataset.interactions("train"), dataset.interactions("validation")
     settings = settings_of(model, given)
+    if model in ("sasrec", "gru4rec"):
+        train = latest(train, create_model(model, settings).config.length + 1)
     held = output / f"values-{hashing.stream('bench_attribute/settings', *[hash_of(model, settings)])}.npz"
     whole = Attribution(create_learner(model, settings, train), train, heldout)
     if "loss" not in entry or not held.is_file():
@@ -163,6 +167,18 @@ def summary(retrained: list[dict[str, float]]) -> dict[str, float]:
         "slope": round(float(np.polyfit(values, actual, 1)[0]), 4),
         "spread_of_loss": float(actual.std()),
     }
+
+
+def latest(train: Interactions, number: int) -> Interactions:
+    """The latest rows of each user, at most ``number``."""
+    import numpy as np
+
+    from distill_at_scale.data import ragged
+    from distill_at_scale.data.interactions import Interactions
+
+    counts = np.minimum(train.counts, number)
+    rows = ragged.indices(train.offsets[1:] - counts, counts)
+    return Interactions(train.users, ragged.offsets(counts), train.items[rows], train.n_items)
 
 
 def without(train: Interactions, keys: np.ndarray) -> Interactions:

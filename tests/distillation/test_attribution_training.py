@@ -115,6 +115,19 @@ def test_the_partition_is_exact_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.testing.assert_close(by_weights(log_partition(states, items, weights)), by_weights(plain))
 
 
+@models
+def test_losses_of_rows_are_parts_of_the_loss(model: str) -> None:
+    """With sequences of several lengths."""
+    train, _ = grouped(7, N_ITEMS)
+    learner = create_learner(model, {**SETTINGS[model], "dropout": 0.0}, train)
+    parameters = {name: value.double() for name, value in learner.parameters().items()}
+    batch = learner.batch(0)
+    each = learner.losses(parameters, batch)
+    assert each.shape == batch["rows"].shape
+    some = each[each != 0]
+    torch.testing.assert_close(some.mean(), learner.loss(parameters, batch, None))
+
+
 def test_memory_decides_what_is_kept() -> None:
     train, _ = grouped(20, N_ITEMS)
     learner = create_learner("mf", {**SETTINGS["mf"], "epochs": 50, "batch_size": 4}, train)

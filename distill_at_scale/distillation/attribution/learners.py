@@ -165,7 +165,8 @@ class SequenceLearner(Learner):
         for chosen, _, items in self._groups(batch):
             real = items[:, :-1] < self._student.n_items
             states = self._student.states(parameters, items[:, :-1])
-            logs = -torch.log_softmax(states @ table.T, 2).gather(2, items[:, 1:, None])[..., 0]
+            targets = items[:, 1:, None].clamp(max=len(table) - 1)
+            logs = -torch.log_softmax(states @ table.T, 2).gather(2, targets)[..., 0]
             wide = F.pad(logs * real, (found.shape[1] - logs.shape[1], 0))
             found = found.index_copy(0, chosen, wide)
         return found
@@ -252,8 +253,8 @@ LEARNERS: dict[str, type[SequenceLearner] | type[PairLearner]] = {
 
 
 SMOOTH: dict[str, dict[str, Any]] = {
-    "sasrec": {"epochs": 20, "dropout": 0.0},
-    "gru4rec": {"epochs": 20, "dropout": 0.0},
+    "sasrec": {"epochs": 10, "dropout": 0.0, "eps": 1e-4, "learning_rate": 3e-3, "batch_size": 256},
+    "gru4rec": {"epochs": 10, "dropout": 0.0, "eps": 1e-4, "learning_rate": 3e-3, "batch_size": 256},
     "mf": {"epochs": 10},
 }
 """Settings of a training whose derivative predicts well what dropping rows does, where they are others than the
