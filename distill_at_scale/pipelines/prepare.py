@@ -62,14 +62,14 @@ def _run(job: PrepareJob) -> Dataset:
     job.check_columns(schema)
     if not pieces:
         raise DasError(f"no rows in the input ({job.inputs}).")
-    require_space(job.output, estimate.rows)
+    exchange = job.exchange(len(pieces), estimate)
+    require_space(job.output, estimate.rows, exchange)
     if not job.begin(schema, pieces):
         with session.ensure(job.config.address):
-            exchange = job.exchange(len(pieces), estimate)
             read = read_log(job, schema, pieces, estimate, exchange)
             n_shards = job.n_shards(job.earlier_reading.good + sum(one.good for one in read))
             vocabulary = collect_item_ids(job, read)
-            sorted_ = sort_by_user(job, n_shards, exchange, read, vocabulary, schema.positions)
+            sorted_ = sort_by_user(job, n_shards, exchange, read, vocabulary, schema, pieces)
             survivors = find_survivors(job, n_shards, vocabulary)
             check_left(job, read, sorted_, survivors)
             split = choose_split(job, n_shards, survivors)

@@ -74,9 +74,9 @@ def without_ray() -> Iterator[None]:
         yield
 
 
-def two_levels(ranges: int = 2, group: int = 2) -> None:
+def two_levels(ranges: int = 2, groups: int = 3) -> None:
     """Plans two levels of the exchange even for a small log, in this process from now on."""
-    exchange.ONE_LEVEL, exchange._RANGES, exchange._GROUP = 0, ranges, group
+    exchange.ONE_LEVEL, exchange._RANGES, exchange._GROUPS = 0, ranges, groups
 
 
 def inline_prepare(**settings: Any) -> Dataset:

@@ -23,6 +23,8 @@ from distill_at_scale.config import (
     SweepConfig,
 )
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.preparation import exchange
+from distill_at_scale.data.preparation.exchange import Exchange
 from distill_at_scale.errors import SettingError, StorageError
 from distill_at_scale.models import create_model, find_model
 from distill_at_scale.pipelines import prepare as prepare_module
@@ -133,7 +135,7 @@ def test_plans_use_the_verbs_own_numbers(dataset: Dataset, tmp_path: Path) -> No
     assert not Path(out).exists()
 
 
-def test_prepare_has_a_task_for_each_fragment_and_shard(tmp_path: Path) -> None:
+def test_prepare_has_a_task_for_each_fragment_and_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = tmp_path / "log"
     log.mkdir()
     for k in range(3):
@@ -147,6 +149,10 @@ def test_prepare_has_a_task_for_each_fragment_and_shard(tmp_path: Path) -> None:
     assert (plan.rows, plan.disk_bytes > plan.result_bytes) == (6, True)
     assert plan.wall_s is not None
     assert plan.money == round(plan.wall_s / 3600 * 3.0, 2)
+    monkeypatch.setattr(exchange, "ONE_LEVEL", 0)
+    names = [one.name for one in make_plan("prepare", config, "1x2x8").steps]
+    assert names[:4] == ["read the log", "collect item ids", "deal by user", "sort by user"]
+    assert "deal by user" not in tasks
     assert not (tmp_path / "data").exists()
 
 
@@ -194,10 +200,11 @@ def test_costs_are_those_of_the_line_through_two_sizes() -> None:
 def test_a_disk_that_is_too_small_is_refused_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", ["total", "used", "free"])
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage(1 << 40, 0, 1 << 20))
-    require_space(str(tmp_path / "a" / "b"), 1000)
-    require_space("s3://bucket/data", 10**12)
+    few, many = Exchange.plan(1, 1), Exchange.plan(10_000, 65_536)
+    require_space(str(tmp_path / "a" / "b"), 1000, few)
+    require_space("s3://bucket/data", 10**12, many)
     with pytest.raises(StorageError, match=r"1,000,000 rows fills about .* GiB at .*, but 0\.0 GiB are free there"):
-        require_space(str(tmp_path), 1_000_000)
+        require_space(str(tmp_path), 1_000_000, few)
     log = tmp_path / "log.csv"
     log.write_text("user_id,item_id,timestamp\n" + "1,2,1600000003\n" * 200_000)
     with pytest.raises(StorageError, match="choose an --output with more space"):

@@ -35,17 +35,17 @@ def one_level(logs: list[str], tmp_path_factory: pytest.TempPathFactory) -> list
 
 @pytest.fixture
 def levels() -> Iterator[None]:
-    before = exchange.ONE_LEVEL, exchange._RANGES, exchange._GROUP
+    before = exchange.ONE_LEVEL, exchange._RANGES, exchange._GROUPS
     two_levels()
     yield
-    exchange.ONE_LEVEL, exchange._RANGES, exchange._GROUP = before
+    exchange.ONE_LEVEL, exchange._RANGES, exchange._GROUPS = before
 
 
-@pytest.mark.parametrize(("ranges", "group"), [(2, 2), (3, 1), (4, 5), (1, 2)])
+@pytest.mark.parametrize(("ranges", "groups"), [(2, 3), (3, 5), (4, 1), (1, 3)])
 def test_levels_do_not_show(
-    tmp_path: Path, logs: list[str], one_level: list[str], levels: None, ranges: int, group: int
+    tmp_path: Path, logs: list[str], one_level: list[str], levels: None, ranges: int, groups: int
 ) -> None:
-    two_levels(ranges, group)
+    two_levels(ranges, groups)
     left: dict[str, set[str]] = {}
 
     def stop(output: str, *_: Any) -> None:
@@ -56,10 +56,8 @@ def test_levels_do_not_show(
         found = inline_prepare(input=logs, output=str(tmp_path / "out"), **SETTINGS)
     assert checksums(found) == one_level
     # What was read is gone by then, but for the records.
-    assert not any(path.endswith(".chunks") for paths in left.values() for path in paths)
-    assert {path for path in left["merged"] if path.endswith(".json")} == {
-        f"part-{k:05d}.json" for k in range(-(-5 // group))
-    }
+    assert left["merged"] == {f"part-{k:05d}.json" for k in range(groups)}
+    assert not any(path.endswith(".chunks") for path in left["fragments"])
 
 
 def test_positions_are_those_of_the_log(tmp_path: Path, logs: list[str], levels: None) -> None:
@@ -76,8 +74,8 @@ def test_a_kill_at_every_file_of_the_exchange(tmp_path: Path, logs: list[str]) -
     settings = SETTINGS | {"shards": 2}
     asked = {"input": logs[:3], "output": str(output), **settings, "two_levels": True, "only": only}
     deaths = every_death("every_kill.py", asked)
-    # Before and after: two ranges and a record of two groups, and a record of two buckets.
-    assert len(deaths) == 2 * (2 * 3 + 2)
+    # Before and after: three groups of a fragment, two ranges and a record, and a record of two buckets.
+    assert len(deaths) == 2 * (3 * 4 + 2)
     undisturbed = inline_prepare(input=logs[:3], output=str(tmp_path / "undisturbed"), **settings)
     dataset = Dataset.open(str(output))
     dataset.verify()
@@ -91,7 +89,7 @@ def test_a_kill_at_every_file_of_the_exchange(tmp_path: Path, logs: list[str]) -
 def test_one_more_run_heals_damage(
     tmp_path: Path, logs: list[str], one_level: list[str], levels: None, damaged: str
 ) -> None:
-    """Damage after the files that were merged, or those that were sorted, are gone: the log is read again."""
+    """Also damage of a bucket whose files are gone by then: the log is dealt again."""
     output = tmp_path / "out"
     asked = {"input": logs, "output": str(output), **SETTINGS}
     with pytest.MonkeyPatch.context() as patch:

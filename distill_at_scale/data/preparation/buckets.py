@@ -14,6 +14,7 @@ from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.preparation.dealt import DealtRows
 from distill_at_scale.data.preparation.earlier import EarlierRows, merge_rows, read_earlier
 from distill_at_scale.data.preparation.odd_ids import UserSummary, summarise_users
+from distill_at_scale.data.preparation.packed import unpack
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.preparation.row_order import Keep
 from distill_at_scale.data.preparation.sorted_rows import SortedRows, sort_rows
@@ -66,10 +67,13 @@ def build_bucket(
 
     def build() -> BucketRecord:
         frame = dealt.read(bucket, lambda: storage.exists(record_uri))
+        if dealt.exchange.merges and frame.height:
+            frame = unpack(frame, item_ids)
         rows = frame.height
         if earlier is None:
             made = sort_rows(frame, item_ids, keep, min_rating, seed)
         else:
+            frame = frame.drop(Columns.ITEM, strict=False)
             old = read_earlier(earlier, bucket, n_buckets)
             rows += old.rows
             made = merge_rows(old, frame, item_ids, keep, min_rating, seed)

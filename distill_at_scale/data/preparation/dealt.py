@@ -13,7 +13,7 @@ import pyarrow as pa
 from distill_at_scale.data import hashing, ragged, storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.preparation import restartable
-from distill_at_scale.data.preparation.chunks import ChunkReader, ChunkWriter, open_chunks
+from distill_at_scale.data.preparation.chunks import ChunkWriter, open_chunks
 from distill_at_scale.data.preparation.exchange import Exchange
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.errors import DamagedFileError
@@ -21,8 +21,8 @@ from distill_at_scale.errors import DamagedFileError
 SUFFIX = ".chunks"
 MERGED = "merged"
 """Folder of the merged files."""
-# Rows in memory until they are dealt into buckets.
-_MERGE_ROWS = 1 << 22
+MERGE_ROWS = 1 << 22
+"""Rows of a range in memory at most until they are dealt into buckets."""
 
 Change = Callable[[pa.RecordBatch, int], pa.RecordBatch]
 """What is done to the rows of a source, by its number, when they leave its file."""
@@ -54,7 +54,7 @@ class DealtRows:
         folder: Name of the folder of the sources' files in it.
         exchange: Plan of the exchange.
         n_buckets: Number of buckets.
-        change: Function of what leaves a source's file; None: nothing.
+        change: Function of what leaves a source's file, with one level; None: none.
     """
 
     work: str
@@ -65,50 +65,50 @@ class DealtRows:
 
     # -- merging --------------------------------------------------------------------------------------------------
 
-    def merge(self, group: int) -> PartRecord:
-        """Merges a group of sources: a file for each range, with a chunk for each of its buckets; removes the sources'
-        files, which nobody else reads.
+    def merge(
+        self,
+        group: int,
+        rows_of: Callable[[int], Iterator[pl.DataFrame]],
+        packed: Callable[[pl.DataFrame], pl.DataFrame],
+    ) -> PartRecord:
+        """Deals the rows of a group of sources: a file for each range, with a chunk for each of its buckets.
 
-        Raises:
-            DamagedFileError: A source's file is missing or altered; the next run makes it again.
+        Args:
+            group: Number of the group.
+            rows_of: Reads the rows of a source, by its number.
+            packed: Gives rows the form in which buckets read them.
         """
-        members = self.exchange.groups[group]
 
         def build() -> PartRecord:
-            try:
-                self._merge(group, members)
-            except DamagedFileError:
-                # Those of a group that had been merged before are all gone.
-                for source in members:
-                    if not storage.exists(self._source(source)):
-                        restartable.discard(self._source(source))
-                raise
+            place = storage.join(self.work, MERGED, f"group-{group:05d}")
+            sources = [
+                self._deal_source(restartable.part(place, source, SUFFIX), rows_of(source))
+                for source in self.exchange.groups[group]
+            ]
+            self._merge(group, sources, packed)
+            storage.remove(place)
             return PartRecord()
 
-        record = restartable.once(self._group_record(group), PartRecord, build)
-        for source in members:
-            storage.remove(self._source(source))
-        return record
+        return restartable.once(self._group_record(group), PartRecord, build)
 
-    def _merge(self, group: int, members: range) -> None:
+    def _deal_source(self, uri: str, frames: Iterator[pl.DataFrame]) -> str:
+        with storage.open_output(uri) as file:
+            writer = ChunkWriter(file)
+            for rows in frames:
+                writer.write(deal(rows, self.exchange.parts))
+            writer.finish()
+        return uri
+
+    def _merge(self, group: int, sources: list[str], packed: Callable[[pl.DataFrame], pl.DataFrame]) -> None:
         with contextlib.ExitStack() as stack:
-            readers: list[ChunkReader] = []
-            for source in members:
-                with restartable.discarding(self._source(source)):
-                    readers.append(stack.enter_context(open_chunks(self._source(source), restartable.FIX)))
-
-            def rows_of(part: int) -> Iterator[pa.RecordBatch]:
-                for source, reader in zip(members, readers):
-                    with restartable.discarding(self._source(source)):
-                        batches = reader.read(part, part + 1, self.exchange.parts)
-                    yield from (self._changed(batch, source) for batch in batches)
-
+            readers = [stack.enter_context(open_chunks(uri, restartable.FIX)) for uri in sources]
             for part in range(self.exchange.parts):
                 buckets = self.exchange.buckets_of(part, self.n_buckets)
+                batches = (batch for one in readers for batch in one.read(part, part + 1, self.exchange.parts))
                 with storage.open_output(self._range_file(part, group)) as file:
                     writer = ChunkWriter(file, compress=True)
-                    for rows in _frames(rows_of(part)):
-                        writer.write(deal(rows, self.n_buckets, buckets))
+                    for rows in _frames(batches):
+                        writer.write(deal(packed(rows), self.n_buckets, buckets))
                     writer.finish()
 
     def remove(self, part: int) -> None:
@@ -143,7 +143,7 @@ class DealtRows:
             uri = self._source(source)
             with restartable.discarding(uri), open_chunks(uri, restartable.FIX) as reader:
                 for batch in reader.read(parts.start, parts.stop, self.exchange.parts):
-                    yield self._changed(batch, source)
+                    yield batch if self.change is None else self.change(batch, source)
 
     def _merged(self, bucket: int, is_done: Callable[[], bool]) -> Iterator[pa.RecordBatch]:
         for part in self.exchange.parts_of(bucket, self.n_buckets):
@@ -158,17 +158,11 @@ class DealtRows:
                         self._discard(part, group)
                     raise
 
-    def _changed(self, batch: pa.RecordBatch, source: int) -> pa.RecordBatch:
-        return batch if self.change is None else self.change(batch, source)
-
     def _discard(self, part: int, damaged: int) -> None:
-        """Has the next run make a damaged group again, and those whose files of the same range are gone: from the log,
-        for what they were merged from is gone as well."""
-        for group, members in enumerate(self.exchange.groups):
+        """Has the next run make a damaged group again, and those whose files of the same range are gone."""
+        for group in range(len(self.exchange.groups)):
             if group == damaged or not storage.exists(self._range_file(part, group)):
                 storage.remove(self._group_record(group))
-                for source in members:
-                    restartable.discard(self._source(source))
 
     # -- addresses ------------------------------------------------------------------------------------------------
 
@@ -193,7 +187,7 @@ def _frames(batches: Iterator[pa.RecordBatch]) -> Iterator[pl.DataFrame]:
         if batch.num_rows:
             held.append(batch)
             rows += batch.num_rows
-        if rows >= _MERGE_ROWS:
+        if rows >= MERGE_ROWS:
             yield pl.DataFrame(pl.from_arrow(pa.Table.from_batches(held)))
             held, rows = [], 0
     if held:

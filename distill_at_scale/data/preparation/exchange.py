@@ -1,9 +1,10 @@
 """The exchange of rows between the fragments of a log and the buckets of its users: its levels, opens and bytes.
 
-With one level every bucket opens every fragment: 680,000 opens at 1 G rows, 109 M at 10 G, of files with an index of
-16,384 chunks each. With two, fragments deal their rows into 128 ranges of buckets, whose chunks are large enough to
-compress; groups of fragments are merged, range by range; and a bucket opens the files of its range alone, one a group.
-A fragment is removed once its group is merged, and a range once its buckets are sorted.
+With one level every bucket opens every fragment's file: 680,000 opens at 1 G rows, 109 M at 10 G, of files with an
+index of 16,384 chunks each. With two, the log is read twice. The first time its rows are counted and its items
+numbered; the second time a task deals those of a group of fragments: first into 128 ranges of buckets, in files that it
+alone needs, and then, range by range, into the range's buckets. A bucket opens one file a group, whose chunks are large
+enough to compress, and a range is removed once its buckets are sorted.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from dataclasses import dataclass
 ONE_LEVEL = 1 << 17
 """Opens up to which one level does: those of about 300 M rows."""
 _RANGES = 128
-# Fragments that a task reads at once at least, and at most: files that a process has open.
-_GROUP = 64
+# Groups of a log at least, since those that are dealt at the same time need room beside the rest.
+_GROUPS = 96
+# Sources of a group at most: files that a process has open.
 _MOST_OPEN = 512
 # Opens of buckets to stay below, by larger groups.
-_OPENS = 1 << 20
+_OPENS = 7 << 18
 
 
 @dataclass(frozen=True)
@@ -29,19 +31,22 @@ class Exchange:
         sources: Number of files that deal: the fragments of a log.
         parts: Number of parts that each deals its rows into, by a hash of the user: buckets, or ranges of buckets.
         group: Number of sources that are merged into one; 0 with one level.
+        buckets: Number of buckets that it was planned for.
     """
 
     sources: int
     parts: int
     group: int = 0
+    buckets: int = 0
 
     @classmethod
     def plan(cls, sources: int, buckets: int) -> Exchange:
         """Plans the exchange from the numbers of sources and buckets."""
         opens = sources * buckets
         if opens <= ONE_LEVEL:
-            return cls(sources, buckets)
-        return cls(sources, min(_RANGES, buckets), min(max(_GROUP, math.ceil(opens / _OPENS)), _MOST_OPEN))
+            return cls(sources, buckets, 0, buckets)
+        group = max(math.ceil(sources / _GROUPS), math.ceil(opens / _OPENS))
+        return cls(sources, min(_RANGES, buckets), min(group, _MOST_OPEN), buckets)
 
     @property
     def merges(self) -> bool:
@@ -67,14 +72,15 @@ class Exchange:
         """Number of times that a file is opened for reading."""
         if not self.merges:
             return self.sources * n_buckets
+        # The log once more, and what it is dealt into at first.
         ranges = sum(len(self.parts_of(bucket, n_buckets)) for bucket in range(n_buckets))
-        return self.sources + len(self.groups) * ranges
+        return 2 * self.sources + len(self.groups) * ranges
 
     def peak(self, dealt: float, merged: float, sorted_: float, n_buckets: int, at_once: int) -> float:
         """Largest number of bytes of a row of the log in unfinished work, over all rows.
 
         Args:
-            dealt, merged, sorted_: Bytes of a row in the files of fragments, merged groups and buckets.
+            dealt, merged, sorted_: Bytes of a row in the files of ranges and buckets, and of sorted buckets.
             n_buckets: Number of buckets.
             at_once: Number of tasks at the same time.
         """
@@ -82,14 +88,14 @@ class Exchange:
             return dealt + sorted_
         n = len(self.groups)
         running = min(at_once, n)
-        merging = [dealt * (1 - k / n) + merged * min(k + running, n) / n for k in range(n)]
+        merging = [merged * min(k + running, n) / n + dealt * running / n for k in range(n)]
         # Ranges are removed in order; the buckets that are being sorted belong to the next ones.
         behind = math.ceil(at_once * self.parts / n_buckets) + 1
         sorting = [
             merged * (1 - k / self.parts) + sorted_ * min(k + behind, self.parts) / self.parts
             for k in range(self.parts + 1)
         ]
-        return max(dealt, *merging, *sorting)
+        return max(*merging, *sorting)
 
 
 def _overlap(k: int, n: int, others: int) -> range:

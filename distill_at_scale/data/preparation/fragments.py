@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -59,7 +59,8 @@ def partition(
     ``before`` fragments were read for an earlier dataset, whose files of bad rows come first.
 
     The rows are written as one file of chunks: one chunk per part of ``exchange`` and batch of the fragment (also empty
-    ones), so that part p of n consists of the chunks p, n + p, 2 n + p …
+    ones), so that part p of n consists of the chunks p, n + p, 2 n + p … If ``exchange`` merges, they are not written,
+    but read again by :func:`good_rows`.
     """
     folder = storage.join(work, FOLDER)
     return restartable.once(
@@ -81,8 +82,10 @@ def _partition(
     item_ids: list[pl.Series] = []
     quarantine = restartable.part(QUARANTINE, before + index, ".parquet")
     with contextlib.ExitStack() as stack:
-        file = stack.enter_context(storage.open_output(restartable.part(folder, index, SUFFIX)))
-        writer = ChunkWriter(file, compress=exchange.merges)
+        writer: ChunkWriter | None = None
+        if not exchange.merges:
+            file = stack.enter_context(storage.open_output(restartable.part(folder, index, SUFFIX)))
+            writer = ChunkWriter(file)
         bad_writer: pq.ParquetWriter | None = None
         for batch in read_fragment(fragment, schema):
             rows += batch.rows
@@ -103,8 +106,10 @@ def _partition(
                 seen = batch.good[Columns.TIMESTAMP].to_numpy()
                 times = [min([*times, int(seen.min())]), max([*times, int(seen.max())])]
             item_ids.append(batch.good[Columns.ITEM_ID].unique())
-            writer.write(deal(kept, exchange.parts))
-        writer.finish()
+            if writer is not None:
+                writer.write(deal(kept, exchange.parts))
+        if writer is not None:
+            writer.finish()
     if item_ids:
         distinct = pl.concat(item_ids).unique().sort()
         restartable.write_arrow(
@@ -128,6 +133,20 @@ def _in_file_order(good: pl.DataFrame, first: int) -> pl.DataFrame:
     """Uses the rows' positions, starting at ``first``, as their times."""
     positions = pl.int_range(first, first + good.height, dtype=pl.Int64)
     return good.with_columns((positions * POSITION).alias(Columns.TIMESTAMP))
+
+
+def good_rows(fragment: Fragment, schema: LogSchema, before: int = 0) -> Iterator[pl.DataFrame]:
+    """Yields the good rows of a fragment.
+
+    Args:
+        fragment, schema: As in :func:`partition`.
+        before: Number of good rows before the fragment, if positions stand for times.
+    """
+    for batch in read_fragment(fragment, schema):
+        kept = _in_file_order(batch.good, before) if schema.positions else batch.good
+        before += kept.height
+        if kept.height:
+            yield kept
 
 
 def merge_item_ids(sources: list[str], target: str) -> int:

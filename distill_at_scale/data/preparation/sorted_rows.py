@@ -34,7 +34,8 @@ def sort_rows(frame: pl.DataFrame, item_ids: pl.Series, keep: Keep, min_rating: 
     """Sorts and filters rows of whole users.
 
     Args:
-        frame: user_id, item_id and any of rating, timestamp (nanoseconds) and split, in any order; may be empty.
+        frame: user_id, item_id and any of rating, timestamp (nanoseconds), split and item (number), in any order; may
+            be empty.
         item_ids: All item ids of the log, sorted.
         keep, min_rating, seed: As for `build_bucket`.
     """
@@ -49,7 +50,9 @@ def sort_rows(frame: pl.DataFrame, item_ids: pl.Series, keep: Keep, min_rating: 
     users = frame[Columns.USER_ID].unique().sort()
     columns = {
         Columns.USER: ranks(frame[Columns.USER_ID], users),
-        Columns.ITEM: ranks(frame[Columns.ITEM_ID], item_ids),
+        Columns.ITEM: frame[Columns.ITEM].to_numpy()
+        if Columns.ITEM in frame
+        else ranks(frame[Columns.ITEM_ID], item_ids),
         **{c: frame[c].to_numpy() for c in (Columns.RATING, Columns.TIMESTAMP, Columns.SPLIT) if c in frame},
     }
     counts = np.bincount(columns[Columns.USER], minlength=len(users))
@@ -67,7 +70,7 @@ def sort_rows(frame: pl.DataFrame, item_ids: pl.Series, keep: Keep, min_rating: 
     if min_rating is not None:
         enough = columns[Columns.RATING] >= min_rating
         if keep != "all" and not enough[stay].all():
-            below = frame[order[stay & ~enough]]
+            below = frame.drop(Columns.ITEM, strict=False)[order[stay & ~enough]]
         stay &= enough
         # A filter counts only the rows that the previous filters left.
         dropped["min_rating"] = rows - int(stay.sum()) - dropped["duplicates"]

@@ -6,6 +6,7 @@ import math
 
 from distill_at_scale.config import ExpandConfig, PrepareConfig, SampleConfig
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.preparation.dealt import MERGE_ROWS
 from distill_at_scale.data.readers import plan_log
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.expand import ROW_BYTES, check_blocks, parts_of, rates_of
@@ -17,6 +18,11 @@ from distill_at_scale.pipelines.runtime.rates import Rates, StageRate
 from distill_at_scale.pipelines.sampling.shard_scores import TOGETHER
 from distill_at_scale.samplers import find_sampler
 
+# Of a row, when the log is dealt in two levels: jobs/results/large-logs.json; rows of a range are in memory about five
+# times while they are dealt.
+_DEAL_CPU_S = 0.8e-6
+_DEAL_ROW_BYTES = 5 * 36
+
 
 def plan_prepare(config: PrepareConfig, cluster: Cluster, measured: Rates) -> Plan:
     job = PrepareJob.of(config)
@@ -26,12 +32,19 @@ def plan_prepare(config: PrepareConfig, cluster: Cluster, measured: Rates) -> Pl
         raise DasError(f"no rows in the input ({job.inputs}).")
     rows = estimate.rows
     shards = job.n_shards(rows)
+    exchange = job.exchange(len(pieces), estimate)
     tasks = {"read the log": len(pieces), "sort by user": shards, "number, split, write": shards}
     steps = [
         _stage(cluster, measured, rows, tasks.get(one.name, max(1, shards // TOGETHER)), one)
         for one in measured.stages("prepare/big") or []
     ]
-    work, result = disk_needed(rows)
+    if exchange.merges:
+        # After the item ids, which it numbers.
+        deal_bytes = measured.process_bytes + _DEAL_ROW_BYTES * min(
+            MERGE_ROWS, rows / len(exchange.groups) / exchange.parts
+        )
+        steps.insert(2, step("deal by user", cluster, len(exchange.groups), deal_bytes, _DEAL_CPU_S * rows))
+    work, result = disk_needed(rows, exchange, cluster.at_once(1, measured.process_bytes))
     what = f"{rows:,} rows in {len(pieces):,} fragments of {estimate.files:,} files into {shards:,} shards"
     notes = [] if estimate.exact else ["The number of rows is an estimate from the first lines of the files."]
     return plan_of(

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 from distill_at_scale.data import storage
+from distill_at_scale.data.preparation.exchange import Exchange
 from distill_at_scale.errors import StorageError
 from distill_at_scale.pipelines.runtime.rates import rates
 
+# Bytes of a row in no order, with 64-bit ids, in the forms that `Exchange.peak` names: jobs/results/large-logs.json.
+_FORMS = (28.1, 15.7, 11.0)
 
-def disk_needed(rows: int) -> tuple[float, float]:
-    """Returns the bytes of unfinished work and of the dataset of a log with ``rows`` rows."""
+
+def disk_needed(rows: int, exchange: Exchange, at_once: int) -> tuple[float, float]:
+    """Returns the bytes of unfinished work and of the dataset of a log.
+
+    Args:
+        rows: Number of rows.
+        exchange: Plan of their exchange.
+        at_once: Number of tasks at the same time.
+    """
     measured = rates()
-    return (
-        rows * measured.ratio("prepare/big", "work_bytes", "rows"),
-        rows * measured.ratio("prepare/big", "bytes", "rows"),
-    )
+    work = measured.ratio("prepare/big", "work_bytes", "rows")
+    if exchange.merges:
+        work = exchange.peak(*_FORMS, exchange.buckets, at_once)
+    return rows * work, rows * measured.ratio("prepare/big", "bytes", "rows")
 
 
-def require_space(output: str, rows: int) -> None:
+def require_space(output: str, rows: int, exchange: Exchange) -> None:
     """Refuses a log whose dataset and unfinished work a local disk does not hold.
+
+    Args:
+        output: Address of the dataset.
+        rows, exchange: As in :func:`disk_needed`.
 
     Raises:
         StorageError: Naming what is needed and what is free.
@@ -30,7 +45,7 @@ def require_space(output: str, rows: int) -> None:
     place = Path(output)
     while not place.exists():
         place = place.parent
-    needed, free = sum(disk_needed(rows)), shutil.disk_usage(place).free
+    needed, free = sum(disk_needed(rows, exchange, os.cpu_count() or 1)), shutil.disk_usage(place).free
     if needed > free:
         raise StorageError(
             f"preparing about {rows:,} rows fills about {needed / 2**30:,.1f} GiB at {storage.redact(output)}, but "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from distill_at_scale.data.preparation.earlier import EarlierRows
 from distill_at_scale.data.preparation.exchange import Exchange
 from distill_at_scale.data.preparation.fragments import FragmentRecord
 from distill_at_scale.data.preparation.odd_ids import notice_items
+from distill_at_scale.data.preparation.packed import pack
+from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema
 from distill_at_scale.data.readers.selection import none_left
 from distill_at_scale.errors import DasError
@@ -114,11 +116,12 @@ def sort_by_user(
     exchange: Exchange,
     read: Sequence[FragmentRecord],
     vocabulary: Vocabulary,
-    positions: bool,
+    schema: LogSchema,
+    pieces: Sequence[Fragment],
 ) -> list[BucketRecord]:
-    """Sorts and de-duplicates each bucket; ``positions``: whether the order of lines stands for time."""
+    """Sorts and de-duplicates each bucket."""
     before, earlier = job.earlier_reading.good, job.earlier
-    starts = list(itertools.accumulate((r.good for r in read), initial=before)) if positions else None
+    starts = list(itertools.accumulate((r.good for r in read), initial=before)) if schema.positions else None
     shared = [vocabulary.ids] if earlier is None else [vocabulary.ids, load_shared(earlier.rows, vocabulary.ids)]
     dealt = fragments.dealt_rows(job.work, exchange, n_shards, starts)
     work, keep, min_rating, seed = job.work, job.config.duplicates, job.config.min_rating, job.config.seed
@@ -127,9 +130,41 @@ def sort_by_user(
         return buckets.build_bucket(work, bucket, dealt, item_ids, keep, min_rating, seed, old)
 
     if exchange.merges:
-        run_stage(job.record, "merge fragments", dealt.merge, list(range(len(exchange.groups))))
+        _merge(job, schema, pieces, dealt, vocabulary, starts)
     freed = _Freed(dealt)
     return run_stage(job.record, "sort by user", build, list(range(n_shards)), shared, on_done=freed.done)
+
+
+@dataclass(frozen=True)
+class _Group:
+    index: int
+    sources: range
+    fragments: list[Fragment]
+    starts: list[int]
+
+
+def _merge(
+    job: PrepareJob,
+    schema: LogSchema,
+    pieces: Sequence[Fragment],
+    dealt: DealtRows,
+    vocabulary: Vocabulary,
+    starts: Sequence[int] | None,
+) -> None:
+    """Reads the log again, now that its item ids have numbers, and deals its rows by group."""
+
+    def merge(group: _Group, item_ids: pl.Series) -> PartRecord:
+        def rows_of(source: int) -> Iterator[pl.DataFrame]:
+            k = source - group.sources.start
+            return fragments.good_rows(group.fragments[k], schema, group.starts[k])
+
+        return dealt.merge(group.index, rows_of, lambda rows: pack(rows, item_ids))
+
+    groups = [
+        _Group(k, sources, [pieces[s] for s in sources], [starts[s] if starts else 0 for s in sources])
+        for k, sources in enumerate(dealt.exchange.groups)
+    ]
+    run_stage(job.record, "deal by user", merge, groups, [vocabulary.ids])
 
 
 class _Freed:

@@ -11,7 +11,7 @@ from distill_at_scale.data.readers.tables import FRAGMENT_ROWS
 from distill_at_scale.pipelines.preparing.job import ROWS_A_SHARD, _power_of_two
 
 # Bytes of a row as measured (jobs/results/large-logs.json), and of the log's Parquet.
-DEALT, MERGED, SORTED, LOG = 15.0, 14.5, 11.0, 18.0
+DEALT, MERGED, SORTED, LOG = 28.1, 15.7, 11.0, 19.1
 
 
 def of(rows: int, a_fragment: int = FRAGMENT_ROWS) -> tuple[Exchange, int]:
@@ -36,7 +36,7 @@ def test_large_logs_open_few_files(rows: int, a_fragment: int) -> None:
     if not exchange.merges:
         assert exchange.sources <= 100
         return
-    assert exchange.opens(n_buckets) == exchange.sources + len(exchange.groups) * n_buckets
+    assert exchange.opens(n_buckets) == 2 * exchange.sources + len(exchange.groups) * n_buckets
     assert [k for group in exchange.groups for k in group] == list(range(exchange.sources))
     # Chunks that compress: those of a fragment, and those of a group for one bucket.
     assert a_fragment / exchange.parts > 5_000
@@ -48,9 +48,9 @@ def test_large_logs_open_few_files(rows: int, a_fragment: int) -> None:
 def test_unfinished_work_is_smaller_than_the_log(rows: int, at_once: int) -> None:
     exchange, n_buckets = of(rows)
     few = exchange.peak(DEALT, MERGED, SORTED, n_buckets, 2)
-    assert DEALT <= few <= LOG
-    # Groups that are merged at the same time are there twice.
-    assert few <= exchange.peak(DEALT, MERGED, SORTED, n_buckets, at_once) <= DEALT + MERGED
+    assert MERGED <= few <= 0.9 * LOG
+    # What a group is dealt into at first is there as often as there are tasks.
+    assert few <= exchange.peak(DEALT, MERGED, SORTED, n_buckets, at_once) <= 1.001 * (DEALT + MERGED)
 
 
 @pytest.mark.parametrize("n_buckets", [1, 3, 8, 100])
