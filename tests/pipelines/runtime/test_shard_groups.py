@@ -101,7 +101,7 @@ def test_a_sampler_learns_in_more_than_64_tasks_and_the_same_in_few(
     for cpus in (40, 2):
         monkeypatch.setattr(resources, "cpus", lambda cpus=cpus: cpus)
         run, work = RunRecord("sample", {}), str(tmp_path / str(cpus))
-        learn(run, "learn", make, dataset.uri, work)
+        learn(run, "learn", make, dataset, work)
         passes = int(run.stages[0].stage.split()[-2])
         tasks.append(run.stages[0].tasks / passes)
         learned.append(read_learned(work, 65)[1])
