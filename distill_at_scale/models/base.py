@@ -6,38 +6,25 @@ written last, so a folder without it is not a model. Nothing is unpickled.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import platform
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
-import safetensors.numpy
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.evaluation.item_blocks import BlockScorer, BlockScores
 from distill_at_scale.models.inputs import FitRows, FitSource, Rows, fit_rows_of
 from distill_at_scale.models.memory import require_memory
 from distill_at_scale.models.recommendations import Recommends
-from distill_at_scale.models.saved import (
-    FIX,
-    MODEL_FILE,
-    WEIGHTS_FILE,
-    ModelDescription,
-    read_description,
-    read_weights,
-)
 from distill_at_scale.models.selection import Progress, Selection
+from distill_at_scale.models.stored import Stored
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 from distill_at_scale.registry import MODELS
 from distill_at_scale.signatures import settings_section, signature_of
@@ -52,7 +39,7 @@ class ModelConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
 
-class Recommender(Recommends):
+class Recommender(Recommends, Stored):
     """Base class of recommenders, which map users' histories to a score for every item.
 
     Subclasses define ``name``, ``Config``, ``memory_hint`` and the underscored methods. The public methods validate
@@ -338,55 +325,6 @@ class Recommender(Recommends):
                 f"({item_space}); fit it again on this dataset."
             )
 
-    def save(self, uri: str) -> None:
-        """Writes the model to a folder on any storage, replacing an existing model.
-
-        Raises:
-            DasError: The model is not fitted, or the storage fails.
-        """
-        if self.n_items is None:
-            raise DasError(f"{self.name} has not been fitted, so it cannot be saved.")
-        spec = MODELS.spec_of(type(self))
-        weights = {key: np.ascontiguousarray(value) for key, value in self._weights().items()}
-        content = safetensors.numpy.save(weights)
-        versions = {package: version(package) for package in ("numpy", "scipy", "torch")}
-        described = ModelDescription(
-            model=self.name,
-            plugin=spec,
-            config=self.config.model_dump(mode="json"),
-            n_items=self.n_items,
-            item_space=self.item_space,
-            selection=self.selection,
-            weights=FileRecord(path=WEIGHTS_FILE, bytes=len(content), sha256=hashlib.sha256(content).hexdigest()),
-            versions={"python": platform.python_version(), **versions},
-        )
-        # The old description is removed first: a kill must not leave it beside new weights.
-        storage.remove(storage.join(uri, MODEL_FILE))
-        storage.write_bytes(storage.join(uri, WEIGHTS_FILE), content)
-        recorded.write_json(storage.join(uri, MODEL_FILE), described.to_json())
-
-    @classmethod
-    def load(cls, uri: str) -> Self:
-        """Reads a model that :meth:`save` wrote.
-
-        Raises:
-            DasError: The model is missing, or of another class.
-            DamagedFileError: A file is damaged or altered, or has the format of another release.
-        """
-        described = read_description(uri)
-        place = storage.redact(uri)
-        if described.model != cls.name:
-            raise DasError(f"{place}: holds a model '{described.model}', not '{cls.name}'.")
-        content = read_weights(uri, described)
-        with recorded.parsing(storage.join(uri, MODEL_FILE), FIX):
-            config = cls.Config(**described.config)
-        model = cls(config)
-        model.n_items, model.item_space = described.n_items, described.item_space
-        model.selection = described.selection
-        with recorded.parsing(storage.join(uri, WEIGHTS_FILE), FIX):
-            model._set_weights(safetensors.numpy.load(content.to_pybytes()), described.n_items)
-        return model
-
     def _validation_or_refuse(self, validation: Interactions | None, parameter: str) -> Interactions:
         """Returns the validation rows, which are required because ``parameter`` is open."""
         if validation is None:
@@ -413,11 +351,3 @@ class Recommender(Recommends):
         computes these alone."""
         scores = self._score(histories)
         return lambda first, last: scores[:, first:last]
-
-    @abstractmethod
-    def _weights(self) -> dict[str, np.ndarray]:
-        """Returns the arrays that scoring needs, by name."""
-
-    @abstractmethod
-    def _set_weights(self, weights: dict[str, np.ndarray], n_items: int) -> None:
-        """Restores the arrays of :meth:`_weights`; raises KeyError or ValueError if they do not fit."""

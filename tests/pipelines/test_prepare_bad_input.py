@@ -18,7 +18,7 @@ import distill_at_scale as das
 from distill_at_scale import config
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
-from distill_at_scale.pipelines.runtime import tasks
+from distill_at_scale.pipelines.runtime import task_answers, tasks
 from distill_at_scale.settings import load
 
 T = 1_600_000_000
@@ -105,7 +105,7 @@ def test_a_sentence_from_a_single_task(ray_session: None) -> None:
         raise DasError("the storage refused.")
 
     with pytest.raises(DasError) as error:
-        tasks.take(tasks.load(fail))
+        task_answers.take(tasks.load(fail))
     assert str(error.value) == "the storage refused."
 
 

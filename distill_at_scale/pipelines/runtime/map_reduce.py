@@ -22,7 +22,8 @@ from distill_at_scale.data.preparation import restartable
 from distill_at_scale.errors import DamagedFileError
 from distill_at_scale.pipelines.runtime import progress, resources, run_record, waiting
 from distill_at_scale.pipelines.runtime.shard_groups import shard_groups
-from distill_at_scale.pipelines.runtime.tasks import ANYWHERE, merged, take
+from distill_at_scale.pipelines.runtime.task_answers import take
+from distill_at_scale.pipelines.runtime.tasks import ANYWHERE, merged
 from distill_at_scale.samplers.map_reduce import Arrays, MapReduce, merge
 from distill_at_scale.samplers.train_rows import read_train_rows
 

@@ -11,9 +11,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import ray
@@ -21,16 +20,15 @@ import ray.data
 
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.preparation.part_record import PartRecord
-from distill_at_scale.errors import ClusterError, DasError, PluginError, rebuilt
+from distill_at_scale.errors import ClusterError, DasError, PluginError
 from distill_at_scale.pipelines.runtime import (
-    kept_memory,
     plugins,
     progress,
     resources,
     run_record,
     waiting,
-    worker_warnings,
 )
+from distill_at_scale.pipelines.runtime.task_answers import Answer, Call, answer_of, take
 
 R = TypeVar("R")
 ANYWHERE: Literal["DEFAULT"] = "DEFAULT"
@@ -80,7 +78,7 @@ def run_stage(
     if not items:
         return []
     start = time.monotonic()
-    call = _Call(ray.put(work), tuple(shared))
+    call = Call(ray.put(work), tuple(shared))
     done: dict[int, R] = {}
     costs: list[run_record.TaskCost] = []
     # Where there is nothing to put together, nobody asks how many CPUs there could be.
@@ -97,8 +95,8 @@ def run_stage(
 
 
 def _by_pipeline(
-    call: _Call, name: str, items: Sequence[Any], num_cpus: float, per_task: int
-) -> Iterator[tuple[int, _Answer]]:
+    call: Call, name: str, items: Sequence[Any], num_cpus: float, per_task: int
+) -> Iterator[tuple[int, Answer]]:
     """Answers as they come, by Ray Data."""
     # A task does a block, one batch of a single item after another.
     with _objects_in_blocks():
@@ -130,10 +128,10 @@ def _objects_in_blocks() -> Iterator[None]:
 
 
 def _by_tasks(
-    call: _Call, name: str, items: Sequence[Any], num_cpus: float, per_task: int
-) -> Iterator[tuple[int, _Answer]]:
+    call: Call, name: str, items: Sequence[Any], num_cpus: float, per_task: int
+) -> Iterator[tuple[int, Answer]]:
     """Answers as they come, by plain tasks of Ray."""
-    task = ray.remote(num_cpus=num_cpus, scheduling_strategy=ANYWHERE)(_Call.answers)
+    task = ray.remote(num_cpus=num_cpus, scheduling_strategy=ANYWHERE)(Call.answers)
     shared = ray.put(call)
     waiting = iter(range(0, len(items), per_task))
     running: dict[ray.ObjectRef[Any], int] = {}
@@ -175,7 +173,7 @@ def run_merged(
     """
     start = time.monotonic()
     leaf: Any = ray.remote(num_returns=2, num_cpus=num_cpus, max_retries=_RETRIES, scheduling_strategy=ANYWHERE)(_leaf)
-    call, left_over = ray.put(_Call(ray.put(work), tuple(shared))), iter(items)
+    call, left_over = ray.put(Call(ray.put(work), tuple(shared))), iter(items)
     running: list[ray.ObjectRef[Any]] = []
     parts: list[ray.ObjectRef[Any]] = []
     together: list[ray.ObjectRef[Any]] = []
@@ -194,7 +192,7 @@ def run_merged(
                 if not running:
                     break
                 (ready,), running = ray.wait(running)
-                answer: _Answer = ray.get(ready)
+                answer: Answer = ray.get(ready)
                 answer.take(name)
                 costs.append(answer.cost)
                 stage.advance()
@@ -281,20 +279,6 @@ def _computed(function: Callable[..., Any], *arguments: Any) -> Any:
         raise plugins.elsewhere(error) from error
 
 
-def take(ref: ray.ObjectRef[Any]) -> Any:
-    """What :func:`load` computed.
-
-    Raises:
-        DasError: the one that it raised, as one sentence: Ray would put the whole traceback into it.
-    """
-    try:
-        return ray.get(ref)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, DasError):
-            raise error.cause from error
-        raise
-
-
 def run_alone(
     run: run_record.RunRecord,
     name: str,
@@ -313,11 +297,11 @@ def run_alone(
     """
     cpus = resources.node_cpus(gpu)
 
-    def whole_node() -> _Answer:
+    def whole_node() -> Answer:
         resources.use_threads(cpus)
         if warm is not None:
             warm()
-        return _answer(lambda: work(*arguments))
+        return answer_of(lambda: work(*arguments))
 
     start = time.monotonic()
     task = ray.remote(num_cpus=cpus, num_gpus=1 if gpu else 0, max_retries=1, scheduling_strategy=ANYWHERE)(whole_node)
@@ -325,7 +309,7 @@ def run_alone(
     try:
         with waiting.provided(resources.Need(1, cpus, int(gpu))):
             running = task.remote()
-            answer: _Answer = ray.get(running)
+            answer: Answer = ray.get(running)
     except (KeyboardInterrupt, ClusterError):
         # It would hold the node in a session that goes on.
         if running is not None:
@@ -338,65 +322,8 @@ def run_alone(
     return record
 
 
-class _Answer:
-    """A task's record and cost, or its failure, kept whole: Ray Data would spread a dict over columns."""
-
-    def __init__(self) -> None:
-        self.record: Any = None
-        self.cost = run_record.TaskCost(0.0, 0.0)
-        self.failure: str | None = None
-        self.kind: str | None = None
-        """name of the DasError that it is; None: a bug"""
-        self.warnings: list[str] = []
-
-    def take(self, stage: str) -> Any:
-        """The record; warns of what the task warned of, and raises what failed."""
-        worker_warnings.repeat(self.warnings)
-        if self.failure is not None:
-            raise rebuilt(self.kind, self.failure) if self.kind else RuntimeError(f"{stage} failed:\n{self.failure}")
-        return self.record
-
-
-def _answer(work: Callable[[], Any]) -> _Answer:
-    """Runs the work. A failure travels as an answer: retrying one and the same error would be a waste."""
-    kept_memory.keep_memory()
-    answer, cpu = _Answer(), time.process_time()
-    with worker_warnings.overhear() as answer.warnings:
-        try:
-            answer.record = work()
-        except DasError as error:
-            said = plugins.elsewhere(error) if isinstance(error, PluginError) else error
-            answer.failure, answer.kind = str(said), type(said).__name__
-        except Exception:
-            answer.failure = traceback.format_exc()
-    reused = isinstance(answer.record, PartRecord) and answer.record.reused
-    answer.cost = replace(run_record.TaskCost.since(cpu), reused=reused)
-    return answer
-
-
-def _leaf(call: _Call, item: Any) -> tuple[_Answer, Any]:
+def _leaf(call: Call, item: Any) -> tuple[Answer, Any]:
     """The cost of a part, or its failure, and what the work made of it."""
     answer = call.answer(item)
     made, answer.record = answer.record, None
     return answer, made
-
-
-class _Call:
-    """One task of a stage."""
-
-    def __init__(self, work: ray.ObjectRef[Any], shared: tuple[ray.ObjectRef[Any], ...]) -> None:
-        self._work = work
-        self._shared = shared
-
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        return {"index": [batch["index"][0]], "answer": [self.answer(batch["item"][0])]}
-
-    def answers(self, items: Sequence[Any]) -> list[_Answer]:
-        """What the work makes of several items, one after another."""
-        return [self.answer(item) for item in items]
-
-    def answer(self, item: Any) -> _Answer:
-        """What the work makes of an item."""
-        # Before the clock runs: in a new process this imports what the work stands on.
-        work = ray.get(self._work)
-        return _answer(lambda: work(item, *(take(ref) for ref in self._shared)))

@@ -43,7 +43,8 @@ from distill_at_scale.models.training.sources import FilledSource, ShardSource
 from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines.runtime import progress, resources, run_record, waiting
 from distill_at_scale.pipelines.runtime.checkpoints import Checkpoints
-from distill_at_scale.pipelines.runtime.tasks import ANYWHERE, take
+from distill_at_scale.pipelines.runtime.task_answers import take
+from distill_at_scale.pipelines.runtime.tasks import ANYWHERE
 from distill_at_scale.pipelines.training.torch_fit import work_folder
 from distill_at_scale.pipelines.training.worker_group import TorchCommunicator, WorkerGroupSpec, run_group
 

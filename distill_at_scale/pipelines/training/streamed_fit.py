@@ -6,23 +6,19 @@ goes on from there, exactly.
 
 from __future__ import annotations
 
-import functools
-
 import safetensors.torch
 import torch
 
 from distill_at_scale.config import FitConfig
 from distill_at_scale.data import sealed, storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.data.manifest import WORK
 from distill_at_scale.data.preparation import restartable
-from distill_at_scale.models import create_model
+from distill_at_scale.models import Recommender
 from distill_at_scale.models.training.sources import ShardSource
 from distill_at_scale.models.training.streamed import StreamedRecommender
-from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines.runtime import progress, run_record
-from distill_at_scale.pipelines.training.torch_fit import fit_group
-from distill_at_scale.pipelines.training.worker_group import TorchCommunicator, WorkerGroupSpec, run_group
+from distill_at_scale.pipelines.training.torch_fit import fit_on_group
+from distill_at_scale.pipelines.training.worker_group import TorchCommunicator, WorkerGroupSpec
 
 
 def fit_streamed(
@@ -33,23 +29,22 @@ def fit_streamed(
     Raises:
         DasError: too few CPUs or GPUs, too little memory, nothing to select on, too many dead workers.
     """
-    group = fit_group(config, dataset, output)
-    data, name, settings = dataset.uri, config.model, config.set
 
-    def work(group: WorkerGroupSpec, communicator: TorchCommunicator) -> None:
-        dataset, model = Dataset.open(data), create_model(name, settings)
+    def fit(
+        group: WorkerGroupSpec,
+        communicator: TorchCommunicator,
+        dataset: Dataset,
+        model: Recommender,
+        source: ShardSource,
+    ) -> None:
         assert isinstance(model, StreamedRecommender)
-        source = ShardSource(dataset, communicator.rank, communicator.world_size)
         rows = model.rows_held(dataset, communicator.world_size)
         model.check_memory(dataset.n_users, dataset.n_items, rows, model.config)
         listener = on_progress if communicator.rank == 0 else None
         model.fit_source(source, communicator, communicator.device, listener, _States(group.work, communicator))
         model.adopt(source, dataset.manifest.item_space)
-        if communicator.rank == 0:
-            model.save(output)
 
-    run_group(record, f"fit {config.model}", group, work, functools.partial(warm_up, name, settings))
-    storage.remove(storage.join(output, WORK))
+    fit_on_group(record, config, dataset, output, fit)
 
 
 class _States:

@@ -21,7 +21,7 @@ from distill_at_scale.config.values import worker_range
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import WORK
-from distill_at_scale.models import create_model
+from distill_at_scale.models import Recommender, create_model
 from distill_at_scale.models.training.sources import ShardSource
 from distill_at_scale.models.training.torch_model import TorchRecommender
 from distill_at_scale.models.training.trainer import Trainer
@@ -61,6 +61,31 @@ def fit_group(config: FitConfig, dataset: Dataset, output: str) -> WorkerGroupSp
     )
 
 
+def fit_on_group(
+    record: run_record.RunRecord,
+    config: FitConfig,
+    dataset: Dataset,
+    output: str,
+    fit: Callable[[WorkerGroupSpec, TorchCommunicator, Dataset, Recommender, ShardSource], None],
+) -> None:
+    """Has every worker of a group fit a model on its share of the rows, and the first one save it at ``output``.
+
+    Args:
+        fit: picklable; fits the model on the worker's source.
+    """
+    data, name, settings = dataset.uri, config.model, config.set
+
+    def work(group: WorkerGroupSpec, communicator: TorchCommunicator) -> None:
+        dataset, model = Dataset.open(data), create_model(name, settings)
+        fit(group, communicator, dataset, model, ShardSource(dataset, communicator.rank, communicator.world_size))
+        if communicator.rank == 0:
+            model.save(output)
+
+    group = fit_group(config, dataset, output)
+    run_group(record, f"fit {config.model}", group, work, functools.partial(warm_up, name, settings))
+    storage.remove(storage.join(output, WORK))
+
+
 def train(
     record: run_record.RunRecord, config: FitConfig, dataset: Dataset, output: str, on_progress: progress.OnProgress
 ) -> None:
@@ -70,20 +95,19 @@ def train(
         DasError: There are too few CPUs or GPUs, the loss became NaN, or workers died too often.
         NotEnoughMemoryError: The fit needs more memory than there is.
     """
-    group = fit_group(config, dataset, output)
-    data, name, settings = dataset.uri, config.model, config.set
 
-    def work(group: WorkerGroupSpec, communicator: TorchCommunicator) -> None:
-        dataset, model = Dataset.open(data), create_model(name, settings)
+    def fit(
+        group: WorkerGroupSpec,
+        communicator: TorchCommunicator,
+        dataset: Dataset,
+        model: Recommender,
+        source: ShardSource,
+    ) -> None:
         assert isinstance(model, TorchRecommender)
-        source = ShardSource(dataset, communicator.rank, communicator.world_size)
         trainer = run_trainer(group, communicator, model, dataset, source, on_progress)
         model.adopt(trainer, source.n_users, source.n_items, dataset.manifest.item_space)
-        if communicator.rank == 0:
-            model.save(output)
 
-    run_group(record, f"fit {config.model}", group, work, functools.partial(warm_up, name, settings))
-    storage.remove(storage.join(output, WORK))
+    fit_on_group(record, config, dataset, output, fit)
 
 
 def run_trainer(
