@@ -151,7 +151,7 @@ def start_loss(whole: Any) -> float:
     return float(whole._loss(whole._start)[0])
 
 
-def summary(retrained: list[dict[str, float]]) -> dict[str, float]:
+def summary(retrained: list[dict[str, float]]) -> dict[str, Any]:
     """The score of the values and of the estimate; with how much of the actual change the values predict."""
     import numpy as np
     from scipy.stats import spearmanr
@@ -160,9 +160,12 @@ def summary(retrained: list[dict[str, float]]) -> dict[str, float]:
         return {}
     actual = np.array([one["loss"] for one in retrained])
     values = np.array([one["values"] for one in retrained])
+    estimates = [one["trak"] for one in retrained]
+    of_trak = {"lds_trak": round(float(spearmanr(estimates, actual)[0]), 4)} if any(estimates) else {}
     return {
+        "retrainings": len(retrained),
         "lds": round(float(spearmanr(values, actual)[0]), 4),
-        "lds_trak": round(float(spearmanr([one["trak"] for one in retrained], actual)[0]), 4),
+        **of_trak,
         "pearson": round(float(np.corrcoef(values, actual)[0, 1]), 4),
         "slope": round(float(np.polyfit(values, actual, 1)[0]), 4),
         "spread_of_loss": float(actual.std()),
