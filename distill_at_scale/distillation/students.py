@@ -20,6 +20,7 @@ from distill_at_scale.distillation import soft_tokens
 from distill_at_scale.distillation.soft_tokens import SoftTokens, log_partition
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.models import create_model
+from distill_at_scale.models.item_table import OwnItems
 from distill_at_scale.models.sasrec import visible
 from distill_at_scale.models.training.batches import pad_left
 from distill_at_scale.models.training.sequential import SequenceEncoder, SequentialRecommender
@@ -46,6 +47,9 @@ class Student(ABC):
             SettingError: The model refuses the settings.
         """
         self._recommender = cast(SequentialRecommender, create_model(self.model, settings))
+        config = self._recommender.config
+        if config.items != "own" or config.sampled:
+            raise SettingError(f"{self.model} learns latent sequences with items=own and sampled=0; leave them out.")
         self.n_items, self.length = n_items, self._recommender.config.length
         with torch.device("meta"):
             self._module = _Called(self._recommender.build(0, n_items), self.states_of)
@@ -204,7 +208,7 @@ class _Called(nn.Module):
         self.encoder, self._states_of = encoder, states_of
 
     def forward(self, tokens: Tokens, weights: torch.Tensor | None) -> torch.Tensor:
-        weight = cast(SequenceEncoder, self.encoder).items.weight
+        weight = cast(OwnItems, cast(SequenceEncoder, self.encoder).items).weight
         if isinstance(tokens, SoftTokens) or tokens.is_floating_point():
             real = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
             return self._states_of(self.encoder, tokens @ weight[:-1], real, weights)

@@ -22,8 +22,8 @@ _BYTES = 16 << 20
 # In a catalogue where whole rows of fewer users fill it, items are scored in blocks for _USERS users.
 _FEWEST_USERS, _USERS = 64, 256
 # Copies of a block while it is ranked: the scores as the model and as numpy hold them, masked ones, those that a
-# partition moves, and keys of 8 bytes in the worst case.
-_COPIES = 6
+# partition moves, and keys of 8 bytes in the worst case; and what the allocator keeps of former ones.
+_COPIES = 8
 # Weights of hits, popularity and the sort that divides it into slices.
 _ITEM_BYTES = 48
 

@@ -332,6 +332,14 @@ class MF(_MF):
             squared error of the ratings (use metric=mse). Default: 'implicit'.
         negatives: Number of items drawn for each row (implicit). Default: 16.
         dropout: Dropout rate of the vectors. Default: 0.0.
+        items: Item vectors: own, one per item; or sums of shared vectors, chosen by codes (residual k-means of
+            the items' singular vectors), hash (of the item), or quotient (digits of the item's number). Default:
+            'own'.
+        books: Number of shared vectors that are summed (codes, hash); quotient takes as many digits as the items
+            need. Default: 4.
+        book_size: Number of vectors to choose each of them from. Default: 256.
+        own_items: Number of most frequent items that have a vector of their own besides the sum (not with
+            items=own). Default: 1000.
         dim: Width of the vectors. Default: 64.
         shrinkage: λ on synthetic users, as a share of the smallest singular value kept. Default: 0.5.
     """
@@ -353,6 +361,10 @@ class MF(_MF):
         objective: Literal['implicit', 'explicit'] = 'implicit',
         negatives: int = 16,
         dropout: float = 0.0,
+        items: Literal['own', 'codes', 'hash', 'quotient'] = 'own',
+        books: int = 4,
+        book_size: int = 256,
+        own_items: int = 1000,
         dim: int = 64,
         shrinkage: float = 0.5,
     ) -> None: ...
@@ -386,6 +398,14 @@ class NeuMF(_NeuMF):
             squared error of the ratings (use metric=mse). Default: 'implicit'.
         negatives: Number of items drawn for each row (implicit). Default: 4.
         dropout: Dropout rate of the vectors. Default: 0.0.
+        items: Item vectors: own, one per item; or sums of shared vectors, chosen by codes (residual k-means of
+            the items' singular vectors), hash (of the item), or quotient (digits of the item's number). Default:
+            'own'.
+        books: Number of shared vectors that are summed (codes, hash); quotient takes as many digits as the items
+            need. Default: 4.
+        book_size: Number of vectors to choose each of them from. Default: 256.
+        own_items: Number of most frequent items that have a vector of their own besides the sum (not with
+            items=own). Default: 1000.
         dim: Width of each of the two vectors of a user and an item. Default: 32.
     """
     def __init__(
@@ -406,6 +426,10 @@ class NeuMF(_NeuMF):
         objective: Literal['implicit', 'explicit'] = 'implicit',
         negatives: int = 4,
         dropout: float = 0.0,
+        items: Literal['own', 'codes', 'hash', 'quotient'] = 'own',
+        books: int = 4,
+        book_size: int = 256,
+        own_items: int = 1000,
         dim: int = 32,
     ) -> None: ...
 
@@ -574,9 +598,19 @@ class SASRec(_SASRec):
         weight_decay: Weight decay of Adam: this times each parameter is added to its gradient. Default: 0.0.
         seed: Random seed. Default: 0.
         device: Device for training; scoring uses a GPU if available, unless this is cpu. Default: 'auto'.
+        items: Item vectors: own, one per item; or sums of shared vectors, chosen by codes (residual k-means of
+            the items' singular vectors), hash (of the item), or quotient (digits of the item's number). Default:
+            'own'.
+        books: Number of shared vectors that are summed (codes, hash); quotient takes as many digits as the items
+            need. Default: 4.
+        book_size: Number of vectors to choose each of them from. Default: 256.
+        own_items: Number of most frequent items that have a vector of their own besides the sum (not with
+            items=own). Default: 1000.
         dim: Width of the item vectors and of the states. Default: 64.
         length: Number of most recent items of a history that are read. Default: 50.
         dropout: Dropout rate of item vectors and within the layers. Default: 0.5.
+        sampled: Number of items drawn at each step, among which the next ones are ranked; 0: all items. A step's
+            time then does not grow with the catalogue if items is not own. Default: 0.
         blocks: Number of attention layers. Default: 2.
         heads: Number of attention heads per layer; must divide dim. Default: 1.
     """
@@ -595,9 +629,14 @@ class SASRec(_SASRec):
         weight_decay: float = 0.0,
         seed: int = 0,
         device: Literal['auto', 'cpu', 'cuda'] = 'auto',
+        items: Literal['own', 'codes', 'hash', 'quotient'] = 'own',
+        books: int = 4,
+        book_size: int = 256,
+        own_items: int = 1000,
         dim: int = 64,
         length: int = 50,
         dropout: float = 0.5,
+        sampled: int = 0,
         blocks: int = 2,
         heads: int = 1,
     ) -> None: ...
@@ -627,9 +666,19 @@ class GRU4Rec(_GRU4Rec):
         weight_decay: Weight decay of Adam: this times each parameter is added to its gradient. Default: 0.0.
         seed: Random seed. Default: 0.
         device: Device for training; scoring uses a GPU if available, unless this is cpu. Default: 'auto'.
+        items: Item vectors: own, one per item; or sums of shared vectors, chosen by codes (residual k-means of
+            the items' singular vectors), hash (of the item), or quotient (digits of the item's number). Default:
+            'own'.
+        books: Number of shared vectors that are summed (codes, hash); quotient takes as many digits as the items
+            need. Default: 4.
+        book_size: Number of vectors to choose each of them from. Default: 256.
+        own_items: Number of most frequent items that have a vector of their own besides the sum (not with
+            items=own). Default: 1000.
         dim: Width of the item vectors and of the states. Default: 64.
         length: Number of most recent items of a history that are read. Default: 50.
         dropout: Dropout rate on item vectors and states. Default: 0.3.
+        sampled: Number of items drawn at each step, among which the next ones are ranked; 0: all items. A step's
+            time then does not grow with the catalogue if items is not own. Default: 0.
         hidden: Width of the recurrent state. Default: 128.
     """
     def __init__(
@@ -647,9 +696,14 @@ class GRU4Rec(_GRU4Rec):
         weight_decay: float = 0.0,
         seed: int = 0,
         device: Literal['auto', 'cpu', 'cuda'] = 'auto',
+        items: Literal['own', 'codes', 'hash', 'quotient'] = 'own',
+        books: int = 4,
+        book_size: int = 256,
+        own_items: int = 1000,
         dim: int = 64,
         length: int = 50,
         dropout: float = 0.3,
+        sampled: int = 0,
         hidden: int = 128,
     ) -> None: ...
 

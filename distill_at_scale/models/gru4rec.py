@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
+from distill_at_scale.models.item_table import table_numbers
 from distill_at_scale.models.training.sequential import SequenceEncoder, SequentialConfig, SequentialRecommender
 
 
@@ -40,14 +41,14 @@ class Recurrence(nn.Module):
 
 
 class _RecurrentEncoder(SequenceEncoder):
-    def __init__(self, n_items: int, dim: int, hidden: int, dropout: float) -> None:
-        super().__init__(n_items, dim)
-        self.dropout = dropout
-        self.recurrence = Recurrence(dim, hidden)
-        self.output = nn.Linear(hidden, dim)
+    def __init__(self, n_items: int, config: GRU4RecConfig) -> None:
+        super().__init__(n_items, config)
+        self.dropout = config.dropout
+        self.recurrence = Recurrence(config.dim, config.hidden)
+        self.output = nn.Linear(config.hidden, config.dim)
 
     def forward(self, items: torch.Tensor) -> torch.Tensor:
-        real = items < len(self.items.weight) - 1
+        real = items < self.n_items
         x = F.dropout(self.items(items) * self.items.embedding_dim**0.5, self.dropout, self.training)
         return self.output(F.dropout(self.recurrence(x, real), self.dropout, self.training))
 
@@ -65,8 +66,8 @@ class GRU4Rec(SequentialRecommender):
     config: GRU4RecConfig
 
     def build(self, n_users: int, n_items: int) -> nn.Module:
-        return _RecurrentEncoder(n_items, self.config.dim, self.config.hidden, self.config.dropout)
+        return _RecurrentEncoder(n_items, self.config)
 
     @classmethod
     def parameters_needed(cls, n_users: int, n_items: int, config: Any) -> int:
-        return config.dim * (n_items + 1) + 4 * config.hidden * (config.dim + config.hidden + 2)
+        return table_numbers(n_items + 1, config.dim, config) + 4 * config.hidden * (config.dim + config.hidden + 2)

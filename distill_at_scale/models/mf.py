@@ -10,12 +10,13 @@ from pydantic import Field
 from torch import nn
 
 from distill_at_scale.errors import DasError
+from distill_at_scale.models.item_table import ComposedItems, ItemTableConfig, table_bytes, table_numbers
 from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 from distill_at_scale.models.training.user_table import UserTable, UserTableConfig, UserTableRecommender
 
 
-class MFConfig(UserTableConfig):
+class MFConfig(ItemTableConfig, UserTableConfig):
     """Settings of MF."""
 
     dim: int = Field(default=64, ge=1)
@@ -35,14 +36,22 @@ class MFConfig(UserTableConfig):
 class _Factors(UserTable):
     """The last entry of each vector is the bias."""
 
-    def __init__(self, n_users: int, n_items: int, dim: int) -> None:
+    def __init__(self, n_users: int, n_items: int, config: MFConfig) -> None:
+        dim = config.dim
         super().__init__(n_users, dim + 1, dim + 1)
-        self.user, self.item = (nn.Parameter(torch.randn(n, dim + 1) * 0.1 / dim**0.5) for n in (n_users, n_items))
+        std = 0.1 / dim**0.5
+        self.user = nn.Parameter(torch.randn(n_users, dim + 1) * 0.1 / dim**0.5)
+        self.item: nn.Parameter | ComposedItems
+        if config.items == "own":
+            self.item = nn.Parameter(torch.randn(n_items, dim + 1) * 0.1 / dim**0.5)
+        else:
+            self.item = ComposedItems(n_items, dim + 1, config, std, own_columns=1)
         with torch.no_grad():
             self.user[:, -1] = 0.0
-            self.item[:, -1] = 0.0
+            if isinstance(self.item, nn.Parameter):
+                self.item[:, -1] = 0.0
 
-    def tables(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def tables(self) -> tuple[torch.Tensor, torch.Tensor | ComposedItems]:
         return self.user, self.item
 
     def pairs(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
@@ -76,24 +85,30 @@ class MF(UserTableRecommender):
         """
         if self.config.objective == "explicit":
             raise DasError("mf: synthetic users have no ratings to learn; omit objective=explicit.")
+        if self.config.items != "own":
+            raise DasError(f"mf: items={self.config.items} composes vectors of logs, not of synthetic users; omit it.")
         _, sigma, right = np.linalg.svd(rows.values, full_matrices=False)
         n = min(self.config.dim, int((sigma > 1e-6 * sigma[0]).sum()))
         lam = self.config.shrinkage * float(sigma[n - 1])
         kept = sigma[:n] - lam
         with torch.no_grad():
             # A single unused user: every history is folded in as a new user's.
-            module: Any = _Factors(1, rows.n_items, self.config.dim)
+            module: Any = _Factors(1, rows.n_items, self.config)
             module.item.zero_()
             module.item[:, :n] = torch.from_numpy(right[:n].T * np.sqrt(kept))
             module.fold_in[range(n), range(n)] = torch.from_numpy(1.0 / sigma[:n])
         self._module, self._n_users = module, 1
 
     def build(self, n_users: int, n_items: int) -> UserTable:
-        return _Factors(n_users, n_items, self.config.dim)
+        return _Factors(n_users, n_items, self.config)
 
     @classmethod
     def parameters_needed(cls, n_users: int, n_items: int, config: Any) -> int:
-        return (n_users + n_items) * (config.dim + 1)
+        return n_users * (config.dim + 1) + table_numbers(n_items, config.dim + 1, config, own_columns=1)
+
+    @classmethod
+    def buffers_needed(cls, n_items: int, config: Any) -> int:
+        return table_bytes(n_items, config)
 
     @classmethod
     def activations_needed(cls, n_items: int, config: Any) -> int:

@@ -9,13 +9,14 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import nn
 
+from distill_at_scale.models.item_table import ComposedItems, ItemTableConfig, table_bytes, table_numbers
 from distill_at_scale.models.training.user_table import UserTable, UserTableConfig, UserTableRecommender
 
 # Maximum number of entries of the network's first layer during scoring.
 _BLOCK = 1 << 22
 
 
-class NeuMFConfig(UserTableConfig):
+class NeuMFConfig(ItemTableConfig, UserTableConfig):
     """Settings of NeuMF."""
 
     dim: int = Field(default=32, ge=1)
@@ -27,10 +28,16 @@ class NeuMFConfig(UserTableConfig):
 class _Fusion(UserTable):
     """A vector is the concatenation of that for the dot product (GMF) and that for the network (MLP)."""
 
-    def __init__(self, n_users: int, n_items: int, dim: int) -> None:
+    def __init__(self, n_users: int, n_items: int, config: NeuMFConfig) -> None:
+        dim = config.dim
         super().__init__(n_users, 2 * dim, 2 * dim)
         self.dim = dim
-        self.user, self.item = (nn.Parameter(torch.randn(n, 2 * dim) * dim**-0.5) for n in (n_users, n_items))
+        self.user = nn.Parameter(torch.randn(n_users, 2 * dim) * dim**-0.5)
+        self.item: nn.Parameter | ComposedItems
+        if config.items == "own":
+            self.item = nn.Parameter(torch.randn(n_items, 2 * dim) * dim**-0.5)
+        else:
+            self.item = ComposedItems(n_items, 2 * dim, config, dim**-0.5)
         # The network's first layer reads user and item concatenated. Two separate matrices are equivalent, and let
         # scoring multiply every item only once.
         self.from_user, self.from_item = nn.Linear(dim, dim), nn.Linear(dim, dim, bias=False)
@@ -38,7 +45,7 @@ class _Fusion(UserTable):
         self.dot_weight = nn.Parameter(torch.ones(dim))
         self.net_weight = nn.Parameter(torch.randn((dim + 1) // 2) * dim**-0.5)
 
-    def tables(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def tables(self) -> tuple[torch.Tensor, torch.Tensor | ComposedItems]:
         return self.user, self.item
 
     def pairs(self, users: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
@@ -66,7 +73,7 @@ class NeuMF(UserTableRecommender):
     config: NeuMFConfig
 
     def build(self, n_users: int, n_items: int) -> UserTable:
-        return _Fusion(n_users, n_items, self.config.dim)
+        return _Fusion(n_users, n_items, self.config)
 
     def ranking_loss(self, scores: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         """−Σ log σ(s⁺) + log(1 − σ(s⁻))."""
@@ -75,7 +82,12 @@ class NeuMF(UserTableRecommender):
 
     @classmethod
     def parameters_needed(cls, n_users: int, n_items: int, config: Any) -> int:
-        return (n_users + n_items) * 2 * config.dim + 4 * config.dim**2
+        of_items = table_numbers(n_items, 2 * config.dim, config)
+        return n_users * 2 * config.dim + of_items + 4 * config.dim**2
+
+    @classmethod
+    def buffers_needed(cls, n_items: int, config: Any) -> int:
+        return table_bytes(n_items, config)
 
     @classmethod
     def activations_needed(cls, n_items: int, config: Any) -> int:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import nn
 
+from distill_at_scale.models.item_table import table_numbers
 from distill_at_scale.models.training.sequential import SequenceEncoder, SequentialConfig, SequentialRecommender
 
 
@@ -78,16 +79,16 @@ class Block(nn.Module):
 class AttentionEncoder(SequenceEncoder):
     """Item and position vectors, then attention blocks. Positions count backwards from the newest item."""
 
-    def __init__(self, n_items: int, dim: int, length: int, blocks: int, heads: int, dropout: float) -> None:
-        super().__init__(n_items, dim)
-        self.dropout = dropout
-        self.places = nn.Parameter(torch.randn(length, dim) * 0.02)
-        self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(blocks))
-        self.last = nn.LayerNorm(dim, eps=1e-8)
+    def __init__(self, n_items: int, config: SASRecConfig) -> None:
+        super().__init__(n_items, config)
+        self.dropout = config.dropout
+        self.places = nn.Parameter(torch.randn(config.length, config.dim) * 0.02)
+        self.blocks = nn.ModuleList(Block(config.dim, config.heads, config.dropout) for _ in range(config.blocks))
+        self.last = nn.LayerNorm(config.dim, eps=1e-8)
 
     def forward(self, items: torch.Tensor) -> torch.Tensor:
         width = items.shape[1]
-        real = items < len(self.items.weight) - 1
+        real = items < self.n_items
         x = self.items(items) * self.items.embedding_dim**0.5 + self.places[-width:]
         x = F.dropout(x, self.dropout, self.training)
         allowed = visible(real)
@@ -119,12 +120,12 @@ class SASRec(SequentialRecommender):
     config: SASRecConfig
 
     def build(self, n_users: int, n_items: int) -> nn.Module:
-        c = self.config
-        return AttentionEncoder(n_items, c.dim, c.length, c.blocks, c.heads, c.dropout)
+        return AttentionEncoder(n_items, self.config)
 
     @classmethod
     def parameters_needed(cls, n_users: int, n_items: int, config: Any) -> int:
-        return config.dim * (n_items + 1 + config.length) + config.blocks * 5 * config.dim * (config.dim + 2)
+        layers = config.dim * config.length + config.blocks * 5 * config.dim * (config.dim + 2)
+        return table_numbers(n_items + 1, config.dim, config) + layers
 
     @classmethod
     def activations_needed(cls, n_items: int, config: Any) -> int:

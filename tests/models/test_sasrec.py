@@ -12,7 +12,7 @@ from torch_kit import SequenceContract
 
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import create_model
-from distill_at_scale.models.sasrec import Attention, AttentionEncoder, visible
+from distill_at_scale.models.sasrec import Attention, AttentionEncoder, SASRecConfig, visible
 
 
 class TestSASRec(SequenceContract):
@@ -32,7 +32,7 @@ class TestSASRec(SequenceContract):
 
 def encoder() -> AttentionEncoder:
     torch.manual_seed(0)
-    return AttentionEncoder(n_items=9, dim=8, length=6, blocks=2, heads=2, dropout=0.0).double().eval()
+    return AttentionEncoder(9, SASRecConfig(dim=8, length=6, blocks=2, heads=2, dropout=0.0)).double().eval()
 
 
 def test_attention_is_the_formula() -> None:
@@ -74,7 +74,8 @@ def test_it_can_be_differentiated_twice() -> None:
     parameters = list(module.parameters())
 
     def gradient() -> torch.Tensor:
-        loss = torch.nn.functional.cross_entropy(module.scores(module(items)[:, -1]), torch.tensor([3, 8]))
+        scores = module(items)[:, -1] @ module.items.vectors(0, 9).T
+        loss = torch.nn.functional.cross_entropy(scores, torch.tensor([3, 8]))
         return torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters, create_graph=True)])
 
     direction = torch.randn_like(gradient())

@@ -7,7 +7,6 @@ is summed over pieces and workers is one small system for each item.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +18,7 @@ from distill_at_scale.data import hashing
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.training.communicator import Communicator
+from distill_at_scale.models.training.item_svd import diagonalise, singular_item_vectors
 from distill_at_scale.models.training.least_squares import add_item_sums, solve_items, solve_users
 from distill_at_scale.models.training.sources import Source
 from distill_at_scale.models.training.streamed import Resumable
@@ -26,10 +26,6 @@ from distill_at_scale.models.training.streamed import Resumable
 # The sums of the items' half step hold this many numbers if the block is not set, but a block has at least 16.
 _SUMS = 1 << 28
 _LEAST_BLOCK = 16
-# Subspace iterations of the SVD that the half steps start from.
-_SVD_PASSES = 3
-# Vectors rotated at once.
-_AT_ONCE = 1 << 14
 
 
 class AlternatingSettings(Protocol):
@@ -98,30 +94,9 @@ class AlternatingFit:
         return items
 
     def _initial(self) -> torch.Tensor:
-        """Returns V Σ^½ of the truncated SVD X ≈ U Σ Vᵀ, by subspace iteration; half steps from there need few passes.
-
-        The last row is 0, and so are items without rows and dimensions beyond the rank.
-        """
-        source, dim = self._source, self._config.dim
-        rng = np.random.default_rng(hashing.stream("als/item vectors", self._config.seed))
-        items = torch.zeros(source.n_items + 1, dim)
-        rng.standard_normal(out=items[:-1].numpy(), dtype=np.float32)
-        for _ in range(_SVD_PASSES):
-            total = np.zeros((source.n_items, dim), dtype=np.float32)
-            for piece in range(source.n_pieces):
-                by_user, by_item = self._rows(piece)
-                users = by_user @ items[:-1].numpy()
-                for start in range(0, source.n_items, _AT_ONCE):
-                    total[start : start + _AT_ONCE] += by_item[start : start + _AT_ONCE] @ users
-            items[:-1] = self._summed(torch.from_numpy(total))
-            _diagonalise(items, power=-1.0)
-        gram = np.zeros((dim, dim))
-        for piece in range(source.n_pieces):
-            users = self._rows(piece)[0] @ items[:-1].numpy()
-            gram += users.T @ users
-        _rotate(items, self._summed(torch.from_numpy(gram)), power=0.5)
-        _diagonalise(items)
-        return items
+        """Returns the items' singular vectors; half steps from there need few passes."""
+        source, rng = self._source, np.random.default_rng(hashing.stream("als/item vectors", self._config.seed))
+        return singular_item_vectors(self._rows, source.n_pieces, source.n_items, self._config.dim, rng, self._summed)
 
     def _summed(self, tensor: torch.Tensor) -> torch.Tensor:
         """Returns the sum over all workers, on the CPU."""
@@ -155,7 +130,7 @@ class AlternatingFit:
                 if block.start == 0:
                     self._communicator.all_reduce(gram)
                 solve_items(sums, items, live, gram, ridge, block)
-        _diagonalise(items)
+        diagonalise(items)
 
     def _users(self, by_user: sp.csr_array, items: torch.Tensor, lam: float) -> torch.Tensor:
         """Returns the users' optimal vectors [n + 1, d]; the last row is 0."""
@@ -227,32 +202,3 @@ def ridge_of(
     """Returns λ #^ν of users or items with the given numbers of rows, float32 [n]."""
     frequency = counts + config.alpha * n_others
     return torch.from_numpy((lam * frequency**config.exponent).astype(np.float32)).to(device)
-
-
-def _diagonalise(items: torch.Tensor, power: float = 0.0) -> None:
-    """Rotates item vectors [n, d] in place, so that QᵀQ is diagonal; this changes no product of two vectors.
-
-    Args:
-        power: -1: also scales each dimension to length 1, so that QᵀQ = I but for dimensions beyond the rank.
-    """
-    gram = torch.zeros(items.shape[1], items.shape[1], dtype=torch.float64, device=items.device)
-    for some in _runs(items):
-        gram += (some.T @ some).double()
-    _rotate(items, gram, power)
-
-
-def _rotate(items: torch.Tensor, gram: torch.Tensor, power: float) -> None:
-    """Multiplies item vectors [n, d] in place by E S^power, where gram = E S² Eᵀ with S descending; S below 1e-4 of
-    the largest counts as 0, also to a negative power."""
-    values, basis = torch.linalg.eigh(gram)
-    values, basis = values.flip(0).clamp(min=0).sqrt(), basis.flip(1)
-    if power:
-        basis = basis * torch.where(values > 1e-4 * values[0], values**power, 0.0)
-    basis = basis.to(items.dtype)
-    for some in _runs(items):
-        some.copy_(some @ basis)
-
-
-def _runs(items: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yields views of successive rows."""
-    yield from items.split(_AT_ONCE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -54,3 +55,28 @@ class _LinearCrossEntropy(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None]:
         by_states, by_items = ctx.saved_tensors
         return by_states * gradients[0].to(by_states.dtype), by_items * gradients[0].to(by_items.dtype), None
+
+
+def sampled_cross_entropy(
+    states: torch.Tensor,
+    items: Callable[[torch.Tensor], torch.Tensor],
+    targets: torch.Tensor,
+    drawn: torch.Tensor,
+    n_items: int,
+) -> torch.Tensor:
+    """Σ_t −log of the share of exp(items · states_t)[targets_t] among all items, of which a uniform sample stands for
+    those that are not the target: its sum is scaled to their number, so that its expectation is theirs.
+
+    Args:
+        states: [m, dim].
+        items: Function from items int64 [k] to their vectors [k, dim].
+        targets: int64 [m].
+        drawn: int64 [k], items drawn with replacement.
+        n_items: Number of items.
+    """
+    right = (states * items(targets)).sum(dim=1, keepdim=True).float()
+    scores = (states @ items(drawn).T).float()
+    same = targets[:, None] == drawn
+    others = (len(drawn) - same.sum(dim=1, keepdim=True)).clamp(min=1)
+    scores = scores.masked_fill(same, -torch.inf) + ((n_items - 1) / others).log()
+    return (torch.cat((right, scores), dim=1).logsumexp(dim=1) - right[:, 0]).sum()

@@ -122,13 +122,19 @@ class TorchRecommender(Recommender):
         """Estimates the number of activations of a step."""
 
     @classmethod
+    def buffers_needed(cls, n_items: int, config: Any) -> int:
+        """Estimates the bytes of what is neither a parameter nor an activation, such as codes of items."""
+        return 0
+
+    @classmethod
     def stored_bytes(cls, n_users: int, n_items: int, config: Any) -> int:
         return 4 * cls.parameters_needed(n_users, n_items, config)
 
     @classmethod
     def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
         kept = _COPIES * cls.parameters_needed(n_users, n_items, config)
-        return 4 * (kept + cls.activations_needed(n_items, config)) + 48 * n_rows
+        numbers = kept + cls.activations_needed(n_items, config)
+        return 4 * numbers + cls.buffers_needed(n_items, config) + 48 * n_rows
 
     @classmethod
     def rows_held(cls, dataset: Dataset, workers: int = 1) -> int:

@@ -17,6 +17,7 @@ from torch import nn
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
+from distill_at_scale.models.item_table import ComposedItems, block_of, look_up
 from distill_at_scale.models.training.batches import Batch, Examples, PairExamples, RatingExamples
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import Source
@@ -56,7 +57,7 @@ class UserTable(nn.Module, ABC):
         self.register_buffer("fold_in", torch.zeros(item_width + 2, user_width))
 
     @abstractmethod
-    def tables(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def tables(self) -> tuple[torch.Tensor, torch.Tensor | ComposedItems]:
         """Returns all users' and all items' vectors."""
 
     @abstractmethod
@@ -93,6 +94,9 @@ class UserTableRecommender(TorchRecommender):
             known[torch.from_numpy(rows.users[rows.counts > 0]).to(known.device)] = 1
         communicator.all_reduce(known)
         module.known.copy_(known > 0)
+        _, items = module.tables()
+        if isinstance(items, ComposedItems):
+            items.prepare(source, communicator, self.config.seed)
         if self.config.objective == "explicit":
             module.mean.fill_(mean_rating)
 
@@ -107,11 +111,11 @@ class UserTableRecommender(TorchRecommender):
         users, items = module.tables()
         users = self._thinned(F.embedding(batch["user"], users), module)
         if self.config.objective == "explicit":
-            items = self._thinned(F.embedding(batch["item"][:, None], items), module)
+            items = self._thinned(look_up(items, batch["item"][:, None]), module)
             errors = module.mean + module.pairs(users, items)[:, 0] - batch["rating"]
             return errors.square().sum(), len(errors)
         chosen = torch.cat((batch["item"][:, None], batch["negative"]), dim=1)
-        scores = module.pairs(users, self._thinned(F.embedding(chosen, items), module))
+        scores = module.pairs(users, self._thinned(look_up(items, chosen), module))
         return self.ranking_loss(scores, batch["seen"]), len(scores)
 
     def ranking_loss(self, scores: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
@@ -121,8 +125,8 @@ class UserTableRecommender(TorchRecommender):
     def finish(self, module: Any, source: Source, communicator: Communicator) -> None:
         users, items = module.tables()
         width = len(module.fold_in)
-        left = torch.zeros(width, width, dtype=torch.float64, device=items.device)
-        right = torch.zeros(width, users.shape[1], dtype=torch.float64, device=items.device)
+        left = torch.zeros(width, width, dtype=torch.float64, device=users.device)
+        right = torch.zeros(width, users.shape[1], dtype=torch.float64, device=users.device)
         for piece in range(source.n_pieces):
             rows = source.train(piece)
             known = np.flatnonzero(rows.counts > 0)
@@ -149,9 +153,9 @@ class UserTableRecommender(TorchRecommender):
         if bool(strangers.any()):
             folded = self._features(module, items, histories) @ module.fold_in
             vectors = torch.where(strangers[:, None], folded, vectors)
-        return lambda first, last: module.mean + module.all_items(vectors, items[first:last])
+        return lambda first, last: module.mean + module.all_items(vectors, block_of(items, first, last))
 
-    def _features(self, module: Any, items: torch.Tensor, histories: Interactions) -> torch.Tensor:
+    def _features(self, module: Any, items: torch.Tensor | ComposedItems, histories: Interactions) -> torch.Tensor:
         """Returns features [b, g + 2]: mean of the history's item vectors, weighted by the ratings' excess over the
         mean if ratings are used; mean of these weights; 1."""
         counts, numbers = histories.counts, histories.items
@@ -162,11 +166,11 @@ class UserTableRecommender(TorchRecommender):
             counts, numbers = np.diff(distinct.indptr), distinct.indices
             weights = torch.ones(len(numbers), device=items.device)
         owner = torch.from_numpy(np.repeat(np.arange(len(counts)), counts)).to(items.device)
-        vectors = items[torch.from_numpy(numbers.astype(np.int64)).to(items.device)]
+        vectors = look_up(items, torch.from_numpy(numbers.astype(np.int64)).to(items.device))
         rows = torch.cat((vectors, torch.ones_like(weights)[:, None]), 1) * weights[:, None]
-        sums = items.new_zeros(len(counts), rows.shape[1]).index_add_(0, owner, rows)
+        sums = vectors.new_zeros(len(counts), rows.shape[1]).index_add_(0, owner, rows)
         divisor = torch.from_numpy(np.maximum(counts, 1)).to(items.device)
-        return torch.cat((sums / divisor[:, None], items.new_ones(len(counts), 1)), 1)
+        return torch.cat((sums / divisor[:, None], vectors.new_ones(len(counts), 1)), 1)
 
     def _thinned(self, vectors: torch.Tensor, module: nn.Module) -> torch.Tensor:
         return F.dropout(vectors, self.config.dropout, module.training)
