@@ -195,6 +195,8 @@ class PairLearner(Learner):
         config = self._recommender.config
         if config.objective != "implicit":
             raise SettingError(f"attribute: {model} is trained with objective=implicit only; omit objective.")
+        if config.items != "own":
+            raise SettingError(f"attribute: {model} is trained with items=own only; omit items.")
         self._n_users, self._n_items = int(train.users[-1]) + 1, train.n_items
         users = np.repeat(train.users, train.counts)
         self._pairs = np.unique(pair_keys(users, train.items.astype(np.int64), train.n_items))

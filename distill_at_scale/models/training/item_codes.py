@@ -7,7 +7,7 @@ import scipy.sparse as sp
 
 from distill_at_scale.data import hashing
 
-# The centres are learned on so many items at most, in so many rounds.
+# Maximum number of items on which centres are learned, and number of rounds.
 _SAMPLE, _ROUNDS = 1 << 16, 8
 # Distances held at once.
 _DISTANCES = 1 << 22

@@ -9,6 +9,7 @@ import torch
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models import create_model
+from distill_at_scale.models.item_table import look_up
 from distill_at_scale.models.training.batches import pair_keys
 from distill_at_scale.models.training.user_table import UserTableRecommender
 from distill_at_scale.samplers.svp import Objective, Proxy
@@ -66,7 +67,7 @@ def hardness(model: UserTableRecommender, module: Any, rows: Interactions, rng: 
             if model.config.objective == "implicit":
                 chosen = np.concatenate((chosen, _unseen(seen, users[block], rows.n_items, rng)), axis=1)
             vectors = user_table[torch.from_numpy(users[block]).to(user_table.device)]
-            others = item_table[torch.from_numpy(chosen).to(item_table.device)]
+            others = look_up(item_table, torch.from_numpy(chosen).to(item_table.device))
             scores = module.pairs(vectors, others)
             if model.config.objective == "explicit":
                 predicted = (module.mean + scores[:, 0]).cpu().numpy()
