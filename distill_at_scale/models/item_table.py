@@ -142,7 +142,7 @@ class ComposedItems(nn.Module):
             counts += torch.from_numpy(source.train(piece).item_counts()).to(device)
         communicator.all_reduce(counts)
         if len(self.own):
-            drawn = hashing.combine(hashing.stream("item table/ties", seed), np.arange(self.n_items, dtype=np.uint64))
+            drawn = hashing.combine(hashing.stream("item_table/ties", seed), np.arange(self.n_items, dtype=np.uint64))
             order = np.lexsort((drawn, -counts.cpu().numpy()))
             self.own_items.copy_(torch.from_numpy(np.sort(order[: len(self.own)])))
         numbers = np.arange(self.n_items)
@@ -150,8 +150,8 @@ class ComposedItems(nn.Module):
             size = self.config.book_size
             codes = np.stack([numbers // size**k % size for k in range(books)], axis=1)
         elif self.config.items == "hash":
-            streams = [hashing.stream("item table/hash", seed, k) for k in range(books)]
-            hashes = [hashing.combine(stream, numbers.astype(np.uint64)) for stream in streams]
+            keys = numbers.astype(np.uint64)
+            hashes = [hashing.combine(hashing.stream("item_table/hash", seed, k), keys) for k in range(books)]
             codes = np.stack([h >> np.uint64(32) for h in hashes], axis=1).astype(np.int64) % self.config.book_size
         else:
             codes = self._learned_codes(source, communicator, seed)
@@ -167,7 +167,7 @@ class ComposedItems(nn.Module):
             communicator.all_reduce(tensor)
             return tensor.cpu()
 
-        rng = np.random.default_rng(hashing.stream("item table/singular vectors", seed))
+        rng = np.random.default_rng(hashing.stream("item_table/singular vectors", seed))
         vectors = singular_item_vectors(rows, source.n_pieces, self.n_items, _SVD_DIM, rng, summed)[:-1].numpy()
         codes = residual_codes(vectors, self.codes.shape[1], self.config.book_size, seed)
         # Machines of different kinds differ in the last bits: the first worker's codes are everybody's.

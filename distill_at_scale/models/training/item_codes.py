@@ -30,7 +30,7 @@ def residual_codes(vectors: np.ndarray, books: int, size: int, seed: int) -> np.
     codes = np.empty((len(vectors), books), dtype=np.int32)
     numbers = np.arange(len(vectors), dtype=np.uint64)
     for book in range(books):
-        draws = hashing.combine(hashing.stream("item table/centres", seed, book), numbers)
+        draws = hashing.combine(hashing.stream("item_table/centres", seed, book), numbers)
         sample = vectors[np.argsort(draws, kind="stable")[:_SAMPLE]]
         centres = _centres(sample, size)
         codes[:, book] = _nearest(vectors, centres)
