@@ -10,6 +10,7 @@ from samplers_kit import Log, Row, cut, draw_of, kept, make_log, run_map_reduce,
 
 from distill_at_scale.data import hashing
 from distill_at_scale.samplers import SAMPLERS
+from distill_at_scale.samplers.embedding import vectors
 from distill_at_scale.samplers.embedding.density import BITS, FUNCTIONS
 from distill_at_scale.samplers.embedding.sensitivity import CLUSTERS
 from distill_at_scale.samplers.embedding.vectors import (
@@ -96,6 +97,27 @@ def test_the_basis_spans_the_leading_singular_vectors() -> None:
     expected = scaled @ shared["basis"].astype(float)
     expected /= np.linalg.norm(expected, axis=1)[:, None]
     assert np.allclose(vectors, expected, atol=1e-4)
+
+
+def test_many_items_share_columns_and_users_stay_as_similar(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    # Two groups of users, each with 300 of 2,000 items.
+    rows = {10_000 + u: [(int(i), 0) for i in sorted(rng.choice(300, 40, False) + 1000 * (u % 2))] for u in range(60)}
+    log = Log(rows, 2000)
+    (whole,), _ = cut(log, 1)
+    monkeypatch.setattr(vectors, "MOST_COLUMNS", 512)
+    for name in NAMES:
+        one, many = learned(name, log, 1)[1], learned(name, log, 5)[1]
+        assert all(np.array_equal(value, many[key]) for key, value in one.items())
+        assert max(len(value) for value in one.values()) == 512
+        assert len(subset(name, log, 3, [500])[0]) > 300
+    found = user_embeddings(whole, one) / UNIT
+    group = np.arange(60) % 2
+    near = found @ found.T
+    assert near[group[:, None] == group].mean() > 5 * abs(near[group[:, None] != group].mean())
+    # An item points where its users do, whatever the sign of its column.
+    items = item_embeddings(one, np.arange(300)) / UNIT
+    assert (items @ found[::2].mean(axis=0)).mean() > 5 * abs((items @ found[1::2].mean(axis=0)).mean())
 
 
 def test_a_basis_of_few_dimensions_has_zero_columns() -> None:

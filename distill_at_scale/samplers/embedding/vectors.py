@@ -3,6 +3,10 @@
 Randomised subspace iteration on A = D_u^-1/2 X D_i^-1/2, with X the train rows and D the degrees. The scaling keeps
 popular items from dominating the similarity of users. Source: Halko, Martinsson, Tropp, "Finding structure with
 randomness" (2011), algorithm 4.4.
+
+Of a catalogue with more than :data:`MOST_COLUMNS` items, X is replaced by X H, where H adds each item, with a random
+sign, to a random column: Weinberger, Dasgupta, Langford, Smola, Attenberg, "Feature hashing for large scale multitask
+learning" (ICML 2009). Products of users' rows keep their expectation, and a task's memory does not grow with the items.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ from distill_at_scale.samplers.train_rows import TrainRows
 DIMENSIONS = 16
 UNIT = 1 << 20
 """Length of embeddings, which are integers: their sums and products below 2^53 are exact in any order."""
+MOST_COLUMNS = 1 << 21
+"""Number of items above which they share columns."""
 _PASSES = 4
 # Share of the whole work, for the progress display.
 _SHARE = 0.5
@@ -29,7 +35,7 @@ _FINE = 1 << 30
 class EmbeddingPasses(ABC):
     """Passes that compute a basis of the items; subclasses define the passes after it.
 
-    Each pass communicates 16 numbers (128 bytes) per item and task, so it suits up to a few million items.
+    Each pass communicates 16 numbers (128 bytes) per column and task: at most 256 MiB.
     """
 
     listed: ClassVar[frozenset[str]] = frozenset()
@@ -42,19 +48,23 @@ class EmbeddingPasses(ABC):
 
     def map(self, rows: TrainRows, own: Arrays, shared: Arrays) -> tuple[Arrays, Arrays]:
         if not shared:
-            return {}, {"degree": np.bincount(rows.items, minlength=self.task.n_items).astype(np.int64)}
+            hashed = _hash_of(self.task)
+            columns, _ = _columns(rows.items, hashed)
+            n = min(self.task.n_items, MOST_COLUMNS)
+            return {}, {"degree": np.bincount(columns, minlength=n).astype(np.int64)}
         if shared["passes"][0] < _PASSES:
             users = _scale(rows.counts)[:, None] * _project(rows, shared)
             whole = np.rint(users * _FINE).astype(np.int64)
-            return {}, {"image": _matrix(rows, np.int64).T @ whole}
+            return {}, {"image": _matrix(rows, np.int64, shared).T @ whole}
         return {}, self.map_embedded(rows, shared)
 
     def reduce(self, shared: Arrays, outputs: Arrays) -> tuple[Arrays, float]:
         if not shared:
             degree = outputs["degree"]
             begin = hashing.stream("embedding/basis", self.task.seed)
-            basis = np.sqrt(degree)[:, None] * signs(self.task.n_items, DIMENSIONS, begin)
-            return {"degree": degree, "basis": orthonormal(basis), "passes": np.zeros(1, dtype=np.int64)}, 0.0
+            basis = np.sqrt(degree)[:, None] * signs(len(degree), DIMENSIONS, begin)
+            begun = {"degree": degree, "basis": orthonormal(basis), "passes": np.zeros(1, dtype=np.int64)}
+            return {**begun, **_hash_of(self.task)}, 0.0
         if shared["passes"][0] < _PASSES:
             image = _scale(shared["degree"])[:, None] * (outputs["image"] / _FINE)
             passes = shared["passes"] + 1
@@ -77,7 +87,8 @@ def user_embeddings(rows: TrainRows, shared: Arrays) -> np.ndarray:
 
 def item_embeddings(shared: Arrays, items: np.ndarray) -> np.ndarray:
     """Returns the items' rows of V, float64 [items, 16] of integers, scaled to length ``UNIT`` (0 without rows)."""
-    return _whole(shared["basis"][items].astype(np.float64))
+    columns, sign = _columns(items, shared)
+    return _whole(shared["basis"][columns].astype(np.float64)) * (1.0 if sign is None else sign[:, None])
 
 
 def signs(n: int, width: int, begin: hashing.Stream) -> np.ndarray:
@@ -112,14 +123,30 @@ def orthonormal(columns: np.ndarray) -> np.ndarray:
     return (columns @ rotated).astype(np.float32)
 
 
-def _matrix(rows: TrainRows, dtype: type) -> sp.csr_array:
-    return sp.csr_array((np.ones(len(rows), dtype), rows.items, rows.offsets), shape=(rows.n_users, rows.n_items))
+def _hash_of(task: Task) -> Arrays:
+    """Returns the seed of the items' columns and signs, int64 [1]; nothing where each item has its own column."""
+    return {"hash": np.array([task.seed], dtype=np.int64)} if task.n_items > MOST_COLUMNS else {}
+
+
+def _columns(items: np.ndarray, shared: Arrays) -> tuple[np.ndarray, np.ndarray | None]:
+    """Returns the column of each item and its sign, ±1; the items themselves and None where they share no columns."""
+    if "hash" not in shared:
+        return items, None
+    draws = hashing.combine(hashing.stream("embedding/columns", int(shared["hash"][0])), items.astype(np.uint64))
+    columns = (draws % np.uint64(MOST_COLUMNS)).astype(np.int64)
+    return columns, 1 - 2 * (draws >> np.uint64(63)).astype(np.int64)
+
+
+def _matrix(rows: TrainRows, dtype: type, shared: Arrays) -> sp.csr_array:
+    columns, sign = _columns(rows.items, shared)
+    values: np.ndarray = np.ones(len(rows), dtype) if sign is None else sign.astype(dtype)
+    return sp.csr_array((values, columns, rows.offsets), shape=(rows.n_users, len(shared["degree"])))
 
 
 def _project(rows: TrainRows, shared: Arrays) -> np.ndarray:
     """Returns the shard's rows of A V, float64 [users, 16]. Each user's sum runs over its own rows, in their order."""
     basis = _scale(shared["degree"])[:, None] * shared["basis"]
-    return _scale(rows.counts)[:, None] * (_matrix(rows, np.float64) @ basis)
+    return _scale(rows.counts)[:, None] * (_matrix(rows, np.float64, shared) @ basis)
 
 
 def _scale(degree: np.ndarray) -> np.ndarray:
