@@ -33,6 +33,8 @@ from distill_at_scale.learning_curves.order import expected_tau
 from distill_at_scale.pipelines.forecast import measured
 
 UP_TO = (0.1, 0.2)
+COUNTED = "popularity"
+"""The model that `das forecast` measures on all rows: it counts in the order of models, and as no forecast."""
 RUNGS, RESAMPLES = 4, 20
 FLOOR = 0.02
 """Relative half-width of the surest forecast, before it is widened."""
@@ -100,7 +102,12 @@ def read(work: Path) -> list[Task]:
             # One seed each: intervals of several seeds are at least as wide.
             for seed in few["seed"].unique().sort():
                 own = few.filter(seed=seed)
-                curves = [_fewer(one) for model in full if (one := measured(own, model, 1)[0]) is not None]
+                # What needs only the counts of the items is measured on all rows.
+                known = trials.filter(pl.col("method") == FULL, pl.col("model") == COUNTED).with_columns(
+                    seed=pl.lit(seed, pl.Int64)
+                )
+                rungs = pl.concat([own, known])
+                curves = [_fewer(one) for model in full if (one := measured(rungs, model, 1)[0]) is not None]
                 spent = own.group_by("model").agg(pl.col("fit_cpu_s").sum(), pl.col("evaluate_cpu_s").sum())
                 found.append(
                     Task(
@@ -141,6 +148,8 @@ def calibrated(tasks: list[Task], way: str) -> dict[str, Any]:
             # What users vary by does not move the middle.
             bare = replace(task, rungs=[replace(one, resampled=None) for one in task.rungs])
             for one in forecast(bare, alone, way):
+                if one.measured.model == COUNTED:
+                    continue
                 error = math.log(max(one.at_all[0], 1e-9) / task.quality[one.measured.model])
                 errors.setdefault(task.family, []).append(abs(error))
         # Medians: a form is judged by what it does where curves are law-like.
@@ -153,6 +162,8 @@ def calibrated(tasks: list[Task], way: str) -> dict[str, Any]:
         scores, logs = [], []
         for task in (task for task in tasks if task.up_to == up_to):
             for one in forecast(task, plain, way):
+                if one.measured.model == COUNTED:
+                    continue
                 quality, _, high = one.at_all
                 half = math.log(min(high / quality, 1e9)) if high < 1 else math.inf
                 scores.append(abs(math.log(task.quality[one.measured.model] / quality)) / half)
@@ -178,7 +189,7 @@ def judge(tasks: list[Task]) -> dict[str, Any]:
             for task in (task for task in tasks if task.family == left):
                 found = forecast(task, calibration, way)
                 taus.setdefault((way, task.up_to), []).append(_tau(found, task.quality))
-                rows += [_row(task, one, way) for one in found]
+                rows += [_row(task, one, way) for one in found if one.measured.model != COUNTED]
     table = pl.DataFrame(rows)
     summary = [
         _summary(table.filter(pl.col("way") == way, pl.col("up_to") == up_to, users), taus[way, up_to], name)

@@ -108,7 +108,7 @@ class Forecast:
 
     @property
     def largest(self) -> float:
-        """Share of the train rows of the largest rung."""
+        """Share of the train rows of the largest rung; 1 if quality on all rows was measured, not forecast."""
         return float(self.measured.shares[-1])
 
     @cached_property
@@ -119,12 +119,12 @@ class Forecast:
 
     def band(self, shares: np.ndarray) -> Band:
         """The curve with its intervals at shares of the rows; float64 [points]."""
-        by_form = self.ensemble.by_form(shares)
+        by_form = self._values(shares)
         found = [self._uncertain(by_form[:, :, k]) for k in range(len(shares))]
         centre = np.array([one.centre for one in found])
         least = np.maximum(centre, _LEAST)
         relative = np.array([one.half for one in found]) / least
-        calibrated = self.calibration.widen(np.array([one.half_without_seeds for one in found]) / least, self.largest)
+        calibrated = self._widened(np.array([one.half_without_seeds for one in found]) / least)
         # Up to the largest rung nothing is extrapolated; from there to all rows intervals widen evenly.
         way = np.clip(np.log(shares / self.largest) / max(-np.log(self.largest), _LEAST), 0.0, 1.0)
         width = relative + way * np.maximum(calibrated - relative, 0.0)
@@ -144,11 +144,14 @@ class Forecast:
             targets: Ascending shares, above 0 and at most 1.
         """
         grid = np.geomspace(float(self.measured.shares[0]), 1.0, _STEPS)
-        by_form = self.ensemble.by_form(grid)
+        by_form = self._values(grid)
         mean = np.einsum("f,fcs->s", self.ensemble.weights, by_form[:, : self.measured.n_seeds])
         members = by_form.reshape(-1, len(grid))
         weights = np.repeat(self.ensemble.weights / by_form.shape[1], by_form.shape[1])
-        factor, tails = self.calibration.factor(self.largest), ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+        factor, tails = (
+            1.0 if self.largest >= 1.0 else self.calibration.factor(self.largest),
+            ((1 - LEVEL) / 2, (1 + LEVEL) / 2),
+        )
         found: list[Need] = []
         least = np.zeros(3)
         for target in targets:
@@ -163,9 +166,9 @@ class Forecast:
     def deviations(self) -> tuple[float, np.ndarray]:
         """What the quality on all rows varies by, widened: the standard deviation of what is this model's own (seeds
         and forms), and float64 [resamples], deviations over resampled users, which are the same for all models."""
-        found = self._uncertain(self.ensemble.by_form(_ALL)[:, :, 0])
+        found = self._uncertain(self._values(_ALL)[:, :, 0])
         scale = max(found.centre, _LEAST)
-        calibrated = self.calibration.widen(np.array([found.half_without_seeds / scale]), self.largest)
+        calibrated = self._widened(np.array([found.half_without_seeds / scale]))
         factor = max(float(calibrated[0]) * scale / max(found.half, _LEAST), 1.0)
         seeds = 0.0 if found.spread is None else (found.spread.seeds or 0.0) * (1 + 1 / self.measured.n_seeds)
         return factor * float(np.sqrt(seeds + found.forms**2)), factor * found.users
@@ -174,6 +177,17 @@ class Forecast:
     def doubt(self) -> str:
         """Why the curve is not law-like, as one sentence; "" if it is."""
         return doubt(self.measured, self.ensemble)
+
+    def _values(self, shares: np.ndarray) -> np.ndarray:
+        """The forms at shares of the rows, float64 [forms, curves, shares]; on all rows what was measured there."""
+        values = self.ensemble.by_form(shares)
+        if self.largest >= 1.0:
+            values[:, :, shares >= 1.0] = self.measured.curves[None, :, -1:]
+        return values
+
+    def _widened(self, relative: np.ndarray) -> np.ndarray:
+        """Relative half-widths that hold for what is extrapolated; float64, as ``relative``."""
+        return relative if self.largest >= 1.0 else self.calibration.widen(relative, self.largest)
 
     def _uncertain(self, values: np.ndarray) -> _Uncertain:
         """What is known of the quality at one share, of float64 [forms, curves]."""

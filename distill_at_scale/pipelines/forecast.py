@@ -2,8 +2,9 @@
 
     nested samples of whole users ─► fit and measure every model on each ─► learning curves to 100 %
 
-Samples, fits and their records are those of a sweep; no model is ever fitted on everything (unless --up-to 1 asks for
-it). A forecast that was interrupted goes on where it was when the same command runs again.
+Samples, fits and their records are those of a sweep; no model is ever fitted on all rows, unless --up-to 1 asks for it.
+One that needs no rows but the items' counts, as popularity, is measured there and not forecast. A forecast that was
+interrupted goes on where it was when the same command runs again.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from distill_at_scale.pipelines.sweeps.forecast_result import (
     ModelForecast,
     RowsNeeded,
 )
-from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, plan_trials, training_data
+from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, TrainingData, plan_trials, training_data
 from distill_at_scale.pipelines.sweeps.trial_runs import TrialRuns, task_name
 from distill_at_scale.pipelines.sweeps.tune import LOGS
 from distill_at_scale.settings import seconds
@@ -91,9 +92,10 @@ class _Forecast:
                 for job in small_datasets.jobs([METHOD], self.rungs, seed, uri, output, {}, self.config.gpu)
             ]
             made = self.trials.make(jobs)
-            # None of everything.
-            found = training_data(self.dataset, 0, jobs, made, self.trials.failed)
-            plan = in_turn(plan_trials(self.dataset, found, self.models, self.settings, output, small_datasets.learns))
+            samples = training_data(self.dataset, 0, jobs, made, self.trials.failed)
+            whole = training_data(self.dataset, self.config.seeds, [], {}, {})
+            counted = [model for model in self.models if find_model(model).rows_held(self.dataset) == 0]
+            plan = in_turn([*self._plan(samples, self.models), *self._plan(whole, counted)])
             chains: dict[tuple[str, int], list[EvaluationTask]] = {}
             for trial in plan:
                 if trial.task is not None:
@@ -102,6 +104,9 @@ class _Forecast:
             keys = {trial.task.record: trial.key(self.dataset) for trial in plan if trial.task is not None}
             self.trials.fit_in_turn(left, len(chains), lambda task: keys[task.record].as_dict())
         return self._finish(plan)
+
+    def _plan(self, found: Sequence[TrainingData], models: Sequence[str]) -> list[PlannedTrial]:
+        return plan_trials(self.dataset, found, models, self.settings, self.output, small_datasets.learns)
 
     def _finish(self, plan: Sequence[PlannedTrial]) -> ForecastResult:
         trials = as_trials([row.columns() for trial in plan if (row := self._row(trial)) is not None])
@@ -132,7 +137,7 @@ class _Forecast:
             spent_cpu_s=round(sum(one.spent_cpu_s for one in told), 2),
             full_cpu_s=round(sum(one.fit_cpu_s for one in told), 2),
             left_out=left_out,
-            notes=self._notes(len(told)),
+            notes=self._notes(curves),
             wall_s=round(time.time() - self.started, 1),
         )
         self._describe({"result": result.model_dump(mode="json")})
@@ -144,9 +149,12 @@ class _Forecast:
             return trial.row(self.dataset, None, "")
         return trial.row(self.dataset, task.read(), self.trials.failed.get(task_name(task), ""))
 
-    def _notes(self, n: int) -> list[str]:
+    def _notes(self, curves: Sequence[Forecast]) -> list[str]:
+        known = [one.measured.model for one in curves if one.largest >= 1.0]
         notes = []
-        if n == 1:
+        if known:
+            notes.append(f"Measured on all rows, not forecast: {', '.join(known)}.")
+        if len(curves) == 1:
             notes.append("A single model has neither an order nor τ.")
         if self.config.seeds == 1:
             notes.append(

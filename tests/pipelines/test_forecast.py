@@ -49,15 +49,22 @@ def test_a_forecast(data: das.Dataset, tmp_path: Path, ray_session: None, capsys
         rows = [need.rows for need in one.needed]
         assert rows == sorted(rows)
         assert rows[-1] <= data.manifest.splits["train"]
-        assert len(one.rungs) == 4
+        assert len(one.rungs) == 4 + (one.model == "popularity")
         assert one.curve[-1].share == 1.0
     assert result.tau is not None
     assert -1 <= result.tau_low <= result.tau <= result.tau_high <= 1
 
-    # Never a full fit; every rung holds the smaller ones.
+    # Never a full fit, but of what needs only the counts of the items; every rung holds the smaller ones.
     trials = pl.read_parquet(output / "trials.parquet")
-    assert set(trials["method"]) == {"random_users"}
-    assert len(trials) == 2 * 4
+    assert set(trials.filter(pl.col("budget") < 1)["method"]) == {"random_users"}
+    assert len(trials) == 2 * 4 + 1
+    (known,) = trials.filter(pl.col("budget") == 1).to_dicts()
+    assert (known["method"], known["model"]) == ("full", "popularity")
+    (popularity,) = (one for one in result.models if one.model == "popularity")
+    assert popularity.quality == known["ndcg@10"]
+    assert popularity.low < popularity.quality < popularity.high
+    assert popularity.curve[-1].quality == known["ndcg@10"]
+    assert "Measured on all rows, not forecast: popularity." in result.notes
     kept = [
         das.Dataset.open(str(output / "data" / "seed-0" / f"random_users-{rung}")).interactions("train")
         for rung in result.rungs
