@@ -4,6 +4,7 @@ import json
 import sys
 
 import polars as pl
+import pyarrow as pa
 import pytest
 from readers_kit import read_all
 
@@ -49,7 +50,8 @@ def test_a_part_of_a_delta_table_is_one_too(tmp_path, monkeypatch):
         (".hoodie/hoodie.properties", "day=a/part-0.parquet", "Hudi"),
     ],
 )
-def test_iceberg_and_hudi_are_refused(tmp_path, log, name, kind):
+def test_iceberg_without_its_package_and_hudi_are_refused(tmp_path, monkeypatch, log, name, kind):
+    monkeypatch.setitem(sys.modules, "pyiceberg.table", None)
     make(tmp_path / "log", log, name)
     for given in ("", name):
         with pytest.raises(DasError, match=rf"log: this is an? {kind} table, .*spark\.read\.format"):
@@ -86,3 +88,62 @@ def test_a_log_that_cannot_be_read_is_refused(tmp_path):
     make(tmp_path / "log", "_delta_log/00000000000000000000.json")
     with pytest.raises(DasError, match="the log of the Delta table cannot be read"):
         plan(tmp_path / "log")
+
+
+def iceberg(tmp_path):
+    """A table of two appends, from which a row was deleted, and its folder."""
+    pytest.importorskip("pyiceberg", reason="pyiceberg is not installed: pip install -e '.[iceberg]'")
+    pytest.importorskip("sqlalchemy", reason="pyiceberg's catalog in memory needs sqlalchemy")
+    from pyiceberg.catalog.memory import InMemoryCatalog
+
+    catalog = InMemoryCatalog("test", warehouse=str(tmp_path / "lake"))
+    catalog.create_namespace("logs")
+    rows = pa.table({"user_id": [1, 2, 3], "item_id": [4, 5, 6]})
+    table = catalog.create_table("logs.log", schema=rows.schema)
+    table.append(rows)
+    table.append(pa.table({"user_id": [11, 12], "item_id": [4, 5]}))
+    return table, tmp_path / "lake" / "logs" / "log"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_live_files_of_an_iceberg_table(tmp_path):
+    table, folder = iceberg(tmp_path)
+    table.delete("user_id == 2")
+    for given in ("", "data", "data/*.parquet"):
+        schema, fragments, estimate = plan(folder / given)
+        assert sorted(read_all(schema, fragments)[0].rows()) == [(1, 4), (3, 6), (11, 4), (12, 5)]
+        assert "the log of the Iceberg table does not list it" in str(estimate.noticed[0])
+    # The newest metadata counts, not those that lie beside it.
+    table.overwrite(pa.table({"user_id": [7], "item_id": [8]}))
+    schema, fragments, _ = plan(folder)
+    assert read_all(schema, fragments)[0].rows() == [(7, 8)]
+    for live in (folder / "data").iterdir():
+        live.unlink()
+    (folder / "data" / "other.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DasError, match=r"the Iceberg table's log lists .* which is missing"):
+        plan(folder)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_iceberg_tables_that_files_do_not_show_are_refused(tmp_path, monkeypatch):
+    table, folder = iceberg(tmp_path)
+    from pyiceberg.table import DataScan, FileScanTask
+
+    planned = list(table.scan().plan_files())
+    deleted = [FileScanTask(task.file, {task.file}) for task in planned]
+    with monkeypatch.context() as patch:
+        # The package writes no row-level deletes.
+        patch.setattr(DataScan, "plan_files", lambda self: deleted)
+        with pytest.raises(DasError, match=r"log: the Iceberg table uses row-level deletes .*spark\.read\.format"):
+            plan(folder)
+    with table.update_schema() as update:
+        update.rename_column("item_id", "product")
+    with pytest.raises(DasError, match=r"log: the Iceberg table uses a renamed column \('product'\)"):
+        plan(folder)
+    newest = max((folder / "metadata").glob("*.metadata.json"))
+    newest.with_name(newest.name.replace("-", "-again-", 1)).write_bytes(newest.read_bytes())
+    with pytest.raises(DasError, match="has 2 metadata files with the number 3"):
+        plan(folder)
+    newest.with_name("00009-x.metadata.json").write_text("{}")
+    with pytest.raises(DasError, match="the metadata of the Iceberg table cannot be read"):
+        plan(folder)

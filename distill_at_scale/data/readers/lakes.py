@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.noticed import Notice
+from distill_at_scale.data.readers import iceberg
 from distill_at_scale.data.readers.partitions import above_partitions, partition_values
 from distill_at_scale.errors import DasError
 from distill_at_scale.extras import install
@@ -26,6 +27,7 @@ _ROOTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
 )
 # Patterns or single files may span many folders; at most this many are checked for a log.
 _MAX_ASKED: Final = 100
+_NAMES: Final = {"delta": "Delta", "iceberg": "Iceberg"}
 _SPARK: Final = "spark.read.format('{kind}').load('{root}').write.parquet(...)"
 
 
@@ -87,20 +89,20 @@ def live_files(
         mine = [file for file in kept if file.uri.startswith(f"{root}/")]
         if not mine:
             continue
-        if kind != "delta":
-            name = {"iceberg": "an Iceberg", "hudi": "a Hudi"}[kind]
+        if kind == "hudi":
             raise DasError(
-                f"{shown_root}: this is {name} table, whose folder also holds deleted and rewritten rows; write its "
+                f"{shown_root}: this is a Hudi table, whose folder also holds deleted and rewritten rows; write its "
                 f"current rows as plain Parquet, e.g. with Spark's {_SPARK.format(kind=kind, root=shown_root)}."
             )
-        live = _delta_files(root)
+        name = _NAMES[kind]
+        live = _delta_files(root) if kind == "delta" else iceberg.live_files(root)
         missing = live - {file.uri for file in mine}
         if missing and any(f"{root}/".startswith(f"{folder}/") for folder in listed):
-            raise DasError(f"{shown_root}: the Delta table's log lists {min(missing)}, which is missing.")
+            raise DasError(f"{shown_root}: the {name} table's log lists {min(missing)}, which is missing.")
         gone = [file for file in mine if file.uri not in live]
         kept = [file for file in kept if file.uri in live or not file.uri.startswith(f"{root}/")]
         if gone:
-            what = "left out: the log of the Delta table does not list it (any more)"
+            what = f"left out: the log of the {name} table does not list it (any more)"
             noticed.append(Notice(what=what, count=len(gone), unit="file", example=storage.redact(gone[0].uri)))
     return kept, noticed
 
