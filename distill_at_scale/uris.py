@@ -136,3 +136,29 @@ def _redact_found(found: re.Match[str]) -> str:
     whole = found.group()
     uri = whole.rstrip(_AFTER)
     return redact(uri) + whole[len(uri) :]
+
+
+_ARCHIVE = r".*\.(?:zip|tar|tgz|tbz2?|txz|tzst|tar\.(?:gz|gzip|bz2|xz|zst|zstd|lz4))"
+_MEMBER = re.compile(rf"({_ARCHIVE})!/(.+)", re.IGNORECASE | re.DOTALL)
+
+
+def is_archive(uri: str) -> bool:
+    """Returns whether a file is named as a .zip or .tar archive is."""
+    return re.fullmatch(_ARCHIVE, uri, re.IGNORECASE | re.DOTALL) is not None and not is_member(uri)
+
+
+def is_member(uri: str) -> bool:
+    """Returns whether this is the address of a member of an archive: ``ARCHIVE!/MEMBER``."""
+    return split_member(uri) is not None
+
+
+def split_member(uri: str) -> tuple[str, str] | None:
+    """Splits the address of a member into those of its archive and within it; None for other addresses."""
+    match = _MEMBER.fullmatch(uri)
+    return None if match is None else (match[1], match[2])
+
+
+def file_of_member(uri: str) -> str:
+    """Returns the archive of a member; other addresses as they are."""
+    found = split_member(uri)
+    return uri if found is None else found[0]

@@ -36,7 +36,7 @@ from distill_at_scale.data.filesystems import (
 from distill_at_scale.data.storage_errors import explain, shown
 from distill_at_scale.errors import DamagedFileError, StorageError
 from distill_at_scale.finite_json import dumps
-from distill_at_scale.uris import is_local, join, local_path, redact, scheme_of
+from distill_at_scale.uris import file_of_member, is_local, is_member, join, local_path, redact, scheme_of
 
 __all__ = [
     "FileInfo",
@@ -49,6 +49,7 @@ __all__ = [
     "glob",
     "is_folder",
     "is_local",
+    "is_member",
     "join",
     "list_files",
     "local_path",
@@ -85,6 +86,10 @@ def open_input(uri: str, scattered: bool = False) -> pa.NativeFile:
         FileNotFoundError: The file does not exist.
         StorageError: The storage cannot be reached.
     """
+    if is_member(uri):
+        from distill_at_scale.data import archives
+
+        return archives.open_member(uri, scattered)
     if is_local(uri):
         with explain(uri):
             return pa.OSFile(local_path(uri), "rb")
@@ -98,6 +103,9 @@ def open_input(uri: str, scattered: bool = False) -> pa.NativeFile:
 
 def read_range(uri: str, start: int, end: int) -> bytes:
     """Reads the bytes [start, end) of a file, fewer if it is shorter."""
+    if is_member(uri):
+        with open_input(uri) as file:
+            return bytes(file.read(end)[start:])
     fs, path = filesystem(uri)
     with explain(uri):
         if scheme_of(uri) in WEB and not _serves_parts(uri):
@@ -156,7 +164,8 @@ def unchanged(uri: str, version: str) -> Iterator[None]:
 
 def _compare_version(uri: str, version: str) -> None:
     try:
-        if not version or same_version(stat(uri).version, version):
+        # A member changes with its archive.
+        if not version or same_version(stat(file_of_member(uri)).version, version):
             return
     except FileNotFoundError:
         raise StorageError(f"{redact(uri)}: the file no longer exists; run the command again.") from None

@@ -48,7 +48,7 @@ REFUSED = {
         b"\x1b\x00\x00\xf8" + bytes(range(64)),
         r"compressed by Brotli; unpack it with `brotli -d log\.csv\.br`",
     ),
-    "log.tar": (old_tar(), r"a tar archive \(its first member: log.csv\)"),
+    "tar.log": (old_tar(), r"a tar archive \(its first member: log.csv\)"),
     "zeros.csv": (LOG.encode() + bytes(64), "the text ends in zero bytes, as after a crash"),
     "bytes.csv": (b"\x02\x01!\x04" + bytes(64), "the file is binary, not text, of an unknown format"),
     "log32.csv": (LOG.encode("utf-32"), "UTF-32 text; convert it with `iconv -f UTF-32 -t UTF-8"),

@@ -89,15 +89,15 @@ def saved(write):
 
 FRAME = pl.DataFrame({"user_id": [1, 2], "item_id": [3, 4]})
 FOREIGN = {
-    "log.zip": (zipped("ml-25m/ratings.csv", CSV), ["zip archive", "ml-25m/ratings.csv", "`unzip log.zip`"]),
+    "zip.log": (zipped("ml-25m/ratings.csv", CSV), ["zip archive", "ml-25m/ratings.csv", "`unzip zip.log`"]),
     "log.xlsx": (zipped("[Content_Types].xml", "<x/>"), ["Excel", "read_excel('log.xlsx')"]),
     "log.npz": (saved(lambda sink: np.savez(sink, user=[1])), ["NumPy archive", "np.load('log.npz')"]),
     "log.npy": (saved(lambda sink: np.save(sink, [1])), ["NumPy array", "np.load('log.npy')"]),
     "log.pt": (zipped("archive/data.pkl", b"x"), ["PyTorch", "torch.load"]),
-    "log.tar": (tarred(""), ["tar archive", "ml/ratings.csv", "`tar -xf log.tar`"]),
-    "log.tar.gz": (tarred("gz"), ["tar archive", "ml/ratings.csv", "`tar -xf log.tar.gz`"]),
-    "log.tar.xz": (tarred("xz"), ["tar archive", "`tar -xf log.tar.xz`"]),
-    "log.tar.bz2": (tarred("bz2"), ["tar archive", "`tar -xf log.tar.bz2`"]),
+    "tar.log": (tarred(""), ["tar archive", "ml/ratings.csv", "`tar -xf tar.log`"]),
+    "tar-gz.log": (tarred("gz"), ["tar archive", "ml/ratings.csv", "`tar -xf tar-gz.log`"]),
+    "tar-xz.log": (tarred("xz"), ["tar archive", "`tar -xf tar-xz.log`"]),
+    "tar-bz2.log": (tarred("bz2"), ["tar archive", "`tar -xf tar-bz2.log`"]),
     "log.pkl": (pickle.dumps({"user": [1]}), ["pickle", "read_pickle('log.pkl')"]),
     "log.pkl.gz": (gzip.compress(pickle.dumps({"user": [1]})), ["pickle", "unpack it"]),
     "log.parquet.gz": (

@@ -205,9 +205,9 @@ def test_text_that_is_not_utf8(write, place):
 
 
 def test_what_is_not_a_log_at_all(write, tmp_path):
-    with zipfile.ZipFile(tmp_path / "log.zip", "w") as archive:
+    with zipfile.ZipFile(tmp_path / "zip.log", "w") as archive:
         archive.writestr("log.csv", GOOD_CSV)
-    refused(["log.zip", "zip archive", "unpack"], tmp_path / "log.zip")
+    refused(["zip.log", "zip archive", "unpack"], tmp_path / "zip.log")
     refused(["bz2", "truncated"], write("log.csv.bz2", b"BZh91AY&SY"))
     refused(["UTF-16", "iconv"], write("log.csv", GOOD_CSV.encode("utf-16")))
     refused(["JSON array", "one object per line"], write("log.json", json.dumps([{"user": 1, "item": 2}])))

@@ -7,11 +7,14 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from distill_at_scale.data import storage
+from distill_at_scale.data import archives, storage
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.readers import lakes
 from distill_at_scale.errors import DasError
+from distill_at_scale.uris import is_archive
 
+# First names within archives of office documents and of PyTorch.
+_OTHER_ZIPS: Final = ("[Content_Types]", "_rels/", "docProps/", "xl/", "archive/data.pkl")
 _GLOB: Final = re.compile(r"[*?\[]")
 # What programs leave beside data, and what is nobody's log; other hidden files may be one.
 _MARKERS: Final = re.compile(
@@ -45,7 +48,7 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
         # In a web address, ? begins the query.
         pattern = _GLOB.search(uri) is not None and not uri.startswith(("http://", "https://"))
         try:
-            everything = storage.list_files(uri)
+            everything = [archives.member_info(uri)] if storage.is_member(uri) else storage.list_files(uri)
             roots |= lakes.find_roots(file.uri for file in everything)
             _refuse_dataset(uri, everything)
             matches = [file for file in everything if not _hidden(file.uri, uri)]
@@ -72,6 +75,7 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
                 raise DasError(f"{storage.redact(uri)}: {what}.")
             raise DasError(f"{storage.redact(uri)}: {what} (--input {storage.redact(given)}); correct the path.")
         files.update((file.uri, file) for file in matches)
+    files, inside = _with_members(files)
     all_files = list(files.values())
     live, noticed = lakes.live_files(all_files, roots | lakes.ask_for_roots(all_files, listed), listed)
     hidden = [file for file in hidden if file.uri not in files]
@@ -82,7 +86,56 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
     if besides:
         what = "skipped: the name is that of a description, licence or checksum (a file that is named is read)"
         noticed = [*noticed, Notice(what=what, count=len(besides), unit="file", example=storage.redact(besides[0].uri))]
-    return live, noticed
+    return live, [*noticed, *inside]
+
+
+def _with_members(
+    files: dict[str, storage.FileInfo],
+) -> tuple[dict[str, storage.FileInfo], list[Notice]]:
+    """Puts in the place of each archive its members that may be logs.
+
+    Raises:
+        DasError: An archive has none, holds a table with a transaction log, or cannot be read member by member.
+    """
+    found: dict[str, storage.FileInfo] = {}
+    taken: list[storage.FileInfo] = []
+    left: list[storage.FileInfo] = []
+    others = 0
+    for uri, file in files.items():
+        if not is_archive(uri) or not file.size:
+            found[uri] = file
+            continue
+        held = archives.members(file)
+        names = [member.uri.removeprefix(f"{uri}!/") for member in held.files]
+        if any(name.startswith(_OTHER_ZIPS) or name.endswith(".npy") for name in names):
+            found[uri] = file  # an office document or arrays, which are refused by that name
+            continue
+        place = storage.redact(uri)
+        if lakes.find_roots(member.uri for member in held.files):
+            raise DasError(f"{place} holds a table with a transaction log; unpack it, and pass its folder.")
+        mine = [member for member, name in zip(held.files, names) if not _beside(name)]
+        if not mine:
+            raise DasError(f"{place}: the archive holds no file that may be a log; pass the log itself.")
+        left += [member for member in held.files if member not in mine]
+        others += held.others
+        taken += mine
+        found.update((member.uri, member) for member in mine)
+    noticed = []
+    if taken:
+        what = "read as members of an archive (one alone is read with --input ARCHIVE!/MEMBER)"
+        noticed.append(Notice(what=what, count=len(taken), unit="file", example=storage.redact(taken[0].uri)))
+    if left:
+        what = "skipped: a member of an archive whose name is that of a draft, description, licence or checksum"
+        noticed.append(Notice(what=what, count=len(left), unit="file", example=storage.redact(left[0].uri)))
+    if others:
+        what = "skipped: a link or device in an archive"
+        noticed.append(Notice(what=what, count=others, unit="file"))
+    return found, noticed
+
+
+def _beside(name: str) -> bool:
+    """Whether the name of a member is that of a draft, description, licence or checksum."""
+    return _BESIDES.fullmatch(name.rsplit("/", 1)[-1]) is not None or _hidden(name, "")
 
 
 def _refuse_dataset(uri: str, files: Sequence[storage.FileInfo]) -> None:

@@ -240,7 +240,7 @@ def explain_table(uri: str, format: str = "parquet") -> Iterator[None]:
 
 def open_table(uri: str) -> pa.NativeFile:
     """Opens a table's file for reading in pieces; local files are memory-mapped."""
-    if storage.is_local(uri):
+    if storage.is_local(uri) and not storage.is_member(uri):
         with storage.explain(uri):
             return pa.memory_map(storage.local_path(uri))
     return storage.open_input(uri, scattered=True)

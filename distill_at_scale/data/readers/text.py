@@ -229,7 +229,8 @@ def _chunks(fragment: Fragment, size: int) -> Iterator[bytes]:
         position = fragment.start
         chunk = b""
         if fragment.first_row is not None:
-            if fragment.compression:
+            # A member of a compressed archive cannot be read but from its beginning.
+            if fragment.compression or storage.is_member(fragment.uri):
                 stream.read(position)
             else:
                 stream.seek(position)

@@ -121,7 +121,13 @@ class TextFormat(LogFormat):
         total = text.file.size
         first_line = text.text.encode()[: head.header_bytes].count(b"\n") + 1
         # A line end within quotes does not end a row, so files with quoted fields are not divided.
-        if text.compression or text.returns or (head.quote == "record" and b'"' in body):
+        # A member of an archive is read from its beginning.
+        if (
+            text.compression
+            or text.returns
+            or storage.is_member(text.file.uri)
+            or (head.quote == "record" and b'"' in body)
+        ):
             return [fragment(start, None, total, first_line)]
         cuts = [start, *range(start + fragment_bytes, total - fragment_bytes // 2, fragment_bytes), total]
         return [
