@@ -12,7 +12,7 @@ from distill_at_scale.errors import SettingError
 
 PROTECTED = (
     "Neighbouring datasets differ by all train rows of one user: what is published is (ε, δ)-differentially private "
-    "for adding or removing a user. Validation and test rows are not read."
+    "for adding or removing a user. Validation and test rows are not used."
 )
 PUBLIC = (
     "Taken as public: the items' ids and their order, the number of users, the settings, and what the run cost. The "
