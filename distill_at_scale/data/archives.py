@@ -12,15 +12,15 @@ import lzma
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pyarrow as pa
 
-from distill_at_scale.data import storage
+from distill_at_scale.data.filesystems import FileInfo, stat
 from distill_at_scale.errors import DamagedFileError, DasError
-from distill_at_scale.uris import is_archive, split_member
+from distill_at_scale.uris import is_archive, redact, split_member
 
 _CODECS: Final = ((b"\x1f\x8b", "gzip"), (b"BZh", "bz2"), (b"\x28\xb5\x2f\xfd", "zstd"), (b"\x04\x22\x4d\x18", "lz4"))
 _XZ: Final = b"\xfd7zXZ\x00"
@@ -34,6 +34,10 @@ _MOST_TABLE: Final = 256 << 20
 _ENCRYPTED: Final = 1
 
 
+Open = Callable[[str], pa.NativeFile]
+"""Function that opens a file for reading."""
+
+
 @dataclass(frozen=True)
 class Members:
     """What an archive holds.
@@ -43,21 +47,21 @@ class Members:
         others: Number of members that are neither files nor folders, such as links.
     """
 
-    files: list[storage.FileInfo]
+    files: list[FileInfo]
     others: int
 
 
-def members(archive: storage.FileInfo) -> Members:
+def members(archive: FileInfo, open_file: Open) -> Members:
     """Lists the members of an archive.
 
     Raises:
         DasError: It is encrypted, holds an archive, has too many members, or unpacks to far more than its size.
         DamagedFileError: It is damaged.
     """
-    place = storage.redact(archive.uri)
+    place = redact(archive.uri)
     total = others = 0
     found: dict[str, int] = {}
-    with _explained(archive.uri), storage.open_input(archive.uri) as file:
+    with _explained(archive.uri), open_file(archive.uri) as file:
         if _is_zip(file):
             entries = _zip_entries(zipfile.ZipFile(file), place)
             most = _MOST_MEMBERS
@@ -82,29 +86,30 @@ def members(archive: storage.FileInfo) -> Members:
             found[name] = size
             if len(found) > most:
                 raise DasError(f"{place} has more than {most:,} members; unpack it, and pass the folder.")
-    files = [storage.FileInfo(f"{archive.uri}!/{name}", size, archive.version) for name, size in found.items()]
+    files = [FileInfo(f"{archive.uri}!/{name}", size, archive.version) for name, size in found.items()]
     return Members(sorted(files, key=lambda info: info.uri), others)
 
 
-def member_info(uri: str) -> storage.FileInfo:
+def member_info(uri: str, open_file: Open) -> FileInfo:
     """Returns a member's entry.
 
     Raises:
         FileNotFoundError: The archive does not exist, or has no such member.
     """
     archive, _ = _split(uri)
-    for file in members(storage.stat(archive)).files:
+    for file in members(stat(archive), open_file).files:
         if file.uri == uri:
             return file
     raise FileNotFoundError(uri)
 
 
-def open_member(uri: str, scattered: bool) -> pa.NativeFile:
+def open_member(uri: str, scattered: bool, open_file: Open) -> pa.NativeFile:
     """Opens a member for reading (close it, or use ``with``).
 
     Args:
         uri: Address of the member.
         scattered: It is read in any order.
+        open_file: Function that opens an archive.
 
     Raises:
         FileNotFoundError: The archive has no such member.
@@ -113,14 +118,14 @@ def open_member(uri: str, scattered: bool) -> pa.NativeFile:
     archive, name = _split(uri)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_explained(archive))
-        file = stack.enter_context(storage.open_input(archive))
+        file = stack.enter_context(open_file(archive))
         member, size, in_place = _opened(file, name, uri)
         if not scattered or in_place:
             stack.pop_all()
             return pa.PythonFile(_Member(member, file, archive, in_place), mode="r")
         if size > _MOST_TABLE:
             raise DasError(
-                f"{storage.redact(uri)}: a table of {size:,} bytes in a compressed archive is not read in place; "
+                f"{redact(uri)}: a table of {size:,} bytes in a compressed archive is not read in place; "
                 "unpack the archive, and pass the table."
             )
         return pa.BufferReader(member.read())
@@ -228,10 +233,10 @@ def _explained(archive: str) -> Iterator[None]:
         raise DamagedFileError(_damaged(archive, error)) from error
     except NotImplementedError as error:
         raise DasError(
-            f"{storage.redact(archive)}: the archive uses a compression that is not read ({error}); unpack it, and "
+            f"{redact(archive)}: the archive uses a compression that is not read ({error}); unpack it, and "
             "pass the files."
         ) from error
 
 
 def _damaged(archive: str, error: Exception) -> str:
-    return f"{storage.redact(archive)}: the archive is damaged or truncated ({error}); fetch it again."
+    return f"{redact(archive)}: the archive is damaged or truncated ({error}); fetch it again."

@@ -20,6 +20,7 @@ from typing import IO, Any
 import fsspec
 import pyarrow as pa
 
+from distill_at_scale.data import archives
 from distill_at_scale.data.filesystems import (
     WEB,
     FileInfo,
@@ -53,6 +54,8 @@ __all__ = [
     "join",
     "list_files",
     "local_path",
+    "member_info",
+    "members",
     "normalise",
     "open_input",
     "open_output",
@@ -87,9 +90,7 @@ def open_input(uri: str, scattered: bool = False) -> pa.NativeFile:
         StorageError: The storage cannot be reached.
     """
     if is_member(uri):
-        from distill_at_scale.data import archives
-
-        return archives.open_member(uri, scattered)
+        return archives.open_member(uri, scattered, open_input)
     if is_local(uri):
         with explain(uri):
             return pa.OSFile(local_path(uri), "rb")
@@ -140,6 +141,16 @@ def _whole(fs: fsspec.AbstractFileSystem, path: str, uri: str) -> bytes:
             "that."
         )
     return bytes(fs.cat_file(path))
+
+
+def members(archive: FileInfo) -> archives.Members:
+    """Lists the members of an archive; see :func:`distill_at_scale.data.archives.members`."""
+    return archives.members(archive, open_input)
+
+
+def member_info(uri: str) -> FileInfo:
+    """Returns the entry of a member of an archive; see :func:`distill_at_scale.data.archives.member_info`."""
+    return archives.member_info(uri, open_input)
 
 
 @contextlib.contextmanager

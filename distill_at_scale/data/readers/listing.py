@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from distill_at_scale.data import archives, storage
+from distill_at_scale.data import storage
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.readers import lakes
 from distill_at_scale.errors import DasError
@@ -48,7 +48,7 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
         # In a web address, ? begins the query.
         pattern = _GLOB.search(uri) is not None and not uri.startswith(("http://", "https://"))
         try:
-            everything = [archives.member_info(uri)] if storage.is_member(uri) else storage.list_files(uri)
+            everything = [storage.member_info(uri)] if storage.is_member(uri) else storage.list_files(uri)
             roots |= lakes.find_roots(file.uri for file in everything)
             _refuse_dataset(uri, everything)
             matches = [file for file in everything if not _hidden(file.uri, uri)]
@@ -105,7 +105,7 @@ def _with_members(
         if not is_archive(uri) or not file.size:
             found[uri] = file
             continue
-        held = archives.members(file)
+        held = storage.members(file)
         names = [member.uri.removeprefix(f"{uri}!/") for member in held.files]
         if any(name.startswith(_OTHER_ZIPS) or name.endswith(".npy") for name in names):
             found[uri] = file  # an office document or arrays, which are refused by that name
