@@ -94,9 +94,9 @@ class UserTableRecommender(TorchRecommender):
             known[torch.from_numpy(rows.users[rows.counts > 0]).to(known.device)] = 1
         communicator.all_reduce(known)
         module.known.copy_(known > 0)
-        _, items = module.tables()
-        if isinstance(items, ComposedItems):
-            items.prepare(source, communicator, self.config.seed)
+        for part in module.modules():
+            if isinstance(part, ComposedItems):
+                part.prepare(source, communicator, self.config.seed)
         if self.config.objective == "explicit":
             module.mean.fill_(mean_rating)
 
