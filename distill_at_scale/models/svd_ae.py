@@ -152,13 +152,20 @@ def _right_singular_vectors(
     keep = width if width == rank_bound else width - _OVERSAMPLING
     if min(matrix.shape) <= _EXACT * width:
         return _from_gram_matrix(matrix, keep)
-    transposed = matrix.T.tocsr()
+    # The basis is of the smaller side, users or items: each iteration makes as many numbers orthogonal as it has.
+    few_users = matrix.shape[0] < matrix.shape[1]
+    tall = matrix.T.tocsr() if few_users else matrix
+    wide = tall.T.tocsr()
     rng = np.random.default_rng(hashing.stream("svd_ae/basis", seed))
-    basis = rng.standard_normal((matrix.shape[1], width), dtype=np.float32)
+    basis = rng.standard_normal((tall.shape[1], width), dtype=np.float32)
     for _ in range(iterations):
         # SciPy's QR keeps float32, NumPy's does not.
-        basis, _ = scipy.linalg.qr(transposed @ (matrix @ basis), mode="economic", overwrite_a=True, check_finite=False)
-    triangle = scipy.linalg.qr(matrix @ basis, mode="r", overwrite_a=True, check_finite=False)[0][:width]
+        basis, _ = scipy.linalg.qr(wide @ (tall @ basis), mode="economic", overwrite_a=True, check_finite=False)
+    if few_users:
+        items, triangle = scipy.linalg.qr(tall @ basis, mode="economic", overwrite_a=True, check_finite=False)
+        left, singular, _ = _svd(triangle)
+        return singular[:keep], (items @ left)[:, :keep]
+    triangle = scipy.linalg.qr(tall @ basis, mode="r", overwrite_a=True, check_finite=False)[0][:width]
     _, singular, rotation = _svd(triangle)
     return singular[:keep], (basis @ rotation.T)[:, :keep]
 
