@@ -55,7 +55,7 @@ def test_with_items_it_is_the_model(model: str) -> None:
     real = items < N_ITEMS
     states = student.states(parameters, items)
     torch.testing.assert_close(states[real], module(items)[real], rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(states @ student.table(parameters).T, module.scores(states))
+    torch.testing.assert_close(states @ student.table(parameters).T, states @ module.items.vectors(0, N_ITEMS).T)
 
 
 @both
@@ -126,7 +126,7 @@ def test_histories_are_scored_as_the_model_does(model: str) -> None:
     module = module_of(model, parameters)
     for k, history in enumerate([[1, 2, 3], None, [2, 3, 4, 5, 6, 7]]):
         if history is not None:
-            slow = module.scores(module(torch.tensor([history]))[:, -1])[0]
+            slow = (module(torch.tensor([history]))[:, -1] @ module.items.vectors(0, N_ITEMS).T)[0]
             np.testing.assert_allclose(found[k], slow.detach().numpy(), rtol=1e-5)
 
 

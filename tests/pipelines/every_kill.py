@@ -1,4 +1,5 @@
-"""Runs a prepare without Ray that is killed at every single file it writes, before and after the file gets its name.
+"""Runs a prepare without Ray that is killed at every single file it writes: before the file gets its name and, unless
+the settings say otherwise, after it did.
 
 Each life is a fork of this process, which has imported everything and started nothing; it dies by SIGKILL at the
 first point where none before it died. Prints, a JSON line each, where it died and what Dataset.open said then.
@@ -18,9 +19,12 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 
 MOST = 1000
+ANY = re.compile("")
 
 
-def live(settings: dict, died_at: set[tuple[str, str]], only: re.Pattern[str]) -> tuple[str, str] | None:
+def live(
+    settings: dict, died_at: set[tuple[str, str]], only: re.Pattern[str] = ANY, after: bool = True
+) -> tuple[str, str] | None:
     """One life: where it ended, None if it came through; ``only`` at files whose path has this pattern."""
     reader, writer = os.pipe()
     child = os.fork()
@@ -35,7 +39,8 @@ def live(settings: dict, died_at: set[tuple[str, str]], only: re.Pattern[str]) -
         def replace_or_die(source: str, target: str) -> None:
             die_once("before", target)
             replace(source, target)
-            die_once("after", target)
+            if after:
+                die_once("after", target)
 
         os.replace = replace_or_die  # type: ignore[assignment]
         inline_prepare(**settings)
@@ -55,9 +60,9 @@ def main() -> None:
     settings = json.loads(sys.argv[1])
     if settings.pop("two_levels", False):
         two_levels()
-    only = re.compile(settings.pop("only", ""))
+    only, after = re.compile(settings.pop("only", "")), settings.pop("after", True)
     died_at: set[tuple[str, str]] = set()
-    while (death := live(settings, died_at, only)) is not None:
+    while (death := live(settings, died_at, only, after)) is not None:
         died_at.add(death)
         assert len(died_at) < MOST
         try:

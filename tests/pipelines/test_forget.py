@@ -132,6 +132,7 @@ def test_what_is_refused(tmp_path: Path, data: Dataset) -> None:
     assert inline_forget(data=data.uri, users=some, output=str(tmp_path / "left"), dry_run=True).uri is None
 
 
+@pytest.mark.slow
 def test_synthetic_users_are_those_of_the_log_without_them(tmp_path: Path, data: Dataset, ray_session: None) -> None:
     made = distill(data=data.uri, method="sketch", users=6, seed=3, output=str(tmp_path / "made"))
     ids = users_of(data).to_list()[::4]

@@ -61,8 +61,8 @@ assert "ray" not in sys.modules
 
 @pytest.mark.parametrize(
     "names",
-    [("popularity", "ease", "mf"), pytest.param(tuple(MODELS), marks=pytest.mark.slow)],
-    ids=["three models", "all models"],
+    [("ease", "mf"), pytest.param(tuple(MODELS), marks=pytest.mark.slow)],
+    ids=["two models", "all models"],
 )
 def test_fit_in_memory_is_bit_for_bit_what_the_verb_gives(
     names: tuple[str, ...], dataset: Dataset, tmp_path: Path

@@ -101,16 +101,21 @@ def expected_paths(dataset: Dataset) -> set[str]:
     return files | {path.split("/")[0] for path in files}
 
 
-def test_a_kill_at_every_file(tmp_path: Path, logs: list[str], undisturbed: Dataset) -> None:
-    """Without Ray, so that it is cheap: driver and parts in one process, which dies before and after every rename."""
+@pytest.mark.parametrize(
+    "after", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["before it", "before and after it"]
+)
+def test_a_kill_at_every_file(after: bool, tmp_path: Path, logs: list[str], undisturbed: Dataset) -> None:
+    """Without Ray, so that it is cheap: driver and parts in one process, which dies at every rename."""
     output = tmp_path / "out"
-    deaths = every_death("every_kill.py", {"input": logs, "output": str(output), **SETTINGS})
+    deaths = every_death("every_kill.py", {"input": logs, "output": str(output), "after": after, **SETTINGS})
     written = {death["file"].removeprefix(f"{output}/") for death in deaths}
-    assert len(deaths) == 2 * len(written)
+    assert len(deaths) == (1 + after) * len(written)
     assert {path for path in expected_paths(undisturbed) if "." in path} < written
-    last = {"when": "after", "file": str(output / "manifest.json"), "state": undisturbed.manifest.fingerprint}
-    assert deaths[-1] == last
-    for death in deaths[:-1]:
+    assert deaths[-1]["file"] == str(output / "manifest.json")
+    if after:
+        last = deaths.pop()
+        assert (last["when"], last["state"]) == ("after", undisturbed.manifest.fingerprint)
+    for death in deaths:
         assert "is not a dataset: a run has not finished there" in death["state"]
     dataset = Dataset.open(str(output))
     dataset.verify()

@@ -28,6 +28,8 @@ def dataset(ray_session: None, tmp_path_factory: pytest.TempPathFactory) -> Data
     return das.prepare(folder / "log.parquet", output=folder / "data", shards=3, time_unit="s")
 
 
+# The same by threads: tests/models/test_als.py; two workers of Ray Train: tests/system/test_from_zero.py.
+@pytest.mark.slow
 def test_two_workers_fit_what_one_process_fits(dataset: Dataset, tmp_path: Path) -> None:
     expected = das.models.Als(**SETTINGS).fit(dataset)
     das.fit(dataset, "als", output=tmp_path / "model", set=SETTINGS, workers=2)

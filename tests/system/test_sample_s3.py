@@ -13,7 +13,7 @@ from distill_at_scale.data import storage
 
 
 @pytest.mark.usefixtures("ray_session")
-@pytest.mark.parametrize("sampler", ["stratified", "centrality"])
+@pytest.mark.parametrize("sampler", ["stratified", pytest.param("centrality", marks=pytest.mark.slow)])
 def test_samples_on_s3_are_those_on_disk(sampler: str, s3_folder: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     log = pl.DataFrame({"user_id": rng.integers(0, 80, 1500), "item_id": rng.integers(0, 50, 1500)})

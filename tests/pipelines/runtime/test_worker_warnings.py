@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from distill_at_scale.errors import DamagedFileError
-from distill_at_scale.pipelines.runtime import tasks
+from distill_at_scale.pipelines.runtime.task_answers import answer_of
 
 
 def test_a_tasks_warnings_are_repeated(caplog: pytest.LogCaptureFixture) -> None:
@@ -17,7 +17,7 @@ def test_a_tasks_warnings_are_repeated(caplog: pytest.LogCaptureFixture) -> None
         logging.getLogger("distill_at_scale.data.sealed").info("nothing of note")
         return {"rows": 1}
 
-    answer = tasks._answer(work)
+    answer = answer_of(work)
     caplog.clear()
     assert answer.take("stage") == {"rows": 1}
     assert caplog.messages == ["x is damaged"]
@@ -28,4 +28,4 @@ def test_damage_stays_damage() -> None:
         raise DamagedFileError("x is damaged.")
 
     with pytest.raises(DamagedFileError, match=r"x is damaged\."):
-        tasks._answer(work).take("stage")
+        answer_of(work).take("stage")
