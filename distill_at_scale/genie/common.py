@@ -40,8 +40,9 @@ def common_models(models: Mapping[Cell, Set[str]], methods: Mapping[Cell, str]) 
 
 
 def served(models: Mapping[Cell, Set[str]], methods: Mapping[Cell, str]) -> dict[str, set[str]]:
-    """Returns the models that each method supports: those fitted in more than half of its cells."""
-    cells = Counter(methods[cell] for cell in models)
+    """Returns the models that each method supports: those fitted in more than half of its cells that have any; a budget
+    at which nothing could be made says nothing of models."""
+    cells = Counter(methods[cell] for cell, has in models.items() if has)
     fitted = Counter((methods[cell], model) for cell, has in models.items() for model in has)
     return {
         method: {model for (of, model), count in fitted.items() if of == method and 2 * count > n}

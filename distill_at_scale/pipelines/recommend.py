@@ -138,12 +138,7 @@ def recommend(config: RecommendConfig) -> Recommendation:
     if any(option.seeds == 1 and option.kept_low is not None for option in options):
         notes.append(ONE_SEED)
     if not met:
-        best = options[1]
-        notes.append(
-            f"no method keeps {100 * config.keep:.4g} % of {PRIMARY} with a probability of {SURE}: keep all data. "
-            f"Nearest comes {best.method} at a budget of {best.budget:g}, which keeps {100 * best.kept:.3g} % and "
-            f"suffices with a probability of {best.probability:.2f}."
-        )
+        notes.append(_nothing_smaller(options, config.keep))
     elif first.method == RANDOM_USERS:
         notes.append("No method is worth it here: take random users.")
     return Recommendation(
@@ -288,6 +283,20 @@ def _like(known: pl.DataFrame, fingerprints: list[str], method: str, budget: flo
     if not parts:
         return f"no dataset like this one was tried with it at {at}"
     return f"of the datasets most like this one it kept, at {at}, {', '.join(parts)}"
+
+
+def _nothing_smaller(options: list[Option], keep: float) -> str:
+    """Says that all data is to be kept, and what comes nearest of the methods that are compared on the same models."""
+    together = [option for option in options if option.common and option.method != FULL]
+    none = "no method" if len(together) == len(options) - 1 else "none of the methods compared on the same models"
+    said = f"{none} keeps {100 * keep:.4g} % of {PRIMARY} with a probability of {SURE}: keep all data."
+    if not together:
+        return said
+    best = together[0]
+    return (
+        f"{said} Nearest comes {best.method} at a budget of {best.budget:g}, which keeps {100 * best.kept:.3g} % and "
+        f"suffices with a probability of {best.probability:.2f}."
+    )
 
 
 def _classes(options: list[Option]) -> list[str]:

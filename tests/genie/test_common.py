@@ -87,3 +87,12 @@ def test_a_cell_that_lost_a_model_stands_apart_and_the_others_keep_theirs() -> N
     about = {(row["method"], row["budget"]): (row["models"], row["common"]) for row in table.iter_rows(named=True)}
     assert about.pop(("random", 0.3)) == (["a", "c"], False)
     assert set(map(str, about.values())) == {str((["a", "b", "c"], True))}
+
+
+def test_a_budget_at_which_nothing_could_be_made_says_nothing_of_models() -> None:
+    found = sweep({"random": set("ab")}, set("ab"))
+    for row in found:
+        if (row["method"], row["budget"]) == ("random", 0.1):
+            row |= {"status": "failed", "reason": "leaves no rows", "resampled": None}
+    table = cells(as_trials(found))
+    assert [(row["budget"], row["models"], row["common"]) for row in table.to_dicts()] == [(0.3, ["a", "b"], True)]
