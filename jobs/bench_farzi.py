@@ -38,7 +38,7 @@ SHAPES: dict[str, dict[str, Any]] = {
         "model": {"dim": 64, "blocks": 2},
         # The same settings as of the model on a log.
         "teacher": {"dropout": 0.5, "learning_rate": 1e-3, "batch_size": 128, "patience": 10},
-        # One teacher, since its training is most of the cost of a distillation; there is no other to average with.
+        # One teacher only: training it is most of the cost of a distillation.
         "teachers": 1,
         "consensus": 0,
         # Of the start on validation, one student of 800 steps: .067 at this rate, .064 at it with whole long sequences

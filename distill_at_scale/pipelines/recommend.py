@@ -350,7 +350,7 @@ def _everything(like: dict[str, Any]) -> dict[str, Any]:
     """The row of all data."""
     ones = dict.fromkeys(("budget", "kept", "kept_low", "kept_high", "fit_share", "share", "bytes_share"), 1.0)
     none = dict.fromkeys(("tau", "tau_low", "tau_high", "seeds", "fit_cpu_s", "fit_full_cpu_s"), None)
-    text = {"method": FULL, "unit": TRAIN_ROWS, "common": True, "why": "it is everything"}
+    text = {"method": FULL, "unit": TRAIN_ROWS, "common": True, "why": "these are all train rows"}
     return {**like, **none, **ones, **text, "make_cpu_s": 0.0}
 
 

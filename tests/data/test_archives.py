@@ -1,4 +1,4 @@
-"""Members of .zip and .tar archives are read as the files of a log; archives that are no logs are refused."""
+"""Members of .zip and .tar archives are read as the files of a log; other archives are refused."""
 
 import bz2
 import gzip

@@ -131,7 +131,7 @@ def test_a_rung_selects_around_what_the_smaller_one_chose(data: das.Dataset, tmp
     assert tasks[1, 0.5, "ease"].grid_from == tasks[1, 0.25, "ease"].record
 
     first, second = tasks[1, 0.125, "ease"], tasks[1, 0.25, "ease"]
-    assert second.all_settings() == {}, "there is no record yet: all of the grid"
+    assert second.all_settings() == {}, "without a record all of the grid is tried"
     train_here(first)
     around = first.read().around
     assert len(around) in (2, 3)
@@ -142,7 +142,7 @@ def test_a_rung_selects_around_what_the_smaller_one_chose(data: das.Dataset, tmp
     one = replace(tasks[1, 0.125, "mf"], settings={"epochs": 2})
     train_here(one)
     assert one.read().around is not None
-    assert tasks[1, 0.25, "mf"].all_settings() == {}, "a number of epochs is no grid"
+    assert tasks[1, 0.25, "mf"].all_settings() == {}, "epochs are not selected from a grid"
 
 
 def test_bad_input(data: das.Dataset, tmp_path: Path) -> None:
