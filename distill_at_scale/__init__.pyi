@@ -686,7 +686,7 @@ def prepare(
 
     Args:
         input: Files, folders or globs of the raw log, on local disk, s3:// or any other storage that fsspec
-            supports. Members of .zip and .tar archives are read as files; ARCHIVE!/MEMBER names one of them.
+            supports. A member of a .zip or .tar archive is named ARCHIVE!/MEMBER, all of them ARCHIVE!/*.
         output: Folder or storage URI of the new dataset.
         format: File format; csv covers TSV and every other single-character delimiter, arrow covers Feather; text
             may be compressed with gzip, zstd, bzip2, xz or lz4. Other packages can add formats. Default: 'auto'.

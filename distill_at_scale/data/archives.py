@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from distill_at_scale.data.filesystems import FileInfo, stat
+from distill_at_scale.data.filesystems import FileInfo
 from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.uris import is_archive, redact, split_member
 
@@ -88,19 +88,6 @@ def members(archive: FileInfo, open_file: Open) -> Members:
                 raise DasError(f"{place} has more than {most:,} members; unpack it, and pass the folder.")
     files = [FileInfo(f"{archive.uri}!/{name}", size, archive.version) for name, size in found.items()]
     return Members(sorted(files, key=lambda info: info.uri), others)
-
-
-def member_info(uri: str, open_file: Open) -> FileInfo:
-    """Returns a member's entry.
-
-    Raises:
-        FileNotFoundError: The archive does not exist, or has no such member.
-    """
-    archive, _ = _split(uri)
-    for file in members(stat(archive), open_file).files:
-        if file.uri == uri:
-            return file
-    raise FileNotFoundError(uri)
 
 
 def open_member(uri: str, scattered: bool, open_file: Open) -> pa.NativeFile:

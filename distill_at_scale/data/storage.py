@@ -54,7 +54,6 @@ __all__ = [
     "join",
     "list_files",
     "local_path",
-    "member_info",
     "members",
     "normalise",
     "open_input",
@@ -146,11 +145,6 @@ def _whole(fs: fsspec.AbstractFileSystem, path: str, uri: str) -> bytes:
 def members(archive: FileInfo) -> archives.Members:
     """Lists the members of an archive; see :func:`distill_at_scale.data.archives.members`."""
     return archives.members(archive, open_input)
-
-
-def member_info(uri: str) -> FileInfo:
-    """Returns the entry of a member of an archive; see :func:`distill_at_scale.data.archives.member_info`."""
-    return archives.member_info(uri, open_input)
 
 
 @contextlib.contextmanager

@@ -1,10 +1,11 @@
-"""Members of .zip and .tar archives are read as the files of a log; other archives are refused."""
+"""Members of .zip and .tar archives are read by their addresses; archives given whole are refused with these."""
 
 import bz2
 import gzip
 import io
 import lzma
 import os
+import shlex
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -61,19 +62,37 @@ def plan(*given: Path | str, **options: int):
 @pytest.mark.parametrize("kind", ["zip", "tar", "tgz", "tar.bz2", "tar.xz"])
 def test_members_are_read_as_files(tmp_path: Path, kind: str) -> None:
     path = archive(tmp_path, kind, FILES)
-    schema, fragments, estimate = plan(path, fragment_bytes=8)
+    schema, fragments, estimate = plan(f"{path}!/*", fragment_bytes=8)
     assert read_all(schema, fragments)[0].rows() == ROWS
     assert [fragment.uri for fragment in fragments] == [f"{path}!/log/a.csv", f"{path}!/log/b.csv.gz"]
-    told = [str(notice) for notice in estimate.noticed]
-    assert told[0].startswith("2 files: read as members of an archive")
-    assert any("2 files: skipped: a member of an archive whose name" in text for text in told)
-    # A folder with the archive, and one member by its address.
-    schema, fragments, _ = plan(tmp_path)
-    assert read_all(schema, fragments)[0].rows() == ROWS
-    schema, fragments, _ = plan(f"{path}!/log/b.csv.gz")
-    assert read_all(schema, fragments)[0].rows() == ROWS[2:]
+    assert str(estimate.noticed[0]).startswith("2 files: skipped: a member of an archive whose")
+    # One member by its address, and patterns.
+    for member, rows in (("log/b.csv.gz", ROWS[2:]), ("*.csv", ROWS[:2]), ("log/[ab]*", ROWS)):
+        schema, fragments, _ = plan(f"{path}!/{member}")
+        assert read_all(schema, fragments)[0].rows() == rows
+    for nothing in ("log/none.csv", "*.parquet"):
+        with pytest.raises(DasError, match=r"the archive has no member .*; of its 2 files \(log/a.csv, log/b.csv.gz\)"):
+            plan(f"{path}!/{nothing}")
     with pytest.raises(DasError, match="no such file"):
-        plan(f"{path}!/log/none.csv")
+        plan(f"{tmp_path}/none.{kind}!/a.csv")
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar", "tgz"])
+def test_whole_archives_are_refused_with_what_to_write(tmp_path: Path, kind: str) -> None:
+    path = archive(tmp_path, kind, FILES)
+    for given in (path, tmp_path, tmp_path / f"*.{kind}"):
+        with pytest.raises(DasError) as refusal:
+            plan(given)
+        assert f"{path} is an archive; of its 2 files (log/a.csv, log/b.csv.gz) read one with" in str(refusal.value)
+        # What it says is what works, in a shell.
+        advised = shlex.split(str(refusal.value))
+        for at in (at for at, word in enumerate(advised) if word == "--input"):
+            assert plan(advised[at + 1].rstrip(","))[2].files in (1, 2)
+    path = archive(tmp_path, kind, {"my log.csv": FIRST})
+    with pytest.raises(DasError, match=r"read the file in it with --input '.*!/my log\.csv', or unpack it\."):
+        plan(path)
+    with pytest.raises(DasError, match="holds no file that may be a log"):
+        plan(archive(tmp_path, kind, {"README.md": b"x"}))
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tgz"])
@@ -85,7 +104,7 @@ def test_tables_in_archives(tmp_path: Path, kind: str, monkeypatch: pytest.Monke
     assert read_all(schema, fragments)[0].height == 500
     monkeypatch.setattr(archives, "_MOST_TABLE", 10)
     if kind == "tar":
-        assert plan(path)[2].files == 2
+        assert plan(f"{path}!/*")[2].files == 2
     else:
         with pytest.raises(DasError, match="in a compressed archive is not read in place; unpack the archive"):
             plan(f"{path}!/log.parquet")
@@ -96,13 +115,13 @@ def test_stored_members_are_read_in_place(tmp_path: Path, monkeypatch: pytest.Mo
     buffer = io.BytesIO()
     pl.DataFrame({"user_id": [1], "item_id": [2]}).write_parquet(buffer)
     path = zipped(tmp_path / "logs.zip", {"log.parquet": buffer.getvalue()}, zipfile.ZIP_STORED)
-    schema, fragments, _ = plan(path)
+    schema, fragments, _ = plan(f"{path}!/*")
     assert read_all(schema, fragments)[0].rows() == [(1, 2)]
 
 
 def test_a_changed_archive_stops_the_reading(tmp_path: Path) -> None:
     path = zipped(tmp_path / "logs.zip", {"a.csv": FIRST})
-    schema, fragments, _ = plan(path)
+    schema, fragments, _ = plan(f"{path}!/*")
     zipped(path, {"a.csv": FIRST, "b.csv": SECOND})
     os.utime(path, ns=(1, 1))
     with pytest.raises(StorageError, match="changed while it was being read"):
@@ -113,8 +132,6 @@ def test_what_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     inner = zipped(tmp_path / "inner.zip", {"a.csv": FIRST}).read_bytes()
     with pytest.raises(DasError, match=r"logs.zip holds another archive, more/inner.zip; unpack it"):
         plan(zipped(tmp_path / "logs.zip", {"a.csv": FIRST, "more/inner.zip": inner}))
-    with pytest.raises(DasError, match="the archive holds no file that may be a log"):
-        plan(zipped(tmp_path / "logs.zip", {"README.md": b"x"}))
     with pytest.raises(DasError, match="holds a table with a transaction log"):
         plan(zipped(tmp_path / "logs.zip", {"t/_delta_log/0.json": b"{}", "t/a.parquet": b"PAR1"}))
     with pytest.raises(DasError, match="an Excel workbook"):
@@ -145,12 +162,12 @@ def test_every_cut_and_flip_is_refused_or_harmless(tmp_path: Path, kind: str) ->
     content = b"user_id,item_id\n" + b"".join(b"%d,%d\n" % (u, 7 * u % 31) for u in range(60))
     path = archive(tmp_path, kind, {"a.csv": content})
     whole = path.read_bytes()
-    schema, fragments, _ = plan(path)
+    schema, fragments, _ = plan(f"{path}!/a.csv")
     expected = read_all(schema, fragments)[0].rows()
     for size in range(1, len(whole) - 1, max(1, len(whole) // 40)):
         path.write_bytes(whole[:size])
         try:
-            schema, fragments, _ = plan(path)
+            schema, fragments, _ = plan(f"{path}!/a.csv")
             assert read_all(schema, fragments)[0].rows() == expected
         except DasError:
             pass
@@ -159,7 +176,7 @@ def test_every_cut_and_flip_is_refused_or_harmless(tmp_path: Path, kind: str) ->
     for at in range(0, len(whole), max(1, len(whole) // 40)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
         try:
-            schema, fragments, _ = plan(path)
+            schema, fragments, _ = plan(f"{path}!/a.csv")
             assert read_all(schema, fragments)[0].rows() == expected
         except DasError:
             pass
@@ -171,7 +188,7 @@ def test_links_are_left_out_and_counted(tmp_path: Path) -> None:
         link = tarfile.TarInfo("link.csv")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         archive.addfile(link)
-    schema, fragments, estimate = plan(path)
+    schema, fragments, estimate = plan(f"{path}!/*")
     assert read_all(schema, fragments)[0].rows() == ROWS[:2]
     assert any("1 file: skipped: a link or device" in str(notice) for notice in estimate.noticed)
 

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from glob import escape as glob_escape
 from typing import Final
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.readers import lakes
 from distill_at_scale.errors import DasError
-from distill_at_scale.uris import is_archive
+from distill_at_scale.uris import is_archive, split_member
 
 # First names within archives of office documents and of PyTorch.
 _OTHER_ZIPS: Final = ("[Content_Types]", "_rels/", "docProps/", "xl/", "archive/data.pkl")
+# Names of members shown in a message.
+_MOST_SHOWN: Final = 5
 _GLOB: Final = re.compile(r"[*?\[]")
 # What programs leave beside data, and what is nobody's log; other hidden files may be one.
 _MARKERS: Final = re.compile(
@@ -43,12 +48,18 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
     listed: list[str] = []
     hidden: list[storage.FileInfo] = []
     besides: list[storage.FileInfo] = []
+    inside: list[Notice] = []
     for given in inputs:
         uri = storage.normalise(given)
         # In a web address, ? begins the query.
         pattern = _GLOB.search(uri) is not None and not uri.startswith(("http://", "https://"))
+        if storage.is_member(uri):
+            members, told = _members_of(uri)
+            files.update((member.uri, member) for member in members)
+            inside += told
+            continue
         try:
-            everything = [storage.member_info(uri)] if storage.is_member(uri) else storage.list_files(uri)
+            everything = storage.list_files(uri)
             roots |= lakes.find_roots(file.uri for file in everything)
             _refuse_dataset(uri, everything)
             matches = [file for file in everything if not _hidden(file.uri, uri)]
@@ -75,7 +86,7 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
                 raise DasError(f"{storage.redact(uri)}: {what}.")
             raise DasError(f"{storage.redact(uri)}: {what} (--input {storage.redact(given)}); correct the path.")
         files.update((file.uri, file) for file in matches)
-    files, inside = _with_members(files)
+    _refuse_archives(list(files.values()))
     all_files = list(files.values())
     live, noticed = lakes.live_files(all_files, roots | lakes.ask_for_roots(all_files, listed), listed)
     hidden = [file for file in hidden if file.uri not in files]
@@ -89,48 +100,82 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
     return live, [*noticed, *inside]
 
 
-def _with_members(
-    files: dict[str, storage.FileInfo],
-) -> tuple[dict[str, storage.FileInfo], list[Notice]]:
-    """Puts in the place of each archive its members that may be logs.
+def _members_of(uri: str) -> tuple[list[storage.FileInfo], list[Notice]]:
+    """Lists the members that an address names, ``ARCHIVE!/MEMBER`` or a pattern such as ``ARCHIVE!/*``.
 
     Raises:
-        DasError: An archive has none, holds a table with a transaction log, or cannot be read member by member.
+        DasError: There is none, the archive cannot be read member by member, or what the pattern matches is a table
+            with a transaction log.
     """
-    found: dict[str, storage.FileInfo] = {}
-    taken: list[storage.FileInfo] = []
-    left: list[storage.FileInfo] = []
-    others = 0
-    for uri, file in files.items():
-        if not is_archive(uri) or not file.size:
-            found[uri] = file
-            continue
-        held = storage.members(file)
-        names = [member.uri.removeprefix(f"{uri}!/") for member in held.files]
-        if any(name.startswith(_OTHER_ZIPS) or name.endswith(".npy") for name in names):
-            found[uri] = file  # an office document or arrays, which are refused by that name
-            continue
-        place = storage.redact(uri)
-        if lakes.find_roots(member.uri for member in held.files):
-            raise DasError(f"{place} holds a table with a transaction log; unpack it, and pass its folder.")
-        mine = [member for member, name in zip(held.files, names) if not _beside(name)]
-        if not mine:
-            raise DasError(f"{place}: the archive holds no file that may be a log; pass the log itself.")
-        left += [member for member in held.files if member not in mine]
-        others += held.others
-        taken += mine
-        found.update((member.uri, member) for member in mine)
+    archive, pattern = split_member(uri) or ("", "")
+    place = storage.redact(archive)
+    try:
+        held = storage.members(storage.stat(archive))
+    except FileNotFoundError:
+        raise DasError(f"{place}: no such file; correct the path.") from None
+    exact = [member for member in held.files if member.uri == uri]
+    if exact:
+        return exact, []
+    matches = [member for member in held.files if fnmatchcase(member.uri, f"{glob_escape(archive)}!/{pattern}")]
+    if not matches:
+        advice = _advice(archive, _logs_in(archive, held.files))
+        raise DasError(f"{place}: the archive has no member {pattern}; {advice}")
+    _refuse_table(archive, matches)
+    mine = [member for member in matches if not _beside(_name_in(archive, member))] or matches
     noticed = []
-    if taken:
-        what = "read as members of an archive (one alone is read with --input ARCHIVE!/MEMBER)"
-        noticed.append(Notice(what=what, count=len(taken), unit="file", example=storage.redact(taken[0].uri)))
-    if left:
+    if len(mine) < len(matches):
         what = "skipped: a member of an archive whose name is that of a draft, description, licence or checksum"
+        left = [member for member in matches if member not in mine]
         noticed.append(Notice(what=what, count=len(left), unit="file", example=storage.redact(left[0].uri)))
-    if others:
-        what = "skipped: a link or device in an archive"
-        noticed.append(Notice(what=what, count=others, unit="file"))
-    return found, noticed
+    if held.others:
+        noticed.append(Notice(what="skipped: a link or device in an archive", count=held.others, unit="file"))
+    return mine, noticed
+
+
+def _refuse_archives(files: Sequence[storage.FileInfo]) -> None:
+    """Refuses archives that are given whole, since they often hold several tables: names their members.
+
+    Raises:
+        DasError: One of the files is an archive.
+    """
+    for file in files:
+        if not is_archive(file.uri) or not file.size:
+            continue
+        held = storage.members(file).files
+        names = [_name_in(file.uri, member) for member in held]
+        if any(name.startswith(_OTHER_ZIPS) or name.endswith(".npy") for name in names):
+            continue  # an office document or arrays, which are refused by that name
+        _refuse_table(file.uri, held)
+        raise DasError(f"{storage.redact(file.uri)} is an archive; {_advice(file.uri, _logs_in(file.uri, held))}")
+
+
+def _logs_in(archive: str, members: Sequence[storage.FileInfo]) -> list[str]:
+    """Returns the names of the members that may be logs."""
+    return [name for name in (_name_in(archive, member) for member in members) if not _beside(name)]
+
+
+def _advice(archive: str, names: Sequence[str]) -> str:
+    """Says how the members of an archive are read."""
+    if not names:
+        return "it holds no file that may be a log; pass the log itself."
+    place = storage.redact(archive)
+    one = shlex.quote(f"{place}!/{names[0]}")
+    if len(names) == 1:
+        return f"read the file in it with --input {one}, or unpack it."
+    shown = ", ".join(names[:_MOST_SHOWN]) + (", …" if len(names) > _MOST_SHOWN else "")
+    every = shlex.quote(f"{place}!/*")
+    return f"of its {len(names):,} files ({shown}) read one with --input {one}, all with --input {every}, or unpack it."
+
+
+def _refuse_table(archive: str, members: Sequence[storage.FileInfo]) -> None:
+    """Refuses members of an archive that are a table with a transaction log."""
+    if lakes.find_roots(member.uri for member in members):
+        place = storage.redact(archive)
+        raise DasError(f"{place} holds a table with a transaction log; unpack it, and pass its folder.")
+
+
+def _name_in(archive: str, member: storage.FileInfo) -> str:
+    return member.uri.removeprefix(f"{archive}!/")
 
 
 def _beside(name: str) -> bool:

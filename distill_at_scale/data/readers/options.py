@@ -23,8 +23,8 @@ class LogOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     input: list[str] = Field(min_length=1)
-    """Files, folders or globs of the raw log, on local disk, s3:// or any other storage that fsspec supports. Members
-    of .zip and .tar archives are read as files; ARCHIVE!/MEMBER names one of them."""
+    """Files, folders or globs of the raw log, on local disk, s3:// or any other storage that fsspec supports. A
+    member of a .zip or .tar archive is named ARCHIVE!/MEMBER, all of them ARCHIVE!/*."""
 
     format: LogFormat = "auto"
     """File format; csv covers TSV and every other single-character delimiter, arrow covers Feather; text may be
