@@ -78,6 +78,8 @@ def continued_sequences(
 ) -> LatentSequences:
     """Returns the earlier sequences over the items of ``dataset``.
 
+    An input that is an item which is gone becomes the likeliest item of the target before it.
+
     Args:
         earlier: Earlier result, with sequences.
         dataset: Dataset to distill.
@@ -96,4 +98,12 @@ def continued_sequences(
     counts = np.maximum(np.asarray(around.sum(axis=1)).ravel(), 1.0)
     decoder[:, ~known] = (sp.csr_array(around) @ decoder.T).T / counts
     moved = replace(latent, decoder=torch.from_numpy(decoder), log_rates=None)
+    if latent.items is not None and latent.targets is not None:
+        number = np.full(earlier.n_items, -1, dtype=np.int64)
+        number[of_item[known]] = np.flatnonzero(known)
+        inputs = torch.from_numpy(number)[latent.items]
+        gone, places = torch.nonzero(inputs < 0, as_tuple=True)
+        before = latent.targets[gone, (places - 1).clamp(min=0)]
+        inputs[gone, places] = (before @ moved.decoder).argmax(dim=1)
+        moved = replace(moved, inputs=inputs)
     return moved.with_tensors([tensor.to(device) for tensor in moved.tensors])

@@ -105,6 +105,12 @@ class FarziConfig(FarziLoopConfig):
     """Settings of the student's architecture, such as {dim: 64}; default: one layer, dim 32, no dropout."""
     coupled: bool = False
     """Whether the next token is a position's target, as in the paper; else each position has its own target."""
+    inputs: Literal["soft", "items"] = "soft"
+    """Inputs of a position: a soft token that is learned, or the real item of the initialisation, which takes about as
+    many bytes as the logarithm of the number of items has bits, divided by eight."""
+    bits: float = Field(default=8.0, gt=0, le=8)
+    """Bits of a stored number: 8, for each latent dimension by itself; or fewer, as the mean over numbers, of which
+    those that contribute more to the tokens get more."""
     width: int | None = Field(default=None, ge=1)
     """d, width of a token, at most the number of tokens and of items; None: as the initialisation needs: the student's
     dim (times the number of teachers without a consensus), plus 1 for popularity."""
@@ -133,10 +139,21 @@ class FarziConfig(FarziLoopConfig):
     def _of_the_format(cls, given: Any) -> Any:
         return {**_COUPLED, **given} if isinstance(given, dict) and given.get("coupled") is True else given
 
+    @model_validator(mode="after")
+    def _items_are_inputs_only(self) -> FarziConfig:
+        if self.coupled and self.inputs == "items":
+            raise ValueError("inputs=items needs coupled=false: a coupled token is input and target")
+        return self
+
     @property
     def places_read(self) -> int:
         """Number of items read of each real sequence for the initialisation; the last may only be a target."""
         return self.length if self.coupled else self.length + 1
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of soft tokens."""
+        return self.sequences * self.length * (1 if self.coupled or self.inputs == "items" else 2)
 
     @property
     def token_width(self) -> int:

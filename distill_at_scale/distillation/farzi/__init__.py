@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from distill_at_scale.distillation.farzi import levels
 from distill_at_scale.distillation.farzi.consensus import consensus
 from distill_at_scale.distillation.farzi.distiller import Farzi
 from distill_at_scale.distillation.farzi.fitting import fit_sequences, settings_for
@@ -34,6 +35,7 @@ __all__ = [
     "initial_teachers",
     "initialise_from_teachers",
     "is_snapshot_epoch",
+    "levels",
     "outer_loss",
     "quantise",
     "real_sequences",

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation.farzi.consensus import consensus
-from distill_at_scale.distillation.farzi.initialisation import Teacher, initialise_from_teachers, random_initialisation
+from distill_at_scale.distillation.farzi.initialisation import (
+    Teacher,
+    initialise_from_teachers,
+    random_initialisation,
+    real_sequences,
+)
 from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.outer_loss import OuterBatches
 from distill_at_scale.distillation.farzi_config import FarziConfig
@@ -36,14 +44,17 @@ def initial_sequences(config: FarziConfig, teachers: Sequence[Teacher], rows: In
     Raises:
         DasError: As for :func:`initialise_from_teachers`.
     """
-    tokens = config.sequences * config.length * (1 if config.coupled else 2)
-    width = min(config.token_width, tokens, rows.n_items)
+    width = min(config.token_width, config.n_tokens, rows.n_items)
     if config.start == "random":
         device = next(iter(teachers[0].parameters.values())).device
-        return random_initialisation(
+        noise = random_initialisation(
             config.sequences, config.length, width, rows.n_items, config.coupled, config.seed, device
         )
-    return initialise_from_teachers(
+        if config.inputs == "items":
+            items = real_sequences(rows, config.sequences, config.length, config.seed, joined=config.is_joined(rows))
+            noise = replace(noise, inputs=torch.from_numpy(items).to(device))
+        return replace(noise, bits=config.bits)
+    start = initialise_from_teachers(
         teachers,
         rows,
         config.sequences,
@@ -55,4 +66,6 @@ def initial_sequences(config: FarziConfig, teachers: Sequence[Teacher], rows: In
         popularity=config.popularity,
         seed=config.seed,
         joined=config.is_joined(rows),
+        soft_inputs=config.inputs == "soft",
     )
+    return replace(start, bits=config.bits)

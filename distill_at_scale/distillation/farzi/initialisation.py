@@ -87,6 +87,7 @@ def initialise_from_teachers(
     popularity: float,
     seed: int,
     joined: bool = False,
+    soft_inputs: bool = True,
 ) -> LatentSequences:
     """Builds latent sequences from real ones and the teachers' predictions.
 
@@ -101,11 +102,12 @@ def initialise_from_teachers(
         popularity: Weight of the logarithm of the items' train rows.
         seed: Seed of the draw of users.
         joined: As in :func:`real_sequences`.
+        soft_inputs: Whether inputs are soft tokens, else the items themselves; coupled tokens are always soft.
 
     Raises:
         DasError: As for :func:`real_sequences`, or the width exceeds the number of tokens or items.
     """
-    n_tokens = n_sequences * length * (1 if coupled else 2)
+    n_tokens = n_sequences * length * (2 if soft_inputs and not coupled else 1)
     if width > min(n_tokens, rows.n_items):
         most = min(n_tokens, rows.n_items)
         raise DasError(f"width={width} is more than {most}, the number of tokens or of items; set a smaller width.")
@@ -122,10 +124,15 @@ def initialise_from_teachers(
     # The last item has no target; without it, positions are aligned as for a student.
     states = torch.cat([t.states(items[:, :-1]) for t in teachers], dim=2) * (foresight / len(teachers))
     predicted = F.pad(states, (0, 1), value=popularity)
-    left = [torch.cat((known[:, :1], known[:, 1:] + predicted), dim=1)] if coupled else [known[:, :-1], predicted]
+    if coupled:
+        left = [torch.cat((known[:, :1], known[:, 1:] + predicted), dim=1)]
+    else:
+        left = [known[:, :-1], predicted] if soft_inputs else [predicted]
     flat = torch.cat([part.flatten(0, 1) for part in left])
     latent, decoder = _factorised(flat, right, width, seed)
     parts = [part.reshape(n_sequences, -1, width) for part in latent.split(n_sequences * left[0].shape[1])]
+    if not soft_inputs:
+        parts = [items[:, :-1].contiguous(), *parts]
     return LatentSequences(parts[0], decoder, None if coupled else parts[1])
 
 

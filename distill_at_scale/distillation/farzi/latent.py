@@ -15,15 +15,16 @@ class LatentSequences:
     """μ sequences of ξ soft tokens, X = softmax(D M / τ).
 
     In coupled sequences (the paper's), the next token is a position's target. Decoupled ones have a separate latent
-    vector for the target of each position, decoded by the same M.
+    vector for the target of each position, decoded by the same M; their inputs may also be items, which are fixed.
 
     Attributes:
-        inputs: D, float [μ, ξ, d].
+        inputs: D, float [μ, ξ, d], or items, int64 [μ, ξ].
         decoder: M, float [d, V].
         targets: Targets of decoupled sequences, in the form of ``inputs``; None for coupled ones.
         temperature: τ.
         log_rates: float [k], logarithms of the factors by which a student's learning rate is multiplied in each of k
             equal parts of its training; None if rates were not learned.
+        bits: Mean bits of a number when stored; see :func:`~distill_at_scale.distillation.farzi.quantise`.
     """
 
     inputs: torch.Tensor
@@ -31,6 +32,7 @@ class LatentSequences:
     targets: torch.Tensor | None = None
     temperature: float = 1.0
     log_rates: torch.Tensor | None = None
+    bits: float = 8.0
 
     def __len__(self) -> int:
         """μ."""
@@ -42,9 +44,16 @@ class LatentSequences:
         return self.decoder.shape[1]
 
     @property
+    def items(self) -> torch.Tensor | None:
+        """The inputs, if they are items, int64 [μ, ξ]."""
+        return None if self.inputs.is_floating_point() else self.inputs
+
+    @property
     def tensors(self) -> list[torch.Tensor]:
-        """Learned tensors: D, M and, if present, the targets' latent vectors and the log rates."""
-        return [x for x in (self.inputs, self.decoder, self.targets, self.log_rates) if x is not None]
+        """Learned tensors: D unless the inputs are items, M and, if present, the targets' latent vectors and the log
+        rates."""
+        inputs = self.inputs if self.items is None else None
+        return [x for x in (inputs, self.decoder, self.targets, self.log_rates) if x is not None]
 
     @property
     def n_numbers(self) -> int:
@@ -53,7 +62,10 @@ class LatentSequences:
 
     def with_tensors(self, tensors: list[torch.Tensor]) -> LatentSequences:
         """Returns a copy with other tensors, in the order of :attr:`tensors`."""
-        inputs, decoder, *rest = tensors
+        rest = list(tensors)
+        # Items go where the learned tensors are.
+        inputs = rest.pop(0) if self.items is None else self.items.to(rest[0].device)
+        decoder = rest.pop(0)
         targets = None if self.targets is None else rest.pop(0)
         log_rates = None if self.log_rates is None else rest.pop(0)
         return replace(self, inputs=inputs, decoder=decoder, targets=targets, log_rates=log_rates)
@@ -62,11 +74,12 @@ class LatentSequences:
         """Returns (inputs, targets), float [b, w, V], of the sequences ``rows`` int64 [b]; w = ξ, for coupled ones ξ −
         1.
 
-        They are dense up to 50,000 items, above that stored as latent vectors and M.
+        They are dense up to 50,000 items, above that stored as latent vectors and M. Inputs that are items are int64
+        [b, w].
         """
         x = self.inputs[rows]
         if self.targets is not None:
-            return self._soft(x), self._soft(self.targets[rows])
+            return x if self.items is not None else self._soft(x), self._soft(self.targets[rows])
         if self.n_items > soft_tokens.CHUNKED_ABOVE:
             return self._soft(x[:, :-1]), self._soft(x[:, 1:])
         dense = self._soft(x)
