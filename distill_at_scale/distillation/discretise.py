@@ -7,7 +7,6 @@ from typing import Literal
 import numpy as np
 import polars as pl
 import scipy.sparse as sp
-import torch
 
 from distill_at_scale.data import hashing, ragged
 from distill_at_scale.data.columns import Columns
@@ -53,17 +52,12 @@ def discrete_sequences(latent: LatentSequences, how: How, seed: int) -> Interact
     inputs and then the last target. An item may occur more than once in a sequence."""
     found, begin = [], hashing.stream("synthetic/drawn sequences", seed)
     for row in range(len(latent)):
-        inputs, targets = (part[0] for part in latent.tokens(torch.tensor([row])))
-        # In all formats, a sequence is its inputs followed by the target of the last position.
-        tokens = targets[-1:].double().numpy()
-        if latent.items is None:
-            tokens = np.concatenate((inputs.double().numpy(), tokens))
+        tokens = latent.distributions(row).double().numpy()
         if how == "sample":
             places = np.arange(tokens.size, dtype=np.uint64).reshape(tokens.shape) + np.uint64(row * tokens.size)
             with np.errstate(divide="ignore"):
                 tokens = np.log(tokens) + _gumbel(begin, places)
-        chosen = tokens.argmax(axis=1)
-        found.append(chosen if latent.items is None else np.append(inputs.numpy(), chosen))
+        found.append(tokens.argmax(axis=1))
     items = np.stack(found)
     n_sequences, length = items.shape
     return Interactions(

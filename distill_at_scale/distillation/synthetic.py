@@ -3,7 +3,7 @@
 <uri>/manifest.json          written last: a folder without it is not a synthetic dataset
       data.safetensors       rows (float32, synthetic users × items) for Distill-CF; with a rank, instead of "rows"
                              the factors "z" (synthetic users × rank) and "v" (items × rank): rows = z vᵀ
-      data.safetensors.zst   latent sequences and their decoder, 8 bits per number, for Farzi
+      data.safetensors.zst   latent sequences and their decoder, 8 bits per number or fewer, for Farzi
       items.parquet          items of the parent: item · item_id · train_count (with noise if the result is private)
       run.json               record of the run that made it: wall time, memory, versions
 """
@@ -27,7 +27,7 @@ from distill_at_scale.data.manifest import FIX as PARENT_FIX
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.distillation.discretise import How, discrete_sequences, discrete_users
 from distill_at_scale.distillation.farzi.latent import LatentSequences
-from distill_at_scale.distillation.farzi.quantisation import dequantise, quantise
+from distill_at_scale.distillation.farzi.quantisation import BYTE, dequantise, quantise
 from distill_at_scale.distillation.synthetic_manifest import ParentRecord, SyntheticManifest
 from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.facts import facts_html
@@ -134,7 +134,7 @@ class SyntheticDataset:
         return FactoredRows(found["z"], found["v"])
 
     def sequences(self) -> LatentSequences:
-        """Reads the latent sequences, on the CPU, dequantised from 8 bits per number.
+        """Reads the latent sequences, on the CPU, dequantised from the bits in which they are stored.
 
         Raises:
             DasError: The dataset holds rows.
@@ -252,6 +252,8 @@ def write(uri: str, data: RowValues | LatentSequences, parent: Dataset, describe
     m = parent.manifest
     if isinstance(data, LatentSequences):
         name, content, n_items = SEQUENCES, quantise(data), data.n_items
+        if data.items is not None or data.bits != BYTE:
+            fields["version"] = 3
     elif isinstance(data, FactoredRows):
         name, n_items, fields["rank"] = ROWS, data.n_items, data.rank
         content = safetensors.numpy.save({"z": np.ascontiguousarray(data.z), "v": np.ascontiguousarray(data.v)})

@@ -52,15 +52,16 @@ class SequencesRecord(_Record):
     exact: float
     """Validation metric of students trained on the best sequences in float32."""
     stored: float
-    """Validation metric of students trained on the stored sequences, with 8 bits per number."""
+    """Validation metric of students trained on the stored sequences, in the bits in which they are stored."""
 
 
 class SyntheticManifest(_Record):
     """Metadata of a SyntheticDataset."""
 
     format: Literal["distill_at_scale/synthetic"] = "distill_at_scale/synthetic"
-    version: Literal[1, 2] = 2
-    """Version 1 has no checksum of the manifest, and is read without one."""
+    version: Literal[1, 2, 3] = 2
+    """Version 1 has no checksum of the manifest, and is read without one. Version 3 has sequences in a form that
+    version 2 does not know: with inputs that are items, or in fewer than 8 bits per number."""
     kind: Literal["rows", "sequences"]
     """Rows: users × items; sequences: latent sequences and a decoder."""
     method: str

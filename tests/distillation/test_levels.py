@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from farzi_kit import LENGTH, N_ITEMS, SETTINGS, make_farzi, make_latent, make_rows, make_student
 
+from distill_at_scale.distillation import synthetic
+from distill_at_scale.distillation.continuing import continued_sequences
 from distill_at_scale.distillation.discretise import discrete_sequences
 from distill_at_scale.distillation.farzi import (
     FarziConfig,
@@ -22,7 +26,11 @@ from distill_at_scale.distillation.farzi import (
     real_sequences,
     train_student,
 )
+from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.errors import DasError
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+from dataset_kit import write_dataset
 
 
 def drawn(
@@ -153,3 +161,38 @@ def test_a_run_on_items_learns_targets_and_goes_on_after_a_stop() -> None:
     assert all(torch.equal(a, b) for a, b in zip(again.latent.tensors, whole.latent.tensors))
     trained = train_student(make_student(length=LENGTH), dequantise(quantise(best)), InnerLoop(2, 0.02), 3, 0)
     assert all(bool(value.isfinite().all()) for value in trained.values())
+
+
+def test_a_synthetic_dataset_holds_them_as_version_3(tmp_path: Path) -> None:
+    parent = write_dataset(
+        tmp_path / "parent", [[(user, user + k, 1.0, k, 0) for user in range(4) for k in (0, 1)]], [4], N_ITEMS
+    )
+    latent = replace(make_latent(), inputs=torch.arange(16).view(4, 4) % N_ITEMS, bits=3.0)
+    record = {"length": 4, "width": 3, "coupled": False, "student": "sasrec", "settings": SETTINGS, "shuffled": False}
+    metrics = {"metric": "ndcg@10", "start": 0.1, "exact": 0.2, "stored": 0.2}
+    described = {"method": "farzi", "family": "decoupled", "config": {}, "made_with": {}, "n_rows": 8}
+    for data, version in ((latent, 3), (make_latent(), 2)):
+        made = synthetic.write(str(tmp_path / "made"), data, parent, {**described, "sequences": {**record, **metrics}})
+        assert SyntheticDataset.open(made.uri).manifest.version == version
+        expected = dequantise(quantise(data)).tensors
+        assert all(torch.equal(a, b) for a, b in zip(made.sequences().tensors, expected, strict=True))
+        assert np.array_equal(made.draw().items.reshape(4, 5)[:, :4], latent.inputs) == (version == 3)
+
+
+def test_items_carry_over_to_a_newer_log(tmp_path: Path) -> None:
+    """Numbered anew; an item that is gone becomes the likeliest one of the target before it."""
+    old = write_dataset(tmp_path / "old", [[(0, item, 1.0, item, 0) for item in range(N_ITEMS)]], [1], N_ITEMS)
+    rows = [(0, item, 1.0, item, 0) for item in range(3)]
+    new = write_dataset(tmp_path / "new", [rows], [1], 3)
+    known = new.item_ids().to_list()
+    assert known == old.item_ids().to_list()[:3]
+    latent = replace(make_latent(), inputs=torch.tensor([[0, 1, 2, 5]] * 4))
+    record = {"length": 4, "width": 3, "coupled": False, "student": "sasrec", "settings": SETTINGS, "shuffled": False}
+    metrics = {"metric": "ndcg@10", "start": 0.1, "exact": 0.2, "stored": 0.2}
+    described = {"method": "farzi", "family": "decoupled", "config": {}, "made_with": {}, "n_rows": 8}
+    made = synthetic.write(str(tmp_path / "made"), latent, old, {**described, "sequences": {**record, **metrics}})
+    moved = continued_sequences(made, new, new.interactions("train"), torch.device("cpu"))
+    assert moved.inputs[:, :3].tolist() == [[0, 1, 2]] * 4
+    assert moved.targets is not None
+    expected = (moved.targets[:, 2] @ moved.decoder).argmax(dim=1)
+    assert torch.equal(moved.inputs[:, 3], expected)

@@ -128,6 +128,11 @@ class Farzi(DistillerMethod):
             Default: {}.
         coupled: Whether the next token is a position's target, as in the paper; else each position has its own
             target. Default: False.
+        inputs: Inputs of a position: a soft token that is learned, or the real item of the initialisation, which
+            takes about as many bytes as the logarithm of the number of items has bits, divided by eight. Default:
+            'soft'.
+        bits: Bits of a stored number: 8, for each latent dimension by itself; or fewer, as the mean over numbers,
+            of which those that contribute more to the tokens get more. Default: 8.0.
         width: d, width of a token, at most the number of tokens and of items; None: as the initialisation needs:
             the student's dim (times the number of teachers without a consensus), plus 1 for popularity. Default:
             None.
@@ -182,6 +187,8 @@ class Farzi(DistillerMethod):
         student: Literal['sasrec', 'gru4rec'] = 'sasrec',
         model: dict[str, Any] = {},
         coupled: bool = False,
+        inputs: Literal['soft', 'items'] = 'soft',
+        bits: float = 8.0,
         width: int | None = None,
         sharpness: float = 20.0,
         foresight: float = 1.0,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 
 from distill_at_scale.distillation import soft_tokens
 from distill_at_scale.distillation.soft_tokens import SoftTokens
@@ -84,6 +85,14 @@ class LatentSequences:
             return self._soft(x[:, :-1]), self._soft(x[:, 1:])
         dense = self._soft(x)
         return dense[:, :-1], dense[:, 1:]
+
+    def distributions(self, row: int) -> torch.Tensor:
+        """Returns the distributions over items of a sequence, float [w + 1, V]: of its inputs, and of the target of its
+        last position."""
+        inputs, targets = (part[0] for part in self.tokens(torch.tensor([row])))
+        if self.items is not None:
+            inputs = F.one_hot(inputs, self.n_items).to(targets)
+        return torch.cat((inputs, targets[-1:]))
 
     def _soft(self, latent: torch.Tensor) -> torch.Tensor | SoftTokens:
         held = SoftTokens(latent / self.temperature, self.decoder)
