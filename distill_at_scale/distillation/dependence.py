@@ -71,5 +71,5 @@ def _blocks(made: SyntheticDataset) -> Iterator[np.ndarray]:
         return
     latent = made.sequences()
     for start in range(0, len(latent), _AT_ONCE):
-        rows = range(start, min(start + _AT_ONCE, len(latent)))
-        yield np.stack([latent.distributions(row).sum(dim=0).double().numpy() for row in rows], axis=1)
+        some = range(start, min(start + _AT_ONCE, len(latent)))
+        yield np.stack([latent.distributions(row).sum(dim=0).double().numpy() for row in some], axis=1)
