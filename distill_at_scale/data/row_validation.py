@@ -194,6 +194,8 @@ def _reasons(values: pl.Series, is_bad: pl.Series, id_type: str | None, times: T
     name = values.name
     text = as_text(values)
     missing = text.is_null() | (text == "")
+    if values.dtype.is_float() and id_type:
+        missing = missing | values.is_nan()
     reason = pl.when(~is_bad).then(pl.lit(None, pl.String)).when(missing).then(pl.lit(f"{name} is missing"))
     if id_type:
         if values.dtype.is_float():

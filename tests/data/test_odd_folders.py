@@ -139,7 +139,6 @@ def test_negative_ratings_are_noticed(tmp_path: Path, ending: str) -> None:
     "before",
     [
         "% bip weighted\n% 120 20\n",
-        "%%MatrixMarket matrix\n",
         "# exported 2020\n",
         "sep=,\n",
         "-- dump\n",

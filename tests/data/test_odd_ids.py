@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from readers_kit import read_noticed
+from readers_kit import read_log, read_noticed
 
 from distill_at_scale.data.preparation.odd_ids import UserSummary, notice_items, notice_users, summarise_users
 from distill_at_scale.data.readers import LogOptions, plan_log, read_fragment
@@ -115,3 +115,12 @@ def test_ratings_that_stand_for_none(tmp_path: Path, ratings: list[float], says:
     path.write_text("user_id,item_id,rating\n" + "".join(f"1,{k},{r}\n" for k, r in enumerate(ratings)))
     assert read_all(path).startswith(says)
     assert bool(read_all(path)) == bool(says)
+
+
+def test_an_id_that_is_no_number_is_missing(tmp_path: Path) -> None:
+    """NaN stands for a missing value in a column of floats; it is not a number too large."""
+    path = tmp_path / "log.parquet"
+    pl.DataFrame({"user_id": [1.0, float("nan"), 2.0**53], "item_id": [7, 8, 9]}).write_parquet(path)
+    good, bad = read_log(path)
+    assert good["user_id"].to_list() == [1]
+    assert bad["reason"].str.slice(0, 20).to_list() == ["user_id is missing", "user_id is too large"]

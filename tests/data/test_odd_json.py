@@ -71,6 +71,14 @@ def test_numbers_and_text_that_become_one_id_are_noticed(tmp_path: Path, first: 
     assert not [n for n in noticed if "item_id" in n.what]
 
 
+def test_numbers_with_and_without_a_point_are_no_mixture_with_text(tmp_path: Path) -> None:
+    good, _, noticed = read(write(tmp_path, {"user_id": 7, "item_id": 5}, {"user_id": 7.0, "item_id": 6}))
+    assert good["user_id"].to_list() == ["7", "7"]
+    assert [n.what.split(" is ")[1] for n in noticed] == [
+        "a number with a point or an exponent in some objects, and read as the whole number"
+    ]
+
+
 def test_large_numbers_keep_their_digits(tmp_path: Path) -> None:
     ids = [2**63 + 1, 2**64 - 1, 5]
     good, bad, noticed = read(write(tmp_path, *({"user_id": k, "item_id": 1} for k in ids)))

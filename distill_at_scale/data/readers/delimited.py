@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ import pyarrow.csv as pa_csv
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.ids import is_canonical
 from distill_at_scale.data.noticed import Notice, shown
+from distill_at_scale.data.readers.escapes import unescaped
 from distill_at_scale.data.readers.lines import Parsed, line_numbers
 from distill_at_scale.data.readers.quoting import Quoting, Records
 from distill_at_scale.data.readers.schema import Fragment, LogSchema
@@ -34,6 +36,13 @@ def parse_delimited(block: bytes, fragment: Fragment, schema: LogSchema) -> Pars
         return _parse_plain(block.replace(delimiter.encode(), _STAND_IN.encode()), fragment, schema, _STAND_IN)
     if fragment.quote == "none" or b'"' not in block:
         return _parse_plain(block, fragment, schema, delimiter)
+    block, noticed = unescaped(block, delimiter, len(fragment.names))
+    parsed = _parse_with_quotes(block, fragment, schema)
+    return replace(parsed, noticed=(*noticed, *parsed.noticed)) if noticed else parsed
+
+
+def _parse_with_quotes(block: bytes, fragment: Fragment, schema: LogSchema) -> Parsed:
+    """Parses a block with quotes, none of which is escaped by a backslash."""
     quoting = Quoting.of(fragment, schema)
     records = quoting.split(block)
     if records.stray and fragment.quote == "line":

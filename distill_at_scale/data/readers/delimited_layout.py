@@ -10,10 +10,17 @@ from typing import Any, Final
 
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, shown
+from distill_at_scale.data.readers.escapes import unescaped
 from distill_at_scale.data.readers.fields import known_names
 from distill_at_scale.data.readers.headers import holds_data, holds_names, suggested
 from distill_at_scale.data.readers.layout import TextLayout
-from distill_at_scale.data.readers.not_tables import refuse_other_width, refuse_preamble, row_numbers
+from distill_at_scale.data.readers.not_tables import (
+    refuse_named_fields,
+    refuse_other_width,
+    refuse_pairs,
+    refuse_preamble,
+    row_numbers,
+)
 from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.quoting import Quoting, closes_on_lines
 from distill_at_scale.data.readers.schema import FileFormat, Quote
@@ -58,6 +65,7 @@ def delimited(
         DasError: The delimiter cannot be detected, or the first line is not a header.
     """
     refuse_preamble(head.name, lines)
+    refuse_pairs(head.name, lines)
     if options.delimiter is not None:
         delimiter = options.delimiter
     elif typed or tabs:
@@ -67,7 +75,11 @@ def delimited(
     quote = _quote(lines, delimiter, options)
     first = Quoting(delimiter, quote, 0).fields(lines[0]) or lines[0].split(delimiter)
     width = len(options.columns) if options.columns and not typed else len(first)
-    rows = Quoting(delimiter, quote, width).rows("\n".join(lines).encode()) or [first]
+    data = "\n".join(lines).encode()
+    if quote != "none":
+        data, _ = unescaped(data, delimiter, width)
+    rows = Quoting(delimiter, quote, width).rows(data) or [first]
+    refuse_named_fields(head.name, rows)
     if options.columns and not typed:
         return _named_by_user(head, lines, rows, tuple(options.columns), chosen, delimiter, quote, options)
     header = [field.strip() for field in rows[0]]

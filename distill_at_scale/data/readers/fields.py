@@ -44,6 +44,8 @@ _TIMES: Final = (
     ),
     re.compile("date|(event|review|click|order|purchase|transaction)(date|dt)|tdat"),
 )
+# Pieces of JSON or of a log line, such as {"user", are no names.
+_NAME: Final = re.compile(r"""["']?[^"'{}\[\]<>:;,|=]*["']?""")
 REQUIRED: Final = (Columns.USER_ID, Columns.ITEM_ID)
 """Columns that every log must have."""
 
@@ -135,4 +137,5 @@ def resolve(
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    """Returns a name in lower case without punctuation; empty for text that no program writes as a name."""
+    return re.sub(r"[^a-z0-9]", "", name.lower()) if _NAME.fullmatch(name) else ""

@@ -149,7 +149,7 @@ class Ids:
                 notices.append(Notice(what=_FLOAT.format(name=c), count=other, example=self._examples[c, float]))
             odd = str if kind == "int" else int
             # A column of numbers too large for 64 bits is read as text without being a mixture.
-            mixed = bool(text) if kind == "int" else bool(whole) and (bool(text) or not self._large[c])
+            mixed = bool(text) if kind == "int" else bool(whole) and (bool(text) or not (other or self._large[c]))
             if mixed:
                 notices.append(
                     Notice(what=_MIXED.format(name=c), count=self._counts[c, odd], example=self._examples[c, odd])

@@ -19,6 +19,11 @@ _PREAMBLE: Final = re.compile(r"([#%]+|//|--)( |\t|$)|%%|##|@(relation|attribute
 _RULE: Final = re.compile(r"\s*[-+|:=─┼│]*(-{2,}|─{2,})[-+|:=─┼│ ]*")
 _ITEM_LINE: Final = re.compile(r"[0-9]+:")
 _UNNAMED: Final = re.compile(r"|Unnamed: [0-9]+|rownames|row\.names|index|X", re.IGNORECASE)
+# A feature of LIBSVM and LETOR, and a field of key=value logs.
+_LABEL: Final = re.compile(r"[-+]?[0-9.]+")
+_PAIR: Final = re.compile(r"([0-9]+|qid):[-+0-9.eE]+")
+_NAMED: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)=")
+_COMPARED: Final = 50
 # Header and rows are compared only if there are this many rows.
 _LEAST_ROWS: Final = 3
 
@@ -43,6 +48,12 @@ def refuse_preamble(name: str, lines: Sequence[str]) -> None:
             f"and name the columns with --columns item_id user_id rating timestamp."
         )
     before = list(itertools.takewhile(_PREAMBLE.match, lines))
+    if lines[0].startswith("%%MatrixMarket") and "coordinate" in lines[0]:
+        raise DasError(
+            f"{name}: a Matrix Market file, whose comments a line with the sizes of the matrix follows; keep the rows "
+            f"below them with `tail -n +{len(before) + 2} FILE > ROWS`, and name the columns with --columns user_id "
+            f"item_id rating."
+        )
     if not before or len(before) == len(lines) or known_names(re.split(r"[\s,;|]+", before[0]), {}) >= 2:
         return
     what = "line is" if len(before) == 1 else f"{len(before)} lines are"
@@ -51,6 +62,46 @@ def refuse_preamble(name: str, lines: Sequence[str]) -> None:
         f"{name}: the first {what} a comment, and no row ({before[0][:60]}); take it out with "
         f"`tail -n +{skipped} FILE > ROWS`, and name the columns with --columns if no header is left."
     )
+
+
+def refuse_pairs(name: str, lines: Sequence[str]) -> None:
+    """Rejects lines of a label and index:value pairs, which are neither rows nor a user with items.
+
+    Raises:
+        DasError: Names the file and the command that writes a row for each pair.
+    """
+    first = [line.split("#")[0].split() for line in lines[:_COMPARED]]
+    pairs = [_PAIR.fullmatch(token) is not None for tokens in first for token in tokens[1:]]
+    # Two pairs a line on average: one alone may be a time of day.
+    if (
+        len(pairs) >= max(_LEAST_ROWS, 2 * len(first))
+        and all(pairs)
+        and all(_LABEL.fullmatch(t[0]) for t in first if t)
+    ):
+        raise DasError(
+            f"{name}: each line holds a label and pairs of index and value ({lines[0][:40]}), as in LIBSVM and LETOR "
+            f"files; write a row for each pair, with the number of the line as the user, with `awk '{{for (k = 2; "
+            f'k <= NF; k++) if (split($k, p, ":") == 2 && p[1] != "qid") print NR "," p[1] "," p[2]}}\' FILE > '
+            f"FILE.csv`, and name the columns with --columns user_id item_id rating."
+        )
+
+
+def refuse_named_fields(name: str, rows: Sequence[Sequence[str]]) -> None:
+    """Rejects lines whose fields give their names, as ``user=1 item=7``: read as they are, ids would hold the names.
+
+    Raises:
+        DasError: Names the file, the command that removes the names, and the columns.
+    """
+    matches = [[_NAMED.match(field.strip()) for field in row] for row in rows[:_COMPARED]]
+    names = [match[1] if match else "" for match in matches[0]]
+    if len(names) < 2 or not all(names) or len(rows) < 2:
+        return
+    if all([match[1] if match else "" for match in row] == names for row in matches):
+        raise DasError(
+            f"{name}: each field of a line gives its name ({' '.join(rows[0])[:60]}); remove the names with "
+            f"`sed -E 's/(^|[^A-Za-z0-9_.])[A-Za-z_][A-Za-z0-9_.]*=/\\1/g' FILE > ROWS`, and name the columns with "
+            f"--columns {' '.join(names)}."
+        )
 
 
 def refuse_other_width(name: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

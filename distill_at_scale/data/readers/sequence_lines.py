@@ -13,6 +13,7 @@ from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.readers.fields import known_names
 from distill_at_scale.data.readers.layout import TextLayout
 from distill_at_scale.data.readers.lines import Parsed
+from distill_at_scale.data.readers.not_tables import refuse_pairs
 from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.schema import Fragment, LogSchema
 from distill_at_scale.data.readers.sequences import parse_sequences, tokens
@@ -55,6 +56,7 @@ SEQUENCES = Sequences()
 
 def _look_like_sequences(head: TextHead, lines: Sequence[str], options: LogOptions) -> bool:
     """Returns whether every line is a user with items: lines vary in length and do not begin with a header."""
+    refuse_pairs(head.name, lines)
     fields = [tokens(line) for line in lines]
     if known_names(fields[0], options.map) >= 2 or any(map(_BESIDES.search, lines)):
         return False
