@@ -37,8 +37,8 @@ from distill_at_scale.models import create_model  # noqa: E402
 from distill_at_scale.models.base import Recommender  # noqa: E402
 from distill_at_scale.models.synthetic_rows import SyntheticRows  # noqa: E402
 from distill_at_scale.models.training.sources import MemorySource  # noqa: E402
-from distill_at_scale.pipelines import cluster  # noqa: E402
 from distill_at_scale.pipelines.prepare import prepare  # noqa: E402
+from distill_at_scale.pipelines.runtime import session  # noqa: E402
 from distill_at_scale.pipelines.sample import sample  # noqa: E402
 
 USERS = 500
@@ -79,12 +79,12 @@ def make_data(log: Path, output: Path, samplers: list[str]) -> dict[str, str]:
     """Returns the dataset, and samples with as many train rows as 500 random users have."""
     data = output / "data"
     if not (data / NAME).is_file():
-        with cluster.session():
+        with session.ensure():
             prepare(input=[str(log)], output=str(data), split="column", shards=1)
     budget = [f"{USERS / Dataset.open(str(data)).n_users:.4f}"]
     missing = [name for name in samplers if not sorted((output / name).glob("*/" + NAME))]
     if missing:
-        with cluster.session():
+        with session.ensure():
             for name in missing:
                 sample(data=str(data), sampler=name, budget=budget, output=str(output / name), overwrite=True)
     samples = {name: str(sorted((output / name).glob("*/" + NAME))[0].parent) for name in samplers}

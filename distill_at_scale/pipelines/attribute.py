@@ -1,24 +1,30 @@
 """attribute: the value of each train row, by the exact gradient of a validation loss with respect to its weight.
 
     fit of the model (λ on validation) ─► gradient of the loss by all rows' weights ─► one Parquet file
+    … to a sample of the users, with --users ─► values ─► rater ─► scores of all rows ─┘
 
 One task with all CPUs of a node does it, since every row depends on all others: through the inverse of one matrix
-(ease, infinite_ae), or through each step of the training.
+(ease, infinite_ae), or through each step of the training. What a rater scores, it scores shard by shard.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import polars as pl
+import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from distill_at_scale.config import AttributeConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.data.preparation.restartable import to_table
 from distill_at_scale.errors import DasError, OutputExistsError
 from distill_at_scale.models import create_model, find_model
 from distill_at_scale.models.memory import available_memory, require_memory
@@ -29,6 +35,8 @@ from distill_at_scale.pipelines.runtime.verb import verb
 
 if TYPE_CHECKING:
     from distill_at_scale.distillation.attribution.values import RowValues
+
+    Valuing = Callable[[Interactions, Interactions], tuple[dict[str, Any], RowValues]]
 
 VALUE = "value"
 """Column of the values."""
@@ -54,6 +62,10 @@ class AttributeResult(BaseModel):
     """Number of distinct train rows."""
     harmful: int
     """Number of rows with a negative value: the loss would fall if they counted less."""
+    attributed_users: int | None = None
+    """Number of users whose rows were attributed; the file has a rater's scores. None: all users, without a rater."""
+    rank_correlation: float | None = None
+    """Spearman's correlation of the rater's scores and the values on a fifth of these users, who were left out."""
     wall_s: float
     cpu_s: float
     peak_mib: float
@@ -66,6 +78,8 @@ class _Found(BaseModel):
     loss: float
     rows: int
     harmful: int
+    attributed_users: int | None = None
+    rank_correlation: float | None = None
 
 
 @verb(AttributeConfig, "data", "model")
@@ -90,7 +104,7 @@ def attribute(config: AttributeConfig) -> AttributeResult:
     storage.check_writable(output)
     record = run_record.RunRecord("attribute", config.model_dump(mode="json", exclude={"address", "overwrite"}))
     with session.ensure(config.address):
-        job = (dataset.uri, config.model, config.set, output)
+        job = (dataset.uri, config.model, config.set, output, config.users)
         found = run_alone(record, f"attribute to {config.model}", _attribute, *job)
     return AttributeResult(
         uri=output,
@@ -103,49 +117,96 @@ def attribute(config: AttributeConfig) -> AttributeResult:
     )
 
 
-def _attribute(data: str, name: str, settings: Mapping[str, Any], output: str) -> _Found:
+def _attribute(data: str, name: str, settings: Mapping[str, Any], output: str, users: int | None) -> _Found:
     from distill_at_scale.distillation.attribution import CLOSED_FORM
 
     dataset = Dataset.open(data)
-    described, found = (_closed_form if name in CLOSED_FORM else _through_training)(dataset, name, settings)
-    users = pl.concat([dataset.users(shard)[Columns.USER_ID] for shard in range(len(dataset.shards))])
-    frame = pl.DataFrame(
-        [
-            users.gather(found.users).alias(Columns.USER_ID),
-            dataset.item_ids().gather(found.items).alias(Columns.ITEM_ID),
-            pl.Series(VALUE, found.values),
-        ]
-    )
+    through = _closed_form if name in CLOSED_FORM else _through_training
+    if users is not None and users < dataset.n_users:
+        return _rated(dataset, lambda *rows: through(name, settings, *rows), output, users)
+    train, heldout = dataset.interactions("train"), dataset.interactions("validation")
+    described, found = through(name, settings, train, heldout)
+    ids = pl.concat([dataset.users(shard)[Columns.USER_ID] for shard in range(len(dataset.shards))])
+    frame = _frame(ids.gather(found.users), dataset.item_ids().gather(found.items), found.values)
     storage.write_bytes(output, parquet_bytes(frame).to_pybytes())
     harmful = int((found.values < 0).sum())
     return _Found(**described, loss=found.loss, rows=len(frame), harmful=harmful)
 
 
-def _closed_form(dataset: Dataset, name: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], RowValues]:
+def _frame(users: pl.Series, items: pl.Series, values: np.ndarray) -> pl.DataFrame:
+    return pl.DataFrame([users.alias(Columns.USER_ID), items.alias(Columns.ITEM_ID), pl.Series(VALUE, values)])
+
+
+def _rated(dataset: Dataset, values_of: Valuing, output: str, users: int) -> _Found:
+    """Values the rows of some users, and writes the scores that a rater of these values gives to all rows."""
+    from distill_at_scale.distillation.attribution.rater import fit_rater, generalisation
+    from distill_at_scale.distillation.attribution.row_features import ItemFacts
+    from distill_at_scale.distillation.attribution.sampled_users import sample_users
+
+    some = sample_users(dataset, users)
+    described, found = values_of(some.train, some.heldout)
+    correlation = generalisation(found, some.train, some.heldout)
+    validation = np.zeros(dataset.n_items, dtype=np.int64)
+    for heldout in dataset.iter_interactions("validation"):
+        validation += heldout.item_counts()
+    facts = ItemFacts.of(some.train, some.heldout, counts=(dataset.train_counts(), validation))
+    rater = fit_rater(found, some.train, some.heldout, facts)
+    rows, harmful = 0, 0
+    ids = dataset.item_ids()
+    with storage.open_output(output) as file, contextlib.ExitStack() as stack:
+        writer: pq.ParquetWriter | None = None
+        for shard, record in enumerate(dataset.shards):
+            train, heldout = (dataset.interactions(split, shards=[shard]) for split in ("train", "validation"))
+            owners = np.repeat(train.users - record.first_user, train.counts)
+            # The latest of several rows of a user and an item stands for them.
+            keys, from_end = np.unique((owners * train.n_items + train.items)[::-1], return_index=True)
+            scores = rater.scores(train, heldout)[::-1][from_end]
+            owners, items = np.divmod(keys, train.n_items)
+            table = to_table(_frame(dataset.users(shard)[Columns.USER_ID].gather(owners), ids.gather(items), scores))
+            if writer is None:
+                writer = stack.enter_context(
+                    pq.ParquetWriter(file, table.schema, compression="zstd", compression_level=1)
+                )
+            writer.write_table(table)
+            rows, harmful = rows + len(scores), harmful + int((scores < 0).sum())
+    return _Found(
+        **described,
+        loss=found.loss,
+        rows=rows,
+        harmful=harmful,
+        attributed_users=len(some.numbers),
+        rank_correlation=round(correlation, 3),
+    )
+
+
+def _closed_form(
+    name: str, settings: Mapping[str, Any], train: Interactions, heldout: Interactions
+) -> tuple[dict[str, Any], RowValues]:
     from distill_at_scale.distillation.attribution.closed_form import memory_needed, row_values
 
-    train, heldout = dataset.interactions("train"), dataset.interactions("validation")
     judged = int((heldout.counts > 0).sum())
-    needed = memory_needed(name, dataset.n_users, judged, dataset.n_items)
-    require_memory(f"attribute to {name}", needed, None, "drop rare items (--min-item), or take a sample of the users")
+    needed = memory_needed(name, len(train), judged, train.n_items)
+    fix = "drop rare items (--min-item), or attribute to some of the users (--users)"
+    require_memory(f"attribute to {name}", needed, None, fix)
     lam = settings.get("lam")
     if lam is None:
-        selection = create_model(name, settings).fit(dataset).selection
+        selection = create_model(name, settings).fit(train, heldout).selection
         assert selection is not None
         lam = selection.chosen
     found = row_values(name, train, heldout, float(lam))
     return {"lam": float(lam), "settings": dict(settings)}, found
 
 
-def _through_training(dataset: Dataset, name: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], RowValues]:
+def _through_training(
+    name: str, given: Mapping[str, Any], train: Interactions, heldout: Interactions
+) -> tuple[dict[str, Any], RowValues]:
     from distill_at_scale.distillation.attribution.learners import create_learner, settings_of
     from distill_at_scale.distillation.attribution.training import Attribution, affordable
 
     settings = settings_of(name, given)
-    train, heldout = dataset.interactions("train"), dataset.interactions("validation")
     learner = create_learner(name, settings, train)
-    keep, needed = affordable(find_model(name), learner, dataset.n_users, dataset.n_items, available_memory())
-    fix = "set a smaller dim or batch_size, drop rare items (--min-item), or take a sample of the users"
+    keep, needed = affordable(find_model(name), learner, len(train), train.n_items, available_memory())
+    fix = "set a smaller dim or batch_size, drop rare items (--min-item), or attribute to some of the users (--users)"
     require_memory(f"attribute to {name} through {learner.n_steps:,} steps", needed, None, fix)
     found = Attribution(learner, train, heldout, keep).row_values()
     return {"steps": learner.n_steps, "settings": settings}, found
