@@ -207,18 +207,18 @@ class Worth:
             real = RealUsers(MemorySource(train, validation), seed=self._seed)
             if method == "sketch":
                 values = initial_rows("sketch", users, real, self._seed).numpy()
-                rows, _ = select_lambdas(values, None, real, "ndcg@10")
+                tuned = select_lambdas(values, None, real, "ndcg@10")
             else:
                 distiller = DistillCF(DistillCFConfig(users=users, seed=self._seed), real)
                 distiller.run()
-                rows, _ = distiller.result()
-            kept: dict[str, Any] = {model: chosen["lam"] for model, chosen in rows.chosen.items()}
+                tuned = distiller.result()
+            kept: dict[str, Any] = {model: selection.chosen for model, selection in tuned.chosen.items()}
             cost = {"cpu_s": time.process_time() - cpu, "wall_s": time.perf_counter() - wall}
-            np.savez(file, values=rows.values, n_rows=rows.n_rows, **kept)
+            np.savez(file, values=tuned.rows.values, n_rows=tuned.rows.n_rows, **kept)
             self._keep(f"cost/{name}", cost)
         found = np.load(file)
-        chosen = {model: {"lam": float(found[model])} for model in ("infinite_ae", "ease")}
-        return SyntheticRows(found["values"], len(train), int(found["n_rows"]), None, chosen)
+        settings = {model: {"lam": float(found[model])} for model in ("infinite_ae", "ease")}
+        return SyntheticRows(found["values"], len(train), int(found["n_rows"]), None, settings)
 
     def _on_rows(self, model: str, rows: SyntheticRows) -> dict[str, Any]:
         return self._judged(model, lambda fitted: fitted.fit_rows(rows))
