@@ -75,10 +75,10 @@ def attribute(
             eps=1e-4), since the values of a rough one do not predict what dropping rows does.
         output: Parquet file for the values, local or on storage: user_id, item_id, value. `das sample --sampler
             column=value --scores FILE` keeps the rows with the largest values.
-        users: Attribute only the rows of so many users, drawn by a hash of their ids: time and memory of that
-            many. A rater learns their values from features of the rows (popularity, place, times, ratings,
-            similarities) and scores the rows of all users, of these too; the result tells how well on users left
-            out. By default all users, without a rater. Default: None.
+        users: Attribute only the rows of this number of users, drawn by a hash of their ids; time and memory are
+            theirs. A rater learns the values from features of the rows (popularity, position, times, ratings,
+            similarities) and scores the rows of all users. The result holds its rank correlation with values of
+            users left out. Default: all users, no rater.
         set: Settings of the model, such as lam=5 (an open λ is selected on the validation rows) or epochs=20 (of
             which all are done). Default: {}.
         overwrite: Replace a file that already exists at --output. Default: False.

@@ -3,7 +3,7 @@
     python jobs/bench_value.py --output FOLDER --log ml-100k [--values MODEL[:USERS]] [--sampler NAME] [--model NAME]
 
 The logs are those of jobs/bench_distill_logs.py, looked for in --data. For each log, `das attribute` values the train
-rows for a model, all of them or (MODEL:USERS) by a rater of so many users' values; `das sample` keeps the rows with the
+rows for a model, all of them or (MODEL:USERS) by a rater of this number of users' values; `das sample` keeps the rows with the
 largest values, and samples by the other samplers. Models are fitted on each sample and on all rows in this process, on
 one thread, and tested with the users' whole histories. What is in FOLDER is not made again.
 
