@@ -3,9 +3,9 @@
     python jobs/bench_value.py --output FOLDER --log ml-100k [--values MODEL[:USERS]] [--sampler NAME] [--model NAME]
 
 The logs are those of jobs/bench_distill_logs.py, looked for in --data. For each log, `das attribute` values the train
-rows for a model, all of them or (MODEL:USERS) by a rater of this number of users' values; `das sample` keeps the rows with the
-largest values, and samples by the other samplers. Models are fitted on each sample and on all rows in this process, on
-one thread, and tested with the users' whole histories. What is in FOLDER is not made again.
+rows for a model, all of them or (MODEL:USERS) by a rater of the values of some users; `das sample` keeps the rows
+with the largest values, and samples by the other samplers. Models are fitted on each sample and on all rows in this
+process, on one thread, and tested with the users' whole histories. What is in FOLDER is not made again.
 
 A rater's scores are compared with the values of the same model, if those are there: Spearman's correlation over the
 rows of users that it was not fitted on.
@@ -26,7 +26,6 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "jobs")]
 from bench_distill_logs import LOGS, prepared  # noqa: E402
 
 if TYPE_CHECKING:
-
     from distill_at_scale.data.dataset import Dataset
     from distill_at_scale.data.interactions import Interactions
 
