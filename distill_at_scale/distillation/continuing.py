@@ -88,6 +88,11 @@ def continued_sequences(
     """
     of_item = earlier_items(earlier, dataset)
     latent, known = earlier.sequences(), of_item >= 0
+    if latent.books is not None:
+        raise DasError(
+            f"{storage.redact(earlier.uri)} has items=codes, and new items have no codes, so a distillation cannot "
+            "start from it; leave --from out."
+        )
     decoder = np.zeros((latent.decoder.shape[0], dataset.n_items), dtype=np.float32)
     decoder[:, known] = latent.decoder.cpu().numpy()[:, of_item[known]]
     items, owner = rows.items.astype(np.int64), np.repeat(np.arange(len(rows)), rows.counts)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # Selected on ml-100k. A coupled token is both input and target: the longer students train on such tokens, the more
 # they learn to predict the input itself.
 _COUPLED = {"rate": 4e-3, "sharpness": 2.0, "horizon": 100, "student_rate": 0.02, "shuffled": False}
+# One teacher gives the codes.
+_CODES = {"teachers": 1, "consensus": 0, "inputs": "items"}
 # Defaults of students; the models' own defaults are tuned for logs.
 _STUDENT: dict[str, dict[str, Any]] = {
     "sasrec": {"dim": 32, "blocks": 1, "heads": 1, "dropout": 0.0},
@@ -108,6 +110,17 @@ class FarziConfig(FarziLoopConfig):
     inputs: Literal["soft", "items"] = "soft"
     """Inputs of a position: a soft token that is learned, or the real item of the initialisation, which takes about as
     many bytes as the logarithm of the number of items has bits, divided by eight."""
+    items: Literal["own", "codes"] = "own"
+    """Item vectors of the student and the teacher, as in models: own, one per item; or codes, sums of shared vectors
+    (residual k-means of the items' singular vectors). With codes a soft token is a distribution for each book of shared
+    vectors instead of one over all items; it needs one teacher, without consensus, and inputs=items."""
+    books: int = Field(default=4, ge=1)
+    """Number of shared vectors that are summed (items=codes)."""
+    book_size: int = Field(default=256, ge=2)
+    """Number of vectors to choose each of them from (items=codes)."""
+    sampled: int = Field(default=0, ge=0)
+    """Number of items drawn at each step in place of all (items=codes), by students, teacher and outer loss; 0: all. A
+    step's time and memory then do not grow with the catalogue."""
     bits: float = Field(default=8.0, gt=0, le=8)
     """Bits of a stored number: 8, for each latent dimension by itself; or fewer, as the mean over numbers, of which
     those that contribute more to the tokens get more."""
@@ -139,6 +152,25 @@ class FarziConfig(FarziLoopConfig):
     def _of_the_format(cls, given: Any) -> Any:
         return {**_COUPLED, **given} if isinstance(given, dict) and given.get("coupled") is True else given
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_the_codes(cls, given: Any) -> Any:
+        return {**_CODES, **given} if isinstance(given, dict) and given.get("items") == "codes" else given
+
+    @model_validator(mode="after")
+    def _codes_are_of_one_teacher(self) -> FarziConfig:
+        if self.items == "own" and self.sampled:
+            raise ValueError("sampled needs items=codes")
+        wanted = {"teachers": 1, "consensus": 0, "inputs": "items", "popularity": 0.0}
+        if self.items == "codes":
+            for name, value in wanted.items():
+                if getattr(self, name) != value:
+                    raise ValueError(f"items=codes needs {name}={value}; leave {name} out")
+        for name in ("items", "books", "book_size", "sampled", "own_items"):
+            if name in self.model or name in self.teacher:
+                raise ValueError(f"set {name} of the distillation, not of its model or teacher")
+        return self
+
     @model_validator(mode="after")
     def _items_are_inputs_only(self) -> FarziConfig:
         if self.coupled and self.inputs == "items":
@@ -167,7 +199,11 @@ class FarziConfig(FarziLoopConfig):
 
     def student_settings(self) -> dict[str, Any]:
         """Returns the settings of the student's model."""
-        return {"length": max(self.length, _LEAST_LENGTH), **_STUDENT.get(self.student, {}), **self.model}
+        composed: dict[str, Any] = {}
+        if self.items == "codes":
+            composed = {"items": "codes", "books": self.books, "book_size": self.book_size, "own_items": 0}
+            composed["sampled"] = self.sampled
+        return {"length": max(self.length, _LEAST_LENGTH), **_STUDENT.get(self.student, {}), **composed, **self.model}
 
     def teacher_settings(self) -> dict[str, Any]:
         """Returns the settings of a teacher's model and its training, except its seed."""

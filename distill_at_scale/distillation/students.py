@@ -6,6 +6,7 @@ computes the same states, and its parameters can be loaded into their modules.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, cast
 
@@ -17,17 +18,21 @@ from torch import nn
 from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation import soft_tokens
+from distill_at_scale.distillation.books import Books
 from distill_at_scale.distillation.soft_tokens import SoftTokens, log_partition
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.models import create_model
-from distill_at_scale.models.item_table import OwnItems
+from distill_at_scale.models.item_table import ComposedItems, OwnItems
 from distill_at_scale.models.sasrec import visible
 from distill_at_scale.models.training.batches import pad_left
 from distill_at_scale.models.training.sequential import SequenceEncoder, SequentialRecommender
 
 Parameters = dict[str, torch.Tensor]
 Tokens = torch.Tensor | SoftTokens
-"""Soft tokens [b, w, n_items]: dense, or as latent vectors and decoder."""
+"""Soft tokens [b, w, n_items], dense or as latent vectors and decoder; with codes [b, w, books × book_size]."""
+OWN, SHARED = "items.weight", "items.shared"
+"""Names of the parameters of item vectors: one per item, or shared ones."""
+_NUMPY = {torch.float32: np.float32, torch.int64: np.int64}
 
 
 class Student(ABC):
@@ -40,26 +45,41 @@ class Student(ABC):
 
     model: ClassVar[str]
 
-    def __init__(self, n_items: int, settings: dict[str, Any]) -> None:
+    def __init__(self, n_items: int, settings: dict[str, Any], codes: torch.Tensor | None = None) -> None:
         """``settings`` are those of the model; settings of its training are ignored.
+
+        Args:
+            n_items: Number of items.
+            settings: Settings of the model.
+            codes: With ``items=codes``, int [n_items, books], of which shared vectors an item's is the sum. None: those
+                of a student that is only asked for its size.
 
         Raises:
             SettingError: The model refuses the settings.
         """
         self._recommender = cast(SequentialRecommender, create_model(self.model, settings))
         config = self._recommender.config
-        if config.items != "own" or config.sampled:
-            raise SettingError(f"{self.model} learns latent sequences with items=own and sampled=0; leave them out.")
-        self.n_items, self.length = n_items, self._recommender.config.length
+        if config.items == "own" and config.sampled:
+            raise SettingError(f"{self.model} learns latent sequences of items=own with sampled=0; leave it out.")
+        if config.items not in ("own", "codes") or (config.items == "codes" and config.own_items):
+            raise SettingError(
+                f"{self.model} learns latent sequences with items=own, or with items=codes and own_items=0; set these."
+            )
+        self.n_items, self.length, self.sampled = n_items, config.length, config.sampled
+        self.books = None
+        if config.items == "codes":
+            if codes is None:
+                codes = torch.zeros(n_items, config.books, dtype=torch.int64)
+            self.books = Books(codes, config.book_size)
         with torch.device("meta"):
-            self._module = _Called(self._recommender.build(0, n_items), self.states_of)
+            self._module = _Called(self._recommender.build(0, n_items), self.states_of, self.books)
 
     def draw(self, seed: int) -> Parameters:
         """Returns new parameters, initialised as the model does."""
         with torch.random.fork_rng([]):
             torch.manual_seed(hashing.stream("students/parameters", seed))
             module = self._recommender.build(0, self.n_items)
-        return {name: parameter.detach() for name, parameter in module.named_parameters()}
+        return {name: parameter.detach() for name, parameter in module.named_parameters() if parameter.numel()}
 
     def states(
         self, parameters: Parameters, tokens: Tokens, training: bool = False, weights: torch.Tensor | None = None
@@ -68,8 +88,8 @@ class Student(ABC):
 
         Args:
             parameters: Parameters in the form of :meth:`draw`.
-            tokens: Soft tokens, [b, w, n_items], which sum to 1; or items int64 [b, w], padded on the left with
-                n_items.
+            tokens: Soft tokens, [b, w, n_items], which sum to 1, with codes [b, w, books × book_size], a distribution
+                for each book; or items int64 [b, w], padded on the left with n_items.
             training: Whether dropout is active.
             weights: [b, w + 1], weights near 1 of the rows that the tokens are of, and of the row after the last one. A
                 state counts earlier rows by their weights, and its own row fully: to first order it changes as if rows
@@ -82,14 +102,24 @@ class Student(ABC):
 
     def table(self, parameters: Parameters) -> torch.Tensor:
         """Returns E [n_items, dim], the items' vectors; scores are states Eᵀ."""
-        return parameters["items.weight"][:-1]
+        if self.books is not None:
+            return self.books.vectors(parameters[SHARED])
+        return parameters[OWN][:-1]
+
+    def vectors(self, parameters: Parameters, items: torch.Tensor) -> torch.Tensor:
+        """Returns the vectors [..., dim] of items int64 [...]."""
+        if self.books is not None:
+            return self.books.vectors(parameters[SHARED], items)
+        return F.embedding(items, parameters[OWN])
 
     def soft_loss(self, parameters: Parameters, inputs: Tokens, targets: Tokens) -> torch.Tensor:
         """Returns the cross-entropy of the next token, mean over positions; ``inputs``, ``targets`` [b, w, n_items].
 
         Rows of targets Y sum to 1, so −Σ Y log softmax(h Eᵀ) = logsumexp(h Eᵀ) − ⟨h, Y E⟩. Under autocast these terms
-        are summed in the precision of the parameters.
+        are summed in the precision of the parameters. With codes, Y E needs only the distributions of Y over each book.
         """
+        if self.books is not None:
+            return self._loss_of_books(self.books, parameters, inputs, cast(torch.Tensor, targets))
         table = self.table(parameters)
         states = self.states(parameters, inputs, training=True).to(table.dtype)
         flat = states.flatten(0, 1)
@@ -100,6 +130,24 @@ class Student(ABC):
             partition = log_partition(flat, table)
         return (partition - (states * (targets @ table).to(table.dtype)).sum()) / len(flat)
 
+    def _loss_of_books(
+        self, books: Books, parameters: Parameters, inputs: Tokens, targets: torch.Tensor
+    ) -> torch.Tensor:
+        """The loss with composed item vectors; with ``sampled``, of the partition sum over a draw of items."""
+        shared = parameters[SHARED]
+        states = self.states(parameters, inputs, training=True).to(shared.dtype).flatten(0, 1)
+        right = (states * (targets.flatten(0, 1) @ shared).to(shared.dtype)).sum(dim=1)
+        if self.sampled:
+            drawn = torch.randint(self.n_items, (self.sampled,), device=shared.device)
+            scores = (states @ books.vectors(shared, drawn).T).to(shared.dtype)
+            # As in sampled_cross_entropy, where the target's vector is an item's: without the target among them, its
+            # score could grow for ever.
+            scores = scores + math.log((self.n_items - 1) / self.sampled)
+            scores = torch.cat((right[:, None], scores), dim=1)
+        else:
+            scores = (states @ books.vectors(shared).T).to(shared.dtype)
+        return (scores.logsumexp(dim=1) - right).mean()
+
     def recommender(self, parameters: Parameters, item_space: str | None = None) -> SequentialRecommender:
         """Returns the model with these parameters, as if it had been fitted.
 
@@ -109,6 +157,13 @@ class Student(ABC):
         """
         model = type(self._recommender)(self._recommender.config)
         weights = {name: value.detach().cpu().numpy() for name, value in parameters.items()}
+        if self.books is not None:
+            with torch.device("meta"):
+                expected = model.build(0, self.n_items).state_dict()
+            weights["items.codes"] = self.books.codes.to("cpu", expected["items.codes"].dtype).numpy()
+            # Parts of no size have no parameters.
+            missing = expected.keys() - weights.keys()
+            weights |= {name: np.zeros(tuple(expected[name].shape), _NUMPY[expected[name].dtype]) for name in missing}
         model._set_weights({**weights, "n_users": np.zeros(1, np.int64)}, self.n_items)
         model.n_items, model.item_space = self.n_items, item_space
         return model
@@ -186,8 +241,10 @@ STUDENTS: dict[str, type[Student]] = {student.model: student for student in (SAS
 """Students by the model's name."""
 
 
-def create_student(model: str, n_items: int, settings: dict[str, Any] | None = None) -> Student:
-    """Returns the student form of a model.
+def create_student(
+    model: str, n_items: int, settings: dict[str, Any] | None = None, codes: torch.Tensor | None = None
+) -> Student:
+    """Returns the student form of a model; for arguments see :class:`Student`.
 
     Raises:
         SettingError: The model has no student form, or refuses the settings.
@@ -197,19 +254,25 @@ def create_student(model: str, n_items: int, settings: dict[str, Any] | None = N
             f"{model} cannot be a student: it has no twice differentiable form that reads soft tokens; "
             f"choose {' or '.join(STUDENTS)}."
         )
-    return STUDENTS[model](n_items, settings or {})
+    return STUDENTS[model](n_items, settings or {}, codes)
 
 
 class _Called(nn.Module):
-    """An encoder that takes both kinds of tokens in one call, as torch.func.functional_call requires."""
+    """An encoder that takes all kinds of tokens in one call, as torch.func.functional_call requires."""
 
-    def __init__(self, encoder: nn.Module, states_of: Any) -> None:
+    def __init__(self, encoder: nn.Module, states_of: Any, books: Books | None) -> None:
         super().__init__()
-        self.encoder, self._states_of = encoder, states_of
+        self.encoder, self._states_of, self._books = encoder, states_of, books
 
     def forward(self, tokens: Tokens, weights: torch.Tensor | None) -> torch.Tensor:
-        weight = cast(OwnItems, cast(SequenceEncoder, self.encoder).items).weight
+        items = cast(SequenceEncoder, self.encoder).items
         if isinstance(tokens, SoftTokens) or tokens.is_floating_point():
             real = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-            return self._states_of(self.encoder, tokens @ weight[:-1], real, weights)
+            shared = cast(ComposedItems, items).shared if self._books else cast(OwnItems, items).weight[:-1]
+            return self._states_of(self.encoder, tokens @ shared, real, weights)
+        if self._books is not None:
+            real = tokens < self._books.n_items
+            vectors = self._books.vectors(cast(ComposedItems, items).shared, torch.where(real, tokens, 0))
+            return self._states_of(self.encoder, vectors * real[..., None], real, weights)
+        weight = cast(OwnItems, items).weight
         return self._states_of(self.encoder, F.embedding(tokens, weight), tokens < len(weight) - 1, weights)

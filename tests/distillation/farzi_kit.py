@@ -53,14 +53,18 @@ def make_latent(n_sequences: int = 4, length: int = 4, coupled: bool = False) ->
 
 
 def make_farzi(
-    communicator: Communicator | None = None, latent: LatentSequences | None = None, students: Any = (), **changed: Any
+    communicator: Communicator | None = None,
+    latent: LatentSequences | None = None,
+    students: Any = (),
+    student: Student | None = None,
+    **changed: Any,
 ) -> Farzi:
     """Eight steps of two sequences at a time, with one untrained teacher; the validation metric is minus a norm."""
-    config, student = FarziLoopConfig(**{**SMALL, **changed}), make_student()
+    config, student = FarziLoopConfig(**{**SMALL, **changed}), student or make_student()
     teachers = [Teacher(student, student.draw(77))]
-    outer_batches = OuterBatches(make_rows(), LENGTH, config.least_context, config.seed)
+    outer_batches = OuterBatches(make_rows(), LENGTH, config.least_context, config.seed, student.sampled)
 
     def validate(parameters: Parameters) -> float:
-        return -float(parameters["items.weight"].norm())
+        return -float(student.table(parameters).norm())
 
     return Farzi(config, student, latent or make_latent(), outer_batches, teachers, validate, communicator, students)

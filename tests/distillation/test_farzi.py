@@ -57,13 +57,13 @@ class Peers(Communicator):
         tensor.copy_(total)
 
 
-def together(world_size: int, state: bytes | None = None) -> list[Farzi]:
+def together(world_size: int, state: bytes | None = None, **asked: Any) -> list[Farzi]:
     """All workers' distillers of two pools, run to the end, from a state on."""
     meeting, found = Meeting(world_size), {}
 
     def work(rank: int) -> None:
         with meeting.baton:
-            farzi = make_farzi(Peers(rank, world_size, meeting), parallel=2)
+            farzi = make_farzi(Peers(rank, world_size, meeting), **{"parallel": 2, **asked})
             if state is not None:
                 farzi.restore(state)
             farzi.run()

@@ -21,6 +21,7 @@ from distill_at_scale.distillation.farzi import LatentSequences
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie.trials import read_trials
+from distill_at_scale.models import load_model
 from distill_at_scale.pipelines.distill import distill, distiller_of
 from distill_at_scale.pipelines.distilling.group_job import GroupJob, SingleWorker, run_distiller
 from distill_at_scale.pipelines.evaluate import evaluate
@@ -123,6 +124,29 @@ def test_students_on_their_way_and_learned_rates_survive_a_death(tmp_path: Path,
     plain = in_process(data, tmp_path / "plain", kept=kept).sequences()
     assert len(list(kept.iterdir())) == 5 * SETTINGS["teachers"]
     assert plain.log_rates is None
+
+
+def test_codes_survive_a_death_and_a_model_is_fitted_on_what_they_make(tmp_path: Path, data: Dataset) -> None:
+    """With the settings of the distillation: those of the items too."""
+    coded = {"items": "codes", "books": 3, "book_size": 8, "sampled": 12, "bits": 5}
+    asked_for = {key: value for key, value in SETTINGS.items() if key not in ("teachers", "consensus")} | coded
+    with pytest.raises(_Killed):
+        in_process(data, tmp_path / "killed", "step 5", set=asked_for)
+    found, expected = (in_process(data, tmp_path / name, set=asked_for) for name in ("killed", "undisturbed"))
+    assert found.manifest.data == expected.manifest.data
+    assert (found.manifest.version, found.n_items) == (3, N_ITEMS)
+    metrics = [point["metric"] for point in found.manifest.curve]
+    assert len(metrics) == 4
+    assert found.manifest.sequences is not None
+    latent = found.sequences()
+    assert latent.books is not None
+    assert int(latent.books.codes.max()) == 7
+    model = das.models.SASRec().fit(found)
+    assert (model.config.items, model.config.book_size, model.config.sampled) == ("codes", 8, 12)
+    assert model.score(data.interactions("train")).shape == (120, N_ITEMS)
+    model.save(str(tmp_path / "model"))
+    again = load_model(str(tmp_path / "model"))
+    np.testing.assert_array_equal(again.score(data.interactions("train")), model.score(data.interactions("train")))
 
 
 def test_runs_share_teachers_where_they_are_told_to(tmp_path: Path, data: Dataset) -> None:

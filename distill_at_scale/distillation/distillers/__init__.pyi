@@ -131,6 +131,14 @@ class Farzi(DistillerMethod):
         inputs: Inputs of a position: a soft token that is learned, or the real item of the initialisation, which
             takes about as many bytes as the logarithm of the number of items has bits, divided by eight. Default:
             'soft'.
+        items: Item vectors of the student and the teacher, as in models: own, one per item; or codes, sums of
+            shared vectors (residual k-means of the items' singular vectors). With codes a soft token is a
+            distribution for each book of shared vectors instead of one over all items; it needs one teacher,
+            without consensus, and inputs=items. Default: 'own'.
+        books: Number of shared vectors that are summed (items=codes). Default: 4.
+        book_size: Number of vectors to choose each of them from (items=codes). Default: 256.
+        sampled: Number of items drawn at each step in place of all (items=codes), by students, teacher and outer
+            loss; 0: all. A step's time and memory then do not grow with the catalogue. Default: 0.
         bits: Bits of a stored number: 8, for each latent dimension by itself; or fewer, as the mean over numbers,
             of which those that contribute more to the tokens get more. Default: 8.0.
         width: d, width of a token, at most the number of tokens and of items; None: as the initialisation needs:
@@ -188,6 +196,10 @@ class Farzi(DistillerMethod):
         model: dict[str, Any] = {},
         coupled: bool = False,
         inputs: Literal['soft', 'items'] = 'soft',
+        items: Literal['own', 'codes'] = 'own',
+        books: int = 4,
+        book_size: int = 256,
+        sampled: int = 0,
         bits: float = 8.0,
         width: int | None = None,
         sharpness: float = 20.0,

@@ -65,6 +65,8 @@ class FarziDistiller(Distiller):
         if not dataset.manifest.splits.get("validation"):
             raise DasError(f"{place} has no validation rows, which farzi needs; prepare it with another --split.")
         create_student(c.student, dataset.n_items, c.student_settings())
+        if c.items == "codes":
+            self._check_codes(dataset)
         create_model(c.student, c.teacher_settings())
         if workers > c.parallel:
             raise SettingError(
@@ -72,15 +74,37 @@ class FarziDistiller(Distiller):
                 "again with --overwrite."
             )
 
+    def _check_codes(self, dataset: Dataset) -> None:
+        from distill_at_scale.distillation.soft_tokens import CHUNKED_ABOVE
+
+        if self.earlier is not None:
+            raise SettingError("farzi with items=codes does not start from an earlier result; leave --from out.")
+        if dataset.n_items > CHUNKED_ABOVE and not self.config.sampled:
+            raise SettingError(
+                f"farzi with items=codes holds the scores of all {dataset.n_items:,} items at once, which is too many; "
+                "set sampled=1000 (--set sampled=1000)."
+            )
+
     def memory(self, dataset: Dataset, workers: int) -> int:
-        """Returns the peak bytes: soft tokens of a window with gradients, logits of a step and of an outer batch."""
+        """Returns the peak bytes: soft tokens of a window with gradients, logits of a step and of an outer batch; with
+        codes also of the teacher's training and of validation, which hold more."""
+        from distill_at_scale.distillation.farzi.books_memory import books_numbers
         from distill_at_scale.distillation.soft_tokens import numbers_needed, places_at_once
         from distill_at_scale.distillation.students import create_student
+        from distill_at_scale.models import find_model
 
         c = self.config
         student = create_student(c.student, dataset.n_items, c.student_settings())
         per_pool = c.pool * 3 * sum(value.numel() for value in student.draw(0).values())
         in_window = min(c.window * c.batch, c.sequences)
+        if student.books is not None:
+            numbers = books_numbers(
+                student, c, in_window * c.length, n_tokens=c.n_tokens, pools=(c.parallel + 4) * per_pool
+            )
+            settings = find_model(c.student).parse_config(c.teacher_settings())
+            rows = find_model(c.student).rows_held(dataset, workers)
+            taught = find_model(c.student).memory_needed(dataset.n_users, dataset.n_items, rows, settings)
+            return max(4 * numbers, taught)
         held, copies = 6 * in_window * c.length, 16 * c.batch * c.length
         narrow = c.token_width + int(c.student_settings()["dim"])
         numbers = numbers_needed(student.n_items, held, copies, narrow)
@@ -95,14 +119,16 @@ class FarziDistiller(Distiller):
         from distill_at_scale.distillation.students import create_student
 
         c = self.config
-        student = create_student(c.student, job.dataset.n_items, c.student_settings())
         users = real_users(c, job)
         rows = drawn_rows(job.dataset, c.real_users, c.seed)
         # Too many or too long sequences are refused before the teachers are trained.
         if c.start == "teachers" and self.earlier is None:
             real_sequences(rows, c.sequences, c.places_read, c.seed, joined=c.is_joined(rows))
+        student = create_student(c.student, job.dataset.n_items, c.student_settings())
         OuterBatches(rows, student.length, c.least_context, c.seed)
         teachers, pretrained, teachers_cpu_s = ([], [], 0.0) if self.earlier is not None else train_teachers(job, c)
+        if c.items == "codes":
+            student = teachers[0].student
         cpu = time.process_time()
         start = None
         if self.earlier is not None:

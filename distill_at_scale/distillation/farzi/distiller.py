@@ -248,6 +248,7 @@ class Farzi:
             "pretrained students": len(self._pretrained),
             "student's parameters": {name: list(value.shape) for name, value in parameters.items()},
             "sequences": [list(tensor.shape) for tensor in self.latent.tensors],
+            "codes": None if self.latent.books is None else self.latent.books.digest(),
         }
 
     def _gathered(self) -> tuple[torch.Tensor, list[list[int]], list[list[int]]]:

@@ -49,12 +49,21 @@ def fit_sequences(
         NotEnoughMemoryError: The fit needs more memory than there is.
         DasError: The sequences are longer than the model reads, or the training diverged.
     """
-    student = create_student(name, latent.n_items, settings)
     c = find_model(name).parse_config(settings)
+    books = latent.books
+    codes, composed = (None, ("own",)) if books is None else (books.codes, ("codes", books.n_books, books.size))
+    if composed != ((c.items, c.books, c.book_size) if c.items == "codes" else (c.items,)):
+        made = "items=own" if books is None else f"items=codes books={books.n_books} book_size={books.size}"
+        raise SettingError(f"{name}: these sequences were distilled with {made}; leave the settings of items out.")
+    student = create_student(name, latent.n_items, settings, codes)
     # Input and target tokens of one stretch of steps, and several copies of a batch in the backward pass.
     places, width = 2 * latent.inputs.shape[1], len(latent.decoder) + c.dim
     held = places * min(len(latent), STRETCH * c.batch_size)
-    numbers = numbers_needed(latent.n_items, held, 6 * places * c.batch_size, width)
+    columns = latent.n_items if books is None else books.n_books * books.size
+    numbers = numbers_needed(columns, held, 6 * places * c.batch_size, width)
+    if books is not None:
+        # Scores of a step, and item vectors.
+        numbers += 3 * places * c.batch_size * (c.sampled or latent.n_items) + 2 * latent.n_items * c.dim
     require_memory(f"{name} on {len(latent)} sequences", 4 * numbers, None, "take more memory")
     device = resolve_device(c.device)
     on_device = latent.with_tensors([tensor.to(device) for tensor in latent.tensors])

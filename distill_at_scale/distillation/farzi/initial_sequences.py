@@ -11,6 +11,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation.farzi.consensus import consensus
 from distill_at_scale.distillation.farzi.initialisation import (
     Teacher,
+    initialise_books,
     initialise_from_teachers,
     random_initialisation,
     real_sequences,
@@ -44,28 +45,32 @@ def initial_sequences(config: FarziConfig, teachers: Sequence[Teacher], rows: In
     Raises:
         DasError: As for :func:`initialise_from_teachers`.
     """
-    width = min(config.token_width, config.n_tokens, rows.n_items)
+    books, joined, shape = teachers[0].student.books, config.is_joined(rows), (config.sequences, config.length)
+    columns = rows.n_items if books is None else books.n_books * books.size
+    width = min(config.token_width, config.n_tokens, columns)
     if config.start == "random":
         device = next(iter(teachers[0].parameters.values())).device
-        noise = random_initialisation(
-            config.sequences, config.length, width, rows.n_items, config.coupled, config.seed, device
-        )
+        noise = random_initialisation(*shape, width, columns, config.coupled, config.seed, device)
         if config.inputs == "items":
-            items = real_sequences(rows, config.sequences, config.length, config.seed, joined=config.is_joined(rows))
+            items = real_sequences(rows, *shape, config.seed, joined=joined)
             noise = replace(noise, inputs=torch.from_numpy(items).to(device))
-        return replace(noise, bits=config.bits)
+        return replace(noise, bits=config.bits, books=books)
+    if books is not None:
+        start = initialise_books(
+            teachers[0], rows, *shape, width, foresight=config.foresight, seed=config.seed, joined=joined
+        )
+        return replace(start, bits=config.bits)
     start = initialise_from_teachers(
         teachers,
         rows,
-        config.sequences,
-        config.length,
+        *shape,
         width,
         coupled=config.coupled,
         sharpness=config.sharpness,
         foresight=config.foresight,
         popularity=config.popularity,
         seed=config.seed,
-        joined=config.is_joined(rows),
+        joined=joined,
         soft_inputs=config.inputs == "soft",
     )
     return replace(start, bits=config.bits)

@@ -24,6 +24,8 @@ from distill_at_scale.errors import DasError
 
 # Scale of the random values in dimensions beyond the rank of the SVD.
 _SPARE = 1e-3
+# Smaller shares of a code in a teacher's predictions count as this one.
+_LEAST_SHARE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,38 @@ def initialise_from_teachers(
     if not soft_inputs:
         parts = [items[:, :-1].contiguous(), *parts]
     return LatentSequences(parts[0], decoder, None if coupled else parts[1])
+
+
+def initialise_books(
+    teacher: Teacher,
+    rows: Interactions,
+    n_sequences: int,
+    length: int,
+    width: int,
+    *,
+    foresight: float,
+    seed: int,
+    joined: bool = False,
+) -> LatentSequences:
+    """Builds latent sequences over a teacher's books: real items, and at each position the distributions over the codes
+    of each book of the items that the teacher predicts there.
+
+    Args, Raises: As for :func:`initialise_from_teachers`.
+    """
+    books = teacher.student.books
+    assert books is not None
+    table = teacher.student.table(teacher.parameters)
+    drawn = real_sequences(rows, n_sequences, length + 1, seed, joined=joined)
+    items = torch.from_numpy(drawn[:, :-1].copy()).to(table.device)
+    shares = books.marginals(foresight * teacher.states(items).flatten(0, 1), table).clamp(min=_LEAST_SHARE)
+    logs, mean = (part.unflatten(-1, (books.n_books, books.size)) for part in (shares.log(), shares.mean(dim=0)))
+    # Softmax is invariant to a constant shift of a book's logits. An error of a logit counts by the code's share: the
+    # divergence of a softmax is, to second order, half the variance of its logits' error.
+    logs = logs - (logs * mean).sum(dim=2, keepdim=True) / mean.sum(dim=1, keepdim=True)
+    root = mean.flatten().sqrt()
+    latent, decoder = _factorised(logs.flatten(1) * root, torch.diag(torch.ones_like(root)), width, seed)
+    decoder = (decoder / root).contiguous()
+    return LatentSequences(items, decoder, latent.reshape(n_sequences, length, width), books=books)
 
 
 def random_initialisation(

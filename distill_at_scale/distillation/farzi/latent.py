@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from distill_at_scale.distillation import soft_tokens
+from distill_at_scale.distillation.books import Books
 from distill_at_scale.distillation.soft_tokens import SoftTokens
 
 
@@ -17,15 +18,17 @@ class LatentSequences:
 
     In coupled sequences (the paper's), the next token is a position's target. Decoupled ones have a separate latent
     vector for the target of each position, decoded by the same M; their inputs may also be items, which are fixed.
+    With books of shared vectors, X has a distribution for each book in place of one over items; inputs are then items.
 
     Attributes:
         inputs: D, float [μ, ξ, d], or items, int64 [μ, ξ].
-        decoder: M, float [d, V].
+        decoder: M, float [d, V]; with books [d, books × book_size].
         targets: Targets of decoupled sequences, in the form of ``inputs``; None for coupled ones.
         temperature: τ.
         log_rates: float [k], logarithms of the factors by which a student's learning rate is multiplied in each of k
             equal parts of its training; None if rates were not learned.
         bits: Mean bits of a number when stored; see :func:`~distill_at_scale.distillation.farzi.quantise`.
+        books: Codes of the items in books of shared vectors, or None.
     """
 
     inputs: torch.Tensor
@@ -34,6 +37,7 @@ class LatentSequences:
     temperature: float = 1.0
     log_rates: torch.Tensor | None = None
     bits: float = 8.0
+    books: Books | None = None
 
     def __len__(self) -> int:
         """μ."""
@@ -42,7 +46,7 @@ class LatentSequences:
     @property
     def n_items(self) -> int:
         """V."""
-        return self.decoder.shape[1]
+        return self.decoder.shape[1] if self.books is None else self.books.n_items
 
     @property
     def items(self) -> torch.Tensor | None:
@@ -69,14 +73,15 @@ class LatentSequences:
         decoder = rest.pop(0)
         targets = None if self.targets is None else rest.pop(0)
         log_rates = None if self.log_rates is None else rest.pop(0)
-        return replace(self, inputs=inputs, decoder=decoder, targets=targets, log_rates=log_rates)
+        books = None if self.books is None else self.books.to(decoder.device)
+        return replace(self, inputs=inputs, decoder=decoder, targets=targets, log_rates=log_rates, books=books)
 
     def tokens(self, rows: torch.Tensor) -> tuple[torch.Tensor | SoftTokens, torch.Tensor | SoftTokens]:
         """Returns (inputs, targets), float [b, w, V], of the sequences ``rows`` int64 [b]; w = ξ, for coupled ones ξ −
         1.
 
         They are dense up to 50,000 items, above that stored as latent vectors and M. Inputs that are items are int64
-        [b, w].
+        [b, w]; with books, targets are dense, [b, w, books × book_size].
         """
         x = self.inputs[rows]
         if self.targets is not None:
@@ -92,8 +97,11 @@ class LatentSequences:
         inputs, targets = (part[0] for part in self.tokens(torch.tensor([row])))
         if self.items is not None:
             inputs = F.one_hot(inputs, self.n_items).to(targets)
-        return torch.cat((inputs, targets[-1:]))
+        last = targets[-1:] if self.books is None else self.books.over_items(targets[-1:])
+        return torch.cat((inputs, last))
 
     def _soft(self, latent: torch.Tensor) -> torch.Tensor | SoftTokens:
+        if self.books is not None:
+            return self.books.distributions(latent / self.temperature @ self.decoder)
         held = SoftTokens(latent / self.temperature, self.decoder)
         return held if self.n_items > soft_tokens.CHUNKED_ABOVE else held[:]

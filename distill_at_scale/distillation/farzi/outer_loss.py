@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ class OuterBatch:
         rows, columns: int64 [p], predicted positions in ``items``.
         answers: int64 [p], the actual next items.
         seen_rows, seen_items: int64 [m], pairs (position in ``answers``, item) that are excluded from the prediction.
+        drawn: int64 [k], ascending: the items among which the answers are predicted; none: among all.
     """
 
     items: torch.Tensor
@@ -37,10 +38,11 @@ class OuterBatch:
     answers: torch.Tensor
     seen_rows: torch.Tensor
     seen_items: torch.Tensor
+    drawn: torch.Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     def to(self, device: torch.device) -> OuterBatch:
         """Copies the batch to a device."""
-        return OuterBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
+        return OuterBatch(*(getattr(self, part.name).to(device) for part in fields(self)))
 
 
 class OuterBatches:
@@ -49,18 +51,20 @@ class OuterBatches:
     Each batch is seeded by its position (step, pool), so that it does not depend on earlier ones.
     """
 
-    def __init__(self, rows: Interactions, length: int, least_context: int, seed: int) -> None:
+    def __init__(self, rows: Interactions, length: int, least_context: int, seed: int, sampled: int = 0) -> None:
         """
         Args:
             rows: Train rows.
             length: Number of input items of a window.
             least_context: Minimum number of items before a predicted position.
             seed: Seed of all outer batches.
+            sampled: Number of items drawn for each, among which the answers are predicted; 0: all.
 
         Raises:
             DasError: No user has more than ``least_context`` rows.
         """
         self._rows, self._length, self._least, self._seed = rows, length, least_context, seed
+        self._sampled = min(sampled, rows.n_items)
         self._users = np.flatnonzero(rows.counts > least_context)
         if not len(self._users):
             raise DasError(f"No user has more than least_context={least_context} train rows; set it smaller.")
@@ -87,7 +91,8 @@ class OuterBatches:
         offset = ragged.positions(before)
         seen_items = self._rows.items[np.repeat(first[rows, 0], before) + offset].astype(np.int64)
         new = seen_items != answers[seen_rows]  # an item may come again
-        found = (items.astype(np.int64), rows, columns, answers, seen_rows[new], seen_items[new])
+        drawn = np.sort(rng.choice(self._rows.n_items, self._sampled, replace=False)).astype(np.int64)
+        found = (items.astype(np.int64), rows, columns, answers, seen_rows[new], seen_items[new], drawn)
         return OuterBatch(*(torch.from_numpy(part) for part in found))
 
 
@@ -102,25 +107,29 @@ def outer_loss(
     """Returns the mean over positions of (1 − share) · −log p(answer) + share · KL(teachers ‖ student), over unseen
     items.
 
-    The teachers' distributions are averaged. Without teachers, the share is 0. Above 50,000 items, scores are computed
-    in chunks of positions, and recomputed in the backward pass. ``alignment`` times the mean :func:`dissimilarity` of
-    the student's states to each teacher's is added.
+    The teachers' distributions are averaged. Without teachers, the share is 0. If the batch has drawn items, a
+    position's items are these and its answer, and the drawn ones stand for all others. Else, above 50,000 items, scores
+    are computed in chunks of positions, and recomputed in the backward pass. ``alignment`` times the mean
+    :func:`dissimilarity` of the student's states to each teacher's is added.
     """
-    places = batch.rows, batch.columns
-    own = _ScoreFactors(student.states(parameters, batch.items)[places], student.table(parameters))
-    known = [
-        _ScoreFactors(t.states(batch.items)[places], t.student.table(t.parameters))
-        for t in teachers
-        if teacher_share or alignment
-    ]
-    n_places = len(batch.answers)
+    places, n_places = (batch.rows, batch.columns), len(batch.answers)
+    of_all = not len(batch.drawn)
+
+    def factors(states: torch.Tensor, student: Student, parameters: Parameters) -> _ScoreFactors:
+        if of_all:
+            return _ScoreFactors(states[places], student.table(parameters))
+        right = student.vectors(parameters, batch.answers)
+        return _ScoreFactors(states[places], student.vectors(parameters, batch.drawn), right, student.n_items)
+
+    own = factors(student.states(parameters, batch.items), student, parameters)
+    known = [factors(t.states(batch.items), t.student, t.parameters) for t in teachers if teacher_share or alignment]
     total = own.table.new_zeros(())
     if alignment and known:
         unlike = [dissimilarity(own.states, t.states) for t in known]
         total = total + n_places * alignment * torch.stack(unlike).mean()
     if not teacher_share:
         known = []
-    if student.n_items <= soft_tokens.CHUNKED_ABOVE:
+    if student.n_items <= soft_tokens.CHUNKED_ABOVE or not of_all:
         return (total + _loss_at(slice(0, n_places), batch, own, known, teacher_share)) / n_places
     for some in soft_tokens.chunks(n_places, student.n_items, own.states.itemsize):
         part = slice(some.start, min(some.stop, n_places))
@@ -141,13 +150,21 @@ def dissimilarity(states: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class _ScoreFactors:
-    """Factors of a model's scores at the predicted positions: states [p, dim] and the items' table [n_items, dim]."""
+    """Factors of a model's scores at the predicted positions: states [p, dim] and the items' table [n_items, dim].
+
+    With drawn items, these are ``table``; ``right`` are the answers' vectors [p, dim], the first column of the scores.
+    """
 
     states: torch.Tensor
     table: torch.Tensor
+    right: torch.Tensor | None = None
+    n_items: int = 0
 
     def log_probabilities(self, some: slice, batch: OuterBatch) -> torch.Tensor:
-        """Returns log probabilities over unseen items, [positions, n_items], for a slice of the positions."""
+        """Returns log probabilities over unseen items, [positions, n_items], for a slice of the positions; with drawn
+        ones [positions, 1 + k], of the answer and of what each drawn item stands for."""
+        if self.right is not None:
+            return self._of_drawn(self.right, some, batch)
         logits = (self.states[some] @ self.table.T).to(self.table.dtype)
         ends = torch.tensor([some.start, some.stop], device=logits.device)
         # Pairs are sorted by position.
@@ -155,13 +172,35 @@ class _ScoreFactors:
         seen = batch.seen_rows[first:last] - some.start, batch.seen_items[first:last]
         return logits.index_put(seen, logits.new_tensor(_NEVER)).log_softmax(dim=1)
 
+    def _of_drawn(self, right: torch.Tensor, some: slice, batch: OuterBatch) -> torch.Tensor:
+        states = self.states[some]
+        answer = (states * right[some]).sum(dim=1, keepdim=True).to(self.table.dtype)
+        others = (states @ self.table.T).to(self.table.dtype)
+        excluded, n_excluded = (part[some] for part in _excluded(batch, self.n_items))
+        n_left = (~excluded).sum(dim=1).clamp(min=1)
+        others = others + ((self.n_items - n_excluded) / n_left).log()[:, None]
+        return torch.cat((answer, others.masked_fill(excluded, _NEVER)), dim=1).log_softmax(dim=1)
+
+
+def _excluded(batch: OuterBatch, n_items: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Returns which drawn items are a position's answer or excluded there, bool [p, k], and how many items are, [p]."""
+    n_places, device = len(batch.answers), batch.answers.device
+    rows = torch.cat((torch.arange(n_places, device=device), batch.seen_rows))
+    pairs = torch.unique(rows * n_items + torch.cat((batch.answers, batch.seen_items)))
+    rows, items = pairs // n_items, pairs % n_items
+    place = torch.searchsorted(batch.drawn, items).clamp(max=len(batch.drawn) - 1)
+    hit = batch.drawn[place] == items
+    found = torch.zeros(n_places, len(batch.drawn), dtype=torch.bool, device=device)
+    found[rows[hit], place[hit]] = True
+    return found, torch.bincount(rows, minlength=n_places)
+
 
 def _loss_at(
     some: slice, batch: OuterBatch, student: _ScoreFactors, teachers: Sequence[_ScoreFactors], teacher_share: float
 ) -> torch.Tensor:
     """Returns the sum of the loss over a slice of the positions."""
     log_p = student.log_probabilities(some, batch)
-    hard = -log_p.gather(1, batch.answers[some, None]).sum()
+    hard = -(log_p.gather(1, batch.answers[some, None]) if student.right is None else log_p[:, 0]).sum()
     if not teachers:
         return hard
     with torch.no_grad():

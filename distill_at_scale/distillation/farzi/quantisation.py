@@ -17,6 +17,7 @@ import pyarrow as pa
 import safetensors.torch
 import torch
 
+from distill_at_scale.distillation.books import Books
 from distill_at_scale.distillation.farzi import levels
 from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.errors import DasError
@@ -51,6 +52,9 @@ def quantise(latent: LatentSequences) -> bytes:
     if latent.items is not None:
         tensors["items"] = _planes(latent.items, latent.n_items)
         described |= {"shape of the items": list(latent.items.shape)}
+    if latent.books is not None:
+        tensors["codes"] = _planes(latent.books.codes.T.contiguous(), latent.books.size)
+        described |= {"books": latent.books.n_books, "book size": latent.books.size}
     if latent.log_rates is not None:
         tensors["log_rates"] = _finite(latent.log_rates, "log_rates")
     content = safetensors.torch.save(tensors, {"latent": json.dumps(described)})
@@ -73,6 +77,10 @@ def dequantise(packed: bytes) -> LatentSequences:
     }
     if "items" in found:
         values["inputs"] = _from_planes(found["items"]).view(described["shape of the items"])
+    books = None
+    if "codes" in found:
+        codes = _from_planes(found["codes"]).view(described["books"], -1).T.contiguous()
+        books = Books(codes, described["book size"])
     decoder = values["decoder"].T.contiguous()
     return LatentSequences(
         values["inputs"],
@@ -81,6 +89,7 @@ def dequantise(packed: bytes) -> LatentSequences:
         described["temperature"],
         found.get("log_rates"),
         described.get("bits", BYTE),
+        books,
     )
 
 
@@ -134,15 +143,16 @@ def _decoded(found: dict[str, torch.Tensor], name: str, form: Mapping[str, Any])
     return (torch.from_numpy(whole).float() * scale).view(shape)
 
 
-def _planes(items: torch.Tensor, n_items: int) -> torch.Tensor:
-    """Returns items as uint8 [bytes, n], lowest byte first: the highest ones have few values and compress well."""
-    n_bytes = max(1, -(-(n_items - 1).bit_length() // 8))
-    flat = items.flatten().cpu()
+def _planes(numbers: torch.Tensor, limit: int) -> torch.Tensor:
+    """Returns numbers below a limit as uint8 [bytes, n], lowest byte first: high bytes have few values and compress
+    well."""
+    n_bytes = max(1, -(-(limit - 1).bit_length() // 8))
+    flat = numbers.flatten().cpu().long()
     return torch.stack([(flat >> 8 * k & 255).to(torch.uint8) for k in range(n_bytes)])
 
 
 def _from_planes(planes: torch.Tensor) -> torch.Tensor:
-    """Returns items, int64 [n], from :func:`_planes`."""
+    """Returns the numbers, int64 [n], from :func:`_planes`."""
     found = torch.zeros(planes.shape[1], dtype=torch.int64)
     for k, plane in enumerate(planes):
         found += plane.long() << 8 * k

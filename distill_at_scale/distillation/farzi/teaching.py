@@ -32,6 +32,8 @@ from distill_at_scale.models.training.trainer import Trainer
 TEACHERS_SHARE = 0.25
 """Share of the progress bar for training the teachers."""
 _POLL_S = 0.5
+_CODES = "items.codes"
+"""Name of the items' codes among a composed module's tensors."""
 
 
 def train_teachers(job: Job, config: FarziConfig) -> tuple[list[Teacher], list[Parameters], float]:
@@ -66,14 +68,16 @@ def train_teachers(job: Job, config: FarziConfig) -> tuple[list[Teacher], list[P
             trainer = job.train(model, folder, shown, save_snapshot)
             more = {"cpu_s": torch.tensor(time.process_time() - cpu), "epochs": torch.tensor(trainer.epoch)}
             sealed.write(files[k], safetensors.torch.save({**_learned(trainer), **more}))
-    student = create_student(config.student, job.dataset.n_items, settings)
     teachers, pretrained, cpu_s = [], [], 0.0
     for file in files:
         found = _await_parameters(file)
         cpu_s += float(found.pop("cpu_s"))
         epochs = int(found.pop("epochs"))
+        codes = found.pop(_CODES, None)
+        codes = None if codes is None else codes.to(job.device)
+        student = create_student(config.student, job.dataset.n_items, settings, codes)
         teachers.append(Teacher(student, {name: value.to(job.device) for name, value in found.items()}))
-        pretrained += [read_parameters(at) for at in _snapshot_files(file, epochs, config)]
+        pretrained += [_without_codes(read_parameters(at)) for at in _snapshot_files(file, epochs, config)]
     return teachers, pretrained, cpu_s
 
 
@@ -99,7 +103,7 @@ def create_loop(
         if job.communicator.rank:
             tensor.zero_()
         job.communicator.all_reduce(tensor)
-    outer_batches = OuterBatches(rows, student.length, config.least_context, config.seed)
+    outer_batches = OuterBatches(rows, student.length, config.least_context, config.seed, config.sampled)
     return Farzi(config, student, start, outer_batches, teachers, validate, job.communicator, pretrained)
 
 
@@ -150,7 +154,14 @@ def read_parameters(file: str) -> Parameters:
 
 
 def _learned(trainer: Trainer) -> Parameters:
-    return {name: value.detach().cpu().contiguous() for name, value in trainer.module.named_parameters()}
+    """Returns what a student needs of a module: its parameters but for those of no size, and the items' codes."""
+    state = trainer.module.state_dict()
+    names = [name for name, value in trainer.module.named_parameters() if value.numel()]
+    return {name: state[name].detach().cpu().contiguous() for name in [*names, *({_CODES} & state.keys())]}
+
+
+def _without_codes(parameters: Parameters) -> Parameters:
+    return {name: value for name, value in parameters.items() if name != _CODES}
 
 
 def _snapshot_file(file: str, epoch: int) -> str:
