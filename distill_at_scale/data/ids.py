@@ -22,6 +22,7 @@ _NULL_LIKE: Final = (
 )
 NULL_LIKE: Final = tuple(_NULL_LIKE.split(" "))
 """Markers of missing values in other programs; each could also be a real id."""
+MARKED: Final = "is missing (written as NULL, NA or the like)"
 # First bytes of quoted integers that are not in canonical form.
 _QUOTED: Final = (b'"0', b'"+', b'"-', b'" ', b'"\t', b' "', b'\t"')
 _KEEP_TEXT: Final = "(--id-type string reads ids as text)"
@@ -95,7 +96,7 @@ def id_reasons(name: str, text: pl.Series, id_type: str) -> Iterator[tuple[pl.Se
     """Yields (condition, reason) for invalid ids, in order of precedence; the last condition holds for all others."""
     yield text == NO_ID, f"{name} is missing (written as {NO_ID})"
     if id_type == "int64":
-        yield text.is_in(NULL_LIKE), f"{name} is missing (written as NULL, NA or the like)"
+        yield text.is_in(NULL_LIKE), f"{name} {MARKED}"
         digits = text.str.strip_chars(" \t").str.contains(r"^-?[0-9]{18,}(\.0+)?$")
         yield digits, f"{name} does not fit 64 bits {_KEEP_TEXT}"
         other = text.str.contains(r"^[ \t]*[+-]?[0-9]+[ \t]*$")
@@ -112,6 +113,21 @@ def notice_ids(ids: pl.Series) -> list[Notice]:
     if ids.dtype != pl.String or not len(ids):
         return []
     name = ids.name
+    rare = (
+        (
+            "E+",
+            f"{name} is written as 1.23E+15, as spreadsheets show long numbers; ids that differ in the digits that are "
+            f"gone are one id now: export the log again with ids as text",
+        ),
+        (",", f"{name} is a number with commas between thousands, which stay part of the id"),
+        (
+            "\ufffd",
+            f"{name} holds the sign for characters that were lost (\ufffd); ids that differ in them are one id now",
+        ),
+        ("\x00", f"{name} holds a zero byte, which stays part of the id"),
+    )
+    # One search for all of these signs is cheaper than one for each.
+    signs = ids.str.contains_any([sign for sign, _ in rare]).any()
     unusual = (
         (ids.is_in(NULL_LIKE), f"{name} is written as NULL, None, nan or the like, and read as an id"),
         (
@@ -130,19 +146,7 @@ def notice_ids(ids: pl.Series) -> list[Notice]:
             ids.str.ends_with("'") & ids.str.starts_with("'"),
             f"{name} is in single quotes, which stay part of the id",
         ),
-        (
-            ids.str.contains("E+", literal=True),
-            f"{name} is written as 1.23E+15, as spreadsheets show long numbers; ids that differ in the digits that are "
-            f"gone are one id now: export the log again with ids as text",
-        ),
-        (
-            ids.str.contains(",", literal=True),
-            f"{name} is a number with commas between thousands, which stay part of the id",
-        ),
-        (
-            ids.str.contains("\ufffd", literal=True),
-            f"{name} holds the sign for characters that were lost (\ufffd); ids that differ in them are one id now",
-        ),
+        *((ids.str.contains(sign, literal=True), what) for sign, what in rare if signs),
         (
             _unseen(ids),
             f"{name} holds characters that cannot be seen (no-break or zero-width blanks), which stay a part of the id",

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from distill_at_scale.data.columns import Columns
-from distill_at_scale.data.ids import convert_id, id_reasons, inexact, notice_ids, whole
+from distill_at_scale.data.ids import MARKED, NO_ID, NULL_LIKE, convert_id, id_reasons, inexact, notice_ids, whole
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.times import TimeRule, convert_time, time_reasons, unreadable
 from distill_at_scale.data.values import as_text, floats, keep
@@ -169,6 +169,11 @@ def quarantined(faulty: pl.DataFrame, reason: pl.Series, source: str, rows: pl.S
     )
 
 
+def _marks_none(text: pl.Series) -> pl.Series:
+    """Returns which values are marks of missing ones, such as NULL, \\N or MySQL's date of zeros."""
+    return text.str.strip_chars().is_in([NO_ID, *NULL_LIKE]) | text.str.starts_with("0000-00-00")
+
+
 # Conversions: each returns a series of the target type, null where the value is bad.
 
 
@@ -206,10 +211,12 @@ def _reasons(values: pl.Series, is_bad: pl.Series, id_type: str | None, times: T
     elif name == Columns.RATING:
         number = values if values.dtype.is_numeric() else text.str.strip_chars().cast(pl.Float64, strict=False)
         reason = reason.when(number.is_not_null()).then(pl.lit("rating is not finite"))
+        reason = reason.when(_marks_none(text)).then(pl.lit(f"{name} {MARKED}"))
         otherwise = "rating is not a number"
     elif name == Columns.TIMESTAMP:
         for holds, why in time_reasons(values, times):
             reason = reason.when(holds).then(pl.lit(why))
+        reason = reason.when(_marks_none(text)).then(pl.lit(f"{name} {MARKED}"))
         otherwise = unreadable(times)
     else:
         otherwise = "split is none of -1, 0, 1, 2, train, validation, test"

@@ -7,6 +7,9 @@ import gzip
 import io
 import lzma
 import os
+import re
+import subprocess
+import sys
 import tarfile
 import zlib
 from pathlib import Path
@@ -68,8 +71,56 @@ REFUSED = {
         r"the lines end in commas, .* `sed 's/,\[\[:space:\]\]\*\$//'",
     ),
     "seq.jsonl": ('\x1e{"user_id": 1, "item_id": 2}\n' * 3, "a record separator stands before each object"),
+    "zeros inside.csv": (LOG.replace("3,3,", "3\x00,3,"), r"holds zero bytes \(the first in line 5\).*tr -d"),
+    "log16.csv": (LOG.encode("utf-16-be"), "UTF-16 text; convert it with `iconv -f UTF-16BE -t UTF-8 log16.csv"),
+    "rating.mat": (b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n", "MATLAB file .an HDF5 file inside"),
+    "log.msgpack": (b"\x83\xa7user_id\x07\xa7item_id\x08\xa1r\x05" * 20, "of an unknown format"),
+    "log.bson": (b"\x28\x00\x00\x00\x10user_id\x00\x01\x00\x00\x00" * 9, "MongoDB; convert it with `bsondump log.bson"),
+    "title.csv": (f"Ratings of 2020,,,\n,,,\n{LOG}", r"seem to stand below .* in line 3; .*`tail -n \+3 FILE"),
+    "mysql.sql": (f"-- MySQL dump\n--\nINSERT INTO `r` VALUES ({ROWS[0]});\n", "a dump of a database, with SQL"),
+    "app.log": ('2020-01-01 INFO {"user_id": 1, "item_id": 2}\n' * 3, r"behind other text .*`sed 's/\^\[\^\{\]\*//'"),
+    "probe.txt": ("1:\n5\n6\n2:\n5\n", "Netflix Prize"),
+    "lists.json": ('{"1": [5, 6], "2": [7], "3": [5]}', r"a list for each key .*`jq -r 'to_entries\[\]"),
+    "frame.json": ('{"user_id": {"0": 1, "1": 2}, "item_id": {"0": 5, "1": 6}}', "the columns of a table, as pandas"),
+    "matrix.csv": (
+        "userId," + ",".join(map(str, range(1, 13))) + "\n" + "".join(f"{u}" + ",,3" * 6 + "\n" for u in range(5)),
+        r"looks like a matrix.*unpivot\(index='user_id'",
+    ),
     "rows.jsonl": ("[1, 2, 3]\n" * 3, "each line is a JSON array, .*`jq -r @csv"),
 }
+
+
+def follow(error: DasError, folder: Path, name: str, to: str) -> Path:
+    """The file that the command in an error's message makes of another."""
+    command = str(error).split("`")[1]
+    for placeholder in ("FILE.jsonl", "FILE.csv", "ROWS.csv", "ROWS"):
+        command = command.replace(placeholder, to)
+    command = re.sub(r"\bFILE(\.json)?\b", name, command)
+    subprocess.run(command.replace("python -c", f"{sys.executable} -c"), shell=True, cwd=folder, check=True)
+    return folder / to
+
+
+@pytest.mark.parametrize(
+    ("name", "columns", "rows"),
+    [
+        ("title.csv", None, 12),
+        ("app.log", None, 3),
+        ("lists.json", ["user_id", "item_id"], 4),
+        ("matrix.csv", None, 30),
+        ("probe.txt", ["item_id", "user_id"], 3),
+    ],
+)
+def test_the_command_that_is_printed_makes_a_log(
+    tmp_path: Path, name: str, columns: list[str] | None, rows: int
+) -> None:
+    content = REFUSED[name][0]
+    assert isinstance(content, str)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(DasError) as refused:
+        plan_log(LogOptions(input=[str(tmp_path / name)]))
+    made = follow(refused.value, tmp_path, name, "made.jsonl" if name == "app.log" else "made.csv")
+    good, bad, _ = read_noticed(made, columns=columns)
+    assert (good.height, bad.height) == (rows, 0)
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -252,7 +252,7 @@ BAD_ROWS = {
     "1,2,nan,4": "rating is not finite",
     "1,2,-inf,4": "rating is not finite",
     "1,2,,4": "rating is missing",
-    "1,2,NA,4": "rating is not a number",
+    "1,2,NA,4": "rating is missing (written as NULL, NA or the like)",
     "1,2,3,-4": "timestamp is before 1970",
     "1,2,3,4102444800": "timestamp is after the year 2100",
     "1,2,3,": "timestamp is missing",

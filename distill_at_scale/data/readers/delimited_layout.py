@@ -12,13 +12,14 @@ from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, shown
 from distill_at_scale.data.readers.escapes import unescaped
 from distill_at_scale.data.readers.fields import known_names
-from distill_at_scale.data.readers.headers import holds_data, holds_names, suggested
+from distill_at_scale.data.readers.headers import holds_data, holds_names, is_matrix, suggested
 from distill_at_scale.data.readers.layout import TextLayout
 from distill_at_scale.data.readers.not_tables import (
     refuse_named_fields,
     refuse_other_width,
     refuse_pairs,
     refuse_preamble,
+    refuse_text_before_json,
     row_numbers,
 )
 from distill_at_scale.data.readers.options import LogOptions
@@ -30,8 +31,12 @@ from distill_at_scale.errors import DasError
 # Tried in this order; blanks and colons also occur within times, so they come last.
 _DELIMITERS: Final = (",", "\t", ";", "|", "^", "~", "\x01", "\x1f", " ", ":")
 _MOVIELENS: Final = (Columns.USER_ID, Columns.ITEM_ID, Columns.RATING, Columns.TIMESTAMP)
+# Hive separates fields so, also in files that are named otherwise; text holds none of these.
+_CONTROLS: Final = ("\x01", "\x1f")
 TYPED_FIELD: Final = re.compile(r"^[^\s:]+:(token|float|token_seq|float_seq)$")
 _SNIFFED_LINES: Final = 50
+# A title above the header has fewer lines.
+_TITLE_LINES: Final = 10
 
 
 def movielens(head: TextHead, lines: Sequence[str], options: LogOptions) -> TextLayout:
@@ -66,9 +71,10 @@ def delimited(
     """
     refuse_preamble(head.name, lines)
     refuse_pairs(head.name, lines)
+    refuse_text_before_json(head.name, lines)
     if options.delimiter is not None:
         delimiter = options.delimiter
-    elif typed or tabs:
+    elif typed or (tabs and not any(all(mark in line for line in lines) for mark in _CONTROLS)):
         delimiter = "\t"
     else:
         delimiter = _sniff(head, lines, options)
@@ -91,7 +97,7 @@ def delimited(
             )
         header = [field.rsplit(":", 1)[0] for field in header]
     else:
-        _check_header(head, lines[0], header, rows, options)
+        _check_header(head, lines, header, rows, options, delimiter)
     refuse_other_width(head.name, header, rows[1:])
     noticed = row_numbers(head.name, header, rows[1:], list(options.map.values()))
     return _layout(head, chosen, tuple(header), delimiter, rows[1:], lines[0], quote, tuple(noticed))
@@ -107,15 +113,39 @@ def _quote(lines: Sequence[str], delimiter: str, options: LogOptions) -> Quote:
 
 
 def _check_header(
-    head: TextHead, line: str, header: Sequence[str], rows: Sequence[Sequence[str]], options: LogOptions
+    head: TextHead,
+    lines: Sequence[str],
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    options: LogOptions,
+    delimiter: str,
 ) -> None:
+    line = lines[0]
+    if is_matrix(header, rows[1:]) and not options.map:
+        file = head.file.uri.rsplit("/", 1)[-1]
+        raise DasError(
+            f"{head.name}: this looks like a matrix, with a line for each user and a column for each item "
+            f'({line[:50]} …); write a row for each rating, with `python -c "import polars as pl; '
+            f"pl.read_csv('{file}', separator='{delimiter}', infer_schema=False).rename({{'{header[0]}': 'user_id'}})"
+            f".unpivot(index='user_id', variable_name='item_id', value_name='rating').drop_nulls()"
+            f".write_csv('ROWS.csv')\"`, or name its columns with --map."
+        )
     named = " (--map takes names of columns, not values)" if set(header) & set(options.map.values()) else ""
     if holds_data(header, rows[1:], options.map):
+        other = ", or say --format sequences if each line is a user with the user's items" if delimiter == " " else ""
         raise DasError(
             f"{head.name}: the first line looks like data, not like column names ({line[:80]}); name the columns in "
-            f"the file's order: --columns {suggested(rows)} (check which is which){named}."
+            f"the file's order: --columns {suggested(rows)} (check which is which){other}{named}."
         )
     if known_names(header, options.map) == 0:
+        split = [[field.strip(' "') for field in text.split(delimiter)] for text in lines[:_TITLE_LINES]]
+        below = next((k for k, row in enumerate(split) if known_names(row, options.map) >= 2), 0)
+        if below:
+            number = [text.rstrip("\r") for text in head.text.split("\n")].index(lines[below]) + 1
+            raise DasError(
+                f"{head.name}: the column names seem to stand below the first line ({line[:60]}), in line {number}; "
+                f"remove what is above them, with `tail -n +{number} FILE > ROWS`."
+            )
         raise DasError(
             f"{head.name}: the first line ({line[:80]}) names no column for user_id and no other known column; name "
             f"them with --map user_id=COLUMN item_id=COLUMN, or, if that line holds data, all columns in the file's "
@@ -183,6 +213,9 @@ def _header_bytes(head: TextHead) -> int:
 
 
 def _sniff(head: TextHead, lines: Sequence[str], options: LogOptions) -> str:
+    for mark in _CONTROLS:
+        if all(mark in line for line in lines):
+            return mark
     best, best_score = None, (0, 0)
     for order, delimiter in enumerate(_DELIMITERS):
         rows = [row for row in _split(lines[:_SNIFFED_LINES], delimiter) if row]

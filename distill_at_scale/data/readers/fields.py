@@ -46,6 +46,8 @@ _TIMES: Final = (
 )
 # Pieces of JSON or of a log line, such as {"user", are no names.
 _NAME: Final = re.compile(r"""["']?[^"'{}\[\]<>:;,|=]*["']?""")
+# Names of columns that a message lists.
+_MOST_SHOWN: Final = 40
 REQUIRED: Final = (Columns.USER_ID, Columns.ITEM_ID)
 """Columns that every log must have."""
 
@@ -98,7 +100,7 @@ def resolve(
         DasError: A required column is missing or ambiguous; the message lists the columns and the ``--map`` to use.
     """
     resolved: dict[str, str] = {}
-    listed = ", ".join(names) + (f" and, in its folders' names, {', '.join(folders)}" if folders else "")
+    listed = shown_names(names) + (f" and, in its folders' names, {', '.join(folders)}" if folders else "")
     for canonical in Columns.LOG:
         if canonical == Columns.SPLIT and not want_split:
             continue
@@ -134,6 +136,12 @@ def resolve(
                 f"name the right one with --map {canonical}=COLUMN."
             )
     return resolved
+
+
+def shown_names(names: Sequence[str]) -> str:
+    """Returns the names of a file's columns for messages; of many, the first."""
+    more = f" and {len(names) - _MOST_SHOWN:,} more" if len(names) > _MOST_SHOWN else ""
+    return ", ".join(name or "''" for name in names[:_MOST_SHOWN]) + more
 
 
 def _plain(name: str) -> str:

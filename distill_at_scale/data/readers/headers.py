@@ -15,6 +15,10 @@ _TIME_LIKE: Final = re.compile(r"[0-9]{9,19}(\.[0-9]*)?|[0-9]{4}-[0-9]{2}-[0-9]{
 # Number of rows whose value shapes are compared.
 _COMPARED: Final = 200
 _MOST_RATINGS: Final = 21
+# Of more fields the names are not suggested one by one.
+_MOST_SHOWN: Final = 16
+# A row of a matrix has at least this many fields, mostly numbers or empty.
+_LEAST_ITEMS: Final = 10
 
 
 def holds_data(first: Sequence[str], rows: Sequence[Sequence[str]], mapping: Mapping[str, str]) -> bool:
@@ -60,20 +64,42 @@ def suggested(rows: Sequence[Sequence[str]]) -> str:
     times = [k for k, values in enumerate(columns) if values and all(map(_TIME_LIKE.fullmatch, values))]
     if times and width > 2:
         names[times[0]] = Columns.TIMESTAMP
+    # Among more columns a few numbers may be anything: a latitude, a category.
     ratings = [
         k
         for k, values in enumerate(columns)
-        if k > 1 and k not in times[:1] and all(map(_NUMBER.fullmatch, values)) and len(set(values)) <= _MOST_RATINGS
+        if width <= 4
+        and k > 1
+        and k not in times[:1]
+        and all(map(_NUMBER.fullmatch, values))
+        and len(set(values)) <= _MOST_RATINGS
     ]
     if ratings:
         names[ratings[0]] = Columns.RATING
     left = [k for k, name in enumerate(names) if name.startswith("column")]
+    if width > _MOST_SHOWN:
+        return f"and one name for each of the {width} fields, user_id and item_id among them"
     if width > 4:
         # With more than four columns the first two may not be the ids: do not guess.
         return " ".join(names) + " with user_id and item_id in the place of two of them"
     for k, name in zip(left, (Columns.USER_ID, Columns.ITEM_ID)):
         names[k] = name
     return " ".join(names)
+
+
+def is_matrix(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Returns whether each line is a user with a field for each item, the ratings, under a header of item ids."""
+    values = [field.strip() for row in rows[:_COMPARED] if len(row) == len(first) for field in row[1:]]
+    numbers = [value for value in values if value]
+    return (
+        len(first) > _LEAST_ITEMS
+        and len(set(first)) == len(first)
+        and not _NUMBER.fullmatch(first[0])
+        and bool(numbers)
+        and all(map(_NUMBER.fullmatch, numbers))
+        and len(set(numbers)) <= _MOST_RATINGS
+        and known_names(first[1:], {}) == 0
+    )
 
 
 def _by_column(first: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[str]]:

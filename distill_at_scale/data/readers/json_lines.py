@@ -12,6 +12,7 @@ from distill_at_scale.data.readers.json_values import field_names, value_at
 from distill_at_scale.data.readers.jsonl import parse_jsonl
 from distill_at_scale.data.readers.layout import TextLayout
 from distill_at_scale.data.readers.lines import Parsed
+from distill_at_scale.data.readers.lists import refuse_lists
 from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.schema import Fragment, LogSchema
 from distill_at_scale.data.readers.text import TextHead
@@ -85,8 +86,9 @@ def _layout(head: TextHead, lines: Sequence[str], options: LogOptions) -> TextLa
             f"{head.name}: none of the first lines is a JSON object; write one object per line, such as with "
             f"`jq -c . FILE.json > FILE.jsonl`, or name the right format with --format."
         )
-    names = field_names(objects)
     _refuse_wrapped(head, objects, options)
+    _refuse_paths_into_arrays(head, objects, options)
+    names = field_names(objects)
     if not head.complete or len(lines) > SAMPLE_LINES:
         # Later objects may have more keys; the user may know of them.
         known = (*options.map.values(), *options.where, options.event_column)
@@ -97,7 +99,15 @@ def _layout(head: TextHead, lines: Sequence[str], options: LogOptions) -> TextLa
 
 def _refuse_wrapped(head: TextHead, objects: Sequence[dict[str, Any]], options: LogOptions) -> None:
     """Refuses one object that holds all the rows, as {"data": [{…}, …]}."""
-    if len(objects) > 1 or not head.complete or known_names(tuple(objects[0]), options.map):
+    if len(objects) > 1 or not head.complete:
+        return
+    values = list(objects[0].values())
+    if len(values) > 1 and all(_is_column(value) for value in values):
+        raise DasError(
+            f"{head.name}: one object holds the columns of a table, as pandas writes it; convert it with "
+            f"`python -c \"import pandas as pd; pd.read_json('FILE.json').to_csv('FILE.csv', index=False)\"`."
+        )
+    if known_names(tuple(objects[0]), options.map):
         return
     for key, value in objects[0].items():
         if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
@@ -105,6 +115,31 @@ def _refuse_wrapped(head: TextHead, objects: Sequence[dict[str, Any]], options: 
                 f"{head.name}: one object holds all rows, in the array '{key}'; write one object per line, with "
                 f"`jq -c '.{key}[]' FILE.json > FILE.jsonl`."
             )
+    if len(values) > 2 and all(isinstance(value, list) and not any(map(_is_nested, value)) for value in values):
+        raise DasError(
+            f"{head.name}: one object holds a list for each key ({next(iter(objects[0]))[:40]} …), as of a user's "
+            f"items; write a row for each, with `jq -r 'to_entries[] | .key as $u | .value[] | [$u, .] | @csv' "
+            f"FILE.json > FILE.csv`, and name the columns with --columns user_id item_id."
+        )
+
+
+def _is_column(value: Any) -> bool:
+    """Returns whether a value is a column of a table: an object with a value for each row, by number."""
+    return isinstance(value, dict) and bool(value) and list(value) == [str(k) for k in range(len(value))]
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, dict | list)
+
+
+def _refuse_paths_into_arrays(head: TextHead, objects: Sequence[dict[str, Any]], options: LogOptions) -> None:
+    """Refuses a column that is given as a field of an array, as events.item_id of {"events": [{"item_id": 7}]}."""
+    for canonical, name in options.map.items():
+        for parent in (name[:at] for at, sign in enumerate(name) if sign == "."):
+            if any(isinstance(value_at(one, parent), list) for one in objects) and not any(
+                value_at(one, name) is not None for one in objects
+            ):
+                refuse_lists([value_at(one, parent) or [] for one in objects], canonical, parent, head.name)
 
 
 def _is_row(line: str) -> bool:

@@ -29,7 +29,7 @@ _MARKERS: Final = re.compile(
 _OTHERS: Final = re.compile(r"_delta_log|_temporary|_work|_spark_metadata|__MACOSX|\..*")
 # Descriptions, licences and checksums, which lie beside published logs.
 _BESIDES: Final = re.compile(
-    r"(readme|licen[cs]e|changelog|copying|citation)([._-].*)?|(sha\d*|md5)sums?(\.txt)?|.*\.(md|rst|html?|pdf|md5|sha1|sha256)",
+    r"(readme|licen[cs]e|changelog|copying|citation)([._-].*)?|(sha\d*|md5)sums?(\.txt)?|(.*[._-])?manifest(\.json)?|.*\.(csv|txt|tsv)\.metadata|thumbs\.db|desktop\.ini|.*\.(md|rst|html?|pdf|md5|sha1|sha256)",
     re.IGNORECASE,
 )
 
@@ -95,7 +95,7 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
         noticed = [*noticed, Notice(what=what, count=len(hidden), unit="file", example=storage.redact(hidden[0].uri))]
     besides = [file for file in besides if file.uri not in files]
     if besides:
-        what = "skipped: the name is that of a description, licence or checksum (a file that is named is read)"
+        what = "skipped: the name is that of a description, licence or checksum, or the like (name it to read it)"
         noticed = [*noticed, Notice(what=what, count=len(besides), unit="file", example=storage.redact(besides[0].uri))]
     return live, [*noticed, *inside]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.readers.layout import Head
@@ -18,7 +18,7 @@ from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.schema import Batch, Fragment, LogSchema
 from distill_at_scale.registry import FORMATS
 
-_PACKED = re.compile(r"\.(gz|gzip|zst|zstd|bz2|xz|lz4)$")
+PACKED: Final = re.compile(r"\.(gz|gzip|zst|zstd|bz2|xz|lz4)$")
 
 
 class LogFormat(ABC):
@@ -93,5 +93,5 @@ def format_of(one: Head | Fragment) -> LogFormat:
 
 def ending(uri: str) -> str:
     """Returns the ending of a file's name, in lower case, without that of a compression; empty without one."""
-    name = _PACKED.sub("", uri.rsplit("/", 1)[-1].lower())
+    name = PACKED.sub("", uri.rsplit("/", 1)[-1].lower())
     return name.rsplit(".", 1)[-1] if "." in name else ""

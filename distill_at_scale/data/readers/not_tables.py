@@ -4,6 +4,7 @@ rows of another width than the header."""
 from __future__ import annotations
 
 import itertools
+import json
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -18,11 +19,16 @@ _PREAMBLE: Final = re.compile(r"([#%]+|//|--)( |\t|$)|%%|##|@(relation|attribute
 # The line below the header, or around it, in the output of database shells and in Markdown.
 _RULE: Final = re.compile(r"\s*[-+|:=─┼│]*(-{2,}|─{2,})[-+|:=─┼│ ]*")
 _ITEM_LINE: Final = re.compile(r"[0-9]+:")
+_USER_LINE: Final = re.compile(r"[0-9]+(,|$)")
 _UNNAMED: Final = re.compile(r"|Unnamed: [0-9]+|rownames|row\.names|index|X", re.IGNORECASE)
 # A feature of LIBSVM and LETOR, and a field of key=value logs.
 _LABEL: Final = re.compile(r"[-+]?[0-9.]+")
 _PAIR: Final = re.compile(r"([0-9]+|qid):[-+0-9.eE]+")
 _NAMED: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)=")
+_SQL: Final = re.compile(
+    r"(INSERT INTO|CREATE (TABLE|DATABASE)|DROP TABLE|SET [a-z_]+ *=|LOCK TABLES|COPY .* FROM stdin)\b", re.IGNORECASE
+)
+_SQL_LINES: Final = 40
 _COMPARED: Final = 50
 # Header and rows are compared only if there are this many rows.
 _LEAST_ROWS: Final = 3
@@ -41,11 +47,17 @@ def refuse_preamble(name: str, lines: Sequence[str]) -> None:
             f"export it as CSV (psql: \\copy … csv header; mysql: --batch), or convert it with "
             f"`grep -v -- '--' FILE | sed 's/^ *| *//; s/ *| *$//; s/^ *//; s/ *| */,/g' > FILE.csv`."
         )
-    if _ITEM_LINE.fullmatch(lines[0]) and len(lines) > 1 and "," in lines[1]:
+    if _ITEM_LINE.fullmatch(lines[0]) and len(lines) > 1 and _USER_LINE.match(lines[1]):
         raise DasError(
             f"{name}: a line with an item ({lines[0]}) is above the lines of its users, as in the Netflix Prize data; "
             f"write the item on each line with `awk -F: '/:$/ {{i = $1; next}} {{print i \",\" $0}}' FILE > FILE.csv`, "
             f"and name the columns with --columns item_id user_id rating timestamp."
+        )
+    if any(map(_SQL.match, lines[:_SQL_LINES])):
+        raise DasError(
+            f"{name}: a dump of a database, with SQL; load it into the database and export its table as CSV, or keep "
+            f"the rows of a Postgres dump, with `sed -n '/^COPY .*TABLE/,/^\\\\\\./p' FILE | sed '1d;$d' > ROWS.tsv`, "
+            f"and name the columns with --columns."
         )
     before = list(itertools.takewhile(_PREAMBLE.match, lines))
     if lines[0].startswith("%%MatrixMarket") and "coordinate" in lines[0]:
@@ -102,6 +114,29 @@ def refuse_named_fields(name: str, rows: Sequence[Sequence[str]]) -> None:
             f"`sed -E 's/(^|[^A-Za-z0-9_.])[A-Za-z_][A-Za-z0-9_.]*=/\\1/g' FILE > ROWS`, and name the columns with "
             f"--columns {' '.join(names)}."
         )
+
+
+def refuse_text_before_json(name: str, lines: Sequence[str]) -> None:
+    """Rejects lines with a JSON object behind other text, as programs log them and Kafka's tools print them.
+
+    Raises:
+        DasError: Names the file and the command that keeps the objects.
+    """
+    if all(map(_is_object_after_text, lines[:_LEAST_ROWS])):
+        raise DasError(
+            f"{name}: each line holds a JSON object behind other text ({lines[0][:60]}); keep the objects, with "
+            f"`sed 's/^[^{{]*//' FILE > FILE.jsonl`."
+        )
+
+
+def _is_object_after_text(line: str) -> bool:
+    start = line.find("{")
+    if start < 1:
+        return False
+    try:
+        return isinstance(json.loads(line[start:]), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def refuse_other_width(name: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence, Set
+from shlex import quote
 from typing import Final
 
 import pyarrow as pa
@@ -13,13 +14,19 @@ from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, shown
 from distill_at_scale.data.readers.heads import SAMPLE_ROWS, file_of, first_values, name_of
 from distill_at_scale.data.readers.layout import Head, TextLayout
-from distill_at_scale.data.readers.log_format import format_of
+from distill_at_scale.data.readers.log_format import PACKED, format_of
 from distill_at_scale.data.readers.schema import LogSchema
 from distill_at_scale.data.readers.selection import EVENTS
 from distill_at_scale.data.readers.tables import TableHead, field_type, is_list_column
 from distill_at_scale.data.readers.types import not_integers
 
 _DRAFTS: Final = re.compile(r"(~|\.(bak|old|orig|swp|tmp|temp|part|partial|crdownload|download))$", re.IGNORECASE)
+_SPLIT_NAME: Final = re.compile(
+    r"(?:^|[/._-])(train|training|valid|validation|val|dev|test)(?=[/._-]|$)", re.IGNORECASE
+)
+# Smaller tables may have one size by chance; of many, the first values of only some are compared.
+_LEAST_ROWS: Final = 20
+_MOST_COMPARED: Final = 16
 # A column with more distinct values does not hold event kinds.
 _MOST_EVENTS: Final = 20
 
@@ -37,7 +44,7 @@ def odd_files(
     """
     noticed = [notice for head in heads if not isinstance(head, TableHead) for notice in head.noticed]
     noticed += _formats(heads)
-    noticed += _copies(heads, folders)
+    noticed += _copies(heads, folders, [columns[Columns.USER_ID], columns[Columns.ITEM_ID]])
     read = set(schema.read.values())
     noticed += _folders(heads, read, folders)
     noticed += _events(heads, read)
@@ -51,6 +58,8 @@ def odd_files(
             noticed.append(Notice(what=what, count=len(lists), unit="file", example=name_of(lists[0])))
         if canonical in (Columns.USER_ID, Columns.ITEM_ID):
             noticed += _no_integers(having, canonical, name)
+        if canonical == Columns.TIMESTAMP:
+            noticed += _coarse_times(having, name)
     for canonical in (Columns.USER_ID, Columns.ITEM_ID):
         noticed += _not_quite_integers(heads, canonical, columns[canonical], schema)
     for canonical in schema.hex_ids:
@@ -81,7 +90,7 @@ def _formats(heads: Sequence[Head]) -> list[Notice]:
     return noticed
 
 
-def _copies(heads: Sequence[Head], folders: Sequence[dict[str, str | None]]) -> list[Notice]:
+def _copies(heads: Sequence[Head], folders: Sequence[dict[str, str | None]], read: Sequence[str]) -> list[Notice]:
     """Files that were probably not meant: second copies of others, backups, downloads that did not end."""
     noticed = []
     drafts = [head for head in heads if _DRAFTS.search(file_of(head).uri)]
@@ -90,16 +99,69 @@ def _copies(heads: Sequence[Head], folders: Sequence[dict[str, str | None]]) -> 
         noticed.append(Notice(what=what, count=len(drafts), unit="file", example=name_of(drafts[0])))
     alike: dict[tuple[object, ...], list[Head]] = {}
     for head, values in zip(heads, folders):
-        # Of a table only its counts are known; they say little of small ones.
         start = head.head.text if isinstance(head, TextLayout) else None
         if start:
             alike.setdefault((file_of(head).size, start, *sorted(values.items())), []).append(head)
     copies = [group for group in alike.values() if len(group) > 1]
+    copies += _same_tables([head for head in heads if isinstance(head, TableHead)], read)
     if copies:
         what = f"with the size and the first lines of another ({name_of(copies[0][0])}) is read like it; a copy?"
         count = sum(len(group) - 1 for group in copies)
         noticed.append(Notice(what=what, count=count, unit="file", example=name_of(copies[0][1])))
-    return noticed
+    return noticed + _packed_twins(heads) + _splits(heads)
+
+
+def _same_tables(heads: Sequence[TableHead], read: Sequence[str]) -> list[list[Head]]:
+    """Tables of one size whose first values are the same too, in groups; few are compared, since pages are read."""
+    sizes: dict[tuple[object, ...], list[TableHead]] = {}
+    for head in heads:
+        if sum(head.group_rows) >= _LEAST_ROWS:
+            sizes.setdefault((file_of(head).size, head.group_rows, *head.names), []).append(head)
+    groups: dict[tuple[object, ...], list[Head]] = {}
+    for key, several in list(sizes.items())[:_MOST_COMPARED]:
+        for head in several[:_MOST_COMPARED] if len(several) > 1 else ():
+            values = [first_values(head, name) for name in read if name in head.names]
+            if any(values):
+                groups.setdefault((key, str(values)), []).append(head)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _packed_twins(heads: Sequence[Head]) -> list[Notice]:
+    """Reports files beside their own compressed copy, such as log.csv and log.csv.gz."""
+    names = {file_of(head).uri: head for head in heads}
+    twins = [head for uri, head in names.items() if (plain := PACKED.sub("", uri)) != uri and plain in names]
+    if not twins:
+        return []
+    what = "is compressed and lies beside one of the same name that is not; both are read: a copy?"
+    return [Notice(what=what, count=len(twins), unit="file", example=name_of(twins[0]))]
+
+
+def _splits(heads: Sequence[Head]) -> list[Notice]:
+    """Reports files that are named as the parts of a split, which is not kept."""
+    parts: dict[str, Head] = {}
+    for head in heads:
+        named = _SPLIT_NAME.findall(file_of(head).uri)
+        if named:
+            parts.setdefault(named[-1].lower()[:3], head)
+    if "tra" not in parts or len(parts) < 2:
+        return []
+    what = (
+        "named as parts of a split (train, test …) are read as one log, which --split divides anew (to keep their "
+        "split, write it into a column 'split' of the files and say --split column)"
+    )
+    return [Notice(what=what, count=len(parts), unit="file", example=name_of(next(iter(parts.values()))))]
+
+
+def _coarse_times(heads: Sequence[TableHead], name: str) -> list[Notice]:
+    """Reports times in 32-bit floats, which lose seconds."""
+    odd = [head for head in heads if (t := field_type(head.schema, name)[0]) == pa.float32() or t == pa.float16()]
+    if not odd:
+        return []
+    what = (
+        f"column '{name}' holds times as 32-bit floats, which are exact to 64 to 128 s only, so that neighbours tie; "
+        f"write it again as integers if it still exists as such"
+    )
+    return [Notice(what=what, count=len(odd), unit="file", example=name_of(odd[0]))]
 
 
 def _folders(heads: Sequence[Head], read: Set[str], folders: Sequence[dict[str, str | None]]) -> list[Notice]:
@@ -134,11 +196,12 @@ def _events(heads: Sequence[Head], read: Set[str]) -> list[Notice]:
                 continue
             kinds = Counter(str(value) for value in _values(head, name) if value is not None and value != "")
             if 2 <= len(kinds) <= _MOST_EVENTS:
-                shown = ", ".join(kind for kind, _ in kinds.most_common(4)) + (", …" if len(kinds) > 4 else "")
+                names = ", ".join(kind for kind, _ in kinds.most_common(4)) + (", …" if len(kinds) > 4 else "")
                 (one, _), (two, _) = kinds.most_common(2)
                 what = (
-                    f"column '{name}' tells kinds of events apart ({shown}), but is not read: all of them count alike; "
-                    f"keep some with --where {name}={one}, or weigh them with --event {one}:0.1 {two}:1"
+                    f"column '{name}' tells kinds of events apart ({names}), but is not read: all of them count alike; "
+                    f"keep some with --where {quote(f'{name}={one}')}, or weigh them with --event "
+                    f"{quote(f'{one}:0.1')} {quote(f'{two}:1')}"
                 )
                 return [Notice(what=what, count=len(heads), unit="file", example=name_of(head))]
             if len(kinds) == 1 and name.lower() != "type" and not _all_sampled(head):

@@ -22,12 +22,15 @@ from distill_at_scale.data.readers.lists import refuse_lists
 from distill_at_scale.data.readers.log_format import format_of
 from distill_at_scale.data.readers.odd_files import odd_files
 from distill_at_scale.data.readers.options import LogOptions
+from distill_at_scale.data.readers.other_tables import each_of
 from distill_at_scale.data.readers.partitions import partition_values
+from distill_at_scale.data.readers.rating_text import check_ratings
 from distill_at_scale.data.readers.schema import Fragment, LogEstimate, LogSchema, ReadAs, TextType
 from distill_at_scale.data.readers.selection import check_weight, find_conditions, map_of
 from distill_at_scale.data.readers.tables import TableHead
 from distill_at_scale.data.readers.time_units import Times, common_zone, find_rule
 from distill_at_scale.data.readers.types import id_kind, number_kind
+from distill_at_scale.data.readers.unread import unread_columns
 from distill_at_scale.data.times import TimeRule
 from distill_at_scale.errors import DasError
 
@@ -63,7 +66,7 @@ def plan_log(
     skipped = [(storage.redact(file.uri), "the file is empty") for file in files if not file.size]
     files = [file for file in files if file.size]
     with ThreadPoolExecutor(_THREADS) as pool:
-        results = list(pool.map(lambda file: read_head(file, options), files))
+        results = each_of(lambda file: read_head(file, options), files, [file.uri for file in files], pool.map)
     skipped += [(storage.redact(f.uri), "the file holds no line") for f, head in zip(files, results) if head is None]
     heads = [head for head in results if head is not None]
     if not heads:
@@ -75,10 +78,11 @@ def plan_log(
         for head, values in zip(heads, folders)
     ]
     check_weight(options, places)
-    columns = [
-        resolve(head.names, options.map, want_split, name_of(head), tuple(values))
-        for head, values in zip(heads, folders)
-    ]
+    columns = each_of(
+        lambda pair: resolve(pair[0].names, options.map, want_split, name_of(pair[0]), tuple(pair[1])),
+        list(zip(heads, folders)),
+        [file_of(head).uri for head in heads],
+    )
     _check_agreement(heads, columns)
     conditions, extra = find_conditions(options, places, columns[0])
     # A file's own column takes precedence over a partition column of the same name.
@@ -90,6 +94,7 @@ def plan_log(
         if isinstance(head, TableHead):
             tables.check_types(head, {c: name for c, name in own.items() if name not in values})
             tables.check_compared(head, [c.name for c in conditions if c.name not in values], own.values())
+    check_ratings(heads, columns[0].get(Columns.RATING), partitions)
     with ThreadPoolExecutor(_THREADS) as pool:
         samples = list(pool.map(look_at, heads, columns, partitions))
     schema, odd_times = _schema(options, heads, columns[0], partitions, samples)
@@ -126,6 +131,7 @@ def plan_log(
                     _file_order(heads) if schema.positions else [],
                     _sorted_items(heads, columns[0]) if schema.positions else [],
                     odd_files(heads, columns[0], folders, schema),
+                    unread_columns(heads, set(schema.read.values()), schema.columns, _given(options, schema)),
                 ]
             )
         ),
@@ -142,6 +148,15 @@ def _read_as(heads: Sequence[Head]) -> tuple[ReadAs, ...]:
         for head in heads
     )
     return tuple(way.model_copy(update={"files": files}) for way, files in ways.items())
+
+
+def _given(options: LogOptions, schema: LogSchema) -> set[str]:
+    """Returns the canonical columns that need no search: the user named or ignored them, or something replaces them."""
+    return {
+        *options.map,
+        *([Columns.RATING] if schema.has_rating else []),
+        *([Columns.TIMESTAMP] if schema.has_timestamp else []),
+    }
 
 
 def _skips(skipped: Sequence[tuple[str, str]]) -> list[Notice]:

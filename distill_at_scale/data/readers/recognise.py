@@ -81,6 +81,7 @@ _BY_MAGIC: Final[tuple[tuple[bytes, str, str], ...]] = (
     (b"\x89LZO\x00", "compressed by lzop", "unpack it with `lzop -d {name}`"),
     (b"]\x00\x00", "compressed by LZMA (without xz)", "unpack it with `xz --format=lzma -dc {name} > {stem}`"),
     (b"MATLAB 5.0", "a MATLAB file", "convert it with scipy.io.loadmat and write a CSV file"),
+    (b"MATLAB 7.3", "a MATLAB file (an HDF5 file inside)", "open it with h5py.File('{name}') and write a CSV file"),
     (b"%PDF", "a PDF document", "pass the log itself"),
     (
         b"\xff\xfe\x00\x00",
@@ -110,9 +111,18 @@ _BY_NAME: Final[dict[str, tuple[str, str]]] = {
     ),
     "npy": ("a NumPy array", "write it as CSV with np.savetxt"),
     "db": ("a database", "export its table as CSV"),
+    "dta": (
+        "a Stata file",
+        f"convert it with `{_PANDAS.format(reader='read_stata', name='{name}', more='', stem='{stem}')}`",
+    ),
+    "bson": ("a dump of MongoDB", "convert it with `bsondump {name} > {stem}.jsonl`"),
+    "msgpack": ("MessagePack", "write it as Parquet, CSV or JSON lines"),
+    "pb": ("Protocol Buffers", "write it as Parquet, CSV or JSON lines"),
 }
 _PICKLE: Final = re.compile(rb"\x80[\x02-\x05]")
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0e-\x1f]")
+# Control characters between the fields and values of Hive's text files.
+_DELIMITERS: Final = (b"\x01", b"\x02", b"\x03", b"\x1e", b"\x1f")
 _ZLIB: Final = re.compile(rb"x[\x01\x5e\x9c\xda]")
 _DUCKDB_AT: Final = 8
 _TAR_AT: Final = 257
@@ -159,6 +169,12 @@ def refuse_foreign(uri: str, data: bytes, packed: bool = False) -> None:
     raise _refusal(uri, what, fix)
 
 
+def is_binary(data: bytes) -> bool:
+    """Returns whether bytes that are not UTF-8 are no text in another encoding either: many are control characters."""
+    controls = len(_CONTROL.findall(data)) - sum(map(data.count, _DELIMITERS))
+    return 50 * controls > len(data)
+
+
 def refuse_binary(uri: str, data: bytes) -> NoReturn:
     """Rejects a file with zero bytes, by its name where that says what it is.
 
@@ -167,8 +183,10 @@ def refuse_binary(uri: str, data: bytes) -> NoReturn:
     """
     # In UTF-16 every second byte of Latin text is zero; without a byte order mark this is the only sign.
     low, high = data[::2].count(b"\x00"), data[1::2].count(b"\x00")
-    if 5 * high > 2 * len(data) and 20 * low < len(data):
-        raise DasError(f"{uri}: the file is UTF-16 text; convert it to UTF-8, e.g. with iconv -f UTF-16LE -t UTF-8.")
+    for order, zeros, others in (("LE", high, low), ("BE", low, high)):
+        if 5 * zeros > 2 * len(data) and 20 * others < len(data):
+            fix = f"convert it with `iconv -f UTF-16{order} -t UTF-8 {{name}} > utf8-{{name}}`"
+            raise _refusal(uri, "UTF-16 text", fix)
     named = _BY_NAME.get(uri.lower().rsplit(".", 1)[-1])
     if named:
         raise _refusal(uri, *named)
@@ -176,6 +194,12 @@ def refuse_binary(uri: str, data: bytes) -> NoReturn:
         raise DasError(
             f"{uri}: the text ends in zero bytes, as after a crash or an unfinished copy, so rows may be missing; "
             f"fetch the file again, or remove them with `tr -d '\\000' < FILE > ROWS`."
+        )
+    if 10 * data.count(b"\x00") < len(data) and not _CONTROL.search(data.replace(b"\x00", b"")):
+        line = data.count(b"\n", 0, data.index(b"\x00")) + 1
+        raise DasError(
+            f"{uri}: the text holds zero bytes (the first in line {line}), as after a crash or from padded fields; "
+            f"remove them with `tr -d '\\000' < FILE > ROWS`."
         )
     raise DasError(
         f"{uri}: the file is binary, not text, of an unknown format; write it as Parquet, CSV or JSON lines."
@@ -251,6 +275,8 @@ def _zip(data: bytes) -> tuple[str, str]:
             "save its sheet as CSV, or convert it with "
             "`python -c \"import pandas as pd; pd.read_excel('{name}').to_csv('{stem}.csv', index=False)\"`",
         )
+    if first == "mimetype" and b"opendocument" in data[:200]:
+        return "an OpenDocument spreadsheet", "save its sheet as CSV"
     if first.endswith(".npy"):
         return (
             "a NumPy archive (.npz)",

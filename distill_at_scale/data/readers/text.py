@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from distill_at_scale.data import storage
-from distill_at_scale.data.readers.recognise import refuse_binary, refuse_foreign
+from distill_at_scale.data.readers.recognise import is_binary, refuse_binary, refuse_foreign
 from distill_at_scale.data.readers.schema import Compression, Fragment
 from distill_at_scale.errors import DasError
 
@@ -112,6 +112,8 @@ def read_text_head(file: storage.FileInfo, raw: bytes) -> TextHead:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
+        if is_binary(data):
+            refuse_binary(name, data)
         raise DasError(_not_utf8(name, data.count(b"\n", 0, error.start) + 1)) from error
     return TextHead(file, compression, text, whole, has_line, offset, ratio, returns > 0)
 

@@ -22,6 +22,10 @@ _ASKED: Final = ("excel", "days", "ticks")
 # Numbers of these lengths may be dates: few integers are valid dates, so other counts rarely match.
 _DIGITS: Final = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 _HOURS: Final = "%Y%m%d%H"
+# Digits of dates in other orders, asked for where no unit is plausible.
+_OTHER_DIGITS: Final = {8: ("%y%m%d%H", "%d%m%Y", "%m%d%Y"), 6: ("%y%m%d", "%d%m%y", "%m%d%y"), 10: ("%y%m%d%H%M",)}
+_EXPONENT: Final = re.compile(r"([0-9]+\.?[0-9]*)[eE]\+?[0-9]+")
+_CLOCK: Final = re.compile(r"[0-2]?[0-9]:[0-5][0-9](:[0-5][0-9]([.,][0-9]+)?)?( ?[AaPp][Mm])?")
 # The year comes first, so day and month cannot be confused.
 _CLEAR: Final = (
     "%Y-%m-%d %H",
@@ -32,6 +36,9 @@ _CLEAR: Final = (
     "%Y/%m/%d %H:%M:%S",
     "%Y/%m/%d %H:%M:%S.%f",
     "%Y%m%dT%H%M%SZ",
+    "%Y%m%d%H%M%SZ",
+    "%Y%m%d-%H",
+    "%Y-%j",
     "%Y%m%dT%H%M%S",
     "%Y%m%d %H:%M:%S",
 )
@@ -43,6 +50,8 @@ _SUGGESTED: Final = (
     "%a, %d %b %Y %H:%M:%S GMT",
     "[%d/%b/%Y:%H:%M:%S %z]",
     "%d/%b/%Y:%H:%M:%S %z",
+    "%d-%b-%y %I.%M.%S.%f %p",
+    "%d-%b-%y",
     *(
         f"{date}{time}"
         for date in ("%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y", "%d.%m.%Y", "%m/%d/%y", "%d/%m/%y", "%d.%m.%y")
@@ -118,7 +127,17 @@ def find_rule(files: Sequence[Times], unit: str, format: str | None) -> tuple[Ti
         example = next(str(times.values[0]) for times in files if not times.typed and times.values)
         what = f"the times are read with the format {rule.format}, which matches all first values"
         noticed.append(Notice(what=what, count=len(files), unit="file", example=example))
-    return rule, [*noticed, *_zones(files, rule)]
+    return rule, [*noticed, *_zones(files, rule), *_rounded(files)]
+
+
+def _rounded(files: Sequence[Times]) -> list[Notice]:
+    """Reports times written with an exponent and few digits, such as 1.6E+09, whose last digits are lost."""
+    texts = [str(value).strip() for times in files if not times.typed for value in times.values if value is not None]
+    odd = [text for text in texts if (match := _EXPONENT.fullmatch(text)) and len(match[1].replace(".", "")) < 10]
+    if not odd:
+        return []
+    what = "among the first times is written with an exponent and has lost its last digits, so that neighbours tie"
+    return [Notice(what=what, count=len(odd), unit="value", example=odd[0])]
 
 
 def common_zone(files: Sequence[Times], rule: TimeRule) -> str | None:
@@ -192,6 +211,10 @@ def _number(texts: list[str], times: Times) -> TimeRule:
             f"--time-unit {unit} ({NAMES[unit]}: {show_day(likely[unit])})" for unit in _ASKED if unit in likely
         )
         raise DasError(f"{start}; set {choices}, or another --time-unit.")
+    dates = [format for format in _OTHER_DIGITS.get(len(texts[0]), ()) if _fits(texts, format)]
+    if dates:
+        choices = " or ".join(f"--time-format {format}" for format in dates)
+        raise DasError(f"{start}: they may be the digits of dates; set {choices}, or another --time-unit.")
     seconds = show_time(_ms(middle, "s"))
     raise DasError(
         f"{start}: read as seconds they lie around {seconds}, and in no unit between 1995 and 2035; if that is right, "
@@ -216,6 +239,12 @@ def _text(present: list[str], times: Times) -> TimeRule:
     known = [format for format in _SUGGESTED if _fits(present, format)]
     odd = next(text for text in present if not _FLOAT.fullmatch(text))
     start = f"{times.source}: the column '{times.column}' ({odd[:40]} …) holds neither numbers nor ISO 8601 times"
+    if all(map(_CLOCK.fullmatch, present)):
+        raise DasError(
+            f"{times.source}: the column '{times.column}' ({odd[:40]} …) holds times of day without their dates; write "
+            f"date and time into one column, name the column of dates with --map timestamp=COLUMN, or ignore it with "
+            f"--map timestamp= (empty)."
+        )
     if known:
         choices = " or ".join(f'--time-format "{format}"' for format in known[:4])
         raise DasError(f"{start}; read it with {choices}, or ignore it with --map timestamp= (empty).")

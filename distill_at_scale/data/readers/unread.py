@@ -1,0 +1,93 @@
+"""Notices about columns that look like times or ratings although none is read, which nobody would miss otherwise."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.noticed import Notice
+from distill_at_scale.data.readers.heads import first_values
+from distill_at_scale.data.readers.layout import Head
+from distill_at_scale.data.readers.log_format import format_of
+from distill_at_scale.data.readers.tables import TableHead, field_type
+
+# The name of a time, or of a part of one.
+_TIME_NAME: Final = re.compile(r"(.*[^a-z])?(year|month|day|hour)|.*(date|time|timestamp).*|.*[^a-z](at|ts|dt)")
+_PART_NAME: Final = re.compile(r"(.*[^a-z])?(year|month|day|hour|minute|second|dayofweek|dow|week|hod)([^a-z].*)?")
+_TIME: Final = re.compile(
+    r"[0-9]{9,19}(\.[0-9]*)?|(19|20)[0-9]{2}([-/.年][0-9]{1,2}.*)?|[0-9]{1,2}([-/.][0-9]{1,2}[-/.][0-9]{2,4}.*)?|"
+    r".*[A-Z][a-z]{2}[ .,].*(19|20)[0-9]{2}.*"
+)
+# A date is one whatever the name of its column.
+_DATE: Final = re.compile(
+    r"(19|20)[0-9]{2}([-/.])[01]?[0-9]\2[0-3]?[0-9]([T ].*)?|[0-3]?[0-9]([-/.])[0-3]?[0-9]\4(19|20)[0-9]{2}.*"
+)
+_RATING_NAME: Final = re.compile(r".*(rating|stars)|.*[^a-z](score|grade|rate)|(score|grade|rate)[^a-z].*")
+_NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+_MOST_RATINGS: Final = 21
+_COMPARED: Final = 100
+
+
+def unread_columns(
+    heads: Sequence[Head], read: Collection[str], canonical: Mapping[str, str], given: Collection[str]
+) -> list[Notice]:
+    """Reports columns of the first file that look like times or ratings while the log is read without.
+
+    Args:
+        heads: Heads of all files.
+        read: Columns that are read.
+        canonical: Canonical name → the log's own name, for the columns that are read.
+        given: Canonical columns that the user named or ignored.
+    """
+    head = heads[0]
+    if format_of(head).positions:
+        return []
+    notices = []
+    for wanted, looks_like in ((Columns.TIMESTAMP, _is_time), (Columns.RATING, _is_rating)):
+        if wanted in canonical or wanted in given:
+            continue
+        names = [name for name in dict.fromkeys(head.names) if name not in read and looks_like(head, name)]
+        parts = [name for name in names if _PART_NAME.fullmatch(_plain(name))]
+        if names and len(parts) == len(names):
+            what = "looks like a part of a timestamp, but no timestamp is read (join the parts into one column)"
+            notices.append(Notice(what=what, count=len(names), unit="column", example=", ".join(names[:4])))
+        elif names:
+            names = [name for name in names if name not in parts]
+            several = "look" if len(names) > 1 else "looks"
+            what = f"{several} like {wanted}s, but no {wanted} is read (--map {wanted}={names[0]} reads it)"
+            notices.append(Notice(what=what, count=len(names), unit="column", example=", ".join(names[:4])))
+    return notices
+
+
+def _is_time(head: Head, name: str) -> bool:
+    if isinstance(head, TableHead):
+        dtype, depth = field_type(head.schema, name)
+        if pa.types.is_timestamp(dtype) or pa.types.is_date(dtype):
+            return not depth
+    texts = _texts(head, name)
+    plain = _plain(name)
+    return bool(texts) and (
+        all(map(_DATE.fullmatch, texts)) or (bool(_TIME_NAME.fullmatch(plain)) and all(map(_TIME.fullmatch, texts)))
+    )
+
+
+def _is_rating(head: Head, name: str) -> bool:
+    if not _RATING_NAME.fullmatch(_plain(name)):
+        return False
+    texts = _texts(head, name)
+    return bool(texts) and len(set(texts)) <= _MOST_RATINGS and all(map(_NUMBER.fullmatch, texts))
+
+
+def _plain(name: str) -> str:
+    """Returns a name in lower case, with a line where a word begins: ``InvoiceDate`` as ``invoice_date``."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def _texts(head: Head, name: str) -> list[str]:
+    values: Sequence[Any] = first_values(head, name) if isinstance(head, TableHead) else head.samples.get(name, [])
+    present = [str(value).strip() for value in values[:_COMPARED] if value is not None and not isinstance(value, bool)]
+    return [text for text in present if text]
