@@ -120,7 +120,7 @@ def test_the_file_whose_columns_differ_is_named(write, tmp_path):
 def test_binary_garbage_named_csv(write):
     garbage = np.random.default_rng(0).integers(0, 256, 5000, dtype=np.uint8).tobytes()
     refused(["log.csv", "binary"], write("log.csv", b"\x80" + garbage))
-    assert "log.csv" in refused("UTF-8", write("log.csv", b"\x80" + garbage.replace(b"\x00", b"\x01")))
+    refused(["log.csv", "binary"], write("log.csv", b"\x80" + garbage.replace(b"\x00", b"\x01")))
 
 
 @pytest.mark.parametrize("packing", ["gzip", "zstd"])
