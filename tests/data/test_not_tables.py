@@ -74,7 +74,7 @@ REFUSED = {
     "zeros inside.csv": (LOG.replace("3,3,", "3\x00,3,"), r"holds zero bytes \(the first in line 5\).*tr -d"),
     "log16.csv": (LOG.encode("utf-16-be"), "UTF-16 text; convert it with `iconv -f UTF-16BE -t UTF-8 log16.csv"),
     "rating.mat": (b"MATLAB 7.3 MAT-file".ljust(512) + b"\x89HDF\r\n\x1a\n", "MATLAB file .an HDF5 file inside"),
-    "log.msgpack": (b"\x83\xa7user_id\x07\xa7item_id\x08\xa1r\x05" * 20, "of an unknown format"),
+    "log.msgpack": (b"\x83\xa7user_id\x07\xa7item_id\x08\xa1r\x05" * 20, "the file is MessagePack; write it as"),
     "log.bson": (b"\x28\x00\x00\x00\x10user_id\x00\x01\x00\x00\x00" * 9, "MongoDB; convert it with `bsondump log.bson"),
     "title.csv": (f"Ratings of 2020,,,\n,,,\n{LOG}", r"seem to stand below .* in line 3; .*`tail -n \+3 FILE"),
     "mysql.sql": (f"-- MySQL dump\n--\nINSERT INTO `r` VALUES ({ROWS[0]});\n", "a dump of a database, with SQL"),

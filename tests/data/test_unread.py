@@ -142,7 +142,7 @@ def test_other_tables_beside_a_log_are_named_with_how_to_leave_them(tmp_path: Pa
         assert f"movies.csv: {why}" in message
         assert message.endswith(f"(1 other file can be read: --input {tmp_path}/ratings.csv).")
     (tmp_path / "ratings.csv").unlink()
-    assert "no part of the log" not in refusal(tmp_path)
+    assert "not belong to the log" not in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(

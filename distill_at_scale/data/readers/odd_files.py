@@ -146,7 +146,7 @@ def _splits(heads: Sequence[Head]) -> list[Notice]:
     if "tra" not in parts or len(parts) < 2:
         return []
     what = (
-        "named as parts of a split (train, test …) are read as one log, which --split divides anew (to keep their "
+        "named as parts of a split (train, test …) are read as one log, and --split divides it again (to keep their "
         "split, write it into a column 'split' of the files and say --split column)"
     )
     return [Notice(what=what, count=len(parts), unit="file", example=name_of(next(iter(parts.values()))))]

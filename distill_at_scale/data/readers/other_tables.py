@@ -53,6 +53,8 @@ def each_of(
     if good and type(error) is DasError:
         others = f"{len(results):,} other file" + ("s" if len(results) > 1 else "")
         one = shlex.quote(storage.redact(good))
-        what = f"; if this file is no part of the log, give only those that are ({others} can be read: --input {one}"
+        what = (
+            f"; if this file does not belong to the log, give only those that do ({others} can be read: --input {one}"
+        )
         raise DasError(str(error).rstrip(".") + what + (" …)." if len(results) > 1 else ").")) from error
     raise error
