@@ -25,8 +25,8 @@ pytestmark = [
 SCRIPT = """
 import sys
 from distill_at_scale.__main__ import main
-from distill_at_scale.pipelines.training import worker_group
-worker_group._RESIZE_S = 5.0
+from distill_at_scale.pipelines.training import ray_train_group
+ray_train_group._RESIZE_S = 5.0
 sys.exit(main())
 """
 

@@ -14,6 +14,9 @@ from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.errors import DasError, PluginError, rebuilt
 from distill_at_scale.pipelines.runtime import kept_memory, plugins, run_record, worker_warnings
 
+DEATHS = (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError, ray.exceptions.NodeDiedError)
+"""What a task raises whose worker, or node, died."""
+
 
 def take(ref: ray.ObjectRef[Any]) -> Any:
     """What :func:`~distill_at_scale.pipelines.runtime.tasks.load` computed.

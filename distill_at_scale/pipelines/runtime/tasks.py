@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
 import ray
-import ray.data
 
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.preparation.part_record import PartRecord
@@ -98,6 +97,9 @@ def _by_pipeline(
     call: Call, name: str, items: Sequence[Any], num_cpus: float, per_task: int
 ) -> Iterator[tuple[int, Answer]]:
     """Answers as they come, by Ray Data."""
+    # Only here: a worker that starts no pipeline is spared it, and pandas.
+    import ray.data
+
     # A task does a block, one batch of a single item after another.
     with _objects_in_blocks():
         inputs = ray.data.from_items(
@@ -118,6 +120,8 @@ def _objects_in_blocks() -> Iterator[None]:
 
     A dataset that is made here keeps this.
     """
+    import ray.data
+
     context = ray.data.DataContext.get_current()
     before = context.enable_fallback_to_arrow_object_ext_type
     context.enable_fallback_to_arrow_object_ext_type = True

@@ -23,6 +23,11 @@ METRIC, ROUND = "validation", "round"
 """Fields that a trial of a search reports: its best metric so far, and the number of rounds."""
 
 
+def died(times: int) -> str:
+    """Returns why a trial was abandoned whose worker died so often."""
+    return f"its worker died {times} times, perhaps because memory ran out"
+
+
 class Listener(Protocol):
     """Is told of Tune's trials."""
 
@@ -99,8 +104,7 @@ class Follow:
             self._end(trial.config["trial"]["key"], found[FAILED], found)
 
     def died(self, trial: Any) -> None:
-        reason = f"its worker died {self._lives} times, perhaps because memory ran out"
-        self._end(trial.config["trial"]["key"], reason, {})
+        self._end(trial.config["trial"]["key"], died(self._lives), {})
 
     def _end(self, key: str, failed: str, found: Mapping[str, Any]) -> None:
         self._on_done(key, failed)

@@ -1,4 +1,4 @@
-"""Makes small datasets and fits models on them, as trials of Ray Tune: what `sweep` and `forecast` have in common.
+"""Makes small datasets, and fits models on them as trials of Ray Tune: common to `sweep`, `forecast` and `tune`.
 
 What is done is written down beside it and not done again, so a run that was interrupted goes on where it was.
 """
@@ -14,7 +14,7 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines.runtime import resources
-from distill_at_scale.pipelines.sweeps import small_datasets
+from distill_at_scale.pipelines.sweeps.dataset_tasks import make_datasets
 from distill_at_scale.pipelines.sweeps.evaluations import EvaluationTask, fits_beside_others, train_apart, train_here
 from distill_at_scale.pipelines.sweeps.small_datasets import SmallDataset, SmallDatasetJob
 from distill_at_scale.pipelines.sweeps.trial_table import TrialTable
@@ -40,15 +40,14 @@ class TrialRuns:
     def make(self, jobs: Sequence[SmallDatasetJob]) -> dict[str, list[SmallDataset] | None]:
         """Makes the small datasets of jobs; returns what is there, by the jobs' keys."""
         todo = [job for job in jobs if not job.is_done]
-        cpus = resources.cpus()
-        self._run(
-            "make",
-            [Trial(job.key, functools.partial(_make, job), DRIVER, {"method": job.methods[0]}) for job in todo],
-            len(jobs),
-            # Two drivers at least, for one waits most of the time; but hundreds would only take memory.
-            min(max(cpus // 2, 2), 64),
-            lambda key, failed: None,
-        )
+        if todo:
+            board = TrialTable("make", len(jobs), len(jobs) - len(todo))
+            # Two at least, for one waits most of the time; but hundreds would only take memory.
+            at_once = min(max(resources.cpus() // 2, 2), 64)
+            with board.shown():
+                make_datasets(
+                    todo, board, self.failed.__setitem__, output=self.output, at_once=at_once, deadline=self.deadline
+                )
         return {job.key: job.read() for job in jobs}
 
     def fit(
@@ -114,49 +113,19 @@ class TrialRuns:
 
         def ended(key: str, failed: str) -> None:
             if failed:
+                self.failed[key] = failed
                 self.failed.update({task_name(task): failed for task in by_name[key] if task.read() is None})
             on_done(key)
 
-        self._run("fit", trials, total, None, ended, on_start)
-
-    def _run(
-        self,
-        name: str,
-        trials: list[Trial],
-        total: int,
-        at_once: int | None,
-        on_done: Callable[[str, str], None],
-        on_start: Callable[[str], None] = lambda key: None,
-    ) -> None:
-        if not trials:
-            return
-        board = TrialTable(name, total, total - len(trials), PRIMARY if name == "fit" else None)
-
-        def ended(key: str, failed: str) -> None:
-            if failed:
-                self.failed[key] = failed
-            on_done(key, failed)
-
-        with board.shown():
-            run_trials(
-                trials,
-                board,
-                ended,
-                output=self.output,
-                at_once=at_once,
-                deadline=self.deadline,
-                on_start=on_start,
-            )
+        if trials:
+            board = TrialTable("fit", total, total - len(trials), PRIMARY)
+            with board.shown():
+                run_trials(trials, board, ended, output=self.output, deadline=self.deadline, on_start=on_start)
 
 
 def task_name(task: EvaluationTask) -> str:
     """Returns the name of an evaluation's trial."""
     return "-".join(task.record.removesuffix(".json").rsplit("/", 2)[1:])
-
-
-def _make(job: SmallDatasetJob) -> dict[str, float]:
-    found = small_datasets.make(job)
-    return {"cpu_s": sum(one.cpu_s for one in found)}
 
 
 def _train(chain: Sequence[EvaluationTask], beside: bool, gpu: bool) -> dict[str, float]:

@@ -33,8 +33,8 @@ from distill_at_scale.pipelines.sweeps.start_barrier import StartBarrier
 from distill_at_scale.pipelines.sweeps.trial_events import FAILED, METRIC, ROUND, Follow, Listener, Watch, heard
 from distill_at_scale.pipelines.sweeps.trial_table import TrialTable
 
-# A worker that dies takes its trial along; so often it is tried again.
-_RETRIES = 3
+LIVES = 4
+"""A worker that dies takes its trial along; a trial is abandoned after so many dead workers."""
 LOGS = "tensorboard"
 
 # Workers that start together wait so long for each other at most.
@@ -78,7 +78,6 @@ def run_trials(
     *,
     on_start: Callable[[str], None] = lambda key: None,
     output: str,
-    at_once: int | None,
     deadline: float | None,
 ) -> None:
     """Runs trials, as many at once as the cluster's resources allow. Needs a Ray session.
@@ -89,8 +88,6 @@ def run_trials(
         on_done: Called in this process with the key of each trial that ended, and the reason of its failure or "".
         on_start: Called in this process with the key of each trial that starts, also after a restart.
         output: Folder for the logs, in ``tensorboard/``.
-        at_once: Maximum number of running trials; None: as many as their resources allow. With a limit, Tune restarts
-            processes between trials, so set none if trials hold CPUs.
         deadline: Time (:func:`time.time`) at which running trials are stopped; they count as not done.
     """
     if not trials or (deadline is not None and time.time() >= deadline):
@@ -106,7 +103,7 @@ def run_trials(
     gpus = max(int(trial.resources.get("gpu", 0)) for trial in trials)
     gate: Any = ray.remote(num_cpus=0, scheduling_strategy="DEFAULT")(StartBarrier).remote(lanes)
     trainable = tune.with_resources(tune.with_parameters(_trial, trials=by_key, gate=gate), held_by)
-    listener = Follow({trial.key: trial.labels for trial in trials}, board, on_start, on_done, _RETRIES + 1)
+    listener = Follow({trial.key: trial.labels for trial in trials}, board, on_start, on_done, LIVES)
     try:
         _fit(
             listener,
@@ -117,8 +114,8 @@ def run_trials(
                 )
             },
             tune.TuneConfig(
-                max_concurrent_trials=at_once,
-                time_budget_s=_seconds_left(deadline),
+                # Without a limit, since with one Tune restarts processes between trials.
+                time_budget_s=seconds_left(deadline),
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.config["trial"]["key"],
                 trial_dirname_creator=lambda trial: trial.config["trial"]["key"],
@@ -201,7 +198,7 @@ def run_search(
             metric=METRIC,
             mode=mode,
             max_concurrent_trials=lanes,
-            time_budget_s=_seconds_left(deadline),
+            time_budget_s=seconds_left(deadline),
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
@@ -259,7 +256,7 @@ def _fit(
     logger = logging.getLogger("ray.tune")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    logs, name = storage.join(output, LOGS), f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
+    logs, name = storage.join(output, LOGS), run_name()
     try:
         # An interruption ends the trials as the time budget does, so that none keeps its resources.
         with waiting.provided(need), signals.deferred(), heard(listener) as callback:
@@ -270,7 +267,7 @@ def _fit(
                 storage_filesystem=filesystem,
                 verbose=0,
                 stop=_Interrupted(),
-                failure_config=tune.FailureConfig(max_failures=_RETRIES),
+                failure_config=tune.FailureConfig(max_failures=LIVES - 1),
                 callbacks=[callback, TBXLoggerCallback()],
             )
             tuner = tune.Tuner(trainable, param_space=param_space, tune_config=tune_config, run_config=config)
@@ -292,7 +289,13 @@ class _Interrupted(tune.Stopper):
         return signals.pending()
 
 
-def _seconds_left(deadline: float | None) -> float | None:
+def run_name() -> str:
+    """Returns a name for the logs of one run, which sorts by time."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:4]}"
+
+
+def seconds_left(deadline: float | None) -> float | None:
+    """Returns the seconds until ``deadline``, at least 1; None without one."""
     return None if deadline is None else max(deadline - time.time(), 1.0)
 
 

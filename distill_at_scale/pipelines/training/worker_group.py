@@ -9,7 +9,6 @@ as there is room for, and it resumes from that checkpoint.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 import traceback
@@ -18,32 +17,26 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
-import ray.train
 import torch
 import torch.distributed
-from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
-from distill_at_scale import signals
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.errors import ClusterError, DasError, PluginError, rebuilt
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.pipelines.runtime import plugins, progress, resources, run_record, waiting, worker_warnings
+from distill_at_scale.pipelines.runtime.task_answers import DEATHS
 from distill_at_scale.pipelines.runtime.tasks import ANYWHERE
 
 log = logging.getLogger(__name__)
 
 # Number of worker deaths that a run survives (per driver), and the delay before a restart in seconds.
-_MOST_DEATHS = 20
+MOST_DEATHS = 20
 _BREATH_S = 0.5
-# How often Ray Train looks whether there is room for more workers, in seconds: a resize costs a restart.
-_RESIZE_S = 60.0
 # Least time between two reports to Ray Train, in seconds.
 _REPORT_S = 5.0
-# Time limit for workers to end after an interruption, in seconds.
-_ABORT_S = 10.0
 _FIX_GPU = "install there a driver and the CUDA build of PyTorch, or leave out --gpu"
-_FAILED, _CRASHED, _COSTS, _NOTES = "failed.json", "crashed", "costs.json", "ray-train"
+_FAILED, _CRASHED, _COSTS = "failed.json", "crashed", "costs.json"
 
 
 @dataclass(frozen=True)
@@ -96,12 +89,14 @@ class TorchCommunicator(Communicator):
         due = torch.tensor([float(self.rank == 0 and now >= self._report_at)], device=self.device)
         self.all_reduce(due)
         if due.item():
+            import ray.train
+
             ray.train.report({**metrics, "workers": self.world_size})
             self._report_at = now + _REPORT_S
 
 
 @dataclass(frozen=True)
-class _Loop:
+class Loop:
     """What a worker of a group is given."""
 
     group: WorkerGroupSpec
@@ -120,8 +115,8 @@ def run_group(
 ) -> None:
     """Runs ``work`` on every worker of a group; restarts it from its checkpoints if a worker dies.
 
-    Ray Train starts, connects and supervises several workers. A single worker runs in a plain actor, which starts in a
-    third of the time.
+    Ray Train starts, connects and supervises several workers. A single worker is a plain task, in a process of Ray's
+    pool that may have loaded what it needs.
 
     Args:
         record: Record of the run, which collects time and memory.
@@ -140,9 +135,15 @@ def run_group(
     storage.remove(failed)
     storage.remove(storage.join(group.work, _CRASHED))
     started = time.monotonic()
-    loop = _Loop(group, work, warm, progress.board())
+    loop = Loop(group, work, warm, progress.board())
     with waiting.provided(resources.Need(least, group.threads, int(group.gpu))):
-        reason = _run_one(loop, failed) if group.workers == 1 else _run_several(loop)
+        if group.workers == 1:
+            reason = _run_one(loop, failed)
+        else:
+            # It loads Ray Train, which takes a second.
+            from distill_at_scale.pipelines.training.ray_train_group import run_several
+
+            reason = run_several(loop)
     if storage.exists(failed):
         failure = recorded.read_json(failed, restartable.FIX)
         storage.remove(failed)
@@ -150,104 +151,43 @@ def run_group(
         raise rebuilt(kind, said) if kind else RuntimeError(f"{name}: {said}")
     if reason:
         last = " ".join(reason.split())[-300:]
-        raise DasError(f"{name}: its workers died {_MOST_DEATHS + 1} times, the last time with: {last}")
+        raise DasError(f"{name}: its workers died {MOST_DEATHS + 1} times, the last time with: {last}")
     found = recorded.read_json(storage.join(group.work, _COSTS), restartable.FIX)
     worker_warnings.repeat(found["warnings"])
     costs = [run_record.TaskCost(one["cpu_s"], one["peak_mib"]) for one in found["workers"]]
     record.add(name, time.monotonic() - started, costs)
 
 
-def _run_several(loop: _Loop) -> str:
-    """Runs a group on Ray Train. Returns the reason if its workers died too often, else ""."""
-    group = loop.group
-    # On the output's storage, which all nodes see. What Ray Train keeps there is nothing that we go on from.
-    notes = storage.join(group.work, _NOTES)
-    storage.remove(notes)
-    filesystem, path = storage.arrow_filesystem(notes)
-    # Ray's types know only its older trainer.
-    scaling: dict[str, Any] = {
-        "num_workers": (group.least, group.workers) if group.elastic else group.workers,
-        "elastic_resize_monitor_interval_s": _RESIZE_S,
-        "use_gpu": group.gpu,
-        "resources_per_worker": {"CPU": group.threads, **({"GPU": 1} if group.gpu else {})},
-    }
-    trainer = _Trainer(
-        _on_ray_trains_worker,
-        train_loop_config={"loop": loop},
-        torch_config=TorchConfig(backend="nccl" if group.gpu else "gloo"),
-        scaling_config=ray.train.ScalingConfig(**scaling),
-        run_config=ray.train.RunConfig(
-            name="das",
-            storage_path=path,
-            storage_filesystem=filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=_MOST_DEATHS),
-        ),
-    )
-    try:
-        with signals.kept():
-            trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        return str(error)
-    return ""
-
-
-class _Trainer(TorchTrainer):
-    """Trainer that stops its workers on an interruption and raises.
-
-    Ray Train installs a SIGINT handler that it never removes and that exits with 0. The overridden method is private to
-    Ray Train: tests/system/test_terminal.py tests it by interrupting a fit with two workers.
-    """
-
-    def _register_sigint_handler(self, controller: Any) -> None:
-        self._controller = controller
-
-    def fit(self) -> ray.train.Result:
-        try:
-            return super().fit()
-        except (KeyboardInterrupt, ClusterError):
-            with contextlib.suppress(AttributeError, ray.exceptions.RayError):
-                ray.get(self._controller.abort.remote(), timeout=_ABORT_S)
-            raise
-
-
-def _run_one(loop: _Loop, failed: str) -> str:
+def _run_one(loop: Loop, failed: str) -> str:
     """Runs a single worker. Returns the reason if it died too often, else ""."""
     group = loop.group
-    start = ray.remote(num_cpus=group.threads, num_gpus=1 if group.gpu else 0, scheduling_strategy=ANYWHERE)(_One)
+    # Its death is handled here, not by Ray.
+    task = ray.remote(
+        num_cpus=group.threads, num_gpus=1 if group.gpu else 0, max_retries=0, scheduling_strategy=ANYWHERE
+    )(on_worker)
     reason = ""
-    for death in range(_MOST_DEATHS + 1):
+    for death in range(MOST_DEATHS + 1):
         time.sleep(min(death, 1) * _BREATH_S)
-        worker: Any = start.remote()
+        worker = task.remote(loop)
         try:
-            ray.get(worker.run.remote(loop))
+            ray.get(worker)
             return ""
-        except (ray.exceptions.RayActorError, ray.exceptions.RayTaskError) as error:
+        except (ray.exceptions.RayTaskError, *DEATHS) as error:
             reason = str(error)
             if storage.exists(failed):
                 return ""
         finally:
-            ray.kill(worker)
+            ray.cancel(worker, force=True)
     return reason
 
 
-class _One:
-    """The actor of a single worker; its death is reported to the driver and not handled by Ray."""
-
-    def run(self, loop: _Loop) -> None:
-        _on_worker(loop)
-
-
-def _on_ray_trains_worker(config: dict[str, _Loop]) -> None:
-    _on_worker(config["loop"])
-
-
-def _on_worker(loop: _Loop) -> None:
+def on_worker(loop: Loop) -> None:
     """Runs on each worker of a group, initially and after each restart."""
     with worker_warnings.overhear(loop.board) as heard:
         _attempt(loop, heard)
 
 
-def _attempt(loop: _Loop, heard: list[str]) -> None:
+def _attempt(loop: Loop, heard: list[str]) -> None:
     group = loop.group
     failed = storage.join(group.work, _FAILED)
     if storage.exists(failed):
@@ -259,7 +199,11 @@ def _attempt(loop: _Loop, heard: list[str]) -> None:
     # A worker sees only the GPUs assigned to it, so a single worker uses the first.
     device = torch.device("cpu")
     if group.gpu:
-        device = get_device() if group.workers > 1 else torch.device("cuda")
+        device = torch.device("cuda")
+        if group.workers > 1:
+            from ray.train.torch import get_device
+
+            device = get_device()
     if loop.warm is not None:
         loop.warm()
     cpu, communicator = time.process_time(), TorchCommunicator(device)
