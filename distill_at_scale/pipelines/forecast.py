@@ -37,7 +37,7 @@ from distill_at_scale.pipelines.runtime import own_settings, resources, session
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps import small_datasets
 from distill_at_scale.pipelines.sweeps.claimed_output import claim, describe
-from distill_at_scale.pipelines.sweeps.evaluations import RECORDS, EvaluationTask
+from distill_at_scale.pipelines.sweeps.evaluations import RECORDS
 from distill_at_scale.pipelines.sweeps.forecast_result import (
     FIX,
     NAME,
@@ -96,13 +96,11 @@ class _Forecast:
             whole = training_data(self.dataset, self.config.seeds, [], {}, {})
             counted = [model for model in self.models if find_model(model).rows_held(self.dataset) == 0]
             plan = in_turn([*self._plan(samples, self.models), *self._plan(whole, counted)])
-            chains: dict[tuple[str, int], list[EvaluationTask]] = {}
-            for trial in plan:
-                if trial.task is not None:
-                    chains.setdefault((trial.model, trial.source.seed), []).append(trial.task)
-            left = [chain for chain in chains.values() if any(task.read() is None for task in chain)]
             keys = {trial.task.record: trial.key(self.dataset) for trial in plan if trial.task is not None}
-            self.trials.fit_in_turn(left, len(chains), lambda task: keys[task.record].as_dict())
+            # The smaller rungs of all models come first: a time budget leaves out the largest.
+            tasks = {trial.task.record: trial.task for trial in plan if trial.task is not None}
+            left = [task for task in tasks.values() if task.read() is None]
+            self.trials.fit(left, len(tasks), lambda task: keys[task.record].as_dict())
         return self._finish(plan)
 
     def _plan(self, found: Sequence[TrainingData], models: Sequence[str]) -> list[PlannedTrial]:

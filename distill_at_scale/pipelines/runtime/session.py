@@ -209,7 +209,7 @@ def _start(options: dict[str, Any]) -> None:
         busy.start()
         try:
             # Workers have the environment that Ray is started in.
-            with _environment(_worker_env()):
+            with environment(_worker_env()):
                 _init(options)
             return
         except Exception as error:  # Ray raises this very class when it has not started in time
@@ -276,7 +276,7 @@ def _unhandled_sigterm() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
     """Sets variables for a block: processes that it starts have them, and keep them."""
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines.runtime import resources
@@ -55,10 +54,10 @@ class TrialRuns:
         tasks: Sequence[EvaluationTask],
         total: int,
         params: Callable[[EvaluationTask], Mapping[str, Any]],
-        on_done: Callable[[EvaluationTask], None],
+        on_done: Callable[[EvaluationTask], None] = lambda task: None,
         on_start: Callable[[EvaluationTask], None] = lambda task: None,
     ) -> None:
-        """Fits and evaluates.
+        """Fits and evaluates, in this order; a task that names another one's record starts when that has ended.
 
         Args:
             tasks: Those that are left.
@@ -68,59 +67,35 @@ class TrialRuns:
             on_start: Called before each task.
         """
         by_name = {task_name(task): task for task in tasks}
-        self._fit(
-            [(task,) for task in tasks],
-            total,
-            params,
-            lambda key: on_done(by_name[key]),
-            lambda key: on_start(by_name[key]),
-        )
+        if not by_name:
+            return
+        name_of = {task.record: name for name, task in by_name.items()}
+        after = {name: name_of[task.grid_from] for name, task in by_name.items() if task.grid_from in name_of}
 
-    def fit_in_turn(
-        self,
-        chains: Sequence[Sequence[EvaluationTask]],
-        total: int,
-        params: Callable[[EvaluationTask], Mapping[str, Any]],
-    ) -> None:
-        """Fits and evaluates chains of tasks, each task after the one before it, whose record it may need.
-
-        Args:
-            chains: Those that are left; none is empty.
-            total: Their number with those that are done.
-            params: Parameters of a chain in TensorBoard, from its last task.
-        """
-        self._fit(chains, total, params, lambda key: None, lambda key: None)
-
-    def _fit(
-        self,
-        chains: Sequence[Sequence[EvaluationTask]],
-        total: int,
-        params: Callable[[EvaluationTask], Mapping[str, Any]],
-        on_done: Callable[[str], None],
-        on_start: Callable[[str], None],
-    ) -> None:
-        trials, by_name = [], {}
-        for chain in chains:
-            last = chain[-1]
-            kind = find_model(last.model)
-            beside = all(fits_beside_others(task) for task in chain)
-            gpu = self.gpu and (kind.by_gradients or kind.by_passes)
-            work = functools.partial(_train, chain, beside, gpu)
-            labels = {"data": last.data.rsplit("/", 1)[-1], "model": last.model}
-            held = computing(gpu) if beside else DRIVER
-            trials.append(Trial(task_name(last), work, held, labels, params(last)))
-            by_name[task_name(last)] = chain
-
-        def ended(key: str, failed: str) -> None:
+        def ended(name: str, failed: str) -> None:
             if failed:
-                self.failed[key] = failed
-                self.failed.update({task_name(task): failed for task in by_name[key] if task.read() is None})
-            on_done(key)
+                self.failed[name] = failed
+            on_done(by_name[name])
 
-        if trials:
-            board = TrialTable("fit", total, total - len(trials), PRIMARY)
-            with board.shown():
-                run_trials(trials, board, ended, output=self.output, deadline=self.deadline, on_start=on_start)
+        board = TrialTable("fit", total, total - len(by_name), PRIMARY)
+        with board.shown():
+            run_trials(
+                [self._trial(task, params(task)) for task in by_name.values()],
+                board,
+                ended,
+                output=self.output,
+                deadline=self.deadline,
+                on_start=lambda name: on_start(by_name[name]),
+                after=after,
+            )
+
+    def _trial(self, task: EvaluationTask, params: Mapping[str, Any]) -> Trial:
+        kind = find_model(task.model)
+        beside = fits_beside_others(task)
+        gpu = self.gpu and (kind.by_gradients or kind.by_passes)
+        work = functools.partial(_train, task, beside, gpu)
+        labels = {"data": task.data.rsplit("/", 1)[-1], "model": task.model}
+        return Trial(task_name(task), work, computing(gpu) if beside else DRIVER, labels, params)
 
 
 def task_name(task: EvaluationTask) -> str:
@@ -128,19 +103,12 @@ def task_name(task: EvaluationTask) -> str:
     return "-".join(task.record.removesuffix(".json").rsplit("/", 2)[1:])
 
 
-def _train(chain: Sequence[EvaluationTask], beside: bool, gpu: bool) -> dict[str, float]:
-    failed: DasError | None = None
-    for task in chain:
-        if task.read() is None:
-            try:
-                if beside:
-                    train_here(task)
-                else:
-                    train_apart(task, gpu)
-            except DasError as error:
-                # What fails on few rows may work on more.
-                failed = failed or error
-    if failed is not None:
-        raise failed
-    done = [trained for task in chain if (trained := task.read()) is not None]
-    return {**done[-1].metrics, "fit_cpu_s": sum(one.fit_cpu_s for one in done)}
+def _train(task: EvaluationTask, beside: bool, gpu: bool) -> dict[str, float]:
+    if task.read() is None:  # a worker that died may have written it
+        if beside:
+            train_here(task)
+        else:
+            train_apart(task, gpu)
+    trained = task.read()
+    assert trained is not None, "it has just been written"
+    return {**trained.metrics, "fit_cpu_s": trained.fit_cpu_s}

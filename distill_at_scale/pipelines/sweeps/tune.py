@@ -27,16 +27,19 @@ from distill_at_scale.data import hashing, storage
 from distill_at_scale.errors import DasError
 from distill_at_scale.extras import missing
 from distill_at_scale.models.search_space import Range
-from distill_at_scale.pipelines.runtime import resources, waiting
+from distill_at_scale.pipelines.runtime import resources, session, waiting
 from distill_at_scale.pipelines.sweeps.mlflow_runs import MlflowRuns
 from distill_at_scale.pipelines.sweeps.start_barrier import StartBarrier
 from distill_at_scale.pipelines.sweeps.trial_events import FAILED, METRIC, ROUND, Follow, Listener, Watch, heard
+from distill_at_scale.pipelines.sweeps.trial_order import InTurn
 from distill_at_scale.pipelines.sweeps.trial_table import TrialTable
 
 LIVES = 4
 """A worker that dies takes its trial along; a trial is abandoned after so many dead workers."""
 LOGS = "tensorboard"
 
+# Number of trials that Tune takes in advance where it knows all of them.
+_IN_ADVANCE = 200
 # Workers that start together wait so long for each other at most.
 _GATHER_S = 60.0
 _POLL_S = 0.2
@@ -79,6 +82,7 @@ def run_trials(
     on_start: Callable[[str], None] = lambda key: None,
     output: str,
     deadline: float | None,
+    after: Mapping[str, str] | None = None,
 ) -> None:
     """Runs trials, as many at once as the cluster's resources allow. Needs a Ray session.
 
@@ -89,6 +93,7 @@ def run_trials(
         on_start: Called in this process with the key of each trial that starts, also after a restart.
         output: Folder for the logs, in ``tensorboard/``.
         deadline: Time (:func:`time.time`) at which running trials are stopped; they count as not done.
+        after: Key of a trial -> that of an earlier one, which it waits for.
     """
     if not trials or (deadline is not None and time.time() >= deadline):
         return
@@ -97,32 +102,35 @@ def run_trials(
     def held_by(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([_bundle(by_key[config["trial"]["key"]].resources)])
 
+    configs = [{"trial": {**(trial.params or trial.labels), "key": key}} for key, trial in by_key.items()]
     held = max(int(trial.resources.get("cpu", 0)) for trial in trials)
     # Those that begin together do so on what is up: nodes that are still to come would keep them waiting.
-    lanes = min(len(trials), resources.is_up().cpus // held) if held else 0
+    first = len(by_key) - len(after or {})
+    lanes = min(first, resources.is_up().cpus // held) if held else 0
     gpus = max(int(trial.resources.get("gpu", 0)) for trial in trials)
     gate: Any = ray.remote(num_cpus=0, scheduling_strategy="DEFAULT")(StartBarrier).remote(lanes)
     trainable = tune.with_resources(tune.with_parameters(_trial, trials=by_key, gate=gate), held_by)
     listener = Follow({trial.key: trial.labels for trial in trials}, board, on_start, on_done, LIVES)
+    # Of trials that a searcher gives, Tune would start one process after another.
+    in_advance = {"TUNE_MAX_PENDING_TRIALS_PG": str(_IN_ADVANCE)} if after else {}
     try:
-        _fit(
-            listener,
-            trainable,
-            {
-                "trial": tune.grid_search(
-                    [{**(trial.params or trial.labels), "key": key} for key, trial in by_key.items()]
-                )
-            },
-            tune.TuneConfig(
-                # Without a limit, since with one Tune restarts processes between trials.
-                time_budget_s=seconds_left(deadline),
-                reuse_actors=True,
-                trial_name_creator=lambda trial: trial.config["trial"]["key"],
-                trial_dirname_creator=lambda trial: trial.config["trial"]["key"],
-            ),
-            output,
-            resources.Need(1, max(held, 1), gpus),
-        )
+        with session.environment(in_advance):
+            _fit(
+                listener,
+                trainable,
+                {} if after else {"trial": tune.grid_search([config["trial"] for config in configs])},
+                # Without a limit on those that run, since with one Tune restarts processes between trials.
+                tune.TuneConfig(
+                    num_samples=len(configs) if after else 1,
+                    search_alg=InTurn(configs, after) if after else None,
+                    time_budget_s=seconds_left(deadline),
+                    reuse_actors=True,
+                    trial_name_creator=lambda trial: trial.config["trial"]["key"],
+                    trial_dirname_creator=lambda trial: trial.config["trial"]["key"],
+                ),
+                output,
+                resources.Need(1, max(held, 1), gpus),
+            )
     finally:
         ray.kill(gate)
 

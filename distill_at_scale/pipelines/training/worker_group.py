@@ -176,8 +176,10 @@ def _run_one(loop: Loop, failed: str) -> str:
             reason = str(error)
             if storage.exists(failed):
                 return ""
-        finally:
+        except BaseException:
+            # Interrupted. Not otherwise: Ray aborts this process if a task is cancelled while its end is on its way.
             ray.cancel(worker, force=True)
+            raise
     return reason
 
 
