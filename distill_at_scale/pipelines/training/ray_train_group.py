@@ -6,6 +6,7 @@ In its own file, since loading Ray Train takes a second, which a single worker i
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -15,7 +16,6 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from distill_at_scale import signals
 from distill_at_scale.data import storage
 from distill_at_scale.errors import ClusterError
-from distill_at_scale.pipelines.training.worker_group import MOST_DEATHS, Loop, on_worker
 
 # How often Ray Train looks whether there is room for more workers, in seconds: a resize costs a restart.
 _RESIZE_S = 60.0
@@ -24,30 +24,47 @@ _ABORT_S = 10.0
 _NOTES = "ray-train"
 
 
-def run_several(loop: Loop) -> str:
-    """Runs a group on Ray Train. Returns the reason if its workers died too often, else ""."""
-    group = loop.group
+def run_several(
+    on_worker: Callable[[dict[str, Any]], None],
+    loop: object,
+    work: str,
+    *,
+    workers: int | tuple[int, int],
+    cpus: int,
+    gpu: bool,
+    deaths: int,
+) -> str:
+    """Runs a group on Ray Train. Returns the reason if its workers died too often, else "".
+
+    Args:
+        on_worker: What each worker runs, with ``loop`` under this name.
+        work: Folder of the run.
+        workers: Number of workers, or the least and the most.
+        cpus: CPUs of each.
+        gpu: Whether each has a GPU.
+        deaths: Number of workers' deaths that the run survives.
+    """
     # On the output's storage, which all nodes see. What Ray Train keeps there is nothing that we go on from.
-    notes = storage.join(group.work, _NOTES)
+    notes = storage.join(work, _NOTES)
     storage.remove(notes)
     filesystem, path = storage.arrow_filesystem(notes)
     # Ray's types know only its older trainer.
     scaling: dict[str, Any] = {
-        "num_workers": (group.least, group.workers) if group.elastic else group.workers,
+        "num_workers": workers,
         "elastic_resize_monitor_interval_s": _RESIZE_S,
-        "use_gpu": group.gpu,
-        "resources_per_worker": {"CPU": group.threads, **({"GPU": 1} if group.gpu else {})},
+        "use_gpu": gpu,
+        "resources_per_worker": {"CPU": cpus, **({"GPU": 1} if gpu else {})},
     }
     trainer = _Trainer(
-        _on_ray_trains_worker,
+        on_worker,
         train_loop_config={"loop": loop},
-        torch_config=TorchConfig(backend="nccl" if group.gpu else "gloo"),
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo"),
         scaling_config=ray.train.ScalingConfig(**scaling),
         run_config=ray.train.RunConfig(
             name="das",
             storage_path=path,
             storage_filesystem=filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=MOST_DEATHS),
+            failure_config=ray.train.FailureConfig(max_failures=deaths),
         ),
     )
     try:
@@ -75,7 +92,3 @@ class _Trainer(TorchTrainer):
             with contextlib.suppress(AttributeError, ray.exceptions.RayError):
                 ray.get(self._controller.abort.remote(), timeout=_ABORT_S)
             raise
-
-
-def _on_ray_trains_worker(config: dict[str, Loop]) -> None:
-    on_worker(config["loop"])

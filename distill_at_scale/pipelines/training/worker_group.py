@@ -31,7 +31,7 @@ from distill_at_scale.pipelines.runtime.tasks import ANYWHERE
 log = logging.getLogger(__name__)
 
 # Number of worker deaths that a run survives (per driver), and the delay before a restart in seconds.
-MOST_DEATHS = 20
+_MOST_DEATHS = 20
 _BREATH_S = 0.5
 # Least time between two reports to Ray Train, in seconds.
 _REPORT_S = 5.0
@@ -96,7 +96,7 @@ class TorchCommunicator(Communicator):
 
 
 @dataclass(frozen=True)
-class Loop:
+class _Loop:
     """What a worker of a group is given."""
 
     group: WorkerGroupSpec
@@ -135,7 +135,7 @@ def run_group(
     storage.remove(failed)
     storage.remove(storage.join(group.work, _CRASHED))
     started = time.monotonic()
-    loop = Loop(group, work, warm, progress.board())
+    loop = _Loop(group, work, warm, progress.board())
     with waiting.provided(resources.Need(least, group.threads, int(group.gpu))):
         if group.workers == 1:
             reason = _run_one(loop, failed)
@@ -143,7 +143,15 @@ def run_group(
             # It loads Ray Train, which takes a second.
             from distill_at_scale.pipelines.training.ray_train_group import run_several
 
-            reason = run_several(loop)
+            reason = run_several(
+                _on_ray_trains_worker,
+                loop,
+                group.work,
+                workers=(least, group.workers) if group.elastic else group.workers,
+                cpus=group.threads,
+                gpu=group.gpu,
+                deaths=_MOST_DEATHS,
+            )
     if storage.exists(failed):
         failure = recorded.read_json(failed, restartable.FIX)
         storage.remove(failed)
@@ -151,22 +159,22 @@ def run_group(
         raise rebuilt(kind, said) if kind else RuntimeError(f"{name}: {said}")
     if reason:
         last = " ".join(reason.split())[-300:]
-        raise DasError(f"{name}: its workers died {MOST_DEATHS + 1} times, the last time with: {last}")
+        raise DasError(f"{name}: its workers died {_MOST_DEATHS + 1} times, the last time with: {last}")
     found = recorded.read_json(storage.join(group.work, _COSTS), restartable.FIX)
     worker_warnings.repeat(found["warnings"])
     costs = [run_record.TaskCost(one["cpu_s"], one["peak_mib"]) for one in found["workers"]]
     record.add(name, time.monotonic() - started, costs)
 
 
-def _run_one(loop: Loop, failed: str) -> str:
+def _run_one(loop: _Loop, failed: str) -> str:
     """Runs a single worker. Returns the reason if it died too often, else ""."""
     group = loop.group
     # Its death is handled here, not by Ray.
     task = ray.remote(
         num_cpus=group.threads, num_gpus=1 if group.gpu else 0, max_retries=0, scheduling_strategy=ANYWHERE
-    )(on_worker)
+    )(_on_worker)
     reason = ""
-    for death in range(MOST_DEATHS + 1):
+    for death in range(_MOST_DEATHS + 1):
         time.sleep(min(death, 1) * _BREATH_S)
         worker = task.remote(loop)
         try:
@@ -183,13 +191,17 @@ def _run_one(loop: Loop, failed: str) -> str:
     return reason
 
 
-def on_worker(loop: Loop) -> None:
+def _on_ray_trains_worker(config: dict[str, _Loop]) -> None:
+    _on_worker(config["loop"])
+
+
+def _on_worker(loop: _Loop) -> None:
     """Runs on each worker of a group, initially and after each restart."""
     with worker_warnings.overhear(loop.board) as heard:
         _attempt(loop, heard)
 
 
-def _attempt(loop: Loop, heard: list[str]) -> None:
+def _attempt(loop: _Loop, heard: list[str]) -> None:
     group = loop.group
     failed = storage.join(group.work, _FAILED)
     if storage.exists(failed):
