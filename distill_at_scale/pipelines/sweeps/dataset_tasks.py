@@ -38,7 +38,7 @@ def make_datasets(
     at_once: int,
     deadline: float | None,
 ) -> None:
-    """Runs jobs, in their order and so many at once. Needs a Ray session.
+    """Runs jobs in their order, at most ``at_once`` at the same time. Needs a Ray session.
 
     Args:
         board: Trial table that shows the progress.

@@ -35,7 +35,7 @@ from distill_at_scale.pipelines.sweeps.trial_order import InTurn
 from distill_at_scale.pipelines.sweeps.trial_table import TrialTable
 
 LIVES = 4
-"""A worker that dies takes its trial along; a trial is abandoned after so many dead workers."""
+"""A worker that dies takes its trial along; a trial is abandoned after this number of dead workers."""
 LOGS = "tensorboard"
 
 # Number of trials that Tune takes in advance where it knows all of them.
