@@ -3,7 +3,8 @@
 What travels is the description of a part (a file, a bucket number) and a small record of what was done; the
 rows stay in the task. Ray Data schedules, restarts the tasks of workers that died, and streams the records
 back. What is large and shared by all tasks of a stage lies once a node in Ray's object store. Where a part takes a
-moment, plain tasks do it (``light``): a pipeline costs some 30 ms of CPU a task, a plain one 3.
+moment (``light``), or there are thousands of parts, plain tasks do them: a task of a pipeline costs the driver 9 ms of
+CPU, so that it starts a hundred a second at most, and a plain one 1.5.
 """
 
 from __future__ import annotations
@@ -34,10 +35,14 @@ ANYWHERE: Literal["DEFAULT"] = "DEFAULT"
 """Scheduling strategy of tasks. It is set explicitly, since one started by a trial of Ray Tune would else be held to
 the resources of that trial, which has none but for waiting."""
 
-# Light tasks that are under way at most: few enough for the driver, and enough for thousands of CPUs.
+# Number of parts from which plain tasks do them: by a pipeline, the driver could keep no more than some dozens of CPUs
+# busy with parts of less than a second.
+_MANY = 1024
+# Plain tasks that are under way at most: few enough for the driver, and enough for thousands of CPUs.
 _UNDER_WAY = 4096
 # Workers of a task that may die, as on spot machines, until it counts as its own fault.
 _RETRIES = 20
+_LIGHT_RETRIES = 3
 # Number of parts that a task merges, and has in memory.
 _MERGED_AT_ONCE = 16
 # Minimum number of tasks of several items, so that the last ones do not leave CPUs idle for long.
@@ -84,7 +89,8 @@ def run_stage(
     per_task = 1 if together == 1 else min(together, max(1, len(items) // (_TASKS_PER_CPU * resources.cpus())))
     need = resources.Need(1, num_cpus)
     with waiting.provided(need), progress.stage(name, len(items), shown) as stage:
-        for index, answer in (_by_tasks if light else _by_pipeline)(call, name, items, num_cpus, per_task):
+        by_tasks = light or len(items) > _MANY
+        for index, answer in (_by_tasks if by_tasks else _by_pipeline)(call, name, items, num_cpus, per_task):
             done[index] = answer.take(name)
             costs.append(answer.cost)
             stage.advance()
@@ -135,7 +141,9 @@ def _by_tasks(
     call: Call, name: str, items: Sequence[Any], num_cpus: float, per_task: int
 ) -> Iterator[tuple[int, Answer]]:
     """Answers as they come, by plain tasks of Ray."""
-    task = ray.remote(num_cpus=num_cpus, scheduling_strategy=ANYWHERE)(Call.answers)
+    # Of thousands of tasks, some are lost again and again with their spot machines.
+    retries = _RETRIES if len(items) > _MANY else _LIGHT_RETRIES
+    task: Any = ray.remote(num_cpus=num_cpus, max_retries=retries, scheduling_strategy=ANYWHERE)(Call.answers)
     shared = ray.put(call)
     waiting = iter(range(0, len(items), per_task))
     running: dict[ray.ObjectRef[Any], int] = {}
@@ -145,8 +153,12 @@ def _by_tasks(
                 running[task.remote(shared, items[first : first + per_task])] = first
             if not running:
                 return
-            (ready,), _ = ray.wait(list(running))
-            yield from enumerate(ray.get(ready), running.pop(ready))
+            # All that have ended: looking for one costs as much as looking for all.
+            ready, others = ray.wait(list(running))
+            if others:
+                ready += ray.wait(others, num_returns=len(others), timeout=0)[0]
+            for one in ready:
+                yield from enumerate(ray.get(one), running.pop(one))
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise DasError(f"{name}: its worker was killed again and again, most likely for want of memory.") from error
     finally:

@@ -11,6 +11,7 @@ import pytest
 import ray
 
 from distill_at_scale.errors import DasError
+from distill_at_scale.pipelines.runtime import tasks
 from distill_at_scale.pipelines.runtime.run_record import RunRecord
 from distill_at_scale.pipelines.runtime.tasks import run_stage
 
@@ -42,6 +43,14 @@ def test_small_parts_share_tasks_where_they_are_many(light: bool, n_items: int, 
     assert [record["item"] for record in found] == list(range(n_items))
     assert len({record["task"] for record in found}) == tasks
     assert run.stages[0].tasks == n_items
+
+
+def test_very_many_parts_are_plain_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipeline costs the driver several times as much for each."""
+    monkeypatch.setattr(tasks, "_MANY", 4)
+    monkeypatch.setattr(tasks, "_by_pipeline", None)
+    found = run_stage(RunRecord("test", {}), "many", lambda item: item * item, [0, 1, 2, 3, 4], shown=False)
+    assert found == [0, 1, 4, 9, 16]
 
 
 @pytest.mark.parametrize("light", [False, True])
