@@ -3,9 +3,9 @@
     python jobs/bench_scaling.py --work FOLDER --output FILE [--part nodes | rows | tasks] [--minutes M]
 
 nodes: 1, 2, 4 and 8 Ray nodes of one CPU on this machine run the real verbs, with all their stages, on a log whose
-files and shards have a few hundred rows each. Every task does its real work on these, and then sleeps for what a
-million rows would have cost by the package's measured rates. Sleeping needs no core, so eight nodes fit a machine of
-two; what does not scale shows. rows: CPU-seconds of the driver at 1, 10 and 100 times the rows in the same number of
+files and shards have a few hundred rows each. Every task does its real work on these, and then sleeps for what millions
+of rows would have cost by the package's measured rates. Sleeping needs no core, so eight nodes fit a machine of two;
+what does not scale shows. rows: CPU-seconds of the driver at 1, 10 and 100 times the rows in the same number of
 files and shards, nothing simulated. tasks: CPU-seconds of the driver for an empty task, from which follows what 1,000
 nodes can do.
 
@@ -54,7 +54,7 @@ def measure_rows(work: Path, done: dict[str, Any], save: Callable[[], None]) -> 
         for part in range(16):
             n = rows // 16
             users, items = chance.integers(rows // 25, size=n), chance.zipf(1.3, size=n) % 2000
-            frame = pl.DataFrame({"user_id": users, "item_id": items, "timestamp": np.arange(n)})
+            frame = pl.DataFrame({"user_id": users, "item_id": items, "timestamp": 1_500_000_000 + np.arange(n)})
             frame.write_parquet(log / f"part-{part}.parquet")
         verbs: dict[str, Callable[[], Any]] = {
             "prepare": partial(das.prepare, str(log), output=data, shards=16, overwrite=True),
@@ -80,8 +80,13 @@ def measure_tasks(done: dict[str, Any], save: Callable[[], None]) -> None:
 
     das.connect(num_cpus=2)
     record = RunRecord("bench", {})
+
+    def plainly(items: list[int]) -> Any:
+        return run_stage(record, "tasks", _nothing, items)
+
     engines: dict[str, Callable[[list[int]], Any]] = {
-        "pipeline": lambda items: run_stage(record, "tasks", _nothing, items),
+        "thousands": plainly,
+        "pipeline": plainly,
         "pipeline, 8 together": lambda items: run_stage(record, "tasks", _nothing, items, together=8),
         "light": lambda items: run_stage(record, "tasks", _nothing, items, light=True),
         "merged": lambda items: run_merged(record, "tasks", _nothing, items, sum),
@@ -89,7 +94,7 @@ def measure_tasks(done: dict[str, Any], save: Callable[[], None]) -> None:
     for name, run in engines.items():
         run(list(range(16)))
         found = []
-        for count in (256, 1024):
+        for count in (2048, 8192) if name == "thousands" else (256, 1024):
             cpu, begun = time.process_time(), time.monotonic()
             run(list(range(count)))
             found.append((count, time.process_time() - cpu, time.monotonic() - begun))

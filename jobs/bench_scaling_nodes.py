@@ -14,56 +14,56 @@ from typing import Any
 
 from local_cluster import Node, environment, prepare_folder, tagged
 
-NODES = (1, 2, 4, 8)
-SHARD_ROWS = 1_000_000
-"""Rows of a file or shard whose work is simulated."""
-PREPARED, SAMPLED, EVALUATED = 192, 192, 64
-"""Files and shards of the logs of the three verbs."""
+NODES = (8, 4, 2, 1)
+PARTS = 64
+"""Files and shards of the logs."""
+PART_ROWS = {"prepare": 3_000_000, "sample": 3_000_000, "evaluate": 750_000}
+"""Rows of a file or shard whose work is simulated, so that a verb takes about as long as the others."""
 SAMPLER, PASSES = "density", 6
 """A sampler that learns in passes before it scores, and the passes of its measured rate."""
 RATES = {"prepare": "prepare/big", "sample": f"sample/{SAMPLER}", "evaluate": "evaluate/ease/larger"}
 
 
-class Slow:
-    """A task's function that does its work, and then takes as long as it would with a million rows a shard."""
+def slow(work: Callable[..., Any], seconds: Callable[[Any], float]) -> Callable[..., Any]:
+    """A task's function that does its work, and then takes as long as it would with the rows that are simulated."""
 
-    def __init__(self, work: Callable[..., Any], seconds: Callable[[Any], float]) -> None:
-        self.work, self.seconds = work, seconds
-
-    def __call__(self, *arguments: Any) -> Any:
-        done = self.work(*arguments)
-        time.sleep(self.seconds(arguments))
+    def run(*arguments: Any) -> Any:
+        done = work(*arguments)
+        time.sleep(seconds(arguments))
         return done
+
+    return run
 
 
 class Simulation:
-    """Puts :class:`Slow` around the functions that a verb gives to the engines; the engines stay as they are."""
+    """Puts :func:`slow` around the functions that a verb gives to the engines; the engines stay as they are."""
 
-    def __init__(self, verb: str, rows: Sequence[int] | None, shards: int) -> None:
-        """``rows``: of each shard, so that a larger one takes longer; None: all alike."""
+    def __init__(self, verb: str) -> None:
         from distill_at_scale.pipelines.runtime.rates import rates
 
         self.per_row = {stage.name.split(",")[0]: stage.row_cpu_s for stage in rates().stages(RATES[verb]) or []}
-        self.verb, self.shards = verb, shards
-        mean = None if rows is None else sum(rows) / len(rows)
-        self.weights = None if rows is None or mean is None else [one / mean for one in rows]
-        self.asleep = 0.0
+        self.verb = verb
 
     def seconds(self, stage: str) -> float:
         """Of one shard's part of a stage."""
-        return self.per_row.get(stage.split(",")[0], 0.0) * SHARD_ROWS
+        return self.per_row.get(stage.split(",")[0], 0.0) * PART_ROWS[self.verb]
 
     def __enter__(self) -> Simulation:
+        # All that hold an engine by its name are imported before it is replaced there.
+        import distill_at_scale.pipelines.evaluate
+        import distill_at_scale.pipelines.prepare
+        import distill_at_scale.pipelines.sample
         from distill_at_scale.pipelines.runtime import map_reduce, tasks
 
+        assert distill_at_scale.pipelines
         self._before: list[tuple[Any, str, Any]] = []
         self._replace("run_stage", tasks.run_stage, self._stage(tasks.run_stage))
         self._replace("run_merged", tasks.run_merged, self._stage(tasks.run_merged))
         learn = next((name for name in self.per_row if name.startswith("learn")), None)
         if learn is not None:
             # The rate is that of all passes.
-            each, weights = self.seconds(learn) / PASSES, self.weights
-            self._set(map_reduce, "_map", Slow(map_reduce._map, lambda given: each * _weight(given[2], weights)))
+            each = self.seconds(learn) / PASSES
+            self._set(map_reduce, "_map", slow(map_reduce._map, lambda given: each * _parts(given[2])))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -81,22 +81,16 @@ class Simulation:
 
     def _stage(self, engine: Callable[..., Any]) -> Callable[..., Any]:
         def run(record: Any, name: str, work: Any, items: Sequence[Any], *more: Any, **options: Any) -> Any:
-            each, weights = self.seconds(name), self.weights
-            if len(items) == 1 and self.shards > 1:  # one task for all, such as the end of a tree
-                weights = None
-            return engine(
-                record, name, Slow(work, lambda given: each * _weight(given[0], weights)), items, *more, **options
-            )
+            each = self.seconds(name)
+            return engine(record, name, slow(work, lambda given: each * _parts(given[0])), items, *more, **options)
 
         return run
 
 
-def _weight(item: Any, weights: Sequence[float] | None) -> float:
-    """How many shards or files an item of a stage stands for."""
+def _parts(item: Any) -> int:
+    """How many shards or files an item stands for; of a million rows each, they would hardly differ."""
     parts = getattr(item, "buckets", getattr(item, "sources", item))
-    if isinstance(parts, list):
-        return sum(weights[part] for part in parts) if weights and isinstance(parts[0], int) else len(parts)
-    return weights[item] if weights and isinstance(item, int) else 1.0
+    return len(parts) if isinstance(parts, list) else 1
 
 
 class Nodes:
@@ -122,18 +116,21 @@ class Nodes:
             if process.pid != os.getpid():
                 process.kill()
 
-    def grow(self, count: int) -> None:
-        """Starts nodes until there are ``count``, with a worker on each that has imported everything."""
+    def resize(self, count: int) -> None:
+        """Starts or ends nodes until there are ``count``, with a worker on each that has imported everything."""
         import ray
 
         import distill_at_scale as das
 
+        for node in self._nodes[count:]:
+            node.stop()
+        del self._nodes[count:]
         while len(self._nodes) < count:
             self._nodes.append(Node(self._folder, f"node-{len(self._nodes)}", self._head.address))
             self._nodes[-1].start()
             self._nodes[-1].wait()
         das.connect(self._head.address)
-        while ray.cluster_resources().get("CPU", 0) < count:
+        while ray.cluster_resources().get("CPU", 0) != count:
             time.sleep(0.5)
         # Each holds its node's only CPU until all run.
         ray.get([ray.remote(_warm).remote() for _ in range(count)])
@@ -179,17 +176,15 @@ def measure_nodes(
     if not missing:
         return
     with Nodes(work / "c") as nodes:
-        nodes.grow(missing[0][0])
+        nodes.resize(missing[0][0])
         if not (work / "ease").exists():
-            log = write_log(work / "log", PREPARED, 300)
-            das.prepare(log, output=str(work / "data"), shards=SAMPLED, overwrite=True)
-            few = write_log(work / "log-evaluated", EVALUATED, 300)
-            das.prepare(few, output=str(work / "data-evaluated"), shards=EVALUATED, overwrite=True)
-            das.fit(str(work / "data-evaluated"), "ease", output=str(work / "ease"), lam=100.0, overwrite=True)
+            log = write_log(work / "log", PARTS, 300)
+            das.prepare(log, output=str(work / "data"), shards=PARTS, overwrite=True)
+            das.fit(str(work / "data"), "ease", output=str(work / "ease"), set={"lam": 100.0}, overwrite=True)
         for n, verb in missing:
             if time.monotonic() > until:
                 break
-            nodes.grow(n)
+            nodes.resize(n)
             found = measured(partial(verbs[verb], work))
             done.setdefault(str(n), {})[verb] = found
             print(n, verb, found, flush=True)
@@ -199,21 +194,21 @@ def measure_nodes(
 def _prepare(work: Path) -> None:
     import distill_at_scale as das
 
-    with Simulation("prepare", None, PREPARED):
-        das.prepare(str(work / "log"), output=str(work / "prepared"), shards=PREPARED, overwrite=True)
+    with Simulation("prepare"):
+        das.prepare(str(work / "log"), output=str(work / "prepared"), shards=PARTS, overwrite=True)
 
 
 def _sample(work: Path) -> None:
     import distill_at_scale as das
 
     data = das.Dataset.open(str(work / "data"))
-    with Simulation("sample", data.shards.rows.tolist(), SAMPLED):
+    with Simulation("sample"):
         das.sample(data, SAMPLER, budget=[0.5, 0.1], output=str(work / "samples"), overwrite=True)
 
 
 def _evaluate(work: Path) -> None:
     import distill_at_scale as das
 
-    data = das.Dataset.open(str(work / "data-evaluated"))
-    with Simulation("evaluate", data.shards.rows.tolist(), EVALUATED):
+    data = das.Dataset.open(str(work / "data"))
+    with Simulation("evaluate"):
         das.evaluate(data, str(work / "ease"), split="test")

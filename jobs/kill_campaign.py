@@ -279,11 +279,15 @@ def main() -> int:
     with Campaign(options.work, state) as campaign:
         references = campaign.references(verbs)
         while time.monotonic() < until:
-            kills = Counter(run["verb"] for run in state["runs"] for _ in run["kills"])
-            verb = min(verbs, key=lambda verb: kills[verb])
-            victims = next_victims(campaign, verb, of_verb)
-            if not victims:
+            # All get as much time, so that a campaign that ends early has many kills, and some of each.
+            missing = {verb: victims for verb in verbs if (victims := next_victims(campaign, verb, of_verb))}
+            if not missing:
                 break
+            spent = Counter[str]()
+            for past in state["runs"]:
+                spent[past["verb"]] += past["seconds"]
+            verb = min(missing, key=lambda verb: spent[verb])
+            victims = missing[verb]
             run = campaign.run(verb, victims, len(state["runs"]), references[verb])
             state["runs"].append(asdict(run))
             print(json.dumps(asdict(run)), flush=True)

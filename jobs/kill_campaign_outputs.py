@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
-MEASURED = {"wall_s", "cpu_s", "peak_mib", "started"}
+import polars as pl
+
+MEASURED = re.compile(r"(.+_)?(s|seconds|mib)|started")
 """Fields of JSON files that no two runs have in common: times and memory."""
-HOW_IT_WENT = {"run.json"}
-"""Files that tell of the run itself, as of parts that an earlier one had finished."""
+HOW_IT_WENT = re.compile(r"(.*/)?(run\.json|sweep\.json|tensorboard(/.*)?)")
+"""Files that tell of the run itself, as of parts that an earlier one had finished; and sweep.json, which is made of the
+trials' records and table, with their costs."""
 
 
 def write_log(folder: Path, users: int = 120, items: int = 40) -> None:
@@ -34,12 +38,17 @@ def contents(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.is_dir() or path.name in HOW_IT_WENT:
+        if HOW_IT_WENT.fullmatch(name):
+            continue
+        if path.is_dir():
             found[name] = ""
             continue
         content = path.read_bytes()
         if path.suffix == ".json":
             content = json.dumps(_not_measured(json.loads(content)), sort_keys=True).encode()
+        elif path.name == "trials.parquet":
+            table = pl.read_parquet(path)
+            content = table.select(name for name in table.columns if not MEASURED.fullmatch(name)).write_json().encode()
         found[name] = hashlib.sha256(content).hexdigest()
     return found
 
@@ -54,8 +63,10 @@ def differences(one: dict[str, str], other: dict[str, str]) -> list[str]:
 
 
 def _not_measured(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {name: _not_measured(value) for name, value in content.items() if name not in MEASURED}
     if isinstance(content, list):
         return [_not_measured(value) for value in content]
-    return content
+    if not isinstance(content, dict):
+        return content
+    left = {name: _not_measured(value) for name, value in content.items() if not MEASURED.fullmatch(name)}
+    # A checksum over times differs as they do.
+    return {name: value for name, value in left.items() if name != "checksum" or left == content}

@@ -27,7 +27,8 @@ def test_a_file_that_is_missing_left_over_or_other_is_a_difference(outputs, tmp_
         (place / "run.json").write_text(text)
         (place / f"only-{name}").write_text(text)
         (place / "rows.parquet").write_text(text)
-        (place / "model.json").write_text(json.dumps({"metric": 0.5, "costs": [{"wall_s": len(text) + ord(text)}]}))
+        model = {"metric": 0.5, "costs": [{"fit_cpu_s": ord(text), "seconds": ord(text)}], "checksum": text}
+        (place / "model.json").write_text(json.dumps(model))
     one, other = (outputs.contents(tmp_path / name) for name in ("one", "other"))
     assert outputs.differences(one, one) == []
     assert outputs.differences(one, other) == [
@@ -35,5 +36,5 @@ def test_a_file_that_is_missing_left_over_or_other_is_a_difference(outputs, tmp_
         "left over: made/only-other",
         "missing: made/only-one",
     ]
-    (tmp_path / "other" / "made" / "model.json").write_text(json.dumps({"metric": 0.25, "costs": []}))
+    (tmp_path / "other" / "made" / "model.json").write_text(json.dumps({"metric": 0.5, "costs": [{}], "checksum": "z"}))
     assert "differs: made/model.json" in outputs.differences(one, outputs.contents(tmp_path / "other"))
