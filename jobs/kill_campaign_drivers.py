@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import pkgutil
+import runpy
 import signal
 import subprocess
 import sys
@@ -87,7 +88,6 @@ def _serve() -> None:
     import torch
 
     import distill_at_scale.pipelines as pipelines
-    from distill_at_scale.__main__ import main
 
     assert all((ray.data, ray.train.torch, ray.tune, torch))
     for module in pkgutil.iter_modules(pipelines.__path__, f"{pipelines.__name__}."):
@@ -101,7 +101,7 @@ def _serve() -> None:
             os.dup2(file, 2)
             faulthandler.register(signal.SIGUSR1, all_threads=True)
             sys.argv = ["das", *arguments]
-            main()
+            runpy.run_module("distill_at_scale", run_name="__main__")
             return
         print(pid, flush=True)
         print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)

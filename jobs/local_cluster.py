@@ -19,6 +19,8 @@ TAG = "DAS_LOCAL_CLUSTER"
 _RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 _READY = "Ray runtime started"
 NIL_JOB = "ffffffff"
+RAYS_OWN = ("ray::_AutoscalingCoordinatorActor", "ray::_StatsActor")
+"""Actors that Ray Data starts once in a cluster and keeps for all later jobs."""
 
 
 def free_ports(count: int) -> list[int]:
@@ -88,9 +90,11 @@ class Node:
         """Starts it, and does not wait."""
         ports = dict(zip(_PORTS, free_ports(len(_PORTS))))
         if self._head is None:
-            gcs, client = free_ports(2)
+            gcs, client, dashboard = free_ports(3)
             self.address = f"127.0.0.1:{gcs}"
-            where = ["--head", f"--port={gcs}", f"--ray-client-server-port={client}", "--include-dashboard=false"]
+            where = ["--head", f"--port={gcs}", f"--ray-client-server-port={client}"]
+            # Ray Train's own tidying up asks the dashboard whether a run is over.
+            where += ["--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}"]
             where += [f"--temp-dir={self._folder / 'r'}"]
         else:
             where = [f"--address={self._head}"]
@@ -205,7 +209,10 @@ def workers(folder: Path) -> list[psutil.Process]:
     found = []
     for process in tagged(folder):
         with contextlib.suppress(psutil.Error):
-            is_worker = any(word.startswith("ray::") or word.endswith("default_worker.py") for word in words(process))
+            line = words(process)
+            is_worker = any(word.startswith("ray::") or word.endswith("default_worker.py") for word in line)
+            if any(word.strip().startswith(RAYS_OWN) for word in line):
+                continue
             if is_worker and process.environ().get("RAY_JOB_ID", NIL_JOB) != NIL_JOB:
                 found.append(process)
     return found

@@ -3,8 +3,8 @@
 What travels is the description of a part (a file, a bucket number) and a small record of what was done; the
 rows stay in the task. Ray Data schedules, restarts the tasks of workers that died, and streams the records
 back. What is large and shared by all tasks of a stage lies once a node in Ray's object store. Where a part takes a
-moment (``light``), or there are thousands of parts, plain tasks do them: a task of a pipeline costs the driver 9 ms of
-CPU, so that it starts a hundred a second at most, and a plain one 1.5.
+moment (``light``), or there are thousands of parts, plain tasks do them: a task of a pipeline costs the driver 10 ms of
+CPU, so that it starts a hundred a second at most, and a plain one some 2.
 """
 
 from __future__ import annotations
