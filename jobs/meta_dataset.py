@@ -1,11 +1,11 @@
 """Makes the meta-dataset that Data-Genie learns from: many small datasets, each swept with the same methods.
 
-    python jobs/meta_dataset.py --data ../shared/data --output FOLDER                 43 datasets, one after another
+    python jobs/meta_dataset.py --data ../shared/data --output FOLDER                 49 datasets, one after another
     python jobs/meta_dataset.py --output FOLDER --time-budget 30m                     generated ones, for half an hour
     ray job submit --working-dir . -- python jobs/meta_dataset.py --output s3://my-bucket/meta
 
-Real logs (ml-100k.inter, ml-1m.parquet, amazon-beauty-5core.txt, amazon-toys-5core.txt) are looked for in --data;
-without them their cuts are left out. FOLDER gets logs/, data/, sweeps/ and trials.parquet. Finished sweeps are
+Real logs (ml-100k.inter, ml-1m.parquet, amazon-beauty-5core.txt, amazon-toys-5core.txt, amazon-ratings.tsv,
+yelp-ratings.tsv) are looked for in --data; without them their cuts are left out. FOLDER gets logs/, data/, sweeps/ and trials.parquet. Finished sweeps are
 skipped. Then `python jobs/train_genie.py --sweeps FOLDER/sweeps/* --output GENIE` trains a Data-Genie on it.
 """
 

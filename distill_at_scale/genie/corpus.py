@@ -47,6 +47,8 @@ class RealLog:
     """File name in the folder that the user passes."""
     split: SplitRule
     """Split rule of the subsets."""
+    columns: tuple[str, ...] = ()
+    """Columns of a file without a header."""
 
 
 SOURCES = {
@@ -54,6 +56,10 @@ SOURCES = {
     "ml-1m": RealLog("ml-1m.parquet", "20_percent_hist"),
     "beauty": RealLog("amazon-beauty-5core.txt", "leave_2"),
     "toys": RealLog("amazon-toys-5core.txt", "leave_2"),
+    "amazon": RealLog(
+        "amazon-ratings.tsv", "leave_2", (Columns.USER_ID, Columns.ITEM_ID, Columns.RATING, Columns.TIMESTAMP)
+    ),
+    "yelp": RealLog("yelp-ratings.tsv", "20_percent_hist", (Columns.USER_ID, Columns.ITEM_ID, Columns.RATING)),
 }
 """The real logs, by name."""
 
@@ -83,6 +89,16 @@ _SUBSETS: dict[str, dict[str, Callable[[pl.DataFrame], pl.DataFrame]]] = {
         "hits": lambda log: log_subsets.random_users(log_subsets.k_core(log_subsets.popular_items(log, 800), 5), 1500),
         "active": lambda log: log_subsets.popular_items(log_subsets.active_users(log, 1200), 1000),
         "core": lambda log: log_subsets.random_users(log_subsets.k_core(log, 8), 1400),
+    },
+    "amazon": {
+        "random": lambda log: log_subsets.popular_items(log_subsets.random_users(log, 900), 1000),
+        "hits": lambda log: log_subsets.random_users(log_subsets.popular_items(log, 300), 1400),
+        "late": lambda log: log_subsets.random_users(log_subsets.window(log, 0.7, 1.0), 1200),
+    },
+    "yelp": {
+        "hits": lambda log: log_subsets.random_users(log_subsets.popular_items(log, 600), 2500),
+        "active": lambda log: log_subsets.popular_items(log_subsets.active_users(log, 500), 1000),
+        "core": lambda log: log_subsets.random_users(log_subsets.k_core(log, 8), 1200),
     },
 }
 

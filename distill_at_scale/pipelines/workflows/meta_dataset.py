@@ -41,7 +41,7 @@ METHODS = (
     "svp_bias_users",
 )
 """Default samplers: at least one of each family, and only those that take seconds."""
-BUDGETS = (0.02, 0.1, 0.3, 0.6)
+BUDGETS = (0.02, 0.1, 0.3, 0.6, 0.9)
 MODELS = ("popularity", "ease", "svd_ae", "infinite_ae")
 SEEDS = 1
 _MIN_ROWS = 3
@@ -162,8 +162,10 @@ def _source(name: str, logs: str | None, output: str) -> pl.DataFrame | None:
     """Reads a whole real log, prepared first, so that it may have any format that prepare knows."""
     uri = storage.join(output, "sources", name)
     if not storage.exists(storage.join(uri, MANIFEST)):
-        file = storage.join(logs, SOURCES[name].file) if logs else None
+        source = SOURCES[name]
+        file = storage.join(logs, source.file) if logs else None
         if file is None or not storage.exists(file):
             return None
-        prepare(input=[file], output=uri, split="20_percent_hist", shards=1)
+        columns = {"columns": list(source.columns)} if source.columns else {}
+        prepare(input=[file], output=uri, split="20_percent_hist", shards=1, **columns)
     return log_subsets.read_log(Dataset.open(uri))
