@@ -74,7 +74,7 @@ def head(run_folder: Path) -> Iterator[RayHead]:
     "words",
     [
         ("fit", "--model", "mf", "--set", "epochs=600,patience=600,dim=8,batch_size=64"),
-        ("distill", "--method", "distill_cf", "--users", "6", "--set", "steps=1500", "--checkpoint-every", "10"),
+        ("distill", "--method", "distill_cf", "--users", "6", "--set", "steps=3000", "--checkpoint-every", "10"),
     ],
     ids=["fit", "distill"],
 )
@@ -106,4 +106,4 @@ def test_nodes_come_and_go(
     else:
         steps = [point["step"] for point in das.SyntheticDataset.open(output).manifest.curve]
         assert steps == sorted(set(steps))
-        assert steps[-1] == 1500
+        assert steps[-1] == 3000
