@@ -5,8 +5,9 @@
     ray job submit --working-dir . -- python jobs/meta_dataset.py --output s3://my-bucket/meta
 
 Real logs (ml-100k.inter, ml-1m.parquet, amazon-beauty-5core.txt, amazon-toys-5core.txt, amazon-ratings.tsv,
-yelp-ratings.tsv) are looked for in --data; without them their cuts are left out. FOLDER gets logs/, data/, sweeps/ and trials.parquet. Finished sweeps are
-skipped. Then `python jobs/train_genie.py --sweeps FOLDER/sweeps/* --output GENIE` trains a Data-Genie on it.
+yelp-ratings.tsv) are looked for in --data; without them their cuts are left out. FOLDER gets logs/, data/, sweeps/ and
+trials.parquet. Finished sweeps are skipped. Then `python jobs/train_genie.py --sweeps FOLDER/sweeps/* --output GENIE`
+trains a Data-Genie on it.
 """
 
 from __future__ import annotations
