@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
     from distill_at_scale.data.interactions import Interactions
 
-SAMPLERS = ("random", "random_users", "density", "svp_mf")
-SMALL = {"dim": 32, "blocks": 1, "learning_rate": 3e-3, "batch_size": 256}
+SAMPLERS = ("random", "random_users", "density", "svp_bias")
+SMALL = {"dim": 32, "blocks": 1, "length": 50, "learning_rate": 3e-3, "batch_size": 256}
 FITTED: dict[str, dict[str, Any]] = {"ease": {}, "mf": {}, "sasrec": {**SMALL, "epochs": 40}}
 """Models that are fitted on the samples, and their settings."""
-ATTRIBUTED: dict[str, dict[str, Any]] = {"ease": {}, "mf": {}, "sasrec": {"dim": 32, "blocks": 1}}
+ATTRIBUTED: dict[str, dict[str, Any]] = {"ease": {}, "mf": {}, "sasrec": {"dim": 32, "blocks": 1, "length": 50}}
 """Models whose rows get values, and their settings."""
 
 
