@@ -7,11 +7,14 @@ first point where none before it died. Prints, a JSON line each, where it died a
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
 import re
 import signal
 import sys
+import tempfile
 
 from prepare_kit import inline_prepare, two_levels
 
@@ -56,11 +59,31 @@ def live(
     return None
 
 
+def import_all(settings: dict) -> None:
+    """Imports what a life imports on its way, as pyarrow does pandas: each life would take longer for that than for
+    its work. A first one, which is not killed and writes elsewhere, tells what it is."""
+    reader, writer = os.pipe()
+    with tempfile.TemporaryDirectory() as folder:
+        if (child := os.fork()) == 0:
+            inline_prepare(**settings | {"output": os.path.join(folder, "out")})
+            os.write(writer, "\n".join(sys.modules).encode())
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader) as pipe:
+            names = pipe.read().splitlines()
+        _, status = os.waitpid(child, 0)
+        assert os.WEXITSTATUS(status) == 0
+    for name in names:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
 def main() -> None:
     settings = json.loads(sys.argv[1])
     if settings.pop("two_levels", False):
         two_levels()
     only, after = re.compile(settings.pop("only", "")), settings.pop("after", True)
+    import_all(settings)
     died_at: set[tuple[str, str]] = set()
     while (death := live(settings, died_at, only, after)) is not None:
         died_at.add(death)

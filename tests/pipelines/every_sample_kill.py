@@ -40,6 +40,7 @@ def is_dataset(uri: str) -> bool:
 def main() -> None:
     settings, uris = json.loads(sys.argv[1])
     every_kill.inline_prepare = inline_sample  # type: ignore[assignment]
+    every_kill.import_all(settings)
     died_at: set[tuple[str, str]] = set()
     while (death := every_kill.live(settings, died_at)) is not None:
         died_at.add(death)

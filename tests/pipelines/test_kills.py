@@ -210,9 +210,11 @@ def test_kill_while_an_old_dataset_is_cleared_away(tmp_path: Path, logs: list[st
     """At whatever removal --overwrite dies: the place is still known, never half a dataset, and the next run ends."""
     output = tmp_path / "out"
     asked = {"input": logs, "output": str(output), **SETTINGS, "overwrite": True}
+    inline_prepare(**(asked | {"output": str(tmp_path / "old"), "shards": 2}))
     died = 0
     for survived in range(20):
-        inline_prepare(**(asked | {"shards": 2}))
+        shutil.rmtree(output, ignore_errors=True)
+        shutil.copytree(tmp_path / "old", output)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(storage, "remove", _only(survived, storage.remove))
             patch.setattr(output_folder, "remove_strays", lambda output, manifest, others: None)
