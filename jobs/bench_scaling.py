@@ -2,12 +2,12 @@
 
     python jobs/bench_scaling.py --work FOLDER --output FILE [--part nodes | rows | tasks] [--minutes M]
 
-nodes: 1, 2, 4 and 8 Ray nodes of one CPU on this machine run the real verbs, with all their stages, on a log whose
-files and shards have a few hundred rows each. Every task does its real work on these, and then sleeps for what millions
-of rows would have cost by the package's measured rates. Sleeping needs no core, so eight nodes fit a machine of two;
-what does not scale shows. rows: CPU-seconds of the driver at 1, 10 and 100 times the rows in the same number of
-files and shards, nothing simulated. tasks: CPU-seconds of the driver for an empty task, from which follows what 1,000
-nodes can do.
+nodes: 8, 4, 2 and 1 Ray nodes of one CPU on this machine run the real verbs, with all their stages, on a log whose
+files and shards have a few hundred rows each. Every task does its real work on these, and sleeps until it has lasted as
+long as millions of rows would take by the package's measured rates. Sleeping needs no core, so eight nodes fit a
+machine of two; what does not scale shows. The share of linear is what all tasks are to last, divided by the nodes and
+the seconds of the verb. rows: CPU-seconds of the driver at 1, 10 and 100 times the rows in as many files and shards,
+nothing simulated. tasks: CPU-seconds of the driver for an empty task, from which follows what 1,000 nodes can do.
 
 FILE is written after every measurement, and those that it holds are not repeated. FOLDER must have a short path.
 """
@@ -125,13 +125,6 @@ def main() -> int:
     state["machine"] = f"{os.cpu_count()} cores"
 
     def save() -> None:
-        nodes = state.get("nodes", {})
-        state["share_of_linear"] = {
-            verb: {
-                n: round(one["seconds"] / (int(n) * nodes[n][verb]["seconds"]), 3) for n in nodes if verb in nodes[n]
-            }
-            for verb, one in nodes.get("1", {}).items()
-        }
         options.output.write_text(json.dumps(state, indent=1) + "\n")
 
     for part in options.part or ("tasks", "rows", "nodes"):

@@ -17,32 +17,35 @@ from local_cluster import Node, environment, prepare_folder, tagged
 NODES = (8, 4, 2, 1)
 PARTS = 64
 """Files and shards of the logs."""
-PART_ROWS = {"prepare": 3_000_000, "sample": 3_000_000, "evaluate": 750_000}
+PART_ROWS = {"prepare": 6_000_000, "sample": 6_000_000, "evaluate": 1_500_000}
 """Rows of a file or shard whose work is simulated, so that a verb takes about as long as the others."""
 SAMPLER, PASSES = "density", 6
 """A sampler that learns in passes before it scores, and the passes of its measured rate."""
 RATES = {"prepare": "prepare/big", "sample": f"sample/{SAMPLER}", "evaluate": "evaluate/ease/larger"}
 
 
-def slow(work: Callable[..., Any], seconds: Callable[[Any], float]) -> Callable[..., Any]:
-    """A task's function that does its work, and then takes as long as it would with the rows that are simulated."""
+def lasting(work: Callable[..., Any], seconds: Callable[[Any], float]) -> Callable[..., Any]:
+    """A task's function that does its work on few rows, and lasts as long as it would with those that are simulated."""
 
     def run(*arguments: Any) -> Any:
+        end = time.monotonic() + seconds(arguments)
         done = work(*arguments)
-        time.sleep(seconds(arguments))
+        time.sleep(max(0.0, end - time.monotonic()))
         return done
 
     return run
 
 
 class Simulation:
-    """Puts :func:`slow` around the functions that a verb gives to the engines; the engines stay as they are."""
+    """Puts :func:`lasting` around the functions that a verb gives to the engines; the engines stay as they are."""
 
     def __init__(self, verb: str) -> None:
         from distill_at_scale.pipelines.runtime.rates import rates
 
         self.per_row = {stage.name.split(",")[0]: stage.row_cpu_s for stage in rates().stages(RATES[verb]) or []}
         self.verb = verb
+        self.work_s = 0.0
+        """What all tasks together last by the rates, at least."""
 
     def seconds(self, stage: str) -> float:
         """Of one shard's part of a stage."""
@@ -63,7 +66,8 @@ class Simulation:
         if learn is not None:
             # The rate is that of all passes.
             each = self.seconds(learn) / PASSES
-            self._set(map_reduce, "_map", slow(map_reduce._map, lambda given: each * _parts(given[2])))
+            self.work_s += each * PASSES * PARTS
+            self._set(map_reduce, "_map", lasting(map_reduce._map, lambda given: each * _parts(given[2])))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -82,7 +86,8 @@ class Simulation:
     def _stage(self, engine: Callable[..., Any]) -> Callable[..., Any]:
         def run(record: Any, name: str, work: Any, items: Sequence[Any], *more: Any, **options: Any) -> Any:
             each = self.seconds(name)
-            return engine(record, name, slow(work, lambda given: each * _parts(given[0])), items, *more, **options)
+            self.work_s += each * sum(_parts(item) for item in items)
+            return engine(record, name, lasting(work, lambda given: each * _parts(given[0])), items, *more, **options)
 
         return run
 
@@ -137,12 +142,17 @@ class Nodes:
 
 
 def _warm() -> None:
+    # On nodes of their own, workers import all at once; here they would do so one after another.
+    import ray.data
+
+    import distill_at_scale.models.ease
     import distill_at_scale.pipelines.evaluate
     import distill_at_scale.pipelines.prepare
     import distill_at_scale.pipelines.sample
+    from distill_at_scale.samplers import find_sampler
 
-    assert distill_at_scale.pipelines.evaluate
-    time.sleep(10)
+    assert all((ray.data, distill_at_scale.pipelines.evaluate, distill_at_scale.models.ease, find_sampler(SAMPLER)))
+    time.sleep(20)
 
 
 def write_log(folder: Path, files: int, rows: int, items: int = 500) -> str:
@@ -185,30 +195,33 @@ def measure_nodes(
             if time.monotonic() > until:
                 break
             nodes.resize(n)
-            found = measured(partial(verbs[verb], work))
+            simulation = Simulation(verb)
+            found = measured(partial(_within, simulation, partial(verbs[verb], work)))
+            found["work_s"] = round(simulation.work_s, 1)
+            found["share_of_linear"] = round(simulation.work_s / (n * found["seconds"]), 3)
             done.setdefault(str(n), {})[verb] = found
             print(n, verb, found, flush=True)
             save()
 
 
+def _within(simulation: Simulation, run: Callable[[], None]) -> None:
+    with simulation:
+        run()
+
+
 def _prepare(work: Path) -> None:
     import distill_at_scale as das
 
-    with Simulation("prepare"):
-        das.prepare(str(work / "log"), output=str(work / "prepared"), shards=PARTS, overwrite=True)
+    das.prepare(str(work / "log"), output=str(work / "prepared"), shards=PARTS, overwrite=True)
 
 
 def _sample(work: Path) -> None:
     import distill_at_scale as das
 
-    data = das.Dataset.open(str(work / "data"))
-    with Simulation("sample"):
-        das.sample(data, SAMPLER, budget=[0.5, 0.1], output=str(work / "samples"), overwrite=True)
+    das.sample(str(work / "data"), SAMPLER, budget=[0.5, 0.1], output=str(work / "samples"), overwrite=True)
 
 
 def _evaluate(work: Path) -> None:
     import distill_at_scale as das
 
-    data = das.Dataset.open(str(work / "data"))
-    with Simulation("evaluate"):
-        das.evaluate(data, str(work / "ease"), split="test")
+    das.evaluate(str(work / "data"), str(work / "ease"), split="test")

@@ -59,7 +59,7 @@ def _run(job: PrepareJob) -> Dataset:
     schema, pieces, estimate = plan_log(config, want_split=job.rule.in_log)
     if job.earlier is not None:
         schema = job.earlier.fitted(schema)
-    job.check_columns(schema)
+    job.check_columns(schema, estimate)
     if not pieces:
         raise DasError(f"no rows in the input ({job.inputs}).")
     exchange = job.exchange(len(pieces), estimate)

@@ -15,6 +15,7 @@ import pytest
 from prepare_kit import checksums, inline_prepare, random_rows, write_logs
 
 import distill_at_scale as das
+from distill_at_scale.pipelines.preparing.survivors import bucket_groups
 
 ROWS = random_rows(31, 3000, 200, 100)
 SETTINGS: dict[str, Any] = {"split": "20_percent_hist", "shards": 6, "min_user": 3, "min_item": 3, "seed": 4}
@@ -94,3 +95,11 @@ def test_the_same_file_twice_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert again.manifest.source["rows"] == len(ROWS)
     assert checksums(again) == checksums(once)
     assert again.uri == str(tmp_path / "again")
+
+
+@pytest.mark.parametrize("n_shards", [1, 64, 128, 129, 4096, 65_536])
+def test_buckets_are_filtered_in_many_groups_and_each_once(n_shards: int) -> None:
+    groups = bucket_groups(n_shards)
+    assert [bucket for group in groups for bucket in group] == list(range(n_shards))
+    assert max(map(len, groups)) <= 16
+    assert len(groups) >= min(n_shards, 64)

@@ -7,11 +7,10 @@ import re
 from typing import Any, Final
 
 from distill_at_scale.data import storage
+from distill_at_scale.data.readers import table_errors
 from distill_at_scale.errors import DasError
-from distill_at_scale.extras import install
 
 _METADATA: Final = re.compile(r"(?:v(\d+)|(\d+)-[^/]*)(?:\.gz)?\.metadata\.json(?:\.gz)?")
-_SPARK: Final = "spark.read.format('iceberg').load('{root}').write.parquet(...)"
 
 
 def live_files(root: str) -> set[str]:
@@ -21,26 +20,17 @@ def live_files(root: str) -> set[str]:
         DasError: The package is missing, the metadata cannot be read, or the table has what files alone do not show:
             row-level deletes, renamed columns, or data in other formats than Parquet.
     """
-    shown_root = storage.redact(root)
     try:
         from pyiceberg.table import StaticTable
     except ImportError as error:
-        raise DasError(
-            f"{shown_root}: this is an Iceberg table, whose folder also holds deleted and rewritten rows; install the "
-            f"reader of its metadata with `{install('iceberg')}`, or write its current rows as plain Parquet, e.g. "
-            f"with Spark's {_SPARK.format(root=shown_root)}."
-        ) from error
+        raise table_errors.no_reader(root, "iceberg") from error
     newest = _newest_metadata(root)
     try:
         table = StaticTable.from_metadata(newest, _properties(root))
         tasks: list[Any] = list(table.scan().plan_files())
         renamed = _renamed(table)
     except Exception as error:  # its errors share no base class
-        reason = str(error).split("\n")[0]
-        raise DasError(
-            f"{shown_root}: the metadata of the Iceberg table cannot be read ({reason}); write its current rows as "
-            "plain Parquet."
-        ) from error
+        raise table_errors.unreadable(root, "iceberg", error) from error
     deletes = any(task.delete_files for task in tasks)
     others = any(str(task.file.file_format).rsplit(".", 1)[-1].upper() != "PARQUET" for task in tasks)
     if deletes or renamed or others:
@@ -51,10 +41,7 @@ def live_files(root: str) -> set[str]:
             if renamed
             else "data files that are not Parquet"
         )
-        raise DasError(
-            f"{shown_root}: the Iceberg table uses {what}, which is not supported; rewrite its data files, or write "
-            f"its current rows as plain Parquet, e.g. with Spark's {_SPARK.format(root=shown_root)}."
-        )
+        raise table_errors.uses(root, "iceberg", what)
     return {storage.normalise(str(task.file.file_path)) for task in tasks}
 
 

@@ -13,10 +13,9 @@ from urllib.parse import unquote
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.noticed import Notice
-from distill_at_scale.data.readers import iceberg
+from distill_at_scale.data.readers import iceberg, table_errors
 from distill_at_scale.data.readers.partitions import above_partitions, partition_values
 from distill_at_scale.errors import DasError
-from distill_at_scale.extras import install
 
 _DELTA_LOG: Final = "_delta_log"
 _HOODIE: Final = ".hoodie"
@@ -27,8 +26,6 @@ _ROOTS: Final[tuple[tuple[re.Pattern[str], str], ...]] = (
 )
 # Patterns or single files may span many folders; at most this many are checked for a log.
 _MAX_ASKED: Final = 100
-_NAMES: Final = {"delta": "Delta", "iceberg": "Iceberg"}
-_SPARK: Final = "spark.read.format('{kind}').load('{root}').write.parquet(...)"
 
 
 def find_roots(uris: Iterable[str]) -> dict[str, str]:
@@ -90,11 +87,8 @@ def live_files(
         if not mine:
             continue
         if kind == "hudi":
-            raise DasError(
-                f"{shown_root}: this is a Hudi table, whose folder also holds deleted and rewritten rows; write its "
-                f"current rows as plain Parquet, e.g. with Spark's {_SPARK.format(kind=kind, root=shown_root)}."
-            )
-        name = _NAMES[kind]
+            raise table_errors.unsupported(root, kind)
+        name = table_errors.name_of(kind)
         live = _delta_files(root) if kind == "delta" else iceberg.live_files(root)
         missing = live - {file.uri for file in mine}
         if missing and any(f"{root}/".startswith(f"{folder}/") for folder in listed):
@@ -109,14 +103,10 @@ def live_files(
 
 def _delta_files(root: str) -> set[str]:
     """Returns the files of the newest version of a Delta table."""
-    shown_root = storage.redact(root)
     try:
         import deltalake
     except ImportError as error:
-        raise DasError(
-            f"{shown_root}: this is a Delta table, whose folder also holds deleted and rewritten rows; install the "
-            f"reader of its log with `{install('delta')}`, or write its current rows as plain Parquet."
-        ) from error
+        raise table_errors.no_reader(root, "delta") from error
     try:
         table = deltalake.DeltaTable(root, storage_options=_storage_options(root))
         configuration = table.metadata().configuration or {}
@@ -130,11 +120,7 @@ def _delta_files(root: str) -> set[str]:
             if name.startswith(("deletion_vector", "deletionVector"))
         )
     except Exception as error:  # its errors share no base class
-        reason = str(error).split("\n")[0]
-        raise DasError(
-            f"{shown_root}: the log of the Delta table cannot be read ({reason}); write its current rows as plain "
-            "Parquet."
-        ) from error
+        raise table_errors.unreadable(root, "delta", error) from error
     mapped = configuration.get("delta.columnMapping.mode", "none") not in ("none", None)
     uris = {storage.join(root, unquote(path)) if "://" not in path else unquote(path) for path in paths}
     unnamed = any(column not in partition_values(uri) for uri in uris for column in columns)
@@ -142,10 +128,7 @@ def _delta_files(root: str) -> set[str]:
         what = (
             "deletion vectors" if vectors else "columns under other names" if mapped else "partitions outside its paths"
         )
-        raise DasError(
-            f"{shown_root}: the Delta table uses {what}, which are not supported; write its current rows as plain "
-            f"Parquet, e.g. with Spark's {_SPARK.format(kind='delta', root=shown_root)}."
-        )
+        raise table_errors.uses(root, "delta", what)
     return uris
 
 

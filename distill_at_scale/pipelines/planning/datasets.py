@@ -27,7 +27,7 @@ _DEAL_ROW_BYTES = 5 * 36
 def plan_prepare(config: PrepareConfig, cluster: Cluster, measured: Rates) -> Plan:
     job = PrepareJob.of(config)
     schema, pieces, estimate = plan_log(job.config, want_split=job.rule.in_log)
-    job.check_columns(schema)
+    job.check_columns(schema, estimate)
     if not pieces:
         raise DasError(f"no rows in the input ({job.inputs}).")
     rows = estimate.rows

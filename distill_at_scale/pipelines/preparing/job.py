@@ -10,6 +10,7 @@ from typing import Any
 
 from distill_at_scale.config import PrepareConfig
 from distill_at_scale.data import recorded, storage
+from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.log_record import Reading
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK
@@ -119,22 +120,23 @@ class PrepareJob:
         output_folder.check(self.output, self.config.overwrite)
         storage.check_writable(storage.join(self.work, output_folder.PLAN))
 
-    def check_columns(self, schema: LogSchema) -> None:
+    def check_columns(self, schema: LogSchema, estimate: LogEstimate) -> None:
         """Refuses a log without the columns that the settings need.
 
         Raises:
-            DasError: naming the column.
+            DasError: naming the column, and those that look like it.
         """
         config = self.config
         if self.rule.by_time and not schema.has_timestamp:
             raise DasError(
                 f"--split {config.split} goes by time, but the log has no timestamp column; name it with "
                 "--map timestamp=COLUMN, say --order file if its lines are in the order of time, or use "
-                "--split 20_percent_hist."
+                f"--split 20_percent_hist.{_alike(estimate, Columns.TIMESTAMP)}"
             )
         if config.min_rating is not None and not schema.has_rating:
             raise DasError(
                 "--min-rating is set, but the log has no rating column; name it with --map rating=COLUMN, or --weight."
+                f"{_alike(estimate, Columns.RATING)}"
             )
 
     def begin(self, schema: LogSchema, pieces: Sequence[Fragment]) -> bool:
@@ -164,3 +166,8 @@ class PrepareJob:
 def _power_of_two(at_least: float) -> int:
     """The smallest power of two that is not below ``at_least``, at most 65,536."""
     return next((1 << k for k in range(16) if 1 << k >= at_least), 1 << 16)
+
+
+def _alike(estimate: LogEstimate, column: str) -> str:
+    """A sentence on the columns of the log that look like one that is not read; nothing where none does."""
+    return "".join(f" Noticed: {notice}." for notice in estimate.noticed if f"no {column} is read" in notice.what)

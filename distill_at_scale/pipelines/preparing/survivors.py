@@ -24,7 +24,8 @@ from distill_at_scale.pipelines.runtime import run_record
 from distill_at_scale.pipelines.runtime.tasks import compute, run_stage, run_tree
 from distill_at_scale.pipelines.runtime.tasks import load as load_shared
 
-_BUCKETS_A_GROUP = 16
+# Each group writes a count of every item, so there are not as many groups as buckets where these are many.
+_GROUPS, _BUCKETS_A_GROUP = 128, 16
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class _Group:
 
 
 def bucket_groups(n_shards: int) -> list[list[int]]:
-    """Buckets that one task visits, one after another."""
-    return [list(range(k, min(k + _BUCKETS_A_GROUP, n_shards))) for k in range(0, n_shards, _BUCKETS_A_GROUP)]
+    """Buckets that one task visits, one after another; the same on any cluster, as a run that is resumed needs."""
+    size = min(_BUCKETS_A_GROUP, -(-n_shards // _GROUPS))
+    return [list(range(k, min(k + size, n_shards))) for k in range(0, n_shards, size)]
 
 
 def find_survivors(job: PrepareJob, n_shards: int, vocabulary: Vocabulary) -> Survivors:

@@ -20,11 +20,16 @@ def shard_groups(rows: Sequence[int], tasks: int = 1, rows_per_task: int = ROWS_
     tasks = max(1, tasks, -(-sum(rows) // rows_per_task))
     if tasks >= len(rows):
         return [[shard] for shard in range(len(rows))]
-    most, groups, total = sum(rows) / tasks, [[0]], rows[0]
-    for shard in range(1, len(rows)):
-        if total + rows[shard] > most and total:
+    # A shard belongs to the group that its middle row falls into: those of equal shards are equal too.
+    share, before = max(1, sum(rows)) / tasks, 0
+    groups: list[list[int]] = []
+    current, total = -1, 0
+    for shard, here in enumerate(rows):
+        group = int((before + here / 2) / share)
+        if group != current or total + here > rows_per_task:
             groups.append([])
-            total = 0
+            current, total = group, 0
         groups[-1].append(shard)
-        total += rows[shard]
+        total += here
+        before += here
     return groups

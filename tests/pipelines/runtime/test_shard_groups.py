@@ -54,6 +54,14 @@ def test_no_group_of_several_shards_has_too_many_rows(tasks: int) -> None:
         assert len(groups) == 100
 
 
+def test_groups_of_shards_that_hardly_differ_have_as_many_shards() -> None:
+    """One more for some than for others would be a round more for all of them."""
+    rows = np.random.default_rng(0).integers(950, 1050, 64).tolist()
+    groups = shard_groups(rows, 16)
+    assert is_division(groups, 64)
+    assert [len(group) for group in groups] == [4] * 16
+
+
 def test_a_dataset_without_rows_is_one_group() -> None:
     assert shard_groups([0, 0, 0], 0) == [[0, 1, 2]]
 
