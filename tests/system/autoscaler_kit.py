@@ -132,10 +132,10 @@ class AutoscaledHead(RayHead):
         mine = f"{self.folder / 'r'}{os.sep}"
         return [one for one in psutil.process_iter() if any(mine in word for word in _words(one))]
 
-    def stop(self, patience: float = 5) -> None:
+    def stop(self, patience: float = 0) -> None:
         super().stop(patience)
         # Nodes are children of the autoscaler, and outlive it.
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + 5
         while (left := self._processes()) and time.monotonic() < deadline:
             for process in left:
                 with contextlib.suppress(psutil.Error):

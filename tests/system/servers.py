@@ -60,26 +60,27 @@ class Server:
         return self._process is not None and self._process.poll() is None
 
     def stop(self, patience: float = 5) -> None:
-        """Ends the process, its group and its descendants (Ray gives some of them groups of their own)."""
+        """Ends the process, its group and its descendants (Ray gives some of them groups of their own).
+
+        Args:
+            patience: how long it may take to end by itself, in seconds; 0: it is killed at once.
+        """
         process, self._process = self._process, None
         if process is None:
             return
         family: list[psutil.Process] = []
         with contextlib.suppress(psutil.NoSuchProcess):
             family = psutil.Process(process.pid).children(recursive=True)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        try:
+        with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+            os.killpg(process.pid, signal.SIGTERM if patience else signal.SIGKILL)
             process.wait(patience)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        _, alive = psutil.wait_procs(family, timeout=5)
-        for child in alive:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for child in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 child.kill()
-        psutil.wait_procs(alive, timeout=5)
+        psutil.wait_procs(family, timeout=5)
 
 
 class S3Server(Server):
@@ -235,7 +236,8 @@ class RayHead(Server):
             check=False,
         )
 
-    def stop(self, patience: float = 5) -> None:
+    def stop(self, patience: float = 0) -> None:
+        # Nothing of it is needed any more, and it would take some seconds to end by itself.
         super().stop(patience)
         shutil.rmtree(self.folder / "r", ignore_errors=True)
 

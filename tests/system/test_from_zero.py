@@ -5,8 +5,11 @@ All tests that need the autoscaler are in this file, so that one process of the 
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,10 @@ from system_kit import blocks_csv, errors
 
 import distill_at_scale as das
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "pipelines"))
+from prepare_kit import inline_prepare
+
+Done = subprocess.CompletedProcess[str]
 MF = ("--model", "mf", "--set", "epochs=2,dim=8")
 
 
@@ -28,24 +35,39 @@ def head(run_folder: Path) -> Iterator[AutoscaledHead]:
 
 
 @pytest.fixture(scope="module")
-def data(head: AutoscaledHead, tmp_path_factory: pytest.TempPathFactory) -> str:
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("zero")
     (folder / "log.csv").write_bytes(blocks_csv())
-    done = head.das("prepare", "--input", str(folder / "log.csv"), "--output", str(folder / "data"), "--shards", "3")
-    assert done.returncode == 0, done.stderr
-    return str(folder / "data")
+    return inline_prepare(input=str(folder / "log.csv"), output=str(folder / "data"), shards=3).uri
 
 
-def test_two_workers_from_zero(head: AutoscaledHead, data: str, tmp_path: Path) -> None:
-    done = head.das("fit", "--data", data, *MF, "--workers", "2", "--output", str(tmp_path / "mf"))
-    assert done.returncode == 0, done.stderr
-    assert das.load_model(str(tmp_path / "mf")).n_items == 40
+@pytest.fixture(scope="module")
+def at_once(head: AutoscaledHead, data: str) -> dict[str, Done]:
+    """Verbs of several users at the same time, for whom one set of nodes comes."""
+    folder = Path(data).parent
+    assert head.nodes() == 0
+    lines = {
+        "prepare": ("prepare", "--input", str(folder / "log.csv"), "--output", str(folder / "prepared")),
+        "fit": ("fit", "--data", data, *MF, "--workers", "2", "--output", str(folder / "mf")),
+        "too many": ("fit", "--data", data, *MF, "--workers", "9", "--output", str(folder / "too-many")),
+    }
+    with ThreadPoolExecutor(len(lines)) as pool:
+        return dict(zip(lines, pool.map(lambda line: head.das(*line), lines.values())))
 
 
-def test_what_no_node_type_gives_is_refused(head: AutoscaledHead, data: str, tmp_path: Path) -> None:
-    done = head.das("fit", "--data", data, *MF, "--workers", "9", "--output", str(tmp_path / "mf"))
-    assert done.returncode == 1
-    (said,) = errors(done.stderr)
+def test_a_log_is_prepared_from_zero(at_once: dict[str, Done], data: str) -> None:
+    assert at_once["prepare"].returncode == 0, at_once["prepare"].stderr
+    assert das.Dataset.open(str(Path(data).parent / "prepared")).n_rows == 1440
+
+
+def test_two_workers_from_zero(at_once: dict[str, Done], data: str) -> None:
+    assert at_once["fit"].returncode == 0, at_once["fit"].stderr
+    assert das.load_model(str(Path(data).parent / "mf")).n_items == 40
+
+
+def test_what_no_node_type_gives_is_refused(at_once: dict[str, Done]) -> None:
+    assert at_once["too many"].returncode == 1
+    (said,) = errors(at_once["too many"].stderr)
     assert "--workers 9 needs a CPU for each, but the cluster can have 5 at most: 3 nodes of type cpu (1 CPU)" in said
 
 
