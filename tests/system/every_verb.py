@@ -23,6 +23,8 @@ def main() -> int:
     for name in ("POLARS_MAX_THREADS", "OMP_WAIT_POLICY"):
         mine, theirs = os.environ.get(name), ray.get(ray.remote(os.getenv).remote(name))
         print(f"== {name}: {'untouched' if mine == before.get(name) else mine}, workers {theirs}", flush=True)
+    # Loading it takes longer than many a verb.
+    print(f"== Ray Data: {'loaded' if 'ray.data' in sys.modules else 'not loaded'}", flush=True)
     address = ray.get_runtime_context().gcs_address
     for words in json.loads(Path(sys.argv[1]).read_text()):
         words = [word.replace("ADDRESS", address) for word in words]

@@ -140,6 +140,7 @@ def every_verb_in_a_terminal(folder: Path, output: Path, columns: int) -> None:
         "POLARS_MAX_THREADS: untouched, workers 1",
         "OMP_WAIT_POLICY: untouched, workers PASSIVE",
     ]
+    assert "== Ray Data: not loaded\n" in seen.text
     well_shown(seen)
     check_every_verb(seen.text, lines)
     copied(

@@ -33,6 +33,7 @@ def write_rows(rows: Any, columns: Sequence[str], folder: str) -> list[str]:
         written = [_write(block, folder)] if block.num_rows else []
         return pa.table({_PATH: pa.array(written, pa.string())})
 
+    session.ray_data()
     chosen = rows.select_columns(list(columns))
     return sorted(row[_PATH] for row in chosen.map_batches(write, batch_format="pyarrow", batch_size=None).iter_rows())
 
@@ -56,8 +57,6 @@ def read_dataset(dataset: Dataset, *splits: str, ids: Ids = "original") -> Any:
     """
     session.connect()
     session.require_driver("Dataset.to_ray")
-    import ray.data
-
     dataset.rows(0, *splits, ids=ids)  # what is wrong with the arguments is said here, not by a task
 
     def read(batch: dict[str, Any]) -> pa.Table:
@@ -65,6 +64,8 @@ def read_dataset(dataset: Dataset, *splits: str, ids: Ids = "original") -> Any:
         return frame.to_arrow(compat_level=pl.CompatLevel.oldest())
 
     shards = [{"shard": shard} for shard in range(len(dataset.shards))]
-    return ray.data.from_items(shards, override_num_blocks=len(shards)).map_batches(
-        read, batch_size=1, batch_format="numpy"
+    return (
+        session.ray_data()
+        .from_items(shards, override_num_blocks=len(shards))
+        .map_batches(read, batch_size=1, batch_format="numpy")
     )

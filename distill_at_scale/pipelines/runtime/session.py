@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import psutil
@@ -84,7 +85,6 @@ def connect(
     import ray
 
     if ray.is_initialized():
-        _quiet()
         return
     given = dict(runtime_env or {})
     env: dict[str, Any] = {**given, "env_vars": {**_worker_env(), **given.get("env_vars", {})}}
@@ -105,7 +105,6 @@ def connect(
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         local = {"address": "local", "include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE}
         _start(options | local | {"num_cpus": num_cpus} | ({"runtime_env": given} if given else {}))
-    _quiet()
 
 
 def _worker_env() -> dict[str, str]:
@@ -296,13 +295,17 @@ def _words(error: Exception) -> str:
     return text if text.endswith(".") else text + "."
 
 
-def _quiet() -> None:
-    """Ray Data's own notes stay out of our output; its warnings stay in."""
+def ray_data() -> ModuleType:
+    """Ray Data, whose own notes stay out of our output; its warnings stay in.
+
+    Loading it takes more than a second, with pandas: what starts no pipeline is spared that.
+    """
     import ray.data
 
-    assert ray.data  # sets up its loggers, which would undo what follows
+    # Not before it is loaded: it sets up its loggers then.
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     # It warns that there are no bars, which is what we ask for.
     logging.getLogger("ray.data._internal.progress").setLevel(logging.ERROR)
     # It warns that the items of a stage are Python objects, while the live line is on the screen.
     logging.getLogger("ray.data._internal.tensor_extensions.arrow").setLevel(logging.ERROR)
+    return ray.data

@@ -26,6 +26,7 @@ from distill_at_scale.pipelines.runtime import (
     progress,
     resources,
     run_record,
+    session,
     waiting,
 )
 from distill_at_scale.pipelines.runtime.task_answers import Answer, Call, answer_of, take
@@ -103,12 +104,10 @@ def _by_pipeline(
     call: Call, name: str, items: Sequence[Any], num_cpus: float, per_task: int
 ) -> Iterator[tuple[int, Answer]]:
     """Answers as they come, by Ray Data."""
-    # Only here: a worker that starts no pipeline is spared it, and pandas.
-    import ray.data
-
+    data = session.ray_data()
     # A task does a block, one batch of a single item after another.
     with _objects_in_blocks():
-        inputs = ray.data.from_items(
+        inputs = data.from_items(
             [{"index": k, "item": item} for k, item in enumerate(items)], override_num_blocks=-(-len(items) // per_task)
         )
     # Of this pipeline alone: the session may be one of the user's, with settings of its own.
@@ -126,9 +125,7 @@ def _objects_in_blocks() -> Iterator[None]:
 
     A dataset that is made here keeps this.
     """
-    import ray.data
-
-    context = ray.data.DataContext.get_current()
+    context = session.ray_data().DataContext.get_current()
     before = context.enable_fallback_to_arrow_object_ext_type
     context.enable_fallback_to_arrow_object_ext_type = True
     try:
