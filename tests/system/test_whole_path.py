@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 def test_everything_lies_on_s3(s3: S3Server, s3_folder: str, ray_session: None) -> None:
     storage.write_bytes(f"{s3_folder}/raw/log.csv", blocks_csv())
-    data = das.prepare(input=[f"{s3_folder}/raw/"], output=f"{s3_folder}/data", split="leave_2", shards=3)
+    data = das.prepare(input=[f"{s3_folder}/raw/"], output=f"{s3_folder}/data", split="leave_2", shards=9)
     assert (data.n_users, data.n_items, data.n_rows) == (120, 40, 1440)
     data.verify()
     model = das.fit(data=data.uri, model="ease", output=f"{s3_folder}/ease")

@@ -3,8 +3,9 @@
 What travels is the description of a part (a file, a bucket number) and a small record of what was done; the
 rows stay in the task. Ray Data schedules, restarts the tasks of workers that died, and streams the records
 back. What is large and shared by all tasks of a stage lies once a node in Ray's object store. Where a part takes a
-moment (``light``), or there are thousands of parts, plain tasks do them: a task of a pipeline costs the driver 10 ms of
-CPU, so that it starts a hundred a second at most, and a plain one some 2.
+moment (``light``), or there are few parts or thousands, plain tasks do them: a session's first pipeline costs 8 seconds
+of CPU, for Ray Data in all processes and two of its own; a task of one costs the driver 10 ms of CPU, so that it starts
+a hundred a second at most, and a plain one some 2.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ ANYWHERE: Literal["DEFAULT"] = "DEFAULT"
 """Scheduling strategy of tasks. It is set explicitly, since one started by a trial of Ray Tune would else be held to
 the resources of that trial, which has none but for waiting."""
 
+# Number of parts up to which plain tasks do them: those of a small log, for which a pipeline's start takes longer than
+# its tasks.
+_FEW = 8
 # Number of parts from which plain tasks do them: by a pipeline, the driver could keep no more than some dozens of CPUs
 # busy with parts of less than a second.
 _MANY = 1024
@@ -90,8 +94,13 @@ def run_stage(
     per_task = 1 if together == 1 else min(together, max(1, len(items) // (_TASKS_PER_CPU * resources.cpus())))
     need = resources.Need(1, num_cpus)
     with waiting.provided(need), progress.stage(name, len(items), shown) as stage:
-        by_tasks = light or len(items) > _MANY
-        for index, answer in (_by_tasks if by_tasks else _by_pipeline)(call, name, items, num_cpus, per_task):
+        if light or not _FEW < len(items) <= _MANY:
+            # Of tasks that take long or are thousands, some are lost again and again with their spot machines.
+            retries = _LIGHT_RETRIES if light and len(items) <= _MANY else _RETRIES
+            answers = _by_tasks(call, name, items, num_cpus, per_task, retries)
+        else:
+            answers = _by_pipeline(call, items, num_cpus, per_task)
+        for index, answer in answers:
             done[index] = answer.take(name)
             costs.append(answer.cost)
             stage.advance()
@@ -100,9 +109,7 @@ def run_stage(
     return [done[index] for index in range(len(items))]
 
 
-def _by_pipeline(
-    call: Call, name: str, items: Sequence[Any], num_cpus: float, per_task: int
-) -> Iterator[tuple[int, Answer]]:
+def _by_pipeline(call: Call, items: Sequence[Any], num_cpus: float, per_task: int) -> Iterator[tuple[int, Answer]]:
     """Answers as they come, by Ray Data."""
     data = session.ray_data()
     # A task does a block, one batch of a single item after another.
@@ -135,11 +142,9 @@ def _objects_in_blocks() -> Iterator[None]:
 
 
 def _by_tasks(
-    call: Call, name: str, items: Sequence[Any], num_cpus: float, per_task: int
+    call: Call, name: str, items: Sequence[Any], num_cpus: float, per_task: int, retries: int
 ) -> Iterator[tuple[int, Answer]]:
     """Answers as they come, by plain tasks of Ray."""
-    # Of thousands of tasks, some are lost again and again with their spot machines.
-    retries = _RETRIES if len(items) > _MANY else _LIGHT_RETRIES
     task: Any = ray.remote(num_cpus=num_cpus, max_retries=retries, scheduling_strategy=ANYWHERE)(Call.answers)
     shared = ray.put(call)
     waiting = iter(range(0, len(items), per_task))

@@ -24,9 +24,9 @@ def test_answers_come_in_the_order_of_the_items(light: bool) -> None:
         return {"square": item * item, "reused": item == 2}
 
     run = RunRecord("test", {})
-    found = run_stage(run, "square", work, [3, 1, 2], shown=False, light=light)
-    assert [record["square"] for record in found] == [9, 1, 4]
-    assert (run.stages[0].stage, run.stages[0].tasks) == ("square", 3)
+    found = run_stage(run, "square", work, [3, 1, 2, *range(4, 12)], shown=False, light=light)
+    assert [record["square"] for record in found] == [9, 1, 4, *(k * k for k in range(4, 12))]
+    assert (run.stages[0].stage, run.stages[0].tasks) == ("square", 11)
     assert run_stage(run, "nothing", work, [], light=light) == []
 
 
@@ -45,12 +45,13 @@ def test_small_parts_share_tasks_where_they_are_many(light: bool, n_items: int, 
     assert run.stages[0].tasks == n_items
 
 
-def test_very_many_parts_are_plain_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pipeline costs the driver several times as much for each."""
-    monkeypatch.setattr(tasks, "_MANY", 4)
+@pytest.mark.parametrize("n_items", [5, 14])
+def test_few_and_very_many_parts_are_plain_tasks(n_items: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipeline takes longer to start than few parts, and costs the driver several times as much for each of many."""
+    monkeypatch.setattr(tasks, "_MANY", 12)
     monkeypatch.setattr(tasks, "_by_pipeline", None)
-    found = run_stage(RunRecord("test", {}), "many", lambda item: item * item, [0, 1, 2, 3, 4], shown=False)
-    assert found == [0, 1, 4, 9, 16]
+    found = run_stage(RunRecord("test", {}), "many", lambda item: item * item, list(range(n_items)), shown=False)
+    assert found == [k * k for k in range(n_items)]
 
 
 @pytest.mark.parametrize("light", [False, True])
@@ -59,9 +60,9 @@ def test_what_fails_is_told_as_it_is(light: bool) -> None:
         raise DasError("no good") if item == "ours" else ValueError("a mistake")
 
     with pytest.raises(DasError, match=r"^no good$"):
-        run_stage(RunRecord("test", {}), "fail", work, ["ours"], shown=False, light=light)
+        run_stage(RunRecord("test", {}), "fail", work, ["ours"] * 9, shown=False, light=light)
     with pytest.raises(RuntimeError, match=r"(?s)fail failed:.*ValueError: a mistake"):
-        run_stage(RunRecord("test", {}), "fail", work, ["theirs"], shown=False, light=light)
+        run_stage(RunRecord("test", {}), "fail", work, ["theirs"] * 9, shown=False, light=light)
 
 
 def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
