@@ -3,7 +3,7 @@
     python jobs/bench_forecast.py judge --work WORK --output jobs/results/forecast.json
     python jobs/bench_forecast.py calibrate --work WORK --output distill_at_scale/learning_curves/calibration.json
 
-WORK is that of bench_curves.py. ``judge`` forecasts each log from its rungs up to a tenth, and up to a fifth, in three
+WORK is that of bench_curves.py. ``judge`` forecasts each log from its rungs up to a tenth, and up to a fifth, in four
 ways, and compares with the fits on all rows; the calibration comes from logs of other families. ``calibrate`` computes
 the package's calibration from all logs.
 """
@@ -14,7 +14,7 @@ import argparse
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from distill_at_scale.learning_curves.calibration import Calibration
 from distill_at_scale.learning_curves.cost import cost_law
 from distill_at_scale.learning_curves.forecast import Forecast, forecasts
 from distill_at_scale.learning_curves.forms import FORMS, SLOWING
+from distill_at_scale.learning_curves.growth import Growth, learn_growth
 from distill_at_scale.learning_curves.measured import Measured
 from distill_at_scale.learning_curves.order import expected_tau
 from distill_at_scale.pipelines.forecast import measured
@@ -36,14 +37,15 @@ UP_TO = (0.1, 0.2)
 COUNTED = "popularity"
 """The model that `das forecast` measures on all rows: it counts in the order of models, and as no forecast."""
 RUNGS, RESAMPLES = 4, 20
-FLOOR = 0.02
-"""Relative half-width of the surest forecast, before it is widened."""
+DRIFT = 0.02
+"""Relative standard deviation of what is extrapolated by a factor e of the rows, before it is widened."""
 WAYS = {
     "forms": "seven forms, weighed by their errors on held-back rungs, each model alone",
     "alone": "slowing power laws with exponents of other logs, each model alone",
     "together": "slowing power laws with exponents of other logs, one slope for all personalised models",
+    "learned": "personalised models grow as a law of other logs says, from the quality and users of the largest rung",
 }
-WAY = "together"
+WAY = "learned"
 """The method of `das forecast`."""
 
 
@@ -107,7 +109,9 @@ def read(work: Path) -> list[Task]:
                     seed=pl.lit(seed, pl.Int64)
                 )
                 rungs = pl.concat([own, known])
-                curves = [_fewer(one) for model in full if (one := measured(rungs, model, 1)[0]) is not None]
+                n_users = int(next(iter(full.values()))["users"])
+                found_curves = [measured(rungs, model, 1, n_users)[0] for model in full]
+                curves = [_fewer(one) for one in found_curves if one is not None]
                 spent = own.group_by("model").agg(pl.col("fit_cpu_s").sum(), pl.col("evaluate_cpu_s").sum())
                 found.append(
                     Task(
@@ -133,13 +137,15 @@ def _fewer(one: Measured) -> Measured:
 
 def forecast(task: Task, calibration: Calibration, way: str) -> list[Forecast]:
     """The forecasts of a task's models in one of the ways."""
-    if way == "together":
+    if way in ("together", "learned"):
         return forecasts(task.rungs, calibration)
     return [Forecast(one, calibration) for one in task.rungs]
 
 
 def calibrated(tasks: list[Task], way: str) -> dict[str, Any]:
     """The calibration that logs teach: weights of the forms by their errors, factors by which intervals hold."""
+    families = sorted({task.family for task in tasks})
+    growth = _growth(tasks) if way == "learned" else None
     prior = {}
     for name in [name for name in FORMS if (name in SLOWING) == (way != "forms")]:
         alone = Calibration({name: 1.0}, 0.0, np.array([1.0]), np.array([1.0]))
@@ -156,11 +162,13 @@ def calibrated(tasks: list[Task], way: str) -> dict[str, Any]:
         prior[name] = 1.0 / (float(np.mean([np.median(each) for each in errors.values()])) ** 2 + 0.02**2)
     total = sum(prior.values())
     prior = {name: round(weight / total, 4) for name, weight in prior.items()}
-    plain = Calibration(prior, FLOOR, np.array([1.0]), np.array([1.0]))
+    # A log is asked with a law that its own family did not teach, as any new log is.
+    growths = {one: _growth([task for task in tasks if task.family != one]) if growth else None for one in families}
     factors = []
     for up_to in UP_TO:
         scores, logs = [], []
         for task in (task for task in tasks if task.up_to == up_to):
+            plain = Calibration(prior, DRIFT, np.array([1.0]), np.array([1.0]), growths[task.family])
             for one in forecast(task, plain, way):
                 if one.measured.model == COUNTED:
                     continue
@@ -170,13 +178,27 @@ def calibrated(tasks: list[Task], way: str) -> dict[str, Any]:
                 logs.append(task.log)
         found = widths(np.array(scores), np.zeros(len(scores)), np.array(logs))
         factors.append({"up_to": up_to, "factor": round(max(float(found.halves[0]), 1.0), 3)})
-    return {"logs": sorted({task.log for task in tasks}), "prior": prior, "floor": FLOOR, "factors": factors}
+    found = {"logs": sorted({task.log for task in tasks}), "prior": prior, "drift": DRIFT, "factors": factors}
+    return found if growth is None else {**found, "growth": {k: round(v, 4) for k, v in asdict(growth).items()}}
+
+
+def _growth(tasks: list[Task]) -> Growth:
+    """The law of growth that the forecasts' truth teaches."""
+    known = [
+        (float(one.quality[:, -1].mean()), float(one.shares[-1]), one.users, task.quality[one.model], task.log)
+        for task in tasks
+        for one in task.rungs
+        if one.personal and one.users is not None
+    ]
+    *numbers, logs = zip(*known)
+    return learn_growth(*(np.array(column, dtype=np.float64) for column in numbers), list(logs))
 
 
 def as_calibration(found: dict[str, Any]) -> Calibration:
     """A calibration as the forecast takes it."""
     largest, factors = ([step[key] for step in found["factors"]] for key in ("up_to", "factor"))
-    return Calibration(found["prior"], found["floor"], np.array(largest), np.array(factors))
+    growth = Growth(**found["growth"]) if "growth" in found else None
+    return Calibration(found["prior"], found["drift"], np.array(largest), np.array(factors), growth)
 
 
 def judge(tasks: list[Task]) -> dict[str, Any]:

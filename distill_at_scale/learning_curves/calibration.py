@@ -1,4 +1,4 @@
-"""What forecasts of real logs taught: weights of the forms, and factors by which intervals hold.
+"""What forecasts of real logs taught: how curves grow, weights of the forms, and factors by which intervals hold.
 
 `calibration.json` is made by the command that it names, from logs whose fits on all rows are known.
 """
@@ -11,6 +11,8 @@ from importlib import resources
 
 import numpy as np
 
+from distill_at_scale.learning_curves.growth import Growth
+
 FILE = "calibration.json"
 
 
@@ -20,23 +22,21 @@ class Calibration:
 
     Attributes:
         prior: Weight of each form before a curve is seen.
-        floor: Relative half-width that is added (as a root of squares) to every interval before it is widened.
+        drift: Relative standard deviation of what is extrapolated by a factor e of the rows, before it is widened.
         largest: float64 [n], largest rungs, ascending shares of the train rows.
         factors: float64 [n], the factor of the half-width for forecasts from each of these.
+        growth: How fast personalised models grow; None if only the rungs of a log tell.
     """
 
     prior: dict[str, float]
-    floor: float
+    drift: float
     largest: np.ndarray
     factors: np.ndarray
+    growth: Growth | None = None
 
     def factor(self, largest: float) -> float:
         """Factor for forecasts from rungs up to a share; between those that were measured by the logarithm."""
         return float(np.interp(np.log(largest), np.log(self.largest), self.factors))
-
-    def widen(self, relative: np.ndarray, largest: float) -> np.ndarray:
-        """Half-widths that hold, from relative half-widths: float64, as ``relative``."""
-        return self.factor(largest) * np.hypot(relative, self.floor)
 
 
 def uncalibrated(prior: dict[str, float]) -> Calibration:
@@ -50,7 +50,8 @@ def packaged() -> Calibration:
     steps = sorted(found["factors"], key=lambda step: float(step["up_to"]))
     return Calibration(
         prior={str(name): float(weight) for name, weight in found["prior"].items()},
-        floor=float(found["floor"]),
+        drift=float(found["drift"]),
         largest=np.array([float(step["up_to"]) for step in steps]),
         factors=np.array([float(step["factor"]) for step in steps]),
+        growth=Growth(**found["growth"]),
     )

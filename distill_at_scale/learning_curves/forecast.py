@@ -1,7 +1,8 @@
 """The forecast of one model: its quality on all rows with an interval, and the rows that are enough.
 
 Three things are uncertain: which users are asked (V_u, by the bootstrap), which sample and initialisation a seed draws
-(s², between seeds), and how the curve goes on (the spread of the forms). An interval has all three. It is at least as
+(s², between seeds), and how the curve goes on (the spread of the forms, and a drift that grows with what is
+extrapolated). An interval has all three. It is at least as
 wide as forecasts of real logs from one seed were wrong: users and forms times a factor, by which as many of those held
 as an interval promises (`calibration`).
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from distill_at_scale.learning_curves.calibration import Calibration
 from distill_at_scale.learning_curves.doubts import doubt
 from distill_at_scale.learning_curves.ensemble import Ensemble, combine, rung_weights
 from distill_at_scale.learning_curves.forms import FORMS, SLOWING, slopes
+from distill_at_scale.learning_curves.growth import Growth
 from distill_at_scale.learning_curves.measured import Measured
 
 TARGETS = (0.9, 0.95, 0.99)
@@ -68,7 +70,7 @@ class _Uncertain:
 
     centre: float
     forms: float
-    """Standard deviation between the forms."""
+    """Standard deviation of how the curve goes on: between the forms, and by the drift."""
     spread: Spread | None
     """Interval over users and seeds; None if no users were resampled."""
     users: np.ndarray
@@ -120,7 +122,7 @@ class Forecast:
     def band(self, shares: np.ndarray) -> Band:
         """The curve with its intervals at shares of the rows; float64 [points]."""
         by_form = self._values(shares)
-        found = [self._uncertain(by_form[:, :, k]) for k in range(len(shares))]
+        found = [self._uncertain(by_form[:, :, k], float(share)) for k, share in enumerate(shares)]
         centre = np.array([one.centre for one in found])
         least = np.maximum(centre, _LEAST)
         relative = np.array([one.half for one in found]) / least
@@ -166,7 +168,7 @@ class Forecast:
     def deviations(self) -> tuple[float, np.ndarray]:
         """What the quality on all rows varies by, widened: the standard deviation of what is this model's own (seeds
         and forms), and float64 [resamples], deviations over resampled users, which are the same for all models."""
-        found = self._uncertain(self._values(_ALL)[:, :, 0])
+        found = self._uncertain(self._values(_ALL)[:, :, 0], 1.0)
         scale = max(found.centre, _LEAST)
         calibrated = self._widened(np.array([found.half_without_seeds / scale]))
         factor = max(float(calibrated[0]) * scale / max(found.half, _LEAST), 1.0)
@@ -187,24 +189,28 @@ class Forecast:
 
     def _widened(self, relative: np.ndarray) -> np.ndarray:
         """Relative half-widths that hold for what is extrapolated; float64, as ``relative``."""
-        return relative if self.largest >= 1.0 else self.calibration.widen(relative, self.largest)
+        return relative if self.largest >= 1.0 else self.calibration.factor(self.largest) * relative
 
-    def _uncertain(self, values: np.ndarray) -> _Uncertain:
+    def _uncertain(self, values: np.ndarray, share: float) -> _Uncertain:
         """What is known of the quality at one share, of float64 [forms, curves]."""
         n_seeds = self.measured.n_seeds
         combined = self.ensemble.weights @ values
         own, others = combined[:n_seeds], combined[n_seeds:].reshape(n_seeds, -1)
         centre = float(own.mean())
         forms = float(np.sqrt(self.ensemble.weights @ np.square(values[:, :n_seeds].mean(1) - centre)))
+        drift = self.calibration.drift * centre * float(np.log(max(share / self.largest, 1.0)))
         users = others.mean(0) - others.mean() if others.size else np.zeros(0)
-        return _Uncertain(centre, forms, spread(own.tolist(), others) if others.size else None, users)
+        return _Uncertain(
+            centre, float(np.hypot(forms, drift)), spread(own.tolist(), others) if others.size else None, users
+        )
 
 
 def forecasts(measured: Sequence[Measured], calibration: Calibration) -> list[Forecast]:
     """Forecasts of several models on the same samples, in their order.
 
-    Personalised models rise alike on one log, by far more alike than the slopes of few noisy rungs: β of the slowing
-    power laws is their mean over these models, curve by curve. A model that ranks by no history rises as it does alone.
+    A personalised model grows as the calibration's law has it. Without one, personalised models rise alike on one log,
+    by far more alike than the slopes of few noisy rungs: β of the slowing power laws is their mean over these models,
+    curve by curve. A model that ranks by no history rises as it does alone.
     """
     together: dict[tuple[int, ...], list[Measured]] = {}
     for one in measured:
@@ -212,16 +218,26 @@ def forecasts(measured: Sequence[Measured], calibration: Calibration) -> list[Fo
             together.setdefault(one.curves.shape, []).append(one)
     found = []
     for one in measured:
-        several = together.get(one.curves.shape, [one]) if one.personal else [one]
-        common = {
-            name: np.mean(
-                [slopes(FORMS[name], of.shares, of.curves, rung_weights(of.shares)) for of in several], axis=0
-            )
-            for name in SLOWING
-            if name in calibration.prior
-        }
-        found.append(Forecast(one, calibration, common))
+        if one.personal and calibration.growth is not None and one.users is not None:
+            slope = partial(_learned, growth=calibration.growth, one=one, users=one.users)
+        else:
+            slope = partial(_common, several=together.get(one.curves.shape, [one]) if one.personal else [one])
+        found.append(Forecast(one, calibration, {name: slope(name) for name in SLOWING if name in calibration.prior}))
     return found
+
+
+def _learned(name: str, growth: Growth, one: Measured, users: float) -> np.ndarray:
+    """β by which a form through the last rung of each curve gives on all rows what the law says; float64 [curves]."""
+    share = float(one.shares[-1])
+    if share >= 1.0:
+        return slopes(FORMS[name], one.shares, one.curves, rung_weights(one.shares))
+    rise = FORMS[name].basis(np.array([share, 1.0]), SLOWING[name])
+    return growth.rise(one.curves[:, -1], share, users) / (rise[1] - rise[0])
+
+
+def _common(name: str, several: Sequence[Measured]) -> np.ndarray:
+    """β of each curve, the mean over several models; float64 [curves]."""
+    return np.mean([slopes(FORMS[name], of.shares, of.curves, rung_weights(of.shares)) for of in several], axis=0)
 
 
 def _first(curves: np.ndarray, target: float, grid: np.ndarray) -> np.ndarray:

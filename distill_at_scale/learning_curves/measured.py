@@ -19,6 +19,7 @@ class Measured:
             None if it was not measured.
         cost: float64 [seeds, rungs], CPU-seconds of a fit.
         personal: Whether the model ranks by a user's history; see :class:`~distill_at_scale.models.base.Recommender`.
+        users: Mean number of users of the largest rung; None if it is not known.
     """
 
     model: str
@@ -27,6 +28,7 @@ class Measured:
     resampled: np.ndarray | None
     cost: np.ndarray
     personal: bool = True
+    users: float | None = None
 
     @property
     def n_seeds(self) -> int:

@@ -113,7 +113,7 @@ class _Forecast:
         storage.write_bytes(storage.join(self.output, TRIALS), buffer.getvalue())
         found_curves, left_out = [], []
         for model in self.models:
-            found, reason = measured(trials, model, self.config.seeds)
+            found, reason = measured(trials, model, self.config.seeds, self.dataset.n_users)
             if found is None:
                 left_out.append(f"{model}: {reason}")
             else:
@@ -214,8 +214,14 @@ def rungs(dataset: Dataset, up_to: float, wanted: int) -> list[float]:
     return found[::-1]
 
 
-def measured(trials: pl.DataFrame, model: str, seeds: int) -> tuple[Measured | None, str]:
+def measured(trials: pl.DataFrame, model: str, seeds: int, n_users: int) -> tuple[Measured | None, str]:
     """The learning curve of a model, from the rungs that were measured with every seed.
+
+    Args:
+        trials: Those of all models; see :data:`~distill_at_scale.genie.trials.SCHEMA`.
+        model: Name of the model.
+        seeds: Number of seeds.
+        n_users: Number of users of the whole dataset, of whom samples have their share.
 
     Returns:
         The curve, or None and why there is none.
@@ -233,7 +239,8 @@ def measured(trials: pl.DataFrame, model: str, seeds: int) -> tuple[Measured | N
     resampled = np.array([[of[PRIMARY] for of in group["resampled"].to_list()] for group in whole], dtype=np.float64)
     shares = np.array([group["share"].mean() for group in whole], dtype=np.float64)
     cost = np.array([group["fit_cpu_s"].to_list() for group in whole]).T
-    return Measured(model, shares, quality, np.swapaxes(resampled, 0, 1), cost, find_model(model).personal), ""
+    users, personal = n_users * float(shares[-1]), find_model(model).personal
+    return Measured(model, shares, quality, np.swapaxes(resampled, 0, 1), cost, personal, users), ""
 
 
 def _told(found: Forecast, train_rows: int) -> ModelForecast:

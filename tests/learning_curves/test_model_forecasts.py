@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from distill_at_scale.learning_curves.calibration import Calibration, packaged, uncalibrated
 from distill_at_scale.learning_curves.cost import cost_law
 from distill_at_scale.learning_curves.forecast import Forecast, forecasts
-from distill_at_scale.learning_curves.forms import FORMS
+from distill_at_scale.learning_curves.forms import FORMS, SLOWING
+from distill_at_scale.learning_curves.growth import Growth, learn_growth
 from distill_at_scale.learning_curves.measured import Measured
 from distill_at_scale.learning_curves.order import expected_tau
 
@@ -167,3 +169,51 @@ def test_a_common_slope_goes_through_each_models_last_rung() -> None:
     noise = np.array([0.0, 0.1, -0.1, 0.05, 0.02])
     for one in forecasts([slowing(0.3, 0.4, "a", noise), slowing(0.2, 0.6, "b", -noise)], calibration):
         assert one.band(SHARES[-1:]).quality[0] == pytest.approx(one.measured.quality[0, -1])
+
+
+# -- growth that other logs taught ----------------------------------------------------------------------------------
+
+
+def grown(law: Growth, quality: float, users: float, share: float) -> float:
+    """Quality on all rows by the law, written as it is read: q (1 / p)^(a + b ln q + c ln n)."""
+    return quality * (1 / share) ** max(law.offset + law.level * math.log(quality) + law.users * math.log(users), 0.0)
+
+
+def test_the_law_is_learned_from_logs_that_follow_it() -> None:
+    law = Growth(0.1, -0.12, -0.02)
+    rng = np.random.default_rng(3)
+    quality, share = rng.uniform(0.01, 0.3, 60), rng.choice([0.1, 0.2], 60)
+    users = rng.integers(30, 5000, 60).astype(np.float64)
+    at_all = np.array([grown(law, *one) for one in zip(quality, users, share)])
+    # A log that is far off, however many models it has, does not decide.
+    at_all[:6] *= 3
+    found = learn_growth(quality, share, users, at_all, ["odd"] * 6 + [f"log-{k % 20}" for k in range(54)])
+    assert (found.offset, found.level, found.users) == pytest.approx((0.1, -0.12, -0.02), abs=2e-3)
+
+
+def test_personalised_models_grow_by_the_law_from_their_last_rung() -> None:
+    law = Growth(0.05, -0.12, -0.015)
+    calibration = replace(uncalibrated(dict.fromkeys(SLOWING, 0.2)), growth=law)
+    own = replace(measured(model="svd_ae", limit=0.1, seed=1), users=300.0)
+    popular = replace(measured(model="popularity", limit=0.1, seed=1), users=300.0, personal=False)
+    found, other = forecasts([own, popular], calibration)
+    wanted = np.mean([grown(law, float(q), 300.0, float(SHARES[-1])) for q in own.quality[:, -1]])
+    assert found.at_all[0] == pytest.approx(wanted, rel=1e-9)
+    assert other.at_all[0] == pytest.approx(forecasts([popular], uncalibrated(calibration.prior))[0].at_all[0])
+    curve = found.curve().quality
+    assert (np.diff(curve) >= 0).all()
+    assert found.band(SHARES[-1:]).quality[0] == pytest.approx(own.quality[:, -1].mean())
+    # Nothing is foreseen to fall, and what was measured on all rows stays.
+    assert law.rise(np.array([1.0]), 0.1, 1e6)[0] == 0.0
+    whole = replace(own, shares=SHARES / SHARES[-1])
+    assert forecasts([whole], calibration)[0].at_all[0] == pytest.approx(whole.quality[:, -1].mean())
+
+
+def test_what_is_extrapolated_farther_is_less_sure() -> None:
+    law = Growth(0.05, -0.12, -0.015)
+    calibration = replace(uncalibrated(dict.fromkeys(SLOWING, 0.2)), growth=law, drift=0.05)
+    own = replace(measured(users=1e-6, samples=1e-6), users=300.0)
+    bands = forecasts([own], calibration)[0].band(np.array([SHARES[-1], 2 * SHARES[-1], 1.0]))
+    halves = (bands.high - bands.low) / 2 / bands.quality
+    assert halves[0] < 1e-3 < halves[1] < halves[2]
+    assert halves[2] == pytest.approx(1.645 * 0.05 * math.log(1 / SHARES[-1]), rel=0.05)

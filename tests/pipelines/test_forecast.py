@@ -186,10 +186,12 @@ def test_a_model_that_fails_is_left_out() -> None:
         }
 
     rows = [row(0.1, "done", 0.1), row(0.05, "done", 0.1), row(0.2, "failed", None)]
-    found, reason = measured(as_trials(rows), "mf", 1)
+    found, reason = measured(as_trials(rows), "mf", 1, 500)
     assert found is None
     assert reason == "only 2 rungs were measured (the loss became NaN)"
-    assert measured(as_trials(rows[:2]), "mf", 1)[1] == "only 2 rungs were measured (the time budget did not suffice)"
+    assert (
+        measured(as_trials(rows[:2]), "mf", 1, 500)[1] == "only 2 rungs were measured (the time budget did not suffice)"
+    )
 
 
 def test_a_damaged_forecast_is_refused(data: das.Dataset, tmp_path: Path) -> None:
