@@ -15,16 +15,20 @@ _COUNTS = 0.1
 """Weight from which a form has a say."""
 _APART = 0.25
 """Relative distance of two such forms on all rows that is too large."""
+_UNLIKE = 0.25
+"""Difference of ln quality above which forecasts from a tenth of the rows were off by a quarter in the median."""
 
 
-def doubt(measured: Measured, ensemble: Ensemble) -> str:
+def doubt(measured: Measured, ensemble: Ensemble, apart: float = 0.0) -> str:
     """Why a curve is not law-like, as one sentence; "" if it is.
 
     Args:
         measured: The rungs.
         ensemble: The forms fitted to them.
+        apart: Difference of ln quality on all rows between what the rungs tell and what other logs taught.
     """
-    found = [reason for reason in (_few(measured), _falls(measured), _disagree(measured, ensemble)) if reason]
+    reasons = (_few(measured), _falls(measured), _disagree(measured, ensemble), _unlike(apart))
+    found = [reason for reason in reasons if reason]
     return f"The curve of {measured.model} is not law-like: {'; '.join(found)}." if found else ""
 
 
@@ -49,6 +53,14 @@ def _falls(measured: Measured) -> str:
         return ""
     before, after = (100 * float(measured.shares[k]) for k in (worst, worst + 1))
     return f"quality falls from {before:.3g} % to {after:.3g} % of the rows, beyond noise"
+
+
+def _unlike(apart: float) -> str:
+    return (
+        f"it rises unlike those of other logs ({100 * np.expm1(apart):.0f} % apart on all rows)"
+        if apart > _UNLIKE
+        else ""
+    )
 
 
 def _disagree(measured: Measured, ensemble: Ensemble) -> str:

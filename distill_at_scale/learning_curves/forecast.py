@@ -1,8 +1,8 @@
 """The forecast of one model: its quality on all rows with an interval, and the rows that are enough.
 
 Three things are uncertain: which users are asked (V_u, by the bootstrap), which sample and initialisation a seed draws
-(s², between seeds), and how the curve goes on (the spread of the forms, and a drift that grows with what is
-extrapolated). An interval has all three. It is at least as
+(s², between seeds), and how the curve goes on (the spread of the forms, what is between this log's rungs and the law of
+other logs, and a drift that grows with what is extrapolated). An interval has all three. It is at least as
 wide as forecasts of real logs from one seed were wrong: users and forms times a factor, by which as many of those held
 as an interval promises (`calibration`).
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 
@@ -70,7 +70,7 @@ class _Uncertain:
 
     centre: float
     forms: float
-    """Standard deviation of how the curve goes on: between the forms, and by the drift."""
+    """Standard deviation of how the curve goes on."""
     spread: Spread | None
     """Interval over users and seeds; None if no users were resampled."""
     users: np.ndarray
@@ -93,25 +93,38 @@ class Forecast:
     """The forecast of one model."""
 
     def __init__(
-        self, measured: Measured, calibration: Calibration, slopes: Mapping[str, np.ndarray] | None = None
+        self,
+        measured: Measured,
+        calibration: Calibration,
+        slopes: Mapping[str, np.ndarray] | None = None,
+        own_rise: float | None = None,
     ) -> None:
         """Fits the forms to the seeds' curves, and with the same weights to those over resampled users.
 
         Args:
             measured: The rungs.
             calibration: What other logs taught.
-            slopes: Form -> β of all curves where several models have it in common; see :func:`forecasts`.
+            slopes: Form -> β of all curves where it is not this model's rungs that tell it; see :func:`forecasts`.
+            own_rise: ln of quality on all rows beyond the largest rung as the rungs of this log alone tell it, where
+                ``slopes`` come from other logs.
         """
         self.measured = measured
         self.calibration = calibration
         self.ensemble: Ensemble = combine(
             measured.shares, measured.quality, calibration.prior, measured.of_resampled_users(), slopes
         )
+        self._apart = 0.0 if own_rise is None else abs(self.rise - own_rise)
 
     @property
     def largest(self) -> float:
         """Share of the train rows of the largest rung; 1 if quality on all rows was measured, not forecast."""
         return float(self.measured.shares[-1])
+
+    @property
+    def rise(self) -> float:
+        """ln of quality on all rows beyond the largest rung, before what was measured there replaces it."""
+        on_all = float(self.ensemble.at(_ALL)[: self.measured.n_seeds, 0].mean())
+        return float(np.log(max(on_all, _LEAST) / max(float(self.measured.quality[:, -1].mean()), _LEAST)))
 
     @cached_property
     def at_all(self) -> tuple[float, float, float]:
@@ -178,7 +191,7 @@ class Forecast:
     @property
     def doubt(self) -> str:
         """Why the curve is not law-like, as one sentence; "" if it is."""
-        return doubt(self.measured, self.ensemble)
+        return doubt(self.measured, self.ensemble, self._apart)
 
     def _values(self, shares: np.ndarray) -> np.ndarray:
         """The forms at shares of the rows, float64 [forms, curves, shares]; on all rows what was measured there."""
@@ -198,7 +211,10 @@ class Forecast:
         own, others = combined[:n_seeds], combined[n_seeds:].reshape(n_seeds, -1)
         centre = float(own.mean())
         forms = float(np.sqrt(self.ensemble.weights @ np.square(values[:, :n_seeds].mean(1) - centre)))
-        drift = self.calibration.drift * centre * float(np.log(max(share / self.largest, 1.0)))
+        beyond = float(np.log(max(share / self.largest, 1.0)))
+        # Other logs and the rungs of this one are two opinions: they vary by half of what is between them.
+        apart = self._apart / 2 * beyond / max(-float(np.log(self.largest)), _LEAST)
+        drift = centre * float(np.hypot(self.calibration.drift * beyond, apart))
         users = others.mean(0) - others.mean() if others.size else np.zeros(0)
         return _Uncertain(
             centre, float(np.hypot(forms, drift)), spread(own.tolist(), others) if others.size else None, users
@@ -218,19 +234,19 @@ def forecasts(measured: Sequence[Measured], calibration: Calibration) -> list[Fo
             together.setdefault(one.curves.shape, []).append(one)
     found = []
     for one in measured:
-        if one.personal and calibration.growth is not None and one.users is not None:
-            slope = partial(_learned, growth=calibration.growth, one=one, users=one.users)
-        else:
-            slope = partial(_common, several=together.get(one.curves.shape, [one]) if one.personal else [one])
-        found.append(Forecast(one, calibration, {name: slope(name) for name in SLOWING if name in calibration.prior}))
+        several = together.get(one.curves.shape, [one]) if one.personal else [one]
+        names = [name for name in SLOWING if name in calibration.prior]
+        own = Forecast(one, calibration, {name: _common(name, several) for name in names})
+        if one.personal and calibration.growth is not None and one.users is not None and own.largest < 1.0:
+            learned = {name: _learned(name, calibration.growth, one, one.users) for name in names}
+            own = Forecast(one, calibration, learned, own.rise)
+        found.append(own)
     return found
 
 
 def _learned(name: str, growth: Growth, one: Measured, users: float) -> np.ndarray:
     """β by which a form through the last rung of each curve gives on all rows what the law says; float64 [curves]."""
     share = float(one.shares[-1])
-    if share >= 1.0:
-        return slopes(FORMS[name], one.shares, one.curves, rung_weights(one.shares))
     rise = FORMS[name].basis(np.array([share, 1.0]), SLOWING[name])
     return growth.rise(one.curves[:, -1], share, users) / (rise[1] - rise[0])
 

@@ -156,8 +156,8 @@ class _Forecast:
             notes.append("A single model has neither an order nor τ.")
         if self.config.seeds == 1:
             notes.append(
-                "With one seed intervals are over users and forms, as wide as such forecasts of other logs were wrong; "
-                "--seeds 3 measures what samples of this log vary by."
+                "With one seed intervals are over users and how curves go on, as wide as such forecasts of other logs "
+                "were wrong; --seeds 3 measures what samples of this log vary by."
             )
         if len(self.rungs) < self.config.rungs:
             notes.append(

@@ -137,7 +137,9 @@ def test_the_packaged_calibration_is_whole() -> None:
     calibration = packaged()
     assert set(calibration.prior) <= set(FORMS)
     assert calibration.factor(0.1) >= 1.0
-    assert calibration.factor(0.01) >= calibration.factor(0.5)
+    assert calibration.factor(0.5) >= 1.0
+    assert calibration.growth is not None
+    assert calibration.growth.level < 0
 
 
 def slowing(limit: float, rise: float, model: str, noise: np.ndarray, personal: bool = True) -> Measured:
@@ -209,11 +211,21 @@ def test_personalised_models_grow_by_the_law_from_their_last_rung() -> None:
     assert forecasts([whole], calibration)[0].at_all[0] == pytest.approx(whole.quality[:, -1].mean())
 
 
-def test_what_is_extrapolated_farther_is_less_sure() -> None:
-    law = Growth(0.05, -0.12, -0.015)
-    calibration = replace(uncalibrated(dict.fromkeys(SLOWING, 0.2)), growth=law, drift=0.05)
-    own = replace(measured(users=1e-6, samples=1e-6), users=300.0)
-    bands = forecasts([own], calibration)[0].band(np.array([SHARES[-1], 2 * SHARES[-1], 1.0]))
-    halves = (bands.high - bands.low) / 2 / bands.quality
-    assert halves[0] < 1e-3 < halves[1] < halves[2]
-    assert halves[2] == pytest.approx(1.645 * 0.05 * math.log(1 / SHARES[-1]), rel=0.05)
+def test_what_is_extrapolated_farther_is_less_sure_and_more_so_where_rungs_and_law_differ() -> None:
+    calibration = replace(uncalibrated({"slowing power law, 0.3": 1.0}), drift=0.05)
+    own, beta = measured(users=1e-6, samples=1e-6), {"slowing power law, 0.3": np.full(82, 0.4)}
+    beyond = math.log(1 / SHARES[-1])
+
+    def halves(one: Forecast) -> np.ndarray:
+        band = one.band(np.array([SHARES[-1], math.sqrt(SHARES[-1]), 1.0]))
+        return np.log(band.high / band.quality)
+
+    law = Forecast(own, calibration, beta)
+    assert law.rise == pytest.approx(0.4 * (SHARES[-1] ** -0.3 - 1))
+    apart = Forecast(own, calibration, beta, law.rise + 0.5)
+    assert apart.at_all[0] == law.at_all[0]
+    assert halves(law)[[0, 2]] == pytest.approx([0.0, 1.645 * 0.05 * beyond], rel=0.02, abs=1e-3)
+    assert halves(apart)[2] == pytest.approx(1.645 * math.hypot(0.05 * beyond, 0.25), rel=0.02)
+    assert halves(law)[1] < halves(apart)[1] < halves(apart)[2]
+    assert law.doubt == ""
+    assert "it rises unlike those of other logs (65 % apart on all rows)" in apart.doubt
