@@ -107,3 +107,30 @@ def test_nodes_come_and_go(
         steps = [point["step"] for point in das.SyntheticDataset.open(output).manifest.curve]
         assert steps == sorted(set(steps))
         assert steps[-1] == 3000
+
+
+def test_a_node_that_was_just_lost_is_waited_for(
+    head: RayHead, ray_session: None, s3_folder: str, tmp_path: Path
+) -> None:
+    """No autoscaler says what there could be: a fixed number of workers is asked for, not refused."""
+    (tmp_path / "log.csv").write_bytes(blocks_csv())
+    data = das.prepare(tmp_path / "log.csv", output=storage.join(s3_folder, "data"), shards=3).uri
+    nodes = [Raylet(head, cpus=1, name=name) for name in ("first", "second")]
+    for node in nodes:
+        node.start()
+    nodes[1].stop(patience=0)
+    # Until the head has noticed.
+    time.sleep(20)
+    words = ("fit", "--model", "mf", "--set", "epochs=3,dim=8", "--workers", "2", "--wait-for-nodes", "5m")
+    run = Run(head, *words, "--data", data, "--output", storage.join(s3_folder, "made"))
+    try:
+        run.until("2 × (1 CPU) asked for")
+        nodes[1].start()
+        assert run.wait() == 0, "".join(run.lines)
+        refused = Run(head, *words, "--workers", "3", "--data", data, "--output", storage.join(s3_folder, "more"))
+        assert refused.wait() == 1
+        assert "--workers 3 needs a CPU for each, but the cluster has 2; set fewer." in "".join(refused.lines)
+    finally:
+        run.kill()
+        for node in nodes:
+            node.stop()

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 
 from distill_at_scale.errors import ClusterError
 from distill_at_scale.pipelines.runtime.autoscaler import UNLIMITED, Autoscaler, NodeType, autoscaler
+from distill_at_scale.pipelines.runtime.lost_nodes import lost_nodes
 
 SHARE_OF_MEMORY = 0.7
 """Share of a node's memory that is given away."""
@@ -127,6 +128,12 @@ def could_be() -> Capacity:
     return grown(_live(), autoscaler())
 
 
+def could_be_back() -> Capacity:
+    """The same, with the nodes that were lost lately, where no autoscaler says what there could be."""
+    scaler = autoscaler()
+    return grown(_live() if scaler.types else [*_live(), *_lost()], scaler)
+
+
 def grown(live: Sequence[Nodes], scaler: Autoscaler) -> Capacity:
     """What some live nodes become with all that an autoscaler can start."""
     left, found, started = list(live), list[Nodes](), 0
@@ -151,6 +158,10 @@ def _live() -> list[Nodes]:
     import ray
 
     return [_of_node(node) for node in ray.nodes() if node["Alive"]]
+
+
+def _lost() -> list[Nodes]:
+    return [_of_node({"Resources": resources}) for resources in lost_nodes()]
 
 
 def _of_node(node: Mapping[str, Any]) -> Nodes:
@@ -188,9 +199,10 @@ def cpus_each(workers: int, gpu: bool = False) -> int:
         ClusterError: when there cannot be one for each.
     """
     capacity, gpus = could_be(), int(gpu)
-    for cpus in range(capacity.largest(gpus), 0, -1):
-        if capacity.slots(cpus, gpus) >= workers:
-            return cpus
+    for possible in (capacity, could_be_back()):
+        for cpus in range(possible.largest(gpus), 0, -1):
+            if possible.slots(cpus, gpus) >= workers:
+                return cpus
     what = "a CPU and a GPU" if gpu else "a CPU"
     have = capacity.slots(1, gpus)
     there = f"can have {have} at most: {capacity}" if capacity.growth else f"has {have}"
@@ -213,19 +225,19 @@ def require_gpu() -> None:
         ClusterError: when no node has a GPU, and none with one can be started.
     """
     capacity = could_be()
-    if not capacity.slots(0, 1):
+    if not capacity.slots(0, 1) and not could_be_back().slots(0, 1):
         there = f"can have no GPU: it can have {capacity}" if capacity.growth else "has no GPU"
         raise ClusterError(f"--gpu is set, but the cluster {there}; leave it out, or add a GPU node.")
 
 
 def require(need: Need) -> None:
-    """Refuses what no node, and no node that could be started, can hold.
+    """Refuses what no node, and no node that could be started or come back, can hold.
 
     Raises:
         ClusterError: naming what could be had.
     """
     capacity = could_be()
-    if not capacity.holds(need):
+    if not capacity.holds(need) and not could_be_back().holds(need):
         there = f"can have {capacity} at most" if capacity.growth else f"has {capacity}"
         raise ClusterError(f"The work needs {need}, but the cluster {there}; add nodes, or larger ones.")
 

@@ -23,6 +23,8 @@ from distill_at_scale.validation import seconds
 _NOTES_S = (10.0, 30.0, 60.0)
 _POLL_S = 1.0
 _LOOK_S = 5.0
+# Seconds after which it is asked again whether a lost node may come back.
+_AGAIN_S = 60.0
 
 _limit: ContextVar[float | None] = ContextVar("wait_for_nodes", default=None)
 
@@ -63,10 +65,15 @@ def _wait(need: Need) -> None:
     from ray.util.placement_group import placement_group, remove_placement_group
 
     group, wait = placement_group([need.bundle] * need.count, strategy="PACK"), _Wait(need)
+    # A node that was lost is not expected back for ever; what an autoscaler can start stays what it is.
+    lost, again = not resources.could_be().holds(need), time.monotonic() + _AGAIN_S
     try:
         while not (group.wait(_POLL_S) or resources.is_up().holds(need)):
             if error := wait.look():
                 raise error
+            if lost and time.monotonic() > again:
+                resources.require(need)
+                again = time.monotonic() + _AGAIN_S
     finally:
         remove_placement_group(group)
 

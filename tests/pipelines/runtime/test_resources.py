@@ -13,6 +13,7 @@ import yaml
 from distill_at_scale.errors import ClusterError
 from distill_at_scale.pipelines.runtime import resources
 from distill_at_scale.pipelines.runtime.autoscaler import Autoscaler, NodeType, of_config
+from distill_at_scale.pipelines.runtime.lost_nodes import NodeRecord, still_lost
 from distill_at_scale.pipelines.runtime.resources import Capacity, Need, Nodes, grown
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -22,9 +23,12 @@ CPU_NODE = Nodes(8, 0, 32.0 * GIB, 1, 1)
 SCALER = Autoscaler((NodeType("cpu", {"CPU": 8}, 4), NodeType("gpu", {"CPU": 16, "GPU": 2}, 2)), most=5)
 
 
-def cluster(monkeypatch: pytest.MonkeyPatch, live: list[Nodes], scaler: Autoscaler) -> None:
+def cluster(
+    monkeypatch: pytest.MonkeyPatch, live: list[Nodes], scaler: Autoscaler, lost: list[Nodes] | None = None
+) -> None:
     """A cluster of these nodes, as the functions that plan see it."""
     monkeypatch.setattr(resources, "_live", lambda: live)
+    monkeypatch.setattr(resources, "_lost", lambda: lost or [])
     monkeypatch.setattr(resources, "autoscaler", lambda: scaler)
 
 
@@ -85,6 +89,39 @@ def test_what_can_never_be_is_refused_and_the_largest_named(monkeypatch: pytest.
     cluster(monkeypatch, [HEAD, CPU_NODE], Autoscaler())
     with pytest.raises(ClusterError, match=r"^--workers 9 needs a CPU for each, but the cluster has 8; set fewer\.$"):
         resources.cpus_each(9)
+
+
+def test_a_node_that_was_just_lost_is_waited_for_where_nothing_else_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = Nodes(16, 1, 0.0, 1, 1)
+    cluster(monkeypatch, [HEAD, CPU_NODE], Autoscaler(), [lost])
+    assert resources.cpus_each(1) == 8, "what is up serves"
+    assert resources.node_cpus() == 8
+    assert [resources.cpus_each(3), resources.cpus_each(9)] == [2, 2], "of one node, and of two"
+    resources.require(Need(3, 8))
+    resources.require_gpu()
+    with pytest.raises(
+        ClusterError, match=r"needs 4 × \(8 CPUs\), but the cluster has 1 node \(0 CPUs\) and 1 node \(8"
+    ):
+        resources.require(Need(4, 8))
+    # An autoscaler's types say what there could be.
+    cluster(monkeypatch, [HEAD], Autoscaler((NodeType("cpu", {"CPU": 8}, 1),)), [lost])
+    with pytest.raises(ClusterError, match="needs a CPU for each"):
+        resources.cpus_each(16)
+
+
+def test_a_lost_node_is_expected_back_for_a_while_and_until_another_came() -> None:
+    node, other = (("CPU", 8.0),), (("CPU", 4.0), ("GPU", 1.0))
+    gone = NodeRecord(node, 10.0, 990.0)
+    for records, lost in (
+        ((gone, NodeRecord(other, 10.0, None)), [node]),
+        ((NodeRecord(node, 10.0, 390.0),), []),
+        ((NodeRecord(node, 10.0, 990.0, given_back=True),), []),
+        ((gone, NodeRecord(node, 995.0, None)), []),
+        ((gone, NodeRecord(node, 995.0, 999.0)), [node]),
+        ((gone, NodeRecord(node, 20.0, None), NodeRecord(other, 995.0, None)), [node]),
+        ((gone, NodeRecord(node, 20.0, 991.0), NodeRecord(node, 992.0, None)), [node]),
+    ):
+        assert still_lost(records, now=1000.0) == lost, records
 
 
 def test_memory_beside_others_counts_on_nodes_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
