@@ -232,8 +232,15 @@ class Campaign:
             known = {one.pid for node in (self.head, self.node) for one in node.family()} | {self.launcher.pid}
             left = [one for one in tagged(self.work) if one.pid not in known] + workers(self.work)
             if not left or time.monotonic() > deadline:
-                return [" ".join(words(one))[:200] for one in left]
+                return [_name(one) for one in left]
             time.sleep(0.2)
+
+
+def _name(process: psutil.Process) -> str:
+    """What a process is, without the places of this machine: `ray::…`, or its script or program."""
+    line = words(process)
+    script = next((word for word in line if word.endswith(".py")), line[0] if line else "")
+    return Path(script).name.strip()
 
 
 def next_victims(campaign: Campaign, verb: str, of_verb: int) -> list[str]:

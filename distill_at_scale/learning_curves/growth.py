@@ -2,7 +2,8 @@
 
 The rungs of one log are few and noisy: their slope tells less of the way to all rows than the place that a curve has
 reached. On logs of several families the local exponent of a personalised model, d ln q / d ln p, falls with its quality
-q and, a little, with the users n of the sample: a + b ln q + c ln n.
+q and, a little, with the users n of the sample: a + b ln q + c ln n. It was learned from models in closed form (ease,
+svd_ae, infinite_ae); jobs/results/README.md has its errors, by family of logs.
 """
 
 from __future__ import annotations

@@ -246,14 +246,6 @@ def test_needed_columns(tmp_path: Path) -> None:
     refused("--min-rating is set, but the log has no rating", **asked, split="20_percent_hist", min_rating=3)
 
 
-def test_columns_that_look_like_the_needed_ones_are_named(tmp_path: Path) -> None:
-    path = log(tmp_path, "user_id,item_id,InvoiceDate,stars_given,my_stars\n1,2,2011-01-02 10:00,x,5\n")
-    asked = {"input": [path], "output": str(tmp_path / "out")}
-    assert "(--map timestamp=InvoiceDate reads it)" in refused("has no timestamp column", **asked)
-    said = refused("has no rating column", **asked, split="20_percent_hist", min_rating=3)
-    assert "(--map rating=my_stars reads it)" in said
-
-
 def test_folder_with_other_files(tmp_path: Path) -> None:
     for name in ("_SUCCESS", ".hidden.csv", "_logs/x.csv"):
         log(tmp_path / "log", "not,a log\n1,2\n", name)

@@ -171,3 +171,12 @@ def test_ids_are_looked_at_over_the_whole_log(tmp_path: Path) -> None:
     assert "2 values: user_id differs from another only in case or Unicode form" in said
     assert "(e.g. 'U7' and 'u7')" in said
     assert "2 values: item_id differs from another only in case or Unicode form" in said
+
+
+def test_columns_that_look_like_the_needed_ones_are_named(tmp_path: Path) -> None:
+    (tmp_path / "log.csv").write_text("user_id,item_id,InvoiceDate,my_stars\n1,2,2011-01-02 10:00,5\n")
+    asked: dict[str, Any] = {"input": [str(tmp_path / "log.csv")], "output": str(tmp_path / "out")}
+    with pytest.raises(DasError, match=r"has no timestamp column; .* \(--map timestamp=InvoiceDate reads it\)"):
+        inline_prepare(**asked)
+    with pytest.raises(DasError, match=r"has no rating column; .* \(--map rating=my_stars reads it\)"):
+        inline_prepare(**asked, split="20_percent_hist", min_rating=3)

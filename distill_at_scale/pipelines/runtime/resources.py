@@ -199,14 +199,18 @@ def cpus_each(workers: int, gpu: bool = False) -> int:
         ClusterError: when there cannot be one for each.
     """
     capacity, gpus = could_be(), int(gpu)
-    for possible in (capacity, could_be_back()):
-        for cpus in range(possible.largest(gpus), 0, -1):
-            if possible.slots(cpus, gpus) >= workers:
-                return cpus
+    if found := _most_cpus(capacity, workers, gpus) or _most_cpus(could_be_back(), workers, gpus):
+        return found
     what = "a CPU and a GPU" if gpu else "a CPU"
     have = capacity.slots(1, gpus)
     there = f"can have {have} at most: {capacity}" if capacity.growth else f"has {have}"
     raise ClusterError(f"--workers {workers} needs {what} for each, but the cluster {there}; set fewer.")
+
+
+def _most_cpus(capacity: Capacity, workers: int, gpus: int) -> int:
+    """The most CPUs of each; 0 where there cannot be one."""
+    each = range(capacity.largest(gpus), 0, -1)
+    return next((cpus for cpus in each if capacity.slots(cpus, gpus) >= workers), 0)
 
 
 def cpus_of_some(least: int, most: int, gpu: bool = False) -> int:
