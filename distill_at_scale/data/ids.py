@@ -38,6 +38,11 @@ _CONFIRMED: Final = {
 _UNSEEN: Final = "[\u0080-\u00a0\u00ad\u1680\u2000-\u200c\u200e\u200f\u2028-\u202f\u205f-\u2064\u3000\ufeff]"
 
 
+def marks_none(text: str) -> bool:
+    """Returns whether text is a mark of a missing value: NULL, \\N, or MySQL's date of zeros."""
+    return text == NO_ID or text in NULL_LIKE or text.startswith("0000-00-00")
+
+
 def convert_id(values: pl.Series, id_type: str) -> pl.Series:
     """Converts values to Int64 or String ids; null where a value is not a valid id."""
     dtype = values.dtype

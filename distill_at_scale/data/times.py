@@ -45,7 +45,7 @@ _ISO: Final = (
     r"^(?<date>[0-9]{4}-[0-9][0-9]-[0-9][0-9])"
     r"(?:[T ](?<hour>[01][0-9]|2[0-3]):(?<minute>[0-5][0-9])"
     r"(?::(?<second>[0-5][0-9]|60)(?:[.,](?<fraction>[0-9]{1,9}))?)?"
-    r" ?(?<zone>[Zz]|UTC|[+-][0-9][0-9]:?[0-9][0-9]|[+-][0-9][0-9])?)?$"
+    r" ?(?<zone>[Zz]|UTC|GMT|[+-][0-9][0-9]:?[0-9][0-9]|[+-][0-9][0-9])?)?$"
 )
 WRONG_UNIT: Final = "timestamp is in another unit than the others (too small or too large by a factor of 1,000 or more)"
 TOO_EARLY: Final = "timestamp is before 1990 (cut off, not set, or in another unit)"
@@ -161,17 +161,37 @@ def check_format(format: str) -> None:
     """Rejects a format that cannot read the times it writes.
 
     Raises:
-        ValueError: The format loses the date.
+        ValueError: The format loses the date, or the zone.
     """
-    moment = datetime(2020, 2, 29, 13, 0, 0, tzinfo=UTC)
-    written = moment.strftime(format)
-    times = format_to_ns(pl.Series([written]), format)
-    # A 12-hour clock without AM or PM, or a format without hours, loses the time of day; the date must be right.
-    if times.null_count() or datetime.fromtimestamp(int(times[0]) // 10**9, UTC).date() != moment.date():
+    if "%Z" in format and "%z" not in format:
+        raise ValueError(
+            f"'{format}': names of zones (%Z) tell no offset for certain; write the times in UTC or with their offset "
+            f"(%z), or write the name itself in the format if all times have the same, which reads them as UTC"
+        )
+    if not is_format(format):
         raise ValueError(
             f"'{format}' cannot be read as a date; use the codes of Python's strptime, "
-            f"such as %Y-%m-%d %H:%M:%S or %d/%m/%Y, with a year, a month and a day"
+            f"such as %Y-%m-%d %H:%M:%S or %d/%m/%Y, with a year and a month"
         )
+
+
+def is_format(format: str) -> bool:
+    """Returns whether a format reads the date of the times it writes, at least to the month."""
+    moment = datetime(2020, 2, 29, 13, 0, 0, tzinfo=UTC)
+    try:
+        times = format_to_ns(pl.Series([moment.strftime(format)]), format)
+    except ValueError:
+        return False
+    if times.null_count():
+        return False
+    # A 12-hour clock without AM or PM, or a format without hours, loses the time of day; the date must be right.
+    read, day = datetime.fromtimestamp(int(times[0]) // 10**9, UTC).date(), moment.date()
+    return read == day or (to_the_month(format) and read == day.replace(day=1))
+
+
+def to_the_month(format: str) -> bool:
+    """Returns whether a format names the month and no day, so that times are read as the month's first."""
+    return bool(re.search("%[mbBh]", format)) and not re.search("%[dejuwaAUWVcxDF]", format)
 
 
 def format_to_ns(text: pl.Series, format: str) -> pl.Series:
@@ -179,14 +199,27 @@ def format_to_ns(text: pl.Series, format: str) -> pl.Series:
     ``format``."""
     # Polars follows Rust's chrono, which differs from Python in fractions, in Z as a zone, and in hours without
     # minutes.
+    text = text.cast(pl.String).str.strip_chars()
+    for code, pattern in _ZONE_NAMES.items():
+        if format.endswith(code):
+            text, format = text.str.replace(rf"\s*{pattern}$", ""), format.removesuffix(code).rstrip()
+    if ",%f" in format:
+        text, format = text.str.replace(r",([0-9]+)", ".$1"), format.replace(",%f", ".%f")
     format = format.replace(".%f", "%.f").replace("%z", "%#z")
     if re.search(r"%[HI]", format) and not re.search(r"%[MRTXc]", format):
         text, format = text + " 00", format + " %M"
+    # Without a point, chrono takes the digits for nanoseconds, however few they are.
+    formats = [format.replace("%f", code) for code in ("%3f", "%6f", "%9f")] if "%f" in format else [format]
     try:
-        times = text.cast(pl.String).str.strip_chars().str.to_datetime(format, strict=False, time_unit="us")
+        times = [text.str.to_datetime(one, strict=False, time_unit="us") for one in formats]
     except pl.exceptions.PolarsError:
         return pl.Series(text.name, [None] * len(text), dtype=pl.Int64)
-    return _ms_as_ns(times.dt.epoch("ms"), (times.dt.epoch("us") % 1000) * 1000)
+    read = times[0] if len(times) == 1 else pl.select(pl.coalesce(times)).to_series().alias(text.name)
+    return _ms_as_ns(read.dt.epoch("ms"), (read.dt.epoch("us") % 1000) * 1000)
+
+
+# The name of a zone after its offset, at the end of a format → what it stands for.
+_ZONE_NAMES: Final = {"(%Z)": r"\([^()]*\)", "[%Z]": r"\[[^\[\]]*\]", "%Z": r"[A-Za-z][A-Za-z0-9/_+-]*"}
 
 
 def _as_text(values: pl.Series, rule: TimeRule) -> pl.Series:

@@ -135,3 +135,13 @@ def test_lines_of_python_are_named_with_what_converts_them(tmp_path: Path) -> No
         )
     good, bad, _ = read(tmp_path / "converted.jsonl", map={"user_id": "username", "item_id": "product_id"})
     assert (good.height, bad.height) == (9, 0)
+
+
+def test_rows_inside_objects_and_json_inside_text_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    path.write_text(3 * (json.dumps({"user_id": 1, "items": [{"item_id": 2}, {"item_id": 3}]}) + "\n"))
+    with pytest.raises(DasError, match=r"'items' of each object holds rows .* `jq -c 'del\(\.items\) \+ \.items\[\]'"):
+        plan_log(LogOptions(input=[str(path)]))
+    path.write_text(3 * (json.dumps(json.dumps({"user_id": 1, "item_id": 2})) + "\n"))
+    with pytest.raises(DasError, match=r"each line is text that holds JSON .* `jq -c fromjson"):
+        plan_log(LogOptions(input=[str(path)]))

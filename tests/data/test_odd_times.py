@@ -116,7 +116,7 @@ def test_what_the_user_says_is_read(tmp_path, written, options, expected):
 
 
 def test_formats_are_checked():
-    for wrong in ("%Q", "%H:%M", "%Y-%m", "plain", ""):
+    for wrong in ("%Q", "%H:%M", "%Y", "%d %b", "plain", ""):
         with pytest.raises(ValidationError, match="cannot be read as a date"):
             LogOptions(input=["x"], time_format=wrong)
     with pytest.raises(ValidationError, match="exclude each other"):

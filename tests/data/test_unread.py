@@ -42,6 +42,12 @@ def with_column(folder: Path, name: str, values: list[str]) -> Path:
         ("added_at", ["1600000000", "1600000001"], "looks like timestamps"),
         ("date_year", ["2010", "2011"], "looks like a part of a timestamp, but no timestamp is read (join"),
         ("Book-Rating", ["5", "3.5"], "looks like ratings, but no rating is read (--map rating=Book-Rating reads it)"),
+        (
+            "month",
+            ["202005", "202006"],
+            "looks like timestamps, but no timestamp is read (--map timestamp=month reads it)",
+        ),
+        ("timestamp.$date", ["2020-01-01"] * 2, "(--map 'timestamp=timestamp.$date' reads it)"),
         ("price", ["1600000000", "1600000001"], ""),
         ("rating_count", ["5", "6"], ""),
         ("isbn", ["0195153448", "0002005018"], ""),
@@ -53,6 +59,40 @@ def test_columns_like_times_and_ratings_are_told(tmp_path: Path, name: str, valu
     assert good.height == len(values)
     assert says in said if says else "looks like" not in said
     assert "looks like" not in read_noticed(path, map={"timestamp": "", "rating": ""})[2]
+
+
+def test_ratings_in_floats_and_inside_columns_are_told(tmp_path: Path) -> None:
+    ids = {"user_id": [1, 2], "item_id": [3, 4]}
+    for values, name in (([1.5, None], "user_rating"), ([{"v": 1.5}, {"v": 2.0}], "rating.v")):
+        pq.write_table(pa.table({**ids, name.split(".")[0]: values}), tmp_path / "log.parquet")
+        assert (
+            f"looks like ratings, but no rating is read (--map rating={name}"
+            in read_noticed(tmp_path / "log.parquet")[2]
+        )
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "says"),
+    [
+        ("date,hour", "20200101,7", "in 'date' is read, so that the rows of a day tie"),
+        ("date,hourmin", "2020-01-01,2359", "looks like the time of day"),
+        ("date,start_time", "2020-01-01,10:00:00", "looks like the time of day"),
+        ("date,hour", "2020-01-01 10:00,7", ""),
+        ("date,time_spent", "20200101,75.5", ""),
+    ],
+)
+def test_a_time_of_day_beside_the_date_is_told(tmp_path: Path, header: str, row: str, says: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(f"user_id,item_id,{header}\n" + f"1,2,{row}\n" * 3)
+    said = read_noticed(path, map={"timestamp": "date"})[2]
+    assert says in said if says else "time of day" not in said
+
+
+def test_files_that_are_named_by_dates_are_told(tmp_path: Path) -> None:
+    for k in (1, 2):
+        (tmp_path / f"log-2020-01-0{k}.csv").write_text(f"user_id,item_id\n1,{k}\n")
+    assert "2 files: named by a date, though no timestamp is read (--order file" in read_noticed(tmp_path)[2]
+    assert "named by a date" not in read_noticed(tmp_path, order="file")[2]
 
 
 def test_typed_times_that_are_not_read_are_told(tmp_path: Path) -> None:

@@ -99,14 +99,15 @@ def look_at(head: Head, columns: dict[str, str], partitions: dict[str, str | Non
     return Sample(times, typed, hex_ids, mean)
 
 
-def first_values(head: TableHead, name: str) -> list[Any]:
-    """Returns the first values of a text or integer column; empty for other types.
+def first_values(head: TableHead, name: str, floats: bool = False) -> list[Any]:
+    """Returns the first values of a column of text or integers, or of ``floats`` too; empty for other types.
 
     Raises:
         DasError: The file is damaged.
     """
     dtype, depth = field_type(head.schema, name)
-    if depth or not (is_text(dtype) or pa.types.is_integer(dtype)) or is_bytes(dtype):
+    known = is_text(dtype) or pa.types.is_integer(dtype) or (floats and pa.types.is_floating(dtype))
+    if depth or not known or is_bytes(dtype):
         return []
     batch = _first_batch(head, [top_column(head.schema, name)], SAMPLE_ROWS)
     return [] if batch is None else list(column_values(batch, name).to_pylist())
@@ -128,6 +129,8 @@ def _times(values: Any) -> list[Any]:
         # Typed times carry their own unit; they are inspected in milliseconds.
         zone = values.type.tz if pa.types.is_timestamp(values.type) else None
         values = values.cast(pa.timestamp("ms", tz=zone), safe=False).cast(pa.int64())
+    if pa.types.is_integer(values.type):
+        return list(values.to_pylist())
     return list(values.cast(pa.float64(), safe=False).to_pylist())
 
 

@@ -7,7 +7,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from distill_at_scale.data.readers.fields import known_names
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.readers.fields import known_as, known_names
 from distill_at_scale.data.readers.json_values import field_names, value_at
 from distill_at_scale.data.readers.jsonl import parse_jsonl
 from distill_at_scale.data.readers.layout import TextLayout
@@ -81,6 +82,11 @@ def _layout(head: TextHead, lines: Sequence[str], options: LogOptions) -> TextLa
             f"{head.name}: a record separator stands before each object (RFC 7464); remove it with "
             f"`tr -d '\\036' < FILE.json > FILE.jsonl`."
         )
+    if not objects and lines[0].startswith(('"{', '"[')):
+        raise DasError(
+            f"{head.name}: each line is text that holds JSON ({lines[0][:60]}); take the objects out of it with "
+            f"`jq -c fromjson FILE.json > FILE.jsonl`."
+        )
     if not objects:
         raise DasError(
             f"{head.name}: none of the first lines is a JSON object; write one object per line, such as with "
@@ -89,12 +95,33 @@ def _layout(head: TextHead, lines: Sequence[str], options: LogOptions) -> TextLa
     _refuse_wrapped(head, objects, options)
     _refuse_paths_into_arrays(head, objects, options)
     names = field_names(objects)
+    _refuse_rows_in_arrays(head, objects, names, options)
     if not head.complete or len(lines) > SAMPLE_LINES:
         # Later objects may have more keys; the user may know of them.
         known = (*options.map.values(), *options.where, options.event_column)
         names += tuple(name for name in dict.fromkeys(known) if name and name not in names)
     samples = {name: [value_at(value, name) for value in objects] for name in names}
     return TextLayout(head, "jsonl", names, None, 0, samples)
+
+
+def _refuse_rows_in_arrays(
+    head: TextHead, objects: Sequence[dict[str, Any]], names: Sequence[str], options: LogOptions
+) -> None:
+    """Refuses objects of users whose rows are objects in an array, as {"user_id": 1, "items": [{…}, …]}."""
+    known = {known_as(name) for name in names} | set(options.map)
+    if Columns.USER_ID in known and Columns.ITEM_ID in known:
+        return
+    for key, value in objects[0].items():
+        if (
+            isinstance(value, list)
+            and value
+            and all(isinstance(row, dict) for row in value)
+            and known_names(value[0], {})
+        ):
+            raise DasError(
+                f"{head.name}: the field '{key}' of each object holds rows of its own, in an array; write one object "
+                f"per row, with `jq -c 'del(.{key}) + .{key}[]' FILE.json > FILE.jsonl`."
+            )
 
 
 def _refuse_wrapped(head: TextHead, objects: Sequence[dict[str, Any]], options: LogOptions) -> None:

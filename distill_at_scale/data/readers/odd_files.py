@@ -18,7 +18,7 @@ from distill_at_scale.data.readers.log_format import PACKED, format_of
 from distill_at_scale.data.readers.schema import LogSchema
 from distill_at_scale.data.readers.selection import EVENTS
 from distill_at_scale.data.readers.tables import TableHead, field_type, is_list_column
-from distill_at_scale.data.readers.types import not_integers
+from distill_at_scale.data.readers.types import not_integers, present
 
 _DRAFTS: Final = re.compile(r"(~|\.(bak|old|orig|swp|tmp|temp|part|partial|crdownload|download))$", re.IGNORECASE)
 _SPLIT_NAME: Final = re.compile(
@@ -226,10 +226,10 @@ def _not_quite_integers(heads: Sequence[Head], canonical: str, name: str, schema
     if schema.id_types[canonical] != "string" or not texts:
         return []
     odd = [(value, head) for head in texts for value in not_integers(head.samples.get(name, []))]
-    total = sum(len(head.samples.get(name, [])) for head in texts)
+    total = sum(len(present(head.samples.get(name, []))) for head in texts)
     if not odd or 2 * len(odd) > total:
         return []
-    what = f"among the first {canonical}s is not a plain integer, as most are, so all are read as text (007 is not 7)"
+    what = f"among the first {canonical}s is not a plain integer, as others are, so all are read as text (007 is not 7)"
     return [Notice(what=what, count=len(odd), unit="value", example=shown(odd[0][0]))]
 
 

@@ -30,7 +30,7 @@ from distill_at_scale.data.readers.selection import check_weight, find_condition
 from distill_at_scale.data.readers.tables import TableHead
 from distill_at_scale.data.readers.time_units import Times, common_zone, find_rule
 from distill_at_scale.data.readers.types import id_kind, number_kind
-from distill_at_scale.data.readers.unread import unread_columns
+from distill_at_scale.data.readers.unread import unread_clocks, unread_columns
 from distill_at_scale.data.times import TimeRule
 from distill_at_scale.errors import DasError
 
@@ -116,6 +116,7 @@ def plan_log(
         else:
             skipped.append((name_of(head), "the file has column names but no rows"))
     counted = all(isinstance(head, TableHead) for head in heads) and all(s.rows_per_row == 1 for s in samples)
+    lookalikes = unread_columns(heads, set(schema.read.values()), schema.columns, _given(options, schema))
     estimate = LogEstimate(
         files=len({fragment.uri for fragment in fragments}),
         rows=sum(fragment.rows for fragment in fragments),
@@ -131,10 +132,12 @@ def plan_log(
                     _file_order(heads) if schema.positions else [],
                     _sorted_items(heads, columns[0]) if schema.positions else [],
                     odd_files(heads, columns[0], folders, schema),
-                    unread_columns(heads, set(schema.read.values()), schema.columns, _given(options, schema)),
+                    lookalikes.values(),
+                    unread_clocks(heads, set(schema.read.values()), schema.columns),
                 ]
             )
         ),
+        lookalikes=lookalikes,
         read_as=_read_as(heads),
     )
     return schema, fragments, estimate

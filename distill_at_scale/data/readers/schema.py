@@ -189,6 +189,7 @@ class LogEstimate:
         bytes: Size of the files on storage.
         skipped: (URI without credentials, reason) of files without rows.
         noticed: Notices from planning.
+        lookalikes: Canonical column that is not read → notice about the columns that look like it.
         read_as: How the files are read, one entry for each way.
     """
 
@@ -198,6 +199,7 @@ class LogEstimate:
     bytes: int
     skipped: tuple[tuple[str, str], ...] = ()
     noticed: tuple[Notice, ...] = ()
+    lookalikes: Mapping[str, Notice] = field(default_factory=dict)
     read_as: tuple[ReadAs, ...] = ()
 
 

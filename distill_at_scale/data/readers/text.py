@@ -299,7 +299,10 @@ def check_utf8(block: bytes, uri: str, first_line: int | None) -> None:
 
 def _not_utf8(name: str, line: int | None) -> str:
     where = "" if line is None else f" (line {line})"
-    return f"{name}: the text is not valid UTF-8{where}; convert it first, e.g. with iconv -f LATIN1 -t UTF-8."
+    return (
+        f"{name}: the text is not valid UTF-8{where}; convert it first, with `iconv -f ENCODING -t UTF-8 FILE > TEXT` "
+        f"(the encoding of the program that wrote it, such as LATIN1, GB18030 or SHIFT_JIS)."
+    )
 
 
 def _cut_off(name: str, compression: str) -> str:

@@ -10,8 +10,20 @@ from typing import Any, Final
 
 import polars as pl
 
+from distill_at_scale.data.ids import marks_none
 from distill_at_scale.data.noticed import Notice
-from distill_at_scale.data.times import NAMES, UNITS, TimeRule, format_to_ns, is_likely, iso_to_ns, show_day, show_time
+from distill_at_scale.data.readers.time_formats import clear_format, fits, possible_formats, zones
+from distill_at_scale.data.times import (
+    NAMES,
+    UNITS,
+    TimeRule,
+    format_to_ns,
+    is_likely,
+    iso_to_ns,
+    show_day,
+    show_time,
+    to_the_month,
+)
 from distill_at_scale.errors import DasError
 
 _FLOAT: Final = re.compile(r"[ \t]*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?[ \t]*")
@@ -20,58 +32,26 @@ _ZONE: Final = re.compile(r"(Z|z| ?UTC| ?GMT|[+-][0-9]{2}(:?[0-9]{2})?)$")
 _CERTAIN: Final = ("s", "ms", "us", "ns")
 _ASKED: Final = ("excel", "days", "ticks")
 # Numbers of these lengths may be dates: few integers are valid dates, so other counts rarely match.
-_DIGITS: Final = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+_DIGITS: Final = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S", 17: "%Y%m%d%H%M%S%f"}
 _HOURS: Final = "%Y%m%d%H"
-# Digits of dates in other orders, asked for where no unit is plausible.
-_OTHER_DIGITS: Final = {8: ("%y%m%d%H", "%d%m%Y", "%m%d%Y"), 6: ("%y%m%d", "%d%m%y", "%m%d%y"), 10: ("%y%m%d%H%M",)}
+_IGNORE: Final = "ignore it with --map timestamp= (empty)"
 _EXPONENT: Final = re.compile(r"([0-9]+\.?[0-9]*)[eE]\+?[0-9]+")
 _CLOCK: Final = re.compile(r"[0-2]?[0-9]:[0-5][0-9](:[0-5][0-9]([.,][0-9]+)?)?( ?[AaPp][Mm])?")
-# The year comes first, so day and month cannot be confused.
-_CLEAR: Final = (
-    "%Y-%m-%d %H",
-    "%Y-%m-%dT%H",
-    "%Y/%m/%d",
-    "%Y/%m/%d %H",
-    "%Y/%m/%d %H:%M",
-    "%Y/%m/%d %H:%M:%S",
-    "%Y/%m/%d %H:%M:%S.%f",
-    "%Y%m%dT%H%M%SZ",
-    "%Y%m%d%H%M%SZ",
-    "%Y%m%d-%H",
-    "%Y-%j",
-    "%Y%m%dT%H%M%S",
-    "%Y%m%d %H:%M:%S",
+# Other counts of time, named where no unit is plausible: name, milliseconds of one, its value in 1970, least value.
+_OTHER_COUNTS: Final = (
+    ("minutes since 1970", 60_000.0, 0.0, 0.0),
+    ("hours since 1970", 3_600_000.0, 0.0, 0.0),
+    ("MATLAB's days", 86_400_000.0, 719_529.0, 0.0),
+    ("Julian days", 86_400_000.0, 2_440_587.5, 0.0),
+    ("modified Julian days", 86_400_000.0, 40_587.0, 0.0),
+    ("Windows' file times", 1e-4, 116_444_736_000_000_000.0, 0.0),
+    ("seconds since 2001, as Apple counts", 1000.0, -978_307_200.0, 1e8),
 )
-# Formats suggested to the user, who knows which is right.
-_SUGGESTED: Final = (
-    "%a %b %d %H:%M:%S %z %Y",
-    "%a %b %d %H:%M:%S %Y",
-    "%a, %d %b %Y %H:%M:%S %z",
-    "%a, %d %b %Y %H:%M:%S GMT",
-    "[%d/%b/%Y:%H:%M:%S %z]",
-    "%d/%b/%Y:%H:%M:%S %z",
-    "%d-%b-%y %I.%M.%S.%f %p",
-    "%d-%b-%y",
-    *(
-        f"{date}{time}"
-        for date in ("%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y", "%d.%m.%Y", "%m/%d/%y", "%d/%m/%y", "%d.%m.%y")
-        for time in ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
-    ),
-    *(
-        f"{date}{time}"
-        for date in (
-            "%b %d, %Y",
-            "%B %d, %Y",
-            "%d %b %Y",
-            "%d %B %Y",
-            "%d-%b-%Y",
-            "%m %d, %Y",
-            "%Y.%m.%d",
-            "%Y年%m月%d日",
-        )
-        for time in ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p", ", %I:%M %p")
-    ),
-)
+# Ids of tweets and the like: milliseconds since November 2010, then 10 bits of a machine and 12 of a counter.
+_SNOWFLAKE_START: Final = 1_288_834_974_657
+_COUNTER: Final = 4096
+_LOW_COUNT: Final = 256
+_LEAST_IDS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -106,7 +86,7 @@ def find_rule(files: Sequence[Times], unit: str, format: str | None) -> tuple[Ti
         rule = TimeRule("format" if format else unit, format)
         odd = [(times, middle) for times in files if (middle := _middle(times, rule)) and not is_likely(middle)]
         if not odd:
-            return TimeRule(rule.unit, format, checked=True), []
+            return TimeRule(rule.unit, format, checked=True), _months(files, rule)
         times, middle = odd[0]
         what = f"the times lie around {show_day(middle)} with the given unit; none is rejected for it"
         return rule, [Notice(what=what, count=len(odd), unit="file", example=times.source)]
@@ -121,13 +101,38 @@ def find_rule(files: Sequence[Times], unit: str, format: str | None) -> tuple[Ti
             f"{second_times.source}: its timestamps look like {describe(second)}, those of {first_times.source} like "
             f"{describe(first)}; read them separately, or set --time-unit."
         )
+    if not rules:
+        _refuse_marks(files)
     rule = next(iter(rules), TimeRule("s", None, checked=True))
     noticed = []
     if rule.unit == "format":
-        example = next(str(times.values[0]) for times in files if not times.typed and times.values)
+        example = next(present[0] for times in files if not times.typed and (present := _present(times)))
         what = f"the times are read with the format {rule.format}, which matches all first values"
         noticed.append(Notice(what=what, count=len(files), unit="file", example=example))
-    return rule, [*noticed, *_zones(files, rule), *_rounded(files)]
+    return rule, [*noticed, *_months(files, rule), *_zones(files, rule), *_rounded(files)]
+
+
+def _refuse_marks(files: Sequence[Times]) -> None:
+    """Rejects a column whose first values are all marks of missing ones.
+
+    Raises:
+        DasError: Names the column and a mark.
+    """
+    for times in files:
+        mark = next((text for value in times.values if value is not None and (text := str(value).strip())), None)
+        if mark is not None and not times.typed:
+            raise DasError(
+                f"{times.source}: the first times in column '{times.column}' are all missing ({mark}); name another "
+                f"column with --map timestamp=COLUMN, or {_IGNORE}."
+            )
+
+
+def _months(files: Sequence[Times], rule: TimeRule) -> list[Notice]:
+    """Reports times that are months."""
+    if not to_the_month(rule.format or ""):
+        return []
+    what = "the times are months, each read as its first day, so that the rows of a month tie"
+    return [Notice(what=what, count=len(files), unit="file", example=files[0].source)]
 
 
 def _rounded(files: Sequence[Times]) -> list[Notice]:
@@ -182,7 +187,7 @@ def _guess(times: Times) -> TimeRule | None:
     if times.typed:
         _check_typed(times)
         return None
-    present = [str(value).strip() for value in times.values if value is not None and str(value).strip()]
+    present = _present(times)
     if not present:
         return None
     numbers = [text for text in present if _FLOAT.fullmatch(text)]
@@ -191,18 +196,26 @@ def _guess(times: Times) -> TimeRule | None:
     return _text(present, times)
 
 
+def _present(times: Times) -> list[str]:
+    """Returns the values that are neither empty nor marks of missing ones; whole floats without their point."""
+    texts = (str(value).strip() for value in times.values if value is not None)
+    return [text.removesuffix(".0") for text in texts if text and not marks_none(text)]
+
+
 def _number(texts: list[str], times: Times) -> TimeRule:
-    dated = _DIGITS.get(len(texts[0].split(".")[0]))
-    if dated and _fits(texts, dated):
+    dated = _DIGITS.get(len(texts[0]))
+    if dated and fits(texts, dated):
         return TimeRule("format", dated, checked=True)
     middle = statistics.median(map(float, texts))
     likely = {unit: ms for unit in UNITS if is_likely(ms := _ms(middle, unit))}
     certain = [unit for unit in _CERTAIN if unit in likely]
-    if certain and _fits(texts, _HOURS):
+    if certain and fits(texts, _HOURS):
         raise DasError(
             f"{times.source}: the times in column '{times.column}' ({texts[0]} …) may be {NAMES[certain[0]]} or digits "
             f"of dates; set --time-unit {certain[0]} or --time-format {_HOURS}."
         )
+    if certain == ["ns"]:
+        _refuse_snowflakes(texts, times)
     if certain:
         return TimeRule(certain[0], None, checked=True)
     start = f"{times.source}: the unit of the times in column '{times.column}' ({texts[0]} …) is ambiguous"
@@ -211,55 +224,96 @@ def _number(texts: list[str], times: Times) -> TimeRule:
             f"--time-unit {unit} ({NAMES[unit]}: {show_day(likely[unit])})" for unit in _ASKED if unit in likely
         )
         raise DasError(f"{start}; set {choices}, or another --time-unit.")
-    dates = [format for format in _OTHER_DIGITS.get(len(texts[0]), ()) if _fits(texts, format)]
+    dates = possible_formats(texts)
     if dates:
         choices = " or ".join(f"--time-format {format}" for format in dates)
-        raise DasError(f"{start}: they may be the digits of dates; set {choices}, or another --time-unit.")
+        raise DasError(
+            f"{start}: they may be the digits of dates; set {choices}, or another --time-unit, or {_IGNORE}."
+        )
+    convert = "and name that column with --map timestamp=COLUMN, or keep only their order with --time-unit s"
+    if 20 * sum(map(_is_day, texts)) >= 19 * len(texts):
+        raise DasError(
+            f"{start}: they may be months and days (MMDD); write dates with their year (20140503) {convert}."
+        )
+    if all(re.fullmatch("(19|20)[0-9]{2}", text) for text in texts):
+        raise DasError(f"{start}: they may be years; write whole dates {convert}.")
+    for name, length, in_1970, least in _OTHER_COUNTS:
+        if middle >= least and is_likely(ms := (middle - in_1970) * length):
+            raise DasError(f"{start}: they may be {name} ({show_day(ms)}); convert them to seconds {convert}.")
     seconds = show_time(_ms(middle, "s"))
     raise DasError(
         f"{start}: read as seconds they lie around {seconds}, and in no unit between 1995 and 2035; if that is right, "
-        f"set --time-unit (such as --time-unit s), or ignore them with --map timestamp= (empty)."
+        f"set --time-unit (such as --time-unit s), or {_IGNORE}."
+    )
+
+
+def _is_day(text: str) -> bool:
+    """Returns whether a number may be a month and a day without a year: 503 or 0503."""
+    if not text.isdecimal() or len(text) not in (3, 4):
+        return False
+    month, day = divmod(int(text), 100)
+    return 1 <= month <= 12 and 1 <= day <= 31
+
+
+def _refuse_snowflakes(texts: list[str], times: Times) -> None:
+    """Rejects numbers that would be nanoseconds, but whose last bits count from 0, as those of ids do.
+
+    Raises:
+        DasError: Names the column and both readings.
+    """
+    numbers = [int(text) for text in texts if text.isdecimal()]
+    # Nanoseconds that end in three zeros are of a coarser clock; their last bits mean nothing.
+    if len(numbers) < _LEAST_IDS or 10 * sum(n % 1000 == 0 for n in numbers) > len(numbers):
+        return
+    if 10 * sum(n % _COUNTER < _LOW_COUNT for n in numbers) < 9 * len(numbers):
+        return
+    middle = statistics.median(numbers)
+    written = (int(middle) >> 22) + _SNOWFLAKE_START
+    raise DasError(
+        f"{times.source}: the numbers in column '{times.column}' ({texts[0]} …) may be ids made of times (snowflakes, "
+        f"of {show_day(written)}) or nanoseconds (of {show_day(middle / 1e6)}); set --time-unit ns, or write "
+        f"(id >> 22) + {_SNOWFLAKE_START} into a column of milliseconds and name it with --map timestamp=COLUMN."
     )
 
 
 def _text(present: list[str], times: Times) -> TimeRule:
-    series = pl.Series(present)
-    dates = iso_to_ns(series)
-    if 2 * (len(present) - dates.null_count()) > len(present):
+    dates = iso_to_ns(pl.Series(present))
+    is_iso = 2 * (len(present) - dates.null_count()) > len(present)
+    # Days and months without leading zeros are ISO 8601 in a part of the year only.
+    clear = clear_format(present) if not is_iso or 10 * dates.null_count() > len(present) else None
+    if clear:
+        return TimeRule("format", clear, checked=True)
+    if is_iso:
         middle = float(dates.drop_nulls().median()) / 1e6  # type: ignore[arg-type]
         if not is_likely(middle):
             raise DasError(
-                f"{times.source}: the times in column '{times.column}' ({present[0][:40]} …) lie around "
-                f"{show_day(middle)}, outside 1995 to 2035; if that is right, set --time-unit iso."
+                f"{times.source}: the times in column '{times.column}' ({present[0][:40]} …) lie outside 1995 to 2035; "
+                f"if that is right, set --time-unit iso."
             )
         return TimeRule("iso", None, checked=True)
-    clear = next((format for format in _CLEAR if _fits(present, format)), None)
-    if clear:
-        return TimeRule("format", clear, checked=True)
-    known = [format for format in _SUGGESTED if _fits(present, format)]
     odd = next(text for text in present if not _FLOAT.fullmatch(text))
-    start = f"{times.source}: the column '{times.column}' ({odd[:40]} …) holds neither numbers nor ISO 8601 times"
+    column = f"{times.source}: the column '{times.column}' ({odd[:40]} …) holds"
     if all(map(_CLOCK.fullmatch, present)):
         raise DasError(
-            f"{times.source}: the column '{times.column}' ({odd[:40]} …) holds times of day without their dates; write "
-            f"date and time into one column, name the column of dates with --map timestamp=COLUMN, or ignore it with "
-            f"--map timestamp= (empty)."
+            f"{column} times of day without their dates; write date and time into one column, name the column of "
+            f"dates with --map timestamp=COLUMN, or {_IGNORE}."
         )
-    if known:
-        choices = " or ".join(f'--time-format "{format}"' for format in known[:4])
-        raise DasError(f"{start}; read it with {choices}, or ignore it with --map timestamp= (empty).")
+    choices = " or ".join(f'--time-format "{format}"' for format in possible_formats(present))
+    named = zones(present)
+    if named:
+        fix = f"as if they were UTC with {choices}, which keeps their order" if choices else ""
+        raise DasError(
+            f"{column} times with the names of zones ({', '.join(named[:3])}), which tell no offset for certain; write "
+            f"them in UTC or with their offsets (+01:00), "
+            + (f"read them {fix}, or {_IGNORE}." if fix else f"or {_IGNORE}.")
+        )
+    start = f"{column} neither numbers nor ISO 8601 times"
+    if choices:
+        raise DasError(f"{start}; read it with {choices}, or {_IGNORE}.")
     raise DasError(
         f"{start}; give its format with --time-format (such as --time-format '%d/%m/%Y %H:%M'), "
-        f"name another with --map timestamp=COLUMN, or ignore it with --map timestamp= (empty)."
+        f"name another with --map timestamp=COLUMN, or {_IGNORE}."
     )
-
-
-def _fits(texts: Sequence[str], format: str) -> bool:
-    """Returns whether at least 90 % of the texts match a format, with a plausible median time."""
-    if any(len(text) > 64 for text in texts[:10]):
-        return False
-    ns = format_to_ns(pl.Series([text.removesuffix(".0") for text in texts]), format).drop_nulls()
-    return len(ns) >= 0.9 * len(texts) and is_likely(float(ns.median()) / 1e6)  # type: ignore[arg-type]
 
 
 def _check_typed(times: Times) -> None:

@@ -20,37 +20,37 @@ def id_kind(values: Sequence[Any], typed: bool) -> Literal["int", "string"] | No
         values: Text, or (typed) the values of JSON objects, where "7" is text and 7 an integer.
         typed: Whether the format itself distinguishes text from numbers.
     """
-    present = _present(values)
-    if not present:
+    ids = present(values)
+    if not ids:
         return "string" if any(values) else None
     if typed:
-        integers = all(isinstance(value, int) and not isinstance(value, bool) for value in present)
+        integers = all(isinstance(value, int) and not isinstance(value, bool) for value in ids)
     else:
-        integers = all(map(_CANONICAL.fullmatch, present))
-    if not integers or min(map(int, present)) < -(2**63) or max(map(int, present)) >= 2**63:
+        integers = all(map(_CANONICAL.fullmatch, ids))
+    if not integers or min(map(int, ids)) < -(2**63) or max(map(int, ids)) >= 2**63:
         return "string"
     return "int"
 
 
 def not_integers(values: Sequence[str]) -> list[str]:
     """The values of a column of text that are written in another way than a program prints an integer."""
-    return [value for value in _present(values) if not _CANONICAL.fullmatch(value)]
+    return [value for value in present(values) if not _CANONICAL.fullmatch(value)]
 
 
-def _present(values: Sequence[Any]) -> list[Any]:
+def present(values: Sequence[Any]) -> list[Any]:
     """Drops the markers of missing values, which do not turn a column of integers into text."""
     return [value for value in values if value is not None and value not in ("", NO_ID, *NULL_LIKE)]
 
 
 def number_kind(values: Sequence[Any], typed: bool) -> Literal["int", "float", "string"] | None:
     """Returns the narrowest of int, float, string that holds every value; None without values."""
-    present = [value for value in values if value is not None and value != ""]
-    if not present:
+    known = [value for value in values if value is not None and value != ""]
+    if not known:
         return None
-    if id_kind(present, typed) == "int":
+    if id_kind(known, typed) == "int":
         return "int"
     if typed:
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in present)
+        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
     else:
-        numbers = all(map(_FLOAT.fullmatch, present))
+        numbers = all(map(_FLOAT.fullmatch, known))
     return "float" if numbers else "string"

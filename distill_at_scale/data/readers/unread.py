@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from shlex import quote
 from typing import Any, Final
 
 import pyarrow as pa
 
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice
-from distill_at_scale.data.readers.heads import first_values
+from distill_at_scale.data.readers.heads import first_values, name_of
 from distill_at_scale.data.readers.layout import Head
 from distill_at_scale.data.readers.log_format import format_of
 from distill_at_scale.data.readers.tables import TableHead, field_type
@@ -19,7 +20,7 @@ from distill_at_scale.data.readers.tables import TableHead, field_type
 _TIME_NAME: Final = re.compile(r"(.*[^a-z])?(year|month|day|hour)|.*(date|time|timestamp).*|.*[^a-z](at|ts|dt)")
 _PART_NAME: Final = re.compile(r"(.*[^a-z])?(year|month|day|hour|minute|second|dayofweek|dow|week|hod)([^a-z].*)?")
 _TIME: Final = re.compile(
-    r"[0-9]{9,19}(\.[0-9]*)?|(19|20)[0-9]{2}([-/.年][0-9]{1,2}.*)?|[0-9]{1,2}([-/.][0-9]{1,2}[-/.][0-9]{2,4}.*)?|"
+    r"[0-9]{9,19}(\.[0-9]*)?|(19|20)[0-9]{2}[01][0-9]([0-3][0-9])?|(19|20)[0-9]{2}([-/.年][0-9]{1,2}.*)?|[0-9]{1,2}([-/.][0-9]{1,2}[-/.][0-9]{2,4}.*)?|"
     r".*[A-Z][a-z]{2}[ .,].*(19|20)[0-9]{2}.*"
 )
 # A date is one whatever the name of its column.
@@ -27,6 +28,13 @@ _DATE: Final = re.compile(
     r"(19|20)[0-9]{2}([-/.])[01]?[0-9]\2[0-3]?[0-9]([T ].*)?|[0-3]?[0-9]([-/.])[0-3]?[0-9]\4(19|20)[0-9]{2}.*"
 )
 _RATING_NAME: Final = re.compile(r".*(rating|stars)|.*[^a-z](score|grade|rate)|(score|grade|rate)[^a-z].*")
+_DATED_FILE: Final = re.compile(r"(?<![0-9])(19|20)[0-9]{2}([-_]?)[01][0-9]\2[0-3][0-9](?![0-9])")
+_CLOCK_NAME: Final = re.compile(r"(.*[^a-z])?(hour|hourmin|hour_min|minute|time|clock|hh|hhmm)([^a-z].*)?")
+_CLOCK: Final = re.compile(r"[0-2]?[0-9]([0-5][0-9]|:[0-5][0-9](:[0-5][0-9].*)?)?")
+_DAY: Final = re.compile(
+    r"(19|20)[0-9]{2}([-/.]?)[01]?[0-9]\2[0-3]?[0-9]|[0-3]?[0-9]([-/.])[0-3]?[0-9]\3(19|20)?[0-9]{2}"
+)
+_MONTH: Final = re.compile(r"(19|20)[0-9]{2}[-/.]?[01][0-9]")
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 _MOST_RATINGS: Final = 21
 _COMPARED: Final = 100
@@ -34,7 +42,7 @@ _COMPARED: Final = 100
 
 def unread_columns(
     heads: Sequence[Head], read: Collection[str], canonical: Mapping[str, str], given: Collection[str]
-) -> list[Notice]:
+) -> dict[str, Notice]:
     """Reports columns of the first file that look like times or ratings while the log is read without.
 
     Args:
@@ -42,25 +50,68 @@ def unread_columns(
         read: Columns that are read.
         canonical: Canonical name → the log's own name, for the columns that are read.
         given: Canonical columns that the user named or ignored.
+
+    Returns:
+        Canonical column → its notice.
     """
     head = heads[0]
     if format_of(head).positions:
-        return []
-    notices = []
+        return {}
+    notices = {}
     for wanted, looks_like in ((Columns.TIMESTAMP, _is_time), (Columns.RATING, _is_rating)):
         if wanted in canonical or wanted in given:
             continue
         names = [name for name in dict.fromkeys(head.names) if name not in read and looks_like(head, name)]
-        parts = [name for name in names if _PART_NAME.fullmatch(_plain(name))]
+        parts = [name for name in names if _PART_NAME.fullmatch(_plain(name)) and not _is_month(head, name)]
         if names and len(parts) == len(names):
             what = "looks like a part of a timestamp, but no timestamp is read (join the parts into one column)"
-            notices.append(Notice(what=what, count=len(names), unit="column", example=", ".join(names[:4])))
+            notices[wanted] = Notice(what=what, count=len(names), unit="column", example=", ".join(names[:4]))
         elif names:
             names = [name for name in names if name not in parts]
             several = "look" if len(names) > 1 else "looks"
-            what = f"{several} like {wanted}s, but no {wanted} is read (--map {wanted}={names[0]} reads it)"
-            notices.append(Notice(what=what, count=len(names), unit="column", example=", ".join(names[:4])))
+            what = f"{several} like {wanted}s, but no {wanted} is read (--map {quote(f'{wanted}={names[0]}')} reads it)"
+            notices[wanted] = Notice(what=what, count=len(names), unit="column", example=", ".join(names[:4]))
+        elif wanted == Columns.TIMESTAMP and all(_DATED_FILE.search(_file_name(head)) for head in heads):
+            what = (
+                "named by a date, though no timestamp is read (--order file takes the order of files and lines for it)"
+            )
+            notices[wanted] = Notice(what=what, count=len(heads), unit="file", example=_file_name(head))
     return notices
+
+
+def unread_clocks(heads: Sequence[Head], read: Collection[str], canonical: Mapping[str, str]) -> list[Notice]:
+    """Reports columns of the first file that look like the time of day, where only a date is read."""
+    name, head = canonical.get(Columns.TIMESTAMP), heads[0]
+    if name is None or format_of(head).positions or not _is_day(head, name):
+        return []
+    clocks = [
+        other
+        for other in dict.fromkeys(head.names)
+        if other not in read
+        and _CLOCK_NAME.fullmatch(_plain(other))
+        and (texts := _texts(head, other))
+        and all(map(_CLOCK.fullmatch, texts))
+    ]
+    if not clocks:
+        return []
+    what = f"looks like the time of day, but only the date in '{name}' is read, so that the rows of a day tie"
+    return [Notice(what=f"{what} (join the two into one column)", count=len(clocks), unit="column", example=clocks[0])]
+
+
+def _is_month(head: Head, name: str) -> bool:
+    """Returns whether a column holds months with their years, such as 202005."""
+    return all(map(_MONTH.fullmatch, _texts(head, name)))
+
+
+def _is_day(head: Head, name: str) -> bool:
+    if isinstance(head, TableHead) and name in head.names and pa.types.is_date(field_type(head.schema, name)[0]):
+        return True
+    texts = _texts(head, name) if name in head.names else []
+    return bool(texts) and all(map(_DAY.fullmatch, texts))
+
+
+def _file_name(head: Head) -> str:
+    return name_of(head).rsplit("/", 1)[-1]
 
 
 def _is_time(head: Head, name: str) -> bool:
@@ -76,7 +127,7 @@ def _is_time(head: Head, name: str) -> bool:
 
 
 def _is_rating(head: Head, name: str) -> bool:
-    if not _RATING_NAME.fullmatch(_plain(name)):
+    if not any(map(_RATING_NAME.fullmatch, _plain(name).split("."))):
         return False
     texts = _texts(head, name)
     return bool(texts) and len(set(texts)) <= _MOST_RATINGS and all(map(_NUMBER.fullmatch, texts))
@@ -88,6 +139,8 @@ def _plain(name: str) -> str:
 
 
 def _texts(head: Head, name: str) -> list[str]:
-    values: Sequence[Any] = first_values(head, name) if isinstance(head, TableHead) else head.samples.get(name, [])
+    values: Sequence[Any] = (
+        first_values(head, name, floats=True) if isinstance(head, TableHead) else head.samples.get(name, [])
+    )
     present = [str(value).strip() for value in values[:_COMPARED] if value is not None and not isinstance(value, bool)]
-    return [text for text in present if text]
+    return [text for text in present if text and text != "nan"]

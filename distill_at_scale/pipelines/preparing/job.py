@@ -170,4 +170,5 @@ def _power_of_two(at_least: float) -> int:
 
 def _alike(estimate: LogEstimate, column: str) -> str:
     """A sentence on the columns of the log that look like one that is not read; nothing where none does."""
-    return "".join(f" Noticed: {notice}." for notice in estimate.noticed if f"no {column} is read" in notice.what)
+    notice = estimate.lookalikes.get(column)
+    return "" if notice is None else f" Noticed: {notice}."
