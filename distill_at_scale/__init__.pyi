@@ -946,8 +946,8 @@ def sweep(
             Optuna (extra "search"). Default: 0.
         time_budget: Stop after this long, such as 90s, 30m or 2h. Finished work is kept; run the same command
             again to continue. Default: None.
-        mlflow: MLflow server or file to log to as well, such as http://HOST:5000 or sqlite:///mlflow.db (extra
-            "mlflow"). TensorBoard logs are always written, to tensorboard/ below --output. Default: None.
+        mlflow: MLflow server or database to log to as well, such as http://HOST:5000 or sqlite:///mlflow.db
+            (extra "mlflow"). TensorBoard logs are always written, to tensorboard/ below --output. Default: None.
         overwrite: Replace a sweep that already exists at --output. Default: False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.

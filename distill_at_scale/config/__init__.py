@@ -216,7 +216,7 @@ class SweepConfig(ClusterConfig):
     time_budget: Duration | None = None
     """Stop after this long, such as 90s, 30m or 2h. Finished work is kept; run the same command again to continue."""
     mlflow: str | None = None
-    """MLflow server or file to log to as well, such as http://HOST:5000 or sqlite:///mlflow.db (extra "mlflow").
+    """MLflow server or database to log to as well, such as http://HOST:5000 or sqlite:///mlflow.db (extra "mlflow").
     TensorBoard logs are always written, to tensorboard/ below --output."""
     overwrite: bool = False
     """Replace a sweep that already exists at --output."""

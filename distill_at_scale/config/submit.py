@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from distill_at_scale.config.values import Verb
+from distill_at_scale.uris import check
 from distill_at_scale.validation import OneOf
 
 JOB_VERBS = (
@@ -50,6 +51,16 @@ class SubmitConfig(Verb):
     """Print the job's id and return. Otherwise Ctrl-C stops the job, and the exit code is that of the job."""
     install: bool = False
     """Install the package's dependencies on the cluster first, in the tested versions, except Ray and PyTorch."""
+
+    @field_validator("settings")
+    @classmethod
+    def _say_no_password(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Rejects addresses with a user name or password, that of MLflow too: the cluster keeps a job's settings."""
+        for value in settings.values():
+            for text in value if isinstance(value, list | tuple) else [value]:
+                if isinstance(text, str):
+                    check(text)
+        return settings
 
     @field_validator("address")
     @classmethod

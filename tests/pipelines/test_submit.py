@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+import distill_at_scale as das
 from distill_at_scale.config import SubmitConfig
-from distill_at_scale.errors import ClusterError
+from distill_at_scale.errors import ClusterError, SettingError
 from distill_at_scale.pipelines import submit as module
 from distill_at_scale.pipelines.runtime import plugins
 from distill_at_scale.pipelines.runtime.jobs import Dashboard
@@ -42,6 +43,13 @@ def test_credentials_stay_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert env["env_vars"]["DAS_PLUGINS"] == "mine"
     assert "AWS_ENDPOINT_URL" not in env["env_vars"]
     assert "pip" not in env
+
+
+@pytest.mark.parametrize("settings", [{"mlflow": "http://me:secret@host"}, {"input": ["a", "s3://me:secret@bucket"]}])
+def test_a_password_in_a_setting_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(SettingError, match="with a user name or password in the address; remove it") as told:
+        das.submit("sweep", settings=settings)
+    assert "secret" not in str(told.value)
 
 
 def test_the_package_and_plugins_travel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

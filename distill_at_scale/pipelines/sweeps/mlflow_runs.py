@@ -6,9 +6,11 @@ of earlier calls of the same sweep, with or without MLflow, are added.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +19,8 @@ from distill_at_scale.data import storage
 from distill_at_scale.errors import DasError
 from distill_at_scale.extras import missing
 from distill_at_scale.genie.trials import TrialKey, TrialRow
+from distill_at_scale.pipelines.runtime import session
+from distill_at_scale.uris import is_local, redact_text
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -25,6 +29,13 @@ EXPERIMENT = "distill_at_scale"
 SWEEP, SWEEP_ID, KEY = "das.sweep", "das.sweep_id", "das.trial"
 """Tags of a run: the sweep's output, a searchable digest of it, and the key of the trial."""
 _PAGE = 1000
+# By default MLflow waits for minutes for a server that is gone, which would hold up the sweep, and prints each run's
+# address, with a password in it, to standard output.
+_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+}
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +44,7 @@ def open_runs(uri: str | None, output: str) -> MlflowRuns:
     """Opens the MLflow runs of a sweep; without a ``uri``, nothing is written.
 
     Args:
-        uri: Tracking server, database or folder; None: no MLflow.
+        uri: Tracking server or database; None: no MLflow.
         output: Output of the sweep.
 
     Raises:
@@ -43,16 +54,32 @@ def open_runs(uri: str | None, output: str) -> MlflowRuns:
         return MlflowRuns(None, "", "")
     try:
         from mlflow import MlflowClient
-        from mlflow.exceptions import MlflowException
     except ImportError:
         raise missing("--mlflow", "MLflow", "mlflow") from None
+    place = storage.redact(uri)
     try:
-        client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)
-    except MlflowException as error:
-        reason = str(error).splitlines()[0].split(". ")[0].rstrip(".")
-        raise DasError(f"--mlflow {storage.redact(uri)}: {storage.redact(reason)}.") from None
-    return MlflowRuns(client, storage.redact(uri), storage.redact(output))
+        with _settings():
+            client = MlflowClient(tracking_uri=uri)
+            client.search_experiments(max_results=1)
+    except Exception as error:  # errors of server, database and network share no base class
+        if is_local(uri) and not uri.startswith("databricks"):
+            raise DasError(
+                f"--mlflow {place} is a folder, to which MLflow does not write any more; name a database, such as "
+                "sqlite:///mlflow.db, or a server."
+            ) from None
+        raise DasError(f"--mlflow {place}: {_reason(error)}.") from None
+    return MlflowRuns(client, place, storage.redact(output))
+
+
+def _settings() -> contextlib.AbstractContextManager[None]:
+    """Settings of MLflow for a block; those in the environment win."""
+    return session.environment({name: value for name, value in _SETTINGS.items() if name not in os.environ})
+
+
+def _reason(error: Exception) -> str:
+    """Returns the first sentence of an error, without credentials."""
+    text = redact_text(str(error)).strip() or type(error).__name__
+    return text.splitlines()[0].split(". ")[0].rstrip(".")
 
 
 def _key(params: Mapping[str, Any]) -> str:
@@ -158,8 +185,10 @@ class MlflowRuns:
         if not self._on:
             return
         try:
-            write()
-        except Exception as error:  # errors of server, database and network share no base class
+            with _settings():
+                write()
+        except Exception as error:  # as in open_runs
             self._on = False
-            reason = storage.redact((str(error) or type(error).__name__).splitlines()[0])
-            log.warning("MLflow at %s takes no more runs (%s); the sweep goes on without it.", self._place, reason)
+            log.warning(
+                "MLflow at %s takes no more runs (%s); the sweep goes on without it.", self._place, _reason(error)
+            )

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import logging
-from collections.abc import Callable
+import re
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from distill_at_scale.errors import DasError
 from distill_at_scale.genie.trials import TrialKey, TrialRow
 from distill_at_scale.pipelines.sweeps.mlflow_runs import EXPERIMENT, MlflowRuns, open_runs
 
@@ -127,6 +133,74 @@ def test_a_store_that_fails_does_not_stop_the_sweep(store: str, caplog: pytest.L
     (told,) = caplog.messages
     assert told.startswith("MLflow at http://host takes no more runs (")
     assert "secret" not in told
+
+
+_ANSWERS = {
+    "experiments/search": {"experiments": []},
+    "experiments/get-by-name": {"experiment": {"experiment_id": "7"}},
+    "runs/search": {"runs": []},
+    "runs/create": {"run": {"info": {"run_id": "a", "run_name": "a", "experiment_id": "7", "status": "RUNNING"}}},
+}
+_ANSWERS["runs/get"] = _ANSWERS["runs/create"]
+
+
+class _Server(BaseHTTPRequestHandler):
+    """As much of MLflow's server as a run needs: the real one needs an older pyarrow than the pinned one."""
+
+    asked: list[tuple[str, str]]
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        name = self.path.partition("?")[0].partition("/mlflow/")[2]
+        self.asked.append((name, self.headers.get("Authorization", "")))
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(_ANSWERS.get(name, {})).encode())
+
+    do_GET = do_POST
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[ThreadingHTTPServer]:
+    pytest.importorskip("mlflow", reason="MLflow is not installed: pip install -e '.[mlflow]'")
+    _Server.asked = []
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Server) as found:
+        threading.Thread(target=found.serve_forever, daemon=True).start()
+        yield found
+        found.shutdown()
+
+
+def test_a_password_reaches_the_server_and_nothing_else(
+    server: ThreadingHTTPServer, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """MLflow itself prints the address of every run that ends."""
+    with caplog.at_level(logging.DEBUG), open_runs(f"http://me:secret@127.0.0.1:{server.server_port}", "sweep") as log:
+        log.start([trial()])
+        log.end([done()])
+    names = [name for name, _ in _Server.asked]
+    assert {"runs/create", "runs/log-batch", "runs/update"} <= set(names)
+    assert {given for _, given in _Server.asked} == {"Basic " + base64.b64encode(b"me:secret").decode()}
+    assert capfd.readouterr().out == ""
+    assert "secret" not in caplog.text
+
+
+def test_a_store_that_is_none_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow", reason="MLflow is not installed: pip install -e '.[mlflow]'")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.chdir(tmp_path)
+    for uri, said in {
+        "mlruns": r"--mlflow mlruns is a folder, .*; name a database, such as sqlite:///mlflow\.db, or a server\.",
+        "sqlite://x": "--mlflow sqlite://x: Invalid SQLite URL: sqlite://x.",
+        "http://me:secret@127.0.0.1:1": "--mlflow http://127.0.0.1:1: API request to .* failed .*refused.*",
+        "mssql+none://me:secret@127.0.0.1:1/runs": r"--mlflow mssql\+none://127\.0\.0\.1:1/runs: .*mssql.none.*\.",
+    }.items():
+        with pytest.raises(DasError) as told:
+            open_runs(uri, "sweep")
+        assert re.fullmatch(said, str(told.value)), str(told.value)
+        assert "secret" not in str(told.value)
 
 
 def test_without_mlflow_nothing_is_written() -> None:
