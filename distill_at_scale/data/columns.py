@@ -14,6 +14,7 @@ class Columns:
     RATING: Final = "rating"
     TIMESTAMP: Final = "timestamp"
     SPLIT: Final = "split"
+    WEIGHT: Final = "weight"
 
     USER: Final = "user"
     ITEM: Final = "item"

@@ -21,7 +21,7 @@ import scipy.sparse as sp
 
 from distill_at_scale.data import ragged, recorded, storage
 from distill_at_scale.data.columns import SPLITS, Columns, SplitRule
-from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.data.interactions import Interactions, weights_problem
 from distill_at_scale.data.manifest import FIX, Manifest, read_manifest
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.data.shard_records import ShardRecords
@@ -43,6 +43,10 @@ SHARD_SCHEMA = pa.schema(
 )
 """Columns of a shard. Without ratings in the log every rating is 1, without times every timestamp is 0; the manifest
 records which."""
+WEIGHT_FIELD = pa.field(Columns.WEIGHT, pa.float32(), nullable=False)
+"""One more column of the shards of some samples: the inverse of the probability with which a train row was kept, for
+estimates of sums over the dataset sampled from; 1 for the rows of other splits. The manifest says whether it is there;
+samplers that keep every unit with the same probability, or none by a known one, write none."""
 
 
 class Dataset:
@@ -180,22 +184,24 @@ class Dataset:
         user."""
         return pl.DataFrame(pl.from_arrow(self._read(self.shards[shard].users, self.shards[shard].n_users)))
 
-    def interactions(self, *splits: str, shards: Sequence[int] | None = None) -> Interactions:
+    def interactions(self, *splits: str, shards: Sequence[int] | None = None, weights: bool = False) -> Interactions:
         """Loads the rows of the named splits into memory: 17 bytes per row and 16 per user.
 
         Args:
             splits: Any of ``train``, ``validation``, ``test`` (default: ``train``).
             shards: Shards to read (default: all). The result has every user of these shards, also those without rows.
+            weights: Whether to load the rows' weights too, 4 bytes per row, if the dataset has them.
 
         Raises:
             DasError: A split is unknown.
+            DamagedFileError: A file is missing or differs from the manifest, or a weight is not a positive number.
         """
         codes = self._codes(splits or ("train",))
         chosen = range(len(self.shards)) if shards is None else shards
         if not chosen:
             # A worker may have no shard; its arrays are empty but have the usual types.
-            return self._shard_interactions(0, codes).slice(0, 0)
-        return Interactions.concatenate([self._shard_interactions(k, codes) for k in chosen], self.n_items)
+            return self._shard_interactions(0, codes, weights).slice(0, 0)
+        return Interactions.concatenate([self._shard_interactions(k, codes, weights) for k in chosen], self.n_items)
 
     def iter_interactions(self, *splits: str) -> Iterator[Interactions]:
         """Yields :meth:`interactions` of one shard at a time."""
@@ -226,7 +232,7 @@ class Dataset:
 
         Returns:
             user_id · item_id (Int64 or String), or user (Int64) · item (Int32); rating (Float32) and timestamp (Int64,
-            milliseconds since 1970 UTC) where the log has them; split (String).
+            milliseconds since 1970 UTC) where the log has them; split (String); weight (Float32) where a sample has it.
 
         Raises:
             SettingError: an unknown split, or ``ids`` that are neither.
@@ -243,6 +249,7 @@ class Dataset:
             )
         names = [Columns.USER_ID, Columns.ITEM_ID] if ids == "original" else [Columns.USER, Columns.ITEM]
         names += [Columns.RATING] * m.has_ratings + [Columns.TIMESTAMP] * m.has_timestamps + [Columns.SPLIT]
+        names += [Columns.WEIGHT] * m.has_weights
         by_code = {code: name for name, code in SPLITS.items()}
         return table.with_columns(pl.col(Columns.SPLIT).replace_strict(by_code, return_dtype=pl.String)).select(names)
 
@@ -300,7 +307,25 @@ class Dataset:
             raise SettingError(f"unknown split '{unknown[0]}'; the splits are {', '.join(SPLITS)}.")
         return [SPLITS[name] for name in splits]
 
-    def _shard_interactions(self, shard: int, codes: Sequence[int]) -> Interactions:
+    def weights(self, shard: int) -> np.ndarray:
+        """Returns the weights of one shard's rows, float32 [rows] (see :data:`WEIGHT_FIELD`); ones if it has none.
+
+        Raises:
+            DamagedFileError: The file is missing or differs from the manifest, or a weight is not a positive number.
+        """
+        record = self.shards[shard]
+        if not self.manifest.has_weights:
+            return np.ones(record.rows, dtype=np.float32)
+        table = self.table(shard, [Columns.WEIGHT])
+        with recorded.parsing(storage.join(self.uri, record.data.path), FIX):
+            if table.schema.names != [Columns.WEIGHT] or table.schema.types != [WEIGHT_FIELD.type]:
+                raise ValueError(f"no column {Columns.WEIGHT} of type {WEIGHT_FIELD.type}")
+            weights = table[Columns.WEIGHT].to_numpy()
+            if problem := weights_problem(weights):
+                raise ValueError(problem)
+        return weights
+
+    def _shard_interactions(self, shard: int, codes: Sequence[int], weights: bool) -> Interactions:
         record, m = self.shards[shard], self.manifest
         wanted = [Columns.USER, Columns.ITEM, Columns.SPLIT]
         wanted += [Columns.RATING] * m.has_ratings + [Columns.TIMESTAMP] * m.has_timestamps
@@ -318,4 +343,5 @@ class Dataset:
             n_items=self.n_items,
             ratings=column(Columns.RATING) if m.has_ratings else None,
             timestamps=column(Columns.TIMESTAMP) if m.has_timestamps else None,
+            weights=self.weights(shard)[keep] if weights and m.has_weights else None,
         )

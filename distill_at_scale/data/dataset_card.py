@@ -20,6 +20,7 @@ _MEANINGS: Final = {
     Columns.USER_ID: "Id of the user, as in the log.",
     Columns.ITEM_ID: "Id of the item, as in the log.",
     Columns.RATING: "Rating, or weight, of the interaction.",
+    Columns.WEIGHT: "Weight of the interaction: the inverse of the probability with which a sampler kept it.",
     Columns.TIMESTAMP: "Time of the interaction in milliseconds since 1970 UTC (without times in the log: its place).",
 }
 _REAL_USERS: Final = (

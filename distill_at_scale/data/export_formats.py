@@ -23,6 +23,7 @@ _RECBOLE_TYPES: Final = {
     Columns.ITEM_ID: "token",
     Columns.RATING: "float",
     Columns.TIMESTAMP: "float",
+    Columns.WEIGHT: "float",
 }
 RECBOLE_SPLITS: Final = {"train": "train", "validation": "valid", "test": "test"}
 _BREAKS: Final = r"[\t\r\n]"

@@ -25,6 +25,8 @@ class Interactions:
         n_items: Number of items in the Dataset.
         ratings: float32 [n], or None if the log has none.
         timestamps: int64 [n], milliseconds since 1970 UTC, or None if the log has none.
+        weights: float32 [n], positive: how many rows of the log each stands for, if a sampler kept rows with unequal
+            probabilities; None if all count the same, or were not loaded.
     """
 
     users: np.ndarray
@@ -33,6 +35,7 @@ class Interactions:
     n_items: int
     ratings: np.ndarray | None = None
     timestamps: np.ndarray | None = None
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of users."""
@@ -52,16 +55,23 @@ class Interactions:
         """Returns the number of rows of each item, int64 [n_items]."""
         return np.bincount(self.items, minlength=self.n_items).astype(np.int64)
 
+    def item_weights(self) -> np.ndarray:
+        """Returns the sum of the weights of each item's rows, float64 [n_items]; without weights every row counts 1."""
+        return np.bincount(self.items, weights=self.weights, minlength=self.n_items).astype(np.float64)
+
     def to_csr(self, values: str = "binary", dtype: np.dtype | type = np.float32) -> sp.csr_array:
         """Returns a sparse [b, n_items] matrix with sorted indices.
 
         Args:
             values: ``"binary"`` stores 1 for each interaction, ``"rating"`` its rating (1 if the log has none; repeated
-                ratings of one item stay separate entries, which SciPy adds up).
+                ratings of one item stay separate entries, which SciPy adds up), ``"weight"`` its weight (1 without; a
+                repeated pair has the mean of its rows').
             dtype: Type of the values.
         """
         if values == "rating" and self.ratings is not None:
             data = self.ratings.astype(dtype)
+        elif values == "weight" and self.weights is not None:
+            data = self.weights.astype(dtype)
         else:
             data = np.ones(self.n_rows, dtype=dtype)
         # 32-bit indices halve the memory traffic. The arrays are copied in any case, since callers may change their
@@ -74,6 +84,11 @@ class Interactions:
             # A log prepared with all duplicates may repeat a pair; it counts once.
             matrix.sum_duplicates()
             matrix.data[:] = 1
+        elif values == "weight" and self.weights is not None:
+            ones = sp.csr_array((np.ones_like(data), matrix.indices.copy(), matrix.indptr.copy()), shape=matrix.shape)
+            for each in (matrix, ones):
+                each.sum_duplicates()
+            matrix.data /= ones.data
         matrix.sort_indices()
         return matrix
 
@@ -88,6 +103,7 @@ class Interactions:
             n_items=self.n_items,
             ratings=None if self.ratings is None else self.ratings[first:last],
             timestamps=None if self.timestamps is None else self.timestamps[first:last],
+            weights=None if self.weights is None else self.weights[first:last],
         )
 
     def take(self, positions: np.ndarray, timestamps: bool = True) -> Interactions:
@@ -106,6 +122,7 @@ class Interactions:
             n_items=self.n_items,
             ratings=None if self.ratings is None else self.ratings[rows],
             timestamps=self.timestamps[rows] if timestamps and self.timestamps is not None else None,
+            weights=None if self.weights is None else self.weights[rows],
         )
 
     @staticmethod
@@ -113,7 +130,7 @@ class Interactions:
         """The users of several parts one after another; no parts give no users.
 
         Args:
-            items_only: leaves out ratings and times, which are else kept where all parts have them.
+            items_only: leaves out ratings, times and weights, which are else kept where all parts have them.
         """
         if len(parts) == 1 and not items_only:
             return parts[0]
@@ -131,6 +148,7 @@ class Interactions:
             n_items=n_items,
             ratings=joined("ratings"),
             timestamps=joined("timestamps"),
+            weights=joined("weights"),
         )
 
     @staticmethod
@@ -144,3 +162,11 @@ class Interactions:
             n_items=int(csr.shape[1]),
             ratings=csr.data.astype(np.float32),
         )
+
+
+def weights_problem(weights: np.ndarray) -> str | None:
+    """Returns what is wrong with rows' weights as a clause, or None: each must be a positive, finite number."""
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights > 0)))
+    if not len(bad):
+        return None
+    return f"{len(bad):,} weights are not positive numbers; the first, of row {bad[0]:,}, is {weights[bad[0]]}"

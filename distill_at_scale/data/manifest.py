@@ -68,6 +68,8 @@ class Manifest(_Record):
     has_timestamps: bool
     timestamp_unit: Literal["ms"] = "ms"
     """Unit of timestamps: milliseconds since 1970 UTC."""
+    weight_meaning: str | None = None
+    """Meaning of the shards' column ``weight``, which the samples of some samplers have; None: they have none."""
     id_types: dict[str, Literal["int64", "string"]]
     items: FileRecord
     item_space: str
@@ -123,15 +125,23 @@ class Manifest(_Record):
         unknown."""
         return self.tied[split] / self.splits[split] if self.tied and self.splits.get(split) else None
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether the rows have weights."""
+        return self.weight_meaning is not None
+
     def write(self, uri: str) -> None:
         """Writes the manifest of the dataset at ``uri``, which completes the dataset."""
+        # Earlier versions read what has no weights.
+        unset = set() if self.has_weights else {"weight_meaning"}
         if len(self.shards) <= MOST_INLINE:
-            content = self.model_dump(mode="json")
+            content = self.model_dump(mode="json", exclude=unset)
         else:
             # In the order of the fields, as with the records themselves.
             instead = {"version": 3, "shards": self.shards.write(uri).model_dump(mode="json")}
             plain = self.model_dump(mode="json", exclude={"shards"})
-            content = {name: instead.get(name, plain.get(name)) for name in type(self).model_fields}
+            fields = [name for name in type(self).model_fields if name not in unset]
+            content = {name: instead.get(name, plain.get(name)) for name in fields}
         recorded.write_json(storage.join(uri, NAME), content)
 
 

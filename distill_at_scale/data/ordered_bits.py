@@ -20,7 +20,9 @@ def ordered_bits(values: np.ndarray) -> np.ndarray:
 
 
 def from_ordered_bits(keys: np.ndarray) -> np.ndarray:
-    """Returns the float32 numbers of uint32 keys that :func:`ordered_bits` made; 0.0 for -0.0."""
-    sign = np.uint32(1 << 31)
-    found: np.ndarray = np.where(keys & sign, keys ^ sign, ~keys).view(np.float32)
+    """Returns the numbers of keys that :func:`ordered_bits` made: float32 of uint32, float64 of uint64; 0.0 for
+    -0.0."""
+    narrow = keys.dtype == np.uint32
+    sign = np.uint32(1 << 31) if narrow else np.uint64(1 << 63)
+    found: np.ndarray = np.where(keys & sign, keys ^ sign, ~keys).view(np.float32 if narrow else np.float64)
     return found

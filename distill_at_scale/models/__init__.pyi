@@ -18,16 +18,21 @@ from distill_at_scale.models.popularity import Popularity as _Popularity
 
 
 class Popularity(_Popularity):
-    """score(u, i) = number of train rows of i.
+    """score(u, i) = number of train rows of i, or with the setting ``weights`` the sum of their weights.
 
     Practical limits: any number of users; memory is one number per item. Of a Dataset only the list of items is read,
     which holds the counts.
 
     Args:
+        weights: Whether to sum the weights of the train rows, where a sample has them. Worth it for samples of
+            rows by sensitivity (at a tenth of the rows of ml-100k and ml-1m validation ndcg@10 is 2 to 8 %
+            higher); on samples of users it makes no difference beyond chance. Default: False.
     """
     def __init__(
         self,
         config: ModelConfig | None = None,
+        *,
+        weights: bool = False,
     ) -> None: ...
 
 
@@ -51,6 +56,9 @@ class Ease(_Ease):
         metric: Validation metric by which λ is selected. Default: 'ndcg@10'.
         dtype: Precision of the inverse; auto: float64 where float32 could lose more than three digits. Default:
             'auto'.
+        weights: Whether train rows count by their weights, where a sample has them. Worth it for samples of rows
+            by sensitivity (at a tenth of the rows of ml-100k and ml-1m validation ndcg@10 is 3 to 5 % higher),
+            not for samples of users by sensitivity_users or density (1 to 3 % lower). Default: False.
     """
     def __init__(
         self,
@@ -60,6 +68,7 @@ class Ease(_Ease):
         grid: tuple[float, ...] = (50, 100, 200, 400, 800, 1600),
         metric: str = 'ndcg@10',
         dtype: Literal['auto', 'float32', 'float64'] = 'auto',
+        weights: bool = False,
     ) -> None: ...
 
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.data.interactions import Interactions, weights_problem
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.evaluation.item_blocks import BlockScorer, BlockScores
 from distill_at_scale.models.inputs import FitRows, FitSource, Rows, fit_rows_of
@@ -206,7 +206,7 @@ class Recommender(Recommends, Stored):
 
     def _fit_dataset(self, dataset: Dataset, progress: Progress | None) -> None:
         """Fits a Dataset, whose rows fit into memory."""
-        self._fit_checked(fit_rows_of(dataset), progress)
+        self._fit_checked(fit_rows_of(dataset, weights=self.uses_weights), progress)
 
     def _fit_checked(self, rows: FitRows, progress: Progress | None) -> Self:
         train, validation = rows.train, rows.validation
@@ -217,6 +217,11 @@ class Recommender(Recommends, Stored):
                 raise DasError(f"{self.name}: train and validation rows are not of the same users and items.")
             if not validation.n_rows:
                 validation = None
+        if train.weights is not None:
+            if problem := weights_problem(train.weights):
+                raise DasError(f"{self.name}: {problem}.")
+            if not self.uses_weights:
+                train = replace(train, weights=None)
         self.check_memory(len(train), train.n_items, train.n_rows, self.config)
         self.selection = None
         self._fit(train, validation, progress)
@@ -257,6 +262,12 @@ class Recommender(Recommends, Stored):
         if not cls.learns_from_rows:
             able = ", ".join(sorted(name for name, model in MODELS.items() if model.learns_from_rows))
             raise DasError(f"{cls.name} cannot learn from real-valued rows of synthetic users; those that can: {able}.")
+
+    @property
+    def uses_weights(self) -> bool:
+        """Whether a fit counts train rows by their weights, where a sample has them: models whose setting ``weights``
+        is on do; those without that setting ignore weights."""
+        return bool(getattr(self.config, "weights", False))
 
     @property
     def predicts_ratings(self) -> bool:

@@ -38,7 +38,12 @@ class DualEase:
         # λ diag(P) = 1 − diag(Xᵀ A)
         left: np.ndarray = 1.0 - (rows.dense * solution.T).sum(0)
         self._rows, self._solution, self._left = rows, solution, left
-        self.scores: np.ndarray = np.asarray(rows.dense - (lam / left) * solution.T, dtype=np.float32)
+        if rows.cross is None:
+            self.scores: np.ndarray = np.asarray(rows.dense - (lam / left) * solution.T, dtype=np.float32)
+        else:
+            # Histories have no weights: X B = X − (X − X X̃ᵀ A) / (λ diag(P)), where A and P are of the weighted rows X̃.
+            plain, cross = rows.cross
+            self.scores = np.asarray(plain - (plain - cross @ solution.T) / left, dtype=np.float32)
 
     def weights(self) -> np.ndarray:
         """Returns B of the live items, float32 [I, I]."""
@@ -48,6 +53,22 @@ class DualEase:
         return weights
 
 
+def design_matrix(train: Interactions) -> sp.csr_array:
+    """Returns X, float32 [users, n_items]: 1 for each pair, or, if the rows have weights w, √w of X̃.
+
+    X̃ᵀX̃ is Σ_u w_u x_u x_uᵀ if the rows of a user have one weight, as in samples of users: an unbiased estimate, up to
+    scale, of XᵀX of the users sampled from. Where a user's rows differ, as in samples of rows, the diagonal is
+    unbiased, and a pair of items counts by the geometric mean of its two weights. (Their product would be unbiased for
+    rows drawn independently, but it is as noisy as 1/p², and with an unbiased diagonal the matrix may be indefinite.)
+    Weights are divided by their mean, so that λ has the same meaning as without.
+    """
+    if train.weights is None:
+        return train.to_csr()
+    matrix = train.to_csr("weight", dtype=np.float64)
+    matrix.data = np.sqrt(matrix.data / matrix.data.mean()).astype(np.float32)
+    return matrix
+
+
 class TrainRows:
     """The rows of the users who have any, of the items that have any.
 
@@ -55,14 +76,20 @@ class TrainRows:
         matrix: float32 [U, I], sparse: X.
         dense: The same.
         kernel: float32 [U, U]: X Xᵀ.
+        cross: float32 [U, I] and [U, U], if the rows have weights, so that X is X̃: the unweighted rows, and their
+            product with X̃ᵀ; else None.
     """
 
     def __init__(self, train: Interactions, live: np.ndarray) -> None:
         """``live``, int64 [I], are the items with train rows, ascending."""
         filled = np.flatnonzero(train.counts > 0)
-        self.matrix: sp.csr_array = train.to_csr()[filled][:, live]
+        self.matrix: sp.csr_array = design_matrix(train)[filled][:, live]
         self.dense = self.matrix.toarray()
         self.kernel = (self.matrix @ self.matrix.T).toarray()
+        self.cross: tuple[np.ndarray, np.ndarray] | None = None
+        if train.weights is not None:
+            plain = train.to_csr()[filled][:, live]
+            self.cross = plain.toarray(), (plain @ self.matrix.T).toarray()
         self._numbers, self._live, self._n_items = train.users[filled], live, train.n_items
 
     @staticmethod

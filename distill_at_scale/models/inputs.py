@@ -45,7 +45,12 @@ class FitRows:
     item_ids: pl.Series | None = None
 
 
-def fit_rows_of(data: Rows, validation: Rows | None = None, names: Mapping[str, str | None] | None = None) -> FitRows:
+def fit_rows_of(
+    data: Rows,
+    validation: Rows | None = None,
+    names: Mapping[str, str | None] | None = None,
+    weights: bool = False,
+) -> FitRows:
     """Converts any input of :meth:`Recommender.fit` to rows.
 
     Validation rows are included for a Dataset, and for a frame with a ``split`` column.
@@ -54,6 +59,7 @@ def fit_rows_of(data: Rows, validation: Rows | None = None, names: Mapping[str, 
         data: Train rows.
         validation: Held-out rows of the same users, of the same kind as ``data``.
         names: Columns of a frame, canonical name → own name.
+        weights: Whether to load the weights of a Dataset's train rows, if it has them.
 
     Raises:
         SettingError: Data of an unsupported kind, a frame without the named columns, or ``validation`` of another kind
@@ -62,9 +68,8 @@ def fit_rows_of(data: Rows, validation: Rows | None = None, names: Mapping[str, 
     if isinstance(data, Dataset):
         if validation is not None:
             raise SettingError("A Dataset holds its own validation rows; omit validation.")
-        return FitRows(
-            data.interactions("train"), data.interactions("validation"), data.manifest.item_space, data.item_ids()
-        )
+        train = data.interactions("train", weights=weights)
+        return FitRows(train, data.interactions("validation"), data.manifest.item_space, data.item_ids())
     if isinstance(data, Interactions) or sp.issparse(data):
         if validation is not None and not (isinstance(validation, Interactions) or sp.issparse(validation)):
             raise SettingError("Validation rows must be of the same kind as the train rows: Interactions or a matrix.")

@@ -48,6 +48,8 @@ class FitResult(BaseModel):
     """What to know of that choice, as sentences."""
     tied_in_time: float | None = None
     """Share of the validation rows that a draw chose among the user's rows with the same time."""
+    weights: Literal["used", "ignored"] | None = None
+    """Whether the model used the weights of the train rows; None if they have none."""
     wall_s: float
     cpu_s: float
     peak_mib: float
@@ -119,7 +121,10 @@ def fit(config: FitConfig) -> FitResult:
                 warm = functools.partial(warm_up, config.model, given)
                 run_alone(record, f"fit {config.model}", _fit, *job, gpu=config.gpu, warm=warm)
     tied = dataset.manifest.tied_share("validation")
-    return _result(record, config, output, dataset.manifest.fingerprint, tied)
+    found = _result(record, config, output, dataset.manifest.fingerprint, tied)
+    if not dataset.manifest.has_weights:
+        return found
+    return found.model_copy(update={"weights": "used" if create_model(config.model, given).uses_weights else "ignored"})
 
 
 def _fit_synthetic(config: FitConfig) -> FitResult:

@@ -182,6 +182,7 @@ class _Forget:
         records = ShardRecords.of(one.shard for one in written if one.shard is not None)
         m = self.dataset.manifest
         kept = {"item_space", "id_types", "has_ratings", "rating_meaning", "has_timestamps", "timestamp_unit"}
+        kept |= {"weight_meaning"}
         manifest = Manifest(
             **m.model_dump(include={*kept, "n_items", "split_rule", "source"}),
             n_users=int(records.n_users.sum()),

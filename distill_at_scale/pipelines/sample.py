@@ -151,6 +151,9 @@ class _Sample:
         """Takes up the work of an earlier run of the same job or starts again."""
         fingerprint = self.dataset.manifest.fingerprint
         plan = {**self.content, "budgets": self.budgets, "parent": fingerprint, "versions": run_record.made_with()}
+        if self.sampler.inclusion is not None:
+            # Scores of versions without weights have no parameters.
+            plan["weights"] = True
         if self.scores is not None:
             # A run is not resumed on scores that have changed.
             plan["files"] = [(file.uri, file.version) for file in storage.list_files(self.scores)]
@@ -196,13 +199,13 @@ class _Sample:
         return [threshold for threshold in found if threshold is not None]
 
     def _write(self, thresholds: list[Threshold]) -> list[SubsetsRecord]:
-        dataset, work, places = self.dataset, self.work, self.outputs
+        dataset, work, places, name = self.dataset, self.work, self.outputs, self.config.sampler
 
         def write(shard: int) -> SubsetsRecord:
             return restartable.once(
                 restartable.part(storage.join(work, _SUBSETS), shard, ".json"),
                 SubsetsRecord,
-                lambda: writer.write_subsets(dataset, shard, work, thresholds, places),
+                lambda: writer.write_subsets(dataset, shard, work, thresholds, places, find_sampler(name).inclusion),
             )
 
         return run_stage(self.record, "write samples", write, self.shards, together=TOGETHER)
@@ -222,8 +225,12 @@ class _Sample:
         uri = storage.redact(self.dataset.uri)
         records = ShardRecords.of(record.shards[k] for record in written)
         splits = records.rows_of_splits()
+        weights = [parent.weight_meaning] if parent.weight_meaning else []
+        if self.sampler.inclusion is not None:
+            weights.append(f"1 / probability of being kept by {self.config.sampler}")
         return Manifest(
             **parent.model_dump(include=set(_INHERITED)),
+            weight_meaning=" × ".join(weights) or None,
             n_rows=int(records.rows.sum()),
             splits=splits,
             items=items.file,

@@ -54,6 +54,7 @@ def show_dataset(dataset: Dataset) -> None:
         ("splits", f"{_counts(m.splits)}; by {name}{parameters}"),
         ("ratings", (m.rating_meaning or "yes") if m.has_ratings else "no (all 1)"),
         ("timestamps", _times(m)),
+        *([("weights", m.weight_meaning)] if m.weight_meaning else []),
         ("size", f"{byte_size(size)} in {len(m.shards):,} shards"),
         ("made of", f"{m.source.get('rows', 0):,} rows from {', '.join(m.source.get('inputs', []))}"),
         ("dropped", _counts(lost) if lost else "nothing"),
@@ -161,6 +162,8 @@ def show_fit(result: FitResult) -> None:
     if result.selection:
         chosen = result.selection
         known.append(("chosen", f"{chosen.parameter} = {chosen.chosen:g} by validation {chosen.metric}"))
+    if result.weights:
+        known.append(("weights", result.weights))
     known.append(("cost", f"{result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds, {result.peak_mib:.0f} MiB"))
     show(facts("fitted", known))
     if result.selection:

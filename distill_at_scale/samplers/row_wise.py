@@ -6,9 +6,12 @@ stratified and temporal interaction sampling).
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from distill_at_scale.data import hashing
+from distill_at_scale.samplers import inclusion
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, fraction_keys
 from distill_at_scale.samplers.train_rows import TrainRows
@@ -29,10 +32,12 @@ def stratified(rows: TrainRows, seed: int) -> Scores:
     """Keeps the same share of every user's rows, drawn at random, but at least one row.
 
     The share is chosen so that the total meets the budget; a draw by user decides about fractions of a row. If there
-    are more users than rows in the budget, one row per user is kept.
+    are more users than rows in the budget, one row per user is kept. Rows of users with few rows are more likely to be
+    kept, and have smaller weights.
     """
     draw = rows.draw(hashing.stream("stratified/rows", seed))
-    return _shares(rows, seed, _rank_in_user(rows, draw), draw)
+    shares = _shares(rows, seed, _rank_in_user(rows, draw), draw)
+    return replace(shares, parameters=np.repeat(rows.counts.astype(np.float32), rows.counts))
 
 
 def temporal(rows: TrainRows, seed: int) -> Scores:
@@ -104,5 +109,5 @@ def _rank_by_age(rows: TrainRows, draw: np.ndarray) -> np.ndarray:
 
 
 RANDOM = Sampler("random", random)
-STRATIFIED = Sampler("stratified", stratified, one_a_user=True)
+STRATIFIED = Sampler("stratified", stratified, one_a_user=True, inclusion=inclusion.of_shares)
 TEMPORAL = Sampler("temporal", temporal, timestamps=True, one_a_user=True)

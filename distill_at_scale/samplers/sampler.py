@@ -12,6 +12,7 @@ from distill_at_scale.errors import DasError
 # The modules of samplers import this one.
 if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
+    from distill_at_scale.samplers.inclusion import Inclusion
     from distill_at_scale.samplers.map_reduce import MakeMapReduce
     from distill_at_scale.samplers.scores import Scores
     from distill_at_scale.samplers.svp import Proxy
@@ -31,6 +32,9 @@ class Sampler:
         timestamps: Whether the sampler needs timestamps.
         column: Column of scores that the sampler goes by, which become the third argument of ``score``; None for all
             samplers but ``column=NAME``.
+        inclusion: The probabilities with which units are kept, if they are known and differ: the sample's train rows
+            then have their inverses as weights. None if all units are as likely (random, random_users) or none are
+            drawn by known probabilities.
         one_a_user: Whether every user keeps a row, even beyond the budget.
     """
 
@@ -42,6 +46,7 @@ class Sampler:
     proxy: Proxy | None = None
     prop: bool = False
     column: str | None = None
+    inclusion: Inclusion | None = None
 
     def check(self, dataset: Dataset) -> None:
         """Rejects a dataset that lacks what this sampler needs.

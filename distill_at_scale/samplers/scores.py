@@ -37,11 +37,14 @@ class Scores:
         keys: uint64 [units], smaller keys are kept first.
         ties: uint64 [units], order among equal keys.
         rows: int64 [units], train rows of each user; None if the units are the train rows themselves.
+        parameters: float32 [units], from which :attr:`.Sampler.inclusion` computes the units' probabilities; None if
+            these are equal or unknown.
     """
 
     keys: np.ndarray
     ties: np.ndarray
     rows: np.ndarray | None = None
+    parameters: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of units."""
@@ -49,18 +52,26 @@ class Scores:
 
     def keeps(self, threshold: Threshold) -> np.ndarray:
         """Returns which rows a threshold keeps, bool [train rows of the shard]."""
+        units = self.units(threshold)
+        return units if self.rows is None else np.repeat(units, self.rows)
+
+    def units(self, threshold: Threshold) -> np.ndarray:
+        """Returns which units a threshold keeps, bool [units]."""
         key, tie = np.uint64(threshold.key), np.uint64(threshold.tie)
         units = self.keys < key
         # Usually few units have exactly this key, so ties are compared only for them.
         tied = np.flatnonzero(self.keys == key)
         units[tied] = self.ties.take(tied) <= tie
-        return units if self.rows is None else np.repeat(units, self.rows)
+        return units
 
     def write(self, uri: str) -> None:
-        """Writes one Arrow IPC file: key · tie [· rows], in the order of the shard's train rows or users."""
+        """Writes one Arrow IPC file: key · tie [· rows] [· parameter], in the order of the shard's train rows or
+        users."""
         columns = {"key": self.keys, "tie": self.ties}
         if self.rows is not None:
             columns["rows"] = self.rows
+        if self.parameters is not None:
+            columns["parameter"] = self.parameters
         restartable.write_arrow(uri, pa.table(columns))
 
 
@@ -71,8 +82,8 @@ def read_scores(uri: str) -> Scores:
         DamagedFileError: The file is missing or altered.
     """
     table = restartable.read_arrow(uri)
-    rows = table["rows"].to_numpy() if "rows" in table.column_names else None
-    return Scores(table["key"].to_numpy(), table["tie"].to_numpy(), rows)
+    columns = {name: table[name].to_numpy() for name in table.column_names}
+    return Scores(columns["key"], columns["tie"], columns.get("rows"), columns.get("parameter"))
 
 
 def fraction_keys(values: np.ndarray) -> np.ndarray:

@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import TRAIN, Columns
-from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.dataset import WEIGHT_FIELD, Dataset
 from distill_at_scale.data.preparation import parquet, restartable
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.data.shard_records import ShardRecord
+from distill_at_scale.samplers.inclusion import Inclusion, row_weights
 from distill_at_scale.samplers.scores import Threshold, read_scores
 
 SCORES = "scores"
@@ -41,7 +42,12 @@ class SampledItems:
 
 
 def write_subsets(
-    dataset: Dataset, shard: int, work: str, thresholds: Sequence[Threshold], outputs: Sequence[str]
+    dataset: Dataset,
+    shard: int,
+    work: str,
+    thresholds: Sequence[Threshold],
+    outputs: Sequence[str],
+    inclusion: Inclusion | None = None,
 ) -> SubsetsRecord:
     """Writes the part of ``shard`` that each budget keeps: its train rows, all rows of other splits, and all users.
 
@@ -50,6 +56,8 @@ def write_subsets(
         shard: Index of the shard.
         work: Folder with the shard's scores; receives the train rows per item of every output (:func:`counts_uri`).
         thresholds, outputs: One threshold and one output per budget.
+        inclusion: Probabilities of the units, whose inverses become weights: of each train row, multiplied by the
+            weight that it has in ``dataset``; 1 for all other rows, which are kept in any case.
     """
     table, record = dataset.table(shard), dataset.shards[shard]
     scores = read_scores(restartable.part(storage.join(work, SCORES), shard, ".arrow"))
@@ -59,6 +67,7 @@ def write_subsets(
     is_train = columns[Columns.SPLIT] == TRAIN
     train = np.flatnonzero(is_train)
     user, item = columns[Columns.USER].take(train) - record.first_user, columns[Columns.ITEM].take(train)
+    weighted, n_train = columns.get(Columns.WEIGHT), dataset.manifest.splits["train"]
     written, users_kept = [], []
     for k, (threshold, output) in enumerate(zip(thresholds, outputs)):
         chosen = np.flatnonzero(scores.keeps(threshold))
@@ -66,9 +75,17 @@ def write_subsets(
         keep[train.take(chosen)] = True
         rows = np.flatnonzero(keep)
         kept = pa.table([column.take(rows) for column in columns.values()], schema=table.schema)
+        if inclusion is not None:
+            weights = np.ones(len(is_train)) if weighted is None else weighted.astype(np.float64)
+            # What keeps every row keeps it with probability 1.
+            if threshold.rows < n_train:
+                weights[train.take(chosen)] *= row_weights(inclusion, scores, threshold)
+            column = pa.array(weights.take(rows).astype(np.float32))
+            at = kept.schema.get_field_index(Columns.WEIGHT)
+            kept = kept.append_column(WEIGHT_FIELD, column) if at < 0 else kept.set_column(at, WEIGHT_FIELD, column)
         per_user = np.bincount(user.take(chosen), minlength=record.n_users)
-        column = users.column_names.index("train")
-        counted = users.set_column(column, users.schema.field(column), pa.array(per_user))
+        at = users.column_names.index("train")
+        counted = users.set_column(at, users.schema.field(at), pa.array(per_user))
         restartable.write_counts(counts_uri(work, k, shard), np.bincount(item.take(chosen), minlength=dataset.n_items))
         written.append(
             ShardRecord(

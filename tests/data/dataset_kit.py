@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from distill_at_scale.data.dataset import SHARD_SCHEMA, Dataset
+from distill_at_scale.data.dataset import SHARD_SCHEMA, WEIGHT_FIELD, Dataset
 from distill_at_scale.data.manifest import Manifest
 from distill_at_scale.data.preparation.shards import write_parquet
 
@@ -16,15 +16,24 @@ SPLITS = ("train", "validation", "test")
 Row = tuple[int, int, float, int, int]
 
 
-def manifest_of(folder: Path, shards: list[list[Row]], users: list[int], n_items: int, **fields: Any) -> dict[str, Any]:
-    """Writes the files of shards of rows (user, item, rating, time, split) with so many users each; what the
-    manifest must say."""
+def manifest_of(
+    folder: Path,
+    shards: list[list[Row]],
+    users: list[int],
+    n_items: int,
+    weights: list[list[float]] | None = None,
+    **fields: Any,
+) -> dict[str, Any]:
+    """Writes the files of shards of rows (user, item, rating, time, split) with so many users each, and perhaps the
+    rows' weights; what the manifest must say."""
     output = str(folder)
     records: list[dict[str, Any]] = []
     first = 0
     for k, (rows, n_users) in enumerate(zip(shards, users)):
         columns = [pa.array([row[k] for row in rows], field.type) for k, field in enumerate(SHARD_SCHEMA)]
         table = pa.table(columns, schema=SHARD_SCHEMA)
+        if weights is not None:
+            table = table.append_column(WEIGHT_FIELD, pa.array(weights[k], WEIGHT_FIELD.type))
         numbers = list(range(first, first + n_users))
         counts = {name: [sum(r[0] == u and r[4] == c for r in rows) for u in numbers] for c, name in enumerate(SPLITS)}
         people = pa.table({"user": numbers, "user_id": [f"u{u}" for u in numbers], **counts})
@@ -63,6 +72,7 @@ def manifest_of(folder: Path, shards: list[list[Row]], users: list[int], n_items
         "source": {},
         "config": {},
         "made_with": {},
+        **({"weight_meaning": "1/p"} if weights is not None else {}),
         **fields,
     }
 

@@ -67,21 +67,30 @@ assert "ray" not in sys.modules
 def test_fit_in_memory_is_bit_for_bit_what_the_verb_gives(
     names: tuple[str, ...], dataset: Dataset, tmp_path: Path
 ) -> None:
-    settings = json.dumps({name: QUICK[name] for name in names})
+    same_in_memory(dataset, {name: QUICK[name] for name in names}, tmp_path)
+
+
+def test_fit_in_memory_uses_weights_as_the_verb_does(dataset: Dataset, tmp_path: Path) -> None:
+    sample = das.samplers.SensitivityUsers().sample(dataset, 0.2, tmp_path / "sample")[0.2]
+    assert len(sample.to_frame("train")["weight"].unique()) > 1
+    same_in_memory(sample, {name: {**QUICK[name], "weights": True} for name in ("ease", "popularity")}, tmp_path)
+
+
+def same_in_memory(dataset: Dataset, settings: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     # All three, since other tests of this process may have set them.
     threads = str(min(2, len(os.sched_getaffinity(0))))
     names_of_threads = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     environment = {**os.environ, **dict.fromkeys(names_of_threads, threads)}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, dataset.uri, str(tmp_path / "ours"), settings],
+        [sys.executable, "-c", SCRIPT, dataset.uri, str(tmp_path / "ours"), json.dumps(settings)],
         env=environment,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    for name in names:
-        das.fit(dataset, name, output=tmp_path / "theirs" / name, set=QUICK[name])
+    for name, given in settings.items():
+        das.fit(dataset, name, output=tmp_path / "theirs" / name, set=given)
         ours, theirs = (read_description(str(tmp_path / who / name)) for who in ("ours", "theirs"))
         # Of the weights their digest; of a choice what was tried and found, not how long it took.
         chosen = [

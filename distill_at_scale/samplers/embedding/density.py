@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from distill_at_scale.data import hashing
+from distill_at_scale.samplers import inclusion
 from distill_at_scale.samplers.embedding.vectors import DIMENSIONS, EmbeddingPasses, gaussians, user_embeddings
 from distill_at_scale.samplers.map_reduce import Arrays
 from distill_at_scale.samplers.sampler import Sampler
@@ -49,8 +50,8 @@ def density(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) -> Scores:
     # The sum instead of the mean over R gives the same proportions.
     near = shared["sketch"][np.arange(FUNCTIONS), buckets].sum(axis=1)
     draws = hashing.combine(hashing.stream("density/keys", seed), rows.user_hash)
-    keys = weighted_keys(1.0 / np.maximum(near, 1), draws)
-    return Scores(keys, rows.user_hash, rows.counts)
+    weights = 1.0 / np.maximum(near, 1)
+    return Scores(weighted_keys(weights, draws), rows.user_hash, rows.counts, weights.astype(np.float32))
 
 
-DENSITY = Sampler("density", density, map_reduce=DensitySketch)
+DENSITY = Sampler("density", density, map_reduce=DensitySketch, inclusion=inclusion.of_weighted_keys)

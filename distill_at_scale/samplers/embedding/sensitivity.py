@@ -15,6 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from distill_at_scale.data import hashing
+from distill_at_scale.samplers import inclusion
 from distill_at_scale.samplers.embedding.vectors import EmbeddingPasses, item_embeddings, user_embeddings
 from distill_at_scale.samplers.map_reduce import Arrays
 from distill_at_scale.samplers.sampler import Sampler
@@ -157,7 +158,7 @@ def sensitivity_users(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) -
     weights = np.ones(rows.n_users)
     weights[active] = _weights(squared_distances([user_embeddings(rows, shared)], shared["centres"]), [active], shared)
     draws = hashing.combine(hashing.stream("sensitivity_users/keys", seed), rows.user_hash)
-    return Scores(weighted_keys(weights, draws), rows.user_hash, rows.counts)
+    return Scores(weighted_keys(weights, draws), rows.user_hash, rows.counts, weights.astype(np.float32))
 
 
 def sensitivity_rows(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) -> Scores:
@@ -169,8 +170,10 @@ def sensitivity_rows(rows: TrainRows, seed: int, own: Arrays, shared: Arrays) ->
         chunk = slice(start, start + _CHUNK)
         weights[chunk] = _weights(tables, [rows.owner[chunk], items[chunk]], shared)
     draws = rows.draw(hashing.stream("sensitivity/keys", seed))
-    return Scores(weighted_keys(weights, draws), rows.position.view(np.uint64))
+    return Scores(weighted_keys(weights, draws), rows.position.view(np.uint64), parameters=weights.astype(np.float32))
 
 
-SENSITIVITY = Sampler("sensitivity", sensitivity_rows, map_reduce=RowClusters)
-SENSITIVITY_USERS = Sampler("sensitivity_users", sensitivity_users, map_reduce=UserClusters)
+SENSITIVITY = Sampler("sensitivity", sensitivity_rows, map_reduce=RowClusters, inclusion=inclusion.of_weighted_keys)
+SENSITIVITY_USERS = Sampler(
+    "sensitivity_users", sensitivity_users, map_reduce=UserClusters, inclusion=inclusion.of_weighted_keys
+)
