@@ -258,8 +258,9 @@ def unreadable(rule: TimeRule) -> str:
     """Returns the reason for a value that is not a time at all."""
     if rule.unit == "format":
         return f"timestamp does not fit the format {rule.format} (--time-format names another)"
-    what = "timestamp is not an ISO 8601 time" if rule.unit == "iso" else "timestamp is not a number"
-    return f"{what} (--time-unit names the unit)"
+    if rule.unit == "iso":
+        return "timestamp is not an ISO 8601 time (--time-format names another format)"
+    return "timestamp is not a number (--time-unit names the unit)"
 
 
 def _as_ms(values: pl.Series, rule: TimeRule) -> np.ndarray:

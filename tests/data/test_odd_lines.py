@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from readers_kit import read_log
@@ -49,6 +51,32 @@ def test_pairs_of_index_and_value_are_no_items(tmp_path: Path) -> None:
     write(tmp_path, "".join(f"{k % 3} qid:{k} 1:0.5 2:0.1 # doc{k}\n" for k in range(20)), "train.txt")
     with pytest.raises(DasError, match="LETOR"):
         plan_log(LogOptions(input=[path]))
+
+
+def refused_command(path: str, says: str, **options: Any) -> str:
+    with pytest.raises(DasError, match=says) as refused:
+        plan_log(LogOptions(input=[path], **options))
+    return re.split("`", str(refused.value))[1]
+
+
+@pytest.mark.parametrize("format", ["auto", "sequences"])
+def test_the_number_of_items_is_no_user(tmp_path: Path, format: str) -> None:
+    lines = [[10 * user + k for k in range(1 + user % 3)] for user in range(20)]
+    text = "".join(f"{len(items)} {' '.join(map(str, items))}\n" for items in lines)
+    command = refused_command(write(tmp_path, text, "users.dat"), "begins with the number of its items", format=format)
+    command = command.replace(" FILE ", " users.dat ").replace("FILE.txt", "rows.txt")
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    good, _ = read_log(tmp_path / "rows.txt", format="sequences")
+    assert good.select("user_id", "item_id").rows() == [(k + 1, i) for k, items in enumerate(lines) for i in items]
+
+
+def test_lines_with_a_user_above_its_rows_are_named(tmp_path: Path) -> None:
+    text = "".join(f"{user}|3\n" + "".join(f"{item}\t80\n" for item in range(3)) for user in range(9))
+    command = refused_command(write(tmp_path, text, "train.txt"), "a user and the number of the user's rows")
+    command = command.replace(" FILE ", " train.txt ").replace("FILE.tsv", "rows.tsv")
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    good, _ = read_log(tmp_path / "rows.tsv", columns=["user_id", "item_id", "rating"])
+    assert good.rows() == [(user, item, 80) for user in range(9) for item in range(3)]
 
 
 def test_fields_that_give_their_names_are_no_ids(tmp_path: Path) -> None:

@@ -186,11 +186,11 @@ def test_reasons_name_the_column_and_the_mend():
     )
     assert clean_one("timestamp", ["soon"])[1] == ["timestamp is not a number (--time-unit names the unit)"]
     assert clean_one("timestamp", ["soon", "1960-01-01"], unit="iso")[1] == [
-        "timestamp is not an ISO 8601 time (--time-unit names the unit)",
+        "timestamp is not an ISO 8601 time (--time-format names another format)",
         "timestamp is before 1970",
     ]
     assert clean_one("timestamp", [5], unit="iso")[1] == [
-        "timestamp is not an ISO 8601 time (--time-unit names the unit)"
+        "timestamp is not an ISO 8601 time (--time-format names another format)"
     ]
     assert clean_one("split", [0, 3])[1] == ["split is none of -1, 0, 1, 2, train, validation, test"]
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
-from distill_at_scale.data.noticed import Notice, merge
+from distill_at_scale.data.noticed import Notice, merge, shown
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.preparation.chunks import ChunkWriter
 from distill_at_scale.data.preparation.dealt import SUFFIX, DealtRows, deal
@@ -23,6 +23,7 @@ from distill_at_scale.data.preparation.exchange import Exchange
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.readers import Fragment, LogSchema, read_fragment
 
+_MOST_SHOWN = 60
 FOLDER = "fragments"
 QUARANTINE = "quarantine"
 POSITION = 1_000_000
@@ -127,6 +128,22 @@ def _partition(
         seen=tuple(sorted(values)),
         noticed=tuple(noticed),
     )
+
+
+def first_bad(output: str, quarantine: str, reason: str) -> str:
+    """Describes the first bad row of a reason: its value, or its line, and its place."""
+    with storage.open_input(storage.join(output, quarantine)) as file:
+        for batch in pq.ParquetFile(file).iter_batches():
+            rows = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch]))).filter(pl.col("reason") == reason)
+            if rows.height:
+                row = rows.row(0, named=True)
+                column = reason.split(" ", 1)[0]
+                value = row.get(column) if column in Columns.LOG else row["line"]
+                what = (
+                    "" if value is None else f"{column} " * (column in Columns.LOG) + shown(value[:_MOST_SHOWN]) + ", "
+                )
+                return f"{what}row {row['row']} of {row['source']}" if row["row"] else f"{what}in {row['source']}"
+    raise ValueError(f"no row is bad since {reason}")
 
 
 def _in_file_order(good: pl.DataFrame, first: int) -> pl.DataFrame:

@@ -20,6 +20,7 @@ _PREAMBLE: Final = re.compile(r"([#%]+|//|--)( |\t|$)|%%|##|@(relation|attribute
 _RULE: Final = re.compile(r"\s*[-+|:=─┼│]*(-{2,}|─{2,})[-+|:=─┼│ ]*")
 _ITEM_LINE: Final = re.compile(r"[0-9]+:")
 _USER_LINE: Final = re.compile(r"[0-9]+(,|$)")
+_COUNTED_USER: Final = re.compile(r"[0-9]+\|([0-9]+)")
 _UNNAMED: Final = re.compile(r"|Unnamed: [0-9]+|rownames|row\.names|index|X", re.IGNORECASE)
 # A feature of LIBSVM and LETOR, and a field of key=value logs.
 _LABEL: Final = re.compile(r"[-+]?[0-9.]+")
@@ -32,6 +33,22 @@ _SQL_LINES: Final = 40
 _COMPARED: Final = 50
 # Header and rows are compared only if there are this many rows.
 _LEAST_ROWS: Final = 3
+
+
+def refuse_counts(name: str, fields: Sequence[Sequence[str]]) -> None:
+    """Rejects lines of items that begin with their number, as those of CiteULike do, and name no user.
+
+    Raises:
+        DasError: Names the file and the command that gives each line a user.
+    """
+    lengths = {len(line) for line in fields if line}
+    if len(lengths) < 3 or not all(line[0] == str(len(line) - 1) for line in fields if line):
+        return
+    first = " ".join(fields[0])[:50]
+    raise DasError(
+        f"{name}: each line begins with the number of its items ({first}), and names no user; write the number of the "
+        f"line in its place, with `awk '{{$1 = NR; print}}' FILE > FILE.txt`."
+    )
 
 
 def refuse_preamble(name: str, lines: Sequence[str]) -> None:
@@ -52,6 +69,14 @@ def refuse_preamble(name: str, lines: Sequence[str]) -> None:
             f"{name}: a line with an item ({lines[0]}) is above the lines of its users, as in the Netflix Prize data; "
             f"write the item on each line with `awk -F: '/:$/ {{i = $1; next}} {{print i \",\" $0}}' FILE > FILE.csv`, "
             f"and name the columns with --columns item_id user_id rating timestamp."
+        )
+    counted = _COUNTED_USER.fullmatch(lines[0])
+    if counted and 0 < int(counted[1]) < len(lines) and not any("|" in line for line in lines[1 : int(counted[1]) + 1]):
+        raise DasError(
+            f"{name}: a line with a user and the number of the user's rows ({lines[0]}) is above these, as in the data "
+            f"of KDD Cup 2011; write the user on each line with "
+            f'`awk \'/[|]/ {{split($0, u, "|"); next}} {{print u[1] "\\t" $0}}\' FILE > FILE.tsv`, and name the '
+            f"columns with --columns, such as user_id item_id rating."
         )
     if any(map(_SQL.match, lines[:_SQL_LINES])):
         raise DasError(

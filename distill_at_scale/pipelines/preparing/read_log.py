@@ -71,13 +71,16 @@ def _check_rows(job: PrepareJob, schema: LogSchema, estimate: LogEstimate, read:
         raise DasError(f"no rows are left of the input ({job.inputs}): {why}.")
     if rows - good > job.config.max_bad_share * rows:
         reasons = run_record.total(r.reasons for r in read)
-        worst = ", ".join(f"{n:,} {why}" for why, n in sorted(reasons.items(), key=lambda r: -r[1])[:3])
+        by_count = sorted(reasons.items(), key=lambda r: -r[1])
+        worst = ", ".join(f"{n:,} {why}" for why, n in by_count[:3])
+        reason, path = next((by_count[0][0], r.quarantine) for r in read if by_count[0][0] in r.reasons)
+        first = compute(fragments.first_bad, job.output, path, reason)
         where = storage.join(storage.redact(job.output), fragments.QUARANTINE)
         read_as = "; ".join(str(way) for way in estimate.read_as)
         raise DasError(
             f"{rows - good:,} of {rows:,} rows are bad ({worst}), more than --max-bad-share "
-            f"{job.config.max_bad_share:g} allows; look at them in {where}, mend the log or raise the share. "
-            f"The log was read as {read_as}."
+            f"{job.config.max_bad_share:g} allows (the first: {first}); look at them in {where}, mend the log or raise "
+            f"the share. The log was read as {read_as}."
         )
     if good == 0:
         raise DasError(f"no good rows in the input ({job.inputs}): {rows:,} rows, all bad.")
