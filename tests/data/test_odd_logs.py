@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,20 @@ def test_quotes_that_close_on_their_lines_between_tabs(tmp_path: Path) -> None:
     good, bad, noticed = read(write(tmp_path, titled("\t", titles, 2000), "log.tsv"))
     assert (good.height, bad.height) == (2000, 0)
     assert said(noticed, "a quote that is not closed on its line") == [(2, shown('376\t100\t"Heroes\t3\t1600001500'))]
+
+
+def test_a_header_in_quotes_between_tabs_makes_quotes_of_quotes(tmp_path: Path) -> None:
+    """A line end inside them is then one of a text, as a program writes it that quotes all text."""
+    path = write(tmp_path, "", "log.tsv")
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_ALL, lineterminator="\n")
+        writer.writerow(["user_id", "item_id", "title", "rating"])
+        writer.writerows([1 + k // 4, 100 + k % 4, {3: "one\nand two", 30: 'a "b"'}.get(k, "x"), 3] for k in range(40))
+    good, bad, noticed = read(path)
+    assert good.select("user_id", "item_id").rows() == [(1 + k // 4, 100 + k % 4) for k in range(40)]
+    assert (bad.height, noticed) == (0, [])
+    with pytest.raises(DasError, match="values in quotes, which --quote '\"' removes"):
+        read(path, quote="none", map={"user_id": '"user_id"', "item_id": '"item_id"', "rating": '"rating"'})
 
 
 def test_stray_quotes_between_commas_cost_their_lines_only(tmp_path: Path) -> None:

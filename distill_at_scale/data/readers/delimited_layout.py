@@ -23,7 +23,7 @@ from distill_at_scale.data.readers.not_tables import (
     row_numbers,
 )
 from distill_at_scale.data.readers.options import LogOptions
-from distill_at_scale.data.readers.quoting import Quoting, closes_on_lines
+from distill_at_scale.data.readers.quoting import Quoting, closes_on_lines, header_in_quotes
 from distill_at_scale.data.readers.schema import FileFormat, Quote
 from distill_at_scale.data.readers.text import TextHead
 from distill_at_scale.errors import DasError
@@ -107,6 +107,8 @@ def _quote(lines: Sequence[str], delimiter: str, options: LogOptions) -> Quote:
     if options.quote != "auto":
         return "none" if options.quote == "none" else "record"
     if delimiter != "\t":
+        return "record"
+    if header_in_quotes(lines[0], delimiter):
         return "record"
     # Tab-separated fields need no quotes, so most programs write quotes only as plain characters.
     return "line" if closes_on_lines(lines, delimiter) else "none"

@@ -167,6 +167,12 @@ class Quoting:
         return all(_NUMBER.fullmatch(fields[position]) for position in self.numbers)
 
 
+def header_in_quotes(line: str, delimiter: str) -> bool:
+    """Returns whether every field of a first line is in quotes, as programs write names when they quote all text."""
+    fields = line.rstrip("\r\n").split(delimiter)
+    return len(fields) > 1 and all(len(field) > 2 and field[0] == field[-1] == '"' for field in fields)
+
+
 def closes_on_lines(lines: Sequence[str], delimiter: str) -> bool:
     """Returns whether these lines have quoted fields, all closed on their own line, so that quotes act as quotes."""
     quoted = [line for line in lines if f'{delimiter}"' in f"{delimiter}{line}"]

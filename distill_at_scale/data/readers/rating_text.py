@@ -55,6 +55,8 @@ def _check(head: Head, name: str) -> None:
         return
     start = f"{name_of(head)}: the column '{name}' ({odd[0][:40]} …) holds no numbers to read as ratings"
     ignore = "or ignore it with --map rating= (empty)"
+    if all(text.startswith('"') and text.endswith('"') for text in odd) and isinstance(head, TextLayout):
+        raise DasError(f"{start}, but values in quotes, which --quote '\"' removes; set it, {ignore}.")
     if all(map(_COMMA.fullmatch, odd)):
         advice = f"but numbers with a decimal comma; write points, with `{_converted(head, name, _POINT)}`"
         raise DasError(f"{start}, {advice}, {ignore}.")
