@@ -3,7 +3,8 @@
 <uri>/manifest.json              written last: a folder without it is not a dataset
       items.parquet              item (int32, dense) · item_id · train_count
       users/part-00000.parquet   user (int64, dense) · user_id · train · validation · test (row counts)
-      shards/part-00000.parquet  user · item · rating · timestamp · split, sorted by (user, timestamp)
+      shards/part-00000.parquet  user · item · rating · timestamp · split, sorted by (user, timestamp); in some samples
+                                 also weight
       quarantine/*.parquet       rejected rows, with reason and source
       run.json                   record of the run that made it: wall time, memory, versions
 """

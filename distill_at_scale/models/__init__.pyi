@@ -21,7 +21,7 @@ class Popularity(_Popularity):
     """score(u, i) = number of train rows of i, or with the setting ``weights`` the sum of their weights.
 
     Practical limits: any number of users; memory is one number per item. Of a Dataset only the list of items is read,
-    which holds the counts.
+    which holds the counts; for weights its shards, one at a time.
 
     Args:
         weights: Whether to sum the weights of the train rows, where a sample has them. Worth it for samples of

@@ -63,6 +63,8 @@ class Ease(Recommender):
         # Gram matrix; inverse, with a float32 copy if it is float64, else a copy that includes items without train
         # rows; the best solution of the search.
         entry = 4 + (8 if config.dtype == "float32" else 12) + (4 if config.lam is None else 0)
+        # Of few users with weights, the rows without them and the product of both.
+        entry += 3 if config.weights else 0
         return entry * n_items**2 + 24 * n_rows + 16 * _BLOCK_ITEMS * n_items
 
     @classmethod

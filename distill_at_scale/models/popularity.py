@@ -28,7 +28,7 @@ class Popularity(Recommender):
     """score(u, i) = number of train rows of i, or with the setting ``weights`` the sum of their weights.
 
     Practical limits: any number of users; memory is one number per item. Of a Dataset only the list of items is read,
-    which holds the counts.
+    which holds the counts; for weights its shards, one at a time.
     """
 
     name: ClassVar[str] = "popularity"

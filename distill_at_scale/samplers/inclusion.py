@@ -16,6 +16,7 @@ from collections.abc import Callable
 import numpy as np
 
 from distill_at_scale.data.ordered_bits import from_ordered_bits
+from distill_at_scale.errors import SettingError
 from distill_at_scale.samplers.scores import Scores, Threshold
 
 Inclusion = Callable[[np.ndarray, np.uint64], np.ndarray]
@@ -35,8 +36,19 @@ def of_shares(counts: np.ndarray, key: np.uint64) -> np.ndarray:
 
 
 def row_weights(inclusion: Inclusion, scores: Scores, threshold: Threshold) -> np.ndarray:
-    """Returns 1/p of the train rows that a threshold keeps, float64 [rows kept], in their order."""
-    assert scores.parameters is not None
+    """Returns 1/p of the train rows that a threshold keeps, float64 [rows kept], in their order.
+
+    Raises:
+        SettingError: The scores of a sampler of one's own have no parameters, or a probability is not in (0, 1].
+    """
+    if scores.parameters is None:
+        raise SettingError("a sampler with inclusion must return Scores with parameters, of which there are none.")
     units = np.flatnonzero(scores.units(threshold))
-    weights = 1.0 / inclusion(scores.parameters.take(units).astype(np.float64), np.uint64(threshold.key))
+    probabilities = inclusion(scores.parameters.take(units).astype(np.float64), np.uint64(threshold.key))
+    wrong = np.flatnonzero(~((probabilities > 0) & (probabilities <= 1)))
+    if len(wrong):
+        raise SettingError(
+            f"the sampler's inclusion returned the probability {probabilities[wrong[0]]}, not in (0, 1]."
+        )
+    weights: np.ndarray = 1.0 / probabilities
     return weights if scores.rows is None else np.repeat(weights, scores.rows.take(units))

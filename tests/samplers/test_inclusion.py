@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from samplers_kit import cut, find, make_log, run_map_reduce
 
+from distill_at_scale.errors import SettingError
 from distill_at_scale.samplers import SAMPLERS, inclusion
 from distill_at_scale.samplers.map_reduce import Arrays, Task
-from distill_at_scale.samplers.scores import Scores, ascending_keys
+from distill_at_scale.samplers.scores import Scores, Threshold, ascending_keys
 from distill_at_scale.samplers.train_rows import TrainRows
 
 WEIGHTED = ("stratified", "density", "sensitivity", "sensitivity_users")
@@ -115,3 +118,13 @@ def test_weights_do_not_depend_on_shards(name: str) -> None:
         assert min(weights.values()) >= 1
         found.append(weights)
     assert found[0] == found[1]
+
+
+def test_wrong_probabilities_of_a_sampler_of_ones_own_are_refused() -> None:
+    scores, threshold = Scores(np.arange(3, dtype=np.uint64), np.zeros(3, np.uint64)), Threshold(1, 0, 2)
+    with pytest.raises(SettingError, match="must return Scores with parameters"):
+        inclusion.row_weights(inclusion.of_shares, scores, threshold)
+    scores = replace(scores, parameters=np.ones(3, np.float32))
+    for wrong in (0.0, 1.5, np.nan):
+        with pytest.raises(SettingError, match=rf"the probability {wrong}, not in \(0, 1\]"):
+            inclusion.row_weights(lambda of, key, p=wrong: np.full(len(of), p), scores, threshold)
