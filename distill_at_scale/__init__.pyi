@@ -722,8 +722,8 @@ def prepare(
             1899-12-30), ticks (of .NET), or iso (ISO 8601 text, or columns of dates); auto: detected from the
             first values of every file; an error if that is ambiguous. A named unit also admits times outside 1995
             to 2035. Default: 'auto'.
-        time_format: Format of timestamps that are neither numbers nor ISO 8601, as for strptime: %d/%m/%Y %H:%M
-            Default: None.
+        time_format: Format of timestamps that are neither numbers nor ISO 8601, as for strptime: %d/%m/%Y %H:%M.
+            The name of a zone after its offset is skipped: %z (%Z). Default: None.
         append: Dataset to append the input to: the result at --output is the same as if all files had been
             prepared at once, with the settings of that dataset, whose files are only read; those of its log are
             not read again. Default: None.

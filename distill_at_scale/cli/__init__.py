@@ -20,6 +20,7 @@ import typer
 import distill_at_scale
 from distill_at_scale import signals
 from distill_at_scale.cli import completion, logs, options, output, planning, submitted, usage
+from distill_at_scale.cli.flags import Command, Group
 from distill_at_scale.cli.verbs import GROUPS, PLAN, VERBS, Verb, run
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.finite_json import dumps
@@ -117,7 +118,7 @@ def _parsed(name: str, verb: Verb, arguments: Sequence[str]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     one = typer.Typer(pretty_exceptions_enable=False, context_settings=_CONTEXT, add_completion=False)
-    one.command()(_command(verb, found.update))
+    one.command(cls=Command)(_command(verb, found.update))
     try:
         if wrong := usage.without_value(arguments, name):
             raise SettingError(wrong)
@@ -139,13 +140,14 @@ def application() -> typer.Typer:
     """Builds the command line application with all verbs."""
     made = typer.Typer(
         name="das",
+        cls=Group,
         help="Shrinks recommender logs to small datasets, and measures how much model quality they keep.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         context_settings=_CONTEXT,
     )
     made.callback(invoke_without_command=True)(_top)
-    groups = {word: typer.Typer(help=text, no_args_is_help=True) for word, text in GROUPS.items()}
+    groups = {word: typer.Typer(help=text, cls=Group, no_args_is_help=True) for word, text in GROUPS.items()}
     for word, group in groups.items():
         made.add_typer(group, name=word)
     for name, verb in VERBS.items():
@@ -153,7 +155,7 @@ def application() -> typer.Typer:
         # The options of a verb that is run by another one follow it.
         context = {"allow_interspersed_args": False} if verb.rest else None
         command = _command(verb, partial(_run, name, verb))
-        (groups[before[0]] if before else made).command(word, context_settings=context)(command)
+        (groups[before[0]] if before else made).command(word, cls=Command, context_settings=context)(command)
     return made
 
 

@@ -31,6 +31,7 @@ COMMON = {
 REST = "rest"
 """Parameter with the arguments that follow the positional setting of a verb that runs another one."""
 SHORT = ("-q", "-v", "-h")
+_WIDEST = 15
 _PANEL = "Options of every verb"
 
 
@@ -113,7 +114,9 @@ def _metavar(field: FieldInfo) -> str:
     if typing.get_origin(kind) is list:
         return "VALUE…" if _of_text(field) else "N…"
     if typing.get_origin(kind) is typing.Literal:
-        return "|".join(typing.get_args(kind))
+        choices = "|".join(typing.get_args(kind))
+        # In 80 columns, a wider one would leave a few words a line to all the texts beside it, which name the choices.
+        return choices if len(choices) <= _WIDEST else "NAME"
     return {int: "N", float: "NUMBER", int | str: "N|N:N"}.get(kind, "NAME" if has_choices(field) else "TEXT")
 
 

@@ -165,3 +165,14 @@ def test_names_in_any_case() -> None:
         names = {"model": "mf", "sampler": "random", "budget": "0.1", "models": "ease,mf"}
         asked = {**required, **lists, **{k: v for k, v in names.items() if k in required and verb != "evaluate"}}
         assert getattr(model.model_validate({**asked, field: given}), field) == stored
+
+
+@pytest.mark.parametrize("verb", ["", "genie", *VERBS])
+def test_help_fits_a_terminal(das: Das, verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In 80 columns, the texts have at least half of the width, and options without a value show no type."""
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = das(*verb.split(), "--help").out.splitlines()
+    assert max(map(len, shown)) <= 80
+    assert not [line for line in shown if "<bool>" in line or "<boolean>" in line]
+    help_line = next(line for line in shown if "--help" in line and "-h" in line)
+    assert help_line.index("Show this") <= 48
