@@ -586,18 +586,18 @@ def inspect(
     data: Address,
     *,
     verify: bool = False,
-) -> Dataset:
-    """Opens a dataset and, with ``verify``, compares every file with its checksum.
+) -> Dataset | SyntheticDataset:
+    """Opens a dataset or synthetic dataset and, with ``verify``, compares every file with its checksum.
 
     Args:
-        data: Dataset to show.
+        data: Dataset, sample or synthetic dataset to show.
         verify: Also compare every file with its recorded checksum. Default: False.
 
     Raises:
         DasError: The dataset is missing or not finished, or a file is missing or altered.
     """
 @overload
-def inspect(config: InspectConfig, /, **changes: Any) -> Dataset: ...
+def inspect(config: InspectConfig, /, **changes: Any) -> Dataset | SyntheticDataset: ...
 
 
 @overload

@@ -12,6 +12,7 @@ import typer
 import yaml
 from pydantic.fields import FieldInfo
 
+from distill_at_scale.cli import planning
 from distill_at_scale.cli.verbs import Verb
 from distill_at_scale.errors import SettingError
 from distill_at_scale.signatures import WHERE
@@ -73,7 +74,11 @@ def parameters(verb: Verb) -> list[inspect.Parameter]:
     found = [_parameter(key, field, key == verb.positional) for key, field in fields]
     for name, (flags, metavar, text) in COMMON.items():
         kind = bool if metavar is None else str | None
-        option = typer.Option(*flags.split("/"), help=text, metavar=metavar or "", rich_help_panel=_PANEL)
+        # The help of verbs without a plan does not offer one; the error for --plan names the verbs that have it.
+        hidden = name in planning.OPTIONS and not verb.plans
+        option = typer.Option(
+            *flags.split("/"), help=text, metavar=metavar or "", rich_help_panel=_PANEL, hidden=hidden
+        )
         found.append(_keyword(name, kind, option, False if metavar is None else None))
     if verb.rest:
         text = "Options of that verb."

@@ -49,6 +49,7 @@ class Verb:
         home: ``module:function`` in `pipelines`, or a full ``package.module:function``; default: both have the verb's
             name.
         rest: Whether another verb's options may follow the positional setting.
+        plans: Whether the help lists ``--plan``.
     """
 
     model: type[BaseModel]
@@ -58,24 +59,25 @@ class Verb:
     keep: Callable[[Any], None] | None = None
     home: str | None = None
     rest: bool = False
+    plans: bool = False
 
 
 VERBS = {
     "quickstart": Verb(config.QuickstartConfig, _report("show_quickstart"), keep=_report("keep_quickstart")),
     "fetch": Verb(config.FetchConfig, _report("show_fetched"), _report("fetched_json"), "name"),
-    "prepare": Verb(config.PrepareConfig, _report("show_dataset"), _summary),
-    "inspect": Verb(config.InspectConfig, _report("show_dataset"), _summary, "data"),
-    "fit": Verb(config.FitConfig, _report("show_fit")),
-    "evaluate": Verb(config.EvaluateConfig, _report("show_evaluation")),
-    "predict": Verb(config.PredictConfig, _report("show_predictions")),
-    "sample": Verb(config.SampleConfig, _report("show_samples")),
+    "prepare": Verb(config.PrepareConfig, _report("show_dataset"), _summary, plans=True),
+    "inspect": Verb(config.InspectConfig, _report("show_inspected"), _summary, "data"),
+    "fit": Verb(config.FitConfig, _report("show_fit"), plans=True),
+    "evaluate": Verb(config.EvaluateConfig, _report("show_evaluation"), plans=True),
+    "predict": Verb(config.PredictConfig, _report("show_predictions"), plans=True),
+    "sample": Verb(config.SampleConfig, _report("show_samples"), plans=True),
     "attribute": Verb(config.AttributeConfig),
-    "distill": Verb(config.DistillConfig, _report("show_distilled")),
+    "distill": Verb(config.DistillConfig, _report("show_distilled"), plans=True),
     "forget": Verb(config.ForgetConfig),
     "export": Verb(config.ExportConfig, _report("show_export")),
-    "expand": Verb(config.ExpandConfig, _report("show_expansion")),
+    "expand": Verb(config.ExpandConfig, _report("show_expansion"), plans=True),
     "compare": Verb(config.CompareConfig, _report("show_comparison"), keep=_report("keep_comparison")),
-    "sweep": Verb(config.SweepConfig, _report("show_sweep")),
+    "sweep": Verb(config.SweepConfig, _report("show_sweep"), plans=True),
     "forecast": Verb(config.ForecastConfig, _report("show_forecast"), keep=_report("keep_forecast")),
     "tune": Verb(config.TuneConfig, _report("show_tuned"), keep=_report("keep_tuned")),
     "report": Verb(config.ReportConfig, _report("show_report"), keep=_report("keep_report")),

@@ -104,10 +104,10 @@ class PrepareConfig(LogOptions, ClusterConfig):
 
 
 class InspectConfig(Verb):
-    """Shows a dataset on one screen: counts, splits, shards, origin, quarantine."""
+    """Shows a dataset, sample or synthetic dataset on one screen: counts, splits, shards, origin, quarantine."""
 
     data: str
-    """Dataset to show."""
+    """Dataset, sample or synthetic dataset to show."""
     verify: bool = False
     """Also compare every file with its recorded checksum."""
 

@@ -16,7 +16,7 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.recorded import FileRecord, Inside
 from distill_at_scale.data.shard_records import ShardRecords
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DasError, StorageError
 
 NAME = "manifest.json"
 WORK = "_work"
@@ -95,6 +95,11 @@ class Manifest(_Record):
         self.shards.update(digest)
         return digest.hexdigest()[:32]
 
+    def of_heldout(self) -> tuple[str, ...]:
+        """Returns the fingerprints of datasets that have this one's held-out rows: its own, and of a sample its
+        parent's."""
+        return (self.fingerprint,) if self.parent is None else (self.fingerprint, self.parent.fingerprint)
+
     def contradiction(self) -> str | None:
         """Returns an inconsistency within the manifest as a clause, or None."""
         shards = self.shards
@@ -159,6 +164,10 @@ def read_manifest(uri: str) -> Manifest:
     shown_uri = storage.redact(uri)
     try:
         content = storage.read_bytes(storage.join(uri, NAME))
+    except StorageError:
+        if storage.exists(uri) and not storage.is_folder(uri):
+            raise DasError(f"{shown_uri} is a file, not a dataset; `das prepare` makes one from a log.") from None
+        raise
     except FileNotFoundError:
         if storage.exists(storage.join(uri, WORK)):
             raise DasError(

@@ -74,6 +74,11 @@ class SyntheticDataset:
             raise DasError(f"{place} holds a dataset, not synthetic users or sequences; distill it with `das distill`.")
         return cls(uri, recorded.read_manifest(SyntheticManifest, content, file, FIX, SyntheticManifest.contradiction))
 
+    def summary(self) -> dict[str, Any]:
+        """Returns counts, measurements and origin as one JSON object."""
+        content = self.manifest.model_dump(mode="json", exclude={"config", "format", "version", "curve", "chosen"})
+        return {"uri": storage.redact(self.uri), **content}
+
     def __repr__(self) -> str:
         m = self.manifest
         what = "users" if m.kind == "rows" else "sequences"

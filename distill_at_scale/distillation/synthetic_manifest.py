@@ -10,7 +10,7 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.manifest import NAME, SYNTHETIC_FORMAT
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.distillation.privacy.settings import PrivacyRecord
-from distill_at_scale.errors import DamagedFileError
+from distill_at_scale.errors import DamagedFileError, StorageError
 from distill_at_scale.models.selection import Selection
 
 
@@ -113,7 +113,8 @@ def is_synthetic(uri: str) -> bool:
     file = storage.join(uri, NAME)
     try:
         raw = storage.read_bytes(file)
-    except FileNotFoundError:
+    except (FileNotFoundError, StorageError):
+        # Opening it as a dataset reports what is there instead, such as a file.
         return False
     try:
         found, _ = recorded.parse_json(raw, file, "")

@@ -13,6 +13,7 @@ from distill_at_scale.config import CompareConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.dataset_ref import EvaluatedDataRef
+from distill_at_scale.data.manifest import Manifest
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import PRIMARY, Retention, retention
 from distill_at_scale.evaluation.top_lists import changed_share
@@ -119,6 +120,11 @@ def compare(config: CompareConfig) -> Comparison:
                 f"{storage.redact(dataset.uri)} was not made of {storage.redact(full.uri)}: its users or items are "
                 "numbered otherwise; sample it from this dataset."
             )
+        if not _same_heldout(dataset.manifest, full.manifest):
+            raise DasError(
+                f"{storage.redact(dataset.uri)} was not made of {storage.redact(full.uri)} but of another split of its "
+                "log, so rows that are held out here may be among its train rows; sample it from this dataset."
+            )
     output = storage.normalise(config.output)
     storage.check_writable(storage.join(output, NAME))
     pairs = [
@@ -172,6 +178,14 @@ def compare(config: CompareConfig) -> Comparison:
     content = {**result.model_dump(mode="json"), "config": config.model_dump(mode="json", exclude={"address"})}
     storage.write_json(storage.join(output, NAME), {**content, "versions": run_record.versions()})
     return result
+
+
+def _same_heldout(small: Manifest, full: Manifest) -> bool:
+    """Whether both hold out the same rows, as far as manifests tell: a sample of a sample names only that one."""
+    if set(small.of_heldout()) & set(full.of_heldout()):
+        return True
+    rules = [(of.split_rule, of.splits.get("validation"), of.splits.get("test")) for of in (small, full)]
+    return rules[0] == rules[1]
 
 
 def _known(pair: EvaluationTask, metrics: list[str]) -> Trained | None:

@@ -98,6 +98,7 @@ def fit(config: FitConfig) -> FitResult:
     if not (unfinished or (streamable and begun(config, dataset, output))):
         _refuse_model(output, config.overwrite)
     record = run_record.RunRecord("fit", config.model_dump(mode="json", exclude={"address", "overwrite"}))
+    record.trained_on = dataset.manifest.of_heldout()
     with session.ensure(config.address):
         if config.gpu:
             resources.require_gpu()
@@ -145,6 +146,7 @@ def _fit_synthetic(config: FitConfig) -> FitResult:
     output = storage.normalise(config.output)
     _refuse_model(output, config.overwrite)
     record = run_record.RunRecord("fit", config.model_dump(mode="json", exclude={"address", "overwrite"}))
+    record.trained_on = (synthetic.manifest.parent.fingerprint,)
     name = f"fit {config.model}"
     with (
         session.ensure(config.address),

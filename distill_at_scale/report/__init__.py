@@ -15,6 +15,7 @@ from distill_at_scale.report.console import (
 )
 from distill_at_scale.report.forecasts import forecast_svg, keep_forecast, show_forecast
 from distill_at_scale.report.html import html_page, keep_report, show_report, write_report
+from distill_at_scale.report.inspected import show_inspected
 from distill_at_scale.report.outputs import show_expansion, show_export, show_job, show_predictions, show_result
 from distill_at_scale.report.plans import show_plan
 from distill_at_scale.report.quickstart import keep_quickstart, show_quickstart
@@ -45,6 +46,7 @@ __all__ = [
     "show_fit",
     "show_forecast",
     "show_genie",
+    "show_inspected",
     "show_job",
     "show_plan",
     "show_predictions",

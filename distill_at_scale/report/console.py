@@ -299,7 +299,7 @@ def show_distilled(result: DistillResult) -> None:
     else:
         of = f"{result.users:,} of {made.length} items instead of {result.real_users:,} users"
         what = [("sequences", of), ("student", made.student)]
-        values = f"{made.start:.4f} at the start, {made.exact:.4f} learned, {made.stored:.4f} quantised to 8 bits"
+        values = f"{made.start:.4f} at the start, {made.exact:.4f} learned, {made.stored:.4f} as stored"
         chosen = [(f"validation {made.metric}", values)]
         model, columns = made.student, ["step", result.metric]
     lines = [

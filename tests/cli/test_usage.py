@@ -10,6 +10,7 @@ from cli_kit import Das
 
 from distill_at_scale.cli.verbs import VERBS
 from distill_at_scale.config import FetchConfig
+from distill_at_scale.pipelines.planning.verbs import PLANS
 
 D = ("--data", "d", "--output", "o")
 
@@ -176,3 +177,11 @@ def test_help_fits_a_terminal(das: Das, verb: str, monkeypatch: pytest.MonkeyPat
     assert not [line for line in shown if "<bool>" in line or "<boolean>" in line]
     help_line = next(line for line in shown if "--help" in line and "-h" in line)
     assert help_line.index("Show this") <= 48
+
+
+def test_only_verbs_that_can_be_planned_offer_a_plan(das: Das) -> None:
+    assert [name for name, verb in VERBS.items() if verb.plans] == sorted(PLANS, key=list(VERBS).index)
+    for name, offered in (("fit", True), ("doctor", False), ("genie train", False)):
+        shown = das(*name.split(), "--help").out
+        assert ("--plan-nodes" in shown) == ("--price" in shown) == offered
+    assert "--plan is of prepare, " in das("doctor", "--plan").err

@@ -217,7 +217,7 @@ def test_what_privacy_refuses(tmp_path: Path) -> None:
     for given, message in (
         ({"delta": 1e-6}, "privacy needs epsilon, such as epsilon=8"),
         ({"epsilon": 8.0, "eps": 8.0}, "eps is not of privacy, which takes epsilon, delta"),
-        ({"epsilon": -1.0}, "epsilon=-1 of privacy"),
+        ({"epsilon": -1.0}, r"epsilon -1.0 must be above 0\.$"),
     ):
         with pytest.raises(SettingError, match=message):
             DistillCFDistiller.create({"privacy": given})

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+import distill_at_scale as das
+from distill_at_scale import report
 from distill_at_scale.data import recorded
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation import synthetic
@@ -132,6 +134,24 @@ def test_it_is_no_dataset_of_a_log(made: SyntheticDataset) -> None:
         DasError, match="holds synthetic users or sequences, not a log's; `das fit` and `das export` accept them"
     ):
         Dataset.open(made.uri)
+
+
+def test_inspect_shows_it(made: SyntheticDataset, capsys: pytest.CaptureFixture[str]) -> None:
+    found = das.inspect(made.uri, verify=True)
+    assert isinstance(found, SyntheticDataset)
+    report.show_inspected(found)
+    shown = capsys.readouterr().out
+    assert made.manifest.method in shown
+    assert made.manifest.parent.fingerprint in shown
+    assert json.loads(json.dumps(found.summary()))["n_users"] == made.n_users
+
+
+def test_a_file_is_no_dataset(tmp_path: Path) -> None:
+    file = tmp_path / "log.csv"
+    file.write_text("user_id,item_id\n1,2\n")
+    for opened in (Dataset.open, das.inspect):
+        with pytest.raises(DasError, match=r"log\.csv is a file, not a dataset; `das prepare` makes one from a log\.$"):
+            opened(str(file))
 
 
 def test_another_numbering_is_refused(tmp_path: Path, made: SyntheticDataset, parent: Dataset) -> None:

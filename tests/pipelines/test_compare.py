@@ -45,6 +45,23 @@ def test_models_take_settings(data: das.Dataset, tmp_path: Path) -> None:
             das.compare(**asked, set={wrong: 1})
 
 
+def test_train_rows_of_another_split_are_not_held_out_in_silence(data: das.Dataset, tmp_path: Path) -> None:
+    log = Path(data.uri).parent / "log.parquet"
+    other = das.prepare(input=[str(log)], split="20_percent_hist", output=str(tmp_path / "other"))
+    samples = [
+        das.sample(of, sampler="random_users", budget="0.5", output=str(tmp_path / f"of-{k}")).samples[0].uri
+        for k, of in enumerate((data.uri, other.uri))
+    ]
+    again = das.sample(samples[0], sampler="random", budget="0.5", output=str(tmp_path / "again")).samples[0].uri
+    for k, (of, noted) in enumerate(((data.uri, False), (samples[0], False), (other.uri, True), (samples[1], True))):
+        model = das.fit(of, "popularity", output=str(tmp_path / f"model-{k}"))
+        assert any("among its train rows" in note for note in das.evaluate(data, model.uri).notes) == noted
+    asked = {"data": data.uri, "models": "popularity,ease", "output": str(tmp_path / "out")}
+    assert len(das.compare(**asked, samples=[samples[0], again]).small) == 2
+    with pytest.raises(DasError, match=r"of-1.* another split of its log"):
+        das.compare(**asked, samples=samples)
+
+
 def test_compare(data: das.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     samples = das.sample(data=data.uri, sampler="random", budget="0.5,0.2", output=str(tmp_path / "samples"))
     settings = {

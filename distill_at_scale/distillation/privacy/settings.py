@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from distill_at_scale.errors import SettingError
+from distill_at_scale.validation import PlainWords, explain
 
 PROTECTED = (
     "Neighbouring datasets differ by all train rows of one user: what is published is (ε, δ)-differentially private "
@@ -18,6 +19,13 @@ PUBLIC = (
     "Taken as public: the items' ids and their order, the number of users, the settings, and what the run cost. The "
     "guarantee is of this one result; the ε of several results on the same users add up."
 )
+
+
+class _PrivacyWords(PlainWords):
+    """Wording for the parts of the setting ``privacy``: ``epsilon -1 must be above 0``."""
+
+    def value(self, field: str, given: str) -> str:
+        return f"{field} {given}"
 
 
 class Privacy(BaseModel):
@@ -52,7 +60,7 @@ class Privacy(BaseModel):
                 raise ValueError(f"{name} is not of privacy, which takes {', '.join(cls.model_fields)}") from None
             if first["type"] == "missing":
                 raise ValueError(f"privacy needs {name}, such as {name}=8") from None
-            raise ValueError(f"{name}={given[name]:g} of privacy: {first['msg']}") from None
+            raise ValueError(explain(error, cls, _PrivacyWords())) from None
 
     def delta_of(self, n_users: int) -> float:
         """Returns δ for a number of users.

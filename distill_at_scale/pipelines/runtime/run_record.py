@@ -14,6 +14,7 @@ from typing import Any
 
 import distill_at_scale
 from distill_at_scale.data import recorded, storage
+from distill_at_scale.errors import DamagedFileError
 from distill_at_scale.uris import redacted
 
 NAME = "run.json"
@@ -97,12 +98,14 @@ class RunRecord:
     Attributes:
         verb: Verb of the run.
         config: its settings.
+        trained_on: Fingerprints of the datasets whose held-out rows the run did not train on; empty: none are known.
     """
 
     verb: str
     config: dict[str, Any]
     stages: list[StageRecord] = field(default_factory=list)
     started: float = field(default_factory=time.time)
+    trained_on: tuple[str, ...] = ()
 
     def add(self, name: str, seconds: float, tasks: Sequence[TaskCost]) -> None:
         """Adds a finished stage."""
@@ -122,6 +125,7 @@ class RunRecord:
         return {
             "verb": self.verb,
             "config": redacted(self.config),
+            **({"trained_on": list(self.trained_on)} if self.trained_on else {}),
             "versions": versions(),
             "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.started)),
             "wall_s": round(time.time() - self.started, 3),
@@ -134,6 +138,15 @@ class RunRecord:
     def write(self, uri: str) -> None:
         """Writes ``run.json`` into the folder ``uri``."""
         recorded.write_json(storage.join(uri, NAME), self.as_dict())
+
+
+def read_trained_on(uri: str) -> tuple[str, ...]:
+    """Returns :attr:`RunRecord.trained_on` of the run that made the folder ``uri``; empty if that is not recorded."""
+    try:
+        content = recorded.read_json(storage.join(uri, NAME), "")
+    except (FileNotFoundError, DamagedFileError):
+        return ()
+    return tuple(map(str, content.get("trained_on", ())))
 
 
 def read_stages(uri: str) -> list[StageRecord]:

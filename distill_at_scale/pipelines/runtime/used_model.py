@@ -13,6 +13,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import Recommender, load_model, plugin_of
 from distill_at_scale.models.saved import read_description
+from distill_at_scale.pipelines.runtime import run_record
 from distill_at_scale.pipelines.runtime.tasks import load
 
 
@@ -37,6 +38,7 @@ class UsedModel:
         place: it, in a message.
         weights: SHA-256 of its weights; "" in memory.
         allow: the class from outside the package that it is of, if it is of one.
+        trained_on: Fingerprints of datasets whose held-out rows it was not fitted on; empty if that is not known.
     """
 
     uri: str
@@ -46,6 +48,7 @@ class UsedModel:
     item_space: str | None
     weights: str = ""
     allow: tuple[str, ...] = ()
+    trained_on: tuple[str, ...] = ()
 
     def check_items(self, dataset: Dataset) -> None:
         """Refuses a model whose item numbers are not the dataset's.
@@ -58,6 +61,16 @@ class UsedModel:
                 f"{self.place} was fitted on another item numbering than that of {storage.redact(dataset.uri)}; fit it "
                 "on this dataset."
             )
+
+    def foreign_note(self, dataset: Dataset) -> list[str]:
+        """Returns a note if the model was fitted on another dataset, whose train rows may be held out in this one."""
+        if not self.trained_on or set(self.trained_on) & set(dataset.manifest.of_heldout()):
+            return []
+        return [
+            f"{self.place} was not fitted on {storage.redact(dataset.uri)} or what was made of it, as far as is "
+            "recorded: these figures are too high if rows that are held out here were among its train rows, as after "
+            "another split of the same log."
+        ]
 
     def shared(self, model: Recommender | None) -> ray.ObjectRef[Any]:
         """The model on the cluster: loaded there, or ``model``, which is in this process."""
@@ -84,6 +97,7 @@ def described(address: str) -> UsedModel:
         found.item_space,
         found.weights.sha256,
         plugin_of(found, uri),
+        run_record.read_trained_on(uri),
     )
 
 
