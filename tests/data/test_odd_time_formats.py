@@ -81,6 +81,9 @@ ASKED = {
     "Sat, 3 May 2014 10:00:00 +0200": '--time-format "%a, %d %b %Y %H:%M:%S %z"',
     "3 May 2014 10:00:00 -0700": '--time-format "%d %b %Y %H:%M:%S %z"',
     "2014-05-03T10:00:00+02:00[Europe/Berlin]": '--time-format "%Y-%m-%dT%H:%M:%S%z[%Z]"',
+    "2014-05-03T10:00:00.000-0700[America/Los_Angeles]": '--time-format "%Y-%m-%dT%H:%M:%S.%f%z[%Z]"',
+    "20140503-10:00:00": '--time-format "%Y%m%d-%H:%M:%S"',
+    "2014-05-03 10:00:00 a.m.": "such as --time-format ",
     "2014-05": '--time-format "%Y-%m"',
     "May-14": '--time-format "%b-%y"',
     "201405": "--time-format %Y%m",
@@ -144,6 +147,8 @@ def test_what_cannot_be_confused_is_read(tmp_path: Path, written: str) -> None:
         (["2014-05-03 10:00:00 Europe/Berlin"], ["Europe/Berlin"]),
         (["2014-01-03 10:00 EST", "2014-05-03 10:00 EDT"], ["EST", "EDT"]),
         (["Sat May  3 10:00:00 PDT 2014"], ["PDT"]),
+        (["2014-05-03 10:00:00 pst"], ["pst"]),
+        (["2014-05-03 10:00:00 Pacific Standard Time"], ["Pacific Standard Time"]),
         (["2014-05-03 10:00 UTC", "2014-05-03 10:00 PM", "Sat May 03 2014 10:00:00 GMT+0200 (CEST)", "3 MAY 2014"], []),
     ],
 )

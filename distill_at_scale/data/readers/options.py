@@ -74,8 +74,8 @@ class LogOptions(BaseModel):
     that is ambiguous. A named unit also admits times outside 1995 to 2035."""
 
     time_format: str | None = None
-    """Format of timestamps that are neither numbers nor ISO 8601, as for strptime: %d/%m/%Y %H:%M. The name of a zone after
-    its offset is skipped: %z (%Z)."""
+    """Format of timestamps that are neither numbers nor ISO 8601, as for strptime: %d/%m/%Y %H:%M. The name of a zone
+    after its offset is skipped: %z (%Z)."""
 
     @field_validator("delimiter", mode="before")
     @classmethod

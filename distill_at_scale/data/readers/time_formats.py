@@ -31,11 +31,15 @@ _CLEAR: Final = (
     "%Y%m%d %H:%M:%S",
 )
 _DAY_OF_YEAR: Final = re.compile("[12][0-9]{3}-[0-3][0-9]{2}")
+# An offset follows a clock; elsewhere, its digits are those of a date.
 _OFFSET: Final = re.compile(
-    r"(?:(?<=:[0-9]{2})|(?<=[0-9T][0-9]{4})|(?<=[0-9] )|(?<=GMT)|(?<=UTC))[+-][0-9]{2}:?[0-9]{2}(?![0-9-])"
+    r"(?:(?<=:[0-9]{2})|(?<=T[0-9]{4})|(?<=T[0-9]{6})|(?<=[.,][0-9]{3})|(?<=[.,][0-9]{6})|(?<=[.,][0-9]{9})|(?<=[0-9] )"
+    r"|(?<=GMT)|(?<=UTC))[+-][0-9]{2}:?[0-9]{2}(?![0-9:-])"
 )
 # After an offset, the name of its zone is skipped, since it changes with summer time.
 _ZONE_AFTER: Final = ((r"( ?)\([^()]*\)", r"\1(%Z)"), (r"\[[^\[\]]*\]", "[%Z]"), (r" [A-Z]{2,5}", " %Z"))
+# Weeks, quarters, and halves of the day that %p does not read: as literal text they would lose what they say.
+_UNKNOWN: Final = re.compile(r"%|[QW][0-9]|\b[AaPp]\.[Mm]")
 _HALF: Final = re.compile(r"(?<=[0-9 ])[AaPp][Mm]\b")
 _FRACTION: Final = r"(?:([.,:])[0-9]{1,9})?"
 _CLOCKS: Final = (
@@ -58,7 +62,8 @@ _DIGITS: Final[dict[int, tuple[str, ...]]] = {
 }
 # The name of a zone at the end, in front of the year (as `date` writes it), or of a city in brackets.
 _ZONE: Final = re.compile(
-    r"(?<=[0-9MmT)\]]) ?(?:(?<= )([A-Z]{2,5}[0-9A-Z]{0,4})|\[?([A-Z][A-Za-z]+(?:/[A-Za-z_+-]+)+)\]?|\(([^()]*)\))$"
+    r"(?<=[0-9MmT)\]]) ?(?:(?<= )([A-Z]{2,5}[0-9A-Z]{0,4}|[a-z]{2,4}t|(?:[A-Z][a-z]+ )+Time)"
+    r"|\[?([A-Z][A-Za-z]+(?:/[A-Za-z0-9_+-]+)+)\]?|\(([^()]*)\))$"
     r"| ([A-Z]{3,5}) (?:19|20)[0-9]{2}$"
 )
 _UTC: Final = ("UTC", "GMT", "Z", "AM", "PM")
@@ -92,14 +97,14 @@ def zones(texts: Sequence[str]) -> list[str]:
     for text in texts:
         match = _ZONE.search(text)
         name = next((group for group in match.groups() if group), "") if match else ""
-        if name and name not in _UTC and name[:3].lower() not in _MONTHS and not _OFFSET.search(text):
+        if name and name.upper() not in _UTC and name[:3].lower() not in _MONTHS and not _OFFSET.search(text):
             found.setdefault(name)
     return list(found)
 
 
 def _formats(text: str) -> Iterator[str]:
     """Yields the formats that the pieces of a text allow."""
-    if len(text) > _LONGEST or re.search("%|[QW][0-9]", text):
+    if len(text) > _LONGEST or _UNKNOWN.search(text):
         return
     text = " ".join(text.split())
     offset = _OFFSET.search(text)
