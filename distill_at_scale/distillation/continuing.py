@@ -47,6 +47,27 @@ def earlier_items(earlier: SyntheticDataset, dataset: Dataset) -> np.ndarray:
     return found
 
 
+def check_split(earlier: SyntheticDataset, dataset: Dataset) -> None:
+    """Refuses an earlier result of another split of the log, as far as its dataset still tells.
+
+    Its rows have learned from rows that are held out now, so that they would win on validation for that alone.
+
+    Raises:
+        DasError: The dataset of the earlier result was split by another rule.
+    """
+    parent = earlier.manifest.parent
+    try:
+        before = Dataset.open(parent.uri).manifest
+    except DasError:
+        return
+    rules = [(of.split_rule.get("name"), of.split_rule.get("seed")) for of in (before, dataset.manifest)]
+    if parent.fingerprint in ("", before.fingerprint) and rules[0] != rules[1]:
+        raise DasError(
+            f"{storage.redact(earlier.uri)} was distilled from another split ({rules[0][0]}) than that of "
+            f"{storage.redact(dataset.uri)} ({rules[1][0]}), so it knows rows that are held out here; leave --from out."
+        )
+
+
 def continued_rows(earlier: SyntheticDataset, dataset: Dataset, users: RealUsers) -> torch.Tensor:
     """Returns the earlier rows over the items of ``dataset``, float32 [μ, n_items], the same on every worker.
 

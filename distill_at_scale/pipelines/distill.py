@@ -21,7 +21,7 @@ from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import NAME, WORK
 from distill_at_scale.distillation import synthetic
-from distill_at_scale.distillation.continuing import earlier_items
+from distill_at_scale.distillation.continuing import check_split, earlier_items
 from distill_at_scale.distillation.distiller import Distiller
 from distill_at_scale.distillation.privacy.settings import PrivacyRecord
 from distill_at_scale.distillation.synthetic_manifest import SequencesRecord, is_synthetic
@@ -90,6 +90,7 @@ def distill(config: DistillConfig) -> DistillResult:
     output = storage.normalise(config.output)
     if earlier is not None:
         earlier_items(earlier, dataset)
+        check_split(earlier, dataset)
         output_folder.check_apart(output, earlier.uri)
     begun = None if config.overwrite else _begun(output)
     if begun and begun.get("method") == config.method:

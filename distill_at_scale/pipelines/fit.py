@@ -146,7 +146,8 @@ def _fit_synthetic(config: FitConfig) -> FitResult:
     output = storage.normalise(config.output)
     _refuse_model(output, config.overwrite)
     record = run_record.RunRecord("fit", config.model_dump(mode="json", exclude={"address", "overwrite"}))
-    record.trained_on = (synthetic.manifest.parent.fingerprint,)
+    # A private result does not tell which dataset it was made of.
+    record.trained_on = tuple(filter(None, [synthetic.manifest.parent.fingerprint]))
     name = f"fit {config.model}"
     with (
         session.ensure(config.address),

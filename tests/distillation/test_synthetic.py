@@ -16,6 +16,7 @@ from distill_at_scale import report
 from distill_at_scale.data import recorded
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation import synthetic
+from distill_at_scale.distillation.continuing import check_split
 from distill_at_scale.distillation.discretise import as_log, discrete_users
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
@@ -152,6 +153,19 @@ def test_a_file_is_no_dataset(tmp_path: Path) -> None:
     for opened in (Dataset.open, das.inspect):
         with pytest.raises(DasError, match=r"log\.csv is a file, not a dataset; `das prepare` makes one from a log\.$"):
             opened(str(file))
+
+
+def test_a_result_of_another_split_is_no_start(tmp_path: Path, made: SyntheticDataset, parent: Dataset) -> None:
+    rows = [[(0, 0, 1.0, 0, 0), (0, 1, 1.0, 1, 0)]]
+    same = write_dataset(tmp_path / "more", rows, [1], N_ITEMS, split_rule=parent.manifest.split_rule)
+    other = write_dataset(tmp_path / "other", rows, [1], N_ITEMS, split_rule={"name": "random_rows", "seed": 1})
+    for fine in (parent, same):
+        check_split(made, fine)
+    with pytest.raises(DasError, match=r"made was distilled from another split \(.*\) than that of .*\(random_rows\)"):
+        check_split(made, other)
+    # Where the dataset has gone nobody can tell.
+    (Path(parent.uri) / "manifest.json").unlink()
+    check_split(made, other)
 
 
 def test_another_numbering_is_refused(tmp_path: Path, made: SyntheticDataset, parent: Dataset) -> None:
