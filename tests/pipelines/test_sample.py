@@ -101,6 +101,8 @@ def check_sample(sample: Dataset, parent: Dataset) -> None:
     for k, (mine, theirs) in enumerate(zip(sample.shards, parent.shards, strict=True)):
         assert (mine.first_user, mine.n_users) == (theirs.first_user, theirs.n_users)
         rows, all_rows = (pl.DataFrame(pl.from_arrow(d.table(k))) for d in (sample, parent))
+        assert rows.columns == all_rows.columns + ["weight"] * m.has_weights
+        rows = rows.select(all_rows.columns)
         held = pl.col("split") != TRAIN
         assert rows.filter(held).equals(all_rows.filter(held))
         # In the parent's order, so each is found at or after the one before it.
