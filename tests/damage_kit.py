@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 from dataset_kit import write_dataset
+from synthetic_kit import write_synthetic
 
 import distill_at_scale.genie.model
 from distill_at_scale.data import manifest as manifests
@@ -25,7 +26,6 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import buckets, fragments, kcore, shards
 from distill_at_scale.data.preparation.exchange import Exchange
 from distill_at_scale.data.readers import LogOptions, plan_log
-from distill_at_scale.distillation import synthetic
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.genie.model import DataGenie
 from distill_at_scale.genie.trials import FULL, NAME, TRIALS, as_trials, read_trials
@@ -171,7 +171,7 @@ _DESCRIBED: dict[str, Any] = {
 def _make_rows(folder: Path) -> None:
     _make_data(folder)
     values = np.random.default_rng(1).normal(size=(4, ITEMS)).astype(np.float32)
-    synthetic.write(str(folder / "made"), values, _data(folder), {**_DESCRIBED, "method": "distill_cf"})
+    write_synthetic(str(folder / "made"), values, _data(folder), {**_DESCRIBED, "method": "distill_cf"})
 
 
 def _make_sequences(folder: Path) -> None:
@@ -185,7 +185,7 @@ def _make_sequences(folder: Path) -> None:
     record = {"length": 4, "width": 3, "coupled": True, "student": "sasrec", "settings": {}, "shuffled": False}
     record |= {"metric": "ndcg@10", "start": 0.1, "exact": 0.2, "stored": 0.2}
     described = {**_DESCRIBED, "method": "farzi", "family": "coupled", "sequences": record}
-    synthetic.write(str(folder / "made"), latent, _data(folder), described)
+    write_synthetic(str(folder / "made"), latent, _data(folder), described)
 
 
 def _read_synthetic(folder: Path) -> Any:

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -26,6 +26,7 @@ from distill_at_scale.data.manifest import DATASET_FORMAT, NAME, WORK
 from distill_at_scale.data.manifest import FIX as PARENT_FIX
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.distillation.discretise import How, discrete_sequences, discrete_users
+from distill_at_scale.distillation.distiller import Distilled
 from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.quantisation import BYTE, dequantise, quantise
 from distill_at_scale.distillation.synthetic_manifest import ParentRecord, SyntheticManifest
@@ -33,7 +34,7 @@ from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.facts import facts_html
 from distill_at_scale.models.base import Recommender
 from distill_at_scale.models.selection import Progress
-from distill_at_scale.models.synthetic_rows import FactoredRows, RowValues, SyntheticRows
+from distill_at_scale.models.synthetic_rows import FactoredRows, SyntheticRows
 
 T = TypeVar("T")
 
@@ -240,55 +241,79 @@ class SyntheticDataset:
         return storage.join(storage.redact(self.uri), path)
 
 
-def write(uri: str, data: RowValues | LatentSequences, parent: Dataset, described: dict[str, Any]) -> SyntheticDataset:
-    """Writes synthetic users or sequences; an old manifest is removed first, and the new one is written last.
+def write(
+    uri: str,
+    made: Distilled,
+    parent: Dataset,
+    *,
+    method: str,
+    config: Mapping[str, Any],
+    cost: Mapping[str, float],
+    made_with: Mapping[str, str],
+) -> SyntheticDataset:
+    """Writes what a distiller made; an old manifest is removed first, and the new one is written last.
 
     Args:
         uri: Address of the folder.
-        data: Rows, float32 [n_users, n_items] or in factors, or latent sequences.
+        made: Result; with ``item_counts``, these replace the parent's.
         parent: Dataset that was distilled; its items are copied.
-        described: Fields of the manifest except those of files and parent, and ``n_rows``, the parent's number of
-            distinct train rows; with ``privacy`` also ``item_counts``, which replace the parent's.
+        method: Name or spec of the distiller.
+        config: All its settings.
+        cost: CPU-seconds and further costs of the run, by name.
+        made_with: Versions of the software.
 
     Returns:
         The written synthetic dataset.
     """
-    fields = dict(described)
-    m = parent.manifest
+    data, m, form = made.data, parent.manifest, {}
     if isinstance(data, LatentSequences):
         name, content, n_items = SEQUENCES, quantise(data), data.n_items
         if data.items is not None or data.bits != BYTE:
-            fields["version"] = 3
+            form["version"] = 3
     elif isinstance(data, FactoredRows):
-        name, n_items, fields["rank"] = ROWS, data.n_items, data.rank
+        name, n_items, form["rank"] = ROWS, data.n_items, data.rank
         content = safetensors.numpy.save({"z": np.ascontiguousarray(data.z), "v": np.ascontiguousarray(data.v)})
     else:
         name, n_items = ROWS, data.shape[1]
         content = safetensors.numpy.save({"rows": np.ascontiguousarray(data, dtype=np.float32)})
     items = recorded.read_recorded(parent.uri, m.items, PARENT_FIX).to_pybytes()
-    counts, private = fields.pop("item_counts", None), fields.get("privacy") is not None
-    if counts is not None:
-        items = _with_counts(items, counts)
+    if made.item_counts is not None:
+        items = _with_counts(items, made.item_counts)
     for old in (NAME, ROWS, SEQUENCES):
         storage.remove(storage.join(uri, old))
     records = {}
     for path, part in ((name, content), (ITEMS, items)):
         storage.write_bytes(storage.join(uri, path), part)
         records[path] = recorded.record_of(path, part)
-    manifest = SyntheticManifest(
-        kind="rows" if name == ROWS else "sequences",
-        parent=ParentRecord(
-            uri=storage.redact(parent.uri),
-            fingerprint="" if private else m.fingerprint,
-            item_space=m.item_space,
-            n_users=m.n_users,
-            n_rows=fields.pop("n_rows"),
-        ),
-        n_users=len(data),
-        n_items=n_items,
-        data=records[name],
-        items=records[ITEMS],
-        **fields,
+    manifest = SyntheticManifest.model_validate(
+        {
+            "kind": "rows" if name == ROWS else "sequences",
+            "method": method,
+            "family": made.family,
+            "config": config,
+            "parent": ParentRecord(
+                uri=storage.redact(parent.uri),
+                fingerprint="" if made.privacy is not None else m.fingerprint,
+                item_space=m.item_space,
+                n_users=m.n_users,
+                n_rows=made.n_rows,
+            ),
+            "n_users": len(data),
+            "n_items": n_items,
+            "sequences": made.sequences,
+            "curve": made.curve,
+            "chosen": dict(made.chosen),
+            "settings": {model: dict(values) for model, values in made.settings.items()},
+            "winner": made.winner,
+            "contenders": {contender: dict(metrics) for contender, metrics in made.contenders.items()},
+            "notes": list(made.notes),
+            "privacy": made.privacy,
+            "cost": cost,
+            "data": records[name],
+            "items": records[ITEMS],
+            "made_with": made_with,
+            **form,
+        }
     )
     recorded.write_json(storage.join(uri, NAME), manifest.model_dump(mode="json"))
     return SyntheticDataset(uri, manifest)

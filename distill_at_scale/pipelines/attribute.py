@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from distill_at_scale.pipelines.runtime.verb import verb
 if TYPE_CHECKING:
     from distill_at_scale.distillation.attribution.values import RowValues
 
-    Valuing = Callable[[Interactions, Interactions], tuple[dict[str, Any], RowValues]]
+    Valuing = Callable[[Interactions, Interactions], "_Valued"]
 
 VALUE = "value"
 """Column of the values."""
@@ -82,6 +83,21 @@ class _Found(BaseModel):
     rank_correlation: float | None = None
 
 
+@dataclass(frozen=True)
+class _Valued:
+    """Values of rows, and the model that they go through."""
+
+    values: RowValues
+    settings: Mapping[str, Any]
+    lam: float | None = None
+    steps: int | None = None
+
+    def found(self, rows: int, harmful: int, **rated: Any) -> _Found:
+        """Returns what is told of them; ``rated`` are the fields of a rater."""
+        settings, loss = dict(self.settings), self.values.loss
+        return _Found(lam=self.lam, steps=self.steps, settings=settings, loss=loss, rows=rows, harmful=harmful, **rated)
+
+
 @verb(AttributeConfig, "data", "model")
 def attribute(config: AttributeConfig) -> AttributeResult:
     """Values the train rows of a dataset; see :class:`~distill_at_scale.config.AttributeConfig` for the settings.
@@ -125,12 +141,12 @@ def _attribute(data: str, name: str, settings: Mapping[str, Any], output: str, u
     if users is not None and users < dataset.n_users:
         return _rated(dataset, lambda *rows: through(name, settings, *rows), output, users)
     train, heldout = dataset.interactions("train"), dataset.interactions("validation")
-    described, found = through(name, settings, train, heldout)
+    valued = through(name, settings, train, heldout)
+    found = valued.values
     ids = pl.concat([dataset.users(shard)[Columns.USER_ID] for shard in range(len(dataset.shards))])
     frame = _frame(ids.gather(found.users), dataset.item_ids().gather(found.items), found.values)
     storage.write_bytes(output, parquet_bytes(frame).to_pybytes())
-    harmful = int((found.values < 0).sum())
-    return _Found(**described, loss=found.loss, rows=len(frame), harmful=harmful)
+    return valued.found(rows=len(frame), harmful=int((found.values < 0).sum()))
 
 
 def _frame(users: pl.Series, items: pl.Series, values: np.ndarray) -> pl.DataFrame:
@@ -144,7 +160,8 @@ def _rated(dataset: Dataset, values_of: Valuing, output: str, users: int) -> _Fo
     from distill_at_scale.distillation.attribution.sampled_users import sample_users
 
     some = sample_users(dataset, users)
-    described, found = values_of(some.train, some.heldout)
+    valued = values_of(some.train, some.heldout)
+    found = valued.values
     correlation = generalisation(found, some.train, some.heldout)
     validation = np.zeros(dataset.n_items, dtype=np.int64)
     for heldout in dataset.iter_interactions("validation"):
@@ -169,19 +186,11 @@ def _rated(dataset: Dataset, values_of: Valuing, output: str, users: int) -> _Fo
                 )
             writer.write_table(table)
             rows, harmful = rows + len(scores), harmful + int((scores < 0).sum())
-    return _Found(
-        **described,
-        loss=found.loss,
-        rows=rows,
-        harmful=harmful,
-        attributed_users=len(some.numbers),
-        rank_correlation=round(correlation, 3),
-    )
+    about = {"attributed_users": len(some.numbers), "rank_correlation": round(correlation, 3)}
+    return valued.found(rows=rows, harmful=harmful, **about)
 
 
-def _closed_form(
-    name: str, settings: Mapping[str, Any], train: Interactions, heldout: Interactions
-) -> tuple[dict[str, Any], RowValues]:
+def _closed_form(name: str, settings: Mapping[str, Any], train: Interactions, heldout: Interactions) -> _Valued:
     from distill_at_scale.distillation.attribution.closed_form import memory_needed, row_values
 
     judged = int((heldout.counts > 0).sum())
@@ -194,12 +203,10 @@ def _closed_form(
         assert selection is not None
         lam = selection.chosen
     found = row_values(name, train, heldout, float(lam))
-    return {"lam": float(lam), "settings": dict(settings)}, found
+    return _Valued(found, settings, lam=float(lam))
 
 
-def _through_training(
-    name: str, given: Mapping[str, Any], train: Interactions, heldout: Interactions
-) -> tuple[dict[str, Any], RowValues]:
+def _through_training(name: str, given: Mapping[str, Any], train: Interactions, heldout: Interactions) -> _Valued:
     from distill_at_scale.distillation.attribution.learners import create_learner, settings_of
     from distill_at_scale.distillation.attribution.training import Attribution, affordable
 
@@ -209,4 +216,4 @@ def _through_training(
     fix = "set a smaller dim or batch_size, drop rare items (--min-item), or attribute to some of the users (--users)"
     require_memory(f"attribute to {name} through {learner.n_steps:,} steps", needed, None, fix)
     found = Attribution(learner, train, heldout, keep).row_values()
-    return {"steps": learner.n_steps, "settings": settings}, found
+    return _Valued(found, settings, steps=learner.n_steps)

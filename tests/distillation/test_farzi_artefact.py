@@ -13,7 +13,6 @@ import torch
 from farzi_kit import N_ITEMS, SETTINGS, make_latent, make_rows, make_student
 
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.distillation import synthetic
 from distill_at_scale.distillation.discretise import as_log, discrete_sequences
 from distill_at_scale.distillation.farzi import (
     InnerLoop,
@@ -29,6 +28,7 @@ from distill_at_scale.models import load_model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from dataset_kit import write_dataset
+from synthetic_kit import write_synthetic
 
 RECORD: dict[str, Any] = {
     "length": 4,
@@ -57,7 +57,7 @@ def made(tmp_path: Path) -> SyntheticDataset:
     parent = write_dataset(
         tmp_path / "parent", [[(user, user + k, 1.0, k, 0) for user in range(4) for k in (0, 1)]], [4], N_ITEMS
     )
-    return synthetic.write(str(tmp_path / "made"), make_latent(), parent, DESCRIBED)
+    return write_synthetic(str(tmp_path / "made"), make_latent(), parent, DESCRIBED)
 
 
 @pytest.mark.parametrize("coupled", [False, True])
@@ -121,7 +121,7 @@ def test_rows_are_no_sequences(tmp_path: Path, made: SyntheticDataset) -> None:
     """And what takes the place of sequences leaves nothing of them."""
     parent = Dataset.open(str(tmp_path / "parent"))
     described = {key: value for key, value in DESCRIBED.items() if key != "sequences"}
-    rows = synthetic.write(made.uri, np.ones((2, N_ITEMS), np.float32), parent, described)
+    rows = write_synthetic(made.uri, np.ones((2, N_ITEMS), np.float32), parent, described)
     assert not (tmp_path / "made" / "data.safetensors.zst").exists()
     with pytest.raises(DasError, match="holds rows, not latent sequences"):
         rows.sequences()

@@ -11,7 +11,6 @@ import pytest
 import torch
 from farzi_kit import LENGTH, N_ITEMS, SETTINGS, make_farzi, make_latent, make_rows, make_student
 
-from distill_at_scale.distillation import synthetic
 from distill_at_scale.distillation.continuing import continued_sequences
 from distill_at_scale.distillation.discretise import discrete_sequences
 from distill_at_scale.distillation.farzi import (
@@ -31,6 +30,7 @@ from distill_at_scale.errors import DasError
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from dataset_kit import write_dataset
+from synthetic_kit import write_synthetic
 
 
 def drawn(
@@ -172,7 +172,7 @@ def test_a_synthetic_dataset_holds_them_as_version_3(tmp_path: Path) -> None:
     metrics = {"metric": "ndcg@10", "start": 0.1, "exact": 0.2, "stored": 0.2}
     described = {"method": "farzi", "family": "decoupled", "config": {}, "made_with": {}, "n_rows": 8}
     for data, version in ((latent, 3), (make_latent(), 2)):
-        made = synthetic.write(str(tmp_path / "made"), data, parent, {**described, "sequences": {**record, **metrics}})
+        made = write_synthetic(str(tmp_path / "made"), data, parent, {**described, "sequences": {**record, **metrics}})
         assert SyntheticDataset.open(made.uri).manifest.version == version
         expected = dequantise(quantise(data)).tensors
         assert all(torch.equal(a, b) for a, b in zip(made.sequences().tensors, expected, strict=True))
@@ -190,7 +190,7 @@ def test_items_carry_over_to_a_newer_log(tmp_path: Path) -> None:
     record = {"length": 4, "width": 3, "coupled": False, "student": "sasrec", "settings": SETTINGS, "shuffled": False}
     metrics = {"metric": "ndcg@10", "start": 0.1, "exact": 0.2, "stored": 0.2}
     described = {"method": "farzi", "family": "decoupled", "config": {}, "made_with": {}, "n_rows": 8}
-    made = synthetic.write(str(tmp_path / "made"), latent, old, {**described, "sequences": {**record, **metrics}})
+    made = write_synthetic(str(tmp_path / "made"), latent, old, {**described, "sequences": {**record, **metrics}})
     moved = continued_sequences(made, new, new.interactions("train"), torch.device("cpu"))
     assert moved.inputs[:, :3].tolist() == [[0, 1, 2]] * 4
     assert moved.targets is not None

@@ -184,18 +184,9 @@ def test_a_private_result_holds_nothing_exact_of_the_log(tmp_path: Path, monkeyp
     assert asked == [(8.0, 1e-3, 0.7, 1.0, 6)]
     assert job.kept[""][0] == 4
     assert made.privacy is not None
-    described = {
-        "method": "distill_cf",
-        "family": made.family,
-        "config": distiller.config.model_dump(mode="json"),
-        "settings": made.settings,
-        "notes": made.notes,
-        "privacy": made.privacy,
-        "item_counts": made.item_counts,
-        "made_with": {},
-        "n_rows": made.n_rows,
-    }
-    written = synthetic.write(str(tmp_path / "made"), made.data, data, described)
+    asked = distiller.config.model_dump(mode="json")
+    place = str(tmp_path / "made")
+    written = synthetic.write(place, made, data, method="distill_cf", config=asked, cost={}, made_with={})
     opened = synthetic.SyntheticDataset.open(written.uri)
     opened.verify()
     m = opened.manifest

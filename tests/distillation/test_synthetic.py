@@ -25,6 +25,7 @@ from distill_at_scale.models.synthetic_rows import FactoredRows
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from dataset_kit import write_dataset
+from synthetic_kit import write_synthetic
 
 N_ITEMS = 6
 DESCRIBED: dict[str, Any] = {
@@ -48,7 +49,7 @@ def parent(tmp_path: Path) -> Dataset:
 
 @pytest.fixture
 def made(tmp_path: Path, parent: Dataset) -> SyntheticDataset:
-    return synthetic.write(str(tmp_path / "made"), ROWS, parent, DESCRIBED)
+    return write_synthetic(str(tmp_path / "made"), ROWS, parent, DESCRIBED)
 
 
 def test_what_was_written_is_read_in_a_fresh_process(tmp_path: Path, made: SyntheticDataset, parent: Dataset) -> None:
@@ -78,7 +79,7 @@ def test_what_was_written_is_read_in_a_fresh_process(tmp_path: Path, made: Synth
 
 def test_factors_are_kept_as_factors(tmp_path: Path, parent: Dataset) -> None:
     factors = FactoredRows(ROWS[:, :2].copy(), np.arange(2 * N_ITEMS, dtype=np.float32).reshape(N_ITEMS, 2))
-    made = synthetic.write(str(tmp_path / "factors"), factors, parent, DESCRIBED)
+    made = write_synthetic(str(tmp_path / "factors"), factors, parent, DESCRIBED)
     found = SyntheticDataset.open(made.uri)
     assert (found.n_users, found.n_items, found.manifest.rank) == (3, N_ITEMS, 2)
     read = found.for_models().factors
@@ -198,14 +199,14 @@ def test_sampled_items_come_in_proportion() -> None:
 def test_an_old_manifest_goes_first(tmp_path: Path, parent: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed while it replaces a dataset, a writer leaves none, and no half of each."""
     uri = str(tmp_path / "made")
-    synthetic.write(uri, ROWS, parent, DESCRIBED)
+    write_synthetic(uri, ROWS, parent, DESCRIBED)
 
     def full(*_: Any) -> None:
         raise DasError("the disk is full.")
 
     monkeypatch.setattr(synthetic.storage, "write_bytes", full)
     with pytest.raises(DasError, match="full"):
-        synthetic.write(uri, ROWS, parent, DESCRIBED)
+        write_synthetic(uri, ROWS, parent, DESCRIBED)
     with pytest.raises(DasError, match="is not a synthetic dataset"):
         SyntheticDataset.open(uri)
 

@@ -12,12 +12,12 @@ import pytest
 
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import Manifest
-from distill_at_scale.distillation import synthetic
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.pipelines.export import export, without_formulas
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from dataset_kit import manifest_of, write_parquet
+from synthetic_kit import write_synthetic
 
 IDS = ["=1+1", "+33", "-5", "@SUM(A1)", "plain", "a=b"]
 DESCRIBED: dict[str, Any] = {
@@ -36,7 +36,7 @@ def make_synthetic(folder: Path, ids: list[Any]) -> str:
     Manifest.model_validate(fields).write(str(folder / "parent"))
     parent = Dataset.open(str(folder / "parent"))
     made = np.ones((1, len(ids)), np.float32)
-    return synthetic.write(str(folder / "made"), made, parent, DESCRIBED).uri
+    return write_synthetic(str(folder / "made"), made, parent, DESCRIBED).uri
 
 
 def exported_ids(path: str) -> list[str]:

@@ -103,26 +103,13 @@ def run_distiller(distiller: Distiller, job: GroupJob, method: str, output: str)
     require_memory(what, distiller.memory(dataset, workers), None, distiller.memory_hint)
     made = distiller.run(job)
     if job.communicator.rank == 0:
-        described = {
-            "method": method,
-            "family": made.family,
-            "config": distiller.config.model_dump(mode="json"),
-            "curve": made.curve,
-            "chosen": dict(made.chosen),
-            "settings": {model: dict(values) for model, values in made.settings.items()},
-            "sequences": made.sequences,
-            "winner": made.winner,
-            "contenders": {name: dict(metrics) for name, metrics in made.contenders.items()},
-            "notes": list(made.notes),
-            "privacy": made.privacy,
-            "item_counts": made.item_counts,
-            "cost": {
-                "cpu_s": made.cpu_s,
-                **made.costs,
-                "wall_s": time.monotonic() - started,
-                "peak_mib": run_record.peak_mib(),
-            },
-            "made_with": run_record.made_with(),
-            "n_rows": made.n_rows,
-        }
-        synthetic.write(output, made.data, dataset, described)
+        spent = {"wall_s": time.monotonic() - started, "peak_mib": run_record.peak_mib()}
+        synthetic.write(
+            output,
+            made,
+            dataset,
+            method=method,
+            config=distiller.config.model_dump(mode="json"),
+            cost={"cpu_s": made.cpu_s, **made.costs, **spent},
+            made_with=run_record.made_with(),
+        )

@@ -13,12 +13,10 @@ from distill_at_scale.config import FitConfig
 from distill_at_scale.data import sealed, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import restartable
-from distill_at_scale.models import Recommender
-from distill_at_scale.models.training.sources import ShardSource
 from distill_at_scale.models.training.streamed import StreamedRecommender
 from distill_at_scale.pipelines.runtime import progress, run_record
-from distill_at_scale.pipelines.training.torch_fit import fit_on_group
-from distill_at_scale.pipelines.training.worker_group import TorchCommunicator, WorkerGroupSpec
+from distill_at_scale.pipelines.training.torch_fit import WorkerFit, fit_on_group
+from distill_at_scale.pipelines.training.worker_group import TorchCommunicator
 
 
 def fit_streamed(
@@ -30,19 +28,14 @@ def fit_streamed(
         DasError: too few CPUs or GPUs, too little memory, nothing to select on, too many dead workers.
     """
 
-    def fit(
-        group: WorkerGroupSpec,
-        communicator: TorchCommunicator,
-        dataset: Dataset,
-        model: Recommender,
-        source: ShardSource,
-    ) -> None:
+    def fit(on: WorkerFit) -> None:
+        model, dataset, communicator = on.model, on.dataset, on.communicator
         assert isinstance(model, StreamedRecommender)
         rows = model.rows_held(dataset, communicator.world_size)
         model.check_memory(dataset.n_users, dataset.n_items, rows, model.config)
         listener = on_progress if communicator.rank == 0 else None
-        model.fit_source(source, communicator, communicator.device, listener, _States(group.work, communicator))
-        model.adopt(source, dataset.manifest.item_space)
+        model.fit_source(on.source, communicator, communicator.device, listener, _States(on.group.work, communicator))
+        model.adopt(on.source, dataset.manifest.item_space)
 
     fit_on_group(record, config, dataset, output, fit)
 

@@ -13,6 +13,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -61,23 +62,39 @@ def fit_group(config: FitConfig, dataset: Dataset, output: str) -> WorkerGroupSp
     )
 
 
+@dataclass(frozen=True)
+class WorkerFit:
+    """One worker's part of a fit.
+
+    Attributes:
+        group: The worker group.
+        communicator: Connection to the other workers.
+        dataset: Dataset to fit on.
+        model: Model with its settings, not fitted yet.
+        source: This worker's share of the rows.
+    """
+
+    group: WorkerGroupSpec
+    communicator: TorchCommunicator
+    dataset: Dataset
+    model: Recommender
+    source: ShardSource
+
+
 def fit_on_group(
-    record: run_record.RunRecord,
-    config: FitConfig,
-    dataset: Dataset,
-    output: str,
-    fit: Callable[[WorkerGroupSpec, TorchCommunicator, Dataset, Recommender, ShardSource], None],
+    record: run_record.RunRecord, config: FitConfig, dataset: Dataset, output: str, fit: Callable[[WorkerFit], None]
 ) -> None:
     """Has every worker of a group fit a model on its share of the rows, and the first one save it at ``output``.
 
     Args:
-        fit: picklable; fits the model on the worker's source.
+        fit: Fits a worker's model on its share; picklable.
     """
     data, name, settings = dataset.uri, config.model, config.set
 
     def work(group: WorkerGroupSpec, communicator: TorchCommunicator) -> None:
         dataset, model = Dataset.open(data), create_model(name, settings)
-        fit(group, communicator, dataset, model, ShardSource(dataset, communicator.rank, communicator.world_size))
+        source = ShardSource(dataset, communicator.rank, communicator.world_size)
+        fit(WorkerFit(group, communicator, dataset, model, source))
         if communicator.rank == 0:
             model.save(output)
 
@@ -96,15 +113,10 @@ def train(
         NotEnoughMemoryError: The fit needs more memory than there is.
     """
 
-    def fit(
-        group: WorkerGroupSpec,
-        communicator: TorchCommunicator,
-        dataset: Dataset,
-        model: Recommender,
-        source: ShardSource,
-    ) -> None:
+    def fit(on: WorkerFit) -> None:
+        model, dataset, source = on.model, on.dataset, on.source
         assert isinstance(model, TorchRecommender)
-        trainer = run_trainer(group, communicator, model, dataset, source, on_progress)
+        trainer = run_trainer(on.group, on.communicator, model, dataset, source, on_progress)
         model.adopt(trainer, source.n_users, source.n_items, dataset.manifest.item_space)
 
     fit_on_group(record, config, dataset, output, fit)

@@ -6,6 +6,7 @@ Figures that depend on a metric are drawn once per metric; the radio buttons at 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from distill_at_scale.evaluation.retention import PRIMARY
@@ -166,45 +167,64 @@ def _cost(result: ReportResult) -> Section | None:
         "bars are 90 % intervals."
     )
 
+    def costs(cell: Cell) -> list[str]:
+        seconds = (cell.make_cpu_s, cell.fit_cpu_s, cell.fit_full_cpu_s)
+        return [*map(numbers.cpu, seconds), numbers.percent(cell.cost)]
+
+    axis = "CPU time, % of training on all rows (log)"
+    price = _Price("CPU time", axis, 1.0, lambda cell: cell.cost, lambda cell: cell.cheap)
+    return "cost", "Cost against quality", join(tag("p", text), _against_quality(result, price, columns, costs))
+
+
+@dataclass(frozen=True)
+class _Price:
+    """What a small dataset costs, as an axis.
+
+    Attributes:
+        name: Name of the cost.
+        axis: Title of the axis.
+        full: Cost of all rows, if known.
+        of: Cost of a cell.
+        on_front: Whether no other cell keeps as much at a lower cost.
+        written: Writes a cost.
+    """
+
+    name: str
+    axis: str
+    full: float | None
+    of: Callable[[Cell], float | None]
+    on_front: Callable[[Cell], bool]
+    written: Callable[[float], str] = numbers.budget
+
+
+def _against_quality(
+    result: ReportResult, price: _Price, columns: Sequence[str], costs: Callable[[Cell], list[str]]
+) -> Markup:
+    """Returns the plot of the kept share against a cost, with its data; ``costs`` writes the middle columns."""
+
     def draw(metric: str, cells: list[Cell]) -> Markup:
+        keep, title = result.keep if metric == PRIMARY else None, f"Share of {metric} kept against {price.name}"
+        points = [_priced(result, cell, cost, price.on_front(cell)) for cell in cells if (cost := price.of(cell))]
+        figure = Scatter(points, price.full, keep, title, price.axis, _kept_axis(metric), price.written)
         rows = [
             [
                 cell.method,
                 numbers.budget(cell.budget),
-                numbers.cpu(cell.make_cpu_s),
-                numbers.cpu(cell.fit_cpu_s),
-                numbers.cpu(cell.fit_full_cpu_s),
-                numbers.percent(cell.cost),
+                *costs(cell),
                 numbers.percent(cell.kept),
-                "yes" if cell.cheap else "",
+                "yes" if price.on_front(cell) else "",
             ]
             for cell in cells
         ]
-        points = [_priced(result, cell, cell.cost, cell.cheap) for cell in cells if cell.cost]
-        figure = _against(result, points, metric, "CPU time", "CPU time, % of training on all rows (log)", 1.0)
-        data = _data(result, f"CPU time and the share of {metric} kept", columns, rows, cells)
-        return join(tag("figure", figure.draw()), data)
+        caption = f"{price.name[0].upper()}{price.name[1:]} and the share of {metric} kept"
+        return join(tag("figure", figure.draw()), _data(result, caption, columns, rows, cells))
 
-    return "cost", "Cost against quality", join(tag("p", text), _each_metric(result, draw))
+    return _each_metric(result, draw)
 
 
-def _against(
-    result: ReportResult,
-    points: list[Priced],
-    metric: str,
-    cost: str,
-    axis: str,
-    full: float | None,
-    written: Callable[[float], str] = numbers.budget,
-) -> Scatter:
-    """Returns the plot of the kept share against a cost; ``full`` is the cost of all rows."""
-    keep, title = result.keep if metric == PRIMARY else None, f"Share of {metric} kept against {cost}"
-    return Scatter(points, full, keep, title, axis, _kept_axis(metric), written)
-
-
-def _priced(result: ReportResult, cell: Cell, cost: float | None, on_front: bool) -> Priced:
+def _priced(result: ReportResult, cell: Cell, cost: float, on_front: bool) -> Priced:
     name = f"{cell.method} {numbers.budget(cell.budget)}"
-    return Priced(name, cost or 0.0, cell.kept, on_front, _chosen(result, cell), cell.kept_low, cell.kept_high)
+    return Priced(name, cost, cell.kept, on_front, _chosen(result, cell), cell.kept_low, cell.kept_high)
 
 
 def _ranking(result: ReportResult, order: ByMethod) -> Section:
@@ -304,25 +324,13 @@ def _weight(result: ReportResult) -> Section | None:
         "90 % intervals."
     )
 
-    def draw(metric: str, cells: list[Cell]) -> Markup:
-        rows = [
-            [
-                cell.method,
-                numbers.budget(cell.budget),
-                numbers.size(cell.bytes),
-                numbers.percent(cell.bytes / result.full_bytes if cell.bytes and result.full_bytes else None),
-                numbers.percent(cell.kept),
-                "yes" if cell.light else "",
-            ]
-            for cell in cells
-        ]
-        points = [_priced(result, cell, cell.bytes, cell.light) for cell in cells if cell.bytes]
-        axis = "size of the small data, bytes (log scale)"
-        figure = _against(result, points, metric, "bytes", axis, result.full_bytes, numbers.size)
-        data = _data(result, f"Bytes and the share of {metric} kept", columns, rows, cells)
-        return join(tag("figure", figure.draw()), data)
+    def sizes(cell: Cell) -> list[str]:
+        share = cell.bytes / result.full_bytes if cell.bytes and result.full_bytes else None
+        return [numbers.size(cell.bytes), numbers.percent(share)]
 
-    return "bytes", "Bytes against quality", join(tag("p", text), _each_metric(result, draw))
+    axis, full = "size of the small data, bytes (log scale)", result.full_bytes
+    price = _Price("bytes", axis, full, lambda cell: cell.bytes, lambda cell: cell.light, numbers.size)
+    return "bytes", "Bytes against quality", join(tag("p", text), _against_quality(result, price, columns, sizes))
 
 
 def _figure(text: str, drawn: Markup, data: Markup) -> Markup:
