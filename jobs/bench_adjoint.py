@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--length", type=int, default=50, help="tokens of a sequence")
     parser.add_argument("--repeats", type=int, default=3, help="of each way, taken in turn; times are medians")
-    parser.add_argument("--items", type=int, help="compare soft tokens, dense and in chunks, with so many items")
+    parser.add_argument("--items", type=int, help="compare soft tokens, dense and in chunks, with this number of items")
     parser.add_argument("--way", choices=(*WAYS, *TOKENS), help="run this one here and print it")
     options = parser.parse_args()
     sys.path.insert(0, str(REPOSITORY))

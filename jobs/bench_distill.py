@@ -41,7 +41,9 @@ def main() -> int:
     parser.add_argument("--run", action="append", choices=list(RUNS), help="a run; repeatable; default: all")
     parser.add_argument("--seed", action="append", type=int, help="a seed; repeatable; default: 0, 1 and 2")
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--larger", type=int, metavar="USERS", help="only this: a step's cost with so many users")
+    parser.add_argument(
+        "--larger", type=int, metavar="USERS", help="only this: a step's cost with this number of users"
+    )
     options = parser.parse_args()
     log = options.data / "ml-1m.parquet"
     if not log.is_file():

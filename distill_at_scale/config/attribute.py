@@ -23,9 +23,10 @@ class AttributeConfig(ClusterConfig):
     """Parquet file for the values, local or on storage: user_id, item_id, value. `das sample --sampler column=value
     --scores FILE` keeps the rows with the largest values."""
     users: int | None = Field(default=None, ge=10)
-    """Attribute only the rows of this number of users, drawn by a hash of their ids; time and memory are theirs. A
-    rater learns the values from features of the rows (popularity, position, times, ratings, similarities) and scores
-    the rows of all users. The result holds its rank correlation with values of users left out. Default: all users."""
+    """Attribute only the rows of this number of users, drawn by a hash of their ids, with time and memory for them
+    alone. A rater learns the values from features of the rows (popularity, position, times, ratings, similarities) and
+    scores the rows of all users. The result holds its rank correlation with values of users left out. Default: all
+    users."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Settings of the model, such as lam=5 (an open λ is selected on the validation rows) or epochs=20 (of which all
     are done)."""

@@ -244,7 +244,7 @@ def _storage(uri: str) -> Iterator[Check]:
             storage.remove(probe)
     except (DasError, OSError) as error:
         reason = str(error).replace(storage.redact(probe), storage.redact(uri))
-        yield Check(name, False, reason, "Mend what the sentence names, then run `das doctor` again.")
+        yield Check(name, False, reason, "Fix what the sentence names, then run `das doctor` again.")
         return
     fix = "The storage returned other bytes than were written: do not use it."
     yield Check(name, whole, "a probe file was written, read and deleted", "" if whole else fix)
@@ -274,5 +274,5 @@ def _ray(address: str | None) -> Iterator[Check]:
 
 def _ray_fix(address: str | None) -> str:
     if address is None:
-        return "Mend the checks above first; Ray's own logs lie in its temporary folder, under session_latest/logs."
+        return "Fix the checks above first; Ray's own logs lie in its temporary folder, under session_latest/logs."
     return f"Check that Ray {importlib.metadata.version('ray')} listens there, and what its head's logs say."

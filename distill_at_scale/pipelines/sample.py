@@ -74,7 +74,7 @@ class Samples(Result):
     cpu_s: float
 
     def headline(self) -> str:
-        """Of what, and how."""
+        """Sampler, seed and dataset."""
         return f"{self.sampler}, seed {self.seed}, of {self.data.uri} with {self.data.train_rows:,} train rows"
 
     def to_frame(self) -> pl.DataFrame:

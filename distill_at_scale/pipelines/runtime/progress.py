@@ -173,7 +173,7 @@ _board: ContextVar[Any] = ContextVar("_board", default=None)
 
 
 def board() -> Any:
-    """Of the block of :func:`relay` that this is in: the actor where a worker leaves its warnings; None elsewhere."""
+    """Returns the actor to which workers report warnings within a block of :func:`relay`; None outside of one."""
     return _board.get()
 
 

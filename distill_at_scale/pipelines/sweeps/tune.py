@@ -164,8 +164,8 @@ def run_search(
     """Searches settings: Optuna's TPE proposes them, and ASHA stops unpromising trials. Needs a Ray session.
 
     Args:
-        learn: ``learn(settings, tell)`` trains with settings on one CPU and calls ``tell(metric)`` once per round;
-            picklable.
+        learn: ``learn(settings, on_progress)`` trains with settings on one CPU and calls ``on_progress(metric)`` once
+            per round; picklable.
         space: Ranges of the settings.
         first: Settings of the first trial: the defaults.
         board: Trial table that shows the progress.
