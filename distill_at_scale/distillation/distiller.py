@@ -10,69 +10,28 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import BaseModel, ValidationError
 
+from distill_at_scale.distillation.distilled import Distilled as Distilled
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.uris import redact
 from distill_at_scale.validation import PlainWords, explain
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from distill_at_scale.data.dataset import Dataset
-    from distill_at_scale.distillation.farzi.latent import LatentSequences
-    from distill_at_scale.distillation.privacy.settings import PrivacyRecord
     from distill_at_scale.distillation.synthetic import SyntheticDataset
     from distill_at_scale.distillation.synthetic_manifest import SyntheticManifest
-    from distill_at_scale.models.selection import Progress, Selection
-    from distill_at_scale.models.synthetic_rows import RowValues
+    from distill_at_scale.models.selection import Progress
     from distill_at_scale.models.training.communicator import Communicator
     from distill_at_scale.models.training.torch_model import TorchRecommender
     from distill_at_scale.models.training.trainer import Trainer
 
 SIZES = {"rows": "users", "sequences": "sequences"}
 """Kind of result -> the setting of its size, which is an option of `das distill` and the unit of a budget."""
-
-
-@dataclass(frozen=True)
-class Distilled:
-    """Result of a distiller, the same on every worker.
-
-    Attributes:
-        data: Rows, float32 [n, n_items] or in factors, or latent sequences.
-        family: Kind of rows or sequences, for readers.
-        n_rows: Number of distinct train rows that were distilled, over all workers.
-        cpu_s: CPU-seconds, over all workers.
-        curve: Validations during the run: step, metric, and further numbers.
-        chosen: Selections, on the validation rows, of the settings of models that can be fitted on the result.
-        settings: The selected settings, by model; they are the defaults of a fit.
-        sequences: Record of sequences, a :class:`~distill_at_scale.distillation.synthetic_manifest.SequencesRecord`.
-        costs: Parts of ``cpu_s`` by name, such as ``teachers_cpu_s``.
-        winner: Name of the contender whose rows these are, if several were compared.
-        contenders: Validation metric by contender and model.
-        notes: Remarks on the result, as sentences.
-        privacy: What a private result guarantees; nothing else that is exact about the log may then be written.
-        item_counts: With ``privacy``, int64 [n_items], train counts with noise.
-    """
-
-    data: RowValues | LatentSequences
-    family: str
-    n_rows: int
-    cpu_s: float
-    curve: list[dict[str, float]] = field(default_factory=list)
-    chosen: Mapping[str, Selection] = field(default_factory=dict)
-    settings: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    sequences: Mapping[str, Any] | None = None
-    costs: Mapping[str, float] = field(default_factory=dict)
-    winner: str | None = None
-    contenders: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    notes: Sequence[str] = ()
-    privacy: PrivacyRecord | None = None
-    item_counts: np.ndarray | None = None
 
 
 class Job(Protocol):

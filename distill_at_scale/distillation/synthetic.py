@@ -26,7 +26,7 @@ from distill_at_scale.data.manifest import DATASET_FORMAT, NAME, WORK
 from distill_at_scale.data.manifest import FIX as PARENT_FIX
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.distillation.discretise import How, discrete_sequences, discrete_users
-from distill_at_scale.distillation.distiller import Distilled
+from distill_at_scale.distillation.distilled import Distilled
 from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.quantisation import BYTE, dequantise, quantise
 from distill_at_scale.distillation.synthetic_manifest import ParentRecord, SyntheticManifest

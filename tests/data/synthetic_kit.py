@@ -7,7 +7,7 @@ from typing import Any
 
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation import synthetic
-from distill_at_scale.distillation.distiller import Distilled
+from distill_at_scale.distillation.distilled import Distilled
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 
 _OF_THE_RUN = ("method", "config", "made_with")
