@@ -96,7 +96,7 @@ def test_data_that_no_model_can_be_fitted_on(data: Any, validation: Any, sentenc
 def test_the_namespace_lists_the_models_and_their_settings() -> None:
     assert {"Ease", "InfiniteAE", "SASRec"} <= set(dir(das.models))
     parameters = inspect.signature(das.models.Ease).parameters
-    assert list(parameters) == ["lam", "grid", "metric", "dtype"]
+    assert list(parameters) == ["lam", "grid", "metric", "dtype", "weights"]
     assert parameters["lam"].annotation == float | None
     assert "lam: λ, added to the diagonal" in (inspect.getdoc(das.models.Ease) or "")
     assert repr(das.models.Ease(lam=4)) == "<Ease(lam=4.0), not fitted>"
