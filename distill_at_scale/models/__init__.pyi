@@ -180,6 +180,8 @@ class Elsa(_Elsa):
             Default: 50000.
         batch_size: Users per step, over all workers. Default: 512.
         learning_rate: Learning rate of Adam. Default: 0.01.
+        schedule: Learning rate over the steps of all epochs: constant, or linear, which rises over a tenth and
+            then falls to 0. Default: 'constant'.
         betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
         eps: Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients.
             Default: 1e-08.
@@ -198,6 +200,7 @@ class Elsa(_Elsa):
         validation_users: int = 50000,
         batch_size: int = 512,
         learning_rate: float = 0.01,
+        schedule: Literal['constant', 'linear'] = 'constant',
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-08,
         weight_decay: float = 0.0,
@@ -278,6 +281,8 @@ class Bias(_Bias):
             Default: 50000.
         batch_size: Rows or users per step, over all workers. Default: 1024.
         learning_rate: Learning rate of Adam. Default: 0.01.
+        schedule: Learning rate over the steps of all epochs: constant, or linear, which rises over a tenth and
+            then falls to 0. Default: 'constant'.
         betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
         eps: Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients.
             Default: 1e-08.
@@ -299,6 +304,7 @@ class Bias(_Bias):
         validation_users: int = 50000,
         batch_size: int = 1024,
         learning_rate: float = 0.01,
+        schedule: Literal['constant', 'linear'] = 'constant',
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-08,
         weight_decay: float = 0.0,
@@ -331,6 +337,8 @@ class MF(_MF):
             Default: 50000.
         batch_size: Rows per step, over all workers. Default: 2048.
         learning_rate: Learning rate of Adam. Default: 0.005.
+        schedule: Learning rate over the steps of all epochs: constant, or linear, which rises over a tenth and
+            then falls to 0. Default: 'constant'.
         betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
         eps: Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients.
             Default: 1e-08.
@@ -362,6 +370,7 @@ class MF(_MF):
         validation_users: int = 50000,
         batch_size: int = 2048,
         learning_rate: float = 0.005,
+        schedule: Literal['constant', 'linear'] = 'constant',
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-08,
         weight_decay: float = 1e-06,
@@ -397,6 +406,8 @@ class NeuMF(_NeuMF):
             Default: 50000.
         batch_size: Rows or users per step, over all workers. Default: 1024.
         learning_rate: Learning rate of Adam. Default: 0.001.
+        schedule: Learning rate over the steps of all epochs: constant, or linear, which rises over a tenth and
+            then falls to 0. Default: 'constant'.
         betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
         eps: Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients.
             Default: 1e-08.
@@ -427,6 +438,7 @@ class NeuMF(_NeuMF):
         validation_users: int = 50000,
         batch_size: int = 1024,
         learning_rate: float = 0.001,
+        schedule: Literal['constant', 'linear'] = 'constant',
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-08,
         weight_decay: float = 0.0,
@@ -469,6 +481,8 @@ class MVAE(_MVAE):
             Default: 50000.
         batch_size: Users per step, over all workers. Default: 200.
         learning_rate: Learning rate of Adam. Default: 0.002.
+        schedule: Learning rate over the steps of all epochs: constant, or linear, which rises over a tenth and
+            then falls to 0. Default: 'constant'.
         betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
         eps: Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients.
             Default: 1e-08.
@@ -501,6 +515,7 @@ class MVAE(_MVAE):
         validation_users: int = 50000,
         batch_size: int = 200,
         learning_rate: float = 0.002,
+        schedule: Literal['constant', 'linear'] = 'constant',
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-08,
         weight_decay: float = 0.0,
@@ -541,6 +556,8 @@ class SVAE(_SVAE):
             Default: 50000.
         batch_size: Users per step, over all workers. Default: 64.
         learning_rate: Learning rate of Adam. Default: 0.001.
+        schedule: Learning rate over the steps of all epochs: constant, or linear, which rises over a tenth and
+            then falls to 0. Default: 'constant'.
         betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
         eps: Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients.
             Default: 1e-08.
@@ -566,6 +583,7 @@ class SVAE(_SVAE):
         validation_users: int = 50000,
         batch_size: int = 64,
         learning_rate: float = 0.001,
+        schedule: Literal['constant', 'linear'] = 'constant',
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-08,
         weight_decay: float = 0.0,
@@ -601,6 +619,8 @@ class SASRec(_SASRec):
             Default: 50000.
         batch_size: Users per step, over all workers. Default: 128.
         learning_rate: Learning rate of Adam. Default: 0.001.
+        schedule: Learning rate over the steps of all epochs: constant, or linear, which rises over a tenth and
+            then falls to 0. Default: 'constant'.
         betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
         eps: Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients.
             Default: 1e-08.
@@ -633,6 +653,7 @@ class SASRec(_SASRec):
         validation_users: int = 50000,
         batch_size: int = 128,
         learning_rate: float = 0.001,
+        schedule: Literal['constant', 'linear'] = 'constant',
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-08,
         weight_decay: float = 0.0,
@@ -669,6 +690,8 @@ class GRU4Rec(_GRU4Rec):
             Default: 50000.
         batch_size: Users per step, over all workers. Default: 128.
         learning_rate: Learning rate of Adam. Default: 0.001.
+        schedule: Learning rate over the steps of all epochs: constant, or linear, which rises over a tenth and
+            then falls to 0. Default: 'constant'.
         betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
         eps: Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients.
             Default: 1e-08.
@@ -700,6 +723,7 @@ class GRU4Rec(_GRU4Rec):
         validation_users: int = 50000,
         batch_size: int = 128,
         learning_rate: float = 0.001,
+        schedule: Literal['constant', 'linear'] = 'constant',
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-08,
         weight_decay: float = 0.0,
@@ -740,6 +764,8 @@ class LightGCN(_LightGCN):
         batch_size: Batch size over all workers: users (full), or rows (sampled and explicit; use some thousands).
             Default: 512.
         learning_rate: Learning rate of Adam. Default: 0.03.
+        schedule: Learning rate over the steps of all epochs: constant, or linear, which rises over a tenth and
+            then falls to 0. Default: 'constant'.
         betas: Decay rates of Adam's two moments. Default: (0.9, 0.999).
         eps: Term ε of Adam's denominators; a larger one, such as 1e-4, damps steps along small gradients.
             Default: 1e-08.
@@ -766,6 +792,7 @@ class LightGCN(_LightGCN):
         validation_users: int = 50000,
         batch_size: int = 512,
         learning_rate: float = 0.03,
+        schedule: Literal['constant', 'linear'] = 'constant',
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-08,
         weight_decay: float = 0.0,

@@ -19,7 +19,7 @@ from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.models import create_model, find_model
 
 N_ITEMS = 8
-FEW: dict[str, Any] = {"batch_size": 4, "epochs": 2, "learning_rate": 0.02}
+FEW: dict[str, Any] = {"batch_size": 4, "epochs": 2, "learning_rate": 0.02, "schedule": "linear"}
 SETTINGS: dict[str, dict[str, Any]] = {
     "sasrec": {**FEW, "dim": 4, "blocks": 1, "heads": 2, "dropout": 0.2},
     "gru4rec": {**FEW, "dim": 4, "hidden": 3, "dropout": 0.2},

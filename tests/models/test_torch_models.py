@@ -16,6 +16,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import MODELS, create_model
 from distill_at_scale.models.training.batches import PairExamples, SequenceExamples, pad_left
+from distill_at_scale.models.training.schedule import rate_share
 from distill_at_scale.models.training.sources import MemorySource
 from distill_at_scale.models.training.torch_model import TorchRecommender
 from distill_at_scale.models.training.trainer import Trainer
@@ -32,7 +33,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "gru4rec": {"dim": 8, "hidden": 8, "length": 5},
     "lightgcn": {"dim": 4},
 }
-COMMON = {"epochs": 3, "batch_size": 12, "device": "cpu", "metric": "ndcg@3"}
+COMMON = {"epochs": 3, "batch_size": 12, "device": "cpu", "metric": "ndcg@3", "schedule": "linear"}
 
 
 def make_trainer(name: str, **changes: Any) -> tuple[TorchRecommender, Trainer]:
@@ -43,6 +44,24 @@ def make_trainer(name: str, **changes: Any) -> tuple[TorchRecommender, Trainer]:
 
 def test_all_are_tried_here() -> None:
     assert sorted(TRAINED) == sorted(SMALL)
+
+
+def test_a_linear_schedule_rises_over_a_tenth_and_falls_to_zero() -> None:
+    shares = np.array([rate_share("linear", k, 40) for k in range(40)])
+    np.testing.assert_allclose(shares[:4], np.array([0.25, 0.5, 0.75, 1]) * (1 - np.arange(4) / 40))
+    np.testing.assert_allclose(shares[4:], 1 - np.arange(4, 40) / 40)
+    assert [rate_share("constant", k, 3) for k in range(3)] == [1, 1, 1]
+    # A training shorter than ten steps begins at the full rate.
+    assert rate_share("linear", 0, 3) == 1
+
+
+def test_steps_take_the_rate_of_the_schedule() -> None:
+    _, trainer = make_trainer("bias")
+    rates = []
+    trainer.run(after_step=lambda: rates.append(trainer._optimizer.param_groups[0]["lr"]))
+    n_steps = 3 * trainer.steps_per_epoch
+    rate = trainer._config.learning_rate
+    assert rates == [rate * rate_share("linear", k, n_steps) for k in range(n_steps)]
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -80,7 +99,7 @@ def test_a_run_stopped_again_and_again_ends_with_the_same_bits(name: str) -> Non
 
 def test_training_stops_when_it_brings_nothing_and_the_best_is_kept() -> None:
     train, heldout = blocks()
-    settings = {**SMALL["mf"], **COMMON, "epochs": 60, "patience": 3, "learning_rate": 0.5}
+    settings = {**SMALL["mf"], **COMMON, "epochs": 60, "patience": 3, "learning_rate": 0.5, "schedule": "constant"}
     model = create_model("mf", settings).fit(train, heldout)
     record = model.selection
     assert record is not None

@@ -30,6 +30,7 @@ from distill_at_scale.distillation.attribution.values import RowValues
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.training.batches import seeded
+from distill_at_scale.models.training.schedule import rate_share
 
 _CHUNK_USERS = 1024
 
@@ -69,7 +70,8 @@ class Attribution:
         self._start, self._views = as_vector(first)
         config = learner.config
         self._optimizer = Adam(betas=config.betas, eps=config.eps, weight_decay=config.weight_decay)
-        self._rate = torch.tensor(config.learning_rate, dtype=dtype)
+        shares = [rate_share(config.schedule, k, learner.n_steps) for k in range(learner.n_steps)]
+        self._rates = config.learning_rate * torch.tensor(shares, dtype=dtype)
 
     def trained(self, weights: torch.Tensor | None = None, progress: Progress | None = None) -> Trained:
         """Trains with these weights of the learner's rows, [n_rows]; default: 1 each."""
@@ -125,7 +127,7 @@ class Attribution:
             return g
 
         def step(state: Vectors, g: torch.Tensor, k: int) -> Vectors:
-            return self._optimizer.step(state, g, self._rate, k + 1)
+            return self._optimizer.step(state, g, self._rates[k], k + 1)
 
         zeros = (torch.zeros_like(self._start) for _ in range(self._optimizer.n_slots))
         return Trail(self._keep if weights is None else Snapshots(1), (self._start, *zeros), gradient, step)
@@ -138,7 +140,7 @@ class Attribution:
             weights = torch.ones(batch["rows"].shape, dtype=leaf.dtype, requires_grad=True)
             loss = self._learner.loss(self._views(leaf), batch, weights)
             (g,) = torch.autograd.grad(loss, leaf, create_graph=True)
-            g_bar, _ = self._optimizer.back(before, g.detach(), self._rate, k + 1, bars)
+            g_bar, _ = self._optimizer.back(before, g.detach(), self._rates[k], k + 1, bars)
             by_parameters, by_weights = torch.autograd.grad(g, (leaf, weights), g_bar)
         bars[0].add_(by_parameters)
         return batch["rows"], by_weights

@@ -22,6 +22,7 @@ from distill_at_scale.models.saved import expect_shape
 from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.training.batches import Batch, Examples
 from distill_at_scale.models.training.communicator import Communicator
+from distill_at_scale.models.training.schedule import Schedule
 from distill_at_scale.models.training.sources import MemorySource, ShardSource, Source, most_rows
 from distill_at_scale.models.training.trainer import Trainer
 
@@ -47,6 +48,8 @@ class TorchConfig(ModelConfig):
     """Rows or users per step, over all workers."""
     learning_rate: float = Field(default=1e-3, gt=0)
     """Learning rate of Adam."""
+    schedule: Schedule = "constant"
+    """Learning rate over the steps of all epochs: constant, or linear, which rises over a tenth and then falls to 0."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay rates of Adam's two moments."""
     eps: float = Field(default=1e-8, gt=0)

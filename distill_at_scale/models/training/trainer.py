@@ -34,6 +34,7 @@ from distill_at_scale.models.training.batches import (
     seeded,
 )
 from distill_at_scale.models.training.communicator import Communicator
+from distill_at_scale.models.training.schedule import rate_share
 from distill_at_scale.models.training.sources import Source
 
 
@@ -266,6 +267,9 @@ class Trainer:
             (loss / weight if self._communicator.world_size == 1 else loss).backward()
         if self._communicator.world_size > 1:
             self._add_gradients(weight)
+        config, of = self._config, self.steps_per_epoch
+        share = rate_share(config.schedule, self.epoch * of + self.step, config.epochs * of)
+        self._optimizer.param_groups[0]["lr"] = config.learning_rate * share
         self._optimizer.step()
 
     def _add_gradients(self, weight: float) -> None:
