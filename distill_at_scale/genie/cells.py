@@ -92,7 +92,8 @@ def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS, kept_of: str =
 
     Returns:
         One row for each dataset, method and budget that has a model fitted on both the small data and all data, with
-        the fields of :class:`CellSummary` as columns.
+        the fields of :class:`CellSummary` as columns. A model whose metric is 0 on all data has nothing to keep, and is
+        not compared.
 
         While a sweep is unfinished, cells with pending models are left out, unless all cells have pending models.
     """
@@ -100,6 +101,7 @@ def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS, kept_of: str =
     full = {
         (one.key.fingerprint, one.key.seed, one.key.model): one
         for one in map(TrialRow.from_columns, done.filter(pl.col("method") == FULL).iter_rows(named=True))
+        if one.metrics[kept_of]
     }
     found: list[CellSummary] = []
     small = trials.filter(pl.col("method") != FULL).sort(*_CELL, "seed", "model")
@@ -283,7 +285,7 @@ def _mean_over(by_seed: Sequence[np.ndarray | None]) -> float | None:
 
 
 def _kept(whole: TrialRow, small: TrialRow, metric: str) -> float:
-    return small.metrics[metric] / whole.metrics[metric] if whole.metrics[metric] else float("nan")
+    return small.metrics[metric] / whole.metrics[metric]
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -28,6 +28,7 @@ from distill_at_scale.errors import DamagedFileError, DasError, OutputExistsErro
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.genie.cells import CellSummary, cells
 from distill_at_scale.genie.trials import (
+    FULL,
     NAME,
     TRIALS,
     VERSION,
@@ -275,7 +276,7 @@ class _Sweep:
             fits=fits,
             searched={found.owner: found.chosen for found in self.searched},
             left_out=self.left_out,
-            notes=[*other_metrics(self.settings, PRIMARY), *self._lotteries(plan)],
+            notes=[*other_metrics(self.settings, PRIMARY), *_without_quality(trials), *self._lotteries(plan)],
             metric=PRIMARY,
             cells=[CellSummary(**cell) for cell in cells(trials).to_dicts()],
             wall_s=round(time.time() - self.started, 1),
@@ -288,3 +289,10 @@ class _Sweep:
         models = {trial.task.record: trial.model for trial in plan if trial.task is not None}
         known = ((model, self.known.get(record)) for record, model in models.items())
         return lotteries((model, one) for model, one in known if one is not None)
+
+
+def _without_quality(trials: pl.DataFrame) -> list[str]:
+    """Returns what to say of models that find nothing even when fitted on all data."""
+    whole = trials.filter(pl.col("method") == FULL, pl.col("status") == "done")
+    named = sorted({row["model"] for row in whole.iter_rows(named=True) if not row[PRIMARY]})
+    return [f"{model}: {PRIMARY} is 0 on all data, so nothing of it can be kept; it is not compared" for model in named]

@@ -96,3 +96,14 @@ def test_a_budget_at_which_nothing_could_be_made_says_nothing_of_models() -> Non
             row |= {"status": "failed", "reason": "leaves no rows", "resampled": None}
     table = cells(as_trials(found))
     assert [(row["budget"], row["models"], row["common"]) for row in table.to_dicts()] == [(0.3, ["a", "b"], True)]
+
+
+def test_a_model_without_quality_on_all_data_is_not_compared() -> None:
+    found = sweep({"random": set("ab"), "head_users": set("ab")}, set("ab"))
+    for row in found:
+        if row["model"] == "b":
+            row["ndcg@10"] = 0.0
+    table = cells(as_trials(found))
+    expected = cells(as_trials([row for row in found if row["model"] == "a"]))
+    assert table.equals(expected)
+    assert table["models"].to_list() == [["a"]] * 4
