@@ -17,8 +17,8 @@ class AttributeConfig(ClusterConfig):
     model: Literal["ease", "infinite_ae", "sasrec", "gru4rec", "mf"]
     """Model whose validation loss it is. In closed form: ease (memory for items × items) or infinite_ae (memory for
     users × items). Through each step of a training, for about four times its cost: sasrec, gru4rec or mf; by default a
-    smooth one (10 epochs; sequences without dropout, with large batches and eps=1e-4), since the values of a rough one
-    do not predict what dropping rows does."""
+    smooth one (8 to 10 epochs; sequences without dropout, with eps=1e-4 and a rate that falls), since the values of a
+    rough one do not predict what dropping rows does."""
     output: str
     """Parquet file for the values, local or on storage: user_id, item_id, value. `das sample --sampler column=value
     --scores FILE` keeps the rows with the largest values."""
