@@ -277,7 +277,14 @@ def _imported(spec: str) -> Any:
         raise PluginError(f"'{spec}': {module} cannot be imported: {type(error).__name__}: {error}") from error
     for part in path.split("."):
         if not hasattr(found, part):
-            known = [name for name in vars(found) if not name.startswith("_")] if hasattr(found, "__dict__") else []
+            # What the module defines, not what it imports.
+            own = vars(found) if hasattr(found, "__dict__") else {}
+            known = [
+                name
+                for name, one in own.items()
+                if not (name.startswith("_") or inspect.ismodule(one))
+                and (not hasattr(one, "__name__") or one.__module__ == module)
+            ]
             raise PluginError(f"'{spec}': {module} has no '{path}'.{did_you_mean(part, known)}")
         found = getattr(found, part)
     return found

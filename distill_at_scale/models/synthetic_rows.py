@@ -103,5 +103,8 @@ class SyntheticRows:
         """
         value = self.chosen.get(model, {}).get(name) if given is None else given
         if value is None:
-            raise DasError(f"{model}: no {name} was selected for these synthetic rows; set it (--set {name}=…).")
+            raise DasError(
+                f"{model}: no {name} was selected for these synthetic rows; set it (--set {name}=…, in a sweep or "
+                f"comparison {model}.{name}=…)."
+            )
         return value

@@ -53,6 +53,8 @@ def test_by_spec() -> None:
         ("nowhere.to:Be", "'nowhere.to:Be': module 'nowhere' is missing; install it, or put its folder on PYTHONPATH"),
         ("outside.nowhere:Be", "module 'outside.nowhere' is missing"),
         ("outside.model:Dampend", r"outside\.model has no 'Dampend'\. Did you mean 'Dampened'\?"),
+        # What it imports is not meant.
+        ("outside.model:Interaction", r"outside\.model has no 'Interaction'\.$"),
         ("outside.model:Unfinished", "is not a model: it lacks .*Config.*_score, .*memory_needed"),
         (
             "outside.model:DampenedConfig",
