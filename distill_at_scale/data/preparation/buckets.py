@@ -18,6 +18,7 @@ from distill_at_scale.data.preparation.packed import unpack
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.preparation.row_order import Keep
 from distill_at_scale.data.preparation.sorted_rows import SortedRows, sort_rows
+from distill_at_scale.errors import DasError
 
 FOLDER = "buckets"
 _BELOW = ".below.arrow"
@@ -130,6 +131,13 @@ def read_below(work: str, bucket: int) -> pl.DataFrame | None:
 
 def _read_record(work: str, bucket: int) -> BucketRecord:
     record_uri = restartable.part(storage.join(work, FOLDER), bucket, ".json")
-    stored = recorded.read_json(record_uri, restartable.FIX)
+    try:
+        stored = recorded.read_json(record_uri, restartable.FIX)
+    except FileNotFoundError:
+        # Written by an earlier stage, and cleared since.
+        raise DasError(
+            f"{storage.redact(work)}: unfinished files of this run are gone; another run on the same output has ended, "
+            "or cleared them. Look at the output before you run this again."
+        ) from None
     with recorded.parsing(record_uri, restartable.FIX):
         return BucketRecord.from_json(stored)

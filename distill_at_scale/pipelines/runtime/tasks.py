@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -33,6 +33,7 @@ from distill_at_scale.pipelines.runtime import (
 from distill_at_scale.pipelines.runtime.task_answers import Answer, Call, answer_of, take
 
 R = TypeVar("R")
+_Answers = Generator[tuple[int, Answer], None, None]
 ANYWHERE: Literal["DEFAULT"] = "DEFAULT"
 """Scheduling strategy of tasks. It is set explicitly, since one started by a trial of Ray Tune would else be held to
 the resources of that trial, which has none but for waiting."""
@@ -100,16 +101,18 @@ def run_stage(
             answers = _by_tasks(call, name, items, num_cpus, per_task, retries)
         else:
             answers = _by_pipeline(call, items, num_cpus, per_task)
-        for index, answer in answers:
-            done[index] = answer.take(name)
-            costs.append(answer.cost)
-            stage.advance()
-            on_done(index)
+        # Where a task has failed the others are cancelled now: after the end of the session Ray knows them no more.
+        with contextlib.closing(answers):
+            for index, answer in answers:
+                done[index] = answer.take(name)
+                costs.append(answer.cost)
+                stage.advance()
+                on_done(index)
     run.add(name, time.monotonic() - start, costs)
     return [done[index] for index in range(len(items))]
 
 
-def _by_pipeline(call: Call, items: Sequence[Any], num_cpus: float, per_task: int) -> Iterator[tuple[int, Answer]]:
+def _by_pipeline(call: Call, items: Sequence[Any], num_cpus: float, per_task: int) -> _Answers:
     """Answers as they come, by Ray Data."""
     data = session.ray_data()
     # A task does a block, one batch of a single item after another.
@@ -141,9 +144,7 @@ def _objects_in_blocks() -> Iterator[None]:
         context.enable_fallback_to_arrow_object_ext_type = before
 
 
-def _by_tasks(
-    call: Call, name: str, items: Sequence[Any], num_cpus: float, per_task: int, retries: int
-) -> Iterator[tuple[int, Answer]]:
+def _by_tasks(call: Call, name: str, items: Sequence[Any], num_cpus: float, per_task: int, retries: int) -> _Answers:
     """Answers as they come, by plain tasks of Ray."""
     task: Any = ray.remote(num_cpus=num_cpus, max_retries=retries, scheduling_strategy=ANYWHERE)(Call.answers)
     shared = ray.put(call)
