@@ -52,8 +52,10 @@ class Popularity(Recommender):
         self.selection = None
         self._counts = counts.astype(np.int64)
         if self.uses_weights and dataset.manifest.has_weights:
-            shards = (dataset.interactions("train", shards=[k], weights=True) for k in range(len(dataset.shards)))
-            self._counts = np.sum([rows.item_weights() for rows in shards], axis=0)
+            total: np.ndarray = np.zeros(dataset.n_items)
+            for k in range(len(dataset.shards)):
+                total += dataset.interactions("train", shards=[k], weights=True).item_weights()
+            self._counts = total
         self.n_items, self.item_space, self.item_ids = dataset.n_items, dataset.manifest.item_space, dataset.item_ids()
         if progress:
             progress(1.0, "fitted")

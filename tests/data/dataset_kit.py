@@ -24,7 +24,7 @@ def manifest_of(
     weights: list[list[float]] | None = None,
     **fields: Any,
 ) -> dict[str, Any]:
-    """Writes the files of shards of rows (user, item, rating, time, split) with so many users each, and perhaps the
+    """Writes the files of shards of rows (user, item, rating, time, split) with these numbers of users, and perhaps the
     rows' weights; what the manifest must say."""
     output = str(folder)
     records: list[dict[str, Any]] = []

@@ -20,7 +20,8 @@ from distill_at_scale.data.readers.tables import TableHead, field_type
 _TIME_NAME: Final = re.compile(r"(.*[^a-z])?(year|month|day|hour)|.*(date|time|timestamp).*|.*[^a-z](at|ts|dt)")
 _PART_NAME: Final = re.compile(r"(.*[^a-z])?(year|month|day|hour|minute|second|dayofweek|dow|week|hod)([^a-z].*)?")
 _TIME: Final = re.compile(
-    r"[0-9]{9,19}(\.[0-9]*)?|(19|20)[0-9]{2}[01][0-9]([0-3][0-9])?|(19|20)[0-9]{2}([-/.年][0-9]{1,2}.*)?|[0-9]{1,2}([-/.][0-9]{1,2}[-/.][0-9]{2,4}.*)?|"
+    r"[0-9]{9,19}(\.[0-9]*)?|(19|20)[0-9]{2}[01][0-9]([0-3][0-9])?|"
+    r"(19|20)[0-9]{2}([-/.年][0-9]{1,2}.*)?|[0-9]{1,2}([-/.][0-9]{1,2}[-/.][0-9]{2,4}.*)?|"
     r".*[A-Z][a-z]{2}[ .,].*(19|20)[0-9]{2}.*"
 )
 # A date is one whatever the name of its column.
