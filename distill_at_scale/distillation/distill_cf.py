@@ -268,12 +268,9 @@ class DistillCF:
 
 def sizes(config: DistillCFConfig, users: RealUsers) -> list[int]:
     """Returns the numbers of synthetic users to try: the given one, or several to select from on validation."""
-    if config.users is not None:
-        return [config.users]
-    most = max(1, users.n_filled // 2)
-    if not users.has_validation:
-        return [min(SIZES[0], most)]
-    return [number for number in SIZES if number <= most] or [most]
+    if config.users is not None or users.has_validation:
+        return config.numbers(users.n_filled)
+    return [min(SIZES[0], max(1, users.n_filled // 2))]
 
 
 def default_rate(config: DistillCFConfig, users: RealUsers) -> float:

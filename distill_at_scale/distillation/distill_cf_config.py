@@ -111,6 +111,13 @@ class DistillCFConfig(ModelConfig):
             return self.vectors == "learned"
         return self.rank * n_items <= MOST_LEARNED
 
+    def numbers(self, n_users: int) -> list[int]:
+        """Numbers of synthetic users to try on a log of this many users, or the given one."""
+        if self.users is not None:
+            return [self.users]
+        most = max(1, n_users // 2)
+        return [number for number in SIZES if number <= most] or [most]
+
     @property
     def is_of_the_paper(self) -> bool:
         """Whether rows and loss are the paper's: sums of softmax draws, and the likelihood of all items."""

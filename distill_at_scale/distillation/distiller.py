@@ -176,6 +176,11 @@ class Distiller(ABC):
         """Estimates the stored bytes of this many users or sequences; None if unknown beforehand."""
         return 4.0 * number * n_items if cls.makes == "rows" else None
 
+    def numbers(self, n_users: int) -> list[int]:
+        """Returns the numbers of users or sequences that a run on ``n_users`` users makes: the given one, or those of
+        which it keeps the best."""
+        return [getattr(self.config, self.size())]
+
     def planned_steps(self, number: int) -> int:
         """Returns the most steps of a run into this many users or sequences; 1 without steps."""
         return getattr(self.config, "steps", None) or 1

@@ -25,6 +25,7 @@ from distill_at_scale.config import (
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import exchange
 from distill_at_scale.data.preparation.exchange import Exchange
+from distill_at_scale.distillation import distill_cf_config
 from distill_at_scale.errors import SettingError, StorageError
 from distill_at_scale.models import create_model, find_model
 from distill_at_scale.pipelines import prepare as prepare_module
@@ -83,7 +84,8 @@ def test_time_is_that_of_the_rounds_of_tasks() -> None:
     assert (known.wall_s, known.cpu_s, known.node_bytes) == (22.0, 60.0, 4 * 2**30)
 
 
-def test_plans_use_the_verbs_own_numbers(dataset: Dataset, tmp_path: Path) -> None:
+def test_plans_use_the_verbs_own_numbers(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distill_cf_config, "SIZES", (2, 3, 1))
     out = str(tmp_path / "out")
     fit = FitConfig.model_validate({"data": dataset.uri, "model": "mf", "output": out, "workers": 2})
     kind = find_model("mf")
@@ -104,6 +106,12 @@ def test_plans_use_the_verbs_own_numbers(dataset: Dataset, tmp_path: Path) -> No
     (made,) = make_plan("distill", distill, "1x4x64").steps
     beside = rates().base_bytes("", lambda run: 0)
     assert made.task_bytes == round(beside + distiller_of(distill).memory(dataset, 1))
+    tried = DistillConfig.model_validate({"data": dataset.uri, "method": "distill_cf", "output": out})
+    three = make_plan("distill", tried, "1x4x64")
+    each = [make_plan("distill", distill.model_copy(update={"users": n}), "1x4x64").steps[0].cpu_s for n in (2, 3, 1)]
+    assert three.steps[0].cpu_s == pytest.approx(sum(each), abs=0.1)
+    assert three.result_bytes == 4 * 3 * dataset.n_items
+    assert "The best of 2, 3 and 1 users is kept; bytes are those of 3." in three.notes
     fewer = make_plan("distill", distill.model_copy(update={"set": {"rank": 1}}), "1x4x64")
     assert fewer.result_bytes == 4 * (2 + dataset.n_items)
 

@@ -57,6 +57,13 @@ class DistillCFDistiller(Distiller):
             require_accountant()
             private.delta_of(dataset.n_users)
 
+    def numbers(self, n_users: int) -> list[int]:
+        if self.config.privacy is not None and self.config.users is None:
+            from distill_at_scale.distillation.privacy.loop import USERS
+
+            return [min(USERS, n_users)]
+        return self.config.numbers(n_users)
+
     def planned_steps(self, number: int) -> int:
         from distill_at_scale.distillation.distill_cf import default_steps
 
@@ -71,7 +78,7 @@ class DistillCFDistiller(Distiller):
             from distill_at_scale.distillation.privacy.memory import private_memory
 
             return private_memory(self.config, dataset, workers)
-        number = self.config.users or min(max(SIZES), max(1, dataset.n_users // 2))
+        number = max(self.numbers(dataset.n_users))
         if self.config.rank is not None:
             return factors_memory(self.config, number, dataset, workers)
         return rows_memory(number, self.config.batch_size, dataset, workers)

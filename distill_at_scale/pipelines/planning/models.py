@@ -105,12 +105,15 @@ def plan_distill(config: DistillConfig, cluster: Cluster, measured: Rates) -> Pl
     dataset = Dataset.open(config.data)
     distiller.check(dataset, worker_range(config.workers)[1])
     found = distill_step(config, dataset, cluster, measured)
-    number = getattr(distiller.config, distiller.size()) or 500
+    number = max(numbers := distiller.numbers(dataset.n_users))
     stored = distiller.bytes_of(number, dataset.n_items)
     rank = getattr(distiller.config, "rank", None)
     if rank is not None:
         stored = 4.0 * rank * (number + dataset.n_items)
     notes = [] if stored is not None else ["The bytes of the sequences are not known beforehand."]
+    if len(numbers) > 1:
+        tried = f"{', '.join(f'{each:,}' for each in numbers[:-1])} and {numbers[-1]:,}"
+        notes.append(f"The best of {tried} {distiller.size()} is kept; bytes are those of {number:,}.")
     what = f"{config.method} into {number:,} {distiller.size()} of {dataset.n_items:,} items"
     checkpoints = 4.0 * (stored or 0) * config.keep_checkpoints
     return plan_of(
@@ -122,15 +125,16 @@ def plan_distill(config: DistillConfig, cluster: Cluster, measured: Rates) -> Pl
 def distill_step(config: DistillConfig, dataset: Dataset, cluster: Cluster, measured: Rates) -> Step:
     distiller = distiller_of(config)
     own, (_, workers) = distiller.config, worker_range(config.workers)
-    number = getattr(own, distiller.size()) or 500
     width = getattr(own, "rank", None) or dataset.n_items
-    steps = distiller.planned_steps(number)
+    numbers = distiller.numbers(dataset.n_users)
+    work = sum(float(number) * distiller.planned_steps(number) for number in numbers)
+    judged = len(numbers) * _judged(own, dataset)
     cpu_s = measured.scaled(
         f"distill/{config.method}",
         lambda run: float(run.number) * run.items * run.settings.get("steps", 1),
-        float(number) * width * steps,
-        # λ is selected on the validation users for the rows and what they are compared with.
-        lambda run: _judged(own, dataset) * width / (run.settings.get("validation_users", 3000) * run.items),
+        work * width,
+        # λ is selected on the validation users for the rows of each number and what they are compared with.
+        lambda run: judged * width / (run.settings.get("validation_users", 3000) * run.items),
     )
     bytes_ = measured.base_bytes("", lambda run: 0) + distiller.memory(dataset, workers)
     cpus = cluster.capacity.largest() if workers == 1 else 1
