@@ -63,7 +63,7 @@ def members(archive: FileInfo, open_file: Open) -> Members:
     found: dict[str, int] = {}
     with _explained(archive.uri), open_file(archive.uri) as file:
         if _is_zip(file):
-            entries = _zip_entries(zipfile.ZipFile(file), place)
+            entries = iter(()) if _is_empty_zip(file) else _zip_entries(zipfile.ZipFile(file), place)
             most = _MOST_MEMBERS
         else:
             stream, packed = _tar_stream(file)
@@ -158,6 +158,13 @@ def _is_zip(file: pa.NativeFile) -> bool:
     magic = file.read(4)
     file.seek(0)
     return magic in (b"PK\x03\x04", b"PK\x05\x06")
+
+
+def _is_empty_zip(file: pa.NativeFile) -> bool:
+    """Whether a .zip is only the record at its end; zipfile would seek before its beginning."""
+    magic = file.read(4)
+    file.seek(0)
+    return magic == b"PK\x05\x06" and file.size() == 22
 
 
 def _opened(file: pa.NativeFile, name: str, uri: str) -> tuple[Any, int, bool]:

@@ -93,6 +93,8 @@ def test_whole_archives_are_refused_with_what_to_write(tmp_path: Path, kind: str
         plan(path)
     with pytest.raises(DasError, match="holds no file that may be a log"):
         plan(archive(tmp_path, kind, {"README.md": b"x"}))
+    with pytest.raises(DasError, match="holds no file that may be a log"):
+        plan(archive(tmp_path, kind, {}))
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "tgz"])

@@ -79,8 +79,8 @@ def _check_rows(job: PrepareJob, schema: LogSchema, estimate: LogEstimate, read:
         read_as = "; ".join(str(way) for way in estimate.read_as)
         raise DasError(
             f"{rows - good:,} of {rows:,} rows are bad ({worst}), more than --max-bad-share "
-            f"{job.config.max_bad_share:g} allows (the first: {first}); look at them in {where}, mend the log or raise "
-            f"the share. The log was read as {read_as}."
+            f"{job.config.max_bad_share:g} allows (the first: {first}); look at them in {where}, correct the log or "
+            f"raise the share. The log was read as {read_as}."
         )
     if good == 0:
         raise DasError(f"no good rows in the input ({job.inputs}): {rows:,} rows, all bad.")
