@@ -14,28 +14,32 @@ from distill_at_scale.pipelines.workflows.meta_dataset import meta_dataset, prep
 LOG = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
 
 
-def write_source(folder: Path) -> None:
-    """A log that is named like one of the real ones, with as much as its cuts need."""
+def write_sources(folder: Path) -> None:
+    """Logs that are named like two of the real ones, with as much as their cuts need."""
     rows = [
         f"{u}\t{(7 * u + 3 * k) % 90}\t{1 + k % 5}\t{1_500_000_000 + 50 * u + k}\n"
         for u in range(120)
         for k in range(20)
     ]
     (folder / "ml-100k.inter").write_text(LOG + "".join(rows))
+    sequences = [" ".join(str(n) for n in (u, *((7 * u + 3 * k) % 90 for k in range(20)))) for u in range(120)]
+    (folder / "amazon-beauty-5core.txt").write_text("\n".join(sequences) + "\n")
 
 
 @pytest.mark.slow
 def test_real_logs_are_cut_and_those_that_are_not_there_left_out(ray_session: None, tmp_path: Path) -> None:
-    write_source(tmp_path)
-    names = ["ml-100k--late", "toys--core"]
-    (late,) = prepare_corpus(str(tmp_path), str(tmp_path / "meta"), names)
+    write_sources(tmp_path)
+    names = ["ml-100k--late", "toys--core", "beauty--core"]
+    core, late = sorted(prepare_corpus(str(tmp_path), str(tmp_path / "meta"), names), key=lambda made: made.uri)
     assert late.manifest.split_rule["name"] == "leave_2"
     # The last 35 % of the rows by time, less what the core of three rows loses.
     log = pl.read_parquet(tmp_path / "meta" / "logs" / "ml-100k--late.parquet")
     assert 0 < late.n_rows == log.height <= 0.35 * 2400
     assert log["timestamp"].min() >= 1000 * (1_500_000_000 + 50 * 60)  # type: ignore[operator]
     before = (tmp_path / "meta" / "data" / "ml-100k--late" / "manifest.json").stat().st_mtime_ns
-    (again,) = prepare_corpus(str(tmp_path), str(tmp_path / "meta"), names)
+    # Places in a sequence are times as they are.
+    assert (core.n_rows, core.manifest.has_timestamps) == (2400, True)
+    (again,) = prepare_corpus(str(tmp_path), str(tmp_path / "meta"), names[:1])
     assert again.manifest.fingerprint == late.manifest.fingerprint
     assert (tmp_path / "meta" / "data" / "ml-100k--late" / "manifest.json").stat().st_mtime_ns == before
 

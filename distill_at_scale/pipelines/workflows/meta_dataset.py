@@ -144,9 +144,12 @@ def _dataset(entry: Entry, logs: str | None, output: str) -> Dataset | None:
     uri = storage.join(output, "data", entry.name)
     if storage.exists(storage.join(uri, MANIFEST)):
         return Dataset.open(uri)
+    settings = {}
     if entry.source is None:
         log = entry.make()
     else:
+        # Rows of a dataset: their times may be places in a sequence, which no unit makes a date of our days.
+        settings["time_unit"] = "ms"
         source = _source(entry.source, logs, output)
         if source is None:
             return None
@@ -154,7 +157,7 @@ def _dataset(entry: Entry, logs: str | None, output: str) -> Dataset | None:
     place = storage.join(output, "logs", f"{entry.name}.parquet")
     with storage.open_output(place) as file:
         log.write_parquet(file)
-    return prepare(input=[place], output=uri, split=entry.split, min_user=_MIN_ROWS, shards=1)
+    return prepare(input=[place], output=uri, split=entry.split, min_user=_MIN_ROWS, shards=1, **settings)
 
 
 @functools.lru_cache(maxsize=1)
