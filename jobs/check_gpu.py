@@ -1,7 +1,7 @@
 """Checks every path that a GPU takes against the CPU, and measures its speed; no Ray, no data, under 8 minutes.
 
     python jobs/check_gpu.py                           on a machine with a GPU
-    python jobs/check_gpu.py --device cpu --size small  the same lines without one, in seconds
+    python jobs/check_gpu.py --device cpu              the same lines without one, on small problems, in two minutes
     python jobs/check_gpu.py --json gpu.json
 
 Each check compares the device's result, in float32 or bfloat16, with float64 on the CPU, or with another computation of
@@ -292,7 +292,7 @@ def show(report: dict[str, Any]) -> None:
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--size", choices=tuple(SIZES), default="full")
+    parser.add_argument("--size", choices=tuple(SIZES), help="of the problems; default: full, on the CPU small")
     parser.add_argument("--only", choices=(*CHECKS, "speed"), action="append", help="repeatable; default: all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     options = parser.parse_args(arguments)
@@ -300,7 +300,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("error: torch finds no GPU here; run on a machine with one, or set --device cpu.", file=sys.stderr)
         return 2
     started, device = time.monotonic(), torch.device(options.device)
-    bench = make_bench(device, SIZES[options.size])
+    bench = make_bench(device, SIZES[options.size or ("small" if options.device == "cpu" else "full")])
     wanted = options.only or [*CHECKS, "speed"]
     checks = [check for name, run in CHECKS.items() if name in wanted for check in run(bench)]
     report = {

@@ -27,7 +27,7 @@ def script() -> ModuleType:
     return module
 
 
-CPU = ["--device", "cpu", "--size", "small"]
+CPU = ["--device", "cpu"]
 
 
 def run(script: ModuleType, file: Path, *parts: str) -> tuple[int, dict[str, Any]]:

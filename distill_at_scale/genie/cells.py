@@ -66,22 +66,6 @@ class CellSummary:
     """Number of models fitted on both the small data and all data."""
 
 
-def advice_order(common: bool, kept: float, budget: float, keep: float) -> tuple[bool, bool, float, float]:
-    """Returns the sort key of a small dataset, the best recommendation first.
-
-    First come the datasets compared on the models that most share: those that keep enough quality by budget, then by
-    quality; then those that keep less, by quality. The datasets compared on other models follow in the same order.
-
-    Args:
-        common: Whether it is compared on the models that most datasets share.
-        kept: Share of the full data's quality that it keeps.
-        budget: Size as a share of the full data.
-        keep: Requested share of the quality.
-    """
-    enough = kept >= keep
-    return not common, not enough, budget if enough else 0.0, -kept
-
-
 def cells(trials: pl.DataFrame, metrics: Sequence[str] = METRICS, kept_of: str = PRIMARY) -> pl.DataFrame:
     """Summarises the trials of each method at each budget.
 

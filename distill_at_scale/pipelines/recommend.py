@@ -23,18 +23,17 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.dataset_ref import TrainDataRef
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import PRIMARY
-from distill_at_scale.genie.cells import cells
-from distill_at_scale.genie.model import BUDGETS, MOST_KEPT, DataGenie, bounded
-from distill_at_scale.genie.probability import NEW_SAMPLE, PREDICTED, SURE, Candidate, Z, advise, combined, probability
+from distill_at_scale.genie.model import BUDGETS, DataGenie
+from distill_at_scale.genie.probability import PREDICTED, SURE, Z, combined
 from distill_at_scale.genie.trials import FULL, read_trials
 from distill_at_scale.pipelines.runtime.verb import verb
+from distill_at_scale.pipelines.sweeps.advice import RANDOM_USERS, advised, measured
 from distill_at_scale.pipelines.sweeps.dataset_features import features
 from distill_at_scale.pipelines.sweeps.forecast_evidence import ForecastEvidence
 from distill_at_scale.pipelines.sweeps.forecast_result import read_forecast
 from distill_at_scale.pipelines.sweeps.small_datasets import TRAIN_ROWS, command, number, suits, train_bytes, unit
 from distill_at_scale.registry import DISTILLERS, METHODS, SAMPLERS
 
-RANDOM_USERS = "random_users"
 TRAINED = "trained"
 """Folder of the Data-Genie that comes with the package."""
 ONE_SEED = (
@@ -204,28 +203,10 @@ def _measured(dataset: Dataset, uri: str) -> pl.DataFrame:
             f"{place} is a sweep of another dataset ({of.uri}, fingerprint {of.fingerprint}) than "
             f"{storage.redact(dataset.uri)} ({dataset.manifest.fingerprint}); sweep this one, or leave --sweep out."
         )
-    table, whole = cells(trials), trials.filter(pl.col("method") == FULL, pl.col("bytes") > 0)
-    # Clipping the models' shares shifts the mean, and the interval is shifted with it.
-    found = bounded(table).with_columns(moved=table["kept"])
+    found = measured(described, trials)
     if found.is_empty():
         raise DasError(f"{place} has no method with a model done on it and on all data; run the sweep again.")
-    why = [
-        f"measured with {row['n_seeds']} seed{'s' * (row['n_seeds'] != 1)}: "
-        + ", ".join(f"{model} keeps {100 * kept:.0f} %" for model, kept in json.loads(row["kept_by_model"]).items())
-        for row in found.iter_rows(named=True)
-    ]
-    by = pl.col("kept") - pl.col("moved")
-    table = found.with_columns(
-        kept_low=(pl.coalesce("new_low", "kept_low") + by).clip(0.0),
-        kept_high=(pl.coalesce("new_high", "kept_high") + by).clip(upper_bound=MOST_KEPT),
-        seeds=pl.col("n_seeds"),
-        fit_share=pl.col("fit_cpu_s") / pl.col("fit_full_cpu_s"),
-        bytes_share=pl.col("bytes") / whole["bytes"].mean() if whole.height else pl.lit(None, dtype=pl.Float64),
-        trained=pl.col("kept_by_model"),
-        unit=pl.Series([unit(method, described.units) for method in found["method"]], dtype=pl.String),
-        why=pl.Series(why, dtype=pl.String),
-    )
-    return table.with_columns(deviation=pl.Series(map(_deviation, table.iter_rows(named=True)), dtype=pl.Float64))
+    return found
 
 
 def _predicted(dataset: Dataset, config: RecommendConfig) -> tuple[pl.DataFrame, list[str]]:
@@ -316,20 +297,9 @@ def _ranked(found: pl.DataFrame, keep: float, dataset: Dataset) -> list[Option]:
     """A row a method, in the order of :func:`~distill_at_scale.genie.probability.advise`, and all data."""
     found = found.filter(pl.col("kept").is_finite())
     rows = {(row["method"], row["budget"]): row for row in found.iter_rows(named=True)}
-    candidates = [
-        Candidate(
-            row["method"],
-            row["budget"],
-            probability(row["kept"], row["deviation"], keep),
-            row["kept"],
-            row["make_cpu_s"],
-            row["common"],
-        )
-        for row in rows.values()
-    ]
     names = [name for name in Option.model_fields if name not in ("probability", "meets", "safe", "command")]
     options = []
-    for one in advise([*candidates, Candidate(FULL, 1.0, 1.0, 1.0)], RANDOM_USERS):
+    for one in advised(found, keep):
         row = rows.get((one.method, one.budget)) or _everything(next(iter(rows.values())))
         method, budget = one.method, one.budget
         options.append(
@@ -352,11 +322,3 @@ def _everything(like: dict[str, Any]) -> dict[str, Any]:
     none = dict.fromkeys(("tau", "tau_low", "tau_high", "seeds", "fit_cpu_s", "fit_full_cpu_s"), None)
     text = {"method": FULL, "unit": TRAIN_ROWS, "common": True, "why": "these are all train rows"}
     return {**like, **none, **ones, **text, "make_cpu_s": 0.0}
-
-
-def _deviation(row: dict[str, Any]) -> float:
-    """Standard deviation of what a new small dataset keeps, of which a sweep measured some."""
-    if row["kept_low"] is None or row["kept_high"] is None:
-        return NEW_SAMPLE
-    known = (row["kept_high"] - row["kept_low"]) / (2 * Z)
-    return math.hypot(known, NEW_SAMPLE) if row["seeds"] == 1 else known

@@ -14,9 +14,11 @@ from distill_at_scale.config import ReportConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.splits import tied_note
 from distill_at_scale.evaluation.retention import PRIMARY
-from distill_at_scale.genie.cells import advice_order, cells
+from distill_at_scale.genie.cells import cells
+from distill_at_scale.genie.probability import SURE, Candidate
 from distill_at_scale.genie.trials import FULL, METRICS, SweepDescription, read_trials
 from distill_at_scale.pipelines.runtime.verb import verb
+from distill_at_scale.pipelines.sweeps.advice import advised, measured
 from distill_at_scale.pipelines.sweeps.judgement import DatasetReport, judge
 from distill_at_scale.pipelines.sweeps.small_datasets import command, unit
 from distill_at_scale.uris import redacted
@@ -116,7 +118,12 @@ class ReportResult(BaseModel):
     keep: float
     """Share of ndcg@10 that was asked for."""
     recommended: Cell | None
-    """The smallest that keeps that much, else the nearest; None without results."""
+    """The smallest that keeps that much with a probability of 0.9, as `das recommend` says, else the most probable;
+    None without results."""
+    probability: float | None
+    """Probability that it keeps that much."""
+    met: bool
+    """Whether that is at least 0.9; else all data are to be kept."""
     safe: Cell | None
     """Smallest cell whose whole interval for a new sample lies above the requested share; None with one seed."""
     command: str | None
@@ -155,7 +162,7 @@ def report(config: ReportConfig) -> ReportResult | DatasetReport:
     about, trials = read_trials(sweep)
     full = trials.filter(pl.col("method") == FULL)
     found = gather(cells(trials), about)
-    best = best_cell(found, config.keep)
+    best, first = recommended(found, advised(measured(about, trials), config.keep))
     (dataset, fingerprint) = trials.select("dataset", "fingerprint").row(0)
     return ReportResult(
         uri=storage.normalise(config.output),
@@ -165,7 +172,9 @@ def report(config: ReportConfig) -> ReportResult | DatasetReport:
         fingerprint=fingerprint,
         keep=config.keep,
         recommended=best,
-        safe=best_cell([c for c in found if c.new_low is not None and c.new_low >= config.keep], config.keep),
+        probability=None if first is None else first.probability,
+        met=first is not None and first.probability >= SURE,
+        safe=safe(found, config.keep),
         command=None
         if best is None
         else command(about.data.uri, best.method, best.budget, round(best.rows or 0), best.unit),
@@ -224,10 +233,16 @@ def front(points: Sequence[tuple[float | None, float]]) -> list[int]:
     return found
 
 
-def best_cell(cells: Sequence[Cell], keep: float) -> Cell | None:
-    """Returns the smallest cell that keeps enough by its mean; `das recommend` asks for a probability. None without
-    cells."""
-    return min(cells, key=lambda cell: advice_order(cell.common, cell.kept, cell.budget, keep), default=None)
+def recommended(cells: Sequence[Cell], ranked: Sequence[Candidate]) -> tuple[Cell | None, Candidate | None]:
+    """Returns the first cell of the advice that is not all data, and what the advice says of it; None without cells."""
+    of = {(cell.method, cell.budget): cell for cell in cells}
+    return next(((of[key], one) for one in ranked if (key := (one.method, one.budget)) in of), (None, None))
+
+
+def safe(cells: Sequence[Cell], keep: float) -> Cell | None:
+    """Returns the smallest cell whose whole interval for a new sample lies above ``keep``; None if none does."""
+    above = [cell for cell in cells if cell.new_low is not None and cell.new_low >= keep]
+    return min(above, key=lambda cell: (not cell.common, cell.budget, -cell.kept), default=None)
 
 
 def _notes(about: SweepDescription) -> list[str]:

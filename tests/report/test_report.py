@@ -293,7 +293,7 @@ def test_the_command_writes_the_page_and_says_what_is_recommended(
         if options:
             assert json.loads(shown.splitlines()[-1])["recommended"]["method"] == "head_users"
         else:
-            assert "keeps 90 %" in shown
+            assert "90 % with a probability of " in shown
             assert str(output) in shown
         assert output.read_text().startswith("<!doctype html>")
         output.unlink()

@@ -87,9 +87,10 @@ def headline(result: ReportResult) -> str:
     if best.kept_low is not None:
         kept += f" (90 % interval {numbers.interval(best.kept_low, best.kept_high, best.users_only)})"
     name, wanted = f"{best.method} at {numbers.budget(best.budget)}", numbers.budget(result.keep)
-    if best.kept < result.keep:
-        return f"No method keeps {wanted}; the closest, {name}, keeps {kept}."
-    told = f"{name} is the smallest that keeps {wanted}: it keeps {kept}."
+    probable = f"with a probability of {result.probability or 0.0:.2f}"
+    if not result.met:
+        return f"No method is sure to keep {wanted}: keep all data. Nearest is {name}: {kept}, and {wanted} {probable}."
+    told = f"{name} is the advice: it keeps {kept}, and {wanted} {probable}."
     if best.kept_low is None:
         return told
     if all(cell.users_only for cell in result.cells):
@@ -160,7 +161,7 @@ def _advice(result: ReportResult) -> Markup:
     ]
     return tag(
         "div",
-        tag("p", "Recommended" if best.kept >= result.keep else "Closest to the requested quality", class_="dim"),
+        tag("p", "Recommended" if result.met else "Most probable to keep enough", class_="dim"),
         tag("p", f"{best.method} at {numbers.budget(best.budget)}", class_="name"),
         tag("p", headline(result)),
         tag("p", " ".join(saved)),
