@@ -35,6 +35,8 @@ EXTENDING, from outside the package::
     my_model = "mypackage.things:MyModel"                # then: --model my_model; a metric is measured everywhere, and
                                                          # a format recognises its files by itself
 
+How to add a verb of `das` is told in `cli.verbs`.
+
 The code must be on every node: installed, on PYTHONPATH, or shipped (``das.connect(address, runtime_env=…)``). A saved
 model of such a class can be loaded if the process has used the class, if it is an entry point, or if ``$DAS_PLUGINS``
 or ``load_model(uri, allow=[spec])`` allows it.

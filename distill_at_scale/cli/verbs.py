@@ -1,19 +1,30 @@
 """The verbs of `das`: the settings of each, the function that runs it, and the function that prints its result.
 
 A new verb needs a model of its settings in `config`, a file in `pipelines`, and one line here; one line in the
-package's `__init__` also makes it a function of the Python API.
+package's `__init__` also makes it a function of the Python API. A verb of another package is a :class:`Verb` with a
+full ``home``, named by an entry point::
+
+    COUNT = Verb(CountConfig, home="mypackage.verbs:count")
+
+    [project.entry-points."distill_at_scale.verbs"]
+    count = "mypackage.verbs:COUNT"
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 
 from distill_at_scale import config
+from distill_at_scale.errors import PluginError
+from distill_at_scale.lookup import Registry
+
+_LOG = logging.getLogger(__name__)
 
 
 def _dump(result: BaseModel) -> dict[str, Any]:
@@ -62,7 +73,7 @@ class Verb:
     plans: bool = False
 
 
-VERBS = {
+_OWN = {
     "quickstart": Verb(config.QuickstartConfig, _report("show_quickstart"), keep=_report("keep_quickstart")),
     "fetch": Verb(config.FetchConfig, _report("show_fetched"), _report("fetched_json"), "name"),
     "prepare": Verb(config.PrepareConfig, _report("show_dataset"), _summary, plans=True),
@@ -88,11 +99,31 @@ VERBS = {
     "doctor": Verb(config.DoctorConfig, _report("show_checks"), _report("checks_json")),
 }
 
+OUTSIDE: Registry[Verb] = Registry("verb", {}, "cli.verbs:Verb", instances=True, group="distill_at_scale.verbs")
+"""Verbs of other packages."""
+
+
+def with_outside(verbs: Mapping[str, Verb]) -> dict[str, Verb]:
+    """Returns the verbs and those of other packages; says which of these cannot be used, and why."""
+    found = dict(verbs)
+    for name in OUTSIDE:
+        if name in verbs or name in GROUPS:
+            _LOG.warning("The verb '%s' of another package is left out: das has one of that name.", name)
+            continue
+        try:
+            found[name] = OUTSIDE[name]
+        except PluginError as error:
+            _LOG.warning("The verb '%s' of another package is left out: %s", name, error)
+    return found
+
+
 PLAN = Verb(BaseModel, _report("show_plan"))
 """How the plan of any verb is shown."""
 
 GROUPS = {"genie": "Commands for training your own Data-Genie."}
 """First words of two-word verbs, and their help."""
+
+VERBS = with_outside(_OWN)
 
 
 def run(name: str, settings: BaseModel) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from cli_kit import Das
 from dataset_kit import write_dataset
-from plugins_kit import DAMPENED, FIRST, HALF, MEANS, OLDEST, entry_points, forget
+from plugins_kit import DAMPENED, FIRST, HALF, MEANS, OLDEST, PACKAGE, entry_points, forget
 from prepare_kit import inline_prepare, random_rows, write_logs
 
 import distill_at_scale as package
@@ -223,6 +225,30 @@ def test_a_verb_is_its_settings_its_function_and_a_line(
     assert das("count", "--data", str(tmp_path), "--json").json == {"users": 2}
     assert das("count", "--dat", "x").error == "das count has no option --dat. Did you mean --data?"
     assert "Factor of the count." in das("count", "--help").out
+
+
+def test_a_verb_by_entry_point_is_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = tmp_path / "data"
+    write_dataset(data, [[(0, 0, 1.0, 1, 0), (1, 1, 1.0, 2, 0)]], [2], 3, item_space="")
+    named = {"count": "outside.verb:COUNT", "fit": "outside.verb:COUNT", "gone": "outside.verb:NOWHERE", "odd": MEANS}
+    entry_points(tmp_path, monkeypatch, verbs=named)
+    path = os.pathsep.join([str(tmp_path), str(PACKAGE), os.environ["PYTHONPATH"]])
+
+    def das(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "distill_at_scale", *words]
+        env = {**os.environ, "PYTHONPATH": path}
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=90, check=False)
+
+    done = das("count", str(data), "--factor", "3", "--json")
+    assert json.loads(done.stdout.splitlines()[-1]) == {"users": 6}, done.stderr
+    assert [line for line in done.stderr.splitlines() if "left out" in line] == [
+        "The verb 'fit' of another package is left out: das has one of that name.",
+        "The verb 'gone' of another package is left out: 'outside.verb:NOWHERE': outside.verb has no 'NOWHERE'.",
+        f"The verb 'odd' of another package is left out: '{MEANS}' is not a verb: it is not an instance of "
+        "distill_at_scale.cli.verbs.Verb.",
+    ]
+    assert "Factor of the count." in das("count", "--help").stdout
+    assert "Did you mean 'das count'?" in das("cuont").stderr
 
 
 def test_the_face_has_all_verbs() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel
 
+from distill_at_scale.cli import verbs
 from distill_at_scale.config.values import Verb
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.pipelines.runtime.verb import verb
@@ -28,3 +29,6 @@ class Count(BaseModel):
 def count(config: CountConfig) -> Count:
     """Counts."""
     return Count(users=config.factor * Dataset.open(config.data).n_users)
+
+
+COUNT = verbs.Verb(CountConfig, positional="data", home="outside.verb:count")
