@@ -20,7 +20,7 @@ import polars as pl
 import distill_at_scale.genie
 from distill_at_scale.genie.model import BUDGETS, DataGenie, bounded, families
 from distill_at_scale.genie.probability import PREDICTED, Candidate, Z, advise, probability
-from distill_at_scale.genie.regressors import folds
+from distill_at_scale.genie.regressors import KINDS, folds
 from distill_at_scale.genie.saved import read_training
 from distill_at_scale.genie.trials import FULL
 
@@ -66,10 +66,10 @@ WAYS: dict[str, Callable[[Sequence[Row], float], Candidate]] = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kinds", default="means,ridge", help="regressors to select from")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="regressors to select from; default: all")
     parser.add_argument("--output", type=Path, required=True, help="file for the result, as JSON")
     options = parser.parse_args()
-    command = f"python jobs/bench_recommend.py --kinds {options.kinds}"
+    command = f"python jobs/bench_recommend.py --kinds {options.kinds} --output FILE"
     answers = judge(options.kinds.split(","))
     summary = [_summary(answers.filter(way=way, keep=keep)) for keep in KEEPS for way in WAYS]
     options.output.write_text(
