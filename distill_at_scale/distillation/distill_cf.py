@@ -19,7 +19,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from distill_at_scale.distillation.distill_cf_config import SIZES, DistillCFConfig
+from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
 from distill_at_scale.distillation.objectives import objective_of
 from distill_at_scale.distillation.select_lambda import Tuned, ridge_score, select_lambdas, select_ridge
 from distill_at_scale.distillation.users import RealUsers
@@ -70,7 +70,7 @@ class DistillCF:
         start: torch.Tensor | None = None,
     ) -> None:
         if config.users is None:
-            config = config.model_copy(update={"users": sizes(config, users)[0]})
+            config = config.model_copy(update={"users": config.numbers(users.n_filled, users.has_validation)[0]})
         self.config, self._users = config, users
         self._hide, rate = config.hidden, config.learning_rate or default_rate(config, users)
         self._lam_rate = config.learning_rate or config.rate
@@ -264,13 +264,6 @@ class DistillCF:
     def best_point(self) -> Point:
         """Returns the best validation; ties go to the first."""
         return max(self.points, key=lambda point: point.metric)
-
-
-def sizes(config: DistillCFConfig, users: RealUsers) -> list[int]:
-    """Returns the numbers of synthetic users to try: the given one, or several to select from on validation."""
-    if config.users is not None or users.has_validation:
-        return config.numbers(users.n_filled)
-    return [min(SIZES[0], max(1, users.n_filled // 2))]
 
 
 def default_rate(config: DistillCFConfig, users: RealUsers) -> float:

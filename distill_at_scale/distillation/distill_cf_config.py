@@ -111,11 +111,14 @@ class DistillCFConfig(ModelConfig):
             return self.vectors == "learned"
         return self.rank * n_items <= MOST_LEARNED
 
-    def numbers(self, n_users: int) -> list[int]:
-        """Numbers of synthetic users to try on a log of this many users, or the given one."""
+    def numbers(self, n_users: int, validated: bool = True) -> list[int]:
+        """Numbers of synthetic users to try on a log of this many users, or the given one; without validation rows
+        only one is tried."""
         if self.users is not None:
             return [self.users]
         most = max(1, n_users // 2)
+        if not validated:
+            return [min(SIZES[0], most)]
         return [number for number in SIZES if number <= most] or [most]
 
     @property

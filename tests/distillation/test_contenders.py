@@ -12,7 +12,7 @@ from distill_kit import LocalJob, grouped, interactions
 
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.distillation import distill_cf
+from distill_at_scale.distillation import distill_cf_config
 from distill_at_scale.distillation.contenders import Contender, all_users, best, full_is_affordable, simple_contenders
 from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
 from distill_at_scale.distillation.distiller import Distilled
@@ -141,7 +141,7 @@ def test_a_log_of_users_with_a_row_or_two(tmp_path: Path, longest: int) -> None:
 
 def test_the_number_of_users_is_chosen_on_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = dataset(tmp_path, *grouped())
-    monkeypatch.setattr(distill_cf, "SIZES", (8, 16, 2, 40))
+    monkeypatch.setattr(distill_cf_config, "SIZES", (8, 16, 2, 40))
     made, job = distil(data)
     # 40 are more than half of the users.
     assert set(job.kept) == {"8", "16", "2"}

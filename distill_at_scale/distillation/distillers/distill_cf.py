@@ -84,14 +84,12 @@ class DistillCFDistiller(Distiller):
         return rows_memory(number, self.config.batch_size, dataset, workers)
 
     def run(self, job: Job) -> Distilled:
-        from distill_at_scale.distillation.distill_cf import sizes
-
         users = real_users(self.config, job)
         if self.config.privacy is not None:
             from distill_at_scale.distillation.privacy.run import run_private
 
             return run_private(self.config, users, job)
-        numbers = sizes(self.config, users)
+        numbers = self.config.numbers(users.n_filled, users.has_validation)
         runs: list[_Run] = []
         for k, number in enumerate(numbers):
 
