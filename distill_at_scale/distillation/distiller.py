@@ -178,8 +178,9 @@ class Distiller(ABC):
 
     def numbers(self, n_users: int) -> list[int]:
         """Returns the numbers of users or sequences that a run on ``n_users`` users makes: the given one, or those of
-        which it keeps the best."""
-        return [getattr(self.config, self.size())]
+        which it keeps the best. A class that selects one itself overrides this; else plans suppose a row a user."""
+        given = getattr(self.config, self.size())
+        return [n_users if given is None else given]
 
     def planned_steps(self, number: int) -> int:
         """Returns the most steps of a run into this many users or sequences; 1 without steps."""

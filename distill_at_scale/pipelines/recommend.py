@@ -23,6 +23,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.dataset_ref import TrainDataRef
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import PRIMARY
+from distill_at_scale.genie.cells import cells
 from distill_at_scale.genie.model import BUDGETS, DataGenie
 from distill_at_scale.genie.probability import PREDICTED, SURE, Z, combined
 from distill_at_scale.genie.trials import FULL, read_trials
@@ -203,7 +204,7 @@ def _measured(dataset: Dataset, uri: str) -> pl.DataFrame:
             f"{place} is a sweep of another dataset ({of.uri}, fingerprint {of.fingerprint}) than "
             f"{storage.redact(dataset.uri)} ({dataset.manifest.fingerprint}); sweep this one, or leave --sweep out."
         )
-    found = measured(described, trials)
+    found = measured(described, trials, cells(trials))
     if found.is_empty():
         raise DasError(f"{place} has no method with a model done on it and on all data; run the sweep again.")
     return found

@@ -137,7 +137,7 @@ class ReportResult(BaseModel):
     trials: int
     seeds: list[int]
     full_bytes: float | None
-    """Share of the full dataset's train rows."""
+    """Bytes of the full dataset's train rows."""
     notes: list[str]
     """Notes on missing parts of the sweep, as sentences."""
     config: dict[str, Any]
@@ -161,8 +161,9 @@ def report(config: ReportConfig) -> ReportResult | DatasetReport:
     sweep = storage.normalise(config.sweep)
     about, trials = read_trials(sweep)
     full = trials.filter(pl.col("method") == FULL)
-    found = gather(cells(trials), about)
-    best, first = recommended(found, advised(measured(about, trials), config.keep))
+    table = cells(trials)
+    found = gather(table, about)
+    best, first = recommended(found, advised(measured(about, trials, table), config.keep))
     (dataset, fingerprint) = trials.select("dataset", "fingerprint").row(0)
     return ReportResult(
         uri=storage.normalise(config.output),

@@ -11,7 +11,6 @@ from typing import Any
 
 import polars as pl
 
-from distill_at_scale.genie.cells import cells
 from distill_at_scale.genie.model import MOST_KEPT, bounded
 from distill_at_scale.genie.probability import NEW_SAMPLE, Candidate, Z, advise, probability
 from distill_at_scale.genie.trials import FULL, SweepDescription
@@ -20,14 +19,18 @@ from distill_at_scale.pipelines.sweeps.small_datasets import unit
 RANDOM_USERS = "random_users"
 
 
-def measured(described: SweepDescription, trials: pl.DataFrame) -> pl.DataFrame:
+def measured(described: SweepDescription, trials: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
     """Returns what a sweep measured of each method at each budget, with models done on it and on all data.
 
     Columns: those of :func:`~distill_at_scale.genie.cells.cells`, with ``kept`` and its interval for a new sample
     after clipping each model's share; ``deviation``, the standard deviation of what a new small dataset keeps; and
     ``seeds``, ``fit_share``, ``bytes_share``, ``trained``, ``unit``, ``why``.
+
+    Args:
+        described, trials: The sweep.
+        table: Cells of its trials.
     """
-    table, whole = cells(trials), trials.filter(pl.col("method") == FULL, pl.col("bytes") > 0)
+    whole = trials.filter(pl.col("method") == FULL, pl.col("bytes") > 0)
     # Clipping the models' shares shifts the mean, and the interval is shifted with it.
     found = bounded(table).with_columns(moved=table["kept"])
     why = [
