@@ -84,7 +84,7 @@ _OWN = {
     "sample": Verb(config.SampleConfig, _report("show_samples"), plans=True),
     "attribute": Verb(config.AttributeConfig),
     "distill": Verb(config.DistillConfig, _report("show_distilled"), plans=True),
-    "forget": Verb(config.ForgetConfig),
+    "forget": Verb(config.ForgetConfig, _report("show_forgotten")),
     "export": Verb(config.ExportConfig, _report("show_export")),
     "expand": Verb(config.ExpandConfig, _report("show_expansion"), plans=True),
     "compare": Verb(config.CompareConfig, _report("show_comparison"), keep=_report("keep_comparison")),

@@ -9,7 +9,8 @@ class ForgetConfig(ClusterConfig):
     """Removes users from a dataset, a sample or a synthetic dataset, and reports how much of it depends on them.
 
     A dataset or sample is written without their rows and ids, exactly. A synthetic dataset is distilled again, with the
-    same settings and seed, from the log without them: so it is the same as if they had never been in it.
+    same settings and seed, from the log without them. Items stay and keep their numbers, also those that only these
+    users had.
     """
 
     data: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ import pyarrow as pa
 
 from distill_at_scale.data.columns import TRAIN, Columns
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.manifest import Manifest
 from distill_at_scale.data.preparation import parquet, restartable
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.recorded import FileRecord
@@ -41,6 +43,27 @@ class RemainingShard(PartRecord):
     """A shard without the users; ``shard`` is None if nobody stays."""
 
     shard: ShardRecord | None
+
+
+def forgotten_record(before: Manifest, users: int) -> dict[str, Any]:
+    """Returns what a manifest says of removed users, without their ids: their number, and what was removed before.
+
+    Args:
+        before: Manifest of the dataset that they are removed from.
+        users: Number of users.
+    """
+    record: dict[str, Any] = {"users": users, "of": before.fingerprint}
+    if earlier := before.config.get("forgotten"):
+        record["before"] = earlier
+    return record
+
+
+def forgotten_users(manifest: Manifest) -> int:
+    """Returns the number of users that were removed from a dataset, over all removals."""
+    total, record = 0, manifest.config.get("forgotten")
+    while record:
+        total, record = total + record["users"], record.get("before")
+    return total
 
 
 def stays(dataset: Dataset, shard: int, ids: pl.Series) -> np.ndarray:

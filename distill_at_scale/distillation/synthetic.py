@@ -25,11 +25,12 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.manifest import DATASET_FORMAT, NAME, WORK
 from distill_at_scale.data.manifest import FIX as PARENT_FIX
 from distill_at_scale.data.recorded import FileRecord
+from distill_at_scale.data.remaining import forgotten_users
 from distill_at_scale.distillation.discretise import How, discrete_sequences, discrete_users
 from distill_at_scale.distillation.distilled import Distilled
 from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.quantisation import BYTE, dequantise, quantise
-from distill_at_scale.distillation.synthetic_manifest import ParentRecord, SyntheticManifest
+from distill_at_scale.distillation.synthetic_manifest import EarlierRecord, ParentRecord, SyntheticManifest
 from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.facts import facts_html
 from distill_at_scale.models.base import Recommender
@@ -250,6 +251,7 @@ def write(
     config: Mapping[str, Any],
     cost: Mapping[str, float],
     made_with: Mapping[str, str],
+    earlier: SyntheticDataset | None = None,
 ) -> SyntheticDataset:
     """Writes what a distiller made; an old manifest is removed first, and the new one is written last.
 
@@ -261,6 +263,7 @@ def write(
         config: All its settings.
         cost: CPU-seconds and further costs of the run, by name.
         made_with: Versions of the software.
+        earlier: Earlier result that the run started from.
 
     Returns:
         The written synthetic dataset.
@@ -297,7 +300,9 @@ def write(
                 item_space=m.item_space,
                 n_users=m.n_users,
                 n_rows=made.n_rows,
+                forgotten=forgotten_users(m),
             ),
+            "earlier": None if earlier is None else _record_of(earlier),
             "n_users": len(data),
             "n_items": n_items,
             "sequences": made.sequences,
@@ -317,6 +322,10 @@ def write(
     )
     recorded.write_json(storage.join(uri, NAME), manifest.model_dump(mode="json"))
     return SyntheticDataset(uri, manifest)
+
+
+def _record_of(earlier: SyntheticDataset) -> EarlierRecord:
+    return EarlierRecord(uri=storage.redact(earlier.uri), sha256=earlier.manifest.data.sha256)
 
 
 def _with_counts(items: bytes, counts: np.ndarray) -> bytes:

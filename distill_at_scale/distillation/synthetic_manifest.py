@@ -28,6 +28,16 @@ class ParentRecord(_Record):
     n_users: int
     n_rows: int
     """Number of train rows, as distinct pairs of user and item; estimated with noise in a private result."""
+    forgotten: int = 0
+    """Number of users that `das forget` had removed from the dataset."""
+
+
+class EarlierRecord(_Record):
+    """The earlier result that a distillation started from."""
+
+    uri: str
+    sha256: str
+    """Checksum of its rows or sequences."""
 
 
 class SequencesRecord(_Record):
@@ -71,6 +81,8 @@ class SyntheticManifest(_Record):
     config: dict[str, Any]
     """All settings of the method."""
     parent: ParentRecord
+    earlier: EarlierRecord | None = None
+    """Earlier result that it was started from; None for a distillation from scratch."""
     n_users: int = Field(ge=1)
     """Number of synthetic users or sequences."""
     n_items: int = Field(ge=1)

@@ -97,6 +97,7 @@ def distill(config: DistillConfig) -> DistillResult:
         # The number of workers may change on the way, what they do together may not.
         kept = {name: begun[name] for name in distiller.for_workers(most) if name not in config.set}
         distiller = type(distiller)(distiller.config.model_copy(update=kept))
+    distiller.earlier = earlier
     distiller.check(dataset, most)
     _claim(config, distiller.config, dataset, output, earlier)
     if config.teachers_at is not None:

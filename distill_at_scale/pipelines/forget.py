@@ -19,7 +19,8 @@ import polars as pl
 import ray
 from pydantic import BaseModel
 
-from distill_at_scale.config import DistillConfig, ForgetConfig
+from distill_at_scale.config import ForgetConfig
+from distill_at_scale.config.values import worker_range
 from distill_at_scale.data import recorded, remaining, storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
@@ -32,7 +33,8 @@ from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import DasError, OutputExistsError, SettingError
 from distill_at_scale.models.memory import require_memory
 from distill_at_scale.models.recommendations import missing_sentence
-from distill_at_scale.pipelines.distill import distill
+from distill_at_scale.pipelines.distill import distill, distiller_of
+from distill_at_scale.pipelines.distilling.distilled_again import check_left, how_exact, parent_of, settings_again
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.tasks import compute, load, run_alone, run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
@@ -190,7 +192,7 @@ class _Forget:
             splits=records.rows_of_splits(),
             items=items,
             shards=records,
-            dropped={**m.dropped, "forget": m.n_rows - int(records.rows.sum())},
+            dropped={**m.dropped, "forget": m.dropped.get("forget", 0) + m.n_rows - int(records.rows.sum())},
             config={**m.config, "forgotten": self._forgotten(counted)},
             parent=m.parent,
             made_with=run_record.made_with(),
@@ -205,7 +207,7 @@ class _Forget:
 
     def _forgotten(self, counted: list[Stayers]) -> dict[str, Any]:
         """The record of what was removed, without the ids."""
-        return {"users": sum(one.gone for one in counted), "of": self.dataset.manifest.fingerprint}
+        return remaining.forgotten_record(self.dataset.manifest, sum(one.gone for one in counted))
 
     def _result(self, counted: list[Stayers], missing: int, **other: Any) -> ForgetResult:
         rows, config = sum(one.gone_train for one in counted), self.config
@@ -265,12 +267,7 @@ class _Synthetic(_Forget):
         super().__init__(config)
         self.made = SyntheticDataset.open(config.data)
         m = self.made.manifest
-        self.dataset = Dataset.open(m.parent.uri if config.log is None else config.log)
-        if self.dataset.manifest.fingerprint != m.parent.fingerprint:
-            raise DasError(
-                f"{storage.redact(self.dataset.uri)} is not the dataset that {storage.redact(self.made.uri)} was "
-                f"distilled from (it had the fingerprint {m.parent.fingerprint}); name that one by --log."
-            )
+        self.dataset = parent_of(self.made, config.log)
         place = f"{self.output.rstrip('/')}-log" if config.remaining is None else config.remaining
         self.place = storage.normalise(place)
         for one in (self.output, self.place):
@@ -282,6 +279,19 @@ class _Synthetic(_Forget):
             raise OutputExistsError(str(output_folder.holds_already(self.output, "a dataset")))
         if config.quick and not DISTILLERS.find(m.method).continues:
             raise SettingError(f"--quick: {m.method} does not start from an earlier result; leave --quick out.")
+        if not config.dry_run:
+            self._check_distilling()
+
+    def _check_distilling(self) -> None:
+        """Refuses what the distillation would refuse, before anything is written."""
+        earlier = self.made if self.config.quick else None
+        try:
+            asked = settings_again(self.made, self.config, self.place, self.output)
+            distiller = distiller_of(asked, earlier)
+            distiller.earlier = earlier
+            distiller.check(self.dataset, worker_range(asked.workers)[1])
+        except DasError as error:
+            raise type(error)(str(error).replace("--from", "--quick")) from None
 
     def run(self) -> ForgetResult:
         from distill_at_scale.distillation.dependence import memory_needed
@@ -290,26 +300,24 @@ class _Synthetic(_Forget):
         with session.ensure(config.address):
             asked = self._ids()
             counted, missing = self._count(asked)
+            if not config.dry_run:
+                check_left(self.made, self.dataset, sum(one.users for one in counted), self.file)
             require_memory("forget", memory_needed(m.parent.n_rows, m.parent.n_users, m.n_items, m.n_users), None, _FIX)
             shares = run_alone(
                 self.record, "what depends on them", _explained, self.made.uri, self.dataset.uri, ray.get(asked)
             )
+            notes = []
             if not config.dry_run:
                 if not self._begin(counted):
                     self._write(asked, counted)
-                distill(self._distilling())
+                notes = distill(settings_again(self.made, config, self.place, self.output)).notes
         order = np.argsort(-shares, kind="stable")[:_MOST].tolist()
         what = "sequence" if m.kind == "sequences" else "row"
-        notes = [
+        said = (
             f"A share describes a {what} and proves nothing: each {what} was learned from all users, also from those "
             "with a share of 0."
-        ]
-        if not config.dry_run:
-            notes.append(
-                "Not exact: it was started from the old result, so what that learned from these users may remain."
-                if config.quick
-                else "Exact: it was distilled from the log without these users, with the same settings and seed."
-            )
+        )
+        notes = [said, *([] if config.dry_run else how_exact(self.made, config.quick)), *notes]
         return self._result(
             counted,
             missing,
@@ -329,27 +337,6 @@ class _Synthetic(_Forget):
             found.config.get("forgotten") == self._forgotten(counted)
             and found.shards.n_users.tolist() == users
             and found.splits.get("train") == self.dataset.manifest.splits.get("train", 0) - _gone_rows(counted)
-        )
-
-    def _distilling(self) -> DistillConfig:
-        """The distillation that made the data, of the log without the users."""
-        config, m = self.config, self.made.manifest
-        kind = DISTILLERS.find(m.method)
-        asked: dict[str, Any] = {"from_": self.made.uri}
-        if not config.quick:
-            own = {name: m.config[name] for name in (kind.size(), *kind.options) if m.config.get(name) is not None}
-            others = {name: value for name, value in m.config.items() if name not in {*own, "seed"}}
-            asked = {**own, "set": {name: value for name, value in others.items() if value is not None}}
-        return DistillConfig(
-            data=self.place,
-            method=m.method,
-            output=self.output,
-            seed=m.config["seed"],
-            workers=config.workers,
-            gpu=config.gpu,
-            overwrite=config.overwrite,
-            address=config.address,
-            **asked,
         )
 
 

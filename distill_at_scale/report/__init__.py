@@ -16,7 +16,14 @@ from distill_at_scale.report.console import (
 from distill_at_scale.report.forecasts import forecast_svg, keep_forecast, show_forecast
 from distill_at_scale.report.html import html_page, keep_report, show_report, write_report
 from distill_at_scale.report.inspected import show_inspected
-from distill_at_scale.report.outputs import show_expansion, show_export, show_job, show_predictions, show_result
+from distill_at_scale.report.outputs import (
+    show_expansion,
+    show_export,
+    show_forgotten,
+    show_job,
+    show_predictions,
+    show_result,
+)
 from distill_at_scale.report.plans import show_plan
 from distill_at_scale.report.quickstart import keep_quickstart, show_quickstart
 from distill_at_scale.report.recommendation import show_genie, show_recommendation
@@ -45,6 +52,7 @@ __all__ = [
     "show_fetched",
     "show_fit",
     "show_forecast",
+    "show_forgotten",
     "show_genie",
     "show_inspected",
     "show_job",

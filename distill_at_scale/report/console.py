@@ -11,6 +11,7 @@ from rich.text import Text
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.readers.schema import ReadAs
+from distill_at_scale.data.remaining import forgotten_users
 from distill_at_scale.data.splits import tied_note
 from distill_at_scale.data.times import NAMES
 from distill_at_scale.evaluation.retention import PRIMARY
@@ -60,6 +61,8 @@ def show_dataset(dataset: Dataset) -> None:
         ("dropped", _counts(lost) if lost else "nothing"),
         ("quarantine", f"{m.quarantine.rows:,} rows" + (" in quarantine/" if m.quarantine.rows else "")),
     ]
+    if gone := forgotten_users(m):
+        known.append(("forgotten", f"{gone:,} users"))
     if m.source.get("skipped") and not m.noticed:
         known.append(("skipped files", "; ".join(f"{uri}: {why}" for uri, why in m.source["skipped"])))
     if m.parent:

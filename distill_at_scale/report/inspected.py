@@ -26,5 +26,7 @@ def show_inspected(found: Dataset | Any) -> None:
         *([("winner", m.winner)] if m.winner else []),
         *([("privacy", m.privacy.sentence)] if m.privacy else []),
         ("parent", f"{m.parent.uri} ({m.parent.fingerprint or 'private'})"),
+        *([("forgotten", f"{m.parent.forgotten:,} users of the log before")] if m.parent.forgotten else []),
+        *([("started from", m.earlier.uri)] if m.earlier else []),
     ]
     show(facts(storage.redact(found.uri), known), *(f"Beware: {note}" for note in m.notes))

@@ -14,6 +14,7 @@ from distill_at_scale.uris import redact_text
 if TYPE_CHECKING:
     from distill_at_scale.pipelines.expand import Expansion
     from distill_at_scale.pipelines.export import ExportResult
+    from distill_at_scale.pipelines.forget import ForgetResult
     from distill_at_scale.pipelines.predict import Predictions
     from distill_at_scale.pipelines.submit import Job
 
@@ -65,6 +66,24 @@ def show_expansion(result: Expansion) -> None:
         ("prepare it", f"das prepare --input {shlex.quote(log)} --output DATA"),
     ]
     show(facts("expanded", told))
+
+
+def show_forgotten(result: ForgetResult) -> None:
+    """Prints what depended on the users, where the result without them is, and what else depends on them."""
+    what = "sequence" if result.kind == "sequences" else "row"
+    users = f"{result.users:,}" + (f"; {result.missing:,} ids of the file are of no user" if result.missing else "")
+    told = [("users", users), ("train rows", f"{result.rows:,}, {100 * result.share:.3g} % of all")]
+    if result.explained is not None:
+        told.append(("explained", f"{100 * result.explained:.3g} % of a {what} on average"))
+        told.append(("most", ", ".join(f"{what} {one.row} {100 * one.share:.3g} %" for one in result.most)))
+    if result.uri is None:
+        told.append(("folder", "nothing was written (--dry-run)"))
+    else:
+        told.append(("folder", storage.redact(result.uri)))
+    if result.remaining is not None:
+        told.append(("log without them", storage.redact(result.remaining)))
+    told.append(("cost", f"{result.wall_s:.1f} s"))
+    show(facts("forgotten", told), *result.notes)
 
 
 def show_job(result: Job) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 from every_sample_kill import inline_sample
+from forget_kit import file_of, inline_forget, users_of
 from prepare_kit import inline_prepare, random_rows, write_logs
 
 from distill_at_scale.data.dataset import Dataset
@@ -17,7 +17,7 @@ from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.errors import DasError, OutputExistsError, SettingError
 from distill_at_scale.pipelines import forget as verb
 from distill_at_scale.pipelines.distill import distill
-from distill_at_scale.pipelines.forget import ForgetResult, forget
+from distill_at_scale.pipelines.forget import forget
 
 
 @pytest.fixture(scope="module")
@@ -25,31 +25,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("forget")
     logs = write_logs(folder, random_rows(5, 1500, 60, 40, strings=True), 2)
     return inline_prepare(input=logs, output=str(folder / "data"), shards=3)
-
-
-def inline_forget(**settings: Any) -> ForgetResult:
-    """forget's own driver over its own parts, with plain calls in the places where Ray schedules."""
-
-    def run_stage(run: Any, name: str, work: Any, items: Any, shared: Any = (), **_: Any) -> Any:
-        return [work(item, *shared) for item in items]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(verb, "run_stage", run_stage)
-        patch.setattr(verb, "load", lambda function, *arguments: function(*arguments))
-        patch.setattr(verb, "compute", lambda function, *arguments: function(*arguments))
-        patch.setattr(verb, "run_alone", lambda record, name, work, *arguments: work(*arguments))
-        patch.setattr(verb.session, "ensure", lambda address: contextlib.nullcontext())
-        patch.setattr(verb.ray, "get", lambda value: value)
-        return verb.forget(**settings)
-
-
-def users_of(dataset: Dataset) -> pl.Series:
-    return pl.concat([dataset.users(shard)["user_id"] for shard in range(len(dataset.shards))])
-
-
-def file_of(folder: Path, ids: list[str]) -> str:
-    (folder / "ids.txt").write_text("\n".join(ids))
-    return str(folder / "ids.txt")
 
 
 @pytest.mark.parametrize("of", ["log", "sample"])

@@ -112,4 +112,5 @@ def run_distiller(distiller: Distiller, job: GroupJob, method: str, output: str)
             config=distiller.config.model_dump(mode="json"),
             cost={"cpu_s": made.cpu_s, **made.costs, **spent},
             made_with=run_record.made_with(),
+            earlier=distiller.earlier,
         )
