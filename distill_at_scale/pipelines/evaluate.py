@@ -13,7 +13,6 @@ from pydantic import BaseModel, Field
 
 from distill_at_scale.config import EvaluateConfig
 from distill_at_scale.data import storage
-from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.dataset_ref import DatasetRef
 from distill_at_scale.data.interactions import Interactions
@@ -25,7 +24,7 @@ from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.evaluation.off_policy import LoggedRows, OffPolicySums
 from distill_at_scale.evaluation.slices import SliceSums, popularity_slices
 from distill_at_scale.evaluation.top_lists import TopLists
-from distill_at_scale.evaluation.user_sample import LEVEL, UserSample, interval
+from distill_at_scale.evaluation.user_sample import LEVEL, UserSample, evaluation_rows, interval, rows_of_sample
 from distill_at_scale.models import Recommender
 from distill_at_scale.pipelines.runtime import resources, run_record, session, used_model
 from distill_at_scale.pipelines.runtime.results import Result
@@ -234,12 +233,10 @@ def measure(
     )
     model.check_item_space(dataset.n_items, dataset.manifest.item_space)
     for shard in group:
-        histories, heldout = dataset.histories(split, shard)
-        # As in the reference code, auc's negatives avoid the train and held-out rows only.
-        known = histories if split == "validation" else dataset.interactions("train", shards=[shard])
-        if sample is not None:
-            chosen = sample.positions(dataset.users(shard)[Columns.USER_ID])
-            histories, heldout, known = (rows.take(chosen) for rows in (histories, heldout, known))
+        if sample is None:
+            histories, heldout, known = evaluation_rows(dataset, split, shard)
+        else:
+            histories, heldout, known = rows_of_sample(dataset, split, shard, sample)
         if evaluator.off_policy is not None and propensity is not None:
             evaluator.off_policy.logged = _logged(dataset, shard, heldout, *propensity)
         evaluator.add_all(model.scorer, histories, heldout, known)

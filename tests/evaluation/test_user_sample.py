@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 
-from distill_at_scale.evaluation.user_sample import UserSample, interval
+from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.evaluation.user_sample import UserSample, interval, rows_of_sample
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
+from dataset_kit import write_dataset
 
 
 @pytest.mark.parametrize("ids", [np.arange(5000), [f"user {k}" for k in range(5000)]], ids=["numbers", "strings"])
@@ -38,3 +45,29 @@ def test_the_interval_covers_the_average_over_all_users(share: float) -> None:
 
 def test_an_interval_of_all_users_is_a_point() -> None:
     assert interval(0.3, 0.01, 1.0) == (0.3, 0.3)
+
+
+def test_rows_of_a_sample_are_those_of_its_users_whatever_was_asked_before(tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    shards = [
+        [
+            (user, int(item), 1.0, k, k % 3)
+            for user in range(first, first + 30)
+            for k, item in enumerate(rng.permutation(9))
+        ]
+        for first in (0, 30)
+    ]
+    dataset = write_dataset(tmp_path, shards, [30, 30], 9)
+    asked = [(split, seed, shard) for split in ("validation", "test") for seed in (0, 1) for shard in (0, 1, 0)]
+    for split, seed, shard in asked:
+        sample = UserSample(0.4, seed)
+        histories, heldout, train = rows_of_sample(dataset, split, shard, sample)
+        chosen = sample.positions(dataset.users(shard)["user_id"])
+        for found, splits in ((histories, ["train", "validation"][: 1 + (split == "test")]), (heldout, [split])):
+            same_rows(found, dataset.interactions(*splits, shards=[shard]).take(chosen))
+        same_rows(train, dataset.interactions("train", shards=[shard]).take(chosen))
+
+
+def same_rows(found: Interactions, expected: Interactions) -> None:
+    for name in ("users", "offsets", "items"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))

@@ -59,13 +59,15 @@ def steps(rows: Interactions, n_epochs: int, **settings: Any) -> tuple[np.ndarra
 
 @pytest.mark.parametrize("exponent", [0.0, 0.6, 1.0])
 @pytest.mark.parametrize("without_rows", [0, 1, 2])
-def test_an_epoch_solves_both_sides_normal_equations(exponent: float, without_rows: int) -> None:
-    """Also where most items have no rows, before the first, between two and after the last that has some."""
+@pytest.mark.parametrize("block", [None, 6])
+def test_an_epoch_solves_both_sides_normal_equations(exponent: float, without_rows: int, block: int | None) -> None:
+    """Also where most items have no rows, before the first, between two and after the last that has some; by a worker
+    that holds all rows, and by one that streams them."""
     rows = random_rows(40, 15, seed=0, least=0)
     n_items = 15 * (without_rows + 1)
     rows = replace(rows, items=rows.items * (without_rows + 1) + min(without_rows, 1), n_items=n_items)
     x = rows.to_csr(dtype=np.float64).toarray()
-    before, after = steps(rows, 1, exponent=exponent)
+    before, after = steps(rows, 1, exponent=exponent, block=block)
     n_users = int((x.sum(1) > 0).sum())
     users = dense_half_step(x, before, 0.05, 0.1, exponent, n_items)
     items = dense_half_step(x.T, users, 0.05, 0.1, exponent, n_users)
@@ -120,10 +122,10 @@ def test_users_are_folded_in_by_their_normal_equations() -> None:
 
 def test_owners_with_many_rows_are_added_up_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = random_rows(60, 12, seed=4)
-    whole = steps(rows, 1)[1]
+    whole = steps(rows, 1, block=6)[1]
     monkeypatch.setattr(least_squares, "_MOST_ROWS", 7)
     monkeypatch.setattr(least_squares, "_GROUP_NUMBERS", 100)
-    np.testing.assert_allclose(steps(rows, 1)[1] @ whole.T, whole @ whole.T, atol=1e-4)
+    np.testing.assert_allclose(steps(rows, 1, block=6)[1] @ whole.T, whole @ whole.T, atol=1e-4)
 
 
 @pytest.mark.parametrize(("world_size", "block"), [(2, None), (3, 2)])

@@ -27,10 +27,12 @@ def dense_loss(a: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     return (made / made.norm(dim=1, keepdim=True) - x / x.norm(dim=1, keepdim=True)).square().sum()
 
 
-def test_loss_and_gradient_equal_the_dense_ones() -> None:
+@pytest.mark.parametrize("dim", [5, 12])
+def test_loss_and_gradient_equal_the_dense_ones(dim: int) -> None:
+    """Of a batch with more users than dimensions, and with fewer."""
     rows = random_rows(9, 14, seed=0)
     batch = set_batch(rows)
-    a = torch.randn(14, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    a = torch.randn(14, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     fast, slow = a.clone().requires_grad_(), a.clone().requires_grad_()
     loss = reconstruction_loss(fast, batch["owner"], batch["item"], 9)
     loss.backward()

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from contract import blocks, make_rows
+from recommend_kit import make_dataset
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import MODELS, create_model
 from distill_at_scale.models.training.batches import PairExamples, SequenceExamples, pad_left
 from distill_at_scale.models.training.schedule import rate_share
-from distill_at_scale.models.training.sources import MemorySource
+from distill_at_scale.models.training.sources import MemorySource, ShardSource
 from distill_at_scale.models.training.torch_model import TorchRecommender
 from distill_at_scale.models.training.trainer import Trainer
 
@@ -130,12 +131,20 @@ def test_another_seed_is_another_model() -> None:
     assert np.abs(one - other).max() > 1e-3
 
 
-def test_only_the_judged_users_are_drawn() -> None:
+def test_users_with_a_history_validate_and_only_some_are_drawn() -> None:
     _, trainer = make_trainer("mf", validation_users=20)
-    users = np.arange(10_000)
-    chosen = trainer._validation_users(users, np.ones(10_000))
-    # 43 users are in the rows, so 20 / 43 of any are drawn.
-    assert abs(len(chosen) / 10_000 - 20 / 43) < 0.03
+    train = make_rows([[0] if user % 3 else [] for user in range(9_000)])
+    heldout = make_rows([[1] if user % 2 else [] for user in range(9_000)])
+    chosen = trainer._validation_users(train, heldout)
+    assert np.all(chosen % 3 * (chosen % 2) > 0)
+    # The trainer's own rows have 42 users with a history, so 20 / 42 of any are drawn.
+    assert abs(len(chosen) / 3_000 - 20 / 42) < 0.05
+
+
+def test_rows_of_a_small_dataset_are_read_once(tmp_path: Path) -> None:
+    source = ShardSource(make_dataset(tmp_path))
+    first = [source.train(piece) for piece in range(3)]
+    assert all(source.train(piece) is first[piece] for piece in range(3))
 
 
 def test_negatives_know_what_was_seen() -> None:

@@ -1,7 +1,8 @@
 """Alternating least squares over one worker's share of the rows: half steps of all users, and of all items.
 
 A pass reads every piece once for each block of dimensions. Users' vectors are solved piece by piece and dropped; what
-is summed over pieces and workers is one small system for each item.
+is summed over pieces and workers is one small system for each item. A single worker with few rows holds all of them and
+solves items as it solves users: one with few users then costs a system of the users.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from distill_at_scale.models.training.streamed import Resumable
 # The sums of the items' half step hold this many numbers if the block is not set, but a block has at least 16.
 _SUMS = 1 << 28
 _LEAST_BLOCK = 16
+# Rows and numbers of the users' vectors of a small dataset, which are held: about 40 MB.
+_FEW = 1 << 21
 
 
 class AlternatingSettings(Protocol):
@@ -68,6 +71,7 @@ class AlternatingFit:
         self._config, self._source, self._device = config, source, device
         self._communicator, self._resumable = communicator, resumable
         self._kept: tuple[int, sp.csr_array, sp.csr_array] | None = None
+        self._n_pieces = source.n_pieces
         counts = torch.zeros(source.n_items + 1, dtype=torch.int64, device=device)
         for piece in range(source.n_pieces):
             by_user, by_item = self._rows(piece)
@@ -77,6 +81,12 @@ class AlternatingFit:
         self.item_counts, self._n_users = counts[:-1].cpu().numpy(), int(counts[-1])
         # An item without rows has the vector 0 before and after each half step: a small sample costs what it holds.
         self._live = np.flatnonzero(self.item_counts)
+        few = int(self.item_counts.sum()) + self._n_users * config.dim <= _FEW
+        self._holds_all = few and communicator.world_size == 1 and config.block is None
+        if self._holds_all:
+            pieces = [self._rows(piece)[0] for piece in range(source.n_pieces)]
+            by_user = sp.csr_array(sp.vstack([rows[np.diff(rows.indptr) > 0] for rows in pieces], format="csr"))
+            self._kept, self._n_pieces = (0, *_both(by_user)), 1
 
     def item_vectors(self, lam: float, progress: Progress | None = None) -> torch.Tensor:
         """Returns item vectors float32 [n_items + 1, d], in a basis in which QᵀQ is diagonal; the last row is 0."""
@@ -96,7 +106,7 @@ class AlternatingFit:
     def _initial(self) -> torch.Tensor:
         """Returns the items' singular vectors; half steps from there need few passes."""
         source, rng = self._source, np.random.default_rng(hashing.stream("als/item vectors", self._config.seed))
-        return singular_item_vectors(self._rows, source.n_pieces, source.n_items, self._config.dim, rng, self._summed)
+        return singular_item_vectors(self._rows, self._n_pieces, source.n_items, self._config.dim, rng, self._summed)
 
     def _summed(self, tensor: torch.Tensor) -> torch.Tensor:
         """Returns the sum over all workers, on the CPU."""
@@ -109,6 +119,9 @@ class AlternatingFit:
         config, source, dim = self._config, self._source, self._config.dim
         ridge = ridge_of(config, lam, self.item_counts[self._live], self._n_users, self._device)
         live = torch.from_numpy(self._live).to(self._device)
+        if self._holds_all:
+            self._solve_items(items, live, ridge, lam)
+            return
         size = block_size(config, source.n_items)
         blocks = [slice(start, min(start + size, dim)) for start in range(0, dim, size)]
         gram = torch.zeros(dim, dim, device=self._device)
@@ -132,6 +145,17 @@ class AlternatingFit:
                 solve_items(sums, items, live, gram, ridge, block)
         diagonalise(items)
 
+    def _solve_items(self, items: torch.Tensor, live: torch.Tensor, ridge: torch.Tensor, lam: float) -> None:
+        """The pass of a worker that holds all rows, in place."""
+        by_user, by_item = self._rows(0)
+        users = self._users(by_user, items, lam)
+        # In a basis in which PᵀP is diagonal, an item's optimum has the form of a user's.
+        values, basis = torch.linalg.eigh((users.T @ users).double())
+        squares = self._config.alpha * values.clamp(min=0).to(users.dtype)
+        offsets = by_item.indptr[np.append(self._live, self._source.n_items)]
+        items[live] = solve_users(offsets, by_item.indices, users @ basis.to(users.dtype), squares, ridge)
+        diagonalise(items)
+
     def _users(self, by_user: sp.csr_array, items: torch.Tensor, lam: float) -> torch.Tensor:
         """Returns the users' optimal vectors [n + 1, d]; the last row is 0."""
         squares = self._config.alpha * items.square().sum(dim=0)
@@ -143,12 +167,16 @@ class AlternatingFit:
         """Returns the distinct pairs of a piece, by user and by item; only the last ones are cached."""
         if self._kept is None or self._kept[0] != piece:
             self._kept = None
-            by_user = self._source.train(piece).to_csr()
-            by_item = by_user.T.tocsr()
-            for matrix in (by_user, by_item):
-                matrix.indptr = matrix.indptr.astype(np.int64)
-            self._kept = (piece, by_user, by_item)
+            self._kept = (piece, *_both(self._source.train(piece).to_csr()))
         return self._kept[1:]
+
+
+def _both(by_user: sp.csr_array) -> tuple[sp.csr_array, sp.csr_array]:
+    """Returns distinct pairs by user and by item."""
+    by_item = by_user.T.tocsr()
+    for matrix in (by_user, by_item):
+        matrix.indptr = matrix.indptr.astype(np.int64)
+    return by_user, by_item
 
 
 class _Vectors:

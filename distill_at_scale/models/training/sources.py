@@ -9,6 +9,9 @@ import numpy as np
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
 
+# Train and validation rows, and users, of a dataset that is small enough to keep what was read: about 10 MB.
+_FEW = 1 << 19
+
 
 class Source(Protocol):
     """One worker's share of the rows, in pieces.
@@ -56,7 +59,8 @@ class ShardSource:
     """A worker's share of a Dataset, read shard by shard; only the current shard is in memory.
 
     Whole shards are dealt to the workers in turn. With fewer shards than workers, each shard is cut into runs of users,
-    so that every worker has work. The last piece read is cached: a worker with one piece reads it once.
+    so that every worker has work. The last piece read is cached: a worker with one piece reads it once. The cache
+    holds every piece of a small dataset, since reading them in each epoch takes longer than learning from them.
 
     Attributes:
         pieces: (shard, index of the run of its users, number of runs of the shard) of each piece.
@@ -70,7 +74,9 @@ class ShardSource:
         every = [(shard, cut, cuts) for cut in range(cuts) for shard in range(len(dataset.shards))]
         self.pieces = every[rank::world]
         self.n_pieces = len(self.pieces)
-        self._kept: dict[str, tuple[int, Interactions]] = {}
+        splits = dataset.manifest.splits
+        self._keeps_all = splits["train"] + splits.get("validation", 0) + 2 * dataset.n_users <= _FEW
+        self._kept: dict[str, dict[int, Interactions]] = {}
 
     def train(self, piece: int) -> Interactions:
         return self._read("train", piece)
@@ -82,15 +88,16 @@ class ShardSource:
         return self._dataset.interactions("train")
 
     def _read(self, split: str, piece: int) -> Interactions:
-        kept = self._kept.get(split)
-        if kept is None or kept[0] != piece:
-            self._kept.pop(split, None)
+        kept = self._kept.setdefault(split, {})
+        if piece not in kept:
+            if not self._keeps_all:
+                kept.clear()
             shard, cut, cuts = self.pieces[piece]
             rows = self._dataset.interactions(split, shards=[shard])
             if cuts > 1:
                 rows = rows.slice(len(rows) * cut // cuts, len(rows) * (cut + 1) // cuts)
-            kept = self._kept[split] = (piece, rows)
-        return kept[1]
+            kept[piece] = rows
+        return kept[piece]
 
 
 def most_rows(dataset: Dataset, workers: int) -> int:

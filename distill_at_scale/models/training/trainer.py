@@ -83,9 +83,10 @@ class Trainer:
         self._config = model.config
         self._batch = max(1, self._config.batch_size // self._communicator.world_size)
         self._examples: tuple[int, Examples] | None = None
-        self._batches_of, steps, rated, rating_sum = [], 0, 0, 0.0
+        self._batches_of, steps, rated, rating_sum, histories = [], 0, 0, 0.0, 0
         for piece in range(source.n_pieces):
             examples = self._read(piece)
+            histories += int((source.train(piece).counts > 0).sum())
             self._batches_of.append(-(-len(examples) // self._batch))
             steps, rated, rating_sum = (
                 steps + self._batches_of[-1],
@@ -93,10 +94,10 @@ class Trainer:
                 rating_sum + examples.rating_sum,
             )
         # Every worker takes as many steps as the one with the most; each writes its own number to its own entry.
-        totals = torch.zeros(self._communicator.world_size + 2, dtype=torch.float64, device=device)
-        totals[self._communicator.rank], totals[-2], totals[-1] = steps, rated, rating_sum
+        totals = torch.zeros(self._communicator.world_size + 3, dtype=torch.float64, device=device)
+        totals[self._communicator.rank], totals[-3], totals[-2], totals[-1] = steps, histories, rated, rating_sum
         self._communicator.all_reduce(totals)
-        self.steps_per_epoch = int(totals[:-2].max())
+        self.steps_per_epoch, self._histories = int(totals[:-3].max()), int(totals[-3])
         if not self.steps_per_epoch:
             raise DasError(f"{model.name}: no user has enough train rows to learn from; {model.least_rows}.")
         with seeded(draws_of_parameters(self._config.seed)):
@@ -318,9 +319,9 @@ class Trainer:
             heldout = self._source.validation(piece)
             if heldout is None:
                 continue
-            chosen = self._validation_users(heldout.users, heldout.counts)
-            train = self._source.train(piece).take(chosen, timestamps=False)
-            evaluator.add_all(scorer, train, heldout.take(chosen, timestamps=False))
+            train = self._source.train(piece)
+            chosen = self._validation_users(train, heldout)
+            evaluator.add_all(scorer, train.take(chosen, timestamps=False), heldout.take(chosen, timestamps=False))
         sums = [float(evaluator.squared_error), evaluator.n_rated]
         if metric != "mse":
             sums = [float(evaluator.sums.get(metric, 0.0)), evaluator.n_users]
@@ -330,8 +331,15 @@ class Trainer:
             self._judges = totals[1:].cpu().numpy()
         return float(totals[0] / totals[1]) if totals[1] else None
 
-    def _validation_users(self, users: np.ndarray, counts: np.ndarray) -> np.ndarray:
-        """Returns the positions of the users to validate on: all users with validation rows, or a sample by hash."""
-        share = self._config.validation_users / self._source.n_users
+    def _validation_users(self, train: Interactions, heldout: Interactions) -> np.ndarray:
+        """Returns the positions of the users to validate on: all with train and validation rows, or a sample by hash.
+
+        Users without a history, most of those of a small sample, get the same scores in every epoch. Where no user has
+        one, all are asked.
+        """
+        asked = heldout.counts > 0
+        if self._histories:
+            asked &= train.counts > 0
+        share = self._config.validation_users / (self._histories or self._source.n_users)
         begin = hashing.stream("training/validation users", self._config.seed)
-        return np.flatnonzero((counts > 0) & hashing.drawn(begin, users, share))
+        return np.flatnonzero(asked & hashing.drawn(begin, heldout.users, share))
