@@ -112,6 +112,11 @@ class Student(ABC):
             return self.books.vectors(parameters[SHARED], items)
         return F.embedding(items, parameters[OWN])
 
+    def target_vectors(self, parameters: Parameters, targets: Tokens) -> torch.Tensor:
+        """Returns Y E, the expected item vectors [b, w, dim] of ``targets`` Y [b, w, n_items]; with codes, of their
+        distributions over each book."""
+        return targets @ (self.table(parameters) if self.books is None else parameters[SHARED])
+
     def soft_loss(self, parameters: Parameters, inputs: Tokens, targets: Tokens) -> torch.Tensor:
         """Returns the cross-entropy of the next token, mean over positions; ``inputs``, ``targets`` [b, w, n_items].
 
@@ -136,7 +141,7 @@ class Student(ABC):
         """The loss with composed item vectors; with ``sampled``, of the partition sum over a draw of items."""
         shared = parameters[SHARED]
         states = self.states(parameters, inputs, training=True).to(shared.dtype).flatten(0, 1)
-        right = (states * (targets.flatten(0, 1) @ shared).to(shared.dtype)).sum(dim=1)
+        right = (states * self.target_vectors(parameters, targets).flatten(0, 1).to(shared.dtype)).sum(dim=1)
         if self.sampled:
             drawn = torch.randint(self.n_items, (self.sampled,), device=shared.device)
             scores = (states @ books.vectors(shared, drawn).T).to(shared.dtype)

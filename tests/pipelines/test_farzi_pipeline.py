@@ -126,6 +126,24 @@ def test_students_on_their_way_and_learned_rates_survive_a_death(tmp_path: Path,
     assert plain.log_rates is None
 
 
+@pytest.mark.parametrize("objective", ["states", "gradients"])
+def test_other_objectives_make_the_same_artefact_in_less_memory(tmp_path: Path, data: Dataset, objective: str) -> None:
+    """And survive a death."""
+    asked_for = {**SETTINGS, "objective": objective}
+    with pytest.raises(_Killed):
+        in_process(data, tmp_path / "made", "step 5", set=asked_for, kept=tmp_path / "teachers")
+    found = in_process(data, tmp_path / "made", set=asked_for, kept=tmp_path / "teachers")
+    again = in_process(data, tmp_path / "again", set=asked_for, kept=tmp_path / "teachers")
+    assert found.manifest.data == again.manifest.data
+    assert found.manifest.config["objective"] == objective
+    assert [tuple(tensor.shape) for tensor in found.sequences().tensors] == [(8, 6, 12), (12, N_ITEMS), (8, 6, 12)]
+    needed = [
+        distiller_of(DistillConfig(**asked(data, tmp_path / "made", set=settings))).memory(data, 1)
+        for settings in (asked_for, SETTINGS)
+    ]
+    assert needed[0] < needed[1]
+
+
 def test_codes_survive_a_death_and_a_model_is_fitted_on_what_they_make(tmp_path: Path, data: Dataset) -> None:
     """With the settings of the distillation: those of the items too."""
     coded = {"items": "codes", "books": 3, "book_size": 8, "sampled": 12, "bits": 5}

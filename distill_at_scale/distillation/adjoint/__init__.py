@@ -23,7 +23,7 @@ from __future__ import annotations
 from distill_at_scale.distillation.adjoint.memory import EveryKth, EveryState, Keep, Snapshots
 from distill_at_scale.distillation.adjoint.optimizers import SGD, Adam, Optimizer
 from distill_at_scale.distillation.adjoint.trees import Tree
-from distill_at_scale.distillation.adjoint.unroll import OptimizerState, unroll
+from distill_at_scale.distillation.adjoint.unroll import OptimizerState, seeded, unroll
 
 __all__ = [
     "SGD",
@@ -35,5 +35,6 @@ __all__ = [
     "OptimizerState",
     "Snapshots",
     "Tree",
+    "seeded",
     "unroll",
 ]

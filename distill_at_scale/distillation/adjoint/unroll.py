@@ -103,7 +103,7 @@ class _Run:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns (θ as a leaf of the graph, the gradient g there) at step ``k`` of this run."""
         place = self.start.step + k
-        with torch.enable_grad(), _seeded(self.seed, place, theta.device):
+        with torch.enable_grad(), seeded(self.seed, place, theta.device):
             leaf = theta.detach().requires_grad_()
             value = self.loss(self.views(leaf), data, place)
             (g,) = torch.autograd.grad(value, leaf, create_graph=twice)
@@ -175,7 +175,7 @@ def _double_backward(g: torch.Tensor, towards: list[torch.Tensor], g_bar: torch.
 
 
 @contextlib.contextmanager
-def _seeded(seed: int | None, step: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int | None, step: int, device: torch.device) -> Iterator[None]:
     """Seeds torch's generators with (seed, step) for the block, and restores them afterwards."""
     if seed is None:
         yield

@@ -79,6 +79,11 @@ class Farzi(DistillerMethod):
 
     Args:
         steps: Maximum number of outer steps. Default: 100.
+        objective: What an outer step improves: unrolled, the outer loss of a student after a window of training
+            on the sequences; states, how well the moments of its states and targets match those on real sequences
+            (distribution matching); or gradients, how well its gradient matches that of the outer loss (gradient
+            matching). The last two take less memory and, on ml-100k, a third and a half of the time of a step.
+            Default: 'unrolled'.
         rate: Learning rate of the outer Adam; falls to a twentieth along a cosine. Default: 0.002.
         clip_norm: Maximum norm of an outer gradient. Default: 1.0.
         average: Weight of the past in the running mean of the sequences, which is validated and returned.
@@ -88,7 +93,8 @@ class Farzi(DistillerMethod):
         rate_spread: Spread of the trajectories' learning rates: between student_rate divided by this and times
             this. Default: 1.0.
         shuffled: Whether each trajectory uses the sequences in random orders, else in turn. Default: True.
-        window: Number of student steps that are differentiated through. Default: 10.
+        window: Number of student steps that are differentiated through; with other objectives, those from one
+            outer step on a trajectory to the next. Default: 10.
         horizon: Number of steps after which a trajectory restarts; also the number of training steps of
             validation students. Default: 800.
         first_horizon: Initial length of a trajectory in steps; it grows linearly up to the horizon in the first
@@ -164,6 +170,7 @@ class Farzi(DistillerMethod):
         self,
         *,
         steps: int = 100,
+        objective: Literal['unrolled', 'states', 'gradients'] = 'unrolled',
         rate: float = 0.002,
         clip_norm: float = 1.0,
         average: float = 0.95,

@@ -89,6 +89,7 @@ class FarziDistiller(Distiller):
         """Returns the peak bytes: soft tokens of a window with gradients, logits of a step and of an outer batch; with
         codes also of the teacher's training and of validation, which hold more."""
         from distill_at_scale.distillation.farzi.books_memory import books_numbers
+        from distill_at_scale.distillation.farzi.inner_loop import STRETCH
         from distill_at_scale.distillation.soft_tokens import numbers_needed, places_at_once
         from distill_at_scale.distillation.students import create_student
         from distill_at_scale.models import find_model
@@ -96,7 +97,8 @@ class FarziDistiller(Distiller):
         c = self.config
         student = create_student(c.student, dataset.n_items, c.student_settings())
         per_pool = c.pool * 3 * sum(value.numel() for value in student.draw(0).values())
-        in_window = min(c.window * c.batch, c.sequences)
+        unrolled = c.objective == "unrolled"
+        in_window = min((c.window if unrolled else STRETCH) * c.batch, c.sequences)
         if student.books is not None:
             numbers = books_numbers(
                 student, c, in_window * c.length, n_tokens=c.n_tokens, pools=(c.parallel + 4) * per_pool
@@ -105,7 +107,8 @@ class FarziDistiller(Distiller):
             rows = find_model(c.student).rows_held(dataset, workers)
             taught = find_model(c.student).memory_needed(dataset.n_users, dataset.n_items, rows, settings)
             return max(4 * numbers, taught)
-        held, copies = 6 * in_window * c.length, 16 * c.batch * c.length
+        # Other objectives train students without gradients of a window's tokens.
+        held, copies = (6 if unrolled else 2) * in_window * c.length, 16 * c.batch * c.length
         narrow = c.token_width + int(c.student_settings()["dim"])
         numbers = numbers_needed(student.n_items, held, copies, narrow)
         asked = places_at_once(c.lesson_places, student.n_items)

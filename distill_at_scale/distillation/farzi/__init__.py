@@ -10,7 +10,14 @@ from distill_at_scale.distillation.farzi.initial_sequences import initial_sequen
 from distill_at_scale.distillation.farzi.initialisation import Teacher, initialise_from_teachers, real_sequences
 from distill_at_scale.distillation.farzi.inner_loop import InnerLoop, run_inner_loop, train_student
 from distill_at_scale.distillation.farzi.latent import LatentSequences
-from distill_at_scale.distillation.farzi.outer_loss import OuterBatch, OuterBatches, dissimilarity, outer_loss
+from distill_at_scale.distillation.farzi.matching import gradients_loss, states_loss
+from distill_at_scale.distillation.farzi.outer_loss import (
+    OuterBatch,
+    OuterBatches,
+    dissimilarity,
+    outer_loss,
+    target_vectors,
+)
 from distill_at_scale.distillation.farzi.quantisation import dequantise, quantise
 from distill_at_scale.distillation.farzi.real import drawn_rows
 from distill_at_scale.distillation.farzi.teachers import WindowExamples, is_snapshot_epoch, teacher_model
@@ -31,6 +38,7 @@ __all__ = [
     "dissimilarity",
     "drawn_rows",
     "fit_sequences",
+    "gradients_loss",
     "initial_sequences",
     "initial_teachers",
     "initialise_from_teachers",
@@ -41,6 +49,8 @@ __all__ = [
     "real_sequences",
     "run_inner_loop",
     "settings_for",
+    "states_loss",
+    "target_vectors",
     "teacher_model",
     "train_student",
 ]

@@ -4,7 +4,7 @@ was trained on the full data.
 Each outer step advances one trajectory of a pool: a window of exact training steps of a student on the synthetic
 sequences, the outer loss of the resulting student, and the gradient of that loss with respect to the sequences, back
 through the window. Windows along persistent trajectories replace the gradient through a whole training, which explodes
-with its length.
+with its length. Two other objectives (:mod:`matching`) take the gradient at the student before the window.
 
 Sources: Sachdeva et al., "Farzi data: autoregressive data distillation" (arXiv 2310.09983); for the windows, Feng et
 al., "Embarrassingly simple dataset distillation" (ICLR 2024), RaT-BPTT.
@@ -30,7 +30,8 @@ from distill_at_scale.distillation.adjoint import OptimizerState
 from distill_at_scale.distillation.farzi.initialisation import Teacher
 from distill_at_scale.distillation.farzi.inner_loop import OPTIMIZER, InnerLoop, advance, run_inner_loop, train_student
 from distill_at_scale.distillation.farzi.latent import LatentSequences
-from distill_at_scale.distillation.farzi.outer_loss import OuterBatches, outer_loss
+from distill_at_scale.distillation.farzi.matching import gradients_loss, states_loss
+from distill_at_scale.distillation.farzi.outer_loss import OuterBatch, OuterBatches, outer_loss
 from distill_at_scale.distillation.farzi_config import FarziLoopConfig
 from distill_at_scale.distillation.students import Parameters, Student
 from distill_at_scale.errors import DasError
@@ -199,8 +200,8 @@ class Farzi:
         """
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         place = json.loads(header["__metadata__"]["farzi"])
-        mine = {**self._kind(), **self._config.model_dump()}
-        theirs = {**place["kind"], **place["config"]}
+        mine = {"objective": self._config.objective, **self._kind(), **self._config.model_dump()}
+        theirs = {"objective": "unrolled", **place["kind"], **place["config"]}
         for key, value in mine.items():
             if theirs.get(key) != json.loads(json.dumps(value)):
                 raise DasError(
@@ -324,22 +325,40 @@ class Farzi:
             trajectory.parameters, trajectory.optimizer = advanced
         # Adam's first step depends on the signs of gradients, most of which are near 0, so rounding would change it.
         inner_loop = replace(inner_loop, mixed=self._mixed and trajectory.age > 0)
-        n_steps = min(self.window, limit - trajectory.age)
-        trained, optimizer = run_inner_loop(
-            self._student, self.latent, inner_loop, trajectory.parameters, trajectory.optimizer, n_steps
-        )
+        n_steps, start = min(self.window, limit - trajectory.age), (trajectory.parameters, trajectory.optimizer)
         device = self.latent.decoder.device
         batch = self._outer_batches.draw(c.lesson_users, c.lesson_places, self.step, pool).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=self._mixed):
-            loss = outer_loss(self._student, trained, batch, self._teachers, c.teacher_share, c.alignment)
+        optimizer: OptimizerState | None
+        if c.objective == "unrolled":
+            trained, optimizer = run_inner_loop(self._student, self.latent, inner_loop, *start, n_steps)
+            with torch.autocast(device.type, torch.bfloat16, enabled=self._mixed):
+                loss = outer_loss(self._student, trained, batch, self._teachers, c.teacher_share, c.alignment)
+            real_loss = float(loss.detach())
+        else:
+            loss, real_loss = self._matching_loss(trajectory, inner_loop, batch)
+            trained, optimizer = advance(self._student, self.latent, inner_loop, start[0], n_steps, start[1])
         gradients = list(torch.autograd.grad(loss, self.latent.tensors))
+        finite = all(bool(tensor.isfinite().all()) for tensor in (*gradients, *trained.values()))
         # A student whose loss is twice that of uniform predictions has diverged.
-        value, finite = float(loss.detach()), all(bool(gradient.isfinite().all()) for gradient in gradients)
-        if not finite or not value < 2 * math.log(self._student.n_items):
+        if not finite or not real_loss < 2 * math.log(self._student.n_items):
             return None
         trajectory.parameters = {name: value.detach().clone() for name, value in trained.items()}
         trajectory.optimizer = optimizer
-        return value, gradients
+        return float(loss.detach()), gradients
+
+    def _matching_loss(
+        self, trajectory: Trajectory, inner_loop: InnerLoop, batch: OuterBatch
+    ) -> tuple[torch.Tensor, float]:
+        """Returns the loss of the sequences of a trajectory's next step, in float32, and the student's loss on real
+        ones."""
+        c, age = self._config, trajectory.age
+        rows = inner_loop.rows(len(self.latent), age)
+        given = (self._student, trajectory.parameters, self.latent, rows, batch, self._teachers, c.teacher_share)
+        if c.objective == "gradients":
+            return gradients_loss(*given, inner_loop.seed, age)
+        with torch.no_grad():
+            real_loss = float(outer_loss(self._student, trajectory.parameters, batch, [], 0.0))
+        return states_loss(*given, c.least_context), real_loss
 
     def _shorten(self) -> None:
         if self.window == 1:

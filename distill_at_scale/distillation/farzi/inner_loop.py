@@ -97,11 +97,16 @@ def train_student(
 
 
 def advance(
-    student: Student, latent: LatentSequences, inner_loop: InnerLoop, parameters: Parameters, n_steps: int
+    student: Student,
+    latent: LatentSequences,
+    inner_loop: InnerLoop,
+    parameters: Parameters,
+    n_steps: int,
+    optimizer: OptimizerState | None = None,
 ) -> tuple[Parameters, OptimizerState | None]:
-    """Takes the first ``n_steps`` steps from ``parameters`` without differentiating."""
+    """Takes the next ``n_steps`` steps from ``parameters`` without differentiating; without ``optimizer``, the first
+    ones."""
     fixed = latent.with_tensors([tensor.detach() for tensor in latent.tensors])
-    optimizer = None
     with torch.no_grad():
         # Steps are taken in short stretches, since each holds the tokens of all its (different) batches.
         for start in range(0, n_steps, STRETCH):

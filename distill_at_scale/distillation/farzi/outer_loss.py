@@ -112,17 +112,9 @@ def outer_loss(
     are computed in chunks of positions, and recomputed in the backward pass. ``alignment`` times the mean
     :func:`dissimilarity` of the student's states to each teacher's is added.
     """
-    places, n_places = (batch.rows, batch.columns), len(batch.answers)
-    of_all = not len(batch.drawn)
-
-    def factors(states: torch.Tensor, student: Student, parameters: Parameters) -> _ScoreFactors:
-        if of_all:
-            return _ScoreFactors(states[places], student.table(parameters))
-        right = student.vectors(parameters, batch.answers)
-        return _ScoreFactors(states[places], student.vectors(parameters, batch.drawn), right, student.n_items)
-
-    own = factors(student.states(parameters, batch.items), student, parameters)
-    known = [factors(t.states(batch.items), t.student, t.parameters) for t in teachers if teacher_share or alignment]
+    n_places, of_all = len(batch.answers), not len(batch.drawn)
+    own = _factors(student.states(parameters, batch.items), student, parameters, batch)
+    known = _factors_of(teachers, batch) if teacher_share or alignment else []
     total = own.table.new_zeros(())
     if alignment and known:
         unlike = [dissimilarity(own.states, t.states) for t in known]
@@ -135,6 +127,30 @@ def outer_loss(
         part = slice(some.start, min(some.stop, n_places))
         total = total + checkpoint(_loss_at, part, batch, own, known, teacher_share, use_reentrant=False)
     return total / n_places
+
+
+def target_vectors(
+    student: Student, parameters: Parameters, batch: OuterBatch, teachers: Sequence[Teacher], teacher_share: float
+) -> torch.Tensor:
+    """Returns the expected vectors [p, dim], by the student's table, of the targets in the outer loss: the answer with
+    weight 1 − share, and the teachers' mean prediction among unseen items. Without gradients.
+
+    With drawn items, they are those among which the answers are predicted.
+    """
+    with torch.no_grad():
+        answers = student.vectors(parameters, batch.answers)
+        known = _factors_of(teachers, batch) if teacher_share else []
+        if not known:
+            return answers
+        of_all = not len(batch.drawn)
+        table = student.table(parameters) if of_all else student.vectors(parameters, batch.drawn)
+        parts = []
+        for some in soft_tokens.chunks(len(answers), len(table), answers.itemsize):
+            shares = _mean_shares(some, batch, known)
+            right = answers[some]
+            theirs = shares @ table if of_all else shares[:, :1] * right + shares[:, 1:] @ table
+            parts.append((1 - teacher_share) * right + teacher_share * theirs)
+        return torch.cat(parts)
 
 
 def dissimilarity(states: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
@@ -182,6 +198,27 @@ class _ScoreFactors:
         return torch.cat((answer, others.masked_fill(excluded, _NEVER)), dim=1).log_softmax(dim=1)
 
 
+def _factors(states: torch.Tensor, student: Student, parameters: Parameters, batch: OuterBatch) -> _ScoreFactors:
+    states = states[batch.rows, batch.columns]
+    if not len(batch.drawn):
+        return _ScoreFactors(states, student.table(parameters))
+    right = student.vectors(parameters, batch.answers)
+    return _ScoreFactors(states, student.vectors(parameters, batch.drawn), right, student.n_items)
+
+
+def _factors_of(teachers: Sequence[Teacher], batch: OuterBatch) -> list[_ScoreFactors]:
+    return [_factors(t.states(batch.items), t.student, t.parameters, batch) for t in teachers]
+
+
+def _mean_shares(some: slice, batch: OuterBatch, teachers: Sequence[_ScoreFactors]) -> torch.Tensor:
+    """Returns the teachers' mean distributions over unseen items, in the form of
+    :meth:`_ScoreFactors.log_probabilities`."""
+    first, *others = (teacher.log_probabilities(some, batch).exp_() for teacher in teachers)
+    for other in others:
+        first += other
+    return first.div_(len(teachers))
+
+
 def _excluded(batch: OuterBatch, n_items: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Returns which drawn items are a position's answer or excluded there, bool [p, k], and how many items are, [p]."""
     n_places, device = len(batch.answers), batch.answers.device
@@ -204,10 +241,7 @@ def _loss_at(
     if not teachers:
         return hard
     with torch.no_grad():
-        theirs = torch.zeros_like(log_p)
-        for teacher in teachers:
-            theirs += teacher.log_probabilities(some, batch).exp_()
-        theirs /= len(teachers)
+        theirs = _mean_shares(some, batch, teachers)
         entropy = -torch.special.xlogy(theirs, theirs).sum()
     divergence = -(theirs * log_p).sum() - entropy
     return (1 - teacher_share) * hard + teacher_share * divergence
