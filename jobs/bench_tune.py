@@ -195,6 +195,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="file for the result, as JSON")
     parser.add_argument("--search", type=int, default=20, help="settings of each model")
     parser.add_argument("--logs", nargs="*", default=list(LOGS), choices=list(LOGS))
+    parser.add_argument("--keep-full", action="store_true", help="keep the search on all rows of an earlier OUTPUT")
     parser.add_argument("--models", nargs="*", help="default: five of each log")
     options = parser.parse_args()
     command = f"python jobs/bench_tune.py --data DATA --work WORK --search {options.search} --output {options.output}"
@@ -215,12 +216,16 @@ def main() -> None:
                 continue
             place = str((options.work / name / "data").resolve())
             data, told = Dataset.open(place), {"models": list(models), "search": options.search}
+            before = result["logs"].get(name, {}) if options.keep_full else {}
+            kept = {"full": before["full"]} if "full" in before and told.items() <= before.items() else {}
             seeds: list[dict[str, Any]] = []
             for seed in SEEDS:
                 seeds.append(tuned(data, models, options.search, seed, str(options.work / name / f"tune-{seed}")))
-                result["logs"][name] = {**told, "tune": seeds}
+                result["logs"][name] = {**told, "tune": seeds, **kept}
                 options.output.write_text(json.dumps(result, indent=1) + "\n")
-            full = on_everything(data, models, options.search, str((options.work / name / "full").resolve()))
+            full = kept.get("full") or on_everything(
+                data, models, options.search, str((options.work / name / "full").resolve())
+            )
             for one in seeds:
                 one["test_of_full"] = one["test"] / full["test"]
                 one["cpu_s_of_full"] = one["cpu_s"] / full["cpu_s"]

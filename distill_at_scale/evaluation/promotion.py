@@ -22,10 +22,13 @@ _MOST = 0.4
 PRIOR_SHIFT = 0.05
 """Assumed where too few changes were measured: a rung changes a candidate's quality against its family's by 5 %."""
 _FEWEST_SHIFTS = 4
+FINALISTS = 4
+"""Most candidates of all families that go on to everything, where more than one rung has judged them: fits on
+everything take most of what a search costs."""
 _Z_FAMILY = 2.0
 """One-sided 97.7 %: a family whose best is below the best of all by more is dropped."""
 _Z_CANDIDATE = 1.0
-"""One-sided 84 %: a candidate that may still be the best of its family goes on, up to the largest share."""
+"""One-sided 84 %: a candidate that may still be the best, of its family or of all, goes on, up to a number."""
 
 
 @dataclass(frozen=True)
@@ -78,17 +81,20 @@ def ranking_shift(standings: Sequence[Standing]) -> float:
     return math.sqrt(float(np.square(changes).sum()) / freedom)
 
 
-def promote(standings: Sequence[Standing], shift: float, steps_left: float) -> list[str]:
+def promote(standings: Sequence[Standing], shift: float, steps_left: float, finalists: int | None = None) -> list[str]:
     """Decides which candidates of a rung go on.
 
     Of each family a third goes on, and of the others those that may be its best, up to two fifths. A family is dropped
     as a whole once its best is behind the best of all beyond doubt, even if it gains as much on every further rung as
-    it gained on the last one; before a second rung no family is.
+    it gained on the last one; before a second rung no family is. Before the last rung, only those of what is left go on
+    that may be the best of all, and at most ``finalists``.
 
     Args:
         standings: All candidates of the rung.
         shift: What the next rungs may change of the order, from :func:`ranking_shift`.
         steps_left: Number of times that the share of the data still grows as it did on the last step.
+        finalists: If the next rung is the last one, most that go on to it; it has no effect on a first rung, whose
+            order says little.
 
     Returns:
         For each candidate why it is dropped, as the end of a sentence, or "".
@@ -112,6 +118,11 @@ def promote(standings: Sequence[Standing], shift: float, steps_left: float) -> l
             if rank < surely or (rank < most and _may_be_best(standings[k], best, shift)):
                 continue
             reasons[k] = f"rank {rank + 1} of {len(ks)} {family}"
+    if finalists is not None and leader.before is not None:
+        left = [k for k in order if not reasons[k]]
+        for rank, k in enumerate(left):
+            if rank >= finalists or not _may_be_best(standings[k], leader, shift):
+                reasons[k] = f"rank {rank + 1} of {len(left)} of all models"
     return reasons
 
 

@@ -24,7 +24,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.dataset_ref import TrainDataRef
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.errors import DasError
-from distill_at_scale.evaluation.promotion import ETA, difference_interval, promote, ranking_shift
+from distill_at_scale.evaluation.promotion import ETA, FINALISTS, difference_interval, promote, ranking_shift
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models import find_model
 from distill_at_scale.models.saved import MODEL_FILE
@@ -213,7 +213,8 @@ class _Tune:
         standings = [run.standing() for run in measured]
         shift = ranking_shift(standings)
         steps_left = float(np.log(1.0 / share) / np.log(ETA))
-        for run, reason in zip(measured, promote(standings, shift, steps_left)):
+        finalists = FINALISTS if after == 1.0 else None
+        for run, reason in zip(measured, promote(standings, shift, steps_left, finalists)):
             run.dropped = reason
         kept = [run for run in measured if not run.dropped]
         # What fails on a small sample, for want of rows, may do well on a larger one.

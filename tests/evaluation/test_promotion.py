@@ -56,6 +56,19 @@ def test_each_family_goes_on_until_it_is_behind_beyond_doubt() -> None:
     assert 3 in kept(promote(flat, 0.5, 1.0))
 
 
+def test_few_finalists_and_only_those_that_may_be_the_best_of_all() -> None:
+    near, far = [0.100, 0.099, 0.098, 0.097, 0.096], [0.095, 0.094, 0.093]
+    both = standings("ease", near, before=near) + standings("sasrec", far, before=far)
+    assert kept(promote(both, 0.03, 1.0)) == [0, 1, 5, 6]
+    assert kept(promote(both, 0.03, 1.0, finalists=4)) == [0, 1]
+    assert promote(both, 0.03, 1.0, finalists=4)[5] == "rank 3 of 4 of all models"
+    assert kept(promote(both, 0.08, 1.0, finalists=4)) == [0, 1, 5, 6]
+    assert kept(promote(both, 0.08, 1.0, finalists=3)) == [0, 1, 5]
+    # A first rung is not trusted that far.
+    first = standings("ease", near) + standings("sasrec", far)
+    assert kept(promote(first, 0.03, 1.0, finalists=1)) == kept(promote(first, 0.03, 1.0))
+
+
 def test_the_shift_is_that_of_relative_qualities_within_families() -> None:
     qualities = [0.1, 0.2, 0.3, 0.4, 0.5]
     doubled = standings("ease", [2 * q for q in qualities], before=qualities)

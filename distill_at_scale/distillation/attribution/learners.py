@@ -36,6 +36,7 @@ from distill_at_scale.models.training.batches import (
     PairExamples,
     SequenceExamples,
     batches,
+    distinct_pairs,
     draws_of_parameters,
     draws_of_step,
     pad_left,
@@ -199,7 +200,7 @@ class PairLearner(Learner):
             raise SettingError(f"attribute: {model} is trained with items=own only; omit items.")
         self._n_users, self._n_items = int(train.users[-1]) + 1, train.n_items
         users = np.repeat(train.users, train.counts)
-        self._pairs = np.unique(pair_keys(users, train.items.astype(np.int64), train.n_items))
+        self._pairs = distinct_pairs(users, train.items.astype(np.int64), train.n_items)
         self.row_users, self.row_items = np.divmod(self._pairs, train.n_items)
         with torch.device("meta"):
             self._module = self._recommender.build(1, train.n_items)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -12,6 +14,9 @@ from distill_at_scale.evaluation.retention import PRIMARY, kendall_tau
 from distill_at_scale.pipelines.sweeps.candidates import Candidate
 from distill_at_scale.pipelines.sweeps.evaluations import Trained
 from distill_at_scale.pipelines.sweeps.tune_result import CandidateResult, MeasuredRung
+
+_LEAST_S = 1e-3
+"""Resolution of the costs."""
 
 
 @dataclass
@@ -99,24 +104,54 @@ def tau_with_next(runs: Sequence[CandidateRun], share: float) -> float | None:
 def full_cost(runs: Sequence[CandidateRun]) -> float:
     """CPU-seconds of fits and evaluations of all candidates on everything.
 
-    A candidate that was not fitted on everything costs what it cost on its largest sample, times the ratio of the costs
-    of those of its model that were measured on both; where none was, the ratio of the shares.
+    What a candidate that was not measured on a rung would have cost there follows from what it costs on the rung
+    before: a power law, for each model, through those that were measured on both. Its exponent is that of the costs of
+    one model's candidates on two rungs: 1 where settings determine the cost (a width), 0 where chance does (the number
+    of epochs), so that those that were dropped after a cheap fit are not taken to be cheap on everything. A model of
+    which none was fitted on everything: see :func:`_growth`.
     """
     of_model: dict[str, dict[float, dict[str, float]]] = {}
     for run in runs:
         for share, trained in run.measured:
             of_model.setdefault(run.candidate.model, {}).setdefault(share, {})[run.candidate.name] = cost_of(trained)
-    total = 0.0
-    for by_share in of_model.values():
-        shares = sorted(by_share)
-        # What everything costs, as a multiple of a rung, from the largest rung down.
-        factors = {shares[-1]: 1.0 / shares[-1]}
-        for share, after in zip(reversed(shares[:-1]), reversed(shares[1:])):
-            both = by_share[share].keys() & by_share[after].keys()
-            here = sum(by_share[share][name] for name in both)
-            ratio = sum(by_share[after][name] for name in both) / here if here else after / share
-            factors[share] = factors[after] * ratio
-        for name in {name for costs in by_share.values() for name in costs}:
-            last = max(share for share in shares if name in by_share[share])
-            total += by_share[last][name] * factors[last]
-    return total
+    return sum(_on_everything(by_share) for by_share in of_model.values())
+
+
+def _on_everything(by_share: Mapping[float, Mapping[str, float]]) -> float:
+    """The same for one model, by the costs of its candidates (by name) on each rung."""
+    rungs = sorted(by_share)
+    steps = [(share, after, sorted(by_share[share].keys() & by_share[after])) for share, after in pairwise(rungs)]
+    logs = {share: {name: math.log(max(cost, _LEAST_S)) for name, cost in by_share[share].items()} for share in rungs}
+    products = squares = 0.0
+    centres: dict[float, float] = {}
+    for share, after, both in steps:
+        if both:
+            x, y = (np.array([logs[at][name] for name in both]) for at in (share, after))
+            centres[share] = float(x.mean())
+            products, squares = products + (x - x.mean()) @ (y - y.mean()), squares + np.square(x - x.mean()).sum()
+    exponent = min(max(products / squares, 0.0), 1.0) if squares > 0 else 1.0
+    costs: dict[str, float] = {}
+    powers: list[float] = []
+    for share, after, both in steps:
+        costs |= by_share[share]
+        centre = centres.get(share, 0.0)
+        power = {name: math.exp(exponent * (math.log(max(cost, _LEAST_S)) - centre)) for name, cost in costs.items()}
+        if both:
+            level = sum(by_share[after][name] for name in both) / sum(power[name] for name in both)
+            costs = {name: level * of for name, of in power.items()}
+            grown = sum(by_share[after][name] for name in both) / max(sum(by_share[share][n] for n in both), _LEAST_S)
+            powers.append(math.log(max(grown, _LEAST_S)) / math.log(after / share))
+        else:  # none that ended on one was measured on the other
+            costs = {name: cost * after / share for name, cost in costs.items()}
+    costs |= by_share[rungs[-1]]
+    return sum(costs.values()) * _growth(powers) ** math.log(1.0 / rungs[-1])
+
+
+def _growth(powers: Sequence[float]) -> float:
+    """exp(d ln cost / d ln share) beyond the last rung, of the powers of the share by which costs grew before.
+
+    The power goes on rising as it did, since the fixed part of the costs fades, and a system that is cubic in the users
+    takes over; from 1 to 3.
+    """
+    power = powers[-1] + (powers[-1] - powers[-2] if len(powers) > 1 else 0.0) if powers else 1.0
+    return math.exp(min(max(power, 1.0), 3.0))

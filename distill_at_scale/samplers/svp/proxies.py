@@ -10,7 +10,7 @@ import torch
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models import create_model
 from distill_at_scale.models.item_table import look_up
-from distill_at_scale.models.training.batches import pair_keys
+from distill_at_scale.models.training.batches import distinct_pairs, pair_keys
 from distill_at_scale.models.training.user_table import UserTableRecommender
 from distill_at_scale.samplers.svp import Objective, Proxy
 from distill_at_scale.samplers.svp.variants import share_above, squared_error
@@ -57,7 +57,7 @@ def hardness(model: UserTableRecommender, module: Any, rows: Interactions, rng: 
     """
     users = np.repeat(rows.users, rows.counts)
     items = rows.items.astype(np.int64)
-    seen = np.unique(pair_keys(users, items, rows.n_items))
+    seen = distinct_pairs(users, items, rows.n_items)
     scores_of_rows = np.empty(rows.n_rows)
     with torch.no_grad():
         user_table, item_table = module.tables()
