@@ -50,6 +50,15 @@ SHAPES: dict[str, dict[str, Any]] = {
         "least_context": 2,
     },
 }
+# The same in a quarter of the log's bytes.
+SHAPES["beauty-narrow-200x20"] = {
+    **SHAPES["beauty-200x20"],
+    "model": {"dim": 32, "blocks": 2},
+    "inputs": "items",
+    "width": 20,
+    "bits": 2.8,
+    "fitted": 30,
+}
 BY_DEFAULT = ("consensus-50x50", "consensus-20x50", "coupled-50x50")
 VARIANTS: dict[str, dict[str, Any]] = {
     "": {},

@@ -155,6 +155,9 @@ class FarziConfig(FarziLoopConfig):
     width: int | None = Field(default=None, ge=1)
     """d, width of a token, at most the number of tokens and of items; None: as the initialisation needs: the student's
     dim (times the number of teachers without a consensus), plus 1 for popularity."""
+    fitted: int = Field(default=0, ge=0)
+    """Passes over the tokens in which a start that is narrower than the predictions, or of few bits, is fitted to their
+    distributions; the singular value decomposition before it fits logits."""
     sharpness: float = Field(default=20.0, gt=0)
     """Initial sharpness of an item's own token: this times the similarity of others to it; coupled: 2."""
     foresight: float = Field(default=1.0, ge=0)
@@ -212,6 +215,16 @@ class FarziConfig(FarziLoopConfig):
             raise ValueError(
                 f"objective=states compares states after least_context={self.least_context} items or more, and a "
                 f"sequence has {places} positions; set least_context to at most {places}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _only_predictions_are_fitted(self) -> FarziConfig:
+        if self.fitted and (self.start == "random" or self.items == "codes"):
+            other = "start=random" if self.start == "random" else "items=codes"
+            raise ValueError(
+                f"fitted={self.fitted} fits the teachers' predictions over items, which {other} has not; "
+                "leave fitted out"
             )
         return self
 

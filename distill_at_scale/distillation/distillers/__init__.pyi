@@ -150,6 +150,8 @@ class Farzi(DistillerMethod):
         width: d, width of a token, at most the number of tokens and of items; None: as the initialisation needs:
             the student's dim (times the number of teachers without a consensus), plus 1 for popularity. Default:
             None.
+        fitted: Passes over the tokens in which a start that is narrower than the predictions, or of few bits, is
+            fitted to their distributions; the singular value decomposition before it fits logits. Default: 0.
         sharpness: Initial sharpness of an item's own token: this times the similarity of others to it; coupled:
             2. Default: 20.0.
         foresight: Initial weight of the teachers' predictions. Default: 1.0.
@@ -209,6 +211,7 @@ class Farzi(DistillerMethod):
         sampled: int = 0,
         bits: float = 8.0,
         width: int | None = None,
+        fitted: int = 0,
         sharpness: float = 20.0,
         foresight: float = 1.0,
         popularity: float = 0.0,

@@ -90,6 +90,7 @@ class FarziDistiller(Distiller):
         codes also of the teacher's training and of validation, which hold more."""
         from distill_at_scale.distillation.farzi.books_memory import books_numbers
         from distill_at_scale.distillation.farzi.inner_loop import STRETCH
+        from distill_at_scale.distillation.farzi.narrow_factors import step_numbers
         from distill_at_scale.distillation.soft_tokens import numbers_needed, places_at_once
         from distill_at_scale.distillation.students import create_student
         from distill_at_scale.models import find_model
@@ -112,6 +113,8 @@ class FarziDistiller(Distiller):
         narrow = c.token_width + int(c.student_settings()["dim"])
         numbers = numbers_needed(student.n_items, held, copies, narrow)
         asked = places_at_once(c.lesson_places, student.n_items)
+        if c.fitted:
+            numbers = max(numbers, step_numbers(student.n_items))
         return 4 * (numbers + 10 * asked * student.n_items + (c.parallel + 4) * per_pool)
 
     def run(self, job: Job) -> Distilled:

@@ -72,5 +72,7 @@ def initial_sequences(config: FarziConfig, teachers: Sequence[Teacher], rows: In
         seed=config.seed,
         joined=joined,
         soft_inputs=config.inputs == "soft",
+        fitted=config.fitted,
+        bits=config.bits,
     )
     return replace(start, bits=config.bits)

@@ -19,6 +19,8 @@ import torch.nn.functional as F
 from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation.farzi.latent import LatentSequences
+from distill_at_scale.distillation.farzi.narrow_factors import fitted_factors
+from distill_at_scale.distillation.farzi.quantisation import BYTE
 from distill_at_scale.distillation.students import Parameters, Student
 from distill_at_scale.errors import DasError
 
@@ -90,6 +92,8 @@ def initialise_from_teachers(
     seed: int,
     joined: bool = False,
     soft_inputs: bool = True,
+    fitted: int = 0,
+    bits: float = BYTE,
 ) -> LatentSequences:
     """Builds latent sequences from real ones and the teachers' predictions.
 
@@ -105,6 +109,8 @@ def initialise_from_teachers(
         seed: Seed of the draw of users.
         joined: As in :func:`real_sequences`.
         soft_inputs: Whether inputs are soft tokens, else the items themselves; coupled tokens are always soft.
+        fitted, bits: Passes in which D and M are fitted to the tokens' distributions, and bits of a stored number; see
+            :func:`~distill_at_scale.distillation.farzi.narrow_factors.fitted_factors`.
 
     Raises:
         DasError: As for :func:`real_sequences`, or the width exceeds the number of tokens or items.
@@ -132,6 +138,8 @@ def initialise_from_teachers(
         left = [known[:, :-1], predicted] if soft_inputs else [predicted]
     flat = torch.cat([part.flatten(0, 1) for part in left])
     latent, decoder = _factorised(flat, right, width, seed)
+    if fitted:
+        latent, decoder = fitted_factors(latent, decoder, flat, right, passes=fitted, bits=bits, seed=seed)
     parts = [part.reshape(n_sequences, -1, width) for part in latent.split(n_sequences * left[0].shape[1])]
     if not soft_inputs:
         parts = [items[:, :-1].contiguous(), *parts]
