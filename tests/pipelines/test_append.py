@@ -81,11 +81,11 @@ def test_random_appends() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("block", range(8))
+@pytest.mark.parametrize("block", range(10))
 def test_many_random_appends(block: int) -> None:
     """A thousand appends in all; in blocks, each of which ends within the time of a test on a busy machine."""
     seeds = range(100 + 100 * block, 200 + 100 * block)
-    assert sum(check_case(seed, keep=seed % 3 == 0) for seed in seeds) >= 110
+    assert sum(check_case(seed, keep=seed % 3 == 0) for seed in seeds) >= 100
 
 
 @pytest.fixture(scope="module")
