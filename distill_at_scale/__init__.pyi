@@ -480,8 +480,9 @@ def forecast(
         models: Models to forecast, such as ease,mf; hyper-parameters are tuned on each sample, by validation.
             Default: ['popularity', 'ease', 'svd_ae', 'infinite_ae'].
         output: Folder or storage URI for the forecast, the samples and the logs.
-        up_to: Share of the train rows in the largest sample; the others are halves of it. Default: 0.1.
-        rungs: Number of samples of whole users, each with half of the rows of the next. Default: 4.
+        up_to: Share of the train rows in the largest sample, in which the others lie. Default: 0.1.
+        rungs: Number of samples of whole users, each with a quarter of the rows of the next; with two fifths or
+            half where the smallest would have too few users. Default: 4.
         seeds: Number of repetitions of everything random, with the seeds 0, 1, …; two or more measure what
             samples vary by. Default: 1.
         set: Settings of models, such as mf.epochs=5; `das settings MODEL` lists them. Default: {}.

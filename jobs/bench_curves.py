@@ -29,12 +29,14 @@ from distill_at_scale.evaluation import RankingEvaluator
 from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.genie.trials import FULL
+from distill_at_scale.learning_curves.rungs import nested_shares
 from distill_at_scale.models import create_model
 from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines.prepare import prepare
 
 RANDOM_USERS = "random_users"
-RUNGS = (0.0125, 0.025, 0.05, 0.1, 0.2)
+UP_TO, RUNGS = (0.1, 0.2), 4
+"""Shares of the largest samples, and how many there are up to each."""
 FAST = ("popularity", "ease", "svd_ae")
 ALL = (*FAST, "infinite_ae")
 Split = dict[str, Interactions]
@@ -129,17 +131,21 @@ def measure(name: str, log: Log, logs: Path, work: Path, target: Path, end: floa
     target.parent.mkdir(parents=True, exist_ok=True)
     record = target.with_suffix(".jsonl")
     rows = [json.loads(line) for line in record.read_text().splitlines()] if record.exists() else []
-    done = {(row["model"], row["budget"], row["seed"]) for row in rows}
+    done = {(row["model"], row["up_to"], row["budget"], row["seed"]) for row in rows}
     split = _split(log, logs, work)
+    shares = {1.0: [1.0], **{up_to: nested_shares(len(split["train"]), up_to, RUNGS) for up_to in UP_TO}}
+    wanted = [(up_to, seed) for seed in range(log.seeds) for up_to in UP_TO]
     for model in log.models:
-        for budget, seed in [(1.0, 0), *((budget, seed) for seed in range(log.seeds) for budget in RUNGS)]:
-            if (model, budget, seed) in done:
+        trials = [(up_to, budget, seed) for up_to, seed in [(1.0, 0), *wanted] for budget in shares[up_to]]
+        for up_to, budget, seed in trials:
+            if (model, up_to, budget, seed) in done:
                 continue
             if time.monotonic() > end:
                 return
-            smaller = [row for row in rows if (row["model"], row["seed"]) == (model, seed) and row["budget"] < budget]
-            around = max(smaller, key=lambda row: row["budget"])["around"] if smaller and budget < 1.0 else None
-            rows.append(_trial(split, model, budget, seed, around))
+            own = (model, up_to, seed)
+            smaller = [row for row in rows if (row["model"], row["up_to"], row["seed"]) == own]
+            around = smaller[-1]["around"] if smaller else None
+            rows.append({"up_to": up_to, **_trial(split, model, budget, seed, around)})
             with record.open("a") as file:
                 file.write(json.dumps(rows[-1]) + "\n")
     pl.DataFrame(rows).write_parquet(target)

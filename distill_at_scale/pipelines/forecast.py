@@ -32,6 +32,7 @@ from distill_at_scale.learning_curves.ensemble import FEWEST
 from distill_at_scale.learning_curves.forecast import Forecast, forecasts
 from distill_at_scale.learning_curves.measured import Measured
 from distill_at_scale.learning_curves.order import expected_tau
+from distill_at_scale.learning_curves.rungs import LEAST_USERS, nested_shares
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines.runtime import own_settings, resources, session
 from distill_at_scale.pipelines.runtime.verb import verb
@@ -52,8 +53,6 @@ from distill_at_scale.pipelines.sweeps.tune import LOGS
 from distill_at_scale.settings import seconds
 
 METHOD = "random_users"
-_LEAST_USERS = 8
-"""Mean number of users of the smallest sample; fewer teach nothing."""
 
 
 @verb(ForecastConfig, "data", "models")
@@ -161,7 +160,7 @@ class _Forecast:
             )
         if len(self.rungs) < self.config.rungs:
             notes.append(
-                f"Only {len(self.rungs)} of {self.config.rungs} rungs have {_LEAST_USERS} users or more; "
+                f"Only {len(self.rungs)} of {self.config.rungs} rungs have {LEAST_USERS} users or more; "
                 "a larger --up-to has more."
             )
         return notes
@@ -196,22 +195,22 @@ def in_turn(plan: Sequence[PlannedTrial]) -> list[PlannedTrial]:
 
 
 def rungs(dataset: Dataset, up_to: float, wanted: int) -> list[float]:
-    """Shares of the train rows: ``up_to``, and halves of it, ascending.
+    """Shares of the train rows, ascending; see :func:`~distill_at_scale.learning_curves.rungs.nested_shares`.
 
     Raises:
         DasError: The dataset has too few users for three of them.
     """
     users = dataset.n_users
-    found = [up_to / 2**k for k in range(wanted) if users * up_to / 2**k >= _LEAST_USERS]
+    found = nested_shares(users, up_to, wanted)
     if len(found) < FEWEST:
-        least = min(_LEAST_USERS * 2 ** (FEWEST - 1) / max(users, 1), 1.0)
-        enough = users >= _LEAST_USERS * 2 ** (FEWEST - 1)
+        least = min(LEAST_USERS * 2 ** (FEWEST - 1) / max(users, 1), 1.0)
+        enough = users >= LEAST_USERS * 2 ** (FEWEST - 1)
         advice = f"--up-to {least:.2g} or more" if enough else "fit the models on all of it instead"
         raise DasError(
             f"{storage.redact(dataset.uri)} has {users:,} users, too few for {FEWEST} rungs up to {up_to:g} with "
-            f"{_LEAST_USERS} users each; {'choose ' if enough else ''}{advice}."
+            f"{LEAST_USERS} users each; {'choose ' if enough else ''}{advice}."
         )
-    return found[::-1]
+    return found
 
 
 def measured(trials: pl.DataFrame, model: str, seeds: int, n_users: int) -> tuple[Measured | None, str]:
