@@ -30,7 +30,7 @@ from distill_at_scale.evaluation.bootstrap import UserBootstrap
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.genie.trials import FULL
 from distill_at_scale.learning_curves.rungs import nested_shares
-from distill_at_scale.models import create_model
+from distill_at_scale.models import create_model, find_model
 from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines.prepare import prepare
 
@@ -144,7 +144,7 @@ def measure(name: str, log: Log, logs: Path, work: Path, target: Path, end: floa
                 return
             own = (model, up_to, seed)
             smaller = [row for row in rows if (row["model"], row["up_to"], row["seed"]) == own]
-            around = smaller[-1]["around"] if smaller else None
+            around = smaller[-1]["around"] if smaller and not find_model(model).grid_in_one else None
             rows.append({"up_to": up_to, **_trial(split, model, budget, seed, around)})
             with record.open("a") as file:
                 file.write(json.dumps(rows[-1]) + "\n")

@@ -71,6 +71,8 @@ class Recommender(Recommends, Stored):
     """Whether the scores of a block of items are computed alone, so that ranking needs no memory for users × items."""
     personal: ClassVar[bool] = True
     """Whether the ranking of a user depends on the history, except that its items are left out."""
+    grid_in_one: ClassVar[bool] = False
+    """Whether one fit serves all values of its grid, so that nothing is saved by trying fewer of them."""
     learns_from_rows: ClassVar[bool] = False
     """Whether :meth:`fit_rows` works, so that real-valued rows of synthetic users can replace a log."""
     learns_from_sequences: ClassVar[bool] = False

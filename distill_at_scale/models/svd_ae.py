@@ -52,6 +52,7 @@ class SvdAE(Recommender):
 
     name: ClassVar[str] = "svd_ae"
     Config: ClassVar[type[ModelConfig]] = SvdAEConfig
+    grid_in_one: ClassVar[bool] = True
     memory_hint: ClassVar[str] = "set smaller ranks (rank or grid), or use a machine with more memory"
     by_blocks: ClassVar[bool] = True
     config: SvdAEConfig

@@ -143,6 +143,7 @@ def test_a_rung_selects_around_what_the_smaller_one_chose(data: das.Dataset, tmp
     train_here(one)
     assert one.read().around is not None
     assert tasks[1, 0.25, "mf"].all_settings() == {}, "epochs are not selected from a grid"
+    assert replace(second, model="svd_ae").all_settings() == {}, "one decomposition serves all ranks"
 
 
 def test_bad_input(data: das.Dataset, tmp_path: Path) -> None:

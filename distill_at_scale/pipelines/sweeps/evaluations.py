@@ -168,8 +168,9 @@ class EvaluationTask:
         settings = dict(self.settings)
         smaller = restartable.read_record(self.grid_from) if self.grid_from else None
         around = None if smaller is None else Trained.model_validate(smaller["trained"]).around
-        if around is None or "grid" not in find_model(self.model).Config.model_fields:
-            return settings  # nothing was selected, or when to stop
+        model = find_model(self.model)
+        if around is None or "grid" not in model.Config.model_fields or model.grid_in_one:
+            return settings  # nothing was selected, or when to stop, or all values come at once
         return {"grid": around, **settings}
 
     def write(self, trained: Trained) -> None:
