@@ -6,8 +6,8 @@ LEAST_USERS = 8
 """Mean number of users of the smallest sample; fewer teach nothing."""
 FALLS = (4.0, 2.5, 2.0)
 """How many times smaller a sample is than the next one: the first of these that leaves the smallest enough users.
-The largest sample tells quality on all rows; the others tell whether this log rises as others did, and by how much costs
-grow, which they do better, and cheaper, when they are far apart."""
+The largest sample tells quality on all rows; the others tell whether this log rises as others did, and by how much
+costs grow, which they do better, and cheaper, when they are far apart."""
 
 
 def nested_shares(users: int, up_to: float, wanted: int) -> list[float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from distill_at_scale.learning_curves.rungs import FALLS, LEAST_USERS, nested_shares
@@ -30,6 +32,6 @@ def test_no_sample_has_too_few_users_and_the_largest_is_as_asked() -> None:
             assert all(users * share >= LEAST_USERS for share in found)
             assert len(found) <= wanted
             assert found[-1:] == [0.1] * (users * 0.1 >= LEAST_USERS)
-            falls = {round(large / small, 9) for small, large in zip(found, found[1:])}
+            falls = {round(large / small, 9) for small, large in pairwise(found)}
             assert len(falls) <= 1
             assert falls <= set(FALLS)
