@@ -132,6 +132,14 @@ class Registry(Mapping[str, T], Generic[T]):
         """Returns whether a name belongs to the package itself."""
         return name in self._homes
 
+    def spec(self, name: str) -> str:
+        """Returns the spec of an entry point's name, or of a spec itself.
+
+        Raises:
+            KeyError: No entry point has that name.
+        """
+        return name if is_spec(name) else self._entries[name]
+
     def spec_of(self, thing: type) -> str | None:
         """Returns the spec of a class from outside the package; None for a built-in one."""
         return None if thing.__module__.split(".")[0] == PACKAGE else f"{thing.__module__}:{thing.__qualname__}"

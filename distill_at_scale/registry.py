@@ -57,6 +57,7 @@ __all__ = [
     "METHODS",
     "METRICS",
     "MODELS",
+    "OUTSIDE_VERBS",
     "SAMPLERS",
     "SPLIT_RULES",
     "Names",
@@ -65,6 +66,12 @@ __all__ = [
     "is_spec",
     "used",
 ]
+
+
+def _constants(module: str, *names: str) -> dict[str, str]:
+    """Returns the homes of entries whose constants in one module have their names in capitals."""
+    return {name: f"{module}:{name.upper()}" for name in names}
+
 
 MODELS: Registry[Any] = Registry(
     "model",
@@ -92,25 +99,15 @@ MODELS: Registry[Any] = Registry(
 SAMPLERS: Registry[Any] = Registry(
     "sampler",
     {
-        "random": "samplers.row_wise:RANDOM",
-        "stratified": "samplers.row_wise:STRATIFIED",
-        "temporal": "samplers.row_wise:TEMPORAL",
-        "random_users": "samplers.user_wise:RANDOM_USERS",
-        "head_users": "samplers.user_wise:HEAD_USERS",
-        "centrality": "samplers.graph.centrality:CENTRALITY",
-        "random_walk": "samplers.graph.random_walk:RANDOM_WALK",
-        "forest_fire": "samplers.graph.forest_fire:FOREST_FIRE",
-        "svp_bias": "samplers.svp.variants:SVP_BIAS",
-        "svp_bias_prop": "samplers.svp.variants:SVP_BIAS_PROP",
-        "svp_bias_users": "samplers.svp.variants:SVP_BIAS_USERS",
-        "svp_bias_users_prop": "samplers.svp.variants:SVP_BIAS_USERS_PROP",
-        "svp_mf": "samplers.svp.variants:SVP_MF",
-        "svp_mf_prop": "samplers.svp.variants:SVP_MF_PROP",
-        "svp_mf_users": "samplers.svp.variants:SVP_MF_USERS",
-        "svp_mf_users_prop": "samplers.svp.variants:SVP_MF_USERS_PROP",
-        "density": "samplers.embedding.density:DENSITY",
-        "sensitivity": "samplers.embedding.sensitivity:SENSITIVITY",
-        "sensitivity_users": "samplers.embedding.sensitivity:SENSITIVITY_USERS",
+        **_constants("samplers.row_wise", "random", "stratified", "temporal"),
+        **_constants("samplers.user_wise", "random_users", "head_users"),
+        **_constants("samplers.graph.centrality", "centrality"),
+        **_constants("samplers.graph.random_walk", "random_walk"),
+        **_constants("samplers.graph.forest_fire", "forest_fire"),
+        **_constants("samplers.svp.variants", "svp_bias", "svp_bias_prop", "svp_bias_users", "svp_bias_users_prop"),
+        **_constants("samplers.svp.variants", "svp_mf", "svp_mf_prop", "svp_mf_users", "svp_mf_users_prop"),
+        **_constants("samplers.embedding.density", "density"),
+        **_constants("samplers.embedding.sensitivity", "sensitivity", "sensitivity_users"),
     },
     "samplers.sampler:Sampler",
     instances=True,
@@ -143,14 +140,7 @@ VERBS: Registry[Any] = Registry(
 
 METRICS: Registry[Any] = Registry(
     "metric",
-    {
-        "hr": "evaluation.metrics:HR",
-        "recall": "evaluation.metrics:RECALL",
-        "precision": "evaluation.metrics:PRECISION",
-        "ndcg": "evaluation.metrics:NDCG",
-        "mrr": "evaluation.metrics:MRR",
-        "psp": "evaluation.metrics:PSP",
-    },
+    _constants("evaluation.metrics", "hr", "recall", "precision", "ndcg", "mrr", "psp"),
     "evaluation.metrics:RankingMetric",
     instances=True,
     group="distill_at_scale.metrics",
@@ -160,10 +150,9 @@ METRICS: Registry[Any] = Registry(
 SPLIT_RULES: Registry[Any] = Registry(
     "split rule",
     {
-        "leave_2": "data.splits:LEAVE_2",
+        **_constants("data.splits", "leave_2"),
         "20_percent_hist": "data.splits:TWENTY_PERCENT_HIST",
-        "temporal": "data.splits:TEMPORAL",
-        "column": "data.splits:COLUMN",
+        **_constants("data.splits", "temporal", "column"),
     },
     "data.splits:Split",
     instances=True,
@@ -189,6 +178,9 @@ FORMATS: Registry[Any] = Registry(
 )
 """Formats of raw logs; a file is of the first one that recognises it."""
 
+OUTSIDE_VERBS: Registry[Any] = Registry("verb", {}, "cli.verbs:Verb", instances=True, group="distill_at_scale.verbs")
+"""Verbs that other packages add to `das`."""
+
 FIGURES: Registry[Any] = Registry(
     "figure",
     {"Comparison": "report.comparison:comparison_svg", "ForecastResult": "report.forecasts:forecast_svg"},
@@ -204,5 +196,5 @@ METHODS = Names(SAMPLERS, DISTILLERS)
 EVERYTHING = Names(MODELS, SAMPLERS, DISTILLERS)
 """Names of everything that has settings."""
 
-EXTENSIBLE = Names(MODELS, SAMPLERS, DISTILLERS, METRICS, SPLIT_RULES, FORMATS)
+EXTENSIBLE = Names(MODELS, SAMPLERS, DISTILLERS, METRICS, SPLIT_RULES, FORMATS, OUTSIDE_VERBS)
 """Names of everything that other packages can add."""

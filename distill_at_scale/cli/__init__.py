@@ -21,7 +21,7 @@ import distill_at_scale
 from distill_at_scale import signals
 from distill_at_scale.cli import completion, logs, options, output, planning, submitted, usage
 from distill_at_scale.cli.flags import Command, Group
-from distill_at_scale.cli.verbs import GROUPS, PLAN, VERBS, Verb, run
+from distill_at_scale.cli.verbs import GROUPS, PLAN, VERBS, Verb, load_outside, run
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.finite_json import dumps
 from distill_at_scale.settings import load
@@ -159,17 +159,15 @@ def application() -> typer.Typer:
     return made
 
 
-app = application()
-
-
 def main(verb: str | None = None) -> None:
     """Entry point of `das` and, with ``verb``, of `jobs/<verb>.py`."""
     arguments = sys.argv[1:] if verb is None else [*verb.split(), *sys.argv[1:]]
+    left_out = load_outside(next(iter(arguments), None))
     if completion.ASKED in os.environ:
         completion.prepare(lambda words: _spread(words)[0])
     arguments, name = _spread(arguments)
     with signals.ending():
-        sys.exit(usage.called(app, arguments, name))
+        sys.exit(usage.called(application(), arguments, name, left_out))
 
 
 def _spread(arguments: Sequence[str]) -> tuple[list[str], str | None]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from distill_at_scale.cli import options, planning
 from distill_at_scale.cli.verbs import VERBS, Verb
-from distill_at_scale.config.submit import JOB_VERBS
+from distill_at_scale.config.submit import JOB_VERBS, job_verbs
 from distill_at_scale.errors import SettingError
+from distill_at_scale.registry import OUTSIDE_VERBS, is_spec
 from distill_at_scale.settings import load, read_settings
 from distill_at_scale.uris import is_local, local_path
 from distill_at_scale.validation import has_choices, not_one_of
@@ -48,11 +49,11 @@ def settings_of_job(parse: Parse, given: dict[str, Any]) -> dict[str, Any]:
         if "verb" not in before:
             raise SettingError(f"A verb is missing, as das submit prepare …; it is one of {', '.join(JOB_VERBS)}.")
         words = str(before["verb"]).split()
-    n = next((n for n in (2, 1) if " ".join(words[:n]) in JOB_VERBS), 0)
-    if not n:
-        raise SettingError(f"The verb {not_one_of(words[0], JOB_VERBS)}")
+    n = next((n for n in (2, 1) if " ".join(words[:n]) in JOB_VERBS), 1)
     name, rest = " ".join(words[:n]), words[n:]
-    verb = VERBS[name]
+    if name not in JOB_VERBS and not is_spec(name) and name not in OUTSIDE_VERBS:
+        raise SettingError(f"The verb {not_one_of(name, job_verbs())}")
+    verb = VERBS[name] if name in JOB_VERBS else OUTSIDE_VERBS.find(name)
     own = parse(name, verb, options.spread(rest, verb))
     for option in _HERE_ONLY:
         if own.get(option) not in (None, False):

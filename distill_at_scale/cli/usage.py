@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
 import typer
@@ -19,21 +19,25 @@ from distill_at_scale.validation import bare, closest, did_you_mean
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 
 
-def called(app: typer.Typer, arguments: Sequence[str], verb: str | None) -> int:
+def called(app: typer.Typer, arguments: Sequence[str], verb: str | None, left_out: Mapping[str, str]) -> int:
     """Calls the application.
 
     Args:
         app: Application.
         arguments: Command line without the program's name.
         verb: Verb with which the arguments begin, if any.
+        left_out: Verbs of other packages that cannot be used, with the reasons; the help tells of them.
 
     Returns:
         The exit code.
     """
-    sentence = _wrong_verb(arguments) if verb is None else without_value(arguments, verb)
+    sentence = _wrong_verb(arguments, left_out) if verb is None else without_value(arguments, verb)
     if sentence is not None:
         return refuse(sentence, "--json" in arguments, verb)
     try:
+        if not arguments or arguments[0] in ("-h", "--help"):
+            for name, reason in left_out.items():
+                print(f"The verb '{name}' of another package is left out: {reason}", file=sys.stderr)
         return int(app(list(arguments), standalone_mode=False, prog_name="das") or 0)
     except typer.Abort:
         return 130
@@ -63,11 +67,13 @@ def refuse(sentence: str, as_json: bool, verb: str | None) -> int:
     return 2
 
 
-def _wrong_verb(arguments: Sequence[str]) -> str | None:
-    """Returns a message if the call begins with an unknown verb, else None."""
+def _wrong_verb(arguments: Sequence[str], left_out: Mapping[str, str]) -> str | None:
+    """Returns a message if the call begins with a verb that is unknown or cannot be used, else None."""
     word = next(iter(arguments), "-")
     if word.startswith("-"):
         return None
+    if word in left_out:
+        return f"The verb '{word}' of another package cannot be used: {left_out[word]}"
     if word not in GROUPS:
         near = closest(word, VERBS) or next((name for name in VERBS if word.casefold() in name.split()), None)
         meant = f" Did you mean 'das {near}'?" if near else f" The verbs are {', '.join(VERBS)}."
@@ -95,7 +101,11 @@ def sentence_of(error: Exception, verb: str | None) -> str:
     """Returns typer's usage error as one sentence."""
     option = getattr(error, "option_name", None)
     if type(error).__name__ == "NoSuchOption":
+        own = VERBS[verb].positional if verb else None
         known = [*VERBS[verb].model.model_fields, *COMMON] if verb else ["version", "show_completion"]
+        if own and option == flag(own):
+            return f"das {verb} has no option {option}; give {own.upper()} without it, as in das {verb} {own.upper()}."
+        known = [name for name in known if name != own]
         # Compared without the leading hyphens, which all options share.
         near = did_you_mean(str(option).lstrip("-"), [*known, "help"], flag)
         if not verb and option in (*map(flag, COMMON), *SHORT):

@@ -8,13 +8,14 @@ full ``home``, named by an entry point::
 
     [project.entry-points."distill_at_scale.verbs"]
     count = "mypackage.verbs:COUNT"
+
+Then it is `das count`; without an entry point it is `das mypackage.verbs:COUNT`.
 """
 
 from __future__ import annotations
 
 import importlib
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,9 +23,7 @@ from pydantic import BaseModel
 
 from distill_at_scale import config
 from distill_at_scale.errors import PluginError
-from distill_at_scale.lookup import Registry
-
-_LOG = logging.getLogger(__name__)
+from distill_at_scale.registry import OUTSIDE_VERBS, is_spec
 
 
 def _dump(result: BaseModel) -> dict[str, Any]:
@@ -73,7 +72,7 @@ class Verb:
     plans: bool = False
 
 
-_OWN = {
+VERBS = {
     "quickstart": Verb(config.QuickstartConfig, _report("show_quickstart"), keep=_report("keep_quickstart")),
     "fetch": Verb(config.FetchConfig, _report("show_fetched"), _report("fetched_json"), "name"),
     "prepare": Verb(config.PrepareConfig, _report("show_dataset"), _summary, plans=True),
@@ -98,24 +97,7 @@ _OWN = {
     "submit": Verb(config.SubmitConfig, _report("show_job"), positional="verb", rest=True),
     "doctor": Verb(config.DoctorConfig, _report("show_checks"), _report("checks_json")),
 }
-
-OUTSIDE: Registry[Verb] = Registry("verb", {}, "cli.verbs:Verb", instances=True, group="distill_at_scale.verbs")
-"""Verbs of other packages."""
-
-
-def with_outside(verbs: Mapping[str, Verb]) -> dict[str, Verb]:
-    """Returns the verbs and those of other packages; says which of these cannot be used, and why."""
-    found = dict(verbs)
-    for name in OUTSIDE:
-        if name in verbs or name in GROUPS:
-            _LOG.warning("The verb '%s' of another package is left out: das has one of that name.", name)
-            continue
-        try:
-            found[name] = OUTSIDE[name]
-        except PluginError as error:
-            _LOG.warning("The verb '%s' of another package is left out: %s", name, error)
-    return found
-
+"""The verbs of das; :func:`load_outside` adds those of other packages."""
 
 PLAN = Verb(BaseModel, _report("show_plan"))
 """How the plan of any verb is shown."""
@@ -123,7 +105,32 @@ PLAN = Verb(BaseModel, _report("show_plan"))
 GROUPS = {"genie": "Commands for training your own Data-Genie."}
 """First words of two-word verbs, and their help."""
 
-VERBS = with_outside(_OWN)
+_OWN = {*VERBS, *GROUPS}
+
+
+def load_outside(word: str | None) -> dict[str, str]:
+    """Adds verbs of other packages to :data:`VERBS`: the one with which a call begins, or all if it begins with none.
+
+    Nothing is imported for a verb of das, so that a package that cannot be imported stops only its own verbs.
+
+    Args:
+        word: First word of the call: a verb, or ``package.module:OBJECT``; None: the call has none.
+
+    Returns:
+        Name of each verb that cannot be used -> the reason, as a sentence.
+    """
+    if word in _OWN:
+        return {}
+    found: dict[str, str] = {}
+    for name in [word] if word is not None and (is_spec(word) or word in OUTSIDE_VERBS) else OUTSIDE_VERBS:
+        if name in _OWN:
+            found[name] = "das has one of that name."
+            continue
+        try:
+            VERBS[name] = OUTSIDE_VERBS.find(name)
+        except PluginError as error:
+            found[name] = str(error)
+    return found
 
 
 def run(name: str, settings: BaseModel) -> Any:

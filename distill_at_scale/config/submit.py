@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from distill_at_scale.config.values import Verb
+from distill_at_scale.registry import OUTSIDE_VERBS
 from distill_at_scale.uris import check
 from distill_at_scale.validation import OneOf
 
@@ -33,14 +34,19 @@ JOB_VERBS = (
     "genie train",
     "doctor",
 )
-"""Verbs that can run as a job."""
+"""Verbs of das that can run as a job; those of other packages can, too."""
+
+
+def job_verbs() -> tuple[str, ...]:
+    """Returns the names of all verbs that can run as a job."""
+    return (*JOB_VERBS, *(name for name in OUTSIDE_VERBS if name not in JOB_VERBS))
 
 
 class SubmitConfig(Verb):
     """Runs a verb as a job of a Ray cluster and follows its log: das submit --address http://HOST:8265 VERB OPTIONS…"""
 
-    verb: Annotated[str, OneOf(lambda: JOB_VERBS)]
-    """Verb to run. Its own options follow it; those of submit come first."""
+    verb: Annotated[str, OneOf(job_verbs, OUTSIDE_VERBS.find)]
+    """Verb to run, of das or of another package. Its own options follow it; those of submit come first."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Settings of the verb, such as data=s3://bucket/data; on the command line the verb's own options replace them."""
     flags: list[Annotated[str, OneOf(lambda: ("json", "quiet", "verbose"))]] = Field(default_factory=list)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shlex
 import socket
 import sys
@@ -25,11 +26,13 @@ from pydantic import BaseModel
 import distill_at_scale
 from distill_at_scale import logs
 from distill_at_scale.config import SubmitConfig
+from distill_at_scale.config.submit import JOB_VERBS
 from distill_at_scale.errors import ClusterError
 from distill_at_scale.lookup import ALLOWED
 from distill_at_scale.pipelines.runtime import plugins, progress
 from distill_at_scale.pipelines.runtime.jobs import Dashboard
 from distill_at_scale.pipelines.runtime.verb import verb
+from distill_at_scale.registry import OUTSIDE_VERBS
 
 _LOG = logging.getLogger(__name__)
 _SETTINGS = "settings.yaml"
@@ -72,13 +75,13 @@ def submit(config: SubmitConfig) -> Job:
     if kept and "s3://" in str(config.settings):
         _LOG.info("Credentials stay here (%s): the cluster's nodes use their own.", ", ".join(kept))
     # An id of our own, so that a job can be stopped whose submission was interrupted.
-    job = f"das-{config.verb.replace(' ', '-')}-{uuid.uuid4().hex[:10]}"
-    flags = [f"--{flag}" for flag in config.flags]
-    command = ["python", "-m", "distill_at_scale", *config.verb.split(), "--config", _SETTINGS, *flags]
+    job = f"das-{re.sub(r'[^A-Za-z0-9_.-]', '-', config.verb)}-{uuid.uuid4().hex[:10]}"
     try:
         with tempfile.TemporaryDirectory(prefix="das-job-") as folder:
             Path(folder, _SETTINGS).write_text(yaml.safe_dump(config.settings, sort_keys=False, allow_unicode=True))
-            dashboard.submit(job, shlex.join(command), runtime_env(folder, config.install), f"das {config.verb}")
+            dashboard.submit(
+                job, shlex.join(command_of(config)), runtime_env(folder, config.install), f"das {config.verb}"
+            )
         if config.no_wait:
             progress.say(f"follow the job by: ray job logs --address {config.address} --follow {job}")
             return Job(job=job, verb=config.verb, address=config.address, status="PENDING", exit_code=None)
@@ -93,6 +96,14 @@ def submit(config: SubmitConfig) -> Job:
     if status == "STOPPED":
         raise ClusterError(f"The job {job} was stopped; run the same command again to go on.")
     return Job(job=job, verb=config.verb, address=config.address, status=status, exit_code=exit_code)
+
+
+def command_of(config: SubmitConfig) -> list[str]:
+    """Returns the command of the job, which reads its settings from a file."""
+    # A verb of another package is called by its spec, which needs only the code there, not the entry point.
+    words = config.verb.split() if config.verb in JOB_VERBS else [OUTSIDE_VERBS.spec(config.verb)]
+    flags = [f"--{flag}" for flag in config.flags]
+    return ["python", "-m", "distill_at_scale", *words, "--config", _SETTINGS, *flags]
 
 
 def runtime_env(folder: str, install: bool = False) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from distill_at_scale import lookup, registry
 PACKAGE = Path(__file__).parent / "package"
 DAMPENED, OLDEST, MEANS = "outside.model:Dampened", "outside.sampler:OLDEST", "outside.distiller:Means"
 HALF, FIRST = "outside.metric:HALF", "outside.split:FIRST"
+COUNT = "outside.verb:COUNT"
 LOGFMT, AVRO = "outside.log_format:LOGFMT", "outside.log_format:AVRO"
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,20 +11,22 @@ import numpy as np
 import pytest
 from cli_kit import Das
 from dataset_kit import write_dataset
-from plugins_kit import DAMPENED, FIRST, HALF, MEANS, OLDEST, PACKAGE, entry_points, forget
+from plugins_kit import COUNT, DAMPENED, FIRST, HALF, MEANS, OLDEST, PACKAGE, entry_points, forget
 from prepare_kit import inline_prepare, random_rows, write_logs
 
 import distill_at_scale as package
 from distill_at_scale import cli, registry
 from distill_at_scale.cli import verbs
-from distill_at_scale.config import CompareConfig, DistillConfig
+from distill_at_scale.cli.submitted import settings_of_job
+from distill_at_scale.config import CompareConfig, DistillConfig, SubmitConfig
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import PluginError, SettingError
 from distill_at_scale.evaluation import evaluate
 from distill_at_scale.models import create_model, find_model, load_model
 from distill_at_scale.models.warming import _log
 from distill_at_scale.pipelines.distill import distiller_of
-from distill_at_scale.pipelines.runtime import own_settings
+from distill_at_scale.pipelines.runtime import own_settings, plugins
+from distill_at_scale.pipelines.submit import command_of
 from distill_at_scale.registry import DISTILLERS, EVERYTHING, METHODS, MODELS, SAMPLERS, file_name, is_spec
 from distill_at_scale.samplers import find_sampler
 
@@ -211,44 +211,70 @@ def test_what_is_no_split_rule_is_said(das: Das) -> None:
 # -- verbs ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_verb_is_its_settings_its_function_and_a_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, das: Das
-) -> None:
-    from outside.verb import CountConfig  # type: ignore[import-not-found]
+def two_users(folder: Path) -> str:
+    write_dataset(folder, [[(0, 0, 1.0, 1, 0), (1, 1, 1.0, 2, 0)]], [2], 3, item_space="")
+    return str(folder)
 
-    monkeypatch.setitem(verbs.VERBS, "count", verbs.Verb(CountConfig, home="outside.verb:count"))
-    monkeypatch.setattr(cli, "app", cli.application())
-    write_dataset(tmp_path, [[(0, 0, 1.0, 1, 0), (1, 1, 1.0, 2, 0)]], [2], 3, item_space="")
-    said = das("count", "--data", str(tmp_path), "--factor", "3")
+
+@pytest.fixture
+def verbs_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verbs that a test adds are gone after it."""
+    for name in (COUNT, "count", "gone", "odd"):
+        monkeypatch.setitem(verbs.VERBS, name, None)
+        monkeypatch.delitem(verbs.VERBS, name)
+
+
+@pytest.mark.usefixtures("verbs_as_before")
+@pytest.mark.parametrize("by", ["spec", "entry point"])
+def test_a_verb(by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, das: Das) -> None:
+    name, data = COUNT, two_users(tmp_path / "data")
+    if by == "entry point":
+        name = "count"
+        entry_points(tmp_path, monkeypatch, verbs={"count": COUNT})
+    said = das(name, data, "--factor", "3")
     assert said.code == 0, said.err
     assert said.out.split()[-2:] == ["users", "6"]
-    assert das("count", "--data", str(tmp_path), "--json").json == {"users": 2}
-    assert das("count", "--dat", "x").error == "das count has no option --dat. Did you mean --data?"
-    assert "Factor of the count." in das("count", "--help").out
+    assert das(name, data, "--json").json == {"users": 2}
+    assert das(name, "--facto", "2").error == f"das {name} has no option --facto. Did you mean --factor?"
+    assert (
+        das(name, "--data", data).error
+        == f"das {name} has no option --data; give DATA without it, as in das {name} DATA."
+    )
+    assert "Factor of the count." in das(name, "--help").out
+    job = settings_of_job(cli._parsed, {"verb": name, "rest": [data, "--json"], "config": None})
+    assert job == {"verb": name, "settings": {"data": data}, "flags": ["json"]}
+    # The cluster needs the code, which travels, but no entry point.
+    assert command_of(SubmitConfig(**job))[3:] == [COUNT, "--config", "settings.yaml", "--json"]
+    assert plugins.folders() == [str(PACKAGE / "outside")]
+    assert plugins._missing([*registry.used()]) is None
 
 
-def test_a_verb_by_entry_point_is_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = tmp_path / "data"
-    write_dataset(data, [[(0, 0, 1.0, 1, 0), (1, 1, 1.0, 2, 0)]], [2], 3, item_space="")
-    named = {"count": "outside.verb:COUNT", "fit": "outside.verb:COUNT", "gone": "outside.verb:NOWHERE", "odd": MEANS}
+@pytest.mark.usefixtures("verbs_as_before")
+def test_verbs_that_cannot_be_used_are_told_of_where_they_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, das: Das
+) -> None:
+    data = two_users(tmp_path / "data")
+    named = {"count": COUNT, "inspect": COUNT, "gone": "outside.verb:NOWHERE", "odd": MEANS}
     entry_points(tmp_path, monkeypatch, verbs=named)
-    path = os.pathsep.join([str(tmp_path), str(PACKAGE), os.environ["PYTHONPATH"]])
-
-    def das(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "distill_at_scale", *words]
-        env = {**os.environ, "PYTHONPATH": path}
-        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=90, check=False)
-
-    done = das("count", str(data), "--factor", "3", "--json")
-    assert json.loads(done.stdout.splitlines()[-1]) == {"users": 6}, done.stderr
-    assert [line for line in done.stderr.splitlines() if "left out" in line] == [
-        "The verb 'fit' of another package is left out: das has one of that name.",
-        "The verb 'gone' of another package is left out: 'outside.verb:NOWHERE': outside.verb has no 'NOWHERE'.",
+    assert das("inspect", data, "--json").err == ""
+    assert registry.used() == [], "a verb of das imports no other package"
+    assert das("count", data, "--json").err == ""
+    gone = "'outside.verb:NOWHERE': outside.verb has no 'NOWHERE'."
+    said = das("gone", "--json")
+    assert said.code == 2
+    assert said.error == f"The verb 'gone' of another package cannot be used: {gone}"
+    said = das("--help")
+    assert said.code == 0
+    assert "Counts the users of a dataset." in said.out
+    assert said.err.splitlines() == [
+        f"The verb 'gone' of another package is left out: {gone}",
+        "The verb 'inspect' of another package is left out: das has one of that name.",
         f"The verb 'odd' of another package is left out: '{MEANS}' is not a verb: it is not an instance of "
         "distill_at_scale.cli.verbs.Verb.",
     ]
-    assert "Factor of the count." in das("count", "--help").stdout
-    assert "Did you mean 'das count'?" in das("cuont").stderr
+    assert das("cuont").error == "Unknown verb 'cuont'. Did you mean 'das count'?"
+    with pytest.raises(SettingError, match=r"outside\.verb has no 'NOWHERE'"):
+        settings_of_job(cli._parsed, {"verb": "gone", "rest": [], "config": None})
 
 
 def test_the_face_has_all_verbs() -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from dataset_kit import write_dataset
 from notebook_kit import run_notebook
 from servers import RayHead
 from system_kit import blocks_csv, das_command, errors
@@ -197,6 +198,17 @@ def test_a_submitted_job_gets_the_package_and_no_credentials(ray_head: RayHead, 
     assert info["entrypoint"] == "python -m distill_at_scale prepare --config settings.yaml --json"
     assert info["runtime_env"]["env_vars"]["AWS_REGION"] == "eu-west-7"
     assert "hush-hush" not in json.dumps(info) + done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_verb_of_another_package_runs_as_a_job(ray_head: RayHead, tmp_path: Path) -> None:
+    """Its code travels; the cluster has neither the package nor its entry point."""
+    outside = REPOSITORY / "tests" / "plugins" / "package"
+    write_dataset(tmp_path, [[(0, 0, 1.0, 1, 0), (1, 1, 1.0, 2, 0)]], [2], 3, item_space="")
+    path = os.pathsep.join([str(outside), os.environ.get("PYTHONPATH", "")])
+    done = submit(ray_head, "outside.verb:COUNT", str(tmp_path), "--factor", "2", "--json", PYTHONPATH=path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == {"users": 4}
 
 
 def listed(head: RayHead, job: str) -> dict[str, Any]:
