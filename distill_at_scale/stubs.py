@@ -20,8 +20,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from distill_at_scale.registry import MODELS
-from distill_at_scale.signatures import default_of, order_of, plain_type
+from distill_at_scale.registry import MODELS, Registry
+from distill_at_scale.signatures import default_of, order_of, plain_type, settings_section
 from distill_at_scale.validation import bare, choices_of
 
 PACKAGE = "distill_at_scale"
@@ -37,8 +37,8 @@ def stubs() -> dict[str, str]:
     return {
         "__init__.pyi": _package(),
         "models/__init__.pyi": _models(),
-        "samplers/__init__.pyi": _methods("samplers", "samplers", "SamplerMethod"),
-        "distillation/distillers/__init__.pyi": _methods("distillation.distillers", "distillation", "DistillerMethod"),
+        "samplers/__init__.pyi": _samplers(),
+        "distillation/distillers/__init__.pyi": _distillers(),
     }
 
 
@@ -106,43 +106,98 @@ def _verb(name: str, function: Any, returns: str) -> str:
 def _models() -> str:
     module = importlib.import_module(f"{PACKAGE}.models")
     lines = [
-        "from collections.abc import Collection, Mapping\nfrom typing import Any, Literal\n",
+        "from collections.abc import Callable, Collection, Mapping",
+        "from typing import Any, Concatenate, ParamSpec, overload\n",
+        "from pydantic import BaseModel",
         f"from {PACKAGE}.models.base import ModelConfig as ModelConfig, Recommender as Recommender",
         f"from {PACKAGE}.models.saved import ModelDescription",
-        f"from {PACKAGE}.registry import Registry\n",
+        f"from {PACKAGE}.registry import Registry",
+        *(
+            f"from {found.__module__} import {title} as _{title}, {found.Config.__name__}"
+            for title, found in _classes(MODELS)
+        ),
+        f"\n{_SETTINGS_OF}",
         "MODELS: Registry[type[Recommender]]\n",
     ]
     for name in module.__all__:
         found = getattr(module, name)
         if inspect.isfunction(found):
             lines.append(f"def {name}{_plain(inspect.signature(found))}: ...")
-    for title, name in MODELS.attributes().items():
-        found = MODELS[name]
-        lines.append(f"\nfrom {found.__module__} import {title} as _{title}\n")
-        first = "        config: ModelConfig | None = None,\n"
-        lines.append(
-            _class(title, f"_{title}", found.__doc__ or "", _parameters(found.Config, (), None, "    ", first))
+    for title, found in _classes(MODELS):
+        given = "    @overload\n    def __init__(self, config: ModelConfig | None) -> None: ...\n    @overload\n"
+        lines.append(_class(title, f"_{title}", _summary(found), given + _of_config(found.Config)))
+    return f"{HEAD}\n" + "\n".join(lines)
+
+
+def _samplers() -> str:
+    settings = importlib.import_module(f"{PACKAGE}.config").SampleConfig
+    bases: dict[tuple[str, ...], str] = {}
+    lines = [
+        "from typing import Literal\n",
+        f"from {PACKAGE}.registry import Registry",
+        f"from {PACKAGE}.samplers.method import SamplerMethod",
+        f"from {PACKAGE}.samplers.sampler import Sampler\n",
+        "SAMPLERS: Registry[Sampler]\n",
+        "def find_sampler(name: str) -> Sampler: ...",
+    ]
+    classes = _methods("samplers")
+    for takes in dict.fromkeys(one.takes for one in classes.values()):
+        bases[takes] = "_ProxySampler" if "proxy_epochs" in takes else "_Sampler"
+        about = f"Samples a dataset's train rows.\n\nArgs:\n{settings_section(settings, only=takes)}"
+        constructor = (
+            f"    def __init__(\n        self,\n{_parameters(settings, (), takes, '    ')}    ) -> None: ...\n"
         )
+        lines.append(_class(bases[takes], "SamplerMethod", about, constructor))
+    lines += [f"class {title}({bases[one.takes]}): ..." for title, one in classes.items()]
+    return f"{HEAD}\n" + "\n".join(lines) + "\n"
+
+
+def _distillers() -> str:
+    classes = _methods("distillation.distillers")
+    lines = [
+        "from collections.abc import Callable\nfrom typing import Any, Concatenate, ParamSpec\n",
+        "from pydantic import BaseModel",
+        *(f"from {one.Config.__module__} import {one.Config.__name__}" for one in classes.values()),
+        f"from {PACKAGE}.distillation.method import DistillerMethod\n",
+        _SETTINGS_OF,
+        *(_class(title, "DistillerMethod", _summary(one), _of_config(one.Config)) for title, one in classes.items()),
+    ]
     return f"{HEAD}\n" + "\n".join(lines)
 
 
-def _methods(kind: str, home: str, base: str) -> str:
-    module = importlib.import_module(f"{PACKAGE}.{kind}")
-    lines = ["from typing import Any, Literal\n", f"from {PACKAGE}.{home}.method import {base}"]
-    if kind == "samplers":
-        lines += [f"from {PACKAGE}.registry import Registry", f"from {PACKAGE}.samplers.sampler import Sampler\n"]
-        lines += ["SAMPLERS: Registry[Sampler]\n", "def find_sampler(name: str) -> Sampler: ..."]
-    for title in dir(module):
-        found = getattr(module, title)
-        if isinstance(found, type) and hasattr(found, "takes"):
-            settings = getattr(found, "Config", None) or importlib.import_module(f"{PACKAGE}.config").SampleConfig
-            lines.append(_class(title, base, found.__doc__ or "", _parameters(settings, (), found.takes, "    ")))
-    return f"{HEAD}\n" + "\n".join(lines)
+def _methods(namespace: str) -> dict[str, Any]:
+    """Returns the classes of a namespace that makes them on demand."""
+    module = importlib.import_module(f"{PACKAGE}.{namespace}")
+    found = {title: getattr(module, title) for title in dir(module)}
+    return {title: one for title, one in found.items() if isinstance(one, type) and hasattr(one, "takes")}
 
 
-def _class(title: str, base: str, about: str, parameters: str) -> str:
+# Type checkers derive the keywords of a constructor, with types and defaults, from the fields of its settings.
+_SETTINGS_OF = """_P = ParamSpec("_P")
+
+def _settings_of(
+    config: Callable[_P, BaseModel],
+) -> Callable[[Callable[..., None]], Callable[Concatenate[Any, _P], None]]: ...
+"""
+
+
+def _classes(registry: Registry[Any]) -> list[tuple[str, Any]]:
+    return [(title, registry[name]) for title, name in registry.attributes().items()]
+
+
+def _of_config(config: type[BaseModel]) -> str:
+    return f"    @_settings_of({config.__name__})\n    def __init__(self, **settings: Any) -> None: ...\n"
+
+
+def _summary(found: Any) -> str:
+    """Returns the first paragraph of a class's docstring, and where its settings are described."""
+    first = inspect.cleandoc(found.__doc__ or "").partition("\n\n")[0]
+    return f"{first}\n\nThe settings are the fields of :class:`{found.Config.__name__}`."
+
+
+def _class(title: str, base: str, about: str, constructor: str) -> str:
     text = textwrap.indent(f'"""{about.strip()}\n"""', "    ")
-    return f"\nclass {title}({base}):\n{text}\n    def __init__(\n        self,\n{parameters}    ) -> None: ...\n"
+    return f"\nclass {title}({base}):\n{text}\n{constructor}"
 
 
 def _parameters(
@@ -150,10 +205,9 @@ def _parameters(
     positional: Collection[str],
     only: Collection[str] | None = None,
     indent: str = "",
-    first: str = "",
     objects: Collection[str] = (),
 ) -> str:
-    lines = [first] if first else []
+    lines: list[str] = []
     for name in order_of(settings, tuple(positional), only):
         field = settings.model_fields[name]
         if name not in positional and not any("*," in line for line in lines):

@@ -29,6 +29,9 @@ from distill_at_scale.config import FitConfig
 
 data = das.prepare("log.csv", output="data", split="leave_2")
 model = das.models.Ease(lam=400.0).fit(data)
+das.models.MF(dim=8, epochs=2, betas=(0.9, 0.99), device="cpu").recommend(data, k=20)
+das.models.Ease(das.models.Ease(grid=(1, 2)).config)
+das.models.Ease(config=None)
 das.fit(data, "ease", output="models", set={"lam": 5})
 config: FitConfig
 das.fit(config, overwrite=True)
@@ -42,7 +45,12 @@ WRONG = """
 das.fit(data, "ease")
 das.fit(data, "ease", output="o", wokers=2)
 das.models.Ease(lamb=4)
-das.prepare("log.csv", output="data", split="leave_3")
+das.models.Ease(lam="4")
+das.models.Ease(dtype="float16")
+das.models.Ease(400)
+das.samplers.Random(proxy_epochs=3)
+das.distillers.Sketch(rows="unit")
+das.prepare("log.csv", output="data", duplicates="lst")
 das.distillers.DistillCF(users="five")
 """
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from distill_at_scale.data import hashing
+from distill_at_scale.data import hashing, ragged
 from distill_at_scale.samplers import inclusion
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, fraction_keys
@@ -97,10 +97,7 @@ def _rank_by_age(rows: TrainRows, draw: np.ndarray) -> np.ndarray:
     rank = np.repeat(rows.counts, rows.counts) - 1 - rows.position
     same = (rows.timestamps[1:] == rows.timestamps[:-1]) & (rows.owner[1:] == rows.owner[:-1])
     if same.any():
-        run = np.concatenate(([0], np.cumsum(~same)))
-        tied = np.zeros(len(rows), dtype=bool)
-        tied[1:] |= same
-        tied[:-1] |= same
+        run, tied = ragged.runs(same)
         where = np.flatnonzero(tied)
         # The rows of a run share its ranks: the last rank, of the newest row, goes to the smallest draw.
         order = np.lexsort((np.arange(len(where)), ~draw[where], run[where]))
