@@ -469,6 +469,7 @@ def forecast(
     set: dict[str, Any] = {},
     gpu: bool = False,
     time_budget: str | None = None,
+    mlflow: str | None = None,
     overwrite: bool = False,
     address: str | None = None,
     wait_for_nodes: str | None = None,
@@ -489,6 +490,8 @@ def forecast(
         gpu: Use one GPU of the cluster for each model trained by gradients. Default: False.
         time_budget: Stop after this long, such as 90s, 30m or 2h. Finished work is kept; run the same command
             again to continue. Default: None.
+        mlflow: MLflow server or database to log to as well, such as http://HOST:5000 or sqlite:///mlflow.db
+            (extra "mlflow"). TensorBoard logs are always written, to tensorboard/ below --output. Default: None.
         overwrite: Replace a forecast that already exists at --output. Default: False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.
@@ -890,7 +893,7 @@ def submit(
     An interruption stops the job.
 
     Args:
-        verb: Verb to run. Its own options follow it; those of submit come first.
+        verb: Verb to run, of das or of another package. Its own options follow it; those of submit come first.
         settings: Settings of the verb, such as data=s3://bucket/data; on the command line the verb's own options
             replace them. Default: {}.
         flags: Common options of the verb's command; on the command line they may follow the verb, too. Default:
@@ -976,6 +979,7 @@ def tune(
     seed: int = 0,
     gpu: bool = False,
     time_budget: str | None = None,
+    mlflow: str | None = None,
     overwrite: bool = False,
     address: str | None = None,
     wait_for_nodes: str | None = None,
@@ -996,6 +1000,8 @@ def tune(
         gpu: Use one GPU of the cluster for each model trained by gradients. Default: False.
         time_budget: Stop after this long, such as 90s, 30m or 2h. Finished work is kept; run the same command
             again to continue. Default: None.
+        mlflow: MLflow server or database to log to as well, such as http://HOST:5000 or sqlite:///mlflow.db
+            (extra "mlflow"). TensorBoard logs are always written, to tensorboard/ below --output. Default: None.
         overwrite: Replace a search that already exists at --output. Default: False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.

@@ -30,5 +30,8 @@ class TuneConfig(ClusterConfig):
     """Use one GPU of the cluster for each model trained by gradients."""
     time_budget: Duration | None = None
     """Stop after this long, such as 90s, 30m or 2h. Finished work is kept; run the same command again to continue."""
+    mlflow: str | None = None
+    """MLflow server or database to log to as well, such as http://HOST:5000 or sqlite:///mlflow.db (extra "mlflow").
+    TensorBoard logs are always written, to tensorboard/ below --output."""
     overwrite: bool = False
     """Replace a search that already exists at --output."""

@@ -13,7 +13,6 @@ import io
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -34,10 +33,8 @@ from distill_at_scale.learning_curves.measured import Measured
 from distill_at_scale.learning_curves.order import expected_tau
 from distill_at_scale.learning_curves.rungs import LEAST_USERS, nested_shares
 from distill_at_scale.models import find_model
-from distill_at_scale.pipelines.runtime import own_settings, resources, session
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps import small_datasets
-from distill_at_scale.pipelines.sweeps.claimed_output import claim, describe
 from distill_at_scale.pipelines.sweeps.evaluations import RECORDS
 from distill_at_scale.pipelines.sweeps.forecast_result import (
     FIX,
@@ -47,10 +44,10 @@ from distill_at_scale.pipelines.sweeps.forecast_result import (
     ModelForecast,
     RowsNeeded,
 )
+from distill_at_scale.pipelines.sweeps.model_trials import ModelTrials
 from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, TrainingData, plan_trials, training_data
-from distill_at_scale.pipelines.sweeps.trial_runs import TrialRuns, task_name
+from distill_at_scale.pipelines.sweeps.trial_runs import task_name
 from distill_at_scale.pipelines.sweeps.tune import LOGS
-from distill_at_scale.settings import seconds
 
 METHOD = "random_users"
 
@@ -65,26 +62,21 @@ def forecast(config: ForecastConfig) -> ForecastResult:
     return _Forecast(config).run()
 
 
-class _Forecast:
+class _Forecast(ModelTrials):
     """One run."""
 
+    name, fix, what = NAME, FIX, "a forecast"
+    writes = (TRIALS, *small_datasets.FOLDERS, RECORDS, LOGS)
+
     def __init__(self, config: ForecastConfig) -> None:
+        super().__init__(config)
         self.config = config
-        self.started = time.time()
-        self.dataset = Dataset.open(config.data)
-        self.models = list(dict.fromkeys(config.models))
-        self.settings = own_settings.by_owner(config.set, self.models, f"{self.models[0]}.NAME=VALUE")
-        self.output = storage.normalise(config.output)
         self.rungs = rungs(self.dataset, config.up_to, config.rungs)
-        deadline = None if config.time_budget is None else self.started + seconds(config.time_budget)
-        self.trials = TrialRuns(self.output, deadline, config.gpu)
 
     def run(self) -> ForecastResult:
-        self._claim()
+        self.claim()
         output, uri = self.output, self.dataset.uri
-        with session.ensure(self.config.address):
-            if self.config.gpu:
-                resources.require_gpu()
+        with self.session():
             jobs = [
                 job
                 for seed in range(self.config.seeds)
@@ -98,8 +90,7 @@ class _Forecast:
             keys = {trial.task.record: trial.key(self.dataset) for trial in plan if trial.task is not None}
             # The smaller rungs of all models come first: a time budget leaves out the largest.
             tasks = {trial.task.record: trial.task for trial in plan if trial.task is not None}
-            left = [task for task in tasks.values() if task.read() is None]
-            self.trials.fit(left, len(tasks), lambda task: keys[task.record].as_dict())
+            self.fit(list(tasks.values()), {record: key.as_dict() for record, key in keys.items()})
         return self._finish(plan)
 
     def _plan(self, found: Sequence[TrainingData], models: Sequence[str]) -> list[PlannedTrial]:
@@ -137,7 +128,7 @@ class _Forecast:
             notes=self._notes(curves),
             wall_s=round(time.time() - self.started, 1),
         )
-        self._describe({"result": result.model_dump(mode="json")})
+        self.describe({"result": result.model_dump(mode="json")})
         return result
 
     def _row(self, trial: PlannedTrial) -> TrialRow | None:
@@ -164,17 +155,6 @@ class _Forecast:
                 "a larger --up-to has more."
             )
         return notes
-
-    # -- the output -----------------------------------------------------------------------------------------
-
-    def _claim(self) -> None:
-        """Makes the output this forecast's, or goes on with it."""
-        ours = (TRIALS, *small_datasets.FOLDERS, RECORDS, LOGS)
-        claim(self.output, NAME, FIX, "a forecast", self.dataset, ours, self.config.overwrite)
-        self._describe({})
-
-    def _describe(self, more: dict[str, Any]) -> None:
-        describe(storage.join(self.output, NAME), TrainDataRef.of(self.dataset), self.config, more)
 
 
 def in_turn(plan: Sequence[PlannedTrial]) -> list[PlannedTrial]:

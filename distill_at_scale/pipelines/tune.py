@@ -26,21 +26,21 @@ from distill_at_scale.data.preparation import restartable
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.promotion import ETA, FINALISTS, difference_interval, promote, ranking_shift
 from distill_at_scale.evaluation.retention import PRIMARY
+from distill_at_scale.genie.trials import FULL
 from distill_at_scale.models import find_model
 from distill_at_scale.models.saved import MODEL_FILE
 from distill_at_scale.pipelines.evaluate import evaluate
-from distill_at_scale.pipelines.runtime import own_settings, resources, session
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps import candidates, small_datasets
 from distill_at_scale.pipelines.sweeps.candidate_runs import CandidateRun, by_progress, full_cost, spent, tau_with_next
 from distill_at_scale.pipelines.sweeps.candidates import Candidate, SettingsSearch
-from distill_at_scale.pipelines.sweeps.claimed_output import claim, describe
 from distill_at_scale.pipelines.sweeps.evaluations import RECORDS, EvaluationTask, lotteries
+from distill_at_scale.pipelines.sweeps.model_trials import ModelTrials
 from distill_at_scale.pipelines.sweeps.small_datasets import SmallDataset
-from distill_at_scale.pipelines.sweeps.trial_runs import TrialRuns, task_name
+from distill_at_scale.pipelines.sweeps.trial_plan import key_of
+from distill_at_scale.pipelines.sweeps.trial_runs import task_name
 from distill_at_scale.pipelines.sweeps.tune import LOGS
 from distill_at_scale.pipelines.sweeps.tune_result import FIX, NAME, Difference, Judged, RungResult, TuneResult
-from distill_at_scale.settings import seconds
 
 METHOD = "random_users"
 RUNGS = (0.01, 0.03, 0.09, 0.27)
@@ -77,36 +77,31 @@ def tune(config: TuneConfig) -> TuneResult:
     return _Tune(config).run()
 
 
-class _Tune:
+class _Tune(ModelTrials):
     """One run."""
 
+    name, fix, what = NAME, FIX, "a search"
+    writes = (*small_datasets.FOLDERS, RECORDS, candidates.RECORDS, MODELS_AT, JUDGED, LOGS)
+
     def __init__(self, config: TuneConfig) -> None:
+        super().__init__(config)
         self.config = config
-        self.started = time.time()
-        self.dataset = Dataset.open(config.data)
         place = storage.redact(self.dataset.uri)
         for split in ("validation", "test"):
             if not self.dataset.manifest.splits.get(split):
                 raise DasError(f"{place} has no {split} rows, by which models are compared; prepare it with others.")
-        self.models = list(dict.fromkeys(config.models))
-        self.settings = own_settings.by_owner(config.set, self.models, f"{self.models[0]}.NAME=VALUE")
-        self.output = storage.normalise(config.output)
         self.searches = [
             SettingsSearch(model, self.settings.get(model, {}), config.search, config.seed, self.output)
             for model in self.models
         ]
         self.rungs = rungs(self.dataset) if sum(one.total for one in self.searches) > 1 else [1.0]
-        self.deadline = None if config.time_budget is None else self.started + seconds(config.time_budget)
-        self.trials = TrialRuns(self.output, self.deadline, config.gpu)
         self.runs: list[CandidateRun] = []
         self.told: list[RungResult] = []
         self.made: dict[float, SmallDataset] = {}
 
     def run(self) -> TuneResult:
-        self._claim()
-        with session.ensure(self.config.address):
-            if self.config.gpu:
-                resources.require_gpu()
+        self.claim()
+        with self.session():
             if self.rungs[:-1]:
                 self._sample()
             alive = self._first()
@@ -186,15 +181,8 @@ class _Tune:
 
     def _fit(self, runs: Sequence[CandidateRun], share: float) -> None:
         tasks = {run.candidate.name: self._task(run, share) for run in runs}
-        left = [task for task in tasks.values() if task.read() is None]
-        if not (self.deadline is not None and time.time() >= self.deadline):
-            about = {tasks[run.candidate.name].record: dict(run.candidate.searched) for run in runs}
-            self.trials.fit(
-                left,
-                len(tasks),
-                lambda task: {"model": task.model, "share": share, **about[task.record]},
-                lambda task: None,
-            )
+        params = {tasks[run.candidate.name].record: self._params(run.candidate, share) for run in runs}
+        self.fit(list(tasks.values()), params)
         for run in runs:
             task = tasks[run.candidate.name]
             run.model_at = task.model_at
@@ -202,7 +190,13 @@ class _Tune:
                 run.measured.append((share, trained))
             elif reason := self.trials.failed.get(task_name(task), ""):
                 run.dropped = f"failed: {reason.strip().splitlines()[-1]}"
-        self._describe({})
+        self.describe({})
+
+    def _params(self, candidate: Candidate, share: float) -> dict[str, Any]:
+        """What tells a trial apart in TensorBoard and MLflow."""
+        method = FULL if share == 1.0 else METHOD
+        key = key_of(self.dataset, method, share, candidate.model, self.config.seed)
+        return {**key.as_dict(), "split": "validation", **candidate.searched}
 
     def _late(self, runs: Sequence[CandidateRun], share: float) -> bool:
         """Whether the time budget ended before this rung was measured."""
@@ -306,7 +300,7 @@ class _Tune:
             notes=self._notes(late, len(judged)),
             wall_s=round(time.time() - self.started, 1),
         )
-        self._describe({"result": result.model_dump(mode="json")})
+        self.describe({"result": result.model_dump(mode="json")})
         if model is not None:
             for run in self.runs:
                 if run.model_at and run.model_at != model:
@@ -335,17 +329,6 @@ class _Tune:
             notes.append("A single candidate was fitted on everything, so the winner has no runner-up.")
         at_all = ((run.candidate.model, of) for run in self.runs for share, of in run.measured if share == 1.0)
         return notes + [f"{sentence}." for sentence in lotteries(at_all)]
-
-    # -- the output -------------------------------------------------------------------------------------------
-
-    def _claim(self) -> None:
-        """Makes the output this search's, or goes on with it."""
-        ours = (*small_datasets.FOLDERS, RECORDS, candidates.RECORDS, MODELS_AT, JUDGED, LOGS)
-        claim(self.output, NAME, FIX, "a search", self.dataset, ours, self.config.overwrite)
-        self._describe({})
-
-    def _describe(self, more: dict[str, Any]) -> None:
-        describe(storage.join(self.output, NAME), TrainDataRef.of(self.dataset), self.config, more)
 
 
 def rungs(dataset: Dataset) -> list[float]:

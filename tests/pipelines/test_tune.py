@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,40 @@ def test_a_search(data: das.Dataset, tmp_path: Path, ray_session: None, capsys: 
     other = dataset(tmp_path / "other", users=60, seed=1)
     with pytest.raises(OutputExistsError, match=r"holds a search of another dataset .*choose another --output"):
         das.tune(other, output=str(output), **SETTINGS)
+
+
+@pytest.mark.slow
+def test_every_trial_is_a_run_of_mlflow(data: das.Dataset, tmp_path: Path, ray_session: None) -> None:
+    """Those of a call without MLflow are added by the next one, once."""
+    mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed: pip install -e '.[mlflow]'")
+    place, output = f"sqlite:///{tmp_path}/mlflow.db", str(tmp_path / "tuned")
+    das.tune(data, output=output, **SETTINGS)
+    for _ in range(2):
+        result = das.tune(data, output=output, **SETTINGS, mlflow=place)
+    client = mlflow.MlflowClient(tracking_uri=place)
+    runs = client.search_runs([client.get_experiment_by_name("distill_at_scale").experiment_id])
+    told = [
+        (one.model, rung.share, rung.quality, {name: str(value) for name, value in one.settings.items()})
+        for one in result.candidates
+        for rung in one.rungs
+    ]
+    assert len(runs) == len(told)
+    for run in runs:
+        params = run.data.params
+        same = [
+            quality
+            for model, share, quality, settings in told
+            if (model, str(share)) == (params["model"], params["budget"]) and settings.items() <= params.items()
+        ]
+        assert run.info.status == "FINISHED"
+        assert (params["fingerprint"], params["seed"], params["split"]) == (
+            data.manifest.fingerprint,
+            "0",
+            "validation",
+        )
+        assert params["method"] == ("full" if params["budget"] == "1.0" else "random_users")
+        assert any(run.data.metrics["ndcg_at_10"] == pytest.approx(quality) for quality in same)
+    assert "mlflow" not in json.loads(Path(output, "tune.json").read_text())["config"]
 
 
 def test_small_logs_have_fewer_rungs(data: das.Dataset, tmp_path: Path) -> None:

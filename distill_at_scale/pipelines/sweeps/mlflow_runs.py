@@ -1,7 +1,7 @@
-"""MLflow runs: one for each row of trials.parquet, with its method, budget, model, seed and dataset.
+"""MLflow runs: one for each trial of a sweep, forecast or search, with its method, budget, model, seed and dataset.
 
-A run starts and ends with its trial: FINISHED, FAILED, or KILLED if the time budget or an interruption stopped it. Rows
-of earlier calls of the same sweep, with or without MLflow, are added.
+A run starts and ends with its trial: FINISHED, FAILED, or KILLED if the time budget or an interruption stopped it.
+Trials of earlier calls with the same output, with or without MLflow, are added.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "distill_at_scale"
 SWEEP, SWEEP_ID, KEY = "das.sweep", "das.sweep_id", "das.trial"
-"""Tags of a run: the sweep's output, a searchable digest of it, and the key of the trial."""
+"""Tags of a run: the output of its sweep or search, a searchable digest of it, and the key of the trial."""
 _PAGE = 1000
 # By default MLflow waits for minutes for a server that is gone, which would hold up the sweep, and prints each run's
 # address, with a password in it, to standard output.
@@ -41,11 +41,11 @@ log = logging.getLogger(__name__)
 
 
 def open_runs(uri: str | None, output: str) -> MlflowRuns:
-    """Opens the MLflow runs of a sweep; without a ``uri``, nothing is written.
+    """Opens the MLflow runs of a sweep or search; without a ``uri``, nothing is written.
 
     Args:
         uri: Tracking server or database; None: no MLflow.
-        output: Output of the sweep.
+        output: Output of the sweep or search.
 
     Raises:
         DasError: MLflow is not installed, or has no store at ``uri``, with its reason.
@@ -122,7 +122,11 @@ class MlflowRuns:
 
     def add(self, rows: Iterable[TrialRow]) -> None:
         """Adds trials that ended without running: done by an earlier call, or without a small dataset."""
-        self.end([row for row in rows if _key(row.key.as_dict()) not in self._finished])
+        self.end([row for row in rows if not self.has(row.key.as_dict())])
+
+    def has(self, params: Mapping[str, Any]) -> bool:
+        """Returns whether a run with these parameters is FINISHED."""
+        return _key(params) in self._finished
 
     def begin(self, params: Mapping[str, Any]) -> None:
         """Creates a run with these parameters, unless it exists."""
@@ -190,5 +194,5 @@ class MlflowRuns:
         except Exception as error:  # as in open_runs
             self._on = False
             log.warning(
-                "MLflow at %s takes no more runs (%s); the sweep goes on without it.", self._place, _reason(error)
+                "MLflow at %s takes no more runs (%s); the work goes on without it.", self._place, _reason(error)
             )

@@ -30,6 +30,11 @@ class TrainingData:
     failed: str = ""
 
 
+def key_of(full: Dataset, method: str, budget: float, model: str, seed: int) -> TrialKey:
+    """Returns what tells a trial on a part of ``full`` apart."""
+    return TrialKey(full.uri.rsplit("/", 1)[-1], full.manifest.fingerprint, method, budget, model, seed)
+
+
 @dataclass(frozen=True)
 class PlannedTrial:
     """One model on one source.
@@ -44,14 +49,7 @@ class PlannedTrial:
 
     def key(self, full: Dataset) -> TrialKey:
         """What tells it apart; ``full`` is the dataset of the sweep."""
-        return TrialKey(
-            dataset=full.uri.rsplit("/", 1)[-1],
-            fingerprint=full.manifest.fingerprint,
-            method=self.source.method,
-            budget=self.source.budget,
-            model=self.model,
-            seed=self.source.seed,
-        )
+        return key_of(full, self.source.method, self.source.budget, self.model, self.source.seed)
 
     def row(self, full: Dataset, trained: Trained | None, failed: str) -> TrialRow | None:
         """The row of `trials.parquet`, or None while the trial has not ended.
