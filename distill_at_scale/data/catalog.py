@@ -81,44 +81,55 @@ _MB = 1 << 20
 
 
 def _movielens(
-    archive: str, sha256: str, member: str, options: Mapping[str, Any], header_lines: int, limit: int
-) -> tuple[LogSource, ...]:
-    """GroupLens, then the Internet Archive's copy; the checksum guarantees that both serve the same bytes."""
-    original = f"https://files.grouplens.org/datasets/movielens/{archive}"
-    return tuple(
+    size: str,
+    about: str,
+    rows: int,
+    file: str,
+    sha256: str,
+    options: Mapping[str, Any],
+    *,
+    header_lines: int = 0,
+    limit: int,
+    others: tuple[LogSource, ...] = (),
+) -> PublicLog:
+    """A MovieLens log, of GroupLens, then of the Internet Archive, then of ``others``; the checksum guarantees that the
+    first two serve the same bytes."""
+    name = f"ml-{size.lower()}"
+    original = f"https://files.grouplens.org/datasets/movielens/{name}.zip"
+    places = {"GroupLens": original, "the Internet Archive": f"https://web.archive.org/web/2024id_/{original}"}
+    sources = (
         LogSource(
-            name=name,
+            name=place,
             location=location,
-            file=basename(member),
+            file=file,
             options=options,
-            member=member,
+            member=f"{name}/{file}",
             sha256=sha256,
             header_lines=header_lines,
             limit=limit,
         )
-        for name, location in (
-            ("GroupLens", original),
-            ("the Internet Archive", f"https://web.archive.org/web/2024id_/{original}"),
-        )
+        for place, location in places.items()
+    )
+    return PublicLog(
+        name=name,
+        title=f"MovieLens {size}: {about}",
+        rows=rows,
+        homepage=f"https://grouplens.org/datasets/movielens/{size.lower()}/",
+        licence=_MOVIELENS_LICENCE,
+        sources=(*sources, *others),
     )
 
 
 _LOGS = (
-    PublicLog(
-        name="ml-100k",
-        title="MovieLens 100K: 943 users, 1,682 films, ratings 1-5",
-        rows=100_000,
-        homepage="https://grouplens.org/datasets/movielens/100k/",
-        licence=_MOVIELENS_LICENCE,
-        sources=(
-            *_movielens(
-                "ml-100k.zip",
-                "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
-                member="ml-100k/u.data",
-                options=_TAB_SEPARATED,
-                header_lines=0,
-                limit=16 * _MB,
-            ),
+    _movielens(
+        "100K",
+        "943 users, 1,682 films, ratings 1-5",
+        100_000,
+        "u.data",
+        "50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
+        _TAB_SEPARATED,
+        limit=16 * _MB,
+        others=(
             LogSource(
                 name="the recbole wheel of the Python package registry",
                 location="recbole==1.2.1",
@@ -132,39 +143,24 @@ _LOGS = (
             ),
         ),
     ),
-    PublicLog(
-        name="ml-1m",
-        title="MovieLens 1M: 6,040 users, 3,706 rated films, ratings 1-5",
-        rows=1_000_209,
-        homepage="https://grouplens.org/datasets/movielens/1m/",
-        licence=_MOVIELENS_LICENCE,
-        sources=_movielens(
-            "ml-1m.zip",
-            "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
-            member="ml-1m/ratings.dat",
-            options={"format": "movielens"},
-            header_lines=0,
-            limit=64 * _MB,
-        ),
+    _movielens(
+        "1M",
+        "6,040 users, 3,706 rated films, ratings 1-5",
+        1_000_209,
+        "ratings.dat",
+        "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
+        {"format": "movielens"},
+        limit=64 * _MB,
     ),
-    PublicLog(
-        name="ml-20m",
-        title="MovieLens 20M: 138,493 users, 26,744 rated films, ratings 0.5-5",
-        rows=20_000_263,
-        homepage="https://grouplens.org/datasets/movielens/20m/",
-        licence=_MOVIELENS_LICENCE,
-        sources=_movielens(
-            "ml-20m.zip",
-            "96f243c338a8665f6bcc89c53edf6ee39162a846940de6b7c8c48aeada765ff3",
-            member="ml-20m/ratings.csv",
-            options={
-                "format": "csv",
-                "delimiter": ",",
-                "map": {"user_id": "userId", "item_id": "movieId"},
-            },
-            header_lines=1,
-            limit=1024 * _MB,
-        ),
+    _movielens(
+        "20M",
+        "138,493 users, 26,744 rated films, ratings 0.5-5",
+        20_000_263,
+        "ratings.csv",
+        "96f243c338a8665f6bcc89c53edf6ee39162a846940de6b7c8c48aeada765ff3",
+        {"format": "csv", "delimiter": ",", "map": {"user_id": "userId", "item_id": "movieId"}},
+        header_lines=1,
+        limit=1024 * _MB,
     ),
     PublicLog(
         name="amazon-beauty",

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from distill_at_scale.data import ragged
 from distill_at_scale.data.columns import SPLITS, Columns
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.preparation.row_order import in_time_order, one_of_each, ranks
@@ -238,7 +239,7 @@ def _interactions(rows: Mapping[str, np.ndarray], n_users: int, n_items: int) ->
     times = rows.get(Columns.TIMESTAMP)
     return Interactions(
         users=np.arange(n_users, dtype=np.int64),
-        offsets=np.concatenate(([0], np.cumsum(per_user))).astype(np.int64),
+        offsets=ragged.offsets(per_user),
         items=rows[Columns.ITEM],
         n_items=n_items,
         ratings=rows.get(Columns.RATING),

@@ -12,6 +12,21 @@ def offsets(counts: np.ndarray) -> np.ndarray:
     return result
 
 
+def runs(same: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Finds the runs of equal neighbours in a sequence.
+
+    Args:
+        same: bool [n − 1], whether each entry belongs together with the next.
+
+    Returns:
+        Number of each entry's run, int64 [n]; whether the run has several entries, bool [n].
+    """
+    several = np.zeros(len(same) + 1, dtype=bool)
+    several[1:] |= same
+    several[:-1] |= same
+    return offsets(~same), several
+
+
 def positions(counts: np.ndarray) -> np.ndarray:
     """int64 [sum of ``counts``]: 0, 1, … within each group, in the order of the flat array."""
     starts = offsets(counts)

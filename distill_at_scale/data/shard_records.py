@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from distill_at_scale.data import recorded, storage
+from distill_at_scale.data import ragged, recorded, storage
 from distill_at_scale.data.recorded import FileRecord
 
 NAME = "shards.parquet"
@@ -178,7 +178,7 @@ class ShardRecords(Sequence[ShardRecord]):
         paths = pa.concat_arrays([pa.array([listed]), self.paths])
         again = np.ones(len(paths), dtype=bool)
         again[np.unique(paths.dictionary_encode().indices, return_index=True)[1]] = False
-        begin = np.concatenate([[0], np.cumsum(self.n_users)[:-1]])
+        begin = ragged.offsets(self.n_users)[:-1]
         total = sum((self.split_rows(split) for split in self.splits), np.zeros(len(self), dtype=np.int64))
         listed_twice = np.logical_or(again[1::2], again[2::2])
         shards = np.flatnonzero(listed_twice | (self.first_user != begin) | (total != self.rows))

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from distill_at_scale.data import hashing
+from distill_at_scale.data import hashing, ragged
 from distill_at_scale.data.columns import SPLITS, TEST, TRAIN, VALIDATION
 from distill_at_scale.registry import SPLIT_RULES
 
@@ -101,13 +101,10 @@ def tied(offsets: np.ndarray, timestamps: np.ndarray, code: np.ndarray) -> dict[
         code: int8 [rows], split codes that follow the order of time.
     """
     owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    same = (owner[1:] == owner[:-1]) & (timestamps[1:] == timestamps[:-1]) & (code[1:] != code[:-1])
+    same = (owner[1:] == owner[:-1]) & (timestamps[1:] == timestamps[:-1])
     # Neighbours with equal times are in different splits: every row of that time was drawn into its split.
-    drawn = np.zeros(len(code), dtype=bool)
-    drawn[1:] |= same
-    drawn[:-1] |= same
-    run = np.concatenate(([0], np.cumsum((owner[1:] != owner[:-1]) | (timestamps[1:] != timestamps[:-1]))))
-    drawn = np.isin(run, run[drawn])
+    run, _ = ragged.runs(same)
+    drawn = np.isin(run, run[1:][same & (code[1:] != code[:-1])])
     return {name: int((drawn & (code == value)).sum()) for name, value in SPLITS.items() if value != TRAIN}
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -19,6 +18,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from distill_at_scale.distillation.cpu_clock import CpuClock
 from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
 from distill_at_scale.distillation.objectives import objective_of
 from distill_at_scale.distillation.select_lambda import Tuned, ridge_score, select_lambdas, select_ridge
@@ -85,7 +85,7 @@ class DistillCF:
         # Adam's moments of the rows; those of log λ are last.
         self._m, self._v = (torch.zeros(self._z.numel() + 1, device=self._device) for _ in range(2))
         self.step, self.loss = 0, math.nan
-        self._cpu, self._cpu_before = time.process_time(), 0.0
+        self._clock = CpuClock()
         self.points: list[Point] = []
         self._best: tuple[torch.Tensor, float] | None = None
 
@@ -150,7 +150,7 @@ class DistillCF:
     @property
     def cpu_s(self) -> float:
         """CPU-seconds of this worker, including those before a restored checkpoint."""
-        return self._cpu_before + time.process_time() - self._cpu
+        return self._clock.seconds
 
     @property
     def lam(self) -> float:
@@ -195,7 +195,7 @@ class DistillCF:
             {key.partition(".")[2]: tensor for key, tensor in tensors.items() if key.startswith("objective.")}
         )
         self.step, self._log_lam = place["step"], place["log_lam"]
-        self._cpu, self._cpu_before = time.process_time(), place["cpu_s"]
+        self._clock = CpuClock(place["cpu_s"])
         self.points = [Point(**point) for point in place["points"]]
         self._best = (tensors["best"], place["best_lam"]) if "best" in tensors else None
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +26,7 @@ import torch
 
 from distill_at_scale.data import hashing
 from distill_at_scale.distillation.adjoint import OptimizerState
+from distill_at_scale.distillation.cpu_clock import CpuClock
 from distill_at_scale.distillation.farzi.initialisation import Teacher
 from distill_at_scale.distillation.farzi.inner_loop import OPTIMIZER, InnerLoop, advance, run_inner_loop, train_student
 from distill_at_scale.distillation.farzi.latent import LatentSequences
@@ -119,7 +119,7 @@ class Farzi:
             ]
         )
         self.step, self.window = 0, config.window
-        self._cpu, self._cpu_before = time.process_time(), 0.0
+        self._clock = CpuClock()
         self.points: list[tuple[int, float]] = []
         self.loss = math.nan
         self._pools = {
@@ -139,7 +139,7 @@ class Farzi:
     @property
     def cpu_s(self) -> float:
         """CPU-seconds of this worker, including those before a restored checkpoint."""
-        return self._cpu_before + time.process_time() - self._cpu
+        return self._clock.seconds
 
     def run(self, after_step: Callable[[], None] | None = None) -> LatentSequences:
         """Learns from the current state until :attr:`done`; returns :attr:`best`.
@@ -225,7 +225,7 @@ class Farzi:
         }
         self._optimizer.load_state_dict(optimizer)
         self.step, self.window = place["step"], place["window"]
-        self._cpu, self._cpu_before = time.process_time(), place["cpu_s"]
+        self._clock = CpuClock(place["cpu_s"])
         self.points = [(step, value) for step, value in place["points"]]
         for pool, trajectories in self._pools.items():
             for k, trajectory in enumerate(trajectories):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +16,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from distill_at_scale.distillation.cpu_clock import CpuClock
 from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
 from distill_at_scale.distillation.factored_rows import ItemVectors
 from distill_at_scale.distillation.privacy.accountant import Budget, budget_of
@@ -70,7 +70,7 @@ class PrivateDistillCF:
         self.n_steps = config.steps or STEPS
         self._rate = self._own.sampling_rate(users.n_users)
         self._delta = self._own.delta_of(users.n_users)
-        self._cpu, self._cpu_before = time.process_time(), 0.0
+        self._clock = CpuClock()
         if state is not None:
             self._restore(state)
             return
@@ -111,7 +111,7 @@ class PrivateDistillCF:
     @property
     def cpu_s(self) -> float:
         """CPU-seconds of this worker, including those before a restored checkpoint."""
-        return self._cpu_before + time.process_time() - self._cpu
+        return self._clock.seconds
 
     def record(self) -> PrivacyRecord:
         """Returns what the rows guarantee once all steps are done."""
@@ -207,4 +207,4 @@ class PrivateDistillCF:
         self._budget = Budget(**place["budget"])
         self._scale = float(torch.from_numpy(rows.z).double().square().mean().sqrt())
         self._vectors = ItemVectors(rows.v)
-        self.step, self._log_lam, self._cpu_before = place["step"], place["log_lam"], place["cpu_s"]
+        self.step, self._log_lam, self._clock = place["step"], place["log_lam"], CpuClock(place["cpu_s"])
