@@ -68,6 +68,11 @@ __all__ = [
 ]
 
 
+def _modules(folder: str, **classes: str) -> dict[str, str]:
+    """Returns the homes of entries whose classes have a module of their name each."""
+    return {name: f"{folder}.{name}:{title}" for name, title in classes.items()}
+
+
 def _constants(module: str, *names: str) -> dict[str, str]:
     """Returns the homes of entries whose constants in one module have their names in capitals."""
     return {name: f"{module}:{name.upper()}" for name in names}
@@ -75,22 +80,23 @@ def _constants(module: str, *names: str) -> dict[str, str]:
 
 MODELS: Registry[Any] = Registry(
     "model",
-    {
-        "popularity": "models.popularity:Popularity",
-        "ease": "models.ease:Ease",
-        "svd_ae": "models.svd_ae:SvdAE",
-        "als": "models.als:Als",
-        "elsa": "models.elsa:Elsa",
-        "infinite_ae": "models.infinite_ae:InfiniteAE",
-        "bias": "models.bias:Bias",
-        "mf": "models.mf:MF",
-        "neumf": "models.neumf:NeuMF",
-        "mvae": "models.mvae:MVAE",
-        "svae": "models.svae:SVAE",
-        "sasrec": "models.sasrec:SASRec",
-        "gru4rec": "models.gru4rec:GRU4Rec",
-        "lightgcn": "models.lightgcn:LightGCN",
-    },
+    _modules(
+        "models",
+        popularity="Popularity",
+        ease="Ease",
+        svd_ae="SvdAE",
+        als="Als",
+        elsa="Elsa",
+        infinite_ae="InfiniteAE",
+        bias="Bias",
+        mf="MF",
+        neumf="NeuMF",
+        mvae="MVAE",
+        svae="SVAE",
+        sasrec="SASRec",
+        gru4rec="GRU4Rec",
+        lightgcn="LightGCN",
+    ),
     "models.base:Recommender",
     required=("name", "Config"),
     group="distill_at_scale.models",
@@ -116,11 +122,12 @@ SAMPLERS: Registry[Any] = Registry(
 
 DISTILLERS: Registry[Any] = Registry(
     "distiller",
-    {
-        "sketch": "distillation.distillers.sketch:SketchDistiller",
-        "distill_cf": "distillation.distillers.distill_cf:DistillCFDistiller",
-        "farzi": "distillation.distillers.farzi:FarziDistiller",
-    },
+    _modules(
+        "distillation.distillers",
+        sketch="SketchDistiller",
+        distill_cf="DistillCFDistiller",
+        farzi="FarziDistiller",
+    ),
     "distillation.distiller:Distiller",
     required=("name", "Config", "makes"),
     group="distill_at_scale.distillers",

@@ -112,10 +112,8 @@ def _models() -> str:
         f"from {PACKAGE}.models.base import ModelConfig as ModelConfig, Recommender as Recommender",
         f"from {PACKAGE}.models.saved import ModelDescription",
         f"from {PACKAGE}.registry import Registry",
-        *(
-            f"from {found.__module__} import {title} as _{title}, {found.Config.__name__}"
-            for title, found in _classes(MODELS)
-        ),
+        *(f"from {found.__module__} import {title} as _{title}" for title, found in _classes(MODELS)),
+        *(f"from {found.Config.__module__} import {found.Config.__name__}" for _, found in _classes(MODELS)),
         f"\n{_SETTINGS_OF}",
         "MODELS: Registry[type[Recommender]]\n",
     ]

@@ -7,20 +7,34 @@ from pydantic import BaseModel
 from distill_at_scale.models.base import ModelConfig as ModelConfig, Recommender as Recommender
 from distill_at_scale.models.saved import ModelDescription
 from distill_at_scale.registry import Registry
-from distill_at_scale.models.popularity import Popularity as _Popularity, PopularityConfig
-from distill_at_scale.models.ease import Ease as _Ease, EaseConfig
-from distill_at_scale.models.svd_ae import SvdAE as _SvdAE, SvdAEConfig
-from distill_at_scale.models.als import Als as _Als, AlsConfig
-from distill_at_scale.models.elsa import Elsa as _Elsa, ElsaConfig
-from distill_at_scale.models.infinite_ae import InfiniteAE as _InfiniteAE, InfiniteAEConfig
-from distill_at_scale.models.bias import Bias as _Bias, BiasConfig
-from distill_at_scale.models.mf import MF as _MF, MFConfig
-from distill_at_scale.models.neumf import NeuMF as _NeuMF, NeuMFConfig
-from distill_at_scale.models.mvae import MVAE as _MVAE, MVAEConfig
-from distill_at_scale.models.svae import SVAE as _SVAE, SVAEConfig
-from distill_at_scale.models.sasrec import SASRec as _SASRec, SASRecConfig
-from distill_at_scale.models.gru4rec import GRU4Rec as _GRU4Rec, GRU4RecConfig
-from distill_at_scale.models.lightgcn import LightGCN as _LightGCN, LightGCNConfig
+from distill_at_scale.models.popularity import Popularity as _Popularity
+from distill_at_scale.models.ease import Ease as _Ease
+from distill_at_scale.models.svd_ae import SvdAE as _SvdAE
+from distill_at_scale.models.als import Als as _Als
+from distill_at_scale.models.elsa import Elsa as _Elsa
+from distill_at_scale.models.infinite_ae import InfiniteAE as _InfiniteAE
+from distill_at_scale.models.bias import Bias as _Bias
+from distill_at_scale.models.mf import MF as _MF
+from distill_at_scale.models.neumf import NeuMF as _NeuMF
+from distill_at_scale.models.mvae import MVAE as _MVAE
+from distill_at_scale.models.svae import SVAE as _SVAE
+from distill_at_scale.models.sasrec import SASRec as _SASRec
+from distill_at_scale.models.gru4rec import GRU4Rec as _GRU4Rec
+from distill_at_scale.models.lightgcn import LightGCN as _LightGCN
+from distill_at_scale.models.popularity import PopularityConfig
+from distill_at_scale.models.ease import EaseConfig
+from distill_at_scale.models.svd_ae import SvdAEConfig
+from distill_at_scale.models.als_config import AlsConfig
+from distill_at_scale.models.elsa import ElsaConfig
+from distill_at_scale.models.infinite_ae import InfiniteAEConfig
+from distill_at_scale.models.bias import BiasConfig
+from distill_at_scale.models.mf import MFConfig
+from distill_at_scale.models.neumf import NeuMFConfig
+from distill_at_scale.models.mvae import MVAEConfig
+from distill_at_scale.models.svae import SVAEConfig
+from distill_at_scale.models.sasrec import SASRecConfig
+from distill_at_scale.models.gru4rec import GRU4RecConfig
+from distill_at_scale.models.lightgcn import LightGCNConfig
 
 _P = ParamSpec("_P")
 

@@ -6,15 +6,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from pydantic import Field, PositiveFloat
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.evaluation.item_blocks import BlockScorer, BlockScores
-from distill_at_scale.evaluation.metric_names import SelectionMetric
 from distill_at_scale.evaluation.metrics import inverse_propensities
-from distill_at_scale.evaluation.retention import PRIMARY
+from distill_at_scale.models.als_config import AlsConfig
 from distill_at_scale.models.base import ModelConfig
-from distill_at_scale.models.device import Device
 from distill_at_scale.models.saved import expect_shape
 from distill_at_scale.models.selection import Progress, Validated, evaluator_of, select
 from distill_at_scale.models.training.alternating import AlternatingFit, block_size, ridge_of
@@ -23,32 +20,6 @@ from distill_at_scale.models.training.least_squares import solve_users
 from distill_at_scale.models.training.sources import Source
 from distill_at_scale.models.training.streamed import NotResumable, Resumable, StreamedRecommender
 from distill_at_scale.models.training.validation import merged_metric
-
-
-class AlsConfig(ModelConfig):
-    """Settings of iALS."""
-
-    dim: int = Field(default=96, ge=1)
-    """Width of the vectors."""
-    lam: float | None = Field(default=None, gt=0)
-    """λ, weight of the regularisation; None: selected on validation rows."""
-    grid: tuple[PositiveFloat, ...] = Field(default=(0.0025, 0.005, 0.01, 0.02), min_length=1)
-    """Values of λ tried on validation rows; the search continues beyond an edge that is best."""
-    metric: SelectionMetric = PRIMARY
-    """Validation metric by which λ is selected."""
-    alpha: float = Field(default=0.3, gt=0)
-    """α, weight of a pair that is not in the rows, relative to one that is."""
-    exponent: float = Field(default=1.0, ge=0)
-    """ν, exponent of the frequency by which λ is scaled: λ (n + α N)^ν for a user or item with n of N rows."""
-    epochs: int = Field(default=2, ge=1)
-    """Passes, each a half step of all users and one of all items."""
-    block: int | None = Field(default=None, ge=1)
-    """Dimensions of the item vectors that are solved at once, by a pass over the rows for each block; a small block
-    needs less memory. Default: as many as fit into 1 GiB, but at least 16."""
-    seed: int = Field(default=0, ge=0)
-    """Random seed of the SVD from which the item vectors start."""
-    device: Device = "auto"
-    """Device for training; scoring uses a GPU if available, unless this is cpu."""
 
 
 class Als(StreamedRecommender):

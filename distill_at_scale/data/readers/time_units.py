@@ -47,11 +47,6 @@ _OTHER_COUNTS: Final = (
     ("Windows' file times", 1e-4, 116_444_736_000_000_000.0, 0.0),
     ("seconds since 2001, as Apple counts", 1000.0, -978_307_200.0, 1e8),
 )
-# Ids of tweets and the like: milliseconds since November 2010, then 10 bits of a machine and 12 of a counter.
-_SNOWFLAKE_START: Final = 1_288_834_974_657
-_COUNTER: Final = 4096
-_LOW_COUNT: Final = 256
-_LEAST_IDS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -253,6 +248,13 @@ def _is_day(text: str) -> bool:
         return False
     month, day = divmod(int(text), 100)
     return 1 <= month <= 12 and 1 <= day <= 31
+
+
+# Ids of tweets and the like: milliseconds since November 2010, then 10 bits of a machine and 12 of a counter.
+_SNOWFLAKE_START: Final = 1_288_834_974_657
+_COUNTER: Final = 4096
+_LOW_COUNT: Final = 256
+_LEAST_IDS: Final = 4
 
 
 def _refuse_snowflakes(texts: list[str], times: Times) -> None:

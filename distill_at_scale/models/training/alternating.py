@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import scipy.sparse as sp
@@ -17,6 +16,7 @@ import torch
 
 from distill_at_scale.data import hashing
 from distill_at_scale.errors import DasError
+from distill_at_scale.models.als_config import AlsConfig
 from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.item_svd import diagonalise, singular_item_vectors
@@ -31,28 +31,6 @@ _LEAST_BLOCK = 16
 _FEW = 1 << 21
 
 
-class AlternatingSettings(Protocol):
-    """The settings that the half steps need; :class:`~distill_at_scale.models.als.AlsConfig` documents them."""
-
-    @property
-    def dim(self) -> int: ...
-
-    @property
-    def alpha(self) -> float: ...
-
-    @property
-    def exponent(self) -> float: ...
-
-    @property
-    def epochs(self) -> int: ...
-
-    @property
-    def block(self) -> int | None: ...
-
-    @property
-    def seed(self) -> int: ...
-
-
 class AlternatingFit:
     """The half steps over one worker's share of the rows.
 
@@ -62,7 +40,7 @@ class AlternatingFit:
 
     def __init__(
         self,
-        config: AlternatingSettings,
+        config: AlsConfig,
         source: Source,
         communicator: Communicator,
         device: torch.device,
@@ -216,7 +194,7 @@ class _Vectors:
         return Path(self._folder.name, f"{piece}.npy")
 
 
-def block_size(config: AlternatingSettings, n_items: int) -> int:
+def block_size(config: AlsConfig, n_items: int) -> int:
     """Number of dimensions of a block: b (b + 3) / 2 numbers for each item."""
     if config.block is not None:
         return min(config.block, config.dim)
@@ -224,9 +202,7 @@ def block_size(config: AlternatingSettings, n_items: int) -> int:
     return min(max(fitting, _LEAST_BLOCK), config.dim)
 
 
-def ridge_of(
-    config: AlternatingSettings, lam: float, counts: np.ndarray, n_others: int, device: torch.device
-) -> torch.Tensor:
+def ridge_of(config: AlsConfig, lam: float, counts: np.ndarray, n_others: int, device: torch.device) -> torch.Tensor:
     """Returns λ #^ν of users or items with the given numbers of rows, float32 [n]."""
     frequency = counts + config.alpha * n_others
     return torch.from_numpy((lam * frequency**config.exponent).astype(np.float32)).to(device)
