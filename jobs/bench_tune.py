@@ -35,7 +35,7 @@ from distill_at_scale.pipelines.evaluate import measure, weights
 from distill_at_scale.pipelines.prepare import prepare
 from distill_at_scale.pipelines.runtime import resources
 from distill_at_scale.pipelines.sampling import item_counts, shard_scores
-from distill_at_scale.pipelines.sweeps import small_datasets
+from distill_at_scale.pipelines.sweeps import model_trials, small_datasets
 from distill_at_scale.pipelines.sweeps.candidate_runs import cost_of
 from distill_at_scale.pipelines.sweeps.candidates import SettingsSearch
 from distill_at_scale.pipelines.sweeps.evaluations import EvaluationTask, train_here
@@ -73,7 +73,7 @@ def in_this_process() -> Iterator[None]:
     with contextlib.ExitStack() as patches:
         for module in (sample, shard_scores, item_counts):
             patches.enter_context(mock.patch.object(module, "run_stage", run_stage))
-        for module in (sample, verb):
+        for module in (sample, model_trials):
             patches.enter_context(mock.patch.object(module.session, "ensure", return_value=contextlib.nullcontext()))
         patches.enter_context(mock.patch.object(verb, "evaluate", judged))
         yield
