@@ -58,7 +58,7 @@ class ModelTrials:
         """Connects to Ray and MLflow.
 
         Raises:
-            ClusterError: There is no cluster, or no GPU in it for a run that needs one.
+            ClusterError: No cluster can be reached, or it lacks a GPU for a run that needs one.
         """
         with session.ensure(self._config.address), self.mlflow:
             if self._config.gpu:
