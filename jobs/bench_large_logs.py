@@ -30,6 +30,7 @@ sys.path.insert(0, str(REPOSITORY))
 from distill_at_scale.data import manifest, storage  # noqa: E402
 from distill_at_scale.data.hashing import mix  # noqa: E402
 from distill_at_scale.data.preparation import buckets, fragments, restartable  # noqa: E402
+from distill_at_scale.data.preparation.dealt import part_files, source_files  # noqa: E402
 from distill_at_scale.data.preparation.exchange import Exchange  # noqa: E402
 from distill_at_scale.data.preparation.packed import pack  # noqa: E402
 from distill_at_scale.data.readers import LogOptions, plan_log  # noqa: E402
@@ -65,12 +66,15 @@ def measure(folder: Path) -> dict[str, float]:
     for k, piece in enumerate(pieces):
         fragments.partition(str(folder / "out"), work, k, piece, schema, exchange)
     read_s = time.process_time() - before
-    found = [restartable.read_arrow(str(file)) for file in (folder / "work" / "fragments").glob("*.items.arrow")]
+    found = [restartable.read_arrow(fragments.items_of(str(folder / "work" / "fragments"), k)) for k in range(2)]
     item_ids = pl.concat([pl.DataFrame(pl.from_arrow(table)) for table in found])["item_id"].unique().sort()
     # As many buckets as give chunks of the size that 10 G rows have: 105 fragments and 16,384 buckets, or 2 and 328.
     dealt = fragments.dealt_rows(work, exchange, 328)
-    first = dealt._deal_source(str(folder / "first"), fragments.good_rows(pieces[0], schema))
-    dealt_bytes = 2 * Path(first).stat().st_size
+    files = source_files(str(folder / "first"), 0, exchange)
+    with part_files(files, exchange) as write:
+        for rows in fragments.good_rows(pieces[0], schema):
+            write(pack(rows, item_ids))
+    dealt_bytes = 2 * sum(Path(file).stat().st_size for file in files)
     before = time.process_time()
     dealt.merge(0, lambda k: fragments.good_rows(pieces[k], schema), lambda rows: pack(rows, item_ids))
     merge_s = time.process_time() - before
@@ -111,7 +115,7 @@ def simulate(rows: int, bytes_: dict[str, float]) -> dict[str, Any]:
         "groups": len(exchange.groups),
         "opens": exchange.opens(n_buckets),
         "opens_of_one_level": exchange.sources * n_buckets,
-        "work_as_share_of_log": peak if exchange.merges else None,
+        "work_as_share_of_log": peak,
     }
 
 

@@ -8,6 +8,10 @@ average and rows in no order; prepares each with leave_2 (validate, de-duplicate
 which starts and stops a Ray of its own; has DuckDB sort the smallest log by (user_id, timestamp) into one Parquet file;
 prepares the smallest log once more in a Ray session that is up and has prepared a small log, as on a running
 cluster. Prints one JSON object with both shares of DuckDB's rate.
+
+    python jobs/bench_prepare.py --log FOLDER             a log that exists, as `das expand` makes one, and nothing else
+
+Every run says how many bytes its unfinished files took at most, and the log's own.
 """
 
 from __future__ import annotations
@@ -89,16 +93,47 @@ class MemoryOfTree(threading.Thread):
         self.join()
 
 
+class BytesBelow(threading.Thread):
+    """Samples the bytes of all files below a folder, ten times a second."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(daemon=True)
+        self._folder = folder
+        self._over = threading.Event()
+        self.peak = 0
+
+    def run(self) -> None:
+        while not self._over.wait(0.1):
+            self.peak = max(self.peak, bytes_below(self._folder))
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
+
+
+def bytes_below(folder: Path) -> int:
+    """Bytes of the files below a folder, some of which may vanish meanwhile."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.stat().st_size if path.is_file() else 0
+        except FileNotFoundError:
+            continue
+    return total
+
+
 def prepare(log: Path, output: Path) -> dict[str, object]:
     """Runs `das prepare` in a process of its own."""
     command = [sys.executable, "-m", "distill_at_scale.cli", "prepare", "--input", str(log), "--output", str(output)]
     start = time.monotonic()
     process = subprocess.Popen([*command, "--split", "leave_2", "--json"], stdout=subprocess.PIPE, text=True)
-    memory = MemoryOfTree(process.pid)
-    memory.start()
+    samples = memory, work = MemoryOfTree(process.pid), BytesBelow(output / "_work")
+    for one in samples:
+        one.start()
     answer, _ = process.communicate()
     wall = time.monotonic() - start
-    memory.stop()
+    for one in samples:
+        one.stop()
     if process.returncode:
         sys.exit(f"prepare failed: {answer}")
     run, result = json.loads((output / "run.json").read_text()), json.loads(answer.splitlines()[-1])
@@ -113,6 +148,9 @@ def prepare(log: Path, output: Path) -> dict[str, object]:
         "driver_peak_mib": run["driver_peak_mib"],
         "worker_peak_mib": run["worker_peak_mib"],
         "all_processes_peak_mib": round(memory.peak / 2**20),
+        "log_mib": round(bytes_below(log) / 2**20, 1),
+        "work_peak_mib": round(work.peak / 2**20, 1),
+        "work_peak_as_share_of_log": round(work.peak / bytes_below(log), 3),
         "stages_wall_and_cpu_s": {stage["stage"]: [stage["wall_s"], stage["cpu_s"]] for stage in run["stages"]},
     }
 
@@ -161,6 +199,7 @@ def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=float, nargs="+", default=[20e6, 100e6], help="sizes of the logs")
+    parser.add_argument("--log", type=Path, help="a log that exists, to prepare instead")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", help="where logs and datasets go; default: a temporary folder")
     parser.add_argument("--output", help="file for the JSON object")
@@ -168,8 +207,10 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="das-bench-", dir=arguments.folder))
     sizes = sorted(int(rows) for rows in arguments.rows)
     found: dict[str, object] = {"cpus": os.cpu_count(), "seed": arguments.seed, "prepare": []}
+    if arguments.log:
+        sizes = []
     try:
-        runs = []
+        runs = [prepare(arguments.log, folder / "data")] if arguments.log else []
         for size in sizes:
             log = folder / f"log-{size}"
             print(f"generating {size:,} rows", file=sys.stderr)

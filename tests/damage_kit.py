@@ -282,14 +282,14 @@ def _read_work(folder: Path) -> Any:
     schema, pieces, _ = plan_log(LogOptions(input=[str(folder / "log" / f"{k}.parquet") for k in range(2)]))
     exchange = Exchange(2, 4)
     read = [fragments.partition(output, work, k, piece, schema, exchange) for k, piece in enumerate(pieces)]
-    sources = [f"{work}/fragments/part-{k:05d}.items.arrow" for k in range(2)]
+    sources = [fragments.items_of(f"{work}/fragments", k) for k in range(2)]
     n_items = fragments.merge_item_ids(sources, f"{work}/items.arrow")
     ids = pl.Series("item_id", sorted(range(ITEMS)), dtype=pl.Int64)
     assert n_items == ITEMS
     dealt = fragments.dealt_rows(work, exchange, 2)
     built = [buckets.build_bucket(work, k, dealt, ids, "last", None, 0) for k in range(2)]
     counted = kcore.count_round(work, 0, 0, [0, 1], ITEMS, None, 1, 3)
-    decided = kcore.decide(work, 0, f"{work}/core/round-000/part-00000.arrow", ITEMS, 1)
+    decided = kcore.decide(work, 0, f"{work}/core/round-000/read-once/part-00000.arrow", ITEMS, 1)
     numbering = shards.Numbering(kcore.load_alive(work, 0), False, None)
     choice = shards.SplitChoice("leave_2")
     first, written = 0, []

@@ -142,5 +142,7 @@ def drawn(begin: Stream, ids: np.ndarray, share: float) -> np.ndarray:
 
 def share(hashes: np.ndarray, n: int) -> np.ndarray:
     """Returns, as int64, which of ``n`` equal ranges of the hash space each hash is in (nested: 2n ranges split n)."""
+    if n > 1 and n & (n - 1) == 0:
+        return (hashes >> np.uint64(65 - n.bit_length())).view(np.int64)  # the same without a product
     high = (hashes >> np.uint64(32)).astype(np.uint64)
     return ((high * np.uint64(n)) >> np.uint64(32)).astype(np.int64)

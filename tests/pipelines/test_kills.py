@@ -35,7 +35,7 @@ DRIVER_DEATHS = [
     ("driver", "before", r"/out/manifest\.json$"),
 ]
 WORKER_DEATHS = [
-    ("worker", "before", r"_work/fragments/part-00001\.chunks$"),
+    ("worker", "before", r"_work/fragments/slab-00/part-00001\.chunks$"),
     ("worker", "after", r"/quarantine/part-\d+\.parquet$"),
     ("worker", "after", r"_work/fragments/part-00002\.json$"),
     ("worker", "before", r"_work/items/level-0-00000\.arrow$"),

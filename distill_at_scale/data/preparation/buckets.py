@@ -78,7 +78,7 @@ def build_bucket(
             old = read_earlier(earlier, bucket, n_buckets)
             rows += old.rows
             made = merge_rows(old, frame, item_ids, keep, min_rating, seed)
-        _write(folder, bucket, made, compress=dealt.exchange.merges)
+        _write(folder, bucket, made)
         return BucketRecord(
             rows=rows,
             kept=len(made.columns.get(Columns.USER, ())),
@@ -92,17 +92,16 @@ def build_bucket(
     return restartable.once(record_uri, BucketRecord, build)
 
 
-def _write(folder: str, bucket: int, made: SortedRows, compress: bool) -> None:
+def _write(folder: str, bucket: int, made: SortedRows) -> None:
     if not len(made.users):
         return
-    restartable.write_arrow(restartable.part(folder, bucket, ".arrow"), pa.table(dict(made.columns)), compress)
+    restartable.write_condensed(restartable.part(folder, bucket, ".arrow"), made.columns)
     restartable.write_arrow(
         restartable.part(folder, bucket, ".users.arrow"),
         restartable.to_table(pl.DataFrame({Columns.USER_ID: made.users})),
-        compress,
     )
     if made.below is not None:
-        restartable.write_arrow(restartable.part(folder, bucket, _BELOW), restartable.to_table(made.below), compress)
+        restartable.write_arrow(restartable.part(folder, bucket, _BELOW), restartable.to_table(made.below), True)
 
 
 def read_columns(work: str, bucket: int, columns: list[str] | None = None) -> tuple[pa.Table, int]:
@@ -111,7 +110,7 @@ def read_columns(work: str, bucket: int, columns: list[str] | None = None) -> tu
     if record.users == 0:
         none = pa.array([], pa.int32())
         return pa.table({Columns.USER: none, Columns.ITEM: none}), 0
-    return restartable.read_arrow(restartable.part(folder, bucket, ".arrow"), columns), record.users
+    return restartable.read_condensed(restartable.part(folder, bucket, ".arrow"), columns), record.users
 
 
 def read_user_ids(work: str, bucket: int) -> pl.Series:

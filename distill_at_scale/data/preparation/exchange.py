@@ -3,8 +3,11 @@
 With one level every bucket opens every fragment's file: 680,000 opens at 1 G rows, 109 M at 10 G, of files with an
 index of 16,384 chunks each. With two, the log is read twice. The first time its rows are counted and its items
 numbered; the second time a task deals those of a group of fragments: first into 128 ranges of buckets, in files that it
-alone needs, and then, range by range, into the range's buckets. A bucket opens one file a group, whose chunks are large
-enough to compress, and a range is removed once its buckets are sorted.
+alone needs, and then, range by range, into the range's buckets. A bucket opens one file a group, and a range is removed
+once its buckets are sorted.
+
+With either, a source's rows lie in several files, of some parts each, so that these can be removed as soon as they are
+read. Buckets are sorted a quarter at a time at most: with that, unfinished work takes no more than the log.
 """
 
 from __future__ import annotations
@@ -21,6 +24,10 @@ _GROUPS = 96
 _MOST_OPEN = 512
 # Opens of buckets to stay below, by larger groups.
 _OPENS = 7 << 18
+# Files of a source, each with the rows of as many parts.
+_SLABS = 8
+# Share of the buckets that are sorted at the same time, at most.
+_SORTED_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,16 @@ class Exchange:
             return []
         return [range(k, min(k + self.group, self.sources)) for k in range(0, self.sources, self.group)]
 
+    @property
+    def slabs(self) -> list[range]:
+        """The parts whose rows lie in the same file of a source."""
+        size = max(2, math.ceil(self.parts / _SLABS))
+        return [range(k, min(k + size, self.parts)) for k in range(0, self.parts, size)]
+
+    def sorted_at_once(self, n_buckets: int) -> int:
+        """Number of buckets that may be sorted at the same time."""
+        return math.ceil(n_buckets / _SORTED_AT_ONCE)
+
     def parts_of(self, bucket: int, n_buckets: int) -> range:
         """The parts that hold rows of ``bucket`` of ``n_buckets``; one, if the one number divides the other."""
         return _overlap(bucket, n_buckets, self.parts)
@@ -74,27 +91,26 @@ class Exchange:
             return self.sources * n_buckets
         # The log once more, and what it is dealt into at first.
         ranges = sum(len(self.parts_of(bucket, n_buckets)) for bucket in range(n_buckets))
-        return 2 * self.sources + len(self.groups) * ranges
+        return (1 + len(self.slabs)) * self.sources + len(self.groups) * ranges
 
     def peak(self, dealt: float, merged: float, sorted_: float, n_buckets: int, at_once: int) -> float:
         """Largest number of bytes of a row of the log in unfinished work, over all rows.
 
         Args:
-            dealt, merged, sorted_: Bytes of a row in the files of ranges and buckets, and of sorted buckets.
+            dealt, merged, sorted_: Bytes of a row in the files of sources and of ranges, and of sorted buckets.
             n_buckets: Number of buckets.
             at_once: Number of tasks at the same time.
         """
-        if not self.merges:
-            return dealt + sorted_
-        n = len(self.groups)
-        running = min(at_once, n)
-        merging = [merged * min(k + running, n) / n + dealt * running / n for k in range(n)]
-        # Ranges are removed in order; the buckets that are being sorted belong to the next ones.
-        behind = math.ceil(at_once * self.parts / n_buckets) + 1
-        sorting = [
-            merged * (1 - k / self.parts) + sorted_ * min(k + behind, self.parts) / self.parts
-            for k in range(self.parts + 1)
-        ]
+        read, removed, merging = dealt, len(self.slabs), [dealt]
+        if self.merges:
+            n, read, removed = len(self.groups), merged, self.parts
+            running = min(at_once, n)
+            # Of each running group what it was dealt into, or what that became, and of one file both.
+            own = max(dealt, merged) + min(dealt, merged) / len(self.slabs)
+            merging = [merged * k / n + own * min(running, n - k) / n for k in range(n)]
+        # Files are removed in order; the buckets that are being sorted belong to the next ones.
+        behind = min(at_once, self.sorted_at_once(n_buckets)) / n_buckets + 1 / removed
+        sorting = [read * (1 - k / removed) + sorted_ * min(k / removed + behind, 1) for k in range(removed + 1)]
         return max(*merging, *sorting)
 
 

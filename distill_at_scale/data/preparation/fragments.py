@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -17,10 +17,10 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, merge, shown
 from distill_at_scale.data.preparation import restartable
-from distill_at_scale.data.preparation.chunks import ChunkWriter
-from distill_at_scale.data.preparation.dealt import SUFFIX, DealtRows, deal
+from distill_at_scale.data.preparation.dealt import DealtRows, part_files, source_files
 from distill_at_scale.data.preparation.exchange import Exchange
 from distill_at_scale.data.preparation.part_record import PartRecord
+from distill_at_scale.data.preparation.row_order import distinct_ids
 from distill_at_scale.data.readers import Fragment, LogSchema, read_fragment
 
 _MOST_SHOWN = 60
@@ -59,9 +59,9 @@ def partition(
 
     ``before`` fragments were read for an earlier dataset, whose files of bad rows come first.
 
-    The rows are written as one file of chunks: one chunk per part of ``exchange`` and batch of the fragment (also empty
-    ones), so that part p of n consists of the chunks p, n + p, 2 n + p … If ``exchange`` merges, they are not written,
-    but read again by :func:`good_rows`.
+    The rows are written as a file of chunks for each slab of ``exchange``: one chunk per part and batch of the fragment
+    (also empty ones), so that part p of n consists of the chunks p, n + p, 2 n + p … If ``exchange`` merges, they are
+    not written, but read again by :func:`good_rows`.
     """
     folder = storage.join(work, FOLDER)
     return restartable.once(
@@ -83,10 +83,9 @@ def _partition(
     item_ids: list[pl.Series] = []
     quarantine = restartable.part(QUARANTINE, before + index, ".parquet")
     with contextlib.ExitStack() as stack:
-        writer: ChunkWriter | None = None
+        write: Callable[[pl.DataFrame], None] | None = None
         if not exchange.merges:
-            file = stack.enter_context(storage.open_output(restartable.part(folder, index, SUFFIX)))
-            writer = ChunkWriter(file)
+            write = stack.enter_context(part_files(source_files(folder, index, exchange), exchange))
         bad_writer: pq.ParquetWriter | None = None
         for batch in read_fragment(fragment, schema):
             rows += batch.rows
@@ -106,15 +105,13 @@ def _partition(
             if Columns.TIMESTAMP in batch.good.columns and batch.good.height:
                 seen = batch.good[Columns.TIMESTAMP].to_numpy()
                 times = [min([*times, int(seen.min())]), max([*times, int(seen.max())])]
-            item_ids.append(batch.good[Columns.ITEM_ID].unique())
-            if writer is not None:
-                writer.write(deal(kept, exchange.parts))
-        if writer is not None:
-            writer.finish()
+            item_ids.append(distinct_ids(batch.good[Columns.ITEM_ID]))
+            if write is not None:
+                write(kept)
     if item_ids:
         distinct = pl.concat(item_ids).unique().sort()
         restartable.write_arrow(
-            restartable.part(folder, index, ".items.arrow"),
+            items_of(folder, index),
             restartable.to_table(pl.DataFrame({Columns.ITEM_ID: distinct})),
         )
     return FragmentRecord(
@@ -164,6 +161,11 @@ def good_rows(fragment: Fragment, schema: LogSchema, before: int = 0) -> Iterato
         before += kept.height
         if kept.height:
             yield kept
+
+
+def items_of(folder: str, index: int) -> str:
+    """Address of a fragment's item ids."""
+    return restartable.read_once(folder, index, ".items.arrow")
 
 
 def merge_item_ids(sources: list[str], target: str) -> int:

@@ -106,7 +106,7 @@ def count_round(
             alive = alive_in_bucket(user, item, n_users, alive_items, min_user, short)
             total += np.bincount(item[alive.rows], minlength=n_items)
             users.append(int(alive.users.sum()))
-        restartable.write_counts(restartable.part(folder, group, ".arrow"), total)
+        restartable.write_counts(restartable.read_once(folder, group, ".arrow"), total)
         return CountRecord(users=tuple(users))
 
     return restartable.once(restartable.part(folder, group, ".json"), CountRecord, build)

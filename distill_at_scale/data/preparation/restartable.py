@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -18,12 +18,16 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from distill_at_scale.data import recorded, sealed, storage
+from distill_at_scale.data.preparation.condensed import Condenser, lists_of, restored
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.errors import DamagedFileError
 
 R = TypeVar("R", bound=PartRecord)
 
 log = logging.getLogger(__name__)
+
+READ_ONCE = "read-once"
+"""Folder of parts' files that are removed once they are read; their records lie beside it."""
 
 FIX = "run the same command again to make it again"
 """Remedy for a damaged part, as the end of a sentence."""
@@ -71,6 +75,7 @@ def discarding(uri: str) -> Iterator[None]:
 def discard(uri: str) -> None:
     """Removes a part's file and its record, which is named after the file or the part."""
     folder, name = uri.rsplit("/", 1)
+    folder = folder.removesuffix(f"/{READ_ONCE}")
     for one in (f"{uri}.json", storage.join(folder, name.split(".")[0] + ".json"), uri):
         storage.remove(one)
 
@@ -78,6 +83,16 @@ def discard(uri: str) -> None:
 def part(folder: str, index: int, suffix: str) -> str:
     """Returns ``<folder>/part-00042<suffix>``."""
     return storage.join(folder, f"part-{index:05d}{suffix}")
+
+
+def read_once(folder: str, index: int, suffix: str) -> str:
+    """Returns the address of a part's file that is removed once it is read."""
+    return part(storage.join(folder, READ_ONCE), index, suffix)
+
+
+def free(folder: str) -> None:
+    """Removes the files of a stage's parts that were read."""
+    storage.remove(storage.join(folder, READ_ONCE))
 
 
 def write_arrow(uri: str, table: pa.Table, compress: bool = False) -> None:
@@ -102,26 +117,46 @@ def read_arrow(uri: str, columns: list[str] | None = None) -> pa.Table:
         return pa.ipc.open_file(file, footer_offset=length, options=options).read_all()
 
 
+def write_condensed(uri: str, columns: Mapping[str, np.ndarray]) -> None:
+    """Writes columns of equal length in few bytes, as a sealed Arrow IPC file."""
+    write_arrow(uri, pa.Table.from_batches([Condenser().condense(columns)]))
+
+
+def read_condensed(uri: str, columns: list[str] | None = None) -> pa.Table:
+    """Reads a file that :func:`write_condensed` wrote: all columns, or the named ones.
+
+    Raises:
+        DamagedFileError: The file is missing, truncated or altered.
+    """
+    table = read_arrow(uri, None if columns is None else lists_of(columns))
+    return pa.Table.from_batches([restored(batch) for batch in table.to_batches()])
+
+
 def write_counts(uri: str, counts: np.ndarray) -> None:
     """Writes an int64 vector as its non-zero entries."""
     # NumPy finds nonzero entries of a boolean array five times faster than of an integer array.
     index = np.flatnonzero(counts != 0)
-    write_arrow(uri, pa.table({"index": index.astype(np.int32), "count": counts[index].astype(np.int64)}))
+    write_condensed(uri, {"step": np.diff(index, prepend=0), "count": counts[index].astype(np.int64)})
+
+
+def _read_counts(uri: str) -> tuple[np.ndarray, np.ndarray]:
+    """Positions and values of the non-zero entries that :func:`write_counts` wrote."""
+    table = read_condensed(uri)
+    return np.cumsum(table["step"].to_numpy()), table["count"].to_numpy()
 
 
 def add_counts(uri: str, total: np.ndarray) -> None:
     """Adds counts written by :func:`write_counts` to ``total``."""
-    table = read_arrow(uri)
-    total[table["index"].to_numpy()] += table["count"].to_numpy()
+    index, count = _read_counts(uri)
+    total[index] += count
 
 
 def sum_counts(sources: list[str], target: str) -> None:
     """Writes the sum of several count files to ``target``."""
-    tables = [read_arrow(source) for source in sources]
-    width = max((int(t["index"].to_numpy().max()) + 1 for t in tables if t.num_rows), default=0)
-    total = np.zeros(width, dtype=np.int64)
-    for table in tables:
-        total[table["index"].to_numpy()] += table["count"].to_numpy()
+    counts = [_read_counts(source) for source in sources]
+    total = np.zeros(max((int(index[-1]) + 1 for index, _ in counts if len(index)), default=0), dtype=np.int64)
+    for index, count in counts:
+        total[index] += count
     write_counts(target, total)
 
 

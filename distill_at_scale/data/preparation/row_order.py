@@ -12,6 +12,8 @@ from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.preparation.ordering import order_by
 
 Keep = Literal["last", "first", "all"]
+# Ids are looked up by their value where their range is at most this number times that of the rows.
+_DENSE = 4
 
 
 def in_time_order(columns: dict[str, np.ndarray], users: pl.Series, item_ids: pl.Series, seed: int) -> np.ndarray:
@@ -83,8 +85,43 @@ def one_of_each(user: np.ndarray, item: np.ndarray, keep: Keep) -> np.ndarray:
     return chosen
 
 
+def distinct_ids(ids: pl.Series) -> pl.Series:
+    """The distinct ids, in no particular order."""
+    starts = _starts_of_runs(ids)
+    if starts is not None:
+        ids = pl.Series(ids.name, ids.to_numpy()[starts])
+    if ids.dtype == pl.Int64 and len(ids):
+        values = ids.to_numpy()
+        low, high = int(values.min()), int(values.max())
+        if high - low < _DENSE * len(ids):
+            seen = np.zeros(high - low + 1, dtype=bool)
+            seen[values - low] = True
+            return pl.Series(ids.name, np.flatnonzero(seen) + low)
+    return ids.unique()
+
+
+def _starts_of_runs(ids: pl.Series) -> np.ndarray | None:
+    """Positions at which a run of equal ids begins, where runs are long enough to be worth it; else None."""
+    if ids.dtype != pl.Int64 or not len(ids):
+        return None
+    values = ids.to_numpy()
+    starts = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
+    return starts if len(starts) < 0.7 * len(ids) else None
+
+
 def ranks(ids: pl.Series, sorted_ids: pl.Series) -> np.ndarray:
     """int32 position of each id in ``sorted_ids``, which holds every one of them."""
+    starts = _starts_of_runs(ids)
+    if starts is not None:
+        heads = pl.Series(ids.to_numpy()[starts])
+        return np.repeat(ranks(heads, sorted_ids), np.diff(starts, append=len(ids)))
+    if ids.dtype == pl.Int64 and len(ids):
+        low, high = int(sorted_ids[0]), int(sorted_ids[-1])
+        if high - low < _DENSE * len(ids):
+            rank_of = np.zeros(high - low + 1, dtype=np.int32)
+            rank_of[sorted_ids.to_numpy() - low] = np.arange(len(sorted_ids), dtype=np.int32)
+            found: np.ndarray = rank_of[ids.to_numpy() - low]
+            return found
     # Ids repeat, so a search once a distinct id and a small hash join beat a search for every row.
     distinct = ids.unique()
     table = pl.DataFrame({"id": distinct, "rank": sorted_ids.search_sorted(distinct).cast(pl.Int32)})

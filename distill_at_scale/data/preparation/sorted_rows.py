@@ -10,7 +10,7 @@ import polars as pl
 
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice
-from distill_at_scale.data.preparation.row_order import Keep, in_time_order, one_of_each, ranks
+from distill_at_scale.data.preparation.row_order import Keep, distinct_ids, in_time_order, one_of_each, ranks
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def sort_rows(frame: pl.DataFrame, item_ids: pl.Series, keep: Keep, min_rating: 
     dropped = {"split": n_read - rows, "duplicates": 0, "min_rating": 0}
     if rows == 0:
         return SortedRows(pl.Series(Columns.USER_ID, [], dtype=pl.Int64), {}, dropped=dropped)
-    users = frame[Columns.USER_ID].unique().sort()
+    users = distinct_ids(frame[Columns.USER_ID]).sort()
     columns = {
         Columns.USER: ranks(frame[Columns.USER_ID], users),
         Columns.ITEM: frame[Columns.ITEM].to_numpy()

@@ -23,7 +23,7 @@ from distill_at_scale.data.preparation.packed import pack
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema
 from distill_at_scale.data.readers.selection import none_left
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.pipelines.preparing.job import PrepareJob
 from distill_at_scale.pipelines.runtime import run_record
 from distill_at_scale.pipelines.runtime.tasks import compute, run_stage, run_tree
@@ -89,19 +89,27 @@ def _check_rows(job: PrepareJob, schema: LogSchema, estimate: LogEstimate, read:
 def collect_item_ids(job: PrepareJob, read: Sequence[FragmentRecord]) -> Vocabulary:
     """Merges the item ids of all fragments."""
     folder = storage.join(job.work, fragments.FOLDER)
-    sources = [restartable.part(folder, k, ".items.arrow") for k, r in enumerate(read) if r.has_items]
+    sources = [fragments.items_of(folder, k) for k, r in enumerate(read) if r.has_items]
     if job.earlier is not None:
         sources.append(storage.join(job.work, "items", "earlier.arrow"))
         compute(job.earlier.write_item_ids, sources[-1])
-    last = run_tree(
-        job.record,
-        "collect item ids",
-        fragments.merge_item_ids,
-        sources,
-        lambda level, k: storage.join(job.work, "items", f"level-{level}-{k:05d}.arrow"),
-    )
+    try:
+        last = run_tree(
+            job.record,
+            "collect item ids",
+            fragments.merge_item_ids,
+            sources,
+            lambda level, k: storage.join(job.work, "items", f"level-{level}-{k:05d}.arrow"),
+        )
+    except DamagedFileError:
+        # If what they were merged into is damaged and they are gone, the next run reads all of these fragments again.
+        for uri in sources:
+            if not storage.exists(uri):
+                restartable.discard(uri)
+        raise
     ids = load_shared(_load_ids, last)
     size, noticed = compute(_describe_ids, ids)
+    restartable.free(folder)
     return Vocabulary(ids, size, noticed)
 
 
@@ -135,7 +143,15 @@ def sort_by_user(
     if exchange.merges:
         _merge(job, schema, pieces, dealt, vocabulary, starts)
     freed = _Freed(dealt)
-    return run_stage(job.record, "sort by user", build, list(range(n_shards)), shared, on_done=freed.done)
+    return run_stage(
+        job.record,
+        "sort by user",
+        build,
+        list(range(n_shards)),
+        shared,
+        on_done=freed.done,
+        at_once=exchange.sorted_at_once(n_shards),
+    )
 
 
 @dataclass(frozen=True)
@@ -175,14 +191,15 @@ class _Freed:
 
     def __init__(self, dealt: DealtRows) -> None:
         self._dealt = dealt
-        parts = range(dealt.exchange.parts) if dealt.exchange.merges else ()
-        self._left = {part: len(dealt.exchange.buckets_of(part, dealt.n_buckets)) for part in parts}
+        self._left = [set(needed_by) for needed_by in dealt.removable]
+        self._lots_of: dict[int, list[int]] = {}
+        for lot, needed_by in enumerate(self._left):
+            for bucket in needed_by:
+                self._lots_of.setdefault(bucket, []).append(lot)
 
     def done(self, bucket: int) -> None:
-        """Counts a sorted bucket."""
-        if not self._left:
-            return
-        for part in self._dealt.exchange.parts_of(bucket, self._dealt.n_buckets):
-            self._left[part] -= 1
-            if not self._left[part]:
-                self._dealt.remove(part)
+        """Takes note of a sorted bucket."""
+        for lot in self._lots_of[bucket]:
+            self._left[lot].discard(bucket)
+            if not self._left[lot]:
+                self._dealt.remove(lot)

