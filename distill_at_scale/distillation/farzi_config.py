@@ -43,7 +43,7 @@ class FarziLoopConfig(BaseModel):
     """What an outer step improves: unrolled, the outer loss of a student after a window of training on the sequences;
     states, how well the moments of its states and targets match those on real sequences (distribution matching); or
     gradients, how well its gradient matches that of the outer loss (gradient matching). The last two take less memory
-    and a third and a half of the time of a step. (On ml-100k, 20 sequences of 50, none of the three improved on the
+    and a third and a half of the time of a step. (On ml-100k, 20 sequences of 50, one seed, none improved on the
     default start, and states at the default rate lost 31 %: set a smaller one with it.)"""
     rate: float = Field(default=2e-3, gt=0)
     """Learning rate of the outer Adam; falls to a twentieth along a cosine."""
