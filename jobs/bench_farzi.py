@@ -69,7 +69,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "-mixed": {"mixed": True},
     # As many outer steps as take the time of 100 unrolled ones; on ml-100k a step takes .65, .21 and .32 CPU-seconds.
     "-states": {"objective": "states", "steps": 300, "validate_every": 300},
+    "-slow-states": {"objective": "states", "steps": 300, "validate_every": 50, "rate": 2e-4},
     "-gradients": {"objective": "gradients", "steps": 200, "validate_every": 200},
+    "-often-gradients": {"objective": "gradients", "steps": 200, "validate_every": 50},
 }
 STUDENT_SEEDS, OUTER_SEEDS = (100, 101, 102, 103), (0, 1, 2, 3)
 METRICS = ("ndcg@10", "hr@10", "hr@100")
