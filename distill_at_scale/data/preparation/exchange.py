@@ -7,7 +7,8 @@ alone needs, and then, range by range, into the range's buckets. A bucket opens 
 once its buckets are sorted.
 
 With either, a source's rows lie in several files, of some parts each, so that these can be removed as soon as they are
-read. Buckets are sorted a quarter at a time at most: with that, unfinished work takes no more than the log.
+read. Where no more than a quarter of the buckets is sorted at a time, as on all but small logs on many CPUs, unfinished
+work takes no more than the log.
 """
 
 from __future__ import annotations
@@ -26,8 +27,6 @@ _MOST_OPEN = 512
 _OPENS = 7 << 18
 # Files of a source, each with the rows of as many parts.
 _SLABS = 8
-# Share of the buckets that are sorted at the same time, at most.
-_SORTED_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,6 @@ class Exchange:
         size = max(2, math.ceil(self.parts / _SLABS))
         return [range(k, min(k + size, self.parts)) for k in range(0, self.parts, size)]
 
-    def sorted_at_once(self, n_buckets: int) -> int:
-        """Number of buckets that may be sorted at the same time."""
-        return math.ceil(n_buckets / _SORTED_AT_ONCE)
-
     def parts_of(self, bucket: int, n_buckets: int) -> range:
         """The parts that hold rows of ``bucket`` of ``n_buckets``; one, if the one number divides the other."""
         return _overlap(bucket, n_buckets, self.parts)
@@ -109,7 +104,7 @@ class Exchange:
             own = max(dealt, merged) + min(dealt, merged) / len(self.slabs)
             merging = [merged * k / n + own * min(running, n - k) / n for k in range(n)]
         # Files are removed in order; the buckets that are being sorted belong to the next ones.
-        behind = min(at_once, self.sorted_at_once(n_buckets)) / n_buckets + 1 / removed
+        behind = min(at_once / n_buckets, 1) + 1 / removed
         sorting = [read * (1 - k / removed) + sorted_ * min(k / removed + behind, 1) for k in range(removed + 1)]
         return max(*merging, *sorting)
 

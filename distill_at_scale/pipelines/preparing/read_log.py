@@ -143,15 +143,7 @@ def sort_by_user(
     if exchange.merges:
         _merge(job, schema, pieces, dealt, vocabulary, starts)
     freed = _Freed(dealt)
-    return run_stage(
-        job.record,
-        "sort by user",
-        build,
-        list(range(n_shards)),
-        shared,
-        on_done=freed.done,
-        at_once=exchange.sorted_at_once(n_shards),
-    )
+    return run_stage(job.record, "sort by user", build, list(range(n_shards)), shared, on_done=freed.done)
 
 
 @dataclass(frozen=True)

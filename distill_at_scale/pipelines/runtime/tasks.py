@@ -66,7 +66,6 @@ def run_stage(
     light: bool = False,
     together: int = 1,
     on_done: Callable[[int], None] = lambda index: None,
-    at_once: int = _UNDER_WAY,
 ) -> list[R]:
     """``[work(item, *shared) for item in items]``, spread over the cluster.
 
@@ -82,7 +81,6 @@ def run_stage(
         together: items that one task may do, one after another, where there are many: of parts that take less than a
             second, one costs a task as much as several. When its worker dies, it does all of them again.
         on_done: called here with the position of an item once it is done.
-        at_once: parts that may be under way at the same time, where they need room.
 
     Raises:
         DasError: the first one that a task raised, or when a light one's worker was killed again and again.
@@ -100,9 +98,9 @@ def run_stage(
         if light or not _FEW < len(items) <= _MANY:
             # Of tasks that take long or are thousands, some are lost again and again with their spot machines.
             retries = _LIGHT_RETRIES if light and len(items) <= _MANY else _RETRIES
-            answers = _by_tasks(call, name, items, num_cpus, per_task, retries, at_once)
+            answers = _by_tasks(call, name, items, num_cpus, per_task, retries)
         else:
-            answers = _by_pipeline(call, items, num_cpus, per_task, at_once)
+            answers = _by_pipeline(call, items, num_cpus, per_task)
         # Where a task has failed the others are cancelled now: after the end of the session Ray knows them no more.
         with contextlib.closing(answers):
             for index, answer in answers:
@@ -114,7 +112,7 @@ def run_stage(
     return [done[index] for index in range(len(items))]
 
 
-def _by_pipeline(call: Call, items: Sequence[Any], num_cpus: float, per_task: int, at_once: int) -> _Answers:
+def _by_pipeline(call: Call, items: Sequence[Any], num_cpus: float, per_task: int) -> _Answers:
     """Answers as they come, by Ray Data."""
     data = session.ray_data()
     # A task does a block, one batch of a single item after another.
@@ -127,9 +125,7 @@ def _by_pipeline(call: Call, items: Sequence[Any], num_cpus: float, per_task: in
     inputs.context.print_on_execution_start = False
     # Holding half of the CPUs back for later operators, of which there are none, would leave one of two idle.
     inputs.context.op_resource_reservation_enabled = False
-    limit = at_once if at_once < len(items) else None
-    answers = inputs.map_batches(call, batch_size=1, batch_format="numpy", num_cpus=num_cpus, concurrency=limit)
-    for row in answers.iter_rows():
+    for row in inputs.map_batches(call, batch_size=1, batch_format="numpy", num_cpus=num_cpus).iter_rows():
         yield int(row["index"]), row["answer"]
 
 
@@ -148,9 +144,7 @@ def _objects_in_blocks() -> Iterator[None]:
         context.enable_fallback_to_arrow_object_ext_type = before
 
 
-def _by_tasks(
-    call: Call, name: str, items: Sequence[Any], num_cpus: float, per_task: int, retries: int, at_once: int
-) -> _Answers:
+def _by_tasks(call: Call, name: str, items: Sequence[Any], num_cpus: float, per_task: int, retries: int) -> _Answers:
     """Answers as they come, by plain tasks of Ray."""
     task: Any = ray.remote(num_cpus=num_cpus, max_retries=retries, scheduling_strategy=ANYWHERE)(Call.answers)
     shared = ray.put(call)
@@ -158,7 +152,7 @@ def _by_tasks(
     running: dict[ray.ObjectRef[Any], int] = {}
     try:
         while True:
-            for first in itertools.islice(waiting, min(at_once, _UNDER_WAY) - len(running)):
+            for first in itertools.islice(waiting, _UNDER_WAY - len(running)):
                 running[task.remote(shared, items[first : first + per_task])] = first
             if not running:
                 return
