@@ -53,7 +53,7 @@ def settings_of_job(parse: Parse, given: dict[str, Any]) -> dict[str, Any]:
     name, rest = " ".join(words[:n]), words[n:]
     if name not in JOB_VERBS and not is_spec(name) and name not in OUTSIDE_VERBS:
         raise SettingError(f"The verb {not_one_of(name, job_verbs())}")
-    verb = VERBS[name] if name in JOB_VERBS else OUTSIDE_VERBS.find(name)
+    verb = VERBS[name] if name in JOB_VERBS else VERBS.setdefault(name, OUTSIDE_VERBS.find(name))
     own = parse(name, verb, options.spread(rest, verb))
     for option in _HERE_ONLY:
         if own.get(option) not in (None, False):
