@@ -186,6 +186,10 @@ class Distiller(ABC):
         """Returns the most steps of a run into this many users or sequences; 1 without steps."""
         return getattr(self.config, "steps", None) or 1
 
+    def planned_width(self, n_items: int) -> int:
+        """Returns how many numbers a step learns for a row of this many items: fewer where rows are factors."""
+        return n_items
+
     @classmethod
     def for_workers(cls, workers: int) -> dict[str, Any]:
         """Returns defaults that depend on the number of workers. A run that is resumed with another number of workers

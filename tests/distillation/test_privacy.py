@@ -234,3 +234,13 @@ def test_the_accountant_finds_the_least_noise() -> None:
     assert 7.9 < budget.epsilon <= 8.0
     assert budget_of(2.0, 1e-5, 0.5, 0.3, 20).step > budget.step
     assert budget.accountant.startswith("dp-accounting ")
+
+
+def test_a_plan_counts_private_rows_as_the_factors_they_are() -> None:
+    def width(**settings: Any) -> int:
+        return DistillCFDistiller.create(settings).planned_width(1_000_000)
+
+    assert width() == 1_000_000
+    assert width(rank=64) == 64
+    assert width(privacy={"epsilon": 8}) == loop.RANK
+    assert width(privacy={"epsilon": 8}, rank=4) == 4

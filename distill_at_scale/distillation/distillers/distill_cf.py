@@ -73,6 +73,12 @@ class DistillCFDistiller(Distiller):
             return self.config.steps or STEPS
         return self.config.steps or default_steps(number, self.config.initialisation)
 
+    def planned_width(self, n_items: int) -> int:
+        from distill_at_scale.distillation.privacy.loop import RANK
+
+        # Private rows are always factors.
+        return self.config.rank or (n_items if self.config.privacy is None else RANK)
+
     def memory(self, dataset: Dataset, workers: int) -> int:
         if self.config.privacy is not None:
             from distill_at_scale.distillation.privacy.memory import private_memory

@@ -125,7 +125,7 @@ def plan_distill(config: DistillConfig, cluster: Cluster, measured: Rates) -> Pl
 def distill_step(config: DistillConfig, dataset: Dataset, cluster: Cluster, measured: Rates) -> Step:
     distiller = distiller_of(config)
     own, (_, workers) = distiller.config, worker_range(config.workers)
-    width = getattr(own, "rank", None) or dataset.n_items
+    width = distiller.planned_width(dataset.n_items)
     numbers = distiller.numbers(dataset.n_users)
     work = sum(float(number) * distiller.planned_steps(number) for number in numbers)
     judged = len(numbers) * _judged(own, dataset)
