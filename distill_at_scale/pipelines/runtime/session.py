@@ -28,6 +28,8 @@ _WORKER_ENV = {"POLARS_MAX_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
 # Ray's node dies when its agents have not answered in 15 seconds, as on a busy machine; Ray notices after 30. Neither
 # can be set, so the start is tried again.
 _STARTS = 3
+# What Ray says of a process that it starts for each client (ray://), for which it waits half a minute.
+_CLIENT_LATE = "Starting Ray client server failed"
 _BUSY_AFTER_S = 30.0
 _ABANDON_S = 5.0
 # What a session on this machine keeps for objects: what moves through it here is counts and item ids.
@@ -183,12 +185,20 @@ def _join(options: dict[str, Any], address: str) -> None:
     progress.say(f"connecting to Ray at {storage.redact(address)}…")
     if refusal := knock.refusal(address):
         raise ClusterError(f"{where[0].upper()}{where[1:]} cannot be joined: {refusal}")
-    try:
-        _init(options)
-    except Exception as error:
-        if sentence := versions.refused(where, str(error)):
-            raise ClusterError(f"{sentence[0].upper()}{sentence[1:]}; {versions.FIX}.") from error
-        raise ClusterError(f"{where} cannot be reached: {_words(error)} Run `das doctor` for the fix.") from error
+    for left in reversed(range(_STARTS)):
+        try:
+            _init(options)
+            break
+        except Exception as error:
+            if sentence := versions.refused(where, str(error)):
+                raise ClusterError(f"{sentence[0].upper()}{sentence[1:]}; {versions.FIX}.") from error
+            if not (left and _CLIENT_LATE in str(error)):
+                raise ClusterError(
+                    f"{where} cannot be reached: {_words(error)} Run `das doctor` for the fix."
+                ) from error
+            progress.say(
+                "the cluster has started no process for this client yet, perhaps since it is busy; trying again…"
+            )
     try:
         versions.require_alike(where)
     except BaseException:

@@ -53,3 +53,27 @@ def test_what_fails_at_once_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ClusterError, match=re.escape("num_cpus must be positive.")):
         start(monkeypatch, failures)
     assert len(failures) == 1
+
+
+def test_a_client_for_which_a_busy_cluster_starts_no_process_in_time_tries_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    late = "Initialization failure from server: Starting Ray client server failed. See ray_client_server_23000.err"
+    failures: list[Exception] = [ConnectionAbortedError(late)] * 2
+
+    def init(options: dict[str, Any]) -> None:
+        if failures:
+            raise failures.pop(0)
+
+    monkeypatch.setattr(session, "_init", init)
+    monkeypatch.setattr(session.knock, "refusal", lambda address: None)
+    monkeypatch.setattr(session.versions, "require_alike", lambda where: None)
+    session._join({}, "ray://head:10001")
+    assert capsys.readouterr().err.count("trying again…") == 2
+    failures += [ConnectionAbortedError(late)] * 3
+    with pytest.raises(ClusterError, match=r"ray://head:10001 cannot be reached: .*Run `das doctor`"):
+        session._join({}, "ray://head:10001")
+    failures[:] = [ConnectionError("refused"), ConnectionError("again")]
+    with pytest.raises(ClusterError, match="cannot be reached: refused"):
+        session._join({}, "ray://head:10001")
+    assert len(failures) == 1
