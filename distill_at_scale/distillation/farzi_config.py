@@ -30,6 +30,9 @@ _STUDENT: dict[str, dict[str, Any]] = {
     "gru4rec": {"dim": 32, "hidden": 64, "dropout": 0.0},
 }
 _LEAST_LENGTH = 50
+LATER: dict[str, Any] = {"objective": "unrolled", "fitted": 0}
+"""Settings that earlier versions lacked, with what they did. These values are not recorded, so that runs and results of
+earlier versions go on as those of this one."""
 
 
 class FarziLoopConfig(BaseModel):
@@ -109,12 +112,10 @@ class FarziLoopConfig(BaseModel):
         return self
 
     @model_serializer(mode="wrap")
-    def _as_before_the_setting_was_there(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves out the default objective, so that plans and results of earlier versions remain those of this one."""
+    def _as_earlier_versions(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out what is as earlier versions had it; see :data:`LATER`."""
         found: dict[str, Any] = handler(self)
-        if found.get("objective") == "unrolled":
-            del found["objective"]
-        return found
+        return {name: value for name, value in found.items() if name not in LATER or value != LATER[name]}
 
 
 class FarziConfig(FarziLoopConfig):

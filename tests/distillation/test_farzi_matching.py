@@ -27,6 +27,7 @@ from distill_at_scale.distillation.farzi import (
     states_loss,
     target_vectors,
 )
+from distill_at_scale.distillation.farzi_config import LATER
 from distill_at_scale.distillation.students import Parameters, Student
 from distill_at_scale.errors import DasError
 
@@ -213,6 +214,8 @@ def test_what_was_begun_before_the_setting_existed_goes_on() -> None:
     assert "objective" not in FarziConfig().model_dump()
     assert "objective" not in json.loads(FarziConfig().model_dump_json())
     assert FarziConfig(objective="states").model_dump()["objective"] == "states"
+    assert not LATER.keys() & FarziConfig().model_dump().keys(), "nor any other setting that came later"
+    assert FarziConfig(fitted=3).model_dump()["fitted"] == 3
     farzi = make_farzi()
     content = farzi.state()
     header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])

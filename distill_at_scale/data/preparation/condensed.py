@@ -20,7 +20,7 @@ _CODES = ".codes"
 _SPAN, _HALVES, _DICTIONARY, _RUNS = 1, 2, 3, 4
 # int64 numbers before the codes: what they are, bytes of each, their number, the unit, and whether they are compressed.
 _HEADER = 5 * 8
-# Parts of a second in nanoseconds, the coarsest first; integers that are no times have the unit 1.
+# Parts of a second in nanoseconds, the coarsest first; other integers have the unit 1.
 _UNITS = (1_000_000_000, 1_000_000, 1_000)
 # Bytes that are compressed to learn whether it pays, and the share that must remain at most.
 _SAMPLE, _PAYS = 1 << 14, 0.875

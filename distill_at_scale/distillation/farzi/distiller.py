@@ -32,7 +32,7 @@ from distill_at_scale.distillation.farzi.inner_loop import OPTIMIZER, InnerLoop,
 from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.matching import gradients_loss, states_loss
 from distill_at_scale.distillation.farzi.outer_loss import OuterBatch, OuterBatches, outer_loss
-from distill_at_scale.distillation.farzi_config import FarziLoopConfig
+from distill_at_scale.distillation.farzi_config import LATER, FarziLoopConfig
 from distill_at_scale.distillation.students import Parameters, Student
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.training.communicator import Communicator
@@ -200,8 +200,8 @@ class Farzi:
         """
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         place = json.loads(header["__metadata__"]["farzi"])
-        mine = {"objective": self._config.objective, **self._kind(), **self._config.model_dump()}
-        theirs = {"objective": "unrolled", **place["kind"], **place["config"]}
+        mine = {**LATER, **self._kind(), **self._config.model_dump()}
+        theirs = {**LATER, **place["kind"], **place["config"]}
         for key, value in mine.items():
             if theirs.get(key) != json.loads(json.dumps(value)):
                 raise DasError(

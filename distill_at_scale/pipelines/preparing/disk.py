@@ -13,7 +13,7 @@ from distill_at_scale.pipelines.runtime.rates import rates
 
 # Bytes of a row in no order, with 64-bit ids, in the forms that `Exchange.peak` names: jobs/results/large-logs.json.
 _FORMS = (15.6, 15.6, 8.2)
-# Of a source's row with one level, where item ids are no numbers yet and distinct ones have a file of their own.
+# Of a source's row with one level, where item ids are not yet numbered and the distinct ones have their own file.
 _WITH_IDS = 17.3
 
 
