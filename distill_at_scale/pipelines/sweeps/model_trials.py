@@ -13,7 +13,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.dataset_ref import TrainDataRef
 from distill_at_scale.pipelines.runtime import own_settings, resources, session
 from distill_at_scale.pipelines.sweeps.claimed_output import claim, describe
-from distill_at_scale.pipelines.sweeps.evaluations import EvaluationTask
+from distill_at_scale.pipelines.sweeps.evaluations import EvaluationTask, Trained
 from distill_at_scale.pipelines.sweeps.mlflow_runs import open_runs
 from distill_at_scale.pipelines.sweeps.trial_runs import TrialRuns, task_name
 from distill_at_scale.settings import seconds
@@ -76,15 +76,18 @@ class ModelTrials:
         def began(task: EvaluationTask) -> None:
             self.mlflow.begin(params[task.record])
 
-        def ended(task: EvaluationTask) -> None:
-            done = None if task_name(task) in self.trials.failed else task.read()
+        def record(task: EvaluationTask, done: Trained | None) -> None:
             figures = {} if done is None else {**done.metrics, "fit_cpu_s": done.fit_cpu_s}
             self.mlflow.write(params[task.record], figures, "FAILED" if done is None else "FINISHED")
 
-        left = [task for task in tasks if task.read() is None]
-        for task in tasks:
-            if task not in left and not self.mlflow.has(params[task.record]):
-                ended(task)
+        def ended(task: EvaluationTask) -> None:
+            record(task, None if task_name(task) in self.trials.failed else task.read())
+
+        before = [(task, task.read()) for task in tasks]
+        for task, done in before:
+            if done is not None and not self.mlflow.has(params[task.record]):
+                record(task, done)
+        left = [task for task, done in before if done is None]
         if self.deadline is None or time.time() < self.deadline:
             self.trials.fit(left, len(tasks), lambda task: params[task.record], ended, began)
 
