@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -84,6 +85,20 @@ class Call:
 
     def answer(self, item: Any) -> Answer:
         """What the work makes of an item."""
-        # Before the clock runs: in a new process this imports what the work stands on.
-        work = ray.get(self._work)
-        return answer_of(lambda: work(item, *(take(ref) for ref in self._shared)))
+        with _process_ends_if_cancelled():
+            # Before the clock runs: in a new process this imports what the work stands on.
+            work = ray.get(self._work)
+            return answer_of(lambda: work(item, *(take(ref) for ref in self._shared)))
+
+
+@contextlib.contextmanager
+def _process_ends_if_cancelled() -> Iterator[None]:
+    """Ends the worker's process where its task is cancelled, in place of giving it the next task.
+
+    Ray cancels by a KeyboardInterrupt. If that cuts an import short, such as that of torch._dynamo, which takes seconds
+    and registers what it loads, the process can never do that import again: every later task would fail in it.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(0) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,26 @@ def test_one_that_always_dies_is_said_in_a_sentence() -> None:
             shown=False,
             light=True,
         )
+
+
+@pytest.mark.parametrize("light", [False, True])
+def test_the_process_of_a_cancelled_task_ends(light: bool, tmp_path: Path) -> None:
+    """It may have been in the middle of an import, which it could not do again for the tasks of later stages."""
+    started = tmp_path / "started"
+
+    def work(item: int) -> dict[str, Any]:
+        if item == 1:
+            started.with_suffix(".new").write_text(str(os.getpid()))
+            started.with_suffix(".new").rename(started)
+            while True:
+                time.sleep(0.02)
+        while not started.exists():
+            time.sleep(0.02)
+        raise DasError("no good")
+
+    with pytest.raises(DasError, match=r"^no good$"):
+        run_stage(RunRecord("test", {}), "fail", work, list(range(9)), shown=False, light=light)
+    process, until = int(started.read_text()), time.monotonic() + 30
+    while Path(f"/proc/{process}").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{process}").exists()
