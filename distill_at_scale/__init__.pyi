@@ -849,8 +849,8 @@ def sample(
             svp_bias_users, svp_bias_users_prop, svp_mf, svp_mf_prop, svp_mf_users, svp_mf_users_prop. Or your
             own, as package.module:OBJECT, or by a score: column=NAME keeps the rows with the largest numbers in
             that column. Stratified, density and sensitivity* keep some rows with a higher probability than
-            others; their samples have its inverse as a column "weight", which ease and popularity use with --set
-            weights=true and other models ignore.
+            others; their samples have its inverse as a column "weight", which ease, popularity, als and elsa (its
+            mean for each user) use with --set weights=true, and other models ignore.
         budget: Share of the train rows to keep, above 0 and at most 1; several at once, such as 0.5,0.1,0.01.
         output: Folder or storage URI; each sample is written to a folder SAMPLER-BUDGET below it.
         objective: Definition of a hard row for the proxy of svp_*: its rank among unseen items (implicit; also

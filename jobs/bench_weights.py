@@ -26,7 +26,7 @@ from distill_at_scale.pipelines.runtime import session
 LOGS = {"ml-100k": ("ml-100k.inter", "leave_2"), "ml-1m": ("ml-1m.parquet", "column")}
 """File and split of each log."""
 SAMPLERS = ("sensitivity_users", "sensitivity", "density", "stratified")
-MODELS = ("popularity", "ease")
+MODELS = ("popularity", "ease", "als", "elsa")
 METRIC = "ndcg@10"
 
 
@@ -50,7 +50,8 @@ def main() -> int:
                     names = {
                         f"{log}/{sampler}/{model}/seed={seed}/budget={options.budget:g}": model for model in MODELS
                     }
-                    if all(name in results for name in names):
+                    names = {name: model for name, model in names.items() if name not in results}
+                    if not names:
                         continue
                     samples = options.work / f"{log}-{seed}"
                     made = das.sample(

@@ -168,7 +168,8 @@ class SampleConfig(ProxyConfig, ClusterConfig):
     svp_bias_users_prop, svp_mf, svp_mf_prop, svp_mf_users, svp_mf_users_prop. Or your own, as
     package.module:OBJECT, or by a score: column=NAME keeps the rows with the largest numbers in that column.
     Stratified, density and sensitivity* keep some rows with a higher probability than others; their samples have its
-    inverse as a column "weight", which ease and popularity use with --set weights=true and other models ignore."""
+    inverse as a column "weight", which ease, popularity, als and elsa (its mean for each user) use with --set
+    weights=true, and other models ignore."""
     scores: str | None = None
     """For --sampler column=NAME: file or folder (Parquet, or CSV with column names) with the columns user_id, item_id
     and NAME; without item_id whole users are kept by their score. Default: the dataset's own rating or timestamp."""

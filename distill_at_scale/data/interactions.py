@@ -59,6 +59,15 @@ class Interactions:
         """Returns the sum of the weights of each item's rows, float64 [n_items]; without weights every row counts 1."""
         return np.bincount(self.items, weights=self.weights, minlength=self.n_items).astype(np.float64)
 
+    def user_weights(self) -> np.ndarray:
+        """Returns the mean weight of each user's rows, float64 [b], 0 for users without; without weights 1."""
+        if self.weights is None:
+            return (self.counts > 0).astype(np.float64)
+        owners = np.repeat(np.arange(len(self)), self.counts)
+        sums = np.bincount(owners, weights=self.weights, minlength=len(self))
+        means: np.ndarray = sums / np.maximum(self.counts, 1)
+        return means
+
     def to_csr(self, values: str = "binary", dtype: np.dtype | type = np.float32) -> sp.csr_array:
         """Returns a sparse [b, n_items] matrix with sorted indices.
 

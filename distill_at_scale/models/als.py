@@ -30,6 +30,10 @@ class Als(StreamedRecommender):
     user exactly; item vectors are solved exactly, or by blocks of dimensions one after another (``block``). They start
     from a truncated SVD of the rows, from which two or three passes do what takes ten from random vectors.
 
+    With the setting ``weights`` a row counts as its weight says, relative to their mean, in the first sum and in the
+    frequencies: twice its weight is the row twice. If all rows of each user have one weight, as in samples of users, it
+    is the whole user who counts: twice the weight is a second user with the same rows.
+
     Source: Hu, Koren, Volinsky, "Collaborative filtering for implicit feedback datasets" (ICDM 2008); the frequencies
     are those of Rendle, Krichene, Zhang, Koren, "Revisiting the performance of iALS on item recommendation benchmarks"
     (RecSys 2022), equations 3 and 4; the blocks those of Rendle, Krichene, Zhang, Koren, "iALS++: speeding up matrix
@@ -62,7 +66,7 @@ class Als(StreamedRecommender):
         vectors = (2 if config.lam is not None else 3) * n_items * config.dim
         sums = n_items * (block * (block + 3) // 2)
         users = min(n_users, n_rows) * config.dim
-        return 4 * (vectors + sums + users) + 40 * n_rows + (64 << 20)
+        return 4 * (vectors + sums + users) + (56 if config.weights else 40) * n_rows + (64 << 20)
 
     def fit_source(
         self,

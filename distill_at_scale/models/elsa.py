@@ -29,6 +29,8 @@ class ElsaConfig(TorchConfig):
     """Users per step, over all workers."""
     learning_rate: float = Field(default=0.01, gt=0)
     """Learning rate of Adam."""
+    weights: bool = False
+    """Whether users count by the mean weight of their train rows, where a sample has weights."""
 
 
 class _Items(nn.Module):
@@ -36,19 +38,22 @@ class _Items(nn.Module):
 
     Attributes:
         learning: Whether the rows are being trained, so that their lengths differ.
+        mean_weight: Mean weight of the users, over all workers.
     """
 
     def __init__(self, n_items: int, dim: int) -> None:
         super().__init__()
         self.items = nn.Parameter(F.normalize(torch.randn(n_items, dim), dim=1))
-        self.learning = False
+        self.learning, self.mean_weight = False, 1.0
 
 
 class Elsa(TorchRecommender):
     """Scores are x (A Aᵀ − I), with rows of A of length 1.
 
     Minimises ‖x̂/‖x̂‖ − x/‖x‖‖² over users, where x̂ = x (A Aᵀ − I). ‖x̂‖ and ⟨x̂, x⟩ follow from AᵀA and the user's own
-    items (:func:`reconstruction_loss`), so that a step holds nothing of the size users × items.
+    items (:func:`reconstruction_loss`), so that a step holds nothing of the size users × items. With the setting
+    ``weights`` a user counts by the mean weight of the own rows: twice the weight is a second user with the same rows.
+    That rows of one user have different weights, as in samples of rows, has no other effect: x/‖x‖ is of whole users.
 
     Source: Vančura, Alves, Kasalický, Kordík, "Scalable linear shallow autoencoder for collaborative filtering"
     (RecSys 2022), equations 4 and 7.
@@ -69,6 +74,8 @@ class Elsa(TorchRecommender):
 
     def prepare(self, module: Any, source: Source, communicator: Communicator, mean_rating: float) -> None:
         module.learning = True
+        if self.uses_weights:
+            module.mean_weight = _mean_weight(source, communicator, module.items.device)
 
     def examples(self, rows: Interactions) -> Examples:
         return SetExamples(rows)
@@ -77,7 +84,11 @@ class Elsa(TorchRecommender):
         n = int(batch["n"])
         # In bfloat16 ‖x̂‖², a small difference of large numbers, would be wrong.
         with torch.autocast(batch["item"].device.type, enabled=False):
-            return reconstruction_loss(module.items, batch["owner"], batch["item"], n), n
+            if not self.uses_weights or "weight" not in batch:
+                return reconstruction_loss(module.items, batch["owner"], batch["item"], n), n
+            weights = batch["weight"] / module.mean_weight
+            loss = reconstruction_loss(module.items, batch["owner"], batch["item"], n, weights)
+            return loss, float(weights.sum())
 
     def finish(self, module: Any, source: Source, communicator: Communicator) -> None:
         F.normalize(module.items, dim=1, out=module.items)
@@ -127,7 +138,23 @@ class _UnitRows(torch.autograd.Function):
         return torch.addcmul(g, unit, along, value=-1.0).mul_(inverse)
 
 
-def reconstruction_loss(items: torch.Tensor, owner: torch.Tensor, item: torch.Tensor, n_users: int) -> torch.Tensor:
+def _mean_weight(source: Source, communicator: Communicator, device: torch.device) -> float:
+    """Returns the mean weight of all workers' users with rows; 1 if the rows have no weights."""
+    totals = torch.zeros(2, dtype=torch.float64, device=device)
+    for piece in range(source.n_pieces):
+        rows = source.train(piece)
+        totals += totals.new_tensor([rows.user_weights().sum(), int((rows.counts > 0).sum())])
+    communicator.all_reduce(totals)
+    return float(totals[0] / totals[1])
+
+
+def reconstruction_loss(
+    items: torch.Tensor,
+    owner: torch.Tensor,
+    item: torch.Tensor,
+    n_users: int,
+    weights: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Σ_users ‖x̂/‖x̂‖ − x/‖x‖‖² = Σ_users 2 − 2 ⟨x̂, x⟩ / (‖x̂‖ ‖x‖), x̂ = x (A Aᵀ − I), without x̂ itself.
 
     With h = x A and n = ‖x‖², the number of items, ⟨x̂, x⟩ = ‖h‖² − n and ‖x̂‖² = h AᵀA hᵀ − 2 ‖h‖² + n, whose first term
@@ -137,6 +164,7 @@ def reconstruction_loss(items: torch.Tensor, owner: torch.Tensor, item: torch.Te
         items: [n_items, dim], A before its rows are scaled to length 1.
         owner, item: int64 [m], distinct pairs of user (0 … n_users − 1, ascending) and item.
         n_users: Number of users, each with an item.
+        weights: [n_users], by which the users' terms are multiplied; None: 1.
     """
     unit: torch.Tensor = _UnitRows.apply(items)  # type: ignore[no-untyped-call]
     counts = torch.bincount(owner, minlength=n_users)
@@ -149,4 +177,5 @@ def reconstruction_loss(items: torch.Tensor, owner: torch.Tensor, item: torch.Te
     else:
         squared = ((sums @ (unit.T @ unit)) * sums).sum(dim=1) - 2 * length + n
     # x̂ is 0 where all items have the same vector as the user's only one.
-    return (2 - 2 * (length - n) / (squared.clamp(min=1e-6) * n).sqrt()).sum()
+    errors = 2 - 2 * (length - n) / (squared.clamp(min=1e-6) * n).sqrt()
+    return (errors if weights is None else errors * weights).sum()

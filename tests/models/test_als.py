@@ -35,13 +35,20 @@ class TestAls(TorchContract):
 
 
 def dense_half_step(
-    x: np.ndarray, others: np.ndarray, lam: float, alpha: float, exponent: float, n_others: int
+    x: np.ndarray,
+    others: np.ndarray,
+    lam: float,
+    alpha: float,
+    exponent: float,
+    n_others: float,
+    counted: np.ndarray | float = 1.0,
 ) -> np.ndarray:
-    """Each row's optimum given the others' vectors, from its normal equations with one weight a pair, in float64."""
+    """Each row's optimum given the others' vectors, from its normal equations with one weight a pair, in float64; the
+    others count as often as ``counted`` says."""
     solved = np.zeros((len(x), others.shape[1]))
     for k, row in enumerate(x):
         if row.any():
-            weights = np.diag(row + alpha)
+            weights = np.diag(row + alpha * counted)
             ridge = lam * (row.sum() + alpha * n_others) ** exponent * np.eye(others.shape[1])
             solved[k] = np.linalg.solve(others.T @ weights @ others + ridge, others.T @ row)
     return solved
@@ -75,9 +82,41 @@ def test_an_epoch_solves_both_sides_normal_equations(exponent: float, without_ro
     np.testing.assert_allclose(after @ after.T, items @ items.T, atol=2e-5)
 
 
-def test_blocks_are_solved_one_after_another() -> None:
+@pytest.mark.parametrize("exponent", [0.6, 1.0])
+@pytest.mark.parametrize("block", [None, 6])
+def test_an_epoch_with_weights_of_rows_solves_the_weighted_equations(exponent: float, block: int | None) -> None:
+    rows = random_rows(40, 15, seed=0, least=0)
+    weights = np.random.default_rng(0).uniform(0.5, 8, rows.n_rows).astype(np.float32)
+    w = replace(rows, weights=weights).to_csr("weight", dtype=np.float64).toarray() / weights.mean(dtype=float)
+    for scale in (1.0, 10.0):  # only their ratios count
+        before, after = steps(replace(rows, weights=weights * np.float32(scale)), 1, exponent=exponent, block=block)
+        users = dense_half_step(w, before, 0.05, 0.1, exponent, 15)
+        items = dense_half_step(w.T, users, 0.05, 0.1, exponent, int((w.sum(1) > 0).sum()))
+        np.testing.assert_allclose(after @ after.T, items @ items.T, atol=2e-5)
+
+
+@pytest.mark.parametrize("exponent", [0.6, 1.0])
+@pytest.mark.parametrize("block", [None, 6])
+def test_an_epoch_with_weights_of_users_counts_users_as_a_whole(exponent: float, block: int | None) -> None:
+    rows = random_rows(40, 15, seed=0, least=0)
+    x = rows.to_csr(dtype=np.float64).toarray()
+    of_users = np.random.default_rng(0).uniform(0.5, 8, 40).astype(np.float32)
+    weights = np.repeat(of_users, rows.counts)
+    counted = of_users.astype(float) / weights.mean(dtype=float) * (x.sum(1) > 0)
+    before, after = steps(replace(rows, weights=weights), 1, exponent=exponent, block=block)
+    users = dense_half_step(x, before, 0.05, 0.1, exponent, 15)
+    items = dense_half_step(x.T * counted, users, 0.05, 0.1, exponent, counted.sum(), counted)
+    np.testing.assert_allclose(after @ after.T, items @ items.T, atol=2e-5)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_blocks_are_solved_one_after_another(weighted: bool) -> None:
     rows = random_rows(40, 15, seed=1)
     x = rows.to_csr(dtype=np.float64).toarray()
+    if weighted:
+        weights = np.random.default_rng(1).uniform(0.5, 8, rows.n_rows).astype(np.float32)
+        rows = replace(rows, weights=weights)
+        x = rows.to_csr("weight", dtype=np.float64).toarray() / weights.mean(dtype=float)
     before, after = steps(rows, 1, block=4)
     users = dense_half_step(x, before, 0.05, 0.1, 1.0, 15)
     items = before.copy()
@@ -128,11 +167,18 @@ def test_owners_with_many_rows_are_added_up_in_pieces(monkeypatch: pytest.Monkey
     np.testing.assert_allclose(steps(rows, 1, block=6)[1] @ whole.T, whole @ whole.T, atol=1e-4)
 
 
-@pytest.mark.parametrize(("world_size", "block"), [(2, None), (3, 2)])
-def test_several_workers_fit_what_one_fits(world_size: int, block: int | None) -> None:
+@pytest.mark.parametrize(
+    ("world_size", "block", "weighted"), [(2, None, ""), (3, 2, ""), (3, 2, "rows"), (2, 4, "users")]
+)
+def test_several_workers_fit_what_one_fits(world_size: int, block: int | None, weighted: str) -> None:
     train = random_rows(60, 20, seed=5, least=0)
     heldout = make_rows([[(user * 7) % 20] for user in range(60)], n_items=20)
-    settings = {"dim": 4, "grid": (0.01, 0.1), "epochs": 3, "block": block, "device": "cpu"}
+    settings = {"dim": 4, "grid": (0.01, 0.1), "epochs": 3, "block": block, "device": "cpu", "weights": bool(weighted)}
+    if weighted:
+        drawn = np.random.default_rng(5).uniform(0.5, 8, train.n_rows).astype(np.float32)
+        train = replace(
+            train, weights=drawn if weighted == "rows" else drawn[np.repeat(train.offsets[:-1], train.counts)]
+        )
     alone = create_model("als", settings).fit(train, heldout)
 
     def work(communicator: Any) -> Als:

@@ -20,25 +20,27 @@ class TestElsa(TorchContract):
     settings: ClassVar = {"dim": 8, "epochs": 30, "batch_size": 16, "learning_rate": 0.05, "device": "cpu"}
 
 
-def dense_loss(a: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Σ_u ‖x̂/‖x̂‖ − x/‖x‖‖² with x̂ = x (A Aᵀ − I), A of unit rows, as it is written."""
+def dense_loss(a: torch.Tensor, x: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Σ_u w_u ‖x̂/‖x̂‖ − x/‖x‖‖² with x̂ = x (A Aᵀ − I), A of unit rows, as it is written."""
     unit = a / a.norm(dim=1, keepdim=True)
     made = x @ (unit @ unit.T - torch.eye(len(a), dtype=a.dtype))
-    return (made / made.norm(dim=1, keepdim=True) - x / x.norm(dim=1, keepdim=True)).square().sum()
+    errors = made / made.norm(dim=1, keepdim=True) - x / x.norm(dim=1, keepdim=True)
+    return (weights[:, None] * errors.square()).sum()
 
 
+@pytest.mark.parametrize("weights", [None, torch.arange(1.0, 10.0, dtype=torch.float64)])
 @pytest.mark.parametrize("dim", [5, 12])
-def test_loss_and_gradient_equal_the_dense_ones(dim: int) -> None:
+def test_loss_and_gradient_equal_the_dense_ones(dim: int, weights: torch.Tensor | None) -> None:
     """Of a batch with more users than dimensions, and with fewer."""
     rows = random_rows(9, 14, seed=0)
     batch = set_batch(rows)
     a = torch.randn(14, dim, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     fast, slow = a.clone().requires_grad_(), a.clone().requires_grad_()
-    loss = reconstruction_loss(fast, batch["owner"], batch["item"], 9)
+    loss = reconstruction_loss(fast, batch["owner"], batch["item"], 9, weights)
     loss.backward()
     x = torch.zeros(9, 14, dtype=torch.float64)
     x[batch["owner"], batch["item"]] = 1.0
-    expected = dense_loss(slow, x)
+    expected = dense_loss(slow, x, torch.ones(9, dtype=torch.float64) if weights is None else weights)
     expected.backward()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-9)
     assert fast.grad is not None

@@ -1,4 +1,4 @@
-"""Fits on rows with weights: popularity and EASE beside plain sums, other models as without; what is refused."""
+"""Fits on rows with weights: beside plain sums and repeated users, other models as without; what is refused."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -81,7 +82,51 @@ def test_the_search_for_lambda_with_weights_is_the_same_for_few_users(monkeypatc
     np.testing.assert_allclose(found[0].score(every), found[1].score(every), atol=2e-6)
 
 
-@pytest.mark.parametrize(("name", "settings"), [("popularity", {}), ("ease", {"lam": 2.0}), ("svd_ae", {"rank": 3})])
+FACTORS: dict[str, dict[str, Any]] = {
+    "als": {"dim": 4, "lam": 0.05, "device": "cpu"},
+    "elsa": {"dim": 4, "epochs": 3, "batch_size": 512, "learning_rate": 0.1, "device": "cpu"},
+}
+"""Settings of models of factors; ELSA has one batch."""
+
+
+@pytest.mark.parametrize("name", list(FACTORS))
+def test_a_user_of_twice_the_weight_is_two_users(name: str) -> None:
+    """Without an initialisation that depends on the scale of the weights, ALS would need no passes to agree."""
+    often = RNG.integers(1, 4, len(ROWS))
+    settings = {**FACTORS[name], "weights": True} | ({"epochs": 40} if name == "als" else {})
+    repeated = make_rows([ROWS.items[ROWS.offsets[k] : ROWS.offsets[k + 1]] for k in np.repeat(range(40), often)], N)
+    model = create_model(name, settings).fit(weighted(np.repeat(often, ROWS.counts).astype(np.float32)))
+    expected = create_model(name, settings).fit(repeated).score(EVERY)
+    np.testing.assert_allclose(model.score(EVERY), expected, atol=2e-4)
+    assert np.abs(create_model(name, settings).fit(ROWS).score(EVERY) - expected).max() > 2e-3
+
+
+def test_elsa_counts_a_user_by_the_mean_weight_of_the_rows() -> None:
+    settings = {**FACTORS["elsa"], "weights": True}
+    owners = np.repeat(np.arange(40), ROWS.counts)
+    mean = np.array([OF_ROWS[owners == k].mean(dtype=float) for k in range(40)], np.float32)
+    found = [create_model("elsa", settings).fit(weighted(w)).score(EVERY) for w in (OF_ROWS, mean[owners])]
+    np.testing.assert_allclose(*found, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", list(FACTORS))
+def test_weights_of_a_dataset_are_those_of_its_rows(name: str, tmp_path: Path) -> None:
+    # Batches do not cross shards.
+    users = [(0, 1, 2, 3, 4)] if name == "elsa" else [(0, 1, 2), (3, 4)]
+    shards = [[(u, i, 1.0, i, 0) for u in some for i in range(N) if (u * i) % 3 != 1] for some in users]
+    weights = [list(RNG.uniform(0.5, 8, len(rows))) for rows in shards]
+    dataset = write_dataset(tmp_path / "data", shards, [len(some) for some in users], N, weights=weights)
+    rows, plain = dataset.interactions("train", weights=True), dataset.interactions("train")
+    model = create_model(name, {**FACTORS[name], "weights": True})
+    found = [model.fit(data).score(rows) for data in (dataset, rows, plain)]
+    np.testing.assert_allclose(*found[:2], atol=1e-5)
+    assert np.abs(found[1] - found[2]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("popularity", {}), ("ease", {"lam": 2.0}), ("svd_ae", {"rank": 3}), *FACTORS.items()],
+)
 def test_weights_that_are_not_asked_for_change_nothing(name: str, settings: dict[str, float]) -> None:
     found = [create_model(name, settings).fit(rows).score(EVERY) for rows in (ROWS, weighted(OF_ROWS))]
     np.testing.assert_array_equal(*found)
@@ -93,6 +138,15 @@ def test_equal_weights_are_no_weights(name: str) -> None:
     lam = {"lam": 2.0} if name == "ease" else {}
     found = [create_model(name, {"weights": True, **lam}).fit(rows).score(EVERY) for rows in (ROWS, equal)]
     np.testing.assert_allclose(found[0] * (2.5 if name == "popularity" else 1), found[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", list(FACTORS))
+@pytest.mark.parametrize("block", [None, 4])
+def test_weights_of_one_change_no_bit(name: str, block: int | None) -> None:
+    settings = FACTORS[name] | ({"block": block} if name == "als" else {})
+    plain = create_model(name, settings).fit(ROWS)
+    model = create_model(name, {**settings, "weights": True}).fit(weighted(np.ones(ROWS.n_rows, np.float32)))
+    np.testing.assert_array_equal(model._weights()["items"], plain._weights()["items"])
 
 
 @pytest.mark.parametrize("bad", [-1.0, 0.0, np.nan, np.inf])

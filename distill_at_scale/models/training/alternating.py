@@ -3,6 +3,8 @@
 A pass reads every piece once for each block of dimensions. Users' vectors are solved piece by piece and dropped; what
 is summed over pieces and workers is one small system for each item. A single worker with few rows holds all of them and
 solves items as it solves users: one with few users then costs a system of the users.
+
+Rows with weights w are held as √w, by which a pair's vector and its target 1 are multiplied in the normal equations.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.item_svd import diagonalise, singular_item_vectors
 from distill_at_scale.models.training.least_squares import add_item_sums, solve_items, solve_users
+from distill_at_scale.models.training.row_weights import RowWeights
 from distill_at_scale.models.training.sources import Source
 from distill_at_scale.models.training.streamed import Resumable
 
@@ -49,14 +52,23 @@ class AlternatingFit:
         self._config, self._source, self._device = config, source, device
         self._communicator, self._resumable = communicator, resumable
         self._kept: tuple[int, sp.csr_array, sp.csr_array] | None = None
-        self._n_pieces = source.n_pieces
+        self._n_pieces, self._weights = source.n_pieces, RowWeights.of(source, communicator, device)
         counts = torch.zeros(source.n_items + 1, dtype=torch.int64, device=device)
+        weighted = torch.zeros(0 if self._weights is None else len(counts), dtype=torch.float64, device=device)
         for piece in range(source.n_pieces):
             by_user, by_item = self._rows(piece)
             counts[:-1] += torch.from_numpy(np.diff(by_item.indptr)).to(device)
             counts[-1] += int((np.diff(by_user.indptr) > 0).sum())
+            if self._weights is not None:
+                weighted[:-1] += torch.from_numpy(_row_sums(by_item)).to(device)
+                weighted[-1] += float(self._weights.of_each_user(by_user).sum())
         communicator.all_reduce(counts)
         self.item_counts, self._n_users = counts[:-1].cpu().numpy(), int(counts[-1])
+        # As the rows and users count; without weights each counts 1.
+        self._item_rows, self._all_users = self.item_counts, float(self._n_users)
+        if self._weights is not None:
+            communicator.all_reduce(weighted)
+            self._item_rows, self._all_users = weighted[:-1].cpu().numpy(), float(weighted[-1])
         # An item without rows has the vector 0 before and after each half step: a small sample costs what it holds.
         self._live = np.flatnonzero(self.item_counts)
         few = int(self.item_counts.sum()) + self._n_users * config.dim <= _FEW
@@ -95,7 +107,7 @@ class AlternatingFit:
     def _pass(self, items: torch.Tensor, lam: float) -> None:
         """One half step of all users and one of all items, the latter in place."""
         config, source, dim = self._config, self._source, self._config.dim
-        ridge = ridge_of(config, lam, self.item_counts[self._live], self._n_users, self._device)
+        ridge = ridge_of(config, lam, self._item_rows[self._live], self._all_users, self._device)
         live = torch.from_numpy(self._live).to(self._device)
         if self._holds_all:
             self._solve_items(items, live, ridge, lam)
@@ -112,11 +124,12 @@ class AlternatingFit:
                     users = vectors.get(piece, self._device)
                     if users is None:
                         users = self._users(by_user, items, lam)
-                        gram += config.alpha * (users.T @ users)
+                        counted = self._counted(by_user, users)
+                        gram += config.alpha * (counted.T @ counted)
                         vectors.put(piece, users)
                     # Rows between two of these items belong to none: each begins where the one before it ends.
                     offsets = by_item.indptr[np.append(self._live, source.n_items)]
-                    add_item_sums(sums, offsets, by_item.indices, users, items, live, block)
+                    add_item_sums(sums, offsets, by_item.indices, users, items, live, block, self._roots(by_item))
                 self._communicator.all_reduce(sums)
                 if block.start == 0:
                     self._communicator.all_reduce(gram)
@@ -128,24 +141,41 @@ class AlternatingFit:
         by_user, by_item = self._rows(0)
         users = self._users(by_user, items, lam)
         # In a basis in which PᵀP is diagonal, an item's optimum has the form of a user's.
-        values, basis = torch.linalg.eigh((users.T @ users).double())
+        counted = self._counted(by_user, users)
+        values, basis = torch.linalg.eigh((counted.T @ counted).double())
         squares = self._config.alpha * values.clamp(min=0).to(users.dtype)
         offsets = by_item.indptr[np.append(self._live, self._source.n_items)]
-        items[live] = solve_users(offsets, by_item.indices, users @ basis.to(users.dtype), squares, ridge)
+        turned = users @ basis.to(users.dtype)
+        items[live] = solve_users(offsets, by_item.indices, turned, squares, ridge, self._roots(by_item))
         diagonalise(items)
 
     def _users(self, by_user: sp.csr_array, items: torch.Tensor, lam: float) -> torch.Tensor:
         """Returns the users' optimal vectors [n + 1, d]; the last row is 0."""
         squares = self._config.alpha * items.square().sum(dim=0)
-        ridge = ridge_of(self._config, lam, np.diff(by_user.indptr), self._source.n_items, self._device)
-        users = solve_users(by_user.indptr, by_user.indices, items, squares, ridge)
+        # A user who counts several times, as a whole, has the same optimum each time.
+        roots = None if self._weights is None or self._weights.of_users else by_user.data
+        rows = np.diff(by_user.indptr) if roots is None else _row_sums(by_user)
+        ridge = ridge_of(self._config, lam, rows, self._source.n_items, self._device)
+        users = solve_users(by_user.indptr, by_user.indices, items, squares, ridge, roots)
         return torch.cat((users, users.new_zeros(1, users.shape[1])))
 
+    def _counted(self, by_user: sp.csr_array, users: torch.Tensor) -> torch.Tensor:
+        """Returns the users' vectors times the root of how often each counts."""
+        if self._weights is None or not self._weights.of_users:
+            return users
+        roots = np.sqrt(np.append(self._weights.of_each_user(by_user), 0.0)).astype(np.float32)
+        return users * torch.from_numpy(roots).to(self._device)[:, None]
+
+    def _roots(self, matrix: sp.csr_array) -> np.ndarray | None:
+        """Returns √w of each pair; None without weights."""
+        return None if self._weights is None else matrix.data
+
     def _rows(self, piece: int) -> tuple[sp.csr_array, sp.csr_array]:
-        """Returns the distinct pairs of a piece, by user and by item; only the last ones are cached."""
+        """Returns the distinct pairs of a piece, by user and by item, with √w or 1; only the last ones are cached."""
         if self._kept is None or self._kept[0] != piece:
             self._kept = None
-            self._kept = (piece, *_both(self._source.train(piece).to_csr()))
+            rows, weights = self._source.train(piece), self._weights
+            self._kept = (piece, *_both(rows.to_csr() if weights is None else weights.roots(rows)))
         return self._kept[1:]
 
 
@@ -155,6 +185,12 @@ def _both(by_user: sp.csr_array) -> tuple[sp.csr_array, sp.csr_array]:
     for matrix in (by_user, by_item):
         matrix.indptr = matrix.indptr.astype(np.int64)
     return by_user, by_item
+
+
+def _row_sums(roots: sp.csr_array) -> np.ndarray:
+    """Returns Σ w of each row of a matrix of √w, float64."""
+    found: np.ndarray = roots.multiply(roots).astype(np.float64).sum(axis=1)
+    return found
 
 
 class _Vectors:
@@ -202,7 +238,7 @@ def block_size(config: AlsConfig, n_items: int) -> int:
     return min(max(fitting, _LEAST_BLOCK), config.dim)
 
 
-def ridge_of(config: AlsConfig, lam: float, counts: np.ndarray, n_others: int, device: torch.device) -> torch.Tensor:
+def ridge_of(config: AlsConfig, lam: float, counts: np.ndarray, n_others: float, device: torch.device) -> torch.Tensor:
     """Returns λ #^ν of users or items with the given numbers of rows, float32 [n]."""
     frequency = counts + config.alpha * n_others
     return torch.from_numpy((lam * frequency**config.exponent).astype(np.float32)).to(device)

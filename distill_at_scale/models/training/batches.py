@@ -134,14 +134,18 @@ class PairExamples(Examples):
 
 class SetExamples(Examples):
     """Users with the set of their items: ``owner`` int64 [m] (0 … b − 1) and ``item`` int64 [m], ``n`` the number of
-    users, ``user`` int64 [b] their numbers."""
+    users, ``user`` int64 [b] their numbers; ``weight`` float32 [b], the mean weight of their rows, if any."""
 
     def __init__(self, rows: Interactions) -> None:
         self._rows = rows.take(np.flatnonzero(rows.counts > 0), timestamps=False)
         self.keys = self._rows.users.astype(np.uint64)
 
     def batch(self, chosen: np.ndarray, rng: np.random.Generator) -> Batch:
-        return set_batch(self._rows.take(chosen, timestamps=False))
+        rows = self._rows.take(chosen, timestamps=False)
+        batch = set_batch(rows)
+        if rows.weights is not None:
+            batch["weight"] = torch.from_numpy(rows.user_weights().astype(np.float32))
+        return batch
 
 
 class SequenceExamples(Examples):

@@ -42,27 +42,35 @@ def groups(counts: np.ndarray, numbers_each: int, dim: int) -> Iterator[tuple[np
         start = stop
 
 
-def padded(offsets: np.ndarray, columns: np.ndarray, chosen: np.ndarray, width: int, padding: int) -> np.ndarray:
-    """Returns the columns of some owners, int64 [g, width], padded with the number ``padding``."""
+def padded(offsets: np.ndarray, columns: np.ndarray, chosen: np.ndarray, width: int, padding: float) -> np.ndarray:
+    """Returns the columns, or other values of the rows, of some owners, [g, width], padded with ``padding``; whole
+    numbers as int64."""
     counts = np.diff(offsets)[chosen]
-    table = np.full((len(chosen), width), padding, dtype=np.int64)
+    table = np.full((len(chosen), width), padding, dtype=columns.dtype if columns.dtype.kind == "f" else np.int64)
     table[np.arange(width) < counts[:, None]] = columns[ragged.indices(offsets[chosen], counts)]
     return table
 
 
 def solve_users(
-    offsets: np.ndarray, columns: np.ndarray, items: torch.Tensor, squares: torch.Tensor, ridge: torch.Tensor
+    offsets: np.ndarray,
+    columns: np.ndarray,
+    items: torch.Tensor,
+    squares: torch.Tensor,
+    ridge: torch.Tensor,
+    roots: np.ndarray | None = None,
 ) -> torch.Tensor:
-    """Solves (diag(squares) + ridge_u I + Σ_i q_i q_iᵀ) p_u = Σ_i q_i for each user, the sums over the user's items.
+    """Solves (diag(squares) + ridge_u I + Σ_i w q_i q_iᵀ) p_u = Σ_i w q_i for each user, with sums over own items.
 
     ``items`` must be in a basis in which the sum over all items is diagonal. Then a user with fewer items than
-    dimensions costs a system of the items: (D + QᵀQ)^-1 Qᵀ 1 = D^-1 Qᵀ (I + Q D^-1 Qᵀ)^-1 1.
+    dimensions costs a system of the items: (D + QᵀQ)^-1 Qᵀ 1 = D^-1 Qᵀ (I + Q D^-1 Qᵀ)^-1 1; with weights √w q_i for
+    q_i, and √w for 1.
 
     Args:
         offsets, columns: Rows of the users: int64 [n + 1], and the item numbers.
         items: float32 [n_items + 1, d], q; the last row is 0, the padding's.
         squares: float32 [d], diagonal of the weighted sum over all items.
         ridge: float32 [n].
+        roots: float32, √w of each row; None: w = 1.
 
     Returns:
         float32 [n, d]; 0 for users without rows.
@@ -72,18 +80,20 @@ def solve_users(
     for chosen, width in groups(np.diff(offsets), min(dim, 64) ** 2, dim):
         at = torch.from_numpy(chosen).to(device)
         own = items[torch.from_numpy(padded(offsets, columns, chosen, width, len(items) - 1)).to(device)]
+        target = _targets(offsets, roots, chosen, own)
+        if roots is not None:
+            own = own * target
         diagonal = squares + ridge[at, None]
         if width < dim:
             scaled = own / diagonal[:, None, :]
             system = torch.bmm(scaled, own.mT)
             system.diagonal(dim1=1, dim2=2).add_(1.0)
-            right = own.new_ones(len(at), width, 1)
-            weights = torch.cholesky_solve(right, torch.linalg.cholesky(system))
+            weights = torch.cholesky_solve(target, torch.linalg.cholesky(system))
             vectors[at] = torch.bmm(scaled.mT, weights)[:, :, 0]
         else:
             system = torch.bmm(own.mT, own)
             system.diagonal(dim1=1, dim2=2).add_(diagonal)
-            right = own.sum(dim=1)[:, :, None]
+            right = (own if roots is None else own * target).sum(dim=1)[:, :, None]
             vectors[at] = torch.cholesky_solve(right, torch.linalg.cholesky(system))[:, :, 0]
     return vectors
 
@@ -96,17 +106,19 @@ def add_item_sums(
     items: torch.Tensor,
     live: torch.Tensor,
     block: slice,
+    roots: np.ndarray | None = None,
 ) -> None:
     """Adds what some users contribute to the normal equations of a block of the dimensions of some items.
 
     Args:
-        sums: float32 [m, b (b + 1) / 2 + b], the upper triangle of Σ_u p_uB p_uBᵀ and the vector
-            Σ_u (1 − p_u · q_i) p_uB, the sums over the users of item i.
+        sums: float32 [m, b (b + 1) / 2 + b], the upper triangle of Σ_u w p_uB p_uBᵀ and the vector
+            Σ_u w (1 − p_u · q_i) p_uB, the sums over the users of item i.
         offsets, columns: Rows by item: int64 [m + 1], and the positions of the users.
         users: float32 [n + 1, d], p; the last row is 0, the padding's.
         items: float32 [≥ n_items, d], q.
         live: int64 [m], distinct numbers of the items.
         block: B, b dimensions.
+        roots: float32, √w of each row; None: w = 1.
     """
     device, width_all = users.device, users.shape[1]
     size = block.stop - block.start
@@ -115,11 +127,13 @@ def add_item_sums(
     owners, begins, counts = _split(offsets)
     bounds = np.append(begins, offsets[-1])
     for chosen, width in groups(counts, size * size, width_all):
-        table = np.full((len(chosen), width), len(users) - 1, dtype=np.int64)
-        table[np.arange(width) < counts[chosen, None]] = columns[ragged.indices(bounds[chosen], counts[chosen])]
+        table = padded(bounds, columns, chosen, width, len(users) - 1)
         at = torch.from_numpy(owners[chosen]).to(device)
         own = users[torch.from_numpy(table).to(device)]
-        rest = 1.0 - torch.bmm(own, items[live[at]][:, :, None])
+        target = _targets(bounds, roots, chosen, own)
+        if roots is not None:
+            own = own * target
+        rest = target - torch.bmm(own, items[live[at]][:, :, None])
         part = own[:, :, block]
         square = torch.bmm(part.mT, part)
         vector = torch.bmm(part.mT, rest)[:, :, 0]
@@ -155,6 +169,13 @@ def solve_items(
         right = some[:, upper.shape[1] :] - own @ gram[:, block] - ridges[:, None] * own[:, block]
         own[:, block] += torch.cholesky_solve(right[:, :, None], torch.linalg.cholesky(system))[:, :, 0]
         items[chosen] = own
+
+
+def _targets(offsets: np.ndarray, roots: np.ndarray | None, chosen: np.ndarray, own: torch.Tensor) -> torch.Tensor:
+    """Returns √w of the rows of some owners, float32 [g, width, 1], of padding 0; all 1 without weights."""
+    if roots is None:
+        return own.new_ones(*own.shape[:2], 1)
+    return torch.from_numpy(padded(offsets, roots, chosen, own.shape[1], 0.0)).to(own.device)[:, :, None]
 
 
 def _split(offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -66,9 +66,13 @@ class ShardSource:
         pieces: (shard, index of the run of its users, number of runs of the shard) of each piece.
     """
 
-    def __init__(self, dataset: Dataset, rank: int = 0, world: int = 1, validation: bool = True) -> None:
+    def __init__(
+        self, dataset: Dataset, rank: int = 0, world: int = 1, validation: bool = True, weights: bool = False
+    ) -> None:
+        """Args: ``validation`` and ``weights``: whether to read validation rows, and weights of train rows, if any."""
         self.n_users, self.n_items = dataset.n_users, dataset.n_items
         self._dataset = dataset
+        self._weights = weights
         self._has_validation = validation and dataset.manifest.splits.get("validation", 0) > 0
         cuts = -(-world // len(dataset.shards))
         every = [(shard, cut, cuts) for cut in range(cuts) for shard in range(len(dataset.shards))]
@@ -85,7 +89,7 @@ class ShardSource:
         return self._read("validation", piece) if self._has_validation else None
 
     def all_train(self) -> Interactions:
-        return self._dataset.interactions("train")
+        return self._dataset.interactions("train", weights=self._weights)
 
     def _read(self, split: str, piece: int) -> Interactions:
         kept = self._kept.setdefault(split, {})
@@ -93,7 +97,7 @@ class ShardSource:
             if not self._keeps_all:
                 kept.clear()
             shard, cut, cuts = self.pieces[piece]
-            rows = self._dataset.interactions(split, shards=[shard])
+            rows = self._dataset.interactions(split, shards=[shard], weights=self._weights and split == "train")
             if cuts > 1:
                 rows = rows.slice(len(rows) * cut // cuts, len(rows) * (cut + 1) // cuts)
             kept[piece] = rows

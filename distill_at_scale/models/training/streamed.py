@@ -74,7 +74,7 @@ class StreamedRecommender(Recommender):
 
     def _fit_dataset(self, dataset: Dataset, progress: Progress | None) -> None:
         # Shard by shard, as a worker of `fit` reads it.
-        source = ShardSource(dataset)
+        source = ShardSource(dataset, weights=self.uses_weights)
         self.selection = None
         self.fit_source(source, Communicator(), resolve_device(self.config.device), progress)
         self.adopt(source, dataset.manifest.item_space)

@@ -156,7 +156,7 @@ class TorchRecommender(Recommender):
 
     def _fit_dataset(self, dataset: Dataset, progress: Progress | None) -> None:
         # Shard by shard, as a worker of `fit` reads it: the same batches, with one shard in memory.
-        source = ShardSource(dataset)
+        source = ShardSource(dataset, weights=self.uses_weights)
         trainer = Trainer(self, source, resolve_device(self.config.device))
         trainer.run(progress)
         self.adopt(trainer, source.n_users, source.n_items, dataset.manifest.item_space)

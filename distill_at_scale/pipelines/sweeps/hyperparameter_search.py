@@ -182,7 +182,8 @@ def _learn(
     else:
         model = create_model(owner, {**fixed, **settings})
         assert isinstance(model, TorchRecommender)
-        learner = Trainer(model, ShardSource(Dataset.open(uri)), resolve_device(model.config.device))
+        source = ShardSource(Dataset.open(uri), weights=model.uses_weights)
+        learner = Trainer(model, source, resolve_device(model.config.device))
     told = 0
 
     def follow() -> None:

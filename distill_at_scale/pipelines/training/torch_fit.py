@@ -93,7 +93,7 @@ def fit_on_group(
 
     def work(group: WorkerGroupSpec, communicator: TorchCommunicator) -> None:
         dataset, model = Dataset.open(data), create_model(name, settings)
-        source = ShardSource(dataset, communicator.rank, communicator.world_size)
+        source = ShardSource(dataset, communicator.rank, communicator.world_size, weights=model.uses_weights)
         fit(WorkerFit(group, communicator, dataset, model, source))
         if communicator.rank == 0:
             model.save(output)
