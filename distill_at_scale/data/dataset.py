@@ -24,8 +24,8 @@ from distill_at_scale.data import ragged, recorded, storage
 from distill_at_scale.data.columns import SPLITS, Columns, SplitRule
 from distill_at_scale.data.interactions import Interactions, weights_problem
 from distill_at_scale.data.manifest import FIX, Manifest, read_manifest
-from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.data.shard_records import ShardRecords
+from distill_at_scale.data.stored_dataset import StoredDataset
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.facts import facts_html
 from distill_at_scale.registry import VERBS
@@ -50,7 +50,7 @@ estimates of sums over the dataset sampled from; 1 for the rows of other splits.
 samplers that keep every unit with the same probability, or none by a known one, write none."""
 
 
-class Dataset:
+class Dataset(StoredDataset[Manifest]):
     """A numbered, split and sharded log, readable from any storage.
 
     Attributes:
@@ -58,9 +58,7 @@ class Dataset:
         manifest: Description of its content.
     """
 
-    def __init__(self, uri: str, manifest: Manifest) -> None:
-        self.uri = uri
-        self.manifest = manifest
+    fix = FIX
 
     @classmethod
     def open(cls, uri: str) -> Dataset:
@@ -145,16 +143,6 @@ class Dataset:
         return facts_html(f"Dataset {storage.redact(self.uri)}", facts)
 
     @property
-    def n_users(self) -> int:
-        """Number of users; users are numbered 0 … n_users − 1."""
-        return self.manifest.n_users
-
-    @property
-    def n_items(self) -> int:
-        """Number of items; items are numbered 0 … n_items − 1."""
-        return self.manifest.n_items
-
-    @property
     def n_rows(self) -> int:
         """Number of rows in all splits."""
         return self.manifest.n_rows
@@ -171,14 +159,6 @@ class Dataset:
             DamagedFileError: The file is missing or differs from the manifest.
         """
         return self._read(self.shards[shard].data, self.shards[shard].rows, columns)
-
-    def items(self) -> pl.DataFrame:
-        """Returns the item table: item (Int32) · item_id · train_count (Int64), ordered by item."""
-        return pl.DataFrame(pl.from_arrow(self._read(self.manifest.items, self.n_items)))
-
-    def item_ids(self) -> pl.Series:
-        """Own id of each item number (Int64 or String)."""
-        return self.items()[Columns.ITEM_ID]
 
     def users(self, shard: int) -> pl.DataFrame:
         """Returns one shard's user table: user (Int64) · user_id · train · validation · test (Int64 row counts), by
@@ -297,9 +277,6 @@ class Dataset:
             "n_shards": len(m.shards),
             **content,
         }
-
-    def _read(self, record: FileRecord, rows: int, columns: Sequence[str] | None = None) -> pa.Table:
-        return recorded.read_parquet(self.uri, record, FIX, columns, rows)
 
     @staticmethod
     def _codes(splits: Sequence[str]) -> list[int]:

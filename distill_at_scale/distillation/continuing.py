@@ -14,7 +14,6 @@ import scipy.sparse as sp
 import torch
 
 from distill_at_scale.data import storage
-from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation.farzi.latent import LatentSequences
@@ -32,7 +31,7 @@ def earlier_items(earlier: SyntheticDataset, dataset: Dataset) -> np.ndarray:
     Raises:
         DasError: They have no item in common.
     """
-    old, ids = earlier.items()[Columns.ITEM_ID], dataset.item_ids()
+    old, ids = earlier.item_ids(), dataset.item_ids()
     shared = old.dtype == ids.dtype
     found = np.full(len(ids), -1, dtype=np.int64)
     if shared:

@@ -26,6 +26,7 @@ from distill_at_scale.data.manifest import DATASET_FORMAT, NAME, WORK
 from distill_at_scale.data.manifest import FIX as PARENT_FIX
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.data.remaining import forgotten_users
+from distill_at_scale.data.stored_dataset import StoredDataset
 from distill_at_scale.distillation.discretise import How, discrete_sequences, discrete_users
 from distill_at_scale.distillation.distilled import Distilled
 from distill_at_scale.distillation.farzi.latent import LatentSequences
@@ -44,7 +45,7 @@ FIX = "distill again"
 ROWS, SEQUENCES, ITEMS = "data.safetensors", "data.safetensors.zst", "items.parquet"
 
 
-class SyntheticDataset:
+class SyntheticDataset(StoredDataset[SyntheticManifest]):
     """Distilled users or sequences, readable from any storage.
 
     Attributes:
@@ -52,8 +53,7 @@ class SyntheticDataset:
         manifest: Description of its content.
     """
 
-    def __init__(self, uri: str, manifest: SyntheticManifest) -> None:
-        self.uri, self.manifest = uri, manifest
+    fix = FIX
 
     @classmethod
     def open(cls, uri: str) -> SyntheticDataset:
@@ -91,16 +91,6 @@ class SyntheticDataset:
         what = "synthetic users" if m.kind == "rows" else "sequences"
         facts = [("method", m.method), (what, f"{m.n_users:,}"), ("of users", f"{m.parent.n_users:,}")]
         return facts_html(f"SyntheticDataset {storage.redact(self.uri)}", [*facts, ("items", f"{m.n_items:,}")])
-
-    @property
-    def n_users(self) -> int:
-        """Number of synthetic users or sequences."""
-        return self.manifest.n_users
-
-    @property
-    def n_items(self) -> int:
-        """Number of items; they are numbered as in the parent."""
-        return self.manifest.n_items
 
     def rows(self) -> np.ndarray:
         """Reads the synthetic users, float32 [n_users, n_items]; values may have any sign.
@@ -180,11 +170,7 @@ class SyntheticDataset:
             given = settings_for(model.name, model.config.model_dump(exclude_unset=True), made.settings)
             fitted = fit_sequences(self.sequences(), model.name, given, shuffled=made.shuffled, item_space=space)
             vars(model).update(vars(fitted))
-        model.item_ids = self.items()[Columns.ITEM_ID]
-
-    def items(self) -> pl.DataFrame:
-        """Reads the parent's items: item (Int32) · item_id · train_count (Int64)."""
-        return pl.DataFrame(pl.from_arrow(recorded.read_parquet(self.uri, self.manifest.items, FIX, rows=self.n_items)))
+        model.item_ids = self.item_ids()
 
     def draw(self, how: How = "top_k", seed: int = 0) -> Interactions:
         """Converts to discrete users for other trainers.

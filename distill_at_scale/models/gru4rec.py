@@ -62,7 +62,6 @@ class GRU4Rec(SequentialRecommender):
 
     name: ClassVar[str] = "gru4rec"
     Config: ClassVar[type[GRU4RecConfig]] = GRU4RecConfig
-    learns_from_sequences: ClassVar[bool] = True
     config: GRU4RecConfig
 
     def build(self, n_users: int, n_items: int) -> nn.Module:

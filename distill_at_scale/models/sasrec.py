@@ -116,7 +116,6 @@ class SASRec(SequentialRecommender):
 
     name: ClassVar[str] = "sasrec"
     Config: ClassVar[type[SASRecConfig]] = SASRecConfig
-    learns_from_sequences: ClassVar[bool] = True
     config: SASRecConfig
 
     def build(self, n_users: int, n_items: int) -> nn.Module:

@@ -228,7 +228,7 @@ class _Export:
 
             made = SyntheticDataset.open(self.config.data)
             drawn = made.draw(self.config.how, self.config.seed)
-            used = made.items()[Columns.ITEM_ID].filter(pl.Series(drawn.item_counts() > 0))
+            used = made.item_ids().filter(pl.Series(drawn.item_counts() > 0))
             changed = int((without_formulas(used) != used).sum()) if escape else 0
             return len(drawn), len(used), changed
         dataset, splits, shards = self.dataset, list(self.splits), list(range(len(self.dataset.shards)))

@@ -291,7 +291,7 @@ def _written(output: PartsOutput, kind: str, block: Block, frame: pl.DataFrame, 
 
 
 def _item_ids(uri: str) -> pl.Series:
-    return Dataset.open(uri).items()[Columns.ITEM_ID]
+    return Dataset.open(uri).item_ids()
 
 
 def _first_missing(dataset: Dataset, ids: pl.Series) -> list[Any]:

@@ -19,6 +19,7 @@ from distill_at_scale.distillation.farzi import (
     FarziConfig,
     FarziLoopConfig,
     LatentSequences,
+    MatchPoint,
     OuterBatch,
     OuterBatches,
     Teacher,
@@ -52,8 +53,8 @@ def learned(latent: LatentSequences) -> LatentSequences:
 
 def loss_of(objective: str, latent: LatentSequences, student: Student, sampled: int = 0) -> torch.Tensor:
     student, parameters, batch, teachers = world(student, sampled)
-    given = (student, parameters, latent, (2, 0), batch, teachers, SHARE)
-    return states_loss(*given, LEAST) if objective == "states" else gradients_loss(*given, 5, 1)[0]
+    at = MatchPoint(student, parameters, latent, (2, 0), batch, teachers, SHARE)
+    return states_loss(at, LEAST) if objective == "states" else gradients_loss(at, 5, 1)[0]
 
 
 def relative_errors(found: list[np.ndarray], real: list[np.ndarray]) -> float:
@@ -140,7 +141,8 @@ def test_the_loss_of_gradients_is_its_definition(coupled: bool) -> None:
 
 def test_the_loss_of_gradients_says_how_well_the_student_does() -> None:
     student, parameters, batch, teachers = world()
-    _, real_loss = gradients_loss(student, parameters, learned(make_latent()), (0,), batch, teachers, SHARE, 0, 0)
+    at = MatchPoint(student, parameters, learned(make_latent()), (0,), batch, teachers, SHARE)
+    _, real_loss = gradients_loss(at, 0, 0)
     assert real_loss == pytest.approx(float(outer_loss(student, parameters, batch, teachers, SHARE)), rel=1e-12)
 
 
@@ -260,8 +262,8 @@ def test_matching_comes_nearer(objective: str) -> None:
     exam = OuterBatches(rows, LENGTH, LEAST, seed=9).draw(60, 400, 0)
 
     def unlike(latent: LatentSequences) -> float:
-        given = (student, student.draw(500), latent, range(6), exam, teachers, config.teacher_share)
-        found = states_loss(*given, LEAST) if objective == "states" else gradients_loss(*given, 0, 0)[0]
+        at = MatchPoint(student, student.draw(500), latent, range(6), exam, teachers, config.teacher_share)
+        found = states_loss(at, LEAST) if objective == "states" else gradients_loss(at, 0, 0)[0]
         return float(found.detach())
 
     assert unlike(farzi.averaged) < 0.87 * unlike(make_latent(n_sequences=6))

@@ -10,7 +10,7 @@ from distill_at_scale.distillation.farzi.initial_sequences import initial_sequen
 from distill_at_scale.distillation.farzi.initialisation import Teacher, initialise_from_teachers, real_sequences
 from distill_at_scale.distillation.farzi.inner_loop import InnerLoop, run_inner_loop, train_student
 from distill_at_scale.distillation.farzi.latent import LatentSequences
-from distill_at_scale.distillation.farzi.matching import gradients_loss, states_loss
+from distill_at_scale.distillation.farzi.matching import MatchPoint, gradients_loss, states_loss
 from distill_at_scale.distillation.farzi.outer_loss import (
     OuterBatch,
     OuterBatches,
@@ -29,6 +29,7 @@ __all__ = [
     "FarziLoopConfig",
     "InnerLoop",
     "LatentSequences",
+    "MatchPoint",
     "OuterBatch",
     "OuterBatches",
     "Teacher",

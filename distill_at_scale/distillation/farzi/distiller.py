@@ -30,7 +30,7 @@ from distill_at_scale.distillation.cpu_clock import CpuClock
 from distill_at_scale.distillation.farzi.initialisation import Teacher
 from distill_at_scale.distillation.farzi.inner_loop import OPTIMIZER, InnerLoop, advance, run_inner_loop, train_student
 from distill_at_scale.distillation.farzi.latent import LatentSequences
-from distill_at_scale.distillation.farzi.matching import gradients_loss, states_loss
+from distill_at_scale.distillation.farzi.matching import MatchPoint, gradients_loss, states_loss
 from distill_at_scale.distillation.farzi.outer_loss import OuterBatch, OuterBatches, outer_loss
 from distill_at_scale.distillation.farzi_config import LATER, FarziLoopConfig
 from distill_at_scale.distillation.students import Parameters, Student
@@ -353,12 +353,13 @@ class Farzi:
         ones."""
         c, age = self._config, trajectory.age
         rows = inner_loop.rows(len(self.latent), age)
-        given = (self._student, trajectory.parameters, self.latent, rows, batch, self._teachers, c.teacher_share)
+        student, parameters = self._student, trajectory.parameters
+        at = MatchPoint(student, parameters, self.latent, rows, batch, self._teachers, c.teacher_share)
         if c.objective == "gradients":
-            return gradients_loss(*given, inner_loop.seed, age)
+            return gradients_loss(at, inner_loop.seed, age)
         with torch.no_grad():
-            real_loss = float(outer_loss(self._student, trajectory.parameters, batch, [], 0.0))
-        return states_loss(*given, c.least_context), real_loss
+            real_loss = float(outer_loss(student, parameters, batch, [], 0.0))
+        return states_loss(at, c.least_context), real_loss
 
     def _shorten(self) -> None:
         if self.window == 1:

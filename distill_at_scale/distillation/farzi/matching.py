@@ -12,6 +12,7 @@ objective does, and needs a snapshot after each epoch of each teacher, where thi
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -22,16 +23,29 @@ from distill_at_scale.distillation.farzi.outer_loss import OuterBatch, outer_los
 from distill_at_scale.distillation.students import Parameters, Student
 
 
-def states_loss(
-    student: Student,
-    parameters: Parameters,
-    latent: LatentSequences,
-    rows: Sequence[int],
-    batch: OuterBatch,
-    teachers: Sequence[Teacher],
-    teacher_share: float,
-    least_context: int,
-) -> torch.Tensor:
+@dataclass(frozen=True)
+class MatchPoint:
+    """A student at fixed parameters, and the synthetic and real sequences on which it is compared.
+
+    Attributes:
+        student, parameters: The student.
+        latent: Synthetic sequences.
+        rows: Those of them that are compared, all their positions or some.
+        batch: Real sequences, and the positions that are compared.
+        teachers, teacher_share: Real targets are the teachers' mean prediction with this weight, and the actual next
+            items; without teachers, the share is 0.
+    """
+
+    student: Student
+    parameters: Parameters
+    latent: LatentSequences
+    rows: Sequence[int]
+    batch: OuterBatch
+    teachers: Sequence[Teacher]
+    teacher_share: float
+
+
+def states_loss(at: MatchPoint, least_context: int) -> torch.Tensor:
     """Returns how much the moments of states and targets on synthetic sequences differ from those on real ones.
 
     With states h and expected target vectors y = Y E at each position, it is the sum of the relative squared errors of
@@ -39,49 +53,34 @@ def states_loss(
     state of each class does for images; E is different for each student, so that no direction of Y is left out.
 
     Args:
-        student, parameters: The student.
-        latent: Synthetic sequences.
-        rows: Sequences of which states are taken, at the positions after ``least_context`` tokens or more.
-        batch: Real sequences, and the positions at which states are taken.
-        teachers, teacher_share: Real targets are the teachers' mean prediction with this weight, and the actual next
-            items; without teachers, the share is 0.
-        least_context: As of the batch.
+        at: What is compared.
+        least_context: As of the batch; states of synthetic sequences are taken after this many tokens or more.
     """
-    inputs, targets = latent.tokens(torch.tensor(rows))
+    student, parameters, batch = at.student, at.parameters, at.batch
+    inputs, targets = at.latent.tokens(torch.tensor(at.rows))
     states = student.states(parameters, inputs)[:, least_context - 1 :].flatten(0, 1)
     vectors = student.target_vectors(parameters, targets)[:, least_context - 1 :].flatten(0, 1)
     with torch.no_grad():
         real_states = student.states(parameters, batch.items)[batch.rows, batch.columns]
-        real_vectors = target_vectors(student, parameters, batch, teachers, teacher_share)
+        real_vectors = target_vectors(student, parameters, batch, at.teachers, at.teacher_share)
     return _relative_errors(_moments(states, vectors), _moments(real_states, real_vectors))
 
 
-def gradients_loss(
-    student: Student,
-    parameters: Parameters,
-    latent: LatentSequences,
-    rows: Sequence[int],
-    batch: OuterBatch,
-    teachers: Sequence[Teacher],
-    teacher_share: float,
-    seed: int,
-    step: int,
-) -> tuple[torch.Tensor, float]:
+def gradients_loss(at: MatchPoint, seed: int, step: int) -> tuple[torch.Tensor, float]:
     """Returns how much a student's gradient on synthetic sequences differs from that of the outer loss, and the latter.
 
     The difference is the sum over parameter tensors of the relative squared error. Unlike the cosine distance, it
     tells where a student should stop.
 
     Args:
-        student, parameters, latent, rows, batch, teachers, teacher_share: As for :func:`states_loss`; the student reads
-            ``rows`` whole, as in training.
+        at: What is compared; the student reads the synthetic sequences whole, as in training.
         seed, step: Seed and step of the student's training, for its dropout and draws of items.
     """
-    leaves = {name: value.detach().requires_grad_() for name, value in parameters.items()}
-    real_loss = outer_loss(student, leaves, batch, teachers, teacher_share)
+    leaves = {name: value.detach().requires_grad_() for name, value in at.parameters.items()}
+    real_loss = outer_loss(at.student, leaves, at.batch, at.teachers, at.teacher_share)
     real = torch.autograd.grad(real_loss, list(leaves.values()))
-    with seeded(seed, step, latent.decoder.device):
-        loss = student.soft_loss(leaves, *latent.tokens(torch.tensor(rows)))
+    with seeded(seed, step, at.latent.decoder.device):
+        loss = at.student.soft_loss(leaves, *at.latent.tokens(torch.tensor(at.rows)))
         found = torch.autograd.grad(loss, list(leaves.values()), create_graph=True)
     return _relative_errors(found, real), float(real_loss.detach())
 
