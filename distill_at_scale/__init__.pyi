@@ -276,7 +276,8 @@ def evaluate(
             into the log too, with rating 0. Default: None.
         propensities: For --propensity: file or folder (Parquet, or CSV with column names) with the columns
             user_id, item_id and that of the propensities. The reward of a row is its rating, or 1 where the log
-            has no ratings. Default: None.
+            has no ratings. They are read once and dealt by user, on several machines only beside an --output;
+            otherwise each shard reads all of them. Default: None.
         resample: Also average the ranking metrics over 100 resamples of the users (a Poisson bootstrap). Default:
             False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process

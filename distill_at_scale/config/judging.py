@@ -34,7 +34,8 @@ class EvaluateConfig(ClusterConfig):
     its user. Needs them for every held-out row; rows without a success belong into the log too, with rating 0."""
     propensities: str | None = None
     """For --propensity: file or folder (Parquet, or CSV with column names) with the columns user_id, item_id and that
-    of the propensities. The reward of a row is its rating, or 1 where the log has no ratings."""
+    of the propensities. The reward of a row is its rating, or 1 where the log has no ratings. They are read once and
+    dealt by user, on several machines only beside an --output; otherwise each shard reads all of them."""
     resample: bool = False
     """Also average the ranking metrics over 100 resamples of the users (a Poisson bootstrap)."""
 

@@ -16,7 +16,7 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.dataset_ref import DatasetRef
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.data.row_values import check_values, read_values
+from distill_at_scale.data.row_values import ValueFiles, ValueSource, read_values
 from distill_at_scale.data.splits import leak_note
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.evaluation import EvaluationResult, RankingEvaluator, inverse_propensities
@@ -27,6 +27,7 @@ from distill_at_scale.evaluation.top_lists import TopLists
 from distill_at_scale.evaluation.user_sample import LEVEL, UserSample, evaluation_rows, interval, rows_of_sample
 from distill_at_scale.models import Recommender
 from distill_at_scale.pipelines.runtime import resources, run_record, session, used_model
+from distill_at_scale.pipelines.runtime.dealt_values import dealt_values
 from distill_at_scale.pipelines.runtime.results import Result
 from distill_at_scale.pipelines.runtime.shard_groups import shard_groups
 from distill_at_scale.pipelines.runtime.tasks import load as load_shared
@@ -129,7 +130,7 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
     record = run_record.RunRecord("evaluate", config.model_dump(mode="json", exclude={"address"}))
     ks, seed, split, uri = tuple(config.ks), config.seed, config.split, dataset.uri
     resample = config.resample
-    propensity = _propensity(config, dataset)
+    propensity = propensity_files(config, dataset)
     sample = None
     if config.users is not None and config.users < dataset.n_users:
         sample = UserSample(config.users / dataset.n_users, seed)
@@ -138,13 +139,15 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
         groups = groups_of(dataset, resources.cpus())
         threads = max(1, resources.node_cpus() // len(groups))
 
-        def work(group: list[int], model: Recommender, weights: np.ndarray) -> RankingEvaluator:
-            resources.use_threads(threads)
-            bootstrap = UserBootstrap(seed) if resample else None
-            return measure(dataset, group, model, weights, split, ks, seed, bootstrap, sample, propensity)
-
         shared = [of.shared(model), load_shared(weights, uri)]
-        total: RankingEvaluator = run_merged(record, f"evaluate on {split}", work, groups, _merge, shared, threads)
+        with dealt_values(record, dataset, propensity, config.output) as logged:
+
+            def work(group: list[int], model: Recommender, weights: np.ndarray) -> RankingEvaluator:
+                resources.use_threads(threads)
+                bootstrap = UserBootstrap(seed) if resample else None
+                return measure(dataset, group, model, weights, split, ks, seed, bootstrap, sample, logged)
+
+            total: RankingEvaluator = run_merged(record, f"evaluate on {split}", work, groups, _merge, shared, threads)
     if sample is not None and not total.n_users:
         raise DasError(
             f"{storage.redact(dataset.uri)}: none of the {total.n_users_all:,} users drawn has {split} rows; set more "
@@ -212,12 +215,12 @@ def measure(
     seed: int,
     bootstrap: UserBootstrap | None = None,
     sample: UserSample | None = None,
-    propensity: tuple[str, str] | None = None,
+    propensity: ValueSource | None = None,
 ) -> RankingEvaluator:
     """Evaluates a model on the users of some shards, or on a sample of them; see :class:`EvaluateConfig`.
 
     Args:
-        propensity: Column and address of the logged propensities, for off-policy estimates.
+        propensity: Where the logged propensities lie, for off-policy estimates.
     """
     ratings = model.predicts_ratings
     evaluator = RankingEvaluator(
@@ -238,7 +241,7 @@ def measure(
         else:
             histories, heldout, known = rows_of_sample(dataset, split, shard, sample)
         if evaluator.off_policy is not None and propensity is not None:
-            evaluator.off_policy.logged = _logged(dataset, shard, heldout, *propensity)
+            evaluator.off_policy.logged = _logged(dataset, shard, heldout, propensity)
         evaluator.add_all(model.scorer, histories, heldout, known)
     if evaluator.off_policy is not None:
         evaluator.off_policy.logged = None
@@ -246,8 +249,8 @@ def measure(
     return evaluator
 
 
-def _propensity(config: EvaluateConfig, dataset: Dataset) -> tuple[str, str] | None:
-    """Column and address of the logged propensities, if they are asked for.
+def propensity_files(config: EvaluateConfig, dataset: Dataset) -> ValueFiles | None:
+    """Files of the logged propensities, if they are asked for.
 
     Raises:
         SettingError: They are not there.
@@ -261,26 +264,26 @@ def _propensity(config: EvaluateConfig, dataset: Dataset) -> tuple[str, str] | N
             f"{storage.redact(dataset.uri)} holds no propensities, and none can be made up afterwards: name the file "
             f"or folder with the logged ones in column '{config.propensity}' by --propensities URI."
         )
-    place = storage.normalise(config.propensities)
-    check_values(place, config.propensity)
-    return config.propensity, place
+    found = ValueFiles.open(storage.normalise(config.propensities), config.propensity)
+    if not found.with_items:
+        place = storage.redact(found.uri)
+        raise SettingError(f"{place}: missing column 'item_id'; a propensity is of a user and an item.")
+    return found
 
 
-def _logged(dataset: Dataset, shard: int, heldout: Interactions, column: str, uri: str) -> LoggedRows:
+def _logged(dataset: Dataset, shard: int, heldout: Interactions, source: ValueSource) -> LoggedRows:
     """Held-out rows of a shard's users with their propensities.
 
     Raises:
         DasError: One is missing, or no probability.
     """
-    users, place = np.repeat(heldout.users, heldout.counts), storage.redact(uri)
+    users, files = np.repeat(heldout.users, heldout.counts), source.files
     owner = users - dataset.shards[shard].first_user
-    found = read_values(dataset, shard, owner, heldout.items, column, uri, "held-out rows")
-    if found.of_users:
-        raise DasError(f"{place}: missing column 'item_id'; a propensity is of a user and an item.")
+    found = read_values(dataset, shard, owner, heldout.items, source, "held-out rows")
     if (bad := np.flatnonzero((found.values <= 0) | (found.values > 1))).size:
         raise DasError(
-            f"{place}: {found.values[bad[0]]:g} in column '{column}' is not a propensity; {len(bad):,} rows of shard "
-            f"{shard} have none above 0 and at most 1."
+            f"{storage.redact(files.uri)}: {found.values[bad[0]]:g} in column '{files.column}' is not a propensity; "
+            f"{len(bad):,} rows of shard {shard} have none above 0 and at most 1."
         )
     rewards = np.ones(len(users)) if heldout.ratings is None else heldout.ratings.astype(np.float64)
     return LoggedRows(users, heldout.items, found.values, rewards)

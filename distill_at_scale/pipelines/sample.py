@@ -1,7 +1,7 @@
 """sample: a part of a dataset's train rows becomes a dataset, one for each budget.
 
-    (learn or train a proxy, for some samplers) ─► score every shard ─► narrow down where each budget ends
-        ─► one pass writes all budgets ─► items, manifests
+    (learn, train a proxy, or deal given scores, for some samplers) ─► score every shard
+        ─► narrow down where each budget ends ─► one pass writes all budgets ─► items, manifests
 
 A sampler gives every row or user a number; a budget is a threshold on it, found by histograms that add up, so the
 log is never on one machine and nothing depends on how it was cut. All that is unfinished lies in
@@ -28,6 +28,7 @@ from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.shard_records import ShardRecords
 from distill_at_scale.errors import BudgetError, DamagedFileError, DasError, SettingError
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
+from distill_at_scale.pipelines.runtime.dealt_values import FOLDERS as VALUE_FOLDERS
 from distill_at_scale.pipelines.runtime.map_reduce import FOLDER as LEARNED
 from distill_at_scale.pipelines.runtime.results import Result
 from distill_at_scale.pipelines.runtime.tasks import run_stage
@@ -37,7 +38,7 @@ from distill_at_scale.pipelines.sampling.shard_scores import TOGETHER, ShardScor
 from distill_at_scale.registry import file_name
 from distill_at_scale.samplers import find_sampler, thresholds, writer
 from distill_at_scale.samplers.budget_search import BudgetSearch, Question
-from distill_at_scale.samplers.column import check_column
+from distill_at_scale.samplers.column import find_column
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Threshold, read_scores
 from distill_at_scale.samplers.writer import SampledItems, SubsetsRecord
@@ -102,8 +103,9 @@ class _Sample:
         self.dataset = Dataset.open(config.data)
         self.sampler.check(self.dataset)
         self.scores = None if config.scores is None else storage.normalise(config.scores)
+        self.column = None
         if self.sampler.column is not None:
-            check_column(self.dataset, self.sampler.column, self.scores)
+            self.column = find_column(self.dataset, self.sampler.column, self.scores)
         elif config.scores is not None:
             raise SettingError(f"--scores is of --sampler column=NAME; leave it out for {config.sampler}.")
         self.budgets = config.budgets
@@ -142,7 +144,7 @@ class _Sample:
         self._begin()
         with session.ensure(self.config.address):
             target = thresholds.target_rows(self.budgets[0], self.n_rows)
-            scored = score_shards(self.record, self.config, self.dataset, self.work, target)
+            scored = score_shards(self.record, self.config, self.dataset, self.work, target, self.column)
             written = self._write(self._thresholds(scored))
             items = self._items()
         return self._finish(written, items)
@@ -274,7 +276,7 @@ class _Sample:
         """Removes what the stages left; the plan goes last, for by it a run that was killed here is known again."""
         for output in self.outputs:
             output_folder.remove_work(output)
-        for name in (LEARNED, writer.SCORES, writer.COUNTS, _SUBSETS):
+        for name in (LEARNED, *VALUE_FOLDERS, writer.SCORES, writer.COUNTS, _SUBSETS):
             storage.remove(storage.join(self.work, name))
         storage.remove(self.work)
         together = storage.join(storage.normalise(self.config.output), WORK)

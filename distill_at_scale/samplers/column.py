@@ -12,7 +12,7 @@ import numpy as np
 from distill_at_scale.data import hashing, storage
 from distill_at_scale.data.columns import TRAIN, Columns
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.data.row_values import RowValues, check_values, read_values
+from distill_at_scale.data.row_values import RowValues, ValueFiles, ValueSource, read_values
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, descending_keys
@@ -42,15 +42,17 @@ def _score(rows: TrainRows, seed: int, of: RowValues) -> Scores:
     return Scores(descending_keys(of.values), rows.draw(begin))
 
 
-def check_column(dataset: Dataset, column: str, scores: str | None) -> None:
-    """Checks that a column exists, before any row is scored.
+def find_column(dataset: Dataset, column: str, scores: str | None) -> ValueFiles | None:
+    """Looks for a column, before any row is scored.
+
+    Returns:
+        The files that have it; None if it is the dataset's own.
 
     Raises:
         SettingError: The column or the file is missing.
     """
     if scores is not None:
-        check_values(scores, column)
-        return
+        return ValueFiles.open(scores, column)
     manifest = dataset.manifest
     own = [name for name, there in zip(OWN, (manifest.has_ratings, manifest.has_timestamps)) if there]
     if column not in own:
@@ -59,15 +61,16 @@ def check_column(dataset: Dataset, column: str, scores: str | None) -> None:
             f"{storage.redact(dataset.uri)} has {has}, no column '{column}'; name the file or folder that has it by "
             "--scores URI."
         )
+    return None
 
 
-def read_column(dataset: Dataset, shard: int, rows: TrainRows, column: str, scores: str | None) -> RowValues:
+def read_column(dataset: Dataset, shard: int, rows: TrainRows, column: str, scores: ValueSource | None) -> RowValues:
     """Reads the scores of a shard's train rows.
 
     Args:
         rows: Train rows of the shard.
         column: Name of the column.
-        scores: File or folder of scores; None for a column of the dataset.
+        scores: Where the scores lie; None for a column of the dataset.
 
     Raises:
         DasError: A score is missing, not a number, or given twice; the message names the first user and item.
@@ -83,4 +86,4 @@ def read_column(dataset: Dataset, shard: int, rows: TrainRows, column: str, scor
                 f"'{column}'; prepare the log without them."
             )
         return RowValues(values, False)
-    return read_values(dataset, shard, rows.owner, rows.items, column, scores, "train rows")
+    return read_values(dataset, shard, rows.owner, rows.items, scores, "train rows")

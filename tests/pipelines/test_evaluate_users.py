@@ -15,6 +15,7 @@ from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.evaluation.user_sample import UserSample
+from distill_at_scale.pipelines.runtime import dealt_values
 from distill_at_scale.report import show_evaluation
 
 
@@ -64,7 +65,7 @@ def test_a_sample_without_a_user_is_refused(ray_session: None, tmp_path: Path) -
         das.evaluate(data, das.models.Popularity().fit(data), users=1, seed=1)
 
 
-def test_off_policy(ray_session: None, tmp_path: Path) -> None:
+def test_off_policy(ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = prepared(tmp_path, 2)
     model = das.models.Popularity().fit(data)
     heldout = pl.concat([data.rows(shard, "test") for shard in range(len(data.shards))])
@@ -82,6 +83,13 @@ def test_off_policy(ray_session: None, tmp_path: Path) -> None:
     with contextlib.redirect_stdout(io.StringIO()) as shown:
         show_evaluation(found)
     assert "actions without support" in shown.getvalue()
+    # Dealt by user, as with many shards, beside the output or in a temporary folder.
+    with monkeypatch.context() as patch:
+        patch.setattr(dealt_values, "FEW_SHARDS", 1)
+        before = {path.name for path in tmp_path.iterdir()}
+        for output in (None, tmp_path / "metrics.json"):
+            assert das.evaluate(**asked, propensities=str(place), output=output).off_policy == found.off_policy
+    assert {path.name for path in tmp_path.iterdir()} - before == {"metrics.json"}
 
     with pytest.raises(SettingError, match="holds no propensities, and none can be made up afterwards"):
         das.evaluate(**asked)
@@ -89,6 +97,9 @@ def test_off_policy(ray_session: None, tmp_path: Path) -> None:
         das.evaluate(**{**asked, "propensity": "q"}, propensities=str(place))
     with pytest.raises(SettingError, match="needs the name of their column"):
         das.evaluate(data, model, propensities=str(place))
+    logged.drop("item_id").write_csv(place)
+    with pytest.raises(SettingError, match="missing column 'item_id'; a propensity is of a user and an item"):
+        das.evaluate(**asked, propensities=str(place))
     logged[1:].write_csv(place)
     with pytest.raises(DasError, match=r"1 of \d+ held-out rows of shard \d have no value of 'p'"):
         das.evaluate(**asked, propensities=str(place))

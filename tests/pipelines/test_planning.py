@@ -32,11 +32,13 @@ from distill_at_scale.pipelines import prepare as prepare_module
 from distill_at_scale.pipelines.distill import distiller_of
 from distill_at_scale.pipelines.evaluate import groups_of
 from distill_at_scale.pipelines.expand import parts_of, rates_of
+from distill_at_scale.pipelines.planning import row_values
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.plan import plan_of, step
 from distill_at_scale.pipelines.planning.verbs import make_plan
 from distill_at_scale.pipelines.predict import blocks_of
 from distill_at_scale.pipelines.preparing.disk import require_space
+from distill_at_scale.pipelines.runtime import dealt_values
 from distill_at_scale.pipelines.runtime.rates import Rates, rates
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
@@ -141,6 +143,20 @@ def test_plans_use_the_verbs_own_numbers(dataset: Dataset, tmp_path: Path, monke
     assert names["fit and evaluate ease"] == 2 * 3
     assert names["fit and evaluate mf"] == 2 * learns
     assert not Path(out).exists()
+
+
+def test_numbers_from_outside_are_dealt_where_there_are_many_shards(
+    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = tmp_path / "scores.parquet"
+    pl.DataFrame({"user_id": [1] * 20, "item_id": range(20), "q": [0.5] * 20}).write_parquet(scores, row_group_size=10)
+    settings = {"data": dataset.uri, "sampler": "column=q", "scores": str(scores), "budget": [0.5], "output": "out"}
+    config = SampleConfig.model_validate(settings)
+    few = make_plan("sample", config)
+    monkeypatch.setattr(dealt_values, "FEW_SHARDS", 1)
+    many = make_plan("sample", config)
+    assert [one.name for one in many.steps] == ["deal q by user", *(one.name for one in few.steps)]
+    assert (many.steps[0].tasks, many.disk_bytes - few.disk_bytes) == (1, 20 * row_values._DISK_BYTES)
 
 
 def test_prepare_has_a_task_for_each_fragment_and_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

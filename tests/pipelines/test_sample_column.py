@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from prepare_kit import frame, inline_prepare, random_rows
 import distill_at_scale as das
 from distill_at_scale.data.columns import TRAIN
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.data.row_values import ValueFiles
 from distill_at_scale.errors import DasError, SettingError
+from distill_at_scale.pipelines.runtime import dealt_values
 from distill_at_scale.samplers.column import read_column
 from distill_at_scale.samplers.train_rows import read_train_rows
 
@@ -38,12 +41,15 @@ def scored(dataset: Dataset, seed: int = 0) -> pl.DataFrame:
     return rows.with_columns(quality=np.random.default_rng(seed).permutation(len(rows)).astype(np.float64))
 
 
-def test_the_largest_scores_are_kept(data: Dataset, tmp_path: Path, ray_session: None) -> None:
+def test_the_largest_scores_are_kept(
+    data: Dataset, tmp_path: Path, ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scores = scored(data)
+    monkeypatch.setattr(dealt_values, "FEW_SHARDS", 1)
     (tmp_path / "scores").mkdir()
     shuffled = scores.sample(fraction=1.0, shuffle=True, seed=1)
-    shuffled[:1000].select("item_id", "quality", "user_id").write_parquet(tmp_path / "scores" / "a.parquet")
-    shuffled[1000:].select("user_id", "item_id", "quality").write_csv(tmp_path / "scores" / "b.csv", separator=";")
+    shuffled[:400].select("item_id", "quality", "user_id").write_parquet(tmp_path / "scores" / "a.parquet")
+    shuffled[400:].select("user_id", "item_id", "quality").write_csv(tmp_path / "scores" / "b.csv", separator=";")
     made = das.sample(
         data, "column=quality", scores=str(tmp_path / "scores"), budget=[0.5, 0.1], output=str(tmp_path / "out")
     )
@@ -54,6 +60,9 @@ def test_the_largest_scores_are_kept(data: Dataset, tmp_path: Path, ray_session:
         assert train(sample).sort("user_id", "item_id").equals(best.drop("quality").sort("user_id", "item_id"))
         assert sample.manifest.config["scores"] == str(tmp_path / "scores")
         assert sample.manifest.splits["test"] == data.manifest.splits["test"]
+        stages = json.loads((Path(one.uri) / "run.json").read_text())["stages"]
+        assert [stage["tasks"] for stage in stages if stage["stage"] == "deal quality by user"] == [2]
+    assert not (tmp_path / "out" / "_work").exists()
 
     # Scores of users keep whole users.
     users = scores.group_by("user_id").agg(pl.col("quality").mean())
@@ -102,11 +111,11 @@ def test_scores_that_lack_or_are_no_numbers(data: Dataset, tmp_path: Path, chang
     own = scored(data).filter(pl.col("user_id").is_in(users.implode()))
     place = tmp_path / "scores.parquet"
     own.write_parquet(place)
-    found = read_column(data, 0, first, "quality", str(place))
+    found = read_column(data, 0, first, "quality", ValueFiles.open(str(place), "quality"))
     assert (found.values.tolist(), found.of_users) == (own["quality"].to_list(), False)
     change(own).write_parquet(place)  # type: ignore[operator]
     with pytest.raises(DasError, match=message):
-        read_column(data, 0, first, "quality", str(place))
+        read_column(data, 0, first, "quality", ValueFiles.open(str(place), "quality"))
 
 
 def test_columns_that_do_not_exist(data: Dataset, tmp_path: Path) -> None:

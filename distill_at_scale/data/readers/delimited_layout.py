@@ -198,7 +198,7 @@ def _layout(
         chosen,
         names,
         delimiter,
-        _header_bytes(head) if header_line else 0,
+        header_bytes(head) if header_line else 0,
         _columns(rows, names),
         header=bool(header_line) if header is None else header,
         header_line=header_line,
@@ -207,7 +207,8 @@ def _layout(
     )
 
 
-def _header_bytes(head: TextHead) -> int:
+def header_bytes(head: TextHead) -> int:
+    """Returns the length of the header line, with its end."""
     # Blank lines before the header belong to it.
     skipped = len(head.text) - len(head.text.lstrip("\r\n"))
     end = head.text.find("\n", skipped)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from distill_at_scale.config import ExpandConfig, PrepareConfig, SampleConfig
+from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation.dealt import MERGE_ROWS
 from distill_at_scale.data.readers import plan_log
@@ -12,11 +13,13 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.expand import ROW_BYTES, check_blocks, parts_of, rates_of
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.plan import Plan, Step, plan_of, step
+from distill_at_scale.pipelines.planning.row_values import plan_values
 from distill_at_scale.pipelines.preparing.disk import disk_needed
 from distill_at_scale.pipelines.preparing.job import PrepareJob
 from distill_at_scale.pipelines.runtime.rates import Rates, StageRate
 from distill_at_scale.pipelines.sampling.shard_scores import TOGETHER
 from distill_at_scale.samplers import find_sampler
+from distill_at_scale.samplers.column import find_column
 
 # Of a row, when the log is dealt in two levels: jobs/results/large-logs.json; rows of a range are in memory about five
 # times while they are dealt.
@@ -64,6 +67,10 @@ def plan_sample(config: SampleConfig, cluster: Cluster, measured: Rates) -> Plan
     what = f"{config.sampler} at {budgets} of {dataset.n_rows:,} rows in {len(dataset.shards):,} shards"
     result = kept * row_bytes(dataset)
     scores = 8.0 * dataset.manifest.splits["train"]
+    if sampler.column is not None:
+        files = find_column(dataset, sampler.column, config.scores and storage.normalise(config.scores))
+        dealt, dealt_bytes = plan_values(files, dataset, cluster, measured)
+        steps, scores = [*dealt, *steps], scores + dealt_bytes
     return plan_of(
         "sample", what, cluster, dataset.n_rows, steps,
         result_bytes=result, disk_bytes=result + scores, start_s=measured.start_s, notes=notes,

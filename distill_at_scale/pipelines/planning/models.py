@@ -15,9 +15,10 @@ from distill_at_scale.models.kernel.solvers import choose_solver
 from distill_at_scale.models.kernel.solvers import plan as plan_solver
 from distill_at_scale.models.saved import read_description
 from distill_at_scale.pipelines.distill import distiller_of
-from distill_at_scale.pipelines.evaluate import groups_of
+from distill_at_scale.pipelines.evaluate import groups_of, propensity_files
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.plan import Plan, Step, plan_of, step
+from distill_at_scale.pipelines.planning.row_values import plan_values
 from distill_at_scale.pipelines.predict import blocks_of
 from distill_at_scale.pipelines.runtime.rates import MeasuredRun, Rates
 from distill_at_scale.pipelines.runtime.resources import SHARE_OF_MEMORY
@@ -153,8 +154,9 @@ def plan_evaluate(config: EvaluateConfig, cluster: Cluster, measured: Rates) -> 
     users = min(config.users or dataset.n_users, dataset.n_users)
     found = evaluate_step(described.model, dataset, cluster, measured, users, weights)
     what = f"{described.model} on {users:,} users and {dataset.n_items:,} items"
+    dealt, dealt_bytes = plan_values(propensity_files(config, dataset), dataset, cluster, measured)
     return plan_of(
-        "evaluate", what, cluster, dataset.n_rows, [found],
+        "evaluate", what, cluster, dataset.n_rows, [*dealt, found], disk_bytes=dealt_bytes + (1 << 16),
         result_bytes=1 << 16, object_store_bytes=weights + 8 * dataset.n_items, start_s=measured.start_s,
     )  # fmt: skip
 

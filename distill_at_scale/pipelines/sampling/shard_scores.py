@@ -14,8 +14,10 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.preparation.part_record import PartRecord
+from distill_at_scale.data.row_values import ValueFiles, ValueSource
 from distill_at_scale.errors import DamagedFileError
 from distill_at_scale.pipelines.runtime import run_record
+from distill_at_scale.pipelines.runtime.dealt_values import deal_values
 from distill_at_scale.pipelines.runtime.map_reduce import learn, read_learned
 from distill_at_scale.pipelines.runtime.tasks import load, run_stage
 from distill_at_scale.samplers import find_sampler, thresholds, writer
@@ -54,7 +56,12 @@ class ShardScores(PartRecord):
 
 
 def score_shards(
-    record: run_record.RunRecord, config: SampleConfig, dataset: Dataset, work: str, target: int
+    record: run_record.RunRecord,
+    config: SampleConfig,
+    dataset: Dataset,
+    work: str,
+    target: int,
+    column: ValueFiles | None = None,
 ) -> list[ShardScores]:
     """Scores every shard of a dataset. Needs a Ray session.
 
@@ -64,6 +71,7 @@ def score_shards(
         dataset: Dataset to sample from.
         work: Folder of the run's unfinished work; receives the scores.
         target: Number of train rows that the largest budget keeps.
+        column: Files of the scores from outside, for ``column=NAME``; None for others, and for the dataset's own.
 
     Raises:
         DasError: as the sampler, and as the training of its proxy.
@@ -81,10 +89,10 @@ def score_shards(
         home = _score_rows(record, config, dataset, sampler.proxy)
         shared = [load(load_hardness, home, dataset.uri, sampler.prop)]
 
-    column_at = None if config.scores is None else storage.normalise(config.scores)
+    values = None if column is None else deal_values(record, dataset, column, work)
 
     def score(shard: int, hardness: Hardness | None = None) -> ShardScores:
-        return _score_shard(dataset, work, shard, find_sampler(name), seed, hardness, column_at)
+        return _score_shard(dataset, work, shard, find_sampler(name), seed, hardness, values)
 
     shards = list(range(len(dataset.shards)))
     return run_stage(record, "score", score, shards, shared, light=not shared, together=TOGETHER)
@@ -128,7 +136,7 @@ def _score_shard(
     sampler: Sampler,
     seed: int,
     hardness: Hardness | None,
-    column_at: str | None = None,
+    values: ValueSource | None = None,
 ) -> ShardScores:
     """Scores a shard once, and counts its scores over the whole range of keys."""
     place = scores_uri(work, shard)
@@ -140,7 +148,7 @@ def _score_shard(
         if hardness is not None:
             learned = hardness.of_shard(shard, rows)
         if sampler.column is not None:
-            learned = (read_column(dataset, shard, rows, sampler.column, column_at),)
+            learned = (read_column(dataset, shard, rows, sampler.column, values),)
         made.append(sampler.score(rows, seed, *learned))
         made[0].write(place)
         return ScoreRecord(users=int((rows.counts > 0).sum()))
