@@ -87,7 +87,7 @@ class ValueFiles:
         """Reads all files for the numbers of some users.
 
         Yields:
-            user_id · item (Int32), if they are of rows · value (Float64, NaN where it is no finite number) · piece.
+            user_id · item (Int32), if they are of rows · value (Float64, NaN where it is not finite) · piece.
         """
         known = pl.DataFrame({Columns.USER_ID: users})
         numbers = numbered_items(dataset) if self.with_items else None
@@ -105,7 +105,7 @@ class ValueFiles:
             id_types: Types of the dataset's ids; rows whose ids are not of these types are left out.
 
         Yields:
-            user_id · item_id, if the numbers are of rows · value (Float64, NaN where it is no finite number) · piece.
+            user_id · item_id, if the numbers are of rows · value (Float64, NaN where it is not finite) · piece.
         """
         for frame in self._raw(index, id_types):
             value = _numbers(frame[_RAW])
@@ -155,7 +155,7 @@ def with_numbers(frame: pl.DataFrame, numbers: pl.DataFrame | None) -> pl.DataFr
 
 
 def _numbers(values: pl.Series) -> pl.Series:
-    """The column as numbers, NaN where they are not finite or none."""
+    """The column as numbers, NaN where they are none or not finite."""
     if values.dtype in (pl.String, pl.Boolean, pl.Null) or values.dtype.is_numeric():
         found = values.cast(pl.Float64, strict=False)
     else:

@@ -11,8 +11,8 @@ from distill_at_scale.pipelines.runtime.dealt_values import are_dealt, stage_of
 from distill_at_scale.pipelines.runtime.rates import Rates
 
 # Of a row: jobs/results/values.json.
-_CPU_S = 1.0e-6
-_TASK_BYTES = 150
+_CPU_S = 0.6e-6
+_TASK_BYTES = 200
 # Of an item: its id and number, and a table to look them up.
 _ITEM_BYTES = 60
 _DISK_BYTES = 19
