@@ -11,6 +11,10 @@ The log is ml-100k.inter, looked for in --data, by default ../shared/data beside
   dropped rows, with the actual one. Beside it: a TRAK-like estimate, from random projections of each row's gradient at
   the trained parameters and a ridge-inverse of their Gram matrix. The cost is in CPU-seconds, beside that of a
   training by the same settings (`fit`, with its validation after each epoch).
+- averaged: after lds by the same settings, with its retrainings: the score of values that are averaged over trainings
+  without other random 5 % of the rows.
+- seeds: after lds by several seeds (`--set seed=1`): Spearman's correlations, over the same draws, of the losses and
+  values of each seed and of their means.
 - noise: the item of 20 % of the train rows is replaced by a random one. The model is fitted on the clean rows, on the
   noisy ones, and on these without the tenth that has the smallest values (also: without a random tenth), and tested.
 
@@ -34,6 +38,7 @@ if TYPE_CHECKING:
     from distill_at_scale.data.interactions import Interactions
 
 DROPPED, NOISE, WORST = 0.05, 0.2, 0.1
+AVERAGED = 8
 PROJECTIONS, RIDGE = 48, 1e-2
 
 
@@ -41,7 +46,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=REPOSITORY.parent / "shared" / "data", help="folder of the log")
     parser.add_argument("--output", type=Path, required=True, help="folder for the dataset and the results")
-    parser.add_argument("--part", default="lds", choices=["lds", "noise"])
+    parser.add_argument("--part", default="lds", choices=["lds", "averaged", "seeds", "noise"])
     parser.add_argument("--model", default="sasrec", help="ease or infinite_ae (noise only), sasrec, gru4rec or mf")
     parser.add_argument("--retrainings", type=int, default=50)
     parser.add_argument("--no-trak", action="store_true", help="leave the TRAK-like estimate out")
@@ -63,6 +68,14 @@ def main() -> int:
     dataset = prepared(options)
     if options.part == "lds":
         lds(dataset, options.model, settings, options.retrainings, not options.no_trak, entry, save, options.output)
+    elif options.part == "averaged":
+        of = results[" ".join(["lds", options.model, *options.set])]
+        averaged(dataset, options.model, settings, of["retrained"], entry, save)
+    elif options.part == "seeds":
+        first = " ".join(["lds", options.model, *options.set])
+        of_seeds = [one for key, one in results.items() if key.split(" seed=")[0] == first]
+        seeds(of_seeds, entry)
+        save()
     else:
         noise(dataset, options.model, settings, entry, save)
     print(json.dumps({key: value for key, value in entry.items() if key != "retrained"}))
@@ -99,16 +112,13 @@ def lds(
     """Values and estimate once, then the retrainings."""
     import numpy as np
 
-    from distill_at_scale.data import hashing
     from distill_at_scale.distillation.attribution.learners import create_learner, settings_of
     from distill_at_scale.distillation.attribution.training import Attribution
     from distill_at_scale.models import create_model
 
-    train, heldout = dataset.interactions("train"), dataset.interactions("validation")
     settings = settings_of(model, given)
-    if model in ("sasrec", "gru4rec"):
-        train = latest(train, create_model(model, settings).config.length + 1)
-    held = output / f"values-{hashing.stream('bench_attribute/settings', *[hash_of(model, settings)])}.npz"
+    train, heldout = rows_of(dataset, model, settings)
+    held = values_file(output, model, settings)
     whole = Attribution(create_learner(model, settings, train), train, heldout)
     if "loss" not in entry or not held.is_file():
         cpu = time.process_time()
@@ -129,14 +139,92 @@ def lds(
     retrained = entry.setdefault("retrained", [])
     keys = scores["users"] * train.n_items + scores["items"]
     for k in range(len(retrained), retrainings):
-        draw = np.random.default_rng(hashing.stream("bench_attribute/dropped", k)).random(len(keys))
-        gone = draw < DROPPED
+        gone = dropped(k, len(keys))
         loss = Attribution(create_learner(model, settings, without(train, keys[gone])), train, heldout).trained().loss
         # A value is −∂loss/∂w, and a dropped row's weight falls by 1.
         predicted = {name: float(scores[name][gone].sum()) for name in ("values", "trak")}
         retrained.append({"loss": loss - entry["loss"], **predicted})
         entry |= summary(retrained)
         save()
+
+
+def averaged(
+    dataset: Dataset,
+    model: str,
+    given: dict[str, Any],
+    retrained: list[dict[str, float]],
+    entry: dict[str, Any],
+    save: Any,
+) -> None:
+    """Values averaged over trainings without random rows, none of which is a retraining."""
+    import numpy as np
+
+    from distill_at_scale.distillation.attribution.learners import create_learner, settings_of
+    from distill_at_scale.distillation.attribution.training import Attribution
+
+    settings = settings_of(model, given)
+    train, heldout = rows_of(dataset, model, settings)
+    keys = np.unique(np.repeat(train.users, train.counts) * np.int64(train.n_items) + train.items)
+    total, count, clock = np.zeros(len(keys)), np.zeros(len(keys)), time.process_time()
+    for k in range(AVERAGED):
+        rows = without(train, keys[dropped(10_000 + k, len(keys))])
+        found = Attribution(create_learner(model, settings, rows), rows, heldout).row_values()
+        at = np.searchsorted(keys, found.users * train.n_items + found.items)
+        total[at] += found.values
+        count[at] += 1
+        values = total / np.maximum(count, 1)
+        scored = [
+            {"loss": one["loss"], "values": float(values[dropped(m, len(keys))].sum()), "trak": 0.0}
+            for m, one in enumerate(retrained)
+        ]
+        entry[f"of {k + 1}"] = {**summary(scored), "cpu_s": round(time.process_time() - clock, 1)}
+        save()
+
+
+def seeds(of: list[dict[str, Any]], entry: dict[str, Any]) -> None:
+    """Spearman's correlations of the changes of the losses by each seed and on average, and of the predicted ones."""
+    import numpy as np
+    from scipy.stats import spearmanr
+
+    number = min(len(one["retrained"]) for one in of)
+    changes = np.array([[one["loss"] for one in found["retrained"][:number]] for found in of])
+    values = np.array([[one["values"] for one in found["retrained"][:number]] for found in of])
+
+    def table(a: np.ndarray, b: np.ndarray) -> list[list[float]]:
+        return [[round(float(spearmanr(x, y)[0]), 3) for y in (*b, b.mean(0))] for x in (*a, a.mean(0))]
+
+    entry |= {
+        "seeds": [found["settings"].get("seed", 0) for found in of],
+        "retrainings": number,
+        "losses with losses (each seed, mean)": table(changes, changes),
+        "values with losses (each seed, mean)": table(values, changes),
+        "values with values (each seed, mean)": table(values, values),
+    }
+
+
+def rows_of(dataset: Dataset, model: str, settings: dict[str, Any]) -> tuple[Interactions, Interactions]:
+    """Train rows, the latest ones that a sequential model reads and one more, and validation rows."""
+    from distill_at_scale.models import create_model
+
+    train, heldout = dataset.interactions("train"), dataset.interactions("validation")
+    if model in ("sasrec", "gru4rec"):
+        train = latest(train, create_model(model, settings).config.length + 1)
+    return train, heldout
+
+
+def dropped(k: int, n: int) -> np.ndarray:
+    """Which rows the k-th retraining leaves out, bool [n]."""
+    import numpy as np
+
+    from distill_at_scale.data import hashing
+
+    return np.random.default_rng(hashing.stream("bench_attribute/dropped", k)).random(n) < DROPPED
+
+
+def values_file(output: Path, model: str, settings: dict[str, Any]) -> Path:
+    from distill_at_scale.data import hashing
+
+    return output / f"values-{hashing.stream('bench_attribute/settings', *[hash_of(model, settings)])}.npz"
 
 
 def hash_of(model: str, settings: dict[str, Any]) -> int:

@@ -5,8 +5,9 @@
 The logs (ml-1m.parquet with a split column, ml-100k.inter, amazon-ratings.tsv, yelp-ratings.tsv, and
 amazon-beauty-5core.txt and amazon-toys-5core.txt, a line a user) are looked for in --data, by default ../shared/data
 beside the repository. The logs NAME-short keep the latest one to five rows of each user, how many is drawn by hash;
-yelp-ratings has no times, so its order is drawn too. Results in FOLDER/results.json are skipped. The
-distiller runs in this process, without Ray, on one worker.
+yelp-ratings has no times, so its order is drawn too. yelp-shorter keeps one to three rows, amazon-late the latest
+quarter of all rows by time, and ml-100k-expanded is `das expand --by 4x4` of ml-100k (seed 0). Results in
+FOLDER/results.json are skipped. The distiller runs in this process, without Ray, on one worker.
 
 Each run gives, for the result, the sketch and the most active users: the validation metric, by which the result was
 selected, and the test metric; and by how many standard errors (of the paired difference, mean of both models) the
@@ -44,6 +45,13 @@ LOGS: dict[str, dict[str, Any]] = {
         "most": 5,
     },
     "yelp-short": {"file": "yelp-ratings.tsv", "columns": ["user_id", "item_id", "rating"], "most": 5},
+    "yelp-shorter": {"file": "yelp-ratings.tsv", "columns": ["user_id", "item_id", "rating"], "most": 3},
+    "amazon-late": {
+        "file": "amazon-ratings.tsv",
+        "columns": ["user_id", "item_id", "rating", "timestamp"],
+        "latest": 0.25,
+    },
+    "ml-100k-expanded": {"file": "ml-100k.inter", "expanded": "4x4"},
 }
 MODELS, METRIC = ("infinite_ae", "ease"), "ndcg@10"
 
@@ -88,27 +96,47 @@ def prepared(name: str, options: argparse.Namespace) -> Dataset:
     from distill_at_scale.pipelines.runtime import session
 
     log = dict(LOGS[name])
-    file, most = options.data / log.pop("file"), log.pop("most", None)
-    if most is not None:
-        columns = log.pop("columns", None)
-        short = options.output / f"{name}.parquet"
-        shortened(file, columns, most).write_parquet(short)
-        file = short
+    file, most, share, by = (
+        options.data / log.pop("file"),
+        *(log.pop(key, None) for key in ("most", "latest", "expanded")),
+    )
+    if most is not None or share is not None:
+        rows = read(file, log.pop("columns", None))
+        file = options.output / f"{name}.parquet"
+        (shortened(rows, most) if most is not None else late(rows, share)).write_parquet(file)
     elif "columns" in log:
         log.update(TSV)
     with session.ensure():
+        if by is not None:
+            from distill_at_scale.pipelines.expand import expand
+
+            whole = prepared(name.removesuffix("-expanded"), options)
+            file = Path(expand(data=whole.uri, by=by, output=str(options.output / name)).log)
         return prepare(input=[str(file)], output=str(place), shards=1, **{"split": "leave_2", **log})
 
 
-def shortened(file: Path, columns: list[str] | None, most: int) -> pl.DataFrame:
+def read(file: Path, columns: list[str] | None) -> pl.DataFrame:
+    """The rows of a log; without names of columns, those of its header, less their types."""
+    import polars as pl
+
+    rows = pl.read_csv(file, separator="\t", has_header=columns is None, new_columns=columns)
+    return rows.rename({name: name.split(":")[0] for name in rows.columns})
+
+
+def late(rows: pl.DataFrame, share: float) -> pl.DataFrame:
+    """The latest rows by time, about this share of all."""
+    import polars as pl
+
+    return rows.filter(pl.col("timestamp") >= pl.col("timestamp").quantile(1 - share, "higher"))
+
+
+def shortened(rows: pl.DataFrame, most: int) -> pl.DataFrame:
     """The latest rows of each user, between one and ``most`` of them."""
     import numpy as np
     import polars as pl
 
     from distill_at_scale.data import hashing
 
-    rows = pl.read_csv(file, separator="\t", has_header=columns is None, new_columns=columns)
-    rows = rows.rename({name: name.split(":")[0] for name in rows.columns})
     user, item = (rows[name].to_numpy().astype(np.uint64) for name in ("user_id", "item_id"))
     drawn = hashing.combine(hashing.stream("bench_distill_logs/order"), user, item)
     if "timestamp" not in rows.columns:

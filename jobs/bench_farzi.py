@@ -106,11 +106,16 @@ def recipe_of(name: str, steps: int | None = None) -> Any:
     from distill_at_scale.distillation.farzi import FarziConfig
 
     stem, seed = name.rsplit("-s", 1)
-    shape = next(shape for shape in SHAPES if stem.startswith(shape))
+    shape = shape_of(name)
     settings = {"steps": 100, **SHAPES[shape], **VARIANTS[stem.removeprefix(shape)], "seed": int(seed)}
     if steps is not None:
         settings["steps"] = steps
     return FarziConfig.model_validate(settings)
+
+
+def shape_of(name: str) -> str:
+    """The shape of a run, without its variant and seed."""
+    return next(shape for shape in SHAPES if name.startswith(shape))
 
 
 class Bench:
@@ -206,7 +211,7 @@ class Bench:
         """Returns the tested run of the same shape and seed by the unrolled objective; None for such a run itself."""
         if config.objective == "unrolled":
             return None
-        plain = self.report["runs"].get(f"{name.removesuffix(f'-{config.objective}-s{config.seed}')}-s{config.seed}")
+        plain = self.report["runs"].get(f"{shape_of(name)}-s{config.seed}")
         return plain if plain is not None and "start" in plain else None
 
     def judged(self, config: Any, latent: Any, twice: bool = False) -> dict[str, Any]:
