@@ -63,8 +63,11 @@ def _tie_hash(user: np.ndarray, item: np.ndarray, users: pl.Series, item_ids: pl
 def _coarsest(times: np.ndarray) -> np.ndarray:
     """Nanoseconds in the coarsest unit that loses nothing, so that user and time fit into one sortable word."""
     for unit in (1_000_000_000, 1_000_000, 1_000):
-        if not (times[:1000] % unit).any() and not (times % unit).any():
-            return times // unit
+        if not (times[:1000] % unit).any():
+            # Division is several times faster than the remainder.
+            units = times // unit
+            if np.array_equal(units * unit, times):
+                return units
     return times
 
 
@@ -122,6 +125,13 @@ def ranks(ids: pl.Series, sorted_ids: pl.Series) -> np.ndarray:
             rank_of[sorted_ids.to_numpy() - low] = np.arange(len(sorted_ids), dtype=np.int32)
             found: np.ndarray = rank_of[ids.to_numpy() - low]
             return found
+        coded = ids.to_arrow().dictionary_encode()
+        distinct, codes = coded.dictionary.to_numpy(), coded.indices.to_numpy()
+        # In order, a search finds what it compares with in the cache.
+        order = np.argsort(distinct)
+        rank_of = np.empty(len(distinct), dtype=np.int32)
+        rank_of[order] = np.searchsorted(sorted_ids.to_numpy(), distinct[order])
+        return rank_of[codes]
     # Ids repeat, so a search once a distinct id and a small hash join beat a search for every row.
     distinct = ids.unique()
     table = pl.DataFrame({"id": distinct, "rank": sorted_ids.search_sorted(distinct).cast(pl.Int32)})

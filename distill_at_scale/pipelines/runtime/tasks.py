@@ -38,9 +38,9 @@ ANYWHERE: Literal["DEFAULT"] = "DEFAULT"
 """Scheduling strategy of tasks. It is set explicitly, since one started by a trial of Ray Tune would else be held to
 the resources of that trial, which has none but for waiting."""
 
-# Number of parts up to which plain tasks do them: those of a small log, for which a pipeline's start takes longer than
-# its tasks.
-_FEW = 8
+# Number of parts up to which plain tasks do them: the start of a pipeline costs as much as dozens of parts of a quarter
+# of a second, of which logs of some ten million rows have no more.
+_FEW = 64
 # Number of parts from which plain tasks do them: by a pipeline, the driver could keep no more than some dozens of CPUs
 # busy with parts of less than a second.
 _MANY = 1024

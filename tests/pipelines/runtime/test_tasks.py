@@ -16,7 +16,13 @@ from distill_at_scale.pipelines.runtime import tasks
 from distill_at_scale.pipelines.runtime.run_record import RunRecord
 from distill_at_scale.pipelines.runtime.tasks import run_stage
 
-pytestmark = pytest.mark.usefixtures("ray_session")
+pytestmark = pytest.mark.usefixtures("ray_session", "few")
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few parts make a pipeline here."""
+    monkeypatch.setattr(tasks, "_FEW", 8)
 
 
 @pytest.mark.parametrize("light", [False, True])
