@@ -1,0 +1,42 @@
+"""Ids as their ranks: like a dictionary from each id to its position, whatever the ids are."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from hypothesis import given
+from hypothesis import strategies as st
+
+from distill_at_scale.data.preparation.row_order import distinct_ids, ranks
+
+WIDE = st.integers(-(2**63), 2**63 - 1)
+DENSE = st.integers(-5, 60)
+TEXT = st.text(max_size=3)
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> tuple[list[int] | list[str], list[int] | list[str]]:
+    """Ids of rows, single or in runs, and a vocabulary that holds them all."""
+    kind = draw(st.sampled_from([WIDE, DENSE, TEXT]))
+    known: list = draw(st.lists(kind, min_size=1, max_size=30, unique=True))
+    rows = draw(st.lists(st.sampled_from(known), max_size=40))
+    longest = draw(st.integers(1, 6))
+    return [one for one in rows for _ in range(draw(st.integers(1, longest)))], known
+
+
+@given(logs())
+def test_ranks_are_positions_in_the_vocabulary(log: tuple[list, list]) -> None:
+    rows, known = log
+    kind = pl.String if isinstance(known[0], str) else pl.Int64
+    vocabulary = pl.Series(known, dtype=kind).sort()
+    at = {one: position for position, one in enumerate(vocabulary.to_list())}
+    found = ranks(pl.Series(rows, dtype=kind), vocabulary)
+    assert found.dtype == np.int32
+    assert found.tolist() == [at[one] for one in rows]
+
+
+@given(logs())
+def test_distinct_ids_are_each_there_once(log: tuple[list, list]) -> None:
+    rows, known = log
+    kind = pl.String if isinstance(known[0], str) else pl.Int64
+    assert sorted(distinct_ids(pl.Series(rows, dtype=kind)).to_list()) == sorted(set(rows))
