@@ -465,7 +465,7 @@ def forecast(
     *,
     output: Address,
     up_to: float = 0.1,
-    rungs: int = 4,
+    rungs: int = 3,
     seeds: int = 1,
     set: dict[str, Any] = {},
     gpu: bool = False,
@@ -483,8 +483,9 @@ def forecast(
             Default: ['popularity', 'ease', 'svd_ae', 'infinite_ae'].
         output: Folder or storage URI for the forecast, the samples and the logs.
         up_to: Share of the train rows in the largest sample, in which the others lie. Default: 0.1.
-        rungs: Number of samples of whole users, each with a quarter of the rows of the next; with two fifths or
-            half where the smallest would have too few users. Default: 4.
+        rungs: Number of samples of whole users, each with a quarter of the rows of the next, and the one before
+            the largest with a sixteenth; with two fifths or half, and its square, where the smallest would have
+            too few users. Default: 3.
         seeds: Number of repetitions of everything random, with the seeds 0, 1, …; two or more measure what
             samples vary by. Default: 1.
         set: Settings of models, such as mf.epochs=5; `das settings MODEL` lists them. Default: {}.

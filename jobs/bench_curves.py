@@ -35,7 +35,7 @@ from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines.prepare import prepare
 
 RANDOM_USERS = "random_users"
-UP_TO, RUNGS = (0.1, 0.2), 4
+UP_TO, RUNGS = (0.1, 0.2), 3
 """Shares of the largest samples, and how many there are up to each."""
 FAST = ("popularity", "ease", "svd_ae")
 ALL = (*FAST, "infinite_ae")

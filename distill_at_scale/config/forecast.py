@@ -21,9 +21,9 @@ class ForecastConfig(ClusterConfig):
     """Models to forecast, such as ease,mf; hyper-parameters are tuned on each sample, by validation."""
     up_to: float = Field(0.1, gt=0, le=1)
     """Share of the train rows in the largest sample, in which the others lie."""
-    rungs: int = Field(4, ge=3, le=12)
-    """Number of samples of whole users, each with a quarter of the rows of the next; with two fifths or half where the
-    smallest would have too few users."""
+    rungs: int = Field(3, ge=3, le=12)
+    """Number of samples of whole users, each with a quarter of the rows of the next, and the one before the largest
+    with a sixteenth; with two fifths or half, and its square, where the smallest would have too few users."""
     seeds: int = Field(1, ge=1)
     """Number of repetitions of everything random, with the seeds 0, 1, …; two or more measure what samples vary by."""
     output: str

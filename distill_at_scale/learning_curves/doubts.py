@@ -8,7 +8,7 @@ from distill_at_scale.learning_curves.ensemble import Ensemble
 from distill_at_scale.learning_curves.measured import Measured
 
 GOOD_RUNGS = 4
-"""Rungs from which a forecast can be checked on at least one."""
+"""Rungs from which a forecast by a model's own rungs can be checked on at least one."""
 _FALL = 2.0
 """A decrease of this many standard errors counts as more than noise."""
 _COUNTS = 0.1
@@ -33,8 +33,9 @@ def doubt(measured: Measured, ensemble: Ensemble, apart: float = 0.0) -> str:
 
 
 def _few(measured: Measured) -> str:
+    # A personalised model grows as other logs say, and its rungs are compared with that.
     n = len(measured.shares)
-    return f"{n} rungs are too few to hold one back" if n < GOOD_RUNGS else ""
+    return f"{n} rungs are too few to hold one back" if n < GOOD_RUNGS and not measured.personal else ""
 
 
 def _falls(measured: Measured) -> str:

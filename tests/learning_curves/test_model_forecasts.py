@@ -95,6 +95,8 @@ def test_doubts() -> None:
     assert "quality falls from 5 % to 10 % of the rows, beyond noise" in doubt
 
     few = Measured("mf", SHARES[:3], lawful.quality[:, :3], None, lawful.cost[:, :3])
+    assert Forecast(few, packaged()).doubt == ""
+    few = replace(few, model="popularity", personal=False)
     assert "3 rungs are too few to hold one back" in Forecast(few, packaged()).doubt
 
     forms = dict.fromkeys(("exponential", "power law"), 1.0)
