@@ -85,20 +85,25 @@ class Call:
 
     def answer(self, item: Any) -> Answer:
         """What the work makes of an item."""
-        with _process_ends_if_cancelled():
+        with _process_ends_if_import_is_cut():
             # Before the clock runs: in a new process this imports what the work stands on.
             work = ray.get(self._work)
             return answer_of(lambda: work(item, *(take(ref) for ref in self._shared)))
 
 
 @contextlib.contextmanager
-def _process_ends_if_cancelled() -> Iterator[None]:
-    """Ends the worker's process where its task is cancelled, in place of giving it the next task.
+def _process_ends_if_import_is_cut() -> Iterator[None]:
+    """Ends the worker's process where its task is cancelled in the middle of an import.
 
-    Ray cancels by a KeyboardInterrupt. If that cuts an import short, such as that of torch._dynamo, which takes seconds
-    and registers what it loads, the process can never do that import again: every later task would fail in it.
+    Ray cancels by a KeyboardInterrupt and gives the process the next task. An import that was cut short, such as that
+    of torch._dynamo, which takes seconds and registers what it loads, cannot be done again: every later task of the
+    process would fail in it.
     """
     try:
         yield
-    except KeyboardInterrupt:
-        raise SystemExit(0) from None
+    except KeyboardInterrupt as interrupt:
+        codes = [frame.f_code for frame, _ in traceback.walk_tb(interrupt.__traceback__)]
+        # An import statement shows a module's own code, and nothing of the import system around it.
+        if any(code.co_name == "<module>" or code.co_filename.startswith("<frozen importlib") for code in codes):
+            raise SystemExit(0) from None
+        raise
