@@ -31,7 +31,8 @@ class AlsConfig(ModelConfig):
     """Dimensions of the item vectors that are solved at once, by a pass over the rows for each block; a small block
     needs less memory. Default: as many as fit into 1 GiB, but at least 16."""
     weights: bool = False
-    """Whether train rows count by their weights, where a sample has them."""
+    """Whether train rows count by their weights, where a sample has them. At a tenth of the rows of ml-100k it makes no
+    difference beyond chance."""
     seed: int = Field(default=0, ge=0)
     """Random seed of the SVD from which the item vectors start."""
     device: Device = "auto"
