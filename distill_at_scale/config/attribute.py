@@ -18,7 +18,8 @@ class AttributeConfig(ClusterConfig):
     """Model whose validation loss it is. In closed form: ease (memory for items × items) or infinite_ae (memory for
     users × items). Through each step of a training, for about four times its cost: sasrec, gru4rec or mf; by default a
     smooth one (8 to 10 epochs; sequences without dropout, with eps=1e-4 and a rate that falls), since the values of a
-    rough one do not predict what dropping rows does."""
+    rough one do not predict what dropping rows does. They are values of one training, and differ from those of another
+    (seed=1 in settings); average those of several seeds where the rows of any training are meant."""
     output: str
     """Parquet file for the values, local or on storage: user_id, item_id, value. `das sample --sampler column=value
     --scores FILE` keeps the rows with the largest values."""
