@@ -55,10 +55,11 @@ def open_output(uri: str) -> Iterator[IO[bytes]]:
         file.write(_MAGIC + sealing.digest.length.to_bytes(8, "little") + sealing.digest.value())
 
 
-def write(uri: str, content: Content) -> None:
-    """Writes a whole file with its seal."""
+def write(uri: str, *content: Content) -> None:
+    """Writes a whole file, from one or several pieces of its content, with its seal."""
     with open_output(uri) as file:
-        file.write(cast(bytes, content))
+        for piece in content:
+            file.write(cast(bytes, piece))
 
 
 def read(uri: str, fix: str) -> pa.Buffer:

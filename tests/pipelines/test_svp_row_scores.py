@@ -30,7 +30,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def slow_scores(data: Dataset) -> list[np.ndarray]:
     """The mean over the epochs, one process, everything in memory."""
-    model = proxy_model("mf", "explicit", data.manifest.splits["train"], 7, EPOCHS)
+    model = proxy_model("mf", "explicit", data.manifest.splits["train"], data.n_items, 7, EPOCHS)
     source = ShardSource(data, validation=False)
     trainer = Trainer(model, source, torch.device("cpu"))
     found: list[list[np.ndarray]] = [[], []]

@@ -180,6 +180,19 @@ def test_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     assert checkpoints.read(100) == bytes([100])
 
 
+@pytest.mark.parametrize("most_copied", [100, 1])
+def test_pieces_of_a_checkpoint_are_copied_or_written_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_copied: int
+) -> None:
+    monkeypatch.setattr("distill_at_scale.pipelines.runtime.checkpoints.MOST_COPIED", most_copied)
+    memory, checkpoints = bytearray(b"weights"), Checkpoints(str(tmp_path / "work"), keep=2)
+    checkpoints.write_parts(1, [memoryview(b"header"), memoryview(memory)])
+    # Training goes on.
+    memory[:] = b"changed"
+    checkpoints.wait()
+    assert checkpoints.read(1) == b"headerweights"
+
+
 def test_a_failed_upload_is_not_lost(tmp_path: Path) -> None:
     (tmp_path / "work").write_text("a file where the folder should be")
     checkpoints = Checkpoints(str(tmp_path / "work"), keep=2)

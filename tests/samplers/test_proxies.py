@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.samplers.svp import proxies
+from distill_at_scale.samplers.svp import Proxy, proxies
 
 
 def rows() -> Interactions:
@@ -16,7 +16,7 @@ def rows() -> Interactions:
 
 
 def test_explicit_hardness_is_the_squared_error() -> None:
-    model = proxies.proxy_model("mf", "explicit", 5, 0, 1)
+    model = proxies.proxy_model("mf", "explicit", 5, 9, 0, 1)
     torch.manual_seed(0)
     module = model.build(3, 9).eval()
     module.mean.fill_(2.5)
@@ -30,7 +30,7 @@ def test_explicit_hardness_is_the_squared_error() -> None:
 
 def test_implicit_hardness_is_the_share_of_unseen_items_above() -> None:
     """Items in the order of their numbers: of the unseen ones, the share above is known but for the draws."""
-    model = proxies.proxy_model("bias", "implicit", 5, 0, 1)
+    model = proxies.proxy_model("bias", "implicit", 5, 9, 0, 1)
     module = model.build(3, 9).eval()
     with torch.no_grad():
         module.item[:, 0] = torch.arange(9)
@@ -43,11 +43,37 @@ def test_implicit_hardness_is_the_share_of_unseen_items_above() -> None:
 
 def test_a_user_who_has_everything_ends() -> None:
     everything = Interactions(np.arange(1), np.array([0, 4]), np.arange(4, dtype=np.int32), 4)
-    model = proxies.proxy_model("bias", "implicit", 4, 0, 1)
+    model = proxies.proxy_model("bias", "implicit", 4, 4, 0, 1)
     found = proxies.hardness(model, model.build(1, 4).eval(), everything, np.random.default_rng(0))
     np.testing.assert_array_equal(found, 0.5)
 
 
 @pytest.mark.parametrize(("n_rows", "batch"), [(10, 1024), (2_048_000, 1024), (20_000_000, 10_000)])
 def test_batches_grow_with_the_rows(n_rows: int, batch: int) -> None:
-    assert proxies.proxy_model("mf", "implicit", n_rows, 0, 1).config.batch_size == batch
+    assert proxies.proxy_model("mf", "implicit", n_rows, 9, 0, 1).config.batch_size == batch
+
+
+def test_beyond_two_million_items_most_vectors_are_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def items_of(proxy: Proxy, n_items: int) -> str | None:
+        return getattr(proxies.proxy_model(proxy, "implicit", 5, n_items, 0, 1).config, "items", None)
+
+    assert [items_of("mf", n) for n in (proxies.MOST_OWN_ITEMS, proxies.MOST_OWN_ITEMS + 1)] == ["own", "hash"]
+    assert items_of("bias", proxies.MOST_OWN_ITEMS + 1) is None
+    # Rows are as hard as the composed vectors make them.
+    monkeypatch.setattr(proxies, "MOST_OWN_ITEMS", 8)
+    monkeypatch.setattr(proxies, "_SHARED", {"items": "hash", "books": 2, "book_size": 4, "own_items": 2})
+    model = proxies.proxy_model("mf", "explicit", 5, 9, 0, 1)
+    torch.manual_seed(0)
+    module = model.build(3, 9).eval()
+    with torch.no_grad():
+        module.item.codes.copy_(torch.randint(0, 4, (9, 2)))
+        module.item.own.normal_()
+        module.item.columns.normal_()
+    found = proxies.hardness(model, module, rows(), np.random.default_rng(0))
+    slow = []
+    for user, item, rating in zip((0, 0, 0, 2, 2), rows().items.tolist(), (1, 5, 4, 3, 2)):
+        one, two = module.item.codes[item].tolist()
+        q = module.item.shared[one] + module.item.shared[4 + two] + (module.item.own[item] if item < 2 else 0)
+        p = module.user[user]
+        slow.append((p[:-1] @ q + p[-1] + module.item.columns[item, 0] - rating).item() ** 2)
+    np.testing.assert_allclose(found, slow, rtol=1e-5)

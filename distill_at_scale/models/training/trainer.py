@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import torch
 from torch import nn
 
@@ -36,6 +34,7 @@ from distill_at_scale.models.training.batches import (
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.schedule import rate_share
 from distill_at_scale.models.training.sources import Source
+from distill_at_scale.models.training.state_file import read_state, state_parts
 
 
 class Trainable(Protocol):
@@ -183,6 +182,10 @@ class Trainer:
 
     def state(self) -> bytes:
         """Serialises everything that :meth:`restore` needs, as safetensors."""
+        return b"".join(self.state_parts())
+
+    def state_parts(self) -> list[memoryview]:
+        """Returns the pieces of :meth:`state`, which refer to the trainer's memory and change with the next step."""
         tensors = {f"module.{key}": value for key, value in self.module.state_dict().items()}
         for index, entries in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in entries.items()}
@@ -197,19 +200,18 @@ class Trainer:
         }
         position["judges"] = None if self._judges is None else self._judges.tolist()
         position["cpu_s"] = self.cpu_s
-        copied = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
-        return safetensors.torch.save(copied, {"trainer": json.dumps(position)})
+        return state_parts(tensors, {"trainer": json.dumps(position)})
 
-    def restore(self, content: bytes) -> None:
+    def restore(self, content: bytes | memoryview) -> None:
         """Restores a state from :meth:`state`, on a trainer with the same settings and rows.
 
         With another number of workers, whose shares of the rows are others, an epoch goes on at the same share of its
         steps: a step still takes ``batch_size`` units, but some rows come twice in this epoch, and some not at all.
         """
-        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
-        position = json.loads(header["__metadata__"]["trainer"])
+        tensors, metadata = read_state(content)
+        position = json.loads(metadata["trainer"])
         groups: dict[str, dict[str, torch.Tensor]] = {}
-        for name, tensor in safetensors.torch.load(content).items():
+        for name, tensor in tensors.items():
             group, _, key = name.partition(".")
             groups.setdefault(group, {})[key] = tensor.to(self._device)
         self.module.load_state_dict(groups["module"])

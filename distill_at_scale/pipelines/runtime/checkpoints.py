@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from distill_at_scale.data import sealed, storage
 from distill_at_scale.data.preparation import restartable
 
+MOST_COPIED = 1 << 28
+"""Bytes of a checkpoint up to which it is copied, so that training goes on meanwhile."""
+_PIECE = 1 << 26
 _NAME = re.compile(r"checkpoint-(\d{12})\.safetensors")
 
 
@@ -51,6 +55,21 @@ class Checkpoints:
         self.wait()
         self._upload = self._thread.submit(self._write, steps, content)
 
+    def write_parts(self, steps: int, parts: Sequence[memoryview]) -> None:
+        """Writes a checkpoint from pieces that refer to memory which training changes.
+
+        A small one is copied and uploaded in the background. A large one is written before this returns, since a copy
+        would double the memory of the run.
+
+        Raises:
+            DasError: The previous upload failed.
+        """
+        if sum(part.nbytes for part in parts) <= MOST_COPIED:
+            self.write(steps, b"".join(parts))
+            return
+        self.wait()
+        self._write(steps, *(part[k : k + _PIECE] for part in parts for k in range(0, part.nbytes, _PIECE)))
+
     def wait(self) -> None:
         """Waits for the last upload.
 
@@ -61,8 +80,8 @@ class Checkpoints:
             self._upload.result()
             self._upload = None
 
-    def _write(self, steps: int, content: bytes) -> None:
-        sealed.write(self._uri(steps), content)
+    def _write(self, steps: int, *content: bytes | memoryview) -> None:
+        sealed.write(self._uri(steps), *content)
         for old in sorted(self._steps())[: -self._keep]:
             storage.remove(self._uri(old))
 

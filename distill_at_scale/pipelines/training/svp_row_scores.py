@@ -82,7 +82,8 @@ def score_rows(
 
         def work(group: WorkerGroupSpec, communicator: TorchCommunicator) -> None:
             dataset = Dataset.open(data)
-            model = proxy_model(proxy, objective, dataset.manifest.splits["train"], seed, epochs)
+            n_rows = dataset.manifest.splits["train"]
+            model = proxy_model(proxy, objective, n_rows, dataset.n_items, seed, epochs)
             source = ShardSource(dataset, communicator.rank, communicator.world_size, validation=False)
 
             def add_scores(trainer: Trainer) -> None:

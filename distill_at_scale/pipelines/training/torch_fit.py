@@ -144,7 +144,7 @@ def run_trainer(
     newest = torch.tensor([checkpoints.newest() if communicator.rank == 0 else 0], device=communicator.device)
     communicator.all_reduce(newest)
     if newest.item():
-        trainer.restore(checkpoints.read(int(newest.item())))
+        trainer.restore(checkpoints.view(int(newest.item())))
         communicator.earlier_cpu_s = trainer.earlier_cpu_s
     writes = communicator.rank == 0
     with DrainWatch(group.elastic and writes) as drain:
@@ -162,7 +162,7 @@ def run_trainer(
             if group.elastic:
                 due = due or drain.noticed() or time.monotonic() - written_at > _LOST_S
             if due:
-                checkpoints.write(trainer.taken, trainer.state())
+                checkpoints.write_parts(trainer.taken, trainer.state_parts())
                 written_at = time.monotonic()
 
         trainer.run(on_progress, after_step)

@@ -21,13 +21,21 @@ _MOST_STEPS = 2000
 _NEGATIVES = 20
 _REDRAWS = 8
 _BLOCK = 1 << 16
+MOST_OWN_ITEMS = 1 << 21
+"""Number of items up to which each has a vector of its own in the proxy. Beyond, whose vectors and Adam's moments fill
+gigabytes in every worker, all are sums of two shared vectors, chosen by hashes; frequent items have their own as well.
+"""
+_SHARED: dict[str, Any] = {"items": "hash", "books": 2, "book_size": 1 << 18, "own_items": 1 << 17}
 # Settings that only some proxies have.
 _OWN: dict[Proxy, dict[str, Any]] = {"mf": {"dim": 10, "dropout": 0.3, "negatives": 1}}
 
 
-def proxy_model(proxy: Proxy, objective: Objective, n_rows: int, seed: int, epochs: int) -> UserTableRecommender:
+def proxy_model(
+    proxy: Proxy, objective: Objective, n_rows: int, n_items: int, seed: int, epochs: int
+) -> UserTableRecommender:
     """Returns an untrained proxy with the settings of the paper's code: width 10, dropout 0.3, weight decay 1e-6, Adam
-    with rate 0.006 and (0.9, 0.98), batches of 1024 rows (larger beyond two million rows)."""
+    with rate 0.006 and (0.9, 0.98), batches of 1024 rows (larger beyond two million rows); beyond two million items
+    most vectors are composed of shared ones."""
     settings = {
         "objective": "explicit" if objective == "explicit" else "implicit",
         "epochs": epochs,
@@ -37,6 +45,7 @@ def proxy_model(proxy: Proxy, objective: Objective, n_rows: int, seed: int, epoc
         "weight_decay": 1e-6,
         "seed": seed,
         **_OWN.get(proxy, {}),
+        **(_SHARED if proxy == "mf" and n_items > MOST_OWN_ITEMS else {}),
     }
     model = create_model(proxy, settings)
     assert isinstance(model, UserTableRecommender)
