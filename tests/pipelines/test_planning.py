@@ -32,14 +32,16 @@ from distill_at_scale.pipelines import prepare as prepare_module
 from distill_at_scale.pipelines.distill import distiller_of
 from distill_at_scale.pipelines.evaluate import groups_of
 from distill_at_scale.pipelines.expand import parts_of, rates_of
-from distill_at_scale.pipelines.planning import row_values
+from distill_at_scale.pipelines.planning import learned_samplers, row_values
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.plan import plan_of, step
 from distill_at_scale.pipelines.planning.verbs import make_plan
 from distill_at_scale.pipelines.predict import blocks_of
 from distill_at_scale.pipelines.preparing.disk import require_space
 from distill_at_scale.pipelines.runtime import dealt_values
-from distill_at_scale.pipelines.runtime.rates import Rates, rates
+from distill_at_scale.pipelines.runtime.rates import Rates, StageRate, rates
+from distill_at_scale.samplers import find_sampler
+from distill_at_scale.samplers.svp.proxies import proxy_model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
 from dataset_kit import write_dataset
@@ -143,6 +145,27 @@ def test_plans_use_the_verbs_own_numbers(dataset: Dataset, tmp_path: Path, monke
     assert names["fit and evaluate ease"] == 2 * 3
     assert names["fit and evaluate mf"] == 2 * learns
     assert not Path(out).exists()
+
+
+def test_learned_samplers_need_memory_and_time_for_the_items(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster, by_rows = Cluster.named("1x4x64"), step("learn it, 3 passes", Cluster.named("1x4x64"), 2, 100.0, 1.0)
+    monkeypatch.setattr(learned_samplers, "MOST_COLUMNS", 7)
+    embedded = learned_samplers.learned_step(find_sampler("density"), dataset, cluster, by_rows)
+    assert embedded.task_bytes == 100 + 7 * learned_samplers._COLUMN_BYTES
+    walked = learned_samplers.learned_step(find_sampler("centrality"), dataset, cluster, by_rows)
+    assert walked.task_bytes == 100 + dataset.n_items * learned_samplers._ITEM_BYTES
+
+    rate = StageRate("train mf proxy", 0.5, 0.0)
+    found = learned_samplers.proxy_step(find_sampler("svp_mf"), dataset, cluster, rates(), 3, rate)
+    model = proxy_model("mf", "implicit", dataset.manifest.splits["train"], dataset.n_items, 0, 3)
+    held = model.rows_held(dataset, 1)
+    larger = dataset.n_users + 10**6
+    needed = [model.memory_needed(users, dataset.n_items, held, model.config) for users in (dataset.n_users, larger)]
+    monkeypatch.setattr(type(dataset), "n_users", larger)
+    more = learned_samplers.proxy_step(find_sampler("svp_mf"), dataset, cluster, rates(), 3, rate)
+    assert more.task_bytes - found.task_bytes == needed[1] - needed[0]
+    assert found.cpu_s == pytest.approx(3 * 0.5 * dataset.n_rows, abs=0.1)
+    assert more.cpu_s == pytest.approx(found.cpu_s + 3 * learned_samplers._PARAMETER_CPU_S * 11 * 10**6, abs=0.1)
 
 
 def test_numbers_from_outside_are_dealt_where_there_are_many_shards(

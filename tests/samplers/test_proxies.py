@@ -53,7 +53,7 @@ def test_batches_grow_with_the_rows(n_rows: int, batch: int) -> None:
     assert proxies.proxy_model("mf", "implicit", n_rows, 9, 0, 1).config.batch_size == batch
 
 
-def test_beyond_two_million_items_most_vectors_are_composed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_beyond_ten_million_items_most_vectors_are_composed(monkeypatch: pytest.MonkeyPatch) -> None:
     def items_of(proxy: Proxy, n_items: int) -> str | None:
         return getattr(proxies.proxy_model(proxy, "implicit", 5, n_items, 0, 1).config, "items", None)
 

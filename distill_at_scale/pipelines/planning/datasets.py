@@ -12,6 +12,7 @@ from distill_at_scale.data.readers import plan_log
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.expand import ROW_BYTES, check_blocks, parts_of, rates_of
 from distill_at_scale.pipelines.planning.cluster import Cluster
+from distill_at_scale.pipelines.planning.learned_samplers import learned_step, proxy_step
 from distill_at_scale.pipelines.planning.plan import Plan, Step, plan_of, step
 from distill_at_scale.pipelines.planning.row_values import plan_values
 from distill_at_scale.pipelines.preparing.disk import disk_needed
@@ -89,9 +90,13 @@ def sample_steps(
     steps = []
     for one in known:
         # A proxy is trained in one step, for all its epochs; the other steps are passes over the shards.
-        proxy = one.name.startswith("train")
-        tasks = 1 if proxy else math.ceil(len(dataset.shards) / TOGETHER)
-        steps.append(_stage(cluster, measured, dataset.n_rows, tasks, one, epochs if proxy else 1, dataset=dataset))
+        if one.name.startswith("train"):
+            steps.append(proxy_step(find_sampler(name), dataset, cluster, measured, epochs, one))
+            continue
+        tasks = math.ceil(len(dataset.shards) / TOGETHER)
+        made = _stage(cluster, measured, dataset.n_rows, tasks, one, dataset=dataset)
+        learned = one.name.startswith("learn")
+        steps.append(learned_step(find_sampler(name), dataset, cluster, made) if learned else made)
     return steps, notes
 
 

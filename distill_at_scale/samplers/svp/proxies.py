@@ -21,9 +21,9 @@ _MOST_STEPS = 2000
 _NEGATIVES = 20
 _REDRAWS = 8
 _BLOCK = 1 << 16
-MOST_OWN_ITEMS = 1 << 21
-"""Number of items up to which each has a vector of its own in the proxy. Beyond, whose vectors and Adam's moments fill
-gigabytes in every worker, all are sums of two shared vectors, chosen by hashes; frequent items have their own as well.
+MOST_OWN_ITEMS = 10 << 20
+"""Number of items up to which each has a vector of its own in the MF proxy: with gradients and Adam's moments, 2 GiB in
+every worker. Beyond, all are sums of two shared vectors, chosen by hashes, and frequent items have their own as well.
 """
 _SHARED: dict[str, Any] = {"items": "hash", "books": 2, "book_size": 1 << 18, "own_items": 1 << 17}
 # Settings that only some proxies have.
@@ -34,7 +34,7 @@ def proxy_model(
     proxy: Proxy, objective: Objective, n_rows: int, n_items: int, seed: int, epochs: int
 ) -> UserTableRecommender:
     """Returns an untrained proxy with the settings of the paper's code: width 10, dropout 0.3, weight decay 1e-6, Adam
-    with rate 0.006 and (0.9, 0.98), batches of 1024 rows (larger beyond two million rows); beyond two million items
+    with rate 0.006 and (0.9, 0.98), batches of 1024 rows (larger beyond two million rows); beyond ten million items
     most vectors are composed of shared ones."""
     settings = {
         "objective": "explicit" if objective == "explicit" else "implicit",
