@@ -61,7 +61,7 @@ def test_beyond_ten_million_items_most_vectors_are_composed(monkeypatch: pytest.
     assert items_of("bias", proxies.MOST_OWN_ITEMS + 1) is None
     # Rows are as hard as the composed vectors make them.
     monkeypatch.setattr(proxies, "MOST_OWN_ITEMS", 8)
-    monkeypatch.setattr(proxies, "_SHARED", {"items": "hash", "books": 2, "book_size": 4, "own_items": 2})
+    monkeypatch.setattr(proxies, "_SHARED", {"mf": {"items": "hash", "books": 2, "book_size": 4, "own_items": 2}})
     model = proxies.proxy_model("mf", "explicit", 5, 9, 0, 1)
     torch.manual_seed(0)
     module = model.build(3, 9).eval()

@@ -25,9 +25,9 @@ MOST_OWN_ITEMS = 10 << 20
 """Number of items up to which each has a vector of its own in the MF proxy: with gradients and Adam's moments, 2 GiB in
 every worker. Beyond, all are sums of two shared vectors, chosen by hashes, and frequent items have their own as well.
 """
-_SHARED: dict[str, Any] = {"items": "hash", "books": 2, "book_size": 1 << 18, "own_items": 1 << 17}
-# Settings that only some proxies have.
+# Settings that only some proxies have; those of many items.
 _OWN: dict[Proxy, dict[str, Any]] = {"mf": {"dim": 10, "dropout": 0.3, "negatives": 1}}
+_SHARED: dict[Proxy, dict[str, Any]] = {"mf": {"items": "hash", "books": 2, "book_size": 1 << 18, "own_items": 1 << 17}}
 
 
 def proxy_model(
@@ -45,7 +45,7 @@ def proxy_model(
         "weight_decay": 1e-6,
         "seed": seed,
         **_OWN.get(proxy, {}),
-        **(_SHARED if proxy == "mf" and n_items > MOST_OWN_ITEMS else {}),
+        **(_SHARED.get(proxy, {}) if n_items > MOST_OWN_ITEMS else {}),
     }
     model = create_model(proxy, settings)
     assert isinstance(model, UserTableRecommender)
