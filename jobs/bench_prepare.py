@@ -158,13 +158,13 @@ def prepare(log: Path, output: Path) -> dict[str, object]:
 def prepare_in_session(log: Path, warm: Path, folder: Path) -> dict[str, object]:
     """Runs prepare in a process whose Ray session and workers are up."""
     code = (
-        "import sys, time; import distill_at_scale as das; from distill_at_scale.pipelines import cluster\n"
+        "import sys, time; import distill_at_scale as das\n"
         "log, warm, folder = sys.argv[1:]\n"
-        "with cluster.session():\n"
-        "    das.prepare(input=[warm], output=folder + '/warm')\n"
-        "    start = time.monotonic()\n"
-        "    data = das.prepare(input=[log], output=folder + '/hot')\n"
-        "    print(time.monotonic() - start, data.manifest.source['rows'])\n"
+        "das.connect()\n"
+        "das.prepare(input=[warm], output=folder + '/warm')\n"
+        "start = time.monotonic()\n"
+        "data = das.prepare(input=[log], output=folder + '/hot')\n"
+        "print(time.monotonic() - start, data.manifest.source['rows'])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, str(log), str(warm), str(folder)], check=True, stdout=subprocess.PIPE, text=True
