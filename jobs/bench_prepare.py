@@ -66,13 +66,24 @@ def generate(folder: Path, n_rows: int, seed: int) -> None:
 
 
 class MemoryOfTree(threading.Thread):
-    """Samples the memory of a process and all below it; pages that several share (the object store) count once."""
+    """Samples memory and CPU time of a process and all below it, every second.
+
+    Attributes:
+        peak: Bytes of all together at most; pages that several share (the object store) count once.
+        largest: Bytes of one process at most, without what it shares.
+    """
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self._root = psutil.Process(pid)
         self._over = threading.Event()
-        self.peak = 0
+        self._cpu: dict[tuple[int, float], float] = {}
+        self.peak = self.largest = 0
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU-seconds of all processes, of each as it was last seen."""
+        return sum(self._cpu.values())
 
     def run(self) -> None:
         while not self._over.wait(1.0):
@@ -83,7 +94,11 @@ class MemoryOfTree(threading.Thread):
             total = 0
             for process in tree:
                 try:
-                    total += process.memory_full_info().pss
+                    with process.oneshot():
+                        memory, cpu = process.memory_full_info(), process.cpu_times()
+                        self._cpu[process.pid, process.create_time()] = cpu.user + cpu.system
+                    total += memory.pss
+                    self.largest = max(self.largest, memory.uss)
                 except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
                     continue
             self.peak = max(self.peak, total)

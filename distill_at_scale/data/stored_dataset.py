@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 import polars as pl
 import pyarrow as pa
@@ -62,5 +62,4 @@ class StoredDataset(Generic[M]):
         return self.items()[Columns.ITEM_ID]
 
     def _read(self, record: FileRecord, rows: int, columns: Sequence[str] | None = None) -> pa.Table:
-        table: Any = recorded.read_parquet(self.uri, record, self.fix, columns, rows)
-        return table
+        return recorded.read_parquet(self.uri, record, self.fix, columns, rows)
