@@ -13,6 +13,7 @@ from distill_at_scale.distillation.select_lambda import Tuned, select_lambdas
 from distill_at_scale.distillation.sketch import initial_rows
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.evaluation.groups import difference_error
+from distill_at_scale.models.synthetic_rows import RowValues
 
 DISTILLED, SKETCH, MOST_ACTIVE, ALL_USERS = "distilled", "sketch", "most active users", "all users"
 
@@ -59,7 +60,11 @@ class Contender:
 
 
 def simple_contenders(
-    config: DistillCFConfig, number: int, users: RealUsers, names: Collection[str] = (SKETCH, MOST_ACTIVE)
+    config: DistillCFConfig,
+    number: int,
+    users: RealUsers,
+    names: Collection[str] = (SKETCH, MOST_ACTIVE),
+    made: RowValues | None = None,
 ) -> list[Contender]:
     """The sketch and the most active users, as many as are distilled, of the same kind of rows.
 
@@ -68,13 +73,16 @@ def simple_contenders(
         number: Number of rows.
         users: The real users; with validation rows.
         names: Those that are asked for.
+        made: The sketch, if it is already made.
     """
     if config.rank is not None:
         # The most active users' rows are not of this rank; without it, they are as large as rows of all items.
-        factors = initial_factors("sketch", number, config.rank, users, config.seed)
+        factors = initial_factors("sketch", number, config.rank, users, config.seed) if made is None else made
         return [Contender(SKETCH, select_lambdas(factors, None, users, config.metric))]
     makers: dict[str, Callable[[], np.ndarray]] = {}
-    if config.rows != "binary":
+    if isinstance(made, np.ndarray):
+        makers[SKETCH] = lambda: made
+    elif config.rows != "binary":
         makers[SKETCH] = lambda: initial_rows("sketch", number, users, config.seed).cpu().numpy()
     makers[MOST_ACTIVE] = lambda: users.most_active(number).cpu().numpy()
     found = []

@@ -49,6 +49,7 @@ class DistillCF:
     Attributes:
         step: Number of steps done.
         init: Initialisation of the rows.
+        sketch: Free rows that they were initialised with, if these are the sketch.
         points: Validations so far.
         loss: Loss of the last step, a mean over users.
 
@@ -80,6 +81,9 @@ class DistillCF:
         self.n_steps = steps if self._learnable else 0
         self._objective = objective_of(config, users, rate, device or torch.device("cpu"), start)
         self._z = self._objective.start
+        # Before a checkpoint can replace the items' factor. No step changes it in place.
+        free_sketch = self.init == "sketch" and config.rows == "free"
+        self.sketch: RowValues | None = self._objective.rows(self._z) if free_sketch else None
         self._device = self._z.device
         self._log_lam = math.log(config.lam or 1.0)
         # Adam's moments of the rows; those of log λ are last.

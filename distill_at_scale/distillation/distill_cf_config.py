@@ -13,6 +13,9 @@ from distill_at_scale.models.base import ModelConfig
 
 MOST_LEARNED = 1_000_000
 """Most numbers of an items' factor that is learned by default: 4 MB that workers sum at every step."""
+MOST_REAL_ROWS = 50_000_000
+"""Train rows that are learned from by default: 1.2 GB while they are read. 200 steps of 512 users visit 100,000 users
+at most, so a larger log has more users than are visited unless histories are longer than 500 rows."""
 SIZES = (100, 500, 20)
 """Numbers of synthetic users that are tried, in this order, if none is set; without validation rows the first."""
 
@@ -72,6 +75,9 @@ class DistillCFConfig(ModelConfig):
     validated."""
     validation_users: int = Field(default=6000, ge=1)
     """Maximum number of users, drawn by hash, on whom the metric is measured."""
+    real_rows: int = Field(default=MOST_REAL_ROWS, ge=1)
+    """Maximum number of the log's train rows that are learned from; beyond it as many users as have them are drawn by
+    hash. With privacy all users are."""
     seed: int = Field(default=0, ge=0)
     """Random seed."""
 

@@ -23,19 +23,12 @@ from distill_at_scale.models.training.validation import merged_metric
 _FEISTEL_ROUNDS = 4
 
 
-class RealUsers:
-    """Train rows of one worker's users as a sparse matrix, and the validation rows of the validation users.
-
-    Practical limits: 8 bytes per train row and 16 per user of this worker's share stay in memory.
+class ValidationUsers:
+    """The validation users of one worker's share, with their rows, and the log's size.
 
     Attributes:
         n_users, n_items: Size of the whole dataset.
-        n_rows: Number of train rows over all workers, as distinct pairs.
-        n_filled: Number of users with train rows over all workers.
-        n_splittable: Number of users with at least two train rows over all workers; one row can be an input and
-            another a target.
-        numbers: int64 [u], this worker's users with train rows, ascending.
-        matrix: float32 CSR [u, n_items], their train rows, binary.
+        n_rows: Number of train rows over all workers.
         has_validation: Whether any validation user has validation rows.
 
     Args:
@@ -61,32 +54,110 @@ class RealUsers:
         self.n_users, self.n_items = source.n_users, source.n_items
         self._seed = seed
         self._validation: list[tuple[Interactions, Interactions]] = []
-        numbers, matrices = [np.empty(0, np.int64)], [sp.csr_array((0, self.n_items), dtype=np.float32)]
         for piece in range(source.n_pieces):
             rows, heldout = source.train(piece), source.validation(piece)
-            numbers.append(rows.users)
-            matrices.append(rows.to_csr())
+            self._read(rows)
             if heldout is not None:
                 chosen = self._validating(heldout, validation_users)
                 self._validation.append((rows.take(chosen, timestamps=False), heldout.take(chosen, timestamps=False)))
-        found = np.concatenate(numbers)
-        order = np.argsort(found, kind="stable")
-        stacked = sp.vstack(matrices, format="csr")
-        order = order[np.diff(stacked.indptr)[order] > 0]
-        self.numbers, self.matrix = found[order], sp.csr_array(stacked[order])
         judged_users = sum(len(heldout) for _, heldout in self._validation)
-        splittable = int((np.diff(self.matrix.indptr) > 1).sum())
-        totals = self.added(self.matrix.nnz, len(self.numbers), splittable, judged_users)
-        self.n_rows, self.n_filled, self.n_splittable, judged_users = (int(total) for total in totals)
-        self.has_validation = judged_users > 0
+        n_rows, judged_users = self.added(self._rows_read(), judged_users)
+        self.n_rows, self.has_validation = int(n_rows), judged_users > 0
         if not self.n_rows:
             raise DasError("There are no train rows to distill.")
+
+    _n_rows = 0
+
+    def _read(self, rows: Interactions) -> None:
+        """Takes what is needed of the train rows of a piece."""
+        self._n_rows += rows.n_rows
+
+    def _rows_read(self) -> int:
+        """Returns the number of this worker's train rows, once all are read."""
+        return self._n_rows
 
     def added(self, *numbers: float) -> list[float]:
         """Returns the sum of each number over the workers."""
         totals = torch.tensor(numbers, dtype=torch.float64, device=self.device)
         self.communicator.all_reduce(totals)
         return totals.tolist()
+
+    def validation_metric(self, score: Callable[[Interactions], np.ndarray], metric: str, name: str) -> float:
+        """Returns a metric over the validation users of all workers, the same on each worker; see :meth:`validated`."""
+        return self.validated(score, metric, name).metric
+
+    def validated(self, score: Callable[[Interactions], np.ndarray], metric: str, name: str) -> Validated:
+        """Evaluates the validation users of all workers; the result is the same on each worker.
+
+        Args:
+            score: Function from histories to scores [b, n_items].
+            metric: Ranking metric, such as ``ndcg@10``.
+            name: Name in messages.
+        """
+        evaluator = evaluator_of(metric, np.ones(self.n_items), name)
+        for train, heldout in self._validation:
+            evaluator.add_all(score, train, heldout)
+        return merged_metric(evaluator, metric, self.communicator, self.device)
+
+    def _validating(self, heldout: Interactions, validation_users: int) -> np.ndarray:
+        """Returns the positions of the validation users."""
+        begin = hashing.stream("distillation/judged users", self._seed)
+        share = validation_users / max(self.n_users, 1)
+        return np.flatnonzero((heldout.counts > 0) & hashing.drawn(begin, heldout.users, share))
+
+
+class RealUsers(ValidationUsers):
+    """Train rows of one worker's users as a sparse matrix, and the validation rows of the validation users.
+
+    Practical limits: 8 bytes per train row of the users learned from and 16 per such user of this worker's share stay
+    in memory, and three times as much while they are read.
+
+    Attributes:
+        share: Share of the users that is learned from.
+        n_rows: Number of train rows over all workers, as distinct pairs, of the users learned from, as all below.
+        n_filled: Number of users with train rows over all workers.
+        n_splittable: Number of users with at least two train rows over all workers; one row can be an input and
+            another a target.
+        numbers: int64 [u], this worker's users with train rows, ascending.
+        matrix: float32 CSR [u, n_items], their train rows, binary.
+
+    Args:
+        source, communicator, seed, validation_users, device: As for :class:`ValidationUsers`.
+        share: Share of the users that is learned from, drawn by hash; validation users are drawn from all.
+
+    Raises:
+        DasError: No worker has train rows.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        communicator: Communicator | None = None,
+        seed: int = 0,
+        validation_users: int = 3000,
+        device: torch.device | None = None,
+        share: float = 1.0,
+    ) -> None:
+        self.share = share
+        self._numbers, self._matrices = [np.empty(0, np.int64)], [sp.csr_array((0, source.n_items), dtype=np.float32)]
+        super().__init__(source, communicator, seed, validation_users, device)
+        splittable = int((np.diff(self.matrix.indptr) > 1).sum())
+        self.n_filled, self.n_splittable = (int(total) for total in self.added(len(self.numbers), splittable))
+
+    def _read(self, rows: Interactions) -> None:
+        if self.share < 1.0:
+            begin = hashing.stream("distillation/users learned from", self._seed)
+            rows = rows.take(np.flatnonzero(hashing.drawn(begin, rows.users, self.share)), timestamps=False)
+        self._numbers.append(rows.users)
+        self._matrices.append(rows.to_csr())
+
+    def _rows_read(self) -> int:
+        found, stacked = np.concatenate(self._numbers), sp.vstack(self._matrices, format="csr")
+        del self._numbers, self._matrices
+        order = np.argsort(found, kind="stable")
+        order = order[np.diff(stacked.indptr)[order] > 0]
+        self.numbers, self.matrix = found[order], sp.csr_array(stacked[order])
+        return int(self.matrix.nnz)
 
     def batch(self, step: int, size: int) -> tuple[sp.csr_array, np.ndarray]:
         """Returns this worker's users of the batch of a step.
@@ -200,26 +271,10 @@ class RealUsers:
         self.communicator.all_reduce(rows)
         return rows
 
-    def validation_metric(self, score: Callable[[Interactions], np.ndarray], metric: str, name: str) -> float:
-        """Returns a metric over the validation users of all workers, the same on each worker; see :meth:`validated`."""
-        return self.validated(score, metric, name).metric
-
-    def validated(self, score: Callable[[Interactions], np.ndarray], metric: str, name: str) -> Validated:
-        """Evaluates the validation users of all workers; the result is the same on each worker.
-
-        Args:
-            score: Function from histories to scores [b, n_items].
-            metric: Ranking metric, such as ``ndcg@10``.
-            name: Name in messages.
-        """
-        evaluator = evaluator_of(metric, np.ones(self.n_items), name)
-        for train, heldout in self._validation:
-            evaluator.add_all(score, train, heldout)
-        return merged_metric(evaluator, metric, self.communicator, self.device)
-
     def _require_filled(self, n: int) -> None:
         if n > self.n_filled:
-            raise DasError(f"--users {n:,} is more than the {self.n_filled:,} users with train rows; set fewer.")
+            whose = " that are learned from; set fewer, or a larger real_rows." if self.share < 1 else "; set fewer."
+            raise DasError(f"--users {n:,} is more than the {self.n_filled:,} users with train rows{whose}")
 
     def _own(self, users: np.ndarray) -> tuple[sp.csr_array, np.ndarray]:
         here = self._places(users)
@@ -233,12 +288,6 @@ class RealUsers:
         if not len(self.numbers):
             return np.full(len(wanted), -1)
         return np.where(self.numbers[places] == wanted, places, -1)
-
-    def _validating(self, heldout: Interactions, validation_users: int) -> np.ndarray:
-        """Returns the positions of the validation users."""
-        begin = hashing.stream("distillation/judged users", self._seed)
-        share = validation_users / max(self.n_users, 1)
-        return np.flatnonzero((heldout.counts > 0) & hashing.drawn(begin, heldout.users, share))
 
 
 def _permuted(places: np.ndarray, n: int, begin: hashing.Stream, rounds: np.ndarray) -> np.ndarray:

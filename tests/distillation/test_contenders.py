@@ -14,13 +14,15 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation import distill_cf_config
 from distill_at_scale.distillation.contenders import Contender, all_users, best, full_is_affordable, simple_contenders
+from distill_at_scale.distillation.distill_cf import DistillCF
 from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
 from distill_at_scale.distillation.distiller import Distilled
 from distill_at_scale.distillation.distillers.distill_cf import DistillCFDistiller
+from distill_at_scale.distillation.distillers.sketch import SketchConfig, SketchDistiller
 from distill_at_scale.distillation.select_lambda import select_lambdas
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.errors import DasError
-from distill_at_scale.models.synthetic_rows import FactoredRows
+from distill_at_scale.models.synthetic_rows import FactoredRows, RowValues
 from distill_at_scale.models.training.sources import MemorySource
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
@@ -113,6 +115,39 @@ def test_rows_in_factors_are_held_against_a_sketch_in_factors(tmp_path: Path) ->
     assert isinstance(made.data, FactoredRows)
     assert made.data.rank == 4
     assert set(made.contenders) == {"distilled", "sketch", "start"}
+
+
+@pytest.mark.parametrize("rank", [None, 4])
+def test_the_sketch_that_a_run_began_with_is_not_made_again(rank: int | None) -> None:
+    real, config = users(), DistillCFConfig(users=6, rank=rank, metric="ndcg@5", steps=3)
+    loop = DistillCF(config, real)
+    loop.run()
+    again, reused = (simple_contenders(config, 6, real, made=made)[0] for made in (None, loop.sketch))
+    assert loop.sketch is not None
+    assert again.name == reused.name == "sketch"
+    for one, other in zip(parts(again.tuned.rows.given), parts(reused.tuned.rows.given)):
+        np.testing.assert_array_equal(one, other)
+    assert DistillCF(config.model_copy(update={"init": "random"}), real).sketch is None
+
+
+def parts(rows: RowValues) -> list[np.ndarray]:
+    return [rows.z, rows.v] if isinstance(rows, FactoredRows) else [rows]
+
+
+def test_a_log_of_too_many_rows_is_learned_from_in_part(tmp_path: Path) -> None:
+    data = dataset(tmp_path, *grouped())
+    n_rows = data.manifest.splits["train"]
+    for distiller in (
+        DistillCFDistiller(DistillCFConfig(**QUICK, users=6, real_rows=n_rows // 2)),
+        SketchDistiller(SketchConfig(users=6, metric="ndcg@5", real_rows=n_rows // 2)),
+    ):
+        made = distiller.run(LocalJob(data))  # type: ignore[arg-type]
+        assert 0.3 * n_rows < made.n_rows < 0.7 * n_rows
+        assert any(note.startswith("Made from ") and "(see real_rows)" in note for note in made.notes)
+        whole = distiller.create({"users": 6})
+        assert whole.memory(data, 1) > distiller.memory(data, 1)  # type: ignore[attr-defined]
+        with pytest.raises(DasError, match="users with train rows that are learned from; set fewer, or a larger"):
+            type(distiller)(distiller.config.model_copy(update={"users": 55})).run(LocalJob(data))  # type: ignore[arg-type]
 
 
 def test_step_0_as_the_best_step_is_said(tmp_path: Path) -> None:

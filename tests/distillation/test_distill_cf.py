@@ -80,6 +80,29 @@ def test_workers_share_the_same_batches() -> None:
     assert share == pytest.approx(0.33, abs=0.01)
 
 
+def test_a_share_of_the_users_is_the_same_for_any_number_of_workers() -> None:
+    everyone, some = alone(seed=5), alone(seed=5, share=0.5)
+    kept = np.isin(everyone.numbers, some.numbers)
+    assert 20 < kept.sum() == some.n_filled < 40
+    assert (some.matrix != everyone.matrix[np.flatnonzero(kept)]).nnz == 0
+    assert some.n_rows == some.matrix.nnz
+    assert some.n_splittable == (np.diff(some.matrix.indptr) > 1).sum()
+    # Validation users are drawn from all.
+    assert [held.users.tolist() for _, held in some._validation] == [
+        held.users.tolist() for _, held in everyone._validation
+    ]
+    shares = [RealUsers(Share(*grouped(), rank, 3), seed=5, share=0.5) for rank in range(3)]
+    assert sorted(np.concatenate([share.numbers for share in shares]).tolist()) == some.numbers.tolist()
+    # A batch has as many users as are asked for, in the mean.
+    places, sizes = [], []
+    some.batch, batch = lambda step, size: places.append(size) or batch(step, size), some.batch  # type: ignore
+    loop = make(some, batch_size=8, steps=20, hide=0.5)
+    for _ in range(20):
+        loop._learn()
+        sizes.append(len(batch(loop.step - 1, places[-1])[1]))
+    assert np.mean(sizes) == pytest.approx(8, abs=0.5)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.98])
 @pytest.mark.parametrize("hide_single", [False, True])
 def test_every_user_sees_one_row_and_predicts_one(share: float, hide_single: bool) -> None:

@@ -10,7 +10,13 @@ from pydantic import BaseModel
 
 from distill_at_scale.distillation.distill_cf_config import SIZES, DistillCFConfig
 from distill_at_scale.distillation.distiller import Distilled, Distiller, Job, Loop
-from distill_at_scale.distillation.distillers.sketch import factors_memory, real_users, rows_memory
+from distill_at_scale.distillation.distillers.sketch import (
+    factors_memory,
+    read_notes,
+    real_users,
+    rows_memory,
+    share_read,
+)
 from distill_at_scale.errors import SettingError
 
 if TYPE_CHECKING:
@@ -35,6 +41,7 @@ class DistillCFDistiller(Distiller):
     makes = "rows"
     continues = True
     options = ("privacy",)
+    memory_hint = "set a rank (--set rank=64) or a smaller one, fewer users, a smaller real_rows, or more workers"
     config: DistillCFConfig
 
     @classmethod
@@ -87,7 +94,7 @@ class DistillCFDistiller(Distiller):
         number = max(self.numbers(dataset.n_users))
         if self.config.rank is not None:
             return factors_memory(self.config, number, dataset, workers)
-        return rows_memory(number, self.config.batch_size, dataset, workers)
+        return rows_memory(self.config, number, self.config.batch_size, dataset, workers)
 
     def run(self, job: Job) -> Distilled:
         users = real_users(self.config, job)
@@ -148,7 +155,7 @@ class DistillCFDistiller(Distiller):
             # The sketch follows a log that changes, at a fraction of a distillation's cost.
             return _Run(loop, distilled, simple_contenders(self.config, number, users, [SKETCH]))
         on_progress(0.99, "comparing with the sketch and the most active users")
-        return _Run(loop, distilled, simple_contenders(self.config, number, users))
+        return _Run(loop, distilled, simple_contenders(self.config, number, users, made=loop.sketch))
 
     def _result(self, runs: list[_Run], users: RealUsers, job: Job) -> Distilled:
         from distill_at_scale.distillation.contenders import ALL_USERS, DISTILLED, all_users, full_is_affordable
@@ -182,7 +189,7 @@ class DistillCFDistiller(Distiller):
         from distill_at_scale.distillation.contenders import DISTILLED, SKETCH
 
         loop, winner, metric = run.loop, run.winner, self.config.metric
-        notes = []
+        notes = read_notes(users)
         if self.earlier is not None:
             notes.append("Started from an earlier result, and compared with the sketch only.")
         if not loop.n_steps:
@@ -212,7 +219,9 @@ class DistillCFDistiller(Distiller):
         from distill_at_scale.models.training.sources import ShardSource
 
         c = self.config
-        return DistillCF(c, RealUsers(ShardSource(dataset), seed=c.seed, validation_users=c.validation_users))
+        share = share_read(c, dataset)
+        users = RealUsers(ShardSource(dataset), seed=c.seed, validation_users=c.validation_users, share=share)
+        return DistillCF(c, users)
 
 
 @dataclass(frozen=True)

@@ -115,17 +115,18 @@ class FarziDistiller(Distiller):
         asked = places_at_once(c.lesson_places, student.n_items)
         if c.fitted:
             numbers = max(numbers, step_numbers(student.n_items))
-        return 4 * (numbers + 10 * asked * student.n_items + (c.parallel + 4) * per_pool)
+        drawn = min(1.0, c.real_users / max(1, dataset.n_users)) * dataset.manifest.splits["train"]
+        return 4 * (numbers + 10 * asked * student.n_items + (c.parallel + 4) * per_pool) + 16 * int(drawn)
 
     def run(self, job: Job) -> Distilled:
         from distill_at_scale.distillation.continuing import continued_sequences
-        from distill_at_scale.distillation.distillers.sketch import real_users
+        from distill_at_scale.distillation.distillers.sketch import validation_users
         from distill_at_scale.distillation.farzi import OuterBatches, dequantise, drawn_rows, quantise, real_sequences
         from distill_at_scale.distillation.farzi.teaching import create_loop, train_teachers
         from distill_at_scale.distillation.students import create_student
 
         c = self.config
-        users = real_users(c, job)
+        users = validation_users(c, job)
         rows = drawn_rows(job.dataset, c.real_users, c.seed)
         # Too many or too long sequences are refused before the teachers are trained.
         if c.start == "teachers" and self.earlier is None:

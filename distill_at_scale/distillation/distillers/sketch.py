@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, Field
 
+from distill_at_scale.distillation.distill_cf_config import MOST_REAL_ROWS, DistillCFConfig
 from distill_at_scale.distillation.distiller import Distilled, Distiller, Job
 from distill_at_scale.evaluation.metric_names import RankingMetric
 from distill_at_scale.evaluation.retention import PRIMARY
@@ -14,8 +15,9 @@ from distill_at_scale.models.base import ModelConfig
 
 if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
-    from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
-    from distill_at_scale.distillation.users import RealUsers
+    from distill_at_scale.distillation.users import RealUsers, ValidationUsers
+    from distill_at_scale.models.training.communicator import Communicator
+    from distill_at_scale.models.training.sources import Source
 
 
 class SketchConfig(ModelConfig):
@@ -27,6 +29,9 @@ class SketchConfig(ModelConfig):
     """Validation metric by which λ is selected."""
     validation_users: int = Field(default=3000, ge=1)
     """Maximum number of users, drawn by hash, on whom the metric is measured."""
+    real_rows: int = Field(default=MOST_REAL_ROWS, ge=1)
+    """Maximum number of the log's train rows that rows are made from; beyond it as many users as have them are drawn by
+    hash."""
     seed: int = Field(default=0, ge=0)
     """Random seed."""
 
@@ -37,10 +42,11 @@ class SketchDistiller(Distiller):
     name: ClassVar[str] = "sketch"
     Config: ClassVar[type[BaseModel]] = SketchConfig
     makes = "rows"
+    memory_hint = "set fewer users, a smaller real_rows, or more workers"
     config: SketchConfig
 
     def memory(self, dataset: Dataset, workers: int) -> int:
-        return rows_memory(self.config.users, 0, dataset, workers)
+        return rows_memory(self.config, self.config.users, 0, dataset, workers)
 
     def run(self, job: Job) -> Distilled:
         from distill_at_scale.distillation.select_lambda import select_lambdas
@@ -52,21 +58,24 @@ class SketchDistiller(Distiller):
         tuned = select_lambdas(values, None, users, c.metric)
         (cpu_s,) = users.added(time.process_time() - cpu)
         rows = tuned.rows
-        return Distilled(rows.values, "free", users.n_rows, cpu_s, chosen=tuned.chosen, settings=rows.chosen)
+        return Distilled(
+            rows.values, "free", users.n_rows, cpu_s, chosen=tuned.chosen, settings=rows.chosen, notes=read_notes(users)
+        )
 
 
-def rows_memory(number: int, batch: int, dataset: Dataset, workers: int) -> int:
+def rows_memory(config: Any, number: int, batch: int, dataset: Dataset, workers: int) -> int:
     """Returns the bytes that each worker needs to make rows.
 
     Args:
+        config: Settings; of :class:`SketchConfig` or :class:`DistillCFConfig`.
         number: Number of synthetic users.
         batch: Number of real users per step.
         dataset: Dataset to distill.
         workers: Number of workers.
     """
-    # Histories with kernel and predictions; rows with gradient, moments and copies; this worker's share of the users.
-    numbers = 6 * batch * dataset.n_items + 12 * number * dataset.n_items + 16 * number * (number + batch)
-    return 4 * numbers + 12 * dataset.n_rows // workers
+    # Histories with kernel and predictions; rows with gradient, moments, copies and their start.
+    numbers = 6 * batch * dataset.n_items + 13 * number * dataset.n_items + 16 * number * (number + batch)
+    return 4 * numbers + users_memory(config, dataset, workers)
 
 
 def factors_memory(config: DistillCFConfig, number: int, dataset: Dataset, workers: int) -> int:
@@ -81,13 +90,49 @@ def factors_memory(config: DistillCFConfig, number: int, dataset: Dataset, worke
     # Singular vectors: basis, product and their float64 copies. Learned vectors: moments, derivative and best state.
     factors = max(8 * items * (rank + 16), (8 if config.learns_vectors(items) else 1) * items * rank)
     numbers = factors + 8 * number * rank + 16 * number * (number + batch) + 8 * items * default_batch_users(items)
-    return 4 * numbers + 12 * dataset.n_rows // workers + 4 * 64 * dataset.n_users // workers
+    coordinates = 4 * 64 * int(share_read(config, dataset) * dataset.n_users) // workers
+    return 4 * numbers + coordinates + users_memory(config, dataset, workers)
+
+
+def users_memory(config: Any, dataset: Dataset, workers: int) -> int:
+    """Returns the bytes of the real users that each worker holds, at most, while it reads them."""
+    from distill_at_scale.models.training.sources import most_rows
+
+    learned = share_read(config, dataset) * (24 * dataset.manifest.splits["train"] + 16 * dataset.n_users)
+    judged = min(1.0, config.validation_users / max(1, dataset.n_users)) * 8 * dataset.n_rows
+    return int((learned + judged) / workers) + 32 * most_rows(dataset, workers)
+
+
+def share_read(config: Any, dataset: Dataset) -> float:
+    """Returns the share of the users that is learned from; all with differential privacy, which counts on them."""
+    if getattr(config, "privacy", None) is not None:
+        return 1.0
+    return min(1.0, config.real_rows / max(1, dataset.manifest.splits["train"]))
 
 
 def real_users(config: Any, job: Job) -> RealUsers:
     """Reads this worker's share of the real users."""
     from distill_at_scale.distillation.users import RealUsers
+
+    share = share_read(config, job.dataset)
+    return RealUsers(*_source(job), config.seed, config.validation_users, job.device, share)
+
+
+def validation_users(config: Any, job: Job) -> ValidationUsers:
+    """Reads this worker's share of the validation users."""
+    from distill_at_scale.distillation.users import ValidationUsers
+
+    return ValidationUsers(*_source(job), config.seed, config.validation_users, job.device)
+
+
+def read_notes(users: RealUsers) -> list[str]:
+    """What to know of the users that rows were made from."""
+    if users.share >= 1.0:
+        return []
+    return [f"Made from {users.n_filled:,} of the log's users, who have {users.n_rows:,} train rows (see real_rows)."]
+
+
+def _source(job: Job) -> tuple[Source, Communicator]:
     from distill_at_scale.models.training.sources import ShardSource
 
-    source = ShardSource(job.dataset, job.communicator.rank, job.communicator.world_size)
-    return RealUsers(source, job.communicator, config.seed, config.validation_users, job.device)
+    return ShardSource(job.dataset, job.communicator.rank, job.communicator.world_size), job.communicator

@@ -25,7 +25,7 @@ from distill_at_scale.distillation.farzi.outer_loss import OuterBatches
 from distill_at_scale.distillation.farzi.teachers import is_snapshot_epoch, teacher_model
 from distill_at_scale.distillation.farzi_config import FarziConfig
 from distill_at_scale.distillation.students import Parameters, Student, create_student
-from distill_at_scale.distillation.users import RealUsers
+from distill_at_scale.distillation.users import ValidationUsers
 from distill_at_scale.errors import DamagedFileError
 from distill_at_scale.models.training.trainer import Trainer
 
@@ -88,7 +88,7 @@ def create_loop(
     rows: Interactions,
     teachers: list[Teacher],
     pretrained: list[Parameters],
-    users: RealUsers,
+    users: ValidationUsers,
     start: LatentSequences | None = None,
 ) -> Farzi:
     """Returns Farzi's loop before its first step, the same on every worker; ``start``: its sequences, if any."""
