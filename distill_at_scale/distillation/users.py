@@ -60,9 +60,9 @@ class ValidationUsers:
             if heldout is not None:
                 chosen = self._validating(heldout, validation_users)
                 self._validation.append((rows.take(chosen, timestamps=False), heldout.take(chosen, timestamps=False)))
-        judged_users = sum(len(heldout) for _, heldout in self._validation)
-        n_rows, judged_users = self.added(self._rows_read(), judged_users)
-        self.n_rows, self.has_validation = int(n_rows), judged_users > 0
+        judged = sum(len(heldout) for _, heldout in self._validation)
+        n_rows, n_judged = self.added(self._rows_read(), judged)
+        self.n_rows, self.has_validation = int(n_rows), n_judged > 0
         if not self.n_rows:
             raise DasError("There are no train rows to distill.")
 
