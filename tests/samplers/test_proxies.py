@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.models.training.batches import distinct_pairs
 from distill_at_scale.samplers.svp import Proxy, proxies
+from distill_at_scale.samplers.svp.variants import share_above
 
 
 def rows() -> Interactions:
@@ -28,17 +30,40 @@ def test_explicit_hardness_is_the_squared_error() -> None:
     np.testing.assert_allclose(found, slow, rtol=1e-5)
 
 
-def test_implicit_hardness_is_the_share_of_unseen_items_above() -> None:
-    """Items in the order of their numbers: of the unseen ones, the share above is known but for the draws."""
-    model = proxies.proxy_model("bias", "implicit", 5, 9, 0, 1)
-    module = model.build(3, 9).eval()
+@pytest.mark.parametrize("proxy", ["bias", "mf"])
+def test_implicit_hardness_is_the_share_of_unseen_items_above(proxy: Proxy) -> None:
+    """Items in the order of their numbers, two alike: of the unseen ones, the share above is known but for the draws,
+    which a proxy without users' vectors does not need."""
+    model = proxies.proxy_model(proxy, "implicit", 5, 9, 0, 1)
+    module, ranking = model.build(3, 9).eval(), np.array([0, 1, 2, 3, 4, 5, 6, 7, 2])
     with torch.no_grad():
-        module.item[:, 0] = torch.arange(9)
+        module.user.zero_()
+        module.item[:, -1] = torch.from_numpy(ranking)
     draws = [proxies.hardness(model, module, rows(), np.random.default_rng(seed)) for seed in range(100)]
     unseen = {0: [1, 3, 4, 5, 6, 7, 8], 2: [0, 2, 4, 5, 6, 7, 8]}
-    slow = [np.mean([other > item for other in unseen[user]]) for user, item in zip((0, 0, 0, 2, 2), rows().items)]
-    # 2000 draws a row: the standard error is below .01.
-    np.testing.assert_allclose(np.mean(draws, axis=0), slow, atol=0.04)
+    slow = [
+        np.mean([(ranking[other] > ranking[item]) + 0.5 * (ranking[other] == ranking[item]) for other in unseen[user]])
+        for user, item in zip((0, 0, 0, 2, 2), rows().items)
+    ]
+    # Of vectors, 2000 draws a row: the standard error is below .01.
+    np.testing.assert_allclose(np.mean(draws, axis=0), slow, atol=1e-12 if proxy == "bias" else 0.04)
+
+
+def test_the_share_of_unseen_items_above_is_the_mean_over_all_draws() -> None:
+    rng = np.random.default_rng(0)
+    ranking = rng.integers(0, 12, 30).astype(np.float32)
+    counts = [1, 0, 7, 29, 12, 30]
+    users = np.repeat(np.arange(3, 9), counts)
+    items = np.concatenate([rng.choice(30, n, replace=False) for n in counts])
+    # A repeated pair counts once among the user's items.
+    users, items = np.append(users, users[-13:-11]), np.append(items, items[-13:-11])
+    order = np.argsort(users, kind="stable")
+    users, items = users[order], items[order]
+    found = proxies.share_of_unseen_above(ranking, distinct_pairs(users, items, 30), users, items)
+    for user, item, share in zip(users, items, found):
+        others = np.setdiff1d(np.arange(30), items[users == user])
+        draws = share_above(ranking[[item]], ranking[others][None]) if len(others) else 0.5
+        assert share == pytest.approx(float(np.squeeze(draws)), abs=1e-12)
 
 
 def test_a_user_who_has_everything_ends() -> None:

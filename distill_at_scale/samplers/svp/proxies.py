@@ -56,7 +56,8 @@ def hardness(model: UserTableRecommender, module: Any, rows: Interactions, rng: 
     """Returns how hard the proxy currently finds each train row of some users, float64 [rows].
 
     With the explicit objective this is the squared error; otherwise it is the share of 20 items, drawn from those that
-    the user does not have in ``rows``, which are ranked above the row's item.
+    the user does not have in ``rows``, which are ranked above the row's item. A proxy that ranks the items alike for
+    all users needs no draws: it is the share of all such items.
 
     Args:
         model: Proxy model.
@@ -70,6 +71,9 @@ def hardness(model: UserTableRecommender, module: Any, rows: Interactions, rng: 
     scores_of_rows = np.empty(rows.n_rows)
     with torch.no_grad():
         user_table, item_table = module.tables()
+        if model.config.objective == "implicit" and not model.personal:
+            ranking = module.all_items(user_table[:1], item_table[:])[0].float().cpu().numpy()
+            return share_of_unseen_above(ranking, seen, users, items)
         for start in range(0, rows.n_rows, _BLOCK):
             block = slice(start, start + _BLOCK)
             chosen = items[block, None]
@@ -86,6 +90,33 @@ def hardness(model: UserTableRecommender, module: Any, rows: Interactions, rng: 
                 values = scores.float().cpu().numpy()
                 scores_of_rows[block] = share_above(values[:, 0], values[:, 1:])
     return scores_of_rows
+
+
+def share_of_unseen_above(ranking: np.ndarray, seen: np.ndarray, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Returns the share of the items unseen by the row's user that are ranked above the row's item, float64 [rows].
+
+    This is the mean of :func:`~distill_at_scale.samplers.svp.variants.share_above` over all draws. A user who has all
+    items gets ½.
+
+    Args:
+        ranking: [n_items], scores of the items for every user.
+        seen: Pairs of users and their items, as of :func:`distinct_pairs`.
+        users, items: int64 [rows], rows; the pairs are in ``seen``.
+    """
+    n_items = len(ranking)
+    values, places = np.unique(ranking, return_inverse=True)
+    # Number of items at most as high as each.
+    up_to = np.cumsum(np.bincount(places, minlength=len(values)))
+    owners, own = np.divmod(seen, n_items)
+    ranked = np.sort(pair_keys(owners, places[own], n_items))
+    of_rows = places[items]
+    begin, end = (np.searchsorted(seen, (users + more) * n_items) for more in (0, 1))
+    keys = pair_keys(users, of_rows, n_items)
+    below, at_most = (np.searchsorted(ranked, keys, side=side) for side in ("left", "right"))
+    same = up_to[of_rows] - np.append(0, up_to)[of_rows] - (at_most - below)
+    above = n_items - up_to[of_rows] - (end - at_most)
+    unseen = n_items - (end - begin)
+    return np.where(unseen > 0, (above + 0.5 * same) / np.maximum(unseen, 1), 0.5)
 
 
 def _unseen(seen: np.ndarray, users: np.ndarray, n_items: int, rng: np.random.Generator) -> np.ndarray:
