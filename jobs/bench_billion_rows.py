@@ -6,7 +6,7 @@
 Each step is a `das` command of its own, which starts and ends a Ray of its own: expand, prepare, sample with three
 samplers, fit ELSA for one epoch, evaluate, distill 500 users, fit on these, evaluate. Memory is sampled every second:
 of the largest process and of all together, pages that several share counted once. Steps that are in FILE are not done
-again, so that the job goes on after a kill; ``--until STEP`` ends it early. Up to the first sample, the default
+again, so that the job goes on after a kill; ``--only STEP …`` does some of them. Up to the first sample, the default
 expansion took 10 GB of disk in WORK.
 """
 
@@ -24,6 +24,8 @@ from typing import Any
 from bench_prepare import MemoryOfTree
 
 SAMPLERS = {"random_users": [], "density": [], "svp_bias_users": ["--proxy-epochs", "1"]}
+# Rows of a million items are learned as factors.
+FACTORED = ["--set", "rank=64", "--set", "validation_users=2000"]
 USERS, BUDGET = "100000", "0.1"
 
 
@@ -65,9 +67,9 @@ def steps(logs: Path, work: Path, by: str) -> dict[str, list[str]]:
         "expand": ["expand", "--data", at("small"), "--by", by, "--output", at("expanded")],
         "prepare": ["prepare", "--input", at("expanded/log"), *split, "--output", at("data")],
         **samples,
-        "fit elsa": ["fit", *data, "--model", "elsa", "--set", "epochs=1", "--output", at("elsa")],
+        "fit elsa": ["fit", *data, "--model", "elsa", "--set", "epochs=1", "--set", "dim=64", "--output", at("elsa")],
         "evaluate elsa": ["evaluate", *data, "--model", at("elsa"), "--users", USERS],
-        "distill": ["distill", *data, "--users", "500", "--output", at("distilled")],
+        "distill": ["distill", *data, "--users", "500", *FACTORED, "--output", at("distilled")],
         "fit distilled": ["fit", "--data", at("distilled"), "--model", "infinite_ae", "--output", at("infinite_ae")],
         "evaluate distilled": ["evaluate", *data, "--model", at("infinite_ae"), "--users", USERS],
     }
@@ -82,7 +84,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of ml-1m.parquet")
     parser.add_argument("--work", type=Path, required=True, help="folder for the log and what is made of it")
     parser.add_argument("--by", default="13x270", help="blocks of users x items; default: 0.99 G rows, 1 M items")
-    parser.add_argument("--until", help="last step to do")
+    parser.add_argument("--only", nargs="+", metavar="STEP", help="steps to do; default: all")
     parser.add_argument("--output", type=Path, required=True, help="file for the result, as JSON")
     options = parser.parse_args()
     command = f"python jobs/bench_billion_rows.py --data LOGS --work WORK --by {options.by} --output FILE"
@@ -90,7 +92,7 @@ def main() -> None:
     if options.output.exists():
         found = json.loads(options.output.read_text())
     for name, words in steps(options.data, options.work, options.by).items():
-        if name not in found["steps"]:
+        if name not in found["steps"] and name in (options.only or [name]):
             one = run(*words)
             one["result"] = {key: value for key, value in one["result"].items() if key in KEPT}
             one["command"] = one["command"].replace(str(options.work), "WORK").replace(str(options.data), "LOGS")
@@ -100,8 +102,6 @@ def main() -> None:
         if name == "prepare":
             # The log is as large as what was made of it.
             shutil.rmtree(options.work / "expanded", ignore_errors=True)
-        if name == options.until:
-            break
 
 
 if __name__ == "__main__":
