@@ -40,6 +40,8 @@ class MapReduce(Protocol):
 
     listed: ClassVar[frozenset[str]]
     """Names of outputs that are lists, to be concatenated; all others are summed."""
+    joins: ClassVar[bool]
+    """Whether shards have no state of their own, so that several may be visited as one."""
 
     def begin(self) -> Arrays:
         """Returns the shared arrays of the first pass."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -65,6 +66,16 @@ class TrainRows:
         if self.n_items > min(len(self), _IN_CACHE):
             return hashing.append(user, hashing.mix(self.items))
         return hashing.append(user, hashing.mix(np.arange(self.n_items)).take(self.items))
+
+    @staticmethod
+    def joined(parts: Sequence[TrainRows]) -> TrainRows:
+        """Returns the rows of the users of several parts, one after another, without times."""
+        return TrainRows(
+            offsets=ragged.offsets(np.concatenate([part.counts for part in parts])),
+            items=np.concatenate([part.items for part in parts]),
+            user_hash=np.concatenate([part.user_hash for part in parts]),
+            n_items=parts[0].n_items,
+        )
 
 
 def read_train_rows(dataset: Dataset, shard: int, timestamps: bool = False) -> TrainRows:

@@ -23,6 +23,7 @@ from distill_at_scale.samplers.embedding.vectors import (
     user_embeddings,
 )
 from distill_at_scale.samplers.map_reduce import Arrays, Task
+from distill_at_scale.samplers.train_rows import TrainRows
 
 SEED = 2
 NAMES = ("density", "sensitivity", "sensitivity_users")
@@ -67,6 +68,20 @@ def test_what_is_learned_is_the_same_to_the_bit_for_any_shards(name: str) -> Non
     assert one.keys() == many.keys()
     for key, value in one.items():
         assert np.array_equal(value, many[key]), key
+
+
+@pytest.mark.parametrize("name", [*NAMES, "centrality"])
+def test_shards_visited_as_one_bring_what_they_bring_one_by_one(name: str) -> None:
+    shards, _ = cut(LOG, 5)
+    make = SAMPLERS[name].map_reduce
+    assert make is not None
+    algorithm = make(Task(LOG.n_items, LOG.n_rows, LOG.n_rows, SEED))
+    assert algorithm.joins
+    joined, apart = (
+        run_map_reduce(algorithm, some)[1] for some in ([TrainRows.joined(shards[:3]), shards[3], shards[4]], shards)
+    )
+    assert joined.keys() == apart.keys() != set()
+    assert all(np.array_equal(joined[key], apart[key]) for key in apart)
 
 
 def test_the_basis_spans_the_leading_singular_vectors() -> None:

@@ -25,13 +25,16 @@ from distill_at_scale.pipelines.runtime.shard_groups import shard_groups
 from distill_at_scale.pipelines.runtime.task_answers import take
 from distill_at_scale.pipelines.runtime.tasks import ANYWHERE, merged
 from distill_at_scale.samplers.map_reduce import Arrays, MapReduce, merge
-from distill_at_scale.samplers.train_rows import read_train_rows
+from distill_at_scale.samplers.train_rows import TrainRows, read_train_rows
 
 FOLDER = "learned"
 _DONE = "done.json"
 # What a group brings is as large as what a shard does: no more groups than keep the cluster busy.
 _TASKS_PER_CPU = 2
 _STEPS = 100
+ROWS_AN_ITEM = 4
+"""Rows for each item that are visited at once, of as many shards as have them. A visit costs time and memory for each
+item, whatever its rows: shards of .8 M rows with a million items took four times as long one by one."""
 
 
 def learn(record: run_record.RunRecord, name: str, make: Callable[[], MapReduce], dataset: Dataset, work: str) -> None:
@@ -103,12 +106,27 @@ def _map(
     cpu = time.process_time()
     algorithm, kept = make(), list[Arrays]()
     brought: list[Arrays] = []
-    for shard, own in zip(group, owns):
-        after, one = algorithm.map(read_train_rows(dataset, shard), own, shared)
-        kept.append(after)
+    for run in visited_at_once(dataset, group) if algorithm.joins else [[shard] for shard in group]:
+        parts = [read_train_rows(dataset, shard) for shard in run]
+        rows = parts[0] if len(parts) == 1 else TrainRows.joined(parts)
+        after, one = algorithm.map(rows, owns[len(kept)], shared)
+        kept += [after] * len(run)
         # Merged as they come, so that a group needs no more than two at a time.
         brought = [merge([*brought, one], algorithm.listed)]
     return kept, brought[0], run_record.TaskCost.since(cpu)
+
+
+def visited_at_once(dataset: Dataset, group: Sequence[int]) -> list[list[int]]:
+    """Divides shards into runs of :data:`ROWS_AN_ITEM` rows for each item at most, or of one shard."""
+    runs: list[list[int]] = []
+    room = 0
+    for shard, rows in zip(group, dataset.shards.rows[list(group)].tolist()):
+        if not runs or rows > room:
+            runs.append([])
+            room = ROWS_AN_ITEM * dataset.n_items
+        runs[-1].append(shard)
+        room -= rows
+    return runs
 
 
 def _reduce(make: Callable[[], MapReduce], shared: Arrays, brought: Arrays) -> tuple[Arrays, float]:

@@ -39,6 +39,7 @@ class EmbeddingPasses(ABC):
     """
 
     listed: ClassVar[frozenset[str]] = frozenset()
+    joins: ClassVar[bool] = True
 
     def __init__(self, task: Task) -> None:
         self.task = task
@@ -55,7 +56,7 @@ class EmbeddingPasses(ABC):
         if shared["passes"][0] < _PASSES:
             users = _scale(rows.counts)[:, None] * _project(rows, shared)
             whole = np.rint(users * _FINE).astype(np.int64)
-            return {}, {"image": _matrix(rows, np.int64, shared).T @ whole}
+            return {}, {"image": _matrix(rows, shared).T @ whole}
         return {}, self.map_embedded(rows, shared)
 
     def reduce(self, shared: Arrays, outputs: Arrays) -> tuple[Arrays, float]:
@@ -137,16 +138,19 @@ def _columns(items: np.ndarray, shared: Arrays) -> tuple[np.ndarray, np.ndarray 
     return columns, 1 - 2 * (draws >> np.uint64(63)).astype(np.int64)
 
 
-def _matrix(rows: TrainRows, dtype: type, shared: Arrays) -> sp.csr_array:
+def _matrix(rows: TrainRows, shared: Arrays, scale: np.ndarray | None = None) -> sp.csr_array:
+    """Returns the rows as X, int64, or X scaled by column, float64."""
     columns, sign = _columns(rows.items, shared)
-    values: np.ndarray = np.ones(len(rows), dtype) if sign is None else sign.astype(dtype)
+    values: np.ndarray = np.ones(len(rows), np.int64) if sign is None else sign
+    if scale is not None:
+        values = scale[columns] if sign is None else sign * scale[columns]
     return sp.csr_array((values, columns, rows.offsets), shape=(rows.n_users, len(shared["degree"])))
 
 
 def _project(rows: TrainRows, shared: Arrays) -> np.ndarray:
     """Returns the shard's rows of A V, float64 [users, 16]. Each user's sum runs over its own rows, in their order."""
-    basis = _scale(shared["degree"])[:, None] * shared["basis"]
-    return _scale(rows.counts)[:, None] * (_matrix(rows, np.float64, shared) @ basis)
+    scaled = _matrix(rows, shared, _scale(shared["degree"]))
+    return _scale(rows.counts)[:, None] * (scaled @ shared["basis"].astype(np.float64))
 
 
 def _scale(degree: np.ndarray) -> np.ndarray:

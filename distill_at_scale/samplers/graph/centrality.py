@@ -32,6 +32,7 @@ class PageRank:
     """
 
     listed: ClassVar[frozenset[str]] = frozenset()
+    joins: ClassVar[bool] = True
 
     def __init__(self, task: Task) -> None:
         self._n_items = task.n_items

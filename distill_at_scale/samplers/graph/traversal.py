@@ -7,6 +7,7 @@ an item leads to: every shard proposes its rows with the smallest draws, and the
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,6 +23,8 @@ NEVER = 1 << 62
 
 class Traversal(ABC):
     """Base class of traversals; subclasses define the initial state and a hop."""
+
+    joins: ClassVar[bool] = False
 
     def __init__(self, task: Task) -> None:
         self._task = task

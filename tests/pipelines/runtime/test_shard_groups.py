@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from functools import partial
@@ -15,7 +16,7 @@ import distill_at_scale as das
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines import evaluate as evaluate_verb
-from distill_at_scale.pipelines.runtime import resources
+from distill_at_scale.pipelines.runtime import map_reduce, resources
 from distill_at_scale.pipelines.runtime.map_reduce import learn, read_learned
 from distill_at_scale.pipelines.runtime.run_record import RunRecord
 from distill_at_scale.pipelines.runtime.shard_groups import ROWS_PER_TASK, shard_groups
@@ -117,6 +118,19 @@ def test_a_sampler_learns_in_more_than_64_tasks_and_the_same_in_few(
     assert tasks[1] < 8
     assert learned[0].keys() == learned[1].keys() != set()
     assert all(np.array_equal(learned[0][name], learned[1][name]) for name in learned[0])
+
+
+def test_shards_are_visited_at_once_up_to_four_rows_an_item(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, group = dataset.shards.rows.tolist(), list(range(3, 60, 2))
+    assert dataset.n_items * map_reduce.ROWS_AN_ITEM > 3 * max(rows)
+    for most in (map_reduce.ROWS_AN_ITEM, 2 * max(rows) // dataset.n_items + 1, 0):
+        monkeypatch.setattr(map_reduce, "ROWS_AN_ITEM", most)
+        runs = map_reduce.visited_at_once(dataset, group)
+        assert [shard for run in runs for shard in run] == group
+        assert all(len(run) == 1 or sum(rows[shard] for shard in run) <= most * dataset.n_items for run in runs)
+        for one, other in itertools.pairwise(runs):
+            assert sum(rows[shard] for shard in one) + rows[other[0]] > most * dataset.n_items
+        assert (len(runs) == len(group)) == (most == 0)
 
 
 def test_what_a_part_that_is_merged_fails_with_is_told_as_it_is(ray_session: None) -> None:
