@@ -37,6 +37,7 @@ class ValidationUsers:
         seed: Random seed.
         validation_users: Approximate number of validation users over all workers, drawn by hash.
         device: Device on which sums over the workers are computed.
+        progress: Called with the share that is read.
 
     Raises:
         DasError: No worker has train rows.
@@ -49,6 +50,7 @@ class ValidationUsers:
         seed: int = 0,
         validation_users: int = 3000,
         device: torch.device | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> None:
         self.communicator, self.device = communicator or Communicator(), device or torch.device("cpu")
         self.n_users, self.n_items = source.n_users, source.n_items
@@ -60,6 +62,8 @@ class ValidationUsers:
             if heldout is not None:
                 chosen = self._validating(heldout, validation_users)
                 self._validation.append((rows.take(chosen, timestamps=False), heldout.take(chosen, timestamps=False)))
+            if progress:
+                progress((piece + 1) / source.n_pieces)
         judged = sum(len(heldout) for _, heldout in self._validation)
         n_rows, n_judged = self.added(self._rows_read(), judged)
         self.n_rows, self.has_validation = int(n_rows), n_judged > 0
@@ -122,7 +126,7 @@ class RealUsers(ValidationUsers):
         matrix: float32 CSR [u, n_items], their train rows, binary.
 
     Args:
-        source, communicator, seed, validation_users, device: As for :class:`ValidationUsers`.
+        source, communicator, seed, validation_users, device, progress: As for :class:`ValidationUsers`.
         share: Share of the users that is learned from, drawn by hash; validation users are drawn from all.
 
     Raises:
@@ -136,11 +140,12 @@ class RealUsers(ValidationUsers):
         seed: int = 0,
         validation_users: int = 3000,
         device: torch.device | None = None,
+        progress: Callable[[float], None] | None = None,
         share: float = 1.0,
     ) -> None:
         self.share = share
         self._numbers, self._matrices = [np.empty(0, np.int64)], [sp.csr_array((0, source.n_items), dtype=np.float32)]
-        super().__init__(source, communicator, seed, validation_users, device)
+        super().__init__(source, communicator, seed, validation_users, device, progress)
         splittable = int((np.diff(self.matrix.indptr) > 1).sum())
         self.n_filled, self.n_splittable = (int(total) for total in self.added(len(self.numbers), splittable))
 

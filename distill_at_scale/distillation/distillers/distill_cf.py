@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from distill_at_scale.distillation.distill_cf_config import SIZES, DistillCFConfig
 from distill_at_scale.distillation.distiller import Distilled, Distiller, Job, Loop
 from distill_at_scale.distillation.distillers.sketch import (
+    READING,
     factors_memory,
     read_notes,
     real_users,
@@ -108,7 +109,7 @@ class DistillCFDistiller(Distiller):
 
             def on_progress(share: float, step: str, k: int = k, number: int = number) -> None:
                 said = step if len(numbers) == 1 else f"{number} users, {step}"
-                job.on_progress((k + share) / len(numbers), said)
+                job.on_progress(READING + (1 - READING) * (k + share) / len(numbers), said)
 
             best = max((run.loop.best_point().metric for run in runs if run.loop.points), default=0.0)
             runs.append(self._with(number, users, job, on_progress, best, "" if len(numbers) == 1 else f"{number}"))

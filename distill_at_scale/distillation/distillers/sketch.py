@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from distill_at_scale.models.training.sources import Source
 
 
+READING = 0.05
+"""Share of a run in which the users are read, for the display."""
+
+
 class SketchConfig(ModelConfig):
     """Settings of the sketch."""
 
@@ -114,8 +118,11 @@ def real_users(config: Any, job: Job) -> RealUsers:
     """Reads this worker's share of the real users."""
     from distill_at_scale.distillation.users import RealUsers
 
+    def progress(share: float) -> None:
+        job.on_progress(READING * share, "reading the users")
+
     share = share_read(config, job.dataset)
-    return RealUsers(*_source(job), config.seed, config.validation_users, job.device, share)
+    return RealUsers(*_source(job), config.seed, config.validation_users, job.device, progress, share)
 
 
 def validation_users(config: Any, job: Job) -> ValidationUsers:
