@@ -39,6 +39,8 @@ COUNTED = "popularity"
 RESAMPLES = 20
 DRIFT = 0.02
 """Relative standard deviation of what is extrapolated by a factor e of the rows, before it is widened."""
+RISE = 0.1
+"""Standard deviation of the rise beyond the largest rung, as a share of it, before it is widened."""
 WAYS = {
     "forms": "seven forms, weighed by their errors on held-back rungs, each model alone",
     "alone": "slowing power laws with exponents of other logs, each model alone",
@@ -167,7 +169,7 @@ def calibrated(tasks: list[Task], way: str) -> dict[str, Any]:
     for up_to in UP_TO:
         scores, logs = [], []
         for task in (task for task in tasks if task.up_to == up_to):
-            plain = Calibration(prior, DRIFT, np.array([1.0]), np.array([1.0]), growths[task.family])
+            plain = Calibration(prior, DRIFT, np.array([1.0]), np.array([1.0]), growths[task.family], RISE)
             for one in forecast(task, plain, way):
                 if one.measured.model == COUNTED:
                     continue
@@ -177,7 +179,13 @@ def calibrated(tasks: list[Task], way: str) -> dict[str, Any]:
                 logs.append(task.log)
         found = widths(np.array(scores), np.zeros(len(scores)), np.array(logs))
         factors.append({"up_to": up_to, "factor": round(max(float(found.halves[0]), 1.0), 3)})
-    found = {"logs": sorted({task.log for task in tasks}), "prior": prior, "drift": DRIFT, "factors": factors}
+    found = {
+        "logs": sorted({task.log for task in tasks}),
+        "prior": prior,
+        "drift": DRIFT,
+        "rise": RISE,
+        "factors": factors,
+    }
     return found if growth is None else {**found, "growth": {k: round(v, 4) for k, v in asdict(growth).items()}}
 
 
@@ -197,7 +205,7 @@ def as_calibration(found: dict[str, Any]) -> Calibration:
     """A calibration as the forecast takes it."""
     largest, factors = ([step[key] for step in found["factors"]] for key in ("up_to", "factor"))
     growth = Growth(**found["growth"]) if "growth" in found else None
-    return Calibration(found["prior"], found["drift"], np.array(largest), np.array(factors), growth)
+    return Calibration(found["prior"], found["drift"], np.array(largest), np.array(factors), growth, found["rise"])
 
 
 def judge(tasks: list[Task]) -> dict[str, Any]:

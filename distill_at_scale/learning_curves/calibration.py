@@ -26,6 +26,8 @@ class Calibration:
         largest: float64 [n], largest rungs, ascending shares of the train rows.
         factors: float64 [n], the factor of the half-width for forecasts from each of these.
         growth: How fast personalised models grow; None if only the rungs of a log tell.
+    rise: Standard deviation of the rise beyond the largest rung (of ln quality), as a share of it, before it is
+        widened.
     """
 
     prior: dict[str, float]
@@ -33,6 +35,7 @@ class Calibration:
     largest: np.ndarray
     factors: np.ndarray
     growth: Growth | None = None
+    rise: float = 0.0
 
     def factor(self, largest: float) -> float:
         """Factor for forecasts from rungs up to a share; between those that were measured by the logarithm."""
@@ -54,4 +57,5 @@ def packaged() -> Calibration:
         largest=np.array([float(step["up_to"]) for step in steps]),
         factors=np.array([float(step["factor"]) for step in steps]),
         growth=Growth(**found["growth"]),
+        rise=float(found["rise"]),
     )

@@ -227,7 +227,9 @@ def test_what_is_extrapolated_farther_is_less_sure_and_more_so_where_rungs_and_l
     apart = Forecast(own, calibration, beta, law.rise + 0.5)
     assert apart.at_all[0] == law.at_all[0]
     assert halves(law)[[0, 2]] == pytest.approx([0.0, 1.645 * 0.05 * beyond], rel=0.02, abs=1e-3)
-    assert halves(apart)[2] == pytest.approx(1.645 * math.hypot(0.05 * beyond, 0.25), rel=0.02)
+    assert halves(apart)[2] == pytest.approx(1.645 * math.hypot(0.05 * beyond, 0.125), rel=0.02)
+    steep = Forecast(own, replace(calibration, rise=0.1), beta)
+    assert halves(steep)[2] == pytest.approx(1.645 * math.hypot(0.05 * beyond, 0.1 * law.rise), rel=0.02)
     assert halves(law)[1] < halves(apart)[1] < halves(apart)[2]
     assert law.doubt == ""
     assert "it rises unlike those of other logs (65 % apart on all rows)" in apart.doubt
