@@ -17,6 +17,7 @@ from distill_at_scale.models.saved import read_description
 from distill_at_scale.pipelines.distill import distiller_of
 from distill_at_scale.pipelines.evaluate import groups_of, propensity_files
 from distill_at_scale.pipelines.planning.cluster import Cluster
+from distill_at_scale.pipelines.planning.factored_rows import factored_cpu_s
 from distill_at_scale.pipelines.planning.plan import Plan, Step, plan_of, step
 from distill_at_scale.pipelines.planning.row_values import plan_values
 from distill_at_scale.pipelines.predict import blocks_of
@@ -128,7 +129,8 @@ def distill_step(config: DistillConfig, dataset: Dataset, cluster: Cluster, meas
     own, (_, workers) = distiller.config, worker_range(config.workers)
     width = distiller.planned_width(dataset.n_items)
     numbers = distiller.numbers(dataset.n_users)
-    work = sum(float(number) * distiller.planned_steps(number) for number in numbers)
+    steps = [distiller.planned_steps(number) for number in numbers]
+    work = sum(float(number) * n_steps for number, n_steps in zip(numbers, steps))
     judged = len(numbers) * _judged(own, dataset)
     cpu_s = measured.scaled(
         f"distill/{config.method}",
@@ -137,6 +139,8 @@ def distill_step(config: DistillConfig, dataset: Dataset, cluster: Cluster, meas
         # λ is selected on the validation users for the rows of each number and what they are compared with.
         lambda run: judged * width / (run.settings.get("validation_users", 3000) * run.items),
     )
+    if getattr(own, "rank", None) is not None and own.privacy is None:
+        cpu_s = factored_cpu_s(own, dataset, numbers, steps)
     bytes_ = measured.base_bytes("", lambda run: 0) + distiller.memory(dataset, workers)
     cpus = cluster.capacity.largest() if workers == 1 else 1
     return step(f"distill by {config.method}", cluster, workers, bytes_, cpu_s, cpus)

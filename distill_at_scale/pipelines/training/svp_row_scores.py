@@ -9,6 +9,7 @@ end the sums become the row scores that samplers read.
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +36,8 @@ from distill_at_scale.samplers.svp.row_scores import RowScoresManifest
 from distill_at_scale.samplers.train_rows import TrainRows
 
 _STEPS = 100
+# Share of an epoch in which the proxy is trained, for the display; then it scores all rows.
+_TRAINING = 0.6
 
 
 def score_rows(
@@ -86,6 +89,10 @@ def score_rows(
             model = proxy_model(proxy, objective, n_rows, dataset.n_items, seed, epochs)
             source = ShardSource(dataset, communicator.rank, communicator.world_size, validation=False)
 
+            def trained(share: float, what: str) -> None:
+                epoch = max(math.ceil(share * epochs) - 1, 0)
+                on_progress((epoch + _TRAINING * (share * epochs - epoch)) / epochs, what)
+
             def add_scores(trainer: Trainer) -> None:
                 trainer.module.eval()
                 for piece, (shard, cut, _) in enumerate(source.pieces):
@@ -96,12 +103,15 @@ def score_rows(
                         total += _read(group.work, trainer.epoch - 1, shard, cut)
                     table = pa.table({"sum": total})
                     restartable.write_arrow(_sums(group.work, trainer.epoch, shard, cut), table)
+                    if communicator.rank == 0:
+                        within = _TRAINING + (1 - _TRAINING) * (piece + 1) / source.n_pieces
+                        on_progress(min((trainer.epoch - 1 + within) / epochs, 0.999), f"scores {trainer.epoch}")
                 # A barrier: the checkpoint of an epoch implies that all its sums are written.
                 communicator.all_reduce(torch.zeros(1, device=communicator.device))
                 if communicator.rank == 0 and trainer.epoch > group.keep_checkpoints + 1:
                     storage.remove(_epoch(group.work, trainer.epoch - group.keep_checkpoints - 1))
 
-            run_trainer(group, communicator, model, dataset, source, on_progress, add_scores)
+            run_trainer(group, communicator, model, dataset, source, trained, add_scores)
 
         run_group(record, f"train {proxy} proxy", group, work, functools.partial(warm_up, proxy))
     cuts = -(-workers // len(dataset.shards))
