@@ -65,3 +65,5 @@ def test_scores_are_the_mean_over_the_epochs(data: Dataset, tmp_path: Path, ray_
     assert [stage.stage for stage in record.stages] == ["train mf proxy", "write row scores"]
     with pytest.raises(DasError, match="holds row scores of other settings"):
         score_rows(record, data, uri, **{**asked, "epochs": 4})
+    assert score_rows(record, data, uri, **{**asked, "epochs": 4}, overwrite=True).epochs == 4
+    assert row_scores.open_scores(uri, data).epochs == 4

@@ -7,10 +7,11 @@ import inspect
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.plan import Step, step
+from distill_at_scale.pipelines.runtime.map_reduce import ROWS_AN_ITEM
 from distill_at_scale.pipelines.runtime.rates import MeasuredRun, Rates, StageRate
 from distill_at_scale.samplers.embedding.vectors import MOST_COLUMNS, EmbeddingPasses
 from distill_at_scale.samplers.sampler import Sampler
-from distill_at_scale.samplers.svp.proxies import proxy_model
+from distill_at_scale.samplers.svp.proxies import BATCH, proxy_model
 
 # Of a column of an embedding, and of an item of the other map-reduce samplers: jobs/results/catalogue.json.
 _COLUMN_BYTES = 860
@@ -19,6 +20,8 @@ _ITEM_BYTES = 80
 _COLUMN_CPU_S = 0.2e-6
 # Of a parameter in a step, all of which Adam changes in each.
 _PARAMETER_CPU_S = 3e-9
+# Of a step of a proxy, whatever its rows; the measured log has batches of the smallest size.
+_STEP_CPU_S = 2.2e-3
 
 
 def learned_step(sampler: Sampler, dataset: Dataset, cluster: Cluster, by_rows: Step) -> Step:
@@ -34,7 +37,8 @@ def learned_step(sampler: Sampler, dataset: Dataset, cluster: Cluster, by_rows: 
         more = float(_COLUMN_BYTES * columns)
         if cpu_s is not None:
             passes = int(by_rows.name.split()[-2])
-            cpu_s += _COLUMN_CPU_S * columns * len(dataset.shards) * passes
+            visits = min(len(dataset.shards), max(by_rows.tasks, dataset.n_rows // (ROWS_AN_ITEM * columns)))
+            cpu_s += _COLUMN_CPU_S * columns * visits * passes
     return step(by_rows.name, cluster, by_rows.tasks, by_rows.task_bytes + more, cpu_s)
 
 
@@ -56,5 +60,6 @@ def proxy_step(
     needed = model.memory_needed(dataset.n_users, dataset.n_items, model.rows_held(dataset, 1), model.config)
     parameters = model.parameters_needed(dataset.n_users, dataset.n_items, model.config)
     steps = -(-n_rows // model.config.batch_size)
-    cpu_s = epochs * (rate.row_cpu_s * dataset.n_rows + _PARAMETER_CPU_S * parameters * steps)
+    row_s = max(rate.row_cpu_s - _STEP_CPU_S / BATCH, 0.0)
+    cpu_s = epochs * (row_s * dataset.n_rows + (_STEP_CPU_S + _PARAMETER_CPU_S * parameters) * steps)
     return step(rate.name, cluster, 1, measured.base_bytes("sample/svp_bias_users", counted) + needed, cpu_s)

@@ -118,6 +118,7 @@ def _score_rows(record: run_record.RunRecord, config: SampleConfig, dataset: Dat
         epochs=config.proxy_epochs,
         workers=config.workers,
         gpu=config.gpu,
+        overwrite=config.overwrite,
     )
     return home
 

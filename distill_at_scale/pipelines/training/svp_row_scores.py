@@ -51,6 +51,7 @@ def score_rows(
     epochs: int,
     workers: int = 1,
     gpu: bool = False,
+    overwrite: bool = False,
 ) -> RowScoresManifest:
     """Returns the row scores of a dataset at ``uri``, computing them if they do not exist. Needs a Ray session.
 
@@ -61,6 +62,7 @@ def score_rows(
         proxy, objective, seed: Settings of the scores; existing scores with other settings are refused.
         epochs: Number of epochs; scores are the mean over them.
         workers, gpu: Number of workers that train the proxy, and whether each has a GPU.
+        overwrite: Whether scores of other settings or another dataset are replaced.
 
     Raises:
         DasError: The objective is explicit and the dataset has no ratings, or ``uri`` holds scores with other settings;
@@ -71,12 +73,18 @@ def score_rows(
         raise DasError(f"{storage.redact(dataset.uri)} has no ratings, so its objective is not explicit.")
     asked = (proxy, objective, epochs, seed)
     if storage.exists(storage.join(uri, row_scores.NAME)):
-        existing = row_scores.open_scores(uri, dataset)
-        if (existing.proxy, existing.objective, existing.epochs, existing.seed) != asked:
+        try:
+            existing = row_scores.open_scores(uri, dataset)
+            if (existing.proxy, existing.objective, existing.epochs, existing.seed) == asked:
+                return existing
             raise DasError(
-                f"{place} holds row scores of other settings ({existing.epochs} epochs); choose another --output."
+                f"{place} holds row scores of other settings ({existing.epochs} epochs); choose another --output, or "
+                "replace them with --overwrite."
             )
-        return existing
+        except DasError:
+            if not overwrite:
+                raise
+            storage.remove(uri)
     folder = "-".join(map(str, (*asked, workers, dataset.manifest.fingerprint)))
     group = WorkerGroupSpec(workers=workers, gpu=gpu, work=storage.join(uri, WORK, folder))
     data = dataset.uri

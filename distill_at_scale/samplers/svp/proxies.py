@@ -15,7 +15,8 @@ from distill_at_scale.models.training.user_table import UserTableRecommender
 from distill_at_scale.samplers.svp import Objective, Proxy
 from distill_at_scale.samplers.svp.variants import share_above, squared_error
 
-_BATCH = 1024
+BATCH = 1024
+"""Smallest number of rows a step."""
 # A billion rows in batches of 1024 would take a million steps per epoch; larger batches limit the number of steps.
 _MOST_STEPS = 2000
 _NEGATIVES = 20
@@ -39,7 +40,7 @@ def proxy_model(
     settings = {
         "objective": "explicit" if objective == "explicit" else "implicit",
         "epochs": epochs,
-        "batch_size": max(_BATCH, -(-n_rows // _MOST_STEPS)),
+        "batch_size": max(BATCH, -(-n_rows // _MOST_STEPS)),
         "learning_rate": 0.006,
         "betas": (0.9, 0.98),
         "weight_decay": 1e-6,
