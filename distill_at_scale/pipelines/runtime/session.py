@@ -19,6 +19,7 @@ from distill_at_scale import signals
 from distill_at_scale.data import storage
 from distill_at_scale.data.storage_patience import DEFAULT_PATIENCE_S, PATIENCE
 from distill_at_scale.errors import ClusterError
+from distill_at_scale.models.memory import available_memory
 from distill_at_scale.pipelines.runtime import knock, plugins, progress, versions
 
 # Of workers, never of the process that connects, which is the user's own. One thread a task: Ray runs as many tasks as
@@ -32,8 +33,10 @@ _STARTS = 3
 _CLIENT_LATE = "Starting Ray client server failed"
 _BUSY_AFTER_S = 30.0
 _ABANDON_S = 5.0
-# What a session on this machine keeps for objects: what moves through it here is counts and item ids.
-_LOCAL_OBJECT_STORE = 512 << 20
+# What a session on this machine keeps for objects, at least and at most, and of free memory in between: counts and item
+# ids, and for learned samplers 128 bytes an item from each of some tasks. What does not fit goes to disk, which took
+# a sampler of a million items five times as long.
+_LEAST_STORE, _MOST_STORE, _STORE_OF_FREE = 512 << 20, 2 << 30, 0.1
 _CLIENT = (
     "connected by Ray Client: verbs run as drivers on the cluster, so what they read and write must be visible there; "
     "Dataset.from_ray and Dataset.to_ray cannot be had."
@@ -105,7 +108,8 @@ def connect(
         os.environ.setdefault("RAY_worker_niceness", "0")
         # A process per fit that looks out for spot machines being taken away, of which this is none.
         os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
-        local = {"address": "local", "include_dashboard": False, "object_store_memory": _LOCAL_OBJECT_STORE}
+        store = min(max(int(_STORE_OF_FREE * available_memory()), _LEAST_STORE), _MOST_STORE)
+        local = {"address": "local", "include_dashboard": False, "object_store_memory": store}
         _start(options | local | {"num_cpus": num_cpus} | ({"runtime_env": given} if given else {}))
 
 
