@@ -34,8 +34,7 @@ _CLIENT_LATE = "Starting Ray client server failed"
 _BUSY_AFTER_S = 30.0
 _ABANDON_S = 5.0
 # What a session on this machine keeps for objects, at least and at most, and of free memory in between: counts and item
-# ids, and for learned samplers 128 bytes an item from each of some tasks. What does not fit goes to disk, which took
-# a sampler of a million items five times as long.
+# ids, and for learned samplers 128 bytes an item from each of some tasks. What does not fit goes to disk.
 _LEAST_STORE, _MOST_STORE, _STORE_OF_FREE = 512 << 20, 2 << 30, 0.1
 _CLIENT = (
     "connected by Ray Client: verbs run as drivers on the cluster, so what they read and write must be visible there; "
