@@ -10,6 +10,7 @@ import scipy.linalg
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation.users import RealUsers
+from distill_at_scale.evaluation.item_blocks import BlockScorer, BlockScores
 from distill_at_scale.models.infinite_ae import InfiniteAE
 from distill_at_scale.models.kernel.ntk import gram_of
 from distill_at_scale.models.selection import Selection, Validated, select
@@ -17,7 +18,6 @@ from distill_at_scale.models.synthetic_rows import FactoredRows, RowValues, Synt
 
 Chosen = dict[str, Selection]
 """Selection of λ, by model."""
-Score = Callable[[Interactions], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ def select_ridge(values: RowValues, lam: float, users: RealUsers, metric: str) -
     return _search(around, lambda value: ridge_score(values, value), users, metric)
 
 
-def ridge_score(values: RowValues, lam: float) -> Score:
+def ridge_score(values: RowValues, lam: float) -> BlockScorer:
     """Returns the scoring function of ∞-AE fitted on rows."""
-    return InfiniteAE(lam=lam).fit_rows(SyntheticRows(values, len(values), len(values))).score
+    return InfiniteAE(lam=lam).fit_rows(SyntheticRows(values, len(values), len(values))).scorer
 
 
-def ease_score(rows: SyntheticRows, lam: float) -> Score:
+def ease_score(rows: SyntheticRows, lam: float) -> BlockScorer:
     """Returns the scoring function of EASE fitted on rows, by a users × users system instead of items × items.
 
     P = (SᵀS + λI)^-1 = (I − Sᵀ (S Sᵀ + λI)^-1 S) / λ and B = I − P diag(P)^-1 (Steck, WWW 2019, equation 8). Scores of
@@ -86,10 +86,15 @@ def ease_score(rows: SyntheticRows, lam: float) -> Score:
     solved = scipy.linalg.solve(s @ s.T + lam * np.eye(len(s)), s, assume_a="pos")
     share = 1.0 - np.einsum("ui,ui->i", s, solved)  # λ diag(P)
     s, solved = s.astype(np.float32), (solved / share).astype(np.float32)
-    return lambda histories: (histories.to_csr() @ s.T) @ solved
+
+    def begin(histories: Interactions) -> BlockScores:
+        coordinates = histories.to_csr() @ s.T
+        return lambda first, last: coordinates @ solved[:, first:last]
+
+    return BlockScorer(begin)
 
 
-def _ease_score_of_factors(factors: FactoredRows, n_rows: int, lam: float) -> Score:
+def _ease_score_of_factors(factors: FactoredRows, n_rows: int, lam: float) -> BlockScorer:
     """:func:`ease_score` of S = Z Vᵀ: scores are x V B Vᵀ with B = Zᵀ (S Sᵀ + λI)^-1 Z, over 1 − diag(V B Vᵀ)."""
     z, v = factors.z.astype(np.float64), factors.v
     gram = z @ gram_of(v) @ z.T
@@ -97,11 +102,16 @@ def _ease_score_of_factors(factors: FactoredRows, n_rows: int, lam: float) -> Sc
     inner = scale * z.T @ scipy.linalg.solve(scale * gram + lam * np.eye(len(z)), z, assume_a="pos")
     inner = inner.astype(np.float32)
     share = 1.0 - np.einsum("ir,ir->i", v @ inner, v)  # λ diag(P)
-    return lambda histories: ((histories.to_csr() @ v) @ inner) @ v.T / share
+
+    def begin(histories: Interactions) -> BlockScores:
+        coordinates = (histories.to_csr() @ v) @ inner
+        return lambda first, last: coordinates @ v[first:last].T / share[first:last]
+
+    return BlockScorer(begin)
 
 
 def _search(
-    grid: Sequence[float], make: Callable[[float], Score], users: RealUsers, metric: str
+    grid: Sequence[float], make: Callable[[float], BlockScorer], users: RealUsers, metric: str
 ) -> tuple[Selection, Validated]:
     def try_value(value: float) -> tuple[Validated, Validated]:
         validated = users.validated(make(value), metric, "distill_cf")

@@ -15,6 +15,7 @@ import torch
 from distill_at_scale.data import hashing, ragged
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
+from distill_at_scale.evaluation.item_blocks import BlockScorer
 from distill_at_scale.models.selection import Validated, evaluator_of
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import Source
@@ -86,15 +87,17 @@ class ValidationUsers:
         self.communicator.all_reduce(totals)
         return totals.tolist()
 
-    def validation_metric(self, score: Callable[[Interactions], np.ndarray], metric: str, name: str) -> float:
+    def validation_metric(
+        self, score: BlockScorer | Callable[[Interactions], np.ndarray], metric: str, name: str
+    ) -> float:
         """Returns a metric over the validation users of all workers, the same on each worker; see :meth:`validated`."""
         return self.validated(score, metric, name).metric
 
-    def validated(self, score: Callable[[Interactions], np.ndarray], metric: str, name: str) -> Validated:
+    def validated(self, score: BlockScorer | Callable[[Interactions], np.ndarray], metric: str, name: str) -> Validated:
         """Evaluates the validation users of all workers; the result is the same on each worker.
 
         Args:
-            score: Function from histories to scores [b, n_items].
+            score: Function from histories to scores [b, n_items], or a scorer by blocks of items.
             metric: Ranking metric, such as ``ndcg@10``.
             name: Name in messages.
         """

@@ -51,6 +51,10 @@ class BlockScorer:
 
         return BlockScorer(begin, bounded=False)
 
+    def all_items(self, histories: Interactions) -> np.ndarray:
+        """Returns the scores of all items, [b, n_items]."""
+        return self.begin(histories)(0, histories.n_items)
+
     def batch_users(self, n_items: int) -> int:
         """Number of users to score at once."""
         return _batch_users(n_items, self.bounded)

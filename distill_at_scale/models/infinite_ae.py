@@ -11,6 +11,7 @@ from pydantic import Field, PositiveFloat
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
+from distill_at_scale.evaluation.item_blocks import BlockScores
 from distill_at_scale.evaluation.metric_names import SelectionMetric
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig, Precision, Recommender
@@ -88,6 +89,7 @@ class InfiniteAE(Recommender):
     name: ClassVar[str] = "infinite_ae"
     solvers: ClassVar[tuple[str, ...]] = ("exact", "nystrom", "pcg")
     Config: ClassVar[type[ModelConfig]] = InfiniteAEConfig
+    by_blocks: ClassVar[bool] = True
     memory_hint: ClassVar[str] = (
         "fit it on a sample of the users, or choose a model whose memory does not grow with users × users "
         "(ease, svd_ae, popularity)"
@@ -309,11 +311,18 @@ class InfiniteAE(Recommender):
         self._alpha = np.ascontiguousarray(alpha)
 
     def _score(self, histories: Interactions) -> np.ndarray:
+        return self._block_scores(histories)(0, histories.n_items)
+
+    def _block_scores(self, histories: Interactions) -> BlockScores:
         device = resolve_device(self.config.device)
         alpha = torch.from_numpy(self._alpha)
         kernel = self._users.kernel_with(histories.to_csr(), alpha.dtype, device)
-        scores = kernel.numpy() @ self._alpha if device.type == "cpu" else (kernel @ alpha.to(device)).cpu().numpy()
-        return scores @ self._users.factors.v.T if isinstance(self._users, FactoredUsers) else scores
+        if isinstance(self._users, FactoredUsers):
+            v, coordinates = self._users.factors.v, kernel.cpu().numpy() @ self._alpha
+            return lambda first, last: coordinates @ v[first:last].T
+        if device.type == "cpu":
+            return lambda first, last: kernel.numpy() @ self._alpha[:, first:last]
+        return lambda first, last: (kernel @ alpha[:, first:last].to(device)).cpu().numpy()
 
     def _weights(self) -> dict[str, np.ndarray]:
         if isinstance(self._users, FactoredUsers):

@@ -248,7 +248,7 @@ def test_ease_by_the_small_system_is_ease() -> None:
     train, _ = grouped()
     rng = np.random.default_rng(0)
     rows = SyntheticRows(rng.standard_normal((5, 24)).astype(np.float32), 60, train.n_rows)
-    found = ease_score(rows, 30.0)(train)
+    found = ease_score(rows, 30.0).all_items(train)
     expected = create_model("ease", {"lam": 30.0, "dtype": "float64"}).fit_rows(rows).score(train)
     fresh = train.to_csr().toarray() == 0
     np.testing.assert_allclose(found[fresh], expected[fresh], atol=1e-5)

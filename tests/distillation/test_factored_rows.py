@@ -125,9 +125,14 @@ def test_scores_of_factors_are_those_of_their_product(tmp_path: Path) -> None:
         rng.standard_normal((6, 4)).astype(np.float32), rng.standard_normal((24, 4)).astype(np.float32)
     )
     histories, dense = grouped()[0], factors.dense()
-    np.testing.assert_allclose(ridge_score(factors, 0.5)(histories), ridge_score(dense, 0.5)(histories), atol=1e-4)
+    ridge = [ridge_score(values, 0.5).all_items(histories) for values in (factors, dense)]
+    np.testing.assert_allclose(*ridge, atol=1e-4)
     of_factors, of_rows = (ease_score(SyntheticRows(values, 60, 400), 20.0) for values in (factors, dense))
-    np.testing.assert_allclose(of_factors(histories), of_rows(histories), atol=1e-4)
+    np.testing.assert_allclose(of_factors.all_items(histories), of_rows.all_items(histories), atol=1e-4)
+    # By blocks of items they are the same.
+    for one, whole in ((ridge_score(factors, 0.5), ridge[0]), (of_factors, of_factors.all_items(histories))):
+        scores = one.begin(histories)
+        np.testing.assert_allclose(np.hstack([scores(0, 7), scores(7, 24)]), whole, atol=1e-6)
     model = InfiniteAE(lam=0.5).fit_rows(SyntheticRows(factors, 60, 400))
     model.save(str(tmp_path))
     np.testing.assert_array_equal(InfiniteAE.load(str(tmp_path)).score(histories), model.score(histories))
