@@ -87,15 +87,16 @@ def factors_memory(config: DistillCFConfig, number: int, dataset: Dataset, worke
 
     No term is a product of the number of items with that of users.
     """
-    from distill_at_scale.evaluation.item_blocks import default_batch_users
+    from distill_at_scale.evaluation.item_blocks import ranking_memory
 
     assert config.rank is not None
     items, rank, batch = dataset.n_items, config.rank, config.batch_size
     # Singular vectors: basis, product and their float64 copies. Learned vectors: moments, derivative and best state.
     factors = max(8 * items * (rank + 16), (8 if config.learns_vectors(items) else 1) * items * rank)
-    numbers = factors + 8 * number * rank + 16 * number * (number + batch) + 8 * items * default_batch_users(items)
+    numbers = factors + 8 * number * rank + 16 * number * (number + batch)
     coordinates = 4 * 64 * int(share_read(config, dataset) * dataset.n_users) // workers
-    return 4 * numbers + coordinates + users_memory(config, dataset, workers)
+    judging = ranking_memory(items, bounded=True)
+    return 4 * numbers + judging + coordinates + users_memory(config, dataset, workers)
 
 
 def users_memory(config: Any, dataset: Dataset, workers: int) -> int:

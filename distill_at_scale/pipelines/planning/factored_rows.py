@@ -16,7 +16,7 @@ _STEP_ENTRY_S = 1.1e-8
 # Of a pair of a synthetic user with another or a real one of a batch, in a step.
 _STEP_PAIR_S = 1.2e-7
 # Of a score of a validation user; half of it is ranking.
-_SCORE_S, _USUAL_RANK = 1.15e-8, 64
+_SCORE_S, _USUAL_RANK = 8e-9, 64
 _OVERSAMPLE = 16
 # λ of ∞-AE before the first step; then λ of ∞-AE and of EASE, for the distilled rows and for the sketch.
 _SEARCHES, _VALUES = 5, 5
