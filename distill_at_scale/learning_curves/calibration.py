@@ -26,8 +26,8 @@ class Calibration:
         largest: float64 [n], largest rungs, ascending shares of the train rows.
         factors: float64 [n], the factor of the half-width for forecasts from each of these.
         growth: How fast personalised models grow; None if only the rungs of a log tell.
-    rise: Standard deviation of the rise beyond the largest rung (of ln quality), as a share of it, before it is
-        widened.
+        rise: Standard deviation of the rise beyond the largest rung (of ln quality), as a share of it, before it is
+            widened.
     """
 
     prior: dict[str, float]

@@ -213,8 +213,8 @@ class Forecast:
         forms = float(np.sqrt(self.ensemble.weights @ np.square(values[:, :n_seeds].mean(1) - centre)))
         beyond = float(np.log(max(share / self.largest, 1.0)))
         way = beyond / max(-float(np.log(self.largest)), _LEAST)
-        # Other logs and the rungs of this one are two opinions. A quarter of what is between them, and a tenth of the
-        # rise, made intervals of 27 logs narrower by an eighth than half and none, at the same factor for all.
+        # Other logs and the rungs of this one are two opinions. With a quarter of the difference between them and a
+        # tenth of the rise, the mean width over 27 logs was an eighth less than with half of it and none of the rise.
         drifts = (self.calibration.drift * beyond, self.calibration.rise * abs(self.rise) * way, self._apart / 4 * way)
         drift = centre * float(np.linalg.norm(drifts))
         users = others.mean(0) - others.mean() if others.size else np.zeros(0)
