@@ -16,6 +16,8 @@ MOST_LEARNED = 1_000_000
 MOST_REAL_ROWS = 50_000_000
 """Train rows that are learned from by default: 1.2 GB while they are read. 200 steps of 512 users visit 100,000 users
 at most, so a larger log has more users than are visited unless histories are longer than 500 rows."""
+OVERSAMPLE = 16
+"""Directions beyond the rank in the singular value decomposition of the real users' rows."""
 SIZES = (100, 500, 20)
 """Numbers of synthetic users that are tried, in this order, if none is set; without validation rows the first."""
 

@@ -13,13 +13,14 @@ import torch
 import torch.nn.functional as F
 
 from distill_at_scale.data import hashing
+from distill_at_scale.distillation.distill_cf_config import OVERSAMPLE
 from distill_at_scale.distillation.users import RealUsers
 
 Init = Literal["random", "kmeans", "sketch"]
 
 BLOCK_USERS = 4096
-# Extra directions and passes of the randomised SVD; the spectra of logs fall slowly.
-_OVERSAMPLE, _PASSES = 16, 4
+# Passes of the randomised SVD; the spectra of logs fall slowly.
+_PASSES = 4
 # Number of coordinates in which users are clustered, and of Lloyd's iterations.
 CLUSTER_RANK, _LLOYD_PASSES = 64, 10
 # Emphasis in :func:`sketch`, and scale of its rows. On ml-1m (three seeds) they improve validation ndcg@10 by
@@ -86,7 +87,7 @@ def item_factors(
     Tropp (SIAM Review 2011), algorithm 4.4, on the items' side, so that workers sum matrices [n_items, r].
     """
     rank = min(rank, users.n_items, users.n_filled)
-    width = min(rank + _OVERSAMPLE, users.n_items)
+    width = min(rank + OVERSAMPLE, users.n_items)
     generator = torch.Generator().manual_seed(hashing.stream("sketch/basis", seed))
     basis = torch.randn(users.n_items, width, generator=generator).to(users.device)
     for _ in range(_PASSES):

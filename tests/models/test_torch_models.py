@@ -65,6 +65,27 @@ def test_steps_take_the_rate_of_the_schedule() -> None:
     assert rates == [rate * rate_share("linear", k, n_steps) for k in range(n_steps)]
 
 
+def test_progress_tells_of_every_step_and_of_the_pieces_that_are_validated_on(tmp_path: Path) -> None:
+    _, trainer = make_trainer("bias")
+    told: list[tuple[float, str]] = []
+    trainer.run(lambda share, what: told.append((share, what)))
+    of_an_epoch = trainer.steps_per_epoch + 1
+    assert len(told) == 3 * of_an_epoch
+    assert [what for _, what in told[of_an_epoch - 2 : of_an_epoch + 1]] == [
+        "epoch 1",
+        "epoch 1, validating",
+        "epoch 2",
+    ]
+    assert [share for share, _ in told] == sorted(share for share, _ in told)
+    model = create_model("bias", {**COMMON, "epochs": 1})
+    assert isinstance(model, TorchRecommender)
+    told.clear()
+    dataset = make_dataset(tmp_path)
+    Trainer(model, ShardSource(dataset), torch.device("cpu")).run(lambda share, what: told.append((share, what)))
+    n = len(dataset.shards)
+    assert [what for _, what in told[-n:]] == [f"epoch 1, validating {k + 1}/{n}" for k in range(n)]
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_run_stopped_again_and_again_ends_with_the_same_bits(name: str) -> None:
     _, undisturbed = make_trainer(name)

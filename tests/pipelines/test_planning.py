@@ -26,13 +26,14 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import exchange
 from distill_at_scale.data.preparation.exchange import Exchange
 from distill_at_scale.distillation import distill_cf_config
+from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
 from distill_at_scale.errors import SettingError, StorageError
 from distill_at_scale.models import create_model, find_model
 from distill_at_scale.pipelines import prepare as prepare_module
 from distill_at_scale.pipelines.distill import distiller_of
 from distill_at_scale.pipelines.evaluate import groups_of
 from distill_at_scale.pipelines.expand import parts_of, rates_of
-from distill_at_scale.pipelines.planning import learned_samplers, row_values
+from distill_at_scale.pipelines.planning import factored_rows, learned_samplers, row_values
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.plan import plan_of, step
 from distill_at_scale.pipelines.planning.verbs import make_plan
@@ -166,6 +167,29 @@ def test_learned_samplers_need_memory_and_time_for_the_items(dataset: Dataset, m
     assert more.task_bytes - found.task_bytes == needed[1] - needed[0]
     assert found.cpu_s == pytest.approx(3 * 0.5 * dataset.n_rows, abs=0.1)
     assert more.cpu_s == pytest.approx(found.cpu_s + 3 * learned_samplers._PARAMETER_CPU_S * 11 * 10**6, abs=0.1)
+
+
+def test_factors_cost_by_rows_and_rank_and_by_what_is_judged(dataset: Dataset) -> None:
+    train, n_items = dataset.manifest.splits["train"], dataset.n_items
+
+    def cpu_s(steps: int = 10, number: int = 2, **settings: int) -> float:
+        return factored_rows.factored_cpu_s(DistillCFConfig(rank=4, **settings), dataset, [number], [steps])
+
+    # The three parts, each seen alone: the start by the rows that are read, the steps, and the evaluations.
+    start = cpu_s() - cpu_s(real_rows=train // 2)
+    assert start == pytest.approx(
+        factored_rows._START_ENTRY_S * (train - train // 2) * (4 + distill_cf_config.OVERSAMPLE)
+    )
+    assert cpu_s(real_rows=100 * train) == cpu_s()
+    one_judged = (cpu_s() - cpu_s(validation_users=3)) / (dataset.n_users - 3)
+    a_score = factored_rows._SCORE_S * (0.5 + 0.5 * 4 / factored_rows._USUAL_RANK)
+    assert one_judged == pytest.approx((25 + 10 / 25 + 1) * n_items * a_score)
+    step_s = (cpu_s(steps=35) - cpu_s(steps=10)) / 25 - dataset.n_users * n_items * a_score / 25
+    pairs = 2 * (2 + 512) * factored_rows._STEP_PAIR_S
+    assert step_s == pytest.approx(factored_rows._STEP_ENTRY_S * train * 4 + pairs)
+    both = factored_rows.factored_cpu_s(DistillCFConfig(rank=4), dataset, [2, 3], [10, 20])
+    read_s = factored_rows._READ_ROW_S * dataset.n_rows
+    assert both == pytest.approx(cpu_s() + cpu_s(steps=20, number=3) - read_s)
 
 
 def test_numbers_from_outside_are_dealt_where_there_are_many_shards(

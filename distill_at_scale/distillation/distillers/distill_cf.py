@@ -42,7 +42,10 @@ class DistillCFDistiller(Distiller):
     makes = "rows"
     continues = True
     options = ("privacy",)
-    memory_hint = "set a rank (--set rank=64) or a smaller one, fewer users, a smaller real_rows, or more workers"
+    memory_hint = (
+        "set fewer users, or more workers; without privacy also a smaller real_rows, and for free rows a rank "
+        "(--set rank=64) or a smaller one"
+    )
     config: DistillCFConfig
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, Field
 
-from distill_at_scale.distillation.distill_cf_config import MOST_REAL_ROWS, DistillCFConfig
+from distill_at_scale.distillation.distill_cf_config import MOST_REAL_ROWS, OVERSAMPLE, DistillCFConfig
 from distill_at_scale.distillation.distiller import Distilled, Distiller, Job
 from distill_at_scale.evaluation.metric_names import RankingMetric
 from distill_at_scale.evaluation.retention import PRIMARY
@@ -92,7 +92,7 @@ def factors_memory(config: DistillCFConfig, number: int, dataset: Dataset, worke
     assert config.rank is not None
     items, rank, batch = dataset.n_items, config.rank, config.batch_size
     # Singular vectors: basis, product and their float64 copies. Learned vectors: moments, derivative and best state.
-    factors = max(8 * items * (rank + 16), (8 if config.learns_vectors(items) else 1) * items * rank)
+    factors = max(8 * items * (rank + OVERSAMPLE), (8 if config.learns_vectors(items) else 1) * items * rank)
     numbers = factors + 8 * number * rank + 16 * number * (number + batch)
     coordinates = 4 * 64 * int(share_read(config, dataset) * dataset.n_users) // workers
     judging = ranking_memory(items, bounded=True)

@@ -137,7 +137,7 @@ class Trainer:
         """Trains until :attr:`done`, from the current state.
 
         Args:
-            progress: Function called after every step.
+            progress: Function called after every step, and before every piece that is validated on.
             after_step: Function called after every step; after the last of an epoch, validation runs first.
 
         Raises:
@@ -147,12 +147,11 @@ class Trainer:
             for batch in self._batches():
                 self._learn(batch)
                 self.step, self.taken = self.step + 1, self.taken + 1
-                if progress and not self._communicator.rank:
-                    share = (self.epoch + self.step / self.steps_per_epoch) / self._config.epochs
-                    progress(min(share, 0.999), f"epoch {self.epoch + 1}")
+                if progress:
+                    self._report(progress, f"epoch {self.epoch + 1}")
                 if self.step < self.steps_per_epoch and after_step:
                     after_step()
-            self._end_epoch()
+            self._end_epoch(progress)
             if after_step:
                 after_step()
         if self._best is not None:
@@ -283,7 +282,12 @@ class Trainer:
         for parameter, gradient in zip(self._parameters, flat[:-1].split([p.numel() for p in parts])):
             parameter.grad = gradient.view_as(parameter)
 
-    def _end_epoch(self) -> None:
+    def _report(self, progress: Progress, what: str) -> None:
+        if not self._communicator.rank:
+            share = (self.epoch + self.step / self.steps_per_epoch) / self._config.epochs
+            progress(min(share, 0.999), what)
+
+    def _end_epoch(self, progress: Progress | None) -> None:
         self._communicator.all_reduce(self._loss)
         if not bool(torch.isfinite(self._loss).all()):
             raise DasError(
@@ -291,7 +295,7 @@ class Trainer:
                 "set a smaller learning_rate."
             )
         trained_s, (_, units) = time.perf_counter() - self._clock, self._loss.tolist()
-        loss, metric = self.loss, self._validate()
+        loss, metric = self.loss, self._validate(progress)
         self.epoch, self.step = self.epoch + 1, 0
         self.figures = {"epoch": self.epoch, "loss": loss, "units_per_s": units / trained_s}
         self._loss = torch.zeros_like(self._loss)
@@ -308,7 +312,7 @@ class Trainer:
         sign = -1 if self._config.metric == "mse" else 1
         return max(self.points, key=lambda point: sign * point.metric)
 
-    def _validate(self) -> float | None:
+    def _validate(self, progress: Progress | None) -> float | None:
         """Returns the validation metric over all workers' users, the same on each; None without such rows."""
         metric = self._config.metric
         ks, more = needed(metric)
@@ -321,6 +325,9 @@ class Trainer:
             heldout = self._source.validation(piece)
             if heldout is None:
                 continue
+            if progress:
+                part = "" if self._source.n_pieces == 1 else f" {piece + 1}/{self._source.n_pieces}"
+                self._report(progress, f"epoch {self.epoch + 1}, validating{part}")
             train = self._source.train(piece)
             chosen = self._validation_users(train, heldout)
             evaluator.add_all(scorer, train.take(chosen, timestamps=False), heldout.take(chosen, timestamps=False))
