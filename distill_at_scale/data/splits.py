@@ -14,6 +14,7 @@ import numpy as np
 
 from distill_at_scale.data import hashing, ragged
 from distill_at_scale.data.columns import SPLITS, TEST, TRAIN, VALIDATION
+from distill_at_scale.data.ordering import order_by
 from distill_at_scale.registry import SPLIT_RULES
 
 
@@ -147,15 +148,14 @@ def twenty_percent_hist(offsets: np.ndarray, user_hash: np.ndarray, item_hash: n
     """
     counts = np.diff(offsets)
     owner = np.repeat(np.arange(len(counts)), counts)
-    draw = hashing.combine(hashing.stream("splits/20_percent_hist", seed), user_hash[owner], item_hash)
-    order = np.lexsort((draw, owner))
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = np.arange(len(order)) - np.repeat(offsets[:-1], counts)
-    size = counts[owner]
+    of_user = hashing.combine(hashing.stream("splits/20_percent_hist", seed), user_hash)
+    order = order_by(owner, hashing.append(of_user[owner], hashing.mix(item_hash)))
     # Integer arithmetic: rounding 0.8 n could move a rank to the other side.
-    code = np.where(10 * rank < 8 * size, TRAIN, np.where(10 * rank < 9 * size, VALIDATION, TEST))
-    code[rank == 0] = TEST
-    return code.astype(np.int8)
+    first, train, validation = np.minimum(counts, 1), -(-8 * counts // 10), -(-9 * counts // 10)
+    lengths = np.stack([first, train - first, validation - train, counts - validation], axis=1)
+    code = np.empty(len(order), dtype=np.int8)
+    code[order] = np.repeat(np.tile(np.array([TEST, TRAIN, VALIDATION, TEST], np.int8), len(counts)), lengths.ravel())
+    return code
 
 
 def temporal(timestamps: np.ndarray, validation_from: int, test_from: int) -> np.ndarray:

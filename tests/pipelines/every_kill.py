@@ -80,8 +80,8 @@ def import_all(settings: dict) -> None:
 
 def main() -> None:
     settings = json.loads(sys.argv[1])
-    if settings.pop("two_levels", False):
-        two_levels()
+    if (levels := settings.pop("two_levels", None)) is not None:
+        two_levels(*levels)
     only, after = re.compile(settings.pop("only", "")), settings.pop("after", True)
     import_all(settings)
     died_at: set[tuple[str, str]] = set()

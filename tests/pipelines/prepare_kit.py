@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.data.preparation import exchange
+from distill_at_scale.data.preparation import dealt, exchange
 from distill_at_scale.pipelines import prepare as verb
 from distill_at_scale.pipelines.preparing import read_log, split_times, survivors
 from distill_at_scale.pipelines.runtime import tasks
@@ -74,9 +74,10 @@ def without_ray() -> Iterator[None]:
         yield
 
 
-def two_levels(ranges: int = 2, groups: int = 3) -> None:
+def two_levels(ranges: int = 2, groups: int = 3, held_rows: int = dealt.HELD_ROWS) -> None:
     """Plans two levels of the exchange even for a small log, in this process from now on."""
     exchange.ONE_LEVEL, exchange._RANGES, exchange._GROUPS = 0, ranges, groups
+    dealt.HELD_ROWS = held_rows
 
 
 def inline_prepare(**settings: Any) -> Dataset:

@@ -14,7 +14,7 @@ from prepare_kit import checksums, inline_prepare, paths_below, random_rows, two
 
 from distill_at_scale.data import manifest as manifests
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.data.preparation import exchange, fragments
+from distill_at_scale.data.preparation import dealt, exchange, fragments
 from distill_at_scale.data.preparation.dealt import DealtRows
 from distill_at_scale.data.preparation.exchange import Exchange
 from distill_at_scale.errors import DamagedFileError
@@ -35,17 +35,19 @@ def one_level(logs: list[str], tmp_path_factory: pytest.TempPathFactory) -> list
 
 @pytest.fixture
 def levels() -> Iterator[None]:
-    before = exchange.ONE_LEVEL, exchange._RANGES, exchange._GROUPS
+    before = exchange.ONE_LEVEL, exchange._RANGES, exchange._GROUPS, dealt.HELD_ROWS
     two_levels()
     yield
-    exchange.ONE_LEVEL, exchange._RANGES, exchange._GROUPS = before
+    exchange.ONE_LEVEL, exchange._RANGES, exchange._GROUPS, dealt.HELD_ROWS = before
 
 
-@pytest.mark.parametrize(("ranges", "groups"), [(2, 3), (3, 5), (4, 1), (1, 3)])
+@pytest.mark.parametrize(
+    ("ranges", "groups", "held_rows"), [(2, 3, 0), (2, 3, 1 << 20), (3, 5, 0), (3, 5, 300), (4, 1, 0), (1, 3, 1 << 20)]
+)
 def test_levels_do_not_show(
-    tmp_path: Path, logs: list[str], one_level: list[str], levels: None, ranges: int, groups: int
+    tmp_path: Path, logs: list[str], one_level: list[str], levels: None, ranges: int, groups: int, held_rows: int
 ) -> None:
-    two_levels(ranges, groups)
+    two_levels(ranges, groups, held_rows)
     left: dict[str, set[str]] = {}
 
     def stop(output: str, *_: Any) -> None:
@@ -68,14 +70,15 @@ def test_positions_are_those_of_the_log(tmp_path: Path, logs: list[str], levels:
     assert checksums(inline_prepare(**asked, output=str(tmp_path / "one"))) == checksums(two)
 
 
-def test_a_kill_at_every_file_of_the_exchange(tmp_path: Path, logs: list[str]) -> None:
+@pytest.mark.parametrize(("held_rows", "files"), [(0, 1), (1 << 20, 0)])
+def test_a_kill_at_every_file_of_the_exchange(tmp_path: Path, logs: list[str], held_rows: int, files: int) -> None:
     output = tmp_path / "out"
     only = "_work/(merged/.*|buckets/.*json)"
     settings = SETTINGS | {"shards": 2}
-    asked = {"input": logs[:3], "output": str(output), **settings, "two_levels": True, "only": only}
+    asked = {"input": logs[:3], "output": str(output), **settings, "two_levels": [2, 3, held_rows], "only": only}
     deaths = every_death("every_kill.py", asked)
     # Before and after: three groups of a fragment, two ranges and a record, and a record of two buckets.
-    assert len(deaths) == 2 * (3 * 4 + 2)
+    assert len(deaths) == 2 * (3 * (files + 3) + 2)
     undisturbed = inline_prepare(input=logs[:3], output=str(tmp_path / "undisturbed"), **settings)
     dataset = Dataset.open(str(output))
     dataset.verify()
@@ -124,15 +127,15 @@ def _killed(*_: Any) -> None:
 
 def test_another_task_that_has_sorted_a_bucket_is_no_damage(tmp_path: Path, levels: None) -> None:
     """A bucket's files are gone once it is sorted; a second task that comes late must not have all made again."""
-    dealt = DealtRows(str(tmp_path), fragments.FOLDER, Exchange(2, 2, 2), 2)
+    rows = DealtRows(str(tmp_path), fragments.FOLDER, Exchange(2, 2, 2), 2)
     record = tmp_path / "merged" / "part-00000.json"
     record.parent.mkdir()
     record.write_text(json.dumps({}))
     with pytest.raises(DamagedFileError):
-        dealt.read(0, lambda: True)
+        rows.read(0, lambda: True)
     assert record.exists()
     with pytest.raises(DamagedFileError):
-        dealt.read(0)
+        rows.read(0)
     assert not record.exists()
 
 

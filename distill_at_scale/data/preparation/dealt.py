@@ -25,6 +25,8 @@ MERGED = "merged"
 """Folder of the merged files."""
 MERGE_ROWS = 1 << 22
 """Rows of a range in memory at most until they are dealt into buckets."""
+HELD_ROWS = 1 << 24
+"""Rows of a group that are held in memory, at most, until those of a range are together; a larger group has files."""
 
 Change = Callable[[pa.RecordBatch, int], pa.RecordBatch]
 """What is done to the rows of a source, by its number, when they leave its file."""
@@ -120,6 +122,7 @@ class DealtRows:
     def merge(
         self,
         group: int,
+        n_rows: int,
         rows_of: Callable[[int], Iterator[pl.DataFrame]],
         packed: Callable[[pl.DataFrame], pl.DataFrame],
     ) -> PartRecord:
@@ -127,23 +130,34 @@ class DealtRows:
 
         Args:
             group: Number of the group.
+            n_rows: Number of its rows.
             rows_of: Reads the rows of a source, by its number.
             packed: Gives rows the form in which buckets read them.
         """
 
         def build() -> PartRecord:
-            place = storage.join(self.work, MERGED, f"group-{group:05d}")
-            for source in self.exchange.groups[group]:
-                with part_files(source_files(place, source, self.exchange), self.exchange) as write:
-                    for rows in rows_of(source):
-                        write(packed(rows))
-            self._merge(group, place)
-            storage.remove(place)
+            merge = self._merge_held if n_rows <= HELD_ROWS else self._merge_files
+            merge(group, lambda source: map(packed, rows_of(source)))
             return PartRecord()
 
         return restartable.once(self._group_record(group), PartRecord, build)
 
-    def _merge(self, group: int, place: str) -> None:
+    def _merge_held(self, group: int, rows_of: Callable[[int], Iterator[pl.DataFrame]]) -> None:
+        held: list[list[pa.RecordBatch]] = [[] for _ in range(self.exchange.parts)]
+        for source in self.exchange.groups[group]:
+            for rows in rows_of(source):
+                for part, batch in enumerate(deal(rows, self.exchange.parts)):
+                    held[part].append(batch)
+        condenser = Condenser()
+        for part, batches in enumerate(held):
+            self._write_range(part, group, iter(batches), condenser)
+
+    def _merge_files(self, group: int, rows_of: Callable[[int], Iterator[pl.DataFrame]]) -> None:
+        place = storage.join(self.work, MERGED, f"group-{group:05d}")
+        for source in self.exchange.groups[group]:
+            with part_files(source_files(place, source, self.exchange), self.exchange) as write:
+                for rows in rows_of(source):
+                    write(rows)
         condenser = Condenser()
         for number, slab in enumerate(self.exchange.slabs):
             with contextlib.ExitStack() as stack:
@@ -151,15 +165,18 @@ class DealtRows:
                     stack.enter_context(open_chunks(_slab_file(place, number, source), restartable.FIX))
                     for source in self.exchange.groups[group]
                 ]
-                for part in slab:
-                    buckets, at = self.exchange.buckets_of(part, self.n_buckets), part - slab.start
-                    batches = (batch for one in readers for batch in one.read(at, at + 1, len(slab)))
-                    with storage.open_output(self._range_file(part, group)) as file:
-                        writer = _RowWriter(file, condenser)
-                        for rows in _frames(restored(batch) for batch in batches):
-                            writer.write(deal(rows, self.n_buckets, buckets))
-                        writer.finish()
+                for at, part in enumerate(slab):
+                    batches = (restored(batch) for one in readers for batch in one.read(at, at + 1, len(slab)))
+                    self._write_range(part, group, batches, condenser)
             storage.remove(_slab(place, number))
+        storage.remove(place)
+
+    def _write_range(self, part: int, group: int, batches: Iterator[pa.RecordBatch], condenser: Condenser) -> None:
+        with storage.open_output(self._range_file(part, group)) as file:
+            writer = _RowWriter(file, condenser)
+            for rows in _frames(batches):
+                writer.write(deal(rows, self.n_buckets, self.exchange.buckets_of(part, self.n_buckets)))
+            writer.finish()
 
     @property
     def removable(self) -> list[list[int]]:

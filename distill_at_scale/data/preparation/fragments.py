@@ -109,7 +109,7 @@ def _partition(
             if write is not None:
                 write(kept)
     if item_ids:
-        distinct = pl.concat(item_ids).unique().sort()
+        distinct = distinct_ids(pl.concat(item_ids)).sort()
         restartable.write_arrow(
             items_of(folder, index),
             restartable.to_table(pl.DataFrame({Columns.ITEM_ID: distinct})),
@@ -173,7 +173,7 @@ def merge_item_ids(sources: list[str], target: str) -> int:
     distinct: pl.Series | None = None
     for source in sources:
         ids = pl.DataFrame(pl.from_arrow(restartable.read_arrow(source)))[Columns.ITEM_ID]
-        distinct = ids if distinct is None else pl.concat([distinct, ids]).unique()
+        distinct = ids if distinct is None else distinct_ids(pl.concat([distinct, ids]))
     merged = pl.Series(Columns.ITEM_ID, [], dtype=pl.Int64) if distinct is None else distinct.sort()
     restartable.write_arrow(target, restartable.to_table(pl.DataFrame({Columns.ITEM_ID: merged})))
     return len(merged)

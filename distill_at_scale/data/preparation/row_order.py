@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from distill_at_scale.data import hashing
+from distill_at_scale.data import hashing, ragged
 from distill_at_scale.data.columns import Columns
-from distill_at_scale.data.preparation.ordering import order_by
+from distill_at_scale.data.ordering import order_by
 
 Keep = Literal["last", "first", "all"]
 # Ids are looked up by their value where their range is at most this number times that of the rows.
@@ -25,39 +25,44 @@ def in_time_order(columns: dict[str, np.ndarray], users: pl.Series, item_ids: pl
         users, item_ids: ids.
         seed: Seed of the draw that breaks ties.
     """
-    user = columns[Columns.USER]
-    time = columns.get(Columns.TIMESTAMP)
+    user, time = columns[Columns.USER], columns.get(Columns.TIMESTAMP)
     if time is None:
-        order = order_by(user)
-        same = user[order[1:]] == user[order[:-1]]
-    else:
-        time = _coarsest(time)
-        order = order_by(user, time)
-        same = (user[order[1:]] == user[order[:-1]]) & (time[order[1:]] == time[order[:-1]])
-    if not same.any():
-        return order
-    tied = np.zeros(len(order), dtype=bool)
-    tied[1:] |= same
-    tied[:-1] |= same
-    where = np.flatnonzero(tied)
-    rows = order[where]
-    run = np.concatenate(([0], np.cumsum(~same)))[where]
-    item = columns[Columns.ITEM][rows]
-    draw = _tie_hash(user[rows], item, users, item_ids, seed)
-    # The item itself only matters if two items of a user had the same 64 bits.
-    last = [columns[c][rows] for c in (Columns.RATING, Columns.SPLIT) if c in columns]
-    order[where] = rows[order_by(run, (draw >> np.uint64(1)).view(np.int64), item, *last)]
+        # All rows of a user are tied.
+        return order_by(user, *_tie_keys(columns, slice(None), users, item_ids, seed))
+    time = _coarsest(time)
+    order = order_by(user, time)
+    user, time = user[order], time[order]
+    same = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
+    if same.any():
+        group, tied = ragged.runs(same)
+        where = np.flatnonzero(tied)
+        rows = order[where]
+        order[where] = rows[order_by(group[where], *_tie_keys(columns, rows, users, item_ids, seed))]
     return order
 
 
-def _tie_hash(user: np.ndarray, item: np.ndarray, users: pl.Series, item_ids: pl.Series, seed: int) -> np.ndarray:
-    """uint64 [rows]: a draw by user id and item id that settles which of a user's rows with the same time is first.
+def _tie_keys(
+    columns: dict[str, np.ndarray], rows: np.ndarray | slice, users: pl.Series, item_ids: pl.Series, seed: int
+) -> list[np.ndarray]:
+    """What settles which of a user's rows with the same time is first: a draw by user id and item id, then the rest.
 
     Ids must not decide it: of a day's purchases the largest item id would always be the row that is held out.
     """
+    user, item = columns[Columns.USER][rows], columns[Columns.ITEM][rows]
+    of_user = hashing.combine(hashing.stream("prepare/ties", seed), hashing.hash_ids(users))
+    draw = hashing.append(of_user[user], hashing.mix(_item_hash(item, item_ids)))
+    # The item itself only matters if two items of a user had the same 63 bits.
+    last = [columns[c][rows] for c in (Columns.RATING, Columns.SPLIT) if c in columns]
+    return [(draw >> np.uint64(1)).view(np.int64), item, *last]
+
+
+def _item_hash(item: np.ndarray, item_ids: pl.Series) -> np.ndarray:
+    """uint64 [rows]: the hash of the id at each position ``item`` of ``item_ids``."""
+    if item_ids.dtype != pl.String:
+        return hashing.hash_ids(item_ids.gather(item))
+    # A string's hash is slow: each distinct one's is computed once.
     distinct, at = np.unique(item, return_inverse=True)
-    item_hash = hashing.hash_ids(item_ids.gather(distinct))[at]
-    return hashing.combine(hashing.stream("prepare/ties", seed), hashing.hash_ids(users)[user], item_hash)
+    return hashing.hash_ids(item_ids.gather(distinct))[at]
 
 
 def _coarsest(times: np.ndarray) -> np.ndarray:

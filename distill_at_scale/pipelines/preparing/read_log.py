@@ -141,7 +141,7 @@ def sort_by_user(
         return buckets.build_bucket(work, bucket, dealt, item_ids, keep, min_rating, seed, old)
 
     if exchange.merges:
-        _merge(job, schema, pieces, dealt, vocabulary, starts)
+        _merge(job, schema, pieces, read, dealt, vocabulary, starts)
     freed = _Freed(dealt)
     return run_stage(job.record, "sort by user", build, list(range(n_shards)), shared, on_done=freed.done)
 
@@ -150,6 +150,7 @@ def sort_by_user(
 class _Group:
     index: int
     sources: range
+    rows: int
     fragments: list[Fragment]
     starts: list[int]
 
@@ -158,6 +159,7 @@ def _merge(
     job: PrepareJob,
     schema: LogSchema,
     pieces: Sequence[Fragment],
+    read: Sequence[FragmentRecord],
     dealt: DealtRows,
     vocabulary: Vocabulary,
     starts: Sequence[int] | None,
@@ -169,10 +171,16 @@ def _merge(
             k = source - group.sources.start
             return fragments.good_rows(group.fragments[k], schema, group.starts[k])
 
-        return dealt.merge(group.index, rows_of, lambda rows: pack(rows, item_ids))
+        return dealt.merge(group.index, group.rows, rows_of, lambda rows: pack(rows, item_ids))
 
     groups = [
-        _Group(k, sources, [pieces[s] for s in sources], [starts[s] if starts else 0 for s in sources])
+        _Group(
+            k,
+            sources,
+            sum(read[s].good for s in sources),
+            [pieces[s] for s in sources],
+            [starts[s] if starts else 0 for s in sources],
+        )
         for k, sources in enumerate(dealt.exchange.groups)
     ]
     run_stage(job.record, "deal by user", merge, groups, [vocabulary.ids])
