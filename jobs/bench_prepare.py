@@ -10,6 +10,8 @@ prepares the smallest log once more in a Ray session that is up and has prepared
 cluster. Prints one JSON object with both shares of DuckDB's rate.
 
     python jobs/bench_prepare.py --log FOLDER             a log that exists, as `das expand` makes one, and nothing else
+    python jobs/bench_prepare.py --spark PYTHON           also the same work by Spark (see bench_prepare_spark.py), and
+                                                          by how much the command is faster
 
 Every run says how many bytes its unfinished files took at most, and the log's own.
 """
@@ -210,11 +212,26 @@ def duckdb_sort(log: Path, output: Path) -> dict[str, object]:
     return {"rows": rows, "wall_s": round(wall, 2), "rows_per_s": round(rows / wall)}
 
 
+def spark_prepare(python: str, log: Path, output: Path, shards: int) -> dict[str, object]:
+    """The same work by Spark, in a process of its own."""
+    script = Path(__file__).with_name("bench_prepare_spark.py")
+    start = time.monotonic()
+    command = [python, str(script), str(log), str(output), str(shards)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    wall = time.monotonic() - start
+    shutil.rmtree(output)
+    shutil.rmtree(f"{output}-spill", ignore_errors=True)
+    rows = sum(pq.read_metadata(file).num_rows for file in log.glob("*.parquet"))
+    found = json.loads(done.stdout.splitlines()[-1])
+    return {"rows": rows, "command_s": round(wall, 2), "rows_per_s": round(rows / wall), **found}
+
+
 def main() -> None:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=float, nargs="+", default=[20e6, 100e6], help="sizes of the logs")
     parser.add_argument("--log", type=Path, help="a log that exists, to prepare instead")
+    parser.add_argument("--spark", metavar="PYTHON", help="a Python with pyspark, for the smallest log")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", help="where logs and datasets go; default: a temporary folder")
     parser.add_argument("--output", help="file for the JSON object")
@@ -242,6 +259,15 @@ def main() -> None:
                     "command": round(float(runs[0]["rows_per_s"]) / duckdb_rate, 3),  # type: ignore[arg-type]
                     "in_session": round(float(hot["rows_per_s"]) / duckdb_rate, 3),  # type: ignore[arg-type]
                 }
+            if size == sizes[0] and arguments.spark:
+                shards = int(str(runs[0]["shards"]))
+                found["spark"] = by_spark = spark_prepare(arguments.spark, log, folder / "spark", shards)
+                if by_spark["rows_kept"] != runs[0]["rows_kept"]:
+                    sys.exit(f"Spark kept {by_spark['rows_kept']} rows, prepare {runs[0]['rows_kept']}")
+                found["times_the_rate_of_spark"] = round(
+                    float(runs[0]["rows_per_s"]) / float(by_spark["rows_per_s"]),  # type: ignore[arg-type]
+                    2,
+                )
             shutil.rmtree(log)
             shutil.rmtree(folder / f"data-{size}")
         found["prepare"] = runs

@@ -22,6 +22,7 @@ import scipy.sparse as sp
 
 from distill_at_scale.data import hashing, ragged
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.data.ordering import order_by
 
 # Rank of the small copy.
 _RANK = 10
@@ -149,5 +150,5 @@ def shuffled(users: np.ndarray, counts: np.ndarray, stream: hashing.Stream) -> n
     group = np.arange(n) * min(n, _GROUPS_OF_USERS) // max(n, 1)
     draws = hashing.combine(stream, users[by_activity].astype(np.uint64))
     permutation = np.empty(n, dtype=np.int64)
-    permutation[by_activity] = by_activity[np.lexsort((draws, group))]
+    permutation[by_activity] = by_activity[order_by(group, draws)]
     return permutation

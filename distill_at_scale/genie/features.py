@@ -19,6 +19,7 @@ import scipy.sparse as sp
 from distill_at_scale.data import hashing
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
+from distill_at_scale.data.ordering import order_by
 from distill_at_scale.errors import DasError
 from distill_at_scale.genie import graph
 
@@ -194,7 +195,7 @@ def _drift(rows: Interactions) -> dict[str, float]:
     begin = hashing.stream("genie/equal times")
     draw = hashing.combine(begin, owner.astype(np.uint64), rows.items.astype(np.uint64))
     late = np.zeros(len(times), dtype=bool)
-    late[np.lexsort((draw, times))[len(times) // 2 :]] = True
+    late[order_by(times, draw)[len(times) // 2 :]] = True
     by_chance = np.zeros(len(times), dtype=bool)
     by_chance[np.argsort(draw, kind="stable")[len(times) // 2 :]] = True
     both = np.bincount(owner[late], minlength=len(rows)).astype(bool) & np.bincount(

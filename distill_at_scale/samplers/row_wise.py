@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from distill_at_scale.data import hashing, ragged
+from distill_at_scale.data.ordering import order_by
 from distill_at_scale.samplers import inclusion
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, fraction_keys
@@ -88,7 +89,7 @@ def _by_user_and_draw(rows: TrainRows, draw: np.ndarray) -> np.ndarray:
         words >>= np.uint64(position_bits)
         if not (words[1:] == words[:-1]).any():
             return position + np.repeat(rows.offsets[:-1], rows.counts)
-    return np.lexsort((draw, rows.owner))
+    return order_by(rows.owner, draw)
 
 
 def _rank_by_age(rows: TrainRows, draw: np.ndarray) -> np.ndarray:
@@ -100,7 +101,7 @@ def _rank_by_age(rows: TrainRows, draw: np.ndarray) -> np.ndarray:
         run, tied = ragged.runs(same)
         where = np.flatnonzero(tied)
         # The rows of a run share its ranks: the last rank, of the newest row, goes to the smallest draw.
-        order = np.lexsort((np.arange(len(where)), ~draw[where], run[where]))
+        order = order_by(run[where], ~draw[where])
         rank[where[order]] = rank[where]
     return rank
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from distill_at_scale.data.ordering import order_by
 from distill_at_scale.samplers.scores import LAST, Scores, Threshold
 
 _BITS = 12
@@ -141,7 +142,7 @@ def candidates(scores: Scores, span: Span) -> np.ndarray:
 
 def _grouped(units: np.ndarray) -> np.ndarray:
     """Sorts units by (key, tie) and sums the rows of equal ones."""
-    keys, ties, rows = units[:, np.lexsort((units[1], units[0]))]
+    keys, ties, rows = units[:, order_by(units[0], units[1])]
     first = np.ones(len(keys), dtype=bool)
     first[1:] = (keys[1:] != keys[:-1]) | (ties[1:] != ties[:-1])
     starts = np.flatnonzero(first)

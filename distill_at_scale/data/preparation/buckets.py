@@ -69,7 +69,8 @@ def build_bucket(
     def build() -> BucketRecord:
         frame = dealt.read(bucket, lambda: storage.exists(record_uri))
         if dealt.exchange.merges and frame.height:
-            frame = unpack(frame, item_ids)
+            # Only rows that are written, or sorted, with others' ids need their own.
+            frame = unpack(frame, None if earlier is None and min_rating is None else item_ids)
         rows = frame.height
         if earlier is None:
             made = sort_rows(frame, item_ids, keep, min_rating, seed)

@@ -122,21 +122,22 @@ class DealtRows:
     def merge(
         self,
         group: int,
-        n_rows: int,
         rows_of: Callable[[int], Iterator[pl.DataFrame]],
         packed: Callable[[pl.DataFrame], pl.DataFrame],
+        n_rows: int | None = None,
     ) -> PartRecord:
         """Deals the rows of a group of sources: a file for each range, with a chunk for each of its buckets.
 
         Args:
             group: Number of the group.
-            n_rows: Number of its rows.
             rows_of: Reads the rows of a source, by its number.
             packed: Gives rows the form in which buckets read them.
+            n_rows: Number of the group's rows; None: unknown.
         """
 
         def build() -> PartRecord:
-            merge = self._merge_held if n_rows <= HELD_ROWS else self._merge_files
+            few = n_rows is not None and n_rows <= HELD_ROWS
+            merge = self._merge_held if few else self._merge_files
             merge(group, lambda source: map(packed, rows_of(source)))
             return PartRecord()
 

@@ -22,12 +22,14 @@ def pack(rows: pl.DataFrame, item_ids: pl.Series) -> pl.DataFrame:
     )
 
 
-def unpack(rows: pl.DataFrame, item_ids: pl.Series) -> pl.DataFrame:
-    """Returns the rows that :func:`pack` was given, and beside each item id its number in a column ``item``."""
+def unpack(rows: pl.DataFrame, item_ids: pl.Series | None) -> pl.DataFrame:
+    """Returns the rows that :func:`pack` was given, and beside each item id its number in a column ``item``; without
+    ``item_ids`` the number alone."""
     columns: list[pl.Series] = []
     for column in rows:
         if column.name == _NUMBER:
-            columns.append(item_ids.gather(column).alias(Columns.ITEM_ID))
+            if item_ids is not None:
+                columns.append(item_ids.gather(column).alias(Columns.ITEM_ID))
             columns.append(column.alias(Columns.ITEM))
         else:
             columns.append(column)

@@ -59,7 +59,7 @@ def _tie_keys(
 def _item_hash(item: np.ndarray, item_ids: pl.Series) -> np.ndarray:
     """uint64 [rows]: the hash of the id at each position ``item`` of ``item_ids``."""
     if item_ids.dtype != pl.String:
-        return hashing.hash_ids(item_ids.gather(item))
+        return hashing.hash_ids(pl.Series(item_ids.to_numpy()[item]))
     # A string's hash is slow: each distinct one's is computed once.
     distinct, at = np.unique(item, return_inverse=True)
     return hashing.hash_ids(item_ids.gather(distinct))[at]

@@ -34,8 +34,8 @@ def sort_rows(frame: pl.DataFrame, item_ids: pl.Series, keep: Keep, min_rating: 
     """Sorts and filters rows of whole users.
 
     Args:
-        frame: user_id, item_id and any of rating, timestamp (nanoseconds), split and item (number), in any order; may
-            be empty.
+        frame: user_id, item_id or item (number), and any of rating, timestamp (nanoseconds) and split, in any order;
+            may be empty. Rows below ``min_rating`` need the id.
         item_ids: All item ids of the log, sorted.
         keep, min_rating, seed: As for `build_bucket`.
     """

@@ -171,7 +171,7 @@ def _merge(
             k = source - group.sources.start
             return fragments.good_rows(group.fragments[k], schema, group.starts[k])
 
-        return dealt.merge(group.index, group.rows, rows_of, lambda rows: pack(rows, item_ids))
+        return dealt.merge(group.index, rows_of, lambda rows: pack(rows, item_ids), group.rows)
 
     groups = [
         _Group(

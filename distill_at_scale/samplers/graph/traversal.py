@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from distill_at_scale.data import hashing
+from distill_at_scale.data.ordering import order_by
 from distill_at_scale.samplers.graph.nodes import edge_scores, item_draws
 from distill_at_scale.samplers.map_reduce import Arrays, Task
 from distill_at_scale.samplers.scores import Scores
@@ -90,7 +91,7 @@ def smallest(groups: np.ndarray, draws: np.ndarray, wanted: np.ndarray) -> np.nd
     near = hashing.uniform(draws) < bound[groups]
     enough = np.bincount(groups[near], minlength=len(wanted)) >= np.minimum(wanted, size)
     where = np.flatnonzero(near | ~enough[groups])
-    order = where[np.lexsort((draws[where], groups[where]))]
+    order = where[order_by(groups[where], draws[where])]
     ordered = groups[order]
     first = np.searchsorted(ordered, ordered, side="left")
     return order[np.arange(len(order)) - first < wanted[ordered]]
@@ -144,7 +145,7 @@ def choose_starts(outputs: Arrays, seed: int, shared: Arrays, wanted: int) -> tu
     draws = np.concatenate([outputs["start_draw"], item_order])
     users = np.concatenate([outputs["start_user"], np.zeros(len(items), dtype=np.uint64)])
     names = np.concatenate([np.full(len(outputs["start_user"]), -1), items])
-    first = np.lexsort((users, names, draws))[:wanted]
+    first = order_by(draws, names, users)[:wanted]
     return users[first], names[first]
 
 

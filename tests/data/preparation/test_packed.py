@@ -26,3 +26,4 @@ def test_round_trip(n: int, strings: bool) -> None:
     found = unpack(pack(rows, item_ids), item_ids)
     assert found.drop("item").equals(rows)
     assert item_ids.gather(found["item"]).to_list() == items
+    assert unpack(pack(rows, item_ids), None).equals(found.drop("item_id"))
