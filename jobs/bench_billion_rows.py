@@ -99,9 +99,9 @@ def main() -> None:
             found["steps"][name] = one
             options.output.write_text(json.dumps(found, indent=1) + "\n")
             print(name, {key: value for key, value in one.items() if key != "command"}, flush=True)
-        if name == "prepare":
-            # The log is as large as what was made of it.
-            shutil.rmtree(options.work / "expanded", ignore_errors=True)
+            if name == "prepare":
+                # The log is as large as what was made of it.
+                shutil.rmtree(options.work / "expanded", ignore_errors=True)
 
 
 if __name__ == "__main__":

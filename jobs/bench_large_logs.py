@@ -78,6 +78,10 @@ def measure(folder: Path) -> dict[str, float]:
     before = time.process_time()
     dealt.merge(0, lambda k: fragments.good_rows(pieces[k], schema), lambda rows: pack(rows, item_ids))
     merge_s = time.process_time() - before
+    before = time.process_time()
+    held = fragments.dealt_rows(str(folder / "held"), exchange, 328)
+    held.merge(0, lambda k: fragments.good_rows(pieces[k], schema), lambda rows: pack(rows, item_ids), 2 * n)
+    held_s = time.process_time() - before
     merged_bytes = sum(file.stat().st_size for file in (folder / "work" / "merged").rglob("*.chunks"))
     one = log_of(rng, ROWS_A_SHARD, 20_000)
     one.write_parquet(folder / "bucket.parquet")
@@ -96,6 +100,7 @@ def measure(folder: Path) -> dict[str, float]:
         "sorted": sorted_bytes / kept,
         "read_cpu_s_per_million_rows": read_s / (2 * n / 1e6),
         "deal_cpu_s_per_million_rows": merge_s / (2 * n / 1e6),
+        "deal_held_cpu_s_per_million_rows": held_s / (2 * n / 1e6),
     }
 
 

@@ -60,7 +60,7 @@ class Log:
 LOGS = {
     "ml-1m": Log("ml-1m.parquet", "column", ("svd_ae", "infinite_ae", "ease", "als", "elsa")),
     "ml-100k": Log("ml-100k.inter", "leave_2", ("svd_ae", "infinite_ae", "ease", "als", "elsa")),
-    "beauty": Log("amazon-beauty-5core.txt", "leave_2", ("svd_ae", "als", "elsa", "mf", "popularity")),
+    "beauty": Log("amazon-beauty-5core.txt", "leave_2", ("svd_ae", "als", "elsa", "bias", "popularity")),
 }
 
 

@@ -7,7 +7,7 @@ import math
 from distill_at_scale.config import ExpandConfig, PrepareConfig, SampleConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.data.preparation.dealt import MERGE_ROWS
+from distill_at_scale.data.preparation.dealt import HELD_ROWS, MERGE_ROWS
 from distill_at_scale.data.readers import plan_log
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.expand import ROW_BYTES, check_blocks, parts_of, rates_of
@@ -23,9 +23,10 @@ from distill_at_scale.samplers import find_sampler
 from distill_at_scale.samplers.column import find_column
 
 # Of a row, when the log is dealt in two levels: jobs/results/large-logs.json; rows of a range are in memory about five
-# times while they are dealt.
+# times while they are dealt, those of a group that is held once, with item numbers for ids.
 _DEAL_CPU_S = 0.8e-6
 _DEAL_ROW_BYTES = 5 * 36
+_HELD_ROW_BYTES = 28
 
 
 def plan_prepare(config: PrepareConfig, cluster: Cluster, measured: Rates) -> Plan:
@@ -44,9 +45,10 @@ def plan_prepare(config: PrepareConfig, cluster: Cluster, measured: Rates) -> Pl
     ]
     if exchange.merges:
         # After the item ids, which it numbers.
-        deal_bytes = measured.process_bytes + _DEAL_ROW_BYTES * min(
-            MERGE_ROWS, rows / len(exchange.groups) / exchange.parts
-        )
+        of_group = rows / len(exchange.groups)
+        held = of_group if of_group <= HELD_ROWS else 0
+        in_range = min(MERGE_ROWS, of_group / exchange.parts)
+        deal_bytes = measured.process_bytes + _HELD_ROW_BYTES * held + _DEAL_ROW_BYTES * in_range
         steps.insert(2, step("deal by user", cluster, len(exchange.groups), deal_bytes, _DEAL_CPU_S * rows))
     work, result = disk_needed(rows, exchange, cluster.at_once(1, measured.process_bytes))
     what = f"{rows:,} rows in {len(pieces):,} fragments of {estimate.files:,} files into {shards:,} shards"
