@@ -65,7 +65,8 @@ def _as_bits(key: np.ndarray) -> Bits:
 
 
 def _leading(keys: Sequence[Bits], n: int, room: int) -> tuple[np.ndarray, list[Bits]]:
-    """The first ``room`` bits of the joined keys, uint64 [n], and the keys whose last bits, so many, follow."""
+    """The first ``room`` bits of the joined keys, uint64 [n], and the keys that go on after them, each with its number
+    of bits left."""
     words, rest = np.zeros(n, dtype=np.uint64), []
     for bits, width in keys:
         taken = min(width, room)
