@@ -177,7 +177,7 @@ def distill(
             Default: 'distill_cf'.
         output: Folder or storage URI for the synthetic dataset.
         users: Number of synthetic users. Default: distill_cf tries 20, 100 and 500 and keeps the best on
-            validation; sketch makes 500.
+            validation; sketch makes 500, or all if there are fewer.
         sequences: Number of synthetic sequences (farzi). Default: 50.
         length: Number of items per sequence (farzi); enough users must have at least as many train rows. Default:
             20.

@@ -311,7 +311,7 @@ class DistillConfig(ClusterConfig):
     training of a sequential model). Or your own, as package.module:Class."""
     users: int | None = Field(None, ge=1)
     """Number of synthetic users. Default: distill_cf tries 20, 100 and 500 and keeps the best on validation; sketch
-    makes 500."""
+    makes 500, or all if there are fewer."""
     sequences: int = Field(50, ge=1)
     """Number of synthetic sequences (farzi)."""
     length: int = Field(20, ge=2)

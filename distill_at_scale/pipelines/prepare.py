@@ -22,7 +22,6 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import restartable, shards
 from distill_at_scale.data.preparation.earlier import part_of
 from distill_at_scale.data.preparation.shards import ShardPart, WrittenItems, WrittenShard
-from distill_at_scale.data.readers import plan_log
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.preparing.dataset_manifest import Prepared, log_record_of, manifest_of, reading_of
 from distill_at_scale.pipelines.preparing.disk import require_space
@@ -53,15 +52,7 @@ def prepare_parts(config: PrepareConfig, origin: str) -> Dataset:
 
 def _run(job: PrepareJob) -> Dataset:
     job.check_places()
-    config = job.config
-    if job.earlier is not None:
-        config = config.model_copy(update={"input": job.earlier.new_inputs(config.input)})
-    schema, pieces, estimate = plan_log(config, want_split=job.rule.in_log)
-    if job.earlier is not None:
-        schema = job.earlier.fitted(schema)
-    job.check_columns(schema, estimate)
-    if not pieces:
-        raise DasError(f"no rows in the input ({job.inputs}).")
+    schema, pieces, estimate = job.plan_log()
     exchange = job.exchange(len(pieces), estimate)
     require_space(job.output, estimate.rows, exchange)
     if not job.begin(schema, pieces):

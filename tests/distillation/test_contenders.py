@@ -150,6 +150,17 @@ def test_a_log_of_too_many_rows_is_learned_from_in_part(tmp_path: Path) -> None:
             type(distiller)(distiller.config.model_copy(update={"users": 55})).run(LocalJob(data))  # type: ignore[arg-type]
 
 
+def test_the_sketch_of_a_small_log_has_a_row_for_each_user(tmp_path: Path) -> None:
+    """A row for each with train rows; 500, its default, are refused only when they were asked for."""
+    data = dataset(tmp_path, *grouped())
+    distiller = SketchDistiller(SketchConfig())
+    distiller.check(data, 1)
+    made = distiller.run(LocalJob(data))  # type: ignore[arg-type]
+    assert made.data.shape[0] == np.count_nonzero(data.interactions("train").counts) < 500  # type: ignore[union-attr]
+    with pytest.raises(DasError, match="--users 500 is more than the"):
+        SketchDistiller(SketchConfig(users=500)).check(data, 1)
+
+
 def test_step_0_as_the_best_step_is_said(tmp_path: Path) -> None:
     made, _ = distil(dataset(tmp_path, *grouped()), users=6, learning_rate=1.0, init="sketch")
     assert [point["step"] for point in made.curve] == [0, 4, 8]

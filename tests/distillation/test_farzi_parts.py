@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from farzi_kit import LENGTH, N_ITEMS, make_latent, make_rows, make_student
 
 from distill_at_scale.data import hashing
 from distill_at_scale.distillation import soft_tokens
+from distill_at_scale.distillation.distillers.farzi import FarziDistiller
 from distill_at_scale.distillation.farzi import (
     FarziConfig,
     InnerLoop,
@@ -155,6 +157,26 @@ def test_real_sequences_are_the_newest_items_of_users() -> None:
         DasError, match=r"Only \d+ users have 9 train rows or more, 30 are needed; set fewer or shorter"
     ):
         real_sequences(make_rows(), 30, 9, seed=1)
+
+
+@pytest.mark.parametrize("joined", [None, True, False])
+def test_a_refusal_names_numbers_and_lengths_that_suffice(joined: bool | None) -> None:
+    rows = make_rows()
+    followed = 0
+    for sequences, length in [(3, 4), (40, 4), (4, 40), (len(rows) + 1, 40), (10**6, 40)]:
+        own = {"joined": joined, "coupled": False}
+        settings = {"sequences": sequences, "length": length}
+        try:
+            FarziDistiller(FarziConfig(**settings, **own))._check_sequences(rows)  # type: ignore[arg-type]
+        except DasError as error:
+            advice = str(error).partition("; ")[2]
+            for option in advice.removesuffix(".").split(" or "):
+                said = {name: int(value) for name, value in re.findall(r"--(\w+) (\d+)", option)}
+                c = FarziConfig(**{**settings, **said}, **own)  # type: ignore[arg-type]
+                assert said
+                assert len(real_sequences(rows, c.sequences, c.places_read, 1, joined=c.is_joined(rows))) == c.sequences
+                followed += 1
+    assert followed >= 4
 
 
 def test_joined_real_sequences_are_users_laid_end_to_end() -> None:

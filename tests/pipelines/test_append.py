@@ -130,6 +130,14 @@ def test_bad_inputs(tmp_path: Path, logs: list[str], old: Dataset) -> None:
     refused("item_id is text in the new files", input=str(tmp_path / "text.csv"))
     other.with_columns(pl.col("timestamp") * 1000).write_csv(tmp_path / "ms.csv")
     refused("times are read as ms in the new files, and as s", input=str(tmp_path / "ms.csv"))
+    (tmp_path / "empty.csv").write_text("user_id,item_id,rating,timestamp\n")
+    refused(r"no rows in the input .*empty\.csv", input=str(tmp_path / "empty.csv"))
+    # The advice names no --map: one cannot read both the old and the new files.
+    other.rename({"user_id": "visitor"}).write_csv(tmp_path / "visitor.csv")
+    rename = r"rename the new files' columns to those of the log of .*old \(user_id, item_id, .*\)"
+    refused(f"no column for user_id; .*: {rename}", input=str(tmp_path / "visitor.csv"))
+    mapped = {"input": str(tmp_path / "visitor.csv"), "map": {"user_id": "visitor"}}
+    refused(f"leave --map out, and {rename}", **mapped)
     with pytest.raises(DasError, match="'keep_numbering' needs 'append'"):
         inline_prepare(input=logs[2], output=str(tmp_path / "out"), keep_numbering=True)
 

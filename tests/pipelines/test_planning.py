@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from prepare_kit import without_ray
 
 from distill_at_scale.config import (
     DistillConfig,
@@ -27,7 +28,7 @@ from distill_at_scale.data.preparation import exchange
 from distill_at_scale.data.preparation.exchange import Exchange
 from distill_at_scale.distillation import distill_cf_config
 from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
-from distill_at_scale.errors import SettingError, StorageError
+from distill_at_scale.errors import DasError, SettingError, StorageError
 from distill_at_scale.models import create_model, find_model
 from distill_at_scale.pipelines import prepare as prepare_module
 from distill_at_scale.pipelines.distill import distiller_of
@@ -220,6 +221,19 @@ def test_prepare_has_a_task_for_each_fragment_and_shard(tmp_path: Path, monkeypa
     assert (plan.rows, plan.disk_bytes > plan.result_bytes) == (6, True)
     assert plan.wall_s is not None
     assert plan.money == round(plan.wall_s / 3600 * 3.0, 2)
+    other = pl.DataFrame({"visitor": [5], "item_id": [6], "timestamp": [1_600_000_002]})
+    with without_ray():
+        old = prepare_module.prepare(config, output=str(tmp_path / "old"), split="20_percent_hist")
+    # An append reads the new files only, and is refused where the run would be.
+    appended = PrepareConfig.model_validate({"input": [str(log)], "output": str(tmp_path / "data"), "append": old.uri})
+    with pytest.raises(DasError, match=r"is in .* already; name only new files"):
+        make_plan("prepare", appended, "1x2x8")
+    other.write_parquet(log / "3.parquet")
+    with pytest.raises(DasError, match="rename the new files' columns to those of"):
+        make_plan("prepare", appended, "1x2x8")
+    other.rename({"visitor": "user_id"}).write_parquet(log / "3.parquet")
+    plan = make_plan("prepare", appended, "1x2x8")
+    assert ({one.name: one.tasks for one in plan.steps}["read the log"], plan.rows) == (1, 7)
     monkeypatch.setattr(exchange, "ONE_LEVEL", 0)
     names = [one.name for one in make_plan("prepare", config, "1x2x8").steps]
     assert names[:4] == ["read the log", "collect item ids", "deal by user", "sort by user"]

@@ -13,7 +13,7 @@ from prepare_kit import inline_prepare
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.readers import LogOptions, plan_log
 from distill_at_scale.errors import DasError
-from distill_at_scale.pipelines import prepare as verb
+from distill_at_scale.pipelines.preparing import job
 from distill_at_scale.report.console import show_dataset
 
 LOG = "user_id,item_id,rating,timestamp\n" + "".join(
@@ -107,10 +107,12 @@ def test_the_order_of_lines_stands_for_time(tmp_path: Path, monkeypatch: pytest.
         for k in range(files):
             (folder / f"part-{k}.txt").write_text("\n".join(lines[k * size : (k + 1) * size]) + "\n")
 
-        def plan(options: LogOptions, want_split: bool, fragment_bytes: int = fragment_bytes) -> Any:
-            return plan_log(options, want_split, fragment_bytes)
+        def plan(
+            options: LogOptions, want_split: bool, fragment_bytes: int = fragment_bytes, remedy: str | None = None
+        ) -> Any:
+            return plan_log(options, want_split, fragment_bytes, remedy)
 
-        monkeypatch.setattr(verb, "plan_log", plan)
+        monkeypatch.setattr(job, "plan_log", plan)
         asked: dict[str, Any] = {"input": [str(folder)], "columns": ["user_id", "item_id"], "delimiter": " "}
         with pytest.raises(DasError, match="--order file if its lines are in the order of time"):
             inline_prepare(**asked, output=str(folder / "../out"))

@@ -85,7 +85,12 @@ def known_as(name: str) -> str | None:
 
 
 def resolve(
-    names: Sequence[str], mapping: dict[str, str], want_split: bool, source: str, folders: Sequence[str] = ()
+    names: Sequence[str],
+    mapping: dict[str, str],
+    want_split: bool,
+    source: str,
+    folders: Sequence[str] = (),
+    remedy: str | None = None,
 ) -> dict[str, str]:
     """Maps canonical names to the file's own names.
 
@@ -95,6 +100,7 @@ def resolve(
         want_split: Whether ``split`` is read, and hence required.
         source: File name for error messages.
         folders: Columns from the names of partition folders, used where the file itself has no match.
+        remedy: What to do about a missing column, as the end of a sentence. Default: the ``--map`` to use.
 
     Raises:
         DasError: A required column is missing or ambiguous; the message lists the columns and the ``--map`` to use.
@@ -133,7 +139,7 @@ def resolve(
         elif canonical in REQUIRED or canonical == Columns.SPLIT:
             raise DasError(
                 f"{source}: no column for {canonical}; the file has the columns {listed}: "
-                f"name the right one with --map {canonical}=COLUMN."
+                f"{remedy or f'name the right one with --map {canonical}=COLUMN'}."
             )
     return resolved
 

@@ -43,7 +43,10 @@ Partitions = dict[str, str | None]
 
 
 def plan_log(
-    options: LogOptions, want_split: bool = False, fragment_bytes: int = TEXT_FRAGMENT_BYTES
+    options: LogOptions,
+    want_split: bool = False,
+    fragment_bytes: int = TEXT_FRAGMENT_BYTES,
+    remedy: str | None = None,
 ) -> tuple[LogSchema, list[Fragment], LogEstimate]:
     """Lists a log's files and decides how to read them, from their footers and first lines only.
 
@@ -51,6 +54,7 @@ def plan_log(
         options: Reader options.
         want_split: Whether the log's own ``split`` column is read, and hence required.
         fragment_bytes: Approximate size of a fragment of an uncompressed text file, in bytes.
+        remedy: What to do about a missing column, as the end of a sentence. Default: the ``--map`` to use.
 
     Returns:
         The schema of all fragments; the fragments, ordered by file and position; sizes and skipped files.
@@ -79,7 +83,7 @@ def plan_log(
     ]
     check_weight(options, places)
     columns = each_of(
-        lambda pair: resolve(pair[0].names, options.map, want_split, name_of(pair[0]), tuple(pair[1])),
+        lambda pair: resolve(pair[0].names, options.map, want_split, name_of(pair[0]), tuple(pair[1]), remedy),
         list(zip(heads, folders)),
         [file_of(head).uri for head in heads],
     )

@@ -20,6 +20,7 @@ from distill_at_scale.errors import DasError, SettingError
 
 if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset
+    from distill_at_scale.data.interactions import Interactions
     from distill_at_scale.distillation.farzi import LatentSequences
     from distill_at_scale.distillation.synthetic_manifest import SyntheticManifest
 
@@ -121,7 +122,7 @@ class FarziDistiller(Distiller):
     def run(self, job: Job) -> Distilled:
         from distill_at_scale.distillation.continuing import continued_sequences
         from distill_at_scale.distillation.distillers.sketch import validation_users
-        from distill_at_scale.distillation.farzi import OuterBatches, dequantise, drawn_rows, quantise, real_sequences
+        from distill_at_scale.distillation.farzi import OuterBatches, dequantise, drawn_rows, quantise
         from distill_at_scale.distillation.farzi.teaching import create_loop, train_teachers
         from distill_at_scale.distillation.students import create_student
 
@@ -130,7 +131,7 @@ class FarziDistiller(Distiller):
         rows = drawn_rows(job.dataset, c.real_users, c.seed)
         # Too many or too long sequences are refused before the teachers are trained.
         if c.start == "teachers" and self.earlier is None:
-            real_sequences(rows, c.sequences, c.places_read, c.seed, joined=c.is_joined(rows))
+            self._check_sequences(rows)
         student = create_student(c.student, job.dataset.n_items, c.student_settings())
         OuterBatches(rows, student.length, c.least_context, c.seed)
         teachers, pretrained, teachers_cpu_s = ([], [], 0.0) if self.earlier is not None else train_teachers(job, c)
@@ -167,6 +168,32 @@ class FarziDistiller(Distiller):
                 "stored": stored_metric,
             },
             costs={"teachers_cpu_s": teachers_cpu_s},
+        )
+
+    def _check_sequences(self, rows: Interactions) -> None:
+        """Refuses more or longer sequences than the train rows give, and names the nearest that they do.
+
+        Raises:
+            DasError: The train rows do not suffice.
+        """
+        from distill_at_scale.distillation.farzi import most_sequences
+
+        def most(length: int) -> int:
+            c = self.config.model_copy(update={"length": length})
+            return most_sequences(rows, c.places_read, joined=c.is_joined(rows))
+
+        c = self.config
+        possible = most(c.length)
+        if c.sequences <= possible:
+            return
+        options = [f"set --sequences {possible}"] if possible else []
+        shorter = [(length, most(length)) for length in range(c.length - 1, 1, -1)]
+        options += [f"set --length {length}" for length, number in shorter if number >= c.sequences][:1]
+        # Else both are too large.
+        options = options or [f"set --length {length} and --sequences {number}" for length, number in shorter if number]
+        raise DasError(
+            f"--sequences {c.sequences} of --length {c.length} need more or longer histories than the train rows of "
+            f"the {len(rows):,} users; {' or '.join(options[:2]) or 'take --method distill_cf'}."
         )
 
     def _learn(self, job: Job, farzi: Any) -> LatentSequences:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from distill_at_scale.models.training.sources import Source
 
 
+_USERS = 500
+"""Default number of synthetic users."""
 READING = 0.05
 """Share of a run in which the users are read, for the display."""
 
@@ -27,8 +29,8 @@ READING = 0.05
 class SketchConfig(ModelConfig):
     """Settings of the sketch."""
 
-    users: int = Field(default=500, ge=1)
-    """μ, number of synthetic users."""
+    users: int | None = Field(default=None, ge=1)
+    """μ, number of synthetic users; default: 500, or all users with train rows if there are fewer."""
     metric: RankingMetric = PRIMARY
     """Validation metric by which λ is selected."""
     validation_users: int = Field(default=3000, ge=1)
@@ -49,8 +51,11 @@ class SketchDistiller(Distiller):
     memory_hint = "set fewer users, a smaller real_rows, or more workers"
     config: SketchConfig
 
+    def numbers(self, n_users: int) -> list[int]:
+        return [min(_USERS, n_users) if self.config.users is None else self.config.users]
+
     def memory(self, dataset: Dataset, workers: int) -> int:
-        return rows_memory(self.config, self.config.users, 0, dataset, workers)
+        return rows_memory(self.config, max(self.numbers(dataset.n_users)), 0, dataset, workers)
 
     def run(self, job: Job) -> Distilled:
         from distill_at_scale.distillation.select_lambda import select_lambdas
@@ -58,7 +63,8 @@ class SketchDistiller(Distiller):
 
         cpu = time.process_time()
         c, users = self.config, real_users(self.config, job)
-        values = initial_rows("sketch", c.users, users, c.seed).cpu().numpy()
+        (number,) = self.numbers(users.n_filled)
+        values = initial_rows("sketch", number, users, c.seed).cpu().numpy()
         tuned = select_lambdas(values, None, users, c.metric)
         (cpu_s,) = users.added(time.process_time() - cpu)
         rows = tuned.rows

@@ -7,7 +7,12 @@ from distill_at_scale.distillation.farzi.consensus import consensus
 from distill_at_scale.distillation.farzi.distiller import Farzi
 from distill_at_scale.distillation.farzi.fitting import fit_sequences, settings_for
 from distill_at_scale.distillation.farzi.initial_sequences import initial_sequences, initial_teachers
-from distill_at_scale.distillation.farzi.initialisation import Teacher, initialise_from_teachers, real_sequences
+from distill_at_scale.distillation.farzi.initialisation import (
+    Teacher,
+    initialise_from_teachers,
+    most_sequences,
+    real_sequences,
+)
 from distill_at_scale.distillation.farzi.inner_loop import InnerLoop, run_inner_loop, train_student
 from distill_at_scale.distillation.farzi.latent import LatentSequences
 from distill_at_scale.distillation.farzi.matching import MatchPoint, gradients_loss, states_loss
@@ -45,6 +50,7 @@ __all__ = [
     "initialise_from_teachers",
     "is_snapshot_epoch",
     "levels",
+    "most_sequences",
     "outer_loss",
     "quantise",
     "real_sequences",

@@ -43,6 +43,14 @@ class Teacher:
             return self.student.states(self.parameters, items)
 
 
+def most_sequences(rows: Interactions, length: int, *, joined: bool) -> int:
+    """Returns how many sequences of a length :func:`real_sequences` can make of the train rows."""
+    if not joined:
+        return int((rows.counts >= length).sum())
+    able = rows.counts[rows.counts >= 2]
+    return int(np.minimum(able, length).sum() // length) if (able >= length).any() else 0
+
+
 def real_sequences(rows: Interactions, n_sequences: int, length: int, seed: int, *, joined: bool = False) -> np.ndarray:
     """Returns int64 [n_sequences, length]: the newest items of users drawn by hash.
 

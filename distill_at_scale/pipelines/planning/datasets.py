@@ -8,8 +8,6 @@ from distill_at_scale.config import ExpandConfig, PrepareConfig, SampleConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation.dealt import HELD_ROWS, MERGE_ROWS
-from distill_at_scale.data.readers import plan_log
-from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.expand import ROW_BYTES, check_blocks, parts_of, rates_of
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.learned_samplers import learned_step, proxy_step
@@ -31,16 +29,20 @@ _HELD_ROW_BYTES = 28
 
 def plan_prepare(config: PrepareConfig, cluster: Cluster, measured: Rates) -> Plan:
     job = PrepareJob.of(config)
-    schema, pieces, estimate = plan_log(job.config, want_split=job.rule.in_log)
-    job.check_columns(schema, estimate)
-    if not pieces:
-        raise DasError(f"no rows in the input ({job.inputs}).")
-    rows = estimate.rows
+    _, pieces, estimate = job.plan_log()
+    # Rows of an earlier dataset are sorted and written again, not read from the log.
+    rows = estimate.rows + job.earlier_reading.good
     shards = job.n_shards(rows)
     exchange = job.exchange(len(pieces), estimate)
     tasks = {"read the log": len(pieces), "sort by user": shards, "number, split, write": shards}
     steps = [
-        _stage(cluster, measured, rows, tasks.get(one.name, max(1, shards // TOGETHER)), one)
+        _stage(
+            cluster,
+            measured,
+            estimate.rows if one.name == "read the log" else rows,
+            tasks.get(one.name, max(1, shards // TOGETHER)),
+            one,
+        )
         for one in measured.stages("prepare/big") or []
     ]
     if exchange.merges:
@@ -52,7 +54,9 @@ def plan_prepare(config: PrepareConfig, cluster: Cluster, measured: Rates) -> Pl
         cpu_s = (_DEAL_HELD_CPU_S if held else _DEAL_CPU_S) * rows
         steps.insert(2, step("deal by user", cluster, len(exchange.groups), deal_bytes, cpu_s))
     work, result = disk_needed(rows, exchange, cluster.at_once(1, measured.process_bytes))
-    what = f"{rows:,} rows in {len(pieces):,} fragments of {estimate.files:,} files into {shards:,} shards"
+    what = f"{estimate.rows:,} rows in {len(pieces):,} fragments of {estimate.files:,} files into {shards:,} shards"
+    if job.earlier is not None:
+        what += f", with {job.earlier_reading.good:,} rows of {storage.redact(job.earlier.dataset.uri)}"
     notes = [] if estimate.exact else ["The number of rows is an estimate from the first lines of the files."]
     return plan_of(
         "prepare", what, cluster, rows, steps,

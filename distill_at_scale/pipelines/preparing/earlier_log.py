@@ -85,11 +85,21 @@ class EarlierLog:
             mine, old = getattr(config, name), getattr(merged, name)
             if mine != old:
                 shown = f"--{name.replace('_', '-')}"
+                remedy = f"and {self.column_remedy}" if name == "map" else "or prepare all files again"
                 raise SettingError(
                     f"{shown} was {_shown(old)} for {storage.redact(self.dataset.uri)} and cannot be {_shown(mine)} "
-                    f"for rows that are appended to it; leave {shown} out, or prepare all files again."
+                    f"for rows that are appended to it; leave {shown} out, {remedy}."
                 )
         return merged
+
+    @property
+    def column_remedy(self) -> str:
+        """What to do about new files with other column names, as the end of a sentence.
+
+        One --map cannot read both the old files and them.
+        """
+        names = ", ".join(self.log.read_with.read.values())
+        return f"rename the new files' columns to those of the log of {storage.redact(self.dataset.uri)} ({names})"
 
     def new_inputs(self, inputs: Sequence[str]) -> list[str]:
         """The inputs without files that the dataset holds already, as a folder may list them.
@@ -122,7 +132,7 @@ class EarlierLog:
         differ = f"the log that {place} was prepared from"
         if schema.columns != old.columns or schema.extra != old.extra:
             raise DasError(
-                f"the new files are read from the columns {_listed(schema.read)}, but {differ} from "
+                f"the new files are read from the columns {_listed(schema.read)}, but {differ} was read from "
                 f"{_listed(old.read)}; give them the same columns, or prepare all files again."
             )
         types, text = dict(schema.id_types), dict(schema.text_types)

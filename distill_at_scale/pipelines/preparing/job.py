@@ -15,7 +15,7 @@ from distill_at_scale.data.log_record import Reading
 from distill_at_scale.data.manifest import NAME as MANIFEST
 from distill_at_scale.data.manifest import WORK
 from distill_at_scale.data.preparation.exchange import Exchange
-from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema
+from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema, plan_log
 from distill_at_scale.data.splits import Split
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.preparing.earlier_log import NUMBERING_OF, EarlierLog
@@ -119,6 +119,25 @@ class PrepareJob:
             output_folder.check_apart(self.output, self.earlier.dataset.uri)
         output_folder.check(self.output, self.config.overwrite)
         storage.check_writable(storage.join(self.work, output_folder.PLAN))
+
+    def plan_log(self) -> tuple[LogSchema, list[Fragment], LogEstimate]:
+        """How the inputs are read, as :func:`~distill_at_scale.data.readers.plan_log` returns it; of inputs that are
+        appended, those that are new, with the types of the earlier dataset.
+
+        Raises:
+            DasError: The inputs cannot be read, have no rows, lack a column, or differ from the earlier dataset's.
+        """
+        config, earlier, remedy = self.config, self.earlier, None
+        if earlier is not None:
+            config = config.model_copy(update={"input": earlier.new_inputs(config.input)})
+            remedy = earlier.column_remedy
+        schema, pieces, estimate = plan_log(config, self.rule.in_log, remedy=remedy)
+        if not pieces:
+            raise DasError(f"no rows in the input ({self.inputs}).")
+        if earlier is not None:
+            schema = earlier.fitted(schema)
+        self.check_columns(schema, estimate)
+        return schema, pieces, estimate
 
     def check_columns(self, schema: LogSchema, estimate: LogEstimate) -> None:
         """Refuses a log without the columns that the settings need.
