@@ -81,14 +81,27 @@ def rows_of_sample(dataset: Dataset, split: str, shard: int, sample: UserSample)
     return _last_sample.get(dataset, split, shard, sample)
 
 
-def interval(mean: float, error: float, share: float) -> tuple[float, float]:
-    """Returns a 95 % interval of the average over all users, of whom a share was drawn.
+def interval(mean: float, error: float, share: float, n: int) -> tuple[float, float]:
+    """Returns a 95 % interval, between 0 and 1, of the average over all users, of whom a share was drawn.
+
+    It is Wilson's score interval of as many users as would give a share of hits this standard error (Korn and Graubard,
+    "Confidence intervals for proportions with small expected number of positive counts", 1998): mean ± 1.96 errors
+    would leave [0, 1] for a few users, and be a point where none of them has a hit.
 
     Args:
-        mean: Average over the users drawn.
+        mean: Average over the users drawn of a metric between 0 and 1.
         error: Its standard error, as of a sample of infinitely many users.
         share: Share of all users that was drawn; with it, the error falls to 0 (Cochran, "Sampling techniques", 3rd
             edition 1977, equation 2.20).
+        n: Number of users over whom the average is taken; all of them having one value says little of the others, and
+            they count as so many hits and misses.
     """
-    half = _Z * error * max(1.0 - share, 0.0) ** 0.5
-    return mean - half, mean + half
+    left = max(1.0 - share, 0.0)
+    if not left:
+        return mean, mean
+    alike = error <= 1e-12 or mean in (0.0, 1.0)
+    effective = (n if alike else mean * (1 - mean) / error**2) / left
+    shrunk = 1 + _Z**2 / effective
+    centre = (mean + _Z**2 / (2 * effective)) / shrunk
+    half = _Z / shrunk * (mean * (1 - mean) / effective + (_Z / (2 * effective)) ** 2) ** 0.5
+    return max(centre - half, 0.0), min(centre + half, 1.0)

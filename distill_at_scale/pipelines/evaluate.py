@@ -180,7 +180,7 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
 def _sampled(config: EvaluateConfig, dataset: Dataset, averages: EvaluationResult) -> SampledUsers:
     share = averages.n_users_all / dataset.n_users
     intervals = {
-        name: interval(averages.metrics[name], error, share)
+        name: interval(averages.metrics[name], error, share, averages.n_users)
         for name, error in averages.standard_errors.items()
         if not isnan(error)
     }

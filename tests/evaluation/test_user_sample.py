@@ -38,13 +38,40 @@ def test_the_interval_covers_the_average_over_all_users(share: float) -> None:
     truth, covered, n_samples = values.mean(), 0, 400
     for seed in range(n_samples):
         some = values[UserSample(share, seed).positions(people)]
-        low, high = interval(some.mean(), some.std(ddof=1) / len(some) ** 0.5, len(some) / 4000)
+        low, high = interval(some.mean(), some.std(ddof=1) / len(some) ** 0.5, len(some) / 4000, len(some))
         covered += low <= truth <= high
     assert 0.91 < covered / n_samples < 0.985
 
 
 def test_an_interval_of_all_users_is_a_point() -> None:
-    assert interval(0.3, 0.01, 1.0) == (0.3, 0.3)
+    assert interval(0.3, 0.01, 1.0, 10) == (0.3, 0.3)
+
+
+def test_intervals_of_few_users_stay_between_0_and_1_and_are_no_points() -> None:
+    """Of ten users, none, one, all or the same half of each: mean ± 1.96 errors is a point, or leaves [0, 1]."""
+    for values in (np.zeros(10), np.eye(10)[0], 1 - np.eye(10)[0], np.ones(10), np.full(10, 0.5)):
+        error = values.std(ddof=1) / 10**0.5
+        low, high = interval(values.mean(), error, 0.1, 10)
+        assert 0 <= low <= values.mean() <= high <= 1
+        assert high - low > 0.15
+        # Wilson's interval solves (mean - p)² = z² p (1 - p) / n, with the n that has this standard error.
+        variance = error**2 * 0.9 if error else values.mean() * (1 - values.mean()) / 10 * 0.9
+        at_zero = error == 0 and values.mean() in (0, 1)
+        n = 10 / 0.9 if at_zero else values.mean() * (1 - values.mean()) / variance
+        for p in {low, high} - {0.0, 1.0}:
+            assert (values.mean() - p) ** 2 == pytest.approx(1.96**2 * p * (1 - p) / n)
+
+
+def test_few_users_with_rare_hits_are_covered() -> None:
+    """20 of 2,000 users, of whom 5 % have a hit: mean ± 1.96 errors holds the truth in some 62 of 100 samples."""
+    rng = np.random.default_rng(4)
+    values = (rng.random(2000) < 0.05).astype(float)
+    held = 0
+    for _ in range(500):
+        some = values[rng.choice(2000, 20, replace=False)]
+        low, high = interval(some.mean(), some.std(ddof=1) / 20**0.5, 0.01, 20)
+        held += low <= values.mean() <= high
+    assert held / 500 > 0.9
 
 
 def test_rows_of_a_sample_are_those_of_its_users_whatever_was_asked_before(tmp_path: Path) -> None:
