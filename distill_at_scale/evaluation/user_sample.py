@@ -93,8 +93,8 @@ def interval(mean: float, error: float, share: float, n: int) -> tuple[float, fl
         error: Its standard error, as of a sample of infinitely many users.
         share: Share of all users that was drawn; with it, the error falls to 0 (Cochran, "Sampling techniques", 3rd
             edition 1977, equation 2.20).
-        n: Number of users over whom the average is taken; all of them having one value says little of the others, and
-            they count as so many hits and misses.
+        n: Number of users over whom the average is taken. Where all of them have the same value, the variance is taken
+            as that of hits and misses, the largest possible.
     """
     left = max(1.0 - share, 0.0)
     if not left:

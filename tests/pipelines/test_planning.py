@@ -241,6 +241,17 @@ def test_prepare_has_a_task_for_each_fragment_and_shard(tmp_path: Path, monkeypa
     assert not (tmp_path / "data").exists()
 
 
+def test_a_model_of_other_items_is_refused_as_by_the_verb(dataset: Dataset, tmp_path: Path) -> None:
+    model = str(tmp_path / "model")
+    other = write_dataset(tmp_path / "other", [[(0, 0, 1.0, 0, 0)]], [1], 1, item_space="other")
+    create_model("popularity").fit(other).save(model)
+    settings = {"data": dataset.uri, "model": model}
+    with pytest.raises(DasError, match="was fitted on another item numbering"):
+        make_plan("evaluate", EvaluateConfig.model_validate(settings))
+    with pytest.raises(DasError, match="was fitted on another item numbering"):
+        make_plan("predict", PredictConfig.model_validate(settings | {"output": str(tmp_path / "lists")}))
+
+
 def test_no_ray_is_started_and_the_options_are_the_command_lines(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_text("user_id,item_id,timestamp\n1,2,1600000003\n1,3,1600000004\n")
@@ -267,6 +278,9 @@ def test_wrong_options_of_a_plan_are_refused() -> None:
         planning.asked({"plan": False, "price": "3", "plan_nodes": None})
     with pytest.raises(SettingError, match="not a number"):
         planning.planned("fit", FitConfig, {"price": "dear", "plan_nodes": None})  # type: ignore[arg-type]
+    for price in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(SettingError, match=r"--price \S+ is not a number of at least 0"):
+            make_plan("fit", FitConfig, price=price)  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="--plan is of prepare"):
         make_plan("doctor", FitConfig)  # type: ignore[arg-type]
 

@@ -21,6 +21,7 @@ from distill_at_scale.pipelines.planning.factored_rows import factored_cpu_s
 from distill_at_scale.pipelines.planning.plan import Plan, Step, plan_of, step
 from distill_at_scale.pipelines.planning.row_values import plan_values
 from distill_at_scale.pipelines.predict import blocks_of
+from distill_at_scale.pipelines.runtime import used_model
 from distill_at_scale.pipelines.runtime.rates import MeasuredRun, Rates
 from distill_at_scale.pipelines.runtime.resources import SHARE_OF_MEMORY
 
@@ -154,6 +155,7 @@ def _judged(settings: Any, dataset: Dataset) -> int:
 def plan_evaluate(config: EvaluateConfig, cluster: Cluster, measured: Rates) -> Plan:
     dataset = Dataset.open(config.data)
     described = read_description(storage.normalise(config.model))
+    used_model.described(config.model).check_items(dataset)
     weights = float(described.weights.bytes)
     users = min(config.users or dataset.n_users, dataset.n_users)
     found = evaluate_step(described.model, dataset, cluster, measured, users, weights)
@@ -189,6 +191,7 @@ def plan_predict(config: PredictConfig, cluster: Cluster, measured: Rates) -> Pl
     """The plan of `predict`."""
     dataset = Dataset.open(config.data)
     described = read_description(storage.normalise(config.model))
+    used_model.described(config.model).check_items(dataset)
     weights = float(described.weights.bytes)
     asked = config.users.strip()
     users = min(int(asked), dataset.n_users) if asked.isdecimal() else dataset.n_users

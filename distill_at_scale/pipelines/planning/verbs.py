@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 from pydantic import BaseModel
@@ -43,8 +44,8 @@ def make_plan(verb: str, config: BaseModel, nodes: str | None = None, price: flo
     """
     if verb not in PLANS:
         raise SettingError(f"--plan is of {', '.join(PLANS)}; leave it out for {verb}.")
-    if price is not None and price < 0:
-        raise SettingError(f"--price {price:g} is below 0; give the price of a node for an hour.")
+    if price is not None and not 0 <= price < inf:
+        raise SettingError(f"--price {price:g} is not a number of at least 0; give the price of a node for an hour.")
     cluster = Cluster.named(nodes, getattr(config, "address", None))
     planned = PLANS[verb](config, cluster, rates())
     money = None
