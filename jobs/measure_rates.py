@@ -2,10 +2,12 @@
 
     python jobs/measure_rates.py --work FOLDER [--rows 2000000] [--only prepare,sample] [--output FILE]
 
-Every verb runs on a generated log, in one Ray session; the CPU-seconds and peak memory of its stages come from its
-run.json. Models are fitted on 0.1 and 0.3 of the users, which separates fixed costs from the costs per row. Runs in
-`<work>/measured.json` are skipped. A plan scales these figures to another log and cluster; they hold for the machine
-that measured them.
+Every verb runs on a generated log; the CPU-seconds and peak memory of its stages come from its run.json. Each run has a
+Ray session of its own, whose workers have done the same with few rows before: what is loaded once is no cost of rows,
+and peaks are the run's own. Nothing else may run beside it: on a busy machine the same work takes two to five times as
+many CPU-seconds. Models are fitted on 0.1 and 0.3 of the users, which separates fixed costs from the costs per row.
+Runs in `<work>/measured.json` are skipped. A plan scales these figures to another log and cluster; they hold for the
+machine that measured them.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -38,7 +41,10 @@ MODELS: dict[str, dict[str, Any]] = {
     "gru4rec": {"epochs": 1},
     "sasrec": {"epochs": 1},
 }
-STEPS, MORE_EPOCHS = 10, 2
+STEPS, MORE_EPOCHS, JUDGES = 10, 2, 1000
+FEW_ROWS = 20_000
+"""Rows of the log that workers are warmed up with."""
+Run = Callable[[], dict[str, Any]]
 
 
 def main() -> int:
@@ -53,25 +59,29 @@ def main() -> int:
     measured: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     only = options.only.split(",")
 
-    def once(key: str, run: Callable[[], dict[str, Any]]) -> None:
+    from distill_at_scale.pipelines.runtime import session
+
+    def once(key: str, run: Run, warm_up: Run) -> None:
         if key in measured or key.split("/")[0] not in only:
             return
         started = time.time()
         try:
-            measured[key] = run()
+            with session.ensure():
+                warm_up()
+                measured[key] = run()
         except Exception as error:
             print(f"{key}: {error}", file=sys.stderr)
             return
         print(f"{key}: {time.time() - started:.1f} s", file=sys.stderr)
         file.write_text(json.dumps(measured, indent=1) + "\n")
 
-    from distill_at_scale.pipelines.runtime import session
-
-    started = time.time()
-    with session.ensure():
-        measured.setdefault("start_s", round(time.time() - started, 1))
-        for key, run in runs(options.work, options.rows):
-            once(key, run)
+    tiny = options.work / "tiny"
+    prepared(options.work, tiny, FEW_ROWS)
+    if "start_s" not in measured:
+        measured["start_s"] = command_s(tiny, "popularity")
+        measured["load_s"] = round(command_s(tiny, "bias") - measured["start_s"], 1)
+    for key, run, warm_up in runs(options.work, options.rows):
+        once(key, run, warm_up)
     rates = {
         "machine": machine(),
         "command": f"python jobs/measure_rates.py --rows {options.rows}",
@@ -79,6 +89,14 @@ def main() -> int:
     }
     options.output.write_text(json.dumps(rates, indent=1) + "\n")
     return 0
+
+
+def command_s(data: Path, model: str) -> float:
+    """Seconds of a command that fits a model on few rows."""
+    command = ["fit", "--data", str(data), "--model", model, "--output", f"{data}-{model}", "--overwrite"]
+    start = time.monotonic()
+    subprocess.run([sys.executable, "-m", "distill_at_scale.cli", *command], check=True, stdout=subprocess.DEVNULL)
+    return round(time.monotonic() - start, 1)
 
 
 def machine() -> str:
@@ -89,24 +107,29 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({models[0] if models else platform.machine()})"
 
 
-def runs(work: Path, n_rows: int) -> list[tuple[str, Callable[[], dict[str, Any]]]]:
-    """What to measure: a key, and the run."""
-    big, small, larger = work / "big", work / "small", work / "larger"
-    found: list[tuple[str, Callable[[], dict[str, Any]]]] = [
-        ("prepare/big", lambda: prepared(work, big, n_rows)),
-        ("prepare/small", lambda: prepared(work, small, n_rows // 10)),
-        ("prepare/larger", lambda: prepared(work, larger, 3 * n_rows // 10)),
-    ]
-    found += [(f"sample/{name}", partial(sampled, work, big, name)) for name in SAMPLERS]
-    found += [("expand/small", lambda: expanded(work, small))]
-    found += [("fit/infinite_ae", lambda: speed(small))]
+def runs(work: Path, n_rows: int) -> list[tuple[str, Run, Run]]:
+    """What to measure: a key, the run, and the same with few rows."""
+    big, small, larger, tiny = (work / name for name in ("big", "small", "larger", "tiny"))
+    found: list[tuple[str, Run, Run]] = []
+    for data, rows in ((big, n_rows), (small, n_rows // 10), (larger, 3 * n_rows // 10)):
+        few = partial(prepared, work, work / "warm", FEW_ROWS)
+        found.append((f"prepare/{data.name}", partial(prepared, work, data, rows), few))
+
+    def add(key: str, function: Callable[..., dict[str, Any]], data: Path, *more: Any) -> None:
+        found.append((key, partial(function, work, data, *more), partial(function, work, tiny, *more)))
+
+    for name in SAMPLERS:
+        add(f"sample/{name}", sampled, big, name)
+    add("expand/small", expanded, small)
+    found.append(("fit/infinite_ae", partial(speed, small), partial(speed, tiny)))
     for more, data, times in (("", small, 1), ("/larger", larger, 6)):
         for name in MODELS:
-            found.append((f"fit/{name}{more}", partial(fitted, work, data, name)))
+            add(f"fit/{name}{more}", fitted, data, name)
         for name in ("mf", "ease"):
-            found.append((f"evaluate/{name}{more}", partial(evaluated, work, data, name)))
-        found.append((f"distill/distill_cf{more}", partial(distilled, work, small, "distill_cf", times * STEPS)))
-        found.append((f"distill/sketch{more}", partial(distilled, work, data, "sketch")))
+            add(f"evaluate/{name}{more}", evaluated, data, name)
+        add(f"distill/distill_cf{more}", distilled, small, "distill_cf", times * STEPS)
+        add(f"distill/sketch{more}", distilled, data, "sketch")
+    add("distill/distill_cf/judged", distilled, small, "distill_cf", STEPS, 4 * JUDGES)
     return found
 
 
@@ -166,7 +189,9 @@ def prepared(work: Path, output: Path, n_rows: int) -> dict[str, Any]:
     output_folder.remove_work = weighed
     try:
         log = made_log(work / f"log-{n_rows}", n_rows)
-        prepare(input=[str(log)], output=str(output), overwrite=True)
+        # Few rows in as many shards as warm up every worker.
+        shards = os.cpu_count() if n_rows == FEW_ROWS else None
+        prepare(input=[str(log)], output=str(output), overwrite=True, shards=shards)
     finally:
         output_folder.remove_work = remove
     return {**about(output), "work_bytes": most[0], "stages": stages(output)}
@@ -221,11 +246,11 @@ def evaluated(work: Path, data: Path, model: str) -> dict[str, Any]:
     return {**about(data), "stages": json.loads(output.read_text())["run"]["stages"]}
 
 
-def distilled(work: Path, data: Path, method: str, steps: int = STEPS) -> dict[str, Any]:
+def distilled(work: Path, data: Path, method: str, steps: int = STEPS, judges: int = JUDGES) -> dict[str, Any]:
     from distill_at_scale.pipelines.distill import distill
 
     output = work / "distilled" / method
-    own = {"steps": steps, "validate_every": steps, "validation_users": 1000} if method == "distill_cf" else {}
+    own = {"steps": steps, "validate_every": steps, "validation_users": judges} if method == "distill_cf" else {}
     distill(data=str(data), method=method, users=100, output=str(output), overwrite=True, set=own)
     return {**about(data), "number": 100, "settings": own, "stages": stages(output)}
 

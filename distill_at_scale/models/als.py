@@ -52,8 +52,10 @@ class Als(StreamedRecommender):
     config: AlsConfig
 
     @classmethod
-    def fit_work(cls, n_items: int, n_rows: int, config: Any) -> float:
-        return float(n_rows) * config.epochs * (1 if config.lam is not None else len(config.grid))
+    def fit_work(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> float:
+        # Sums of outer products, and a system of equations for each user and item.
+        one = 2.0 * n_rows * config.dim**2 + (n_users + n_items) * config.dim**3 / 3
+        return one * config.epochs * (1 if config.lam is not None else len(config.grid))
 
     @classmethod
     def stored_bytes(cls, n_users: int, n_items: int, config: Any) -> int:

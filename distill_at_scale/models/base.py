@@ -129,7 +129,7 @@ class Recommender(Recommends, Stored):
         """Returns the peak bytes for fitting ``n_users`` users, of whose rows ``n_rows`` are held at a time."""
 
     @classmethod
-    def fit_work(cls, n_items: int, n_rows: int, config: Any) -> float:
+    def fit_work(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> float:
         """Returns what the time of a fit on ``n_rows`` train rows grows with, in a unit of the model's own."""
         return float(n_rows) * getattr(config, "epochs", 1)
 

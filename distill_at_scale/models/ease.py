@@ -68,7 +68,7 @@ class Ease(Recommender):
         return entry * n_items**2 + 24 * n_rows + 16 * _BLOCK_ITEMS * n_items
 
     @classmethod
-    def fit_work(cls, n_items: int, n_rows: int, config: Any) -> float:
+    def fit_work(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> float:
         return float(n_items) ** 3 * (1 if config.lam is not None else len(config.grid))
 
     @classmethod

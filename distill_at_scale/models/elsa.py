@@ -15,6 +15,9 @@ from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import Source
 from distill_at_scale.models.training.torch_model import ItemScores, TorchConfig, TorchRecommender
 
+# In multiplications of a step's matrix products: what every number of A costs beside them, and one of a sum over items.
+_PASSES, _SUM = 100, 10
+
 
 class ElsaConfig(TorchConfig):
     """Settings of ELSA."""
@@ -111,6 +114,13 @@ class Elsa(TorchRecommender):
             return scores
 
         return block
+
+    @classmethod
+    def fit_work(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> float:
+        # AᵀA, or products of a batch's users with all items; Adam and the scaling of all rows; sums over users' items.
+        steps = -(-n_users // config.batch_size)
+        of_step = n_items * (min(config.batch_size, config.dim) + _PASSES)
+        return float(config.epochs * config.dim) * (steps * of_step + _SUM * n_rows)
 
     @classmethod
     def parameters_needed(cls, n_users: int, n_items: int, config: Any) -> int:

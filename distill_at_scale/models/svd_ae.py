@@ -62,6 +62,12 @@ class SvdAE(Recommender):
         return 8 * n_items * (config.rank or max(config.grid))
 
     @classmethod
+    def fit_work(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> float:
+        # Products with the rows, and orthogonal bases of users and items.
+        width = _width(config, n_users, n_items)
+        return float(width) * (2 * n_rows + (n_users + n_items) * width)
+
+    @classmethod
     def memory_needed(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> int:
         width = _width(config, n_users, n_items)
         return 4 * width * (2 * n_users + 6 * n_items) + 48 * n_rows

@@ -110,7 +110,7 @@ def test_plans_use_the_verbs_own_numbers(dataset: Dataset, tmp_path: Path, monke
 
     distill = DistillConfig.model_validate({"data": dataset.uri, "method": "distill_cf", "users": 2, "output": out})
     (made,) = make_plan("distill", distill, "1x4x64").steps
-    beside = rates().base_bytes("", lambda run: 0)
+    beside = rates().torch_bytes
     assert made.task_bytes == round(beside + distiller_of(distill).memory(dataset, 1))
     tried = DistillConfig.model_validate({"data": dataset.uri, "method": "distill_cf", "output": out})
     three = make_plan("distill", tried, "1x4x64")
@@ -287,10 +287,15 @@ def test_wrong_options_of_a_plan_are_refused() -> None:
 
 def test_costs_are_those_of_the_line_through_two_sizes() -> None:
     stage = {"stage": "fit", "tasks": 1, "reused": 0, "wall_s": 1.0, "peak_mib": 1.0}
-    runs = {key: {"rows": rows, "stages": [{**stage, "cpu_s": cpu_s}]} for key, rows, cpu_s in
-            (("fit/a", 10, 3.0), ("fit/a/larger", 20, 4.0), ("fit/b", 10, 3.0))}  # fmt: skip
-    made = Rates({"machine": "", "start_s": 1.0, **runs})
+    runs = {key: {"rows": rows, "users": users, "stages": [{**stage, "cpu_s": cpu_s}]} for key, rows, users, cpu_s in
+            (("fit/a", 10, 2, 3.0), ("fit/a/larger", 20, 2, 4.0), ("fit/a/judged", 10, 4, 3.4),
+             ("fit/b", 10, 2, 3.0))}  # fmt: skip
+    made = Rates({"machine": "", "start_s": 1.0, "load_s": 1.0, **runs})
     work = lambda run: float(run.rows)  # noqa: E731
+    users = lambda run: float(run.users)  # noqa: E731
+    assert made.scaled("fit/a", work, 100, (users, 12)) == pytest.approx(2.0 + 10.0 + 2.0)
+    assert made.scaled("fit/a", work, 100, (users, 12), times=3) == pytest.approx(3 * 1.6 + 10.0 + 2.4)
+    assert made.scaled("fit/b", work, 100, (users, 12)) == pytest.approx(30.0)
     assert made.scaled("fit/a", work, 100) == pytest.approx(2.0 + 10.0)
     assert made.scaled("fit/b", work, 100) == pytest.approx(30.0)
     assert made.scaled("fit/c", work, 100) is None

@@ -53,7 +53,7 @@ def plan_prepare(config: PrepareConfig, cluster: Cluster, measured: Rates) -> Pl
         deal_bytes = measured.process_bytes + _HELD_ROW_BYTES * held + _DEAL_ROW_BYTES * in_range
         cpu_s = (_DEAL_HELD_CPU_S if held else _DEAL_CPU_S) * rows
         steps.insert(2, step("deal by user", cluster, len(exchange.groups), deal_bytes, cpu_s))
-    work, result = disk_needed(rows, exchange, cluster.at_once(1, measured.process_bytes))
+    work, result = disk_needed(rows, exchange, cluster.at_once(1, measured.process_bytes), schema.has_timestamp)
     what = f"{estimate.rows:,} rows in {len(pieces):,} fragments of {estimate.files:,} files into {shards:,} shards"
     if job.earlier is not None:
         what += f", with {job.earlier_reading.good:,} rows of {storage.redact(job.earlier.dataset.uri)}"

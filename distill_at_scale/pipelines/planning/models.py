@@ -27,6 +27,8 @@ from distill_at_scale.pipelines.runtime.resources import SHARE_OF_MEMORY
 
 # Bytes of a row of a list in compressed Parquet: an item, its rank and a score of 32 bits that hardly compresses.
 _LIST_ROW_BYTES = 8
+# Bytes of a row of the shard that is evaluated.
+_HELD_ROW_BYTES = 24.0
 
 
 def plan_fit(config: FitConfig, cluster: Cluster, measured: Rates) -> Plan:
@@ -70,7 +72,7 @@ def fit_step(
             if settings.solver == "auto"
             else plan_solver(settings.solver, size, measured.speed)
         )
-        bytes_ = measured.base_bytes("", lambda run: 0) + chosen.bytes
+        bytes_ = measured.torch_bytes + chosen.bytes
         return step(f"{name} by {chosen.solver}", cluster, workers, bytes_, chosen.seconds * workers, 1)
     base = measured.base_bytes(
         f"fit/{config.model}",
@@ -82,19 +84,22 @@ def fit_step(
         cluster,
         workers,
         base + needed,
-        _fit_cpu_s(config, settings, train_rows, items, measured),
+        _fit_cpu_s(config, settings, users, train_rows, items, measured),
         cpus,
+        measured.load_s if kind.by_gradients or kind.by_passes else 0.0,
     )
 
 
-def _fit_cpu_s(config: FitConfig, settings: Any, train_rows: int, items: int, measured: Rates) -> float | None:
+def _fit_cpu_s(
+    config: FitConfig, settings: Any, users: int, train_rows: int, items: int, measured: Rates
+) -> float | None:
     """Scales the measured fits by the model's own unit of work."""
     kind = find_model(config.model)
 
     def work(run: MeasuredRun) -> float:
-        return kind.fit_work(run.items, run.train_rows, kind.parse_config(run.settings))
+        return kind.fit_work(run.users, run.items, run.train_rows, kind.parse_config(run.settings))
 
-    return measured.scaled(f"fit/{config.model}", work, kind.fit_work(items, train_rows, settings))
+    return measured.scaled(f"fit/{config.model}", work, kind.fit_work(users, items, train_rows, settings))
 
 
 def model_bytes(config: FitConfig, dataset: Dataset) -> float:
@@ -133,18 +138,25 @@ def distill_step(config: DistillConfig, dataset: Dataset, cluster: Cluster, meas
     steps = [distiller.planned_steps(number) for number in numbers]
     work = sum(float(number) * n_steps for number, n_steps in zip(numbers, steps))
     judged = len(numbers) * _judged(own, dataset)
-    cpu_s = measured.scaled(
-        f"distill/{config.method}",
-        lambda run: float(run.number) * run.items * run.settings.get("steps", 1),
-        work * width,
-        # λ is selected on the validation users for the rows of each number and what they are compared with.
-        lambda run: judged * width / (run.settings.get("validation_users", 3000) * run.items),
-    )
+    # λ is selected on the validation users for the rows of each number and what they are compared with.
+    pairs, key = float(judged * width), f"distill/{config.method}"
+    if "steps" in type(own).model_fields:
+        cpu_s = measured.scaled(key, _steps_of, work * width, (_judged_of, pairs), len(numbers))
+    else:
+        cpu_s = measured.scaled(key, _judged_of, pairs)
     if getattr(own, "rank", None) is not None and own.privacy is None:
         cpu_s = factored_cpu_s(own, dataset, numbers, steps)
-    bytes_ = measured.base_bytes("", lambda run: 0) + distiller.memory(dataset, workers)
+    bytes_ = measured.torch_bytes + distiller.memory(dataset, workers)
     cpus = cluster.capacity.largest() if workers == 1 else 1
-    return step(f"distill by {config.method}", cluster, workers, bytes_, cpu_s, cpus)
+    return step(f"distill by {config.method}", cluster, workers, bytes_, cpu_s, cpus, measured.load_s)
+
+
+def _steps_of(run: MeasuredRun) -> float:
+    return float(run.number) * run.items * run.settings.get("steps", 1)
+
+
+def _judged_of(run: MeasuredRun) -> float:
+    return float(min(run.settings.get("validation_users", 3000), run.users) * run.items)
 
 
 def _judged(settings: Any, dataset: Dataset) -> int:
@@ -182,9 +194,14 @@ def evaluate_step(
     cpu_s = measured.scaled(key, lambda run: float(run.users) * run.items, float(users) * dataset.n_items)
     groups = tasks or len(groups_of(dataset, cluster.capacity.cpus))
     largest = int(dataset.shards.rows.max())
-    batch = ranking_memory(dataset.n_items, kind.by_blocks)
-    task_bytes = measured.base_bytes("", lambda run: 0) + weights + 24.0 * largest + batch
-    return step("evaluate", cluster, groups, task_bytes, cpu_s)
+    needed = weights + _HELD_ROW_BYTES * largest + ranking_memory(dataset.n_items, kind.by_blocks)
+    by_blocks = key == "evaluate/mf"
+
+    def counted(run: MeasuredRun) -> float:
+        return _HELD_ROW_BYTES * run.rows / run.shards + ranking_memory(run.items, by_blocks)
+
+    load_s = measured.load_s if by_blocks else 0.0
+    return step("evaluate", cluster, groups, measured.base_bytes(key, counted) + needed, cpu_s, start_s=load_s)
 
 
 def plan_predict(config: PredictConfig, cluster: Cluster, measured: Rates) -> Plan:

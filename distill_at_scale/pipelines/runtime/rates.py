@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from distill_at_scale.models.kernel.solvers import Speed
 
 _FILE = "rates.json"
+_WITH_TORCH = ("evaluate/mf", "fit/als", "fit/bias", "distill/sketch")
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,19 @@ class Rates:
         }
         self.machine: str = content["machine"]
         self.start_s: float = content["start_s"]
-        """Seconds to start Ray on a machine."""
+        """Seconds of a command that has hardly any work: it starts Ray on a machine, and ends."""
+        self.load_s: float = content["load_s"]
+        """Seconds that a worker takes to load torch."""
 
     @property
     def process_bytes(self) -> float:
-        """Bytes of a worker's process before it reads rows."""
-        peaks = [stage.peak_mib for stage in self._runs["prepare/big"].stages if stage.peak_mib]
-        return float(min(peaks)) * 2**20
+        """Bytes of a worker's process before it reads rows: of the smallest that was measured."""
+        return min(run.peak_bytes for run in self._runs.values() if run.peak_bytes)
+
+    @property
+    def torch_bytes(self) -> float:
+        """Bytes of a worker's process that has loaded torch, and hardly more."""
+        return min(self._runs[key].peak_bytes for key in _WITH_TORCH)
 
     def base_bytes(self, key: str, counted: Callable[[MeasuredRun], float]) -> float:
         """Returns the bytes of a process beyond those that are counted, from the peak of a run; without one, those of a
@@ -95,9 +102,7 @@ class Rates:
             counted: The counted bytes of a run.
         """
         run = self._runs.get(key)
-        if run is None:
-            return self._runs["evaluate/mf"].peak_bytes
-        return max(run.peak_bytes - counted(run), self.process_bytes)
+        return self.torch_bytes if run is None else max(run.peak_bytes - counted(run), self.process_bytes)
 
     @property
     def speed(self) -> Speed:
@@ -131,7 +136,8 @@ class Rates:
         key: str,
         work: Callable[[MeasuredRun], float],
         wanted: float,
-        fixed: Callable[[MeasuredRun], float] = lambda run: 1.0,
+        also: tuple[Callable[[MeasuredRun], float], float] | None = None,
+        times: int = 1,
     ) -> float | None:
         """Returns the CPU-seconds of so much work, by the line through the runs of two sizes; None if not measured.
 
@@ -139,7 +145,9 @@ class Rates:
             key: Key of the smaller run; that of the larger one ends with ``/larger``.
             work: The work of a run, in any unit.
             wanted: The work to predict for.
-            fixed: Factor of the part that does not depend on this work, from the smaller run.
+            also: Work of a second kind, and how much of it to predict for, by the line through the smaller run and
+                one whose key ends with ``/judged``.
+            times: How often the part is paid that depends on neither.
         """
         run = self._runs.get(key)
         if run is None:
@@ -149,7 +157,13 @@ class Rates:
         if larger is None or work(larger) <= size:
             return spent * wanted / size
         slope = max(larger.cpu_s - spent, 0.0) / (work(larger) - size)
-        return max(spent - slope * size, 0.0) * fixed(run) + slope * wanted
+        rest, more = spent - slope * size, 0.0
+        judged = self._runs.get(f"{key}/judged")
+        if also is not None and judged is not None:
+            other, asked = also
+            rate = max(judged.cpu_s - spent, 0.0) / (other(judged) - other(run))
+            rest, more = rest - rate * other(run), rate * asked
+        return times * max(rest, 0.0) + slope * wanted + more
 
 
 @functools.cache
