@@ -26,7 +26,7 @@ MERGED = "merged"
 MERGE_ROWS = 1 << 22
 """Rows of a range in memory at most until they are dealt into buckets."""
 HELD_ROWS = 1 << 24
-"""Rows of a group that are held in memory, at most, until those of a range are together; a larger group has files."""
+"""Rows of a group that are held in memory, at most, until those of a bucket are together; a larger group has files."""
 
 Change = Callable[[pa.RecordBatch, int], pa.RecordBatch]
 """What is done to the rows of a source, by its number, when they leave its file."""
@@ -144,14 +144,23 @@ class DealtRows:
         return restartable.once(self._group_record(group), PartRecord, build)
 
     def _merge_held(self, group: int, rows_of: Callable[[int], Iterator[pl.DataFrame]]) -> None:
-        held: list[list[pa.RecordBatch]] = [[] for _ in range(self.exchange.parts)]
+        held: list[list[pa.RecordBatch]] = [[] for _ in range(self.n_buckets)]
         for source in self.exchange.groups[group]:
             for rows in rows_of(source):
-                for part, batch in enumerate(deal(rows, self.exchange.parts)):
-                    held[part].append(batch)
+                for bucket, batch in enumerate(deal(rows, self.n_buckets)):
+                    # The first one has the columns, for buckets without rows.
+                    if batch.num_rows or not held[bucket]:
+                        held[bucket].append(batch)
         condenser = Condenser()
-        for part, batches in enumerate(held):
-            self._write_range(part, group, iter(batches), condenser)
+        for part in range(self.exchange.parts):
+            with storage.open_output(self._range_file(part, group)) as file:
+                writer = _RowWriter(file, condenser)
+                for bucket in self.exchange.buckets_of(part, self.n_buckets):
+                    if held[bucket]:
+                        writer.write([_joined(held[bucket])])
+                        # Another range has the same bucket where their numbers do not divide each other.
+                        held[bucket] = [held[bucket][0].slice(0, 0)]
+                writer.finish()
 
     def _merge_files(self, group: int, rows_of: Callable[[int], Iterator[pl.DataFrame]]) -> None:
         place = storage.join(self.work, MERGED, f"group-{group:05d}")
@@ -282,6 +291,10 @@ def _slab(folder: str, number: int) -> str:
 
 def _slab_file(folder: str, number: int, source: int) -> str:
     return restartable.part(_slab(folder, number), source, SUFFIX)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0] if len(batches) > 1 else batches[0]
 
 
 def _frames(batches: Iterator[pa.RecordBatch]) -> Iterator[pl.DataFrame]:
