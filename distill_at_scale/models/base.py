@@ -64,6 +64,9 @@ class Recommender(Recommends, Stored):
     by_passes: ClassVar[bool] = False
     """Whether the model is fitted in closed form by passes over the rows (a StreamedRecommender), on any number of
     workers."""
+    joins_shards: ClassVar[bool] = False
+    """Whether shards of few users are read together, since a step takes a batch of users, however few, and its time
+    hardly depends on their number."""
     solvers: ClassVar[tuple[str, ...]] = ()
     """Solvers of its setting ``solver``, some of which stream the rows on several workers; none for most models. A
     model that has them extends :class:`~distill_at_scale.models.infinite_ae.InfiniteAE`."""

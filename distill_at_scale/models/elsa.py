@@ -68,6 +68,7 @@ class Elsa(TorchRecommender):
     """
 
     name: ClassVar[str] = "elsa"
+    joins_shards: ClassVar[bool] = True
     Config: ClassVar[type[ElsaConfig]] = ElsaConfig
     memory_hint: ClassVar[str] = "set a smaller dim, drop rare items (--min-item), or use a machine with more memory"
     by_blocks: ClassVar[bool] = True

@@ -94,6 +94,7 @@ class MVAE(TorchRecommender):
     """
 
     name: ClassVar[str] = "mvae"
+    joins_shards: ClassVar[bool] = True
     learns_from_rows: ClassVar[bool] = True
     Config: ClassVar[type[MVAEConfig]] = MVAEConfig
     memory_hint: ClassVar[str] = (

@@ -115,6 +115,7 @@ class SASRec(SequentialRecommender):
     """
 
     name: ClassVar[str] = "sasrec"
+    joins_shards: ClassVar[bool] = True
     Config: ClassVar[type[SASRecConfig]] = SASRecConfig
     config: SASRecConfig
 

@@ -68,6 +68,7 @@ class SVAE(TorchRecommender):
     """
 
     name: ClassVar[str] = "svae"
+    joins_shards: ClassVar[bool] = True
     Config: ClassVar[type[SVAEConfig]] = SVAEConfig
     least_rows: ClassVar[str] = "a sequence needs two"
     by_blocks: ClassVar[bool] = True

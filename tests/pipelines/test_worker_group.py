@@ -15,7 +15,7 @@ from prepare_kit import inline_prepare, random_rows, write_logs
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
 from distill_at_scale.models import create_model, load_model
-from distill_at_scale.models.training.sources import ShardSource
+from distill_at_scale.models.training.sources import ShardPiece, ShardSource
 from distill_at_scale.models.training.torch_model import TorchRecommender
 from distill_at_scale.models.training.trainer import Trainer
 from distill_at_scale.pipelines.fit import fit
@@ -153,7 +153,7 @@ class _OneShard(ShardSource):
 
     def __init__(self, dataset: Dataset, rank: int, world_size: int) -> None:
         super().__init__(dataset, rank, world_size)
-        self.pieces, self.n_pieces = [(0, rank, world_size)], 1
+        self.pieces, self.n_pieces = [ShardPiece((0,), rank, world_size)], 1
 
 
 def test_every_user_is_one_workers(data: Dataset) -> None:

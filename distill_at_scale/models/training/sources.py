@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from distill_at_scale.data.interactions import Interactions
 
 # Train and validation rows, and users, of a dataset that is small enough to keep what was read: about 10 MB.
 _FEW = 1 << 19
+_JOINED_USERS, _JOINED_ROWS = 512, 1 << 23
 
 
 class Source(Protocol):
@@ -55,28 +58,49 @@ class MemorySource:
         return self._train
 
 
+@dataclass(frozen=True)
+class ShardPiece:
+    """What is read at once.
+
+    Attributes:
+        shards: Numbers of the shards.
+        cut, cuts: Index of the run of their users, and the number of runs that they are cut into.
+    """
+
+    shards: tuple[int, ...]
+    cut: int = 0
+    cuts: int = 1
+
+
 class ShardSource:
-    """A worker's share of a Dataset, read shard by shard; only the current shard is in memory.
+    """A worker's share of a Dataset, read piece by piece; only the current piece is in memory.
 
     Whole shards are dealt to the workers in turn. With fewer shards than workers, each shard is cut into runs of users,
-    so that every worker has work. The last piece read is cached: a worker with one piece reads it once. The cache
+    so that every worker has work. A piece is a shard or, with ``join``, as many shards as have 512 users over all
+    workers, but at most 8 million rows: of long histories a shard has few, and batches do not cross pieces. The last
+    piece read is cached: a worker with one piece reads it once. The cache
     holds every piece of a small dataset, since reading them in each epoch takes longer than learning from them.
 
     Attributes:
-        pieces: (shard, index of the run of its users, number of runs of the shard) of each piece.
+        pieces: What is read at once.
     """
 
     def __init__(
-        self, dataset: Dataset, rank: int = 0, world: int = 1, validation: bool = True, weights: bool = False
+        self,
+        dataset: Dataset,
+        rank: int = 0,
+        world: int = 1,
+        validation: bool = True,
+        weights: bool = False,
+        join: bool = False,
     ) -> None:
-        """Args: ``validation`` and ``weights``: whether to read validation rows, and weights of train rows, if any."""
+        """Args: ``validation`` and ``weights``: whether to read validation rows, and weights of train rows, if any;
+        ``join``: whether to join shards of few users."""
         self.n_users, self.n_items = dataset.n_users, dataset.n_items
         self._dataset = dataset
         self._weights = weights
         self._has_validation = validation and dataset.manifest.splits.get("validation", 0) > 0
-        cuts = -(-world // len(dataset.shards))
-        every = [(shard, cut, cuts) for cut in range(cuts) for shard in range(len(dataset.shards))]
-        self.pieces = every[rank::world]
+        self.pieces = _pieces(dataset, rank, world, join)
         self.n_pieces = len(self.pieces)
         splits = dataset.manifest.splits
         self._keeps_all = splits["train"] + splits.get("validation", 0) + 2 * dataset.n_users <= _FEW
@@ -96,17 +120,47 @@ class ShardSource:
         if piece not in kept:
             if not self._keeps_all:
                 kept.clear()
-            shard, cut, cuts = self.pieces[piece]
-            rows = self._dataset.interactions(split, shards=[shard], weights=self._weights and split == "train")
-            if cuts > 1:
-                rows = rows.slice(len(rows) * cut // cuts, len(rows) * (cut + 1) // cuts)
+            read = self.pieces[piece]
+            rows = self._dataset.interactions(split, shards=read.shards, weights=self._weights and split == "train")
+            if read.cuts > 1:
+                rows = rows.slice(len(rows) * read.cut // read.cuts, len(rows) * (read.cut + 1) // read.cuts)
             kept[piece] = rows
         return kept[piece]
 
 
-def most_rows(dataset: Dataset, workers: int) -> int:
+def _pieces(dataset: Dataset, rank: int, world: int, join: bool) -> list[ShardPiece]:
+    n_shards = len(dataset.shards)
+    if n_shards < world:
+        cuts = -(-world // n_shards)
+        every = [ShardPiece((shard,), cut, cuts) for cut in range(cuts) for shard in range(n_shards)]
+        return every[rank::world]
+    own = range(rank, n_shards, world)
+    return _joined(dataset, own, world) if join else [ShardPiece((shard,)) for shard in own]
+
+
+def _joined(dataset: Dataset, own: Sequence[int], world: int) -> list[ShardPiece]:
+    users, rows = dataset.shards.n_users, dataset.shards.rows
+    found: list[list[int]] = []
+    n_users = n_rows = 0
+    for shard in own:
+        if not found or n_users * world >= _JOINED_USERS or n_rows + rows[shard] > _JOINED_ROWS:
+            found.append([])
+            n_users = n_rows = 0
+        found[-1].append(shard)
+        n_users, n_rows = n_users + int(users[shard]), n_rows + int(rows[shard])
+    return [ShardPiece(tuple(shards)) for shards in found]
+
+
+def most_rows(dataset: Dataset, workers: int, join: bool = False) -> int:
     """Returns the rows, of all splits, of the largest piece that one of several workers reads by a ShardSource."""
-    return -(-int(dataset.shards.rows.max()) // -(-workers // len(dataset.shards)))
+    pieces = (piece for rank in range(workers) for piece in _pieces(dataset, rank, workers, join))
+    rows = dataset.shards.rows
+    return max(-(-sum(int(rows[shard]) for shard in piece.shards) // piece.cuts) for piece in pieces)
+
+
+def model_source(model: Any, dataset: Dataset, rank: int = 0, world: int = 1) -> ShardSource:
+    """Returns a worker's share as a model that streams its rows wants it."""
+    return ShardSource(dataset, rank, world, weights=model.uses_weights, join=model.joins_shards)
 
 
 class FilledSource:

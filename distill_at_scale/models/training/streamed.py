@@ -13,7 +13,7 @@ from distill_at_scale.models.base import Recommender
 from distill_at_scale.models.device import resolve_device
 from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.training.communicator import Communicator
-from distill_at_scale.models.training.sources import MemorySource, ShardSource, Source, most_rows
+from distill_at_scale.models.training.sources import MemorySource, Source, model_source, most_rows
 
 
 class Resumable(Protocol):
@@ -74,7 +74,7 @@ class StreamedRecommender(Recommender):
 
     def _fit_dataset(self, dataset: Dataset, progress: Progress | None) -> None:
         # Shard by shard, as a worker of `fit` reads it.
-        source = ShardSource(dataset, weights=self.uses_weights)
+        source = model_source(self, dataset)
         self.selection = None
         self.fit_source(source, Communicator(), resolve_device(self.config.device), progress)
         self.adopt(source, dataset.manifest.item_space)

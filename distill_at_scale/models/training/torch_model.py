@@ -23,7 +23,7 @@ from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.training.batches import Batch, Examples
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.schedule import Schedule
-from distill_at_scale.models.training.sources import MemorySource, ShardSource, Source, most_rows
+from distill_at_scale.models.training.sources import MemorySource, Source, model_source, most_rows
 from distill_at_scale.models.training.trainer import Trainer
 
 ItemScores = Callable[[int, int], torch.Tensor]
@@ -141,7 +141,7 @@ class TorchRecommender(Recommender):
 
     @classmethod
     def rows_held(cls, dataset: Dataset, workers: int = 1) -> int:
-        return most_rows(dataset, workers)
+        return most_rows(dataset, workers, cls.joins_shards)
 
     def adopt(self, trainer: Trainer, n_users: int, n_items: int, item_space: str | None = None) -> None:
         """Takes over what ``trainer`` has trained, as :meth:`fit` would."""
@@ -155,8 +155,8 @@ class TorchRecommender(Recommender):
         self.adopt(trainer, source.n_users, source.n_items)
 
     def _fit_dataset(self, dataset: Dataset, progress: Progress | None) -> None:
-        # Shard by shard, as a worker of `fit` reads it: the same batches, with one shard in memory.
-        source = ShardSource(dataset, weights=self.uses_weights)
+        # Piece by piece, as a worker of `fit` reads it: the same batches, with one piece in memory.
+        source = model_source(self, dataset)
         trainer = Trainer(self, source, resolve_device(self.config.device))
         trainer.run(progress)
         self.adopt(trainer, source.n_users, source.n_items, dataset.manifest.item_space)

@@ -171,7 +171,7 @@ def _learn(
     """Runs one trial: trains in this process, and reports the validation metric of every round."""
     from distill_at_scale.models import create_model
     from distill_at_scale.models.device import resolve_device
-    from distill_at_scale.models.training.sources import ShardSource
+    from distill_at_scale.models.training.sources import model_source
     from distill_at_scale.models.training.torch_model import TorchRecommender
     from distill_at_scale.models.training.trainer import Trainer
 
@@ -182,7 +182,7 @@ def _learn(
     else:
         model = create_model(owner, {**fixed, **settings})
         assert isinstance(model, TorchRecommender)
-        source = ShardSource(Dataset.open(uri), weights=model.uses_weights)
+        source = model_source(model, Dataset.open(uri))
         learner = Trainer(model, source, resolve_device(model.config.device))
     told = 0
 

@@ -103,7 +103,8 @@ def score_rows(
 
             def add_scores(trainer: Trainer) -> None:
                 trainer.module.eval()
-                for piece, (shard, cut, _) in enumerate(source.pieces):
+                for piece, read in enumerate(source.pieces):
+                    (shard,), cut = read.shards, read.cut
                     begin = hashing.stream("svp/negatives", seed, trainer.epoch, shard, cut)
                     rng = np.random.default_rng(begin)
                     total = hardness(model, trainer.module, source.train(piece), rng)

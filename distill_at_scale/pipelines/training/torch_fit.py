@@ -23,7 +23,7 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import WORK
 from distill_at_scale.models import Recommender, create_model
-from distill_at_scale.models.training.sources import ShardSource
+from distill_at_scale.models.training.sources import ShardSource, model_source
 from distill_at_scale.models.training.torch_model import TorchRecommender
 from distill_at_scale.models.training.trainer import Trainer
 from distill_at_scale.models.warming import warm_up
@@ -93,7 +93,7 @@ def fit_on_group(
 
     def work(group: WorkerGroupSpec, communicator: TorchCommunicator) -> None:
         dataset, model = Dataset.open(data), create_model(name, settings)
-        source = ShardSource(dataset, communicator.rank, communicator.world_size, weights=model.uses_weights)
+        source = model_source(model, dataset, communicator.rank, communicator.world_size)
         fit(WorkerFit(group, communicator, dataset, model, source))
         if communicator.rank == 0:
             model.save(output)
