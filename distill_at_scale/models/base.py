@@ -142,9 +142,15 @@ class Recommender(Recommends, Stored):
         return 4 * n_items
 
     @classmethod
-    def rows_held(cls, dataset: Dataset, workers: int = 1) -> int:
+    def rows_held(cls, dataset: Dataset, workers: int = 1, config: Any = None) -> int:
         """Returns the most rows that one of several workers holds at a time, for :meth:`memory_needed`: all, unless the
-        model streams them."""
+        model streams them.
+
+        Args:
+            dataset: Dataset to fit on.
+            workers: Number of workers.
+            config: Settings of the model; None: the defaults.
+        """
         return dataset.n_rows
 
     @classmethod
@@ -199,7 +205,7 @@ class Recommender(Recommends, Stored):
             return self._fit_checked(FitRows(data, validation, item_space), progress)
         if isinstance(data, Dataset) and validation is None:
             # Checked before the rows are read, since reading them may already exceed the memory.
-            self.check_memory(data.n_users, data.n_items, self.rows_held(data), self.config)
+            self.check_memory(data.n_users, data.n_items, self.rows_held(data, config=self.config), self.config)
             self._fit_dataset(data, progress)
             return self
         if isinstance(data, FitSource):

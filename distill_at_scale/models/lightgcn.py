@@ -122,7 +122,7 @@ class LightGCN(UserTableRecommender):
         return 4 * config.batch_size * (1 + config.negatives) * config.dim
 
     @classmethod
-    def rows_held(cls, dataset: Dataset, workers: int = 1) -> int:
+    def rows_held(cls, dataset: Dataset, workers: int = 1, config: Any = None) -> int:
         return dataset.n_rows  # the graph's
 
     @classmethod

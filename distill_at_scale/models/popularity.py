@@ -42,7 +42,7 @@ class Popularity(Recommender):
         return 16 * n_items
 
     @classmethod
-    def rows_held(cls, dataset: Dataset, workers: int = 1) -> int:
+    def rows_held(cls, dataset: Dataset, workers: int = 1, config: Any = None) -> int:
         return 0
 
     def _fit_dataset(self, dataset: Dataset, progress: Progress | None) -> None:

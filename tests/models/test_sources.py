@@ -28,12 +28,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return write_dataset(tmp_path_factory.mktemp("sources") / "data", rows, USERS, 5)
 
 
-@pytest.mark.parametrize("join", [False, True])
+@pytest.mark.parametrize("join", [0, 3, 100])
 @pytest.mark.parametrize("world", [1, 2, 4, 8])
-def test_every_row_is_in_one_piece_of_one_worker(
-    data: Dataset, monkeypatch: pytest.MonkeyPatch, world: int, join: bool
-) -> None:
-    monkeypatch.setattr(sources, "_JOINED_USERS", 3)
+def test_every_row_is_in_one_piece_of_one_worker(data: Dataset, world: int, join: int) -> None:
     largest, users, n_rows = 0, [], 0
     for rank in range(world):
         source = ShardSource(data, rank, world, join=join)
@@ -52,13 +49,13 @@ def test_every_row_is_in_one_piece_of_one_worker(
 
 
 def test_shards_of_few_users_are_joined_up_to_a_number_of_rows(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    def shards(world: int) -> list[list[tuple[int, ...]]]:
-        return [[one.shards for one in ShardSource(data, rank, world, join=True).pieces] for rank in range(world)]
+    def shards(world: int, join: int) -> list[list[tuple[int, ...]]]:
+        return [[one.shards for one in ShardSource(data, rank, world, join=join).pieces] for rank in range(world)]
 
-    assert shards(1) == [[(0, 1, 2, 3, 4, 5)]]
-    monkeypatch.setattr(sources, "_JOINED_USERS", 3)
-    assert shards(1) == [[(0, 1), (2, 3, 4), (5,)]]
+    assert shards(1, 0) == shards(1, 1) == [[(0,), (1,), (2,), (3,), (4,), (5,)]]
+    assert shards(1, 9) == [[(0, 1, 2, 3, 4, 5)]]
+    assert shards(1, 3) == [[(0, 1), (2, 3), (4,), (5,)]]
     # Two workers take half a batch each.
-    assert shards(2) == [[(0, 2), (4,)], [(1,), (3, 5)]]
+    assert shards(2, 5) == [[(0, 2), (4,)], [(1,), (3, 5)]]
     monkeypatch.setattr(sources, "_JOINED_ROWS", int(data.shards.rows[:2].sum()) - 1)
-    assert shards(1) == [[(0,), (1,), (2, 3), (4,), (5,)]]
+    assert shards(1, 4) == [[(0,), (1,), (2, 3), (4,), (5,)]]

@@ -13,7 +13,8 @@ from distill_at_scale.data.interactions import Interactions
 
 # Train and validation rows, and users, of a dataset that is small enough to keep what was read: about 10 MB.
 _FEW = 1 << 19
-_JOINED_USERS, _JOINED_ROWS = 512, 1 << 23
+# Rows of shards that are joined, at most: a tenth of a second of reading, and 400 MB.
+_JOINED_ROWS = 1 << 23
 
 
 class Source(Protocol):
@@ -76,9 +77,9 @@ class ShardSource:
     """A worker's share of a Dataset, read piece by piece; only the current piece is in memory.
 
     Whole shards are dealt to the workers in turn. With fewer shards than workers, each shard is cut into runs of users,
-    so that every worker has work. A piece is a shard or, with ``join``, as many shards as have 512 users over all
-    workers, but at most 8 million rows: of long histories a shard has few, and batches do not cross pieces. The last
-    piece read is cached: a worker with one piece reads it once. The cache
+    so that every worker has work. A piece is a shard or, with ``join``, as many shards as have at most so many
+    users over all workers, and 8 million rows: a shard has few users of long histories, and batches do not cross
+    pieces. The last piece read is cached: a worker with one piece reads it once. The cache
     holds every piece of a small dataset, since reading them in each epoch takes longer than learning from them.
 
     Attributes:
@@ -92,10 +93,10 @@ class ShardSource:
         world: int = 1,
         validation: bool = True,
         weights: bool = False,
-        join: bool = False,
+        join: int = 0,
     ) -> None:
         """Args: ``validation`` and ``weights``: whether to read validation rows, and weights of train rows, if any;
-        ``join``: whether to join shards of few users."""
+        ``join``: number of users, over all workers, up to which shards are joined."""
         self.n_users, self.n_items = dataset.n_users, dataset.n_items
         self._dataset = dataset
         self._weights = weights
@@ -128,30 +129,30 @@ class ShardSource:
         return kept[piece]
 
 
-def _pieces(dataset: Dataset, rank: int, world: int, join: bool) -> list[ShardPiece]:
+def _pieces(dataset: Dataset, rank: int, world: int, join: int) -> list[ShardPiece]:
     n_shards = len(dataset.shards)
     if n_shards < world:
         cuts = -(-world // n_shards)
         every = [ShardPiece((shard,), cut, cuts) for cut in range(cuts) for shard in range(n_shards)]
         return every[rank::world]
     own = range(rank, n_shards, world)
-    return _joined(dataset, own, world) if join else [ShardPiece((shard,)) for shard in own]
+    return _joined(dataset, own, join // world)
 
 
-def _joined(dataset: Dataset, own: Sequence[int], world: int) -> list[ShardPiece]:
+def _joined(dataset: Dataset, own: Sequence[int], most_users: int) -> list[ShardPiece]:
     users, rows = dataset.shards.n_users, dataset.shards.rows
     found: list[list[int]] = []
     n_users = n_rows = 0
     for shard in own:
-        if not found or n_users * world >= _JOINED_USERS or n_rows + rows[shard] > _JOINED_ROWS:
-            found.append([])
-            n_users = n_rows = 0
-        found[-1].append(shard)
         n_users, n_rows = n_users + int(users[shard]), n_rows + int(rows[shard])
+        if not found or n_users > most_users or n_rows > _JOINED_ROWS:
+            found.append([])
+            n_users, n_rows = int(users[shard]), int(rows[shard])
+        found[-1].append(shard)
     return [ShardPiece(tuple(shards)) for shards in found]
 
 
-def most_rows(dataset: Dataset, workers: int, join: bool = False) -> int:
+def most_rows(dataset: Dataset, workers: int, join: int = 0) -> int:
     """Returns the rows, of all splits, of the largest piece that one of several workers reads by a ShardSource."""
     pieces = (piece for rank in range(workers) for piece in _pieces(dataset, rank, workers, join))
     rows = dataset.shards.rows
@@ -160,7 +161,8 @@ def most_rows(dataset: Dataset, workers: int, join: bool = False) -> int:
 
 def model_source(model: Any, dataset: Dataset, rank: int = 0, world: int = 1) -> ShardSource:
     """Returns a worker's share as a model that streams its rows wants it."""
-    return ShardSource(dataset, rank, world, weights=model.uses_weights, join=model.joins_shards)
+    join = model.config.batch_size if model.joins_shards else 0
+    return ShardSource(dataset, rank, world, weights=model.uses_weights, join=join)
 
 
 class FilledSource:

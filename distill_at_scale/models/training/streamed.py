@@ -61,7 +61,7 @@ class StreamedRecommender(Recommender):
         """
 
     @classmethod
-    def rows_held(cls, dataset: Dataset, workers: int = 1) -> int:
+    def rows_held(cls, dataset: Dataset, workers: int = 1, config: Any = None) -> int:
         return most_rows(dataset, workers)
 
     def adopt(self, source: Source, item_space: str | None) -> None:

@@ -140,8 +140,9 @@ class TorchRecommender(Recommender):
         return 4 * numbers + cls.buffers_needed(n_items, config) + 48 * n_rows
 
     @classmethod
-    def rows_held(cls, dataset: Dataset, workers: int = 1) -> int:
-        return most_rows(dataset, workers, cls.joins_shards)
+    def rows_held(cls, dataset: Dataset, workers: int = 1, config: Any = None) -> int:
+        join = (config or cls.parse_config({})).batch_size if cls.joins_shards else 0
+        return most_rows(dataset, workers, join)
 
     def adopt(self, trainer: Trainer, n_users: int, n_items: int, item_space: str | None = None) -> None:
         """Takes over what ``trainer`` has trained, as :meth:`fit` would."""

@@ -78,7 +78,7 @@ def fit_step(
         f"fit/{config.model}",
         lambda run: kind.memory_needed(run.users, run.items, run.rows, kind.parse_config(run.settings)),
     )
-    needed = kind.memory_needed(users, items, round(share * kind.rows_held(dataset, workers)), settings)
+    needed = kind.memory_needed(users, items, round(share * kind.rows_held(dataset, workers, settings)), settings)
     return step(
         name,
         cluster,

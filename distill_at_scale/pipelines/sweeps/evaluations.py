@@ -230,6 +230,7 @@ def lotteries(trained: Iterable[tuple[str, Trained]]) -> list[str]:
 def fits_beside_others(pair: EvaluationTask) -> bool:
     """Returns whether a node has enough memory for one such fit per CPU."""
     model = find_model(pair.model)
+    config = model.parse_config(pair.settings)
     if is_synthetic(pair.data):
         from distill_at_scale.distillation.synthetic import SyntheticDataset
 
@@ -238,8 +239,8 @@ def fits_beside_others(pair: EvaluationTask) -> bool:
         rows = users * items
     else:
         dataset = Dataset.open(pair.data)
-        users, items, rows = dataset.n_users, dataset.n_items, model.rows_held(dataset)
-    needed = model.memory_needed(users, items, rows, model.parse_config(pair.settings)) + _ROW_BYTES * rows
+        users, items, rows = dataset.n_users, dataset.n_items, model.rows_held(dataset, config=config)
+    needed = model.memory_needed(users, items, rows, config) + _ROW_BYTES * rows
     return resources.has_room_beside_others(needed)
 
 

@@ -31,7 +31,7 @@ def fit_streamed(
     def fit(on: WorkerFit) -> None:
         model, dataset, communicator = on.model, on.dataset, on.communicator
         assert isinstance(model, StreamedRecommender)
-        rows = model.rows_held(dataset, communicator.world_size)
+        rows = model.rows_held(dataset, communicator.world_size, model.config)
         model.check_memory(dataset.n_users, dataset.n_items, rows, model.config)
         listener = on_progress if communicator.rank == 0 else None
         model.fit_source(on.source, communicator, communicator.device, listener, _States(on.group.work, communicator))

@@ -136,7 +136,7 @@ def run_trainer(
     Args:
         after_epoch: Called after each epoch, before its checkpoint.
     """
-    rows = model.rows_held(dataset, communicator.world_size)
+    rows = model.rows_held(dataset, communicator.world_size, model.config)
     model.check_memory(dataset.n_users, dataset.n_items, rows, model.config)
     trainer = Trainer(model, source, communicator.device, communicator)
     checkpoints = Checkpoints(group.work, group.keep_checkpoints)
