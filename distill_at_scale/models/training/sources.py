@@ -24,11 +24,13 @@ class Source(Protocol):
         n_users: Upper bound of user numbers, including those of other workers' shares.
         n_items: Number of items.
         n_pieces: Number of pieces of this worker.
+        has_validation: Whether there are validation rows.
     """
 
     n_users: int
     n_items: int
     n_pieces: int
+    has_validation: bool
 
     def train(self, piece: int) -> Interactions:
         """Returns the train rows of one piece."""
@@ -47,6 +49,7 @@ class MemorySource:
 
     def __init__(self, train: Interactions, validation: Interactions | None) -> None:
         self._train, self._validation = train, validation
+        self.has_validation = validation is not None
         self.n_users, self.n_items = int(train.users[-1]) + 1, train.n_items
 
     def train(self, piece: int) -> Interactions:
@@ -77,8 +80,8 @@ class ShardSource:
     """A worker's share of a Dataset, read piece by piece; only the current piece is in memory.
 
     Whole shards are dealt to the workers in turn. With fewer shards than workers, each shard is cut into runs of users,
-    so that every worker has work. A piece is a shard or, with ``join``, as many shards as have at most so many
-    users over all workers, and 8 million rows: a shard has few users of long histories, and batches do not cross
+    so that every worker has work. A piece is a shard or, with ``join``, several shards with at most this number
+    of users over all workers, and 8 million rows: a shard has few users of long histories, and batches do not cross
     pieces. The last piece read is cached: a worker with one piece reads it once. The cache
     holds every piece of a small dataset, since reading them in each epoch takes longer than learning from them.
 
@@ -100,7 +103,7 @@ class ShardSource:
         self.n_users, self.n_items = dataset.n_users, dataset.n_items
         self._dataset = dataset
         self._weights = weights
-        self._has_validation = validation and dataset.manifest.splits.get("validation", 0) > 0
+        self.has_validation = validation and dataset.manifest.splits.get("validation", 0) > 0
         self.pieces = _pieces(dataset, rank, world, join)
         self.n_pieces = len(self.pieces)
         splits = dataset.manifest.splits
@@ -111,7 +114,7 @@ class ShardSource:
         return self._read("train", piece)
 
     def validation(self, piece: int) -> Interactions | None:
-        return self._read("validation", piece) if self._has_validation else None
+        return self._read("validation", piece) if self.has_validation else None
 
     def all_train(self) -> Interactions:
         return self._dataset.interactions("train", weights=self._weights)
@@ -174,6 +177,7 @@ class FilledSource:
     def __init__(self, source: Source) -> None:
         self._source = source
         self.n_users, self.n_items, self.n_pieces = source.n_users, source.n_items, source.n_pieces
+        self.has_validation = source.has_validation
 
     def train(self, piece: int) -> Interactions:
         return filled(self._source.train(piece), None)[0]

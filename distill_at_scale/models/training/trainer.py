@@ -37,6 +37,10 @@ from distill_at_scale.models.training.sources import Source
 from distill_at_scale.models.training.state_file import read_state, state_parts
 
 
+# Share of an epoch that is training, where it ends with a validation, for the display.
+_TRAINING = 0.8
+
+
 class Trainable(Protocol):
     """Interface of models that are trained step by step; see `TorchRecommender` for the methods."""
 
@@ -282,10 +286,11 @@ class Trainer:
         for parameter, gradient in zip(self._parameters, flat[:-1].split([p.numel() for p in parts])):
             parameter.grad = gradient.view_as(parameter)
 
-    def _report(self, progress: Progress, what: str) -> None:
+    def _report(self, progress: Progress, what: str, validated: float = 0.0) -> None:
         if not self._communicator.rank:
-            share = (self.epoch + self.step / self.steps_per_epoch) / self._config.epochs
-            progress(min(share, 0.999), what)
+            training = _TRAINING if self._source.has_validation else 1.0
+            of_epoch = training * self.step / self.steps_per_epoch + (1 - training) * validated
+            progress(min((self.epoch + of_epoch) / self._config.epochs, 0.999), what)
 
     def _end_epoch(self, progress: Progress | None) -> None:
         self._communicator.all_reduce(self._loss)
@@ -327,7 +332,7 @@ class Trainer:
                 continue
             if progress:
                 part = "" if self._source.n_pieces == 1 else f" {piece + 1}/{self._source.n_pieces}"
-                self._report(progress, f"epoch {self.epoch + 1}, validating{part}")
+                self._report(progress, f"epoch {self.epoch + 1}, validating{part}", piece / self._source.n_pieces)
             train = self._source.train(piece)
             chosen = self._validation_users(train, heldout)
             evaluator.add_all(scorer, train.take(chosen, timestamps=False), heldout.take(chosen, timestamps=False))
