@@ -36,7 +36,6 @@ from distill_at_scale.models.training.schedule import rate_share
 from distill_at_scale.models.training.sources import Source
 from distill_at_scale.models.training.state_file import read_state, state_parts
 
-
 # Share of an epoch that is training, where it ends with a validation, for the display.
 _TRAINING = 0.8
 
