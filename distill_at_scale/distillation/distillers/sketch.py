@@ -52,7 +52,7 @@ class SketchDistiller(Distiller):
     config: SketchConfig
 
     def numbers(self, n_users: int) -> list[int]:
-        return [min(_USERS, n_users) if self.config.users is None else self.config.users]
+        return [max(1, min(_USERS, n_users)) if self.config.users is None else self.config.users]
 
     def memory(self, dataset: Dataset, workers: int) -> int:
         return rows_memory(self.config, max(self.numbers(dataset.n_users)), 0, dataset, workers)
