@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -183,7 +184,9 @@ def show_evaluation(result: Evaluation) -> None:
     columns = ["metric (percent)", "mean", "standard error"]
     for name, value in result.metrics.items():
         error = result.standard_errors.get(name)
-        rows.append([name, f"{100 * value:.2f}", "" if error is None else f"± {100 * error:.2f}"])
+        # Without pairs of a held-out and another item there is no auc.
+        mean = "–" if isnan(value) else f"{100 * value:.2f}"
+        rows.append([name, mean, "" if error is None else f"± {100 * error:.2f}"])
         if result.sampled:
             low, high = result.sampled.intervals.get(name, (None, None))
             rows[-1].append("" if low is None or high is None else f"{100 * low:.2f} to {100 * high:.2f}")
