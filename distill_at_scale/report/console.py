@@ -184,7 +184,7 @@ def show_evaluation(result: Evaluation) -> None:
     columns = ["metric (percent)", "mean", "standard error"]
     for name, value in result.metrics.items():
         error = result.standard_errors.get(name)
-        # Without pairs of a held-out and another item there is no auc.
+        # An auc needs a held-out item and another one.
         mean = "–" if isnan(value) else f"{100 * value:.2f}"
         rows.append([name, mean, "" if error is None else f"± {100 * error:.2f}"])
         if result.sampled:
