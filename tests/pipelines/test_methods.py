@@ -84,7 +84,7 @@ def test_namespaces_list_classes_with_their_signatures() -> None:
         "seed": 0,
     }
     assert "seed: Random seed. Default: 0." in (inspect.getdoc(das.samplers.Random) or "")
-    assert inspect.signature(das.distillers.Sketch).parameters["users"].default == 500
+    assert inspect.signature(das.distillers.Sketch).parameters["users"].default is None
     with pytest.raises(AttributeError, match=r"has no attribute 'Randum'; the samplers are Random, Stratified"):
         _ = das.samplers.Randum
 
