@@ -3,11 +3,11 @@
     python jobs/measure_rates.py --work FOLDER [--rows 2000000] [--only prepare,sample] [--output FILE]
 
 Every verb runs on a generated log; the CPU-seconds and peak memory of its stages come from its run.json. Each run has a
-Ray session of its own, whose workers have done the same with few rows before: what is loaded once is no cost of rows,
-and peaks are the run's own. Nothing else may run beside it: on a busy machine the same work takes two to five times as
-many CPU-seconds. Models are fitted on 0.1 and 0.3 of the users, which separates fixed costs from the costs per row.
-Runs in `<work>/measured.json` are skipped. A plan scales these figures to another log and cluster; they hold for the
-machine that measured them.
+Ray session of its own. Its workers first do the same with few rows, so that loading libraries does not count, and
+peaks are those of the run alone. Nothing else may run beside it: on a busy machine the same work takes two to five
+times as many CPU-seconds. Models are fitted on 0.1 and 0.3 of the users, which separates fixed costs from the costs per
+row. Runs in `<work>/measured.json` are skipped. A plan scales these figures to another log and cluster; they hold for
+the machine that measured them.
 """
 
 from __future__ import annotations

@@ -61,7 +61,6 @@ class GRU4Rec(SequentialRecommender):
     """
 
     name: ClassVar[str] = "gru4rec"
-    joins_shards: ClassVar[bool] = True
     Config: ClassVar[type[GRU4RecConfig]] = GRU4RecConfig
     config: GRU4RecConfig
 

@@ -115,7 +115,6 @@ class SASRec(SequentialRecommender):
     """
 
     name: ClassVar[str] = "sasrec"
-    joins_shards: ClassVar[bool] = True
     Config: ClassVar[type[SASRecConfig]] = SASRecConfig
     config: SASRecConfig
 

@@ -69,7 +69,7 @@ def build_bucket(
     def build() -> BucketRecord:
         frame = dealt.read(bucket, lambda: storage.exists(record_uri))
         if dealt.exchange.merges and frame.height:
-            # Only rows that are written, or sorted, with others' ids need their own.
+            # Ids are needed for rows below the minimum rating, which are written, and beside an earlier dataset's.
             frame = unpack(frame, None if earlier is None and min_rating is None else item_ids)
         rows = frame.height
         if earlier is None:

@@ -2,9 +2,9 @@
 
 With one level every bucket opens every fragment's file: 680,000 opens at 1 G rows, 109 M at 10 G, of files with an
 index of 16,384 chunks each. With two, the log is read twice. The first time its rows are counted and its items
-numbered; the second time a task deals those of a group of fragments: first into 128 ranges of buckets, in memory or, if
-they are more than some million, in files that it alone needs, and then, range by range, into the range's buckets. A
-bucket opens one file a group, and a range is removed once its buckets are sorted.
+numbered; the second time a task deals those of a group of fragments into buckets, and writes a file for each of 128
+ranges of these: from memory or, for a group of many rows, by way of files that it alone needs, first into ranges and
+then, range by range, into buckets. A bucket opens one file a group, and a range is removed once its buckets are sorted.
 
 With either, a source's rows lie in several files, of some parts each, so that these can be removed as soon as they are
 read. Where no more than a quarter of the buckets is sorted at a time, as on all but small logs on many CPUs, unfinished

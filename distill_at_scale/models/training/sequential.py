@@ -73,6 +73,7 @@ class SequentialRecommender(TorchRecommender):
     least_rows: ClassVar[str] = "a sequence needs two"
     by_blocks: ClassVar[bool] = True
     learns_from_sequences: ClassVar[bool] = True
+    joins_shards: ClassVar[bool] = True
     config: SequentialConfig
 
     def examples(self, rows: Interactions) -> Examples:

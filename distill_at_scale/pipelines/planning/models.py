@@ -28,7 +28,7 @@ from distill_at_scale.pipelines.runtime.resources import SHARE_OF_MEMORY
 # Bytes of a row of a list in compressed Parquet: an item, its rank and a score of 32 bits that hardly compresses.
 _LIST_ROW_BYTES = 8
 # Bytes of a row of the shard that is evaluated.
-_HELD_ROW_BYTES = 24.0
+_SHARD_ROW_BYTES = 24.0
 
 
 def plan_fit(config: FitConfig, cluster: Cluster, measured: Rates) -> Plan:
@@ -194,11 +194,11 @@ def evaluate_step(
     cpu_s = measured.scaled(key, lambda run: float(run.users) * run.items, float(users) * dataset.n_items)
     groups = tasks or len(groups_of(dataset, cluster.capacity.cpus))
     largest = int(dataset.shards.rows.max())
-    needed = weights + _HELD_ROW_BYTES * largest + ranking_memory(dataset.n_items, kind.by_blocks)
+    needed = weights + _SHARD_ROW_BYTES * largest + ranking_memory(dataset.n_items, kind.by_blocks)
     by_blocks = key == "evaluate/mf"
 
     def counted(run: MeasuredRun) -> float:
-        return _HELD_ROW_BYTES * run.rows / run.shards + ranking_memory(run.items, by_blocks)
+        return _SHARD_ROW_BYTES * run.rows / run.shards + ranking_memory(run.items, by_blocks)
 
     load_s = measured.load_s if by_blocks else 0.0
     return step("evaluate", cluster, groups, measured.base_bytes(key, counted) + needed, cpu_s, start_s=load_s)

@@ -34,12 +34,12 @@ def disk_needed(rows: int, exchange: Exchange, at_once: int, has_times: bool = T
     return rows * work, rows * of_row
 
 
-def require_space(output: str, rows: int, exchange: Exchange) -> None:
+def require_space(output: str, rows: int, exchange: Exchange, has_times: bool = True) -> None:
     """Refuses a log whose dataset and unfinished work a local disk does not hold.
 
     Args:
         output: Address of the dataset.
-        rows, exchange: As in :func:`disk_needed`.
+        rows, exchange, has_times: As in :func:`disk_needed`.
 
     Raises:
         StorageError: Naming what is needed and what is free.
@@ -49,7 +49,8 @@ def require_space(output: str, rows: int, exchange: Exchange) -> None:
     place = Path(output)
     while not place.exists():
         place = place.parent
-    needed, free = sum(disk_needed(rows, exchange, os.cpu_count() or 1)), shutil.disk_usage(place).free
+    needed = sum(disk_needed(rows, exchange, os.cpu_count() or 1, has_times))
+    free = shutil.disk_usage(place).free
     if needed > free:
         raise StorageError(
             f"preparing about {rows:,} rows fills about {needed / 2**30:,.1f} GiB at {storage.redact(output)}, but "
