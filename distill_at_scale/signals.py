@@ -80,8 +80,8 @@ def ending() -> Iterator[None]:
     """Turns an interruption of the block into :data:`MESSAGE` on standard error and exit code 130.
 
     For the main function of a process, in its main thread. After a signal the exit code is 130, however the block ends
-    (also normally, or by an error that the signal caused). A second signal, or a block that does not end within 25 s,
-    kills the process and all its children.
+    (also normally, or by an error that the signal caused). A second signal kills the process and all its children, and
+    so does the first after 25 s, if the process, and not only the block, has not ended by then.
 
     Raises:
         SystemExit: The block was interrupted; code 130.
