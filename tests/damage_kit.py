@@ -281,7 +281,10 @@ def _read_work(folder: Path) -> Any:
     output, work = str(folder / "out"), str(folder / "out" / "_work")
     schema, pieces, _ = plan_log(LogOptions(input=[str(folder / "log" / f"{k}.parquet") for k in range(2)]))
     exchange = Exchange(2, 4)
-    read = [fragments.partition(output, work, k, piece, schema, exchange) for k, piece in enumerate(pieces)]
+    read = [
+        fragments.partition(output, work, fragments.Source(k, [one], k), schema, exchange)
+        for k, one in enumerate(pieces)
+    ]
     sources = [fragments.items_of(f"{work}/fragments", k) for k in range(2)]
     n_items = fragments.merge_item_ids(sources, f"{work}/items.arrow")
     ids = pl.Series("item_id", sorted(range(ITEMS)), dtype=pl.Int64)

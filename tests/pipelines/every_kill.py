@@ -16,7 +16,7 @@ import signal
 import sys
 import tempfile
 
-from prepare_kit import inline_prepare, two_levels
+from prepare_kit import inline_prepare, read_together, two_levels
 
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
@@ -82,6 +82,8 @@ def main() -> None:
     settings = json.loads(sys.argv[1])
     if (levels := settings.pop("two_levels", None)) is not None:
         two_levels(*levels)
+    if (together := settings.pop("read_together", None)) is not None:
+        read_together(*together)
     only, after = re.compile(settings.pop("only", "")), settings.pop("after", True)
     import_all(settings)
     died_at: set[tuple[str, str]] = set()

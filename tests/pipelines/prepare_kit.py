@@ -76,8 +76,13 @@ def without_ray() -> Iterator[None]:
 
 def two_levels(ranges: int = 2, groups: int = 3, held_rows: int = dealt.HELD_ROWS) -> None:
     """Plans two levels of the exchange even for a small log, in this process from now on."""
-    exchange.ONE_LEVEL, exchange._RANGES, exchange._GROUPS = 0, ranges, groups
+    exchange.ONE_LEVEL, exchange.TOGETHER, exchange._RANGES, exchange._GROUPS = 0, 0, ranges, groups
     dealt.HELD_ROWS = held_rows
+
+
+def read_together(groups: int = 2, held_bytes: int = dealt.HELD_BYTES) -> None:
+    """Plans to read fragments together even for a small log, in this process from now on."""
+    exchange.ONE_LEVEL, exchange._GROUPS, dealt.HELD_BYTES = 0, groups, held_bytes
 
 
 def inline_prepare(**settings: Any) -> Dataset:

@@ -1,4 +1,5 @@
-"""prepare with two levels of the exchange: the same bytes as with one, in any order of deaths and damages."""
+"""prepare with two levels of the exchange, or with fragments that are read together: the same bytes as with one level,
+in any order of deaths and damages."""
 
 from __future__ import annotations
 
@@ -10,16 +11,24 @@ from typing import Any
 
 import pytest
 from kill_kit import every_death
-from prepare_kit import checksums, inline_prepare, paths_below, random_rows, two_levels, write_logs
+from prepare_kit import checksums, inline_prepare, paths_below, random_rows, read_together, two_levels, write_logs
 
 from distill_at_scale.data import manifest as manifests
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import dealt, exchange, fragments
 from distill_at_scale.data.preparation.dealt import DealtRows
 from distill_at_scale.data.preparation.exchange import Exchange
-from distill_at_scale.errors import DamagedFileError
+from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.pipelines.runtime import output_folder
 
+LIMITS = [
+    (exchange, "ONE_LEVEL"),
+    (exchange, "TOGETHER"),
+    (exchange, "_RANGES"),
+    (exchange, "_GROUPS"),
+    (dealt, "HELD_ROWS"),
+    (dealt, "HELD_BYTES"),
+]
 SETTINGS: dict[str, Any] = {"shards": 4, "min_user": 4, "min_item": 3}
 
 
@@ -35,10 +44,11 @@ def one_level(logs: list[str], tmp_path_factory: pytest.TempPathFactory) -> list
 
 @pytest.fixture
 def levels() -> Iterator[None]:
-    before = exchange.ONE_LEVEL, exchange._RANGES, exchange._GROUPS, dealt.HELD_ROWS
-    two_levels()
-    yield
-    exchange.ONE_LEVEL, exchange._RANGES, exchange._GROUPS, dealt.HELD_ROWS = before
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in LIMITS:
+            patch.setattr(module, name, getattr(module, name))
+        two_levels()
+        yield
 
 
 @pytest.mark.parametrize(
@@ -62,12 +72,65 @@ def test_levels_do_not_show(
     assert not any(path.endswith(".chunks") for path in left["fragments"])
 
 
+@pytest.mark.parametrize(("groups", "held_bytes", "sources"), [(1, 1 << 28, 1), (2, 1 << 28, 3), (2, 0, 3)])
+def test_fragments_that_are_read_together_do_not_show(
+    tmp_path: Path, logs: list[str], one_level: list[str], levels: None, groups: int, held_bytes: int, sources: int
+) -> None:
+    exchange.TOGETHER = 1 << 20
+    read_together(groups, held_bytes)
+    left: set[str] = set()
+
+    def stop(output: str, *_: Any) -> None:
+        left.update(paths_below(Path(output, "_work", "fragments")))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output_folder, "remove_strays", stop)
+        found = inline_prepare(input=logs, output=str(tmp_path / "out"), **SETTINGS)
+    assert checksums(found) == one_level
+    assert left == {f"part-{k:05d}.json" for k in range(sources)}
+
+
 def test_positions_are_those_of_the_log(tmp_path: Path, logs: list[str], levels: None) -> None:
     """The order of lines stands for time, also of those in later fragments."""
     asked = {"input": logs, "order": "file", "map": {"timestamp": ""}, "shards": 3, "duplicates": "all"}
     two = inline_prepare(**asked, output=str(tmp_path / "two"))
+    exchange.TOGETHER = 1 << 20
+    read_together()
+    assert checksums(inline_prepare(**asked, output=str(tmp_path / "together"))) == checksums(two)
     exchange.ONE_LEVEL = 1 << 17
     assert checksums(inline_prepare(**asked, output=str(tmp_path / "one"))) == checksums(two)
+
+
+def test_bad_rows_have_a_file_for_each_fragment(tmp_path: Path, logs: list[str], levels: None) -> None:
+    """However fragments are read: an append has the files that preparing all at once has."""
+    bad = [str(tmp_path / f"{k}.csv") for k in range(4)]
+    for k, file in enumerate(bad):
+        wrong = "3,4,much,1\n" * (k % 2)
+        Path(file).write_text("user_id,item_id,rating,timestamp\n" + f"1,{k},5,{10**9 + k}\n" * 9 + wrong)
+    asked = {"input": bad, "split": "20_percent_hist", "duplicates": "all", "max_bad_share": 0.1}
+    exchange.TOGETHER = 1 << 20
+    read_together()
+    one = inline_prepare(**asked, output=str(tmp_path / "together"))
+    exchange.ONE_LEVEL = 1 << 17
+    two = inline_prepare(**asked, output=str(tmp_path / "apart"))
+    assert one.manifest == two.manifest
+    assert one.manifest.quarantine.files == ["quarantine/part-00001.parquet", "quarantine/part-00003.parquet"]
+    for file in one.manifest.quarantine.files:
+        assert (tmp_path / "together" / file).read_bytes() == (tmp_path / "apart" / file).read_bytes()
+    read_together()
+    with pytest.raises(DasError, match=r"the first: rating 'much', row 11 of .*1\.csv"):
+        inline_prepare(**{**asked, "max_bad_share": 0.01}, output=str(tmp_path / "refused"))
+
+
+def test_a_kill_at_every_file_of_fragments_that_are_read_together(tmp_path: Path, logs: list[str]) -> None:
+    output = tmp_path / "out"
+    settings = SETTINGS | {"shards": 2}
+    asked = {"input": logs[:4], "output": str(output), **settings, "read_together": [2], "only": "_work/fragments/.*"}
+    deaths = every_death("every_kill.py", asked)
+    # Before and after: two sources of two fragments, each with a slab of two parts, item ids and a record.
+    assert len(deaths) == 2 * 2 * 3
+    undisturbed = inline_prepare(input=logs[:4], output=str(tmp_path / "undisturbed"), **settings)
+    assert checksums(Dataset.open(str(output))) == checksums(undisturbed)
 
 
 @pytest.mark.parametrize(("held_rows", "files"), [(0, 1), (1 << 20, 0)])

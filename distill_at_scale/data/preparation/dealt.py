@@ -27,6 +27,8 @@ MERGE_ROWS = 1 << 22
 """Rows of a range in memory at most until they are dealt into buckets."""
 HELD_ROWS = 1 << 24
 """Rows of a group that are held in memory, at most, until those of a bucket are together; a larger group has files."""
+HELD_BYTES = 1 << 28
+"""Bytes of a source's rows that are held, at most, until those of a part are together; then they are written."""
 
 Change = Callable[[pa.RecordBatch, int], pa.RecordBatch]
 """What is done to the rows of a source, by its number, when they leave its file."""
@@ -67,15 +69,48 @@ def part_files(uris: Sequence[str], exchange: Exchange) -> Iterator[Callable[[pl
         files = [stack.enter_context(storage.open_output(uri)) for uri in uris]
         condenser = Condenser()
         writers = [(slab, _RowWriter(file, condenser)) for slab, file in zip(exchange.slabs, files)]
+        held = _Held(exchange.parts)
 
         def write(rows: pl.DataFrame) -> None:
-            batches = deal(rows, exchange.parts)
-            for slab, writer in writers:
-                writer.write(batches[slab.start : slab.stop])
+            held.add(rows)
+            if held.bytes > HELD_BYTES:
+                flush()
+
+        def flush() -> None:
+            if batches := held.take():
+                for slab, writer in writers:
+                    writer.write(batches[slab.start : slab.stop])
 
         yield write
+        flush()
         for _, writer in writers:
             writer.finish()
+
+
+class _Held:
+    """Rows in memory, by part."""
+
+    def __init__(self, parts: int) -> None:
+        self.bytes = 0
+        self._parts: list[list[pa.RecordBatch]] = [[] for _ in range(parts)]
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Deals rows into the parts."""
+        self.bytes += int(rows.estimated_size())
+        for held, batch in zip(self._parts, deal(rows, len(self._parts))):
+            # The first one has the columns, for parts without rows.
+            if batch.num_rows or not held:
+                held.append(batch)
+
+    def take(self) -> list[pa.RecordBatch]:
+        """Returns the rows of each part, and holds them no longer; nothing before the first rows."""
+        found = []
+        for k, held in enumerate(self._parts):
+            if held:
+                found.append(_joined(held))
+            self._parts[k] = []
+        self.bytes = 0
+        return found
 
 
 class _RowWriter:
@@ -144,22 +179,18 @@ class DealtRows:
         return restartable.once(self._group_record(group), PartRecord, build)
 
     def _merge_held(self, group: int, rows_of: Callable[[int], Iterator[pl.DataFrame]]) -> None:
-        held: list[list[pa.RecordBatch]] = [[] for _ in range(self.n_buckets)]
+        held = _Held(self.n_buckets)
         for source in self.exchange.groups[group]:
             for rows in rows_of(source):
-                for bucket, batch in enumerate(deal(rows, self.n_buckets)):
-                    # The first one has the columns, for buckets without rows.
-                    if batch.num_rows or not held[bucket]:
-                        held[bucket].append(batch)
-        condenser = Condenser()
+                held.add(rows)
+        batches, condenser = held.take(), Condenser()
         for part in range(self.exchange.parts):
             with storage.open_output(self._range_file(part, group)) as file:
                 writer = _RowWriter(file, condenser)
-                for bucket in self.exchange.buckets_of(part, self.n_buckets):
-                    if held[bucket]:
-                        writer.write([_joined(held[bucket])])
-                        # Another range has the same bucket where their numbers do not divide each other.
-                        held[bucket] = [held[bucket][0].slice(0, 0)]
+                for bucket in self.exchange.buckets_of(part, self.n_buckets) if batches else ():
+                    writer.write([batches[bucket]])
+                    # Another range has the same bucket where their numbers do not divide each other.
+                    batches[bucket] = batches[bucket].slice(0, 0)
                 writer.finish()
 
     def _merge_files(self, group: int, rows_of: Callable[[int], Iterator[pl.DataFrame]]) -> None:

@@ -1,7 +1,9 @@
 """The exchange of rows between the fragments of a log and the buckets of its users: its levels, opens and bytes.
 
-With one level every bucket opens every fragment's file: 680,000 opens at 1 G rows, 109 M at 10 G, of files with an
-index of 16,384 chunks each. With two, the log is read twice. The first time its rows are counted and its items
+With one level every bucket opens every source's file. If each fragment were a source, there would be 680,000 opens at
+1 G rows, 109 M at 10 G, of files with an index of 16,384 chunks each; so beyond some 300 M rows a source is several
+fragments, read by one task that holds their rows until those of a bucket are together. That does up to some 3 G rows.
+With two levels, the log is read twice. The first time its rows are counted and its items
 numbered; the second time a task deals those of a group of fragments into buckets, and writes a file for each of 128
 ranges of these: from memory or, for a group of many rows, by way of files that it alone needs, first into ranges and
 then, range by range, into buckets. A bucket opens one file a group, and a range is removed once its buckets are sorted.
@@ -17,7 +19,11 @@ import math
 from dataclasses import dataclass
 
 ONE_LEVEL = 1 << 17
-"""Opens up to which one level does: those of about 300 M rows."""
+"""Opens up to which one level does, of which every source is a fragment: those of about 300 M rows."""
+TOGETHER = 1 << 20
+"""The same, if a source is several fragments."""
+_TOGETHER_ROWS = 1 << 23
+"""Rows of such a source, at most."""
 _RANGES = 128
 # Groups of a log at least, since those that are dealt at the same time need room beside the rest.
 _GROUPS = 96
@@ -34,23 +40,35 @@ class Exchange:
     """A plan of the exchange.
 
     Attributes:
-        sources: Number of files that deal: the fragments of a log.
+        sources: Number of tasks that deal: for each fragment of a log, or for several fragments together.
         parts: Number of parts that each deals its rows into, by a hash of the user: buckets, or ranges of buckets.
         group: Number of sources that are merged into one; 0 with one level.
         buckets: Number of buckets that it was planned for.
+        together: Number of fragments of a source.
     """
 
     sources: int
     parts: int
     group: int = 0
     buckets: int = 0
+    together: int = 1
 
     @classmethod
-    def plan(cls, sources: int, buckets: int) -> Exchange:
-        """Plans the exchange from the numbers of sources and buckets."""
-        opens = sources * buckets
+    def plan(cls, fragments: int, buckets: int, rows: int | None = None) -> Exchange:
+        """Plans the exchange.
+
+        Args:
+            fragments: Number of fragments of a log.
+            buckets: Number of buckets.
+            rows: About how many rows the log has; None: unknown, so that no fragments are read together.
+        """
+        opens = fragments * buckets
         if opens <= ONE_LEVEL:
-            return cls(sources, buckets, 0, buckets)
+            return cls(fragments, buckets, 0, buckets)
+        together = min(fragments // _GROUPS, _TOGETHER_ROWS * fragments // max(rows, 1)) if rows is not None else 1
+        if together > 1 and -(-fragments // together) * buckets <= TOGETHER:
+            return cls(-(-fragments // together), buckets, 0, buckets, together)
+        sources = fragments
         group = max(math.ceil(sources / _GROUPS), math.ceil(opens / _OPENS))
         return cls(sources, min(_RANGES, buckets), min(group, _MOST_OPEN), buckets)
 
@@ -58,6 +76,10 @@ class Exchange:
     def merges(self) -> bool:
         """Whether there are two levels."""
         return self.group > 0
+
+    def fragments_of(self, source: int, n: int) -> range:
+        """The fragments of a source, of ``n`` fragments in all."""
+        return range(source * self.together, min((source + 1) * self.together, n))
 
     @property
     def groups(self) -> list[range]:

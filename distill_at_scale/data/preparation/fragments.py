@@ -1,4 +1,4 @@
-"""First stage of prepare: reads and validates a fragment of the log and partitions it into buckets by user."""
+"""First stage of prepare: reads and validates fragments of the log and deals their rows into buckets by user."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from distill_at_scale.data.preparation.row_order import distinct_ids
 from distill_at_scale.data.readers import Fragment, LogSchema, read_fragment
 
 _MOST_SHOWN = 60
+# Batches whose distinct item ids are held, at most, until those that several have are dropped.
+_IDS_AT_ONCE = 8
 FOLDER = "fragments"
 QUARANTINE = "quarantine"
 POSITION = 1_000_000
@@ -31,16 +33,16 @@ POSITION = 1_000_000
 
 
 @dataclass(frozen=True)
-class FragmentRecord(PartRecord):
-    """A fragment that was read and partitioned."""
+class SourceRecord(PartRecord):
+    """One or several fragments that were read and dealt."""
 
     rows: int
     """Number of rows, without those in ``left_out``."""
     good: int
     reasons: dict[str, int]
     """Number of bad rows by reason."""
-    quarantine: str | None
-    """Path of the file of bad rows."""
+    quarantine: tuple[str, ...]
+    """Paths of the files of bad rows, one for each fragment that has any."""
     has_items: bool
     """Whether there is a file of item ids."""
     times: tuple[int, ...]
@@ -52,84 +54,127 @@ class FragmentRecord(PartRecord):
     noticed: tuple[Notice, ...]
 
 
-def partition(
-    output: str, work: str, index: int, fragment: Fragment, schema: LogSchema, exchange: Exchange, before: int = 0
-) -> FragmentRecord:
-    """Reads fragment ``index`` and writes its good rows by bucket, its item ids, and its bad rows.
+@dataclass(frozen=True)
+class Source:
+    """Fragments that a task reads.
 
-    ``before`` fragments were read for an earlier dataset, whose files of bad rows come first.
+    Attributes:
+        index: Number of the source.
+        fragments: Its fragments, in the order of the log.
+        before: Number of fragments before them, of an earlier dataset as well: files of bad rows are named by fragment.
+    """
 
-    The rows are written as a file of chunks for each slab of ``exchange``: one chunk per part and batch of the fragment
-    (also empty ones), so that part p of n consists of the chunks p, n + p, 2 n + p … If ``exchange`` merges, they are
-    not written, but read again by :func:`good_rows`.
+    index: int
+    fragments: Sequence[Fragment]
+    before: int
+
+
+def partition(output: str, work: str, source: Source, schema: LogSchema, exchange: Exchange) -> SourceRecord:
+    """Reads a source and writes its good rows by bucket, its item ids, and its bad rows.
+
+    The rows are written as a file of chunks for each slab of ``exchange``: one chunk per part (also empty ones) and
+    lot of rows, so that part p of n consists of the chunks p, n + p, 2 n + p … If ``exchange`` merges, they are not
+    written, but read again by :func:`good_rows`.
     """
     folder = storage.join(work, FOLDER)
     return restartable.once(
-        restartable.part(folder, index, ".json"),
-        FragmentRecord,
-        lambda: _partition(output, folder, index, fragment, schema, exchange, before),
+        restartable.part(folder, source.index, ".json"),
+        SourceRecord,
+        lambda: _partition(output, folder, source, schema, exchange),
     )
 
 
-def _partition(
-    output: str, folder: str, index: int, fragment: Fragment, schema: LogSchema, exchange: Exchange, before: int
-) -> FragmentRecord:
-    rows = good = 0
-    left_out: Counter[str] = Counter()
-    values: set[tuple[str, str]] = set()
-    reasons: dict[str, int] = {}
-    noticed: list[Notice] = []
-    times: list[int] = []
-    item_ids: list[pl.Series] = []
-    quarantine = restartable.part(QUARANTINE, before + index, ".parquet")
+def _partition(output: str, folder: str, source: Source, schema: LogSchema, exchange: Exchange) -> SourceRecord:
     with contextlib.ExitStack() as stack:
         write: Callable[[pl.DataFrame], None] | None = None
         if not exchange.merges:
-            write = stack.enter_context(part_files(source_files(folder, index, exchange), exchange))
-        bad_writer: pq.ParquetWriter | None = None
-        for batch in read_fragment(fragment, schema):
-            rows += batch.rows
-            left_out.update(batch.left_out)
-            values |= batch.seen
-            kept = _in_file_order(batch.good, good) if schema.positions else batch.good
-            good += kept.height
-            noticed = merge((noticed, batch.noticed))
-            for reason, count in batch.bad.group_by("reason").len().iter_rows():
-                reasons[reason] = reasons.get(reason, 0) + count
-            if batch.bad.height:
-                table = restartable.to_table(batch.bad)
-                if bad_writer is None:
-                    bad_file = stack.enter_context(storage.open_output(storage.join(output, quarantine)))
-                    bad_writer = stack.enter_context(pq.ParquetWriter(bad_file, table.schema, compression="zstd"))
-                bad_writer.write_table(table)
-            if Columns.TIMESTAMP in batch.good.columns and batch.good.height:
-                seen = batch.good[Columns.TIMESTAMP].to_numpy()
-                times = [min([*times, int(seen.min())]), max([*times, int(seen.max())])]
-            item_ids.append(distinct_ids(batch.good[Columns.ITEM_ID]))
-            if write is not None:
-                write(kept)
-    if item_ids:
-        distinct = distinct_ids(pl.concat(item_ids)).sort()
-        restartable.write_arrow(
-            items_of(folder, index),
-            restartable.to_table(pl.DataFrame({Columns.ITEM_ID: distinct})),
+            write = stack.enter_context(part_files(source_files(folder, source.index, exchange), exchange))
+        found = _Found(output, schema, write)
+        for k, fragment in enumerate(source.fragments):
+            found.read(fragment, restartable.part(QUARANTINE, source.before + k, ".parquet"))
+    if found.item_ids:
+        distinct = distinct_ids(pl.concat(found.item_ids)).sort()
+        items = restartable.to_table(pl.DataFrame({Columns.ITEM_ID: distinct}))
+        restartable.write_arrow(items_of(folder, source.index), items)
+    return found.record()
+
+
+class _Found:
+    """What the fragments of a source have been found to hold."""
+
+    def __init__(self, output: str, schema: LogSchema, write: Callable[[pl.DataFrame], None] | None) -> None:
+        self._output, self._schema, self._write = output, schema, write
+        self.item_ids: list[pl.Series] = []
+        self._rows = self._good = 0
+        self._left_out: Counter[str] = Counter()
+        self._values: set[tuple[str, str]] = set()
+        self._reasons: Counter[str] = Counter()
+        self._noticed: list[Notice] = []
+        self._times: list[int] = []
+        self._quarantine: list[str] = []
+
+    def read(self, fragment: Fragment, quarantine: str) -> None:
+        """Reads a fragment; its bad rows go to the file ``quarantine`` of the output."""
+        with contextlib.ExitStack() as stack:
+            bad_writer: pq.ParquetWriter | None = None
+            for batch in read_fragment(fragment, self._schema):
+                self._rows += batch.rows
+                self._left_out.update(batch.left_out)
+                self._values |= batch.seen
+                kept = _in_file_order(batch.good, self._good) if self._schema.positions else batch.good
+                self._good += kept.height
+                self._noticed = merge((self._noticed, batch.noticed))
+                for reason, count in batch.bad.group_by("reason").len().iter_rows():
+                    self._reasons[reason] += count
+                if batch.bad.height:
+                    table = restartable.to_table(batch.bad)
+                    if bad_writer is None:
+                        self._quarantine.append(quarantine)
+                        file = stack.enter_context(storage.open_output(storage.join(self._output, quarantine)))
+                        bad_writer = stack.enter_context(pq.ParquetWriter(file, table.schema, compression="zstd"))
+                    bad_writer.write_table(table)
+                if Columns.TIMESTAMP in batch.good.columns and batch.good.height:
+                    seen = batch.good[Columns.TIMESTAMP].to_numpy()
+                    self._times = [min([*self._times, int(seen.min())]), max([*self._times, int(seen.max())])]
+                self._hold(distinct_ids(batch.good[Columns.ITEM_ID]))
+                if self._write is not None:
+                    self._write(kept)
+
+    def _hold(self, ids: pl.Series) -> None:
+        self.item_ids.append(ids)
+        if len(self.item_ids) == _IDS_AT_ONCE:
+            self.item_ids = [distinct_ids(pl.concat(self.item_ids))]
+
+    def record(self) -> SourceRecord:
+        return SourceRecord(
+            rows=self._rows,
+            good=self._good,
+            reasons=dict(sorted(self._reasons.items())),
+            quarantine=tuple(self._quarantine),
+            has_items=bool(self.item_ids),
+            times=tuple(self._times),
+            left_out=dict(sorted(self._left_out.items())),
+            seen=tuple(sorted(self._values)),
+            noticed=tuple(self._noticed),
         )
-    return FragmentRecord(
-        rows=rows,
-        good=good,
-        reasons=dict(sorted(reasons.items())),
-        quarantine=quarantine if reasons else None,
-        has_items=bool(item_ids),
-        times=tuple(times),
-        left_out=dict(sorted(left_out.items())),
-        seen=tuple(sorted(values)),
-        noticed=tuple(noticed),
-    )
 
 
-def first_bad(output: str, quarantine: str, reason: str) -> str:
-    """Describes the first bad row of a reason: its value, or its line, and its place."""
-    with storage.open_input(storage.join(output, quarantine)) as file:
+def first_bad(output: str, quarantine: Sequence[str], reason: str) -> str:
+    """Describes the first bad row of a reason: its value, or its line, and its place.
+
+    Args:
+        output: Folder of the dataset.
+        quarantine: Files of bad rows in it, of which one or more have the reason.
+        reason: The reason.
+    """
+    for path in quarantine:
+        if found := _first_bad(storage.join(output, path), reason):
+            return found
+    raise ValueError(f"no row is bad since {reason}")
+
+
+def _first_bad(uri: str, reason: str) -> str | None:
+    with storage.open_input(uri) as file:
         for batch in pq.ParquetFile(file).iter_batches():
             rows = pl.DataFrame(pl.from_arrow(pa.Table.from_batches([batch]))).filter(pl.col("reason") == reason)
             if rows.height:
@@ -140,7 +185,7 @@ def first_bad(output: str, quarantine: str, reason: str) -> str:
                     "" if value is None else f"{column} " * (column in Columns.LOG) + shown(value[:_MOST_SHOWN]) + ", "
                 )
                 return f"{what}row {row['row']} of {row['source']}" if row["row"] else f"{what}in {row['source']}"
-    raise ValueError(f"no row is bad since {reason}")
+    return None
 
 
 def _in_file_order(good: pl.DataFrame, first: int) -> pl.DataFrame:
@@ -153,7 +198,8 @@ def good_rows(fragment: Fragment, schema: LogSchema, before: int = 0) -> Iterato
     """Yields the good rows of a fragment.
 
     Args:
-        fragment, schema: As in :func:`partition`.
+        fragment: The fragment.
+        schema: How the log is read.
         before: Number of good rows before the fragment, if positions stand for times.
     """
     for batch in read_fragment(fragment, schema):
@@ -164,7 +210,7 @@ def good_rows(fragment: Fragment, schema: LogSchema, before: int = 0) -> Iterato
 
 
 def items_of(folder: str, index: int) -> str:
-    """Address of a fragment's item ids."""
+    """Address of a source's item ids."""
     return restartable.read_once(folder, index, ".items.arrow")
 
 
@@ -184,13 +230,13 @@ def dealt_rows(work: str, exchange: Exchange, n_buckets: int, starts: Sequence[i
 
     Args:
         work, exchange, n_buckets: As in :class:`DealtRows`.
-        starts: Number of good rows before each fragment, if positions stand for times (:attr:`LogSchema.positions`).
+        starts: Number of good rows before each source, if positions stand for times (:attr:`LogSchema.positions`).
     """
     return DealtRows(work, FOLDER, exchange, n_buckets, None if starts is None else functools.partial(_moved, starts))
 
 
-def _moved(starts: Sequence[int], batch: pa.RecordBatch, fragment: int) -> pa.RecordBatch:
-    """Converts positions within a fragment to positions within the log."""
+def _moved(starts: Sequence[int], batch: pa.RecordBatch, source: int) -> pa.RecordBatch:
+    """Converts positions within a source to positions within the log."""
     at = batch.schema.get_field_index(Columns.TIMESTAMP)
-    moved = pc.add(batch.column(at), pa.scalar(starts[fragment] * POSITION, pa.int64()))
+    moved = pc.add(batch.column(at), pa.scalar(starts[source] * POSITION, pa.int64()))
     return batch.set_column(at, batch.schema.field(at), moved)

@@ -12,7 +12,7 @@ from distill_at_scale.data.manifest import Manifest, QuarantineRecord
 from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.preparation import described
 from distill_at_scale.data.preparation.buckets import BucketRecord
-from distill_at_scale.data.preparation.fragments import FragmentRecord
+from distill_at_scale.data.preparation.fragments import SourceRecord
 from distill_at_scale.data.preparation.odd_ids import notice_users
 from distill_at_scale.data.preparation.shards import SplitChoice, WrittenItems, WrittenShard
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema
@@ -26,7 +26,7 @@ from distill_at_scale.pipelines.runtime import run_record
 class Prepared:
     """What the stages did."""
 
-    read: Sequence[FragmentRecord]
+    read: Sequence[SourceRecord]
     sorted: Sequence[BucketRecord]
     written: Sequence[WrittenShard]
     items: WrittenItems
@@ -48,11 +48,11 @@ def reading_of(
     new = Reading(
         files=() if job.in_memory else tuple(TakenFile(uri=uri, version=v) for uri, v in versions.items()),
         n_files=estimate.files,
-        fragments=len(read),
+        fragments=len(pieces),
         rows=sum(one.rows for one in read),
         good=sum(one.good for one in read),
         reasons=run_record.total(one.reasons for one in read),
-        quarantine=tuple(one.quarantine for one in read if one.quarantine),
+        quarantine=tuple(path for one in read for path in one.quarantine),
         times=(min(times), max(times)) if times else (),
         left_out=run_record.total(one.left_out for one in read),
         seen=tuple(sorted({pair for one in read for pair in one.seen})),

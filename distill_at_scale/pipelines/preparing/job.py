@@ -93,7 +93,7 @@ class PrepareJob:
 
     def exchange(self, fragments: int, estimate: LogEstimate) -> Exchange:
         """How rows get from the fragments to the buckets."""
-        return Exchange.plan(fragments, self.n_dealt(estimate))
+        return Exchange.plan(fragments, self.n_dealt(estimate), estimate.rows)
 
     def n_shards(self, rows: int) -> int:
         """Number of shards of a dataset with this many rows; kept numbers need those of the earlier dataset."""

@@ -17,7 +17,7 @@ from distill_at_scale.data.preparation.buckets import BucketRecord
 from distill_at_scale.data.preparation.dealt import DealtRows
 from distill_at_scale.data.preparation.earlier import EarlierRows
 from distill_at_scale.data.preparation.exchange import Exchange
-from distill_at_scale.data.preparation.fragments import FragmentRecord
+from distill_at_scale.data.preparation.fragments import Source, SourceRecord
 from distill_at_scale.data.preparation.odd_ids import notice_items
 from distill_at_scale.data.preparation.packed import pack
 from distill_at_scale.data.preparation.part_record import PartRecord
@@ -39,15 +39,9 @@ class Vocabulary:
     noticed: list[Notice]
 
 
-@dataclass(frozen=True)
-class _Piece:
-    index: int
-    fragment: Fragment
-
-
 def read_log(
     job: PrepareJob, schema: LogSchema, pieces: Sequence[Fragment], estimate: LogEstimate, exchange: Exchange
-) -> list[FragmentRecord]:
+) -> list[SourceRecord]:
     """Reads the fragments and deals their good rows by user, as ``exchange`` plans.
 
     Raises:
@@ -55,16 +49,19 @@ def read_log(
     """
     output, work, before = job.output, job.work, job.earlier_reading.fragments
 
-    def partition(piece: _Piece) -> FragmentRecord:
-        return fragments.partition(output, work, piece.index, piece.fragment, schema, exchange, before)
+    def partition(source: Source) -> SourceRecord:
+        return fragments.partition(output, work, source, schema, exchange)
 
-    items = [_Piece(k, piece) for k, piece in enumerate(pieces)]
+    items = []
+    for k in range(exchange.sources):
+        own = exchange.fragments_of(k, len(pieces))
+        items.append(Source(k, pieces[own.start : own.stop], before + own.start))
     read = run_stage(job.record, "read the log", partition, items)
     _check_rows(job, schema, estimate, read)
     return read
 
 
-def _check_rows(job: PrepareJob, schema: LogSchema, estimate: LogEstimate, read: Sequence[FragmentRecord]) -> None:
+def _check_rows(job: PrepareJob, schema: LogSchema, estimate: LogEstimate, read: Sequence[SourceRecord]) -> None:
     rows, good = sum(r.rows for r in read), sum(r.good for r in read)
     if good == 0 and any(r.left_out for r in read):
         why = none_left(schema.conditions, merge(r.noticed for r in read), rows)
@@ -86,7 +83,7 @@ def _check_rows(job: PrepareJob, schema: LogSchema, estimate: LogEstimate, read:
         raise DasError(f"no good rows in the input ({job.inputs}): {rows:,} rows, all bad.")
 
 
-def collect_item_ids(job: PrepareJob, read: Sequence[FragmentRecord]) -> Vocabulary:
+def collect_item_ids(job: PrepareJob, read: Sequence[SourceRecord]) -> Vocabulary:
     """Merges the item ids of all fragments."""
     folder = storage.join(job.work, fragments.FOLDER)
     sources = [fragments.items_of(folder, k) for k, r in enumerate(read) if r.has_items]
@@ -125,7 +122,7 @@ def sort_by_user(
     job: PrepareJob,
     n_shards: int,
     exchange: Exchange,
-    read: Sequence[FragmentRecord],
+    read: Sequence[SourceRecord],
     vocabulary: Vocabulary,
     schema: LogSchema,
     pieces: Sequence[Fragment],
@@ -159,7 +156,7 @@ def _merge(
     job: PrepareJob,
     schema: LogSchema,
     pieces: Sequence[Fragment],
-    read: Sequence[FragmentRecord],
+    read: Sequence[SourceRecord],
     dealt: DealtRows,
     vocabulary: Vocabulary,
     starts: Sequence[int] | None,

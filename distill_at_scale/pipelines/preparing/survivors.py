@@ -13,7 +13,7 @@ import ray
 from distill_at_scale.data import hashing, storage
 from distill_at_scale.data.preparation import kcore, restartable
 from distill_at_scale.data.preparation.buckets import BucketRecord
-from distill_at_scale.data.preparation.fragments import FragmentRecord
+from distill_at_scale.data.preparation.fragments import SourceRecord
 from distill_at_scale.data.preparation.kcore import CountRecord, RoundRecord
 from distill_at_scale.data.preparation.shards import Numbering
 from distill_at_scale.errors import DasError
@@ -89,7 +89,7 @@ def _load_numbering(
 
 
 def check_left(
-    job: PrepareJob, read: Sequence[FragmentRecord], sorted_: Sequence[BucketRecord], survivors: Survivors
+    job: PrepareJob, read: Sequence[SourceRecord], sorted_: Sequence[BucketRecord], survivors: Survivors
 ) -> None:
     """Refuses a log of which no user survives.
 

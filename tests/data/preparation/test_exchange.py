@@ -16,7 +16,7 @@ DEALT, MERGED, SORTED, LOG = 15.7, 15.8, 8.6, 19.1
 
 def of(rows: int, a_fragment: int = FRAGMENT_ROWS) -> tuple[Exchange, int]:
     n_buckets = _power_of_two(rows / ROWS_A_SHARD)
-    return Exchange.plan(-(-rows // a_fragment), n_buckets), n_buckets
+    return Exchange.plan(-(-rows // a_fragment), n_buckets, rows), n_buckets
 
 
 @pytest.mark.parametrize("rows", [10**5, 10**7, 10**8, 2 * 10**8])
@@ -34,13 +34,27 @@ def test_large_logs_open_few_files(rows: int, a_fragment: int) -> None:
     exchange, n_buckets = of(rows, a_fragment)
     assert exchange.opens(n_buckets) <= rows // 5_000
     if not exchange.merges:
-        assert exchange.sources <= 100
+        # Chunks that compress: those of the fragments that are read together, which a task holds.
+        assert a_fragment * exchange.together / n_buckets > 5_000
+        assert exchange.together * a_fragment <= max(1 << 23, a_fragment)
+        fragments = -(-rows // a_fragment)
+        read = [k for source in range(exchange.sources) for k in exchange.fragments_of(source, fragments)]
+        assert read == list(range(fragments))
         return
     assert exchange.opens(n_buckets) == 9 * exchange.sources + len(exchange.groups) * n_buckets
     assert [k for group in exchange.groups for k in group] == list(range(exchange.sources))
     # Chunks that compress: those of a fragment, and those of a group for one bucket.
     assert a_fragment / exchange.parts > 5_000
     assert a_fragment * exchange.group / n_buckets > 5_000
+
+
+def test_fragments_are_read_together_only_where_their_rows_are_known() -> None:
+    assert Exchange.plan(2000, 1024).merges
+    assert Exchange.plan(2000, 1024, 10**9) == Exchange(125, 1024, 0, 1024, 16)
+    # With more buckets, or fragments of which a task holds no two, the rows are dealt in two levels.
+    assert Exchange.plan(2000, 65_536, 10**9).merges
+    assert Exchange.plan(200, 1024, 10**9).merges
+    assert Exchange.plan(120, 1024, 10**9) == Exchange(120, 1024, 0, 1024)
 
 
 @pytest.mark.parametrize("at_once", [2, 64, 1000])

@@ -50,11 +50,11 @@ def test_record_of_another_version_is_made_again(tmp_path: Path) -> None:
 
 def test_records_are_stored_as_plain_json_in_the_order_of_their_fields() -> None:
     notice = Notice(what="odd", count=2)
-    record = fragments.FragmentRecord(
+    record = fragments.SourceRecord(
         rows=3,
         good=2,
         reasons={"odd": 1},
-        quarantine=None,
+        quarantine=("quarantine/part-00000.parquet",),
         has_items=True,
         times=(1, 2),
         left_out={},
@@ -64,11 +64,11 @@ def test_records_are_stored_as_plain_json_in_the_order_of_their_fields() -> None
     )
     stored = record.to_json()
     assert json.dumps(stored) == (
-        '{"rows": 3, "good": 2, "reasons": {"odd": 1}, "quarantine": null, "has_items": true, "times": [1, 2], '
-        '"left_out": {}, "seen": [["event", "buy"]], '
+        '{"rows": 3, "good": 2, "reasons": {"odd": 1}, "quarantine": ["quarantine/part-00000.parquet"], '
+        '"has_items": true, "times": [1, 2], "left_out": {}, "seen": [["event", "buy"]], '
         '"noticed": [{"what": "odd", "count": 2, "unit": "row", "example": ""}]}'
     )
-    assert fragments.FragmentRecord.from_json(json.loads(json.dumps(stored))) == replace(record, reused=False)
+    assert fragments.SourceRecord.from_json(json.loads(json.dumps(stored))) == replace(record, reused=False)
 
 
 def test_counts_add_up(tmp_path: Path) -> None:
@@ -98,13 +98,15 @@ def test_every_bucket_finds_its_rows(tmp_path: Path, n_buckets: int, strings: bo
     out, work = str(tmp_path / "out"), str(tmp_path / "out" / "_work")
     schema, pieces, _ = plan_log(LogOptions(input=[str(tmp_path / f"{k}.parquet") for k in range(3)]))
     exchange = Exchange(3, n_buckets)
-    records = [fragments.partition(out, work, k, piece, schema, exchange) for k, piece in enumerate(pieces)]
+    records = [
+        fragments.partition(out, work, fragments.Source(k, [one], k), schema, exchange) for k, one in enumerate(pieces)
+    ]
     assert [r.rows for r in records] == [251, 150, 3]
     assert [r.good for r in records] == [250, 150, 0]
     assert [r.quarantine for r in records] == [
-        "quarantine/part-00000.parquet",
-        None,
-        "quarantine/part-00002.parquet",
+        ("quarantine/part-00000.parquet",),
+        (),
+        ("quarantine/part-00002.parquet",),
     ]
     assert records[0].reasons == {"rating is not finite": 1}
     owner = hashing.share(hashing.hash_ids(log["user_id"]), n_buckets)
