@@ -32,6 +32,7 @@ from distill_at_scale.data.hashing import mix  # noqa: E402
 from distill_at_scale.data.preparation import buckets, fragments, restartable  # noqa: E402
 from distill_at_scale.data.preparation.dealt import part_files, source_files  # noqa: E402
 from distill_at_scale.data.preparation.exchange import Exchange  # noqa: E402
+from distill_at_scale.data.preparation.fragments import Source  # noqa: E402
 from distill_at_scale.data.preparation.packed import pack  # noqa: E402
 from distill_at_scale.data.readers import LogOptions, plan_log  # noqa: E402
 from distill_at_scale.data.readers.tables import FRAGMENT_ROWS  # noqa: E402
@@ -64,7 +65,7 @@ def measure(folder: Path) -> dict[str, float]:
     schema, pieces, _ = plan_log(LogOptions(input=[str(folder / f"{k}.parquet") for k in range(2)]))
     before = time.process_time()
     for k, piece in enumerate(pieces):
-        fragments.partition(str(folder / "out"), work, k, piece, schema, exchange)
+        fragments.partition(str(folder / "out"), work, Source(k, [piece], k), schema, exchange)
     read_s = time.process_time() - before
     found = [restartable.read_arrow(fragments.items_of(str(folder / "work" / "fragments"), k)) for k in range(2)]
     item_ids = pl.concat([pl.DataFrame(pl.from_arrow(table)) for table in found])["item_id"].unique().sort()
@@ -87,7 +88,7 @@ def measure(folder: Path) -> dict[str, float]:
     one.write_parquet(folder / "bucket.parquet")
     schema, pieces, _ = plan_log(LogOptions(input=[str(folder / "bucket.parquet")]))
     alone = str(folder / "alone")
-    fragments.partition(str(folder / "out"), alone, 0, pieces[0], schema, Exchange(1, 1, 1))
+    fragments.partition(str(folder / "out"), alone, Source(0, pieces, 0), schema, Exchange(1, 1, 1))
     dealt = fragments.dealt_rows(alone, Exchange(1, 1, 1), 1)
     ids = one["item_id"].unique().sort()
     dealt.merge(0, lambda k: fragments.good_rows(pieces[k], schema), lambda rows: pack(rows, ids))
@@ -106,7 +107,7 @@ def measure(folder: Path) -> dict[str, float]:
 
 def simulate(rows: int, bytes_: dict[str, float]) -> dict[str, Any]:
     n_buckets = _power_of_two(rows / ROWS_A_SHARD)
-    exchange = Exchange.plan(-(-rows // FRAGMENT_ROWS), n_buckets)
+    exchange = Exchange.plan(-(-rows // FRAGMENT_ROWS), n_buckets, rows)
     forms = [bytes_[name] for name in ("dealt", "merged", "sorted")]
     peak = {
         f"{at_once} tasks at once": round(exchange.peak(*forms, n_buckets, at_once) / bytes_["log"], 3)
@@ -114,12 +115,13 @@ def simulate(rows: int, bytes_: dict[str, float]) -> dict[str, Any]:
     }
     return {
         "rows": rows,
-        "fragments": exchange.sources,
+        "fragments": -(-rows // FRAGMENT_ROWS),
+        "read_together": exchange.together,
         "buckets": n_buckets,
         "levels": 2 if exchange.merges else 1,
         "groups": len(exchange.groups),
         "opens": exchange.opens(n_buckets),
-        "opens_of_one_level": exchange.sources * n_buckets,
+        "opens_of_one_level": -(-rows // FRAGMENT_ROWS) * n_buckets,
         "work_as_share_of_log": peak,
     }
 

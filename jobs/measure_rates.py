@@ -41,7 +41,15 @@ MODELS: dict[str, dict[str, Any]] = {
     "gru4rec": {"epochs": 1},
     "sasrec": {"epochs": 1},
 }
-STEPS, MORE_EPOCHS, JUDGES = 10, 2, 1000
+ATTRIBUTED: dict[str, dict[str, Any]] = {
+    "ease": {"lam": 400.0},
+    "infinite_ae": {"lam": 1.0},
+    "mf": {"epochs": 1},
+    "gru4rec": {"epochs": 1},
+    "sasrec": {"epochs": 1},
+}
+FORMATS = ("parquet", "csv", "recbole", "hf")
+STEPS, MORE_EPOCHS, JUDGES, RATED = 10, 2, 1000, 300
 FEW_ROWS = 20_000
 """Rows of the log that workers are warmed up with."""
 Run = Callable[[], dict[str, Any]]
@@ -51,7 +59,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="folder for logs, datasets and what was measured")
     parser.add_argument("--rows", type=int, default=2_000_000)
-    parser.add_argument("--only", default="prepare,sample,expand,fit,evaluate,distill")
+    parser.add_argument("--only", default="prepare,sample,expand,fit,evaluate,distill,attribute,forget,export,features")
     parser.add_argument("--output", type=Path, default=REPOSITORY / "distill_at_scale/pipelines/runtime/rates.json")
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -84,6 +92,7 @@ def main() -> int:
         once(key, run, warm_up)
     rates = {
         "machine": machine(),
+        "cores": os.cpu_count(),
         "command": f"python jobs/measure_rates.py --rows {options.rows}",
         **measured,
     }
@@ -92,11 +101,12 @@ def main() -> int:
 
 
 def command_s(data: Path, model: str, *settings: str) -> float:
-    """Seconds of a command that fits a model on few rows."""
+    """Seconds of a command that fits a model on few rows; of the second run, which reads no file for the first time."""
     command = ["fit", "--data", str(data), "--model", model, "--output", f"{data}-{model}", "--overwrite"]
     command += ["--set", *settings] if settings else []
-    start = time.monotonic()
-    subprocess.run([sys.executable, "-m", "distill_at_scale.cli", *command], check=True, stdout=subprocess.DEVNULL)
+    for _ in range(2):
+        start = time.monotonic()
+        subprocess.run([sys.executable, "-m", "distill_at_scale.cli", *command], check=True, stdout=subprocess.DEVNULL)
     return round(time.monotonic() - start, 1)
 
 
@@ -130,6 +140,16 @@ def runs(work: Path, n_rows: int) -> list[tuple[str, Run, Run]]:
             add(f"evaluate/{name}{more}", evaluated, data, name)
         add(f"distill/distill_cf{more}", distilled, small, "distill_cf", times * STEPS)
         add(f"distill/sketch{more}", distilled, data, "sketch")
+    for name in ATTRIBUTED:
+        add(f"attribute/{name}", attributed, small, name)
+        if name in ("ease", "mf"):
+            # Values of sequence models take minutes, those of infinite_ae much memory.
+            add(f"attribute/{name}/larger", attributed, larger, name)
+    add("attribute/rater", rated, big)
+    add("forget/big", forgotten, big)
+    for form in FORMATS:
+        add(f"export/{form}", exported, big, form)
+    add("features/big", described, big)
     add("distill/distill_cf/judged", distilled, small, "distill_cf", STEPS, 4 * JUDGES)
     return found
 
@@ -229,6 +249,72 @@ def fitted(work: Path, data: Path, model: str) -> dict[str, Any]:
     output = work / "models" / data.name / model
     fit(data=str(data), model=model, output=str(output), overwrite=True, set=MODELS[model])
     return {**about(data), "settings": MODELS[model], "stages": stages(output)}
+
+
+def attributed(work: Path, data: Path, model: str) -> dict[str, Any]:
+    from distill_at_scale.distillation.attribution import CLOSED_FORM
+    from distill_at_scale.distillation.attribution.learners import settings_of
+    from distill_at_scale.pipelines.attribute import attribute
+
+    own = ATTRIBUTED[model]
+    made = attribute(data=str(data), model=model, output=str(work / "values.parquet"), overwrite=True, set=own)
+    settings = own if model in CLOSED_FORM else settings_of(model, own)
+    return {**about(data), "settings": settings, "stages": [stage(f"attribute to {model}", made)]}
+
+
+def rated(work: Path, data: Path) -> dict[str, Any]:
+    """A rater's scores of all rows, learned from few users."""
+    from distill_at_scale.pipelines.attribute import attribute
+
+    few = {"users": RATED, "overwrite": True, "set": {"lam": 1.0}}
+    made = attribute(data=str(data), model="infinite_ae", output=str(work / "values.parquet"), **few)
+    return {**about(data), "stages": [stage("rate", made)]}
+
+
+def stage(name: str, made: Any) -> dict[str, Any]:
+    """A stage in the form of run.json, from a result that tells its costs."""
+    return {
+        "stage": name,
+        "tasks": 1,
+        "reused": 0,
+        "wall_s": made.wall_s,
+        "cpu_s": made.cpu_s,
+        "peak_mib": made.peak_mib,
+    }
+
+
+def forgotten(work: Path, data: Path) -> dict[str, Any]:
+    from distill_at_scale.data.dataset import Dataset
+    from distill_at_scale.pipelines.forget import forget
+
+    ids = Dataset.open(str(data)).users(0)["user_id"].head(20)
+    file, output = work / "users.txt", work / "forgotten"
+    file.write_text("\n".join(map(str, ids)) + "\n")
+    forget(data=str(data), users=str(file), output=str(output), overwrite=True)
+    return {**about(data), "stages": stages(output)}
+
+
+def exported(work: Path, data: Path, form: str) -> dict[str, Any]:
+    from distill_at_scale.pipelines.export import export
+
+    output = work / "exported" / form
+    made = export(data=str(data), format=form, output=str(output), overwrite=True)
+    return {**about(data), "bytes": made.bytes, "stages": stages(output)}
+
+
+def described(work: Path, data: Path) -> dict[str, Any]:
+    """Data-Genie's features, in this process, as a single task measures them."""
+    import psutil
+
+    from distill_at_scale.data.dataset import Dataset
+    from distill_at_scale.genie.features import dataset_features
+
+    dataset, started, cpu_s = Dataset.open(str(data)), time.time(), time.process_time()
+    dataset_features(dataset, range(len(dataset.shards))).result(dataset.train_counts())
+    spent, taken = time.process_time() - cpu_s, time.time() - started
+    peak = psutil.Process().memory_info().rss / 2**20
+    one = {"stage": "measure features", "tasks": 1, "reused": 0, "wall_s": taken, "cpu_s": spent, "peak_mib": peak}
+    return {**about(data), "stages": [one]}
 
 
 def speed(data: Path) -> dict[str, Any]:

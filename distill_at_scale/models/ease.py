@@ -11,7 +11,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.evaluation.metric_names import SelectionMetric
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.models.base import ModelConfig, Precision, Recommender
-from distill_at_scale.models.ease_dual import DualEase, TrainRows, design_matrix
+from distill_at_scale.models.ease_dual import MOST_USERS, DualEase, TrainRows, design_matrix
 from distill_at_scale.models.linalg import FLOAT32_CONDITION, inverse_in_place
 from distill_at_scale.models.saved import expect_shape
 from distill_at_scale.models.selection import Progress, Validated, select, validation_metric
@@ -69,7 +69,11 @@ class Ease(Recommender):
 
     @classmethod
     def fit_work(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> float:
-        return float(n_items) ** 3 * (1 if config.lam is not None else len(config.grid))
+        values = 1 if config.lam is not None else len(config.grid)
+        if n_users <= MOST_USERS * n_items:
+            # A system of the users for each value, and once the product with their rows.
+            return 2.0 * n_items * (values * float(n_users) ** 2 + n_rows)
+        return values * float(n_items) ** 3
 
     @classmethod
     def stored_bytes(cls, n_users: int, n_items: int, config: Any) -> int:

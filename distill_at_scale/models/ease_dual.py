@@ -13,7 +13,7 @@ import scipy.sparse as sp
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.models.linalg import cholesky_in_place, solve_in_place
 
-_MOST_USERS = 0.5
+MOST_USERS = 0.5
 """Users as a share of the items, up to which this form is used; the other has fewer flops from about there on."""
 
 
@@ -95,7 +95,7 @@ class TrainRows:
     @staticmethod
     def suit(train: Interactions, live: np.ndarray) -> bool:
         """Returns whether there are few enough users."""
-        return int((train.counts > 0).sum()) <= _MOST_USERS * len(live)
+        return int((train.counts > 0).sum()) <= MOST_USERS * len(live)
 
     def of_users(self, scores: np.ndarray, histories: Interactions) -> np.ndarray:
         """Returns the scores of some users for all items, float32 [b, n_items], 0 where train rows are missing.

@@ -212,7 +212,8 @@ def _through_training(name: str, given: Mapping[str, Any], train: Interactions, 
 
     settings = settings_of(name, given)
     learner = create_learner(name, settings, train)
-    keep, needed = affordable(find_model(name), learner, len(train), train.n_items, available_memory())
+    rows, users, free = len(learner.row_users), len(train), available_memory()
+    keep, needed = affordable(find_model(name), learner.config, learner.n_steps, rows, users, train.n_items, free)
     fix = "set a smaller dim or batch_size, drop rare items (--min-item), or attribute to some of the users (--users)"
     require_memory(f"attribute to {name} through {learner.n_steps:,} steps", needed, None, fix)
     found = Attribution(learner, train, heldout, keep).row_values()

@@ -154,7 +154,7 @@ class _Tune(ModelTrials):
 
     def _task(self, run: CandidateRun, share: float) -> EvaluationTask:
         one, manifest = run.candidate, self.dataset.manifest
-        judges, settings = self._judges(share), dict(one.settings)
+        judges, settings = judging_users(self.dataset, share), dict(one.settings)
         if share < 1 and "validation_users" in find_model(one.model).Config.model_fields:
             # After each epoch as many as judge it: measuring all of them would cost more than a small sample saves.
             settings.setdefault("validation_users", judges)
@@ -173,11 +173,6 @@ class _Tune(ModelTrials):
             users=judges,
             models_at=storage.join(self.output, MODELS_AT) if small is None else "",
         )
-
-    def _judges(self, share: float) -> int:
-        users = self.dataset.n_users
-        least = min(max(round(_JUDGES * users), _LEAST_JUDGES), _MOST_JUDGES)
-        return min(max(round(share * users), least), users)
 
     def _fit(self, runs: Sequence[CandidateRun], share: float) -> None:
         tasks = {run.candidate.name: self._task(run, share) for run in runs}
@@ -224,7 +219,7 @@ class _Tune(ModelTrials):
         self.told.append(
             RungResult(
                 share=share,
-                users=self._judges(share),
+                users=judging_users(self.dataset, share),
                 tried=len(runs),
                 kept=kept,
                 shift=shift,
@@ -334,6 +329,13 @@ class _Tune(ModelTrials):
 def rungs(dataset: Dataset) -> list[float]:
     """Shares of the train rows, ascending; those with too few users are left out, and the last is 1."""
     return [*(share for share in RUNGS if share * dataset.n_users >= _LEAST_USERS), 1.0]
+
+
+def judging_users(dataset: Dataset, share: float) -> int:
+    """Number of users who validate a rung."""
+    users = dataset.n_users
+    least = min(max(round(_JUDGES * users), _LEAST_JUDGES), _MOST_JUDGES)
+    return min(max(round(share * users), least), users)
 
 
 def _judged(run: CandidateRun, of: _OnTest) -> Judged:

@@ -135,14 +135,14 @@ def test_memory_decides_what_is_kept() -> None:
     sizes = []
     free = 1 << 40
     for kind in (EveryState, EveryKth, Snapshots):
-        keep, needed = affordable(model, learner, 20, N_ITEMS, free)
+        keep, needed = affordable(model, learner.config, learner.n_steps, len(learner.row_users), 20, N_ITEMS, free)
         assert type(keep) is kind
         assert needed <= free
         sizes.append(needed)
         free = needed - 1
     assert sizes == sorted(sizes, reverse=True)
     # Where nothing fits, the smallest need is what the refusal names.
-    assert affordable(model, learner, 20, N_ITEMS, 0)[1] == sizes[-1]
+    assert affordable(model, learner.config, learner.n_steps, len(learner.row_users), 20, N_ITEMS, 0)[1] == sizes[-1]
 
 
 def test_what_is_refused() -> None:

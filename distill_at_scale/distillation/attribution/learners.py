@@ -269,6 +269,12 @@ def settings_of(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return {**SMOOTH[model], **given}
 
 
+def steps_of(model: str, config: Any, n_users: int, n_rows: int) -> int:
+    """Estimates the number of steps of a training from the size of the log: of users, or of their rows."""
+    examples = n_rows if LEARNERS[model] is PairLearner else n_users
+    return int(-(-examples // config.batch_size) * config.epochs)
+
+
 def create_learner(model: str, settings: dict[str, Any], train: Interactions) -> Learner:
     """Returns the learner of a model on train rows.
 

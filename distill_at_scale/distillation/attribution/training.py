@@ -177,16 +177,19 @@ def heldout_loss(scores: torch.Tensor, seen: Interactions, wanted: Interactions)
     return ((logs[owner] - scores[owner, items]) * shares[owner]).sum()
 
 
-def affordable(model: Any, learner: Learner, n_users: int, n_items: int, free: int) -> tuple[Keep, int]:
+def affordable(
+    model: Any, config: Any, n_steps: int, n_rows: int, n_users: int, n_items: int, free: int
+) -> tuple[Keep, int]:
     """Returns the fastest checkpointing policy whose peak memory fits, and the peak bytes; else the smallest policy.
 
     Args:
-        model: Class of the learner's model.
-        learner: Learner that will be trained.
+        model: Class of the model.
+        config: Its settings.
+        n_steps: Number of steps of its training.
+        n_rows: Number of rows with a weight.
         n_users, n_items: Size of the dataset.
         free: Bytes available.
     """
-    n_steps, config = learner.n_steps, learner.config
     root, logs = max(1, math.isqrt(n_steps)), math.ceil(math.log2(max(n_steps, 2)))
     # Vectors as long as the parameters: states of three vectors, gradients; and at all times the adjoints and copies.
     policies: list[tuple[Keep, int]] = [
@@ -197,7 +200,5 @@ def affordable(model: Any, learner: Learner, n_users: int, n_items: int, free: i
     size = model.parameters_needed(n_users, n_items, config)
     # Graphs of a step and of its gradient; the validation scores of some users, and their derivative.
     beside = 8 * model.activations_needed(n_items, config) + 6 * min(n_users, _CHUNK_USERS) * n_items
-    bytes_of = [
-        (keep, 4 * (beside + size * (vectors + 10)) + 80 * len(learner.row_users)) for keep, vectors in policies
-    ]
+    bytes_of = [(keep, 4 * (beside + size * (vectors + 10)) + 80 * n_rows) for keep, vectors in policies]
     return next((one for one in bytes_of if one[1] <= free), bytes_of[-1])

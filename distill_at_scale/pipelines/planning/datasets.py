@@ -7,7 +7,7 @@ import math
 from distill_at_scale.config import ExpandConfig, PrepareConfig, SampleConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.data.preparation.dealt import HELD_ROWS, MERGE_ROWS
+from distill_at_scale.data.preparation.dealt import HELD_BYTES, HELD_ROWS, MERGE_ROWS
 from distill_at_scale.pipelines.expand import ROW_BYTES, check_blocks, parts_of, rates_of
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.learned_samplers import learned_step, proxy_step
@@ -24,6 +24,8 @@ from distill_at_scale.samplers.column import find_column
 # times while they are dealt, those of a group that is held once, with item numbers for ids.
 _READ_CPU_S, _DEAL_CPU_S, _DEAL_HELD_CPU_S = 0.12e-6, 0.65e-6, 0.5e-6
 _DEAL_ROW_BYTES = 5 * 36
+# Of a row with 64-bit ids, a rating and a time, until those of a bucket are together.
+_READ_ROW_BYTES = 28
 _HELD_ROW_BYTES = 28
 
 
@@ -36,7 +38,7 @@ def plan_prepare(config: PrepareConfig, cluster: Cluster, measured: Rates) -> Pl
     exchange = job.exchange(len(pieces), estimate)
     tasks = {"read the log": len(pieces), "sort by user": shards, "number, split, write": shards}
     steps = [
-        _stage(
+        stage_step(
             cluster,
             measured,
             estimate.rows if one.name == "read the log" else rows,
@@ -45,7 +47,11 @@ def plan_prepare(config: PrepareConfig, cluster: Cluster, measured: Rates) -> Pl
         )
         for one in measured.stages("prepare/big") or []
     ]
-    if exchange.merges:
+    if exchange.together > 1:
+        held = min(HELD_BYTES, _READ_ROW_BYTES * estimate.rows / exchange.sources)
+        bytes_ = steps[0].task_bytes + held
+        steps[0] = step("read the log", cluster, exchange.sources, bytes_, steps[0].cpu_s)
+    elif exchange.merges:
         steps[0] = step("read the log", cluster, len(pieces), steps[0].task_bytes, _READ_CPU_S * estimate.rows)
         # After the item ids, which it numbers.
         of_group = rows / len(exchange.groups)
@@ -54,7 +60,8 @@ def plan_prepare(config: PrepareConfig, cluster: Cluster, measured: Rates) -> Pl
         deal_bytes = measured.process_bytes + _HELD_ROW_BYTES * held + _DEAL_ROW_BYTES * in_range
         cpu_s = (_DEAL_HELD_CPU_S if held else _DEAL_CPU_S) * rows
         steps.insert(2, step("deal by user", cluster, len(exchange.groups), deal_bytes, cpu_s))
-    work, result = disk_needed(rows, exchange, cluster.at_once(1, measured.process_bytes), schema.has_timestamp)
+    at_once = cluster.at_once(1, measured.process_bytes)
+    work, result = disk_needed(rows, exchange, at_once, schema.has_timestamp and not schema.positions)
     what = f"{estimate.rows:,} rows in {len(pieces):,} fragments of {estimate.files:,} files into {shards:,} shards"
     if job.earlier is not None:
         what += f", with {job.earlier_reading.good:,} rows of {storage.redact(job.earlier.dataset.uri)}"
@@ -74,7 +81,7 @@ def plan_sample(config: SampleConfig, cluster: Cluster, measured: Rates) -> Plan
     kept = sum(share * dataset.manifest.splits["train"] + held_out for share in config.budgets)
     budgets = f"{len(config.budgets)} budget{'s' * (len(config.budgets) != 1)}"
     what = f"{config.sampler} at {budgets} of {dataset.n_rows:,} rows in {len(dataset.shards):,} shards"
-    result = kept * row_bytes(dataset)
+    result = kept * row_bytes(dataset) + len(config.budgets) * other_bytes(dataset)
     scores = 8.0 * dataset.manifest.splits["train"]
     if sampler.column is not None:
         files = find_column(dataset, sampler.column, config.scores and storage.normalise(config.scores))
@@ -102,7 +109,7 @@ def sample_steps(
             steps.append(proxy_step(find_sampler(name), dataset, cluster, measured, epochs, one))
             continue
         tasks = math.ceil(len(dataset.shards) / TOGETHER)
-        made = _stage(cluster, measured, dataset.n_rows, tasks, one, dataset=dataset)
+        made = stage_step(cluster, measured, dataset.n_rows, tasks, one, dataset=dataset)
         learned = one.name.startswith("learn")
         steps.append(learned_step(find_sampler(name), dataset, cluster, made) if learned else made)
     return steps, notes
@@ -119,12 +126,12 @@ def plan_expand(config: ExpandConfig, cluster: Cluster, measured: Rates) -> Plan
         task_bytes = measured.process_bytes + 64.0 * rows / len(parts)
         steps = [step("expand", cluster, len(parts), task_bytes, None)]
     else:
-        steps = [_stage(cluster, measured, rows, len(parts), one) for one in known]
+        steps = [stage_step(cluster, measured, rows, len(parts), one) for one in known]
     what = f"{dataset.n_rows:,} rows expanded by {config.by} to about {rows:,}"
     return plan_of("expand", what, cluster, rows, steps, result_bytes=float(ROW_BYTES) * rows, start_s=measured.start_s)
 
 
-def _stage(
+def stage_step(
     cluster: Cluster,
     measured: Rates,
     rows: int,
@@ -133,10 +140,15 @@ def _stage(
     times: float = 1.0,
     dataset: Dataset | None = None,
 ) -> Step:
-    """A stage over all rows, whose largest task has an equal part of them, or the largest shard."""
+    """A stage over rows, whose largest task has an equal part of them, or the largest shard."""
     largest = rows / tasks if dataset is None else int(dataset.shards.rows.max())
     task_bytes = measured.process_bytes + rate.row_bytes * largest
     return step(rate.name, cluster, tasks, task_bytes, rate.row_cpu_s * rows * times)
+
+
+def other_bytes(dataset: Dataset) -> float:
+    """Bytes of the files of users and items, which a sample has as well."""
+    return int(dataset.shards.bytes("users").sum()) + dataset.manifest.items.bytes
 
 
 def row_bytes(dataset: Dataset) -> float:

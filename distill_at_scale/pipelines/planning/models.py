@@ -87,6 +87,7 @@ def fit_step(
         _fit_cpu_s(config, settings, users, train_rows, items, measured),
         cpus,
         measured.load_s if kind.by_gradients or kind.by_passes else 0.0,
+        measured.parallel_share(f"fit/{config.model}"),
     )
 
 
@@ -148,7 +149,8 @@ def distill_step(config: DistillConfig, dataset: Dataset, cluster: Cluster, meas
         cpu_s = factored_cpu_s(own, dataset, numbers, steps)
     bytes_ = measured.torch_bytes + distiller.memory(dataset, workers)
     cpus = cluster.capacity.largest() if workers == 1 else 1
-    return step(f"distill by {config.method}", cluster, workers, bytes_, cpu_s, cpus, measured.load_s)
+    parallel = measured.parallel_share(key)
+    return step(f"distill by {config.method}", cluster, workers, bytes_, cpu_s, cpus, measured.load_s, parallel)
 
 
 def _steps_of(run: MeasuredRun) -> float:

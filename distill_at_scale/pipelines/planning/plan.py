@@ -55,7 +55,14 @@ class Plan(BaseModel):
 
 
 def step(
-    name: str, cluster: Cluster, tasks: int, task_bytes: float, cpu_s: float | None, cpus: int = 1, start_s: float = 0.0
+    name: str,
+    cluster: Cluster,
+    tasks: int,
+    task_bytes: float,
+    cpu_s: float | None,
+    cpus: int = 1,
+    start_s: float = 0.0,
+    parallel: float = 1.0,
 ) -> Step:
     """Returns a step whose tasks take equally long.
 
@@ -65,13 +72,14 @@ def step(
         tasks: Number of tasks.
         task_bytes: Peak memory of one task.
         cpu_s: CPU-seconds of all tasks.
-        cpus: CPUs of one task; its seconds are its CPU-seconds divided by these.
+        cpus: CPUs of one task.
         start_s: Seconds before the first task.
+        parallel: Share of a task's work that all of its CPUs do; one CPU does the rest (Amdahl's law).
     """
     slots = cluster.at_once(cpus, task_bytes)
     wall_s = None
     if slots and cpu_s is not None:
-        wall_s = start_s + math.ceil(tasks / slots) * cpu_s / tasks / cpus
+        wall_s = start_s + math.ceil(tasks / slots) * cpu_s / tasks * (1 - parallel + parallel / cpus)
     return Step(
         name=name,
         tasks=tasks,

@@ -11,9 +11,10 @@ from pydantic import BaseModel
 from distill_at_scale.errors import SettingError
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.datasets import plan_expand, plan_prepare, plan_sample
+from distill_at_scale.pipelines.planning.derived import plan_attribute, plan_export, plan_forget, plan_recommend
 from distill_at_scale.pipelines.planning.models import plan_distill, plan_evaluate, plan_fit, plan_predict
 from distill_at_scale.pipelines.planning.plan import Plan
-from distill_at_scale.pipelines.planning.sweeps import plan_sweep
+from distill_at_scale.pipelines.planning.searches import plan_compare, plan_forecast, plan_sweep, plan_tune
 from distill_at_scale.pipelines.runtime.rates import Rates, rates
 
 PLANS: dict[str, Callable[[Any, Cluster, Rates], Plan]] = {
@@ -25,6 +26,13 @@ PLANS: dict[str, Callable[[Any, Cluster, Rates], Plan]] = {
     "predict": plan_predict,
     "expand": plan_expand,
     "sweep": plan_sweep,
+    "compare": plan_compare,
+    "forecast": plan_forecast,
+    "tune": plan_tune,
+    "attribute": plan_attribute,
+    "forget": plan_forget,
+    "export": plan_export,
+    "recommend": plan_recommend,
 }
 """Verb -> function that plans it."""
 

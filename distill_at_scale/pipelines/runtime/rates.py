@@ -78,6 +78,7 @@ class Rates:
             key: MeasuredRun.from_json(run) for key, run in content.items() if isinstance(run, dict) and "stages" in run
         }
         self.machine: str = content["machine"]
+        self._cores = int(content.get("cores", 1))
         self.start_s: float = content["start_s"]
         """Seconds of a command that has hardly any work: it starts Ray on a machine, and ends."""
         self.load_s: float = content["load_s"]
@@ -117,6 +118,20 @@ class Rates:
         for one in by:
             size *= getattr(run, one)
         return float(getattr(run, name)) / size
+
+    def parallel_share(self, key: str) -> float:
+        """Returns the share of a run's work that all cores did, by its CPU-seconds and seconds (Amdahl's law); that of
+        the larger run if there are two, and 1 if none was measured."""
+        run = self._runs.get(f"{key}/larger") or self._runs.get(key)
+        if run is None or self._cores == 1 or not run.cpu_s:
+            return 1.0
+        wall_s = sum(stage.wall_s for stage in run.stages)
+        return min(max((1 - wall_s / run.cpu_s) / (1 - 1 / self._cores), 0.0), 1.0)
+
+    def seconds_a_row(self, key: str) -> float | None:
+        """Returns the CPU-seconds of a train row in all stages of a run; None if it was not measured."""
+        run = self._runs.get(key)
+        return None if run is None else run.cpu_s / run.train_rows
 
     def stages(self, key: str) -> list[StageRate] | None:
         """Returns the stages of a run, in order; None if it was not measured."""
