@@ -304,7 +304,7 @@ def test_features_of_many_shards_on_ray_are_those_of_one(ray_session: None, tmp_
     expected = dataset_features(many, range(7)).result(many.train_counts())
     assert features(many) == pytest.approx(expected, rel=1e-12)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipelines_features, "_TASKS", 2)
+        patch.setattr(pipelines_features, "TASKS", 2)
         assert features(many) == pytest.approx(expected, rel=1e-12)
 
 

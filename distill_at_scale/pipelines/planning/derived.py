@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,8 @@ from distill_at_scale.pipelines.planning.models import distill_step, fit_step
 from distill_at_scale.pipelines.planning.plan import Plan, Step, plan_of, step
 from distill_at_scale.pipelines.runtime.rates import Rates
 from distill_at_scale.pipelines.runtime.resources import SHARE_OF_MEMORY
+from distill_at_scale.pipelines.runtime.shard_groups import shard_groups
+from distill_at_scale.pipelines.sweeps.dataset_features import TASKS
 
 # Bytes of a row of a file of values in compressed Parquet: two ids, and a value that hardly compresses.
 _VALUE_ROW_BYTES = 10
@@ -160,7 +161,9 @@ def plan_recommend(config: RecommendConfig, cluster: Cluster, measured: Rates) -
         rate = measured.seconds_a_row("features/big")
         train = dataset.manifest.splits["train"]
         cpu_s = None if rate is None else rate * train
-        tasks = min(len(dataset.shards), max(1, math.ceil(dataset.n_rows / 1e6)))
+        tasks = len(shard_groups(dataset.shards.rows.tolist(), TASKS))
         steps.append(step("measure features", cluster, tasks, measured.process_bytes, cpu_s))
     what = f"a method and a budget for {dataset.n_rows:,} rows"
-    return plan_of("recommend", what, cluster, dataset.n_rows, steps, result_bytes=0, start_s=measured.start_s)
+    # A single task is done without Ray.
+    start_s = measured.start_s if steps and steps[0].tasks > 1 else 0.0
+    return plan_of("recommend", what, cluster, dataset.n_rows, steps, result_bytes=0, start_s=start_s)

@@ -13,7 +13,7 @@ from distill_at_scale.evaluation.promotion import ETA, FINALISTS
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines.forecast import METHOD, rungs
 from distill_at_scale.pipelines.planning.cluster import Cluster
-from distill_at_scale.pipelines.planning.datasets import row_bytes, sample_steps
+from distill_at_scale.pipelines.planning.datasets import other_bytes, row_bytes, sample_steps
 from distill_at_scale.pipelines.planning.models import distill_step, evaluate_step, fit_step, model_bytes
 from distill_at_scale.pipelines.planning.plan import Plan, Step, plan_of, step
 from distill_at_scale.pipelines.runtime import own_settings
@@ -74,7 +74,7 @@ def plan_sweep(config: SweepConfig, cluster: Cluster, measured: Rates) -> Plan:
     for seed in range(config.seeds):
         for job in small_datasets.jobs(methods, config.shares, seed, dataset.uri, config.output, settings, config.gpu):
             steps.append(_batch_step(job, dataset, cluster, measured))
-            kept += sum(share * dataset.manifest.splits["train"] for share in job.budgets) * len(job.methods)
+            kept += _sample_bytes(dataset, job.budgets) * len(job.methods)
     for model in models:
         trained = [("full", 1.0), *((method, share) for method in methods for share in config.shares)]
         fits = [
@@ -86,7 +86,7 @@ def plan_sweep(config: SweepConfig, cluster: Cluster, measured: Rates) -> Plan:
     trials = f"{len(methods)} methods × {len(config.shares)} budgets × {len(models)} models × {_seeds(config.seeds)}"
     return plan_of(
         "sweep", trials, cluster, dataset.n_rows, steps,
-        result_bytes=kept * row_bytes(dataset), start_s=measured.start_s, notes=notes,
+        result_bytes=kept, start_s=measured.start_s, notes=notes,
     )  # fmt: skip
 
 
@@ -115,11 +115,10 @@ def plan_forecast(config: ForecastConfig, cluster: Cluster, measured: Rates) -> 
     # What needs no rows but the items' counts.
     if counted := [one for one in models if find_model(one).rows_held(dataset) == 0]:
         steps.append(_fits_step(_on(1.0), [_Fit(one, dataset) for one in counted], dataset, cluster, measured))
-    what = f"{len(models)} models on {len(shares)} samples of up to {config.up_to:.0%}, {_seeds(config.seeds)}"
-    kept = config.seeds * sum(shares) * dataset.manifest.splits["train"]
+    what = f"{len(models)} models on {len(shares)} samples of up to {100 * config.up_to:.3g} %, {_seeds(config.seeds)}"
+    kept = config.seeds * _sample_bytes(dataset, shares)
     return plan_of(
-        "forecast", what, cluster, dataset.n_rows, steps,
-        result_bytes=kept * row_bytes(dataset), start_s=measured.start_s,
+        "forecast", what, cluster, dataset.n_rows, steps, result_bytes=kept, start_s=measured.start_s
     )  # fmt: skip
 
 
@@ -147,7 +146,7 @@ def plan_tune(config: TuneConfig, cluster: Cluster, measured: Rates) -> Plan:
         steps.append(_fits_step(_on(share), fits, dataset, cluster, measured))
         left = {model: math.ceil(n / ETA) for model, n in left.items()}
     what = f"{sum(search.total for search in searches)} candidates of {len(models)} models on {len(shares)} shares"
-    kept = sum(shares[:-1]) * dataset.manifest.splits["train"] * row_bytes(dataset)
+    kept = _sample_bytes(dataset, shares[:-1])
     biggest = max(
         model_bytes(FitConfig.model_validate({"data": dataset.uri, "model": one, "output": "unused"}), dataset)
         for one in models
@@ -157,6 +156,13 @@ def plan_tune(config: TuneConfig, cluster: Cluster, measured: Rates) -> Plan:
         "tune", what, cluster, dataset.n_rows, steps,
         result_bytes=kept + biggest, disk_bytes=kept + FINALISTS * biggest, start_s=measured.start_s, notes=notes,
     )  # fmt: skip
+
+
+def _sample_bytes(dataset: Dataset, shares: Sequence[float]) -> float:
+    """Bytes of samples of a dataset with these shares of its train rows; held-out rows are in each."""
+    train = dataset.manifest.splits["train"]
+    held_out = dataset.n_rows - train
+    return sum((share * train + held_out) * row_bytes(dataset) + other_bytes(dataset) for share in shares)
 
 
 def _seeds(n: int) -> str:

@@ -13,7 +13,7 @@ from distill_at_scale.pipelines.runtime.tasks import run_merged
 
 # Least number of tasks, if there are as many shards. Their number grows with the rows only, not with the cluster, since
 # the features are sums of floating-point numbers.
-_TASKS = 64
+TASKS = 64
 
 
 def features(dataset: Dataset, address: str | None = None) -> dict[str, float]:
@@ -26,7 +26,7 @@ def features(dataset: Dataset, address: str | None = None) -> dict[str, float]:
     Raises:
         DasError: The dataset has no train rows.
     """
-    groups = shard_groups(dataset.shards.rows.tolist(), _TASKS)
+    groups = shard_groups(dataset.shards.rows.tolist(), TASKS)
     if len(groups) == 1:
         # A single task takes less time in this process than a start of Ray.
         return dataset_features(dataset, groups[0]).result(dataset.train_counts())
