@@ -102,7 +102,9 @@ def _command(verb: Verb, call: Callable[[dict[str, Any]], None]) -> Callable[...
     parameters = options.parameters(verb)
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in parameters}
-    command.__doc__ = inspect.getdoc(verb.model)
+    # Ends of lines are kept in all paragraphs but the first, and would break those that a narrow terminal breaks again.
+    paragraphs = (inspect.getdoc(verb.model) or "").split("\n\n")
+    command.__doc__ = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
     return command
 
 

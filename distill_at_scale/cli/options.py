@@ -117,7 +117,7 @@ def _metavar(field: FieldInfo) -> str:
     if _is_mapping(field):
         return "KEY=VALUE…"
     if typing.get_origin(kind) is list:
-        return "VALUE…" if _of_text(field) else "N…"
+        return "N…" if _of_numbers(field) else "VALUE…"
     if typing.get_origin(kind) is typing.Literal:
         choices = "|".join(typing.get_args(kind))
         # In 80 columns, a wider one would leave a few words a line to all the texts beside it, which name the choices.
@@ -125,9 +125,9 @@ def _metavar(field: FieldInfo) -> str:
     return {int: "N", float: "NUMBER", int | str: "N|N:N"}.get(kind, "NAME" if has_choices(field) else "TEXT")
 
 
-def _of_text(field: FieldInfo) -> bool:
+def _of_numbers(field: FieldInfo) -> bool:
     inner = typing.get_args(bare(field))[-1]
-    return (typing.get_args(inner)[0] if typing.get_origin(inner) is Annotated else inner) is str
+    return (typing.get_args(inner)[0] if typing.get_origin(inner) is Annotated else inner) in (int, float)
 
 
 def _completer(field: FieldInfo) -> Callable[[str], list[str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from pathlib import Path
 
@@ -177,6 +178,17 @@ def test_help_fits_a_terminal(das: Das, verb: str, monkeypatch: pytest.MonkeyPat
     assert not [line for line in shown if "<bool>" in line or "<boolean>" in line]
     help_line = next(line for line in shown if "--help" in line and "-h" in line)
     assert help_line.index("Show this") <= 48
+
+
+def test_help_breaks_all_paragraphs_alike_and_names_values_of_lists(das: Das, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = [line.strip() for line in das("forget", "--help").out.splitlines()]
+    start = next(k for k, line in enumerate(lines) if line.startswith("A dataset or sample is written"))
+    paragraph = lines[start : lines.index("", start)]
+    # Every line but the last is as full as the next word allows.
+    assert all(len(line) + 1 + len(after.split()[0]) > 77 for line, after in itertools.pairwise(paragraph)), paragraph
+    assert "--splits                   VALUE…" in das("export", "--help").out
+    assert re.search(r"--ks +N…", das("evaluate", "--help").out)
 
 
 def test_only_verbs_that_can_be_planned_offer_a_plan(das: Das) -> None:
