@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -68,6 +69,8 @@ def read_ids(uri: str, id_type: str, name: str) -> pl.Series:
         SettingError: no such file, another form, no ids, or a value that cannot be such an id.
     """
     place = storage.redact(uri)
+    if os.path.isdir(uri):
+        raise SettingError(f"{place} is a folder; name a file of ids.")
     try:
         content = storage.read_bytes(uri)
     except FileNotFoundError:
@@ -93,8 +96,9 @@ def read_ids(uri: str, id_type: str, name: str) -> pl.Series:
 
 
 def _text_ids(content: bytes, name: str) -> pl.Series:
-    first = content.split(b"\n", 1)[0].decode()
-    separator = next((mark for mark in ",;\t|" if name in first.strip().split(mark)), None)
+    # Many programs quote names of columns.
+    first = content.split(b"\n", 1)[0].decode().strip().replace('"', "")
+    separator = next((mark for mark in ",;\t|" if name in first.split(mark)), None)
     if separator is not None:
         return pl.read_csv(content, separator=separator, columns=[name], infer_schema=False)[name]
     # A line is an id, whatever is in it.

@@ -198,9 +198,12 @@ def missing_sentence(n_missing: int, n_asked: int, first: Collection[Any], what:
         what: "users" or "items".
         where: "in URI".
     """
-    return f"{n_missing:,} of the {n_asked:,} {what} asked for are not {where} and are left out: " + shown_ids(
-        first, n_missing
-    )
+    ids = shown_ids(first, n_missing)
+    if n_missing == n_asked:
+        none = f"none of the {n_asked:,} {what} asked for is" if n_asked > 1 else f"the {what[:-1]} asked for is not"
+        return f"{none} {where}: {ids}"
+    verb = "is" if n_missing == 1 else "are"
+    return f"{n_missing:,} of the {n_asked:,} {what} asked for {verb} not {where} and {verb} left out: {ids}"
 
 
 def short_lists(k: int, n_items: int) -> str:

@@ -32,7 +32,7 @@ from distill_at_scale.data.formulas import users_without_formulas, without_formu
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
-from distill_at_scale.errors import DasError
+from distill_at_scale.errors import SettingError
 from distill_at_scale.finite_json import dumps
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.parts_output import PartsOutput
@@ -138,8 +138,9 @@ def export(config: ExportConfig) -> ExportResult:
     ``das prepare`` reads what is written, too.
 
     Raises:
-        DasError: no dataset, a file of it that is missing or altered, a split without rows, an output that exists,
-            ids or times that the format cannot hold.
+        SettingError: a split without rows, or one of synthetic data, which have none.
+        DasError: no dataset, a file of it that is missing or altered, an output that exists, ids or times that the
+            format cannot hold.
     """
     return _Export(config).run()
 
@@ -169,12 +170,12 @@ class _Export:
         asked = self.config.splits
         if self.dataset is None:
             if asked:
-                raise DasError("--splits is not of synthetic data, which have none; leave it out.")
+                raise SettingError("--splits is not of synthetic data, which have none; leave it out.")
             return {}
         there = {split: n for split in SPLITS if (n := self.dataset.manifest.splits.get(split, 0))}
         if asked:
             if missing := [split for split in asked if split not in there]:
-                raise DasError(
+                raise SettingError(
                     f"{storage.redact(self.dataset.uri)} has no {missing[0]} rows; leave it out of --splits."
                 )
             return {split: n for split, n in there.items() if split in asked}

@@ -17,6 +17,7 @@ from distill_at_scale.report.forecasts import forecast_svg, keep_forecast, show_
 from distill_at_scale.report.html import html_page, keep_report, show_report, write_report
 from distill_at_scale.report.inspected import show_inspected
 from distill_at_scale.report.outputs import (
+    show_attributed,
     show_expansion,
     show_export,
     show_forgotten,
@@ -42,6 +43,7 @@ __all__ = [
     "keep_quickstart",
     "keep_report",
     "keep_tuned",
+    "show_attributed",
     "show_checks",
     "show_comparison",
     "show_dataset",

@@ -1,4 +1,4 @@
-"""Tables of the files that predict, export and expand write for other programs, and how to read them."""
+"""Tables of the files that predict, export, expand and attribute write for other programs, and how to read them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from distill_at_scale.report.layout import byte_size, facts, show
 from distill_at_scale.uris import redact_text
 
 if TYPE_CHECKING:
+    from distill_at_scale.pipelines.attribute import AttributeResult
     from distill_at_scale.pipelines.expand import Expansion
     from distill_at_scale.pipelines.export import ExportResult
     from distill_at_scale.pipelines.forget import ForgetResult
@@ -29,7 +30,8 @@ def show_predictions(result: Predictions) -> None:
     if result.similar_rows is not None:
         told.append(("similar items", f"{result.similar_rows:,} rows"))
     if result.missing:
-        told.append(("left out", f"{result.missing:,} users who are not in the dataset"))
+        who = "user who is" if result.missing == 1 else "users who are"
+        told.append(("left out", f"{result.missing:,} {who} not in the dataset"))
     told += [
         ("size", byte_size(result.bytes)),
         ("cost", f"{result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds, {result.peak_mib:.0f} MiB"),
@@ -68,10 +70,31 @@ def show_expansion(result: Expansion) -> None:
     show(facts("expanded", told))
 
 
+def show_attributed(result: AttributeResult) -> None:
+    """Prints the location of the rows' values, what they are of, and the command that keeps the best rows."""
+    uri = storage.redact(result.uri)
+    told = [("file", uri), ("model", result.model)]
+    if result.lam is not None:
+        told.append(("λ", f"{result.lam:g}"))
+    if result.steps is not None:
+        told.append(("steps", f"{result.steps:,} of the training"))
+    if others := {name: value for name, value in result.settings.items() if name != "lam"}:
+        told.append(("settings", ", ".join(f"{name}={value}" for name, value in others.items())))
+    harmful = f"{result.harmful:,} of them below 0: the loss would fall if they counted less"
+    told += [("rows", f"{result.rows:,}; {harmful}"), ("validation loss", f"{result.loss:.4g}")]
+    if result.attributed_users is not None:
+        users = f"{result.attributed_users:,} users were attributed, the values of all rows are a rater's scores"
+        told.append(("learned from", f"{users} (rank correlation {result.rank_correlation:.2f} on users left out)"))
+    cost = f"{result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds, {result.peak_mib:.0f} MiB"
+    keep = f"das sample --data DATA --sampler column=value --scores {shlex.quote(uri)} --budget 0.5 --output SAMPLES"
+    show(facts("attributed", [*told, ("cost", cost), ("keep the best", keep)]))
+
+
 def show_forgotten(result: ForgetResult) -> None:
     """Prints what depended on the users, where the result without them is, and what else depends on them."""
     what = "sequence" if result.kind == "sequences" else "row"
-    users = f"{result.users:,}" + (f"; {result.missing:,} ids of the file are of no user" if result.missing else "")
+    strange = "id of the file is" if result.missing == 1 else "ids of the file are"
+    users = f"{result.users:,}" + (f"; {result.missing:,} {strange} of no user" if result.missing else "")
     told = [("users", users), ("train rows", f"{result.rows:,}, {100 * result.share:.3g} % of all")]
     if result.explained is not None:
         told.append(("explained", f"{100 * result.explained:.3g} % of a {what} on average"))

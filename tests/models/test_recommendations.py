@@ -103,7 +103,7 @@ def test_unknown_users_are_listed(dataset: Dataset, ease: Recommender, caplog: p
     (said,) = caplog.messages
     assert said.startswith("8 of the 9 users asked for are not in /")
     assert said.endswith("'nobody 0', 'nobody 1', 'nobody 2', 'nobody 3', 'nobody 4' and 3 more.")
-    with pytest.raises(DasError, match=r"^2 of the 2 users asked for are not in .*: 'x', 'y'\.$"):
+    with pytest.raises(DasError, match=r"^none of the 2 users asked for is in .*: 'x', 'y'\.$"):
         ease.recommend(dataset, ["x", "y"])
 
 

@@ -86,7 +86,7 @@ def test_synthetic_users_in_other_formats(kind: str, tmp_path: Path) -> None:
 
 
 def test_synthetic_data_have_no_splits(tmp_path: Path) -> None:
-    with pytest.raises(DasError, match="--splits is not of synthetic data"):
+    with pytest.raises(SettingError, match="--splits is not of synthetic data"):
         export(data=make_synthetic(tmp_path, IDS), output=str(tmp_path / "log"), splits=["train"])
 
 

@@ -18,7 +18,7 @@ import distill_at_scale as das
 from distill_at_scale.data import recorded
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.manifest import Manifest
-from distill_at_scale.errors import DasError, OutputExistsError
+from distill_at_scale.errors import DasError, OutputExistsError, SettingError
 from distill_at_scale.pipelines.runtime.parts_output import PartsOutput
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "data"))
@@ -207,5 +207,5 @@ def test_what_cannot_be_exported(dataset: Dataset, tmp_path: Path, ray_session: 
     late = write_dataset(tmp_path / "late", rows, [1], 1)
     with pytest.raises(DasError, match=r"times as floats, which would lose digits of a time beyond 2\^53"):
         das.export(late, format="recbole", output=output)
-    with pytest.raises(DasError, match="has no test rows; leave it out of --splits"):
+    with pytest.raises(SettingError, match="has no test rows; leave it out of --splits"):
         das.export(late, splits=["test"], output=output)

@@ -159,7 +159,7 @@ def test_what_is_refused_before_anything_is_written(tmp_path: Path, made: Synthe
 
     refused("names all users", list(range(90)))
     refused(r"leaves 5 users, fewer than the 6 users of .*/made; forget them in .*/data", list(range(85)))
-    refused("1 of the 1 users asked for are not in .*: 100", [100])
+    refused(r"ids\S*: the user asked for is not in .*: 100", [100])
     refused("there are no ids in it", [], SettingError)
     refused("lie in one another", [1], SettingError, remaining=f"{tmp_path}/new/log")
     factors = made_of(data, tmp_path / "factors", "distill_cf", set={**ROWS, "rank": 4})

@@ -116,16 +116,25 @@ def test_users_of_a_file(data: str, ease: str, tmp_path: Path, predict: Any, cap
     (tmp_path / "lines.txt").write_bytes("\ufeffu20\r\n\r\nu3\r\nu20\r\n".encode())
     (tmp_path / "table.csv").write_text('name,user_id\n"a,b",u3\nc,u20\n')
     pl.DataFrame({"user_id": ["u3", "u20"]}).write_parquet(tmp_path / "table.parquet")
-    for name in ("lines.txt", "table.csv", "table.parquet"):
-        found = predict(name.partition(".")[2], users=str(tmp_path / name))
+    (tmp_path / "quoted.csv2").write_text('"user_id";"name"\n"u3";"a;b"\n"u20";"c"\n')
+    (tmp_path / "quoted.one").write_text('"user_id"\n"u3"\n"u20"\n')
+    for name in ("lines.txt", "table.csv", "table.parquet", "quoted.csv2", "quoted.one"):
+        found = predict(name.replace(".", "_"), users=str(tmp_path / name))
         assert (lists(found).rows(), found.missing) == (expected, 0)
     (tmp_path / "few.txt").write_text("nobody\nu3\nno, body\n")
     with caplog.at_level(logging.WARNING):
         found = predict("few", users=str(tmp_path / "few.txt"))
     assert caplog.messages == [f"2 of the 3 users asked for are not in {data} and are left out: 'nobody', 'no, body'."]
     assert (lists(found).rows(), found.missing, found.users) == (expected[:5], 2, 1)
+    (tmp_path / "one.txt").write_text("nobody\nu3\n")
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        predict("one_missing", users=str(tmp_path / "one.txt"))
+    assert caplog.messages == [f"1 of the 2 users asked for is not in {data} and is left out: 'nobody'."]
+    with pytest.raises(SettingError, match=r"is a folder; name a file of ids\.$"):
+        predict("folder", users=str(tmp_path))
     (tmp_path / "none.txt").write_text("nobody\n")
-    with pytest.raises(DasError, match=r"none.txt: 1 of the 1 users asked for are not in .*: 'nobody'\."):
+    with pytest.raises(DasError, match=r"none.txt: the user asked for is not in .*: 'nobody'\."):
         predict("none", users=str(tmp_path / "none.txt"))
 
 

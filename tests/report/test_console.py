@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from distill_at_scale.pipelines.attribute import AttributeResult
 from distill_at_scale.pipelines.evaluate import Evaluation, ModelRef
-from distill_at_scale.report import show_evaluation
+from distill_at_scale.report import show_attributed, show_evaluation
 
 
 def test_what_was_not_measured_is_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
@@ -24,3 +25,21 @@ def test_what_was_not_measured_is_a_dash(capsys: pytest.CaptureFixture[str]) -> 
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["ndcg@10", "100.00", "±", "25.00"] in lines
     assert ["auc", "–"] in lines
+
+
+def test_values_say_what_is_there_and_what_to_do_with_them(capsys: pytest.CaptureFixture[str]) -> None:
+    cost = {"wall_s": 34.17, "cpu_s": 21.969, "peak_mib": 747.7}
+    rows = {"uri": "my values.parquet", "data": "5", "loss": 0.12324030140015212, "rows": 98114, "harmful": 49501}
+    show_attributed(AttributeResult(model="ease", lam=100.0, steps=None, settings={"lam": 100}, **rows, **cost))
+    shown = capsys.readouterr().out
+    assert "None" not in shown
+    assert "settings" not in shown
+    assert "98,114; 49,501 of them below 0: the loss would fall if they counted less" in shown
+    assert "--sampler column=value --scores 'my values.parquet' --budget" in shown
+    rated = {"attributed_users": 50, "rank_correlation": 0.118, "steps": 6, "settings": {"epochs": 2}}
+    show_attributed(AttributeResult(model="mf", lam=None, **rated, **rows, **cost))
+    shown = capsys.readouterr().out
+    assert "None" not in shown
+    assert "epochs=2" in shown
+    assert "50 users were attributed" in shown
+    assert "(rank correlation 0.12 on users left out)" in shown
