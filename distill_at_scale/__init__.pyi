@@ -375,8 +375,9 @@ def export(
             up. Default: as long as it takes.
 
     Raises:
-        DasError: no dataset, a file of it that is missing or altered, a split without rows, an output that exists,
-            ids or times that the format cannot hold.
+        SettingError: a split without rows, or one of synthetic data, which have none.
+        DasError: no dataset, a file of it that is missing or altered, an output that exists, ids or times that the
+            format cannot hold.
     """
 @overload
 def export(config: ExportConfig, /, **changes: Any) -> ExportResult: ...
