@@ -137,7 +137,7 @@ def compare(
             up. Default: as long as it takes.
 
     Raises:
-        SettingError: A model or setting is unknown, or a metric is not measured.
+        SettingError: A model or setting is unknown, a metric is not measured, or the output lies in a dataset.
         DasError: A dataset was not made from the full one.
     """
 @overload

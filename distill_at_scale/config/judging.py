@@ -72,7 +72,7 @@ class ReportConfig(Verb):
     comparison: str | None = None
     """For --dataset: folder of a das compare that it was part of, which has most of the answers."""
     output: str
-    """File or storage URI for the page, such as report.html; an existing one is replaced."""
+    """File or storage URI for the page, such as report.html; an existing page is replaced."""
     keep: float = Field(0.95, gt=0)
     """Share of the full data's ndcg@10 that the recommended small dataset must keep."""
 

@@ -17,7 +17,7 @@ from distill_at_scale.data.manifest import Manifest
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import PRIMARY, Retention, retention
 from distill_at_scale.evaluation.top_lists import changed_share
-from distill_at_scale.pipelines.runtime import run_record, session
+from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.own_settings import by_owner
 from distill_at_scale.pipelines.runtime.results import Result
 from distill_at_scale.pipelines.runtime.tasks import run_stage
@@ -106,7 +106,7 @@ def compare(config: CompareConfig) -> Comparison:
     them.
 
     Raises:
-        SettingError: A model or setting is unknown, or a metric is not measured.
+        SettingError: A model or setting is unknown, a metric is not measured, or the output lies in a dataset.
         DasError: A dataset was not made from the full one.
     """
     started = time.time()
@@ -126,6 +126,8 @@ def compare(config: CompareConfig) -> Comparison:
                 "log, so rows that are held out here may be among its train rows; sample it from this dataset."
             )
     output = storage.normalise(config.output)
+    for dataset in (full, *small):
+        output_folder.check_outside(output, dataset.uri, f"the dataset {storage.redact(dataset.uri)}")
     storage.check_writable(storage.join(output, NAME))
     pairs = [
         EvaluationTask.of(

@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field
 from distill_at_scale.config import ReportConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.splits import tied_note
+from distill_at_scale.errors import OutputExistsError
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.genie.cells import cells
 from distill_at_scale.genie.probability import SURE, Candidate
@@ -152,9 +153,10 @@ def report(config: ReportConfig) -> ReportResult | DatasetReport:
     :class:`~distill_at_scale.config.ReportConfig`.
 
     Raises:
-        DasError: The sweep does not exist, or none of its trials has ended.
+        DasError: The sweep does not exist, none of its trials has ended, or another file than a page is at the output.
     """
     storage.check_writable(storage.normalise(config.output))
+    _refuse_others_file(storage.normalise(config.output))
     if config.dataset is not None:
         return judge(config.dataset, config.comparison, storage.normalise(config.output))
     assert config.sweep is not None
@@ -190,6 +192,21 @@ def report(config: ReportConfig) -> ReportResult | DatasetReport:
         config=redacted(about.config),
         versions=dict(about.versions),
     )
+
+
+def _refuse_others_file(output: str) -> None:
+    """Refuses to replace a file that is no page, such as a file of a dataset.
+
+    Raises:
+        OutputExistsError: naming it.
+    """
+    try:
+        with storage.open_input(output, scattered=True) as file:
+            content = bytes(file.read(1024))
+    except FileNotFoundError:
+        return
+    if content and not content.lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        raise OutputExistsError(f"{storage.redact(output)} is another file than a page; choose another --output.")
 
 
 def gather(table: pl.DataFrame, about: SweepDescription | None = None) -> list[Cell]:

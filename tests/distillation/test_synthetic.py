@@ -228,3 +228,7 @@ def test_a_report_calls_it_by_its_method(made: SyntheticDataset, tmp_path: Path)
     assert not any(one.measured for one in found.answers), "nobody has measured anything yet"
     with pytest.raises(DasError, match=r"is not a comparison: it has no .*das compare makes one"):
         judge(made.uri, str(tmp_path), str(tmp_path / "page.html"))
+    for text in ("{}", "[]", "null", '{"uri"'):
+        (tmp_path / "comparison.json").write_text(text)
+        with pytest.raises(DamagedFileError, match=r"comparison\.json"):
+            judge(made.uri, str(tmp_path), str(tmp_path / "page.html"))

@@ -163,3 +163,5 @@ def test_a_stranger_is_refused(data: das.Dataset, tmp_path: Path) -> None:
         das.compare(data=data.uri, samples=[other.uri], models=["ease", "popularity"], output=str(tmp_path / "out"))
     with pytest.raises(DasError, match=r"setting 'models': 'eas' is not one of popularity, .*Did you mean 'ease'"):
         das.compare(data=data.uri, samples=[data.uri], models=["ease", "eas"], output=str(tmp_path / "out"))
+    with pytest.raises(DasError, match=r"lies in the dataset .*; choose another --output"):
+        das.compare(data=data.uri, samples=[data.uri], models=["ease", "popularity"], output=f"{data.uri}/out")

@@ -11,12 +11,14 @@ import pytest
 from prepare_kit import inline_prepare
 
 import distill_at_scale as das
+from distill_at_scale.data import recorded
+from distill_at_scale.data.dataset_ref import TrainDataRef
 from distill_at_scale.errors import DasError, OutputExistsError
 from distill_at_scale.genie.synthetic_logs import LogDesign, generate_log
 from distill_at_scale.genie.trials import as_trials
 from distill_at_scale.pipelines.forecast import in_turn, measured, rungs
 from distill_at_scale.pipelines.sweeps.evaluations import EvaluationTask, train_here
-from distill_at_scale.pipelines.sweeps.forecast_result import read_forecast
+from distill_at_scale.pipelines.sweeps.forecast_result import ForecastResult, read_forecast
 from distill_at_scale.pipelines.sweeps.small_datasets import SmallDataset
 from distill_at_scale.pipelines.sweeps.trial_plan import PlannedTrial, TrainingData
 from distill_at_scale.report import keep_forecast, show_forecast
@@ -201,3 +203,18 @@ def test_a_damaged_forecast_is_refused(data: das.Dataset, tmp_path: Path) -> Non
     (tmp_path / "forecast.json").write_text(json.dumps({"data": {"uri": "x", "fingerprint": "y"}}))
     with pytest.raises(DasError, match=r"forecast.json .*run the same das forecast again"):
         read_forecast(str(tmp_path), data)
+    content = {"data": TrainDataRef.of(data).model_dump(mode="json"), "result": {"models": []}}
+    recorded.write_json(str(tmp_path / "forecast.json"), content)
+    with pytest.raises(DasError, match=r"forecast.json is damaged .*run the same das forecast again"):
+        read_forecast(str(tmp_path), data)
+
+
+def test_a_forecast_of_no_model_sharpens_nothing(data: das.Dataset, tmp_path: Path) -> None:
+    of = TrainDataRef.of(data)
+    spent = {"tau": None, "tau_low": None, "tau_high": None, "spent_cpu_s": 0.0, "full_cpu_s": 0.0, "wall_s": 0.0}
+    told = {"ok": False, "uri": str(tmp_path), "data": of, "metric": "ndcg@10", "rungs": [0.1], "seeds": 1, "notes": []}
+    result = ForecastResult(**told, **spent, models=[], left_out=["ease: ndcg@10 is 0 on every rung"])
+    content = {"data": of.model_dump(mode="json"), "result": result.model_dump(mode="json")}
+    recorded.write_json(str(tmp_path / "forecast.json"), content)
+    with pytest.raises(DasError, match=r"is a forecast of no model \(ease: ndcg@10 is 0 on every rung\)"):
+        das.recommend(data=data.uri, forecast=str(tmp_path))

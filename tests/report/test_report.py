@@ -277,6 +277,18 @@ def test_no_sweep_is_one_sentence(tmp_path: Path) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
+def test_a_page_replaces_only_a_page(tmp_path: Path) -> None:
+    sweep, output = kit.write_sweep(tmp_path / "sweep", kit.rows()), tmp_path / "page.html"
+    for before in ("", "\n<!DOCTYPE html><p>", "<html>"):
+        output.write_text(before)
+        report.write_report(sweep=sweep, output=str(output))
+        assert output.read_text().startswith("<!doctype html>")
+    described = (tmp_path / "sweep" / "sweep.json").read_bytes()
+    with pytest.raises(DasError, match=r"sweep.json is another file than a page; choose another --output"):
+        report.write_report(sweep=sweep, output=f"{sweep}/sweep.json")
+    assert (tmp_path / "sweep" / "sweep.json").read_bytes() == described
+
+
 def test_the_command_writes_the_page_and_says_what_is_recommended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

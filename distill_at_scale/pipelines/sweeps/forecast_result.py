@@ -125,7 +125,7 @@ def read_forecast(uri: str, dataset: Dataset) -> ForecastResult:
     """Reads the forecast of a dataset.
 
     Raises:
-        DasError: There is none at ``uri``, it has not ended, or it is of another dataset.
+        DasError: There is none at ``uri``, it has not ended, has no model, or is of another dataset.
         DamagedFileError: It has been altered.
     """
     uri = storage.normalise(uri)
@@ -139,7 +139,12 @@ def read_forecast(uri: str, dataset: Dataset) -> ForecastResult:
     require_same_dataset(of, dataset, place)
     if "result" not in found:
         raise DasError(f"{place}: the forecast has not ended; {FIX}.")
-    return ForecastResult.model_validate(found["result"])
+    with recorded.parsing(storage.join(uri, NAME), FIX):
+        result = ForecastResult.model_validate(found["result"])
+    if not result.models:
+        reasons = "; ".join(result.left_out)
+        raise DasError(f"{place} is a forecast of no model ({reasons}); run das forecast with other --models.")
+    return result
 
 
 def require_same_dataset(of: DatasetRef, dataset: Dataset, place: str) -> None:

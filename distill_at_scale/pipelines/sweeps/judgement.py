@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from distill_at_scale.data import storage
+from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation.privacy.settings import PrivacyRecord
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
@@ -113,12 +113,13 @@ def _read(uri: str) -> Comparison:
     place = storage.normalise(uri)
     file = storage.join(place, NAME)
     try:
-        content: dict[str, Any] = storage.read_json(file)
+        content: Any = storage.read_json(file)
     except FileNotFoundError:
         raise DasError(
             f"{storage.redact(place)} is not a comparison: it has no {NAME}; das compare makes one."
         ) from None
-    return Comparison.model_validate({name: content[name] for name in Comparison.model_fields if name in content})
+    with recorded.parsing(file, "run the same das compare again"):
+        return Comparison.model_validate({name: content[name] for name in Comparison.model_fields if name in content})
 
 
 def _compared(dataset: Dataset, comparison: Comparison) -> tuple[Compared, list[Compared]]:
