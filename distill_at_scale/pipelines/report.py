@@ -153,7 +153,7 @@ def report(config: ReportConfig) -> ReportResult | DatasetReport:
     :class:`~distill_at_scale.config.ReportConfig`.
 
     Raises:
-        DasError: The sweep does not exist, none of its trials has ended, or another file than a page is at the output.
+        DasError: The sweep does not exist, none of its trials has ended, or the output is a file other than an HTML page.
     """
     storage.check_writable(storage.normalise(config.output))
     _refuse_others_file(storage.normalise(config.output))
@@ -195,7 +195,7 @@ def report(config: ReportConfig) -> ReportResult | DatasetReport:
 
 
 def _refuse_others_file(output: str) -> None:
-    """Refuses to replace a file that is no page, such as a file of a dataset.
+    """Refuses to replace a file other than an HTML page, such as a file of a dataset.
 
     Raises:
         OutputExistsError: naming it.
@@ -206,7 +206,7 @@ def _refuse_others_file(output: str) -> None:
     except FileNotFoundError:
         return
     if content and not content.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        raise OutputExistsError(f"{storage.redact(output)} is another file than a page; choose another --output.")
+        raise OutputExistsError(f"{storage.redact(output)} is not an HTML page; choose another --output.")
 
 
 def gather(table: pl.DataFrame, about: SweepDescription | None = None) -> list[Cell]:

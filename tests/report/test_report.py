@@ -284,7 +284,7 @@ def test_a_page_replaces_only_a_page(tmp_path: Path) -> None:
         report.write_report(sweep=sweep, output=str(output))
         assert output.read_text().startswith("<!doctype html>")
     described = (tmp_path / "sweep" / "sweep.json").read_bytes()
-    with pytest.raises(DasError, match=r"sweep.json is another file than a page; choose another --output"):
+    with pytest.raises(DasError, match=r"sweep.json is not an HTML page; choose another --output"):
         report.write_report(sweep=sweep, output=f"{sweep}/sweep.json")
     assert (tmp_path / "sweep" / "sweep.json").read_bytes() == described
 
