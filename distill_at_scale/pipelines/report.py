@@ -153,7 +153,7 @@ def report(config: ReportConfig) -> ReportResult | DatasetReport:
     :class:`~distill_at_scale.config.ReportConfig`.
 
     Raises:
-        DasError: The sweep does not exist, none of its trials has ended, or the output is a file other than an HTML page.
+        DasError: The sweep does not exist, none of its trials has ended, or the output is not an HTML page.
     """
     storage.check_writable(storage.normalise(config.output))
     _refuse_others_file(storage.normalise(config.output))
