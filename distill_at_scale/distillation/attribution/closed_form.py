@@ -44,6 +44,13 @@ def memory_needed(model: str, n_users: int, n_judged: int, n_items: int) -> int:
     return 8 * (3 * n_users * n_items + 6 * n_judged * (n_items + n_users) + 6 * n_users**2)
 
 
+def work_needed(model: str, n_users: int, n_items: int) -> float:
+    """Returns what the time of :func:`row_values` grows with, in a unit of the model's own."""
+    if model == "ease":
+        return float(n_items) ** 2 * (n_items + n_users)
+    return float(n_users) ** 2 * (n_users + n_items)
+
+
 def _ease(x: sp.csr_array, inputs: sp.csr_array, targets: sp.csr_array, lam: float) -> tuple[float, np.ndarray]:
     """The loss summed over users, and its derivative by each entry of x in the order of its data.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from distill_at_scale.config import AttributeConfig, ExportConfig, FitConfig, ForgetConfig, RecommendConfig
@@ -48,7 +47,7 @@ def _valuing_step(
     config: AttributeConfig, dataset: Dataset, users: int, train_rows: int, cluster: Cluster, measured: Rates
 ) -> Step:
     from distill_at_scale.distillation.attribution import CLOSED_FORM
-    from distill_at_scale.distillation.attribution.closed_form import memory_needed
+    from distill_at_scale.distillation.attribution.closed_form import memory_needed, work_needed
     from distill_at_scale.distillation.attribution.learners import settings_of, steps_of
     from distill_at_scale.distillation.attribution.training import affordable
 
@@ -62,7 +61,12 @@ def _valuing_step(
         own = kind.parse_config(settings)
         free = int(SHARE_OF_MEMORY * cluster.largest_memory)
         needed = affordable(kind, own, steps_of(name, own, users, train_rows), train_rows, users, items, free)[1]
-    work = _work_of(name)
+
+    def work(n_users: int, n_items: int, n_rows: int, own: Any) -> float:
+        if name in CLOSED_FORM:
+            return work_needed(name, n_users, n_items)
+        return float(kind.fit_work(n_users, n_items, n_rows, own))
+
     key = f"attribute/{name}"
     wanted = work(users, items, train_rows, kind.parse_config(settings))
     cpu_s = measured.scaled(
@@ -75,15 +79,6 @@ def _valuing_step(
     cpus = cluster.capacity.largest()
     bytes_, parallel = measured.torch_bytes + needed, measured.parallel_share(key)
     return step(f"attribute to {name}", cluster, 1, bytes_, cpu_s, cpus, measured.load_s, parallel)
-
-
-def _work_of(model: str) -> Callable[[int, int, int, Any], float]:
-    """What the time of valuing grows with: users, items, rows and settings to a number in a unit of its own."""
-    if model == "ease":
-        return lambda users, items, rows, settings: float(items) ** 2 * (items + users)
-    if model == "infinite_ae":
-        return lambda users, items, rows, settings: float(users) ** 2 * (users + items)
-    return find_model(model).fit_work
 
 
 def plan_forget(config: ForgetConfig, cluster: Cluster, measured: Rates) -> Plan:
