@@ -19,7 +19,7 @@ from typing import Any
 
 from bench_billion_rows import run
 
-FIRST: dict[str, list[str]] = {
+JOBS: dict[str, list[str]] = {
     "prepare": ["prepare", "--shards", "4"],
     "sample": ["sample", "--sampler", "density", "--budget", "0.3"],
     "popularity": ["fit", "--model", "popularity"],
@@ -30,8 +30,6 @@ FIRST: dict[str, list[str]] = {
     "svd_ae": ["fit", "--model", "svd_ae", "--set", "rank=64"],
     "evaluate": ["evaluate", "--model", "WORK/mf"],
     "distill": ["distill", "--users", "200", "--set", "steps=20"],
-}
-MORE: dict[str, list[str]] = {
     "expand": ["expand", "--by", "4x3"],
     "sasrec": ["fit", "--model", "sasrec", "--set", "epochs=2"],
     "predict": ["predict", "--model", "WORK/als"],
@@ -45,7 +43,6 @@ MORE: dict[str, list[str]] = {
     "sweep": ["sweep", "--methods", "random_users,density", "--budgets", "0.1,0.3", "--models", "als,svd_ae"],
     "recommend": ["recommend"],
 }
-JOBS = {**FIRST, **MORE}
 ALONE, KEPT = ("recommend",), ("evaluate", "compare")
 """Jobs without an output, and those without --overwrite."""
 FILES = {"evaluate": "result.json", "attribute": "values.parquet"}

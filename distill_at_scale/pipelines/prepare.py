@@ -4,8 +4,8 @@
         ─► number, split, write shards ─► items, manifest
 
 Everything passes from stage to stage through `<output>/_work` on storage, part by part, each with a record
-once it is whole: a run that was killed goes on where it was, and no process ever holds more than a fragment's
-batch, a bucket, or one number for each item. The manifest is written last. The stages are in `preparing`.
+once it is whole: a run that was killed goes on where it was, and no process ever holds more than some batches of
+fragments, a bucket, or one number for each item. The manifest is written last. The stages are in `preparing`.
 """
 
 from __future__ import annotations

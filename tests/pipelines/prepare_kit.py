@@ -82,7 +82,8 @@ def two_levels(ranges: int = 2, groups: int = 3, held_rows: int = dealt.HELD_ROW
 
 def read_together(groups: int = 2, held_bytes: int = dealt.HELD_BYTES) -> None:
     """Plans to read fragments together even for a small log, in this process from now on."""
-    exchange.ONE_LEVEL, exchange._GROUPS, dealt.HELD_BYTES = 0, groups, held_bytes
+    exchange.ONE_LEVEL, exchange.TOGETHER, exchange._GROUPS = 0, 1 << 20, groups
+    dealt.HELD_BYTES = held_bytes
 
 
 def inline_prepare(**settings: Any) -> Dataset:

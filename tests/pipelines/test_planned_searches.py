@@ -160,6 +160,7 @@ def test_forgetting_reads_each_shard_and_distils_again(dataset: Dataset, tmp_pat
     alone = make_plan("distill", DistillConfig.model_validate(asked), NODES)
     assert again.steps[-1] == alone.steps[0]
     assert again.result_bytes > of_log.result_bytes
+    assert "The time of what depends on them was not measured and is not counted." in again.notes
 
 
 def test_an_export_has_a_task_for_each_file(dataset: Dataset) -> None:

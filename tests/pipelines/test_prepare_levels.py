@@ -76,7 +76,6 @@ def test_levels_do_not_show(
 def test_fragments_that_are_read_together_do_not_show(
     tmp_path: Path, logs: list[str], one_level: list[str], levels: None, groups: int, held_bytes: int, sources: int
 ) -> None:
-    exchange.TOGETHER = 1 << 20
     read_together(groups, held_bytes)
     left: set[str] = set()
 
@@ -94,7 +93,6 @@ def test_positions_are_those_of_the_log(tmp_path: Path, logs: list[str], levels:
     """The order of lines stands for time, also of those in later fragments."""
     asked = {"input": logs, "order": "file", "map": {"timestamp": ""}, "shards": 3, "duplicates": "all"}
     two = inline_prepare(**asked, output=str(tmp_path / "two"))
-    exchange.TOGETHER = 1 << 20
     read_together()
     assert checksums(inline_prepare(**asked, output=str(tmp_path / "together"))) == checksums(two)
     exchange.ONE_LEVEL = 1 << 17
@@ -108,7 +106,6 @@ def test_bad_rows_have_a_file_for_each_fragment(tmp_path: Path, logs: list[str],
         wrong = "3,4,much,1\n" * (k % 2)
         Path(file).write_text("user_id,item_id,rating,timestamp\n" + f"1,{k},5,{10**9 + k}\n" * 9 + wrong)
     asked = {"input": bad, "split": "20_percent_hist", "duplicates": "all", "max_bad_share": 0.1}
-    exchange.TOGETHER = 1 << 20
     read_together()
     one = inline_prepare(**asked, output=str(tmp_path / "together"))
     exchange.ONE_LEVEL = 1 << 17

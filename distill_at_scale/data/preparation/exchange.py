@@ -3,10 +3,11 @@
 With one level every bucket opens every source's file. If each fragment were a source, there would be 680,000 opens at
 1 G rows, 109 M at 10 G, of files with an index of 16,384 chunks each; so beyond some 300 M rows a source is several
 fragments, read by one task that holds their rows until those of a bucket are together. That does up to some 3 G rows.
-With two levels, the log is read twice. The first time its rows are counted and its items
-numbered; the second time a task deals those of a group of fragments into buckets, and writes a file for each of 128
-ranges of these: from memory or, for a group of many rows, by way of files that it alone needs, first into ranges and
-then, range by range, into buckets. A bucket opens one file a group, and a range is removed once its buckets are sorted.
+
+With two levels, the log is read twice. The first time its rows are counted and its items numbered; the second time a
+task deals those of a group of fragments into buckets, and writes a file for each of 128 ranges of these: from memory
+or, for a group of many rows, by way of files that it alone needs, first into ranges and then, range by range, into
+buckets. A bucket opens one file a group, and a range is removed once its buckets are sorted.
 
 With either, a source's rows lie in several files, of some parts each, so that these can be removed as soon as they are
 read. Where no more than a quarter of the buckets is sorted at a time, as on all but small logs on many CPUs, unfinished
@@ -19,11 +20,11 @@ import math
 from dataclasses import dataclass
 
 ONE_LEVEL = 1 << 17
-"""Opens up to which one level does, of which every source is a fragment: those of about 300 M rows."""
+"""Most opens of one level with a source for each fragment: those of about 300 M rows."""
 TOGETHER = 1 << 20
-"""The same, if a source is several fragments."""
+"""Most opens of one level with several fragments in a source."""
 _TOGETHER_ROWS = 1 << 23
-"""Rows of such a source, at most."""
+"""Maximum number of rows of several fragments in a source."""
 _RANGES = 128
 # Groups of a log at least, since those that are dealt at the same time need room beside the rest.
 _GROUPS = 96
@@ -68,9 +69,8 @@ class Exchange:
         together = min(fragments // _GROUPS, _TOGETHER_ROWS * fragments // max(rows, 1)) if rows is not None else 1
         if together > 1 and -(-fragments // together) * buckets <= TOGETHER:
             return cls(-(-fragments // together), buckets, 0, buckets, together)
-        sources = fragments
-        group = max(math.ceil(sources / _GROUPS), math.ceil(opens / _OPENS))
-        return cls(sources, min(_RANGES, buckets), min(group, _MOST_OPEN), buckets)
+        group = max(math.ceil(fragments / _GROUPS), math.ceil(opens / _OPENS))
+        return cls(fragments, min(_RANGES, buckets), min(group, _MOST_OPEN), buckets)
 
     @property
     def merges(self) -> bool:

@@ -24,8 +24,6 @@ from distill_at_scale.samplers.column import find_column
 # times while they are dealt, those of a group that is held once, with item numbers for ids.
 _READ_CPU_S, _DEAL_CPU_S, _DEAL_HELD_CPU_S = 0.12e-6, 0.65e-6, 0.5e-6
 _DEAL_ROW_BYTES = 5 * 36
-# Of a row with 64-bit ids, a rating and a time, until those of a bucket are together.
-_READ_ROW_BYTES = 28
 _HELD_ROW_BYTES = 28
 
 
@@ -48,7 +46,7 @@ def plan_prepare(config: PrepareConfig, cluster: Cluster, measured: Rates) -> Pl
         for one in measured.stages("prepare/big") or []
     ]
     if exchange.together > 1:
-        held = min(HELD_BYTES, _READ_ROW_BYTES * estimate.rows / exchange.sources)
+        held = min(HELD_BYTES, _HELD_ROW_BYTES * estimate.rows / exchange.sources)
         bytes_ = steps[0].task_bytes + held
         steps[0] = step("read the log", cluster, exchange.sources, bytes_, steps[0].cpu_s)
     elif exchange.merges:

@@ -93,14 +93,15 @@ def plan_forget(config: ForgetConfig, cluster: Cluster, measured: Rates) -> Plan
 
 
 def _forget_steps(dataset: Dataset, only_count: bool, cluster: Cluster, measured: Rates) -> list[Step]:
-    """Each worker loads torch, since synthetic data are distilled again."""
-    loaded, shards, found = measured.torch_bytes - measured.process_bytes, len(dataset.shards), []
+    shards, found = len(dataset.shards), []
     for one in measured.stages("forget/big") or []:
         if one.name == "count users" or not only_count:
             tasks = 1 if one.name == "write items" else shards
             made = stage_step(cluster, measured, dataset.n_rows, tasks, one, dataset=dataset)
+            # Workers load torch, with the module that distils again.
             load_s = measured.load_s if one.name == "count users" else 0.0
-            found.append(step(one.name, cluster, tasks, made.task_bytes + loaded, made.cpu_s, start_s=load_s))
+            bytes_ = max(made.task_bytes, measured.torch_bytes)
+            found.append(step(one.name, cluster, tasks, bytes_, made.cpu_s, start_s=load_s))
     return found
 
 
@@ -113,8 +114,7 @@ def _plan_forget_synthetic(config: ForgetConfig, cluster: Cluster, measured: Rat
     dataset, m = parent_of(made, config.log), made.manifest
     needed = memory_needed(m.parent.n_rows, m.parent.n_users, m.n_items, m.n_users)
     counted, *written = _forget_steps(dataset, config.dry_run, cluster, measured)
-    # A few products with the log's rows for each synthetic row: little beside distilling them.
-    steps = [counted, step("what depends on them", cluster, 1, measured.process_bytes + needed, 0.0), *written]
+    steps = [counted, step("what depends on them", cluster, 1, measured.torch_bytes + needed, None), *written]
     result = 0.0
     if not config.dry_run:
         again = settings_again(made, config, dataset.uri, config.output)
