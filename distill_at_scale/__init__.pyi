@@ -288,8 +288,8 @@ def evaluate(
             up. Default: as long as it takes.
 
     Raises:
-        DasError: The dataset or model does not exist, the model has another item numbering, or the split or the sample
-            of users has no rows.
+        DasError: The dataset or model does not exist, the model has another item numbering, the split or the sample
+            of users has no rows, or the output is a file other than an earlier evaluation.
     """
 @overload
 def evaluate(config: EvaluateConfig, /, **changes: Any) -> Evaluation: ...
@@ -515,7 +515,7 @@ def forget(
     data: Address,
     users: str,
     *,
-    output: Address,
+    output: Address | None = None,
     log: str | None = None,
     remaining: str | None = None,
     dry_run: bool = False,
@@ -531,7 +531,7 @@ def forget(
     Args:
         data: Dataset, sample or synthetic dataset.
         users: File with the ids of the users to forget: one per line, or a column user_id in CSV or Parquet.
-        output: Folder or storage URI for the result.
+        output: Folder or storage URI for the result. Not needed with --dry-run. Default: None.
         log: Dataset that a synthetic dataset was distilled from. Default: where it was then.
         remaining: Folder or storage URI for that dataset without the users, which stays there: models are
             evaluated on it. Default: --output with -log at its end.

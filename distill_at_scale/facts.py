@@ -1,10 +1,15 @@
-"""Names and values as an HTML table, for notebooks."""
+"""How facts are said: counts with their nouns; names and values as an HTML table, for notebooks."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Iterable
 from typing import Any
+
+
+def count_of(n: float, noun: str) -> str:
+    """Returns a count with its noun, such as ``1 shard`` or ``1,200 shards``."""
+    return f"{n:,.12g} {noun}{'' if n == 1 else 's'}"
 
 
 def facts_html(title: str, facts: Iterable[tuple[str, Any]]) -> str:

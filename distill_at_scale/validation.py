@@ -267,8 +267,11 @@ def _brief(meaning: str | None) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Formats a wrong value for a message, without credentials and shortened."""
-    text = redact_text(repr(value) if not _is_number(value) else str(value))
+    """Formats a wrong value for a message, without credentials and shortened; names in a list as they are typed."""
+    if value and isinstance(value, list) and all(isinstance(one, str) for one in value):
+        text = redact_text(",".join(value))
+    else:
+        text = redact_text(repr(value) if not _is_number(value) else str(value))
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 

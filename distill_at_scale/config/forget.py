@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import model_validator
+
 from distill_at_scale.config.values import ClusterConfig, Workers
 
 
@@ -17,8 +19,8 @@ class ForgetConfig(ClusterConfig):
     """Dataset, sample or synthetic dataset."""
     users: str
     """File with the ids of the users to forget: one per line, or a column user_id in CSV or Parquet."""
-    output: str
-    """Folder or storage URI for the result."""
+    output: str | None = None
+    """Folder or storage URI for the result. Not needed with --dry-run."""
     log: str | None = None
     """Dataset that a synthetic dataset was distilled from. Default: where it was then."""
     remaining: str | None = None
@@ -35,3 +37,9 @@ class ForgetConfig(ClusterConfig):
     """Use one GPU of the cluster per worker."""
     overwrite: bool = False
     """Replace what already exists at --output and --remaining."""
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> ForgetConfig:
+        if self.output is None and not self.dry_run:
+            raise ValueError("'output' is missing: give a folder for the result, or 'dry_run' to write nothing")
+        return self

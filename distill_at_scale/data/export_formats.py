@@ -75,7 +75,7 @@ def _by_shard(suffix: str) -> Callable[[str, int, Sequence[str]], list[ExportFil
 
 def _recbole_files(name: str, n_shards: int, splits: Sequence[str]) -> list[ExportFile]:
     if not splits:
-        return [ExportFile("interactions.inter", (), (0,))]
+        return [ExportFile(f"{name}.inter", (), (0,))]
     every = tuple(range(n_shards))
     return [ExportFile(f"{name}.{RECBOLE_SPLITS[split]}.inter", (split,), every) for split in splits]
 

@@ -7,6 +7,8 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 
+from distill_at_scale.facts import count_of
+
 # Examples are for display only.
 _MAX_EXAMPLE: Final = 120
 
@@ -35,7 +37,7 @@ class Notice(BaseModel):
     @property
     def amount(self) -> str:
         """Count with its unit, such as ``12 rows``."""
-        return f"{self.count:,} {self.unit}" + ("" if self.count == 1 else "s")
+        return count_of(self.count, self.unit)
 
     @property
     def text(self) -> str:

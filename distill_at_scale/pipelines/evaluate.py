@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,6 +29,7 @@ from distill_at_scale.evaluation.user_sample import LEVEL, UserSample, evaluatio
 from distill_at_scale.models import Recommender
 from distill_at_scale.pipelines.runtime import resources, run_record, session, used_model
 from distill_at_scale.pipelines.runtime.dealt_values import dealt_values
+from distill_at_scale.pipelines.runtime.output_folder import refuse_others_file
 from distill_at_scale.pipelines.runtime.results import Result
 from distill_at_scale.pipelines.runtime.shard_groups import shard_groups
 from distill_at_scale.pipelines.runtime.tasks import load as load_shared
@@ -37,6 +39,8 @@ from distill_at_scale.pipelines.runtime.verb import verb
 
 # Tasks at least, where there are as many shards; and tasks for each CPU, so that the last ones do not leave many idle.
 _TASKS, _TASKS_PER_CPU = 64, 8
+# How the files that are written here begin.
+_METRICS = re.compile(rb'\{\s*"metrics":')
 
 
 class SampledUsers(BaseModel):
@@ -116,12 +120,14 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
     rows for the test split; these items are masked, and all others are ranked.
 
     Raises:
-        DasError: The dataset or model does not exist, the model has another item numbering, or the split or the sample
-            of users has no rows.
+        DasError: The dataset or model does not exist, the model has another item numbering, the split or the sample
+            of users has no rows, or the output is a file other than an earlier evaluation.
     """
     started = time.time()
     if config.output:
-        storage.check_writable(storage.normalise(config.output))
+        output = storage.normalise(config.output)
+        storage.check_writable(output)
+        refuse_others_file(output, _METRICS, "an evaluation")
     dataset = Dataset.open(config.data)
     of = used_model.described(config.model) if model is None else used_model.in_memory(model)
     of.check_items(dataset)

@@ -5,8 +5,8 @@
          data/train-00042-of-00064.parquet  hf: a file a shard and split; README.md and croissant.json describe them
          run.json, export.json              how the run went; what it wrote, written last
 
-Synthetic data, which are small, go into one file (interactions.parquet, .csv or .inter). Files are written whole, each
-by one task; what a killed run had done is kept.
+Synthetic data, which are small, go into one file (interactions.parquet or .csv, NAME.inter). Files are written whole,
+each by one task; what a killed run had done is kept.
 """
 
 from __future__ import annotations

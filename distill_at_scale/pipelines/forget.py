@@ -101,7 +101,8 @@ class _Forget:
     place: str
 
     def __init__(self, config: ForgetConfig) -> None:
-        self.config, self.output = config, storage.normalise(config.output)
+        # Nothing is written to it in a dry run, which may have none.
+        self.config, self.output = config, storage.normalise(config.output or "")
         self.file = storage.normalise(config.users)
         self.record = run_record.RunRecord("forget", config.model_dump(mode="json", exclude={"address", "overwrite"}))
 
@@ -245,7 +246,8 @@ class _Log(_Forget):
             raise SettingError(
                 f"--{foreign[0]} is for synthetic data; {storage.redact(self.dataset.uri)} is a dataset."
             )
-        output_folder.check_outside(self.output, self.dataset.uri, "the dataset itself")
+        if not config.dry_run:
+            output_folder.check_outside(self.output, self.dataset.uri, "the dataset itself")
 
     def run(self) -> ForgetResult:
         with session.ensure(self.config.address):
@@ -270,17 +272,20 @@ class _Synthetic(_Forget):
         self.dataset = parent_of(self.made, config.log)
         place = f"{self.output.rstrip('/')}-log" if config.remaining is None else config.remaining
         self.place = storage.normalise(place)
+        if config.quick and not DISTILLERS.find(m.method).continues:
+            raise SettingError(f"--quick: {m.method} does not start from an earlier result; leave --quick out.")
+        if not config.dry_run:
+            self._check_places()
+            self._check_distilling()
+
+    def _check_places(self) -> None:
+        """Refuses places that lie in one another or hold something."""
         for one in (self.output, self.place):
             output_folder.check_apart(one, self.dataset.uri)
             output_folder.check_apart(one, self.made.uri)
         output_folder.check_apart(self.output, self.place)
-        finished = storage.exists(storage.join(self.output, NAME))
-        if finished and not (config.overwrite or config.dry_run):
+        if storage.exists(storage.join(self.output, NAME)) and not self.config.overwrite:
             raise OutputExistsError(str(output_folder.holds_already(self.output, "a dataset")))
-        if config.quick and not DISTILLERS.find(m.method).continues:
-            raise SettingError(f"--quick: {m.method} does not start from an earlier result; leave --quick out.")
-        if not config.dry_run:
-            self._check_distilling()
 
     def _check_distilling(self) -> None:
         """Refuses what the distillation would refuse, before anything is written."""

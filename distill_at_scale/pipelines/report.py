@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,16 +14,18 @@ from pydantic import BaseModel, Field
 from distill_at_scale.config import ReportConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.splits import tied_note
-from distill_at_scale.errors import OutputExistsError
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.genie.cells import cells
 from distill_at_scale.genie.probability import SURE, Candidate
 from distill_at_scale.genie.trials import FULL, METRICS, SweepDescription, read_trials
+from distill_at_scale.pipelines.runtime.output_folder import refuse_others_file
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.sweeps.advice import advised, measured
 from distill_at_scale.pipelines.sweeps.judgement import DatasetReport, judge
 from distill_at_scale.pipelines.sweeps.small_datasets import command, unit
 from distill_at_scale.uris import redacted
+
+_PAGE = re.compile(rb"\s*<(!doctype )?html", re.IGNORECASE)
 
 
 class Cell(BaseModel):
@@ -156,7 +159,7 @@ def report(config: ReportConfig) -> ReportResult | DatasetReport:
         DasError: The sweep does not exist, none of its trials has ended, or the output is not an HTML page.
     """
     storage.check_writable(storage.normalise(config.output))
-    _refuse_others_file(storage.normalise(config.output))
+    refuse_others_file(storage.normalise(config.output), _PAGE, "an HTML page")
     if config.dataset is not None:
         return judge(config.dataset, config.comparison, storage.normalise(config.output))
     assert config.sweep is not None
@@ -192,21 +195,6 @@ def report(config: ReportConfig) -> ReportResult | DatasetReport:
         config=redacted(about.config),
         versions=dict(about.versions),
     )
-
-
-def _refuse_others_file(output: str) -> None:
-    """Refuses to replace a file other than an HTML page, such as a file of a dataset.
-
-    Raises:
-        OutputExistsError: naming it.
-    """
-    try:
-        with storage.open_input(output, scattered=True) as file:
-            content = bytes(file.read(1024))
-    except FileNotFoundError:
-        return
-    if content and not content.lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        raise OutputExistsError(f"{storage.redact(output)} is not an HTML page; choose another --output.")
 
 
 def gather(table: pl.DataFrame, about: SweepDescription | None = None) -> list[Cell]:

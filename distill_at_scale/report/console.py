@@ -17,6 +17,7 @@ from distill_at_scale.data.splits import tied_note
 from distill_at_scale.data.times import NAMES
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.evaluation.slices import SLICES
+from distill_at_scale.facts import count_of
 from distill_at_scale.report.layout import byte_size, command, facts, grid, show
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def show_dataset(dataset: Dataset) -> None:
         ("ratings", (m.rating_meaning or "yes") if m.has_ratings else "no (all 1)"),
         ("timestamps", _times(m)),
         *([("weights", m.weight_meaning)] if m.weight_meaning else []),
-        ("size", f"{byte_size(size)} in {len(m.shards):,} shards"),
+        ("size", f"{byte_size(size)} in {count_of(len(m.shards), 'shard')}"),
         ("made of", f"{m.source.get('rows', 0):,} rows from {', '.join(m.source.get('inputs', []))}"),
         ("dropped", _counts(lost) if lost else "nothing"),
         ("quarantine", f"{m.quarantine.rows:,} rows" + (" in quarantine/" if m.quarantine.rows else "")),

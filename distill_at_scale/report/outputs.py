@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from distill_at_scale.data import storage
+from distill_at_scale.facts import count_of
 from distill_at_scale.report.layout import byte_size, facts, show
 from distill_at_scale.uris import redact_text
 
@@ -48,7 +49,7 @@ def show_export(result: ExportResult) -> None:
     told = [(place, storage.redact(result.uri)), ("format", result.format), ("rows", rows)]
     if result.splits:
         told.append(("splits", ", ".join(f"{split} {n:,}" for split, n in result.splits.items())))
-    told.append(("size", f"{byte_size(result.bytes)} in {result.files:,} file{'s' * (result.files != 1)}"))
+    told.append(("size", f"{byte_size(result.bytes)} in {count_of(result.files, 'file')}"))
     if result.escaped:
         told.append(("escaped", f"{result.escaped:,} ids that begin like spreadsheet formulas"))
     if result.format == "hf":
@@ -63,7 +64,7 @@ def show_expansion(result: Expansion) -> None:
         ("log", log),
         ("rows", f"{result.rows:,} of {result.users:,} users on up to {result.items:,} items"),
         ("expanded by", f"{result.by}; a block keeps {result.mean_rate:.2f} of the rows on average"),
-        ("size", f"{byte_size(result.bytes)} in {result.files:,} file{'s' * (result.files != 1)}"),
+        ("size", f"{byte_size(result.bytes)} in {count_of(result.files, 'file')}"),
         ("cost", f"{result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds, {result.peak_mib:.0f} MiB"),
         ("prepare it", f"das prepare --input {shlex.quote(log)} --output DATA"),
     ]

@@ -92,14 +92,14 @@ def _rungs(result: TuneResult) -> tuple[list[str], list[list[str]]]:
 
 
 def _candidates(found: Sequence[CandidateResult], metric: str) -> tuple[list[str], list[list[str]]]:
-    columns = ["candidate", "dropped at", f"validation {metric}", "CPU", "settings", "why"]
+    columns = ["candidate", "fitted on up to", f"validation {metric}", "CPU", "settings", "why"]
     rows = []
     for one in found:
         last = one.rungs[-1] if one.rungs else None
         rows.append(
             [
                 one.name,
-                "–" if last is None else numbers.budget(last.share) if one.dropped else "on everything",
+                "–" if last is None else numbers.budget(last.share),
                 "–" if last is None else f"{last.quality:.4f}",
                 numbers.cpu(sum(rung.fit_cpu_s + rung.measure_cpu_s for rung in one.rungs)),
                 _settings(one.settings) or "defaults",

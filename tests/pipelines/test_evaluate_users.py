@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,20 @@ def test_a_sample_without_a_user_is_refused(ray_session: None, tmp_path: Path) -
     data = prepared(tmp_path, 2)
     with pytest.raises(DasError, match=r"none of the 0 users drawn has test rows; set more --users"):
         das.evaluate(data, das.models.Popularity().fit(data), users=1, seed=1)
+
+
+def test_only_an_evaluation_is_replaced(ray_session: None, tmp_path: Path) -> None:
+    data = prepared(tmp_path, 1)
+    model, output = das.models.Popularity().fit(data), tmp_path / "metrics.json"
+    for before in ("", '{"metrics": {}}'):
+        output.write_text(before)
+        das.evaluate(data, model, output=str(output))
+        assert "ndcg@10" in json.loads(output.read_text())["metrics"]
+    manifest = Path(data.uri, "manifest.json")
+    before = manifest.read_bytes()
+    with pytest.raises(DasError, match=r"manifest.json is not an evaluation; choose another --output"):
+        das.evaluate(data, model, output=str(manifest))
+    assert manifest.read_bytes() == before
 
 
 def test_off_policy(ray_session: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,7 @@ def test_ids_that_a_line_cannot_hold_are_refused_or_made_blank(tmp_path: Path) -
     with pytest.raises(DasError, match=r"item id '\\ttab' has a tab or line end.*--escape-formulas"):
         export(data=made, output=str(tmp_path / "log"), format="recbole")
     found = export(data=made, output=str(tmp_path / "log"), format="recbole", escape_formulas=True)
+    assert found.uri == f"{tmp_path}/log/log.inter"
     assert exported_ids(found.uri) == ["' tab", "two lines", "plain"]
     assert found.escaped == 2
 

@@ -105,6 +105,9 @@ def test_what_is_refused(tmp_path: Path, data: Dataset) -> None:
     refused(OutputExistsError, "holds a dataset already")
     assert inline_forget(data=data.uri, users=some, output=str(tmp_path / "left"), overwrite=True).users == 2
     assert inline_forget(data=data.uri, users=some, output=str(tmp_path / "left"), dry_run=True).uri is None
+    assert inline_forget(data=data.uri, users=some, dry_run=True).users == 2
+    with pytest.raises(SettingError, match="'output' is missing: give a folder for the result, or 'dry_run'"):
+        inline_forget(data=data.uri, users=some)
 
 
 @pytest.mark.slow

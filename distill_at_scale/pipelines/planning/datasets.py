@@ -8,6 +8,7 @@ from distill_at_scale.config import ExpandConfig, PrepareConfig, SampleConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation.dealt import HELD_BYTES, HELD_ROWS, MERGE_ROWS
+from distill_at_scale.facts import count_of
 from distill_at_scale.pipelines.expand import ROW_BYTES, check_blocks, parts_of, rates_of
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.learned_samplers import learned_step, proxy_step
@@ -60,7 +61,8 @@ def plan_prepare(config: PrepareConfig, cluster: Cluster, measured: Rates) -> Pl
         steps.insert(2, step("deal by user", cluster, len(exchange.groups), deal_bytes, cpu_s))
     at_once = cluster.at_once(1, measured.process_bytes)
     work, result = disk_needed(rows, exchange, at_once, schema.has_timestamp and not schema.positions)
-    what = f"{estimate.rows:,} rows in {len(pieces):,} fragments of {estimate.files:,} files into {shards:,} shards"
+    read = f"{count_of(len(pieces), 'fragment')} of {count_of(estimate.files, 'file')}"
+    what = f"{estimate.rows:,} rows in {read} into {count_of(shards, 'shard')}"
     if job.earlier is not None:
         what += f", with {job.earlier_reading.good:,} rows of {storage.redact(job.earlier.dataset.uri)}"
     notes = [] if estimate.exact else ["The number of rows is an estimate from the first lines of the files."]
@@ -78,7 +80,7 @@ def plan_sample(config: SampleConfig, cluster: Cluster, measured: Rates) -> Plan
     held_out = dataset.n_rows - dataset.manifest.splits["train"]
     kept = sum(share * dataset.manifest.splits["train"] + held_out for share in config.budgets)
     budgets = f"{len(config.budgets)} budget{'s' * (len(config.budgets) != 1)}"
-    what = f"{config.sampler} at {budgets} of {dataset.n_rows:,} rows in {len(dataset.shards):,} shards"
+    what = f"{config.sampler} at {budgets} of {dataset.n_rows:,} rows in {count_of(len(dataset.shards), 'shard')}"
     result = kept * row_bytes(dataset) + len(config.budgets) * other_bytes(dataset)
     scores = 8.0 * dataset.manifest.splits["train"]
     if sampler.column is not None:

@@ -10,6 +10,7 @@ from distill_at_scale.data.columns import SPLITS
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.export_formats import FORMATS
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
+from distill_at_scale.facts import count_of
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.datasets import other_bytes, row_bytes, stage_step
@@ -88,7 +89,7 @@ def plan_forget(config: ForgetConfig, cluster: Cluster, measured: Rates) -> Plan
     dataset = Dataset.open(config.data)
     steps = _forget_steps(dataset, config.dry_run, cluster, measured)
     result = 0.0 if config.dry_run else row_bytes(dataset) * dataset.n_rows + other_bytes(dataset)
-    what = f"some users of {dataset.n_rows:,} rows in {len(dataset.shards):,} shards"
+    what = f"some users of {dataset.n_rows:,} rows in {count_of(len(dataset.shards), 'shard')}"
     return plan_of("forget", what, cluster, dataset.n_rows, steps, result_bytes=result, start_s=measured.start_s)
 
 
@@ -117,6 +118,7 @@ def _plan_forget_synthetic(config: ForgetConfig, cluster: Cluster, measured: Rat
     steps = [counted, step("what depends on them", cluster, 1, measured.torch_bytes + needed, None), *written]
     result = 0.0
     if not config.dry_run:
+        assert config.output is not None
         again = settings_again(made, config, dataset.uri, config.output)
         steps.append(distill_step(again, dataset, cluster, measured))
         result = row_bytes(dataset) * dataset.n_rows + other_bytes(dataset) + m.data.bytes

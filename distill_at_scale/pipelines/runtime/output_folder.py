@@ -1,4 +1,4 @@
-"""The place that a run writes a dataset to: whose it is, what in it is ours, and how it is cleared.
+"""The place that a run writes a dataset or a file to: whose it is, what in it is ours, and how it is cleared.
 
 A place is ours once the plan of an unfinished run or a manifest is in it; any other must be empty, and no file
 but those that such a run itself names is ever removed.
@@ -77,6 +77,26 @@ def holds_already(output: str, what: str) -> OutputExistsError:
     """The error for an output that holds, say, ``a model``, where it must not be replaced without being told to."""
     place = storage.redact(output)
     return OutputExistsError(f"{place} holds {what} already; choose another --output, or replace it with --overwrite.")
+
+
+def refuse_others_file(output: str, ours: re.Pattern[bytes], what: str) -> None:
+    """Refuses to replace a file of another kind, such as one of a dataset.
+
+    Args:
+        output: Address of the file to write, normalised.
+        ours: Pattern of how such files begin.
+        what: what they are, as "an HTML page".
+
+    Raises:
+        OutputExistsError: naming the file.
+    """
+    try:
+        with storage.open_input(output, scattered=True) as file:
+            content = bytes(file.read(1024))
+    except FileNotFoundError:
+        return
+    if content and not ours.match(content):
+        raise OutputExistsError(f"{storage.redact(output)} is not {what}; choose another --output.")
 
 
 def planned(plan_uri: str) -> str | None:

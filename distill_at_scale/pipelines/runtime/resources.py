@@ -16,6 +16,7 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from distill_at_scale.errors import ClusterError
+from distill_at_scale.facts import count_of
 from distill_at_scale.pipelines.runtime.autoscaler import UNLIMITED, Autoscaler, NodeType, autoscaler
 from distill_at_scale.pipelines.runtime.lost_nodes import lost_nodes
 
@@ -111,7 +112,7 @@ class Capacity:
     def __str__(self) -> str:
         """``2 nodes of type cpu (8 CPUs) and 1 node of type gpu (4 CPUs and 1 GPU)``."""
         said = [
-            f"{_count(one.most, 'node') if one.most < UNLIMITED else 'any number of nodes'}"
+            f"{count_of(one.most, 'node') if one.most < UNLIMITED else 'any number of nodes'}"
             f"{f' of type {one.kind}' if one.kind else ''} ({_resources(one.cpus, one.gpus)})"
             for one in self.nodes
         ]
@@ -263,10 +264,6 @@ def use_threads(cpus: int) -> None:
         sys.modules["torch"].set_num_threads(threads)
 
 
-def _count(n: float, noun: str) -> str:
-    return f"{n:,.12g} {noun}{'' if n == 1 else 's'}"
-
-
 def _resources(cpus: float, gpus: int) -> str:
-    also = f" and {_count(gpus, 'GPU')}" if gpus else ""
-    return _count(cpus, "CPU") + also
+    also = f" and {count_of(gpus, 'GPU')}" if gpus else ""
+    return count_of(cpus, "CPU") + also

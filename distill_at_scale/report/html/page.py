@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from distill_at_scale.facts import count_of
 from distill_at_scale.report.figures import numbers
 from distill_at_scale.report.figures.document import stylesheet
 from distill_at_scale.report.figures.markup import Markup, id_of, join, tag
@@ -105,14 +106,10 @@ def headline(result: ReportResult) -> str:
 
 def _about(result: ReportResult) -> str:
     models, seeds = len(result.full), len(result.seeds)
-    parts = [f"{len(result.cells)} small datasets", _count(models, "model"), _count(seeds, "seed")]
+    parts = [f"{len(result.cells)} small datasets", count_of(models, "model"), count_of(seeds, "seed")]
     failed = f", {len(result.failed)} failed" if result.failed else ""
     place = f"{result.data} ({result.fingerprint})"
     return f"{', '.join(parts)}; {result.trials:,} trials{failed}. Dataset: {place}; sweep: {result.sweep}."
-
-
-def _count(n: int, name: str) -> str:
-    return f"{n:,} {name}" if n == 1 else f"{n:,} {name}s"
 
 
 def _advice(result: ReportResult) -> Markup:
@@ -201,7 +198,7 @@ def _failed(result: ReportResult) -> Section | None:
         "p", "The figures exclude failed trials; a cell that lacks a model is compared on its other models only."
     )
     shown = table("Failed trials", ["trials", "reason"], rows, words=["reason"])
-    return "failed", f"{_count(len(result.failed), 'trial')} failed", join(text, shown)
+    return "failed", f"{count_of(len(result.failed), 'trial')} failed", join(text, shown)
 
 
 def _trials(method: str, model: str, failures: Sequence[Failure]) -> str:
