@@ -18,7 +18,7 @@ SURE = 0.9
 Z = 1.6448536269514722
 """Normal quantile of a 90 % interval."""
 PREDICTED = 0.6
-"""Standard deviation of what a method keeps as a share of that of Data-Genie's intervals. With it, 92 and 90 % of the
+"""Standard deviation of what a method keeps as a share of that of Data-Genie's intervals. With it, 92 and 88 % of the
 advice for 0.9 and 0.95 holds on families left out; without it, 96 and 94 % (jobs/bench_recommend.py)."""
 NEW_SAMPLE = 0.03
 """Standard deviation of the kept share between samples of one size, where one seed does not tell it. In
