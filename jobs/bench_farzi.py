@@ -83,7 +83,12 @@ def main() -> int:
     parser.add_argument("--data", required=True, help="the prepared Dataset")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument(
-        "--run", action="append", choices=names, help="repeatable, of one log; default: MovieLens' first three shapes"
+        "--run",
+        action="append",
+        choices=names,
+        metavar="RUN",
+        help=f"repeatable, of one log: a shape ({', '.join(SHAPES)}), a variant or none ({', '.join(VARIANTS)[2:]}) "
+        "and an outer seed, such as consensus-20x50-gradients-s1; default: MovieLens' first three shapes",
     )
     parser.add_argument("--steps", type=int, help="outer steps; default: 100, or those of the variant")
     parser.add_argument("--untested", action="store_true", help="end with validation, and leave test unseen")
