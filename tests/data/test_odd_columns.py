@@ -73,6 +73,16 @@ def test_a_part_whose_column_is_null_is_named(tmp_path):
     assert read_log(tmp_path, map={"rating": ""})[0].height == 2
 
 
+def test_ratings_of_yes_and_no_are_events(tmp_path):
+    table = pa.table({"user_id": [1, 2], "item_id": [1, 2], "rating": [True, False]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(DasError, match="--event false:0 true:1 --event-column rating, or ignore it with --map rating="):
+        read_log(tmp_path)
+    good, bad = read_log(tmp_path, event=["false:0", "true:1"], event_column="rating")
+    assert good["rating"].to_list() == [1, 0]
+    assert bad.is_empty()
+
+
 def test_parts_with_other_types_are_named(tmp_path):
     pq.write_table(pa.table({"user_id": [1], "item_id": [1]}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"user_id": [1], "item_id": [3]}), tmp_path / "b.parquet")

@@ -70,6 +70,27 @@ def test_the_number_of_items_is_no_user(tmp_path: Path, format: str) -> None:
     assert good.select("user_id", "item_id").rows() == [(k + 1, i) for k, items in enumerate(lines) for i in items]
 
 
+@pytest.mark.parametrize("format", ["auto", "sequences"])
+def test_a_colon_is_no_part_of_a_user(tmp_path: Path, format: str) -> None:
+    lines = [(user, [10 * user + k for k in range(2 + user % 3)]) for user in range(20)]
+    text = "".join(f"{user}: {' '.join(map(str, items))}\n" for user, items in lines)
+    command = refused_command(write(tmp_path, text, "users.txt"), "begins with a user and a colon", format=format)
+    command = command.replace(" FILE ", " users.txt ").replace("FILE.txt", "rows.txt")
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    good, _ = read_log(tmp_path / "rows.txt", format="sequences")
+    assert good.select("user_id", "item_id").rows() == [(user, item) for user, items in lines for item in items]
+
+
+def test_items_between_commas_are_told_apart_from_a_table(tmp_path: Path) -> None:
+    lines = [(user, [10 * user + k for k in range(2 + user % 4)]) for user in range(20)]
+    text = "".join(f"{user},{','.join(map(str, items))}\n" for user, items in lines)
+    command = refused_command(write(tmp_path, text, "users.txt"), "3 to 6 numbers between commas")
+    command = command.replace(" FILE ", " users.txt ").replace("FILE.txt", "rows.txt")
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    good, _ = read_log(tmp_path / "rows.txt")
+    assert good.select("user_id", "item_id").rows() == [(user, item) for user, items in lines for item in items]
+
+
 def test_lines_with_a_user_above_its_rows_are_named(tmp_path: Path) -> None:
     text = "".join(f"{user}|3\n" + "".join(f"{item}\t80\n" for item in range(3)) for user in range(9))
     command = refused_command(write(tmp_path, text, "train.txt"), "a user and the number of the user's rows")

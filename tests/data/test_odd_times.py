@@ -71,6 +71,7 @@ ASKED = {
     "44087.5": "--time-unit excel (Excel's days: 2020-09-13)",
     "18518": "--time-unit days (days since 1970: 2020-09-13)",
     "2033120602": "--time-format %Y%m%d%H",
+    "13244500000000000": "microseconds since 1601, as Chrome counts (2020-09-13)",
     "5": "--time-unit s",
     "0": "--time-unit s",
     "132445000000000000": "--time-unit",

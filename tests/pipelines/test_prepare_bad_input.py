@@ -156,6 +156,7 @@ def test_all_rows_bad(tmp_path: Path) -> None:
     path = log(tmp_path, HEADER + "1,2,nan,1600000000\n1,2,inf,1600000000\n")
     asked = {"input": [path], "output": str(tmp_path / "out")}
     refused(r"2 of 2 rows are bad .* \(the first: rating 'NaN', row 2 of .*log\.csv\)", inline_prepare, **asked)
+    refused(r"or ignore the column with --map rating= \(empty\)", inline_prepare, **asked)
     refused("no good rows in the input .*2 rows, all bad", inline_prepare, **asked, max_bad_share=1)
 
 

@@ -15,6 +15,7 @@ from distill_at_scale.data.readers.fields import known_names
 from distill_at_scale.data.readers.headers import holds_data, holds_names, is_matrix, suggested
 from distill_at_scale.data.readers.layout import TextLayout
 from distill_at_scale.data.readers.not_tables import (
+    refuse_comma_lines,
     refuse_named_fields,
     refuse_other_width,
     refuse_pairs,
@@ -235,6 +236,7 @@ def _sniff(head: TextHead, lines: Sequence[str], options: LogOptions) -> str:
             f"`sed 's/^ *//; s/ *$//' FILE | tr -s ' ' > ROWS`."
         )
     if best is None:
+        refuse_comma_lines(head.name, lines)
         raise DasError(
             f"{head.name}: cannot detect the delimiter in the first line ({lines[0][:80]}); "
             f"name it with --delimiter, or the format with --format."

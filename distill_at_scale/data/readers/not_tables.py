@@ -51,6 +51,35 @@ def refuse_counts(name: str, fields: Sequence[Sequence[str]]) -> None:
     )
 
 
+def refuse_colons(name: str, fields: Sequence[Sequence[str]]) -> None:
+    """Rejects lines of a user, a colon and the user's items: the colon would become a part of the user's id.
+
+    Raises:
+        DasError: Names the file and the command that takes the colons out.
+    """
+    if all(line[0].endswith(":") for line in fields if line):
+        first = " ".join(fields[0])[:50]
+        raise DasError(
+            f"{name}: each line begins with a user and a colon ({first}), which would stay part of the id; take it out "
+            f"with `sed 's/: */ /' FILE > FILE.txt`."
+        )
+
+
+def refuse_comma_lines(name: str, lines: Sequence[str]) -> None:
+    """Rejects lines of numbers between commas that differ in length: they are no table, and sequences have blanks.
+
+    Raises:
+        DasError: Names the file and the command that writes blanks.
+    """
+    rows = [line.split(",") for line in lines if line.strip()]
+    lengths = {len(row) for row in rows}
+    if len(lengths) > 2 and min(lengths) > 1 and all(field.strip().isdecimal() for row in rows for field in row):
+        raise DasError(
+            f"{name}: the lines have {min(lengths)} to {max(lengths)} numbers between commas ({lines[0][:50]}); if "
+            f"each line is a user with the user's items, write blanks with `tr ',' ' ' < FILE > FILE.txt`."
+        )
+
+
 def refuse_preamble(name: str, lines: Sequence[str]) -> None:
     """Rejects lines in front of the header, or of the rows, that no table has.
 

@@ -13,7 +13,7 @@ from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.readers.fields import known_names
 from distill_at_scale.data.readers.layout import TextLayout
 from distill_at_scale.data.readers.lines import Parsed
-from distill_at_scale.data.readers.not_tables import refuse_counts, refuse_pairs
+from distill_at_scale.data.readers.not_tables import refuse_colons, refuse_counts, refuse_pairs
 from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.schema import Fragment, LogSchema
 from distill_at_scale.data.readers.sequences import parse_sequences, tokens
@@ -86,6 +86,7 @@ def _look_like_sequences(head: TextHead, lines: Sequence[str], options: LogOptio
 def _layout(head: TextHead, lines: Sequence[str]) -> TextLayout:
     split = [tokens(line) for line in lines]
     refuse_counts(head.name, split)
+    refuse_colons(head.name, split)
     samples: dict[str, list[Any]] = {
         Columns.USER_ID: [line[0] for line in split],
         Columns.ITEM_ID: [item for line in split for item in line[1:]][:SAMPLE_LINES],

@@ -103,16 +103,21 @@ def check_types(head: TableHead, columns: dict[str, str]) -> None:
         if known and depth <= 1:
             continue
         place = storage.redact(head.file.uri)
-        other = " or --weight COLUMN" if canonical == Columns.RATING else ""
+        others = []
+        if canonical == Columns.RATING:
+            others = ["use --weight COLUMN"]
+            if pa.types.is_boolean(dtype):
+                others.append(f"give each value its number with --event false:0 true:1 --event-column {name}")
+        if canonical in (Columns.RATING, Columns.TIMESTAMP):
+            others.append(f"ignore it with --map {canonical}= (empty)")
+        choices = [f"name another with --map {canonical}=COLUMN", *others]
+        mend = f"{', '.join(choices[:-1])}, or {choices[-1]}" if others else choices[0]
         if depth > 1:
             raise DasError(
                 f"{place}: column '{name}' holds lists of lists; only one level of lists is read, so flatten it first "
                 f"(e.g. in Polars: df.explode('{top_column(head.schema, name)}'))."
             )
-        raise DasError(
-            f"{place}: column '{name}' has the type {dtype}, which cannot "
-            f"be read as {canonical}; name another with --map {canonical}=COLUMN{other}."
-        )
+        raise DasError(f"{place}: column '{name}' has the type {dtype}, which cannot be read as {canonical}; {mend}.")
 
 
 def check_compared(head: TableHead, names: Iterable[str], own: Iterable[str]) -> None:

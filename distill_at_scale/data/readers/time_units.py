@@ -45,6 +45,7 @@ _OTHER_COUNTS: Final = (
     ("Julian days", 86_400_000.0, 2_440_587.5, 0.0),
     ("modified Julian days", 86_400_000.0, 40_587.0, 0.0),
     ("Windows' file times", 1e-4, 116_444_736_000_000_000.0, 0.0),
+    ("microseconds since 1601, as Chrome counts", 1e-3, 11_644_473_600_000_000.0, 0.0),
     ("seconds since 2001, as Apple counts", 1000.0, -978_307_200.0, 1e8),
 )
 

@@ -11,6 +11,7 @@ import polars as pl
 import ray
 
 from distill_at_scale.data import storage
+from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.preparation import buckets, fragments, restartable
 from distill_at_scale.data.preparation.buckets import BucketRecord
@@ -73,11 +74,15 @@ def _check_rows(job: PrepareJob, schema: LogSchema, estimate: LogEstimate, read:
         reason, path = next((by_count[0][0], r.quarantine) for r in read if by_count[0][0] in r.reasons)
         first = compute(fragments.first_bad, job.output, path, reason)
         where = storage.join(storage.redact(job.output), fragments.QUARANTINE)
+        column = reason.split(" ")[0]
+        ignore = ""
+        if by_count[0][1] == rows and column in (Columns.RATING, Columns.TIMESTAMP):
+            ignore = f", or ignore the column with --map {column}= (empty)"
         read_as = "; ".join(str(way) for way in estimate.read_as)
         raise DasError(
             f"{rows - good:,} of {rows:,} rows are bad ({worst}), more than --max-bad-share "
             f"{job.config.max_bad_share:g} allows (the first: {first}); look at them in {where}, correct the log or "
-            f"raise the share. The log was read as {read_as}."
+            f"raise the share{ignore}. The log was read as {read_as}."
         )
     if good == 0:
         raise DasError(f"no good rows in the input ({job.inputs}): {rows:,} rows, all bad.")
