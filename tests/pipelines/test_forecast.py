@@ -93,7 +93,7 @@ def test_a_forecast(data: das.Dataset, tmp_path: Path, ray_session: None, capsys
     assert "Expected τ" in shown
     assert again.to_frame().columns[:4] == ["model", "quality", "low", "high"]
     assert "<svg" in again._repr_html_()
-    assert repr(again).startswith("ForecastResult: ndcg@10 of 2 models on all of ")
+    assert repr(again).startswith("ForecastResult: test ndcg@10 of 2 models on all of ")
 
     # All of this is known.
     one = das.forecast(data, output=str(output), **{**SETTINGS, "models": "popularity", "set": {}})

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -54,16 +54,44 @@ def ensure(address: str | None = None, num_cpus: int | None = None) -> Iterator[
     Raises:
         ClusterError: when the cluster cannot be reached, or Ray does not start.
     """
+    global _left
     there = is_connected()
     connect(address, num_cpus)
     import ray
 
+    if not there:
+        _left = []
     try:
         plugins.require_on_nodes()
         yield
     finally:
-        if not there and not _is_abandoned:
-            ray.shutdown()
+        left = _left or []
+        if there:
+            while left:
+                ray.cancel(left.pop())
+        else:
+            _left = None
+            if not _is_abandoned:
+                ray.shutdown()
+
+
+_left: list[Any] | None = None
+"""Tasks to cancel if the session goes on; None where none ends with its block."""
+
+
+def cancel(tasks: Iterable[Any]) -> None:
+    """Cancels tasks of a stage that has failed; in a session that ends with its block, where the block goes on.
+
+    A worker that is cancelled in the middle of an import ends, of which Ray writes a long line to standard output.
+    Where the failure ends the session as well, nobody needs it.
+    """
+    for task in tasks:
+        if _left is not None:
+            _left.append(task)
+        else:
+            import ray
+
+            ray.cancel(task)
 
 
 def connect(

@@ -165,8 +165,7 @@ def _by_tasks(call: Call, name: str, items: Sequence[Any], num_cpus: float, per_
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise DasError(f"{name}: its worker was killed again and again, most likely for want of memory.") from error
     finally:
-        for left in running:  # where one has failed
-            ray.cancel(left)
+        session.cancel(running)  # where one has failed
 
 
 def run_merged(
@@ -219,8 +218,7 @@ def run_merged(
     except (ray.exceptions.WorkerCrashedError, ray.exceptions.OutOfMemoryError) as error:
         raise DasError(f"{name}: its worker was killed again and again, most likely for want of memory.") from error
     finally:
-        for left in running:  # where one has failed
-            ray.cancel(left)
+        session.cancel(running)  # where one has failed
     run.add(name, time.monotonic() - start, costs)
     return found
 

@@ -102,7 +102,7 @@ class ForecastResult(Result):
     def headline(self) -> str:
         """The dataset, and from how little of it."""
         up_to = f"{100 * self.rungs[-1]:.4g} % of {self.data.train_rows:,} train rows"
-        return f"{self.metric} of {len(self.models)} models on all of {self.data.uri}, from up to {up_to}"
+        return f"test {self.metric} of {len(self.models)} models on all of {self.data.uri}, from up to {up_to}"
 
     def to_frame(self) -> pl.DataFrame:
         """A row for each model, the best first.

@@ -77,3 +77,19 @@ def test_a_client_for_which_a_busy_cluster_starts_no_process_in_time_tries_again
     with pytest.raises(ClusterError, match="cannot be reached: refused"):
         session._join({}, "ray://head:10001")
     assert len(failures) == 1
+
+
+def test_tasks_of_a_failed_stage_are_cancelled_where_the_session_goes_on(
+    ray_session: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cancelled: list[Any] = []
+    monkeypatch.setattr("ray.cancel", cancelled.append)
+    session.cancel(["in a session without an end"])
+    assert len(cancelled) == 1
+    monkeypatch.setattr(session, "_left", [])  # as in the block of a session that ends with it
+    session.cancel(["in the session's own block"])
+    assert len(cancelled) == 1
+    with session.ensure():
+        session.cancel(["in a verb that another one calls"])
+        assert len(cancelled) == 1
+    assert len(cancelled) == 3
