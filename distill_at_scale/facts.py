@@ -1,4 +1,4 @@
-"""How facts are said: counts with their nouns; names and values as an HTML table, for notebooks."""
+"""How facts are said: counts with their nouns, bytes; names and values as an HTML table, for notebooks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ from typing import Any
 def count_of(n: float, noun: str) -> str:
     """Returns a count with its noun, such as ``1 shard`` or ``1,200 shards``."""
     return f"{n:,.12g} {noun}{'' if n == 1 else 's'}"
+
+
+def byte_size(n_bytes: float) -> str:
+    """Formats a number of bytes, for example as ``1.5 MiB``."""
+    value = float(n_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"
 
 
 def facts_html(title: str, facts: Iterable[tuple[str, Any]]) -> str:

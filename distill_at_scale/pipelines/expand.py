@@ -35,6 +35,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.errors import SettingError, StorageError
+from distill_at_scale.facts import byte_size
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.parts_output import PartsOutput, PartsResult, parquet_bytes
 from distill_at_scale.pipelines.runtime.tasks import compute, run_stage
@@ -189,8 +190,8 @@ def _check_room(uri: str, rows: int) -> None:
     free, wanted = shutil.disk_usage(there).free, rows * ROW_BYTES
     if wanted > free:
         raise StorageError(
-            f"{uri}: about {wanted / 2**30:,.1f} GiB are needed for {rows:,} rows, and the disk has "
-            f"{free / 2**30:,.1f} GiB free; choose smaller --by or another --output."
+            f"{uri}: about {byte_size(wanted)} are needed for {rows:,} rows, and the disk has "
+            f"{byte_size(free)} free; choose smaller --by or another --output."
         )
 
 

@@ -17,8 +17,8 @@ from distill_at_scale.data.splits import tied_note
 from distill_at_scale.data.times import NAMES
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.evaluation.slices import SLICES
-from distill_at_scale.facts import count_of
-from distill_at_scale.report.layout import byte_size, command, facts, grid, show
+from distill_at_scale.facts import byte_size, count_of
+from distill_at_scale.report.layout import command, facts, grid, show
 
 if TYPE_CHECKING:
     from distill_at_scale.data.dataset import Dataset

@@ -6,8 +6,9 @@ from typing import Any
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.facts import byte_size
 from distill_at_scale.report.console import show_dataset
-from distill_at_scale.report.layout import byte_size, facts, show
+from distill_at_scale.report.layout import facts, show
 
 
 def show_inspected(found: Dataset | Any) -> None:

@@ -55,16 +55,6 @@ def command(*words: str) -> str:
     return " ".join(_quoted(word) for word in words)
 
 
-def byte_size(n_bytes: int) -> str:
-    """Formats a number of bytes, for example as ``1.5 MiB``."""
-    value = float(n_bytes)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"
-
-
 def _quoted(word: str) -> str:
     # A pasted tab would trigger completion.
     if any(ord(letter) < 32 for letter in word):

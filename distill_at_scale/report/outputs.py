@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel
 
 from distill_at_scale.data import storage
-from distill_at_scale.facts import count_of
-from distill_at_scale.report.layout import byte_size, facts, show
+from distill_at_scale.facts import byte_size, count_of
+from distill_at_scale.report.layout import facts, show
 from distill_at_scale.uris import redact_text
 
 if TYPE_CHECKING:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distill_at_scale.report.layout import byte_size, facts, grid, show
+from distill_at_scale.facts import byte_size
+from distill_at_scale.report.layout import facts, grid, show
 
 if TYPE_CHECKING:
     from distill_at_scale.pipelines.planning.plan import Plan

@@ -86,4 +86,4 @@ def test_what_is_refused(data: Dataset, tmp_path: Path, ray_session: None, monke
     refused("1x9", r"at most \d blocks of items are possible; a dataset holds at most 100 items")
     full: Any = NamedTuple("Usage", [("total", int), ("used", int), ("free", int)])(1, 1, 100)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
-    refused("2x1", r"are needed for [\d,]+ rows, and the disk has 0\.0 GiB free", StorageError)
+    refused("2x1", r"are needed for [\d,]+ rows, and the disk has 100 B free", StorageError)

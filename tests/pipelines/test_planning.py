@@ -325,7 +325,7 @@ def test_a_disk_that_is_too_small_is_refused_before_the_work(tmp_path: Path, mon
     few, many = Exchange.plan(1, 1), Exchange.plan(10_000, 65_536)
     require_space(str(tmp_path / "a" / "b"), 1000, few)
     require_space("s3://bucket/data", 10**12, many)
-    with pytest.raises(StorageError, match=r"1,000,000 rows fills about .* GiB at .*, but 0\.0 GiB are free there"):
+    with pytest.raises(StorageError, match=r"1,000,000 rows fills about .* MiB at .*, but 1\.0 MiB are free there"):
         require_space(str(tmp_path), 1_000_000, few)
     log = tmp_path / "log.csv"
     log.write_text("user_id,item_id,timestamp\n" + "1,2,1600000003\n" * 200_000)

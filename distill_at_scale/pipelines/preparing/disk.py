@@ -9,6 +9,7 @@ from pathlib import Path
 from distill_at_scale.data import storage
 from distill_at_scale.data.preparation.exchange import Exchange
 from distill_at_scale.errors import StorageError
+from distill_at_scale.facts import byte_size
 from distill_at_scale.pipelines.runtime.rates import rates
 
 # Bytes of a row in no order, with 64-bit ids, in the forms that `Exchange.peak` names: jobs/results/large-logs.json.
@@ -53,6 +54,6 @@ def require_space(output: str, rows: int, exchange: Exchange, has_times: bool = 
     free = shutil.disk_usage(place).free
     if needed > free:
         raise StorageError(
-            f"preparing about {rows:,} rows fills about {needed / 2**30:,.1f} GiB at {storage.redact(output)}, but "
-            f"{free / 2**30:,.1f} GiB are free there; choose an --output with more space, or prepare fewer rows."
+            f"preparing about {rows:,} rows fills about {byte_size(needed)} at {storage.redact(output)}, but "
+            f"{byte_size(free)} are free there; choose an --output with more space, or prepare fewer rows."
         )
