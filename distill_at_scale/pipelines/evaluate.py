@@ -124,8 +124,8 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
             of users has no rows, or the output is a file other than an earlier evaluation.
     """
     started = time.time()
-    if config.output:
-        output = storage.normalise(config.output)
+    output = storage.normalise(config.output) if config.output else None
+    if output is not None:
         storage.check_writable(output)
         refuse_others_file(output, _METRICS, "an evaluation")
     dataset = Dataset.open(config.data)
@@ -178,8 +178,8 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
         wall_s=round(time.time() - started, 3),
         cpu_s=record.stages[-1].cpu_s,
     )
-    if config.output:
-        storage.write_json(storage.normalise(config.output), {**result.model_dump(), "run": record.as_dict()})
+    if output is not None:
+        storage.write_json(output, {**result.model_dump(), "run": record.as_dict()})
     return result
 
 
