@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from distill_at_scale.errors import DasError
 
 DISTRIBUTION = "distill-at-scale"
@@ -21,3 +23,17 @@ def missing(what: str, package: str, extra: str) -> DasError:
         extra: Extra of ``pyproject.toml`` that includes it.
     """
     return DasError(f"{what} needs {package}, which is not installed: {install(extra)}.")
+
+
+def require(what: str, package: str, module: str, extra: str) -> None:
+    """Refuses a feature whose package is not installed, without loading it.
+
+    Args:
+        what, package, extra: As :func:`missing`.
+        module: Module of the package.
+
+    Raises:
+        DasError: It is not installed.
+    """
+    if find_spec(module) is None:
+        raise missing(what, package, extra)

@@ -19,6 +19,7 @@ from typing import Any
 
 import polars as pl
 
+from distill_at_scale import extras
 from distill_at_scale.config import SweepConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
@@ -126,6 +127,8 @@ class _Sweep:
     # -- the run ------------------------------------------------------------------------------------------
 
     def run(self) -> SweepResult:
+        if self.config.search:
+            extras.require("--search", "Optuna", "optuna", "search")
         self._claim()
         uri = self.dataset.uri
         with session.ensure(self.config.address), self.runs:

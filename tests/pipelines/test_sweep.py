@@ -133,6 +133,15 @@ def test_bad_input(data: das.Dataset, tmp_path: Path, ray_session: None) -> None
         sweep(data=other.uri)
 
 
+def test_a_search_without_optuna_starts_nothing(
+    data: das.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(DasError, match=r"--search needs Optuna, which is not installed: pip install"):
+        das.sweep(data=data.uri, output=str(tmp_path / "sweep"), **SETTINGS, search=4)
+    assert not (tmp_path / "sweep").exists()
+
+
 def test_mlflow_is_asked_for_without_being_there(data: das.Dataset, tmp_path: Path) -> None:
     asked = {"data": data.uri, "output": str(tmp_path / "sweep"), **SETTINGS, "mlflow": "ftp://me:secret@there/"}
     here = importlib.util.find_spec("mlflow") is not None

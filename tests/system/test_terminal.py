@@ -238,5 +238,7 @@ def test_a_signal_ends_a_verb_while_ray_starts(send: signal.Signals | None, fold
     ids=["fit", "fit by two", "compare", "distill", "search"],
 )
 def test_a_signal_ends_a_verb(command: str, when: str, send: signal.Signals | None, data: str, tmp_path: Path) -> None:
+    if "--search" in command:
+        pytest.importorskip("optuna", reason="Optuna is not installed: pip install -e '.[search]'")
     words = [word.replace("DATA", data).replace("OUT", str(tmp_path / "out")) for word in command.split()]
     interrupted(in_terminal([*DAS, *words], when=when, send=send))
