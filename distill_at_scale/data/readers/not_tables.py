@@ -57,7 +57,7 @@ def refuse_colons(name: str, fields: Sequence[Sequence[str]]) -> None:
     Raises:
         DasError: Names the file and the command that takes the colons out.
     """
-    if all(line[0].endswith(":") for line in fields if line):
+    if any(fields) and all(line[0].endswith(":") for line in fields if line):
         first = " ".join(fields[0])[:50]
         raise DasError(
             f"{name}: each line begins with a user and a colon ({first}), which would stay part of the id; take it out "
