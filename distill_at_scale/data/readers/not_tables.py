@@ -66,7 +66,7 @@ def refuse_colons(name: str, fields: Sequence[Sequence[str]]) -> None:
 
 
 def refuse_comma_lines(name: str, lines: Sequence[str]) -> None:
-    """Rejects lines of numbers between commas that differ in length: they are no table, and sequences have blanks.
+    """Rejects lines of numbers between commas that differ in length; lines of a user with items have blanks instead.
 
     Raises:
         DasError: Names the file and the command that writes blanks.

@@ -103,20 +103,19 @@ def check_types(head: TableHead, columns: dict[str, str]) -> None:
         if known and depth <= 1:
             continue
         place = storage.redact(head.file.uri)
-        others = []
-        if canonical == Columns.RATING:
-            others = ["use --weight COLUMN"]
-            if pa.types.is_boolean(dtype):
-                others.append(f"give each value its number with --event false:0 true:1 --event-column {name}")
-        if canonical in (Columns.RATING, Columns.TIMESTAMP):
-            others.append(f"ignore it with --map {canonical}= (empty)")
-        choices = [f"name another with --map {canonical}=COLUMN", *others]
-        mend = f"{', '.join(choices[:-1])}, or {choices[-1]}" if others else choices[0]
         if depth > 1:
             raise DasError(
                 f"{place}: column '{name}' holds lists of lists; only one level of lists is read, so flatten it first "
                 f"(e.g. in Polars: df.explode('{top_column(head.schema, name)}'))."
             )
+        choices = [f"name another with --map {canonical}=COLUMN"]
+        if canonical == Columns.RATING:
+            choices.append("use --weight COLUMN")
+            if pa.types.is_boolean(dtype):
+                choices.append(f"give each value its number with --event false:0 true:1 --event-column {name}")
+        if canonical in (Columns.RATING, Columns.TIMESTAMP):
+            choices.append(f"ignore it with --map {canonical}= (empty)")
+        mend = ", or ".join(filter(None, (", ".join(choices[:-1]), choices[-1])))
         raise DasError(f"{place}: column '{name}' has the type {dtype}, which cannot be read as {canonical}; {mend}.")
 
 

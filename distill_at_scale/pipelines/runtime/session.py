@@ -65,10 +65,9 @@ def ensure(address: str | None = None, num_cpus: int | None = None) -> Iterator[
         plugins.require_on_nodes()
         yield
     finally:
-        left = _left or []
         if there:
-            while left:
-                ray.cancel(left.pop())
+            while _left:
+                ray.cancel(_left.pop())
         else:
             _left = None
             if not _is_abandoned:
