@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 
+from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.evaluation.item_blocks import BlockScorer, BlockScores
 from distill_at_scale.evaluation.metrics import inverse_propensities
@@ -14,12 +15,12 @@ from distill_at_scale.models.als_config import AlsConfig
 from distill_at_scale.models.base import ModelConfig
 from distill_at_scale.models.saved import expect_shape
 from distill_at_scale.models.selection import Progress, Validated, evaluator_of, select
-from distill_at_scale.models.training.alternating import AlternatingFit, block_size, ridge_of
+from distill_at_scale.models.training.alternating import FEW, AlternatingFit, block_size, holds_all, ridge_of
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.least_squares import solve_users
-from distill_at_scale.models.training.sources import Source
+from distill_at_scale.models.training.sources import Source, most_rows
 from distill_at_scale.models.training.streamed import NotResumable, Resumable, StreamedRecommender
-from distill_at_scale.models.training.validation import merged_metric
+from distill_at_scale.models.training.validation import JudgedUsers, merged_metric
 
 
 class Als(StreamedRecommender):
@@ -66,9 +67,18 @@ class Als(StreamedRecommender):
         block = block_size(config, n_items)
         # Item vectors, the sums that they start from, and the best ones of the search.
         vectors = (2 if config.lam is not None else 3) * n_items * config.dim
-        sums = n_items * (block * (block + 3) // 2)
+        sums = 0 if holds_all(config, n_users, n_rows) else n_items * (block * (block + 3) // 2)
         users = min(n_users, n_rows) * config.dim
         return 4 * (vectors + sums + users) + (56 if config.weights else 40) * n_rows + (64 << 20)
+
+    @classmethod
+    def rows_held(cls, dataset: Dataset, workers: int = 1, config: Any = None) -> int:
+        settings: Any = cls.Config() if config is None else config
+        if workers == 1 and holds_all(settings, dataset.n_users, dataset.n_rows):
+            return dataset.n_rows
+        # A piece of few rows could be taken for a log that is held at once: so many are counted that it is not.
+        least = FEW + 1 - dataset.n_users * settings.dim if settings.block is None else 0
+        return max(most_rows(dataset, workers), least)
 
     def fit_source(
         self,
@@ -84,15 +94,13 @@ class Als(StreamedRecommender):
             return
         self._validation_or_refuse(source.validation(0), "lam")
         weights = inverse_propensities(fit.item_counts, int(fit.item_counts.sum()))
+        judged = JudgedUsers(source, communicator)
 
         def try_value(lam: float) -> tuple[Validated, torch.Tensor]:
             items = fit.item_vectors(lam)
             self._keep(items, lam)
             evaluator = evaluator_of(self.config.metric, weights, self.name)
-            for piece in range(source.n_pieces):
-                heldout = source.validation(piece)
-                if heldout is not None:
-                    evaluator.add_all(BlockScorer(self._block_scores), source.train(piece), heldout)
+            judged.add_to(evaluator, BlockScorer(self._block_scores))
             return merged_metric(evaluator, self.config.metric, communicator, device), items
 
         self.selection, items = select("lam", self.config.metric, self.config.grid, try_value, progress=progress)

@@ -169,10 +169,20 @@ def validation_users(train: Interactions, validation: Interactions, most: int = 
     model gives the same scores for every value. Of more than ``most`` a hash draws about ``most``. If no user has both,
     all are returned.
     """
-    positions = np.flatnonzero((train.counts > 0) & (validation.counts > 0))
-    if not len(positions):
-        return np.arange(len(train))
-    return positions[hashing.drawn(_STREAM, train.users[positions], most / len(positions))]
+    both = int(with_both(train, validation).sum())
+    return drawn_users(train, validation, most / both) if both else np.arange(len(train))
+
+
+def with_both(train: Interactions, validation: Interactions) -> np.ndarray:
+    """bool [n]: which users have train rows and validation rows."""
+    both: np.ndarray = (train.counts > 0) & (validation.counts > 0)
+    return both
+
+
+def drawn_users(train: Interactions, validation: Interactions, share: float) -> np.ndarray:
+    """Returns the positions of a share of the users with train and validation rows, drawn by a hash, ascending."""
+    positions = np.flatnonzero(with_both(train, validation))
+    return positions[hashing.drawn(_STREAM, train.users[positions], share)]
 
 
 def validation_metric(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.sparse as sp
+from crew_kit import crew, source_of
 
 from distill_at_scale.data import ragged
 from distill_at_scale.data.interactions import Interactions
@@ -15,7 +16,17 @@ from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.groups import UserGroups, difference_error
 from distill_at_scale.models import MODELS, create_model, load_model
 from distill_at_scale.models.memory import available_memory
-from distill_at_scale.models.selection import Selection, Validated, doubt, select, validation_metric, validation_users
+from distill_at_scale.models.selection import (
+    Selection,
+    Validated,
+    doubt,
+    evaluator_of,
+    select,
+    validation_metric,
+    validation_users,
+)
+from distill_at_scale.models.training import validation as of_pieces
+from distill_at_scale.models.training.validation import JudgedUsers
 
 
 def valued(metric: float) -> Validated:
@@ -179,6 +190,29 @@ def test_of_many_users_a_hash_draws_some_the_same_in_every_sample() -> None:
     few = validation_users(many, many, most=500)
     assert set(few) < set(drawn)
     assert len(validation_users(many, many)) == 4000
+
+
+@pytest.mark.parametrize("with_history", [True, False])
+def test_workers_judge_the_users_that_are_drawn_of_all_rows(
+    with_history: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(of_pieces, "MOST_USERS", 100)
+    train, validation = rows_of([2, 0, 1] * 200 if with_history else [0] * 600), rows_of([1] * 600)
+
+    def work(communicator: Any) -> list[int]:
+        asked: list[int] = []
+
+        def score(histories: Interactions) -> np.ndarray:
+            asked.extend(histories.users.tolist())
+            return np.tile(np.arange(8, dtype=np.float32), (len(histories), 1))
+
+        judged = JudgedUsers(source_of(train, validation, communicator), communicator)
+        judged.add_to(evaluator_of("ndcg@10", np.ones(8), "m"), score)
+        return asked
+
+    asked = sorted(user for one in crew(3, work) for user in one)
+    assert asked == train.users[validation_users(train, validation, most=100)].tolist()
+    assert len(asked) < 200 or not with_history
 
 
 def test_a_linear_model_selects_what_it_selects_on_all_users_of_a_sample() -> None:

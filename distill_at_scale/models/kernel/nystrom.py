@@ -22,7 +22,7 @@ from distill_at_scale.models.linalg import cholesky_in_place, solve_in_place
 from distill_at_scale.models.selection import Progress, Selection, Validated, evaluator_of, select
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import Source
-from distill_at_scale.models.training.validation import item_weights, merged_metric
+from distill_at_scale.models.training.validation import JudgedUsers, item_weights, merged_metric
 
 _CPU = torch.device("cpu")
 
@@ -128,10 +128,11 @@ def fit_nystrom(
         return None, _finite(equations.solve(grid[0] * diagonal, communicator), dtype)
 
     of_items = item_weights(map(source.train, range(source.n_pieces)), source.n_items, communicator)
+    judged = JudgedUsers(source, communicator)
 
     def try_value(lam: float) -> tuple[Validated, np.ndarray]:
         weights = _finite(equations.solve(lam * diagonal, communicator), dtype)
-        return _validate(source, landmarks, weights, metric, of_items, communicator), weights
+        return _validate(judged, landmarks, weights, metric, of_items, communicator), weights
 
     def after(share: float, step: str) -> None:
         if progress:
@@ -141,7 +142,7 @@ def fit_nystrom(
 
 
 def _validate(
-    source: Source,
+    judged: JudgedUsers,
     landmarks: TrainUsers | SyntheticUsers,
     weights: np.ndarray,
     metric: str,
@@ -150,14 +151,10 @@ def _validate(
 ) -> Validated:
     evaluator = evaluator_of(metric, of_items, "infinite_ae")
     dtype = torch.from_numpy(weights).dtype
-    for piece in range(source.n_pieces):
-        heldout = source.validation(piece)
-        if heldout is not None:
-            evaluator.add_all(
-                lambda rows: (landmarks.kernel_with(rows.to_csr(), dtype, _CPU).numpy() @ weights).astype(np.float32),
-                source.train(piece),
-                heldout,
-            )
+    judged.add_to(
+        evaluator,
+        lambda rows: (landmarks.kernel_with(rows.to_csr(), dtype, _CPU).numpy() @ weights).astype(np.float32),
+    )
     return merged_metric(evaluator, metric, communicator)
 
 

@@ -31,7 +31,7 @@ from distill_at_scale.models.training.streamed import Resumable
 _SUMS = 1 << 28
 _LEAST_BLOCK = 16
 # Rows and numbers of the users' vectors of a small dataset, which are held: about 40 MB.
-_FEW = 1 << 21
+FEW = 1 << 21
 
 
 class AlternatingFit:
@@ -71,8 +71,8 @@ class AlternatingFit:
             self._item_rows, self._all_users = weighted[:-1].cpu().numpy(), float(weighted[-1])
         # An item without rows has the vector 0 before and after each half step: a small sample costs what it holds.
         self._live = np.flatnonzero(self.item_counts)
-        few = int(self.item_counts.sum()) + self._n_users * config.dim <= _FEW
-        self._holds_all = few and communicator.world_size == 1 and config.block is None
+        few = holds_all(config, self._n_users, int(self.item_counts.sum()))
+        self._holds_all = few and communicator.world_size == 1
         if self._holds_all:
             pieces = [self._rows(piece)[0] for piece in range(source.n_pieces)]
             by_user = sp.csr_array(sp.vstack([rows[np.diff(rows.indptr) > 0] for rows in pieces], format="csr"))
@@ -228,6 +228,11 @@ class _Vectors:
 
     def _file(self, piece: int) -> Path:
         return Path(self._folder.name, f"{piece}.npy")
+
+
+def holds_all(config: AlsConfig, n_users: int, n_rows: int) -> bool:
+    """Whether a single worker holds all rows, and solves items without sums over users."""
+    return config.block is None and n_rows + n_users * config.dim <= FEW
 
 
 def block_size(config: AlsConfig, n_items: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -11,11 +11,40 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.evaluation import RankingEvaluator
 from distill_at_scale.evaluation.auc import ScoreHistogram
 from distill_at_scale.evaluation.groups import UserGroups
+from distill_at_scale.evaluation.item_blocks import BlockScorer
 from distill_at_scale.evaluation.metrics import inverse_propensities
-from distill_at_scale.models.selection import Validated
+from distill_at_scale.models.selection import MOST_USERS, Validated, drawn_users, with_both
 from distill_at_scale.models.training.communicator import Communicator
+from distill_at_scale.models.training.sources import Source
 
 _CPU = torch.device("cpu")
+
+
+class JudgedUsers:
+    """The users of all workers on whom values are compared: those that
+    :func:`~distill_at_scale.models.selection.validation_users` draws, of rows that are read piece by piece."""
+
+    def __init__(self, source: Source, communicator: Communicator) -> None:
+        """Counts the users with train and validation rows; all workers create it."""
+        self._source = source
+        both = torch.zeros(1, dtype=torch.int64)
+        for piece in range(source.n_pieces):
+            if (heldout := source.validation(piece)) is not None:
+                both += int(with_both(source.train(piece), heldout).sum())
+        communicator.all_reduce(both)
+        self._n = int(both)
+
+    def add_to(self, evaluator: RankingEvaluator, score: BlockScorer | Callable[[Interactions], np.ndarray]) -> None:
+        """Adds the scores of this worker's users to an evaluator."""
+        for piece in range(self._source.n_pieces):
+            heldout = self._source.validation(piece)
+            if heldout is None:
+                continue
+            train = self._source.train(piece)
+            if self._n:
+                chosen = drawn_users(train, heldout, MOST_USERS / self._n)
+                train, heldout = train.take(chosen, timestamps=False), heldout.take(chosen, timestamps=False)
+            evaluator.add_all(score, train, heldout)
 
 
 def merged_metric(
