@@ -33,12 +33,13 @@ def places(items: np.ndarray, salt: np.ndarray) -> np.ndarray:
 
     Source: the finaliser of MurmurHash3 (Appleby, public domain), whose steps are all invertible.
     """
-    z = items.astype(np.uint64) ^ salt
-    z ^= z >> np.uint64(16)
-    z = (z * np.uint64(_FACTORS[0])) & np.uint64(_U32)
-    z ^= z >> np.uint64(13)
-    z = (z * np.uint64(_FACTORS[1])) & np.uint64(_U32)
-    return z ^ (z >> np.uint64(16))
+    z = items.astype(np.uint32) ^ salt.astype(np.uint32)
+    z ^= z >> np.uint32(16)
+    z *= np.uint32(_FACTORS[0])
+    z ^= z >> np.uint32(13)
+    z *= np.uint32(_FACTORS[1])
+    z ^= z >> np.uint32(16)
+    return z.astype(np.uint64)
 
 
 def items_at(place: np.ndarray, salt: np.ndarray) -> np.ndarray:
