@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -101,13 +102,16 @@ def main() -> int:
 
 
 def command_s(data: Path, model: str, *settings: str) -> float:
-    """Seconds of a command that fits a model on few rows; of the second run, which reads no file for the first time."""
+    """Seconds of a command that fits a model on few rows: the median of three runs, after one that reads its files for
+    the first time."""
     command = ["fit", "--data", str(data), "--model", model, "--output", f"{data}-{model}", "--overwrite"]
     command += ["--set", *settings] if settings else []
-    for _ in range(2):
+    seconds = []
+    for _ in range(4):
         start = time.monotonic()
         subprocess.run([sys.executable, "-m", "distill_at_scale.cli", *command], check=True, stdout=subprocess.DEVNULL)
-    return round(time.monotonic() - start, 1)
+        seconds.append(time.monotonic() - start)
+    return round(statistics.median(seconds[1:]), 1)
 
 
 def machine() -> str:

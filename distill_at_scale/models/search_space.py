@@ -40,6 +40,18 @@ _SELECTED = ("lam", "rank")
 _BEYOND_GRID = 2.0
 
 
+def values_tried(config: Any) -> int:
+    """Returns how many values of its grid a model judges on validation rows; 0 if the setting is given or has none.
+
+    Args:
+        config: Settings of the model.
+    """
+    selected = [name for name in _SELECTED if name in type(config).model_fields]
+    if not hasattr(config, "grid") or any(getattr(config, name) is not None for name in selected):
+        return 0
+    return len(config.grid)
+
+
 def search_space(defaults: Mapping[str, float]) -> dict[str, Range]:
     """Returns the ranges of the settings that are worth a search; each contains its default.
 

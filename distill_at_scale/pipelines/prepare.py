@@ -54,7 +54,7 @@ def _run(job: PrepareJob) -> Dataset:
     job.check_places()
     schema, pieces, estimate = job.plan_log()
     exchange = job.exchange(len(pieces), estimate)
-    require_space(job.output, estimate.rows, exchange, schema.has_timestamp and not schema.positions)
+    require_space(job.output, estimate.rows, exchange, estimate.timed)
     if not job.begin(schema, pieces):
         with session.ensure(job.config.address):
             read = read_log(job, schema, pieces, estimate, exchange)

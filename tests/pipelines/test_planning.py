@@ -29,12 +29,15 @@ from distill_at_scale.data.preparation.exchange import Exchange
 from distill_at_scale.distillation import distill_cf_config
 from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
 from distill_at_scale.errors import DasError, SettingError, StorageError
+from distill_at_scale.models import als as als_module
 from distill_at_scale.models import create_model, find_model
+from distill_at_scale.models.training import alternating
 from distill_at_scale.pipelines import prepare as prepare_module
 from distill_at_scale.pipelines.distill import distiller_of
 from distill_at_scale.pipelines.evaluate import groups_of
 from distill_at_scale.pipelines.expand import parts_of, rates_of
 from distill_at_scale.pipelines.planning import factored_rows, learned_samplers, row_values
+from distill_at_scale.pipelines.planning import models as planned_models
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.plan import plan_of, step
 from distill_at_scale.pipelines.planning.verbs import make_plan
@@ -223,6 +226,13 @@ def test_prepare_has_a_task_for_each_fragment_and_shard(tmp_path: Path, monkeypa
     assert (plan.rows, plan.disk_bytes > plan.result_bytes) == (6, True)
     assert plan.wall_s is not None
     assert plan.money == round(plan.wall_s / 3600 * 3.0, 2)
+    # Positions in a line take less than times.
+    lines = tmp_path / "lines.txt"
+    lines.write_text("u1 3 1\nu2 3 2 1\nu3 4\n")
+    counted = PrepareConfig.model_validate({"input": [str(lines)], "output": "out", "shards": 4})
+    of_lines = make_plan("prepare", counted, "1x2x8")
+    assert of_lines.rows == 6
+    assert of_lines.result_bytes < 0.6 * plan.result_bytes
     other = pl.DataFrame({"visitor": [5], "item_id": [6], "timestamp": [1_600_000_002]})
     with without_ray():
         old = prepare_module.prepare(config, output=str(tmp_path / "old"), split="20_percent_hist")
@@ -308,6 +318,49 @@ def test_costs_are_those_of_the_line_through_two_sizes() -> None:
     assert made.scaled("fit/a", work, 100) == pytest.approx(2.0 + 10.0)
     assert made.scaled("fit/b", work, 100) == pytest.approx(30.0)
     assert made.scaled("fit/c", work, 100) is None
+    # Of 3 and 4 seconds 1 and 1.5 were other work.
+    other = lambda run: run.rows / 20 + 0.5  # noqa: E731
+    assert made.scaled("fit/a", work, 100, without=other) == pytest.approx(1.5 + 5.0)
+
+
+def test_what_is_selected_costs_its_evaluations(tmp_path: Path) -> None:
+    rows = [(user, item, 1.0, item, item % 3) for user in range(40) for item in range(9)]
+    many = write_dataset(tmp_path / "data", [rows], [40], 9)
+
+    def cpu_s(model: str, **settings: object) -> float:
+        fit = {"data": many.uri, "model": model, "output": "out", "set": settings}
+        return make_plan("fit", FitConfig.model_validate(fit), "1x2x8").steps[0].cpu_s or 0
+
+    kind = find_model("svd_ae")
+    one = planned_models._judging_cpu_s(kind, 40, 9, rates())
+    assert one is not None
+    tried = [planned_models._selecting_cpu_s(kind, kind.parse_config(of), 40, 9, rates()) for of in ({}, {"rank": 4})]
+    assert tried == [pytest.approx(len(kind.parse_config({}).grid) * one), 0]
+    assert cpu_s("svd_ae", grid=[2, 3, 4, 5] * 50) > cpu_s("svd_ae", grid=[2]) > 0
+    mf = find_model("mf")
+    epochs = [planned_models._selecting_cpu_s(mf, mf.parse_config({"epochs": n}), 40, 9, rates()) for n in (1, 3)]
+    assert epochs[1] == pytest.approx(3 * epochs[0])
+    few = planned_models._selecting_cpu_s(mf, mf.parse_config({"epochs": 1, "validation_users": 4}), 40, 9, rates())
+    assert few == pytest.approx(planned_models._judging_cpu_s(mf, 4, 9, rates()) or 0)
+
+
+def test_als_holds_all_rows_of_a_small_log_and_never_counts_less_than_it_holds(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    als, shard = find_model("als"), int(dataset.shards.rows.max())
+    assert als.rows_held(dataset) == dataset.n_rows
+    two = als.rows_held(dataset, 2)
+    assert not alternating.holds_all(als.parse_config({}), dataset.n_users, two)
+    assert als.rows_held(dataset, 1, als.parse_config({"block": 2})) == shard
+    settings = als.parse_config({"dim": 4})
+    whole = als.memory_needed(dataset.n_users, dataset.n_items, dataset.n_rows, settings)
+    # One row more than is held at once: the sums of all items come to it, though no more rows are held.
+    for module in (alternating, als_module):
+        monkeypatch.setattr(module, "FEW", dataset.n_rows + dataset.n_users * 4 - 1)
+    held = als.rows_held(dataset, 1, settings)
+    assert held == dataset.n_rows
+    streamed = als.memory_needed(dataset.n_users, dataset.n_items, held, settings)
+    assert streamed - whole == 4 * dataset.n_items * (4 * 7 // 2)
 
 
 def test_what_all_cores_did_is_told_by_seconds_and_cpu_seconds() -> None:

@@ -126,6 +126,7 @@ def plan_log(
         rows=sum(fragment.rows for fragment in fragments),
         exact=counted and all(format_of(head).counted for head in heads),
         bytes=size,
+        timed=Columns.TIMESTAMP in schema.columns and not any(format_of(head).positions for head in heads),
         skipped=tuple(skipped),
         noticed=tuple(
             merge(

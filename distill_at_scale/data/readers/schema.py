@@ -187,6 +187,7 @@ class LogEstimate:
         rows: Number of rows; an estimate from the first lines unless ``exact``.
         exact: Whether ``rows`` is exact, as for Parquet.
         bytes: Size of the files on storage.
+        timed: Whether rows have times that are more than positions in a file or line.
         skipped: (URI without credentials, reason) of files without rows.
         noticed: Notices from planning.
         lookalikes: Canonical column that is not read → notice about the columns that look like it.
@@ -197,6 +198,7 @@ class LogEstimate:
     rows: int
     exact: bool
     bytes: int
+    timed: bool = False
     skipped: tuple[tuple[str, str], ...] = ()
     noticed: tuple[Notice, ...] = ()
     lookalikes: Mapping[str, Notice] = field(default_factory=dict)

@@ -30,7 +30,7 @@ _HELD_ROW_BYTES = 28
 
 def plan_prepare(config: PrepareConfig, cluster: Cluster, measured: Rates) -> Plan:
     job = PrepareJob.of(config)
-    schema, pieces, estimate = job.plan_log()
+    _, pieces, estimate = job.plan_log()
     # Rows of an earlier dataset are sorted and written again, not read from the log.
     rows = estimate.rows + job.earlier_reading.good
     shards = job.n_shards(rows)
@@ -60,7 +60,7 @@ def plan_prepare(config: PrepareConfig, cluster: Cluster, measured: Rates) -> Pl
         cpu_s = (_DEAL_HELD_CPU_S if held else _DEAL_CPU_S) * rows
         steps.insert(2, step("deal by user", cluster, len(exchange.groups), deal_bytes, cpu_s))
     at_once = cluster.at_once(1, measured.process_bytes)
-    work, result = disk_needed(rows, exchange, at_once, schema.has_timestamp and not schema.positions)
+    work, result = disk_needed(rows, exchange, at_once, estimate.timed)
     read = f"{count_of(len(pieces), 'fragment')} of {count_of(estimate.files, 'file')}"
     what = f"{estimate.rows:,} rows in {read} into {count_of(shards, 'shard')}"
     if job.earlier is not None:

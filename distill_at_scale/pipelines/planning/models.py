@@ -10,10 +10,13 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.evaluation.item_blocks import ranking_memory
 from distill_at_scale.models import find_model
+from distill_at_scale.models.base import Recommender
 from distill_at_scale.models.infinite_ae import InfiniteAE
 from distill_at_scale.models.kernel.solvers import choose_solver
 from distill_at_scale.models.kernel.solvers import plan as plan_solver
 from distill_at_scale.models.saved import read_description
+from distill_at_scale.models.search_space import values_tried
+from distill_at_scale.models.selection import MOST_USERS
 from distill_at_scale.pipelines.distill import distiller_of
 from distill_at_scale.pipelines.evaluate import groups_of, propensity_files
 from distill_at_scale.pipelines.planning.cluster import Cluster
@@ -27,6 +30,8 @@ from distill_at_scale.pipelines.runtime.resources import SHARE_OF_MEMORY
 
 # Bytes of a row of a list in compressed Parquet: an item, its rank and a score of 32 bits that hardly compresses.
 _LIST_ROW_BYTES = 8
+# Bytes of the figures of an evaluation.
+_RESULT_BYTES = 5 << 10
 # Bytes of a row of the shard that is evaluated.
 _SHARD_ROW_BYTES = 24.0
 
@@ -79,12 +84,15 @@ def fit_step(
         lambda run: kind.memory_needed(run.users, run.items, run.rows, kind.parse_config(run.settings)),
     )
     needed = kind.memory_needed(users, items, round(share * kind.rows_held(dataset, workers, settings)), settings)
+    cpu_s = _fit_cpu_s(config, settings, users, train_rows, items, measured)
+    if cpu_s is not None:
+        cpu_s += _selecting_cpu_s(kind, settings, _validated(dataset, share), items, measured)
     return step(
         name,
         cluster,
         workers,
         base + needed,
-        _fit_cpu_s(config, settings, users, train_rows, items, measured),
+        cpu_s,
         cpus,
         measured.load_s if kind.by_gradients or kind.by_passes else 0.0,
         measured.parallel_share(f"fit/{config.model}"),
@@ -94,13 +102,31 @@ def fit_step(
 def _fit_cpu_s(
     config: FitConfig, settings: Any, users: int, train_rows: int, items: int, measured: Rates
 ) -> float | None:
-    """Scales the measured fits by the model's own unit of work."""
+    """Scales the measured fits by the model's own unit of work, without what they select on validation rows."""
     kind = find_model(config.model)
 
     def work(run: MeasuredRun) -> float:
         return kind.fit_work(run.users, run.items, run.train_rows, kind.parse_config(run.settings))
 
-    return measured.scaled(f"fit/{config.model}", work, kind.fit_work(users, items, train_rows, settings))
+    def selecting(run: MeasuredRun) -> float:
+        return _selecting_cpu_s(kind, kind.parse_config(run.settings), run.users, run.items, measured)
+
+    wanted = kind.fit_work(users, items, train_rows, settings)
+    return measured.scaled(f"fit/{config.model}", work, wanted, without=selecting)
+
+
+def _selecting_cpu_s(kind: type[Recommender], settings: Any, users: int, items: int, measured: Rates) -> float:
+    """CPU-seconds of judging values of a grid, or the model after each epoch, on validation rows of so many users."""
+    if kind.by_gradients:
+        times, most = settings.epochs, settings.validation_users
+    else:
+        times, most = values_tried(settings), MOST_USERS
+    return times * (_judging_cpu_s(kind, min(users, most), items, measured) or 0.0)
+
+
+def _validated(dataset: Dataset, share: float = 1.0) -> int:
+    """Number of users with validation rows, in a share of the users; no more than there are such rows."""
+    return round(share * min(dataset.n_users, dataset.manifest.splits.get("validation", 0)))
 
 
 def model_bytes(config: FitConfig, dataset: Dataset) -> float:
@@ -176,9 +202,19 @@ def plan_evaluate(config: EvaluateConfig, cluster: Cluster, measured: Rates) -> 
     what = f"{described.model} on {users:,} users and {dataset.n_items:,} items"
     dealt, dealt_bytes = plan_values(propensity_files(config, dataset), dataset, cluster, measured)
     return plan_of(
-        "evaluate", what, cluster, dataset.n_rows, [*dealt, found], disk_bytes=dealt_bytes + (1 << 16),
-        result_bytes=1 << 16, object_store_bytes=weights + 8 * dataset.n_items, start_s=measured.start_s,
+        "evaluate", what, cluster, dataset.n_rows, [*dealt, found], disk_bytes=dealt_bytes + _RESULT_BYTES,
+        result_bytes=_RESULT_BYTES, object_store_bytes=weights + 8 * dataset.n_items, start_s=measured.start_s,
     )  # fmt: skip
+
+
+def _judged_like(kind: type[Recommender]) -> str:
+    """What was measured: a model of embeddings, and one whose scores are sums over the history's items."""
+    return "evaluate/mf" if kind.by_gradients or kind.by_passes else "evaluate/ease"
+
+
+def _judging_cpu_s(kind: type[Recommender], users: int, items: int, measured: Rates) -> float | None:
+    """CPU-seconds of ranking all items for so many users."""
+    return measured.scaled(_judged_like(kind), lambda run: float(run.users) * run.items, float(users) * items)
 
 
 def evaluate_step(
@@ -190,10 +226,8 @@ def evaluate_step(
     weights: float,
     tasks: int | None = None,
 ) -> Step:
-    # What was measured: a model of embeddings, and one whose scores are sums over the history's items.
     kind = find_model(model)
-    key = "evaluate/mf" if kind.by_gradients or kind.by_passes else "evaluate/ease"
-    cpu_s = measured.scaled(key, lambda run: float(run.users) * run.items, float(users) * dataset.n_items)
+    key, cpu_s = _judged_like(kind), _judging_cpu_s(kind, users, dataset.n_items, measured)
     groups = tasks or len(groups_of(dataset, cluster.capacity.cpus))
     largest = int(dataset.shards.rows.max())
     needed = weights + _SHARD_ROW_BYTES * largest + ranking_memory(dataset.n_items, kind.by_blocks)

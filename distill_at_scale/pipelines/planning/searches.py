@@ -26,6 +26,8 @@ from distill_at_scale.registry import DISTILLERS, METHODS, SAMPLERS
 
 # Values that a rung compares after the first: the one that a smaller sample chose and those next to it.
 _AROUND = 3
+# Bytes of the record of a fit, with figures and lists of some users, and of what Ray Tune keeps of a trial.
+_RECORD_BYTES, _TRIAL_BYTES = 1 << 16, 1 << 15
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ def plan_sweep(config: SweepConfig, cluster: Cluster, measured: Rates) -> Plan:
             if method == "full" or small_datasets.learns(model, method)
         ]
         steps.append(_fits_step(f"fit and evaluate {model}", fits, dataset, cluster, measured, config.seeds))
+        kept += config.seeds * len(fits) * (_RECORD_BYTES + _TRIAL_BYTES)
     trials = f"{len(methods)} methods × {len(config.shares)} budgets × {len(models)} models × {_seeds(config.seeds)}"
     return plan_of(
         "sweep", trials, cluster, dataset.n_rows, steps,
@@ -99,7 +102,8 @@ def plan_compare(config: CompareConfig, cluster: Cluster, measured: Rates) -> Pl
         fits = [_Fit(model, dataset, settings=settings.get(model, {})) for dataset in (full, *small)]
         steps.append(_fits_step(f"fit and evaluate {model}", fits, full, cluster, measured))
     what = f"{len(steps)} models on the dataset and on {len(small)} made of it"
-    return plan_of("compare", what, cluster, full.n_rows, steps, result_bytes=1 << 16, start_s=measured.start_s)
+    kept = (len(small) + 1) * len(steps) * _RECORD_BYTES
+    return plan_of("compare", what, cluster, full.n_rows, steps, result_bytes=kept, start_s=measured.start_s)
 
 
 def plan_forecast(config: ForecastConfig, cluster: Cluster, measured: Rates) -> Plan:
@@ -116,7 +120,7 @@ def plan_forecast(config: ForecastConfig, cluster: Cluster, measured: Rates) -> 
     if counted := [one for one in models if find_model(one).rows_held(dataset) == 0]:
         steps.append(_fits_step(_on(1.0), [_Fit(one, dataset) for one in counted], dataset, cluster, measured))
     what = f"{len(models)} models on {len(shares)} samples of up to {100 * config.up_to:.3g} %, {_seeds(config.seeds)}"
-    kept = config.seeds * _sample_bytes(dataset, shares)
+    kept = config.seeds * (_sample_bytes(dataset, shares) + len(shares) * len(models) * _RECORD_BYTES)
     return plan_of(
         "forecast", what, cluster, dataset.n_rows, steps, result_bytes=kept, start_s=measured.start_s
     )  # fmt: skip
@@ -130,7 +134,7 @@ def plan_tune(config: TuneConfig, cluster: Cluster, measured: Rates) -> Plan:
     searches = [SettingsSearch(one, settings.get(one, {}), config.search, config.seed, config.output) for one in models]
     left = {search.model: search.total for search in searches}
     tried = {search.model: [candidate.settings for candidate in search.spread()] for search in searches}
-    shares = shares_of_search(dataset) if sum(left.values()) > 1 else [1.0]
+    shares, records = shares_of_search(dataset) if sum(left.values()) > 1 else [1.0], 0
     steps = [_nested_step(dataset, cluster, measured, 1)] if shares[:-1] else []
     for k, share in enumerate(shares):
         users = None if share == 1 else judging_users(dataset, share)
@@ -144,9 +148,10 @@ def plan_tune(config: TuneConfig, cluster: Cluster, measured: Rates) -> Plan:
             # Of any models; here equally many of each.
             fits = fits[:FINALISTS]
         steps.append(_fits_step(_on(share), fits, dataset, cluster, measured))
+        records += len(fits) * _RECORD_BYTES
         left = {model: math.ceil(n / ETA) for model, n in left.items()}
     what = f"{sum(search.total for search in searches)} candidates of {len(models)} models on {len(shares)} shares"
-    kept = _sample_bytes(dataset, shares[:-1])
+    kept = _sample_bytes(dataset, shares[:-1]) + records
     biggest = max(
         model_bytes(FitConfig.model_validate({"data": dataset.uri, "model": one, "output": "unused"}), dataset)
         for one in models

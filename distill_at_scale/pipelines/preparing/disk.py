@@ -27,7 +27,7 @@ def disk_needed(rows: int, exchange: Exchange, at_once: int, has_times: bool = T
         rows: Number of rows.
         exchange: Plan of their exchange.
         at_once: Number of tasks at the same time.
-        has_times: Whether the log has timestamps.
+        has_times: Whether rows have times that are more than positions, which take next to nothing.
     """
     of_row = rates().ratio("prepare/big", "bytes", "rows") - (0.0 if has_times else _TIME)
     dealt, merged, sorted_ = _FORMS

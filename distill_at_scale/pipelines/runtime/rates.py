@@ -153,6 +153,7 @@ class Rates:
         wanted: float,
         also: tuple[Callable[[MeasuredRun], float], float] | None = None,
         times: int = 1,
+        without: Callable[[MeasuredRun], float] | None = None,
     ) -> float | None:
         """Returns the CPU-seconds of so much work, by the line through the runs of two sizes; None if not measured.
 
@@ -163,15 +164,20 @@ class Rates:
             also: Work of a second kind, and how much of it to predict for, by the line through the smaller run and
                 one whose key ends with ``/judged``.
             times: How often the part is paid that depends on neither.
+            without: CPU-seconds of a run that are of other work.
         """
         run = self._runs.get(key)
         if run is None:
             return None
-        spent, size = run.cpu_s, work(run)
+
+        def spent_by(one: MeasuredRun) -> float:
+            return one.cpu_s if without is None else max(one.cpu_s - without(one), 0.0)
+
+        spent, size = spent_by(run), work(run)
         larger = self._runs.get(f"{key}/larger")
         if larger is None or work(larger) <= size:
             return spent * wanted / size
-        slope = max(larger.cpu_s - spent, 0.0) / (work(larger) - size)
+        slope = max(spent_by(larger) - spent, 0.0) / (work(larger) - size)
         rest, more = spent - slope * size, 0.0
         judged = self._runs.get(f"{key}/judged")
         if also is not None and judged is not None:
