@@ -76,7 +76,7 @@ class Als(StreamedRecommender):
         settings: Any = cls.Config() if config is None else config
         if workers == 1 and holds_all(settings, dataset.n_users, dataset.n_rows):
             return dataset.n_rows
-        # A piece of few rows could be taken for a log that is held at once: so many are counted that it is not.
+        # Else a piece of few rows would be taken for a log that is held at once.
         least = FEW + 1 - dataset.n_users * settings.dim if settings.block is None else 0
         return max(most_rows(dataset, workers), least)
 

@@ -116,7 +116,7 @@ def _fit_cpu_s(
 
 
 def _selecting_cpu_s(kind: type[Recommender], settings: Any, users: int, items: int, measured: Rates) -> float:
-    """CPU-seconds of judging values of a grid, or the model after each epoch, on validation rows of so many users."""
+    """CPU-seconds of judging values of a grid, or the model after each epoch, on the validation rows of ``users``."""
     if kind.by_gradients:
         times, most = settings.epochs, settings.validation_users
     else:
@@ -213,7 +213,7 @@ def _judged_like(kind: type[Recommender]) -> str:
 
 
 def _judging_cpu_s(kind: type[Recommender], users: int, items: int, measured: Rates) -> float | None:
-    """CPU-seconds of ranking all items for so many users."""
+    """CPU-seconds of ranking all items for ``users``."""
     return measured.scaled(_judged_like(kind), lambda run: float(run.users) * run.items, float(users) * items)
 
 
