@@ -212,7 +212,18 @@ def test_jobs_hold_no_logic(file: Path) -> None:
             "ray",
         ),
         # A process on the cluster imports what its task's module does; only some tasks need torch, which takes longer.
-        (("cli", "models.ease", "pipelines.prepare", "pipelines.sample", "pipelines.fit", "pipelines.sweep"), "torch"),
+        (
+            (
+                "cli",
+                "models.ease",
+                "pipelines.prepare",
+                "pipelines.sample",
+                "pipelines.fit",
+                "pipelines.sweep",
+                "pipelines.recommend",
+            ),
+            "torch",
+        ),
     ],
     ids=["the core without Ray", "pipelines without torch"],
 )

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import polars as pl
 import safetensors.numpy
-from scipy.optimize import nnls
 
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.errors import DasError
@@ -26,6 +25,7 @@ from distill_at_scale.genie.corpus import family
 from distill_at_scale.genie.features import FEATURE_VERSION
 from distill_at_scale.genie.neighbours import Neighbours
 from distill_at_scale.genie.regressors import KINDS, Regressor, make_regressor, select_regressor
+from distill_at_scale.genie.ridge import nonnegative_line
 from distill_at_scale.genie.saved import (
     CELLS,
     FEATURES,
@@ -181,7 +181,8 @@ class DataGenie:
                 whole = [bool(self._whole(method)) for method in columns["method"]]
                 value = np.where(whole, np.clip(value, -1, 1), np.nan)
             columns |= {name: value, f"{name}_low": value - half, f"{name}_high": value + half}
-        columns["make_cpu_s"] = [self._make_cpu_s(m, float(np.exp(features["log_rows"]))) for m in columns["method"]]
+        make_cpu_s = {method: self._make_cpu_s(method, float(np.exp(features["log_rows"]))) for method in asked}
+        columns["make_cpu_s"] = [make_cpu_s[method] for method in columns["method"]]
         columns["fit_share"] = np.concatenate([np.interp(at, known, np.append(self._fit_share(m), 1.0)) for m in asked])
         return (
             pl.DataFrame(columns)
@@ -215,11 +216,11 @@ class DataGenie:
         return main_models({k: tuple(models or own[k]) for k, models in enumerate(_compared(cells))})
 
     def _make_cpu_s(self, method: str, rows: float) -> float:
-        """Returns the CPU-seconds of making a small dataset: a constant plus a cost per row, by least squares."""
+        """Returns the CPU-seconds of making a small dataset: a constant plus a cost per row, neither negative."""
         of_method = self._of(method).filter(pl.col("make_cpu_s").is_not_null())
         full = np.exp([self.features[fingerprint]["log_rows"] for fingerprint in of_method["fingerprint"]])
-        costs, _ = nnls(np.column_stack([np.ones(len(full)), full]), of_method["make_cpu_s"].to_numpy())
-        return float(costs @ [1.0, rows])
+        constant, of_row = nonnegative_line(full, of_method["make_cpu_s"].to_numpy())
+        return constant + of_row * rows
 
     def _fit_share(self, method: str) -> np.ndarray:
         """Returns the cost of training as a share of that on all data at each training budget, float64, mean over

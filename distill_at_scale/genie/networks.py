@@ -10,44 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import torch
-from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
-from torch.nn import functional
 
-from distill_at_scale.data import hashing
+from distill_at_scale.genie.network_config import NetworkConfig
 from distill_at_scale.genie.table import Scaler, Table
 
-
-class NetworkConfig(BaseModel):
-    """Settings of both networks."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    width: int = Field(default=64, ge=1)
-    embedding: int = Field(default=8, ge=1)
-    """Width of a method's embedding."""
-    dropout: float = Field(default=0.2, ge=0, lt=1)
-    steps: int = Field(default=150, ge=1)
-    """Number of full-batch training steps."""
-    rate: float = Field(default=1e-2, gt=0)
-    decay: float = Field(default=1e-2, ge=0)
-    """Weight decay, decoupled (AdamW)."""
-    seed: int = Field(default=0, ge=0)
-
-
-class _Network(nn.Module):
-    def __init__(self, columns: int, methods: int, embedding: int, width: int, dropout: float) -> None:
-        super().__init__()
-        self.methods = nn.Embedding(methods, embedding)
-        self.hidden = nn.Linear(columns + embedding, width)
-        self.dropout = nn.Dropout(dropout)
-        self.out = nn.Linear(width, 1)
-
-    def forward(self, x: torch.Tensor, method: torch.Tensor) -> torch.Tensor:
-        """Returns one score per cell, float32 [n]."""
-        hidden = self.dropout(self.hidden(torch.cat([x, self.methods(method)], dim=1)))
-        return self.out(functional.relu(hidden)).squeeze(1)
+_WEIGHTS = ("methods.weight", "hidden.weight", "hidden.bias", "out.weight", "out.bias")
 
 
 class _Trained:
@@ -57,32 +24,24 @@ class _Trained:
         self.config = config or NetworkConfig()
         self._scaler = Scaler.fit(np.zeros((1, 0)))
         self._scale = np.array([0.0, 1.0])
-        self._network: _Network | None = None
+        self._network: dict[str, np.ndarray] = {}
 
-    def _begin(self, table: Table) -> tuple[_Network, torch.Tensor, torch.Tensor]:
-        self._scaler = Scaler.fit(table.x)
-        c = self.config
-        self._network = _Network(table.x.shape[1], table.n_methods, c.embedding, c.width, c.dropout)
-        return self._network, *self._inputs(table)
-
-    def _optimizer(self, network: _Network) -> torch.optim.AdamW:
-        return torch.optim.AdamW(network.parameters(), lr=self.config.rate, weight_decay=self.config.decay)
-
-    def _inputs(self, table: Table) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.from_numpy(self._scaler(table.x).astype(np.float32)), torch.from_numpy(table.method)
+    def _inputs(self, table: Table) -> np.ndarray:
+        return self._scaler(table.x).astype(np.float32)
 
     def _score(self, table: Table) -> np.ndarray:
-        assert self._network is not None, "fit or set_arrays comes first"
-        self._network.eval()
-        with torch.no_grad():
-            return self._network(*self._inputs(table)).double().numpy()
+        assert self._network, "fit or set_arrays comes first"
+        weights = self._network
+        x = np.concatenate((self._inputs(table), weights["methods.weight"][table.method]), axis=1)
+        hidden = np.maximum(x @ weights["hidden.weight"].T + weights["hidden.bias"], 0.0)
+        score: np.ndarray = (hidden @ weights["out.weight"][0] + weights["out.bias"]).astype(np.float64)
+        return score
 
     def arrays(self) -> dict[str, np.ndarray]:
         """For saving."""
-        assert self._network is not None, "fit comes first"
+        assert self._network, "fit comes first"
         scaler = {f"scaler.{name}": array for name, array in self._scaler.arrays().items()}
-        weights = {f"network.{name}": tensor.numpy() for name, tensor in self._network.state_dict().items()}
-        return {"scale": self._scale, **scaler, **weights}
+        return {"scale": self._scale, **scaler, **{f"network.{name}": a for name, a in self._network.items()}}
 
     def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
         """What was saved."""
@@ -90,13 +49,8 @@ class _Trained:
         self._scaler = Scaler.of_arrays(
             {name: arrays[f"scaler.{name}"] for name in ("mean", "deviation", "low", "high")}
         )
-        # The saved shapes, since the network may have been trained with other settings.
-        methods, embedding = arrays["network.methods.weight"].shape
-        width = len(arrays["network.hidden.bias"])
-        self._network = _Network(len(self._scaler.mean), methods, embedding, width, self.config.dropout)
-        prefix = "network."
-        weights = {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}
-        self._network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
+        # Of the saved shapes, since the network may have been trained with other settings.
+        self._network = {name: arrays[f"network.{name}"] for name in _WEIGHTS}
 
 
 class Pointwise(_Trained):
@@ -104,20 +58,17 @@ class Pointwise(_Trained):
 
     def fit(self, table: Table, y: np.ndarray) -> None:
         """Fits to targets float64 [n]."""
+        from distill_at_scale.genie import network_training
+
         centre = float(y.mean())
         # Targets are scaled to |tanh| ≤ 0.8, where its gradient does not vanish.
         half = max(float(np.abs(y - centre).max()) / 0.8, 1e-6)
         self._scale = np.array([centre, half])
-        target = torch.from_numpy(((y - centre) / half).astype(np.float32))
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(hashing.stream("genie/pointwise", self.config.seed))
-            network, x, method = self._begin(table)
-            optimizer = self._optimizer(network)
-            network.train()
-            for _ in range(self.config.steps):
-                optimizer.zero_grad()
-                functional.mse_loss(torch.tanh(network(x, method)), target).backward()
-                optimizer.step()
+        target = ((y - centre) / half).astype(np.float32)
+        self._scaler = Scaler.fit(table.x)
+        self._network = network_training.pointwise(
+            self.config, self._inputs(table), table.method, table.n_methods, target
+        )
 
     def predict(self, table: Table) -> np.ndarray:
         """float64 [n]."""
@@ -138,18 +89,13 @@ class Pairwise(_Trained):
 
     def fit(self, table: Table, y: np.ndarray) -> None:
         """Fits to targets float64 [n]."""
+        from distill_at_scale.genie import network_training
+
         better, worse = pairs(table.tasks(), y)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(hashing.stream("genie/pairwise", self.config.seed))
-            network, x, method = self._begin(table)
-            optimizer = self._optimizer(network)
-            network.train()
-            first, second = torch.from_numpy(better), torch.from_numpy(worse)
-            for _ in range(self.config.steps):
-                optimizer.zero_grad()
-                score = network(x, method)
-                functional.softplus(score[second] - score[first]).mean().backward()
-                optimizer.step()
+        self._scaler = Scaler.fit(table.x)
+        self._network = network_training.pairwise(
+            self.config, self._inputs(table), table.method, table.n_methods, better, worse
+        )
         self._calibrate(table, y)
 
     def _calibrate(self, table: Table, y: np.ndarray) -> None:

@@ -113,3 +113,20 @@ class Ridge:
             {name: arrays[f"scaler.{name}"] for name in ("mean", "deviation", "low", "high")}
         )
         self._means.set_arrays({name: arrays[f"means.{name}"] for name in ("budgets", "means")})
+
+
+def nonnegative_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Returns the intercept and the slope of least squares, neither below 0.
+
+    Solved here, since the library that has a solver for any number of columns takes most of a second to load. If the
+    free solution is negative somewhere, the best one has a zero, as the objective is convex.
+
+    Args:
+        x: float64 [n], not all 0.
+        y: float64 [n], not negative.
+    """
+    free, *_ = np.linalg.lstsq(np.column_stack([np.ones(len(x)), x]), y, rcond=None)
+    tried = [(float(y.mean()), 0.0), (0.0, float(x @ y / (x @ x)))]
+    if free.min() >= 0:
+        tried.append((float(free[0]), float(free[1])))
+    return min(tried, key=lambda line: float(((line[0] + line[1] * x - y) ** 2).sum()))

@@ -220,7 +220,8 @@ def _predicted(dataset: Dataset, config: RecommendConfig) -> tuple[pl.DataFrame,
     largest = float(np.exp(genie.log_budgets[-1])) + 1e-9
     found = found.filter(pl.col("method").is_in(list(SAMPLERS)) | (pl.col("budget") <= largest))
     like = [fingerprint for fingerprint, _ in genie.neighbours.nearest(measured, _LIKE)]
-    why = [_like(genie.cells, like, row["method"], row["budget"]) for row in found.iter_rows(named=True)]
+    tried = _tried(genie.cells)
+    why = [_like(tried[method], like, budget) for method, budget in found.select("method", "budget").rows()]
     outside = genie.neighbours.outside(measured)
     models, main = {method: genie.compared(method) for method in suitable}, genie.compared_mostly
     sizes = [_bytes_share(dataset, *key) for key in found.select("method", "budget").rows()]
@@ -248,19 +249,26 @@ def _bytes_share(dataset: Dataset, method: str, budget: float) -> float | None:
     return None if size is None else size / max(train_bytes(dataset), 1)
 
 
-def _like(known: pl.DataFrame, fingerprints: list[str], method: str, budget: float) -> str:
-    """Returns what the method kept of the most similar training datasets, at this budget or at the adjacent ones that
+def _tried(cells: pl.DataFrame) -> dict[str, list[tuple[float, str, str, float]]]:
+    """Returns the training cells of each method by budget: budget, fingerprint, name of the dataset, share kept."""
+    found: dict[str, list[tuple[float, str, str, float]]] = {}
+    for method, *cell in cells.sort("budget").select("method", "budget", "fingerprint", "dataset", "kept").iter_rows():
+        found.setdefault(method, []).append((cell[0], cell[1], cell[2], cell[3]))
+    return found
+
+
+def _like(tried: list[tuple[float, str, str, float]], fingerprints: list[str], budget: float) -> str:
+    """Returns what a method kept of the most similar training datasets, at this budget or at the adjacent ones that
     were tried."""
-    tried = known.filter(method=method)["budget"].unique().sort().to_list()
-    same = [one for one in tried if math.isclose(one, budget)]
-    around = same or [*[one for one in tried if one < budget][-1:], *[one for one in tried if one > budget][:1]]
-    rows = known.filter(pl.col("method") == method, pl.col("budget").is_in(around)).sort("budget")
+    budgets = sorted({cell[0] for cell in tried})
+    same = [one for one in budgets if math.isclose(one, budget)]
+    around = same or [*[one for one in budgets if one < budget][-1:], *[one for one in budgets if one > budget][:1]]
     parts = []
     for fingerprint in fingerprints:
-        kept = rows.filter(fingerprint=fingerprint)
-        if kept.height:
-            shares = " and ".join(f"{100 * value:.0f} %" for value in kept["kept"])
-            parts.append(f"{shares} of {kept['dataset'][0]}")
+        kept = [(name, share) for at, of, name, share in tried if of == fingerprint and at in around]
+        if kept:
+            shares = " and ".join(f"{100 * share:.0f} %" for _, share in kept)
+            parts.append(f"{shares} of {kept[0][0]}")
     at = "this budget" if same else f"the budgets tried next to it ({' and '.join(f'{one:g}' for one in around)})"
     if not parts:
         return f"no dataset like this one was tried with it at {at}"

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from genie_kit import BUDGETS, METHODS, NAMES, make_cells, make_features
+from scipy.optimize import nnls
 
-from distill_at_scale.genie import regressors
+from distill_at_scale.genie import network_training, regressors
 from distill_at_scale.genie.cross_validation import method_scores
-from distill_at_scale.genie.networks import NetworkConfig, Pairwise, pairs
+from distill_at_scale.genie.network_config import NetworkConfig
+from distill_at_scale.genie.networks import Pairwise, Pointwise, pairs
 from distill_at_scale.genie.regressors import KINDS, folds, make_regressor, out_of_fold, regrets, select_regressor
-from distill_at_scale.genie.ridge import Additive, Means, Ridge, RidgeConfig
+from distill_at_scale.genie.ridge import Additive, Means, Ridge, RidgeConfig, nonnegative_line
 from distill_at_scale.genie.table import Encoder, Scaler, Table
 
 
@@ -90,6 +93,20 @@ def test_ridge_solves_its_normal_equations() -> None:
     assert ridge.predict(table) == pytest.approx(means.predict(table) + columns @ weights, abs=1e-8)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_costs_are_a_line_that_is_nowhere_negative(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x = rng.random(rng.integers(1, 9)) + 0.1
+    y = np.maximum(rng.normal(rng.normal(), 1) + rng.normal() * x + 0.1 * rng.normal(size=len(x)), 0.0)
+    columns = np.column_stack([np.ones(len(x)), x])
+    expected, residual = nnls(columns, y)
+    found = np.array(nonnegative_line(x, y))
+    assert found.min() >= 0
+    assert np.linalg.norm(columns @ found - y) == pytest.approx(residual, abs=1e-9)
+    if len(x) > 1:
+        assert found == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["ridge", "trees", "pointwise", "pairwise", "blend"])
 def test_every_kind_learns_which_method_suits_which_dataset(kind: str) -> None:
     table, y = given(20)
@@ -112,6 +129,18 @@ def test_saving_changes_nothing_and_the_same_data_give_the_same_model(kind: str)
     new, _ = given(4, seed=50)
     assert first.predict(new).tolist() == second.predict(new).tolist()
     assert first.predict(new).tolist() == loaded.predict(new).tolist()
+
+
+@pytest.mark.parametrize("network", [Pointwise, Pairwise])
+def test_a_network_scores_as_it_was_trained(network: type[Pointwise] | type[Pairwise]) -> None:
+    table, y = given(4)
+    model = network(NetworkConfig(width=9, embedding=3, steps=5))
+    model.fit(table, y)
+    twin = network_training._Network(table.x.shape[1], 3, model.config).eval()
+    twin.load_state_dict({name: torch.from_numpy(array) for name, array in model._network.items()})
+    with torch.no_grad():
+        expected = twin(torch.from_numpy(model._inputs(table)), torch.from_numpy(table.method))
+    np.testing.assert_allclose(model._score(table), expected.numpy(), atol=1e-5)
 
 
 def test_a_network_loads_whatever_its_settings_were() -> None:
