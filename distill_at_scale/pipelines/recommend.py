@@ -37,6 +37,8 @@ from distill_at_scale.registry import DISTILLERS, METHODS, SAMPLERS
 
 TRAINED = "trained"
 """Folder of the Data-Genie that comes with the package."""
+NOT_WORTH_IT = "No method is worth it here: take random users."
+"""Note of an answer for which nothing but chance chooses the users."""
 ONE_SEED = (
     "the sweep has one seed: its intervals are over users only and do not tell what a new sample keeps, so that no "
     "option is called safe; sweep with --seeds 3."
@@ -140,7 +142,7 @@ def recommend(config: RecommendConfig) -> Recommendation:
     if not met:
         notes.append(_nothing_smaller(options, config.keep))
     elif first.method == RANDOM_USERS:
-        notes.append("No method is worth it here: take random users.")
+        notes.append(NOT_WORTH_IT)
     return Recommendation(
         data=TrainDataRef.of(dataset),
         keep=config.keep,

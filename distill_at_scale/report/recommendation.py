@@ -17,6 +17,8 @@ _WHYS_SHOWN = 3
 
 def show_recommendation(result: Recommendation) -> None:
     """Prints one row per option, the reasons for the first ones, warnings, and the command that makes the first."""
+    from distill_at_scale.pipelines.recommend import NOT_WORTH_IT
+
     users_only = any(option.seeds == 1 for option in result.options)
     columns = [
         "method",
@@ -56,7 +58,7 @@ def show_recommendation(result: Recommendation) -> None:
     for option in result.options[:_WHYS_SHOWN]:
         show(f"{option.method}: {option.why}.")
     for note in result.notes:
-        show(f"Beware: {note}")
+        show(note if note == NOT_WORTH_IT else f"Beware: {note}")
     show("", f"Make it: {result.options[0].command}")
 
 
