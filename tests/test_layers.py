@@ -221,6 +221,8 @@ def test_jobs_hold_no_logic(file: Path) -> None:
                 "pipelines.fit",
                 "pipelines.sweep",
                 "pipelines.recommend",
+                "pipelines.forget",
+                "pipelines.inspect",
             ),
             "torch",
         ),

@@ -33,8 +33,6 @@ from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import DasError, OutputExistsError, SettingError
 from distill_at_scale.models.memory import require_memory
 from distill_at_scale.models.recommendations import missing_sentence
-from distill_at_scale.pipelines.distill import distill, distiller_of
-from distill_at_scale.pipelines.distilling.distilled_again import check_left, how_exact, parent_of, settings_again
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.tasks import compute, load, run_alone, run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
@@ -261,10 +259,11 @@ class _Log(_Forget):
 
 
 class _Synthetic(_Forget):
-    """Forgetting in a synthetic dataset."""
+    """Forgetting in a synthetic dataset; loads torch, which takes seconds, where forgetting in a dataset does not."""
 
     def __init__(self, config: ForgetConfig) -> None:
         from distill_at_scale.distillation.synthetic import SyntheticDataset
+        from distill_at_scale.pipelines.distilling.distilled_again import parent_of
 
         super().__init__(config)
         self.made = SyntheticDataset.open(config.data)
@@ -289,6 +288,9 @@ class _Synthetic(_Forget):
 
     def _check_distilling(self) -> None:
         """Refuses what the distillation would refuse, before anything is written."""
+        from distill_at_scale.pipelines.distill import distiller_of
+        from distill_at_scale.pipelines.distilling.distilled_again import settings_again
+
         earlier = self.made if self.config.quick else None
         try:
             asked = settings_again(self.made, self.config, self.place, self.output)
@@ -300,6 +302,8 @@ class _Synthetic(_Forget):
 
     def run(self) -> ForgetResult:
         from distill_at_scale.distillation.dependence import memory_needed
+        from distill_at_scale.pipelines.distill import distill
+        from distill_at_scale.pipelines.distilling.distilled_again import check_left, how_exact, settings_again
 
         config, m = self.config, self.made.manifest
         with session.ensure(config.address):

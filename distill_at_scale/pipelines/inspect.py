@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from distill_at_scale.config import InspectConfig
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.pipelines.runtime.verb import verb
+
+if TYPE_CHECKING:
+    from distill_at_scale.distillation.synthetic import SyntheticDataset
 
 
 @verb(InspectConfig, "data")
@@ -17,8 +21,14 @@ def inspect(config: InspectConfig) -> Dataset | SyntheticDataset:
     Raises:
         DasError: The dataset is missing or not finished, or a file is missing or altered.
     """
-    made = is_synthetic(storage.normalise(config.data))
-    dataset = SyntheticDataset.open(config.data) if made else Dataset.open(config.data)
+    dataset: Dataset | SyntheticDataset
+    if is_synthetic(storage.normalise(config.data)):
+        # Loads torch, which takes seconds.
+        from distill_at_scale.distillation.synthetic import SyntheticDataset
+
+        dataset = SyntheticDataset.open(config.data)
+    else:
+        dataset = Dataset.open(config.data)
     if config.verify:
         dataset.verify()
     return dataset

@@ -14,6 +14,7 @@ import torch
 from distill_at_scale.config import DistillConfig
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation.synthetic import SyntheticDataset
+from distill_at_scale.pipelines import distill as distill_verb
 from distill_at_scale.pipelines import forget as verb
 from distill_at_scale.pipelines.distill import distiller_of
 from distill_at_scale.pipelines.distilling.group_job import GroupJob, SingleWorker, run_distiller
@@ -35,7 +36,7 @@ def inline_forget(**settings: Any) -> ForgetResult:
         patch.setattr(verb, "load", lambda function, *arguments: function(*arguments))
         patch.setattr(verb, "compute", lambda function, *arguments: function(*arguments))
         patch.setattr(verb, "run_alone", lambda record, name, work, *arguments: work(*arguments))
-        patch.setattr(verb, "distill", distill)
+        patch.setattr(distill_verb, "distill", distill)
         patch.setattr(verb.session, "ensure", lambda address: contextlib.nullcontext())
         patch.setattr(verb.ray, "get", lambda value: value)
         return verb.forget(**settings)
