@@ -40,9 +40,8 @@ def pointwise(
         target: float32 [n].
     """
     wanted = torch.from_numpy(target)
-    return _trained(
-        "pointwise", config, x, method, n_methods, lambda score: functional.mse_loss(torch.tanh(score), wanted)
-    )
+    seed = hashing.stream("genie/pointwise", config.seed)
+    return _trained(seed, config, x, method, n_methods, lambda score: functional.mse_loss(torch.tanh(score), wanted))
 
 
 def pairwise(
@@ -56,7 +55,7 @@ def pairwise(
     """
     first, second = torch.from_numpy(better), torch.from_numpy(worse)
     return _trained(
-        "pairwise",
+        hashing.stream("genie/pairwise", config.seed),
         config,
         x,
         method,
@@ -66,7 +65,7 @@ def pairwise(
 
 
 def _trained(
-    name: str,
+    seed: hashing.Stream,
     config: NetworkConfig,
     x: np.ndarray,
     method: np.ndarray,
@@ -75,7 +74,7 @@ def _trained(
 ) -> dict[str, np.ndarray]:
     columns, methods = torch.from_numpy(x), torch.from_numpy(method)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(hashing.stream(f"genie/{name}", config.seed))
+        torch.manual_seed(seed)
         network = _Network(x.shape[1], n_methods, config)
         optimizer = torch.optim.AdamW(network.parameters(), lr=config.rate, weight_decay=config.decay)
         for _ in range(config.steps):
