@@ -116,7 +116,7 @@ class Ridge:
 
 
 def nonnegative_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Returns the intercept and the slope of least squares, neither below 0.
+    """Returns the intercept and the slope of least squares, neither below 0; both are 0 without points.
 
     Solved here, since the library that has a solver for any number of columns takes most of a second to load. If the
     free solution is negative somewhere, the best one has a zero, as the objective is convex.
@@ -125,6 +125,8 @@ def nonnegative_line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
         x: float64 [n], not all 0.
         y: float64 [n], not negative.
     """
+    if not len(x):
+        return 0.0, 0.0
     free, *_ = np.linalg.lstsq(np.column_stack([np.ones(len(x)), x]), y, rcond=None)
     tried = [(float(y.mean()), 0.0), (0.0, float(x @ y / (x @ x)))]
     if free.min() >= 0:

@@ -105,6 +105,7 @@ def test_costs_are_a_line_that_is_nowhere_negative(seed: int) -> None:
     assert np.linalg.norm(columns @ found - y) == pytest.approx(residual, abs=1e-9)
     if len(x) > 1:
         assert found == pytest.approx(expected, abs=1e-6)
+    assert nonnegative_line(x[:0], y[:0]) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize("kind", ["ridge", "trees", "pointwise", "pairwise", "blend"])
