@@ -94,7 +94,7 @@ class Als(StreamedRecommender):
             return
         self._validation_or_refuse(source.validation(0), "lam")
         weights = inverse_propensities(fit.item_counts, int(fit.item_counts.sum()))
-        judged = JudgedUsers(source, communicator)
+        judged = JudgedUsers(source, communicator, device)
 
         def try_value(lam: float) -> tuple[Validated, torch.Tensor]:
             items = fit.item_vectors(lam)

@@ -24,10 +24,11 @@ class JudgedUsers:
     """The users of all workers on whom values are compared: those that
     :func:`~distill_at_scale.models.selection.validation_users` draws, of rows that are read piece by piece."""
 
-    def __init__(self, source: Source, communicator: Communicator) -> None:
-        """Counts the users with train and validation rows; all workers create it."""
+    def __init__(self, source: Source, communicator: Communicator, device: torch.device = _CPU) -> None:
+        """Counts the users with train and validation rows; all workers create it. ``device`` is that of the exchanged
+        tensors."""
         self._source = source
-        both = torch.zeros(1, dtype=torch.int64)
+        both = torch.zeros(1, dtype=torch.int64, device=device)
         for piece in range(source.n_pieces):
             if (heldout := source.validation(piece)) is not None:
                 both += int(with_both(source.train(piece), heldout).sum())

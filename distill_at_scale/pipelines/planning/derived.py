@@ -156,9 +156,7 @@ def plan_recommend(config: RecommendConfig, cluster: Cluster, measured: Rates) -
         train = dataset.manifest.splits["train"]
         cpu_s = None if rate is None else rate * train
         tasks = len(shard_groups(dataset.shards.rows.tolist(), TASKS))
-        # Advice is computed by a library that takes about as long to load as torch, and as much memory.
-        bytes_, load_s = measured.torch_bytes, measured.load_s if tasks > 1 else 0.0
-        steps.append(step("measure features", cluster, tasks, bytes_, cpu_s, start_s=load_s))
+        steps.append(step("measure features", cluster, tasks, measured.process_bytes, cpu_s))
     what = f"a method and a budget for {dataset.n_rows:,} rows"
     # A single task is done without Ray.
     start_s = measured.start_s if steps and steps[0].tasks > 1 else 0.0
