@@ -222,7 +222,8 @@ def _predicted(dataset: Dataset, config: RecommendConfig) -> tuple[pl.DataFrame,
     largest = float(np.exp(genie.log_budgets[-1])) + 1e-9
     found = found.filter(pl.col("method").is_in(list(SAMPLERS)) | (pl.col("budget") <= largest))
     like = [fingerprint for fingerprint, _ in genie.neighbours.nearest(measured, _LIKE)]
-    tried = _tried(genie.cells)
+    known = genie.cells.sort("budget").select("method", "budget", "fingerprint", "dataset", "kept")
+    tried = known.rows_by_key("method")
     why = [_like(tried[method], like, budget) for method, budget in found.select("method", "budget").rows()]
     outside = genie.neighbours.outside(measured)
     models, main = {method: genie.compared(method) for method in suitable}, genie.compared_mostly
@@ -251,17 +252,9 @@ def _bytes_share(dataset: Dataset, method: str, budget: float) -> float | None:
     return None if size is None else size / max(train_bytes(dataset), 1)
 
 
-def _tried(cells: pl.DataFrame) -> dict[str, list[tuple[float, str, str, float]]]:
-    """Returns the training cells of each method by budget: budget, fingerprint, name of the dataset, share kept."""
-    found: dict[str, list[tuple[float, str, str, float]]] = {}
-    for method, *cell in cells.sort("budget").select("method", "budget", "fingerprint", "dataset", "kept").iter_rows():
-        found.setdefault(method, []).append((cell[0], cell[1], cell[2], cell[3]))
-    return found
-
-
 def _like(tried: list[tuple[float, str, str, float]], fingerprints: list[str], budget: float) -> str:
     """Returns what a method kept of the most similar training datasets, at this budget or at the adjacent ones that
-    were tried."""
+    were tried, given its training cells by budget: budget, fingerprint, name of the dataset, share kept."""
     budgets = sorted({cell[0] for cell in tried})
     same = [one for one in budgets if math.isclose(one, budget)]
     around = same or [*[one for one in budgets if one < budget][-1:], *[one for one in budgets if one > budget][:1]]

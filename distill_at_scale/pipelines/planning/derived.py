@@ -98,8 +98,7 @@ def _forget_steps(dataset: Dataset, only_count: bool, cluster: Cluster, measured
     for one in measured.stages("forget/big") or []:
         if one.name == "count users" or not only_count:
             tasks = 1 if one.name == "write items" else shards
-            made = stage_step(cluster, measured, dataset.n_rows, tasks, one, dataset=dataset)
-            found.append(made)
+            found.append(stage_step(cluster, measured, dataset.n_rows, tasks, one, dataset=dataset))
     return found
 
 
