@@ -66,7 +66,7 @@ def slices(options: argparse.Namespace) -> list[Path]:
         draws = np.random.default_rng(0).random((len(lines), 2)).cumsum(axis=1)
         rows = pl.DataFrame(
             [
-                (line[0], item, int(1e9 * (a + (b - a) * place / len(line))))
+                (line[0], item, int(5e8 * (a + (b - a) * place / len(line))))
                 for line, (a, b) in zip(lines, draws)
                 for place, item in enumerate(line[1:])
             ],

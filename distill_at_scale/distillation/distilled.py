@@ -23,6 +23,9 @@ class Distilled:
         data: Rows, float32 [n, n_items] or in factors, or latent sequences.
         family: Kind of rows or sequences, for readers.
         n_rows: Number of distinct train rows that were distilled, over all workers.
+        n_filled: Number of users who have them; None: not known.
+        copied: Share of what a real user's own rows can be read from: of rows, those that equal a user's train rows;
+            of sequences, the places whose most likely item is that of the real history; None: not known.
         cpu_s: CPU-seconds, over all workers.
         curve: Validations during the run: step, metric, and further numbers.
         chosen: Selections, on the validation rows, of the settings of models that can be fitted on the result.
@@ -50,3 +53,5 @@ class Distilled:
     notes: Sequence[str] = ()
     privacy: PrivacyRecord | None = None
     item_counts: np.ndarray | None = None
+    n_filled: int | None = None
+    copied: float | None = None

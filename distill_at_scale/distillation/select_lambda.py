@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy.linalg
@@ -48,18 +48,16 @@ def select_lambdas(values: RowValues, lam: float | None, users: RealUsers, metri
         users: Real users; without validation rows, ``lam`` is kept and EASE gets none.
         metric: Validation metric, such as ``ndcg@10``.
     """
-    made = SyntheticRows(values, users.n_users, users.n_rows)
+    made = SyntheticRows(values, users.n_users, users.n_rows, n_filled=users.n_filled)
     if not users.has_validation:
-        settings = {"infinite_ae": {"lam": lam or 1.0}}
-        return Tuned(SyntheticRows(values, users.n_users, users.n_rows, None, settings), {}, {})
+        return Tuned(replace(made, chosen={"infinite_ae": {"lam": lam or 1.0}}), {}, {})
     tuned = {
         "infinite_ae": select_ridge(values, lam or 1.0, users, metric),
         "ease": _search(_EASE_GRID, lambda value: ease_score(made, value), users, metric),
     }
     chosen = {model: selection for model, (selection, _) in tuned.items()}
     settings = {model: {"lam": selection.chosen} for model, selection in chosen.items()}
-    rows = SyntheticRows(values, users.n_users, users.n_rows, None, settings)
-    return Tuned(rows, chosen, {model: validated for model, (_, validated) in tuned.items()})
+    return Tuned(replace(made, chosen=settings), chosen, {model: validated for model, (_, validated) in tuned.items()})
 
 
 def select_ridge(values: RowValues, lam: float, users: RealUsers, metric: str) -> tuple[Selection, Validated]:

@@ -151,7 +151,10 @@ class SyntheticDataset(StoredDataset[SyntheticManifest]):
         m = self.manifest
         factors = self.factors()
         values = self.rows() if factors is None else factors
-        return SyntheticRows(values, m.parent.n_users, m.parent.n_rows, m.parent.item_space, m.settings)
+        parent = m.parent
+        return SyntheticRows(
+            values, parent.n_users, parent.n_rows, parent.item_space, m.settings, n_filled=parent.n_filled
+        )
 
     def fit_into(self, model: Recommender, progress: Progress | None = None) -> None:
         """Fits a model, as ``model.fit(synthetic)`` does; settings that were not set default to the recorded ones.
@@ -176,9 +179,9 @@ class SyntheticDataset(StoredDataset[SyntheticManifest]):
         """Converts to discrete users for other trainers.
 
         Rows become sets of items without ratings and times. The number of items of a row is the sum of its values
-        clipped to [0, 1], scaled so that users have on average as many items as the parent's. Sequences become users
-        with one item per position, at the times 0, 1, … Both conversions lose quality. Binary rows (rows=binary) are
-        returned unchanged.
+        clipped to [0, 1], scaled so that users have on average as many items as the parent's with train rows. Sequences
+        become users with one item per position, at the times 0, 1, … Both conversions lose quality. Binary rows
+        (rows=binary) are returned unchanged.
 
         Args:
             how: For rows: ``top_k`` takes the largest values, ``sample`` draws without replacement in proportion to
@@ -187,7 +190,7 @@ class SyntheticDataset(StoredDataset[SyntheticManifest]):
         """
         if self.manifest.kind == "sequences":
             return discrete_sequences(self.sequences(), how, seed)
-        return discrete_users(self.rows(), self.manifest.parent.n_rows / self.manifest.parent.n_users, how, seed)
+        return discrete_users(self.rows(), self.manifest.parent.rows_a_user, how, seed)
 
     def check_parent(self, dataset: Dataset) -> None:
         """Checks that the items are numbered as in ``dataset``.
@@ -286,6 +289,7 @@ def write(
                 item_space=m.item_space,
                 n_users=m.n_users,
                 n_rows=made.n_rows,
+                n_filled=made.n_filled,
                 forgotten=forgotten_users(m),
             ),
             "earlier": None if earlier is None else _record_of(earlier),
@@ -298,6 +302,7 @@ def write(
             "winner": made.winner,
             "contenders": {contender: dict(metrics) for contender, metrics in made.contenders.items()},
             "notes": list(made.notes),
+            "copied": made.copied,
             "privacy": made.privacy,
             "cost": cost,
             "data": records[name],

@@ -28,8 +28,15 @@ class ParentRecord(_Record):
     n_users: int
     n_rows: int
     """Number of train rows, as distinct pairs of user and item; estimated with noise in a private result."""
+    n_filled: int | None = None
+    """Number of users who have these rows; None if not known, as in a private result."""
     forgotten: int = 0
     """Number of users that `das forget` had removed from the dataset."""
+
+    @property
+    def rows_a_user(self) -> float:
+        """Train rows of a user on average, of those who have some."""
+        return self.n_rows / (self.n_filled or self.n_users)
 
 
 class EarlierRecord(_Record):
@@ -102,6 +109,9 @@ class SyntheticManifest(_Record):
     """Validation metric by contender and model; all users is the full model, start the initial rows."""
     notes: list[str] = Field(default_factory=list)
     """Remarks on the result, as sentences."""
+    copied: float | None = Field(default=None, ge=0, le=1)
+    """Share of the rows that equal a real user's train rows, or of the sequences' places whose most likely item is that
+    of the real history they started from; None if not known."""
     privacy: PrivacyRecord | None = None
     """What a private result guarantees; None: nothing bounds what the rows reveal of a user."""
     cost: dict[str, float] = Field(default_factory=dict)

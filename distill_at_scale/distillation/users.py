@@ -16,7 +16,7 @@ from distill_at_scale.data import hashing, ragged
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.item_blocks import BlockScorer
-from distill_at_scale.models.selection import Validated, evaluator_of
+from distill_at_scale.models.selection import Validated, evaluator_of, with_both
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import Source
 from distill_at_scale.models.training.validation import merged_metric
@@ -26,6 +26,8 @@ _FEISTEL_ROUNDS = 4
 
 class ValidationUsers:
     """The validation users of one worker's share, with their rows, and the log's size.
+
+    These are users with train and validation rows; users with validation rows, if none has both.
 
     Attributes:
         n_users, n_items: Size of the whole dataset.
@@ -57,14 +59,20 @@ class ValidationUsers:
         self.n_users, self.n_items = source.n_users, source.n_items
         self._seed = seed
         self._validation: list[tuple[Interactions, Interactions]] = []
+        judges = 0
         for piece in range(source.n_pieces):
             rows, heldout = source.train(piece), source.validation(piece)
             self._read(rows)
             if heldout is not None:
-                chosen = self._validating(heldout, validation_users)
-                self._validation.append((rows.take(chosen, timestamps=False), heldout.take(chosen, timestamps=False)))
+                judges += int(with_both(rows, heldout).sum())
+                # At least those that are drawn once all judges are counted.
+                self._keep_judges(rows, heldout, judges, validation_users)
             if progress:
                 progress((piece + 1) / source.n_pieces)
+        judges = int(self.added(judges)[0])
+        read, self._validation = self._validation, []
+        for rows, heldout in read:
+            self._keep_judges(rows, heldout, judges, validation_users)
         judged = sum(len(heldout) for _, heldout in self._validation)
         n_rows, n_judged = self.added(self._rows_read(), judged)
         self.n_rows, self.has_validation = int(n_rows), n_judged > 0
@@ -106,11 +114,18 @@ class ValidationUsers:
             evaluator.add_all(score, train, heldout)
         return merged_metric(evaluator, metric, self.communicator, self.device)
 
-    def _validating(self, heldout: Interactions, validation_users: int) -> np.ndarray:
-        """Returns the positions of the validation users."""
+    def _keep_judges(self, rows: Interactions, heldout: Interactions, judges: int, validation_users: int) -> None:
+        """Keeps the validation users among some users, by a draw from ``judges``.
+
+        They have train and validation rows: to a user without a history, as most are in a sample of users, linear
+        models give equal scores for all items. Where there is none with both (``judges`` is 0), all with validation
+        rows are asked.
+        """
+        asked = with_both(rows, heldout) if judges else heldout.counts > 0
         begin = hashing.stream("distillation/judged users", self._seed)
-        share = validation_users / max(self.n_users, 1)
-        return np.flatnonzero((heldout.counts > 0) & hashing.drawn(begin, heldout.users, share))
+        share = validation_users / max(judges or self.n_users, 1)
+        chosen = np.flatnonzero(asked & hashing.drawn(begin, heldout.users, share))
+        self._validation.append((rows.take(chosen, timestamps=False), heldout.take(chosen, timestamps=False)))
 
 
 class RealUsers(ValidationUsers):
@@ -278,6 +293,20 @@ class RealUsers(ValidationUsers):
         rows[torch.from_numpy(mine).to(self.device)] = torch.from_numpy(values).to(self.device)
         self.communicator.all_reduce(rows)
         return rows
+
+    def copied(self, values: np.ndarray) -> int:
+        """Returns how many rows [n, n_items] equal the train rows of a real user learned from, the same on every
+        worker."""
+        # Row by row: the values may be of millions of items.
+        binary = [k for k, row in enumerate(values) if row.any() and ((row == 0) | (row == 1)).all()]
+        rows = sp.csr_array(values[binary])
+        lengths = np.diff(rows.indptr)
+        able = self.matrix[np.isin(np.diff(self.matrix.indptr), lengths)]
+        shared = sp.coo_array(rows @ able.T)
+        same = (shared.data == lengths[shared.row]) & (shared.data == np.diff(able.indptr)[shared.col])
+        found = np.zeros(len(binary))
+        found[shared.row[same]] = 1
+        return sum(total > 0 for total in self.added(*found)) if len(binary) else 0
 
     def _require_filled(self, n: int) -> None:
         if n > self.n_filled:

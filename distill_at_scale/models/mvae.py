@@ -128,7 +128,7 @@ class MVAE(TorchRecommender):
         """
         config, device = self.config, resolve_device(self.config.device)
         weights = rows.values.clip(0.0)
-        weights *= rows.n_rows / rows.n_users / max(float(weights.sum(1).mean()), 1e-12)
+        weights *= rows.rows_a_user / max(float(weights.sum(1).mean()), 1e-12)
         targets = torch.from_numpy(weights).to(device)
         with torch.random.fork_rng():
             torch.manual_seed(hashing.stream("mvae/distilled rows", config.seed))

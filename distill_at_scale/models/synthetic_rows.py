@@ -56,6 +56,7 @@ class SyntheticRows:
         n_rows: Number of its train rows, distinct pairs of user and item.
         item_space: Fingerprint of the item numbering, None if not given.
         chosen: Settings selected on that dataset's validation rows, by model.
+        n_filled: Number of users with these train rows; None: all.
     """
 
     given: RowValues
@@ -63,6 +64,7 @@ class SyntheticRows:
     n_rows: int
     item_space: str | None = None
     chosen: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    n_filled: int | None = None
 
     def __post_init__(self) -> None:
         arrays = (self.given.z, self.given.v) if isinstance(self.given, FactoredRows) else (self.given,)
@@ -84,6 +86,11 @@ class SyntheticRows:
     def n_items(self) -> int:
         """Number of items."""
         return self.given.n_items if isinstance(self.given, FactoredRows) else self.given.shape[1]
+
+    @property
+    def rows_a_user(self) -> float:
+        """Train rows of a real user on average, of those who have some."""
+        return self.n_rows / (self.n_filled or self.n_users)
 
     @property
     def factors(self) -> FactoredRows | None:

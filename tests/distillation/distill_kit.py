@@ -93,9 +93,16 @@ class Threads(Communicator):
         tensor.copy_(total)
 
 
-def together(world_size: int, work: Callable[[RealUsers], Any], **options: Any) -> list[Any]:
+def together(
+    world_size: int,
+    work: Callable[[RealUsers], Any],
+    train: Interactions | None = None,
+    heldout: Interactions | None = None,
+    **options: Any,
+) -> list[Any]:
     """``work`` on the users of each of so many workers, at the same time; what each gave."""
-    train, heldout = grouped()
+    if train is None:
+        train, heldout = grouped()
     if world_size == 1:
         return [work(RealUsers(MemorySource(train, heldout), **options))]
     board: list[Any] = [None] * world_size

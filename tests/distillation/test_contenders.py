@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from distill_kit import LocalJob, grouped, interactions
+from distill_kit import LocalJob, grouped, interactions, together
 
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.interactions import Interactions
@@ -97,6 +97,29 @@ def test_the_full_model_is_compared_where_it_costs_little() -> None:
     full = all_users(real, "ndcg@5")
     assert len(full.tuned.rows) == real.n_filled == 59
     assert full.mean > 0.3
+
+
+def test_rows_of_real_users_are_counted_and_said(tmp_path: Path) -> None:
+    real = users()
+    rows = real.most_active(5).cpu().numpy()
+    assert real.copied(rows) == 5
+    rows[0, np.flatnonzero(rows[0] == 0)[0]] = 1.0  # one item more than the user has
+    rows[1] *= 0.5
+    rows[2] = 0.0
+    assert real.copied(rows) == 2
+    assert real.copied(rows[:3]) == 0
+    assert together(3, lambda some: some.copied(rows)) == [2, 2, 2]
+    (at_start, _) = distil(dataset(tmp_path, *grouped()), users=6, steps=1, init="random", rows="binary")
+    assert at_start.winner == "most active users" or at_start.curve[0]["step"] == 0
+    n_copied = round(at_start.copied * 6)
+    assert n_copied >= 1
+    said = f"{n_copied} of the 6 rows equal the train rows of a real user"
+    assert any(note.startswith(said) for note in at_start.notes)
+    free, _ = distil(dataset(tmp_path / "free", *grouped()), users=6)
+    assert free.copied in (0.0, 1.0)
+    assert (
+        (free.copied == 1.0) == (free.winner == "most active users") == any("equal the train" in n for n in free.notes)
+    )
 
 
 def test_a_run_says_what_won_and_by_how_much(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import torch
 from distill_kit import Share, grouped, interactions, together
 
 from distill_at_scale.data import hashing
+from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation.distill_cf import DistillCF, default_rate, default_steps
 from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
 from distill_at_scale.distillation.select_lambda import ease_score, ridge_score
@@ -101,6 +102,49 @@ def test_a_share_of_the_users_is_the_same_for_any_number_of_workers() -> None:
         loop._learn()
         sizes.append(len(batch(loop.step - 1, places[-1])[1]))
     assert np.mean(sizes) == pytest.approx(8, abs=0.5)
+
+
+class Pieces(Share):
+    """A share that is read in pieces of a few users."""
+
+    n_pieces = 5
+
+    def train(self, piece: int) -> Interactions:
+        return super().train(0).take(np.arange(len(super().train(0)))[piece :: self.n_pieces])
+
+    def validation(self, piece: int) -> Interactions:
+        heldout = super().validation(0)
+        assert heldout is not None
+        return heldout.take(np.arange(len(heldout))[piece :: self.n_pieces])
+
+
+def test_validation_users_have_a_history() -> None:
+    """As in a sample of users, most of whom have validation rows alone."""
+    train, heldout = grouped()
+    rows = [np.sort(train.items[a:b]) for a, b in zip(train.offsets, train.offsets[1:])]
+    cold = [row if u % 3 == 0 else row[:0] for u, row in enumerate(rows)]
+    sample = interactions(cold, 24)
+    warm = {u for u in range(60) if len(cold[u]) and heldout.counts[u]}
+
+    def judges(source: Any, **options: Any) -> set[int]:
+        pairs = RealUsers(source, **options)._validation
+        assert all((some.users == held.users).all() for some, held in pairs)
+        return {int(user) for _, held in pairs for user in held.users}
+
+    assert judges(MemorySource(sample, heldout)) == warm
+    # About as many as are asked for, the same for any division into workers and pieces.
+    some = judges(MemorySource(sample, heldout), validation_users=8, seed=3)
+    assert some < warm
+    assert 3 <= len(some) <= 14
+    assert judges(Pieces(sample, heldout, 0, 1), validation_users=8, seed=3) == some
+    found = together(3, lambda users: users, train=sample, heldout=heldout, validation_users=8, seed=3)
+    assert {int(u) for users in found for _, held in users._validation for u in held.users} == some
+    # If nobody has both, all with validation rows are asked.
+    nobody = interactions([row[:0] if heldout.counts[u] else row for u, row in enumerate(rows)] + [rows[0]], 24)
+    longer = interactions(
+        [heldout.items[a:b] for a, b in zip(heldout.offsets, heldout.offsets[1:])] + [rows[0][:0]], 24
+    )
+    assert judges(MemorySource(nobody, longer)) == set(np.flatnonzero(longer.counts))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.98])

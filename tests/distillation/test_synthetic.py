@@ -226,6 +226,17 @@ def test_a_report_calls_it_by_its_method(made: SyntheticDataset, tmp_path: Path)
     found = judge(made.uri, None, str(tmp_path / "page.html"))
     assert (found.method, found.rows) == ("distill_cf", 3)
     assert not any(one.measured for one in found.answers), "nobody has measured anything yet"
+
+    def privacy() -> str:
+        return next(
+            one.told for one in judge(made.uri, None, str(tmp_path / "page.html")).answers if one.question == "privacy"
+        )
+
+    assert "is not known" in privacy()
+    for copied, told in ((0.0, "None of its 3 rows equals"), (2 / 3, "2 of its 3 rows equal a real user's")):
+        with_copies = made.manifest.model_copy(update={"copied": copied})
+        recorded.write_json(f"{made.uri}/{synthetic.NAME}", with_copies.model_dump(mode="json"))
+        assert privacy().startswith(told)
     with pytest.raises(DasError, match=r"is not a comparison: it has no .*das compare makes one"):
         judge(made.uri, str(tmp_path), str(tmp_path / "page.html"))
     for text in ("{}", "[]", "null", '{"uri"'):

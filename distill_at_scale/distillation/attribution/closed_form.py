@@ -16,6 +16,7 @@ from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.distillation.attribution.values import RowValues
 from distill_at_scale.distillation.differentiable_krr import Histories, RidgePrediction
 from distill_at_scale.distillation.losses import hidden_squares
+from distill_at_scale.errors import DasError
 
 _BLOCK_USERS = 1024
 
@@ -28,9 +29,18 @@ def row_values(model: str, train: Interactions, heldout: Interactions, lam: floa
         train: Train rows of all users.
         heldout: Validation rows of the same users.
         lam: λ of the model.
+
+    Raises:
+        DasError: No user has train and validation rows.
     """
+    # As in a fit, users without train rows are left out: they would be rows of ∞-AE's kernel, and all their scores are
+    # equal.
+    filled = np.flatnonzero(train.counts)
+    train, heldout = train.take(filled, timestamps=False), heldout.take(filled, timestamps=False)
     x, targets = (sp.csr_array(rows.to_csr(dtype=np.float64)) for rows in (train, heldout))
     judged = np.flatnonzero(np.diff(targets.indptr))
+    if not len(judged):
+        raise DasError("no user has both train and validation rows.")
     find = _ease if model == "ease" else _infinite_ae
     loss, slopes = find(x, sp.csr_array(x[judged]), sp.csr_array(targets[judged]), lam)
     owners = np.repeat(np.arange(x.shape[0]), np.diff(x.indptr))

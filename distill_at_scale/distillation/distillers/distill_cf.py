@@ -163,6 +163,7 @@ class DistillCFDistiller(Distiller):
 
     def _result(self, runs: list[_Run], users: RealUsers, job: Job) -> Distilled:
         from distill_at_scale.distillation.contenders import ALL_USERS, DISTILLED, all_users, full_is_affordable
+        from distill_at_scale.models.synthetic_rows import FactoredRows
 
         run = max(runs, key=lambda one: one.winner.mean) if users.has_validation else runs[0]
         loop, winner, c = run.loop, run.winner, self.config
@@ -174,9 +175,10 @@ class DistillCFDistiller(Distiller):
                 contenders[ALL_USERS] = all_users(users, c.metric).metrics
             job.on_progress(0.99, f"kept: {winner.name}")
         (cpu_s,) = users.added(sum(one.loop.cpu_s for one in runs))
-        kept = winner.name == DISTILLED
+        kept, values = winner.name == DISTILLED, winner.tuned.rows.given
+        copied = 0 if isinstance(values, FactoredRows) else users.copied(values)
         return Distilled(
-            winner.tuned.rows.given,
+            values,
             loop.family if kept else winner.name,
             users.n_rows,
             cpu_s,
@@ -185,7 +187,9 @@ class DistillCFDistiller(Distiller):
             winner.tuned.rows.chosen,
             winner=winner.name if contenders else None,
             contenders=contenders,
-            notes=self._notes(run, users),
+            notes=self._notes(run, users) + copied_notes(copied, len(values)),
+            n_filled=users.n_filled,
+            copied=copied / len(values),
         )
 
     def _notes(self, run: _Run, users: RealUsers) -> list[str]:
@@ -226,6 +230,13 @@ class DistillCFDistiller(Distiller):
         share = share_read(c, dataset)
         users = RealUsers(ShardSource(dataset), seed=c.seed, validation_users=c.validation_users, share=share)
         return DistillCF(c, users)
+
+
+def copied_notes(copied: int, number: int) -> list[str]:
+    """What to know of rows that are not synthetic."""
+    if not copied:
+        return []
+    return [f"{copied:,} of the {number:,} rows equal the train rows of a real user, and are as private as these."]
 
 
 @dataclass(frozen=True)

@@ -147,6 +147,7 @@ class FarziDistiller(Distiller):
         stored = dequantise(quantise(best))
         on_device = stored.with_tensors([tensor.to(job.device) for tensor in stored.tensors])
         stored_metric = farzi.validation_metric(on_device)
+        copied = self._copied(stored, rows)
         (cpu_s,) = users.added(cpu + farzi.cpu_s)
         values = [value for _, value in farzi.points]
         return Distilled(
@@ -168,7 +169,22 @@ class FarziDistiller(Distiller):
                 "stored": stored_metric,
             },
             costs={"teachers_cpu_s": teachers_cpu_s},
+            copied=copied,
         )
+
+    def _copied(self, stored: LatentSequences, rows: Interactions) -> float | None:
+        """Share of the places whose most likely item is that of the real history that the sequence started from."""
+        from distill_at_scale.distillation.discretise import discrete_sequences
+        from distill_at_scale.distillation.farzi import real_sequences
+
+        c = self.config
+        if stored.items is not None:
+            return 1.0
+        if c.start != "teachers" or self.earlier is not None:
+            return None
+        real = real_sequences(rows, c.sequences, c.places_read, c.seed, joined=c.is_joined(rows))
+        shown = discrete_sequences(stored, "top_k", 0).items.reshape(len(real), -1)
+        return float((shown[:, : c.length] == real[:, : c.length]).mean())
 
     def _check_sequences(self, rows: Interactions) -> None:
         """Refuses more or longer sequences than the train rows give, and names the nearest that they do.

@@ -69,7 +69,15 @@ class SketchDistiller(Distiller):
         (cpu_s,) = users.added(time.process_time() - cpu)
         rows = tuned.rows
         return Distilled(
-            rows.values, "free", users.n_rows, cpu_s, chosen=tuned.chosen, settings=rows.chosen, notes=read_notes(users)
+            rows.values,
+            "free",
+            users.n_rows,
+            cpu_s,
+            chosen=tuned.chosen,
+            settings=rows.chosen,
+            notes=read_notes(users),
+            n_filled=users.n_filled,
+            copied=users.copied(rows.values) / number,
         )
 
 

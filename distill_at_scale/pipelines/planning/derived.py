@@ -130,7 +130,7 @@ def plan_export(config: ExportConfig, cluster: Cluster, measured: Rates) -> Plan
 
         drawn = SyntheticDataset.open(config.data)
         m = drawn.manifest
-        rows, shards, splits, dataset = round(m.n_users * m.parent.n_rows / m.parent.n_users), 1, dict[str, int](), None
+        rows, shards, splits, dataset = round(m.n_users * m.parent.rows_a_user), 1, dict[str, int](), None
     else:
         dataset = Dataset.open(config.data)
         splits = {split: n for split in SPLITS if (n := dataset.manifest.splits.get(split, 0))}

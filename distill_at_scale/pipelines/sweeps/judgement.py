@@ -14,8 +14,7 @@ from pydantic import BaseModel
 
 from distill_at_scale.data import recorded, storage
 from distill_at_scale.data.dataset import Dataset
-from distill_at_scale.distillation.privacy.settings import PrivacyRecord
-from distill_at_scale.distillation.synthetic_manifest import is_synthetic
+from distill_at_scale.distillation.synthetic_manifest import SyntheticManifest, is_synthetic
 from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.evaluation.slices import SLICES
@@ -69,16 +68,15 @@ def judge(uri: str, comparison: str | None, output: str) -> DatasetReport:
         DasError: The dataset or comparison does not exist, or the comparison is of others.
     """
     place = storage.normalise(uri)
-    synthetic = is_synthetic(place)
     whole = None if comparison is None else _read(comparison)
     found: Compared | None = None
     others: list[Compared] = []
-    private: PrivacyRecord | None = None
-    if synthetic:
+    made: SyntheticManifest | None = None
+    if is_synthetic(place):
         from distill_at_scale.distillation.synthetic import SyntheticDataset
 
-        made = SyntheticDataset.open(place)
-        method, rows, private = made.manifest.method, made.n_users, made.manifest.privacy
+        made = SyntheticDataset.open(place).manifest
+        method, rows = made.method, made.n_users
         if whole is not None:
             raise DasError(
                 f"{storage.redact(place)} is synthetic, and das compare takes samples; leave out --comparison."
@@ -102,7 +100,7 @@ def judge(uri: str, comparison: str | None, output: str) -> DatasetReport:
             _quality(found),
             _cost(place, found, whole),
             _transfer(found, method),
-            _privacy(rows, synthetic, private),
+            _privacy_of_rows(rows) if made is None else _privacy(made),
             _noise(found, others),
             _order(found),
         ],
@@ -188,12 +186,28 @@ def _transfer(found: Compared | None, method: str) -> Answer:
     return Answer(question="transfer", measured=True, value=kept[worst], told=told)
 
 
-def _privacy(rows: int, synthetic: bool, private: PrivacyRecord | None) -> Answer:
-    if private is not None:
-        return Answer(question="privacy", measured=True, value=private.epsilon, told=private.sentence)
-    if synthetic:
-        told = "It holds no user's own rows. How near they come to a real user's is not measured here."
-        return Answer(question="privacy", measured=False, told=told)
+def _privacy(made: SyntheticManifest) -> Answer:
+    if made.privacy is not None:
+        return Answer(question="privacy", measured=True, value=made.privacy.epsilon, told=made.privacy.sentence)
+    near = "How near they come to a real user's is not measured here."
+    if made.copied is None:
+        told = f"Whether real users' own rows can be read from its {made.kind} is not known. {near}"
+    elif made.kind == "sequences":
+        told = (
+            f"Its sequences started from the newest items of real users, and {100 * made.copied:.0f} % of their places "
+            "still show these items: to that extent it is as private as the log."
+        )
+    elif made.copied:
+        told = (
+            f"{round(made.copied * made.n_users):,} of its {made.n_users:,} rows equal a real user's train rows: it is "
+            "as private as these."
+        )
+    else:
+        told = f"None of its {made.n_users:,} rows equals a real user's train rows. {near}"
+    return Answer(question="privacy", measured=False, told=told)
+
+
+def _privacy_of_rows(rows: int) -> Answer:
     told = f"All {rows:,} train rows are those of real users, with their own ids: it is as private as the full log."
     return Answer(question="privacy", measured=True, value=0.0, told=told)
 
