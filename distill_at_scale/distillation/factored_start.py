@@ -39,6 +39,7 @@ def initial_factors(init: Init, n: int, rank: int, users: RealUsers, seed: int) 
     _, v = item_factors(users, rank, seed, scale)
     # X D ≈ Y Uᵀ, so the rows of X lie in the span of U / D.
     v = torch.linalg.qr(v.cpu() / torch.from_numpy(scale)[:, None]).Q
+    v = users.communicator.of_first(v.to(users.device)).cpu()
     sigma, turn = _principal(users, v.numpy())
     v = v @ turn
     vectors = np.ascontiguousarray(v.numpy())
@@ -52,6 +53,7 @@ def initial_factors(init: Init, n: int, rank: int, users: RealUsers, seed: int) 
         z = sketch_coordinates(sigma, sums, EMPHASIS) * ((n / users.n_filled) ** 0.5 * SCALE)
     else:
         z = sums * (n / (users.n_filled * members)).sqrt()
+    z = users.communicator.of_first(z.to(users.device)).cpu()
     return FactoredRows(np.ascontiguousarray(z.numpy()), vectors)
 
 
@@ -71,6 +73,7 @@ def _principal(users: RealUsers, v: np.ndarray) -> tuple[torch.Tensor, torch.Ten
     total = torch.from_numpy(gram).to(users.device)
     users.communicator.all_reduce(total)
     squares, turn = torch.linalg.eigh(total.cpu())
+    turn = users.communicator.of_first(turn.to(users.device)).cpu()
     return squares.flip(0).clamp_min(0.0).sqrt().float(), turn.flip(1).float()
 
 

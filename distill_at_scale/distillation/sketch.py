@@ -91,11 +91,11 @@ def item_factors(
     generator = torch.Generator().manual_seed(hashing.stream("sketch/basis", seed))
     basis = torch.randn(users.n_items, width, generator=generator).to(users.device)
     for _ in range(_PASSES):
-        basis = torch.linalg.qr(_normal_product(users, basis, scale)).Q
+        basis = users.communicator.of_first(torch.linalg.qr(_normal_product(users, basis, scale)).Q)
     small = basis.T.double() @ _normal_product(users, basis, scale).double()
     squares, turn = torch.linalg.eigh((small + small.T) / 2)
     best = slice(width - rank, width)  # ascending
-    v = (basis.double() @ turn[:, best]).flip(1)
+    v = (basis.double() @ users.communicator.of_first(turn)[:, best]).flip(1)
     return squares[best].flip(0).clamp_min(0.0).sqrt().float(), v.float()
 
 

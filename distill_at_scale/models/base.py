@@ -72,6 +72,8 @@ class Recommender(Recommends, Stored):
     model that has them extends :class:`~distill_at_scale.models.infinite_ae.InfiniteAE`."""
     by_blocks: ClassVar[bool] = False
     """Whether the scores of a block of items are computed alone, so that ranking needs no memory for users × items."""
+    numbers_users: ClassVar[bool] = False
+    """Whether what it knows of a user is found by the user's number, which another dataset gives to somebody else."""
     personal: ClassVar[bool] = True
     """Whether the ranking of a user depends on the history, except that its items are left out."""
     grid_in_one: ClassVar[bool] = False
@@ -316,6 +318,9 @@ class Recommender(Recommends, Stored):
         self._check_histories(histories)
         scores = self._block_scores(histories)
         return lambda first, last: np.ascontiguousarray(scores(first, last), dtype=np.float32)
+
+    def forget_users(self) -> None:
+        """Treats all users as new from now on, whom histories describe; for data in which users have other numbers."""
 
     @property
     def scorer(self) -> BlockScorer:

@@ -162,16 +162,11 @@ class ComposedItems(nn.Module):
             by_user = source.train(piece).to_csr()
             return by_user, by_user.T.tocsr()
 
-        def summed(tensor: torch.Tensor) -> torch.Tensor:
-            tensor = tensor.to(self.device)
-            communicator.all_reduce(tensor)
-            return tensor.cpu()
-
         rng = np.random.default_rng(hashing.stream("item_table/singular vectors", seed))
-        vectors = singular_item_vectors(rows, source.n_pieces, self.n_items, _SVD_DIM, rng, summed)[:-1].numpy()
+        shape = source.n_pieces, self.n_items, _SVD_DIM
+        vectors = singular_item_vectors(rows, *shape, rng, communicator, self.device)[:-1].numpy()
         codes = residual_codes(vectors, self.codes.shape[1], self.config.book_size, seed)
-        # Machines of different kinds differ in the last bits: the first worker's codes are everybody's.
-        return summed(torch.from_numpy(codes if communicator.rank == 0 else np.zeros_like(codes))).numpy()
+        return communicator.of_first(torch.from_numpy(codes).to(self.device)).cpu().numpy()
 
 
 ItemTable = OwnItems | ComposedItems

@@ -145,7 +145,7 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
         groups = groups_of(dataset, resources.cpus())
         threads = max(1, resources.node_cpus() // len(groups))
 
-        shared = [of.shared(model), load_shared(weights, uri)]
+        shared = [of.shared(model, dataset), load_shared(weights, uri)]
         with dealt_values(record, dataset, propensity, config.output) as logged:
 
             def work(group: list[int], model: Recommender, weights: np.ndarray) -> RankingEvaluator:

@@ -164,6 +164,8 @@ class _Predict:
         config, dataset = self.config, self.dataset
         if config.k > dataset.n_items:
             log.warning("%s", short_lists(config.k, dataset.n_items))
+        for note in self.of.strangers_note(dataset):
+            log.warning("%s", note)
         with session.ensure(config.address):
             asked, n_asked = self._asked()
             self.output.begin(self._plan())
@@ -186,7 +188,7 @@ class _Predict:
 
                 return output.once(block.part, _PartLists, build)
 
-            shared = [self.of.shared(self.model), load(_item_ids, uri), asked]
+            shared = [self.of.shared(self.model, dataset), load(_item_ids, uri), asked]
             parts = run_stage(self.record, "predict", work, list(self._blocks()), shared, light=True)
             lists = [part for part in parts if part.kind == LISTS]
             missing = self._missing(n_asked, sum(part.users for part in lists), asked)

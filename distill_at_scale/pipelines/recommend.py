@@ -173,12 +173,12 @@ def sharpened(found: pl.DataFrame, known: ForecastEvidence, measured: bool) -> p
     rows = []
     own = found.filter(method=RANDOM_USERS)
     for row in own.iter_rows(named=True):
-        if not measured:
+        if not measured and row["budget"] >= known.least:
             row |= _interval(*combined((row["kept"], row["deviation"]), known.kept(row["budget"])))
         rows.append(row)
-    tried = own["budget"].to_list()
+    tried, new = own["budget"].to_list(), [budget for budget in BUDGETS if budget >= known.least]
     if measured and rows:
-        for budget in (b for b in BUDGETS if all(abs(b - one) > 0.01 * b for one in tried)):
+        for budget in (b for b in new if all(abs(b - one) > 0.01 * b for one in tried)):
             like = min(rows[: len(tried)], key=lambda row: abs(math.log(row["budget"] / budget)))
             unknown = dict.fromkeys(("tau", "tau_low", "tau_high", "fit_share", "fit_cpu_s", "bytes_share"), None)
             why = {"why": f"forecast from samples up to {100 * known.result.rungs[-1]:.3g} %", "seeds": None}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import torch
 
 from distill_at_scale.data.dataset import Dataset
@@ -47,6 +50,32 @@ class Share(MemorySource):
         mine = np.arange(rank, len(train), world_size)
         super().__init__(train.take(mine), None if heldout is None else heldout.take(mine))
         self.n_users = len(train)
+
+
+@contextlib.contextmanager
+def signs_of_machines() -> Iterator[None]:
+    """Threads are machines of different kinds during the block: their decompositions differ in the vectors' signs."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (torch.linalg, np.linalg):
+            for name, place in (("qr", 0), ("eigh", 1)):
+                patch.setattr(module, name, partial(_with_signs, getattr(module, name), place))
+        yield
+
+
+def _with_signs(real: Callable[..., Any], place: int, *args: Any, **options: Any) -> Any:
+    first, second = real(*args, **options)
+    vectors = (first, second)[place]
+    signs = np.random.default_rng(threading.get_ident()).choice([-1.0, 1.0], vectors.shape[-1])
+    if isinstance(vectors, torch.Tensor):
+        signs = torch.from_numpy(signs).to(vectors)
+    # Q R stays what it was.
+    found = (first * signs, second * signs[:, None]) if place == 0 else (first, second * signs)
+    return _Decomposition(*found)
+
+
+class _Decomposition(NamedTuple):
+    Q: Any
+    R: Any
 
 
 class LocalJob:

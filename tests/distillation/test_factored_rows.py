@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 import torch
-from distill_kit import grouped, together
+from distill_kit import grouped, signs_of_machines, together
 
 from distill_at_scale.distillation import losses
 from distill_at_scale.distillation.differentiable_krr import Histories, RidgePrediction
 from distill_at_scale.distillation.distill_cf import DistillCF
 from distill_at_scale.distillation.distill_cf_config import MOST_LEARNED, DistillCFConfig
 from distill_at_scale.distillation.factored_rows import ItemVectors, hidden_squares
+from distill_at_scale.distillation.factored_start import initial_factors
 from distill_at_scale.distillation.select_lambda import ease_score, ridge_score
+from distill_at_scale.distillation.sketch import item_factors
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.models.infinite_ae import InfiniteAE
 from distill_at_scale.models.synthetic_rows import FactoredRows, SyntheticRows
@@ -90,6 +92,19 @@ def test_any_number_of_workers_learns_the_same_and_sums_few_numbers(vectors: str
     np.testing.assert_array_equal(found[2][0], found[2][1])
     for world in (2, 4):
         np.testing.assert_allclose(found[world][0], found[1][0], atol=2e-3)
+
+
+@pytest.mark.parametrize("init", ["random", "sketch", "clusters"])
+def test_machines_whose_singular_vectors_differ_in_sign_start_as_one(init: Any) -> None:
+    (alone,) = together(1, lambda users: initial_factors(init, 6, 5, users, 0))
+    with signs_of_machines():
+        found = together(3, lambda users: (initial_factors(init, 6, 5, users, 0), item_factors(users, 5, 0)))
+    for factors, (sigma, v) in found:
+        np.testing.assert_array_equal(factors.v, found[0][0].v)
+        np.testing.assert_allclose(factors.dense(), alone.dense(), atol=2e-4)
+        torch.testing.assert_close(v, found[0][1][1])
+        torch.testing.assert_close(v.T @ v, torch.eye(5), atol=1e-4, rtol=0)
+        assert float(sigma[0]) > 1
 
 
 @pytest.mark.parametrize("vectors", ["learned", "fixed"])

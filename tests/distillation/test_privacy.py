@@ -12,7 +12,7 @@ import pytest
 import scipy.sparse as sp
 import scipy.stats
 import torch
-from distill_kit import LocalJob, grouped, together
+from distill_kit import LocalJob, grouped, signs_of_machines, together
 
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.distillation import synthetic
@@ -20,13 +20,13 @@ from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
 from distill_at_scale.distillation.distiller import Distilled
 from distill_at_scale.distillation.distillers.distill_cf import DistillCFDistiller
 from distill_at_scale.distillation.factored_rows import ItemVectors, hidden_squares, hidden_squares_each
-from distill_at_scale.distillation.privacy import accountant, loop, start
+from distill_at_scale.distillation.privacy import accountant, gradients, loop, start
 from distill_at_scale.distillation.privacy.accountant import Budget, budget_of
 from distill_at_scale.distillation.privacy.gradients import clipped_sum
 from distill_at_scale.distillation.privacy.loop import PrivateDistillCF
 from distill_at_scale.distillation.privacy.noise import Noise
 from distill_at_scale.distillation.privacy.settings import Privacy
-from distill_at_scale.distillation.privacy.start import noised_counts, noised_moment
+from distill_at_scale.distillation.privacy.start import noised_counts, noised_moment, private_start
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.models.training.sources import MemorySource
@@ -66,6 +66,31 @@ def test_clipped_sums_are_those_of_one_user_after_the_other() -> None:
     total, cut = clipped_sum(z, -0.3, vectors, inputs, hidden, clip)
     torch.testing.assert_close(total, slow)
     assert cut == 4
+
+
+def test_a_gradient_that_is_not_finite_adds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    z, vectors, inputs, hidden = batch()
+    real = gradients.hidden_squares_each
+
+    def overflowing(*args: Any) -> Any:
+        d_z, d_log_lam = real(*args)
+        d_z[2, 0] = math.inf
+        d_log_lam[5] = math.nan
+        return d_z, d_log_lam
+
+    others = np.delete(np.arange(9), [2, 5])
+    expected, _ = clipped_sum(z, 0.1, vectors, inputs[others], hidden[others], 1e-3)
+    monkeypatch.setattr(gradients, "hidden_squares_each", overflowing)
+    found, cut = clipped_sum(z, 0.1, vectors, inputs, hidden, 1e-3)
+    torch.testing.assert_close(found, expected)
+    assert cut == 9
+
+
+def test_machines_whose_eigenvectors_differ_in_sign_start_as_one() -> None:
+    with signs_of_machines():
+        found = together(3, lambda users: private_start(users, 7, 4, 0.01, Noise(0), 0))
+    for one in found:
+        np.testing.assert_array_equal(one.rows.dense(), found[0].rows.dense())
 
 
 @pytest.mark.parametrize("block", [1, 1 << 19])

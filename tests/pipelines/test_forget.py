@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ from every_sample_kill import inline_sample
 from forget_kit import file_of, inline_forget, users_of
 from prepare_kit import inline_prepare, random_rows, write_logs
 
+import distill_at_scale as das
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.errors import DasError, OutputExistsError, SettingError
 from distill_at_scale.pipelines import forget as verb
 from distill_at_scale.pipelines.distill import distill
 from distill_at_scale.pipelines.forget import forget
+from distill_at_scale.pipelines.runtime import used_model
+from distill_at_scale.pipelines.runtime.run_record import RunRecord
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +62,25 @@ def test_a_dataset_is_what_is_left(tmp_path: Path, data: Dataset, of: str) -> No
     content = b"".join(file.read_bytes() for file in (tmp_path / "left").rglob("*.json"))
     assert not any(user.encode() in content for user in ids)
     assert not (tmp_path / "left" / "_work").exists()
+
+
+def test_a_model_of_the_users_before_serves_those_who_stay_as_new_ones(tmp_path: Path, data: Dataset) -> None:
+    """Their numbers are now those of others."""
+    uri, left = str(tmp_path / "mf"), str(tmp_path / "left")
+    model = das.models.MF(epochs=5, dim=4, device="cpu").fit(data)
+    model.save(uri)
+    RunRecord("fit", {}, trained_on=data.manifest.of_heldout()).write(uri)
+    inline_forget(data=data.uri, users=file_of(tmp_path, users_of(data).to_list()[:7]), output=left)
+    of, stay = used_model.described(uri), Dataset.open(left)
+    assert of.strangers_note(data) == []
+    (said,) = of.strangers_note(stay)
+    assert "all users are served as new ones, by their histories" in said
+    assert said in of.foreign_note(stay)
+    histories = stay.interactions("train")
+    new = replace(histories, users=histories.users + 10**6)
+    found = used_model._loaded(uri, (), foreign=True).score(histories)
+    np.testing.assert_array_equal(found, model.score(new))
+    assert not np.allclose(found, used_model._loaded(uri, (), foreign=False).score(histories))
 
 
 def test_a_killed_run_goes_on(tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -330,9 +330,9 @@ def test_the_data_genie_of_the_package_answers(tmp_path: Path) -> None:
     assert found.options[0].meets
 
 
-def forecast_of(dataset: Dataset, folder: Path, rise: float, relative: float = 0.02) -> str:
+def forecast_of(dataset: Dataset, folder: Path, rise: float, relative: float = 0.02, least: float = 0.0125) -> str:
     """A forecast in which every model has 1 + rise · ln p of its quality on all rows."""
-    shares = np.geomspace(0.0125, 1.0, 33)
+    shares = np.geomspace(least, 1.0, 33)
 
     def points(at: np.ndarray) -> list[dict[str, float]]:
         quality = 0.3 * (1 + rise * np.log(at))
@@ -364,6 +364,9 @@ def test_a_forecast_sharpens_what_random_users_keep(
     plain, before = random_users()
     flat, easy = random_users(forecast=forecast_of(dataset, tmp_path / "flat", 0.02))
     _, hard = random_users(forecast=forecast_of(dataset, tmp_path / "steep", 0.3))
+    # Of budgets below its smallest samples it says nothing.
+    _, above = random_users(forecast=forecast_of(dataset, tmp_path / "above", 0.02, least=0.25))
+    assert above.budget >= 0.25 > easy.budget
     assert (plain.forecast, flat.forecast) == (False, True)
     # 0.9 is what a fifth keeps, or more than the half.
     assert easy.budget < min(before.budget, 0.3)

@@ -98,11 +98,8 @@ def create_loop(
 
     if start is None:
         start = initial_sequences(config, _initial_teachers(job, config, teachers, rows, validate), rows)
-    # Different kinds of machines differ in the last bits, so all start with the sequences of the first worker.
     for tensor in start.tensors:
-        if job.communicator.rank:
-            tensor.zero_()
-        job.communicator.all_reduce(tensor)
+        tensor.copy_(job.communicator.of_first(tensor))
     outer_batches = OuterBatches(rows, student.length, config.least_context, config.seed, config.sampled)
     return Farzi(config, student, start, outer_batches, teachers, validate, job.communicator, pretrained)
 

@@ -38,7 +38,9 @@ def clipped_sum(
         block = slice(first, first + size)
         d_z, d_log_lam = hidden_squares_each(z, log_lam, vectors, inputs[block], hidden[block])
         each = torch.cat((d_z.flatten(1), d_log_lam[:, None]), 1)
-        norms = torch.linalg.vector_norm(each, dim=1)
+        norms = torch.linalg.vector_norm(each, dim=1).nan_to_num(nan=torch.inf, posinf=torch.inf)
+        # A gradient that is not finite adds nothing, rather than ending the run, which would tell of its user.
+        each = torch.where(norms.isfinite()[:, None], each, 0.0)
         factors = (clip / norms.clamp_min(1e-300)).clamp_max(1.0)
         total += factors @ each
         cut += int((norms > clip).sum())

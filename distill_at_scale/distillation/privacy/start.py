@@ -65,11 +65,17 @@ def private_start(
     popular = np.sort(np.argsort(-shape, kind="stable")[:MOST_ITEMS])
     deviation = noise_multiplier / math.sqrt(1 - _OF_COUNTS)
     squares, vectors = _denoised(noised_moment(users, popular, deviation, noise), deviation, rank)
-    rows = _rows(shape, popular, squares / users.n_users, vectors, length, number, seed)
+    rows = _of_first(_rows(shape, popular, squares / users.n_users, vectors, length, number, seed), users)
     # The counts are weighted by 1/√n_u; scaled to the number of rows they are estimates of counts.
     total = max(1, round(length * users.n_users))
     counts = np.round(shape * (total / max(shape.sum(), 1e-9))).astype(np.int64)
     return PrivateStart(rows, total, counts)
+
+
+def _of_first(rows: FactoredRows, users: RealUsers) -> FactoredRows:
+    """The first worker's rows, on every worker: coordinates mean nothing beside the vectors of another one."""
+    z, v = (torch.from_numpy(part).to(users.device) for part in (rows.z, rows.v))
+    return FactoredRows(*(users.communicator.of_first(part).cpu().numpy() for part in (z, v)))
 
 
 def noised_counts(users: RealUsers, noise_multiplier: float, noise: Noise) -> tuple[np.ndarray, float]:

@@ -96,13 +96,9 @@ class AlternatingFit:
     def _initial(self) -> torch.Tensor:
         """Returns the items' singular vectors; half steps from there need few passes."""
         source, rng = self._source, np.random.default_rng(hashing.stream("als/item vectors", self._config.seed))
-        return singular_item_vectors(self._rows, self._n_pieces, source.n_items, self._config.dim, rng, self._summed)
-
-    def _summed(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Returns the sum over all workers, on the CPU."""
-        tensor = tensor.to(self._device)
-        self._communicator.all_reduce(tensor)
-        return tensor.cpu()
+        return singular_item_vectors(
+            self._rows, self._n_pieces, source.n_items, self._config.dim, rng, self._communicator, self._device
+        )
 
     def _pass(self, items: torch.Tensor, lam: float) -> None:
         """One half step of all users and one of all items, the latter in place."""
@@ -134,7 +130,7 @@ class AlternatingFit:
                 if block.start == 0:
                     self._communicator.all_reduce(gram)
                 solve_items(sums, items, live, gram, ridge, block)
-        diagonalise(items)
+        diagonalise(items, self._communicator, self._device)
 
     def _solve_items(self, items: torch.Tensor, live: torch.Tensor, ridge: torch.Tensor, lam: float) -> None:
         """The pass of a worker that holds all rows, in place."""
@@ -147,7 +143,7 @@ class AlternatingFit:
         offsets = by_item.indptr[np.append(self._live, self._source.n_items)]
         turned = users @ basis.to(users.dtype)
         items[live] = solve_users(offsets, by_item.indices, turned, squares, ridge, self._roots(by_item))
-        diagonalise(items)
+        diagonalise(items, self._communicator, self._device)
 
     def _users(self, by_user: sp.csr_array, items: torch.Tensor, lam: float) -> torch.Tensor:
         """Returns the users' optimal vectors [n + 1, d]; the last row is 0."""

@@ -74,10 +74,11 @@ class UserTableRecommender(TorchRecommender):
 
     Practical limits: each worker holds a vector per user and item, and a group exchanges their gradients at every step;
     so some ten million users and items together, not billions. User numbers must be those of the dataset it was fitted
-    on, or of a sample of it.
+    on, or of a sample of it; for others, :meth:`forget_users`.
     """
 
     by_blocks: ClassVar[bool] = True
+    numbers_users: ClassVar[bool] = True
     config: UserTableConfig
 
     @property
@@ -139,6 +140,10 @@ class UserTableRecommender(TorchRecommender):
         communicator.all_reduce(right)
         left.diagonal().add_(_FOLD_RIDGE * left.diagonal().mean())
         module.fold_in.copy_(torch.linalg.solve(left, right))
+
+    def forget_users(self) -> None:
+        table: Any = self._module
+        table.known.zero_()
 
     def item_scores(self, module: Any, histories: Interactions) -> torch.Tensor:
         return self.block_item_scores(module, histories)(0, histories.n_items)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.errors import DasError
-from distill_at_scale.models import Recommender, load_model, plugin_of
+from distill_at_scale.models import Recommender, find_model, load_model, plugin_of
 from distill_at_scale.models.saved import read_description
 from distill_at_scale.pipelines.runtime import run_record
 from distill_at_scale.pipelines.runtime.tasks import load
@@ -62,23 +62,44 @@ class UsedModel:
                 "on this dataset."
             )
 
+    def _is_foreign(self, dataset: Dataset) -> bool:
+        """Whether the model was fitted on another dataset, as far as is recorded."""
+        return bool(self.trained_on) and not set(self.trained_on) & set(dataset.manifest.of_heldout())
+
+    def strangers_note(self, dataset: Dataset) -> list[str]:
+        """Returns a note if the dataset may number users otherwise than the model does, which then knows none."""
+        if not self._is_foreign(dataset) or self.allow or not find_model(self.name).numbers_users:
+            return []
+        return [
+            f"{self.place} knows users by their numbers in the dataset that it was fitted on, and "
+            f"{storage.redact(dataset.uri)} is another one: all users are served as new ones, by their histories."
+        ]
+
     def foreign_note(self, dataset: Dataset) -> list[str]:
         """Returns a note if the model was fitted on another dataset, whose train rows may be held out in this one."""
-        if not self.trained_on or set(self.trained_on) & set(dataset.manifest.of_heldout()):
+        if not self._is_foreign(dataset):
             return []
         return [
             f"{self.place} was not fitted on {storage.redact(dataset.uri)} or what was made of it, as far as is "
             "recorded: these figures are too high if rows that are held out here were among its train rows, as after "
-            "another split of the same log."
+            "another split of the same log.",
+            *self.strangers_note(dataset),
         ]
 
-    def shared(self, model: Recommender | None) -> ray.ObjectRef[Any]:
-        """The model on the cluster: loaded there, or ``model``, which is in this process."""
-        return load(load_model, self.uri, self.allow) if model is None else ray.put(model)
+    def shared(self, model: Recommender | None, dataset: Dataset) -> ray.ObjectRef[Any]:
+        """The model on the cluster, for a dataset: loaded there, or ``model``, which is in this process."""
+        return load(_loaded, self.uri, self.allow, self._is_foreign(dataset)) if model is None else ray.put(model)
 
     def ref(self) -> ModelRef:
         """What a result says of it."""
         return ModelRef(uri=self.place if self.uri else None, name=self.name, settings=self.settings)
+
+
+def _loaded(uri: str, allow: tuple[str, ...], foreign: bool) -> Recommender:
+    model = load_model(uri, allow)
+    if foreign:
+        model.forget_users()
+    return model
 
 
 def described(address: str) -> UsedModel:

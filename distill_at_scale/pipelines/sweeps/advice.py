@@ -6,8 +6,6 @@ One home for the rule, which `das recommend` and the page of a sweep share.
 from __future__ import annotations
 
 import json
-import math
-from typing import Any
 
 import polars as pl
 
@@ -39,9 +37,12 @@ def measured(described: SweepDescription, trials: pl.DataFrame, table: pl.DataFr
         for row in found.iter_rows(named=True)
     ]
     by = pl.col("kept") - pl.col("moved")
-    table = found.with_columns(
-        kept_low=(pl.coalesce("new_low", "kept_low") + by).clip(0.0),
-        kept_high=(pl.coalesce("new_high", "kept_high") + by).clip(upper_bound=MOST_KEPT),
+    low, high = pl.coalesce("new_low", "kept_low"), pl.coalesce("new_high", "kept_high")
+    return found.with_columns(
+        # Of the upper half as it was measured: the lower end is cut at 0, and the upper one is cut below.
+        deviation=_deviation(high - pl.col("moved")),
+        kept_low=(low + by).clip(0.0),
+        kept_high=(high + by).clip(upper_bound=MOST_KEPT),
         seeds=pl.col("n_seeds"),
         fit_share=pl.col("fit_cpu_s") / pl.col("fit_full_cpu_s"),
         bytes_share=pl.col("bytes") / whole["bytes"].mean() if whole.height else pl.lit(None, dtype=pl.Float64),
@@ -49,7 +50,6 @@ def measured(described: SweepDescription, trials: pl.DataFrame, table: pl.DataFr
         unit=pl.Series([unit(method, described.units) for method in found["method"]], dtype=pl.String),
         why=pl.Series(why, dtype=pl.String),
     )
-    return table.with_columns(deviation=pl.Series(map(_deviation, table.iter_rows(named=True)), dtype=pl.Float64))
 
 
 def advised(found: pl.DataFrame, keep: float) -> list[Candidate]:
@@ -75,9 +75,8 @@ def advised(found: pl.DataFrame, keep: float) -> list[Candidate]:
     return advise([*candidates, Candidate(FULL, 1.0, 1.0, 1.0)], RANDOM_USERS)
 
 
-def _deviation(row: dict[str, Any]) -> float:
-    """Standard deviation of what a new small dataset keeps, of which a sweep measured some."""
-    if row["kept_low"] is None or row["kept_high"] is None:
-        return NEW_SAMPLE
-    known = (row["kept_high"] - row["kept_low"]) / (2 * Z)
-    return math.hypot(known, NEW_SAMPLE) if row["seeds"] == 1 else known
+def _deviation(half: pl.Expr) -> pl.Expr:
+    """Standard deviation of what a new small dataset keeps, from half the width of an interval for it."""
+    known = half / Z
+    one_seed = (known**2 + NEW_SAMPLE**2).sqrt()
+    return pl.when(pl.col("n_seeds") == 1).then(one_seed).otherwise(known).fill_null(NEW_SAMPLE)

@@ -29,8 +29,13 @@ class ForecastEvidence:
         """Models of the forecast."""
         return sorted(one.model for one in self.result.models)
 
+    @property
+    def least(self) -> float:
+        """The smallest budget of which it says something: quality is not extrapolated below the smallest samples."""
+        return max(one.curve[0].share for one in self.result.models)
+
     def kept(self, budget: float) -> tuple[float, float]:
-        """Returns the share that is kept at a budget, and its standard deviation.
+        """Returns the share that is kept at a budget of :attr:`least` or more, and its standard deviation.
 
         The models' errors are taken as equal: they have the samples, the users and most of a slope in common.
         """
