@@ -122,7 +122,8 @@ def compare(
 
     Args:
         data: Full dataset.
-        samples: Small datasets made from it.
+        samples: Samples made from it. Distilled data are excluded; `das fit` and `das evaluate`, or a `das sweep`
+            with their method, measure them.
         models: Two or more models, whose ranking is compared, such as ease,mf; hyper-parameters are tuned on each
             dataset.
         output: Folder or storage URI for the measurements and the result.
@@ -138,7 +139,7 @@ def compare(
 
     Raises:
         SettingError: A model or setting is unknown, a metric is not measured, or the output lies in a dataset.
-        DasError: A dataset was not made from the full one.
+        DasError: A dataset was not made from the full one, or is distilled.
     """
 @overload
 def compare(config: CompareConfig, /, **changes: Any) -> Comparison: ...

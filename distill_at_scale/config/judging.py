@@ -41,12 +41,13 @@ class EvaluateConfig(ClusterConfig):
 
 
 class CompareConfig(ClusterConfig):
-    """Fits the same models on a dataset and on small datasets made from it, and shows what each of them keeps."""
+    """Fits the same models on a dataset and on samples of it, and shows what each of them keeps."""
 
     data: str
     """Full dataset."""
     samples: list[str] = Field(min_length=1)
-    """Small datasets made from it."""
+    """Samples made from it. Distilled data are excluded; `das fit` and `das evaluate`, or a `das sweep` with their
+    method, measure them."""
     models: Annotated[list[Model], AtCommas] = Field(min_length=2)
     """Two or more models, whose ranking is compared, such as ease,mf; hyper-parameters are tuned on each dataset."""
     output: str

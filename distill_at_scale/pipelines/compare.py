@@ -14,6 +14,7 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.dataset_ref import EvaluatedDataRef
 from distill_at_scale.data.manifest import Manifest
+from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import DasError
 from distill_at_scale.evaluation.retention import PRIMARY, Retention, retention
 from distill_at_scale.evaluation.top_lists import changed_share
@@ -107,13 +108,13 @@ def compare(config: CompareConfig) -> Comparison:
 
     Raises:
         SettingError: A model or setting is unknown, a metric is not measured, or the output lies in a dataset.
-        DasError: A dataset was not made from the full one.
+        DasError: A dataset was not made from the full one, or is distilled.
     """
     started = time.time()
     settings_by_model = by_owner(config.set, config.models, f"{config.models[0]}.NAME=VALUE")
     metric = selection_metric(config.models, config.metrics[0])
     full = Dataset.open(config.data)
-    small = [Dataset.open(uri) for uri in config.samples]
+    small = [_open_sample(uri, full) for uri in config.samples]
     for dataset in small:
         if dataset.manifest.item_space != full.manifest.item_space or dataset.n_users != full.n_users:
             raise DasError(
@@ -180,6 +181,21 @@ def compare(config: CompareConfig) -> Comparison:
     content = {**result.model_dump(mode="json"), "config": config.model_dump(mode="json", exclude={"address"})}
     storage.write_json(storage.join(output, NAME), {**content, "versions": run_record.versions()})
     return result
+
+
+def _open_sample(uri: str, full: Dataset) -> Dataset:
+    """Opens a small dataset.
+
+    Raises:
+        DasError: It is missing or distilled.
+    """
+    if is_synthetic(place := storage.normalise(uri)):
+        data, log = storage.redact(place), storage.redact(full.uri)
+        raise DasError(
+            f"{data} is distilled, and das compare takes samples only; leave it out, and measure it by das fit --data "
+            f"{data} and das evaluate --data {log}, or by a das sweep with its method."
+        )
+    return Dataset.open(uri)
 
 
 def _same_heldout(small: Manifest, full: Manifest) -> bool:

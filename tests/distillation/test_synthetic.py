@@ -220,12 +220,24 @@ def test_rows_of_zeros_and_ones_are_plain_users_already(how: Any) -> None:
     assert len(users) == 5
 
 
+def test_a_comparison_refuses_it_and_says_what_measures_it(made: SyntheticDataset, parent: Dataset) -> None:
+    from distill_at_scale.pipelines.compare import compare
+
+    message = rf"made is distilled, .*samples only; .*das fit --data {made.uri} and das evaluate --data {parent.uri}"
+    with pytest.raises(DasError, match=message):
+        compare(data=parent.uri, samples=[made.uri], models="popularity,ease", output=f"{parent.uri}-out")
+
+
 def test_a_report_calls_it_by_its_method(made: SyntheticDataset, tmp_path: Path) -> None:
     from distill_at_scale.pipelines.sweeps.judgement import judge
 
     found = judge(made.uri, None, str(tmp_path / "page.html"))
     assert (found.method, found.rows) == ("distill_cf", 3)
     assert not any(one.measured for one in found.answers), "nobody has measured anything yet"
+    told = {one.question: one.told for one in found.answers}
+    for question in ("quality", "transfer", "noise", "order of models"):
+        assert "sweep with --methods distill_cf measures it" in told[question]
+        assert f"das fit --data {made.uri} and das evaluate" in told[question]
 
     def privacy() -> str:
         return next(

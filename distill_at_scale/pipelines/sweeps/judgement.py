@@ -23,6 +23,10 @@ from distill_at_scale.pipelines.runtime import run_record
 from distill_at_scale.samplers import find_sampler
 
 UNKNOWN = "not measured: das compare measures it, on this dataset and the full one"
+UNKNOWN_OF_SYNTHETIC = (
+    "not measured: a das sweep with --methods {method} measures it (das compare takes samples only); or compare models "
+    "by das fit --data {data} and das evaluate --data {parent}"
+)
 
 
 class Answer(BaseModel):
@@ -72,14 +76,18 @@ def judge(uri: str, comparison: str | None, output: str) -> DatasetReport:
     found: Compared | None = None
     others: list[Compared] = []
     made: SyntheticManifest | None = None
+    unknown = UNKNOWN
     if is_synthetic(place):
         from distill_at_scale.distillation.synthetic import SyntheticDataset
 
         made = SyntheticDataset.open(place).manifest
         method, rows = made.method, made.n_users
+        unknown = UNKNOWN_OF_SYNTHETIC.format(
+            method=method, data=storage.redact(place), parent=storage.redact(made.parent.uri)
+        )
         if whole is not None:
             raise DasError(
-                f"{storage.redact(place)} is synthetic, and das compare takes samples; leave out --comparison."
+                f"{storage.redact(place)} is synthetic, and das compare takes samples only; leave out --comparison."
             )
     else:
         dataset = Dataset.open(place)
@@ -97,12 +105,12 @@ def judge(uri: str, comparison: str | None, output: str) -> DatasetReport:
         rows=rows,
         comparison=None if comparison is None else storage.redact(storage.normalise(comparison)),
         answers=[
-            _quality(found),
+            _quality(found, unknown),
             _cost(place, found, whole),
-            _transfer(found, method),
+            _transfer(found, method, unknown),
             _privacy_of_rows(rows) if made is None else _privacy(made),
-            _noise(found, others),
-            _order(found),
+            _noise(found, others, unknown),
+            _order(found, unknown),
         ],
     )
 
@@ -140,9 +148,9 @@ def _kept(of: Compared) -> dict[str, float]:
     return {model: kept[PRIMARY] for model, kept in of.retention.kept.items() if kept.get(PRIMARY) is not None}
 
 
-def _quality(found: Compared | None) -> Answer:
+def _quality(found: Compared | None, unknown: str) -> Answer:
     if found is None or not _kept(found):
-        return Answer(question="quality", measured=False, told=UNKNOWN)
+        return Answer(question="quality", measured=False, told=unknown)
     kept = _kept(found)
     told = f"{100 * mean(kept.values()):.1f} % of {PRIMARY} is kept, as a mean over {len(kept)} models."
     slices = {
@@ -171,9 +179,9 @@ def _cost(uri: str, found: Compared | None, whole: Comparison | None) -> Answer:
     return Answer(question="cost", measured=True, value=made, told=told)
 
 
-def _transfer(found: Compared | None, method: str) -> Answer:
+def _transfer(found: Compared | None, method: str, unknown: str) -> Answer:
     if found is None or len(_kept(found)) < 2:
-        return Answer(question="transfer", measured=False, told=UNKNOWN)
+        return Answer(question="transfer", measured=False, told=unknown)
     kept = _kept(found)
     try:
         proxy = find_sampler(method).proxy
@@ -212,9 +220,9 @@ def _privacy_of_rows(rows: int) -> Answer:
     return Answer(question="privacy", measured=True, value=0.0, told=told)
 
 
-def _noise(found: Compared | None, others: list[Compared]) -> Answer:
+def _noise(found: Compared | None, others: list[Compared], unknown: str) -> Answer:
     if found is None or not (found.changed or others):
-        return Answer(question="noise", measured=False, told=UNKNOWN)
+        return Answer(question="noise", measured=False, told=unknown)
     told, value = [], None
     if others and (kept := [mean(_kept(one).values()) for one in (found, *others) if _kept(one)])[1:]:
         value = stdev(kept)
@@ -230,9 +238,9 @@ def _noise(found: Compared | None, others: list[Compared]) -> Answer:
     return Answer(question="noise", measured=True, value=value, told=" ".join(told))
 
 
-def _order(found: Compared | None) -> Answer:
+def _order(found: Compared | None, unknown: str) -> Answer:
     tau = None if found is None else found.retention.tau
     if found is None or tau is None:
-        return Answer(question="order of models", measured=False, told=UNKNOWN)
+        return Answer(question="order of models", measured=False, told=unknown)
     told = f"Kendall's τ with the full data's ranking of {len(found.models)} models: {tau:.2f}."
     return Answer(question="order of models", measured=True, value=tau, told=told)
