@@ -185,13 +185,14 @@ def distiller_of(config: DistillConfig, earlier: synthetic.SyntheticDataset | No
 def _kept_settings(kind: type[Distiller], config: DistillConfig, earlier: synthetic.SyntheticDataset) -> dict[str, Any]:
     """The settings of an earlier result to start from, which those that decide its shape may not contradict."""
     made, place = earlier.manifest, storage.redact(earlier.uri)
-    if made.method != config.method:
-        raise SettingError(
-            f"--from {place} was made by {made.method}, and --method is {config.method}; take --method {made.method}, "
-            "or leave --from out."
-        )
     if not kind.continues:
         raise SettingError(f"--from: {config.method} does not start from an earlier result; leave --from out.")
+    if made.method != config.method:
+        made_by = DISTILLERS.get(made.method)
+        told = f"was made by {made.method}, and --method is {config.method}; take --method {made.method}, or leave"
+        if made_by is not None and not made_by.continues:
+            told = f"was made by {made.method}, from whose results no run starts; leave"
+        raise SettingError(f"--from {place} {told} --from out.")
     if made.rank is not None:
         raise SettingError(f"--from {place} has rows with a rank, which cannot be a start; leave --from out.")
     kept = kind.settings_after(made)

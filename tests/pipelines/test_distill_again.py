@@ -23,8 +23,9 @@ from distill_at_scale.pipelines.distill import distill, distiller_of
 from distill_at_scale.pipelines.distilling.group_job import GroupJob, SingleWorker, run_distiller
 from distill_at_scale.pipelines.training.worker_group import WorkerGroupSpec
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "distillation"))
+sys.path.extend(str(Path(__file__).parents[1] / kit) for kit in ("data", "distillation"))
 from distill_kit import LocalJob
+from synthetic_kit import write_synthetic
 
 ROWS: dict[str, Any] = {"steps": 12, "batch_size": 40, "validate_every": 4, "warm_up": 2}
 SEQUENCES: dict[str, Any] = {
@@ -130,8 +131,12 @@ def test_what_is_refused(both: tuple[Dataset, Dataset], users: SyntheticDataset,
         with pytest.raises(error, match=message):
             distill(**{"data": new.uri, **asked, **other})
 
-    refused("made by distill_cf, and --method is farzi", method="farzi")
-    refused("made by distill_cf, and --method is sketch", method="sketch")
+    refused("made by distill_cf, and --method is farzi; take --method distill_cf", method="farzi")
+    refused("sketch does not start from an earlier result; leave --from out", method="sketch")
+    described = {"method": "sketch", "family": "free", "config": {}, "curve": [], "settings": {}, "made_with": {}}
+    sketch = write_synthetic(str(tmp_path / "sketch"), users.rows(), both[0], {**described, "n_rows": 6}).uri
+    refused(r"made by sketch, from whose results no run starts; leave --from out\.", from_=sketch)
+    refused("sketch does not start from an earlier result; leave --from out", from_=sketch, method="sketch")
     refused("has users=6, and users=7 was asked for", users=7)
     refused("has rows=free, and rows=unit was asked for", set={"rows": "unit"})
     refused("lie in one another", output=f"{users.uri}/below")
