@@ -80,7 +80,7 @@ def attribute(
         users: Attribute only the rows of this number of users, drawn by a hash of their ids, with time and memory
             for them alone. A rater learns the values from features of the rows (popularity, position, times,
             ratings, similarities) and scores the rows of all users. The result holds its rank correlation with
-            values of users left out. Default: all users.
+            values of users left out; below 0.2, do not use the scores. Default: all users.
         set: Settings of the model, such as lam=5 (an open λ is selected on the validation rows) or epochs=20 (of
             which all are done). Default: {}.
         overwrite: Replace a file that already exists at --output. Default: False.

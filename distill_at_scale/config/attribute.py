@@ -26,8 +26,8 @@ class AttributeConfig(ClusterConfig):
     users: int | None = Field(default=None, ge=10)
     """Attribute only the rows of this number of users, drawn by a hash of their ids, with time and memory for them
     alone. A rater learns the values from features of the rows (popularity, position, times, ratings, similarities) and
-    scores the rows of all users. The result holds its rank correlation with values of users left out. Default: all
-    users."""
+    scores the rows of all users. The result holds its rank correlation with values of users left out; below 0.2, do
+    not use the scores. Default: all users."""
     set: dict[str, Any] = Field(default_factory=dict)
     """Settings of the model, such as lam=5 (an open λ is selected on the validation rows) or epochs=20 (of which all
     are done)."""

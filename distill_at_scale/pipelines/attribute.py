@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from distill_at_scale.config import AttributeConfig
 from distill_at_scale.data import storage
@@ -41,6 +41,11 @@ if TYPE_CHECKING:
 
 VALUE = "value"
 """Column of the values."""
+
+
+LEAST_CORRELATION = 0.2
+"""Rank correlation on users left out below which a rater's scores are not to be used: two standard errors of a
+correlation over 100 rows, about as many as the fewest users left out have."""
 
 
 class AttributeResult(BaseModel):
@@ -67,6 +72,8 @@ class AttributeResult(BaseModel):
     """Number of users whose rows were attributed; the file has a rater's scores. None: all users, without a rater."""
     rank_correlation: float | None = None
     """Spearman's correlation of the rater's scores and the values on a fifth of these users, who were left out."""
+    notes: list[str] = Field(default_factory=list)
+    """Why the values are not to be used, as sentences."""
     wall_s: float
     cpu_s: float
     peak_mib: float
@@ -127,10 +134,20 @@ def attribute(config: AttributeConfig) -> AttributeResult:
         model=config.model,
         data=dataset.manifest.fingerprint,
         **found.model_dump(),
+        notes=_doubts(found.rank_correlation),
         wall_s=round(time.time() - record.started, 3),
         cpu_s=record.stages[-1].cpu_s,
         peak_mib=record.stages[-1].peak_mib,
     )
+
+
+def _doubts(correlation: float | None) -> list[str]:
+    if correlation is None or correlation >= LEAST_CORRELATION:
+        return []
+    return [
+        f"On users left out the scores hardly follow the values: their rank correlation, {correlation:.2f}, is below "
+        f"{LEAST_CORRELATION:g}. Do not sample by them; attribute to more --users, or leave --users out."
+    ]
 
 
 def _attribute(data: str, name: str, settings: Mapping[str, Any], output: str, users: int | None) -> _Found:

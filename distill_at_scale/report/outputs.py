@@ -72,7 +72,7 @@ def show_expansion(result: Expansion) -> None:
 
 
 def show_attributed(result: AttributeResult) -> None:
-    """Prints the location of the rows' values, what they are of, and the command that keeps the best rows."""
+    """Prints the location of the rows' values, what they are of, and how to keep the best rows, or why not to."""
     uri = storage.redact(result.uri)
     told = [("file", uri), ("model", result.model)]
     if result.lam is not None:
@@ -87,8 +87,12 @@ def show_attributed(result: AttributeResult) -> None:
         users = f"{result.attributed_users:,} users were attributed, the values of all rows are a rater's scores"
         told.append(("learned from", f"{users} (rank correlation {result.rank_correlation:.2f} on users left out)"))
     cost = f"{result.wall_s:.1f} s, {result.cpu_s:.1f} CPU-seconds, {result.peak_mib:.0f} MiB"
-    keep = f"das sample --data DATA --sampler column=value --scores {shlex.quote(uri)} --budget 0.5 --output SAMPLES"
-    show(facts("attributed", [*told, ("cost", cost), ("keep the best", keep)]))
+    told.append(("cost", cost))
+    told += [("beware", note) for note in result.notes]
+    if not result.notes:
+        scores = f"--sampler column=value --scores {shlex.quote(uri)}"
+        told.append(("keep the best", f"das sample --data DATA {scores} --budget 0.5 --output SAMPLES"))
+    show(facts("attributed", told))
 
 
 def show_forgotten(result: ForgetResult) -> None:

@@ -16,7 +16,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.distillation.attribution.rater import rank_correlation
 from distill_at_scale.distillation.attribution.sampled_users import sample_users
 from distill_at_scale.errors import DasError
-from distill_at_scale.pipelines.attribute import attribute
+from distill_at_scale.pipelines.attribute import LEAST_CORRELATION, _doubts, attribute
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,7 @@ def test_values_are_a_sampler(tmp_path: Path, data: Dataset, ray_session: None) 
     rated = attribute(data=data.uri, model="ease", output=output, users=60, overwrite=True)
     assert (rated.attributed_users, rated.rows) == (60, len(train))
     assert rated.rank_correlation is not None
+    assert bool(rated.notes) == (rated.rank_correlation < LEAST_CORRELATION)
     scores = pl.read_parquet(output)
     assert scores.drop("value").equals(values.drop("value"))
     assert rated.harmful == int((scores["value"] < 0).sum())
@@ -58,6 +59,13 @@ def test_values_are_a_sampler(tmp_path: Path, data: Dataset, ray_session: None) 
     again = attribute(data=data.uri, model="ease", output=trained, users=data.n_users, overwrite=True)
     assert again.attributed_users is None
     assert pl.read_parquet(trained).equals(values)
+
+
+def test_scores_that_do_not_follow_the_values_are_not_recommended() -> None:
+    assert _doubts(None) == _doubts(0.2) == _doubts(0.67) == []
+    for correlation in (-0.16, 0.0, 0.19):
+        (note,) = _doubts(correlation)
+        assert f"{correlation:.2f}, is below 0.2. Do not sample by them" in note
 
 
 def test_sampled_users_do_not_depend_on_shards(tmp_path: Path, data: Dataset) -> None:

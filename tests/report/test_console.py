@@ -36,10 +36,16 @@ def test_values_say_what_is_there_and_what_to_do_with_them(capsys: pytest.Captur
     assert "settings" not in shown
     assert "98,114; 49,501 of them below 0: the loss would fall if they counted less" in shown
     assert "--sampler column=value --scores 'my values.parquet' --budget" in shown
-    rated = {"attributed_users": 50, "rank_correlation": 0.118, "steps": 6, "settings": {"epochs": 2}}
+    rated = {"attributed_users": 50, "rank_correlation": 0.418, "steps": 6, "settings": {"epochs": 2}}
     show_attributed(AttributeResult(model="mf", lam=None, **rated, **rows, **cost))
     shown = capsys.readouterr().out
     assert "None" not in shown
     assert "epochs=2" in shown
     assert "50 users were attributed" in shown
-    assert "(rank correlation 0.12 on users left out)" in shown
+    assert "(rank correlation 0.42 on users left out)" in shown
+    assert "keep the best" in shown
+    note = "On users left out the scores hardly follow the values."
+    show_attributed(AttributeResult(model="mf", lam=None, **rated, notes=[note], **rows, **cost))
+    shown = capsys.readouterr().out
+    assert note in shown
+    assert "das sample" not in shown
