@@ -365,8 +365,19 @@ def test_sequences_say_what_they_take_for_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("items", ["N5 N15", "5,15,25", "['B01', 'B02']", "12|13"])
 def test_lists_where_one_id_belongs_are_refused(tmp_path: Path, items: str) -> None:
     text = "user\titem\n" + "".join(f"u{k}\t{items}\n" for k in range(9))
-    with pytest.raises(DasError, match=r"the column 'item' holds lists .*write one row per value"):
+    with pytest.raises(DasError, match=r"the column 'item' holds lists .*write one row per value .*--id-type string"):
         plan(write(tmp_path, text))
+
+
+@pytest.mark.parametrize("item", ["12|3", 'Filmé "37", part 1'])
+def test_composite_ids_are_read_if_ids_are_said_to_be_strings(tmp_path: Path, item: str) -> None:
+    quoted = '"' + item.replace('"', '""') + '"'
+    path = write(tmp_path, "user,title\n" + "".join(f"{k},{quoted}\n" for k in range(9)), "log.csv")
+    with pytest.raises(DasError, match="--id-type string"):
+        plan(path, map={"item_id": "title"})
+    good, bad, noticed = read(path, map={"item_id": "title"}, id_type="string")
+    assert (good["item_id"].unique().to_list(), bad.height) == ([item], 0)
+    assert len(said(noticed, "'title' looks like lists, but each value is read as one item_id")) == 1
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from distill_at_scale.data.readers.json_values import field_names, value_at
 from distill_at_scale.data.readers.jsonl import parse_jsonl
 from distill_at_scale.data.readers.layout import TextLayout
 from distill_at_scale.data.readers.lines import Parsed
-from distill_at_scale.data.readers.lists import refuse_lists
+from distill_at_scale.data.readers.lists import refuse_arrays
 from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.schema import Fragment, LogSchema
 from distill_at_scale.data.readers.text import TextHead
@@ -166,7 +166,7 @@ def _refuse_paths_into_arrays(head: TextHead, objects: Sequence[dict[str, Any]],
             if any(isinstance(value_at(one, parent), list) for one in objects) and not any(
                 value_at(one, name) is not None for one in objects
             ):
-                refuse_lists([value_at(one, parent) or [] for one in objects], canonical, parent, head.name)
+                refuse_arrays([value_at(one, parent) or [] for one in objects], canonical, parent, head.name)
 
 
 def _is_row(line: str) -> bool:

@@ -1,4 +1,7 @@
-"""Detects id columns whose values are lists of ids, such as the histories of MIND's behaviors.tsv."""
+"""Detects id columns whose values are lists of ids, such as the histories of MIND's behaviors.tsv.
+
+Text alone does not tell a list from a composite id such as ``12|3``; ``--id-type string`` says that it is an id.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
+from distill_at_scale.data.noticed import Notice, shown
 from distill_at_scale.errors import DasError
 
 _SEPARATORS: Final = (" ", ",", "|", ";")
@@ -13,17 +17,17 @@ _THOUSANDS: Final = re.compile(r"[0-9]{1,3}(,[0-9]{3})+")
 _BRACKETS: Final = re.compile(r"^[\[({]|[\])}]$|[\"']")
 
 
-def refuse_lists(values: Sequence[Any], canonical: str, name: str, source: str) -> None:
-    """Rejects an id column in which most values are lists of ids.
+def refuse_arrays(values: Sequence[Any], canonical: str, name: str, source: str) -> None:
+    """Rejects an id field of JSON objects in which most values are arrays.
 
     Args:
-        values: First values of the column.
+        values: First values of the field.
         canonical: ``user_id`` or ``item_id``.
-        name: Name of the column in the file.
-        source: File name for the error message.
+        name: Name of the field in the file.
+        source: File name for the message.
 
     Raises:
-        DasError: Names the column and the remedy.
+        DasError: Names the field and the remedy.
     """
     arrays = [value for value in values if isinstance(value, list)]
     if arrays and 2 * len(arrays) >= len(values):
@@ -32,13 +36,33 @@ def refuse_lists(values: Sequence[Any], canonical: str, name: str, source: str) 
             f"write a row for each of their values, or convert the file to Parquet, whose lists are read: "
             f"`python -c \"import polars as pl; pl.read_ndjson('FILE.jsonl').write_parquet('FILE.parquet')\"`."
         )
+
+
+def check_lists(values: Sequence[Any], canonical: str, name: str, source: str, id_type: str) -> list[Notice]:
+    """Rejects an id column in which most values are lists of ids, unless ``--id-type string`` says that they are ids.
+
+    Args:
+        values, canonical, name, source: As for :func:`refuse_arrays`.
+        id_type: ``--id-type``.
+
+    Returns:
+        A notice about values that look like lists and are read as ids.
+
+    Raises:
+        DasError: Names the column and the remedy.
+    """
+    refuse_arrays(values, canonical, name, source)
     texts = [value for value in values if isinstance(value, str) and value]
     lists = [text for text in texts if _is_list(text)]
     if not lists or 2 * len(lists) < len(texts):
-        return
+        return []
+    if id_type == "string":
+        what = f"column '{name}' looks like lists, but each value is read as one {canonical} (--id-type string)"
+        return [Notice(what=what, count=1, unit="file", example=shown(lists[0]))]
     raise DasError(
         f"{source}: the column '{name}' holds lists ({lists[0][:60]}) instead of one {canonical} per row; write one "
-        f"row per value (explode in Polars or pandas), or name another column with --map {canonical}=COLUMN."
+        f"row per value (explode in Polars or pandas), name another column with --map {canonical}=COLUMN, or, if each "
+        f"value is one id, say --id-type string."
     )
 
 

@@ -18,7 +18,7 @@ from distill_at_scale.data.readers.heads import Sample, file_of, look_at, name_o
 from distill_at_scale.data.readers.jsonl import LATE
 from distill_at_scale.data.readers.layout import Head, TextLayout
 from distill_at_scale.data.readers.listing import list_inputs
-from distill_at_scale.data.readers.lists import refuse_lists
+from distill_at_scale.data.readers.lists import check_lists
 from distill_at_scale.data.readers.log_format import format_of
 from distill_at_scale.data.readers.odd_files import odd_files
 from distill_at_scale.data.readers.options import LogOptions
@@ -101,7 +101,7 @@ def plan_log(
     check_ratings(heads, columns[0].get(Columns.RATING), partitions)
     with ThreadPoolExecutor(_THREADS) as pool:
         samples = list(pool.map(look_at, heads, columns, partitions))
-    schema, odd_times = _schema(options, heads, columns[0], partitions, samples)
+    schema, odd_values = _schema(options, heads, columns[0], partitions, samples)
     schema = schema.model_copy(
         update={
             "extra": extra,
@@ -133,7 +133,7 @@ def plan_log(
                 [
                     left_out,
                     _skips(skipped),
-                    odd_times,
+                    odd_values,
                     _file_order(heads) if schema.positions else [],
                     _sorted_items(heads, columns[0]) if schema.positions else [],
                     odd_files(heads, columns[0], folders, schema),
@@ -208,16 +208,18 @@ def _schema(
         kinds = {number_kind(layout.samples.get(name, []), format_of(layout).keyed) for layout in layouts} - {None}
         text_types[canonical] = "string" if not kinds or "string" in kinds else "float" if "float" in kinds else "int"
     hex_ids = frozenset[str]().union(*(sample.hex_ids for sample in samples))
+    noticed: list[Notice] = []
     for canonical in REQUIRED:
         name = columns[canonical]
         for layout in layouts:
-            refuse_lists(layout.samples.get(name, []), canonical, name, name_of(layout))
+            values = layout.samples.get(name, [])
+            noticed += check_lists(values, canonical, name, name_of(layout), options.id_type)
         ids = {_id_kind(head, name, values) for head, values in zip(heads, partitions)} - {None}
         as_int = ids == {"int"} if options.id_type == "auto" else options.id_type == "int"
         id_types[canonical] = "int64" if as_int else "string"
         # Floats would lose digits of ids too large for 64 bits.
         text_types[canonical] = "int" if text_types[canonical] == "int" else "string"
-    rule, zone, noticed = _times(options, heads, columns, samples)
+    rule, zone, odd_times = _times(options, heads, columns, samples)
     if rule.unit == "format" and text_types.get(Columns.TIMESTAMP) == "int" and not _typed_numbers(heads):
         # As an integer, 01022020 would lose the leading zero of its day.
         text_types[Columns.TIMESTAMP] = "string"
@@ -235,7 +237,7 @@ def _schema(
             "unread": tuple(c for c in LATE if c not in columns and c not in options.map),
         }
     )
-    return schema, noticed
+    return schema, [*noticed, *odd_times]
 
 
 def _compared_types(heads: Sequence[Head], extra: dict[str, str]) -> dict[str, TextType]:
