@@ -58,10 +58,12 @@ def sample(
 ) -> dict[str, Any]:
     """Runs `das sample` in a process of its own, or its function in one that has sampled ``warm`` before."""
     command = [sys.executable, "-m", "distill_at_scale.cli", "sample", "--data", str(data), "--sampler", sampler]
-    command += ["--budget", budgets, "--proxy-epochs", str(proxy_epochs), "--output", str(output), "--json"]
+    command += ["--budget", budgets, "--output", str(output), "--json"]
+    epochs = [str(proxy_epochs)] if sampler.startswith("svp_") else []
+    command += ["--proxy-epochs", *epochs] if epochs else []
     if warm:
         command = [sys.executable, "-c", _IN_SESSION, str(warm), str(output), str(data), sampler, budgets]
-        command += [str(proxy_epochs)]
+        command += epochs
     start = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     memory = MemoryOfTree(process.pid)

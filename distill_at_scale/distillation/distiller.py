@@ -121,6 +121,8 @@ class Distiller(ABC):
     """Whether it trains full-data models that runs at other budgets can reuse (:attr:`Job.shared`)."""
     continues: ClassVar[bool] = False
     """Whether it can start from an earlier result (:attr:`earlier`)."""
+    checkpoints: ClassVar[bool] = True
+    """Whether it writes checkpoints (:meth:`Job.keep`)."""
     memory_hint: ClassVar[str] = "set fewer users, or more workers"
     """Remedy for too little memory, as the end of a sentence."""
     warm_model: ClassVar[str] = "infinite_ae"

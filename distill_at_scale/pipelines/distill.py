@@ -29,6 +29,7 @@ from distill_at_scale.errors import OutputExistsError, SettingError
 from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines.distilling.group_job import GroupJob, run_distiller
 from distill_at_scale.pipelines.runtime import output_folder, progress, resources, run_record, session
+from distill_at_scale.pipelines.runtime.own_settings import refuse_useless
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.training.worker_group import TorchCommunicator, WorkerGroupSpec, run_group
 from distill_at_scale.registry import DISTILLERS
@@ -169,6 +170,9 @@ def distiller_of(config: DistillConfig, earlier: synthetic.SyntheticDataset | No
         options = ", ".join(f"--{name}" for name in own)
         option = foreign[0].replace("_", "-")
         raise SettingError(f"--{option} is not of {config.method}, which takes {options}; leave it out.")
+    if not kind.checkpoints:
+        reason = f"is of methods that learn in steps, not of {config.method}"
+        refuse_useless(config, ("checkpoint_every", "keep_checkpoints"), reason)
     if twice := sorted(config.set.keys() & {*own, "seed"}):
         raise SettingError(f"{twice[0]} is given by --{twice[0]}, not by --set.")
     # Where no number is given, the distiller has its own.

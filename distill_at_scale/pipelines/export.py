@@ -35,6 +35,7 @@ from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import SettingError
 from distill_at_scale.finite_json import dumps
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
+from distill_at_scale.pipelines.runtime.own_settings import refuse_useless
 from distill_at_scale.pipelines.runtime.parts_output import PartsOutput
 from distill_at_scale.pipelines.runtime.tasks import run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
@@ -156,6 +157,8 @@ class _Export:
         self.format = FORMATS[config.format]
         self.synthetic = is_synthetic(config.data)
         self.dataset = None if self.synthetic else Dataset.open(config.data)
+        if not self.synthetic:
+            refuse_useless(config, ("how", "seed"), "is of synthetic data, whose items are drawn, not of a log's rows")
         self.splits = self._splits()
         self.record = run_record.RunRecord("export", config.model_dump(mode="json", exclude={"address", "overwrite"}))
         drawn = (config.how, config.seed) if self.synthetic else None

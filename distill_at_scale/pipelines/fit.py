@@ -25,12 +25,14 @@ from distill_at_scale.models.saved import MODEL_FILE, read_description
 from distill_at_scale.models.selection import Selection
 from distill_at_scale.models.warming import warm_up
 from distill_at_scale.pipelines.runtime import output_folder, progress, resources, run_record, session
+from distill_at_scale.pipelines.runtime.own_settings import refuse_useless
 from distill_at_scale.pipelines.runtime.tasks import run_alone
 from distill_at_scale.pipelines.runtime.verb import verb
 from distill_at_scale.pipelines.training.local_fit import fit_synthetic
 
 # What needs torch is imported where it is used: the processes of a fit in closed form are spared it.
 _STEPS = 100
+_CHECKPOINTS = ("checkpoint_every", "keep_checkpoints")
 
 
 class FitResult(BaseModel):
@@ -91,6 +93,9 @@ def fit(config: FitConfig) -> FitResult:
         raise SettingError(f"{config.model} is solved in closed form by one worker; leave out --workers.")
     if is_synthetic(config.data):
         return _fit_synthetic(config)
+    # The solver pcg of infinite_ae keeps only its newest checkpoint.
+    useless = () if trained else ("keep_checkpoints",) if streamable else _CHECKPOINTS
+    refuse_useless(config, useless, f"is of models trained by gradients, not of {config.model}")
     dataset = Dataset.open(config.data)
     output = storage.normalise(config.output)
     # If a run was killed after saving the model but before the cleanup, the same command finishes it.
@@ -143,6 +148,7 @@ def _fit_synthetic(config: FitConfig) -> FitResult:
     if worker_range(config.workers)[1] > 1:
         what = "users" if made is None else "sequences"
         raise SettingError(f"Synthetic {what} are few, and fitted by one worker; leave out --workers.")
+    refuse_useless(config, _CHECKPOINTS, "is of fits on a log; synthetic data are fitted without checkpoints")
     output = storage.normalise(config.output)
     _refuse_model(output, config.overwrite)
     record = run_record.RunRecord("fit", config.model_dump(mode="json", exclude={"address", "overwrite"}))

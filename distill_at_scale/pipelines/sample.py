@@ -30,6 +30,7 @@ from distill_at_scale.errors import BudgetError, DamagedFileError, DasError, Set
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.dealt_values import FOLDERS as VALUE_FOLDERS
 from distill_at_scale.pipelines.runtime.map_reduce import FOLDER as LEARNED
+from distill_at_scale.pipelines.runtime.own_settings import refuse_proxy_settings
 from distill_at_scale.pipelines.runtime.results import Result
 from distill_at_scale.pipelines.runtime.tasks import run_stage
 from distill_at_scale.pipelines.runtime.verb import verb
@@ -100,6 +101,7 @@ class _Sample:
         self.config = config
         # What is wrong with the settings is found before a cluster is started for them.
         self.sampler: Sampler = find_sampler(config.sampler)
+        refuse_proxy_settings(config, config.sampler, self.sampler.proxy)
         self.dataset = Dataset.open(config.data)
         self.sampler.check(self.dataset)
         self.scores = None if config.scores is None else storage.normalise(config.scores)

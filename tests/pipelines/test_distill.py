@@ -81,6 +81,8 @@ def test_two_workers_distill_fit_evaluate_and_export(tmp_path: Path, data: Datas
         fit(data=output, model="sasrec", output=str(tmp_path / "no"))
     with pytest.raises(DasError, match="leave out --workers"):
         fit(data=output, model="infinite_ae", output=str(tmp_path / "no"), workers=2)
+    with pytest.raises(DasError, match="synthetic data are fitted without checkpoints; leave it out"):
+        fit(data=output, model="mf", output=str(tmp_path / "no"), checkpoint_every=2)
     with pytest.raises(DasError, match="holds a model already"):
         fit(data=output, model="ease", output=str(tmp_path / "ease"))
 
@@ -111,6 +113,8 @@ def test_refusals(tmp_path: Path, data: Dataset, ray_session: None) -> None:
         distill(**asked, set={"lamda": 1})
     with pytest.raises(DasError, match="users is given by --users, not by --set"):
         distill(**asked, set={"users": 5})
+    with pytest.raises(DasError, match="--checkpoint-every is of methods that learn in steps, not of sketch; leave it"):
+        distill(**asked, method="sketch", checkpoint_every=5)
     with pytest.raises(DasError, match="holds a dataset; choose another --output"):
         distill(**{**asked, "output": data.uri})
     assert not (tmp_path / "made").exists()

@@ -201,6 +201,9 @@ def test_what_cannot_be_exported(dataset: Dataset, tmp_path: Path, ray_session: 
     output = str(tmp_path / "log")
     with pytest.raises(DasError, match="does not exist"):
         das.export("/nowhere", output=output)
+    for wrong in ({"how": "sample"}, {"seed": 1}):
+        with pytest.raises(SettingError, match=r"is of synthetic data, .* not of a log's rows; leave it out"):
+            das.export(dataset, output=output, **wrong)
     rows = [[(0, 0, 1.0, 2**53 + 2, 0)]]
     from dataset_kit import write_dataset
 

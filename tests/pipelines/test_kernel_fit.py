@@ -117,6 +117,12 @@ def test_refusals(tmp_path: Path, data: Dataset, ray_session: None) -> None:
         fit(**asked, model="infinite_ae", solver="pcg", gpu=True)
     with pytest.raises(DasError, match=r"setting 'lam': .*must be above 0"):
         fit(**asked, model="infinite_ae", solver="nystrom", set={"lam": 0})
+    for model, name in (("ease", "checkpoint_every"), ("als", "keep_checkpoints"), ("infinite_ae", "keep_checkpoints")):
+        option = name.replace("_", "-")
+        with pytest.raises(
+            DasError, match=f"--{option} is of models trained by gradients, not of {model}; leave it out"
+        ):
+            fit(**asked, model=model, **{name: 3})
     huge = data.manifest.model_copy(update={"n_users": 10**9})
     config = FitConfig(**asked, model="infinite_ae", set={"lam": 1.0, "solver": "pcg"}, workers=2)
     with pytest.raises(DasError, match=r"on each of 2 workers, needs about .* use more workers, or --solver nystrom"):

@@ -249,6 +249,10 @@ def test_an_output_that_exists_is_refused_unless_told(datasets: dict[int, Datase
         ({"budget": "0.5,,0.1"}, r"'' is not a number"),
         ({"budget": []}, r"setting 'budget'"),
         ({"budget": 1e-9}, r"budget 1e-09 leaves no rows: .* train rows; the smallest budget is "),
+        ({"gpu": True}, r"--gpu is of the samplers svp_\*, which train a proxy, not of random; leave it out\."),
+        ({"workers": 2}, r"--workers is of the samplers svp_\*"),
+        ({"proxy_epochs": 3}, r"--proxy-epochs is of the samplers svp_\*"),
+        ({"sampler": "density", "objective": "explicit"}, r"--objective is of .* not of density; leave it out"),
         ({"data": "/nowhere"}, r"/nowhere does not exist"),
     ],
 )
@@ -257,6 +261,13 @@ def test_bad_settings(wrong: dict[str, object], sentence: str, datasets: dict[in
     with pytest.raises(das.DasError, match=sentence):
         das.sample(**{**settings, **wrong})
     assert not (tmp_path / "out").exists()
+
+
+def test_recorded_settings_are_accepted(datasets: dict[int, Dataset], tmp_path: Path) -> None:
+    asked = {"data": datasets[1].uri, "sampler": "random", "budget": "0.5", "output": str(tmp_path / "out")}
+    all_settings = SampleConfig.model_validate(asked).model_dump()
+    assert all_settings["proxy_epochs"] == 50
+    assert das.sample(**all_settings).samples[0].budget == 0.5
 
 
 def test_a_budget_below_half_a_user(datasets: dict[int, Dataset], tmp_path: Path) -> None:

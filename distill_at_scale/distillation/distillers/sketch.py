@@ -48,6 +48,7 @@ class SketchDistiller(Distiller):
     name: ClassVar[str] = "sketch"
     Config: ClassVar[type[BaseModel]] = SketchConfig
     makes = "rows"
+    checkpoints = False
     memory_hint = "set fewer users, a smaller real_rows, or more workers"
     config: SketchConfig
 

@@ -16,6 +16,7 @@ from distill_at_scale.pipelines.planning.plan import Plan, Step, plan_of, step
 from distill_at_scale.pipelines.planning.row_values import plan_values
 from distill_at_scale.pipelines.preparing.disk import disk_needed
 from distill_at_scale.pipelines.preparing.job import PrepareJob
+from distill_at_scale.pipelines.runtime.own_settings import refuse_proxy_settings
 from distill_at_scale.pipelines.runtime.rates import Rates, StageRate
 from distill_at_scale.pipelines.sampling.shard_scores import TOGETHER
 from distill_at_scale.samplers import find_sampler
@@ -75,6 +76,7 @@ def plan_prepare(config: PrepareConfig, cluster: Cluster, measured: Rates) -> Pl
 def plan_sample(config: SampleConfig, cluster: Cluster, measured: Rates) -> Plan:
     dataset = Dataset.open(config.data)
     sampler = find_sampler(config.sampler)
+    refuse_proxy_settings(config, config.sampler, sampler.proxy)
     sampler.check(dataset)
     steps, notes = sample_steps(config.sampler, dataset, cluster, measured, config.proxy_epochs)
     held_out = dataset.n_rows - dataset.manifest.splits["train"]

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from distill_at_scale.config import ProxyConfig
+from distill_at_scale.config.values import Verb
 from distill_at_scale.errors import SettingError
 from distill_at_scale.registry import DISTILLERS, EVERYTHING, MODELS, SAMPLERS, is_spec
 from distill_at_scale.settings import parse
@@ -34,6 +35,36 @@ def model_of(owner: str) -> type[BaseModel]:
         return ProxyConfig if SAMPLERS[owner].proxy else NoSettings
     found: type[BaseModel] = table[owner].Config
     return found
+
+
+def refuse_useless(config: BaseModel, names: Collection[str], reason: str) -> None:
+    """Refuses settings of a verb that would be ignored in this run.
+
+    One with its default value is accepted: recorded settings hold all of them.
+
+    Args:
+        config: settings of the verb.
+        names: settings that the run ignores.
+        reason: a clause that says what they are of.
+
+    Raises:
+        SettingError: naming the first of them.
+    """
+    defaults = type(config).model_fields
+    given = sorted(name for name in names if getattr(config, name) != defaults[name].default)
+    if given:
+        raise SettingError(f"--{given[0].replace('_', '-')} {reason}; leave it out.")
+
+
+def refuse_proxy_settings(config: ProxyConfig, sampler: str, proxy: str | None) -> None:
+    """Refuses settings of a proxy for a sampler without one.
+
+    Raises:
+        SettingError: naming the first of them.
+    """
+    if proxy is None:
+        names = ProxyConfig.model_fields.keys() - Verb.model_fields.keys()
+        refuse_useless(config, names, f"is of the samplers svp_*, which train a proxy, not of {sampler}")
 
 
 def by_owner(given: Mapping[str, Any], owners: Collection[str], example: str) -> dict[str, dict[str, Any]]:
