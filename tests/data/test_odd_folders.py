@@ -37,6 +37,34 @@ def test_copies_and_backups_are_read_and_noticed(tmp_path: Path) -> None:
     assert said(noticed, "a backup or an unfinished download") == [(2, "a.csv.bak")]
 
 
+RUN = '{\n  "verb": "export",\n  "config": {}\n}\n'
+
+
+def test_descriptions_of_outputs_are_passed_over_aloud(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(ROWS)
+    (tmp_path / "run.json").write_text(RUN)
+    (tmp_path / "export.json").write_text('{\n  "format": "distill_at_scale/export",\n  "version": 1\n}\n')
+    (tmp_path / "croissant.json").write_text("{}\n")
+    for place in (tmp_path, tmp_path / "*"):
+        good, noticed = read(place)
+        assert good.height == 24
+        assert said(noticed, "describes what a verb such as `das export` wrote") == [(3, "run.json")]
+    for name in ("run.json", "export.json"):
+        with pytest.raises(DasError, match=rf"{name}: this file describes .* pass its folder"):
+            plan_log(LogOptions(input=[str(tmp_path / name)]))
+    (tmp_path / "predictions.json").write_text('{"format": "distill_at_scale/predictions"}\n')
+    with pytest.raises(DasError, match=r"these are the recommendations of `das predict`, not a log; pass the log"):
+        plan_log(LogOptions(input=[str(tmp_path)]))
+
+
+def test_logs_with_the_names_of_descriptions_are_read(tmp_path: Path) -> None:
+    for name in ("export.json", "run.json"):
+        (tmp_path / name).write_text("".join(f'{{"user_id": {u}, "item_id": {len(name)}}}\n' for u in range(9)))
+    good, noticed = read(tmp_path)
+    assert good.height == 18
+    assert said(noticed, "describes") == []
+
+
 def test_hidden_files_are_passed_over_aloud_but_markers_are_not(tmp_path: Path) -> None:
     for name in ("a.csv", ".b.csv", "_c.csv"):
         (tmp_path / name).write_text(ROWS)

@@ -120,13 +120,16 @@ def test_every_row_comes_back_with_its_own_ids(kind: str, dataset: Dataset, tmp_
     )
 
 
-@pytest.mark.parametrize("kind", ["parquet", "csv"])
-def test_prepare_takes_it_back(kind: str, dataset: Dataset, tmp_path: Path, ray_session: None) -> None:
+@pytest.mark.parametrize("kind", FORMATS)
+def test_prepare_takes_the_whole_folder_back(kind: str, dataset: Dataset, tmp_path: Path, ray_session: None) -> None:
     found = das.export(dataset, format=kind, output=str(tmp_path / "log"))
-    again = das.prepare(
-        input=[f"{found.uri}/interactions"], output=str(tmp_path / "again"), split="column", time_unit="ms"
-    )
-    assert expected(again) == expected(dataset)
+    has_column = kind in ("parquet", "csv")
+    split = "column" if has_column else "20_percent_hist"
+    again = das.prepare(input=[found.uri], output=str(tmp_path / "again"), split=split, time_unit="ms")
+    n = 5 if has_column else 4
+    assert sorted(row[:n] for row in expected(again)) == sorted(row[:n] for row in expected(dataset))
+    said = {notice.what: notice.count for notice in again.manifest.noticed}
+    assert said["skipped: it describes what a verb such as `das export` wrote, and has no rows"] == 2 + (kind == "hf")
 
 
 @pytest.mark.parametrize("kind", FORMATS)

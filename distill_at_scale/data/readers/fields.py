@@ -137,9 +137,10 @@ def resolve(
                 raise DasError(f"{source}: the column '{candidates[0]}' occurs twice; rename one of them.")
             resolved[canonical] = candidates[0]
         elif canonical in REQUIRED or canonical == Columns.SPLIT:
+            usual = f"name the right one with --map {canonical}=COLUMN"
+            usual += ", or choose another --split" if canonical == Columns.SPLIT else ""
             raise DasError(
-                f"{source}: no column for {canonical}; the file has the columns {listed}: "
-                f"{remedy or f'name the right one with --map {canonical}=COLUMN'}."
+                f"{source}: no column for {canonical}; the file has the columns {listed}: {remedy or usual}."
             )
     return resolved
 

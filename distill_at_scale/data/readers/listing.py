@@ -13,6 +13,7 @@ from typing import Final
 from distill_at_scale.data import storage
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.readers import lakes
+from distill_at_scale.data.readers.own_outputs import descriptions, refuse_other_outputs
 from distill_at_scale.errors import DasError
 from distill_at_scale.uris import is_archive, split_member
 
@@ -33,6 +34,8 @@ _BESIDES: Final = re.compile(
     re.IGNORECASE,
 )
 
+_OWN: Final = "skipped: it describes what a verb such as `das export` wrote, and has no rows"
+
 
 def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Notice]]:
     """Lists the files of all inputs, in order and each once, excluding markers such as _SUCCESS.
@@ -48,6 +51,7 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
     listed: list[str] = []
     hidden: list[storage.FileInfo] = []
     besides: list[storage.FileInfo] = []
+    own: dict[str, str] = {}
     inside: list[Notice] = []
     for given in inputs:
         uri = storage.normalise(given)
@@ -63,6 +67,8 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
             roots |= lakes.find_roots(file.uri for file in everything)
             _refuse_dataset(uri, everything)
             matches = [file for file in everything if not _hidden(file.uri, uri)]
+            matches = _rows_of(matches, own)
+            refuse_other_outputs(uri, own)
             described = [
                 file for file in matches if file.uri != uri and _BESIDES.fullmatch(file.uri.rsplit("/", 1)[-1])
             ]
@@ -74,7 +80,7 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
                 listed.append(uri)
             if not matches and pattern:
                 # A pattern may also match folders, such as logs/day=*.
-                matches = storage.glob(uri) or storage.glob(uri + "/**")
+                matches = _rows_of(storage.glob(uri), own) or _rows_of(storage.glob(uri + "/**"), own)
                 matches = [file for file in matches if not _hidden(file.uri, os.path.dirname(_GLOB.split(uri)[0]))]
         except FileNotFoundError:
             matches = []
@@ -93,11 +99,20 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
     if hidden:
         what = "skipped: the name begins with . or _, as those of drafts and markers do (a file that is named is read)"
         noticed = [*noticed, Notice(what=what, count=len(hidden), unit="file", example=storage.redact(hidden[0].uri))]
+    left = [uri for uri in own if uri not in files]
+    if left:
+        noticed = [*noticed, Notice(what=_OWN, count=len(left), unit="file", example=storage.redact(left[0]))]
     besides = [file for file in besides if file.uri not in files]
     if besides:
         what = "skipped: the name is that of a description, licence or checksum, or the like (name it to read it)"
         noticed = [*noticed, Notice(what=what, count=len(besides), unit="file", example=storage.redact(besides[0].uri))]
     return live, [*noticed, *inside]
+
+
+def _rows_of(files: list[storage.FileInfo], own: dict[str, str]) -> list[storage.FileInfo]:
+    """Returns the files without those that only describe an output of this project, which are added to ``own``."""
+    own |= descriptions(files)
+    return [file for file in files if file.uri not in own]
 
 
 def _members_of(uri: str) -> tuple[list[storage.FileInfo], list[Notice]]:
@@ -121,8 +136,12 @@ def _members_of(uri: str) -> tuple[list[storage.FileInfo], list[Notice]]:
         advice = _advice(archive, _logs_in(archive, held.files))
         raise DasError(f"{place}: the archive has no member {pattern}; {advice}")
     _refuse_table(archive, matches)
-    mine = [member for member in matches if not _beside(_name_in(archive, member))] or matches
+    own: dict[str, str] = {}
+    matches = _rows_of(matches, own)
     noticed = []
+    if own:
+        noticed.append(Notice(what=_OWN, count=len(own), unit="file", example=storage.redact(next(iter(own)))))
+    mine = [member for member in matches if not _beside(_name_in(archive, member))] or matches
     if len(mine) < len(matches):
         what = "skipped: a member of an archive whose name is that of a draft, description, licence or checksum"
         left = [member for member in matches if member not in mine]
