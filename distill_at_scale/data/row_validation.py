@@ -30,7 +30,7 @@ the whole line if the line itself is malformed."""
 
 # Quarantined text is for display only; a broken file must not be copied whole as one value.
 _MAX_TEXT: Final = 1000
-_SPLIT_CODES: Final = {
+SPLIT_CODES: Final = {
     "-1": -1,
     "0": 0,
     "1": 1,
@@ -189,7 +189,7 @@ def _convert_split(values: pl.Series) -> pl.Series:
     if values.dtype.is_float():
         values = whole(values)
     text = as_text(values).str.strip_chars().str.to_lowercase()
-    return text.replace_strict(_SPLIT_CODES, default=None, return_dtype=pl.Int8)
+    return text.replace_strict(SPLIT_CODES, default=None, return_dtype=pl.Int8)
 
 
 # Reasons, computed only for bad rows.

@@ -160,6 +160,37 @@ def test_parts_of_a_split_that_become_one_log_are_told(tmp_path: Path) -> None:
     assert "parts of a split" not in read_noticed(tmp_path / "train.csv")[2]
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "says"),
+    [
+        ("split", ["train", "valid", "Test", ""], "'split' looks like a split (train, valid, Test), but is not read"),
+        ("Split", ["0", "2"], "(--split column keeps it; rows with other values"),
+        ("dataSet", ["training", "dev"], ""),
+        ("subset", ["train", "test"], "(--split column with --map split=subset keeps it; "),
+        ("subset", ["train", "train"], ""),
+        ("fold", ["0", "1"], ""),
+        ("split", ["a", "b"], ""),
+        ("offset", ["1", "2"], ""),
+    ],
+)
+def test_columns_like_splits_are_told(tmp_path: Path, name: str, values: list[str], says: str) -> None:
+    path = with_column(tmp_path, name, values)
+    said = read_noticed(path)[2]
+    assert says in said if says else "looks like a split" not in said
+    pl.read_csv(path, infer_schema=False).write_parquet(table := tmp_path / "log.parquet")
+    assert ("looks like a split" in read_noticed(table)[2]) == bool(says)
+
+
+def test_splits_that_are_read_or_ignored_are_not_told(tmp_path: Path) -> None:
+    path = with_column(tmp_path, "split", ["train", "test"] * 4)
+    assert "looks like a split" not in read_noticed(path, map={"split": ""})[2]
+    _, _, estimate = plan_log(LogOptions(input=[str(path)]), want_split=True)
+    assert "looks like a split" not in "".join(map(str, estimate.noticed))
+    (tmp_path / "parts/split=train").mkdir(parents=True)
+    (tmp_path / "parts/split=train/a.csv").write_text(LOG)
+    assert "--split column keeps that split" in read_noticed(tmp_path / "parts")[2]
+
+
 def test_times_that_have_lost_digits_are_told(tmp_path: Path) -> None:
     with_column(tmp_path, "time", ["1.6E+09", "1.61e9", "1600000000"])
     assert "2 values: among the first times is written with an exponent" in read_noticed(tmp_path)[2]

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, shown
+from distill_at_scale.data.readers.fields import known_as
 from distill_at_scale.data.readers.heads import SAMPLE_ROWS, file_of, first_values, name_of
 from distill_at_scale.data.readers.layout import Head, TextLayout
 from distill_at_scale.data.readers.log_format import PACKED, format_of
@@ -179,13 +180,19 @@ def _folders(heads: Sequence[Head], read: Set[str], folders: Sequence[dict[str, 
     return noticed + [
         Notice(
             what=f"the names of the folders hold the column '{name}', which is not read "
-            f"(--map timestamp={name} and the like read it, --where {name}=… filters by it)",
+            f"({_reading(name)}, --where {name}=… filters by it)",
             count=len(places),
             unit="file",
             example=places[0],
         )
         for name, places in unread.items()
     ]
+
+
+def _reading(name: str) -> str:
+    if known_as(name) == Columns.SPLIT:
+        return "--split column keeps that split"
+    return f"--map timestamp={name} and the like read it"
 
 
 def _events(heads: Sequence[Head], read: Set[str]) -> list[Notice]:

@@ -30,7 +30,7 @@ from distill_at_scale.data.readers.selection import check_weight, find_condition
 from distill_at_scale.data.readers.tables import TableHead
 from distill_at_scale.data.readers.time_units import Times, common_zone, find_rule
 from distill_at_scale.data.readers.types import id_kind, number_kind
-from distill_at_scale.data.readers.unread import unread_clocks, unread_columns
+from distill_at_scale.data.readers.unread import unread_clocks, unread_columns, unread_splits
 from distill_at_scale.data.times import TimeRule
 from distill_at_scale.errors import DasError
 
@@ -138,6 +138,7 @@ def plan_log(
                     _sorted_items(heads, columns[0]) if schema.positions else [],
                     odd_files(heads, columns[0], folders, schema),
                     lookalikes.values(),
+                    unread_splits(heads, set(schema.read.values()), options.map),
                     unread_clocks(heads, set(schema.read.values()), schema.columns),
                 ]
             )

@@ -1,4 +1,5 @@
-"""Notices about columns that look like times or ratings although none is read, which nobody would miss otherwise."""
+"""Notices about columns that look like times, ratings or splits although none is read, which nobody would miss
+otherwise."""
 
 from __future__ import annotations
 
@@ -11,10 +12,12 @@ import pyarrow as pa
 
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice
-from distill_at_scale.data.readers.heads import first_values, name_of
+from distill_at_scale.data.readers.fields import known_as
+from distill_at_scale.data.readers.heads import SAMPLE_ROWS, first_values, name_of
 from distill_at_scale.data.readers.layout import Head
 from distill_at_scale.data.readers.log_format import format_of
 from distill_at_scale.data.readers.tables import TableHead, field_type
+from distill_at_scale.data.row_validation import SPLIT_CODES
 
 # The name of a time, or of a part of one.
 _TIME_NAME: Final = re.compile(r"(.*[^a-z])?(year|month|day|hour)|.*(date|time|timestamp).*|.*[^a-z](at|ts|dt)")
@@ -36,9 +39,14 @@ _DAY: Final = re.compile(
     r"(19|20)[0-9]{2}([-/.]?)[01]?[0-9]\2[0-3]?[0-9]|[0-3]?[0-9]([-/.])[0-3]?[0-9]\3(19|20)?[0-9]{2}"
 )
 _MONTH: Final = re.compile(r"(19|20)[0-9]{2}[-/.]?[01][0-9]")
+_SPLIT_NAME: Final = re.compile(r"(.*[^a-z])?(split|subset|fold|partition|phase|usage|set)([^a-z].*)?")
+# How programs write splits; those that --split column does not read among them.
+_SPLITS: Final = {*SPLIT_CODES, "training", "dev", "development", "eval", "holdout", "testing", "none", "unused"}
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 _MOST_RATINGS: Final = 21
 _COMPARED: Final = 100
+# The values of a split differ between files; of tables pages are read, so few are compared.
+_MOST_FILES: Final = 16
 
 
 def unread_columns(
@@ -99,6 +107,35 @@ def unread_clocks(heads: Sequence[Head], read: Collection[str], canonical: Mappi
     return [Notice(what=f"{what} (join the two into one column)", count=len(clocks), unit="column", example=clocks[0])]
 
 
+def unread_splits(heads: Sequence[Head], read: Collection[str], given: Collection[str]) -> list[Notice]:
+    """Reports a column that looks like the log's own split while ``--split`` makes another.
+
+    Args:
+        heads: Heads of all files.
+        read: Columns that are read.
+        given: Canonical columns that the user named or ignored.
+    """
+    if Columns.SPLIT in given:
+        return []
+    for name in dict.fromkeys(heads[0].names):
+        known = known_as(name) == Columns.SPLIT
+        if name in read or not (known or _SPLIT_NAME.fullmatch(_plain(name))):
+            continue
+        texts = [text for head in heads[:_MOST_FILES] if name in head.names for text in _texts(head, name, SAMPLE_ROWS)]
+        kinds = dict.fromkeys(texts)
+        plain = {text.lower() for text in kinds}
+        # One part alone, or numbers, which may be folds, are a split only where the name says so.
+        if not plain or plain - _SPLITS or not (known or ("train" in plain and len(plain) > 1)):
+            continue
+        how = "--split column" if known else f"--split column with --map {quote(f'split={name}')}"
+        what = (
+            f"column '{name}' looks like a split ({', '.join(kinds)}), but is not read: --split divides all rows again "
+            f"({how} keeps it; rows with other values than train, validation and test are bad then)"
+        )
+        return [Notice(what=what, count=1, unit="column")]
+    return []
+
+
 def _is_month(head: Head, name: str) -> bool:
     """Returns whether a column holds months with their years, such as 202005."""
     return all(map(_MONTH.fullmatch, _texts(head, name)))
@@ -139,9 +176,9 @@ def _plain(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
-def _texts(head: Head, name: str) -> list[str]:
+def _texts(head: Head, name: str, most: int = _COMPARED) -> list[str]:
     values: Sequence[Any] = (
         first_values(head, name, floats=True) if isinstance(head, TableHead) else head.samples.get(name, [])
     )
-    present = [str(value).strip() for value in values[:_COMPARED] if value is not None and not isinstance(value, bool)]
+    present = [str(value).strip() for value in values[:most] if value is not None and not isinstance(value, bool)]
     return [text for text in present if text and text != "nan"]
