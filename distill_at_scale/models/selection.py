@@ -78,13 +78,21 @@ class Selection(BaseModel):
         said = f"{self.parameter} = {self.chosen:g} was chosen by {users}, which is a lottery: "
         if not any(point.metric for point in self.points):
             return f"{said}{self.metric} is 0 for every value. Set {self.parameter}, or validate on more users."
-        most = "more than 100" if self.doubt is None or self.doubt > 1 else f"{100 * self.doubt:.0f}"
-        return (
-            f"{said}another value may be better by up to {most} % of {self.metric}. Set {self.parameter}, or validate "
-            "on more users."
-        )
+        return f"{said}another value may be {self._better()}. Set {self.parameter}, or validate on more users."
+
+    def _better(self) -> str:
+        """How much better another value may be, as the end of a clause; no more than leads to the metric's maximum."""
+        best = max(point.metric for point in self.points)
+        gain = math.inf if self.doubt is None else self.doubt
+        if self.metric.partition("@")[0] in _UP_TO_ONE:
+            gain = min(gain, max(1.0 - best, 0.0) / best)
+        if gain < 0.005:
+            return f"as good, since {self.metric} is {best:.2f} already"
+        return f"better by {'more than 100' if gain > 1 else f'up to {100 * gain:.0f}'} % of {self.metric}"
 
 
+_UP_TO_ONE = ("hr", "recall", "precision", "ndcg", "mrr", "psp", "auc")
+"""Metrics that are at most 1."""
 MOST_USERS = 10_000
 """Users on whom values are compared at most."""
 _STREAM = hashing.stream("selection/validation users")

@@ -17,6 +17,7 @@ from distill_at_scale.evaluation.groups import UserGroups, difference_error
 from distill_at_scale.models import MODELS, create_model, load_model
 from distill_at_scale.models.memory import available_memory
 from distill_at_scale.models.selection import (
+    GridPoint,
     Selection,
     Validated,
     doubt,
@@ -159,6 +160,22 @@ def test_few_users_who_see_no_difference_at_all_and_a_metric_of_zero_are_lotteri
     assert "hr@10 is 0 for every value" in str(record.warning())
     record, _ = select("lam", "auc", (1, 2), lambda value: (Validated(0.5 + value / 10, np.array([5000.0])), None))
     assert not record.lottery
+
+
+def test_a_possible_gain_is_no_larger_than_what_is_left() -> None:
+    def warning(metric: str, best: float, doubt: float | None) -> str:
+        points = [GridPoint(value=value, metric=of, seconds=0.1) for value, of in ((1.0, best / 2), (2.0, best))]
+        said = Selection(
+            parameter="lam", metric=metric, points=points, chosen=2.0, n_extensions=0, at_edge=False, seconds=0.1,
+            n_users=3, doubt=doubt, lottery=True,
+        ).warning()  # fmt: skip
+        return str(said)
+
+    assert "may be as good, since ndcg@10 is 1.00 already. Set lam" in warning("ndcg@10", 1.0, 1.5)
+    assert "may be better by up to 25 % of ndcg@10. Set lam" in warning("ndcg@10", 0.8, 1.5)
+    assert "may be better by up to 10 % of ndcg@10" in warning("ndcg@10", 0.8, 0.1)
+    assert "may be better by more than 100 % of ndcg@10" in warning("ndcg@10", 0.1, 1.5)
+    assert "may be better by more than 100 % of my.module:METRIC@10" in warning("my.module:METRIC@10", 1.0, None)
 
 
 def rows_of(counts: list[int], first_user: int = 0) -> Interactions:
