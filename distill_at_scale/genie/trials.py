@@ -183,10 +183,16 @@ def read_trials(uri: str) -> tuple[SweepDescription, pl.DataFrame]:
     place = storage.redact(uri)
     try:
         described = read_description(uri)
-        content = storage.read_bytes(storage.join(uri, TRIALS))
     except FileNotFoundError:
-        raise DasError(f"{place} is not a sweep: {NAME} or {TRIALS} is missing; das sweep makes one.") from None
+        raise DasError(f"{place} is not a sweep: {NAME} is missing; das sweep makes one.") from None
     file = storage.join(uri, TRIALS)
+    try:
+        content = storage.read_bytes(file)
+    except FileNotFoundError:
+        raise DasError(
+            f"{place}: the sweep is unfinished, and {TRIALS} is missing; run the same das sweep again, which goes on "
+            "with it."
+        ) from None
     # Version 1 has no checksum of the trials.
     if described.version != 1 and record_of(TRIALS, content) not in described.trials:
         raise DamagedFileError(f"{storage.redact(file)} differs from its checksum; {FIX}.")

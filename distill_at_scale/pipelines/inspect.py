@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from distill_at_scale.config import InspectConfig
@@ -12,6 +13,8 @@ from distill_at_scale.pipelines.runtime.verb import verb
 
 if TYPE_CHECKING:
     from distill_at_scale.distillation.synthetic import SyntheticDataset
+
+log = logging.getLogger(__name__)
 
 
 @verb(InspectConfig, "data")
@@ -31,4 +34,5 @@ def inspect(config: InspectConfig) -> Dataset | SyntheticDataset:
         dataset = Dataset.open(config.data)
     if config.verify:
         dataset.verify()
+        log.info("%s: all files match their checksums.", storage.redact(dataset.uri))
     return dataset

@@ -386,6 +386,8 @@ def test_a_run_that_stops_on_the_command_line(
 
 def test_inspect_names_what_was_tampered_with(tmp_path: Path) -> None:
     inline_prepare(input=[log(tmp_path, HEADER + GOOD)], output=str(tmp_path / "out"))
+    done = cli(tmp_path, "inspect", "out", "--verify")
+    assert (done.returncode, done.stderr) == (0, f"{tmp_path}/out: all files match their checksums.\n")
     shard = tmp_path / "out" / "shards" / "part-00000.parquet"
     content = bytearray(shard.read_bytes())
     content[40] ^= 255

@@ -269,10 +269,13 @@ def test_what_is_no_number_is_a_dash(tmp_path: Path) -> None:
 
 
 def test_no_sweep_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DasError, match="is not a sweep"):
+    with pytest.raises(DasError, match=r"is not a sweep: sweep\.json is missing"):
         report.write_report(sweep=str(tmp_path), output=str(tmp_path / "report.html"))
     empty = kit.write_sweep(tmp_path / "sweep", [])
     with pytest.raises(DasError, match="no trial of the sweep has ended yet"):
+        report.write_report(sweep=empty, output=str(tmp_path / "report.html"))
+    (tmp_path / "sweep" / "trials.parquet").unlink()
+    with pytest.raises(DasError, match=r"the sweep is unfinished, .*; run the same das sweep again, which goes on"):
         report.write_report(sweep=empty, output=str(tmp_path / "report.html"))
     assert not (tmp_path / "report.html").exists()
 
