@@ -180,8 +180,8 @@ def distill(
         users: Number of synthetic users. Default: distill_cf tries 20, 100 and 500 and keeps the best on
             validation; sketch makes 500, or all if there are fewer.
         sequences: Number of synthetic sequences (farzi). Default: 50.
-        length: Number of items per sequence (farzi); enough users must have at least as many train rows. Default:
-            20.
+        length: Number of items per sequence (farzi), besides a last target; enough users must have at least as
+            many train rows. Default: 20.
         student: Model that the sequences are learned for (farzi). Default: 'sasrec'.
         teachers_at: Folder or storage URI where farzi stores its full-data models, so that other runs on the same
             dataset can reuse them. Default: with the run, and removed at its end.
@@ -281,8 +281,8 @@ def evaluate(
             user_id, item_id and that of the propensities. The reward of a row is its rating, or 1 where the log
             has no ratings. They are read once and dealt by user, on several machines only beside an --output;
             otherwise each shard reads all of them. Default: None.
-        resample: Also average the ranking metrics over 100 resamples of the users (a Poisson bootstrap). Default:
-            False.
+        resample: Also average the ranking metrics over 100 resamples of the users (a Poisson bootstrap), and show
+            the 90 % interval of these averages. Default: False.
         address: Ray cluster to run on: auto, host:port or ray://host:port. Default: the session that this process
             is connected to, else a local Ray on this machine.
         wait_for_nodes: How long to wait for nodes that an autoscaler starts, such as 90s or 10m, before giving
@@ -356,7 +356,9 @@ def export(
     ``das prepare`` reads what is written, too.
 
     Args:
-        data: Dataset, sample or synthetic dataset to export.
+        data: Dataset, sample or synthetic dataset to export. A synthetic sequence has a row for each of its
+            --length items and one for the item after them, which is only a target; with coupled=true, --length
+            rows.
         output: Folder or storage URI for the log.
         format: File format: parquet or csv (interactions/part-*, with a column split), recbole
             (FOLDER.train.inter, .valid.inter and .test.inter, which RecBole reads by benchmark_filename), or hf

@@ -315,7 +315,8 @@ class DistillConfig(ClusterConfig):
     sequences: int = Field(50, ge=1)
     """Number of synthetic sequences (farzi)."""
     length: int = Field(20, ge=2)
-    """Number of items per sequence (farzi); enough users must have at least as many train rows."""
+    """Number of items per sequence (farzi), besides a last target; enough users must have at least as many train
+    rows."""
     student: Literal["sasrec", "gru4rec"] = "sasrec"
     """Model that the sequences are learned for (farzi)."""
     teachers_at: str | None = None

@@ -37,7 +37,8 @@ class EvaluateConfig(ClusterConfig):
     of the propensities. The reward of a row is its rating, or 1 where the log has no ratings. They are read once and
     dealt by user, on several machines only beside an --output; otherwise each shard reads all of them."""
     resample: bool = False
-    """Also average the ranking metrics over 100 resamples of the users (a Poisson bootstrap)."""
+    """Also average the ranking metrics over 100 resamples of the users (a Poisson bootstrap), and show the 90 %
+    interval of these averages."""
 
 
 class CompareConfig(ClusterConfig):

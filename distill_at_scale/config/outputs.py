@@ -49,7 +49,8 @@ class ExportConfig(ClusterConfig):
     ids."""
 
     data: str
-    """Dataset, sample or synthetic dataset to export."""
+    """Dataset, sample or synthetic dataset to export. A synthetic sequence has a row for each of its --length items and
+    one for the item after them, which is only a target; with coupled=true, --length rows."""
     output: str
     """Folder or storage URI for the log."""
     format: Literal["parquet", "csv", "recbole", "hf"] = "parquet"

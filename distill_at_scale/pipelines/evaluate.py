@@ -95,6 +95,15 @@ class Evaluation(Result):
     wall_s: float
     cpu_s: float
 
+    def resampled_intervals(self) -> dict[str, tuple[float, float]]:
+        """90 % interval of each resampled metric: the 5th and 95th of 100 ordered averages; empty without resamples."""
+        found = {}
+        for name, values in (self.resampled or {}).items():
+            if whole := [value for value in values if not isnan(value)]:
+                low, high = np.quantile(whole, (0.05, 0.95))
+                found[name] = (float(low), float(high))
+        return found
+
     def headline(self) -> str:
         """Which model, and on what."""
         users = f"{self.n_users:,} users" if self.sampled is None else f"{self.n_users:,} users drawn from those"

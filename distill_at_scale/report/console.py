@@ -183,16 +183,20 @@ def show_evaluation(result: Evaluation) -> None:
     title = f"{result.model.name} on {result.split}: {result.n_users:,} users, {result.n_heldout:,} held-out rows"
     rows = []
     columns = ["metric (percent)", "mean", "standard error"]
+    resampled = result.resampled_intervals()
     for name, value in result.metrics.items():
         error = result.standard_errors.get(name)
         # An auc needs a held-out item and another one.
         mean = "–" if isnan(value) else f"{100 * value:.2f}"
         rows.append([name, mean, "" if error is None else f"± {100 * error:.2f}"])
         if result.sampled:
-            low, high = result.sampled.intervals.get(name, (None, None))
-            rows[-1].append("" if low is None or high is None else f"{100 * low:.2f} to {100 * high:.2f}")
+            rows[-1].append(_interval(result.sampled.intervals.get(name)))
+        if resampled:
+            rows[-1].append(_interval(resampled.get(name)))
     if result.sampled:
         columns.append("of all users, 95 %")
+    if resampled:
+        columns.append("resampled users, 90 %")
     show(title, grid(columns, rows), *tied_note(result.tied_in_time))
     if result.slices:
         show("By popularity of the held-out items: each slice has a third of the train rows", _slices(result.slices))
@@ -201,10 +205,14 @@ def show_evaluation(result: Evaluation) -> None:
     show(*result.notes)
     if result.sampled:
         drawn = f"{result.sampled.drawn:,} of {result.sampled.of:,} users"
-        show(f"Measured on {drawn}, drawn by a hash of their ids; the last column is a 95 % interval for all users.")
+        show(f"Measured on {drawn}, drawn by a hash of their ids; the 95 % interval is for all users.")
     if result.tied_hits >= _TIED_HITS_SHOWN:
         share = f"{100 * result.tied_hits:.0f} % of the hits"
         show(f"{share} have the same score as other items; a hash of user and item broke these ties.")
+
+
+def _interval(of: tuple[float, float] | None) -> str:
+    return "" if of is None else f"{100 * of[0]:.2f} to {100 * of[1]:.2f}"
 
 
 def _slices(slices: dict[str, dict[str, float]]) -> Text:

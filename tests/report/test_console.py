@@ -25,6 +25,10 @@ def test_what_was_not_measured_is_a_dash(capsys: pytest.CaptureFixture[str]) -> 
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["ndcg@10", "100.00", "±", "25.00"] in lines
     assert ["auc", "–"] in lines
+    show_evaluation(made.model_copy(update={"resampled": {"ndcg@10": [float("nan"), *(k / 100 for k in range(101))]}}))
+    shown = capsys.readouterr().out
+    assert "resampled users, 90 %" in shown
+    assert "5.00 to 95.00" in shown
 
 
 def test_values_say_what_is_there_and_what_to_do_with_them(capsys: pytest.CaptureFixture[str]) -> None:
