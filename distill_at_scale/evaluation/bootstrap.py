@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
+from pydantic import BeforeValidator
 
 from distill_at_scale.data import hashing
 from distill_at_scale.evaluation.exact_sum import ExactSum
@@ -30,6 +32,11 @@ def resample_weights(users: np.ndarray, n_resamples: int, seed: int) -> np.ndarr
     begin = hashing.stream("bootstrap/weights", seed)
     hashes = hashing.combine(begin, users.astype(np.uint64)[:, None], resamples[None, :])
     return np.searchsorted(_POISSON, hashing.uniform(hashes), side="right")
+
+
+Resampled = dict[str, list[Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]]]
+"""Metric -> its average over each resample, in a record; NaN, null in JSON, for a resample without users, as of a few
+users some are."""
 
 
 @dataclass

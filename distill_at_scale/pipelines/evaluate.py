@@ -21,7 +21,7 @@ from distill_at_scale.data.row_values import ValueFiles, ValueSource, read_value
 from distill_at_scale.data.splits import leak_note
 from distill_at_scale.errors import DasError, SettingError
 from distill_at_scale.evaluation import EvaluationResult, RankingEvaluator, inverse_propensities
-from distill_at_scale.evaluation.bootstrap import UserBootstrap
+from distill_at_scale.evaluation.bootstrap import Resampled, UserBootstrap
 from distill_at_scale.evaluation.off_policy import LoggedRows, OffPolicySums
 from distill_at_scale.evaluation.slices import SliceSums, popularity_slices
 from distill_at_scale.evaluation.top_lists import TopLists
@@ -67,7 +67,7 @@ class Evaluation(Result):
     """The same with users without held-out rows counted as 0."""
     standard_errors: dict[str, float | None]
     """Standard errors of the averages, over users; None for a single user."""
-    resampled: dict[str, list[float]] | None = None
+    resampled: Resampled | None = None
     """Ranking metrics averaged over resampled users, if requested."""
     sampled: SampledUsers | None = None
     """The sample of users, if one was requested; all averages and counts are of these users."""

@@ -216,6 +216,8 @@ def measured(trials: pl.DataFrame, model: str, seeds: int, n_users: int) -> tupl
     if not quality.any():
         return None, f"{PRIMARY} is 0 on every rung"
     resampled = np.array([[of[PRIMARY] for of in group["resampled"].to_list()] for group in whole], dtype=np.float64)
+    # Of a few users some resamples have none.
+    resampled = resampled[..., np.isfinite(resampled).all(axis=(0, 1))]
     shares = np.array([group["share"].mean() for group in whole], dtype=np.float64)
     cost = np.array([group["fit_cpu_s"].to_list() for group in whole]).T
     users, personal = n_users * float(shares[-1]), find_model(model).personal

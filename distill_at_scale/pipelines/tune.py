@@ -24,6 +24,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.dataset_ref import TrainDataRef
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.errors import DasError
+from distill_at_scale.evaluation.bootstrap import Resampled
 from distill_at_scale.evaluation.promotion import ETA, FINALISTS, difference_interval, promote, ranking_shift
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.genie.trials import FULL
@@ -57,7 +58,7 @@ class _OnTest(BaseModel):
     """What a finalist is worth on the test rows."""
 
     metrics: dict[str, float]
-    resampled: dict[str, list[float]]
+    resampled: Resampled
     cpu_s: float
 
     @property

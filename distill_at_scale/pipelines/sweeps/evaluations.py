@@ -23,7 +23,7 @@ from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import DasError, rebuilt
-from distill_at_scale.evaluation.bootstrap import UserBootstrap
+from distill_at_scale.evaluation.bootstrap import Resampled, UserBootstrap
 from distill_at_scale.evaluation.retention import PRIMARY
 from distill_at_scale.evaluation.user_sample import UserSample
 from distill_at_scale.models import find_model
@@ -49,7 +49,7 @@ class Trained(BaseModel):
 
     metrics: dict[str, float]
     standard_errors: dict[str, float | None]
-    resampled: dict[str, list[float]] | None = None
+    resampled: Resampled | None = None
     """Ranking metrics over resampled users, if requested; the resamples are the same for all models."""
     fit_wall_s: float
     fit_cpu_s: float
@@ -252,7 +252,12 @@ def train_here(pair: EvaluationTask) -> None:
     """
     resources.use_threads(1)
     settings = pair.all_settings()
-    warm_up(pair.model, pair.settings, synthetic=is_synthetic(pair.data))
+    synthetic = is_synthetic(pair.data)
+    warm_up(pair.model, pair.settings, synthetic=synthetic)
+    if synthetic:
+        # Reading it loads torch, which takes longer than many fits.
+        import distill_at_scale.distillation.farzi.fitting
+        import distill_at_scale.distillation.synthetic  # noqa: F401
     start, cpu = time.monotonic(), time.process_time()
     try:
         model = fit_here(pair.data, pair.model, settings)

@@ -71,19 +71,40 @@ def watched():
 
 evaluations.time.process_time = watched
 full = Dataset.open(sys.argv[1])
-task = evaluations.EvaluationTask.of(
-    full.uri, full.manifest.fingerprint, full, "infinite_ae", sys.argv[2], "test"
-)
+data, model = sys.argv[3:]
+task = evaluations.EvaluationTask.of(data, "", full, model, sys.argv[2], "test")
 evaluations.train_here(task)
 print("loaded while the clock ran:", sorted(seen[-1] - seen[0]))
 """
 
 
-def test_costs_are_those_of_the_fit(data: das.Dataset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("model", ["infinite_ae", "ease on a sketch"])
+def test_costs_are_those_of_the_fit(data: das.Dataset, tmp_path: Path, model: str) -> None:
     """In a new process nothing is loaded between the two looks at the clock."""
-    asked = [sys.executable, "-c", _WATCHED, data.uri, str(tmp_path / "out")]
+    of, model = data.uri, model.split()[0]
+    if model == "ease":
+        of = das.distill(data=data.uri, method="sketch", users=5, output=str(tmp_path / "sketch")).uri
+    asked = [sys.executable, "-c", _WATCHED, data.uri, str(tmp_path / "out"), of, model]
     ran = subprocess.run(asked, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "loaded while the clock ran: []"
+
+
+def test_resamples_without_users_are_kept(data: das.Dataset, tmp_path: Path) -> None:
+    """Of a few users some resamples draw none."""
+    pair = EvaluationTask.of(data.uri, data.manifest.fingerprint, data, "ease", str(tmp_path), "test")
+    trained = Trained(
+        metrics={"ndcg@10": 0.5},
+        standard_errors={},
+        fit_wall_s=1.0,
+        fit_cpu_s=1.0,
+        resampled={"ndcg@10": [0.5, float("nan"), 0.25]},
+    )
+    pair.write(trained)
+    assert "NaN" not in Path(pair.record).read_text()
+    found = pair.read()
+    assert found is not None
+    assert found.resampled is not None
+    np.testing.assert_array_equal(found.resampled["ndcg@10"], [0.5, np.nan, 0.25])
 
 
 def test_a_lottery_is_said(data: das.Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
