@@ -36,12 +36,19 @@ def main() -> int:
     results: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     for k, data in enumerate(slices(options)):
         key = f"{options.log} {options.number} slice {k}"
-        if key not in results:
-            place = options.output / options.log / f"{options.number}"
-            last = place / f"from-{k - 1}" if k else None
-            results[key] = compared(str(data), place, k, options.number, last)
+        place = options.output / options.log / f"{options.number}"
+        found = results.setdefault(key, {})
+        for way, last in {"fresh": None, "from": place / f"from-{k - 1}"}.items():
+            if way in found:
+                continue
+            if way == "from" and not k:
+                # The first result is what the second one starts from.
+                (place / "from-0").symlink_to(place / "fresh-0")
+                found[way] = None
+            else:
+                found[way] = distilled(str(data), place / f"{way}-{k}", options.number, last)
             file.write_text(json.dumps(results, indent=1) + "\n")
-            print(key, json.dumps(results[key]), flush=True)
+            print(key, way, json.dumps(found[way]), flush=True)
     print(summary(results))
     return 0
 
@@ -87,16 +94,6 @@ def slices(options: argparse.Namespace) -> list[Path]:
             how: dict[str, Any] = {"append": str(places[k - 1])} if k else {"shards": 1}
             prepare(input=[str(part)], output=str(place), **how)
     return places
-
-
-def compared(data: str, place: Path, k: int, number: int, last: Path | None) -> dict[str, Any]:
-    """Distills from scratch and from the last result, and evaluates both on test."""
-    fresh = distilled(data, place / f"fresh-{k}", number, None)
-    again = distilled(data, place / f"from-{k}", number, last) if last else None
-    if again is None:
-        # The first result is what the second one starts from.
-        (place / f"from-{k}").symlink_to(place / f"fresh-{k}")
-    return {"fresh": fresh, "from": again}
 
 
 def distilled(data: str, output: Path, number: int, last: Path | None) -> dict[str, Any]:

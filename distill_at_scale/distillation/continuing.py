@@ -76,7 +76,7 @@ def continued_rows(earlier: SyntheticDataset, dataset: Dataset, users: RealUsers
     of_item = earlier_items(earlier, dataset)
     known = of_item >= 0
     rows = np.zeros((earlier.n_users, dataset.n_items), dtype=np.float32)
-    rows[:, known] = earlier.rows()[:, of_item[known]]
+    rows[:, known] = earlier.learned_rows()[:, of_item[known]]
     start = torch.from_numpy(rows).to(users.device)
     if known.all():
         return start

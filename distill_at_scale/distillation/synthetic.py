@@ -36,13 +36,14 @@ from distill_at_scale.errors import DamagedFileError, DasError
 from distill_at_scale.facts import facts_html
 from distill_at_scale.models.base import Recommender
 from distill_at_scale.models.selection import Progress
-from distill_at_scale.models.synthetic_rows import FactoredRows, SyntheticRows
+from distill_at_scale.models.synthetic_rows import FactoredRows, RowValues, SyntheticRows
 
 T = TypeVar("T")
 
 FIX = "distill again"
 """Remedy for damage, as the end of a sentence."""
 ROWS, SEQUENCES, ITEMS = "data.safetensors", "data.safetensors.zst", "items.parquet"
+LEARNED = "learned.safetensors"
 
 
 class SyntheticDataset(StoredDataset[SyntheticManifest]):
@@ -100,12 +101,24 @@ class SyntheticDataset(StoredDataset[SyntheticManifest]):
             DamagedFileError: The file is missing or damaged.
         """
         factors = self.factors()
-        if factors is not None:
-            return factors.dense()
-        found: np.ndarray = self._parsed(lambda content: safetensors.numpy.load(content)["rows"])
+        return self._dense(self.manifest.data) if factors is None else factors.dense()
+
+    def learned_rows(self) -> np.ndarray:
+        """Reads the rows from which a later distillation goes on, float32 [n_users, n_items]: :meth:`rows`, unless
+        simpler ones were the result.
+
+        Raises:
+            DasError: The dataset holds sequences.
+            DamagedFileError: The file is missing or damaged.
+        """
+        learned = self.manifest.learned
+        return self.rows() if learned is None else self._dense(learned.file)
+
+    def _dense(self, record: FileRecord) -> np.ndarray:
+        found: np.ndarray = self._parsed(lambda content: safetensors.numpy.load(content)["rows"], record)
         if found.shape != (self.n_users, self.n_items):
             raise DamagedFileError(
-                f"{self._place(ROWS)} has rows of shape {found.shape}, but the manifest says "
+                f"{self._place(record.path)} has rows of shape {found.shape}, but the manifest says "
                 f"{(self.n_users, self.n_items)}; distill again."
             )
         return found
@@ -121,12 +134,12 @@ class SyntheticDataset(StoredDataset[SyntheticManifest]):
         rank = self.manifest.rank
         if rank is None:
             return None
-        found = self._parsed(safetensors.numpy.load)
+        found = self._parsed(safetensors.numpy.load, self.manifest.data)
         shapes = {name: found[name].shape if name in found else None for name in ("z", "v")}
         if shapes != {"z": (self.n_users, rank), "v": (self.n_items, rank)}:
             raise DamagedFileError(
-                f"{self._place(ROWS)} has factors of shapes {shapes['z']} and {shapes['v']}, but the manifest says "
-                f"{(self.n_users, rank)} and {(self.n_items, rank)}; distill again."
+                f"{self._place(ROWS)} has factors of shapes {shapes['z']} and {shapes['v']}, but the manifest "
+                f"says {(self.n_users, rank)} and {(self.n_items, rank)}; distill again."
             )
         return FactoredRows(found["z"], found["v"])
 
@@ -138,7 +151,7 @@ class SyntheticDataset(StoredDataset[SyntheticManifest]):
             DamagedFileError: The file is missing or damaged.
         """
         self._expect("sequences", "latent sequences")
-        found = self._parsed(dequantise)
+        found = self._parsed(dequantise, self.manifest.data)
         if (len(found), found.n_items) != (self.n_users, self.n_items):
             raise DamagedFileError(
                 f"{self._place(SEQUENCES)} has {len(found)} sequences over {found.n_items} items, but the manifest "
@@ -210,7 +223,8 @@ class SyntheticDataset(StoredDataset[SyntheticManifest]):
         Raises:
             DamagedFileError: A file is missing or differs; the message names the first one.
         """
-        for record in (self.manifest.data, self.manifest.items):
+        learned = self.manifest.learned
+        for record in (self.manifest.data, self.manifest.items, *([] if learned is None else [learned.file])):
             self._content(record)
 
     def _expect(self, kind: str, what: str) -> None:
@@ -221,14 +235,19 @@ class SyntheticDataset(StoredDataset[SyntheticManifest]):
         content: bytes = recorded.read_recorded(self.uri, record, FIX).to_pybytes()
         return content
 
-    def _parsed(self, parse: Callable[[bytes], T]) -> T:
-        """Returns what the file of rows or sequences holds; what a parser raises on it is damage."""
-        content = self._content(self.manifest.data)
-        with recorded.parsing(storage.join(self.uri, self.manifest.data.path), FIX):
+    def _parsed(self, parse: Callable[[bytes], T], record: FileRecord) -> T:
+        """Returns what a file of rows or sequences holds; what a parser raises on it is damage."""
+        content = self._content(record)
+        with recorded.parsing(storage.join(self.uri, record.path), FIX):
             return parse(content)
 
     def _place(self, path: str) -> str:
         return storage.join(storage.redact(self.uri), path)
+
+
+def _saved(rows: RowValues) -> bytes:
+    parts = {"rows": rows} if isinstance(rows, np.ndarray) else {"z": rows.z, "v": rows.v}
+    return safetensors.numpy.save({name: np.ascontiguousarray(part, np.float32) for name, part in parts.items()})
 
 
 def write(
@@ -257,24 +276,23 @@ def write(
     Returns:
         The written synthetic dataset.
     """
-    data, m, form = made.data, parent.manifest, {}
+    data, m = made.data, parent.manifest
+    form: dict[str, int | None] = {}
     if isinstance(data, LatentSequences):
         name, content, n_items = SEQUENCES, quantise(data), data.n_items
         if data.items is not None or data.bits != BYTE:
             form["version"] = 3
-    elif isinstance(data, FactoredRows):
-        name, n_items, form["rank"] = ROWS, data.n_items, data.rank
-        content = safetensors.numpy.save({"z": np.ascontiguousarray(data.z), "v": np.ascontiguousarray(data.v)})
     else:
-        name, n_items = ROWS, data.shape[1]
-        content = safetensors.numpy.save({"rows": np.ascontiguousarray(data, dtype=np.float32)})
+        name, content, n_items = ROWS, _saved(data), data.shape[1] if isinstance(data, np.ndarray) else data.n_items
+        form["rank"] = None if isinstance(data, np.ndarray) else data.rank
     items = recorded.read_recorded(parent.uri, m.items, PARENT_FIX).to_pybytes()
     if made.item_counts is not None:
         items = _with_counts(items, made.item_counts)
-    for old in (NAME, ROWS, SEQUENCES):
+    for old in (NAME, ROWS, SEQUENCES, LEARNED):
         storage.remove(storage.join(uri, old))
     records = {}
-    for path, part in ((name, content), (ITEMS, items)):
+    learned = () if made.learned is None else ((LEARNED, _saved(made.learned[0])),)
+    for path, part in ((name, content), (ITEMS, items), *learned):
         storage.write_bytes(storage.join(uri, path), part)
         records[path] = recorded.record_of(path, part)
     manifest = SyntheticManifest.model_validate(
@@ -304,6 +322,7 @@ def write(
             "notes": list(made.notes),
             "copied": made.copied,
             "privacy": made.privacy,
+            "learned": None if made.learned is None else {"file": records[LEARNED], "lam": made.learned[1]},
             "cost": cost,
             "data": records[name],
             "items": records[ITEMS],

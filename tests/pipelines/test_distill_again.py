@@ -14,11 +14,12 @@ from prepare_kit import inline_prepare, write_logs
 
 from distill_at_scale.config import DistillConfig
 from distill_at_scale.data.dataset import Dataset
+from distill_at_scale.distillation import contenders
 from distill_at_scale.distillation.continuing import continued_rows, continued_sequences, earlier_items
 from distill_at_scale.distillation.distillers.sketch import real_users
 from distill_at_scale.distillation.farzi import drawn_rows
 from distill_at_scale.distillation.synthetic import SyntheticDataset
-from distill_at_scale.errors import DasError, SettingError
+from distill_at_scale.errors import DamagedFileError, DasError, SettingError
 from distill_at_scale.pipelines.distill import distill, distiller_of
 from distill_at_scale.pipelines.distilling.group_job import GroupJob, SingleWorker, run_distiller
 from distill_at_scale.pipelines.training.worker_group import WorkerGroupSpec
@@ -106,6 +107,39 @@ def test_rows_carry_over(both: tuple[Dataset, Dataset], users: SyntheticDataset,
     assert again.manifest.curve[0]["metric"] > 0.5 * max(point["metric"] for point in users.manifest.curve)
     assert "Started from an earlier result" in again.manifest.notes[0]
     again.check_parent(new)
+
+
+def test_what_was_learned_goes_on_though_simpler_rows_were_better(
+    both: tuple[Dataset, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(contenders, "_CLEAR", 1e9)  # so that the sketch wins
+    data = both[0]
+    first = made(data, tmp_path / "first", users=6, set={**ROWS, "init": "random"})
+    assert first.manifest.winner != "distilled"
+    assert first.manifest.learned is not None
+    learned, best = first.learned_rows(), max(first.manifest.curve, key=lambda point: point["metric"])
+    assert best["step"] > 0
+    assert not np.allclose(learned, first.rows())
+    assert first.manifest.learned.lam == pytest.approx(best["lam"])
+    real = real_users(distiller_of(DistillConfig(data="-", output="-")).config, LocalJob(data))
+    np.testing.assert_array_equal(continued_rows(first, data, real).numpy(), learned)
+    second = made(data, tmp_path / "second", first, set={"steps": 4, "batch_size": 40})
+    assert second.manifest.config["lam"] == first.manifest.learned.lam
+    # Where the first one stopped.
+    assert second.manifest.curve[0]["metric"] == pytest.approx(best["metric"], rel=1e-3)
+    # Few values are tried, around those of before.
+    for model, before in first.manifest.settings.items():
+        near = [point.value for point in second.manifest.chosen[model].points]
+        assert before["lam"] in near
+    first.verify()
+    (tmp_path / "first" / "learned.safetensors").write_bytes(b"another")
+    with pytest.raises(DamagedFileError, match=r"learned\.safetensors"):
+        first.verify()
+    with pytest.raises(DamagedFileError, match=r"learned\.safetensors"):
+        first.learned_rows()
+    again = made(data, tmp_path / "first", users=6, set={**ROWS, "steps": 1})
+    assert again.manifest.learned is None
+    assert not (tmp_path / "first" / "learned.safetensors").exists()
 
 
 def test_sequences_carry_over(both: tuple[Dataset, Dataset], tmp_path: Path) -> None:

@@ -19,8 +19,11 @@ from distill_at_scale.distillation.distillers.sketch import (
     share_read,
 )
 from distill_at_scale.errors import SettingError
+from distill_at_scale.models.synthetic_rows import FactoredRows
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from distill_at_scale.data.dataset import Dataset
     from distill_at_scale.distillation.contenders import Contender
     from distill_at_scale.distillation.distill_cf import DistillCF
@@ -51,7 +54,7 @@ class DistillCFDistiller(Distiller):
     @classmethod
     def settings_after(cls, earlier: SyntheticManifest) -> dict[str, Any]:
         """Returns the earlier settings, with its λ to begin with, and as many steps as suffice from there."""
-        lam = earlier.settings.get("infinite_ae", {}).get("lam")
+        lam = earlier.settings.get("infinite_ae", {}).get("lam") if earlier.learned is None else earlier.learned.lam
         settings = {**super().settings_after(earlier), "lam": lam, "steps": None}
         return {name: value for name, value in settings.items() if value is not None}
 
@@ -152,18 +155,18 @@ class DistillCFDistiller(Distiller):
 
         loop.run(on_progress, after_step, give_up if best else None)
         job.wait()
-        distilled = Contender(DISTILLED, loop.result())
+        near = {} if self.earlier is None else self.earlier.manifest.settings
+        distilled = Contender(DISTILLED, loop.result(near))
         if not users.has_validation:
             return _Run(loop, distilled, [])
         if self.earlier is not None:
             # The sketch follows a log that changes, at a fraction of a distillation's cost.
-            return _Run(loop, distilled, simple_contenders(self.config, number, users, [SKETCH]))
+            return _Run(loop, distilled, simple_contenders(self.config, number, users, [SKETCH], near=near))
         on_progress(0.99, "comparing with the sketch and the most active users")
         return _Run(loop, distilled, simple_contenders(self.config, number, users, made=loop.sketch))
 
     def _result(self, runs: list[_Run], users: RealUsers, job: Job) -> Distilled:
         from distill_at_scale.distillation.contenders import ALL_USERS, DISTILLED, all_users, full_is_affordable
-        from distill_at_scale.models.synthetic_rows import FactoredRows
 
         run = max(runs, key=lambda one: one.winner.mean) if users.has_validation else runs[0]
         loop, winner, c = run.loop, run.winner, self.config
@@ -189,6 +192,7 @@ class DistillCFDistiller(Distiller):
             contenders=contenders,
             notes=self._notes(run, users) + copied_notes(copied, len(values)),
             n_filled=users.n_filled,
+            learned=None if kept else _learned(loop),
             copied=copied / len(values),
         )
 
@@ -230,6 +234,14 @@ class DistillCFDistiller(Distiller):
         share = share_read(c, dataset)
         users = RealUsers(ShardSource(dataset), seed=c.seed, validation_users=c.validation_users, share=share)
         return DistillCF(c, users)
+
+
+def _learned(loop: DistillCF) -> tuple[np.ndarray, float] | None:
+    """Learned rows from which a later distillation can go on, and their λ."""
+    values, lam = loop.rows()
+    improved = loop.points and loop.best_point().step
+    # Factors are no start; see `--from`.
+    return (values, lam) if improved and not isinstance(values, FactoredRows) else None
 
 
 def copied_notes(copied: int, number: int) -> list[str]:
