@@ -179,7 +179,7 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
         slices={} if total.slices is None else total.slices.result(),
         tied_in_time=dataset.manifest.tied_share(config.split),
         off_policy={} if total.off_policy is None else total.off_policy.result(),
-        notes=of.foreign_note(dataset) + leak_note(dataset.manifest.split_rule),
+        notes=of.foreign_note(dataset) + _sample_note(dataset) + leak_note(dataset.manifest.split_rule),
         split=config.split,
         model=of.ref(),
         data=DatasetRef.of(dataset),
@@ -190,6 +190,17 @@ def evaluate(config: EvaluateConfig, model: Recommender | None = None) -> Evalua
     if output is not None:
         storage.write_json(output, {**result.model_dump(), "run": record.as_dict()})
     return result
+
+
+def _sample_note(dataset: Dataset) -> list[str]:
+    """Returns a note on a small dataset, in which most held-out rows are of users whose histories are not there."""
+    parent = dataset.manifest.parent
+    if parent is None:
+        return []
+    return [
+        f"{storage.redact(dataset.uri)} is a sample, so the models get only what it holds of a user's history: evaluate "
+        f"on {storage.redact(parent.uri)} to compare with models of all rows."
+    ]
 
 
 def _sampled(config: EvaluateConfig, dataset: Dataset, averages: EvaluationResult) -> SampledUsers:

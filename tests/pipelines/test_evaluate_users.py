@@ -121,3 +121,15 @@ def test_off_policy(ray_session: None, tmp_path: Path, monkeypatch: pytest.Monke
     logged.with_columns(p=pl.when(pl.int_range(pl.len()) == 2).then(1.5).otherwise(pl.col("p"))).write_csv(place)
     with pytest.raises(DasError, match=r"1.5 in column 'p' is not a propensity; 1 rows of shard"):
         das.evaluate(**asked, propensities=str(place))
+
+
+def test_a_sample_as_data_is_said(ray_session: None, tmp_path: Path) -> None:
+    """Users whose histories it does not hold are judged without them."""
+    whole = prepared(tmp_path, 1)
+    small = das.sample(whole, sampler="random_users", budget=["0.5"], output=str(tmp_path / "samples")).samples[0]
+    model = das.models.Popularity().fit(whole)
+    notes = [das.evaluate(data, model, ks=[5]).notes for data in (whole.uri, small.uri)]
+    said = [[note for note in some if "is a sample, so" in note] for some in notes]
+    assert said[0] == []
+    (note,) = said[1]
+    assert f"evaluate on {whole.uri} to compare" in note
