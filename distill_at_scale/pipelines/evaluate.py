@@ -198,8 +198,8 @@ def _sample_note(dataset: Dataset) -> list[str]:
     if parent is None:
         return []
     return [
-        f"{storage.redact(dataset.uri)} is a sample, so the models get only what it holds of a user's history: evaluate "
-        f"on {storage.redact(parent.uri)} to compare with models of all rows."
+        f"{storage.redact(dataset.uri)} is a sample, so the models get only what it holds of a user's history: "
+        f"evaluate on {storage.redact(parent.uri)} to compare with models of all rows."
     ]
 
 
