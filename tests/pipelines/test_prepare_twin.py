@@ -46,8 +46,8 @@ def jobs(draw: Any) -> tuple[list[tuple], dict[str, Any]]:
         "min_item": draw(st.integers(1, 4)),
         "duplicates": draw(st.sampled_from(["last", "first", "all"])),
         "min_rating": draw(st.sampled_from([None, 0.1, 4.0])) if rated else None,
-        "validation_share": draw(st.sampled_from([0.1, 0.3])),
-        "test_share": draw(st.sampled_from([0.1, 0.45])),
+        "validation_share": draw(st.sampled_from([0.1, 0.3])) if split == "temporal" else 0.1,
+        "test_share": draw(st.sampled_from([0.1, 0.45])) if split == "temporal" else 0.1,
     }
     return draw(st.lists(row, min_size=1, max_size=70)), asked
 

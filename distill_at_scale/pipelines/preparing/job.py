@@ -20,6 +20,7 @@ from distill_at_scale.data.splits import Split
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.preparing.earlier_log import NUMBERING_OF, EarlierLog
 from distill_at_scale.pipelines.runtime import output_folder, run_record
+from distill_at_scale.pipelines.runtime.own_settings import refuse_useless
 from distill_at_scale.registry import SPLIT_RULES
 
 ROWS_A_SHARD = 1_000_000
@@ -53,10 +54,13 @@ class PrepareJob:
 
         Raises:
             DasError: The dataset to append to is none, or the settings contradict its own.
+            SettingError: A setting would be ignored.
         """
         earlier = None if config.append is None else EarlierLog.open(config.append, config.keep_numbering)
         if earlier is not None:
             config = earlier.settings(config, NOT_CONTENT)
+        else:
+            _refuse_shares(config)
         config = config.model_copy(update={"input": [storage.normalise(uri) for uri in config.input]})
         output = storage.normalise(config.output)
         content = config.model_dump(mode="json", exclude=NOT_CONTENT)
@@ -180,6 +184,17 @@ class PrepareJob:
         output_folder.clear(self.output)
         recorded.write_json(plan_uri, {"digest": digest, "config": self.content})
         return False
+
+
+def _refuse_shares(config: PrepareConfig) -> None:
+    """Refuses shares for a split that does not go by them.
+
+    Raises:
+        SettingError: Names the share and the splits that do.
+    """
+    if not SPLIT_RULES.find(config.split).at_times:
+        having = " and ".join(name for name, rule in SPLIT_RULES.items() if rule.at_times)
+        refuse_useless(config, ("validation_share", "test_share"), f"is of --split {having}, not of {config.split}")
 
 
 def _power_of_two(at_least: float) -> int:

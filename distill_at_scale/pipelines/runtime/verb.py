@@ -93,7 +93,7 @@ def _addresses(verb: str, settings: type[BaseModel], given: Mapping[str, Any]) -
         elif field is not None and _holds_text(field):
             found[name] = (
                 [_address(verb, name, one) for one in _several(value)]
-                if _is_list(field)
+                if _is_list(field) and value is not None
                 else _address(verb, name, value)
             )
         else:
