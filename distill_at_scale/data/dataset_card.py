@@ -14,6 +14,7 @@ import yaml
 
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.recorded import FileRecord
+from distill_at_scale.facts import count_of
 
 CARD, CROISSANT = "README.md", "croissant.json"
 _MEANINGS: Final = {
@@ -98,7 +99,8 @@ class Described:
     def summary(self) -> str:
         """One sentence."""
         rows = sum(self.splits.values())
-        return f"Interactions of {self.users:,} users with {self.items:,} items in {rows:,} rows."
+        users, items = count_of(self.users, "user"), count_of(self.items, "item")
+        return f"Interactions of {users} with {items} in {count_of(rows, 'row')}."
 
 
 def card(about: Described) -> str:
@@ -177,7 +179,7 @@ def croissant(about: Described, files: Sequence[FileRecord]) -> dict[str, Any]:
             "@type": "cr:RecordSet",
             "@id": split,
             "name": split,
-            "description": f"The {n:,} rows of the split {split}.",
+            "description": f"The split {split}, of {count_of(n, 'row')}.",
             "field": [
                 {
                     "@type": "cr:Field",

@@ -21,6 +21,7 @@ from distill_at_scale.data.readers.fields import REQUIRED, resolve
 from distill_at_scale.data.row_validation import validate_rows
 from distill_at_scale.data.times import UNITS, TimeRule, is_likely
 from distill_at_scale.errors import DasError, SettingError
+from distill_at_scale.facts import count_of
 from distill_at_scale.validation import did_you_mean
 
 KEYWORDS: Final = {
@@ -159,9 +160,10 @@ def read_log(frame: Any, given: Mapping[str, str | None] | None = None) -> pl.Da
     good, bad = validate_rows(raw, id_types, times, "the frame", 0)
     if bad.height:
         first = bad.row(0, named=True)
+        are = "is" if bad.height == 1 else "are"
         raise SettingError(
-            f"{bad.height:,} of {table.height:,} rows of the frame are bad, the first at position {first['row']}: "
-            f"{first['reason']}; drop or correct them."
+            f"{bad.height:,} of {count_of(table.height, 'row')} of the frame {are} bad, the first at position "
+            f"{first['row']}: {first['reason']}; drop or correct them."
         )
     return good
 

@@ -102,8 +102,8 @@ def id_reasons(name: str, text: pl.Series, id_type: str) -> Iterator[tuple[pl.Se
     yield text == NO_ID, f"{name} is missing (written as {NO_ID})"
     if id_type == "int64":
         yield text.is_in(NULL_LIKE), f"{name} {MARKED}"
-        digits = text.str.strip_chars(" \t").str.contains(r"^-?[0-9]{18,}(\.0+)?$")
-        yield digits, f"{name} does not fit 64 bits {_KEEP_TEXT}"
+        digits = text.str.strip_chars(" \t").str.contains(r"^-?[1-9][0-9]{18,}(\.0+)?$")
+        yield digits, f"{name} is outside -2^63 to 2^63 - 1 {_KEEP_TEXT}"
         other = text.str.contains(r"^[ \t]*[+-]?[0-9]+[ \t]*$")
         yield other, f"{name} is an integer written in another way, such as 007, +7 or ' 7' {_KEEP_TEXT}"
         yield text.is_not_null(), f"{name} is not an integer {_KEEP_TEXT}"

@@ -178,4 +178,5 @@ def weights_problem(weights: np.ndarray) -> str | None:
     bad = np.flatnonzero(~(np.isfinite(weights) & (weights > 0)))
     if not len(bad):
         return None
-    return f"{len(bad):,} weights are not positive numbers; the first, of row {bad[0]:,}, is {weights[bad[0]]}"
+    are = "weight is not a positive number" if len(bad) == 1 else "weights are not positive numbers"
+    return f"{len(bad):,} {are}; the first, of row {bad[0]:,}, is {weights[bad[0]]}"

@@ -24,6 +24,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from distill_at_scale.data import storage
 from distill_at_scale.data.digests import digest_of, read_digested
 from distill_at_scale.errors import DamagedFileError, DasError
+from distill_at_scale.facts import count_of
 from distill_at_scale.finite_json import dumps
 
 _M = TypeVar("_M", bound=BaseModel)
@@ -125,7 +126,9 @@ def read_parquet(
         parquet = pq.ParquetFile(file)
         actual = parquet.metadata.num_rows
         if rows is not None and actual != rows:
-            raise DamagedFileError(f"{storage.redact(uri)} has {actual:,} rows, but its manifest says {rows:,}; {fix}.")
+            raise DamagedFileError(
+                f"{storage.redact(uri)} has {count_of(actual, 'row')}, but its manifest says {rows:,}; {fix}."
+            )
         return parquet.read(columns=None if columns is None else list(columns))
 
 

@@ -20,6 +20,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from distill_at_scale.data import ragged, recorded, storage
 from distill_at_scale.data.recorded import FileRecord
+from distill_at_scale.facts import count_of
 
 NAME = "shards.parquet"
 """File of the records of many shards, beside the manifest."""
@@ -190,7 +191,7 @@ class ShardRecords(Sequence[ShardRecord]):
         if self.first_user[k] != begin[k]:
             ends = int(begin[k])
             return f"shard {k} begins with user {self.first_user[k]:,}, but the one before it ends before {ends:,}"
-        return f"shard {k} has {self.rows[k]:,} rows, but its splits have {total[k]:,}"
+        return f"shard {k} has {count_of(self.rows[k], 'row')}, but its splits have {total[k]:,}"
 
     def _column(self, name: str) -> pa.Array:
         column = self._table[name]

@@ -109,7 +109,7 @@ def test_columns_that_are_not_there(names: dict[str, str | None], sentence: str)
     [
         (
             pl.DataFrame({"user_id": [1, None], "item_id": [1, 2]}),
-            "1 of 2 rows of the frame are bad, the first at posi",
+            "1 of 2 rows of the frame is bad, the first at posi",
         ),
         (pl.DataFrame({"user_id": [1.5], "item_id": [1]}), "position 0: user_id is not a whole number"),
         (pl.DataFrame({"user_id": [[1]], "item_id": [1]}), r"'user_id' of the frame holds List\(Int64\); ids are"),

@@ -155,7 +155,7 @@ EDITS = (
     (rows_added, "it states 4 rows, but its shards have 3"),
     (users_added, "it states 3 users, but its shards have 2"),
     (split_lost, "it states 0 validation rows, but its shards have 1"),
-    (split_of_a_shard_larger, "shard 1 has 1 rows, but its splits have 2"),
+    (split_of_a_shard_larger, "shard 1 has 1 row, but its splits have 2"),
 )
 
 
@@ -172,7 +172,7 @@ def test_a_manifest_that_contradicts_itself(tmp_path: Path, content: dict[str, A
 def test_what_the_files_contradict_is_found_when_they_are_read(tmp_path: Path, content: dict[str, Any]) -> None:
     files_of_two_shards_exchanged(content)
     write(tmp_path, content)
-    with pytest.raises(DamagedFileError, match=r"part-00001\.parquet has 1 rows, but its manifest says 2; prepare"):
+    with pytest.raises(DamagedFileError, match=r"part-00001\.parquet has 1 row, but its manifest says 2; prepare"):
         Dataset.open(str(tmp_path)).table(0)
     content["n_items"] += 1
     write(tmp_path, content)

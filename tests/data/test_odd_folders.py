@@ -100,7 +100,7 @@ def test_text_because_of_a_few_values_is_noticed(tmp_path: Path, odd: str) -> No
     (tmp_path / "a.csv").write_text(ROWS + f"{odd},1\n")
     good, noticed = read(tmp_path)
     assert good.schema["user_id"] == pl.String
-    assert len(said(noticed, "among the first user_ids is not a plain integer")) == 1
+    assert len(said(noticed, "among the first user_ids, unlike the plain integers beside it")) == 1
     assert len(said(noticed, "user_id holds characters that cannot be seen")) == (odd[0] == "\u00a0")
     (tmp_path / "a.csv").write_text("user_id,item_id\n" + "".join(f"👩\u200d🔬{k},{k}\n" for k in range(9)))
     assert read(tmp_path)[1] == []
@@ -117,7 +117,7 @@ def test_times_with_and_without_a_zone_are_noticed(tmp_path: Path) -> None:
     zones = ("Z", "+02:00", "")
     rows = "".join(f"{k},{k},2020-09-13T12:00:0{k}{zones[k % 3]}\n" for k in range(9))
     (tmp_path / "a.csv").write_text("user_id,item_id,timestamp\n" + rows)
-    assert said(read(tmp_path)[1], "has no zone, though others have one") == [(3, "2020-09-13T12:00:02")]
+    assert said(read(tmp_path)[1], "without a zone, though others have one") == [(3, "2020-09-13T12:00:02")]
     (tmp_path / "a.csv").write_text("user_id,item_id,timestamp\n" + rows.replace("Z", "").replace("+02:00", ""))
     assert read(tmp_path)[1] == []
 

@@ -56,6 +56,15 @@ def test_ids_that_look_alike(one: str, two: str) -> None:
     assert "placeholder" in notice_items(pl.Series([-1, 1, 2]))[0].what
 
 
+def test_unsigned_ids_are_read_as_text_where_that_is_said(tmp_path: Path) -> None:
+    ids = pl.Series([2**63 + k for k in range(9)] + [7], dtype=pl.UInt64)
+    pl.DataFrame({"user_id": ids, "item_id": range(10)}).write_parquet(path := tmp_path / "log.parquet")
+    _, bad = read_log(path)
+    assert set(bad["reason"]) == {"user_id is outside -2^63 to 2^63 - 1 (--id-type string reads ids as text)"}
+    good, bad = read_log(path, id_type="string")
+    assert (good["user_id"].to_list(), bad.height) == ([str(one) for one in ids], 0)
+
+
 def test_of_many_users_a_sample_is_compared() -> None:
     """Where buckets hold more users than are sampled, those below the lowest common bound are compared."""
     users = pl.Series([f"user{k}" for k in range(20_000)] + [f"USER{k}" for k in range(20_000)])

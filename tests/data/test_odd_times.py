@@ -227,4 +227,4 @@ def test_several_zones_among_the_first_times_are_noticed(tmp_path):
     path.write_text("user_id,item_id,ts\n" + "".join(f"{k},{k},2020-09-13T12:00:00{z}\n" for k, z in enumerate(zones)))
     good, _, said = read_noticed(path)
     assert good["timestamp"].n_unique() == 2
-    assert "1 value: among the first times has another zone than most (+09:00); all are converted to UTC" in said
+    assert "1 value: among the first times, with another zone than most (+09:00); all times are" in said

@@ -248,7 +248,7 @@ BAD_ROWS = {
     ",2,3,4": "user_id is missing",
     "1,,3,4": "item_id is missing",
     "x,2,3,4": "user_id is not an integer (--id-type string reads ids as text)",
-    "9223372036854775808,2,3,4": "user_id does not fit 64 bits (--id-type string reads ids as text)",
+    "9223372036854775808,2,3,4": "user_id is outside -2^63 to 2^63 - 1 (--id-type string reads ids as text)",
     "1,2,nan,4": "rating is not finite",
     "1,2,-inf,4": "rating is not finite",
     "1,2,,4": "rating is missing",
@@ -367,7 +367,7 @@ def test_bad_rows_of_parquet_keep_their_row_number_across_row_groups(tmp_path):
     assert bad.select("row", "user_id", "reason").rows() == [
         (2, "2", "rating is not finite"),
         (3, None, "user_id is missing"),
-        (5, str(2**63), "user_id does not fit 64 bits (--id-type string reads ids as text)"),
+        (5, str(2**63), "user_id is outside -2^63 to 2^63 - 1 (--id-type string reads ids as text)"),
     ]
 
 

@@ -129,7 +129,7 @@ def test_files_without_a_header(tmp_path):
     assert read_log(path, columns=NAMES)[0].rows() == GOOD
     with pytest.raises(DasError, match=r"first line looks like data.*--columns user_id item_id rating timestamp"):
         read_log(path)
-    with pytest.raises(DasError, match=r"the lines have 4 fields .* but there are 2 column names"):
+    with pytest.raises(DasError, match=r"the lines have 4 fields .* for 2 column names"):
         read_log(path, columns=["user_id", "item_id"])
 
 

@@ -40,7 +40,7 @@ def with_column(folder: Path, name: str, values: list[str]) -> Path:
         ("bought", ["2020-01-01", "2020-02-01"], "looks like timestamps"),
         ("date_added", ["Sun Jul 30 07:44:10 -0700 2017"] * 2, "looks like timestamps"),
         ("added_at", ["1600000000", "1600000001"], "looks like timestamps"),
-        ("date_year", ["2010", "2011"], "looks like a part of a timestamp, but no timestamp is read (join"),
+        ("date_year", ["2010", "2011"], "looks like parts of a timestamp, but no timestamp is read (join"),
         ("Book-Rating", ["5", "3.5"], "looks like ratings, but no rating is read (--map rating=Book-Rating reads it)"),
         (
             "month",
@@ -150,7 +150,7 @@ def test_copies_of_tables_and_packed_copies_are_told(tmp_path: Path) -> None:
     (tmp_path / "text").mkdir()
     (tmp_path / "text/a.csv").write_text(LOG)
     (tmp_path / "text/a.csv.gz").write_bytes(gzip.compress(LOG.encode()))
-    assert "1 file: is compressed and lies beside one of the same name" in read_noticed(tmp_path / "text")[2]
+    assert "1 file: compressed, beside one of the same name" in read_noticed(tmp_path / "text")[2]
 
 
 def test_parts_of_a_split_that_become_one_log_are_told(tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_splits_that_are_read_or_ignored_are_not_told(tmp_path: Path) -> None:
 
 def test_times_that_have_lost_digits_are_told(tmp_path: Path) -> None:
     with_column(tmp_path, "time", ["1.6E+09", "1.61e9", "1600000000"])
-    assert "2 values: among the first times is written with an exponent" in read_noticed(tmp_path)[2]
+    assert "2 values: among the first times, written with an exponent" in read_noticed(tmp_path)[2]
     table = pa.table({"user_id": [1], "item_id": [2], "time": pa.array([1.6e9], pa.float32())})
     pq.write_table(table, tmp_path / "log.parquet")
     assert "holds times as 32-bit floats" in read_noticed(tmp_path / "log.parquet")[2]

@@ -153,12 +153,12 @@ def test_weights_of_one_change_no_bit(name: str, block: int | None) -> None:
 def test_weights_that_are_not_positive_are_refused(bad: float, tmp_path: Path) -> None:
     weights = OF_ROWS.copy()
     weights[3] = bad
-    with pytest.raises(DasError, match=r"popularity: 1 weights are not positive numbers; the first, of row 3, is"):
+    with pytest.raises(DasError, match=r"popularity: 1 weight is not a positive number; the first, of row 3, is"):
         create_model("popularity").fit(weighted(weights))
     rows = [(user, item, 1.0, item, item % 2) for user in range(3) for item in range(4)]
     dataset = write_dataset(tmp_path / "data", [rows], [3], 4, weights=[[1.0] * 11 + [bad]])
     for name, settings in (("popularity", {}), ("ease", {"lam": 1.0})):
-        with pytest.raises(DamagedFileError, match=r"part-00000.*not positive numbers; the first, of row 11"):
+        with pytest.raises(DamagedFileError, match=r"part-00000.*not a positive number; the first, of row 11"):
             create_model(name, {"weights": True, **settings}).fit(dataset)
         # Who does not use them does not read them.
         assert create_model(name, settings).fit(dataset).n_items == 4

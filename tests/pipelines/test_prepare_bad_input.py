@@ -121,7 +121,7 @@ BAD = [
     ("1,2,3,99999999999", "timestamp is after the year 2100"),
     ("1,2,3,soon", "timestamp is not a number"),
     ("x,2,3,1600000000", "user_id is not an integer"),
-    ("1,9223372036854775808,3,1600000000", "item_id does not fit 64 bits"),
+    ("1,9223372036854775808,3,1600000000", "item_id is outside -2^63 to 2^63 - 1"),
     ("1,2,3", "line has 3 fields instead of 4"),
     ("1,2,3,4,5", "line has 5 fields instead of 4"),
 ]

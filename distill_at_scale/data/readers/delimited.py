@@ -17,6 +17,7 @@ from distill_at_scale.data.readers.escapes import unescaped
 from distill_at_scale.data.readers.lines import Parsed, line_numbers
 from distill_at_scale.data.readers.quoting import Quoting, Records
 from distill_at_scale.data.readers.schema import Fragment, LogSchema
+from distill_at_scale.facts import count_of
 
 # Arrow's parser accepts only a one-character delimiter; this character occurs in no text log.
 _STAND_IN: Final = "\x01"
@@ -192,7 +193,7 @@ def _parsed(raw: pl.DataFrame, broken: list[pa_csv.InvalidRow], fragment: Fragme
 
 
 def _ragged(actual: int, expected: int) -> str:
-    return f"line has {actual} fields instead of {expected}"
+    return f"line has {count_of(actual, 'field')} instead of {expected}"
 
 
 def _text(block: bytes, records: Records, first: int, last: int) -> str:

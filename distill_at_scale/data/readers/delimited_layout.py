@@ -28,6 +28,7 @@ from distill_at_scale.data.readers.quoting import Quoting, closes_on_lines, head
 from distill_at_scale.data.readers.schema import FileFormat, Quote
 from distill_at_scale.data.readers.text import TextHead
 from distill_at_scale.errors import DasError
+from distill_at_scale.facts import count_of
 
 # Tried in this order; blanks and colons also occur within times, so they come last.
 _DELIMITERS: Final = (",", "\t", ";", "|", "^", "~", "\x01", "\x1f", " ", ":")
@@ -258,7 +259,7 @@ def _check_width(head: TextHead, rows: Sequence[Sequence[str]], names: Sequence[
     width = Counter(map(len, rows)).most_common(1)[0][0]
     if width != len(names):
         raise DasError(
-            f"{head.name}: the lines have {width} {what}, but there are {len(names)} column names "
+            f"{head.name}: the lines have {width} {what} for {count_of(len(names), 'column name')} "
             f"({', '.join(names)}); name all of them with --columns."
         )
 

@@ -13,6 +13,7 @@ from typing import Final
 from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.readers.fields import known_names
 from distill_at_scale.errors import DasError
+from distill_at_scale.facts import count_of
 
 # Comments of KONECT, Matrix Market, NumPy and SQL, the head of ARFF, and Excel's line that names the delimiter.
 _PREAMBLE: Final = re.compile(r"([#%]+|//|--)( |\t|$)|%%|##|@(relation|attribute|data)\b|\"?sep=.\"?$", re.IGNORECASE)
@@ -209,8 +210,8 @@ def refuse_other_width(name: str, header: Sequence[str], rows: Sequence[Sequence
         names = " ".join(["row", *header])
         why = f" (the first field numbers the rows, as R's write.table does: --columns {names})"
     raise DasError(
-        f"{name}: the first line names {len(header)} columns ({', '.join(header)[:80]}), but the lines below it have "
-        f"{width} fields; name all fields in the file's order with --columns{why}."
+        f"{name}: the first line names {count_of(len(header), 'column')} ({', '.join(header)[:80]}), but the "
+        f"lines below it have {width} fields; name all fields in the file's order with --columns{why}."
     )
 
 

@@ -96,7 +96,7 @@ def _copies(heads: Sequence[Head], folders: Sequence[dict[str, str | None]], rea
     noticed = []
     drafts = [head for head in heads if _DRAFTS.search(file_of(head).uri)]
     if drafts and len(drafts) < len(heads):
-        what = "whose name is that of a backup or an unfinished download is read as a part of the log"
+        what = "with the name of a backup or an unfinished download, read as a part of the log"
         noticed.append(Notice(what=what, count=len(drafts), unit="file", example=name_of(drafts[0])))
     alike: dict[tuple[object, ...], list[Head]] = {}
     for head, values in zip(heads, folders):
@@ -106,7 +106,7 @@ def _copies(heads: Sequence[Head], folders: Sequence[dict[str, str | None]], rea
     copies = [group for group in alike.values() if len(group) > 1]
     copies += _same_tables([head for head in heads if isinstance(head, TableHead)], read)
     if copies:
-        what = f"with the size and the first lines of another ({name_of(copies[0][0])}) is read like it; a copy?"
+        what = f"with the size and the first lines of another ({name_of(copies[0][0])}), read like it: a copy?"
         count = sum(len(group) - 1 for group in copies)
         noticed.append(Notice(what=what, count=count, unit="file", example=name_of(copies[0][1])))
     return noticed + _packed_twins(heads) + _splits(heads)
@@ -133,7 +133,7 @@ def _packed_twins(heads: Sequence[Head]) -> list[Notice]:
     twins = [head for uri, head in names.items() if (plain := PACKED.sub("", uri)) != uri and plain in names]
     if not twins:
         return []
-    what = "is compressed and lies beside one of the same name that is not; both are read: a copy?"
+    what = "compressed, beside one of the same name that is not; both are read: a copy?"
     return [Notice(what=what, count=len(twins), unit="file", example=name_of(twins[0]))]
 
 
@@ -236,7 +236,7 @@ def _not_quite_integers(heads: Sequence[Head], canonical: str, name: str, schema
     total = sum(len(present(head.samples.get(name, []))) for head in texts)
     if not odd or 2 * len(odd) > total:
         return []
-    what = f"among the first {canonical}s is not a plain integer, as others are, so all are read as text (007 is not 7)"
+    what = f"among the first {canonical}s, unlike the plain integers beside it: all are read as text (007 is not 7)"
     return [Notice(what=what, count=len(odd), unit="value", example=shown(odd[0][0]))]
 
 

@@ -137,7 +137,7 @@ def _rounded(files: Sequence[Times]) -> list[Notice]:
     odd = [text for text in texts if (match := _EXPONENT.fullmatch(text)) and len(match[1].replace(".", "")) < 10]
     if not odd:
         return []
-    what = "among the first times is written with an exponent and has lost its last digits, so that neighbours tie"
+    what = "among the first times, written with an exponent: the last digits are lost, so that neighbours tie"
     return [Notice(what=what, count=len(odd), unit="value", example=odd[0])]
 
 
@@ -163,12 +163,12 @@ def _zones(files: Sequence[Times], rule: TimeRule) -> list[Notice]:
     without = by_zone.pop("", [])
     notices = []
     if without and by_zone:
-        what = "among the first times has no zone, though others have one, and is taken as UTC"
+        what = "among the first times, without a zone, though others have one; taken as UTC"
         notices.append(Notice(what=what, count=len(without), unit="value", example=without[0]))
     if len(by_zone) > 1:
         usual = max(by_zone, key=lambda zone: len(by_zone[zone]))
         others = [text for zone, texts in by_zone.items() if zone != usual for text in texts]
-        what = f"among the first times has another zone than most ({usual}); all are converted to UTC"
+        what = f"among the first times, with another zone than most ({usual}); all times are converted to UTC"
         notices.append(Notice(what=what, count=len(others), unit="value", example=others[0]))
     return notices
 

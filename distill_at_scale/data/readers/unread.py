@@ -72,13 +72,14 @@ def unread_columns(
             continue
         names = [name for name in dict.fromkeys(head.names) if name not in read and looks_like(head, name)]
         parts = [name for name in names if _PART_NAME.fullmatch(_plain(name)) and not _is_month(head, name)]
+        looks = "look" if len(names) > 1 else "looks"
         if names and len(parts) == len(names):
-            what = "looks like a part of a timestamp, but no timestamp is read (join the parts into one column)"
+            what = f"{looks} like parts of a timestamp, but no timestamp is read (join them into one column)"
             notices[wanted] = Notice(what=what, count=len(names), unit="column", example=", ".join(names[:4]))
         elif names:
             names = [name for name in names if name not in parts]
-            several = "look" if len(names) > 1 else "looks"
-            what = f"{several} like {wanted}s, but no {wanted} is read (--map {quote(f'{wanted}={names[0]}')} reads it)"
+            looks = "look" if len(names) > 1 else "looks"
+            what = f"{looks} like {wanted}s, but no {wanted} is read (--map {quote(f'{wanted}={names[0]}')} reads it)"
             notices[wanted] = Notice(what=what, count=len(names), unit="column", example=", ".join(names[:4]))
         elif wanted == Columns.TIMESTAMP and all(_DATED_FILE.search(_file_name(head)) for head in heads):
             what = (
@@ -103,7 +104,8 @@ def unread_clocks(heads: Sequence[Head], read: Collection[str], canonical: Mappi
     ]
     if not clocks:
         return []
-    what = f"looks like the time of day, but only the date in '{name}' is read, so that the rows of a day tie"
+    looks = "look" if len(clocks) > 1 else "looks"
+    what = f"{looks} like the time of day, but only the date in '{name}' is read, so that the rows of a day tie"
     return [Notice(what=f"{what} (join the two into one column)", count=len(clocks), unit="column", example=clocks[0])]
 
 

@@ -25,6 +25,7 @@ from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema
 from distill_at_scale.data.readers.selection import none_left
 from distill_at_scale.errors import DamagedFileError, DasError
+from distill_at_scale.facts import count_of
 from distill_at_scale.pipelines.preparing.job import PrepareJob
 from distill_at_scale.pipelines.runtime import run_record
 from distill_at_scale.pipelines.runtime.tasks import compute, run_stage, run_tree
@@ -79,13 +80,14 @@ def _check_rows(job: PrepareJob, schema: LogSchema, estimate: LogEstimate, read:
         if by_count[0][1] == rows and column in (Columns.RATING, Columns.TIMESTAMP):
             ignore = f", or ignore the column with --map {column}= (empty)"
         read_as = "; ".join(str(way) for way in estimate.read_as)
+        are = "is" if rows - good == 1 else "are"
         raise DasError(
-            f"{rows - good:,} of {rows:,} rows are bad ({worst}), more than --max-bad-share "
+            f"{rows - good:,} of {count_of(rows, 'row')} {are} bad ({worst}), more than --max-bad-share "
             f"{job.config.max_bad_share:g} allows (the first: {first}); look at them in {where}, correct the log or "
             f"raise the share{ignore}. The log was read as {read_as}."
         )
     if good == 0:
-        raise DasError(f"no good rows in the input ({job.inputs}): {rows:,} rows, all bad.")
+        raise DasError(f"no good rows in the input ({job.inputs}): {count_of(rows, 'row')}, all bad.")
 
 
 def collect_item_ids(job: PrepareJob, read: Sequence[SourceRecord]) -> Vocabulary:
