@@ -112,7 +112,10 @@ def test_rows_carry_over(both: tuple[Dataset, Dataset], users: SyntheticDataset,
 def test_what_was_learned_goes_on_though_simpler_rows_were_better(
     both: tuple[Dataset, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(contenders, "_CLEAR", 1e9)  # so that the sketch wins
+    sketch = contenders.initial_rows
+    # The simpler rows are drawn users, and no lead over them is clear.
+    monkeypatch.setattr(contenders, "initial_rows", lambda init, *asked: sketch("random", *asked))
+    monkeypatch.setattr(contenders, "_CLEAR", 1e9)
     data = both[0]
     first = made(data, tmp_path / "first", users=6, set={**ROWS, "init": "random"})
     assert first.manifest.winner != "distilled"
@@ -126,11 +129,18 @@ def test_what_was_learned_goes_on_though_simpler_rows_were_better(
     second = made(data, tmp_path / "second", first, set={"steps": 4, "batch_size": 40})
     assert second.manifest.config["lam"] == first.manifest.learned.lam
     # Where the first one stopped.
+    assert "Started from an earlier result" in second.manifest.notes[0]
     assert second.manifest.curve[0]["metric"] == pytest.approx(best["metric"], rel=1e-3)
     # Few values are tried, around those of before.
     for model, before in first.manifest.settings.items():
         near = [point.value for point in second.manifest.chosen[model].points]
         assert before["lam"] in near
+    monkeypatch.setattr(contenders, "initial_rows", sketch)
+    # From rows that are worse than a sketch no run goes on.
+    poor = made(data, tmp_path / "poor", users=6, set={**ROWS, "init": "random", "steps": 1})
+    other = made(data, tmp_path / "other", poor, set={"steps": 1, "batch_size": 40})
+    assert "Started from a new sketch, which is better" in other.manifest.notes[0]
+    assert other.manifest.curve[0]["metric"] > poor.manifest.curve[0]["metric"]
     first.verify()
     (tmp_path / "first" / "learned.safetensors").write_bytes(b"another")
     with pytest.raises(DamagedFileError, match=r"learned\.safetensors"):

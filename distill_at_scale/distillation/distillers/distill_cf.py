@@ -23,13 +23,17 @@ from distill_at_scale.models.synthetic_rows import FactoredRows
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     from distill_at_scale.data.dataset import Dataset
     from distill_at_scale.distillation.contenders import Contender
     from distill_at_scale.distillation.distill_cf import DistillCF
+    from distill_at_scale.distillation.synthetic import SyntheticDataset
     from distill_at_scale.distillation.synthetic_manifest import SyntheticManifest
     from distill_at_scale.distillation.users import RealUsers
 
+# Validation users of a run that goes on from an earlier result: most of its cost would be comparing values of λ.
+_JUDGES_AGAIN = 2000
 # A number of users is given up halfway if its best validation metric is below this share of the best of another.
 _HOPELESS = 0.9
 
@@ -53,9 +57,11 @@ class DistillCFDistiller(Distiller):
 
     @classmethod
     def settings_after(cls, earlier: SyntheticManifest) -> dict[str, Any]:
-        """Returns the earlier settings, with its λ to begin with, and as many steps as suffice from there."""
+        """Returns the earlier settings, with its λ to begin with, as many steps as suffice from there, and fewer
+        validation users."""
         lam = earlier.settings.get("infinite_ae", {}).get("lam") if earlier.learned is None else earlier.learned.lam
         settings = {**super().settings_after(earlier), "lam": lam, "steps": None}
+        settings["validation_users"] = min(settings.get("validation_users", _JUDGES_AGAIN), _JUDGES_AGAIN)
         return {name: value for name, value in settings.items() if value is not None}
 
     def check(self, dataset: Dataset, workers: int) -> None:
@@ -131,12 +137,21 @@ class DistillCFDistiller(Distiller):
         folder: str,
     ) -> _Run:
         """Distills into the given number of users, and compares them with simpler ones."""
-        from distill_at_scale.distillation.contenders import DISTILLED, SKETCH, Contender, simple_contenders
-        from distill_at_scale.distillation.continuing import continued_rows
+        import torch
+
+        from distill_at_scale.distillation.contenders import DISTILLED, Contender, simple_contenders
         from distill_at_scale.distillation.distill_cf import DistillCF
 
-        start = None if self.earlier is None else continued_rows(self.earlier, job.dataset, users)
-        loop = DistillCF(self.config.model_copy(update={"users": number}), users, job.device, start)
+        config, start = self.config.model_copy(update={"users": number}), None
+        simple: list[Contender] = []
+        from_sketch = False
+        if self.earlier is not None:
+            start, simple = self._start_again(self.earlier, number, users, job)
+            if simple and simple[0].metrics["infinite_ae"] > self._metric(start, users):
+                from_sketch, sketch = True, simple[0].tuned
+                start = torch.from_numpy(sketch.rows.values).to(start)
+                config = config.model_copy(update={"lam": sketch.chosen["infinite_ae"].chosen})
+        loop = DistillCF(config, users, job.device, start)
         if (newest := job.newest(folder)) is not None:
             loop.restore(newest)
 
@@ -160,10 +175,29 @@ class DistillCFDistiller(Distiller):
         if not users.has_validation:
             return _Run(loop, distilled, [])
         if self.earlier is not None:
-            # The sketch follows a log that changes, at a fraction of a distillation's cost.
-            return _Run(loop, distilled, simple_contenders(self.config, number, users, [SKETCH], near=near))
+            return _Run(loop, distilled, simple, from_sketch)
         on_progress(0.99, "comparing with the sketch and the most active users")
         return _Run(loop, distilled, simple_contenders(self.config, number, users, made=loop.sketch))
+
+    def _start_again(
+        self, earlier: SyntheticDataset, number: int, users: RealUsers, job: Job
+    ) -> tuple[torch.Tensor, list[Contender]]:
+        """Returns the earlier rows, and the sketch, which follows a log that changes at a fraction of a distillation's
+        cost."""
+        from distill_at_scale.distillation.contenders import SKETCH, simple_contenders
+        from distill_at_scale.distillation.continuing import continued_rows
+
+        start = continued_rows(earlier, job.dataset, users)
+        if not users.has_validation:
+            return start, []
+        return start, simple_contenders(self.config, number, users, [SKETCH], near=earlier.manifest.settings)
+
+    def _metric(self, start: torch.Tensor, users: RealUsers) -> float:
+        """Validation metric of ∞-AE on rows to start from."""
+        from distill_at_scale.distillation.select_lambda import ridge_score
+
+        score = ridge_score(start.cpu().numpy(), self.config.lam or 1.0)
+        return users.validation_metric(score, self.config.metric, self.name)
 
     def _result(self, runs: list[_Run], users: RealUsers, job: Job) -> Distilled:
         from distill_at_scale.distillation.contenders import ALL_USERS, DISTILLED, all_users, full_is_affordable
@@ -203,7 +237,10 @@ class DistillCFDistiller(Distiller):
         loop, winner, metric = run.loop, run.winner, self.config.metric
         notes = read_notes(users)
         if self.earlier is not None:
-            notes.append("Started from an earlier result, and compared with the sketch only.")
+            began = "an earlier result"
+            if run.from_sketch:
+                began = "a new sketch, which is better on validation than the earlier result"
+            notes.append(f"Started from {began}, and compared with the sketch only.")
         if not loop.n_steps:
             notes.append("No user has two train rows, so there is nothing to learn; the rows are those of the start.")
         elif loop.points and loop.best_point().step == 0:
@@ -258,6 +295,8 @@ class _Run:
     loop: DistillCF
     distilled: Contender
     simple: list[Contender]
+    from_sketch: bool = False
+    """Whether a run that was to go on from an earlier result started from a new sketch."""
 
     @property
     def winner(self) -> Contender:
