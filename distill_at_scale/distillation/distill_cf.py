@@ -293,5 +293,5 @@ def default_steps(users: int, init: str = "random") -> int:
     if init == "sketch":
         known = ((10, 1200), (40, 900), (100, 300), (500, 200))
     if init == "earlier result":
-        known = ((10, 100), (40, 75), (100, 25), (500, 30))
+        known = ((10, 100), (40, 75), (100, 25), (500, 60))
     return next((steps for most, steps in known if users <= most), known[-1][1])

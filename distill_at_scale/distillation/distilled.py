@@ -24,8 +24,7 @@ class Distilled:
         family: Kind of rows or sequences, for readers.
         n_rows: Number of distinct train rows that were distilled, over all workers.
         n_filled: Number of users who have them; None: not known.
-        learned: Rows from which a later distillation goes on, float32 [n, n_items], and their λ, where simpler rows are
-            the result.
+        learned: Rows from which a later distillation goes on, float32 [n, n_items], where simpler ones are the result.
         copied: Share of what a real user's own rows can be read from: of rows, those that equal a user's train rows;
             of sequences, the places whose most likely item is that of the real history; None: not known.
         cpu_s: CPU-seconds, over all workers.
@@ -56,5 +55,5 @@ class Distilled:
     privacy: PrivacyRecord | None = None
     item_counts: np.ndarray | None = None
     n_filled: int | None = None
-    learned: tuple[np.ndarray, float] | None = None
+    learned: np.ndarray | None = None
     copied: float | None = None

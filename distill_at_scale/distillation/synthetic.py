@@ -112,7 +112,7 @@ class SyntheticDataset(StoredDataset[SyntheticManifest]):
             DamagedFileError: The file is missing or damaged.
         """
         learned = self.manifest.learned
-        return self.rows() if learned is None else self._dense(learned.file)
+        return self.rows() if learned is None else self._dense(learned)
 
     def _dense(self, record: FileRecord) -> np.ndarray:
         found: np.ndarray = self._parsed(lambda content: safetensors.numpy.load(content)["rows"], record)
@@ -224,7 +224,7 @@ class SyntheticDataset(StoredDataset[SyntheticManifest]):
             DamagedFileError: A file is missing or differs; the message names the first one.
         """
         learned = self.manifest.learned
-        for record in (self.manifest.data, self.manifest.items, *([] if learned is None else [learned.file])):
+        for record in (self.manifest.data, self.manifest.items, *([] if learned is None else [learned])):
             self._content(record)
 
     def _expect(self, kind: str, what: str) -> None:
@@ -291,7 +291,7 @@ def write(
     for old in (NAME, ROWS, SEQUENCES, LEARNED):
         storage.remove(storage.join(uri, old))
     records = {}
-    learned = () if made.learned is None else ((LEARNED, _saved(made.learned[0])),)
+    learned = () if made.learned is None else ((LEARNED, _saved(made.learned)),)
     for path, part in ((name, content), (ITEMS, items), *learned):
         storage.write_bytes(storage.join(uri, path), part)
         records[path] = recorded.record_of(path, part)
@@ -322,7 +322,7 @@ def write(
             "notes": list(made.notes),
             "copied": made.copied,
             "privacy": made.privacy,
-            "learned": None if made.learned is None else {"file": records[LEARNED], "lam": made.learned[1]},
+            "learned": records.get(LEARNED),
             "cost": cost,
             "data": records[name],
             "items": records[ITEMS],

@@ -47,14 +47,6 @@ class EarlierRecord(_Record):
     """Checksum of its rows or sequences."""
 
 
-class LearnedRecord(_Record):
-    """Learned rows of a run whose result are simpler ones."""
-
-    file: FileRecord
-    lam: float
-    """λ of ∞-AE that was learned with them."""
-
-
 class SequencesRecord(_Record):
     """Format of latent sequences, and how a student is trained on them."""
 
@@ -122,8 +114,8 @@ class SyntheticManifest(_Record):
     of the real history they started from; None if not known."""
     privacy: PrivacyRecord | None = None
     """What a private result guarantees; None: nothing bounds what the rows reveal of a user."""
-    learned: LearnedRecord | None = None
-    """Rows from which `das distill --from` goes on; None: from the result itself."""
+    learned: FileRecord | None = None
+    """Learned rows from which `das distill --from` goes on, where simpler ones are the result; None: the result."""
     cost: dict[str, float] = Field(default_factory=dict)
     """cpu_s, wall_s and peak_mib of the distillation; for sequences also teachers_cpu_s, a part of cpu_s."""
     data: FileRecord

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 from pydantic import BaseModel
 
 from distill_at_scale.distillation.distill_cf_config import SIZES, DistillCFConfig
@@ -22,7 +23,6 @@ from distill_at_scale.errors import SettingError
 from distill_at_scale.models.synthetic_rows import FactoredRows
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
     from distill_at_scale.data.dataset import Dataset
@@ -41,7 +41,8 @@ _HOPELESS = 0.9
 class DistillCFDistiller(Distiller):
     """A few synthetic users on which ∞-AE learns what it learns from all real ones; see `distill_cf`.
 
-    The result is held against the sketch and the most active users on validation, and the best of them is returned.
+    The result is held against the sketch and the most active users on validation, and the best of them is returned;
+    the latter are these users' own rows, which the result says.
     """
 
     name: ClassVar[str] = "distill_cf"
@@ -57,10 +58,10 @@ class DistillCFDistiller(Distiller):
 
     @classmethod
     def settings_after(cls, earlier: SyntheticManifest) -> dict[str, Any]:
-        """Returns the earlier settings, with its λ to begin with, as many steps as suffice from there, and fewer
-        validation users."""
-        lam = earlier.settings.get("infinite_ae", {}).get("lam") if earlier.learned is None else earlier.learned.lam
-        settings = {**super().settings_after(earlier), "lam": lam, "steps": None}
+        """Returns the earlier settings, with the λ that was learned with its rows to begin with, as many steps as
+        suffice from there, and fewer validation users."""
+        best = max(earlier.curve, key=lambda point: point["metric"], default=earlier.settings.get("infinite_ae", {}))
+        settings = {**super().settings_after(earlier), "lam": best.get("lam"), "steps": None}
         settings["validation_users"] = min(settings.get("validation_users", _JUDGES_AGAIN), _JUDGES_AGAIN)
         return {name: value for name, value in settings.items() if value is not None}
 
@@ -273,12 +274,10 @@ class DistillCFDistiller(Distiller):
         return DistillCF(c, users)
 
 
-def _learned(loop: DistillCF) -> tuple[np.ndarray, float] | None:
-    """Learned rows from which a later distillation can go on, and their λ."""
-    values, lam = loop.rows()
-    improved = loop.points and loop.best_point().step
-    # Factors are no start; see `--from`.
-    return (values, lam) if improved and not isinstance(values, FactoredRows) else None
+def _learned(loop: DistillCF) -> np.ndarray | None:
+    """Learned rows from which a later distillation can go on; factors are no start."""
+    values, _ = loop.rows()
+    return values if isinstance(values, np.ndarray) and loop.points and loop.best_point().step else None
 
 
 def copied_notes(copied: int, number: int) -> list[str]:
