@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -77,12 +76,10 @@ def test_a_server_that_goes_away_is_one_sentence(run_folder: Path) -> None:
         if line.startswith("read the log"):
             break
     server.stop()
-    stopped = time.monotonic()
     rest = process.stderr.read()
     assert process.wait(240) == 1, "".join(seen) + rest
     assert len(errors(rest)) == 1
     assert "cannot be reached" in errors(rest)[0]
-    assert time.monotonic() - stopped < 240
 
 
 def test_the_job_configs_are_valid() -> None:
