@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 
 from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
 from distill_at_scale.distillation.factored_start import initial_factors
-from distill_at_scale.distillation.select_lambda import Near, Tuned, select_lambdas
+from distill_at_scale.distillation.select_lambda import Tuned, select_lambdas
 from distill_at_scale.distillation.sketch import initial_rows
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.evaluation.groups import difference_error
@@ -66,7 +65,6 @@ def simple_contenders(
     users: RealUsers,
     names: Collection[str] = (SKETCH, MOST_ACTIVE),
     made: RowValues | None = None,
-    near: Near = MappingProxyType({}),
 ) -> list[Contender]:
     """The sketch and the most active users, as many as are distilled, of the same kind of rows.
 
@@ -76,12 +74,11 @@ def simple_contenders(
         users: The real users; with validation rows.
         names: Those that are asked for.
         made: The sketch, if it is already made.
-        near: As in :func:`~distill_at_scale.distillation.select_lambda.select_lambdas`.
     """
     if config.rank is not None:
         # The most active users' rows are not of this rank; without it, they are as large as rows of all items.
         factors = initial_factors("sketch", number, config.rank, users, config.seed) if made is None else made
-        return [Contender(SKETCH, select_lambdas(factors, None, users, config.metric, near))]
+        return [Contender(SKETCH, select_lambdas(factors, None, users, config.metric))]
     makers: dict[str, Callable[[], np.ndarray]] = {}
     if isinstance(made, np.ndarray):
         makers[SKETCH] = lambda: made
@@ -94,7 +91,7 @@ def simple_contenders(
         if config.rows != "free":
             values = values.clip(0.0, 1.0)
         if values.any():
-            found.append(Contender(name, select_lambdas(values, None, users, config.metric, near)))
+            found.append(Contender(name, select_lambdas(values, None, users, config.metric)))
     return found
 
 

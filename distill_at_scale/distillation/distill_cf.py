@@ -12,7 +12,6 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
 
 import numpy as np
 import safetensors
@@ -22,7 +21,7 @@ import torch
 from distill_at_scale.distillation.cpu_clock import CpuClock
 from distill_at_scale.distillation.distill_cf_config import DistillCFConfig
 from distill_at_scale.distillation.objectives import objective_of
-from distill_at_scale.distillation.select_lambda import Near, Tuned, around, ridge_score, select_lambdas, select_ridge
+from distill_at_scale.distillation.select_lambda import Tuned, ridge_score, select_lambdas, select_ridge
 from distill_at_scale.distillation.users import RealUsers
 from distill_at_scale.errors import DasError
 from distill_at_scale.models.selection import Progress
@@ -130,7 +129,7 @@ class DistillCF:
         if not self.step and not self.points:
             if self.config.lam is None and not self.config.is_of_the_paper and self._users.has_validation:
                 rows = self._objective.rows(self._values())
-                self._log_lam = math.log(select_ridge(rows, around(1.0), self._users, self.config.metric)[0].chosen)
+                self._log_lam = math.log(select_ridge(rows, 1.0, self._users, self.config.metric)[0].chosen)
             self._validate()
         while not self.done and not (give_up and give_up()):
             self._learn()
@@ -147,11 +146,10 @@ class DistillCF:
         found, lam = self._best or (self._values(), self.lam)
         return self._objective.rows(found), lam
 
-    def result(self, near: Near = MappingProxyType({})) -> Tuned:
-        """Returns the distilled users of the best step, with λ selected for each model on the validation rows, from
-        ``near`` as in :func:`~distill_at_scale.distillation.select_lambda.select_lambdas`."""
+    def result(self) -> Tuned:
+        """Returns the distilled users of the best step, with λ selected for each model on the validation rows."""
         values, lam = self.rows()
-        return select_lambdas(values, lam, self._users, self.config.metric, near)
+        return select_lambdas(values, lam, self._users, self.config.metric)
 
     @property
     def cpu_s(self) -> float:

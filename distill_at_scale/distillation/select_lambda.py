@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 
 import numpy as np
 import scipy.linalg
@@ -36,16 +35,11 @@ class Tuned:
     validated: Mapping[str, Validated]
 
 
-Near = Mapping[str, Mapping[str, float]]
-"""Settings by model."""
-# Around a value that was selected for similar rows.
-_NEAR = (0.25, 1.0, 4.0)
+_AROUND = (0.25, 0.5, 1.0, 2.0, 4.0)
 _EASE_GRID = (400.0, 800.0, 1600.0, 3200.0, 6400.0)
 
 
-def select_lambdas(
-    values: RowValues, lam: float | None, users: RealUsers, metric: str, near: Near = MappingProxyType({})
-) -> Tuned:
+def select_lambdas(values: RowValues, lam: float | None, users: RealUsers, metric: str) -> Tuned:
     """Returns the rows with λ selected for ∞-AE and EASE, the same on every worker.
 
     Args:
@@ -53,35 +47,23 @@ def select_lambdas(
         lam: ∞-AE's λ that was learned with the rows, around which the search begins; None: 1.
         users: Real users; without validation rows, ``lam`` is kept and EASE gets none.
         metric: Validation metric, such as ``ndcg@10``.
-        near: Settings selected for similar rows, by model, around which few values are tried.
     """
     made = SyntheticRows(values, users.n_users, users.n_rows, n_filled=users.n_filled)
     if not users.has_validation:
         return Tuned(replace(made, chosen={"infinite_ae": {"lam": lam or 1.0}}), {}, {})
     tuned = {
-        "infinite_ae": select_ridge(values, _near(near, "infinite_ae") or around(lam or 1.0), users, metric),
-        "ease": _search(_near(near, "ease") or _EASE_GRID, lambda value: ease_score(made, value), users, metric),
+        "infinite_ae": select_ridge(values, lam or 1.0, users, metric),
+        "ease": _search(_EASE_GRID, lambda value: ease_score(made, value), users, metric),
     }
     chosen = {model: selection for model, (selection, _) in tuned.items()}
     settings = {model: {"lam": selection.chosen} for model, selection in chosen.items()}
     return Tuned(replace(made, chosen=settings), chosen, {model: validated for model, (_, validated) in tuned.items()})
 
 
-def _near(near: Near, model: str) -> list[float]:
-    lam = near.get(model, {}).get("lam")
-    return [] if lam is None else [lam * factor for factor in _NEAR]
-
-
-def around(lam: float) -> list[float]:
-    """Returns the values of λ that are tried of ∞-AE where nothing but ``lam`` is known."""
-    return [lam * factor for factor in (0.25, 0.5, 1.0, 2.0, 4.0)]
-
-
-def select_ridge(
-    values: RowValues, grid: Sequence[float], users: RealUsers, metric: str
-) -> tuple[Selection, Validated]:
-    """Selects λ of ∞-AE on rows; the record, and what the best λ reached."""
-    return _search(grid, lambda value: ridge_score(values, value), users, metric)
+def select_ridge(values: RowValues, lam: float, users: RealUsers, metric: str) -> tuple[Selection, Validated]:
+    """Selects λ of ∞-AE on rows, around ``lam``; the record, and what the best λ reached."""
+    around = [lam * factor for factor in _AROUND]
+    return _search(around, lambda value: ridge_score(values, value), users, metric)
 
 
 def ridge_score(values: RowValues, lam: float) -> BlockScorer:

@@ -130,10 +130,6 @@ def test_what_was_learned_goes_on_though_simpler_rows_were_better(
     # Where the first one stopped.
     assert "Started from an earlier result" in second.manifest.notes[0]
     assert second.manifest.curve[0]["metric"] == pytest.approx(best["metric"], rel=1e-3)
-    # Few values are tried, around those of before.
-    for model, before in first.manifest.settings.items():
-        near = [point.value for point in second.manifest.chosen[model].points]
-        assert before["lam"] in near
     monkeypatch.setattr(contenders, "initial_rows", sketch)
     # From rows that are worse than a sketch no run goes on.
     poor = made(data, tmp_path / "poor", users=6, set={**ROWS, "init": "random", "steps": 1})

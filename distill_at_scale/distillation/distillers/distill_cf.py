@@ -171,8 +171,7 @@ class DistillCFDistiller(Distiller):
 
         loop.run(on_progress, after_step, give_up if best else None)
         job.wait()
-        near = {} if self.earlier is None else self.earlier.manifest.settings
-        distilled = Contender(DISTILLED, loop.result(near))
+        distilled = Contender(DISTILLED, loop.result())
         if not users.has_validation:
             return _Run(loop, distilled, [])
         if self.earlier is not None:
@@ -191,7 +190,7 @@ class DistillCFDistiller(Distiller):
         start = continued_rows(earlier, job.dataset, users)
         if not users.has_validation:
             return start, []
-        return start, simple_contenders(self.config, number, users, [SKETCH], near=earlier.manifest.settings)
+        return start, simple_contenders(self.config, number, users, [SKETCH])
 
     def _metric(self, start: torch.Tensor, users: RealUsers) -> float:
         """Validation metric of ∞-AE on rows to start from."""
