@@ -148,7 +148,7 @@ def test_quotes_line_ends_and_byte_order_mark(tmp_path):
     good, bad = read_log(path)
     assert good.drop("timestamp").rows() == [(1, "a,b", 5.0), (2, 'say "hi"', 4.0), (3, "c", 3.0)]
     assert good["timestamp"].to_list() == [1_500_000_010_000, 1_500_000_011_000, 1_500_000_012_000]
-    assert bad.select("reason", "row", "line").rows() == [("line has 1 fields instead of 5", 5, "x")]
+    assert bad.select("reason", "row", "line").rows() == [("line has 1 field instead of 5", 5, "x")]
 
 
 def test_blank_lines_are_no_rows_but_count_as_lines(tmp_path):
@@ -157,7 +157,7 @@ def test_blank_lines_are_no_rows_but_count_as_lines(tmp_path):
     good, bad = read_log(path)
     assert good.rows() == [(1, 2), (5, 6)]
     assert sorted(bad.select("row", "reason").rows()) == [
-        (6, "line has 1 fields instead of 2"),
+        (6, "line has 1 field instead of 2"),
         (8, "item_id is missing"),
     ]
 

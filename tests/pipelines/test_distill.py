@@ -64,6 +64,7 @@ def test_two_workers_distill_fit_evaluate_and_export(tmp_path: Path, data: Datas
     assert sorted(path.name for path in Path(output).iterdir()) == [
         "data.safetensors",
         "items.parquet",
+        *([] if made.manifest.learned is None else ["learned.safetensors"]),
         "manifest.json",
         "run.json",
     ]
