@@ -285,7 +285,8 @@ def default_rate(config: DistillCFConfig, users: RealUsers) -> float:
 def default_steps(users: int, init: str = "random") -> int:
     """Returns the number of steps sufficient on ml-1m: fewer rows need more steps, each of which is cheaper.
 
-    The sketch is nearer to the goal than other initial rows, so fewer steps suffice; an earlier result is nearest.
+    The sketch is nearer to the goal than other initial rows, so fewer steps suffice; an earlier result is nearest,
+    with numbers of steps measured on slices of ml-100k (50 rows) and Beauty (200 rows).
     """
     known = ((10, 1200), (40, 900), (100, 700), (500, 300))
     if init == "sketch":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -145,13 +146,14 @@ class DistillCFDistiller(Distiller):
 
         config, start = self.config.model_copy(update={"users": number}), None
         simple: list[Contender] = []
-        from_sketch = False
+        from_sketch, cpu = False, time.process_time()
         if self.earlier is not None:
             start, simple = self._start_again(self.earlier, number, users, job)
             if simple and simple[0].metrics["infinite_ae"] > self._metric(start, users):
                 from_sketch, sketch = True, simple[0].tuned
                 start = torch.from_numpy(sketch.rows.values).to(start)
                 config = config.model_copy(update={"lam": sketch.chosen["infinite_ae"].chosen})
+        cpu = time.process_time() - cpu
         loop = DistillCF(config, users, job.device, start)
         if (newest := job.newest(folder)) is not None:
             loop.restore(newest)
@@ -175,7 +177,7 @@ class DistillCFDistiller(Distiller):
         if not users.has_validation:
             return _Run(loop, distilled, [])
         if self.earlier is not None:
-            return _Run(loop, distilled, simple, from_sketch)
+            return _Run(loop, distilled, simple, from_sketch, cpu)
         on_progress(0.99, "comparing with the sketch and the most active users")
         return _Run(loop, distilled, simple_contenders(self.config, number, users, made=loop.sketch))
 
@@ -211,7 +213,7 @@ class DistillCFDistiller(Distiller):
             if self.earlier is None and full_is_affordable(c, len(winner.tuned.rows), loop.n_steps, users):
                 contenders[ALL_USERS] = all_users(users, c.metric).metrics
             job.on_progress(0.99, f"kept: {winner.name}")
-        (cpu_s,) = users.added(sum(one.loop.cpu_s for one in runs))
+        (cpu_s,) = users.added(sum(one.loop.cpu_s + one.start_cpu_s for one in runs))
         kept, values = winner.name == DISTILLED, winner.tuned.rows.given
         copied = 0 if isinstance(values, FactoredRows) else users.copied(values)
         return Distilled(
@@ -274,7 +276,8 @@ class DistillCFDistiller(Distiller):
 
 
 def _learned(loop: DistillCF) -> np.ndarray | None:
-    """Learned rows from which a later distillation can go on; factors are no start."""
+    """Returns the learned rows that a later distillation continues from; None for factors, which cannot be continued,
+    and if no step improved the initial rows."""
     values, _ = loop.rows()
     return values if isinstance(values, np.ndarray) and loop.points and loop.best_point().step else None
 
@@ -295,6 +298,8 @@ class _Run:
     simple: list[Contender]
     from_sketch: bool = False
     """Whether a run that was to go on from an earlier result started from a new sketch."""
+    start_cpu_s: float = 0.0
+    """CPU-seconds of this worker for choosing the rows to start from."""
 
     @property
     def winner(self) -> Contender:
