@@ -33,6 +33,7 @@ from distill_at_scale.data.preparation import buckets, fragments, restartable  #
 from distill_at_scale.data.preparation.dealt import part_files, source_files  # noqa: E402
 from distill_at_scale.data.preparation.exchange import Exchange  # noqa: E402
 from distill_at_scale.data.preparation.fragments import Source  # noqa: E402
+from distill_at_scale.data.preparation.item_ids import ItemIds  # noqa: E402
 from distill_at_scale.data.preparation.packed import pack  # noqa: E402
 from distill_at_scale.data.readers import LogOptions, plan_log  # noqa: E402
 from distill_at_scale.data.readers.tables import FRAGMENT_ROWS  # noqa: E402
@@ -68,7 +69,7 @@ def measure(folder: Path) -> dict[str, float]:
         fragments.partition(str(folder / "out"), work, Source(k, [piece], k), schema, exchange)
     read_s = time.process_time() - before
     found = [restartable.read_arrow(fragments.items_of(str(folder / "work" / "fragments"), k)) for k in range(2)]
-    item_ids = pl.concat([pl.DataFrame(pl.from_arrow(table)) for table in found])["item_id"].unique().sort()
+    item_ids = ItemIds.of(pl.concat([pl.DataFrame(pl.from_arrow(table)) for table in found])["item_id"].unique().sort())
     # As many buckets as give chunks of the size that 10 G rows have: 105 fragments and 16,384 buckets, or 2 and 328.
     dealt = fragments.dealt_rows(work, exchange, 328)
     files = source_files(str(folder / "first"), 0, exchange)
@@ -90,7 +91,7 @@ def measure(folder: Path) -> dict[str, float]:
     alone = str(folder / "alone")
     fragments.partition(str(folder / "out"), alone, Source(0, pieces, 0), schema, Exchange(1, 1, 1))
     dealt = fragments.dealt_rows(alone, Exchange(1, 1, 1), 1)
-    ids = one["item_id"].unique().sort()
+    ids = ItemIds.of(one["item_id"].unique().sort())
     dealt.merge(0, lambda k: fragments.good_rows(pieces[k], schema), lambda rows: pack(rows, ids))
     kept = buckets.build_bucket(alone, 0, dealt, ids, "last", None, 0).kept
     sorted_bytes = sum(file.stat().st_size for file in (folder / "alone" / "buckets").glob("*.arrow"))

@@ -41,14 +41,14 @@ ROWS_A_FILE = 5_000_000
 ROWS_A_GROUP = 1_000_000
 
 
-def generate(folder: Path, n_rows: int, seed: int) -> None:
+def generate(folder: Path, n_rows: int, seed: int, rows_a_file: int = ROWS_A_FILE) -> None:
     """Writes the log, a million rows at a time."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(seed)
     n_users = max(1, n_rows // 50)
-    for number, start in enumerate(range(0, n_rows, ROWS_A_FILE)):
+    for number, start in enumerate(range(0, n_rows, rows_a_file)):
         writer: pq.ParquetWriter | None = None
-        end = min(start + ROWS_A_FILE, n_rows)
+        end = min(start + rows_a_file, n_rows)
         for first in range(start, end, ROWS_A_GROUP):
             n = min(ROWS_A_GROUP, end - first)
             rank = (50 * ((N_ITEMS + 50) / 50) ** rng.random(n) - 50).astype(np.uint64)
@@ -252,7 +252,8 @@ def main() -> None:
                 (folder / "sorted.parquet").unlink()
             runs.append(prepare(log, folder / f"data-{size}"))
             if size == sizes[0]:
-                generate(folder / "log-warm", 200_000, arguments.seed)
+                # Several files, so that every worker has prepared some of it.
+                generate(folder / "log-warm", 200_000, arguments.seed, 50_000)
                 found["prepare_in_session"] = hot = prepare_in_session(log, folder / "log-warm", folder)
                 duckdb_rate = float(sort["rows_per_s"])  # type: ignore[arg-type]
                 found["share_of_duckdb"] = {

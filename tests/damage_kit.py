@@ -25,6 +25,7 @@ from distill_at_scale.data import recorded, sealed
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import buckets, fragments, kcore, shards
 from distill_at_scale.data.preparation.exchange import Exchange
+from distill_at_scale.data.preparation.item_ids import ItemIds
 from distill_at_scale.data.readers import LogOptions, plan_log
 from distill_at_scale.distillation.synthetic import SyntheticDataset
 from distill_at_scale.genie.model import DataGenie
@@ -287,18 +288,18 @@ def _read_work(folder: Path) -> Any:
     ]
     sources = [fragments.items_of(f"{work}/fragments", k) for k in range(2)]
     n_items = fragments.merge_item_ids(sources, f"{work}/items.arrow")
-    ids = pl.Series("item_id", sorted(range(ITEMS)), dtype=pl.Int64)
+    ids = ItemIds.of(pl.Series("item_id", sorted(range(ITEMS)), dtype=pl.Int64))
     assert n_items == ITEMS
     dealt = fragments.dealt_rows(work, exchange, 2)
     built = [buckets.build_bucket(work, k, dealt, ids, "last", None, 0) for k in range(2)]
     counted = kcore.count_round(work, 0, 0, [0, 1], ITEMS, None, 1, 3)
     decided = kcore.decide(work, 0, f"{work}/core/round-000/read-once/part-00000.arrow", ITEMS, 1)
-    numbering = shards.Numbering(kcore.load_alive(work, 0), False, None)
+    numbering = shards.Numbering.of(kcore.load_alive(work, 0), False, None)
     choice = shards.SplitChoice("leave_2")
     first, written = 0, []
     for k in range(2):
         part = shards.ShardPart(k, k, first)
-        written.append(shards.build_shard(output, work, part, numbering, ids, choice, 1))
+        written.append(shards.build_shard(output, work, part, numbering, ids.ids, choice, 1))
         first += written[-1].shard.n_users
     counts = f"{work}/shards/part-00000.counts.arrow"
     items = shards.write_items(output, ids, numbering, counts)

@@ -13,6 +13,7 @@ import numpy as np
 
 from distill_at_scale.data import hashing
 from distill_at_scale.data.ordered_bits import ordered_bits
+from distill_at_scale.data.ordering import sorted_integers
 
 N_NEGATIVES: Final = 50
 
@@ -132,7 +133,7 @@ def _coarser(keys: np.ndarray, counts: np.ndarray, bits: int) -> tuple[np.ndarra
 
 def _counted(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct keys, ascending, with their counts."""
-    ordered = np.sort(keys)
+    ordered = sorted_integers(keys)
     starts = _starts(ordered)
     return ordered[starts], np.diff(starts, append=len(ordered))
 

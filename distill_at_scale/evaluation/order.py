@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from distill_at_scale.data.ordering import sorted_integers
+
 
 def sorted_unique(values: np.ndarray) -> np.ndarray:
     """Returns the distinct values, ascending; for integers several times faster than numpy's hash-based ``unique``."""
-    ordered = np.sort(values)
+    ordered = sorted_integers(values)
     return ordered[np.concatenate(([True], ordered[1:] != ordered[:-1]))] if len(ordered) else ordered
 
 

@@ -14,13 +14,12 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
-import polars as pl
-
 from distill_at_scale.config import PrepareConfig
 from distill_at_scale.data import log_record, storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.preparation import restartable, shards
 from distill_at_scale.data.preparation.earlier import part_of
+from distill_at_scale.data.preparation.item_ids import ItemIds
 from distill_at_scale.data.preparation.shards import ShardPart, WrittenItems, WrittenShard
 from distill_at_scale.errors import DasError
 from distill_at_scale.pipelines.preparing.dataset_manifest import Prepared, log_record_of, manifest_of, reading_of
@@ -60,8 +59,8 @@ def _run(job: PrepareJob) -> Dataset:
             read = read_log(job, schema, pieces, estimate, exchange)
             n_shards = job.n_shards(job.earlier_reading.good + sum(one.good for one in read))
             vocabulary = collect_item_ids(job, read)
-            sorted_ = sort_by_user(job, n_shards, exchange, read, vocabulary, schema, pieces)
-            survivors = find_survivors(job, n_shards, vocabulary)
+            sorted_, counted = sort_by_user(job, n_shards, exchange, read, vocabulary, schema, pieces)
+            survivors = find_survivors(job, n_shards, vocabulary, counted)
             check_left(job, read, sorted_, survivors)
             split = choose_split(job, n_shards, survivors)
             written = _write_shards(job, n_shards, vocabulary, survivors, split)
@@ -85,8 +84,8 @@ def _write_shards(
 ) -> list[WrittenShard]:
     output, work, min_user = job.output, job.work, job.config.min_user
 
-    def build(part: ShardPart, numbering: shards.Numbering, item_ids: pl.Series) -> WrittenShard:
-        return shards.build_shard(output, work, part, numbering, item_ids, split, min_user)
+    def build(part: ShardPart, numbering: shards.Numbering, item_ids: ItemIds) -> WrittenShard:
+        return shards.build_shard(output, work, part, numbering, item_ids.ids, split, min_user)
 
     if job.earlier is not None and job.earlier.keeps_numbers:
         parts = _parts_after(job, job.earlier, n_shards, survivors, split)

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from distill_at_scale.data import hashing, ragged
-from distill_at_scale.data.ordering import order_by
+from distill_at_scale.data.ordering import order_by, sorted_integers
 from distill_at_scale.samplers import inclusion
 from distill_at_scale.samplers.sampler import Sampler
 from distill_at_scale.samplers.scores import Scores, fraction_keys
@@ -84,10 +84,9 @@ def _by_user_and_draw(rows: TrainRows, draw: np.ndarray) -> np.ndarray:
         words |= draw >> np.uint64(64 - draw_bits)
         words <<= np.uint64(position_bits)
         words |= rows.position.view(np.uint64)
-        words.sort()
+        words = sorted_integers(words)
         position = (words & np.uint64((1 << position_bits) - 1)).view(np.int64)
-        words >>= np.uint64(position_bits)
-        if not (words[1:] == words[:-1]).any():
+        if not ((words[1:] ^ words[:-1]) < np.uint64(1 << position_bits)).any():
             return position + np.repeat(rows.offsets[:-1], rows.counts)
     return order_by(rows.owner, draw)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_at_scale.data.ordering import order_by
+from distill_at_scale.data.ordering import order_and_ties, order_by, sorted_integers
 
 WIDE = st.integers(-(2**63), 2**63 - 1)
 FLOATS = st.floats(allow_nan=False, width=32)
@@ -36,7 +38,20 @@ def keys(draw: st.DrawFn) -> list[np.ndarray]:
 
 @given(keys())
 def test_equals_lexsort(columns: list[np.ndarray]) -> None:
-    np.testing.assert_array_equal(order_by(*columns), np.lexsort(columns[::-1]))
+    expected = np.lexsort(columns[::-1])
+    np.testing.assert_array_equal(order_by(*columns), expected)
+    order, ties = order_and_ties(*columns)
+    np.testing.assert_array_equal(order, expected)
+    rows = list(zip(*(key[expected].tolist() for key in columns)))
+    assert ties.tolist() == [one == other for one, other in itertools.pairwise(rows)]
+
+
+@given(st.lists(st.integers(0, 2**64 - 1)), st.sampled_from([np.uint64, np.int64, np.int32, np.uint32]))
+def test_sorted_integers(values: list[int], kind: type) -> None:
+    numbers = np.array(values, dtype=np.uint64).astype(kind)
+    found = sorted_integers(numbers)
+    assert found.dtype == numbers.dtype
+    np.testing.assert_array_equal(found, np.sort(numbers))
 
 
 @pytest.mark.parametrize("n", [5000, 200_000])

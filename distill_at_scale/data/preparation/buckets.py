@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -13,6 +14,7 @@ from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.preparation.dealt import DealtRows
 from distill_at_scale.data.preparation.earlier import EarlierRows, merge_rows, read_earlier
+from distill_at_scale.data.preparation.item_ids import ItemIds
 from distill_at_scale.data.preparation.odd_ids import UserSummary, summarise_users
 from distill_at_scale.data.preparation.packed import unpack
 from distill_at_scale.data.preparation.part_record import PartRecord
@@ -45,11 +47,12 @@ def build_bucket(
     work: str,
     bucket: int,
     dealt: DealtRows,
-    item_ids: pl.Series,
+    item_ids: ItemIds,
     keep: Keep,
     min_rating: float | None,
     seed: int,
     earlier: EarlierRows | None = None,
+    on_rows: Callable[[SortedRows], None] | None = None,
 ) -> BucketRecord:
     """Collects bucket ``bucket`` from the ``dealt`` rows of the fragments and sorts it.
 
@@ -61,7 +64,8 @@ def build_bucket(
     been in the fragments.
 
     Writes user (int32, rank in this bucket) · item (int32, rank in ``item_ids``) · rating · timestamp
-    (nanoseconds) [· split], and in a second file the users' ids in the order of their ranks.
+    (nanoseconds) [· split], and in a second file the users' ids in the order of their ranks. ``on_rows`` is called with
+    the rows if they were not there already.
     """
     folder, n_buckets = storage.join(work, FOLDER), dealt.n_buckets
     record_uri = restartable.part(folder, bucket, ".json")
@@ -70,7 +74,7 @@ def build_bucket(
         frame = dealt.read(bucket, lambda: storage.exists(record_uri))
         if dealt.exchange.merges and frame.height:
             # Ids are needed for rows below the minimum rating, which are written, and beside an earlier dataset's.
-            frame = unpack(frame, None if earlier is None and min_rating is None else item_ids)
+            frame = unpack(frame, None if earlier is None and min_rating is None else item_ids.ids)
         rows = frame.height
         if earlier is None:
             made = sort_rows(frame, item_ids, keep, min_rating, seed)
@@ -80,6 +84,8 @@ def build_bucket(
             rows += old.rows
             made = merge_rows(old, frame, item_ids, keep, min_rating, seed)
         _write(folder, bucket, made)
+        if on_rows is not None:
+            on_rows(made)
         return BucketRecord(
             rows=rows,
             kept=len(made.columns.get(Columns.USER, ())),

@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from distill_at_scale.data import hashing, ragged, storage
 from distill_at_scale.data.columns import Columns
+from distill_at_scale.data.ordering import sorted_integers
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.preparation.chunks import ChunkWriter, open_chunks
 from distill_at_scale.data.preparation.condensed import Condenser, restored
@@ -58,8 +59,7 @@ def _by_user(part: np.ndarray, hashes: np.ndarray, parts: int) -> np.ndarray:
     words = part.astype(np.uint64) << np.uint64(64 - widest) if widest else np.zeros(len(part), dtype=np.uint64)
     words |= (hashes & np.uint64((1 << bits) - 1)) << np.uint64(position)
     words |= np.arange(len(part), dtype=np.uint64)
-    words.sort()
-    return (words & np.uint64((1 << position) - 1)).astype(np.int64)
+    return (sorted_integers(words) & np.uint64((1 << position) - 1)).astype(np.int64)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from distill_at_scale.data import hashing, recorded
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.log_record import RestFile
 from distill_at_scale.data.manifest import FIX
+from distill_at_scale.data.preparation.item_ids import ItemIds
 from distill_at_scale.data.preparation.row_order import Keep, ranks
 from distill_at_scale.data.preparation.sorted_rows import SortedRows, sort_rows
 from distill_at_scale.data.shard_records import ShardRecord
@@ -126,7 +127,7 @@ def _no_rows(names: Sequence[str]) -> pl.DataFrame:
 
 
 def merge_rows(
-    old: EarlierBucket, new: pl.DataFrame, item_ids: pl.Series, keep: Keep, min_rating: float | None, seed: int
+    old: EarlierBucket, new: pl.DataFrame, item_ids: ItemIds, keep: Keep, min_rating: float | None, seed: int
 ) -> SortedRows:
     """Returns what :func:`sort_rows` gives for all rows together; ``new`` rows as it takes them."""
     unsorted = [frame for frame in (old.rest, new) if frame.height]

@@ -26,6 +26,8 @@ from distill_at_scale.data.readers import Fragment, LogSchema, read_fragment
 _MOST_SHOWN = 60
 # Batches whose distinct item ids are held, at most, until those that several have are dropped.
 _IDS_AT_ONCE = 8
+# Item ids of several files that are held, at most, until those that several have are dropped.
+_IDS_MERGED_AT_ONCE = 1 << 23
 FOLDER = "fragments"
 QUARANTINE = "quarantine"
 POSITION = 1_000_000
@@ -93,7 +95,7 @@ def _partition(output: str, folder: str, source: Source, schema: LogSchema, exch
         for k, fragment in enumerate(source.fragments):
             found.read(fragment, restartable.part(QUARANTINE, source.before + k, ".parquet"))
     if found.item_ids:
-        distinct = distinct_ids(pl.concat(found.item_ids)).sort()
+        distinct = found.distinct_items().sort()
         items = restartable.to_table(pl.DataFrame({Columns.ITEM_ID: distinct}))
         restartable.write_arrow(items_of(folder, source.index), items)
     return found.record()
@@ -144,6 +146,9 @@ class _Found:
         self.item_ids.append(ids)
         if len(self.item_ids) == _IDS_AT_ONCE:
             self.item_ids = [distinct_ids(pl.concat(self.item_ids))]
+
+    def distinct_items(self) -> pl.Series:
+        return self.item_ids[0] if len(self.item_ids) == 1 else distinct_ids(pl.concat(self.item_ids))
 
     def record(self) -> SourceRecord:
         return SourceRecord(
@@ -216,11 +221,12 @@ def items_of(folder: str, index: int) -> str:
 
 def merge_item_ids(sources: list[str], target: str) -> int:
     """Writes the sorted distinct item ids of several files to ``target``; returns their number."""
-    distinct: pl.Series | None = None
+    held: list[pl.Series] = []
     for source in sources:
-        ids = pl.DataFrame(pl.from_arrow(restartable.read_arrow(source)))[Columns.ITEM_ID]
-        distinct = ids if distinct is None else distinct_ids(pl.concat([distinct, ids]))
-    merged = pl.Series(Columns.ITEM_ID, [], dtype=pl.Int64) if distinct is None else distinct.sort()
+        held.append(pl.DataFrame(pl.from_arrow(restartable.read_arrow(source)))[Columns.ITEM_ID])
+        if sum(map(len, held)) > _IDS_MERGED_AT_ONCE:
+            held = [distinct_ids(pl.concat(held))]
+    merged = distinct_ids(pl.concat(held)).sort() if held else pl.Series(Columns.ITEM_ID, [], dtype=pl.Int64)
     restartable.write_arrow(target, restartable.to_table(pl.DataFrame({Columns.ITEM_ID: merged})))
     return len(merged)
 

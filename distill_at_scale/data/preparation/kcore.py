@@ -7,6 +7,7 @@ which every user has `min_user` and every item `min_item` rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ from distill_at_scale.data.preparation.buckets import read_columns as read_bucke
 from distill_at_scale.data.preparation.part_record import PartRecord
 
 FOLDER = "core"
+# Each group writes a count of every item, so there are not as many groups as buckets where these are many.
+_GROUPS, _BUCKETS_A_GROUP = 128, 16
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,17 @@ class RoundRecord(PartRecord):
     """Number of surviving items."""
     settled: bool
     """Whether another round would change nothing."""
+
+
+def counted_while_sorted(n_shards: int) -> bool:
+    """Whether the first round counts each bucket on its own, so that it can be done where the bucket is sorted."""
+    return len(bucket_groups(n_shards)) == n_shards
+
+
+def bucket_groups(n_shards: int) -> list[list[int]]:
+    """Buckets that one task visits, one after another; the same on any cluster, as a run that is resumed needs."""
+    size = min(_BUCKETS_A_GROUP, -(-n_shards // _GROUPS))
+    return [list(range(k, min(k + size, n_shards))) for k in range(0, n_shards, size)]
 
 
 def alive_in_bucket(
@@ -84,6 +98,20 @@ def alive_in_bucket(
     )
 
 
+def count_first(
+    work: str, bucket: int, user: np.ndarray, item: np.ndarray, n_users: int, n_items: int, min_user: int, short: int
+) -> CountRecord:
+    """What :func:`count_round` does in the first round with a group of one bucket, whose rows are at hand."""
+
+    folder = _round(work, 0)
+
+    def build() -> CountRecord:
+        counts, n_alive = _counts(user, item, n_users, n_items, None, min_user, short)
+        return _write(folder, bucket, counts, [n_alive])
+
+    return restartable.once(restartable.part(folder, bucket, ".json"), CountRecord, build)
+
+
 def count_round(
     work: str,
     round_: int,
@@ -95,7 +123,7 @@ def count_round(
     short: int,
 ) -> CountRecord:
     """Counts the rows of each item over a group of buckets and writes the counts to ``work``."""
-    folder = storage.join(work, FOLDER, f"round-{round_:03d}")
+    folder = _round(work, round_)
 
     def build() -> CountRecord:
         total = np.zeros(n_items, dtype=np.int64)
@@ -103,13 +131,36 @@ def count_round(
         for bucket in buckets:
             table, n_users = read_bucket_columns(work, bucket, [Columns.USER, Columns.ITEM])
             user, item = table[Columns.USER].to_numpy(), table[Columns.ITEM].to_numpy()
-            alive = alive_in_bucket(user, item, n_users, alive_items, min_user, short)
-            total += np.bincount(item[alive.rows], minlength=n_items)
-            users.append(int(alive.users.sum()))
-        restartable.write_counts(restartable.read_once(folder, group, ".arrow"), total)
-        return CountRecord(users=tuple(users))
+            counts, n_alive = _counts(user, item, n_users, n_items, alive_items, min_user, short)
+            total += counts
+            users.append(n_alive)
+        return _write(folder, group, total, users)
 
     return restartable.once(restartable.part(folder, group, ".json"), CountRecord, build)
+
+
+def _round(work: str, round_: int) -> str:
+    return storage.join(work, FOLDER, f"round-{round_:03d}")
+
+
+def _counts(
+    user: np.ndarray,
+    item: np.ndarray,
+    n_users: int,
+    n_items: int,
+    alive_items: np.ndarray | None,
+    min_user: int,
+    short: int,
+) -> tuple[np.ndarray, int]:
+    """Rows of each item, int64 [items], among the surviving ones of a bucket; and the number of surviving users."""
+    alive = alive_in_bucket(user, item, n_users, alive_items, min_user, short)
+    counts = np.bincount(item if alive.rows.all() else item[alive.rows], minlength=n_items)
+    return counts, int(alive.users.sum())
+
+
+def _write(folder: str, group: int, counts: np.ndarray, users: Sequence[int]) -> CountRecord:
+    restartable.write_counts(restartable.read_once(folder, group, ".arrow"), counts)
+    return CountRecord(users=tuple(users))
 
 
 def decide(work: str, round_: int, counts: str, n_items: int, min_item: int) -> RoundRecord:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import polars as pl
 
 from distill_at_scale.data.columns import Columns
-from distill_at_scale.data.preparation.row_order import ranks
+from distill_at_scale.data.preparation.item_ids import ItemIds
 
 _NUMBER = "item_number"
 
 
-def pack(rows: pl.DataFrame, item_ids: pl.Series) -> pl.DataFrame:
+def pack(rows: pl.DataFrame, item_ids: ItemIds) -> pl.DataFrame:
     """Packs good rows of a log.
 
     Args:
         rows: user_id, item_id and any of rating, timestamp (nanoseconds) and split, in any order.
-        item_ids: All item ids of the log, sorted.
+        item_ids: All item ids of the log.
     """
     return pl.DataFrame(
-        [pl.Series(_NUMBER, ranks(column, item_ids)) if column.name == Columns.ITEM_ID else column for column in rows]
+        [pl.Series(_NUMBER, item_ids.ranks(column)) if column.name == Columns.ITEM_ID else column for column in rows]
     )
 
 

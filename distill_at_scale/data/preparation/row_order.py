@@ -9,11 +9,13 @@ import polars as pl
 
 from distill_at_scale.data import hashing, ragged
 from distill_at_scale.data.columns import Columns
-from distill_at_scale.data.ordering import order_by
+from distill_at_scale.data.ordering import order_and_ties, order_by
 
 Keep = Literal["last", "first", "all"]
 # Ids are looked up by their value where their range is at most this number times that of the rows.
 _DENSE = 4
+# Runs of equal ids a row at most, where each run is looked up once; and rows that show whether there are more.
+_RUNS, _LOOKED_AT = 0.7, 1024
 
 
 def in_time_order(columns: dict[str, np.ndarray], users: pl.Series, item_ids: pl.Series, seed: int) -> np.ndarray:
@@ -29,10 +31,7 @@ def in_time_order(columns: dict[str, np.ndarray], users: pl.Series, item_ids: pl
     if time is None:
         # All rows of a user are tied.
         return order_by(user, *_tie_keys(columns, slice(None), users, item_ids, seed))
-    time = _coarsest(time)
-    order = order_by(user, time)
-    user, time = user[order], time[order]
-    same = (user[1:] == user[:-1]) & (time[1:] == time[:-1])
+    order, same = order_and_ties(user, _coarsest(time))
     if same.any():
         group, tied = ragged.runs(same)
         where = np.flatnonzero(tied)
@@ -78,14 +77,8 @@ def _coarsest(times: np.ndarray) -> np.ndarray:
 
 def one_of_each(user: np.ndarray, item: np.ndarray, keep: Keep) -> np.ndarray:
     """bool [rows]: of rows with the same user and item only the first or last, in the order they are in."""
-    pair = user.astype(np.int64) << 32 | item
-    chosen = np.ones(len(pair), dtype=bool)
-    grouped = np.sort(pair)
-    if not (grouped[1:] == grouped[:-1]).any():
-        return chosen
-    order = np.argsort(pair, kind="stable")
-    grouped = pair[order]
-    same = grouped[1:] == grouped[:-1]
+    chosen = np.ones(len(user), dtype=bool)
+    order, same = order_and_ties(user, item)
     if keep == "last":
         chosen[order[:-1][same]] = False
     else:
@@ -113,8 +106,34 @@ def _starts_of_runs(ids: pl.Series) -> np.ndarray | None:
     if ids.dtype != pl.Int64 or not len(ids):
         return None
     values = ids.to_numpy()
+    head = values[:_LOOKED_AT]
+    if np.count_nonzero(head[1:] != head[:-1]) > (_RUNS + 0.1) * len(head):
+        return None
     starts = np.concatenate([[0], np.flatnonzero(values[1:] != values[:-1]) + 1])
-    return starts if len(starts) < 0.7 * len(ids) else None
+    return starts if len(starts) < _RUNS * len(ids) else None
+
+
+def distinct_and_ranks(ids: pl.Series) -> tuple[pl.Series, np.ndarray]:
+    """The distinct ids, sorted, and the int32 position of each id among them."""
+    starts = _starts_of_runs(ids)
+    if starts is not None:
+        distinct, of_runs = distinct_and_ranks(pl.Series(ids.name, ids.to_numpy()[starts]))
+        return distinct, np.repeat(of_runs, np.diff(starts, append=len(ids)))
+    if ids.dtype != pl.Int64 or _dense(ids):
+        distinct = distinct_ids(ids).sort()
+        return distinct, ranks(ids, distinct)
+    coded = ids.to_arrow().dictionary_encode()
+    distinct = pl.Series(ids.name, coded.dictionary)
+    order = distinct.arg_sort()
+    rank_of = np.empty(len(order), dtype=np.int32)
+    rank_of[order.to_numpy()] = np.arange(len(order), dtype=np.int32)
+    return distinct.gather(order), rank_of[coded.indices.to_numpy()]
+
+
+def _dense(ids: pl.Series) -> bool:
+    """Whether int64 ids are looked up by their value."""
+    values = ids.to_numpy()
+    return not len(values) or int(values.max()) - int(values.min()) < _DENSE * len(values)
 
 
 def ranks(ids: pl.Series, sorted_ids: pl.Series) -> np.ndarray:
@@ -133,7 +152,7 @@ def ranks(ids: pl.Series, sorted_ids: pl.Series) -> np.ndarray:
         coded = ids.to_arrow().dictionary_encode()
         distinct, codes = coded.dictionary.to_numpy(), coded.indices.to_numpy()
         # In order, a search finds what it compares with in the cache.
-        order = np.argsort(distinct)
+        order = pl.Series(distinct).arg_sort().to_numpy()
         rank_of = np.empty(len(distinct), dtype=np.int32)
         rank_of[order] = np.searchsorted(sorted_ids.to_numpy(), distinct[order])
         return rank_of[codes]

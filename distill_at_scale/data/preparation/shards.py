@@ -16,6 +16,7 @@ from distill_at_scale.data.log_record import RestFile
 from distill_at_scale.data.manifest import FIX
 from distill_at_scale.data.preparation import quantiles, restartable
 from distill_at_scale.data.preparation.buckets import read_columns, read_user_ids
+from distill_at_scale.data.preparation.item_ids import ItemIds
 from distill_at_scale.data.preparation.kcore import Alive, alive_in_bucket
 from distill_at_scale.data.preparation.parquet import write_parquet
 from distill_at_scale.data.preparation.part_record import PartRecord
@@ -33,6 +34,7 @@ class Numbering:
     """Numbering of the surviving items, common to all shards.
 
     Attributes:
+        item: int32 [vocabulary], number of each surviving item.
         alive: bool [vocabulary], surviving item ids.
         filters: Whether items need more than one row. If not, items that do not survive have merely lost their users,
             and no row is lost because of them.
@@ -40,28 +42,30 @@ class Numbering:
         given: int32 [vocabulary], numbers that items keep, also those that do not survive; −1: none. Others follow.
     """
 
+    item: np.ndarray
     alive: np.ndarray
     filters: bool
     item_hash: np.ndarray | None
     given: np.ndarray | None = None
 
-    @property
-    def item(self) -> np.ndarray:
-        """Number of each surviving item, int32 [vocabulary]."""
-        if self.given is None:
-            return (np.cumsum(self.alive) - 1).astype(np.int32)
-        number, new = self.given.copy(), self.alive & (self.given < 0)
-        number[new] = int(self.given.max(initial=-1)) + np.arange(1, int(new.sum()) + 1)
-        return number
+    @classmethod
+    def of(
+        cls, alive: np.ndarray, filters: bool, item_hash: np.ndarray | None, given: np.ndarray | None = None
+    ) -> Numbering:
+        """Numbers the surviving items in the order of their ids, those without a ``given`` number after these."""
+        if given is None:
+            return cls((np.cumsum(alive) - 1).astype(np.int32), alive, filters, item_hash)
+        number, new = given.copy(), alive & (given < 0)
+        number[new] = int(given.max(initial=-1)) + np.arange(1, int(new.sum()) + 1)
+        return cls(number, alive, filters, item_hash, given)
 
     @property
     def numbered(self) -> np.ndarray:
         """Position in the vocabulary of each item number, int64 [items]."""
         if self.given is None:
             return np.flatnonzero(self.alive)
-        number = self.item
         chosen = np.flatnonzero(self.alive | (self.given >= 0))
-        return chosen[np.argsort(number[chosen])]
+        return chosen[np.argsort(self.item[chosen])]
 
 
 @dataclass(frozen=True)
@@ -159,7 +163,7 @@ def build_shard(
         ids, rank = _users(work, part, alive)
         if not len(ids):
             return WrittenShard(shard=None, rest=rest, lost=lost, tied={})
-        keep = np.flatnonzero(alive.rows & (rank[raw[Columns.USER].to_numpy()] >= 0))
+        keep = alive.rows & (rank[raw[Columns.USER].to_numpy()] >= 0)
         record, tied = _write(output, folder, part, raw, keep, rank, ids, numbering, split)
         return WrittenShard(shard=record, rest=rest, lost=lost, tied=tied)
 
@@ -209,10 +213,13 @@ def _write(
     numbering: Numbering,
     split: SplitChoice,
 ) -> tuple[ShardRecord, dict[str, int]]:
-    def column(name: str) -> np.ndarray:
-        return raw[name].to_numpy()[keep]
+    rows = int(keep.sum())
+    chosen = slice(None) if rows == len(keep) else np.flatnonzero(keep)
 
-    n_users, rows, first_user = len(ids), len(keep), part.first_user
+    def column(name: str) -> np.ndarray:
+        return raw[name].to_numpy()[chosen]
+
+    n_users, first_user = len(ids), part.first_user
     rank = rank_of_user[column(Columns.USER)]
     item = column(Columns.ITEM)
     # Rules know no users without rows, as those are that only keep their number.
@@ -234,7 +241,8 @@ def _write(
         ],
         schema=SHARD_SCHEMA,
     )
-    per_split = {name: np.bincount(rank[code == value], minlength=n_users) for name, value in SPLITS.items()}
+    by_code = np.bincount(rank * len(SPLITS) + code, minlength=n_users * len(SPLITS)).reshape(n_users, len(SPLITS))
+    per_split = {name: by_code[:, value] for name, value in SPLITS.items()}
     users = pa.table(
         {
             Columns.USER: np.arange(first_user, first_user + n_users, dtype=np.int64),
@@ -294,9 +302,9 @@ def _ms(nanoseconds: np.ndarray) -> np.ndarray:
     return nanoseconds // 1_000_000
 
 
-def write_items(output: str, item_ids: pl.Series, numbering: Numbering, train_counts: str) -> WrittenItems:
+def write_items(output: str, item_ids: ItemIds, numbering: Numbering, train_counts: str) -> WrittenItems:
     """Writes ``items.parquet``."""
-    ids = item_ids.gather(numbering.numbered)
+    ids = item_ids.ids.gather(numbering.numbered)
     counts = np.zeros(len(ids), dtype=np.int64)
     restartable.add_counts(train_counts, counts)
     table = pa.table(

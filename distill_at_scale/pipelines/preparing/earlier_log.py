@@ -18,7 +18,7 @@ from distill_at_scale.data.log_record import LogRecord, read_log_record
 from distill_at_scale.data.manifest import FIX
 from distill_at_scale.data.preparation import restartable
 from distill_at_scale.data.preparation.earlier import EarlierRows, EarlierShard, part_of
-from distill_at_scale.data.preparation.row_order import ranks
+from distill_at_scale.data.preparation.item_ids import ItemIds
 from distill_at_scale.data.readers import LogSchema
 from distill_at_scale.data.readers.listing import list_inputs
 from distill_at_scale.data.recorded import read_parquet
@@ -170,8 +170,8 @@ class EarlierLog:
         distinct = pl.concat(ids).unique().sort()
         restartable.write_arrow(target, restartable.to_table(pl.DataFrame({Columns.ITEM_ID: distinct})))
 
-    def rows(self, item_ids: pl.Series) -> EarlierRows:
-        """Where the rows are; ``item_ids``: all item ids, sorted."""
+    def rows(self, item_ids: ItemIds) -> EarlierRows:
+        """Where the rows are; ``item_ids``: all item ids."""
         ids = self.dataset.item_ids()
         return EarlierRows(
             uri=self.dataset.uri,
@@ -180,15 +180,15 @@ class EarlierLog:
             rest=self.log.rest,
             names=self.log.names,
             item_ids=ids,
-            item_rank=ranks(ids, item_ids),
+            item_rank=item_ids.ranks(ids),
         )
 
-    def numbers(self, item_ids: pl.Series) -> np.ndarray | None:
+    def numbers(self, item_ids: ItemIds) -> np.ndarray | None:
         """int32 [all item ids], the number that each keeps, −1 without one; None if none is kept."""
         if not self.keeps_numbers:
             return None
-        given = np.full(len(item_ids), -1, dtype=np.int32)
-        given[ranks(self.dataset.item_ids(), item_ids)] = np.arange(self.dataset.n_items, dtype=np.int32)
+        given = np.full(len(item_ids.ids), -1, dtype=np.int32)
+        given[item_ids.ranks(self.dataset.item_ids())] = np.arange(self.dataset.n_items, dtype=np.int32)
         return given
 
     def shards_of(self, bucket: int) -> tuple[ShardRecord, ...]:

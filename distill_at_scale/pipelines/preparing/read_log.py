@@ -7,21 +7,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 import ray
 
 from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, merge
-from distill_at_scale.data.preparation import buckets, fragments, restartable
+from distill_at_scale.data.preparation import buckets, fragments, kcore, restartable
 from distill_at_scale.data.preparation.buckets import BucketRecord
 from distill_at_scale.data.preparation.dealt import DealtRows
 from distill_at_scale.data.preparation.earlier import EarlierRows
 from distill_at_scale.data.preparation.exchange import Exchange
 from distill_at_scale.data.preparation.fragments import Source, SourceRecord
+from distill_at_scale.data.preparation.item_ids import ItemIds
+from distill_at_scale.data.preparation.kcore import CountRecord
 from distill_at_scale.data.preparation.odd_ids import notice_items
 from distill_at_scale.data.preparation.packed import pack
 from distill_at_scale.data.preparation.part_record import PartRecord
+from distill_at_scale.data.preparation.sorted_rows import SortedRows
 from distill_at_scale.data.readers import Fragment, LogEstimate, LogSchema
 from distill_at_scale.data.readers.selection import none_left
 from distill_at_scale.errors import DamagedFileError, DasError
@@ -34,7 +38,7 @@ from distill_at_scale.pipelines.runtime.tasks import load as load_shared
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The distinct item ids of the log, sorted, on the cluster."""
+    """The :class:`ItemIds` of the log, on the cluster."""
 
     ids: ray.ObjectRef[Any]
     size: int
@@ -117,12 +121,12 @@ def collect_item_ids(job: PrepareJob, read: Sequence[SourceRecord]) -> Vocabular
     return Vocabulary(ids, size, noticed)
 
 
-def _describe_ids(ids: pl.Series) -> tuple[int, list[Notice]]:
-    return len(ids), notice_items(ids)
+def _describe_ids(item_ids: ItemIds) -> tuple[int, list[Notice]]:
+    return len(item_ids.ids), notice_items(item_ids.ids)
 
 
-def _load_ids(uri: str) -> pl.Series:
-    return pl.DataFrame(pl.from_arrow(restartable.read_arrow(uri))).to_series()
+def _load_ids(uri: str) -> ItemIds:
+    return ItemIds.of(pl.DataFrame(pl.from_arrow(restartable.read_arrow(uri))).to_series())
 
 
 def sort_by_user(
@@ -133,21 +137,40 @@ def sort_by_user(
     vocabulary: Vocabulary,
     schema: LogSchema,
     pieces: Sequence[Fragment],
-) -> list[BucketRecord]:
-    """Sorts and de-duplicates each bucket."""
+) -> tuple[list[BucketRecord], list[CountRecord | None]]:
+    """Sorts and de-duplicates each bucket; and counts its items for the first round of filters, where it does that."""
     before, earlier = job.earlier_reading.good, job.earlier
     starts = list(itertools.accumulate((r.good for r in read), initial=before)) if schema.positions else None
     shared = [vocabulary.ids] if earlier is None else [vocabulary.ids, load_shared(earlier.rows, vocabulary.ids)]
     dealt = fragments.dealt_rows(job.work, exchange, n_shards, starts)
     work, keep, min_rating, seed = job.work, job.config.duplicates, job.config.min_rating, job.config.seed
 
-    def build(bucket: int, item_ids: pl.Series, old: EarlierRows | None = None) -> BucketRecord:
-        return buckets.build_bucket(work, bucket, dealt, item_ids, keep, min_rating, seed, old)
+    min_user, short, counts = job.config.min_user, job.rule.shortest, kcore.counted_while_sorted(n_shards)
+
+    def build(bucket: int, item_ids: ItemIds, old: EarlierRows | None = None) -> _Sorted:
+        counted: list[CountRecord] = []
+
+        def count(made: SortedRows) -> None:
+            none = np.zeros(0, dtype=np.int32)
+            user, item = made.columns.get(Columns.USER, none), made.columns.get(Columns.ITEM, none)
+            n_users, n_items = len(made.users), len(item_ids.ids)
+            counted.append(kcore.count_first(work, bucket, user, item, n_users, n_items, min_user, short))
+
+        on_rows = count if counts else None
+        record = buckets.build_bucket(work, bucket, dealt, item_ids, keep, min_rating, seed, old, on_rows)
+        return _Sorted(record, counted[0] if counted else None, reused=record.reused)
 
     if exchange.merges:
         _merge(job, schema, pieces, read, dealt, vocabulary, starts)
     freed = _Freed(dealt)
-    return run_stage(job.record, "sort by user", build, list(range(n_shards)), shared, on_done=freed.done)
+    made = run_stage(job.record, "sort by user", build, list(range(n_shards)), shared, on_done=freed.done)
+    return [one.bucket for one in made], [one.counted for one in made]
+
+
+@dataclass(frozen=True)
+class _Sorted(PartRecord):
+    bucket: BucketRecord
+    counted: CountRecord | None
 
 
 @dataclass(frozen=True)
@@ -170,7 +193,7 @@ def _merge(
 ) -> None:
     """Reads the log again, now that its item ids have numbers, and deals its rows by group."""
 
-    def merge(group: _Group, item_ids: pl.Series) -> PartRecord:
+    def merge(group: _Group, item_ids: ItemIds) -> PartRecord:
         def rows_of(source: int) -> Iterator[pl.DataFrame]:
             k = source - group.sources.start
             return fragments.good_rows(group.fragments[k], schema, group.starts[k])

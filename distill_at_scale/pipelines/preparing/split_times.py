@@ -6,9 +6,9 @@ from fractions import Fraction
 
 import numpy as np
 
-from distill_at_scale.data.preparation import quantiles, shards
+from distill_at_scale.data.preparation import kcore, quantiles, shards
 from distill_at_scale.pipelines.preparing.job import PrepareJob
-from distill_at_scale.pipelines.preparing.survivors import Survivors, bucket_groups
+from distill_at_scale.pipelines.preparing.survivors import Survivors
 from distill_at_scale.pipelines.runtime.tasks import run_stage
 
 
@@ -28,7 +28,7 @@ def choose_split(job: PrepareJob, n_shards: int, survivors: Survivors) -> shards
         ) -> list[np.ndarray]:
             return shards.times_histogram(work, list(group), numbering, config.min_user, wanted)
 
-        found = run_stage(job.record, "find split times", count, bucket_groups(n_shards), [survivors.numbering])
+        found = run_stage(job.record, "find split times", count, kcore.bucket_groups(n_shards), [survivors.numbering])
         counts = [np.sum(of_groups, axis=0) for of_groups in zip(*found)]
         if ranks is None:
             n = int(counts[0].sum())

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
 import ray
 
 from distill_at_scale.data import hashing, storage
 from distill_at_scale.data.preparation import kcore, restartable
 from distill_at_scale.data.preparation.buckets import BucketRecord
 from distill_at_scale.data.preparation.fragments import SourceRecord
+from distill_at_scale.data.preparation.item_ids import ItemIds
 from distill_at_scale.data.preparation.kcore import CountRecord, RoundRecord
 from distill_at_scale.data.preparation.shards import Numbering
 from distill_at_scale.errors import DasError
@@ -23,9 +23,6 @@ from distill_at_scale.pipelines.preparing.read_log import Vocabulary
 from distill_at_scale.pipelines.runtime import run_record
 from distill_at_scale.pipelines.runtime.tasks import compute, run_stage, run_tree
 from distill_at_scale.pipelines.runtime.tasks import load as load_shared
-
-# Each group writes a count of every item, so there are not as many groups as buckets where these are many.
-_GROUPS, _BUCKETS_A_GROUP = 128, 16
 
 
 @dataclass(frozen=True)
@@ -42,16 +39,17 @@ class _Group:
     buckets: list[int]
 
 
-def bucket_groups(n_shards: int) -> list[list[int]]:
-    """Buckets that one task visits, one after another; the same on any cluster, as a run that is resumed needs."""
-    size = min(_BUCKETS_A_GROUP, -(-n_shards // _GROUPS))
-    return [list(range(k, min(k + size, n_shards))) for k in range(0, n_shards, size)]
+def find_survivors(
+    job: PrepareJob, n_shards: int, vocabulary: Vocabulary, first: Sequence[CountRecord | None]
+) -> Survivors:
+    """Filters users and items in rounds, until a round changes nothing.
 
-
-def find_survivors(job: PrepareJob, n_shards: int, vocabulary: Vocabulary) -> Survivors:
-    """Filters users and items in rounds, until a round changes nothing."""
+    Args:
+        job, n_shards, vocabulary: As in the stages before.
+        first: What the first round counted in each bucket while it was sorted; None: it has to be counted.
+    """
     work, config, short, n_ids = job.work, job.config, job.rule.shortest, vocabulary.size
-    groups = [_Group(k, group) for k, group in enumerate(bucket_groups(n_shards))]
+    groups = [_Group(k, group) for k, group in enumerate(kcore.bucket_groups(n_shards))]
     alive: list[ray.ObjectRef[Any]] = []
     for round_ in range(1_000_000):
 
@@ -60,7 +58,15 @@ def find_survivors(job: PrepareJob, n_shards: int, vocabulary: Vocabulary) -> Su
                 work, round_, group.index, group.buckets, n_ids, alive_items, config.min_user, short
             )
 
-        counted = run_stage(job.record, f"filter, round {round_ + 1}", count, groups, alive)
+        known = {k: one for k, one in enumerate(first) if one is not None} if round_ == 0 else {}
+        left = [group for group in groups if group.index not in known]
+        known |= dict(
+            zip(
+                (group.index for group in left),
+                run_stage(job.record, f"filter, round {round_ + 1}", count, left, alive),
+            )
+        )
+        counted = [known[group.index] for group in groups]
         folder = storage.join(work, kcore.FOLDER, f"round-{round_:03d}")
         total = run_tree(
             job.record,
@@ -81,11 +87,11 @@ def find_survivors(job: PrepareJob, n_shards: int, vocabulary: Vocabulary) -> Su
 
 
 def _load_numbering(
-    work: str, round_: int, min_item: int, shuffles: bool, earlier: EarlierLog | None, item_ids: pl.Series
+    work: str, round_: int, min_item: int, shuffles: bool, earlier: EarlierLog | None, item_ids: ItemIds
 ) -> Numbering:
-    item_hash = hashing.hash_ids(item_ids) if shuffles else None
+    item_hash = hashing.hash_ids(item_ids.ids) if shuffles else None
     given = None if earlier is None else earlier.numbers(item_ids)
-    return Numbering(kcore.load_alive(work, round_), min_item > 1, item_hash, given)
+    return Numbering.of(kcore.load_alive(work, round_), min_item > 1, item_hash, given)
 
 
 def check_left(

@@ -251,7 +251,7 @@ def run_tree(
     combine: Callable[[list[str], str], Any],
     sources: list[str],
     target: Callable[[int, int], str],
-    fan_in: int = 32,
+    fan_in: int = _MERGED_AT_ONCE,
 ) -> str:
     """Combines many files into one, ``fan_in`` at a time, level by level; returns the last one's URI.
 

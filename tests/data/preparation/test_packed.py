@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from distill_at_scale.data.preparation.item_ids import ItemIds
 from distill_at_scale.data.preparation.packed import pack, unpack
 
 
@@ -23,7 +24,8 @@ def test_round_trip(n: int, strings: bool) -> None:
         }
     )
     item_ids = pl.Series("item_id", sorted([*items, *(["z"] if strings else [99])]), dtype=kind)
-    found = unpack(pack(rows, item_ids), item_ids)
+    known = ItemIds.of(item_ids)
+    found = unpack(pack(rows, known), item_ids)
     assert found.drop("item").equals(rows)
     assert item_ids.gather(found["item"]).to_list() == items
-    assert unpack(pack(rows, item_ids), None).equals(found.drop("item_id"))
+    assert unpack(pack(rows, known), None).equals(found.drop("item_id"))
