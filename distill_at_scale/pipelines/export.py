@@ -33,6 +33,7 @@ from distill_at_scale.data.preparation.part_record import PartRecord
 from distill_at_scale.data.recorded import FileRecord
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.errors import SettingError
+from distill_at_scale.facts import count_of
 from distill_at_scale.finite_json import dumps
 from distill_at_scale.pipelines.runtime import output_folder, run_record, session
 from distill_at_scale.pipelines.runtime.own_settings import refuse_useless
@@ -309,10 +310,10 @@ class _Export:
             from distill_at_scale.distillation.synthetic import SyntheticDataset
 
             made = SyntheticDataset.open(self.config.data).manifest
+            drawn = count_of(made.n_users, f"synthetic {'user' if made.kind == 'rows' else 'sequence'}")
             return [
-                f"{made.n_users:,} synthetic {'users' if made.kind == 'rows' else 'sequences'}, learned from "
-                f"{made.parent.n_users:,} real users by {made.method} of distill_at_scale and drawn as plain rows "
-                f"({self.config.how}).",
+                f"{drawn}, learned from {count_of(made.parent.n_users, 'real user')} by {made.method} of "
+                f"distill_at_scale and drawn as plain rows ({self.config.how}).",
                 *made.notes,
             ]
         m = self.dataset.manifest

@@ -55,6 +55,14 @@ def test_descriptions_of_outputs_are_passed_over_aloud(tmp_path: Path) -> None:
     (tmp_path / "predictions.json").write_text('{"format": "distill_at_scale/predictions"}\n')
     with pytest.raises(DasError, match=r"these are the recommendations of `das predict`, not a log; pass the log"):
         plan_log(LogOptions(input=[str(tmp_path)]))
+    lists = tmp_path / "predictions"
+    lists.mkdir()
+    (lists / "a.csv").write_text(ROWS)
+    for place in (lists, lists / "a.csv", lists / "*.csv"):
+        with pytest.raises(DasError, match="these are the recommendations of `das predict`"):
+            plan_log(LogOptions(input=[str(place)]))
+    (tmp_path / "predictions.json").unlink()
+    assert read(lists)[0].height == 24
 
 
 def test_logs_with_the_names_of_descriptions_are_read(tmp_path: Path) -> None:

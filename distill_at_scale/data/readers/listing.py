@@ -68,7 +68,6 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
             _refuse_dataset(uri, everything)
             matches = [file for file in everything if not _hidden(file.uri, uri)]
             matches = _rows_of(matches, own)
-            refuse_other_outputs(uri, own)
             described = [
                 file for file in matches if file.uri != uri and _BESIDES.fullmatch(file.uri.rsplit("/", 1)[-1])
             ]
@@ -84,6 +83,7 @@ def list_inputs(inputs: Sequence[str]) -> tuple[list[storage.FileInfo], list[Not
                 matches = [file for file in matches if not _hidden(file.uri, os.path.dirname(_GLOB.split(uri)[0]))]
         except FileNotFoundError:
             matches = []
+        refuse_other_outputs(uri, matches, own)
         if not matches:
             what = "no file matches" if pattern else "no such file or folder, or the folder is empty"
             if hidden:

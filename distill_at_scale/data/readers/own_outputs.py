@@ -16,6 +16,8 @@ _RUN: Final = "run.json"
 _RUN_START: Final = re.compile(rb'\s*\{\s*"verb": "[a-z_]+",\s*"config": \{')
 _MANIFEST_START: Final = re.compile(rb'\s*\{\s*"format": "distill_at_scale/([a-z_]+)"')
 _CROISSANT: Final = "croissant.json"
+_PREDICTIONS: Final = "predictions"
+_LISTS: Final = ("/predictions/", "/similar_items/")
 # Long enough for the first entries.
 _START_BYTES: Final = 256
 
@@ -51,18 +53,20 @@ def descriptions(files: Sequence[storage.FileInfo]) -> dict[str, str]:
     return own
 
 
-def refuse_other_outputs(uri: str, own: Mapping[str, str]) -> None:
+def refuse_other_outputs(uri: str, files: Sequence[storage.FileInfo], own: Mapping[str, str]) -> None:
     """Refuses a folder that `das predict` wrote, whose scores would be read as ratings, and a description that is named
     itself.
 
     Args:
         uri: Input, a file or folder.
+        files: The files of it that hold rows.
         own: Descriptions found so far, from :func:`descriptions`.
 
     Raises:
         DasError: Names the input, and what to pass instead.
     """
-    if any(kind == "predictions" and _folder(name) == f"{uri}/" for name, kind in own.items()):
+    named = any(kind == _PREDICTIONS and _folder(name) == f"{uri}/" for name, kind in own.items())
+    if named or any(map(_holds_lists, {_folder(file.uri) for file in files})):
         raise DasError(
             f"{storage.redact(uri)}: these are the recommendations of `das predict`, not a log; pass the log itself, "
             f"or a dataset that `das export` wrote as one."
@@ -72,6 +76,18 @@ def refuse_other_outputs(uri: str, own: Mapping[str, str]) -> None:
             f"{storage.redact(uri)}: this file describes what a verb such as `das export` wrote, and has no rows; pass "
             f"its folder, {storage.redact(_folder(uri))}."
         )
+
+
+def _holds_lists(folder: str) -> bool:
+    """Whether a folder, with the slash that ends it, is the one in which `das predict` puts the files of lists."""
+    if not folder.endswith(_LISTS):
+        return False
+    try:
+        (described,) = storage.list_files(f"{_folder(folder[:-1])}{_PREDICTIONS}.json")
+    except (FileNotFoundError, ValueError):
+        return False
+    match = _MANIFEST_START.match(_start(described))
+    return match is not None and match[1].decode() == _PREDICTIONS
 
 
 def _folder(uri: str) -> str:
