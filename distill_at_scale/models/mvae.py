@@ -153,6 +153,11 @@ class MVAE(TorchRecommender):
         return module.decoder(mean)
 
     @classmethod
+    def fit_work(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> float:
+        # Users are rows of all items, which pass through every parameter.
+        return float(config.epochs * n_users) * cls.parameters_needed(n_users, n_items, config)
+
+    @classmethod
     def parameters_needed(cls, n_users: int, n_items: int, config: Any) -> int:
         encoder = config.hidden * (n_items + 2 * config.latent)
         return encoder + (config.decoder_hidden or config.latent) * n_items + config.decoder_hidden * config.latent

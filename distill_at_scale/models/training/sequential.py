@@ -21,6 +21,8 @@ from distill_at_scale.models.training.torch_model import ItemScores, TorchConfig
 
 # Standard deviation of the items' numbers at the start.
 _STD = 0.02
+# Products of a position with matrices [dim, dim]: those of two blocks of attention.
+_LAYERS = 10
 
 
 class SequentialConfig(ItemTableConfig, TorchConfig):
@@ -106,6 +108,12 @@ class SequentialRecommender(TorchRecommender):
         for chosen, some in by_length(items, module.n_items):
             states[chosen] = module(some)[:, -1].to(states.dtype)
         return lambda first, last: states @ module.items.vectors(first, last).T
+
+    @classmethod
+    def fit_work(cls, n_users: int, n_items: int, n_rows: int, config: Any) -> float:
+        # At each position that is read, scores of all items or of the drawn ones, and the layers.
+        positions = min(n_rows, n_users * config.length)
+        return float(config.epochs * positions * config.dim) * ((config.sampled or n_items) + _LAYERS * config.dim)
 
     @classmethod
     def activations_needed(cls, n_items: int, config: Any) -> int:
