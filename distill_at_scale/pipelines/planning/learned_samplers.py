@@ -62,4 +62,5 @@ def proxy_step(
     steps = -(-n_rows // model.config.batch_size)
     row_s = max(rate.row_cpu_s - _STEP_CPU_S / BATCH, 0.0)
     cpu_s = epochs * (row_s * dataset.n_rows + (_STEP_CPU_S + _PARAMETER_CPU_S * parameters) * steps)
-    return step(f"train {sampler.proxy} proxy", cluster, 1, measured.base_bytes("sample/svp_bias_users", counted) + needed, cpu_s)
+    bytes_ = measured.base_bytes("sample/svp_bias_users", counted) + needed
+    return step(f"train {sampler.proxy} proxy", cluster, 1, bytes_, cpu_s)
