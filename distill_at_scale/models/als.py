@@ -26,10 +26,11 @@ from distill_at_scale.models.training.validation import JudgedUsers, merged_metr
 class Als(StreamedRecommender):
     """Minimises Σ_(u,i) in rows (p_u·q_i − 1)² + α Σ_all (p_u·q_i)² + λ (Σ_u #u^ν ‖p_u‖² + Σ_i #i^ν ‖q_i‖²).
 
-    #u = n_u + α · items and #i = n_i + α · users are frequencies. Scores are p_u·q_i, where p_u is the optimum for the
-    user's history: users have no stored vectors, so new ones are served as known ones are. A half step solves every
-    user exactly; item vectors are solved exactly, or by blocks of dimensions one after another (``block``). They start
-    from a truncated SVD of the rows, from which two or three passes do what takes ten from random vectors.
+    #u = n_u + α · items and #i = n_i + α · users are frequencies. α follows from the setting ``unseen``: with one α for
+    all logs, the other pairs would outweigh the rows where these are few. Scores are p_u·q_i, where p_u is the optimum
+    for the user's history: users have no stored vectors, so new ones are served as known ones are. A half step solves
+    every user exactly; item vectors are solved exactly, or by blocks of dimensions one after another (``block``). They
+    start from a truncated SVD of the rows, from which two or three passes do what takes ten from random vectors.
 
     With the setting ``weights`` a row counts as its weight says, relative to their mean, in the first sum and in the
     frequencies: twice its weight is the row twice. If all rows of each user have one weight, as in samples of users, it
@@ -90,7 +91,7 @@ class Als(StreamedRecommender):
     ) -> None:
         fit = AlternatingFit(self.config, source, communicator, device, resumable or NotResumable())
         if self.config.lam is not None:
-            self._keep(fit.item_vectors(self.config.lam, progress), self.config.lam)
+            self._keep(fit.item_vectors(self.config.lam, progress), self.config.lam, fit.alpha)
             return
         self._validation_or_refuse(source.validation(0), "lam")
         weights = inverse_propensities(fit.item_counts, int(fit.item_counts.sum()))
@@ -98,18 +99,18 @@ class Als(StreamedRecommender):
 
         def try_value(lam: float) -> tuple[Validated, torch.Tensor]:
             items = fit.item_vectors(lam)
-            self._keep(items, lam)
+            self._keep(items, lam, fit.alpha)
             evaluator = evaluator_of(self.config.metric, weights, self.name)
             judged.add_to(evaluator, BlockScorer(self._block_scores))
             return merged_metric(evaluator, self.config.metric, communicator, device), items
 
         self.selection, items = select("lam", self.config.metric, self.config.grid, try_value, progress=progress)
-        self._keep(items, self.selection.chosen)
+        self._keep(items, self.selection.chosen, fit.alpha)
 
-    def _keep(self, items: torch.Tensor, lam: float) -> None:
+    def _keep(self, items: torch.Tensor, lam: float, alpha: float) -> None:
         """Takes item vectors [n_items + 1, d], in a basis in which QᵀQ is diagonal; the last row is 0."""
-        self._items, self._lam = items, lam
-        self._squares = self.config.alpha * items.square().sum(dim=0)
+        self._items, self._lam, self._alpha = items, lam, alpha
+        self._squares = alpha * items.square().sum(dim=0)
 
     def _score(self, histories: Interactions) -> np.ndarray:
         return self._block_scores(histories)(0, histories.n_items)
@@ -118,15 +119,18 @@ class Als(StreamedRecommender):
         device = torch.device("cuda" if self.config.device != "cpu" and torch.cuda.is_available() else "cpu")
         self._items, self._squares = self._items.to(device), self._squares.to(device)
         matrix = histories.to_csr()
-        ridge = ridge_of(self.config, self._lam, np.diff(matrix.indptr), histories.n_items, device)
+        ridge = ridge_of(self.config, self._alpha, self._lam, np.diff(matrix.indptr), histories.n_items, device)
         users = solve_users(matrix.indptr.astype(np.int64), matrix.indices, self._items, self._squares, ridge)
         return lambda first, last: (users @ self._items[first:last].T).cpu().numpy()
 
     def _weights(self) -> dict[str, np.ndarray]:
-        return {"items": self._items[:-1].cpu().numpy(), "lam": np.array([self._lam])}
+        return {"items": self._items[:-1].cpu().numpy(), "lam": np.array([self._lam]), "alpha": np.array([self._alpha])}
 
     def _set_weights(self, weights: dict[str, np.ndarray], n_items: int) -> None:
         vectors = expect_shape(weights, "items", (n_items, self.config.dim))
         items = torch.zeros(n_items + 1, self.config.dim)
         items[:-1] = torch.from_numpy(vectors)
-        self._keep(items, float(expect_shape(weights, "lam", (1,))[0]))
+        given = self.config.alpha
+        # Models saved before α could follow from the rows have it among their settings alone.
+        alpha = float(expect_shape(weights, "alpha", (1,))[0]) if given is None else given
+        self._keep(items, float(expect_shape(weights, "lam", (1,))[0]), alpha)

@@ -21,8 +21,11 @@ class AlsConfig(ModelConfig):
     """Values of λ tried on validation rows; the search continues beyond an edge that is best."""
     metric: SelectionMetric = PRIMARY
     """Validation metric by which λ is selected."""
-    alpha: float = Field(default=0.3, gt=0)
-    """α, weight of a pair that is not in the rows, relative to one that is."""
+    unseen: float = Field(default=8.0, gt=0)
+    """Weight of all of a user's pairs that are not in the rows, relative to her rows, in the mean over users: α is this
+    times the share of all pairs that are in the rows, and 1 at most."""
+    alpha: float | None = Field(default=None, gt=0)
+    """α, weight of a pair that is not in the rows, relative to one that is; None: by ``unseen``."""
     exponent: float = Field(default=1.0, ge=0)
     """ν, exponent of the frequency by which λ is scaled: λ (n + α N)^ν for a user or item with n of N rows."""
     epochs: int = Field(default=2, ge=1)

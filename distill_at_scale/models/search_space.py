@@ -34,7 +34,7 @@ _FACTORS = {"learning_rate": 8.0, "beta": 8.0}
 _SHARES = {"dropout": (0.05, 0.7), "hide": (0.2, 0.7)}
 # What `tune` searches besides: weights and sizes within a factor of their default, and what a model would otherwise
 # select from its grid.
-_TUNED = {"alpha": 4.0, "dim": 2.0}
+_TUNED = {"alpha": 4.0, "unseen": 4.0, "dim": 2.0}
 _TUNED_SHARES = {"shrinkage": (0.0, 0.9)}
 _SELECTED = ("lam", "rank")
 _BEYOND_GRID = 2.0

@@ -15,7 +15,7 @@ from crew_kit import crew, random_rows, source_of
 from torch_kit import TorchContract
 
 from distill_at_scale.data.interactions import Interactions
-from distill_at_scale.models import create_model
+from distill_at_scale.models import create_model, load_model
 from distill_at_scale.models.als import Als, AlsConfig
 from distill_at_scale.models.training import least_squares
 from distill_at_scale.models.training.alternating import AlternatingFit
@@ -217,6 +217,20 @@ class _Noted(NotResumable):
         self.states[name] = (passes, state.clone())
         if self.n_passes == self.dies_at:
             raise InterruptedError
+
+
+@pytest.mark.parametrize(("unseen", "alpha"), [(2.0, None), (1e6, 1.0)])
+def test_unseen_pairs_weigh_in_proportion_to_the_rows(unseen: float, alpha: float | None, tmp_path: Path) -> None:
+    train, _ = blocks()
+    if alpha is None:
+        present = train.to_csr() > 0
+        alpha = unseen * present.sum() / (np.count_nonzero(present.sum(axis=1)) * train.n_items)
+    settings = {"dim": 4, "lam": 0.05, "device": "cpu"}
+    expected = create_model("als", {**settings, "alpha": alpha}).fit(train).score(train)
+    model = create_model("als", {**settings, "unseen": unseen}).fit(train)
+    np.testing.assert_allclose(model.score(train), expected, rtol=1e-6, atol=1e-7)
+    model.save(str(tmp_path / "als"))
+    np.testing.assert_array_equal(load_model(str(tmp_path / "als")).score(train), model.score(train))
 
 
 def test_a_fit_that_was_stopped_goes_on_with_the_same_bits() -> None:

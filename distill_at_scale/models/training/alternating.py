@@ -39,6 +39,7 @@ class AlternatingFit:
 
     Attributes:
         item_counts: int64 [n_items], number of users with the item, over all workers.
+        alpha: α, weight of a pair that is not in the rows.
     """
 
     def __init__(
@@ -64,6 +65,9 @@ class AlternatingFit:
                 weighted[-1] += float(self._weights.of_each_user(by_user).sum())
         communicator.all_reduce(counts)
         self.item_counts, self._n_users = counts[:-1].cpu().numpy(), int(counts[-1])
+        pairs = max(self._n_users, 1) * max(source.n_items, 1)
+        by_rows = min(config.unseen * max(int(self.item_counts.sum()), 1) / pairs, 1.0)
+        self.alpha = by_rows if config.alpha is None else config.alpha
         # As the rows and users count; without weights each counts 1.
         self._item_rows, self._all_users = self.item_counts, float(self._n_users)
         if self._weights is not None:
@@ -103,7 +107,7 @@ class AlternatingFit:
     def _pass(self, items: torch.Tensor, lam: float) -> None:
         """One half step of all users and one of all items, the latter in place."""
         config, source, dim = self._config, self._source, self._config.dim
-        ridge = ridge_of(config, lam, self._item_rows[self._live], self._all_users, self._device)
+        ridge = ridge_of(config, self.alpha, lam, self._item_rows[self._live], self._all_users, self._device)
         live = torch.from_numpy(self._live).to(self._device)
         if self._holds_all:
             self._solve_items(items, live, ridge, lam)
@@ -121,7 +125,7 @@ class AlternatingFit:
                     if users is None:
                         users = self._users(by_user, items, lam)
                         counted = self._counted(by_user, users)
-                        gram += config.alpha * (counted.T @ counted)
+                        gram += self.alpha * (counted.T @ counted)
                         vectors.put(piece, users)
                     # Rows between two of these items belong to none: each begins where the one before it ends.
                     offsets = by_item.indptr[np.append(self._live, source.n_items)]
@@ -139,7 +143,7 @@ class AlternatingFit:
         # In a basis in which PᵀP is diagonal, an item's optimum has the form of a user's.
         counted = self._counted(by_user, users)
         values, basis = torch.linalg.eigh((counted.T @ counted).double())
-        squares = self._config.alpha * values.clamp(min=0).to(users.dtype)
+        squares = self.alpha * values.clamp(min=0).to(users.dtype)
         offsets = by_item.indptr[np.append(self._live, self._source.n_items)]
         turned = users @ basis.to(users.dtype)
         items[live] = solve_users(offsets, by_item.indices, turned, squares, ridge, self._roots(by_item))
@@ -147,11 +151,11 @@ class AlternatingFit:
 
     def _users(self, by_user: sp.csr_array, items: torch.Tensor, lam: float) -> torch.Tensor:
         """Returns the users' optimal vectors [n + 1, d]; the last row is 0."""
-        squares = self._config.alpha * items.square().sum(dim=0)
+        squares = self.alpha * items.square().sum(dim=0)
         # A user who counts several times, as a whole, has the same optimum each time.
         roots = None if self._weights is None or self._weights.of_users else by_user.data
         rows = np.diff(by_user.indptr) if roots is None else _row_sums(by_user)
-        ridge = ridge_of(self._config, lam, rows, self._source.n_items, self._device)
+        ridge = ridge_of(self._config, self.alpha, lam, rows, self._source.n_items, self._device)
         users = solve_users(by_user.indptr, by_user.indices, items, squares, ridge, roots)
         return torch.cat((users, users.new_zeros(1, users.shape[1])))
 
@@ -239,7 +243,9 @@ def block_size(config: AlsConfig, n_items: int) -> int:
     return min(max(fitting, _LEAST_BLOCK), config.dim)
 
 
-def ridge_of(config: AlsConfig, lam: float, counts: np.ndarray, n_others: float, device: torch.device) -> torch.Tensor:
+def ridge_of(
+    config: AlsConfig, alpha: float, lam: float, counts: np.ndarray, n_others: float, device: torch.device
+) -> torch.Tensor:
     """Returns λ #^ν of users or items with the given numbers of rows, float32 [n]."""
-    frequency = counts + config.alpha * n_others
+    frequency = counts + alpha * n_others
     return torch.from_numpy((lam * frequency**config.exponent).astype(np.float32)).to(device)
