@@ -79,7 +79,24 @@ REFUSED = {
     "title.csv": (f"Ratings of 2020,,,\n,,,\n{LOG}", r"seem to stand below .* in line 3; .*`tail -n \+3 FILE"),
     "mysql.sql": (f"-- MySQL dump\n--\nINSERT INTO `r` VALUES ({ROWS[0]});\n", "a dump of a database, with SQL"),
     "app.log": ('2020-01-01 INFO {"user_id": 1, "item_id": 2}\n' * 3, r"behind other text .*`sed 's/\^\[\^\{\]\*//'"),
-    "probe.txt": ("1:\n5\n6\n2:\n5\n", "Netflix Prize"),
+    "probe.txt": ("1:\n5\n6\n2:\n5\n", "Netflix Prize .*--columns item_id user_id\\.$"),
+    "qualifying.txt": ("1:\n5,2005-09-06\n6,2005-09-06\n", "--columns item_id user_id timestamp\\.$"),
+    "spmf.txt": (
+        "7 -1 8 9 -1 -2\n8 -1 -2\n9 -1 7 -1 8 -1 -2\n5 -1 -2\n",
+        "as in files of SPMF, and no line has its user",
+    ),
+    "foods.txt": (
+        "".join(f"product/productId: B{k}\nreview/userId: A{k}\nreview/score: 5.0\n\n" for k in range(4)),
+        "as in the reviews of SNAP; .*--columns productId userId score",
+    ),
+    "ratings.arff": (
+        "@relation r\n\n@attribute u numeric\n\n@data\n" + "\n".join(ROWS) + "\n",
+        r"the first 3 lines are a comment.*`tail -n \+6 FILE",
+    ),
+    "train.ffm": ("1 0:5:1 1:7:1\n0 0:6:1 1:7:1\n1 0:6:1 1:8:1\n", "as in FFM files"),
+    "train.libfm": ("4 5:1 107:1\n3 6:1 107:1\n4 6:1 108:1\n", "as in LIBFM files"),
+    "users.svm": ("7 1:4 2:5\n9 2:1 3:2 4:1\n8 1:4 3:1\n", "with the label as the user"),
+    "counted.dat": ("7 1 2 3 4 5 6 8\n" * 3, "begins with the number of its items"),
     "lists.json": ('{"1": [5, 6], "2": [7], "3": [5]}', r"a list for each key .*`jq -r 'to_entries\[\]"),
     "frame.json": ('{"user_id": {"0": 1, "1": 2}, "item_id": {"0": 5, "1": 6}}', "the columns of a table, as pandas"),
     "matrix.csv": (
@@ -108,6 +125,13 @@ def follow(error: DasError, folder: Path, name: str, to: str) -> Path:
         ("lists.json", ["user_id", "item_id"], 4),
         ("matrix.csv", None, 30),
         ("probe.txt", ["item_id", "user_id"], 3),
+        ("qualifying.txt", ["item_id", "user_id", "timestamp"], 2),
+        ("spmf.txt", None, 8),
+        ("foods.txt", ["productId", "userId", "score"], 4),
+        ("ratings.arff", NAMES.split(","), 12),
+        ("train.ffm", ["user_id", "item_id", "rating"], 6),
+        ("train.libfm", ["user_id", "item_id", "rating"], 3),
+        ("users.svm", ["user_id", "item_id", "rating"], 7),
     ],
 )
 def test_the_command_that_is_printed_makes_a_log(
@@ -118,7 +142,7 @@ def test_the_command_that_is_printed_makes_a_log(
     (tmp_path / name).write_text(content)
     with pytest.raises(DasError) as refused:
         plan_log(LogOptions(input=[str(tmp_path / name)]))
-    made = follow(refused.value, tmp_path, name, "made.jsonl" if name == "app.log" else "made.csv")
+    made = follow(refused.value, tmp_path, name, {"app.log": "made.jsonl", "spmf.txt": "made"}.get(name, "made.csv"))
     good, bad, _ = read_noticed(made, columns=columns)
     assert (good.height, bad.height) == (rows, 0)
 

@@ -15,6 +15,7 @@ from distill_at_scale.data.readers.fields import known_names
 from distill_at_scale.data.readers.headers import holds_data, holds_names, is_matrix, suggested
 from distill_at_scale.data.readers.layout import TextLayout
 from distill_at_scale.data.readers.not_tables import (
+    refuse_blocks,
     refuse_comma_lines,
     refuse_named_fields,
     refuse_other_width,
@@ -30,12 +31,13 @@ from distill_at_scale.data.readers.text import TextHead
 from distill_at_scale.errors import DasError
 from distill_at_scale.facts import count_of
 
-# Tried in this order; blanks and colons also occur within times, so they come last.
-_DELIMITERS: Final = (",", "\t", ";", "|", "^", "~", "\x01", "\x1f", " ", ":")
+# Tried in this order: a tab hardly occurs in a field; blanks and colons also occur within times, so they come last.
+_DELIMITERS: Final = ("\t", ",", ";", "|", "^", "~", "\x01", "\x1f", " ", ":")
 _MOVIELENS: Final = (Columns.USER_ID, Columns.ITEM_ID, Columns.RATING, Columns.TIMESTAMP)
 # Hive separates fields so, also in files that are named otherwise; text holds none of these.
 _CONTROLS: Final = ("\x01", "\x1f")
 TYPED_FIELD: Final = re.compile(r"^[^\s:]+:(token|float|token_seq|float_seq)$")
+_COMMA_INSIDE: Final = re.compile(r"^\s*[+-]?[0-9]+,[0-9]+\s*$|, ")
 _SNIFFED_LINES: Final = 50
 # A title above the header has fewer lines.
 _TITLE_LINES: Final = 10
@@ -71,8 +73,9 @@ def delimited(
     Raises:
         DasError: The delimiter cannot be detected, or the first line is not a header.
     """
-    refuse_preamble(head.name, lines)
+    refuse_preamble(head.name, lines, head.text)
     refuse_pairs(head.name, lines)
+    refuse_blocks(head.name, lines, head.text)
     refuse_text_before_json(head.name, lines)
     if options.delimiter is not None:
         delimiter = options.delimiter
@@ -221,14 +224,16 @@ def _sniff(head: TextHead, lines: Sequence[str], options: LogOptions) -> str:
     for mark in _CONTROLS:
         if all(mark in line for line in lines):
             return mark
-    best, best_score = None, (0, 0)
+    best, best_score = None, (0, False, False, 0)
+    inside = any(_commas_inside(lines[:_SNIFFED_LINES], mark) for mark in (";", "|", "^", "~"))
     for order, delimiter in enumerate(_DELIMITERS):
         rows = [row for row in _split(lines[:_SNIFFED_LINES], delimiter) if row]
         width, times = Counter(map(len, rows)).most_common(1)[0]
         known = 0 if options.columns else known_names([field.strip() for field in rows[0]], options.map)
         if len(rows[0]) < 2 or (known < 2 and (width < 2 or times < 0.8 * len(rows))):
             continue
-        score = (known + 1, len(_DELIMITERS) - order)
+        fitting = bool(options.columns) and width == len(options.columns or ())
+        score = (known + 1, fitting, delimiter != "," or not inside, len(_DELIMITERS) - order)
         if score > best_score:
             best, best_score = delimiter, score
     if best in (None, " ") and sum("  " in line.strip() for line in lines) > len(lines) // 2:
@@ -243,6 +248,14 @@ def _sniff(head: TextHead, lines: Sequence[str], options: LogOptions) -> str:
             f"name it with --delimiter, or the format with --format."
         )
     return best
+
+
+def _commas_inside(lines: Sequence[str], mark: str) -> bool:
+    """Returns whether all commas belong to the fields between ``mark``: in decimal numbers, and before blanks."""
+    fields = [line.split(mark) for line in lines]
+    if len({len(line) for line in fields}) > 1 or len(fields[0]) < 3 or all("," in field for field in fields[0]):
+        return False
+    return all("," not in _COMMA_INSIDE.sub("", field) for line in fields for field in line)
 
 
 def _split(lines: Sequence[str], delimiter: str) -> list[list[str]]:

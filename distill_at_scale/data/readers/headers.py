@@ -8,10 +8,18 @@ from typing import Final
 
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.readers.fields import known_names
+from distill_at_scale.data.readers.time_formats import possible_formats
 
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _DATE: Final = re.compile(r"[0-9]{1,4}[-/.][0-9]{1,2}[-/.][0-9]{1,4}([T ].*)?")
-_TIME_LIKE: Final = re.compile(r"[0-9]{9,19}(\.[0-9]*)?|[0-9]{4}-[0-9]{2}-[0-9]{2}.*|[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}.*")
+_DATE_LIKE: Final = re.compile(r"[0-9]{4}([-/])[0-9]{2}\1[0-9]{2}.*|[0-9]{1,2}/[0-9]{1,2}/[0-9]{4}.*")
+_DIGITS: Final = re.compile(r"[0-9]{9,19}(\.[0-9]*)?")
+# Seconds since 1970 from 1995 to 2035, in s, ms, us and ns; and .NET's ticks of these years.
+_SECONDS: Final = (788_918_400, 2_051_222_400)
+_TICKS: Final = (629_245_152_000_000_000, 641_868_192_000_000_000)
+_TIMES_COMPARED: Final = 20
+# Of a scale of stars, points, per cent, or of Jester's -10 to 10; offsets of time zones lie outside.
+_RATINGS: Final = (-10, 100)
 # Number of rows whose value shapes are compared.
 _COMPARED: Final = 200
 _MOST_RATINGS: Final = 21
@@ -61,7 +69,7 @@ def suggested(rows: Sequence[Sequence[str]]) -> str:
     width = max(map(len, rows))
     columns = _by_column([""] * width, rows)
     names = [f"column{k + 1}" for k in range(width)]
-    times = [k for k, values in enumerate(columns) if values and all(map(_TIME_LIKE.fullmatch, values))]
+    times = [k for k, values in enumerate(columns) if values and _are_times(values)]
     if times and width > 2:
         names[times[0]] = Columns.TIMESTAMP
     # Among more columns a few numbers may be anything: a latitude, a category.
@@ -73,6 +81,7 @@ def suggested(rows: Sequence[Sequence[str]]) -> str:
         and k not in times[:1]
         and all(map(_NUMBER.fullmatch, values))
         and len(set(values)) <= _MOST_RATINGS
+        and all(_RATINGS[0] <= float(value) <= _RATINGS[1] for value in values)
     ]
     if ratings:
         names[ratings[0]] = Columns.RATING
@@ -99,6 +108,25 @@ def is_matrix(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
         and all(map(_NUMBER.fullmatch, numbers))
         and len(set(numbers)) <= _MOST_RATINGS
         and known_names(first[1:], {}) == 0
+    )
+
+
+def _are_times(values: Sequence[str]) -> bool:
+    """Returns whether values are dates, in any format that is recognised, or numbers that count a time of our days."""
+    if all(map(_DATE_LIKE.fullmatch, values)):
+        return True
+    if all(map(_DIGITS.fullmatch, values)):
+        return all(map(_is_count, map(float, values)))
+    first = list(values[:_TIMES_COMPARED])
+    # Formats are made of digits between other characters: decimal numbers are none, and ids have no such marks.
+    return all(re.search(r"[0-9]", text) and re.search(r"[ :/]", text) for text in first) and bool(
+        possible_formats(first)
+    )
+
+
+def _is_count(value: float) -> bool:
+    return _TICKS[0] <= value < _TICKS[1] or any(
+        _SECONDS[0] <= value / scale < _SECONDS[1] for scale in (1, 1e3, 1e6, 1e9)
     )
 
 

@@ -25,8 +25,10 @@ _COUNTED_USER: Final = re.compile(r"[0-9]+\|([0-9]+)")
 _UNNAMED: Final = re.compile(r"|Unnamed: [0-9]+|rownames|row\.names|index|X", re.IGNORECASE)
 # A feature of LIBSVM and LETOR, and a field of key=value logs.
 _LABEL: Final = re.compile(r"[-+]?[0-9.]+")
-_PAIR: Final = re.compile(r"([0-9]+|qid):[-+0-9.eE]+")
+_PAIR: Final = re.compile(r"([0-9]+|qid):([0-9]+:)?[-+0-9.eE]+")
 _NAMED: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_.]*)=")
+# The name of a field on its own line, such as product/productId.
+_KEY: Final = re.compile(r"([A-Za-z][A-Za-z0-9_ /.-]{0,40}):(?: |$)")
 _SQL: Final = re.compile(
     r"(INSERT INTO|CREATE (TABLE|DATABASE)|DROP TABLE|SET [a-z_]+ *=|LOCK TABLES|COPY .* FROM stdin)\b", re.IGNORECASE
 )
@@ -34,6 +36,7 @@ _SQL_LINES: Final = 40
 _COMPARED: Final = 50
 # Header and rows are compared only if there are this many rows.
 _LEAST_ROWS: Final = 3
+_MANY: Final = 6
 
 
 def refuse_counts(name: str, fields: Sequence[Sequence[str]]) -> None:
@@ -43,7 +46,9 @@ def refuse_counts(name: str, fields: Sequence[Sequence[str]]) -> None:
         DasError: Names the file and the command that gives each line a user.
     """
     lengths = {len(line) for line in fields if line}
-    if len(lengths) < 3 or not all(line[0] == str(len(line) - 1) for line in fields if line):
+    counted = all(line[0] == str(len(line) - 1) for line in fields if line)
+    # Two lengths may be chance; one length is not, where there are many items.
+    if not counted or not (len(lengths) > 2 or (min(lengths, default=0) > _MANY and len(fields) >= _LEAST_ROWS)):
         return
     first = " ".join(fields[0])[:50]
     raise DasError(
@@ -66,6 +71,48 @@ def refuse_colons(name: str, fields: Sequence[Sequence[str]]) -> None:
         )
 
 
+def refuse_marks(name: str, fields: Sequence[Sequence[str]]) -> None:
+    """Rejects sequences of SPMF, in which -1 stands after each group of items and -2 at the end: none of them an item.
+
+    Raises:
+        DasError: Names the file and the command that gives each line a user and keeps only its items.
+    """
+    lines = [line for line in fields if line]
+    if lines and all(line[-1] == "-2" and "-1" in line for line in lines):
+        first = " ".join(lines[0])[:50]
+        raise DasError(
+            f"{name}: -1 and -2 end the groups of items and the lines ({first}), as in files of SPMF, and no line has "
+            f"its user; write the number of the line there and leave them out, with "
+            f"`awk '{{r = NR; for (k = 1; k <= NF; k++) if ($k != -1 && $k != -2) r = r \" \" $k; print r}}' "
+            f"FILE > ROWS`."
+        )
+
+
+def refuse_blocks(name: str, lines: Sequence[str], text: str) -> None:
+    """Rejects rows whose fields stand on lines of their own, ``review/userId: A1``, with a blank line after each row.
+
+    Args:
+        name: File name for the message.
+        lines: First lines that are not blank.
+        text: First lines with the blank ones.
+
+    Raises:
+        DasError: Names the file, the command that writes a row a line, and the columns.
+    """
+    matches = [_KEY.match(line) for line in lines[:_COMPARED]]
+    keys = [match[1] if match else "" for match in matches]
+    width = keys.index(keys[0], 1) if keys[0] in keys[1:] else 0
+    if width < 2 or "\n\n" not in text or any(not key or key != keys[k % width] for k, key in enumerate(keys)):
+        return
+    names = " ".join(re.sub(r"[^A-Za-z0-9_]+", "_", key.rsplit("/", 1)[-1].strip()) for key in keys[:width])
+    raise DasError(
+        f"{name}: each field stands on a line of its own, with its name ({lines[0][:60]}), as in the reviews of SNAP; "
+        f'write a row a line with `awk \'BEGIN {{RS = ""; FS = "\\n"; OFS = "\\t"}} {{for (k = 1; k <= NF; k++) '
+        f'{{sub(/^[^:]*: ?/, "", $k); gsub(/\\t/, " ", $k)}} print}}\' FILE > ROWS`, and name the columns with '
+        f"--columns {names}."
+    )
+
+
 def refuse_comma_lines(name: str, lines: Sequence[str]) -> None:
     """Rejects lines of numbers between commas that differ in length; lines of a user with items have blanks instead.
 
@@ -81,8 +128,13 @@ def refuse_comma_lines(name: str, lines: Sequence[str]) -> None:
         )
 
 
-def refuse_preamble(name: str, lines: Sequence[str]) -> None:
+def refuse_preamble(name: str, lines: Sequence[str], text: str) -> None:
     """Rejects lines in front of the header, or of the rows, that no table has.
+
+    Args:
+        name: File name for the message.
+        lines: First lines that are not blank.
+        text: First lines with the blank ones, which the commands that drop lines count too.
 
     Raises:
         DasError: Names the file and the command that removes them.
@@ -95,10 +147,15 @@ def refuse_preamble(name: str, lines: Sequence[str]) -> None:
             f"`grep -v -- '--' FILE | sed 's/^ *| *//; s/ *| *$//; s/^ *//; s/ *| */,/g' > FILE.csv`."
         )
     if _ITEM_LINE.fullmatch(lines[0]) and len(lines) > 1 and _USER_LINE.match(lines[1]):
+        # The probe set has users alone, and the qualifying set users with dates.
+        below = lines[1].split(",")[1:]
+        names = (
+            ["rating", "timestamp"] if len(below) > 1 else ["timestamp" if "-" in one else "rating" for one in below]
+        )
         raise DasError(
             f"{name}: a line with an item ({lines[0]}) is above the lines of its users, as in the Netflix Prize data; "
             f"write the item on each line with `awk -F: '/:$/ {{i = $1; next}} {{print i \",\" $0}}' FILE > FILE.csv`, "
-            f"and name the columns with --columns item_id user_id rating timestamp."
+            f"and name the columns with --columns {' '.join(['item_id', 'user_id', *names])}."
         )
     counted = _COUNTED_USER.fullmatch(lines[0])
     if counted and 0 < int(counted[1]) < len(lines) and not any("|" in line for line in lines[1 : int(counted[1]) + 1]):
@@ -115,16 +172,17 @@ def refuse_preamble(name: str, lines: Sequence[str]) -> None:
             f"and name the columns with --columns."
         )
     before = list(itertools.takewhile(_PREAMBLE.match, lines))
-    if lines[0].startswith("%%MatrixMarket") and "coordinate" in lines[0]:
+    numbers = [k for k, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if lines[0].startswith("%%MatrixMarket") and "coordinate" in lines[0] and len(before) < len(lines):
         raise DasError(
             f"{name}: a Matrix Market file, whose comments a line with the sizes of the matrix follows; keep the rows "
-            f"below them with `tail -n +{len(before) + 2} FILE > ROWS`, and name the columns with --columns user_id "
-            f"item_id rating."
+            f"below them with `tail -n +{numbers[len(before)] + 1} FILE > ROWS`, and name the columns with --columns "
+            f"user_id item_id rating."
         )
     if not before or len(before) == len(lines) or known_names(re.split(r"[\s,;|]+", before[0]), {}) >= 2:
         return
     what = "line is" if len(before) == 1 else f"{len(before)} lines are"
-    skipped = len(before) + 1
+    skipped = numbers[len(before)]
     raise DasError(
         f"{name}: the first {what} a comment, and no row ({before[0][:60]}); take it out with "
         f"`tail -n +{skipped} FILE > ROWS`, and name the columns with --columns if no header is left."
@@ -138,19 +196,35 @@ def refuse_pairs(name: str, lines: Sequence[str]) -> None:
         DasError: Names the file and the command that writes a row for each pair.
     """
     first = [line.split("#")[0].split() for line in lines[:_COMPARED]]
-    pairs = [_PAIR.fullmatch(token) is not None for tokens in first for token in tokens[1:]]
+    first = [line for line in first if line]
+    pairs = [_PAIR.fullmatch(token) for line in first for token in line[1:]]
     # Two pairs a line on average: one alone may be a time of day.
     if (
-        len(pairs) >= max(_LEAST_ROWS, 2 * len(first))
-        and all(pairs)
-        and all(_LABEL.fullmatch(t[0]) for t in first if t)
+        len(pairs) < max(_LEAST_ROWS, 2 * len(first))
+        or not all(pairs)
+        or not all(_LABEL.fullmatch(line[0]) for line in first)
     ):
+        return
+    depths = {token.count(":") for line in first for token in line[1:]}
+    if len(depths) > 1:
+        return
+    start = f"{name}: each line holds a label and pairs of index and value ({lines[0][:40]})"
+    if depths == {1} and all(len(line) == 3 and line[1].endswith(":1") and line[2].endswith(":1") for line in first):
         raise DasError(
-            f"{name}: each line holds a label and pairs of index and value ({lines[0][:40]}), as in LIBSVM and LETOR "
-            f"files; write a row for each pair, with the number of the line as the user, with `awk '{{for (k = 2; "
-            f'k <= NF; k++) if (split($k, p, ":") == 2 && p[1] != "qid") print NR "," p[1] "," p[2]}}\' FILE > '
-            f"FILE.csv`, and name the columns with --columns user_id item_id rating."
+            f"{start}, as in LIBFM files; write a row a line, if the first index is the user and the second the item, "
+            f'with `awk \'{{split($2, u, ":"); split($3, i, ":"); print u[1] "," i[1] "," $1}}\' FILE > FILE.csv`, '
+            f"and name the columns with --columns user_id item_id rating."
         )
+    labels = [line[0] for line in first]
+    own = len(labels) >= _LEAST_ROWS and len(set(labels)) == len(labels) and all(map(str.isdecimal, labels))
+    user, whose = ("$1", "the label") if own else ("NR", "the number of the line")
+    k = 1 if depths == {1} else 2
+    where = "in LIBSVM and LETOR files" if k == 1 else "in FFM files"
+    raise DasError(
+        f"{start}, as {where}; write a row for each pair, with {whose} as the user, with `awk '{{for (k = 2; k <= NF; "
+        f'k++) if (split($k, p, ":") == {k + 1} && p[1] != "qid") print {user} "," p[{k}] "," p[{k + 1}]}}\' FILE > '
+        f"FILE.csv`, and name the columns with --columns user_id item_id rating."
+    )
 
 
 def refuse_named_fields(name: str, rows: Sequence[Sequence[str]]) -> None:

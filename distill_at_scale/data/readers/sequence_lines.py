@@ -13,7 +13,13 @@ from distill_at_scale.data.noticed import Notice
 from distill_at_scale.data.readers.fields import known_names
 from distill_at_scale.data.readers.layout import TextLayout
 from distill_at_scale.data.readers.lines import Parsed
-from distill_at_scale.data.readers.not_tables import refuse_colons, refuse_counts, refuse_pairs
+from distill_at_scale.data.readers.not_tables import (
+    refuse_blocks,
+    refuse_colons,
+    refuse_counts,
+    refuse_marks,
+    refuse_pairs,
+)
 from distill_at_scale.data.readers.options import LogOptions
 from distill_at_scale.data.readers.schema import Fragment, LogSchema
 from distill_at_scale.data.readers.sequences import parse_sequences, tokens
@@ -57,6 +63,7 @@ SEQUENCES = Sequences()
 def _look_like_sequences(head: TextHead, lines: Sequence[str], options: LogOptions) -> bool:
     """Returns whether every line is a user with items: lines vary in length and do not begin with a header."""
     refuse_pairs(head.name, lines)
+    refuse_blocks(head.name, lines, head.text)
     fields = [tokens(line) for line in lines]
     refuse_counts(head.name, fields)
     if known_names(fields[0], options.map) >= 2 or any(map(_BESIDES.search, lines)):
@@ -86,6 +93,7 @@ def _look_like_sequences(head: TextHead, lines: Sequence[str], options: LogOptio
 def _layout(head: TextHead, lines: Sequence[str]) -> TextLayout:
     split = [tokens(line) for line in lines]
     refuse_counts(head.name, split)
+    refuse_marks(head.name, split)
     refuse_colons(head.name, split)
     samples: dict[str, list[Any]] = {
         Columns.USER_ID: [line[0] for line in split],
