@@ -96,6 +96,17 @@ REFUSED = {
     "train.ffm": ("1 0:5:1 1:7:1\n0 0:6:1 1:7:1\n1 0:6:1 1:8:1\n", "as in FFM files"),
     "train.libfm": ("4 5:1 107:1\n3 6:1 107:1\n4 6:1 108:1\n", "as in LIBFM files"),
     "users.svm": ("7 1:4 2:5\n9 2:1 3:2 4:1\n8 1:4 3:1\n", "with the label as the user"),
+    "jester.csv": (
+        "".join(
+            "12,99," + ",".join(f"{u * k / 7:.2f}" if k % 2 else "99" for k in range(1, 12)) + "\n" for u in range(5)
+        ),
+        r"looks like a matrix.*, without a header; .*without the 99 of missing ratings",
+    ),
+    "gaps.csv": ("".join(f"{u},,3" + ",,3" * 5 + "\n" for u in range(5)), "looks like a matrix.*without a header"),
+    "features.csv": (
+        "user_id,item_id,features\n" + "".join(f"{k},{k},{','.join(['0.5'] * 30)}\n" for k in range(9)),
+        "lines below it have 32 fields; .*or keep the first of them, with `cut -d ',' -f 1-3 FILE > ROWS`",
+    ),
     "counted.dat": ("7 1 2 3 4 5 6 8\n" * 3, "begins with the number of its items"),
     "lists.json": ('{"1": [5, 6], "2": [7], "3": [5]}', r"a list for each key .*`jq -r 'to_entries\[\]"),
     "frame.json": ('{"user_id": {"0": 1, "1": 2}, "item_id": {"0": 5, "1": 6}}', "the columns of a table, as pandas"),
@@ -129,6 +140,8 @@ def follow(error: DasError, folder: Path, name: str, to: str) -> Path:
         ("spmf.txt", None, 8),
         ("foods.txt", ["productId", "userId", "score"], 4),
         ("ratings.arff", NAMES.split(","), 12),
+        ("jester.csv", None, 35),
+        ("gaps.csv", None, 35),
         ("train.ffm", ["user_id", "item_id", "rating"], 6),
         ("train.libfm", ["user_id", "item_id", "rating"], 3),
         ("users.svm", ["user_id", "item_id", "rating"], 7),

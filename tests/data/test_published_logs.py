@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
-from readers_kit import read_log
+from readers_kit import read_log, read_noticed
 
 from distill_at_scale.errors import DasError
 
@@ -54,3 +57,95 @@ def test_a_delimiter_is_chosen_by_the_number_of_names(tmp_path: Path) -> None:
     path.write_text("".join(f"{user}|{k}|x,y\n" for k, user in enumerate(USERS)))
     good, _ = read_log(path, columns=["user_id", "item_id", "note"])
     assert good["item_id"].to_list() == list(range(6))
+
+
+def test_files_beside_a_published_log(tmp_path: Path) -> None:
+    rows = "".join(f"{user},{k},5\n" for k, user in enumerate(USERS))
+    for name, text in {
+        "book_tags.csv": "goodreads_book_id,tag_id,count\n1,2,3\n",
+        "books.csv": "id,book_id,title\n1,2,x\n",
+        "dataset-README.txt": "SUMMARY\n\nThis dataset was collected.\n",
+        "mbox_sha1sum.py": "import hashlib\n\nprint(1)\n",
+        "ratings.csv": f"user_id,book_id,rating\n{rows}",
+    }.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DasError, match=r"book_tags\.csv: .*2 other files can be read: --input \S+/ratings\.csv"):
+        read_log(tmp_path)
+    for name in ("books.csv", "book_tags.csv"):
+        (tmp_path / name).unlink()
+    good, _, said = read_noticed(tmp_path)
+    assert good.height == len(USERS)
+    assert "2 files: skipped: the name is that of a description" in said
+
+
+def test_files_that_fail_for_reasons_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "u.data").write_text("".join(f"{user}\t{k}\t5\n" for k, user in enumerate(USERS)))
+    (tmp_path / "u.genre").write_text("unknown|0\nAction|1\nAdventure|2\n")
+    with pytest.raises(DasError, match=r"u\.data: .*give only those that do \(of 2 files\)"):
+        read_log(tmp_path)
+    (tmp_path / "u.genre").write_text((tmp_path / "u.data").read_text())
+    with pytest.raises(DasError, match=r"\(check which is which\)\.$"):
+        read_log(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("header", "says"),
+    [
+        ("user_id,anime_id,rating", r"no column for item_id; .*item_id=COLUMN \(perhaps anime_id\)"),
+        ("session,aid,ts", r"no column for user_id and item_id; .*=COLUMN item_id=COLUMN \(perhaps session, aid\)"),
+        ("User-ID,ISBN,Book-Rating", r"\(perhaps ISBN\)"),
+        ("review_id,user_id,business_id", r"\(perhaps business_id\)"),
+        ("t.user_id,t.item_id,t.n", r"names no column .*\(perhaps t\.user_id, t\.item_id\)"),
+    ],
+)
+def test_columns_that_may_be_the_missing_ids_are_named(tmp_path: Path, header: str, says: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text(header + "\n" + "".join(f"{user},x{k},{k}\n" for k, user in enumerate(USERS)))
+    with pytest.raises(DasError, match=says) as error:
+        read_log(path)
+    first, second = (re.findall(r"perhaps ([^)]*)", str(error.value))[0].split(", ") * 2)[:2]
+    columns = {"item_id": second} if "for item_id" in str(error.value) else {"user_id": first, "item_id": second}
+    assert read_log(path, map={**columns, "timestamp": ""})[0].height == len(USERS)
+
+
+def test_names_in_quotes_after_blanks(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text('"user_id", "artistname", "item_id"\n' + "".join(f'"{u}","a","{k}"\n' for k, u in enumerate(USERS)))
+    good, bad = read_log(path)
+    assert (good["user_id"].to_list(), bad.height) == (USERS, 0)
+
+
+def test_lists_of_hashes_are_no_ids(tmp_path: Path) -> None:
+    path = tmp_path / "user_data.txt"
+    items = ["3ab8;c0ffee12", "5d7f0e31;0011aabb;deadbee1", "5d7f0e31;90abcdef"]
+    path.write_text("".join(f"9f86d08{k}1,{items[k % 3]}\n" for k in range(9)))
+    with pytest.raises(DasError, match="the column 'item_id' holds lists"):
+        read_log(path, columns=["user_id", "item_id"])
+
+
+def test_ratings_named_rate_and_in_single_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("user;item;rate\n" + "".join(f"{user};{k};5\n" for k, user in enumerate(USERS)))
+    assert "--map rating=rate reads it" in read_noticed(path)[2]
+    path.write_text("'user','item','rating'\n" + "".join(f"'{user}','{k}','5'\n" for k, user in enumerate(USERS)))
+    with pytest.raises(DasError, match=r"""values in single quotes; remove them with `tr -d "'" < FILE > ROWS`"""):
+        read_log(path)
+
+
+def test_numbers_in_numpy_archives(tmp_path: Path) -> None:
+    """The commands for a sparse matrix, and for an array of several columns, make logs."""
+    sparse = pytest.importorskip("scipy.sparse")
+    matrix = sparse.csr_matrix(([3.0, 4.5], ([0, 1], [100_000_123, 7])))
+    sparse.save_npz(tmp_path / "R.npz", matrix)
+    np.savez(tmp_path / "pairs.npz", np.array([[1, 2], [3, 4], [5, 6]]))
+    for name, made, columns, mapped in (
+        ("R.npz", "R.csv", ["user_id", "item_id", "rating"], {}),
+        ("pairs.npz", "pairs.parquet", None, {"user_id": "column_0", "item_id": "column_1"}),
+    ):
+        with pytest.raises(DasError, match=r"\(\.npz\)") as refused:
+            read_log(tmp_path / name)
+        command = str(refused.value).split("`")[1].replace("python -c", f"{sys.executable} -c")
+        subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+        good, _ = read_log(tmp_path / made, columns=columns, map=mapped)
+        expected = [(0, 100_000_123, 3.0), (1, 7, 4.5)] if columns else [(1, 2), (3, 4), (5, 6)]
+        assert good.rows() == expected

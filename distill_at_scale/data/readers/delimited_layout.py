@@ -11,9 +11,10 @@ from typing import Any, Final
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, shown
 from distill_at_scale.data.readers.escapes import unescaped
-from distill_at_scale.data.readers.fields import known_names
-from distill_at_scale.data.readers.headers import holds_data, holds_names, is_matrix, suggested
+from distill_at_scale.data.readers.fields import known_names, perhaps
+from distill_at_scale.data.readers.headers import holds_data, holds_names, suggested
 from distill_at_scale.data.readers.layout import TextLayout
+from distill_at_scale.data.readers.matrices import refuse_matrix
 from distill_at_scale.data.readers.not_tables import (
     refuse_blocks,
     refuse_comma_lines,
@@ -93,7 +94,7 @@ def delimited(
     refuse_named_fields(head.name, rows)
     if options.columns and not typed:
         return _named_by_user(head, lines, rows, tuple(options.columns), chosen, delimiter, quote, options)
-    header = [field.strip() for field in rows[0]]
+    header = [field.strip() if options.quote == "none" else _unquoted(field.strip()) for field in rows[0]]
     if typed:
         if not all(TYPED_FIELD.match(field) for field in header):
             raise DasError(
@@ -103,9 +104,15 @@ def delimited(
         header = [field.rsplit(":", 1)[0] for field in header]
     else:
         _check_header(head, lines, header, rows, options, delimiter)
-    refuse_other_width(head.name, header, rows[1:])
+    refuse_other_width(head.name, header, rows[1:], delimiter)
     noticed = row_numbers(head.name, header, rows[1:], list(options.map.values()))
     return _layout(head, chosen, tuple(header), delimiter, rows[1:], lines[0], quote, tuple(noticed))
+
+
+def _unquoted(name: str) -> str:
+    """Returns a name without its quotes, which stay where a blank is in front of them: "user_id", "item_id"."""
+    whole = len(name) > 2 and name[0] == name[-1] and name[0] in "\"'`" and name[0] not in name[1:-1]
+    return name[1:-1] if whole else name
 
 
 def _quote(lines: Sequence[str], delimiter: str, options: LogOptions) -> Quote:
@@ -128,15 +135,8 @@ def _check_header(
     delimiter: str,
 ) -> None:
     line = lines[0]
-    if is_matrix(header, rows[1:]) and not options.map:
-        file = head.file.uri.rsplit("/", 1)[-1]
-        raise DasError(
-            f"{head.name}: this looks like a matrix, with a line for each user and a column for each item "
-            f'({line[:50]} …); write a row for each rating, with `python -c "import polars as pl; '
-            f"pl.read_csv('{file}', separator='{delimiter}', infer_schema=False).rename({{'{header[0]}': 'user_id'}})"
-            f".unpivot(index='user_id', variable_name='item_id', value_name='rating').drop_nulls()"
-            f".write_csv('ROWS.csv')\"`, or name its columns with --map."
-        )
+    if not options.map:
+        refuse_matrix(head.name, head.file.uri.rsplit("/", 1)[-1], header, rows[1:], delimiter)
     named = " (--map takes names of columns, not values)" if set(header) & set(options.map.values()) else ""
     if holds_data(header, rows[1:], options.map):
         other = ", or say --format sequences if each line is a user with the user's items" if delimiter == " " else ""
@@ -155,8 +155,8 @@ def _check_header(
             )
         raise DasError(
             f"{head.name}: the first line ({line[:80]}) names no column for user_id and no other known column; name "
-            f"them with --map user_id=COLUMN item_id=COLUMN, or, if that line holds data, all columns in the file's "
-            f"order with --columns."
+            f"them with --map user_id=COLUMN item_id=COLUMN{perhaps(header)}, or, if that line holds data, all columns "
+            f"in the file's order with --columns."
         )
 
 

@@ -46,6 +46,17 @@ _TIMES: Final = (
 )
 # Pieces of JSON or of a log line, such as {"user", are no names.
 _NAME: Final = re.compile(r"""["']?[^"'{}\[\]<>:;,|=]*["']?""")
+# Names that may be those of ids although nothing is read by them unasked.
+_LIKELY: Final = {
+    Columns.USER_ID: re.compile(
+        ".*(user|customer|visitor|member|person|account|client|player|household|session|profile)(id|key|name|no|uuid)?"
+    ),
+    Columns.ITEM_ID: re.compile(
+        "(?!.*(user|customer|visitor|member|person|session|review|order|basket|event|transaction|category|cat|tag|row"
+        "|device|store|seller|shop)s?_?id$)(.*[a-z])?id(clean)?|.*(isbn|sku|stockcode|itemcode|productcode|course|product|item)"
+    ),
+}
+_MOST_LIKELY: Final = 4
 # Names of columns that a message lists.
 _MOST_SHOWN: Final = 40
 REQUIRED: Final = (Columns.USER_ID, Columns.ITEM_ID)
@@ -72,6 +83,12 @@ def known_names(names: Sequence[str], mapping: dict[str, str]) -> int:
     aliases = {alias for group in _ALIASES.values() for alias in group}
     dates = _TIMES[-1]
     return sum(name in wanted or _plain(name) in aliases or bool(dates.fullmatch(_plain(name))) for name in names)
+
+
+def has_ids(names: Sequence[str], mapping: dict[str, str]) -> bool:
+    """Returns whether the columns of a file include a user and an item, mapped or with a well-known name."""
+    known = {known_as(name) for name in names} | {canonical for canonical, name in mapping.items() if name in names}
+    return known >= set(REQUIRED)
 
 
 def aliases(canonical: str) -> tuple[str, ...]:
@@ -106,6 +123,7 @@ def resolve(
         DasError: A required column is missing or ambiguous; the message lists the columns and the ``--map`` to use.
     """
     resolved: dict[str, str] = {}
+    missing: list[str] = []
     listed = shown_names(names) + (f" and, in its folders' names, {', '.join(folders)}" if folders else "")
     for canonical in Columns.LOG:
         if canonical == Columns.SPLIT and not want_split:
@@ -137,12 +155,31 @@ def resolve(
                 raise DasError(f"{source}: the column '{candidates[0]}' occurs twice; rename one of them.")
             resolved[canonical] = candidates[0]
         elif canonical in REQUIRED or canonical == Columns.SPLIT:
-            usual = f"name the right one with --map {canonical}=COLUMN"
-            usual += ", or choose another --split" if canonical == Columns.SPLIT else ""
-            raise DasError(
-                f"{source}: no column for {canonical}; the file has the columns {listed}: {remedy or usual}."
-            )
+            missing.append(canonical)
+    if missing:
+        usual = f"name the right {'ones' if len(missing) > 1 else 'one'} with --map "
+        usual += " ".join(f"{canonical}=COLUMN" for canonical in missing)
+        usual += perhaps([name for name in names if name not in resolved.values()], missing)
+        usual += ", or choose another --split" if Columns.SPLIT in missing else ""
+        raise DasError(
+            f"{source}: no column for {' and '.join(missing)}; the file has the columns {listed}: {remedy or usual}."
+        )
     return resolved
+
+
+def perhaps(names: Sequence[str], missing: Sequence[str] = REQUIRED) -> str:
+    """Returns the columns that may be the missing ids by their names, in brackets; empty if there are none."""
+    found: list[str] = []
+    for canonical in (name for name in REQUIRED if name in missing):
+        own = [name for name in names if _plain(_last(name)) in _ALIASES[canonical]]
+        found += own or [name for name in names if _LIKELY[canonical].fullmatch(_plain(_last(name)))]
+    return f" (perhaps {', '.join(dict.fromkeys(found))})" if 0 < len(set(found)) <= _MOST_LIKELY else ""
+
+
+def _last(name: str) -> str:
+    """Returns the last part of a path, without MongoDB's types: ``_source.user_id``, ``user_id.$numberLong``."""
+    parts = [part for part in name.split(".") if part and not part.startswith("$")]
+    return parts[-1] if parts else name
 
 
 def shown_names(names: Sequence[str]) -> str:

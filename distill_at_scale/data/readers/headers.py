@@ -25,8 +25,6 @@ _COMPARED: Final = 200
 _MOST_RATINGS: Final = 21
 # Of more fields the names are not suggested one by one.
 _MOST_SHOWN: Final = 16
-# A row of a matrix has at least this many fields, mostly numbers or empty.
-_LEAST_ITEMS: Final = 10
 
 
 def holds_data(first: Sequence[str], rows: Sequence[Sequence[str]], mapping: Mapping[str, str]) -> bool:
@@ -94,21 +92,6 @@ def suggested(rows: Sequence[Sequence[str]]) -> str:
     for k, name in zip(left, (Columns.USER_ID, Columns.ITEM_ID)):
         names[k] = name
     return " ".join(names)
-
-
-def is_matrix(first: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
-    """Returns whether each line is a user with a field for each item, the ratings, under a header of item ids."""
-    values = [field.strip() for row in rows[:_COMPARED] if len(row) == len(first) for field in row[1:]]
-    numbers = [value for value in values if value]
-    return (
-        len(first) > _LEAST_ITEMS
-        and len(set(first)) == len(first)
-        and not _NUMBER.fullmatch(first[0])
-        and bool(numbers)
-        and all(map(_NUMBER.fullmatch, numbers))
-        and len(set(numbers)) <= _MOST_RATINGS
-        and known_names(first[1:], {}) == 0
-    )
 
 
 def _are_times(values: Sequence[str]) -> bool:

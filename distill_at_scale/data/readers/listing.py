@@ -28,9 +28,9 @@ _MARKERS: Final = re.compile(
 )
 # Folders of drafts, of table formats and of checkpoints.
 _OTHERS: Final = re.compile(r"_delta_log|_temporary|_work|_spark_metadata|__MACOSX|\..*")
-# Descriptions, licences and checksums, which lie beside published logs.
+# Descriptions, licences, checksums, scripts and pictures, which lie beside published logs.
 _BESIDES: Final = re.compile(
-    r"(readme|licen[cs]e|changelog|copying|citation)([._-].*)?|(sha\d*|md5)sums?(\.txt)?|(.*[._-])?manifest(\.json)?|.*\.(csv|txt|tsv)\.metadata|thumbs\.db|desktop\.ini|.*\.(md|rst|html?|pdf|md5|sha1|sha256)",
+    r"(.*[._-])?(readme|licen[cs]e|changelog|copying|citation)([._-].*)?|.*\.(py|pl|sh|ipynb|js|java|png|jpe?g|gif|svg)|(sha\d*|md5)sums?(\.txt)?|(.*[._-])?manifest(\.json)?|.*\.(csv|txt|tsv)\.metadata|thumbs\.db|desktop\.ini|.*\.(md|rst|html?|pdf|md5|sha1|sha256)",
     re.IGNORECASE,
 )
 
@@ -133,7 +133,7 @@ def _members_of(uri: str) -> tuple[list[storage.FileInfo], list[Notice]]:
         return exact, []
     matches = [member for member in held.files if fnmatchcase(member.uri, f"{glob_escape(archive)}!/{pattern}")]
     if not matches:
-        advice = _advice(archive, _logs_in(archive, held.files))
+        advice = _advice(archive, _logs_in(archive, held.files), held.files)
         raise DasError(f"{place}: the archive has no member {pattern}; {advice}")
     _refuse_table(archive, matches)
     own: dict[str, str] = {}
@@ -165,7 +165,7 @@ def _refuse_archives(files: Sequence[storage.FileInfo]) -> None:
         if any(name.startswith(_OTHER_ZIPS) or name.endswith(".npy") for name in names):
             continue  # an office document or arrays, which are refused by that name
         _refuse_table(file.uri, held)
-        raise DasError(f"{storage.redact(file.uri)} is an archive; {_advice(file.uri, _logs_in(file.uri, held))}")
+        raise DasError(f"{storage.redact(file.uri)} is an archive; {_advice(file.uri, _logs_in(file.uri, held), held)}")
 
 
 def _logs_in(archive: str, members: Sequence[storage.FileInfo]) -> list[str]:
@@ -173,12 +173,13 @@ def _logs_in(archive: str, members: Sequence[storage.FileInfo]) -> list[str]:
     return [name for name in (_name_in(archive, member) for member in members) if not _beside(name)]
 
 
-def _advice(archive: str, names: Sequence[str]) -> str:
-    """Says how the members of an archive are read."""
+def _advice(archive: str, names: Sequence[str], members: Sequence[storage.FileInfo]) -> str:
+    """Says how the members of an archive are read; the log is usually the largest."""
     if not names:
         return "it holds no file that may be a log; pass the log itself."
     place = storage.redact(archive)
-    one = shlex.quote(f"{place}!/{names[0]}")
+    sizes = {_name_in(archive, member): member.size for member in members}
+    one = shlex.quote(f"{place}!/{max(names, key=lambda name: sizes[name])}")
     if len(names) == 1:
         return f"read the file in it with --input {one}, or unpack it."
     shown = ", ".join(names[:_MOST_SHOWN]) + (", …" if len(names) > _MOST_SHOWN else "")

@@ -14,6 +14,7 @@ from distill_at_scale.errors import DasError
 
 _SEPARATORS: Final = (" ", ",", "|", ";")
 _THOUSANDS: Final = re.compile(r"[0-9]{1,3}(,[0-9]{3})+")
+_HASH: Final = re.compile(r"(?=.*[0-9])[0-9a-f]{8,}|(?=.*[0-9])[0-9A-F]{8,}")
 _BRACKETS: Final = re.compile(r"^[\[({]|[\])}]$|[\"']")
 
 
@@ -76,5 +77,8 @@ def _is_list(text: str) -> bool:
         if len(parts) > 1 and all(parts):
             shapes = {re.sub(r"[0-9]+", "9", re.sub(r"[^\W\d_]+", "A", part)) for part in parts}
             if len(shapes) == 1 and "9" in next(iter(shapes)):
+                return True
+            # Hashes are alike in their length.
+            if all(map(_HASH.fullmatch, parts)) and len({len(part) for part in parts}) == 1:
                 return True
     return False

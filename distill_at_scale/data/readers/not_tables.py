@@ -37,6 +37,8 @@ _COMPARED: Final = 50
 # Header and rows are compared only if there are this many rows.
 _LEAST_ROWS: Final = 3
 _MANY: Final = 6
+# Of more fields nobody names all.
+_MOST_NAMED: Final = 20
 
 
 def refuse_counts(name: str, fields: Sequence[Sequence[str]]) -> None:
@@ -268,7 +270,7 @@ def _is_object_after_text(line: str) -> bool:
         return False
 
 
-def refuse_other_width(name: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def refuse_other_width(name: str, header: Sequence[str], rows: Sequence[Sequence[str]], delimiter: str) -> None:
     """Rejects a header that names more or fewer columns than nearly all rows have fields.
 
     Raises:
@@ -283,6 +285,8 @@ def refuse_other_width(name: str, header: Sequence[str], rows: Sequence[Sequence
     if width == len(header) + 1 and _numbers_rows([row[0] for row in rows if len(row) == width]):
         names = " ".join(["row", *header])
         why = f" (the first field numbers the rows, as R's write.table does: --columns {names})"
+    elif width > _MOST_NAMED and width > len(header):
+        why = f", or keep the first of them, with `cut -d '{delimiter}' -f 1-{len(header)} FILE > ROWS`"
     raise DasError(
         f"{name}: the first line names {count_of(len(header), 'column')} ({', '.join(header)[:80]}), but the "
         f"lines below it have {width} fields; name all fields in the file's order with --columns{why}."

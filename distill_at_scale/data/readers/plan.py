@@ -13,7 +13,7 @@ from distill_at_scale.data import storage
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.noticed import Notice, merge
 from distill_at_scale.data.readers import tables
-from distill_at_scale.data.readers.fields import REQUIRED, check_map, resolve
+from distill_at_scale.data.readers.fields import REQUIRED, check_map, has_ids, resolve
 from distill_at_scale.data.readers.heads import Sample, file_of, look_at, name_of, read_head
 from distill_at_scale.data.readers.jsonl import LATE
 from distill_at_scale.data.readers.layout import Head, TextLayout
@@ -70,7 +70,13 @@ def plan_log(
     skipped = [(storage.redact(file.uri), "the file is empty") for file in files if not file.size]
     files = [file for file in files if file.size]
     with ThreadPoolExecutor(_THREADS) as pool:
-        results = each_of(lambda file: read_head(file, options), files, [file.uri for file in files], pool.map)
+        results = each_of(
+            lambda file: read_head(file, options),
+            files,
+            [file.uri for file in files],
+            pool.map,
+            lambda head: head is not None and has_ids(head.names, options.map),
+        )
     skipped += [(storage.redact(f.uri), "the file holds no line") for f, head in zip(files, results) if head is None]
     heads = [head for head in results if head is not None]
     if not heads:

@@ -57,6 +57,8 @@ def _check(head: Head, name: str) -> None:
     ignore = "or ignore it with --map rating= (empty)"
     if all(text.startswith('"') and text.endswith('"') for text in odd) and isinstance(head, TextLayout):
         raise DasError(f"{start}, but values in quotes, which --quote '\"' removes; set it, {ignore}.")
+    if all(text.startswith("'") and text.endswith("'") for text in odd) and isinstance(head, TextLayout):
+        raise DasError(f'{start}, but values in single quotes; remove them with `tr -d "\'" < FILE > ROWS`, {ignore}.')
     if all(map(_COMMA.fullmatch, odd)):
         advice = f"but numbers with a decimal comma; write points, with `{_converted(head, name, _POINT)}`"
         raise DasError(f"{start}, {advice}, {ignore}.")

@@ -119,6 +119,8 @@ _BY_NAME: Final[dict[str, tuple[str, str]]] = {
     "msgpack": ("MessagePack", "write it as Parquet, CSV or JSON lines"),
     "pb": ("Protocol Buffers", "write it as Parquet, CSV or JSON lines"),
 }
+# The first array of a sparse matrix that SciPy saves.
+_SPARSE: Final = ("indices.npy", "indptr.npy", "row.npy", "coords.npy", "offsets.npy")
 _PICKLE: Final = re.compile(rb"\x80[\x02-\x05]")
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0e-\x1f]")
 # Control characters between the fields and values of Hive's text files.
@@ -277,12 +279,19 @@ def _zip(data: bytes) -> tuple[str, str]:
         )
     if first == "mimetype" and b"opendocument" in data[:200]:
         return "an OpenDocument spreadsheet", "save its sheet as CSV"
+    if first in _SPARSE:
+        return (
+            "a sparse matrix of SciPy (.npz)",
+            'write a row for each of its values with `python -c "import numpy as np, scipy.sparse as s; '
+            "m = s.load_npz('{name}').tocoo(); np.savetxt('{stem}.csv', np.c_[m.row, m.col, m.data], '%.12g', ',')\"` "
+            "and name its columns with --columns user_id item_id rating",
+        )
     if first.endswith(".npy"):
         return (
             "a NumPy archive (.npz)",
-            'write its arrays as one table: `python -c "import numpy as np, polars as pl; '
-            "pl.DataFrame(dict(np.load('{name}'))).write_parquet('{stem}.parquet')\"` (for a sparse matrix "
-            "scipy.sparse.load_npz and its row, col and data)",
+            "write its arrays side by side, with `python -c \"import numpy as np, polars as pl; a = np.load('{name}'); "
+            "pl.concat([pl.DataFrame(a[k], [k] if a[k].ndim == 1 else None, orient='row') for k in a.files], "
+            "how='horizontal').write_parquet('{stem}.parquet')\"` (one of several columns gives column_0, column_1 …)",
         )
     if first.endswith("data.pkl"):
         return "a PyTorch checkpoint", "load it with torch.load and write its table as Parquet or CSV"

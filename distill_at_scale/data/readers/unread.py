@@ -31,7 +31,7 @@ _TIME: Final = re.compile(
 _DATE: Final = re.compile(
     r"(19|20)[0-9]{2}([-/.])[01]?[0-9]\2[0-3]?[0-9]([T ].*)?|[0-3]?[0-9]([-/.])[0-3]?[0-9]\4(19|20)[0-9]{2}.*"
 )
-_RATING_NAME: Final = re.compile(r".*(rating|stars)|.*[^a-z](score|grade|rate)|(score|grade|rate)[^a-z].*")
+_RATING_NAME: Final = re.compile(r".*(rating|stars)|(.*[^a-z])?(score|grade|rate)|(score|grade|rate)[^a-z].*")
 _DATED_FILE: Final = re.compile(r"(?<![0-9])(19|20)[0-9]{2}([-_]?)[01][0-9]\2[0-3][0-9](?![0-9])")
 _CLOCK_NAME: Final = re.compile(r"(.*[^a-z])?(hour|hourmin|hour_min|minute|time|clock|hh|hhmm)([^a-z].*)?")
 _CLOCK: Final = re.compile(r"[0-2]?[0-9]([0-5][0-9]|:[0-5][0-9](:[0-5][0-9].*)?)?")
