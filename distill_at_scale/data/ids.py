@@ -32,6 +32,7 @@ _EXACT_BELOW: Final[dict[type[pl.DataType], float]] = {pl.Float32: float(2**24),
 _CONFIRMED: Final = {
     "is a number ending": r"^-?[0-9]+\.0+$",
     "is written as 1.23E": r"^-?[0-9](\.[0-9]+)?E\+[0-9]+$",
+    "is written as 1.23e": r"^-?[0-9](\.[0-9]+)?e\+[0-9]+$",
     "is a number with commas": "^[0-9]{1,3}(,[0-9]{3})+$",
 }
 # No-break, zero-width and other blanks that print as nothing or as a plain blank. The joiner of emoji is none.
@@ -123,6 +124,11 @@ def notice_ids(ids: pl.Series) -> list[Notice]:
             "E+",
             f"{name} is written as 1.23E+15, as spreadsheets show long numbers; ids that differ in the digits that are "
             f"gone are one id now: export the log again with ids as text",
+        ),
+        (
+            "e+",
+            f"{name} is written as 1.23e+15, as programs write floats; ids that differ in the digits that are gone are "
+            f"one id now: export the log again with ids as integers or text",
         ),
         (",", f"{name} is a number with commas between thousands, which stay part of the id"),
         (

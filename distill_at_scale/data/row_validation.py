@@ -132,7 +132,7 @@ def _no_ratings(ratings: pl.Series) -> list[Notice]:
         if rest.min() >= 1 and rest.n_unique() >= 3 and zero.sum() >= 2 * usual:  # type: ignore[operator]
             what = "rating is 0, the others are 1 or more (if 0 means that there is none, --min-rating 1 drops the row)"
             return [Notice(what=what, count=int(zero.sum()))]
-    if high in (99, 999, 9999):
+    if high in (99, 255, 999, 9999):
         none = ratings == high
         rest = ratings.filter(~none)
         if len(rest) and rest.max() <= high / 9:

@@ -107,6 +107,20 @@ REFUSED = {
         "user_id,item_id,features\n" + "".join(f"{k},{k},{','.join(['0.5'] * 30)}\n" for k in range(9)),
         "lines below it have 32 fields; .*or keep the first of them, with `cut -d ',' -f 1-3 FILE > ROWS`",
     ),
+    "critics.json": (
+        '{"Lisa": {"i1": 2.5, "i2": 3}, "Gene": {"i1": 3}, "Mick": {"i2": 4}}',
+        "an object for each key .Lisa …., as of a user's ratings by item",
+    ),
+    "nested.json": ('{"data": {"ratings": [{"user_id": 1, "item_id": 2}]}}', r"in the array 'data\.ratings'"),
+    "split.json": ('{"columns": ["user_id", "item_id"], "index": [0], "data": [[1, 2]]}', "orient='split'"),
+    "slice.jsonl": (
+        '{"pid": 1, "tracks": [{"pos": 0, "track_uri": "t:1"}, {"pos": 1, "track_uri": "t:2"}]}\n' * 3,
+        r"the field 'tracks' of each object holds rows of its own.*`jq -c 'del\(\.tracks\) \+ \.tracks\[\]'",
+    ),
+    "ends.csv": (
+        f"{NAMES}\n" + "".join(f"{row},\n" for row in ROWS),
+        "each line ends in a delimiter: --columns user_id item_id rating timestamp unused",
+    ),
     "counted.dat": ("7 1 2 3 4 5 6 8\n" * 3, "begins with the number of its items"),
     "lists.json": ('{"1": [5, 6], "2": [7], "3": [5]}', r"a list for each key .*`jq -r 'to_entries\[\]"),
     "frame.json": ('{"user_id": {"0": 1, "1": 2}, "item_id": {"0": 5, "1": 6}}', "the columns of a table, as pandas"),
@@ -141,6 +155,7 @@ def follow(error: DasError, folder: Path, name: str, to: str) -> Path:
         ("foods.txt", ["productId", "userId", "score"], 4),
         ("ratings.arff", NAMES.split(","), 12),
         ("jester.csv", None, 35),
+        ("critics.json", ["user_id", "item_id", "rating"], 4),
         ("gaps.csv", None, 35),
         ("train.ffm", ["user_id", "item_id", "rating"], 6),
         ("train.libfm", ["user_id", "item_id", "rating"], 3),

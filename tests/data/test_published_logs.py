@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from readers_kit import read_log, read_noticed
 
+from distill_at_scale.data.readers import LogOptions, plan_log, read_fragment
 from distill_at_scale.errors import DasError
 
 USERS = [10423, 10423, 20871, 20871, 31990, 31990]
@@ -149,3 +150,32 @@ def test_numbers_in_numpy_archives(tmp_path: Path) -> None:
         good, _ = read_log(tmp_path / made, columns=columns, map=mapped)
         expected = [(0, 100_000_123, 3.0), (1, 7, 4.5)] if columns else [(1, 2), (3, 4), (5, 6)]
         assert good.rows() == expected
+
+
+@pytest.mark.parametrize(
+    ("kinds", "suggested"),
+    [
+        (["True", "False"], "False:0 True:1"),
+        (["★★★", "★", "★★"], "'★:0' '★★:1' '★★★:2'"),
+        (["like", "no"], "no:0 like:1"),
+    ],
+)
+def test_the_numbers_suggested_for_kinds_of_feedback_rise(tmp_path: Path, kinds: list[str], suggested: str) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id,rating\n" + "".join(f"7,{k},{kinds[k % len(kinds)]}\n" for k in range(12)))
+    with pytest.raises(DasError, match=re.escape(f"--event {suggested} --event-column rating")):
+        read_log(path)
+
+
+def test_ids_that_lost_their_digits_in_a_float(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id\n" + "".join(f"1.{k}0000e+15,{k}\n" for k in range(9)))
+    schema, (fragment,), _ = plan_log(LogOptions(input=[str(path)]))
+    (batch,) = read_fragment(fragment, schema)
+    assert "user_id is written as 1.23e+15, as programs write floats" in str(batch.noticed[0])
+
+
+def test_a_typed_header_between_commas(tmp_path: Path) -> None:
+    path = tmp_path / "log.csv"
+    path.write_text("userId:token,movieId:token,rating:float\n" + "".join(f"{u},{k},5\n" for k, u in enumerate(USERS)))
+    assert read_log(path)[0].rows() == [(user, k, 5.0) for k, user in enumerate(USERS)]

@@ -95,6 +95,9 @@ def delimited(
     if options.columns and not typed:
         return _named_by_user(head, lines, rows, tuple(options.columns), chosen, delimiter, quote, options)
     header = [field.strip() if options.quote == "none" else _unquoted(field.strip()) for field in rows[0]]
+    if not typed and len(header) > 1 and all(map(TYPED_FIELD.match, header)):
+        # RecBole's header, in a file that is not named .inter, or with another delimiter.
+        header = [field.rsplit(":", 1)[0] for field in header]
     if typed:
         if not all(TYPED_FIELD.match(field) for field in header):
             raise DasError(

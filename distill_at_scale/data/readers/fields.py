@@ -171,7 +171,7 @@ def perhaps(names: Sequence[str], missing: Sequence[str] = REQUIRED) -> str:
     """Returns the columns that may be the missing ids by their names, in brackets; empty if there are none."""
     found: list[str] = []
     for canonical in (name for name in REQUIRED if name in missing):
-        own = [name for name in names if _plain(_last(name)) in _ALIASES[canonical]]
+        own = [name for name in names if any(_plain(part) in _ALIASES[canonical] for part in name.split("."))]
         found += own or [name for name in names if _LIKELY[canonical].fullmatch(_plain(_last(name)))]
     return f" (perhaps {', '.join(dict.fromkeys(found))})" if 0 < len(set(found)) <= _MOST_LIKELY else ""
 

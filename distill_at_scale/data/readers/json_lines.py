@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from distill_at_scale.data.columns import Columns
 from distill_at_scale.data.readers.fields import known_as, known_names
@@ -43,6 +43,8 @@ class JsonLines(TextFormat):
 
 
 JSON_LINES = JsonLines()
+# Objects around the array of rows.
+_DEEPEST: Final = 3
 
 
 def _refuse_array(head: TextHead, lines: Sequence[str]) -> NoReturn:
@@ -116,7 +118,7 @@ def _refuse_rows_in_arrays(
             isinstance(value, list)
             and value
             and all(isinstance(row, dict) for row in value)
-            and known_names(value[0], {})
+            and (known_names(value[0], {}) or (len(value[0]) > 1 and Columns.ITEM_ID not in known))
         ):
             raise DasError(
                 f"{head.name}: the field '{key}' of each object holds rows of its own, in an array; write one object "
@@ -134,13 +136,28 @@ def _refuse_wrapped(head: TextHead, objects: Sequence[dict[str, Any]], options: 
             f"{head.name}: one object holds the columns of a table, as pandas writes it; convert it with "
             f"`python -c \"import pandas as pd; pd.read_json('FILE.json').to_csv('FILE.csv', index=False)\"`."
         )
+    if isinstance(objects[0].get("columns"), list) and isinstance(objects[0].get("data"), list):
+        raise DasError(
+            f"{head.name}: one object holds the columns and the data of a table, as pandas writes it; convert it with "
+            f"`python -c \"import pandas as pd; pd.read_json('FILE.json', orient='split').to_csv('FILE.csv', "
+            f'index=False)"`.'
+        )
     if known_names(tuple(objects[0]), options.map):
         return
-    for key, value in objects[0].items():
-        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value):
+    path = _path_of_rows(objects[0])
+    if path:
+        raise DasError(
+            f"{head.name}: one object holds all rows, in the array '{path}'; write one object per line, with "
+            f"`jq -c '.{path}[]' FILE.json > FILE.jsonl`."
+        )
+    if len(values) > 2 and all(isinstance(value, dict) and value for value in values):
+        inner = [one for value in values for one in value.values()]
+        if all(isinstance(one, int | float) for one in inner):
             raise DasError(
-                f"{head.name}: one object holds all rows, in the array '{key}'; write one object per line, with "
-                f"`jq -c '.{key}[]' FILE.json > FILE.jsonl`."
+                f"{head.name}: one object holds an object for each key ({next(iter(objects[0]))[:40]} …), as of a "
+                f"user's ratings by item; write a row for each, with `jq -r 'to_entries[] | .key as $u | .value | "
+                f"to_entries[] | [$u, .key, .value] | @csv' FILE.json > FILE.csv`, and name the columns with --columns "
+                f"user_id item_id rating."
             )
     if len(values) > 2 and all(isinstance(value, list) and not any(map(_is_nested, value)) for value in values):
         raise DasError(
@@ -148,6 +165,16 @@ def _refuse_wrapped(head: TextHead, objects: Sequence[dict[str, Any]], options: 
             f"items; write a row for each, with `jq -r 'to_entries[] | .key as $u | .value[] | [$u, .] | @csv' "
             f"FILE.json > FILE.csv`, and name the columns with --columns user_id item_id."
         )
+
+
+def _path_of_rows(value: dict[str, Any], depth: int = 1) -> str:
+    """Returns the path to the array of objects in an object, or in the objects in it; empty if there is none."""
+    for key, inner in value.items():
+        if isinstance(inner, list) and inner and all(isinstance(row, dict) for row in inner):
+            return key
+        if isinstance(inner, dict) and depth < _DEEPEST and (path := _path_of_rows(inner, depth + 1)):
+            return f"{key}.{path}"
+    return ""
 
 
 def _is_column(value: Any) -> bool:

@@ -49,7 +49,7 @@ def refuse_matrix(name: str, file: str, first: Sequence[str], rows: Sequence[Seq
         f"value_name='rating').drop_nulls(){keep}.write_csv('ROWS.csv')\""
     )
     said = "" if mark is None else f", without the {mark} of missing ratings"
-    header = "" if headed else ", without a header; a first column that only counts is no item"
+    header = "" if headed else ", without a header; a first column that only counts is not an item"
     raise DasError(
         f"{name}: this looks like a matrix, with a line for each user and a column for each item "
         f"({delimiter.join(first)[:50]} …){header}; write a row for each rating{said}, with `{command}`, or name its "

@@ -285,6 +285,8 @@ def refuse_other_width(name: str, header: Sequence[str], rows: Sequence[Sequence
     if width == len(header) + 1 and _numbers_rows([row[0] for row in rows if len(row) == width]):
         names = " ".join(["row", *header])
         why = f" (the first field numbers the rows, as R's write.table does: --columns {names})"
+    elif width == len(header) + 1 and not any(row[-1].strip() for row in rows if len(row) == width):
+        why = f" (each line ends in a delimiter: --columns {' '.join([*header, 'unused'])})"
     elif width > _MOST_NAMED and width > len(header):
         why = f", or keep the first of them, with `cut -d '{delimiter}' -f 1-{len(header)} FILE > ROWS`"
     raise DasError(

@@ -23,6 +23,7 @@ _COMMA: Final = re.compile(r"[+-]?[0-9]+,[0-9]+")
 _INSIDE: Final = re.compile(r"[^-+0-9.,]*[0-9]+(\.[0-9]+)?( ?(/|of|out of) ?[0-9]+)?[^0-9]*")
 # With more distinct texts, they are no kinds of feedback.
 _MOST_KINDS: Final = 12
+_AGAINST: Final = ("false", "no", "n", "f", "dislike", "disliked", "down", "bad", "negative", "not recommended")
 _POLARS: Final = (
     "python -c \"import polars as pl; pl.{read}.with_columns(pl.col('{column}').{change}).write_{kind}('ROWS')\""
 )
@@ -64,7 +65,8 @@ def _check(head: Head, name: str) -> None:
         raise DasError(f"{start}, {advice}, {ignore}.")
     if all(map(_INSIDE.fullmatch, odd)):
         raise DasError(f"{start}; keep the number in it, with `{_converted(head, name, _DIGITS)}`, {ignore}.")
-    kinds = list(dict.fromkeys(odd))
+    # Refusals first, and of signs that are repeated (★★★) the fewest: the numbers that are suggested rise.
+    kinds = sorted(dict.fromkeys(odd), key=lambda kind: (kind.lower() not in _AGAINST, len(set(kind)) > 1 or len(kind)))
     if 1 < len(kinds) <= _MOST_KINDS and not any(":" in kind or "," in kind for kind in kinds):
         weights = " ".join(shlex.quote(f"{kind}:{k}") for k, kind in enumerate(kinds))
         raise DasError(
