@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from readers_kit import read_log, read_noticed
 
@@ -179,3 +180,26 @@ def test_a_typed_header_between_commas(tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     path.write_text("userId:token,movieId:token,rating:float\n" + "".join(f"{u},{k},5\n" for k, u in enumerate(USERS)))
     assert read_log(path)[0].rows() == [(user, k, 5.0) for k, user in enumerate(USERS)]
+
+
+@pytest.mark.parametrize(("no", "yes"), [("0", "1"), ("false", "true"), ("False", "True"), ("0.0", "1.0")])
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_column_that_says_whether_anything_came_of_a_row(tmp_path: Path, ending: str, no: str, yes: str) -> None:
+    """Impressions of which most were not clicked are no feedback of one kind."""
+    path = tmp_path / f"log.{ending}"
+    if ending == "csv":
+        path.write_text(
+            "user_id,item_id,is_click\n" + "".join(f"{k % 3},{k},{no if k % 4 else yes}\n" for k in range(8))
+        )
+    else:
+        kind = {"0": int, "0.0": float}.get(no, bool)
+        frame = pl.DataFrame(
+            {"user_id": range(8), "item_id": range(8), "is_click": [kind(k % 4 == 0) for k in range(8)]}
+        )
+        frame.write_parquet(path) if ending == "parquet" else frame.write_ndjson(path)
+    said = read_noticed(path)[2]
+    assert "column 'is_click' is " in said
+    assert " in 75% of the first rows, but is not read" in said
+    value = re.findall(r"--where is_click=(\S+) leaves", said)[0]
+    good, _, said = read_noticed(path, where={"is_click": value})
+    assert (good.height, "is_click" in said) == (2, False)

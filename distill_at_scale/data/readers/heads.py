@@ -100,13 +100,17 @@ def look_at(head: Head, columns: dict[str, str], partitions: dict[str, str | Non
 
 
 def first_values(head: TableHead, name: str, floats: bool = False) -> list[Any]:
-    """Returns the first values of a column of text or integers, or of ``floats`` too; empty for other types.
+    """Returns the first values of a column of text or integers, or of ``floats`` and booleans too; else none.
 
     Raises:
         DasError: The file is damaged.
     """
     dtype, depth = field_type(head.schema, name)
-    known = is_text(dtype) or pa.types.is_integer(dtype) or (floats and pa.types.is_floating(dtype))
+    known = (
+        is_text(dtype)
+        or pa.types.is_integer(dtype)
+        or (floats and (pa.types.is_floating(dtype) or pa.types.is_boolean(dtype)))
+    )
     if depth or not known or is_bytes(dtype):
         return []
     batch = _first_batch(head, [top_column(head.schema, name)], SAMPLE_ROWS)

@@ -30,7 +30,7 @@ from distill_at_scale.data.readers.selection import check_weight, find_condition
 from distill_at_scale.data.readers.tables import TableHead
 from distill_at_scale.data.readers.time_units import Times, common_zone, find_rule
 from distill_at_scale.data.readers.types import id_kind, number_kind
-from distill_at_scale.data.readers.unread import unread_clocks, unread_columns, unread_splits
+from distill_at_scale.data.readers.unread import unread_clocks, unread_columns, unread_labels, unread_splits
 from distill_at_scale.data.times import TimeRule
 from distill_at_scale.errors import DasError
 
@@ -146,6 +146,7 @@ def plan_log(
                     lookalikes.values(),
                     unread_splits(heads, set(schema.read.values()), options.map),
                     unread_clocks(heads, set(schema.read.values()), schema.columns),
+                    unread_labels(heads, set(schema.read.values()), schema.columns),
                 ]
             )
         ),

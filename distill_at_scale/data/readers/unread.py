@@ -42,6 +42,12 @@ _MONTH: Final = re.compile(r"(19|20)[0-9]{2}[-/.]?[01][0-9]")
 _SPLIT_NAME: Final = re.compile(r"(.*[^a-z])?(split|subset|fold|partition|phase|usage|set)([^a-z].*)?")
 # How programs write splits; those that --split column does not read among them.
 _SPLITS: Final = {*SPLIT_CODES, "training", "dev", "development", "eval", "holdout", "testing", "none", "unused"}
+# What a row came to; its values are flags.
+_LABEL_NAME: Final = re.compile(
+    r"((is|has)_)?(click(ed)?|clk|liked?|purchased?|bought|buy|conver(ted|sion)|recommended|watched|listened|played|read"
+    r"|label|target)"
+)
+_FLAGS: Final = {"0", "1", "0.0", "1.0", "false", "true"}
 _NUMBER: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
 _MOST_RATINGS: Final = 21
 _COMPARED: Final = 100
@@ -138,6 +144,35 @@ def unread_splits(heads: Sequence[Head], read: Collection[str], given: Collectio
     return []
 
 
+def unread_labels(heads: Sequence[Head], read: Collection[str], canonical: Mapping[str, str]) -> list[Notice]:
+    """Reports a column that says whether anything came of a row, such as ``is_click``, while all rows count alike.
+
+    Args:
+        heads: Heads of all files.
+        read: Columns that are read.
+        canonical: Canonical name → the log's own name, for the columns that are read.
+    """
+    head = heads[0]
+    if Columns.RATING in canonical or format_of(head).positions:
+        return []
+    for name in dict.fromkeys(head.names):
+        if name in read or not _LABEL_NAME.fullmatch(_plain(name)):
+            continue
+        texts = _texts(head, name, SAMPLE_ROWS, flags=True)
+        kinds = set(texts)
+        positive = next((kind for kind in kinds if kind.lower() in ("1", "1.0", "true")), None)
+        if positive is None or len(kinds) != 2 or not {kind.lower() for kind in kinds} <= _FLAGS:
+            continue
+        share = 1 - texts.count(positive) / len(texts)
+        how = f"--where {quote(f'{name}={positive}')}"
+        what = (
+            f"column '{name}' is {min(kinds - {positive})} in {share:.0%} of the first rows, but is not read: these "
+            f"rows count like the others ({how} leaves them out)"
+        )
+        return [Notice(what=what, count=len(heads), unit="file", example=_file_name(head))]
+    return []
+
+
 def _is_month(head: Head, name: str) -> bool:
     """Returns whether a column holds months with their years, such as 202005."""
     return all(map(_MONTH.fullmatch, _texts(head, name)))
@@ -178,9 +213,11 @@ def _plain(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
-def _texts(head: Head, name: str, most: int = _COMPARED) -> list[str]:
+def _texts(head: Head, name: str, most: int = _COMPARED, flags: bool = False) -> list[str]:
     values: Sequence[Any] = (
         first_values(head, name, floats=True) if isinstance(head, TableHead) else head.samples.get(name, [])
     )
+    if flags:
+        values = [str(value).lower() if isinstance(value, bool) else value for value in values]
     present = [str(value).strip() for value in values[:most] if value is not None and not isinstance(value, bool)]
     return [text for text in present if text and text != "nan"]
