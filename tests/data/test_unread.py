@@ -108,7 +108,7 @@ def test_typed_times_that_are_not_read_are_told(tmp_path: Path) -> None:
         (["80%", "20%", "5%"], "keep the number", [80, 20, 5]),
         (["4/5", "3/5", "1/5"], "keep the number", [4, 3, 1]),
         (['"4,5"', '"3,0"', '"1,5"'], "numbers with a decimal comma; write points", [4.5, 3, 1.5]),
-        (["up", "down", "up"], "--event up:0 down:1 --event-column rating", None),
+        (["up", "down", "up"], "--event down:0 up:1 --event-column rating", None),
         (["0x4", "0x3", "0x5"], "--event", None),
         (["funny", "funny", "funny"], "name another with --map rating=COLUMN", None),
     ],
