@@ -22,6 +22,17 @@ def byte_size(n_bytes: float) -> str:
     return f"{value:.1f} TiB"
 
 
+def time_span(seconds: float) -> str:
+    """Formats seconds for a reader who decides whether to wait, for example as ``4.2 min`` or ``300 years``."""
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    for unit, in_seconds, most in (("min", 60, 120), ("h", 3600, 96), ("days", 86400, 730)):
+        if seconds < most * in_seconds:
+            return f"{seconds / in_seconds:.3g} {unit}"
+    years = float(f"{seconds / (365 * 86400):.3g}")
+    return f"{years:,.12g} years"
+
+
 def facts_html(title: str, facts: Iterable[tuple[str, Any]]) -> str:
     """Returns a small HTML table of names and values with a title."""
     rows = "".join(

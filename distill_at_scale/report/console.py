@@ -180,7 +180,8 @@ def show_fit(result: FitResult) -> None:
 
 def show_evaluation(result: Evaluation) -> None:
     """Prints metrics with their standard errors, in percent."""
-    title = f"{result.model.name} on {result.split}: {result.n_users:,} users, {result.n_heldout:,} held-out rows"
+    users, held_out = count_of(result.n_users, "user"), count_of(result.n_heldout, "held-out row")
+    title = f"{result.model.name} on {result.split}: {users}, {held_out}"
     rows = []
     columns = ["metric (percent)", "mean", "standard error"]
     resampled = result.resampled_intervals()
@@ -205,7 +206,8 @@ def show_evaluation(result: Evaluation) -> None:
     show(*result.notes)
     if result.sampled:
         drawn = f"{result.sampled.drawn:,} of {result.sampled.of:,} users"
-        show(f"Measured on {drawn}, drawn by a hash of their ids; the 95 % interval is for all users.")
+        interval = "the 95 % interval is for all users" if result.sampled.intervals else "too few for an interval"
+        show(f"Measured on {drawn}, drawn by a hash of their ids; {interval}.")
     if result.tied_hits >= _TIED_HITS_SHOWN:
         share = f"{100 * result.tied_hits:.0f} % of the hits"
         show(f"{share} have the same score as other items; a hash of user and item broke these ties.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from distill_at_scale.facts import byte_size
+from distill_at_scale.facts import byte_size, time_span
 from distill_at_scale.report.layout import facts, grid, show
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def show_plan(plan: Plan) -> None:
         ("on", plan.cluster),
         ("time", duration(plan.wall_s)),
         ("CPU time", duration(plan.cpu_s)),
-        ("memory", f"{byte_size(plan.node_bytes)} at most on a node"),
+        ("memory", _memory(plan)),
         ("disk", f"{byte_size(plan.disk_bytes)} at most, {byte_size(plan.result_bytes)} at the end"),
         ("object store", f"{byte_size(plan.object_store_bytes)} a node"),
     ]
@@ -40,10 +40,16 @@ def show_plan(plan: Plan) -> None:
     show(grid(_COLUMNS, rows), facts(f"plan of {plan.verb}, nothing was started", told), *plan.notes)
 
 
+def _memory(plan: Plan) -> str:
+    """Returns the memory of a node, which is unknown where no node holds a step."""
+    if all(one.at_once for one in plan.steps):
+        return f"{byte_size(plan.node_bytes)} at most on a node"
+    return f"more than a node has: {byte_size(max(one.task_bytes for one in plan.steps))} for one task"
+
+
 def duration(seconds: float | None) -> str:
     """Formats seconds, for example as ``4.2 min``."""
     if seconds is None:
         return "unknown"
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.3g} min" if seconds < 7200 else f"{seconds / 3600:,.3g} h"
+    # A plan counts in tenths; less is not nothing.
+    return "< 0.1 s" if seconds < 0.05 else time_span(seconds)

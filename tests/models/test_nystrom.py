@@ -195,6 +195,13 @@ def test_auto_refuses_what_fits_nowhere() -> None:
         choose_solver(size(1_000_000, 1), 2**20, 2**20, SPEED)
 
 
+def test_auto_starts_nothing_that_would_take_years() -> None:
+    """Users × items in time, though not in memory: pcg fits, and nystrom does not."""
+    large = size(250_000, 1, n_items=1_300_000)
+    with pytest.raises(DasError, match=r"would take [\d,]+ years by pcg, .* \(elsa, als\), .*--solver pcg"):
+        choose_solver(large, 20 * 2**30, 20 * 2**30, SPEED)
+
+
 def test_memory_falls_with_workers_and_landmarks() -> None:
     assert memory("pcg", size(200_000, 8)) < memory("pcg", size(200_000, 2))
     assert memory("nystrom", size(200_000, 2, landmarks=500)) < memory("nystrom", size(200_000, 2))

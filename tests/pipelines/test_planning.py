@@ -39,6 +39,7 @@ from distill_at_scale.pipelines.expand import parts_of, rates_of
 from distill_at_scale.pipelines.planning import factored_rows, learned_samplers, row_values
 from distill_at_scale.pipelines.planning import models as planned_models
 from distill_at_scale.pipelines.planning.cluster import Cluster
+from distill_at_scale.pipelines.planning.datasets import sample_steps
 from distill_at_scale.pipelines.planning.plan import plan_of, step
 from distill_at_scale.pipelines.planning.verbs import make_plan
 from distill_at_scale.pipelines.predict import blocks_of
@@ -87,7 +88,7 @@ def test_time_is_that_of_the_rounds_of_tasks() -> None:
     assert (huge.at_once, huge.wall_s) == (0, None)
     plan = plan_of("fit", "", cluster, 1, [step("a", cluster, 6, 2**30, 60.0), huge], result_bytes=5)
     assert plan.wall_s is None
-    assert "b needs 1,024.0 GiB for a task" in plan.notes[0]
+    assert "b needs 1.0 TiB for a task" in plan.notes[0]
     unknown = plan_of("fit", "", cluster, 1, [step("c", cluster, 1, 0, None)], result_bytes=5, start_s=2)
     assert unknown.wall_s is None
     assert "The time of c was not measured" in unknown.notes[0]
@@ -162,8 +163,9 @@ def test_learned_samplers_need_memory_and_time_for_the_items(dataset: Dataset, m
     walked = learned_samplers.learned_step(find_sampler("centrality"), dataset, cluster, by_rows)
     assert walked.task_bytes == 100 + dataset.n_items * learned_samplers._ITEM_BYTES
 
-    rate = StageRate("train mf proxy", 0.5, 0.0)
+    rate = StageRate("train bias proxy", 0.5, 0.0)
     found = learned_samplers.proxy_step(find_sampler("svp_mf"), dataset, cluster, rates(), 3, rate)
+    assert found.name == "train mf proxy"
     model = proxy_model("mf", "implicit", dataset.manifest.splits["train"], dataset.n_items, 0, 3)
     held = model.rows_held(dataset, 1)
     larger = dataset.n_users + 10**6
@@ -173,6 +175,13 @@ def test_learned_samplers_need_memory_and_time_for_the_items(dataset: Dataset, m
     assert more.task_bytes - found.task_bytes == needed[1] - needed[0]
     assert found.cpu_s == pytest.approx(3 * 0.5 * dataset.n_rows, abs=0.1)
     assert more.cpu_s == pytest.approx(found.cpu_s + 3 * learned_samplers._PARAMETER_CPU_S * 11 * 10**6, abs=0.1)
+
+
+@pytest.mark.parametrize(("name", "like"), [("sensitivity", "density"), ("forest_fire", "centrality")])
+def test_what_was_not_measured_costs_as_what_learns_alike(name: str, like: str, dataset: Dataset) -> None:
+    steps, notes = sample_steps(name, dataset, Cluster.named("1x4x64"), rates(), 1)
+    assert notes == [f"{name} was not measured; its stages are those of {like}."]
+    assert f"learn {name}" in steps[0].name
 
 
 def test_factors_cost_by_rows_and_rank_and_by_what_is_judged(dataset: Dataset) -> None:

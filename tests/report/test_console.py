@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from distill_at_scale.pipelines.attribute import AttributeResult
-from distill_at_scale.pipelines.evaluate import Evaluation, ModelRef
+from distill_at_scale.pipelines.evaluate import Evaluation, ModelRef, SampledUsers
 from distill_at_scale.report import show_attributed, show_evaluation
 
 
@@ -22,13 +22,32 @@ def test_what_was_not_measured_is_a_dash(capsys: pytest.CaptureFixture[str]) -> 
         tied_hits=0.0,
     )
     show_evaluation(made)
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    shown = capsys.readouterr().out
+    assert "3 users, 3 held-out rows" in shown
+    lines = [line.split() for line in shown.splitlines()]
     assert ["ndcg@10", "100.00", "±", "25.00"] in lines
     assert ["auc", "–"] in lines
     show_evaluation(made.model_copy(update={"resampled": {"ndcg@10": [float("nan"), *(k / 100 for k in range(101))]}}))
     shown = capsys.readouterr().out
     assert "resampled users, 90 %" in shown
     assert "5.00 to 95.00" in shown
+
+
+def test_an_evaluation_of_one_user_claims_no_interval(capsys: pytest.CaptureFixture[str]) -> None:
+    made = Evaluation.model_construct(
+        metrics={"ndcg@10": 1.0},
+        standard_errors={"ndcg@10": None},
+        sampled=SampledUsers(asked=1, drawn=1, of=1000, intervals={}),
+        model=ModelRef.model_construct(name="popularity", uri="model"),
+        split="test",
+        n_users=1,
+        n_heldout=1,
+        tied_hits=0.0,
+    )
+    show_evaluation(made)
+    shown = capsys.readouterr().out
+    assert "1 user, 1 held-out row" in shown
+    assert "1 of 1,000 users, drawn by a hash of their ids; too few for an interval." in shown
 
 
 def test_values_say_what_is_there_and_what_to_do_with_them(capsys: pytest.CaptureFixture[str]) -> None:

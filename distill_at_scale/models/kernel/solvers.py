@@ -17,6 +17,7 @@ import torch
 from distill_at_scale.data import hashing
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.errors import NotEnoughMemoryError
+from distill_at_scale.facts import time_span
 from distill_at_scale.models.kernel.landmarks import BLOCK
 from distill_at_scale.models.kernel.ntk import BLOCK_USERS, TrainUsers
 
@@ -31,6 +32,8 @@ _CHUNK_ARRAYS = 7
 _ITERATIONS, _TUNING_ITERATIONS = 9, 5
 # Predicted seconds beyond which auto prefers the approximation.
 _PATIENCE_S = 4 * 3600
+# Predicted seconds beyond which auto starts nothing.
+_MOST_S = 90 * 86400
 
 
 @dataclass(frozen=True)
@@ -135,7 +138,7 @@ def choose_solver(size: Size, free: int, free_alone: int, speed: Speed) -> Plan:
         speed: Throughput of one worker.
 
     Raises:
-        NotEnoughMemoryError: No solver fits.
+        NotEnoughMemoryError: No solver fits, or none that ends within 90 days.
     """
     alone = Size(**{**vars(size), "workers": 1})
     sizes = {"exact": alone, "pcg": size, "nystrom": size}
@@ -155,6 +158,12 @@ def choose_solver(size: Size, free: int, free_alone: int, speed: Speed) -> Plan:
         reason = f"neither exact ({_gib(needs['exact'])}) nor pcg ({_gib(needs['pcg'])} per worker) fits into memory"
     elif times[solver] > _PATIENCE_S and "nystrom" in fits:
         reason, solver = f"{solver} would take {_time(times[solver])}", "nystrom"
+    elif times[solver] > _MOST_S:
+        raise NotEnoughMemoryError(
+            f"infinite_ae: {what} would take {_time(times[solver])} by {solver}, and nystrom needs "
+            f"{_gib(needs['nystrom'])} per worker; choose a model for large catalogues (elsa, als), drop rare items "
+            f"(--min-item), or ask for it nevertheless (--solver {solver})."
+        )
     elif solver == "exact":
         reason = "users × users fit into the memory of one worker and no exact solver is faster"
     elif "exact" in fits:
@@ -203,6 +212,4 @@ def _gib(n_bytes: float) -> str:
 
 
 def _time(predicted: float) -> str:
-    if predicted < 120:
-        return f"{max(predicted, 1):.0f} s"
-    return f"{predicted / 60:,.0f} min" if predicted < 7200 else f"{predicted / 3600:,.1f} h"
+    return time_span(max(predicted, 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 
 from distill_at_scale.config import ExpandConfig, PrepareConfig, SampleConfig
@@ -21,6 +22,8 @@ from distill_at_scale.pipelines.runtime.rates import Rates, StageRate
 from distill_at_scale.pipelines.sampling.shard_scores import TOGETHER
 from distill_at_scale.samplers import find_sampler
 from distill_at_scale.samplers.column import find_column
+from distill_at_scale.samplers.embedding.vectors import EmbeddingPasses
+from distill_at_scale.samplers.sampler import Sampler
 
 # Of a row, when the log is dealt in two levels: jobs/results/large-logs.json; rows of a range are in memory about five
 # times while they are dealt, those of a group that is held once, with item numbers for ids.
@@ -100,10 +103,10 @@ def plan_sample(config: SampleConfig, cluster: Cluster, measured: Rates) -> Plan
 def sample_steps(
     name: str, dataset: Dataset, cluster: Cluster, measured: Rates, epochs: int
 ) -> tuple[list[Step], list[str]]:
-    known, notes = measured.stages(f"sample/{name}"), []
+    known, notes, like = measured.stages(f"sample/{name}"), [], name
     if known is None:
         own = find_sampler(name)
-        like = "svp_bias_users" if own.proxy else "random_users"
+        like = "svp_bias_users" if own.proxy else _learned_alike(own) if own.map_reduce else "random_users"
         known = measured.stages(f"sample/{like}") or []
         notes.append(f"{name} was not measured; its stages are those of {like}.")
     steps = []
@@ -115,8 +118,17 @@ def sample_steps(
         tasks = math.ceil(len(dataset.shards) / TOGETHER)
         made = stage_step(cluster, measured, dataset.n_rows, tasks, one, dataset=dataset)
         learned = one.name.startswith("learn")
-        steps.append(learned_step(find_sampler(name), dataset, cluster, made) if learned else made)
+        if learned:
+            made = learned_step(find_sampler(name), dataset, cluster, made)
+            made = made.model_copy(update={"name": made.name.replace(f"learn {like}", f"learn {name}")})
+        steps.append(made)
     return steps, notes
+
+
+def _learned_alike(sampler: Sampler) -> str:
+    """Returns the measured sampler that learns from the log in the same way."""
+    made = sampler.map_reduce
+    return "density" if inspect.isclass(made) and issubclass(made, EmbeddingPasses) else "centrality"
 
 
 def plan_expand(config: ExpandConfig, cluster: Cluster, measured: Rates) -> Plan:

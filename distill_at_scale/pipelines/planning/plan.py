@@ -6,6 +6,7 @@ import math
 
 from pydantic import BaseModel, ConfigDict
 
+from distill_at_scale.facts import byte_size
 from distill_at_scale.pipelines.planning.cluster import Cluster
 
 
@@ -106,7 +107,7 @@ def plan_of(
     """Adds up steps that follow one another; says what no node holds, and what is not known."""
     said = list(notes or [])
     said += [
-        f"{one.name} needs {one.task_bytes / 2**30:,.1f} GiB for a task, but no node gives that much to one; name "
+        f"{one.name} needs {byte_size(one.task_bytes)} for a task, but no node gives that much to one; name "
         "larger nodes, or settings that need less."
         for one in steps
         if not one.at_once
