@@ -99,7 +99,7 @@ def test_a_search_drops_candidates_until_four_are_left(dataset: Dataset) -> None
     alone = plan("tune", dataset, models=["ease"], search=1)
     assert [(one.name, one.tasks) for one in alone.steps] == [("fit and evaluate on 100 %", 1)]
     few = plan("tune", dataset, models=["popularity"], search=5)
-    assert few.what == "1 candidates of 1 models on 1 shares"
+    assert few.what == "1 candidate of 1 model on 1 share"
 
 
 def test_comparing_fits_each_model_on_each_dataset(dataset: Dataset) -> None:
@@ -152,6 +152,8 @@ def test_forgetting_reads_each_shard_and_distils_again(dataset: Dataset, tmp_pat
         ("count users", 3), ("write without them", 3), ("write items", 1)
     ]  # fmt: skip
     assert plan("forget", dataset, users=users, dry_run=True).result_bytes == 0
+    with pytest.raises(SettingError, match="no such file of ids"):
+        plan("forget", dataset, users=str(tmp_path / "nobody.txt"))
     asked = {"data": dataset.uri, "method": "sketch", "users": 5, "output": str(tmp_path / "rows")}
     made = distilled(DistillConfig.model_validate(asked))
     again = plan("forget", dataset, users=users, data=made.uri, output=str(tmp_path / "again"))

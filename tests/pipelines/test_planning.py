@@ -66,7 +66,9 @@ def test_nodes_and_what_runs_on_them_at_the_same_time() -> None:
     # A node gives .7 of its memory away: 22 GiB hold two tasks of 10, 44 GiB four.
     assert cluster.at_once(1, 10 * 2**30) == 2 * 2 + 4
     assert cluster.at_once(8, 0) == 2
-    assert cluster.at_once(1, 50 * 2**30) == 0
+    # One alone may have more.
+    assert cluster.at_once(1, 50 * 2**30) == 1
+    assert cluster.at_once(1, 60 * 2**30) == 0
 
 
 @pytest.mark.parametrize("wrong", ["8x16", "0x16x64", "8x16x0", "many", "8x16x64,"])

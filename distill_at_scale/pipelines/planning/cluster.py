@@ -11,6 +11,8 @@ import psutil
 from distill_at_scale.errors import SettingError
 from distill_at_scale.pipelines.runtime.resources import SHARE_OF_MEMORY, Capacity, Nodes
 
+# Share of a node's memory that a task has which is alone on it: verbs refuse what exceeds the memory that is free.
+_SHARE_OF_ONE = 0.85
 _SHAPE = re.compile(r"(\d+)x(\d+)x(\d+(?:\.\d+)?)")
 
 
@@ -65,7 +67,8 @@ class Cluster:
 
     def at_once(self, cpus: int, n_bytes: float) -> int:
         """Returns how many tasks with these CPUs and bytes run at the same time; 0 if no node holds one."""
-        return sum(
-            one.up * min(one.slots(cpus, 0), int(SHARE_OF_MEMORY * one.memory // max(n_bytes, 1)))
-            for one in self.capacity.nodes
-        )
+
+        def held(memory: float) -> int:
+            return int(SHARE_OF_MEMORY * memory // max(n_bytes, 1)) or int(n_bytes <= _SHARE_OF_ONE * memory)
+
+        return sum(one.up * min(one.slots(cpus, 0), held(one.memory)) for one in self.capacity.nodes)

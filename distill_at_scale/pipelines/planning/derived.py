@@ -6,9 +6,10 @@ from typing import Any
 
 from distill_at_scale.config import AttributeConfig, ExportConfig, FitConfig, ForgetConfig, RecommendConfig
 from distill_at_scale.data import storage
-from distill_at_scale.data.columns import SPLITS
+from distill_at_scale.data.columns import SPLITS, Columns
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.data.export_formats import FORMATS
+from distill_at_scale.data.given_ids import read_ids
 from distill_at_scale.distillation.synthetic_manifest import is_synthetic
 from distill_at_scale.facts import count_of
 from distill_at_scale.models import find_model
@@ -89,8 +90,14 @@ def plan_forget(config: ForgetConfig, cluster: Cluster, measured: Rates) -> Plan
     dataset = Dataset.open(config.data)
     steps = _forget_steps(dataset, config.dry_run, cluster, measured)
     result = 0.0 if config.dry_run else row_bytes(dataset) * dataset.n_rows + other_bytes(dataset)
-    what = f"some users of {dataset.n_rows:,} rows in {count_of(len(dataset.shards), 'shard')}"
+    asked = count_of(_users_to_forget(config, dataset), "id")
+    what = f"{asked} of users of {dataset.n_rows:,} rows in {count_of(len(dataset.shards), 'shard')}"
     return plan_of("forget", what, cluster, dataset.n_rows, steps, result_bytes=result, start_s=measured.start_s)
+
+
+def _users_to_forget(config: ForgetConfig, dataset: Dataset) -> int:
+    """Number of ids in the file of users; reads it, so that a wrong file is refused as by the verb."""
+    return len(read_ids(storage.normalise(config.users), dataset.manifest.id_types[Columns.USER_ID], Columns.USER_ID))
 
 
 def _forget_steps(dataset: Dataset, only_count: bool, cluster: Cluster, measured: Rates) -> list[Step]:
@@ -118,7 +125,8 @@ def _plan_forget_synthetic(config: ForgetConfig, cluster: Cluster, measured: Rat
         again = settings_again(made, config, dataset.uri, config.output)
         steps.append(distill_step(again, dataset, cluster, measured))
         result = row_bytes(dataset) * dataset.n_rows + other_bytes(dataset) + m.data.bytes
-    what = f"some users of {dataset.n_rows:,} rows and of {m.n_users:,} {m.kind} made of them"
+    asked = count_of(_users_to_forget(config, dataset), "id")
+    what = f"{asked} of users of {dataset.n_rows:,} rows and of {m.n_users:,} {m.kind} made of them"
     return plan_of("forget", what, cluster, dataset.n_rows, steps, result_bytes=result, start_s=measured.start_s)
 
 

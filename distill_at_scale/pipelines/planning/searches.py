@@ -10,6 +10,7 @@ from typing import Any
 from distill_at_scale.config import CompareConfig, DistillConfig, FitConfig, ForecastConfig, SweepConfig, TuneConfig
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.evaluation.promotion import ETA, FINALISTS
+from distill_at_scale.facts import count_of
 from distill_at_scale.models import find_model
 from distill_at_scale.pipelines.forecast import METHOD, rungs
 from distill_at_scale.pipelines.planning.cluster import Cluster
@@ -86,7 +87,8 @@ def plan_sweep(config: SweepConfig, cluster: Cluster, measured: Rates) -> Plan:
         ]
         steps.append(_fits_step(f"fit and evaluate {model}", fits, dataset, cluster, measured, config.seeds))
         kept += config.seeds * len(fits) * (_RECORD_BYTES + _TRIAL_BYTES)
-    trials = f"{len(methods)} methods × {len(config.shares)} budgets × {len(models)} models × {_seeds(config.seeds)}"
+    counts = {"method": len(methods), "budget": len(config.shares), "model": len(models), "seed": config.seeds}
+    trials = " × ".join(count_of(n, noun) for noun, n in counts.items())
     return plan_of(
         "sweep", trials, cluster, dataset.n_rows, steps,
         result_bytes=kept, start_s=measured.start_s, notes=notes,
@@ -101,7 +103,7 @@ def plan_compare(config: CompareConfig, cluster: Cluster, measured: Rates) -> Pl
     for model in dict.fromkeys(config.models):
         fits = [_Fit(model, dataset, settings=settings.get(model, {})) for dataset in (full, *small)]
         steps.append(_fits_step(f"fit and evaluate {model}", fits, full, cluster, measured))
-    what = f"{len(steps)} models on the dataset and on {len(small)} made of it"
+    what = f"{count_of(len(steps), 'model')} on the dataset and on {len(small)} made of it"
     kept = (len(small) + 1) * len(steps) * _RECORD_BYTES
     return plan_of("compare", what, cluster, full.n_rows, steps, result_bytes=kept, start_s=measured.start_s)
 
@@ -119,7 +121,8 @@ def plan_forecast(config: ForecastConfig, cluster: Cluster, measured: Rates) -> 
     # What needs no rows but the items' counts.
     if counted := [one for one in models if find_model(one).rows_held(dataset) == 0]:
         steps.append(_fits_step(_on(1.0), [_Fit(one, dataset) for one in counted], dataset, cluster, measured))
-    what = f"{len(models)} models on {len(shares)} samples of up to {100 * config.up_to:.3g} %, {_seeds(config.seeds)}"
+    tried = f"{count_of(len(models), 'model')} on {count_of(len(shares), 'sample')}"
+    what = f"{tried} of up to {100 * config.up_to:.3g} %, {count_of(config.seeds, 'seed')}"
     kept = config.seeds * (_sample_bytes(dataset, shares) + len(shares) * len(models) * _RECORD_BYTES)
     return plan_of(
         "forecast", what, cluster, dataset.n_rows, steps, result_bytes=kept, start_s=measured.start_s
@@ -150,7 +153,8 @@ def plan_tune(config: TuneConfig, cluster: Cluster, measured: Rates) -> Plan:
         steps.append(_fits_step(_on(share), fits, dataset, cluster, measured))
         records += len(fits) * _RECORD_BYTES
         left = {model: math.ceil(n / ETA) for model, n in left.items()}
-    what = f"{sum(search.total for search in searches)} candidates of {len(models)} models on {len(shares)} shares"
+    candidates = count_of(sum(search.total for search in searches), "candidate")
+    what = f"{candidates} of {count_of(len(models), 'model')} on {count_of(len(shares), 'share')}"
     kept = _sample_bytes(dataset, shares[:-1]) + records
     biggest = max(
         model_bytes(FitConfig.model_validate({"data": dataset.uri, "model": one, "output": "unused"}), dataset)
@@ -168,10 +172,6 @@ def _sample_bytes(dataset: Dataset, shares: Sequence[float]) -> float:
     train = dataset.manifest.splits["train"]
     held_out = dataset.n_rows - train
     return sum((share * train + held_out) * row_bytes(dataset) + other_bytes(dataset) for share in shares)
-
-
-def _seeds(n: int) -> str:
-    return f"{n} seed{'s' * (n != 1)}"
 
 
 def _on(share: float) -> str:
