@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 import numpy as np
@@ -18,7 +19,7 @@ from distill_at_scale.models.kernel.landmarks import draw_landmarks, leverage_we
 from distill_at_scale.models.kernel.ntk import SyntheticUsers, TrainUsers
 from distill_at_scale.models.kernel.nystrom import NormalEquations
 from distill_at_scale.models.kernel.pcg import Sharing
-from distill_at_scale.models.kernel.solvers import Size, Speed, choose_solver, measure_speed, memory
+from distill_at_scale.models.kernel.solvers import Size, Speed, choose_solver, fewer_landmarks, measure_speed, memory
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.sources import MemorySource
 
@@ -200,6 +201,15 @@ def test_auto_starts_nothing_that_would_take_years() -> None:
     large = size(250_000, 1, n_items=1_300_000)
     with pytest.raises(DasError, match=r"would take [\d,]+ years by pcg, .* \(elsa, als\), .*--solver pcg"):
         choose_solver(large, 20 * 2**30, 20 * 2**30, SPEED)
+
+
+def test_fewer_landmarks_are_advised_where_they_help() -> None:
+    asked = size(250_000, 1, n_items=100_000)
+    found = re.search(r"--set landmarks=(\d+)", fewer_landmarks(asked, 6 * 2**30))
+    assert found is not None
+    assert memory("nystrom", size(250_000, 1, n_items=100_000, landmarks=int(found[1]))) <= 6 * 2**30
+    large = size(250_000, 1, n_items=1_300_000)
+    assert "elsa, als" in fewer_landmarks(large, 20 * 2**30)
 
 
 def test_memory_falls_with_workers_and_landmarks() -> None:

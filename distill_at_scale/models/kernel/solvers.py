@@ -30,6 +30,8 @@ _CHUNK_BYTES = 768 << 20
 _CHUNK_ARRAYS = 7
 # Assumed numbers of iterations to a residual of 1e-5, and to the 1e-3 at which λ is selected.
 _ITERATIONS, _TUNING_ITERATIONS = 9, 5
+# Landmarks down to which a remedy goes; an approximation by fewer is worth little.
+_LEAST_LANDMARKS = 100
 # Predicted seconds beyond which auto prefers the approximation.
 _PATIENCE_S = 4 * 3600
 # Predicted seconds beyond which auto starts nothing.
@@ -179,6 +181,19 @@ def plan(solver: str, size: Size, speed: Speed, sentence: str = "{}, as asked fo
     needed, needs_s = memory(solver, its), seconds(solver, its, speed)
     why = f"{sentence.format(solver)}; predicted: {_time(needs_s)}, {_gib(needed)} per worker."
     return Plan(solver, why, needed, needs_s)  # type: ignore[arg-type]
+
+
+def fewer_landmarks(size: Size, free: int) -> str:
+    """Returns the remedy for a nystrom that does not fit: a number of landmarks that does, else another model.
+
+    More workers do not help, since each holds the sums over landmarks × items.
+    """
+    landmarks = size.m("nystrom")
+    while landmarks >= _LEAST_LANDMARKS:
+        landmarks //= 2
+        if memory("nystrom", Size(**{**vars(size), "landmarks": landmarks})) <= free:
+            return f"use fewer landmarks (--set landmarks={landmarks})"
+    return "choose a model for large catalogues (elsa, als), drop rare items (--min-item), or use larger machines"
 
 
 def measure_speed(n_items: int, rows_per_user: float) -> Speed:

@@ -36,7 +36,7 @@ from distill_at_scale.models.infinite_ae import DRAWS, InfiniteAE
 from distill_at_scale.models.kernel.ntk import TrainUsers
 from distill_at_scale.models.kernel.pcg import Sharing
 from distill_at_scale.models.kernel.pcg_fit import Shelf
-from distill_at_scale.models.kernel.solvers import Plan, Speed, choose_solver, measure_speed, plan
+from distill_at_scale.models.kernel.solvers import Plan, Speed, choose_solver, fewer_landmarks, measure_speed, plan
 from distill_at_scale.models.memory import available_memory, require_memory
 from distill_at_scale.models.saved import MODEL_FILE, WEIGHTS_FILE, read_description, read_weights
 from distill_at_scale.models.training.sources import FilledSource, ShardSource
@@ -109,11 +109,11 @@ def plan_fit(config: FitConfig, dataset: Dataset) -> Plan:
     if settings.solver == "exact":
         return found
     require_memory(
-        f"{config.model} by {found.solver} on {n_users:,} users and {dataset.n_items:,} items, on each of "
-        f"{size.workers} workers,",
+        f"{config.model} by {found.solver} on {n_users:,} users and {dataset.n_items:,} items, on "
+        f"{f'each of {size.workers} workers' if size.workers > 1 else 'one worker'},",
         found.bytes,
         each,
-        "use more workers or fewer landmarks" if found.solver == "nystrom" else "use more workers, or --solver nystrom",
+        fewer_landmarks(size, each) if found.solver == "nystrom" else "use more workers, or --solver nystrom",
     )
     return found
 
