@@ -72,6 +72,10 @@ class SVAE(TorchRecommender):
     Config: ClassVar[type[SVAEConfig]] = SVAEConfig
     least_rows: ClassVar[str] = "a sequence needs two"
     by_blocks: ClassVar[bool] = True
+    memory_hint: ClassVar[str] = (
+        "set a smaller batch_size, choose a model for large catalogues (elsa, als; sasrec with --set items=codes "
+        "sampled=1000), drop rare items (--min-item), or use a machine with more memory"
+    )
     config: SVAEConfig
 
     def build(self, n_users: int, n_items: int) -> nn.Module:

@@ -58,6 +58,20 @@ class FitResult(BaseModel):
     """Peak memory of the process that fitted, the largest of several."""
 
 
+def with_solver(config: FitConfig) -> FitConfig:
+    """Takes --solver over into the settings of the model.
+
+    Raises:
+        SettingError: The model has no solvers.
+    """
+    if config.solver is None:
+        return config
+    if not find_model(config.model).solvers:
+        able = ", ".join(name for name, one in MODELS.items() if one.solvers)
+        raise SettingError(f"--solver is of {able}; leave it out for {config.model}.")
+    return config.model_copy(update={"set": {**config.set, "solver": config.solver}})
+
+
 @verb(FitConfig, "data", "model")
 def fit(config: FitConfig) -> FitResult:
     """Fits a model and saves it; see :class:`~distill_at_scale.config.FitConfig` for the settings.
@@ -73,12 +87,7 @@ def fit(config: FitConfig) -> FitResult:
     """
     # Wrong settings are found before a cluster is started for them.
     model = find_model(config.model)
-    streamable = bool(model.solvers)
-    if config.solver is not None:
-        if not streamable:
-            able = ", ".join(name for name, one in MODELS.items() if one.solvers)
-            raise SettingError(f"--solver is of {able}; leave it out for {config.model}.")
-        config = config.model_copy(update={"set": {**config.set, "solver": config.solver}})
+    streamable, config = bool(model.solvers), with_solver(config)
     model.parse_config(config.set)
     if streamable:
         from distill_at_scale.pipelines.training.kernel_fit import begun, check_asked, fit_kernel, plan_fit, say

@@ -191,3 +191,10 @@ def test_what_was_not_measured_is_said(dataset: Dataset, monkeypatch: pytest.Mon
     unknown = plan("tune", dataset, models=["mf", "ease"], search=3)
     assert unknown.wall_s is None
     assert unknown.notes[-2].startswith("The time of fit and evaluate on 9 %, ")
+
+
+def test_the_solver_is_the_one_asked_for(dataset: Dataset) -> None:
+    made = plan("fit", dataset, model="infinite_ae", solver="nystrom")
+    assert [one.name for one in made.steps] == ["fit infinite_ae by nystrom"]
+    with pytest.raises(SettingError, match="--solver is of infinite_ae"):
+        plan("fit", dataset, model="ease", solver="nystrom")

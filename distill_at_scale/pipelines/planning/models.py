@@ -9,6 +9,7 @@ from distill_at_scale.config.values import worker_range
 from distill_at_scale.data import storage
 from distill_at_scale.data.dataset import Dataset
 from distill_at_scale.evaluation.item_blocks import ranking_memory
+from distill_at_scale.facts import count_of
 from distill_at_scale.models import find_model
 from distill_at_scale.models.base import Recommender
 from distill_at_scale.models.infinite_ae import InfiniteAE
@@ -19,6 +20,7 @@ from distill_at_scale.models.search_space import values_tried
 from distill_at_scale.models.selection import MOST_USERS
 from distill_at_scale.pipelines.distill import distiller_of
 from distill_at_scale.pipelines.evaluate import groups_of, propensity_files
+from distill_at_scale.pipelines.fit import with_solver
 from distill_at_scale.pipelines.planning.cluster import Cluster
 from distill_at_scale.pipelines.planning.factored_rows import factored_cpu_s
 from distill_at_scale.pipelines.planning.plan import Plan, Step, plan_of, step
@@ -37,10 +39,11 @@ _SHARD_ROW_BYTES = 24.0
 
 
 def plan_fit(config: FitConfig, cluster: Cluster, measured: Rates) -> Plan:
-    dataset = Dataset.open(config.data)
+    config, dataset = with_solver(config), Dataset.open(config.data)
     found = fit_step(config, dataset, cluster, measured)
     train_rows = dataset.manifest.splits["train"]
-    what = f"{config.model} on {train_rows:,} train rows of {dataset.n_users:,} users and {dataset.n_items:,} items"
+    users, items = count_of(dataset.n_users, "user"), count_of(dataset.n_items, "item")
+    what = f"{config.model} on {count_of(train_rows, 'train row')} of {users} and {items}"
     return plan_of(
         "fit",
         what,
