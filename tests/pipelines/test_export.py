@@ -82,7 +82,7 @@ def test_synthetic_users_in_other_formats(kind: str, tmp_path: Path) -> None:
         return
     assert pl.read_parquet(f"{found.uri}/data/train-00000-of-00001.parquet")["item_id"].to_list() == IDS
     card = Path(found.uri, "README.md").read_text()
-    assert "1 synthetic users, learned from 1 real users by distill_cf" in card
+    assert "1 synthetic user, learned from 1 real user by distill_cf" in card
     assert "without differential privacy" in card
 
 

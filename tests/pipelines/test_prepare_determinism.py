@@ -15,7 +15,7 @@ import pytest
 from prepare_kit import checksums, inline_prepare, random_rows, write_logs
 
 import distill_at_scale as das
-from distill_at_scale.pipelines.preparing.survivors import bucket_groups
+from distill_at_scale.data.preparation.kcore import bucket_groups
 
 ROWS = random_rows(31, 3000, 200, 100)
 SETTINGS: dict[str, Any] = {"split": "20_percent_hist", "shards": 6, "min_user": 3, "min_item": 3, "seed": 4}
