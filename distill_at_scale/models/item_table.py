@@ -71,8 +71,12 @@ def table_bytes(n_items: int, config: ItemTableConfig) -> int:
     if config.items == "own":
         return 0
     # The module's codes and two copies: the best so far and a checkpoint's. Singular vectors with sums, and residuals.
-    codes = 3 * n_books(n_items, config) * _width(config) * n_items
-    return codes + (4 * 3 * _SVD_DIM * n_items if config.items == "codes" else 8 * n_items)
+    return 3 * code_bytes(n_items, config) + (4 * 3 * _SVD_DIM * n_items if config.items == "codes" else 8 * n_items)
+
+
+def code_bytes(n_items: int, config: ItemTableConfig) -> int:
+    """Returns the bytes of the items' codes, as they are saved with the parameters."""
+    return 0 if config.items == "own" else n_books(n_items, config) * _width(config) * n_items
 
 
 class OwnItems(nn.Embedding):

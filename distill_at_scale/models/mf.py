@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import nn
 
 from distill_at_scale.errors import DasError
-from distill_at_scale.models.item_table import ComposedItems, ItemTableConfig, table_bytes, table_numbers
+from distill_at_scale.models.item_table import ComposedItems, ItemTableConfig, code_bytes, table_bytes, table_numbers
 from distill_at_scale.models.selection import Progress
 from distill_at_scale.models.synthetic_rows import SyntheticRows
 from distill_at_scale.models.training.user_table import UserTable, UserTableConfig, UserTableRecommender
@@ -109,6 +109,10 @@ class MF(UserTableRecommender):
     @classmethod
     def buffers_needed(cls, n_items: int, config: Any) -> int:
         return table_bytes(n_items, config)
+
+    @classmethod
+    def stored_bytes(cls, n_users: int, n_items: int, config: Any) -> int:
+        return super().stored_bytes(n_users, n_items, config) + code_bytes(n_items, config)
 
     @classmethod
     def activations_needed(cls, n_items: int, config: Any) -> int:

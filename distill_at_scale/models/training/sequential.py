@@ -12,7 +12,14 @@ from torch import nn
 
 from distill_at_scale.data.interactions import Interactions
 from distill_at_scale.evaluation.item_blocks import ranking_memory
-from distill_at_scale.models.item_table import ComposedItems, ItemTable, ItemTableConfig, OwnItems, table_bytes
+from distill_at_scale.models.item_table import (
+    ComposedItems,
+    ItemTable,
+    ItemTableConfig,
+    OwnItems,
+    code_bytes,
+    table_bytes,
+)
 from distill_at_scale.models.training.batches import Batch, Examples, SequenceExamples, pad_left
 from distill_at_scale.models.training.communicator import Communicator
 from distill_at_scale.models.training.cross_entropy import linear_cross_entropy, sampled_cross_entropy
@@ -127,6 +134,10 @@ class SequentialRecommender(TorchRecommender):
     @classmethod
     def buffers_needed(cls, n_items: int, config: Any) -> int:
         return table_bytes(n_items, config)
+
+    @classmethod
+    def stored_bytes(cls, n_users: int, n_items: int, config: Any) -> int:
+        return super().stored_bytes(n_users, n_items, config) + code_bytes(n_items, config)
 
 
 def by_length(items: torch.Tensor, padding: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
