@@ -11,7 +11,6 @@ from distill_at_scale.pipelines.runtime.map_reduce import ROWS_AN_ITEM
 from distill_at_scale.pipelines.runtime.rates import MeasuredRun, Rates, StageRate
 from distill_at_scale.samplers.embedding.vectors import MOST_COLUMNS, EmbeddingPasses
 from distill_at_scale.samplers.sampler import Sampler
-from distill_at_scale.samplers.svp.proxies import BATCH, proxy_model
 
 # Of a column of an embedding, and of an item of the other map-reduce samplers: jobs/results/catalogue.json.
 _COLUMN_BYTES = 860
@@ -50,6 +49,8 @@ def proxy_step(
     Args:
         rate: The measured training of a proxy for a small catalogue.
     """
+    from distill_at_scale.samplers.svp.proxies import BATCH, proxy_model
+
     assert sampler.proxy is not None
     n_rows = dataset.manifest.splits["train"]
     model = proxy_model(sampler.proxy, "implicit", n_rows, dataset.n_items, 0, epochs)

@@ -2,39 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib
 from math import inf
-from typing import Any
 
 from pydantic import BaseModel
 
 from distill_at_scale.errors import SettingError
 from distill_at_scale.pipelines.planning.cluster import Cluster
-from distill_at_scale.pipelines.planning.datasets import plan_expand, plan_prepare, plan_sample
-from distill_at_scale.pipelines.planning.derived import plan_attribute, plan_export, plan_forget, plan_recommend
-from distill_at_scale.pipelines.planning.models import plan_distill, plan_evaluate, plan_fit, plan_predict
 from distill_at_scale.pipelines.planning.plan import Plan
-from distill_at_scale.pipelines.planning.searches import plan_compare, plan_forecast, plan_sweep, plan_tune
-from distill_at_scale.pipelines.runtime.rates import Rates, rates
+from distill_at_scale.pipelines.runtime.rates import rates
 
-PLANS: dict[str, Callable[[Any, Cluster, Rates], Plan]] = {
-    "prepare": plan_prepare,
-    "sample": plan_sample,
-    "fit": plan_fit,
-    "distill": plan_distill,
-    "evaluate": plan_evaluate,
-    "predict": plan_predict,
-    "expand": plan_expand,
-    "sweep": plan_sweep,
-    "compare": plan_compare,
-    "forecast": plan_forecast,
-    "tune": plan_tune,
-    "attribute": plan_attribute,
-    "forget": plan_forget,
-    "export": plan_export,
-    "recommend": plan_recommend,
+PLANS: dict[str, str] = {
+    "prepare": "datasets",
+    "sample": "datasets",
+    "fit": "models",
+    "distill": "models",
+    "evaluate": "models",
+    "predict": "models",
+    "expand": "datasets",
+    "sweep": "searches",
+    "compare": "searches",
+    "forecast": "searches",
+    "tune": "searches",
+    "attribute": "derived",
+    "forget": "derived",
+    "export": "derived",
+    "recommend": "derived",
 }
-"""Verb -> function that plans it."""
+"""Verb -> module beside this one whose function ``plan_<verb>`` plans it; imported only then, since most load torch."""
 
 
 def make_plan(verb: str, config: BaseModel, nodes: str | None = None, price: float | None = None) -> Plan:
@@ -55,7 +50,8 @@ def make_plan(verb: str, config: BaseModel, nodes: str | None = None, price: flo
     if price is not None and not 0 <= price < inf:
         raise SettingError(f"--price {price:g} is not a number of at least 0; give the price of a node for an hour.")
     cluster = Cluster.named(nodes, getattr(config, "address", None))
-    planned = PLANS[verb](config, cluster, rates())
+    module = importlib.import_module(f"{__package__}.{PLANS[verb]}")
+    planned: Plan = getattr(module, f"plan_{verb}")(config, cluster, rates())
     money = None
     if price is not None and planned.wall_s is not None:
         money = round(planned.wall_s / 3600 * cluster.nodes * price, 2)
