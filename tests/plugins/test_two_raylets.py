@@ -66,6 +66,6 @@ def test_a_sweep_of_things_from_outside(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
     assert f"{said['bare'][:8]}): 'outside." in said["refused"]
-    assert "there is no module 'outside'" in said["refused"]
+    assert "module 'outside' is missing" in said["refused"]
     assert (said["ok"], said["done"]) == (True, 6), said
     assert 0 < said["hr"] <= 1
