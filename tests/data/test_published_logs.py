@@ -28,9 +28,9 @@ def refusal(path: Path, text: str) -> str:
 @pytest.mark.parametrize(
     ("line", "columns"),
     [
-        # Foursquare: an offset from UTC is no rating.
+        # Foursquare: an offset from UTC is not a rating.
         ("{u}\t4a{k}c\tTue Apr 03 18:0{k}:09 +0000 2012\t-240", "user_id item_id timestamp column4"),
-        # Twitch: numbers of streams are no times.
+        # Twitch: numbers of streams are not times.
         ("{u},3384286574{k},streamer{k},{k}01", "user_id item_id column3 column4"),
         ("{u}\ti{k}\t1{k}/Feb/2010:06:00:00 +0000", "user_id item_id timestamp"),
         ("{u}\ti{k}\t{k}\tMay 0{k}, 2012", "user_id item_id rating timestamp"),
@@ -185,7 +185,7 @@ def test_a_typed_header_between_commas(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("no", "yes"), [("0", "1"), ("false", "true"), ("False", "True"), ("0.0", "1.0")])
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_a_column_that_says_whether_anything_came_of_a_row(tmp_path: Path, ending: str, no: str, yes: str) -> None:
-    """Impressions of which most were not clicked are no feedback of one kind."""
+    """Most impressions were not clicked, so they are not feedback of one kind."""
     path = tmp_path / f"log.{ending}"
     if ending == "csv":
         path.write_text(

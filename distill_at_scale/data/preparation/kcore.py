@@ -102,7 +102,6 @@ def count_first(
     work: str, bucket: int, user: np.ndarray, item: np.ndarray, n_users: int, n_items: int, min_user: int, short: int
 ) -> CountRecord:
     """What :func:`count_round` does in the first round with a group of one bucket, whose rows are at hand."""
-
     folder = _round(work, 0)
 
     def build() -> CountRecord:

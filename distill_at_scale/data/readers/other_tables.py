@@ -50,7 +50,7 @@ def each_of(
             failed.append(uri)
         else:
             results.append(result)
-            if not good or (likely(result) and not certain):
+            if not certain and (likely(result) or not good):
                 good, certain = uri, likely(result)
     if not errors:
         return results

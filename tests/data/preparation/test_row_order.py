@@ -40,7 +40,7 @@ def test_ranks_are_positions_in_the_vocabulary(log: tuple[list, list]) -> None:
 
 @pytest.mark.parametrize("crowded", [False, True])
 def test_ranks_among_many_ids(crowded: bool) -> None:
-    """Ids that share their leading bits: few, so that an index leads to them, or so many that it is not used."""
+    """Few ids share their leading bits, and an index finds them; or so many do that it is not used."""
     rng = np.random.default_rng(0)
     known = rng.integers(-(2**63), 2**63 - 1, 5000)
     if crowded:
